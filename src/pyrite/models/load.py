@@ -1,0 +1,246 @@
+"""From a model's name to a model in memory: packaged, a folder, or the hub; safetensors only, no remote code.
+
+packaged:NAME         one of the two models that install from PyPI
+./folder, /folder     a model folder
+org/name[@revision]   the hub; the revision is pinned to a commit
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.models import packaged
+from pyrite.models.hardware import Compute
+
+ADAPTER_CONFIG = "adapter_config.json"
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model that can be loaded: the name as given, its folder, and what its content is (hash or commit)."""
+
+    name: str
+    folder: Path
+    identity: str
+
+
+def is_hub_name(ref: str) -> bool:
+    """Does this name a model on the hub (org/name), not a packaged one or a folder?"""
+    plain = ref.partition("@")[0]
+    return not ref.startswith((packaged.PREFIX, ".", "/", "~")) and plain.count("/") == 1 and not Path(ref).exists()
+
+
+def resolve(ref: str) -> ModelRef:
+    """Where is this model, and which content has it? Downloads from the hub where that is allowed."""
+    if ref.startswith(packaged.PREFIX):
+        return ModelRef(ref, packaged.folder_of(ref), packaged.identity(ref))
+    folder = Path(ref).expanduser()
+    if folder.is_dir():
+        return ModelRef(ref, folder, folder_identity(str(folder.resolve())))
+    if is_hub_name(ref):
+        return resolve_hub(ref)
+    names = ", ".join(packaged.PREFIX + name for name in packaged.PACKAGED)
+    raise UserError("That model is not there.", ref, f"give a model folder, a hub name (org/name), or one of: {names}")
+
+
+def identity_without_files(ref: str) -> str:
+    """What stands for a model in a plan made where the model is not at hand: its pinned hash, or its name."""
+    if ref.startswith(packaged.PREFIX):
+        return packaged.identity(ref)
+    if Path(ref).expanduser().is_dir():
+        return folder_identity(str(Path(ref).expanduser().resolve()))
+    try:
+        return resolve_hub(ref, download=False).identity if is_hub_name(ref) else f"absent:{ref}"
+    except UserError:
+        return f"absent:{ref}"
+
+
+def resolve_hub(ref: str, *, download: bool = True) -> ModelRef:
+    """A model of the hub, from the local cache or downloaded, at one commit."""
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = ref.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=FILES, local_files_only=not download)
+        )
+    except Exception as error:  # the hub library raises many kinds: offline, no such name, no permission
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+        raise UserError(
+            f"The model {ref} is not on this machine and could not be fetched.", first, f"run: {command}"
+        ) from error
+    return ModelRef(ref, folder, f"commit:{folder.name}")
+
+
+@cache
+def folder_identity(folder: str) -> str:
+    """The hash of a model folder's configuration, tokenizer and weights."""
+    total = hashlib.sha256()
+    for file in sorted(Path(folder).iterdir()):
+        if file.suffix in {".json", ".safetensors", ".model", ".jinja"} and file.is_file():
+            with file.open("rb") as handle:
+                total.update(file.name.encode() + hashlib.file_digest(handle, "sha256").digest())
+    return "sha256:" + total.hexdigest()
+
+
+def check_safetensors(folder: Path) -> None:
+    """Refuse a folder whose weights are not safetensors: other formats can run code when they are read."""
+    if not any(folder.glob("*.safetensors")):
+        others = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
+        found = f"{folder} holds {', '.join(others) or 'no weights'}"
+        raise UserError("Pyrite reads weights from safetensors only.", found, "save the model with save_pretrained()")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The model's tokenizer, with a padding token that never stands for the end of a text where one can be had."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json."""
+    file = folder / "config.json"
+    if not file.is_file():
+        found = f"{folder} has no config.json"
+        raise UserError("That folder holds no model.", found, "give the folder that save_pretrained() wrote")
+    loaded: dict[str, Any] = json.loads(file.read_text())
+    return loaded
+
+
+def is_causal(folder: Path) -> bool:
+    """Is this a decoder (reads left to right, can generate) rather than an encoder?"""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal
+
+    config = read_config(folder)
+    encoders = {
+        "bert",
+        "roberta",
+        "distilbert",
+        "deberta",
+        "deberta-v2",
+        "electra",
+        "albert",
+        "xlm-roberta",
+        "modernbert",
+    }
+    return config.get("model_type") in causal and config.get("model_type") not in encoders
+
+
+def label_order(config: dict[str, Any], labels: Sequence[str], where: str) -> list[int]:
+    """At which output of a classifier is each of our labels? By name, whatever the checkpoint's order.
+
+    Names are compared without regard to case. Nameless outputs (LABEL_0 …) or a label that the checkpoint does not
+    have are a `UserError`: a guessed order would turn a good model into a bad score.
+    """
+    names = {int(index): str(name).lower() for index, name in (config.get("id2label") or {}).items()}
+    order = []
+    for label in labels:
+        at = [index for index, name in names.items() if name == label.lower()]
+        if len(at) != 1:
+            found = f"{where} has outputs {[names[i] for i in sorted(names)]}, asked for '{label}'"
+            fix = f"name the outputs in config.json (id2label) after the labels {list(labels)}"
+            raise UserError("The classifier's outputs do not carry the task's labels.", found, fix)
+        order.append(at[0])
+    return order
+
+
+def quantisation(compute: Compute) -> Any:
+    """The paper's 4-bit set-up: NF4 without double quantisation, computing in bf16."""
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        fix = "pip install 'pyrite[quant]', or train with method: lora"
+        raise UserError("4-bit training needs bitsandbytes.", "it is not installed", fix) from error
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if compute.device == "mps":
+        raise UserError("4-bit training does not run on this device.", compute.device, "train with method: lora")
+    dtype = torch.float32 if compute.precision == "fp32" else torch.bfloat16
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
+    """A causal language model to train, in fp32 weights (4-bit where asked) on the chosen device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_safetensors(folder)
+    extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
+    model = AutoModelForCausalLM.from_pretrained(folder, **plain_loading(torch.float32), **extra)
+    return (model if four_bit else model.to(compute.device)).eval()
+
+
+def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
+    """A causal model to read or write text with, and the precision to do it in.
+
+    Where training mixes precisions, the weights themselves become bf16: re-casting them at every token costs more
+    than the token. The compute that comes back needs no autocast.
+    """
+    import torch
+
+    if compute.precision == "fp32" or getattr(model, "is_loaded_in_4bit", False):
+        return model.eval(), compute
+    return model.to(torch.bfloat16).eval(), Compute(compute.device, "fp32")
+
+
+def load_classifier(
+    folder: Path, labels: Sequence[str], compute: Compute, *, seed: int, four_bit: bool = False
+) -> tuple[Any, list[int]]:
+    """A sequence classifier and, for each label, the index of its output.
+
+    A folder without a classification head gets a fresh one drawn from `seed`, with the outputs in the order of
+    `labels`; a classifier keeps its head and its order, mapped by name.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    check_safetensors(folder)
+    config = read_config(folder)
+    extra: dict[str, Any] = (
+        {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
+    )
+    has_head = any("SequenceClassification" in name for name in config.get("architectures") or [])
+    if has_head:
+        order = label_order(config, labels, str(folder))
+    else:
+        order = list(range(len(labels)))
+        extra |= {"num_labels": len(labels), "id2label": dict(enumerate(labels))}
+        extra |= {"label2id": {label: index for index, label in enumerate(labels)}}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, **plain_loading(torch.float32), **extra)
+    model.config.pad_token_id = load_tokenizer(folder).pad_token_id
+    return (model if four_bit else model.to(compute.device)).eval(), order
+
+
+def plain_loading(dtype: Any) -> dict[str, Any]:
+    """The options under which every model is read: local files, safetensors, no remote code."""
+    return {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+
+
+def quiet_libraries() -> None:
+    """Keep the model libraries' bars and notices off the terminal; ours are shown instead."""
+    import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -1,0 +1,1 @@
+"""Probes: what a model answers on a general task and in its blind spots."""

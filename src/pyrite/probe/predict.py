@@ -1,0 +1,125 @@
+"""Steps: the items of a probe, and one model's answer to each of them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pyrite.io import ReadOptions, open_records, write_parquet
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.records import Labelled
+from pyrite.steps import Context, Kind
+from pyrite.tasks import nli
+from pyrite.tasks.grammar import generate_pairs
+from pyrite.tasks.prompts import classify
+from pyrite.tasks.rows import as_labelled, read_rows, write_rows
+from pyrite.tasks.score import matching, slice_names
+
+
+def choose_items(
+    items: Sequence[Labelled], count: int | None, *, in_full: Mapping[str, str], strata: Sequence[str], seed: int
+) -> list[Labelled]:
+    """At most `count` items: all that match `in_full`, and the rest spread evenly over the strata, in file order."""
+    if count is None or count >= len(items):
+        return list(items)
+    forced = matching(items, in_full) if in_full else [False] * len(items)
+    chosen = {at for at, must in enumerate(forced) if must}
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for at in rng.permutation(len(items)):
+        if at not in chosen:
+            groups[slice_names(items[at], strata)].append(int(at))
+    for round_ in range(max((len(group) for group in groups.values()), default=0)):
+        for group in groups.values():
+            if round_ < len(group) and len(chosen) < count:
+                chosen.add(group[round_])
+    return [items[at] for at in sorted(chosen)]
+
+
+def items_step(context: Context) -> None:
+    """Step: a probe's items, from rows of the study, a file, or a bundled grammar → `items.jsonl`."""
+    config = context.config
+    if "rows" in context.inputs:
+        items = read_rows(context.inputs["rows"] / config["rows_file"])
+    elif config["file"] == "grammar:heuristics":
+        pairs = generate_pairs(config["grammar_rows"], seed=config["seed"])
+        items = [as_labelled(pair, config["fields"]) for pair in pairs]
+        items = [
+            Labelled(i.fields, i.label, i.id, {**i.meta, "template": f"{i.meta['subcase']}/{i.meta['template']}"})
+            for i in items
+        ]
+    else:
+        options = ReadOptions(
+            columns=config["columns"],
+            label_map=config["label_map"],
+            labels=[*config["labels"], nli.NO_LABEL] if config["labels"] else None,
+            text_fields=config["fields"] if config["task"] == "labelled" else None,
+            layout="labelled" if config["task"] == "labelled" else None,
+        )
+        items = [as_labelled(record, config["fields"]) for record in open_records(context.inputs["file"], options)]
+        items = [item for item in items if item.label not in (None, nli.NO_LABEL)]
+        if config["task"] == "hans":
+            items = [hans_item(item) for item in items]
+    strata = config["strata"]
+    items = choose_items(items, config["items"], in_full=config["in_full"], strata=strata, seed=config["seed"])
+    write_rows(items, context.out / "items.jsonl")
+
+
+def hans_item(item: Labelled) -> Labelled:
+    """A HANS item whose template is named with its subcase: the authors number templates within subcases."""
+    meta = {**item.meta, "template": f"{item.meta['subcase']}/{item.meta['template']}"}
+    return Labelled(item.fields, item.label, str(item.meta.get("pairID", item.id)), meta)
+
+
+def predict_with(context: Context, rows: Sequence[Labelled]) -> list[str]:
+    """The label that the step's model gives to each row (the most probable one)."""
+    labels: list[str] = context.config["labels"]
+    logits = logits_with(context, rows)
+    return [labels[at] for at in logits.argmax(1)]
+
+
+def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, Any]:
+    """What the step's model says to each row [rows, labels], in the order of the step's labels.
+
+    `by` is `head`: the logits of a classification head; or `words`: a language model's log-probability of each label
+    word after the task's prompt.
+    """
+    from pyrite.models.score import class_logits, label_word_logits
+    from pyrite.train.classifier import encode, load_trained
+
+    load.quiet_libraries()
+    config = context.config
+    compute = Compute(**config["compute"])
+    labels: list[str] = config["labels"]
+    base = context.inputs["base"]
+    if config["by"] == "words":
+        tokenizer = load.load_tokenizer(base)
+        model, compute = load.for_generation(load.load_causal(base, compute), compute)
+        prompts = tokenizer([classify(row.fields, labels) for row in rows])["input_ids"]
+        words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
+        return label_word_logits(model, prompts, words, compute=compute, tick=context.tick)
+    folder = context.inputs.get("model", base)
+    model, order, tokenizer = load_trained(
+        folder, base, labels, compute, seed=config["seed"], four_bit=config["four_bit"]
+    )
+    ids, _ = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+    return class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=context.tick)
+
+
+def predict_step(context: Context) -> None:
+    """Step: one model's answers → `predictions.parquet` (id, gold, predicted, one logit column for each label)."""
+    items = read_rows(context.inputs["items"] / "items.jsonl")
+    labels: list[str] = context.config["labels"]
+    logits = logits_with(context, items)
+    rows: list[dict[str, Any]] = [
+        {"id": item.id, "gold": item.label, "predicted": labels[int(line.argmax())]}
+        | {f"logit_{label}": float(value) for label, value in zip(labels, line, strict=True)}
+        for item, line in zip(items, logits, strict=True)
+    ]
+    write_parquet(rows, context.out / "predictions.parquet")
+
+
+ITEMS = Kind("probe.items", 1, items_step)
+PREDICT = Kind("probe.predict", 1, predict_step)

@@ -1,0 +1,265 @@
+"""Run what is missing of a plan, each step once, in this process or in several.
+
+A step runs only if a target needs it: what is already in the store is left alone, and so is everything beneath it.
+Steps are pure functions of their inputs, so the order among independent steps changes nothing but the time.
+"""
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pyrite.errors import OutOfTime, UserError
+from pyrite.steps.progress import Progress
+from pyrite.steps.step import Context, Source, Step, closure
+from pyrite.steps.store import Store, made_with, size_of
+
+Keep = Literal["predictions", "adapters", "all"]
+"""What stays of a trained model once all that reads it is done: nothing, its adapter, everything."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a plan; nothing here changes a result."""
+
+    workers: int = 1
+    threads: int = 0
+    """CPU threads for each worker; 0 shares the machine's cores evenly among the workers."""
+    keep: Keep = "all"
+    refresh: Collection[str] = ()
+    """Names of step kinds to redo although they are in the store."""
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run did: steps run, steps found in the store, seconds, and the bytes of all that the targets stand on."""
+
+    ran: int
+    reused: int
+    seconds: float
+
+
+def missing(targets: list[Step], store: Store, refresh: Collection[str] = ()) -> list[Step]:
+    """Which steps must run for the targets to be there? In an order that respects their inputs."""
+    needed: set[str] = set()
+
+    def need(step: Step, *, weights: bool) -> None:
+        if step.key in needed:
+            return
+        if store.has(step, weights=weights) and not any(s.kind.name in refresh for s in closure([step])):
+            return
+        needed.add(step.key)
+        for parent in step.parents():
+            need(parent, weights=True)
+
+    for target in targets:
+        need(target, weights=False)
+    return [step for step in closure(targets) if step.key in needed]
+
+
+def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: Progress) -> Done:
+    """Finish every target; raises `OutOfTime` when `max_seconds` is over, with all finished work stored."""
+    started = time.monotonic()
+    deadline = None if options.max_seconds is None else time.time() + options.max_seconds
+    steps = closure(targets)
+    todo = missing(targets, store, options.refresh)
+    warn_if_made_otherwise([step for step in steps if step not in todo], store)
+    progress.plan(todo, len(steps) - len(todo), options.workers)
+    readers = {step.key: {s.key for s in todo if step in s.parents()} for step in steps}
+    by_key = {step.key: step for step in steps}
+
+    def finished(step: Step, seconds: float) -> None:
+        progress.finish(step, seconds)
+        for parent in step.parents():
+            readers[parent.key].discard(step.key)
+        for key in {step.key, *(parent.key for parent in step.parents())}:
+            if not readers[key] and options.keep != "all":
+                store.drop_weights(by_key[key], spare_adapters=options.keep == "adapters")
+
+    try:
+        if options.workers == 1:
+            set_threads(options.threads)
+            for step in todo:
+                out_of_time(deadline)
+                progress.start(step)
+                finished(step, run_one(step, store.root, deadline, progress.tick, redo=bool(options.refresh)))
+        elif todo:
+            run_pool(todo, store, options, deadline, progress, finished)
+    finally:
+        progress.close()
+    if options.keep != "all":
+        for step in steps:
+            store.drop_weights(step, spare_adapters=options.keep == "adapters")
+    return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
+
+
+def run_one(step: Step, root: Path, deadline: float | None, tick: Any, *, redo: bool = False) -> float:
+    """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
+    store = Store(root)
+    with store.lock(step.key):
+        if store.has(step, weights=True) and not redo:
+            return 0.0
+        out, checkpoint = store.attempt(step.key)
+        inputs = {
+            name: Path(given.path) if isinstance(given, Source) else store.path(given.key)
+            for name, given in step.inputs.items()
+        }
+        context = Context(
+            config=step.config,
+            inputs=inputs,
+            out=out,
+            checkpoint=checkpoint,
+            tick=lambda done, total, unit: tick(step.key, done, total, unit),
+            expired=lambda: deadline is not None and time.time() > deadline,
+        )
+        started = time.monotonic()
+        try:
+            step.kind.run(context)
+            seconds = time.monotonic() - started
+            store.publish(step, out, seconds)
+        except Exception as error:
+            if is_disk_full(error):
+                what = f"The disk is full; the step '{step.label}' was not stored."
+                raise UserError(
+                    what, f"{root}: {error}", "free space (pyrite store gc) and run the same again"
+                ) from error
+            raise
+        return seconds
+
+
+def run_pool(
+    todo: list[Step], store: Store, options: RunOptions, deadline: float | None, progress: Progress, finished: Any
+) -> None:
+    """Run steps in several processes, each step as soon as its inputs are there."""
+    context = multiprocessing.get_context("spawn")
+    threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
+    waiting = dict.fromkeys(step.key for step in todo)
+    by_key = {step.key: step for step in todo}
+    running: dict[Future[float], Step] = {}
+    with context.Manager() as manager:
+        ticks = manager.Queue()
+        pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), ticks))
+        try:
+            while waiting or running:
+                out_of_time(deadline) if not running else None
+                ready = [k for k in waiting if all(p.key not in waiting for p in by_key[k].parents())]
+                busy = {step.key for step in running.values()}
+                ready = [k for k in ready if k not in busy and not any(p.key in busy for p in by_key[k].parents())]
+                expired = deadline is not None and time.time() > deadline
+                for key in ready[: 0 if expired else options.workers - len(running)]:
+                    step = by_key[key]
+                    del waiting[key]
+                    progress.start(step)
+                    running[pool.submit(work, step, store.root, deadline, bool(options.refresh))] = step
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not ticks.empty():
+                    progress.tick(*ticks.get())
+                for future in done:
+                    step = running.pop(future)
+                    finished(step, future.result())
+        except BrokenProcessPool as error:
+            names = ", ".join(step.label for step in running.values())
+            raise UserError(
+                "A worker process was killed.",
+                f"while running: {names}",
+                "if memory ran out, use --workers 1; run again",
+            ) from error
+        finally:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_ticks: Any = None
+
+
+def prepare_worker(threads: int, parent: int, ticks: Any) -> None:
+    """Set a worker up: its threads, no reaction to Ctrl-C of its own, and no life after its parent's."""
+    global _ticks
+    _ticks = ticks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def work(step: Step, root: Path, deadline: float | None, redo: bool) -> float:
+    """What a worker process does with one step."""
+    last = 0.0
+
+    def tick(key: str, done: float, total: float, unit: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.3:
+            last = time.monotonic()
+            _ticks.put((key, done, total, unit))
+
+    return run_one(step, root, deadline, tick, redo=redo)
+
+
+def set_threads(threads: int) -> None:
+    """Use so many CPU threads in this process; 0 leaves the libraries' own choice."""
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def out_of_time(deadline: float | None) -> None:
+    """Stop here if the run's time is up."""
+    if deadline is not None and time.time() > deadline:
+        raise OutOfTime("--max-time is over")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Did this come from a full disk? Libraries wrap the system's error, so the chain and the words are looked at."""
+    chain: list[BaseException] = []
+    seen: BaseException | None = error
+    while seen is not None and seen not in chain:
+        chain.append(seen)
+        seen = seen.__cause__ or seen.__context__
+    return any(getattr(e, "errno", None) == errno.ENOSPC or "No space left on device" in str(e) for e in chain)
+
+
+def warn_if_made_otherwise(reused: list[Step], store: Store) -> None:
+    """Say once if stored results were made with other versions than today's; `--refresh` redoes them."""
+    now = made_with()
+    changed: set[str] = set()
+    for step in reused:
+        with contextlib.suppress(FileNotFoundError):
+            then = store.manifest(step.key)["made_with"]
+            changed |= {f"{k} {then.get(k)} → {now.get(k)}" for k in now if then.get(k) != now.get(k)}
+    if changed:
+        warnings.warn(f"stored steps were made with other versions ({'; '.join(sorted(changed))})", stacklevel=2)
+
+
+def disk_use(targets: list[Step], store: Store) -> int:
+    """How many bytes do the stored steps under these targets hold?"""
+    return sum(size_of(store.path(step.key)) for step in closure(targets) if store.has(step))
+
+
+def stored(targets: list[Step], store: Store) -> Iterator[Step]:
+    """Which steps under these targets are finished already?"""
+    return (step for step in closure(targets) if store.has(step))
+
+
+def note(text: str) -> None:
+    """One line to the user beside the progress display."""
+    print(text, file=sys.stderr, flush=True)

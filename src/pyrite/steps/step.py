@@ -1,0 +1,116 @@
+"""What a step is: a pure function of its configuration and its inputs, named by a hash of both.
+
+The key of a step is the hash of its name, its hand-bumped version, its resolved configuration (which holds the dtype
+and the device class where a model computes), and the keys or content hashes of its inputs. Paths, labels and costs are
+not part of it, so a renamed folder or a better estimate redoes nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def digest(value: Any) -> str:
+    """Which content is this? SHA-256 (hex) of the canonical JSON of a plain value."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running step is given.
+
+    `inputs` maps each input's name to its published folder (or, for a source, its path). `out` is empty at the start
+    and becomes the published folder. `checkpoint` survives a kill: whatever it holds when the step starts was left by
+    an interrupted attempt at exactly this step. `tick(done, total, unit)` reports progress. `expired()` says that the
+    run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
+    """
+
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    out: Path
+    checkpoint: Path
+    tick: Callable[[float, float, str], None]
+    expired: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A sort of step: its name, the version to bump when its results change, and the function that runs it."""
+
+    name: str
+    version: int
+    run: Callable[[Context], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something outside the store (a file, a model): where it is, and the hash of its content or its pinned revision."""
+
+    path: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step is expected to take on this machine: tokens processed, seconds, bytes kept in the store."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.tokens + other.tokens, self.seconds + other.seconds, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One node of a plan. `weights` names the files that `keep` may drop once every step that reads them is done."""
+
+    kind: Kind
+    config: Mapping[str, Any]
+    inputs: Mapping[str, "Step | Source"] = field(default_factory=dict)
+    label: str = ""
+    cost: Cost = field(default_factory=Cost)
+    weights: tuple[str, ...] = ()
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Everything that the result depends on, as plain values; its digest is the key."""
+        return {
+            "step": self.kind.name,
+            "version": self.kind.version,
+            "config": dict(self.config),
+            "inputs": {
+                name: given.key if isinstance(given, Step) else given.identity for name, given in self.inputs.items()
+            },
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """The step's name in the store: 64 hex digits."""
+        return digest(self.recipe)
+
+    def parents(self) -> Iterator["Step"]:
+        """The steps whose results this one reads."""
+        return (given for given in self.inputs.values() if isinstance(given, Step))
+
+
+def closure(targets: list[Step]) -> list[Step]:
+    """Which distinct steps do these targets stand on? Each key once, every step after its inputs."""
+    seen: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.key in seen:
+            return
+        for parent in step.parents():
+            visit(parent)
+        seen[step.key] = step
+
+    for target in targets:
+        visit(target)
+    return list(seen.values())

@@ -1,0 +1,211 @@
+"""Finished steps, each in a folder named by its key and published by one atomic rename.
+
+    STORE/done/ab/abcdef…/      what the step wrote, and step.json (recipe, versions, seconds)
+    STORE/work/abcdef…/         an attempt under way or cut off: out/ is thrown away, checkpoint/ is resumed from
+    STORE/locks/abcdef….lock    held while a process works on that step
+
+A folder under `done` is complete by construction, so any number of processes and machines may share a store.
+"""
+
+import contextlib
+import errno
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock
+
+import pyrite
+from pyrite.errors import UserError
+from pyrite.steps.step import Step
+
+MANIFEST = "step.json"
+DROPPED = "weights-dropped"
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scikit-learn")
+
+
+def default_store() -> Path:
+    """Where is the store? `$PYRITE_STORE`, else a folder in the user's cache."""
+    import platformdirs
+
+    return Path(os.environ.get("PYRITE_STORE") or Path(platformdirs.user_cache_dir("pyrite")) / "store")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finished step as `pyrite store ls` lists it; `bytes` counts what it holds on disk."""
+
+    key: str
+    step: str
+    label: str
+    seconds: float
+    finished: float
+    bytes: int
+    weights_dropped: bool
+
+
+class Store:
+    """Reads and publishes finished steps under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        """Where the finished step of this key lies, or would lie."""
+        return self.root / "done" / key[:2] / key
+
+    def has(self, step: Step, *, weights: bool = False) -> bool:
+        """Is this step finished here? With `weights`, also its droppable files."""
+        folder = self.path(step.key)
+        return (folder / MANIFEST).is_file() and not (weights and (folder / DROPPED).exists())
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the right to work on a step; waits while another process has it."""
+        folder = self.root / "locks"
+        make_folder(folder)
+        with FileLock(folder / f"{key}.lock"):
+            yield
+
+    def attempt(self, key: str) -> tuple[Path, Path]:
+        """An empty `out` folder and the `checkpoint` folder that a cut-off attempt may have left something in."""
+        work = self.root / "work" / key
+        out, checkpoint = work / "out", work / "checkpoint"
+        shutil.rmtree(out, ignore_errors=True)
+        make_folder(out)
+        make_folder(checkpoint)
+        return out, checkpoint
+
+    def publish(self, step: Step, out: Path, seconds: float) -> None:
+        """Make an attempt's `out` the finished step: write its manifest, flush, rename once, forget the attempt."""
+        manifest = {"key": step.key, "label": step.label, "recipe": step.recipe, "seconds": seconds}
+        manifest |= {"finished": time.time(), "made_with": made_with()}
+        (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+        for file in out.rglob("*"):
+            if file.is_file():
+                flush(file)
+        boundary("before-publish", step)
+        final = self.path(step.key)
+        make_folder(final.parent)
+        if final.exists():  # redone because its weights had been dropped, or on request
+            stale = self.root / "work" / step.key / "stale"
+            shutil.rmtree(stale, ignore_errors=True)
+            final.rename(stale)
+        out.rename(final)
+        flush(final.parent)
+        boundary("after-publish", step)
+        shutil.rmtree(self.root / "work" / step.key, ignore_errors=True)
+
+    def drop_weights(self, step: Step, *, spare_adapters: bool = False) -> None:
+        """Free a step's droppable files; a later step that needs them makes it run again."""
+        folder = self.path(step.key)
+        names = [name for name in step.weights if not (spare_adapters and name.startswith("adapter"))]
+        if any(file for name in names for file in folder.glob(name)):
+            (folder / DROPPED).touch()
+            for name in names:
+                for file in folder.glob(name):
+                    file.unlink()
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """What is known of a finished step."""
+        loaded: dict[str, Any] = orjson.loads((self.path(key) / MANIFEST).read_bytes())
+        return loaded
+
+    def entries(self) -> list[Entry]:
+        """Everything finished, newest first."""
+        found = []
+        for file in self.root.glob(f"done/*/*/{MANIFEST}"):
+            kept = orjson.loads(file.read_bytes())
+            found.append(
+                Entry(
+                    key=kept["key"],
+                    step=kept["recipe"]["step"],
+                    label=kept["label"],
+                    seconds=kept["seconds"],
+                    finished=kept["finished"],
+                    bytes=size_of(file.parent),
+                    weights_dropped=(file.parent / DROPPED).exists(),
+                )
+            )
+        return sorted(found, key=lambda entry: -entry.finished)
+
+    def find(self, prefix: str) -> str:
+        """The one full key that starts with these digits."""
+        keys = [folder.parent.name for folder in self.root.glob(f"done/*/{prefix}*/{MANIFEST}")]
+        if len(keys) != 1:
+            found = f"{len(keys)} finished steps start with '{prefix}' in {self.root}"
+            raise UserError("That is not the key of one step.", found, "list the keys with: pyrite store ls")
+        return keys[0]
+
+    def remove(self, key: str) -> int:
+        """Delete one finished step and what a cut-off attempt at it left; returns the bytes freed."""
+        freed = 0
+        with self.lock(key):
+            for folder in (self.path(key), self.root / "work" / key):
+                if folder.exists():
+                    freed += size_of(folder)
+                    shutil.rmtree(folder)
+        return freed
+
+    def collect(self, *, older_than_days: float | None) -> tuple[int, int]:
+        """Delete cut-off attempts that nobody works on and, with an age, finished steps older than it: count, bytes."""
+        count = freed = 0
+        for work in list(self.root.glob("work/*")):
+            lock = FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0)
+            with contextlib.suppress(TimeoutError), lock:
+                count, freed = count + 1, freed + size_of(work)
+                shutil.rmtree(work)
+        if older_than_days is not None:
+            limit = time.time() - older_than_days * 86400
+            for entry in self.entries():
+                if entry.finished < limit:
+                    count, freed = count + 1, freed + self.remove(entry.key)
+        return count, freed
+
+
+def boundary(where: str, step: Step) -> None:
+    """A named point of the publishing protocol, for tests that kill the process exactly there; does nothing itself."""
+    if os.environ.get("PYRITE_TEST_KILL_AT") == f"{where}:{step.kind.name}":
+        os.kill(os.getpid(), 9)
+
+
+def made_with() -> dict[str, Any]:
+    """Which software and machine made this: package versions, Python, platform (not part of any key)."""
+    versions = {"pyrite": pyrite.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def size_of(folder: Path) -> int:
+    """How many bytes do the files below this folder hold?"""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def flush(path: Path) -> None:
+    """Force a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, or say what stands in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UserError(
+            "The store cannot be written.", f"{folder}: {error.strerror}", "choose another folder: --store DIR"
+        ) from error

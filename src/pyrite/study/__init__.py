@@ -1,0 +1,1 @@
+"""Studies: does training on this data make the model less robust?"""

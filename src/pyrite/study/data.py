@@ -1,0 +1,193 @@
+"""Steps that make the rows of a study: read and clean, divide into pools, write by grammar, draw an arm, judge labels."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.records import Labelled
+from pyrite.steps import Context, Kind
+from pyrite.synth.rows import write_counts
+from pyrite.synth.select import draw, fields_key
+from pyrite.synth.settings import BiasSettings
+from pyrite.tasks import nli
+from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs
+from pyrite.tasks.rows import as_labelled, by_label, read_rows, write_rows
+
+HELD_OUT = ("test", "validation")
+
+
+def grammar_step(context: Context) -> None:
+    """Step: a grammar's rows."""
+    config = context.config["grammar"]
+    if config["name"] == "general":
+        pairs = generate_general(
+            config["rows"],
+            seed=config["seed"],
+            overlap_entailment=config["overlap_entailment"],
+            overlap_other=config["overlap_other"],
+        )
+    else:
+        pairs = generate_pairs(
+            config["rows"],
+            seed=config["seed"],
+            subcases=config["subcases"],
+            leave_out_heuristics=[name for name in config["leave_out"] if name in nli.HEURISTICS],
+            leave_out_subcases=[name for name in config["leave_out"] if name not in nli.HEURISTICS],
+        )
+        if config["three_way"]:
+            pairs = as_three_way(pairs)
+    rows = [as_labelled(pair, context.config["fields"]) for pair in pairs]
+    write_rows(rows, context.out / "rows.jsonl")
+    write_counts(context.out, len(rows), rows, Counter(), sorted({str(row.label) for row in rows}))
+
+
+def pools_step(context: Context) -> None:
+    """Step: one source divided into named pools, each a file, with `overlap.json`: rows that two pools share."""
+    rows = read_rows(context.inputs["rows"] / "rows.jsonl")
+    rng = np.random.default_rng(context.config["seed"])
+    free = [rows[at] for at in rng.permutation(len(rows))]
+    labels: list[str] = context.config["labels"]
+    pools: dict[str, list[Labelled]] = {}
+    wanted: dict[str, dict[str, Any]] = context.config["pools"]
+    everything = list(free)
+    for name, pool in wanted.items():
+        if not pool["disjoint"] or pool["rows"] in ("rest", "all"):
+            continue
+        pools[name] = take(free, pool["rows"], labels if pool["balance"] else None, f"pool {name}")
+        used = {row.id for row in pools[name]}
+        free = [row for row in free if row.id not in used]
+    held = {row.id for name in HELD_OUT for row in pools.get(name, [])}
+    for name, pool in wanted.items():
+        if name in pools:
+            continue
+        if pool["disjoint"] and pool["rows"] == "rest":
+            pools[name], free = free, []
+            continue
+        candidates = [row for row in everything if row.id not in held]
+        count = len(candidates) if pool["rows"] in ("rest", "all") else pool["rows"]
+        pools[name] = take(candidates, count, labels if pool["balance"] else None, f"pool {name}")
+    for name in wanted:
+        write_rows(pools[name], context.out / f"{name}.jsonl")
+    shared = overlap({name: pools[name] for name in wanted})
+    (context.out / "overlap.json").write_bytes(orjson.dumps(shared, option=orjson.OPT_INDENT_2))
+
+
+def take(rows: Sequence[Labelled], count: int, labels: Sequence[str] | None, where: str) -> list[Labelled]:
+    """The first `count` rows (the first of each label, where balanced), or a `UserError` that counts what is there."""
+    if labels is None:
+        chosen = list(rows[:count])
+    else:
+        share = count // len(labels)
+        chosen = [row for group in by_label(rows, labels).values() for row in group[:share]]
+        count = share * len(labels)
+    if len(chosen) < count:
+        raise UserError(
+            "There are too few rows.", f"{where}: {len(chosen)} of {count}", "ask for fewer rows or provide more"
+        )
+    return chosen
+
+
+def overlap(sets: dict[str, list[Labelled]]) -> list[dict[str, Any]]:
+    """How many rows of one set have the same text as a row of another? Every pair of sets, by normalised text."""
+    keys = {name: {fields_key(row) for row in rows} for name, rows in sets.items()}
+    return [
+        {"a": a, "b": b, "rows_a": len(sets[a]), "rows_b": len(sets[b]), "shared": len(keys[a] & keys[b])}
+        for a, b in combinations(keys, 2)
+    ]
+
+
+def arm_step(context: Context) -> None:
+    """Step: the rows of one arm (or start): drawn from each data of the mix, biased and noised where asked."""
+    config = context.config
+    labels: list[str] = config["labels"]
+    rng = np.random.default_rng(config["seed"])
+    drawn: list[Labelled] = []
+    dropped: Counter[str] = Counter()
+    read = 0
+    for number, part in enumerate(config["parts"]):
+        pool = read_rows(context.inputs[f"part{number}"] / part["file"])
+        read += len(pool)
+        count = len(pool) if part["rows"] == "all" else part["rows"]
+        bias = BiasSettings.model_validate(part["bias"]) if part["bias"] else None
+        if part["rows"] == "all" or not config["balance"]:
+            picked = draw(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"], balance="none")
+        else:
+            picked = draw(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"])
+        dropped["not drawn"] += len(pool) - len(picked)
+        drawn += [Labelled(row.fields, row.label, f"{part['name']}/{row.id}", {"from": part["name"]}) for row in picked]
+    rate = config["noise"]
+    if "quality" in context.inputs:
+        rate = orjson.loads((context.inputs["quality"] / "quality.json").read_bytes())["error_rate"]
+    flipped = 0
+    if rate:
+        for at in np.flatnonzero(rng.random(len(drawn)) < rate):
+            row = drawn[at]
+            others = [label for label in labels if label != row.label]
+            drawn[at] = Labelled(
+                row.fields, others[rng.integers(len(others))], row.id, {**row.meta, "label_was": row.label}
+            )
+            flipped += 1
+    drawn = [drawn[at] for at in rng.permutation(len(drawn))]
+    write_rows(drawn, context.out / "rows.jsonl")
+    write_counts(context.out, read, drawn, dropped, labels)
+    (context.out / "noise.json").write_bytes(orjson.dumps({"rate": rate or 0.0, "flipped": flipped}))
+
+
+def quality_step(context: Context) -> None:
+    """Step: how often a judge trained on human rows agrees with the labels of synthetic rows, and 100 rows to read.
+
+    `error_rate` is what `human_noised` arms flip: the judge's disagreement on the synthetic rows less its
+    disagreement on held-out human rows, over what is left of those: (d_s - d_h) / (1 - d_h · k/(k-1)), at least 0. It
+    takes the judge's own mistakes to be independent of the generator's and spread evenly over the k labels.
+    """
+    from pyrite.probe.predict import predict_with
+
+    labels: list[str] = context.config["labels"]
+    synthetic = read_rows(context.inputs["rows"] / "rows.jsonl")
+    human = read_rows(context.inputs["human"] / context.config["human_file"])
+    said = predict_with(context, synthetic)
+    own = predict_with(context, human)
+    wrong = [row.label != label for row, label in zip(synthetic, said, strict=True)]
+    wrong_human = [row.label != label for row, label in zip(human, own, strict=True)]
+    d_s, d_h = float(np.mean(wrong)), float(np.mean(wrong_human))
+    k = len(labels)
+    rate = max(0.0, (d_s - d_h) / max(1e-9, 1 - d_h * k / (k - 1)))
+    by = {
+        label: {"n": len(group), "agreement": float(np.mean([not wrong[at] for at in group])) if group else None}
+        for label in labels
+        for group in [[at for at, row in enumerate(synthetic) if row.label == label]]
+    }
+    told = {
+        "agreement": 1 - d_s,
+        "n": len(synthetic),
+        "judge_accuracy_on_human": 1 - d_h,
+        "n_human": len(human),
+        "error_rate": min(rate, 1 - 1 / k),
+        "by_label": by,
+    }
+    (context.out / "quality.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    rng = np.random.default_rng(0)
+    shown = rng.permutation(len(synthetic))[:100]
+    read_me = [
+        Labelled(synthetic[at].fields, synthetic[at].label, synthetic[at].id, {"judge": said[at]}) for at in shown
+    ]
+    write_rows(read_me, context.out / "to_read.jsonl")
+
+
+def write_overlap(sets: dict[str, Path], target: Path) -> list[dict[str, Any]]:
+    """Compare row files of a study pair by pair and write the table."""
+    table = overlap({name: read_rows(path) for name, path in sets.items()})
+    target.write_bytes(orjson.dumps(table, option=orjson.OPT_INDENT_2))
+    return table
+
+
+GRAMMAR = Kind("data.grammar", 1, grammar_step)
+POOLS = Kind("data.pools", 1, pools_step)
+ARM = Kind("data.arm", 1, arm_step)
+QUALITY = Kind("synth.quality", 1, quality_step)

@@ -1,0 +1,381 @@
+"""Run a study: plan it, run what is missing, score every answer, write the run folder.
+
+runs/NAME/run.json            what ran: resolved spec, versions, hardware, hashes, counts, timings, verdicts
+runs/NAME/results/*.parquet   row-level predictions, the tidy results, the summary over seeds (the tables also as csv)
+runs/NAME/figure.svg, .png    the panels
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import Field
+
+import pyrite
+from pyrite.errors import UserError
+from pyrite.models import hardware
+from pyrite.steps import Done, Progress, RunOptions, Store, default_store, run_steps
+from pyrite.study.contrasts import (
+    START,
+    Answer,
+    Probe,
+    Scored,
+    answer_primary,
+    headline,
+    results_table,
+    score_model,
+    summary_table,
+)
+from pyrite.study.plan import Plan, make_plan
+from pyrite.study.spec import StudySpec, load_spec
+from pyrite.tasks.rows import read_rows
+from pyrite.train.settings import Strict
+
+
+class StudyConfig(Strict):
+    """Options of `pyrite study`."""
+
+    spec: str = Field(description="study file, or the name of a bundled one")
+    data: Path | None = Field(
+        None, description="folder that the study's files are relative to [$PYRITE_DATA, else here]"
+    )
+    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    out: Path = Field(Path("runs"), description="folder that run folders are written to")
+    plan: bool = Field(False, description="say what would run, and run nothing")
+    power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")
+    seeds: str | None = Field(None, description="+N: so many seeds more than the file says; N: exactly so many")
+    max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
+    workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")
+    refresh: tuple[str, ...] = Field((), description="redo steps of this kind, such as train.classifier")
+    quiet: bool = Field(False, description="no progress display")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study: its tables, verdicts and where they lie."""
+
+    spec: StudySpec
+    folder: Path
+    answers: list[Answer]
+    results: list[dict[str, Any]]
+    summary: list[dict[str, Any]]
+    run: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "schema_version": 1,
+            "study": self.spec.study,
+            "folder": str(self.folder),
+            "primary": [answer.as_json() for answer in self.answers],
+            "summary": self.summary,
+            "run": self.run,
+        }
+
+
+def resolve_spec(config: StudyConfig) -> StudySpec:
+    """The study file with `--seeds` applied."""
+    spec, _ = load_spec(config.spec)
+    if config.seeds is None:
+        return spec
+    more, number = config.seeds.startswith("+"), config.seeds.lstrip("+")
+    if not number.isdigit() or int(number) < 1:
+        raise UserError("--seeds takes a number or +number.", config.seeds, "for three more seeds: --seeds +3")
+    count = len(spec.seeds) + int(number) if more else int(number)
+    seeds = list(spec.seeds[:count])
+    candidate = 0
+    while len(seeds) < count:
+        if candidate not in spec.seeds:
+            seeds.append(candidate)
+        candidate += 1
+    return spec.model_copy(update={"seeds": tuple(seeds)})
+
+
+def open_store(config: StudyConfig) -> Store:
+    """The store that was asked for."""
+    return Store(config.store or default_store())
+
+
+def plan(config: StudyConfig) -> dict[str, Any]:
+    """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
+    spec = resolve_spec(config)
+    compute = hardware.choose(spec.task_model.precision)
+    made = make_plan(spec, config.data, compute, only_plan=True)
+    told = {"schema_version": 1, **made.summary(open_store(config))}
+    told["workers"] = worker_count(spec, config, compute)
+    told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
+    return told
+
+
+def worker_count(spec: StudySpec, config: StudyConfig, compute: hardware.Compute) -> int:
+    """How many processes: as asked, as the file says, one for each core on a CPU, one on a GPU."""
+    import os
+
+    return config.workers or spec.workers or (max(1, min(8, os.cpu_count() or 1)) if compute.device == "cpu" else 1)
+
+
+def study(config: StudyConfig) -> Study:
+    """Does training on this data make the model less robust? Runs what is missing of the study and judges it.
+
+    Raises:
+        UserError: a mistake in the file, absent data or models, too little data for a size.
+        OutOfTime: `max_time` is over; what is finished is stored.
+    """
+    spec = resolve_spec(config)
+    store = open_store(config)
+    compute = hardware.choose(spec.task_model.precision)
+    made = make_plan(spec, config.data, compute)
+    options = RunOptions(
+        workers=worker_count(spec, config, compute),
+        threads=1 if compute.device == "cpu" and worker_count(spec, config, compute) > 1 else 0,
+        keep=spec.keep,
+        refresh=config.refresh,
+        max_seconds=None if config.max_time is None else config.max_time * 60,
+    )
+    done = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+    return write_run(spec, made, store, config.out / spec.study, compute, done)
+
+
+def collect(made: Plan, store: Store) -> tuple[list[Scored], dict[str, Probe]]:
+    """Score every stored answer."""
+    import pyarrow.parquet as pq
+
+    probes = {
+        name: Probe.make(
+            name, read_rows(store.path(step.key) / "items.jsonl"), made.tasks[name], made.spec.probes[name].headline
+        )
+        for name, step in made.items.items()
+    }
+    results = []
+    for cell in made.cells:
+        for name, step in cell.answers.items():
+            table = pq.read_table(store.path(step.key) / "predictions.parquet", columns=["id", "predicted"]).to_pydict()
+            answers = dict(zip(table["id"], table["predicted"], strict=True))
+            results.append(
+                score_model(probes[name], answers, start=cell.start, arm=cell.arm, size=cell.size, seed=cell.seed)
+            )
+    return results, probes
+
+
+def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: hardware.Compute, done: Done) -> Study:
+    """Tables, figure and run.json from the stored answers; quick, so it is redone at every call."""
+    from pyrite.io import write_parquet
+
+    results, probes = collect(made, store)
+    answers = answer_primary(results, probes, spec)
+    table, summary = results_table(results), summary_table(results, spec.human_arm)
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    for name, rows in {"results": table, "summary": summary}.items():
+        write_parquet(rows, folder / "results" / f"{name}.parquet")
+        write_csv(rows, folder / "results" / f"{name}.csv")
+    write_parquet(prediction_rows(results, probes), folder / "results" / "predictions.parquet")
+    shared = overlaps(made, store)
+    write_csv(shared, folder / "results" / "overlap.csv")
+    draw_figure(spec, results, probes, folder)
+    run: dict[str, Any] = {
+        "schema_version": 1,
+        "study": spec.study,
+        "spec": spec.model_dump(mode="json"),
+        "compute": compute.as_config(),
+        "made_with": made_with(),
+        "counts": counts(made, store),
+        "quality": {
+            name: orjson.loads((store.path(s.key) / "quality.json").read_bytes()) for name, s in made.quality.items()
+        },
+        "overlap": shared,
+        "notes": notes(spec, made, store),
+        "primary": [answer.as_json() for answer in answers],
+        "timing": {
+            "this_run_seconds": done.seconds,
+            "steps_run": done.ran,
+            "steps_reused": done.reused,
+            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in made.steps if store.has(step)),
+        },
+        "steps": {step.label: step.key for step in made.steps},
+    }
+    write_json(run, folder / "run.json")
+    return Study(spec, folder, answers, table, summary, run)
+
+
+def made_with() -> dict[str, Any]:
+    """Versions, for the run folder."""
+    from pyrite.steps.store import made_with as versions
+
+    return versions() | {"pyrite": pyrite.__version__}
+
+
+def counts(made: Plan, store: Store) -> dict[str, Any]:
+    """Rows read, kept and dropped by reason, for every source."""
+    found = {}
+    for name, step in made.counts.items():
+        found[name] = orjson.loads((store.path(step.key) / "counts.json").read_bytes())
+    return found
+
+
+def notes(spec: StudySpec, made: Plan, store: Store) -> list[str]:
+    """What a reader must know before believing the verdicts."""
+    said = []
+    generators = {source.synth.model for source in spec.data.values() if source.synth}
+    for generator in sorted(generators):
+        said.append(f"one generator: the verdicts are about data of {generator}, trained or asked as the file says")
+        if family(generator) != family(spec.task_model.model):
+            said.append(f"generator ({generator}) and task model ({spec.task_model.model}) are of different families")
+    if len(spec.seeds) < 2:
+        said.append("one seed: no interval and no verdict can be given")
+    grammars = [name for name, source in spec.data.items() if source.grammar]
+    human = {name.partition(".")[0] for name in spec.all_arms().get(spec.human_arm, next(iter(spec.arms.values()))).mix}
+    if human & set(grammars):
+        said.append("the human arm is a grammar stand-in, not text that people wrote")
+    return said
+
+
+def family(model: str) -> str:
+    """A model's family, as its name tells it."""
+    return model.rpartition("/")[2].removeprefix("packaged:").lower().split("-")[0].rstrip("0123456789.")
+
+
+def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
+    """Rows that the study's row files and probes share, pair by pair."""
+    from pyrite.study.data import overlap
+
+    sets = {name: read_rows(store.path(step.key) / file) for name, (step, file) in made.rows.items()}
+    sets |= {f"probe {name}": read_rows(store.path(step.key) / "items.jsonl") for name, step in made.items.items()}
+    return overlap(sets)
+
+
+def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[dict[str, Any]]:
+    """One row for each model and item: what was right."""
+    rows = []
+    for scored in results:
+        for item, outcome in zip(probes[scored.probe].items, scored.correct, strict=True):
+            rows.append(
+                {
+                    "start": scored.start,
+                    "arm": scored.arm,
+                    "size": scored.size,
+                    "seed": scored.seed,
+                    "probe": scored.probe,
+                    "id": item.id,
+                    "gold": item.label,
+                    "correct": None if outcome != outcome else bool(outcome),
+                }
+            )
+    return rows
+
+
+def draw_figure(spec: StudySpec, results: list[Scored], probes: Mapping[str, Probe], folder: Path) -> None:
+    """The panels: general task, each blind spot, and its headline slice."""
+    from pyrite.study import figure
+
+    panels, rows = [], []
+    for name, probe in probes.items():
+        chance = 1 / len(probe.task.labels)
+        what = "general task" if name == "general" else "blind spot"
+        whole = headline_is_overall(probe)
+        panels.append(figure.PanelRow(name, f"{what}: {probe.task.name}", chance))
+        if not whole:
+            panels.append(figure.PanelRow(f"{name}.headline", probe.headline_name, None))
+        for scored in results:
+            if scored.probe != name:
+                continue
+            row = {"start": scored.start, "arm": scored.arm, "size": scored.size, "seed": scored.seed}
+            overall = next(line for line in scored.slices if line.by == "overall" and line.metric == "accuracy")
+            rows.append({**row, "panel": name, "value": overall.estimate().value})
+            if not whole:
+                rows.append({**row, "panel": f"{name}.headline", "value": headline(scored, probe)})
+    chart = figure.draw(rows, panels, title=spec.study, margin=spec.margin)
+    figure.save(chart, folder, "figure")
+    (folder / "figure.txt").write_text(figure.alt_text(rows, panels) + "\n", encoding="utf-8")
+
+
+def headline_is_overall(probe: Probe) -> bool:
+    """Is the probe's headline all of its items?"""
+    return bool(probe.headline.all())
+
+
+def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    """A table as CSV, atomically."""
+    import csv
+
+    from pyrite.io import atomic_write
+
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as sink:
+        writer = csv.DictWriter(sink, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """A value as indented JSON, atomically."""
+    from pyrite.io import atomic_write
+
+    with atomic_write(path) as temporary:
+        Path(temporary).write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def power(config: StudyConfig) -> dict[str, Any]:
+    """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
+    from pyrite.stats import sd_from_pilot, seeds_needed
+
+    spec = resolve_spec(config)
+    compute = hardware.choose(spec.task_model.precision)
+    made = make_plan(spec, config.data, compute)
+    store = open_store(config)
+    absent = [step.label for cell in made.cells for step in cell.answers.values() if not store.has(step)]
+    if absent:
+        found = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
+        raise UserError("Power needs a finished pilot.", found, f"run first: pyrite study {config.spec}")
+    results, probes = collect(made, store)
+    told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "margin": spec.margin, "contrasts": []}
+    for answer in answer_primary(results, probes, spec):
+        differences = per_seed_differences(results, answer, probes, spec)
+        if len(differences) < 2:
+            raise UserError(
+                "Power needs at least two finished seeds.", f"{len(differences)}", "run with --seeds 2 or more"
+            )
+        sd, upper = sd_from_pilot(differences)
+        told["contrasts"].append(
+            {
+                "contrast": answer.contrast.model_dump(mode="json"),
+                "pilot_seeds": len(differences),
+                "sd": sd,
+                "sd_upper_80": upper,
+                "seeds_for_a_difference_of_the_margin": seeds_needed(
+                    sd, effect=spec.margin, margin=None
+                ).for_difference,
+                "seeds_for_equivalence": seeds_needed(sd, effect=None, margin=spec.margin).for_equivalence,
+                "the_same_at_sd_upper_80": seeds_needed(upper, effect=spec.margin, margin=None).for_difference,
+            }
+        )
+    return told
+
+
+def per_seed_differences(
+    results: list[Scored], answer: Answer, probes: Mapping[str, Probe], spec: StudySpec
+) -> list[float]:
+    """The paired differences of a contrast, one for each seed."""
+    import numpy as np
+
+    from pyrite.study.contrasts import matched, openings
+
+    pairs = matched(results, answer.contrast, spec)
+    if answer.contrast.probe == "gap":
+        change = {(s, *x.cell): -openings(x, y, results, probes) for s, x, y in pairs}
+    else:
+        probe = probes[answer.contrast.probe]
+        change = {(s, *x.cell): headline(x, probe) - headline(y, probe) for s, x, y in pairs}
+    seeds = sorted({key[0] for key in change})
+    return [float(np.mean([value for key, value in change.items() if key[0] == seed])) for seed in seeds]
+
+
+def main_arms(spec: StudySpec) -> list[str]:
+    """The arms in the order of the table: the start first."""
+    return [START, *spec.all_arms()]
+
+
+def note(text: str) -> None:
+    """One line to the user."""
+    print(text, file=sys.stderr)

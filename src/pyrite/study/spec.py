@@ -1,0 +1,383 @@
+"""What a study file says: models, data, starts, arms, sizes, seeds, probes, contrasts. Validated, with line numbers.
+
+Names of data are dotted: `human` is a whole source, `human.start` one of its pools.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from pyrite.errors import UserError
+from pyrite.models.hardware import PrecisionChoice
+from pyrite.synth.settings import BiasSettings, SynthSettings
+from pyrite.train.settings import Strict, TrainSettings
+
+GRAMMARS = ("heuristics", "general")
+
+
+class TaskModelSpec(Strict):
+    """The model that is trained and probed."""
+
+    model: str = Field(description="packaged:NAME, a folder, or org/name[@revision] on the hub")
+    reads: Literal["auto", "pair", "prompt"] = Field(
+        "auto", description="rows as two segments (encoders) or as a prompt (decoders)"
+    )
+    precision: PrecisionChoice = Field("auto", description="auto: bf16-mixed where the hardware has it")
+    parameters: float | None = Field(None, gt=0, description="number of weights, for plans made without the model")
+
+
+class GrammarSpec(Strict):
+    """Rows written by one of our grammars."""
+
+    name: Literal["heuristics", "general"] = Field(description="HANS-like pairs, or general NLI pairs")
+    rows: int = Field(ge=1, description="rows to write")
+    seed: int = Field(0, ge=0, description="seed of the grammar")
+    three_way: bool = Field(False, description="heuristics: neutral/contradiction instead of non-entailment")
+    subcases: tuple[str, ...] | None = Field(None, description="heuristics: only these subcases")
+    leave_out: tuple[str, ...] = Field((), description="heuristics: heuristics or subcases to leave out")
+    overlap_entailment: float = Field(
+        0.5, ge=0, le=1, description="general: share of entailment rows with full word overlap"
+    )
+    overlap_other: float = Field(0.0, ge=0, le=1, description="general: share of the other rows with full word overlap")
+
+
+class PoolSpec(Strict):
+    """A part of a source."""
+
+    rows: int | Literal["rest", "all"] = Field(
+        description="rows in the pool; rest: what no other pool takes; all: every row"
+    )
+    disjoint: bool = Field(
+        True, description="false: draw from every row but those of disjoint pools named test or validation"
+    )
+    balance: bool = Field(False, description="the same number of rows for every label")
+
+
+class SourceSpec(Strict):
+    """Where rows come from: files, a data set on the hub, a grammar, or a generator."""
+
+    files: tuple[str, ...] = Field((), description="files below --data, or hf://org/name[:config][@split]")
+    columns: dict[str, str] | None = Field(None, description="our field name: the file's column")
+    label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
+    duplicates: Literal["drop_all", "drop_repeats", "keep"] = Field(
+        "drop_repeats",
+        description="drop_all: every copy of a duplicated row (the paper); drop_repeats: all but the first",
+    )
+    grammar: GrammarSpec | None = Field(None, description="rows written by a grammar")
+    synth: SynthSettings | None = Field(None, description="rows written by a generator")
+    train_on: str | None = Field(None, description="synth: the data that the generator is trained on or shown")
+    judge: str | None = Field(None, description="synth: the start whose model (first seed) judges the labels' quality")
+    pools: dict[str, int | PoolSpec] = Field(default_factory=dict, description="parts of this source that share no row")
+    expected_rows: int | None = Field(None, ge=1, description="rows after cleaning, for plans made without the data")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "SourceSpec":
+        if sum([bool(self.files), self.grammar is not None, self.synth is not None]) != 1:
+            raise ValueError("give exactly one of files, grammar, synth")
+        if self.synth and self.train_on is None:
+            raise ValueError("a synth source needs train_on: the data that its generator is trained on or shown")
+        return self
+
+
+class StartSpec(Strict):
+    """A model before augmentation: trained on so many rows of each source; none at all is the base model."""
+
+    rows: dict[str, int | Literal["all"]] = Field(default_factory=dict, description="data: rows to train on")
+    after: str | None = Field(None, description="train further from this start instead of from the base model")
+    training: TrainSettings | None = Field(None, description="instead of the study's start training")
+
+
+class ArmSpec(Strict):
+    """What a start is trained on further: a mix of data, a selection, label noise."""
+
+    mix: dict[str, float] = Field(description="data: its share of the rows")
+    combine: Literal["replace", "add"] = Field(
+        "replace",
+        description="replace: the shares divide the size among them; add: every share is on top of the others, in parts of the size",
+    )
+    bias: BiasSettings | None = Field(None, description="filter rows to agree with a heuristic")
+    bias_on: str | None = Field(None, description="filter only this data of the mix")
+    noise: float | str | None = Field(
+        None, description="share of labels flipped at random, or a synth source: its estimated error rate"
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> "ArmSpec":
+        if any(share < 0 for share in self.mix.values()) or not sum(self.mix.values()) > 0:
+            raise ValueError("shares are 0 or more, and not all 0")
+        if self.combine == "replace" and abs(sum(self.mix.values()) - 1) > 1e-6:
+            raise ValueError(f"with combine: replace the shares add up to 1, these to {sum(self.mix.values()):g}")
+        return self
+
+
+class ShareAxis(Strict):
+    """Arms along an axis: from only human to only synthetic."""
+
+    shares: tuple[float, ...] = Field(description="synthetic share of each arm, 0 to 1")
+    human: str = Field(description="the human data")
+    synthetic: str = Field(description="the synthetic data")
+    combine: Literal["replace", "add"] = Field("replace", description="see arms")
+
+
+class CellSpec(Strict):
+    """One path written out: a start and the arms it is trained on, one after the other."""
+
+    name: str = Field(description="its name in the table, in the place of an arm")
+    start: str = Field(description="where it begins")
+    steps: tuple[str, ...] = Field(min_length=1, description="arms, in order; each of the size given")
+    size: int = Field(ge=1, description="rows of each step")
+
+
+class ProbeSpec(Strict):
+    """What every model is asked, and which part of it is the number that contrasts look at."""
+
+    task: Literal["nli", "hans", "labelled"] = Field(description="how answers are scored")
+    data: str | None = Field(None, description="a source or pool of this study")
+    file: str | None = Field(None, description="a file below --data, or a bundled grammar: grammar:heuristics")
+    columns: dict[str, str] | None = Field(None, description="our field name: the file's column")
+    label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
+    merge: dict[str, str] | None = Field(None, description="labelled: model label → gold label, where they differ")
+    slices: tuple[tuple[str, ...], ...] = Field((), description="labelled: columns (or 'gold') to score apart")
+    template: str | None = Field(None, description="labelled: the column that says which items are alike")
+    items: int | None = Field(None, ge=1, description="at most so many items, balanced over the slices")
+    in_full: dict[str, str] = Field(default_factory=dict, description="items with these values are all taken")
+    headline: dict[str, str] = Field(
+        default_factory=dict, description="the slice that contrasts look at; empty: overall"
+    )
+    seed: int = Field(0, ge=0, description="seed of the choice of items")
+    grammar_rows: int = Field(3000, ge=30, description="items written for grammar:heuristics")
+
+
+class ContrastSpec(Strict):
+    """One primary question: is `arm` worse than `against` on the probe's number?"""
+
+    arm: str = Field(description="the arm in question")
+    against: str = Field("", description="an arm, or 'start'; by default the human arm")
+    probe: str = Field(
+        "",
+        description="the probe, or 'gap': how much further the blind spot fell than the general task; by default the first blind spot",
+    )
+    starts: tuple[str, ...] | None = Field(
+        None, description="only these starts; all by default, averaged within a seed"
+    )
+    sizes: tuple[int, ...] | None = Field(None, description="only these sizes")
+
+
+class TrainingSpec(Strict):
+    """How starts and arms are trained."""
+
+    start: TrainSettings = Field(default_factory=TrainSettings, description="starts")
+    arm: TrainSettings = Field(default_factory=TrainSettings, description="arms")
+
+
+class StudySpec(Strict):
+    """A whole study."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")
+    says: str = Field("", description="one sentence on what it is")
+    labels: tuple[str, ...] = Field(min_length=2, description="the task model's labels")
+    fields: tuple[str, ...] = Field(
+        ("premise", "hypothesis"), min_length=1, description="text columns, in reading order"
+    )
+    task_model: TaskModelSpec = Field(description="the model that is trained and probed")
+    data: dict[str, SourceSpec] = Field(description="where rows come from")
+    starts: dict[str, StartSpec] = Field(min_length=1, description="models before augmentation")
+    arms: dict[str, ArmSpec] = Field(min_length=1, description="what they are trained on further")
+    synthetic_share: ShareAxis | None = Field(None, description="more arms, along an axis")
+    human_arm: str = Field("human", description="the arm that the others are compared with at equal size")
+    sizes: tuple[int, ...] = Field(min_length=1, description="rows of an arm")
+    seeds: tuple[int, ...] = Field(min_length=1, description="training seeds: the unit of replication")
+    arm_rows_vary: bool = Field(
+        True, description="each seed draws its own rows for an arm, where there are more than needed"
+    )
+    training: TrainingSpec = Field(default_factory=TrainingSpec, description="how starts and arms are trained")
+    probes: dict[str, ProbeSpec] = Field(description="'general' is the general task; every other one a blind spot")
+    cells: tuple[CellSpec, ...] = Field((), description="paths beyond the grid")
+    contrasts: tuple[ContrastSpec, ...] = Field(
+        (),
+        max_length=3,
+        description="at most three primary questions; default: each arm against the human arm on the blind spot",
+    )
+    margin: float = Field(
+        0.03, gt=0, lt=1, description="differences smaller than this do not matter (fraction of items)"
+    )
+    tokens_per_row: int = Field(40, ge=1, description="for plans: tokens in a row")
+    keep: Literal["predictions", "adapters", "all"] = Field("predictions", description="what stays of trained models")
+    workers: int = Field(0, ge=0, description="processes; 0: one for each core on a CPU, one on a GPU")
+
+    def all_arms(self) -> dict[str, ArmSpec]:
+        """The arms as written, and those of the share axis."""
+        arms = dict(self.arms)
+        if self.synthetic_share:
+            axis = self.synthetic_share
+            for share in axis.shares:
+                human = 1 - share if axis.combine == "replace" else 1.0
+                mix = {axis.human: human, axis.synthetic: share}
+                arms[f"share={share:g}"] = ArmSpec(mix={k: v for k, v in mix.items() if v}, combine=axis.combine)
+        return arms
+
+    def primary(self) -> tuple[ContrastSpec, ...]:
+        """The primary contrasts: as written, or each arm against the human arm, at most three; defaults filled in."""
+        others = [arm for arm in self.all_arms() if arm != self.human_arm]
+        written = self.contrasts or tuple(ContrastSpec(arm=arm) for arm in others[:3])
+        spot = next((name for name in self.probes if name != "general"), "general")
+        return tuple(
+            contrast.model_copy(update={"against": contrast.against or self.human_arm, "probe": contrast.probe or spot})
+            for contrast in written
+        )
+
+    @model_validator(mode="after")
+    def _names(self) -> "StudySpec":
+        def check(name: str, known: Sequence[str], where: str) -> None:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+                raise ValueError(f"{where}: there is no '{name}'{hint}")
+
+        data = [*self.data, *(f"{source}.{pool}" for source, spec in self.data.items() for pool in spec.pools)]
+        arms = list(self.all_arms())
+        for name, source in self.data.items():
+            if source.train_on:
+                check(source.train_on, data, f"data.{name}.train_on")
+            if source.judge:
+                check(source.judge, list(self.starts), f"data.{name}.judge")
+        for name, start in self.starts.items():
+            for used in start.rows:
+                check(used, data, f"starts.{name}.rows")
+            if start.after is not None:
+                check(
+                    start.after,
+                    list(self.starts)[: list(self.starts).index(name)],
+                    f"starts.{name}.after (an earlier start)",
+                )
+        for name, arm in self.all_arms().items():
+            for used in arm.mix:
+                check(used, data, f"arms.{name}.mix")
+            if isinstance(arm.noise, str):
+                check(arm.noise, [n for n, s in self.data.items() if s.synth], f"arms.{name}.noise")
+                if not self.data[arm.noise].judge:
+                    raise ValueError(f"arms.{name}.noise: data.{arm.noise} has no judge, so its error rate is unknown")
+        for name, probe in self.probes.items():
+            if (probe.data is None) == (probe.file is None):
+                raise ValueError(f"probes.{name}: give data or file")
+            if probe.data:
+                check(probe.data, data, f"probes.{name}.data")
+        for number, contrast in enumerate(self.primary()):
+            check(contrast.arm, [*arms, *(cell.name for cell in self.cells)], f"contrasts[{number}].arm")
+            check(contrast.against, [*arms, "start"], f"contrasts[{number}].against")
+            check(contrast.probe, [*self.probes, "gap"], f"contrasts[{number}].probe")
+        for cell in self.cells:
+            check(cell.start, list(self.starts), f"cells.{cell.name}.start")
+            for step in cell.steps:
+                check(step, arms, f"cells.{cell.name}.steps")
+        if "general" not in self.probes:
+            raise ValueError("probes: one of them must be called 'general', the general task")
+        return self
+
+
+def bundled() -> Mapping[str, Path]:
+    """The study files that come with Pyrite, by name."""
+    here = Path(__file__).resolve()
+    for folder in (here.parents[1] / "studies", here.parents[3] / "studies"):
+        if folder.is_dir():
+            return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def load_spec(name: str | Path) -> tuple[StudySpec, Path]:
+    """Read and check a study file; every mistake is named with its line and what to write instead."""
+    path = Path(name)
+    if not path.is_file() and str(name) in bundled():
+        path = bundled()[str(name)]
+    if not path.is_file():
+        fix = f"give a YAML file, or one of: {', '.join(bundled())}"
+        raise UserError("That study file is not there.", str(name), fix)
+    return parse_spec(path.read_text(encoding="utf-8"), str(path)), path
+
+
+def parse_spec(text: str, where: str) -> StudySpec:
+    """A study from YAML text; `where` names it in messages."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        loaded = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UserError(
+            "The study file is not valid YAML.", f"{where}:{line}: {error.problem}", "mend this line"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise UserError("The study file holds no mapping.", where, "see the bundled studies for the layout")
+    try:
+        return StudySpec.model_validate(plain(loaded))
+    except ValidationError as error:
+        found, fixes = [], []
+        for mistake in error.errors():
+            line = line_of(loaded, mistake["loc"])
+            at = ".".join(str(part) for part in mistake["loc"]) or "study"
+            message = mistake["msg"].removeprefix("Value error, ")
+            found.append(f"{where}:{line}: {at}: {message}")
+            if mistake["type"] == "extra_forbidden":
+                known = known_keys(mistake["loc"])
+                near = difflib.get_close_matches(str(mistake["loc"][-1]), known, 1)
+                fixes.append(
+                    f"'{mistake['loc'][-1]}' is no key here" + (f", did you mean '{near[0]}'?" if near else "")
+                )
+        fix = "; ".join(fixes) or "mend the lines above; docs/study.md lists every key"
+        raise UserError("The study file has mistakes.", "\n         ".join(found), fix) from error
+
+
+def plain(value: Any) -> Any:
+    """ruamel's containers as plain ones, with `${NAME:-default}` left alone: values are data."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def line_of(loaded: Any, location: Sequence[Any]) -> int:
+    """The line (from 1) of the innermost key of a location that the file has."""
+    line = 1
+    for part in location:
+        marks = getattr(loaded, "lc", None)
+        if isinstance(loaded, dict) and part in loaded and marks is not None:
+            line = marks.key(part)[0] + 1
+            loaded = loaded[part]
+        elif isinstance(loaded, list) and isinstance(part, int) and part < len(loaded) and marks is not None:
+            line = marks.item(part)[0] + 1
+            loaded = loaded[part]
+        else:
+            break
+    return int(line)
+
+
+def known_keys(location: Sequence[Any]) -> list[str]:
+    """Which keys could stand where this one does? Walks the models along the location."""
+    model: Any = StudySpec
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        inner = [field.annotation]
+        while inner:
+            candidate = inner.pop()
+            if isinstance(candidate, type) and issubclass(candidate, Strict):
+                model = candidate
+                break
+            inner.extend(getattr(candidate, "__args__", ()))
+    return list(model.model_fields)
+
+
+def data_path(name: str, folder: Path | None) -> str:
+    """A data file's path: below `--data` (or `$PYRITE_DATA`, or here), as it is where absolute or on the hub."""
+    if name.startswith("hf://") or Path(name).is_absolute():
+        return name
+    root = folder or Path(os.environ.get("PYRITE_DATA", "."))
+    return str(root / name)

@@ -1,0 +1,83 @@
+"""Steps: files become cleaned rows; a generator's raw texts become rows. Rows read = kept + dropped by reason."""
+
+from collections import Counter
+from pathlib import Path
+
+import orjson
+
+from pyrite.io import ReadOptions, open_records
+from pyrite.records import Labelled
+from pyrite.steps import Context, Kind
+from pyrite.synth.select import drop_exact, drop_near
+from pyrite.synth.settings import SynthSettings
+from pyrite.tasks import nli
+from pyrite.tasks.prompts import parse_example
+from pyrite.tasks.rows import as_labelled, write_rows
+
+
+def read_step(context: Context) -> None:
+    """Step: files → `rows.jsonl` of labelled fields and `counts.json`."""
+    config = context.config
+    rows: list[Labelled] = []
+    dropped: Counter[str] = Counter()
+    read = 0
+    for name in sorted(context.inputs):
+        options = ReadOptions(
+            layout=config["layout"],
+            columns=config["columns"],
+            label_map=config["label_map"],
+            labels=[*config["labels"], nli.NO_LABEL],
+            text_fields=config["fields"] if config["layout"] == "labelled" else None,
+            on_bad_row=config["on_bad_row"],
+        )
+        reader = open_records(config["names"][name] or context.inputs[name], options)
+        for record in reader:
+            row = as_labelled(record, config["fields"])
+            rows.append(Labelled(row.fields, row.label, f"{name}/{row.id}", row.meta))
+        read += reader.counts.read
+        dropped.update(reader.counts.dropped)
+    kept = nli.clean(rows, dropped, duplicates=config["duplicates"])
+    if config["first"] is not None and len(kept) > config["first"]:
+        dropped["not among the first asked for"] += len(kept) - config["first"]
+        kept = kept[: config["first"]]
+    assert read == len(kept) + dropped.total(), (read, len(kept), dropped)
+    write_rows(kept, context.out / "rows.jsonl")
+    write_counts(context.out, read, kept, dropped, config["labels"])
+
+
+def parse_step(context: Context) -> None:
+    """Step: raw texts → `rows.jsonl` and `counts.json` (read = kept + dropped by reason)."""
+    config = SynthSettings.model_validate(context.config["synth"])
+    fields: list[str] = context.config["fields"]
+    dropped: Counter[str] = Counter()
+    rows, read = [], 0
+    for line in (context.inputs["raw"] / "raw.jsonl").read_bytes().splitlines():
+        raw = orjson.loads(line)
+        read += 1
+        if not raw["ended"] and config.select.unended == "drop":
+            dropped["cut at the token limit"] += 1
+            continue
+        found = parse_example(raw["text"], fields)
+        if isinstance(found, str):
+            dropped[found] += 1
+            continue
+        meta = {key: raw[key] for key in ("model", "prompt", "seed", "mean_logprob", "sampled_at")}
+        rows.append(Labelled(found, raw["label"], raw["id"], meta))
+    if config.select.exact_duplicates == "drop":
+        rows = drop_exact(rows, dropped)
+    if config.select.near_duplicates is not None:
+        rows = drop_near(rows, config.select.near_duplicates, dropped)
+    assert read == len(rows) + dropped.total(), (read, len(rows), dropped)
+    write_rows(rows, context.out / "rows.jsonl")
+    write_counts(context.out, read, rows, dropped, context.config["labels"])
+
+
+def write_counts(folder: Path, read: int, rows: list[Labelled], dropped: Counter[str], labels: list[str]) -> None:
+    """`counts.json`: rows read, kept (in all and by label), dropped by reason."""
+    per_label = {label: sum(row.label == label for row in rows) for label in labels}
+    counts = {"read": read, "kept": len(rows), "dropped": dict(sorted(dropped.items())), "kept_by_label": per_label}
+    (folder / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
+
+
+READ = Kind("data.read", 1, read_step)
+PARSE = Kind("synth.rows", 1, parse_step)

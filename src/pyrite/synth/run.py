@@ -1,0 +1,184 @@
+"""Give me synthetic data from this model, with known provenance: train or show, sample, parse, select.
+
+A study's synth sources and `pyrite synth` are the same steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import Field, ValidationError
+
+from pyrite.errors import UserError
+from pyrite.io import file_hash
+from pyrite.models import hardware, load
+from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
+from pyrite.synth.rows import PARSE, READ
+from pyrite.synth.sample import SAMPLE
+from pyrite.synth.settings import BiasSettings, SynthSettings
+from pyrite.train.causal import TRAIN_GENERATOR
+from pyrite.train.settings import Strict
+
+WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The rows that a generator is trained on or shown: the step that makes them, its file, how many they are."""
+
+    step: Step
+    file: str
+    rows: int
+
+
+def no_cost(tokens: float, training: bool) -> Cost:
+    """For callers that do not plan."""
+    return Cost(int(tokens), 0.0, 0)
+
+
+def synth_steps(
+    name: str,
+    synth: SynthSettings,
+    *,
+    base: Source,
+    shown: Shown,
+    labels: list[str],
+    fields: list[str],
+    compute: hardware.Compute,
+    tokens_per_row: int = 40,
+    cost: Callable[[float, bool], Cost] = no_cost,
+) -> Step:
+    """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts."""
+    texts = sum(synth.raw_per_label(labels).values())
+    common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": shown.file}
+    inputs: dict[str, Step | Source] = {"base": base}
+    if synth.mode == "finetuned":
+        inputs["generator"] = Step(
+            TRAIN_GENERATOR,
+            {
+                **common,
+                "settings": synth.training.model_dump(mode="json"),
+                "seed": synth.seed,
+                "base_name": synth.model,
+            },
+            {"base": base, "rows": shown.step},
+            label=f"{name}: train the generator",
+            cost=cost(shown.rows * synth.training.epochs * (tokens_per_row + 20), True),
+            weights=WEIGHTS,
+        )
+    else:
+        inputs["rows"] = shown.step
+    asked = synth.model_dump(mode="json", exclude={"select", "training"})
+    asked["training"] = {"method": synth.training.method}
+    raw = Step(
+        SAMPLE,
+        {**common, "synth": asked, "model_identity": base.identity},
+        inputs,
+        label=f"{name}: sample {texts} texts",
+        cost=cost(texts * tokens_per_row, True),
+    )
+    selecting = {"model": synth.model, "raw": 1, "select": synth.select.model_dump(mode="json")}
+    config = {"labels": labels, "fields": fields, "synth": selecting}
+    return Step(PARSE, config, {"raw": raw}, label=f"{name}: parse and select", cost=Cost(seconds=5))
+
+
+class Recipe(Strict):
+    """A YAML file for `pyrite synth`."""
+
+    labels: tuple[str, ...] = Field(min_length=2, description="labels to write examples of")
+    fields: tuple[str, ...] = Field(("premise", "hypothesis"), min_length=1, description="text columns, in order")
+    rows: str = Field(description="labelled file that the generator is trained on or shown, relative to the recipe")
+    columns: dict[str, str] | None = Field(None, description="our field name: the file's column")
+    label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
+    use: int | None = Field(None, ge=1, description="use only the first so many rows")
+    synth: SynthSettings = Field(description="generator, sampling, selection")
+    bias: BiasSettings | None = Field(None, description="keep only rows that agree with a heuristic")
+
+
+class SynthConfig(Strict):
+    """Options of `pyrite synth`."""
+
+    recipe: Path = Field(description="recipe file (YAML)")
+    out: Path = Field(description="file to write the rows to (.jsonl)")
+    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    quiet: bool = Field(False, description="no progress display")
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """What was written: the file, the counts, and how many rows the bias left."""
+
+    out: Path
+    rows: int
+    counts: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {"schema_version": 1, "out": str(self.out), "rows": self.rows, "counts": self.counts}
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not path.is_file():
+        raise UserError("That recipe is not there.", str(path), "give a YAML file with labels, rows and synth")
+    try:
+        return Recipe.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except YAMLError as error:
+        raise UserError("The recipe is not valid YAML.", f"{path}: {error}", "mend it") from error
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+        raise UserError(
+            "The recipe has mistakes.", f"{path}: {found}", f"keys: {', '.join(Recipe.model_fields)}"
+        ) from error
+
+
+def synth(config: SynthConfig) -> Synthetic:
+    """Write synthetic rows with their provenance (model, prompt, seed, mean log-probability, time) to a file.
+
+    Raises:
+        UserError: a mistake in the recipe, absent rows or model, or no row left after selection.
+    """
+    from pyrite.io import write_jsonl
+    from pyrite.synth.select import agrees
+    from pyrite.tasks.rows import read_rows
+
+    recipe = load_recipe(config.recipe)
+    file = recipe.rows if recipe.rows.startswith("hf://") else str(config.recipe.parent / recipe.rows)
+    fields, labels = list(recipe.fields), list(recipe.labels)
+    reading = {
+        "fields": fields,
+        "labels": labels,
+        "columns": recipe.columns,
+        "label_map": recipe.label_map,
+        "on_bad_row": "stop",
+        "duplicates": "drop_repeats",
+        "layout": None if fields == ["premise", "hypothesis"] else "labelled",
+        "first": recipe.use,
+        "names": {"file0": file if file.startswith("hf://") else ""},
+    }
+    rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")
+    found = load.resolve(recipe.synth.model)
+    target = synth_steps(
+        config.recipe.stem,
+        recipe.synth,
+        base=Source(str(found.folder), found.identity),
+        shown=Shown(rows, "rows.jsonl", 0),
+        labels=labels,
+        fields=fields,
+        compute=hardware.choose(),
+    )
+    store = Store(config.store or default_store())
+    run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
+    kept = read_rows(store.path(target.key) / "rows.jsonl")
+    if recipe.bias:
+        kept = [row for row in kept if agrees(row, recipe.bias)]
+    counts = orjson.loads((store.path(target.key) / "counts.json").read_bytes())
+    if not kept:
+        raise UserError("No synthetic row is left.", f"{counts}", "sample more texts, or select less strictly")
+    write_jsonl(kept, config.out)
+    return Synthetic(config.out, len(kept), counts)

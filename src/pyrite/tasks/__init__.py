@@ -1,0 +1,14 @@
+"""The tasks that models are probed with: items, and how an answer is scored. No model in sight."""
+
+from pyrite.tasks.nli import LABELS, TWO_WAY
+from pyrite.tasks.score import Task
+
+NLI = Task("nli", LABELS, slices=(("gold",),), also_merged=("accuracy_2way", TWO_WAY))
+HANS = Task(
+    "hans",
+    ("entailment", "non-entailment"),
+    merge=TWO_WAY,
+    slices=(("heuristic",), ("heuristic", "gold"), ("subcase", "gold"), ("template", "gold")),
+    template="template",
+)
+TASKS = {"nli": NLI, "hans": HANS}

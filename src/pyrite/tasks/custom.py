@@ -1,0 +1,54 @@
+"""A task of the user's own: any labelled file and a YAML of a few lines.
+
+file: reviews.csv            # beside this file
+fields: [text]               # columns that the model reads, in order
+label: sentiment             # column of the gold label
+labels: [positive, negative]
+slices: [[language], [language, gold]]
+template: source             # optional: the column that says which items are alike
+merge: {very positive: positive}   # optional: model label → gold label
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pyrite.errors import UserError
+from pyrite.tasks.score import Task
+
+
+class CustomTask(BaseModel):
+    """What the YAML of a task may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(description="the labelled file, relative to the YAML")
+    fields: tuple[str, ...] = Field(min_length=1, description="columns that the model reads, in order")
+    label: str = Field("label", description="column of the gold label")
+    labels: tuple[str, ...] = Field(min_length=2, description="the gold labels")
+    slices: tuple[tuple[str, ...], ...] = Field((), description="columns (or gold) to score apart")
+    template: str | None = Field(None, description="column that says which items are alike")
+    merge: dict[str, str] = Field(default_factory=dict, description="model label: gold label")
+
+    def task(self, name: str) -> Task:
+        """The task that scores it."""
+        return Task(name, self.labels, merge=self.merge, slices=self.slices, template=self.template)
+
+
+def load_custom(path: Path) -> tuple[CustomTask, Path]:
+    """Read a task's YAML; returns it and the path of its file."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not path.is_file():
+        raise UserError("That task file is not there.", str(path), "give a YAML file, or NAME=FILE")
+    try:
+        task = CustomTask.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except YAMLError as error:
+        raise UserError("The task file is not valid YAML.", f"{path}: {error}", "mend it") from error
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg']}" for e in error.errors())
+        raise UserError(
+            "The task file has mistakes.", f"{path}: {found}", f"keys: {', '.join(CustomTask.model_fields)}"
+        ) from error
+    return task, path.parent / task.file

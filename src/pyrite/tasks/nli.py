@@ -1,0 +1,41 @@
+"""Natural language inference: does the hypothesis follow from the premise? Labels, cleaning, two-way view."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal
+
+from pyrite.records import Labelled
+
+LABELS = ("entailment", "neutral", "contradiction")
+TWO_WAY = {"entailment": "entailment", "neutral": "non-entailment", "contradiction": "non-entailment"}
+HEURISTICS = ("lexical_overlap", "subsequence", "constituent")
+NO_LABEL = "-"
+"""What MultiNLI and SNLI write where the annotators did not agree."""
+
+Duplicates = Literal["drop_all", "drop_repeats", "keep"]
+
+
+def clean(rows: Iterable[Labelled], dropped: Counter[str], *, duplicates: Duplicates) -> list[Labelled]:
+    """Which rows can be trained and scored on? Rows without a gold label go, and duplicates as asked; all are counted.
+
+    `drop_all` drops every copy of a row whose text occurs twice, as arXiv 2502.07164 does; `drop_repeats` keeps the
+    first. Text is compared as it is.
+    """
+    labelled = []
+    for row in rows:
+        if row.label is None or row.label == NO_LABEL:
+            dropped["no gold label"] += 1
+        else:
+            labelled.append(row)
+    if duplicates == "keep":
+        return labelled
+    times = Counter(tuple(row.fields.values()) for row in labelled)
+    kept, seen = [], set()
+    for row in labelled:
+        key = tuple(row.fields.values())
+        if times[key] > 1 and (duplicates == "drop_all" or key in seen):
+            dropped["duplicate"] += 1
+        else:
+            kept.append(row)
+        seen.add(key)
+    return kept

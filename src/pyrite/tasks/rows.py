@@ -1,0 +1,50 @@
+"""The rows that steps hand to each other: labelled fields, one JSON object a line, in a fixed order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import orjson
+
+from pyrite.records import Labelled, Pair, Record
+
+
+def as_labelled(record: Record, fields: Sequence[str]) -> Labelled:
+    """A record as labelled fields; an NLI pair has the fields premise and hypothesis."""
+    if isinstance(record, Pair):
+        text = {"premise": record.premise, "hypothesis": record.hypothesis}
+        return Labelled({name: text[name] for name in fields}, record.label, record.id, record.meta)
+    assert isinstance(record, Labelled), record
+    return Labelled({name: record.fields[name] for name in fields}, record.label, record.id, record.meta)
+
+
+def write_rows(rows: Iterable[Labelled], path: Path) -> int:
+    """Write rows to a step's folder; returns how many. (Steps publish atomically, so this need not.)"""
+    count = 0
+    with path.open("wb") as sink:
+        for row in rows:
+            plain = {"id": row.id, "fields": dict(row.fields), "label": row.label, "meta": dict(row.meta)}
+            sink.write(orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+            count += 1
+    return count
+
+
+def read_rows(path: Path) -> list[Labelled]:
+    """Read rows that a step wrote."""
+    return list(iter_rows(path))
+
+
+def iter_rows(path: Path) -> Iterator[Labelled]:
+    """Read rows that a step wrote, one at a time."""
+    with path.open("rb") as source:
+        for line in source:
+            row = orjson.loads(line)
+            yield Labelled(row["fields"], row["label"], row["id"], row["meta"])
+
+
+def by_label(rows: Iterable[Labelled], labels: Sequence[str]) -> dict[str, list[Labelled]]:
+    """Rows grouped by label, in the order of `labels`, keeping the order within each."""
+    groups: dict[str, list[Labelled]] = {label: [] for label in labels}
+    for row in rows:
+        assert row.label is not None, row.id
+        groups[row.label].append(row)
+    return groups

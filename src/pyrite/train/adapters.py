@@ -1,0 +1,50 @@
+"""Low-rank adapters: put on a base model, continued, saved under the base's name and not its path."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pyrite.models.load import ADAPTER_CONFIG
+from pyrite.train.settings import TrainSettings
+
+
+def add_adapter(model: Any, settings: TrainSettings, task: Literal["SEQ_CLS", "CAUSAL_LM"], *, seed: int) -> Any:
+    """A base model with fresh adapters (and, for a classifier, its head) to train; all else is frozen."""
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if settings.method == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    lora = settings.lora
+    config = LoraConfig(
+        task_type=task,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        bias="none",
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        modules_to_save=list(lora.also_train) or None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def with_adapter(model: Any, folder: Path, *, train: bool) -> Any:
+    """A base model with the adapters of a folder, to go on training them or to use them."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=train, use_safetensors=True)
+
+
+def has_adapter(folder: Path) -> bool:
+    """Does this folder hold adapters rather than a whole model?"""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def save(model: Any, tokenizer: Any, folder: Path, base_name: str) -> None:
+    """Write a trained model (or its adapters) and its tokenizer; paths of this machine stay out of the files."""
+    if hasattr(model, "peft_config"):
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = base_name
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,72 @@
+"""Train a causal language model to write labelled examples, label first (the generator of arXiv 2502.07164)."""
+
+from typing import Any
+
+import orjson
+
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.records import Labelled
+from pyrite.steps import Context, Kind
+from pyrite.tasks.prompts import label_first, write_example
+from pyrite.tasks.rows import read_rows
+from pyrite.train import adapters
+from pyrite.train.classifier import check_labels
+from pyrite.train.settings import TrainSettings
+
+
+def encode_examples(
+    tokenizer: Any, rows: list[Labelled], max_tokens: int
+) -> tuple[list[list[int]], list[list[int]], int]:
+    """Token ids and next-token labels of each example, and how many were left out as longer than `max_tokens`.
+
+    Every text ends with the end marker, which is learned; the label sentence is given in sampling, so it is not.
+    """
+    ids, targets, too_long = [], [], 0
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    for row in rows:
+        assert row.label is not None
+        opening = start + tokenizer(label_first(row.label), add_special_tokens=False)["input_ids"]
+        body = tokenizer(
+            write_example(row.fields, row.label).removeprefix(label_first(row.label)), add_special_tokens=False
+        )
+        whole = [*opening, *body["input_ids"], tokenizer.eos_token_id]
+        if len(whole) > max_tokens:
+            too_long += 1
+            continue
+        ids.append(whole)
+        targets.append([-100] * len(opening) + whole[len(opening) :])
+    return ids, targets, too_long
+
+
+def run(context: Context) -> None:
+    """Step: labelled rows → a generator (whole model or adapters) in the step's folder."""
+    from pyrite.train.fit import Example, fit
+
+    load.quiet_libraries()
+    config = context.config
+    settings = TrainSettings.model_validate(config["settings"])
+    compute = Compute(**config["compute"])
+    rows = read_rows(context.inputs["rows"] / config["rows_file"])
+    check_labels(rows, config["labels"])
+    base = context.inputs["base"]
+    tokenizer = load.load_tokenizer(base)
+    ids, targets, too_long = encode_examples(tokenizer, rows, settings.max_tokens)
+    model = load.load_causal(base, compute, four_bit=settings.method == "qlora")
+    if settings.method != "full":
+        model = adapters.add_adapter(model, settings, "CAUSAL_LM", seed=config["seed"])
+    model = fit(
+        model,
+        [Example(i, t) for i, t in zip(ids, targets, strict=True)],
+        pad_id=tokenizer.pad_token_id,
+        settings=settings,
+        compute=compute,
+        seed=config["seed"],
+        context=context,
+    )
+    adapters.save(model, tokenizer, context.out, config["base_name"])
+    told = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": settings.max_tokens}
+    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+TRAIN_GENERATOR = Kind("train.generator", 1, run)

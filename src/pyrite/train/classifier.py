@@ -1,0 +1,107 @@
+"""Train a sequence classifier on labelled rows, from a base model or further from a trained one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.records import Labelled
+from pyrite.steps import Context, Kind
+from pyrite.tasks.prompts import classify
+from pyrite.tasks.rows import read_rows
+from pyrite.train import adapters
+from pyrite.train.settings import TrainSettings
+
+Reads = Literal["pair", "prompt"]
+"""How a classifier reads a row: as one or two segments (encoders), or as a prompt (decoders)."""
+
+
+def encode(
+    tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int
+) -> tuple[list[list[int]], int]:
+    """Each row's token ids, and how many rows had to be cut to `max_tokens`."""
+    if reads == "prompt":
+        texts: list[Any] = [[classify(row.fields, labels) for row in rows]]
+    else:
+        columns = list(zip(*(row.fields.values() for row in rows), strict=True))
+        texts = (
+            [list(columns[0]), [" ".join(rest) for rest in zip(*columns[1:], strict=True)]]
+            if len(columns) > 1
+            else [list(columns[0])]
+        )
+    whole = tokenizer(*texts, truncation=False, add_special_tokens=True)["input_ids"]
+    too_long = [at for at, ids in enumerate(whole) if len(ids) > max_tokens]
+    for at in too_long:
+        whole[at] = tokenizer(*([column[at]] for column in texts), truncation=True, max_length=max_tokens)["input_ids"][
+            0
+        ]
+    return whole, len(too_long)
+
+
+def load_trained(
+    folder: Path, base: Path, labels: Sequence[str], compute: Compute, *, seed: int = 0, four_bit: bool = False
+) -> tuple[Any, list[int], Any]:
+    """A trained classifier (whole, or adapters on a base) with its label order and tokenizer.
+
+    `seed` draws the head of a folder that has none (a start that was never trained).
+    """
+    if adapters.has_adapter(folder):
+        model, order = load.load_classifier(base, labels, compute, seed=seed, four_bit=four_bit)
+        return adapters.with_adapter(model, folder, train=False).eval(), order, load.load_tokenizer(folder)
+    model, order = load.load_classifier(folder, labels, compute, seed=seed)
+    return model, order, load.load_tokenizer(folder)
+
+
+def run(context: Context) -> None:
+    """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
+    from pyrite.train.fit import Example, fit
+
+    load.quiet_libraries()
+    config = context.config
+    settings = TrainSettings.model_validate(config["settings"])
+    compute = Compute(**config["compute"])
+    labels: list[str] = config["labels"]
+    base = context.inputs["base"]
+    start = context.inputs.get("start")
+    rows = read_rows(context.inputs["rows"] / config["rows_file"])
+    check_labels(rows, labels)
+    tokenizer = load.load_tokenizer(start or base)
+    ids, cut = encode(tokenizer, rows, labels, config["reads"], settings.max_tokens)
+    four_bit = settings.method == "qlora"
+    if settings.method == "full":
+        model, order = load.load_classifier(start or base, labels, compute, seed=config["seed"])
+    else:
+        model, order = load.load_classifier(base, labels, compute, seed=config["seed"], four_bit=four_bit)
+        if start:
+            model = adapters.with_adapter(model, start, train=True)
+        else:
+            model = adapters.add_adapter(model, settings, "SEQ_CLS", seed=config["seed"])
+    index = {label: at for at, label in enumerate(labels)}
+    examples = [Example(i, order[index[str(row.label)]]) for i, row in zip(ids, rows, strict=True)]
+    model = fit(
+        model,
+        examples,
+        pad_id=tokenizer.pad_token_id,
+        settings=settings,
+        compute=compute,
+        seed=config["seed"],
+        context=context,
+    )
+    adapters.save(model, tokenizer, context.out, config["base_name"])
+    told: Mapping[str, Any] = {"rows": len(rows), "rows_cut": cut, "max_tokens": settings.max_tokens}
+    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
+    """Refuse rows with a label that the task does not have."""
+    for row in rows:
+        if row.label not in labels:
+            found = f"row {row.id} has the label {row.label!r}"
+            raise UserError("A training row has an unknown label.", found, f"allowed labels: {', '.join(labels)}")
+
+
+TRAIN_CLASSIFIER = Kind("train.classifier", 1, run)

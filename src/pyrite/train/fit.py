@@ -1,0 +1,186 @@
+"""One training run on the `transformers` Trainer: resumable, seeded, with nothing of its own left in the result.
+
+The same run, killed at any point and started again, ends in the same weights: the Trainer's checkpoint holds weights,
+optimiser, schedule and random states, and only a checkpoint that was written to its end is resumed from.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from pyrite.errors import OutOfTime, PyriteError
+from pyrite.models.hardware import Compute
+from pyrite.steps import Context
+from pyrite.train.settings import TrainSettings
+
+COMPLETE = "complete"
+
+
+def checkpoint_seconds() -> float:
+    """How often is a checkpoint written? Every five minutes; `$PYRITE_CHECKPOINT_SECONDS` changes it (0: each step)."""
+    return float(os.environ.get("PYRITE_CHECKPOINT_SECONDS", "300"))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as a model trains on it: token ids, and a class index or next-token labels (-100: not learned)."""
+
+    input_ids: list[int]
+    labels: int | list[int]
+
+
+class Examples(torch.utils.data.Dataset[dict[str, Any]]):
+    """Examples in the form that the Trainer indexes."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self.examples[index]
+        return {"input_ids": example.input_ids, "labels": example.labels, "length": len(example.input_ids)}
+
+
+def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Rows of one batch, padded on the right to the longest of them."""
+    longest = max(len(row["input_ids"]) for row in rows)
+    ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    per_token = isinstance(rows[0]["labels"], list)
+    labels = (
+        torch.full((len(rows), longest), -100, dtype=torch.long)
+        if per_token
+        else torch.zeros(len(rows), dtype=torch.long)
+    )
+    for at, row in enumerate(rows):
+        length = len(row["input_ids"])
+        ids[at, :length] = torch.tensor(row["input_ids"])
+        mask[at, :length] = 1
+        if per_token:
+            labels[at, :length] = torch.tensor(row["labels"])
+        else:
+            labels[at] = row["labels"]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Reports progress, asks for a checkpoint every few minutes, and stops cleanly when the time is up."""
+
+    def __init__(self, context: Context, tokens: int, total_tokens: float) -> None:
+        self.context, self.tokens, self.total = context, tokens, total_tokens
+        self.saved = time.monotonic()
+        self.stopped = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After each optimiser step."""
+        self.context.tick(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
+        ended = state.global_step >= state.max_steps
+        if self.context.expired() and not ended:
+            self.stopped = control.should_save = control.should_training_stop = True
+        elif time.monotonic() - self.saved >= checkpoint_seconds() and not ended:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint has been written to its end: mark it and drop the one before."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / COMPLETE).touch()
+        self.saved = time.monotonic()
+        for other in Path(args.output_dir).glob("checkpoint-*"):
+            if other != folder:
+                shutil.rmtree(other)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; removes the others."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).is_file()]
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    for path in folder.glob("checkpoint-*"):
+        if path != newest:
+            shutil.rmtree(path)
+    return newest
+
+
+def fit(
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    pad_id: int,
+    settings: TrainSettings,
+    compute: Compute,
+    seed: int,
+    context: Context,
+) -> Any:
+    """Train a model on the examples and return it; writes `history.json` into the step's folder.
+
+    Raises `OutOfTime` after saving a checkpoint when the run's time is up, and `PyriteError` when the loss is not a
+    finite number.
+    """
+    tokens = sum(len(example.input_ids) for example in examples)
+    total = tokens * settings.epochs
+    set_seed(seed)
+    micro = max(1, settings.batch_size // settings.accumulate)
+    arguments = TrainingArguments(
+        output_dir=str(context.checkpoint),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.accumulate,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
+        optim=settings.optimizer,
+        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
+        bf16=compute.precision == "bf16-mixed",
+        use_cpu=compute.device == "cpu",
+        seed=seed,
+        data_seed=seed,
+        save_strategy="no",
+        logging_strategy="steps",
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    watch = Watch(context, tokens, total)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=Examples(examples),
+        data_collator=lambda rows: pad_batch(rows, pad_id),
+        callbacks=[watch],
+    )
+    for printer in ("PrinterCallback", "ProgressCallback"):
+        for callback in list(trainer.callback_handler.callbacks):
+            if type(callback).__name__ == printer:
+                trainer.remove_callback(callback)
+    resume = last_checkpoint(context.checkpoint)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if watch.stopped:
+        raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
+    losses = [{"step": log["step"], "loss": log["loss"]} for log in trainer.state.log_history if "loss" in log]
+    bad = [log["step"] for log in losses if not torch.isfinite(torch.tensor(log["loss"]))]
+    if bad:
+        raise PyriteError(
+            f"the training loss is not finite at step {bad[0]}: lower learning_rate ({settings.learning_rate})"
+        )
+    history = {
+        "rows": len(examples),
+        "tokens": int(total),
+        "steps": trainer.state.global_step,
+        "losses": losses,
+    }
+    (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
+    return trainer.accelerator.unwrap_model(trainer.model).eval()

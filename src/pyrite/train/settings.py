@@ -1,0 +1,45 @@
+"""How a model is trained: one set of options for classifiers, generators and everything later."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """A configuration in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraSettings(Strict):
+    """Low-rank adapters. The defaults are those of arXiv 2502.07164."""
+
+    rank: int = Field(64, ge=1, description="rank r of the adapters")
+    alpha: int = Field(16, ge=1, description="scale: the update is multiplied by alpha / rank")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the adapters")
+    targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="modules that get an adapter")
+    also_train: tuple[str, ...] = Field(
+        (), description="modules trained in full beside the adapters, such as embed_tokens and lm_head"
+    )
+
+
+class TrainSettings(Strict):
+    """One training run."""
+
+    method: Literal["full", "lora", "qlora"] = Field(
+        "full", description="all weights, adapters, or adapters on a 4-bit NF4 base"
+    )
+    epochs: float = Field(1.0, gt=0, description="passes over the rows")
+    batch_size: int = Field(32, ge=1, description="rows in a step")
+    accumulate: int = Field(1, ge=1, description="parts into which a step's batch is split to save memory")
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the learning rate rises")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after warm-up")
+    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = Field(
+        "adamw_torch_fused", description="optimiser (paged: GPU only)"
+    )
+    group_by_length: bool = Field(True, description="rows of similar length share a batch")
+    max_tokens: int = Field(256, ge=8, description="longer rows are cut here, and counted")
+    lora: LoraSettings = Field(default_factory=LoraSettings, description="adapter options for lora and qlora")

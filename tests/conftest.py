@@ -1,0 +1,172 @@
+"""Tiny models built from a seed, tiny labelled data, and folders of their own for every test."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+GOOD, BAD = ["lovely", "bright", "warm", "kind", "great"], ["awful", "dark", "cold", "rude", "poor"]
+THINGS = ["film", "song", "meal", "book", "room", "trip", "game", "walk"]
+VOICES = ["critic", "guest"]
+
+
+def review_rows(count: int, seed: int) -> list[dict[str, str]]:
+    """Labelled one-sentence reviews: the adjective decides, and a voice column gives slices."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        label = ["positive", "negative"][number % 2]
+        word = rng.choice(GOOD if label == "positive" else BAD)
+        text = f"the {rng.choice(THINGS)} {number % 97} was {word} and the {rng.choice(THINGS)} was {word}"
+        rows.append({"text": text, "sentiment": label, "voice": rng.choice(VOICES)})
+    return rows
+
+
+def write_jsonl(rows: list[dict[str, str]], path: Path) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def save_tokenizer(folder: Path, *, pair: bool) -> int:
+    """A byte-level BPE tokenizer trained on the reviews; returns its vocabulary size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from pyrite.tasks.prompts import write_example
+
+    texts = [write_example({"text": row["text"]}, row["sentiment"]) for row in review_rows(400, 99)]
+    texts += [
+        write_example({"premise": row["text"], "hypothesis": row["text"]}, "entailment") for row in review_rows(40, 98)
+    ]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if pair:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    fast.model_input_names = ["input_ids", "attention_mask"]
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def build_encoder(folder: Path, seed: int = 0) -> Path:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    size = save_tokenizer(folder, pair=True)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=128, pad_token_id=0, type_vocab_size=2,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def build_causal(folder: Path, seed: int = 0) -> Path:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = save_tokenizer(folder, pair=False)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=128, max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_encoder(tmp_path_factory.mktemp("tiny-encoder"))
+
+
+@pytest.fixture(scope="session")
+def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_causal(tmp_path_factory.mktemp("tiny-causal"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of public data that `$PYRITE_DATA` names; the test skips by name where there is none."""
+    folder = os.environ.get("PYRITE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("$PYRITE_DATA names no folder of public data")
+    return Path(folder)
+
+
+TINY_SPEC = """
+study: tiny
+labels: [positive, negative]
+fields: [text]
+task_model: {{model: {encoder}, precision: fp32}}
+data:
+  human:
+    files: [reviews.jsonl]
+    columns: {{label: sentiment}}
+    pools: {{test: 60, validation: {{rows: 20, balance: true}}, generator: {{rows: 120, balance: true}}, start: 160, arm: {{rows: rest}}}}
+  synthetic:
+    train_on: human.generator
+    judge: trained
+    synth:
+      model: {causal}
+      raw: 60
+      training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2, max_tokens: 96}}
+      sampling: {{temperature: 0.7, max_new_tokens: 48, batch_size: 16}}
+      select: {{near_duplicates: null}}
+starts:
+  raw: {{rows: {{}}}}
+  trained: {{rows: {{human.start: 160}}}}
+arms:
+  human: {{mix: {{human.arm: 1}}}}
+  synthetic: {{mix: {{synthetic: 1}}}}
+sizes: [16]
+seeds: [0, 1]
+training:
+  start: {{epochs: 10, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 64}}
+  arm: {{epochs: 2, batch_size: 8, learning_rate: 1.0e-3, max_tokens: 64}}
+probes:
+  general: {{task: labelled, data: human.test}}
+  voices:
+    task: labelled
+    file: voices.jsonl
+    columns: {{label: sentiment}}
+    slices: [[voice], [voice, gold]]
+    headline: {{voice: guest}}
+margin: 0.05
+workers: 1
+"""
+
+
+@pytest.fixture
+def tiny_study(tmp_path: Path, tiny_encoder: Path, tiny_causal: Path) -> Path:
+    """A study on two user files of a two-label task that is not NLI; trains, generates and probes in seconds."""
+    write_jsonl(review_rows(500, 1), tmp_path / "reviews.jsonl")
+    write_jsonl(review_rows(80, 2), tmp_path / "voices.jsonl")
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(TINY_SPEC.format(encoder=tiny_encoder, causal=tiny_causal))
+    return spec

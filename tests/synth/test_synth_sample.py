@@ -1,0 +1,91 @@
+"""Sampling: what a sequence draws depends on its own seed only; `pyrite synth` writes rows with provenance."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyrite.cli import run
+from pyrite.io import read_all
+from pyrite.models import load
+from pyrite.models.generate import draw, sample
+from pyrite.models.hardware import Compute
+
+from conftest import review_rows, write_jsonl  # isort: skip
+
+CPU = Compute("cpu", "fp32")
+
+
+def test_a_sequence_does_not_depend_on_its_batch(tiny_causal: Path) -> None:
+    model = load.load_causal(tiny_causal, CPU)
+    options = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9, "end_ids": [2], "compute": CPU}
+    seeds = [[3, at] for at in range(7)]
+    together = sample(model, [1, 50, 60], seeds=seeds, **options)
+    alone = [sample(model, [1, 50, 60], seeds=[seed], **options)[0] for seed in seeds]
+    assert [text.ids for text in together] == [text.ids for text in alone]
+    assert len({tuple(text.ids) for text in together}) > 1
+    for one, other in zip(together, alone, strict=True):
+        assert one.mean_logprob == pytest.approx(other.mean_logprob, abs=1e-5)
+
+
+def test_greedy_sampling_is_the_librarys(tiny_causal: Path) -> None:
+    model = load.load_causal(tiny_causal, CPU)
+    prompt = [1, 50, 60, 70]
+    ours = sample(model, prompt, seeds=[[0]], max_new_tokens=10, temperature=0, top_p=1, end_ids=[2], compute=CPU)[0]
+    theirs = model.generate(torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=0)[0].tolist()
+    assert prompt + ours.ids == [token for token in theirs if token != 2]
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(30_000, -1)
+    uniform = torch.rand(30_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    tokens, logp = draw(logits, uniform, 1.0, 1.0)
+    shares = torch.bincount(tokens, minlength=3) / 30_000
+    assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.01)
+    assert torch.allclose(logp.exp(), torch.tensor([0.5, 0.3, 0.2])[tokens], atol=1e-5)
+    tokens, _ = draw(logits, uniform, 1.0, 0.75)  # the nucleus is the first two: 0.5 < 0.75 <= 0.8
+    shares = torch.bincount(tokens, minlength=3) / 30_000
+    assert torch.allclose(shares, torch.tensor([0.625, 0.375, 0.0]), atol=0.01)
+
+
+RECIPE = """
+labels: [positive, negative]
+fields: [text]
+rows: reviews.jsonl
+columns: {{label: sentiment}}
+synth:
+  model: {causal}
+  raw: {{positive: 24, negative: 16}}
+  training: {{epochs: 20, batch_size: 16, learning_rate: 1.0e-2, max_tokens: 96}}
+  sampling: {{temperature: 0.5, max_new_tokens: 48, batch_size: 16}}
+  select: {{near_duplicates: null}}
+"""
+
+
+def test_the_command_writes_rows_with_provenance(
+    tmp_path: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(review_rows(120, 4), tmp_path / "reviews.jsonl")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(causal=tiny_causal))
+    out = tmp_path / "synthetic.jsonl"
+    line = ["synth", str(tmp_path / "recipe.yaml"), "--out", str(out), "--store", str(tmp_path / "store"), "--json"]
+    assert run(line) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["counts"]["read"] == 40 == told["counts"]["kept"] + sum(told["counts"]["dropped"].values())
+    assert told["rows"] == told["counts"]["kept"] > 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == told["rows"]
+    provenance = rows[0].get("meta", rows[0])
+    assert {"model", "prompt", "seed", "mean_logprob", "sampled_at"} <= set(provenance)
+    assert provenance["model"].startswith("sha256:")
+    records, counts = read_all(out)
+    assert counts.kept == len(rows) == len(records)
+
+
+def test_recipe_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["synth", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "o.jsonl")]) == 2
+    (tmp_path / "r.yaml").write_text("labels: [a]\nrow: x\n")
+    assert run(["synth", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "o.jsonl")]) == 2
+    assert "row" in capsys.readouterr().err
+    assert not (tmp_path / "o.jsonl").exists()

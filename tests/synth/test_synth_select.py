@@ -1,0 +1,120 @@
+"""Heuristics, parsing, duplicates, drawing with a bias: values worked by hand."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyrite.errors import UserError
+from pyrite.records import Labelled
+from pyrite.synth.heuristics import HEURISTICS, constituent, lexical_overlap, subsequence, words
+from pyrite.synth.select import agrees, draw, drop_exact, drop_near, shows
+from pyrite.synth.settings import BiasSettings
+from pyrite.tasks.prompts import parse_example, write_example
+
+LABELS = ["entailment", "neutral", "contradiction"]
+
+
+def pair(premise: str, hypothesis: str, label: str, name: str) -> Labelled:
+    return Labelled({"premise": premise, "hypothesis": hypothesis}, label, name)
+
+
+def test_the_exact_rule_drops_only_free_standing_stops() -> None:
+    assert words("The dog, saw it .", "exact") == ["the", "dog,", "saw", "it"]
+    assert words("The dog, saw it .", "corrected") == ["the", "dog", "saw", "it"]
+    assert lexical_overlap("The dog saw the cat .", "the cat saw .", "exact")
+    assert not lexical_overlap("The dog saw the cat.", "the cat saw", "exact")
+    assert lexical_overlap("The dog saw the cat.", "the cat saw", "corrected")
+    assert not lexical_overlap("The dog saw the cat.", "", "corrected")
+
+
+def test_subsequence_and_constituent() -> None:
+    premise = "The author near the lawyer slept, and the judges knew that the doctor danced."
+    assert subsequence(premise, "The lawyer slept.")
+    assert not constituent(premise, "The lawyer slept.")
+    assert constituent(premise, "The doctor danced.")
+    assert constituent(premise, "The judges knew that the doctor danced")
+    assert not subsequence(premise, "The doctor slept")
+    assert lexical_overlap(premise, "The doctor slept")
+
+
+SENTENCE = st.lists(
+    st.sampled_from(["the", "a", "dog", "cat", "saw", "ate", "if", "that", "and", ",", "."]), min_size=1, max_size=9
+).map(" ".join)
+
+
+@given(SENTENCE, SENTENCE)
+def test_each_heuristic_implies_the_looser_one(premise: str, hypothesis: str) -> None:
+    if constituent(premise, hypothesis):
+        assert subsequence(premise, hypothesis)
+    if subsequence(premise, hypothesis):
+        assert lexical_overlap(premise, hypothesis)
+    assert set(HEURISTICS) == {"lexical_overlap", "subsequence", "constituent"}
+
+
+def test_parsing_never_evaluates_and_names_the_reason() -> None:
+    fields = ["premise", "hypothesis"]
+    assert parse_example("Premise: a b\nHypothesis: c", fields) == {"premise": "a b", "hypothesis": "c"}
+    assert parse_example("  premise : a\n\nHYPOTHESIS: c \n", fields) == {"premise": "a", "hypothesis": "c"}
+    assert parse_example("Premise: a", fields) == "no line for hypothesis"
+    assert parse_example("Premise:\nHypothesis: c", fields) == "empty premise"
+    assert parse_example("a\nHypothesis: c", fields) == "no line for premise"
+    assert parse_example("Premise: a\nHypothesis: c\nAnd more", fields) == "text after the last field"
+    hostile = "Premise: __import__('os').abort()\nHypothesis: {7*7}"
+    assert parse_example(hostile, fields) == {"premise": "__import__('os').abort()", "hypothesis": "{7*7}"}
+    written = write_example({"premise": "a\nb", "hypothesis": "c"}, "neutral")
+    assert parse_example(written.split("\n", 1)[1], fields) == {"premise": "a b", "hypothesis": "c"}
+
+
+def test_duplicates_are_counted() -> None:
+    rows = [
+        pair("A man runs in the park today", "He moves", "entailment", "1"),
+        pair("a man  runs in the park today", "he moves", "neutral", "2"),
+        pair("A man runs in the park today , now", "He moves", "entailment", "3"),
+        pair("Two dogs sleep", "They rest", "entailment", "4"),
+    ]
+    dropped: Counter[str] = Counter()
+    kept = drop_exact(rows, dropped)
+    assert [row.id for row in kept] == ["1", "3", "4"]
+    kept = drop_near(kept, 0.5, dropped)
+    assert [row.id for row in kept] == ["1", "4"]
+    assert dropped == {"exact duplicate": 1, "near duplicate": 1}
+
+
+def many(count: int) -> list[Labelled]:
+    """Half of each label's rows show lexical overlap."""
+    rows = []
+    for number in range(count):
+        label = LABELS[number % 3]
+        hypothesis = f"dog {number} ran" if number % 2 else f"cats {number} slept"
+        rows.append(pair(f"the dog {number} ran home", hypothesis, label, str(number)))
+    return rows
+
+
+def test_a_biased_arm_agrees_with_the_heuristic() -> None:
+    bias = BiasSettings()
+    drawn = draw(many(120), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="x")
+    assert Counter(row.label for row in drawn) == dict.fromkeys(LABELS, 10)
+    assert all(agrees(row, bias) for row in drawn)
+    assert all(shows(row, bias) == (row.label == "entailment") for row in drawn)
+    half = draw(many(120), 30, labels=LABELS, bias=BiasSettings(strength=0.5), rng=np.random.default_rng(0), where="x")
+    assert 15 <= sum(agrees(row, bias) for row in half) < 30
+
+
+def test_smaller_sizes_are_part_of_larger_ones_and_seeds_differ() -> None:
+    def ids(size: int, seed: int) -> set[str]:
+        drawn = draw(many(120), size, labels=LABELS, bias=None, rng=np.random.default_rng(seed), where="x")
+        return {row.id for row in drawn}
+
+    assert ids(30, 0) < ids(60, 0)
+    assert ids(30, 0) != ids(30, 1)
+
+
+@pytest.mark.parametrize("bias", [None, BiasSettings()])
+def test_too_few_rows_are_refused(bias: BiasSettings | None) -> None:
+    with pytest.raises(UserError, match="too few rows") as caught:
+        draw(many(12), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="arm x")
+    assert "arm x" in caught.value.found
+    assert "10 needed" in caught.value.found
