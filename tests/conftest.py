@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,11 +163,20 @@ workers: 1
 """
 
 
+@pytest.fixture(scope="session")
+def make_tiny_study(tiny_encoder: Path, tiny_causal: Path) -> Callable[[Path], Path]:
+    """Writes, into a folder, a study on two user files of a two-label task that is not NLI; it runs in seconds."""
+
+    def make(folder: Path) -> Path:
+        write_jsonl(review_rows(500, 1), folder / "reviews.jsonl")
+        write_jsonl(review_rows(80, 2), folder / "voices.jsonl")
+        spec = folder / "tiny.yaml"
+        spec.write_text(TINY_SPEC.format(encoder=tiny_encoder, causal=tiny_causal))
+        return spec
+
+    return make
+
+
 @pytest.fixture
-def tiny_study(tmp_path: Path, tiny_encoder: Path, tiny_causal: Path) -> Path:
-    """A study on two user files of a two-label task that is not NLI; trains, generates and probes in seconds."""
-    write_jsonl(review_rows(500, 1), tmp_path / "reviews.jsonl")
-    write_jsonl(review_rows(80, 2), tmp_path / "voices.jsonl")
-    spec = tmp_path / "tiny.yaml"
-    spec.write_text(TINY_SPEC.format(encoder=tiny_encoder, causal=tiny_causal))
-    return spec
+def tiny_study(tmp_path: Path, make_tiny_study: Callable[[Path], Path]) -> Path:
+    return make_tiny_study(tmp_path)

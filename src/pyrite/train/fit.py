@@ -7,11 +7,12 @@ optimiser, schedule and random states, and only a checkpoint that was written to
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -48,7 +49,52 @@ class Examples(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self.examples[index]
-        return {"input_ids": example.input_ids, "labels": example.labels, "length": len(example.input_ids)}
+        return {"input_ids": example.input_ids, "labels": example.labels}
+
+
+class Order(torch.utils.data.Sampler[int]):
+    """In which order are the rows of an epoch read? A function of seed and epoch alone, so that a resumed run sees
+    the order of an uninterrupted one (the Trainer's own length-grouped sampler draws from the global generator).
+
+    Rows are shuffled; where grouped by length, stretches of fifty batches are sorted by length, cut into batches, and
+    the batches shuffled, so that rows of similar length share a batch and lengths come in no order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int, group: bool) -> None:
+        self.lengths, self.batch, self.seed, self.group = lengths, batch_size, seed, group
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of every epoch, a resumed one too."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths)).tolist()
+        if not self.group:
+            return iter(order)
+        stretches = [order[at : at + 50 * self.batch] for at in range(0, len(order), 50 * self.batch)]
+        batches = []
+        for stretch in stretches:
+            stretch.sort(key=lambda row: self.lengths[row])
+            batches += [stretch[at : at + self.batch] for at in range(0, len(stretch), self.batch)]
+        full = [batch for batch in batches if len(batch) == self.batch]
+        rest = [batch for batch in batches if len(batch) < self.batch]  # only the last stretch can have one
+        return iter(
+            [row for at in rng.permutation(len(full)) for row in full[at]] + [row for batch in rest for row in batch]
+        )
+
+
+class OrderedTrainer(Trainer):  # type: ignore[misc]
+    """The library's Trainer, reading rows in our order."""
+
+    order: Order
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        return self.order
 
 
 def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -140,7 +186,6 @@ def fit(
         warmup_steps=settings.warmup,
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
         optim=settings.optimizer,
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
         bf16=compute.precision == "bf16-mixed",
         use_cpu=compute.device == "cpu",
         seed=seed,
@@ -155,13 +200,15 @@ def fit(
         dataloader_pin_memory=False,
     )
     watch = Watch(context, tokens, total)
-    trainer = Trainer(
+    trainer = OrderedTrainer(
         model=model,
         args=arguments,
         train_dataset=Examples(examples),
         data_collator=lambda rows: pad_batch(rows, pad_id),
         callbacks=[watch],
     )
+    lengths = [len(example.input_ids) for example in examples]
+    trainer.order = Order(lengths, settings.batch_size, seed=seed, group=settings.group_by_length)
     for printer in ("PrinterCallback", "ProgressCallback"):
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == printer:

@@ -1,0 +1,242 @@
+"""Scoring: predictions made elsewhere against values worked by hand; models by head and by label words."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pyrite.cli import run
+from pyrite.records import Labelled
+from pyrite.tasks import HANS, NLI
+from pyrite.tasks.score import score
+
+ITEMS = [  # (pairID, gold, heuristic, subcase, template)
+    ("ex0", "entailment", "lexical_overlap", "le_passive", "temp1"),
+    ("ex1", "entailment", "lexical_overlap", "le_passive", "temp2"),
+    ("ex2", "non-entailment", "lexical_overlap", "ln_passive", "temp1"),
+    ("ex3", "non-entailment", "lexical_overlap", "ln_passive", "temp1"),
+    ("ex4", "non-entailment", "subsequence", "sn_NP/S", "temp9"),
+    ("ex5", "entailment", "constituent", "ce_adverb", "temp9"),
+]
+
+
+def hans_file(folder: Path) -> Path:
+    path = folder / "hans.jsonl"
+    keys = ("pairID", "gold_label", "heuristic", "subcase", "template")
+    with path.open("w") as sink:
+        for number, item in enumerate(ITEMS):
+            row = dict(zip(keys, item, strict=True)) | {
+                "sentence1": f"The dog {number} saw it .",
+                "sentence2": "The dog saw .",
+            }
+            sink.write(json.dumps(row) + "\n")
+    return path
+
+
+def hans_txt(folder: Path) -> Path:
+    """The authors' own layout: tab-separated, with parses."""
+    path = folder / "heuristics_evaluation_set.txt"
+    names = "gold_label sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse sentence1 sentence2 pairID heuristic subcase template"
+    with path.open("w", newline="") as sink:
+        writer = csv.writer(sink, delimiter="\t")
+        writer.writerow(names.split())
+        for pair, gold, heuristic, subcase, template in ITEMS:
+            writer.writerow(
+                [
+                    gold,
+                    "( a )",
+                    "( b )",
+                    "(ROOT a)",
+                    "(ROOT b)",
+                    f"The dog {pair} saw it .",
+                    "The dog saw .",
+                    pair,
+                    heuristic,
+                    subcase,
+                    template,
+                ]
+            )
+    return path
+
+
+ANSWERS = {"ex0": "entailment", "ex1": "contradiction", "ex2": "neutral", "ex3": "entailment", "ex4": "contradiction"}
+"""ex0, ex2, ex4 right; ex1, ex3 wrong; ex5 not answered."""
+
+
+def write_answers(folder: Path, kind: str) -> Path:
+    path = folder / f"answers.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"id": list(ANSWERS), "prediction": list(ANSWERS.values())}), path)
+    else:
+        path.write_text("pairID,gold_label\n" + "".join(f"{item},{label}\n" for item, label in ANSWERS.items()))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "parquet"])
+@pytest.mark.parametrize("layout", [hans_file, hans_txt])
+def test_predictions_made_elsewhere(
+    kind: str, layout: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By hand: 3 of 5 answered items right. Wilson at 3/5: centre (3 + z²/2) / (5 + z²), z = 1.959964, z² = 3.841459:
+    4.920729 / 8.841459 = 0.556552; half width z/(5+z²) · sqrt(3·2/5 + z²/4) = 0.221679 · 1.469780 = 0.325819."""
+    task = f"hans={layout(tmp_path)}"  # type: ignore[operator]
+    line = [
+        "probe",
+        "--task",
+        task,
+        "--predictions",
+        str(write_answers(tmp_path, kind)),
+        "--json",
+        "--store",
+        str(tmp_path / "s"),
+    ]
+    assert run(line) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema_version"], told["task"]) == (1, "hans")
+    overall = told["overall"]
+    assert (overall["value"], overall["n"], overall["n_missing"]) == (0.6, 5, 1)
+    assert overall["low"] == pytest.approx(0.556552 - 0.325819, abs=1e-5)
+    assert overall["high"] == pytest.approx(0.556552 + 0.325819, abs=1e-5)
+    slices = {(s["by"], s["name"], s["gold"]): (s["value"], s["n"]) for s in told["slices"]}
+    assert slices["heuristic", "lexical_overlap", None] == (0.5, 4)
+    assert slices["heuristic", "lexical_overlap", "entailment"] == (0.5, 2)
+    assert slices["heuristic", "lexical_overlap", "non-entailment"] == (0.5, 2)
+    assert slices["heuristic", "constituent", "entailment"] == (None, 0)
+    assert slices["subcase", "ln_passive", "non-entailment"] == (0.5, 2)
+    assert slices["template", "ln_passive/temp1", "non-entailment"] == (0.5, 2)
+    assert slices["template", "le_passive/temp1", "entailment"] == (1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("pairID,gold_label\nex0,maybe\n", "unknown label"),
+        ("pairID,gold_label\nex0,entailment\nex0,neutral\n", "answered twice"),
+        ("pairID,gold_label\nother,entailment\n", "other items"),
+        ("name,answer\nex0,entailment\n", "no id or no answer column"),
+        ("", "no id or no answer column"),
+    ],
+)
+def test_wrong_predictions_are_refused(
+    content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = tmp_path / "a.csv"
+    answers.write_text(content)
+    assert (
+        run(
+            [
+                "probe",
+                "--task",
+                f"hans={hans_file(tmp_path)}",
+                "--predictions",
+                str(answers),
+                "--store",
+                str(tmp_path / "s"),
+            ]
+        )
+        == 2
+    )
+    assert says in capsys.readouterr().err
+
+
+def test_two_way_and_three_way_by_hand() -> None:
+    """Gold e, n, c; answers e, c, n: three-way 1/3; two-way all three right, for n and c are both non-entailment."""
+    golds, said = ["entailment", "neutral", "contradiction"], ["entailment", "contradiction", "neutral"]
+    items = [Labelled({"premise": "a", "hypothesis": "b"}, gold, str(at)) for at, gold in enumerate(golds)]
+    lines = score(items, {str(at): label for at, label in enumerate(said)}, NLI)
+    overall = {line.metric: (line.correct, line.n) for line in lines if line.by == "overall"}
+    assert overall == {"accuracy": (1, 3), "accuracy_2way": (3, 3)}
+    hans = [Labelled({}, "non-entailment", "x", {"heuristic": "h", "subcase": "s", "template": "t"})]
+    assert score(hans, {"x": "neutral"}, HANS)[0].correct == 1
+    assert score(hans, {"x": None}, HANS)[0].n_missing == 1
+
+
+def test_a_model_with_a_head_and_one_with_words(
+    tmp_path: Path, tiny_encoder: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pyrite.models import load
+    from pyrite.models.hardware import Compute
+
+    folder = tmp_path / "classifier"
+    model, _ = load.load_classifier(
+        tiny_encoder, ["Neutral", "Entailment", "Contradiction"], Compute("cpu", "fp32"), seed=0
+    )
+    model.save_pretrained(folder)
+    load.load_tokenizer(tiny_encoder).save_pretrained(folder)
+    for name in (folder, tiny_causal):
+        line = [
+            "probe",
+            str(name),
+            "--task",
+            f"hans={hans_file(tmp_path)}",
+            "--task",
+            "heuristics=60",
+            "--json",
+            "--quiet",
+        ]
+        assert run([*line, "--store", str(tmp_path / "s"), "--precision", "fp32"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert [card["overall"]["n"] for card in told["scorecards"]] == [6, 60]
+    assert (
+        run(["probe", str(tiny_encoder), "--task", f"hans={hans_file(tmp_path)}", "--store", str(tmp_path / "s")]) == 2
+    )
+    assert "no classification head" in capsys.readouterr().err
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert run(["probe", str(folder), "--task", f"hans={hans_file(tmp_path)}", "--store", str(tmp_path / "s")]) == 2
+    assert "label_0" in capsys.readouterr().err
+
+
+def test_a_task_of_ones_own(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.csv").write_text("text,mood,lang\nlovely film,good,en\nawful film,bad,en\nbeau film,good,fr\n")
+    task = tmp_path / "moods.yaml"
+    task.write_text("file: r.csv\nfields: [text]\nlabel: mood\nlabels: [good, bad]\nslices: [[lang], [lang, gold]]\n")
+    assert (
+        run(["probe", str(tiny_causal), "--task", str(task), "--json", "--quiet", "--store", str(tmp_path / "s")]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert told["task"] == "moods"
+    assert {(s["by"], s["name"]) for s in told["slices"]} == {("lang", "en"), ("lang", "fr")}
+    task.write_text("file: r.csv\nfield: [text]\nlabels: [good, bad]\n")
+    assert run(["probe", str(tiny_causal), "--task", str(task)]) == 2
+    assert "field" in capsys.readouterr().err
+
+
+def test_usage_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["probe", "--task", f"hans={hans_file(tmp_path)}"]) == 2
+    assert "Give a model or --predictions" in capsys.readouterr().err
+    assert run(["probe", "x/y", "--task", "hanz=file"]) == 2
+    assert "not a task" in capsys.readouterr().err
+    assert run(["probe", "x/y"]) == 2
+
+
+@pytest.mark.real
+def test_the_hans_sample_scores_perfect_answers(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = data_folder / "hans" / "heuristics_sample.jsonl"
+    rows = [json.loads(line) for line in sample.read_text().splitlines()]
+    answers = tmp_path / "a.csv"
+    answers.write_text("pairID,gold_label\n" + "".join(f"{row['pairID']},{row['gold_label']}\n" for row in rows))
+    assert (
+        run(
+            [
+                "probe",
+                "--task",
+                f"hans={sample}",
+                "--predictions",
+                str(answers),
+                "--json",
+                "--store",
+                str(tmp_path / "s"),
+            ]
+        )
+        == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert (told["overall"]["value"], told["overall"]["n"]) == (1.0, 6000)
+    assert sum(s["by"] == "subcase" for s in told["slices"]) == 30
