@@ -24,10 +24,10 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pyrite.docs --check
+	$(BIN)/python docs/generate.py --check
 
 docs: .venv/ready-dev
-	$(BIN)/python -m pyrite.docs
+	$(BIN)/python docs/generate.py
 
 # Peers that a benchmark compares with live in an environment of their own.
 bench-env: constraints.txt

@@ -1,3 +1,29 @@
-"""Pyrite: find out what synthetic training data does to a language model, and repair the model where it did harm."""
+"""Pyrite: find out what synthetic training data does to a language model, and repair the model where it did harm.
+
+The library call and the command are the same call: `pyrite.study(StudyConfig(spec="demo"))` is `pyrite study demo`.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_NAMES = {
+    "Study": "pyrite.study.run",
+    "StudyConfig": "pyrite.study.config",
+    "ProbeResult": "pyrite.probe.run",
+    "ProbeConfig": "pyrite.probe.config",
+    "Synthetic": "pyrite.synth.run",
+    "SynthConfig": "pyrite.synth.config",
+    "UserError": "pyrite.errors",
+}
+_VERBS = ("study", "probe", "synth")
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load their module when first used, so that importing pyrite stays instant."""
+    if name in _VERBS:
+        return import_module(f"pyrite.{name}")
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'pyrite' has no attribute {name!r}")

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
 
 import pyrite
 from pyrite.errors import OutOfTime, UserError
+from pyrite.probe.config import ProbeConfig, ProbeOptions
+from pyrite.study.config import StudyConfig, StudyOptions
+from pyrite.synth.config import SynthConfig, SynthOptions
 
 app = cyclopts.App(
     name="pyrite",
@@ -22,8 +25,9 @@ store_app = cyclopts.App(name="store", help="See and clean what is cached: finis
 app.command(models_app)
 app.command(store_app)
 
-Flag = Annotated[bool, Parameter(negative="")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="print one JSON object on stdout")]
+Json = Annotated[bool, Parameter(name="--json", help="print one JSON object on stdout")]
+Options = Parameter(name="*")
+"""A configuration whose fields are the command's flags."""
 
 
 def main() -> None:
@@ -65,134 +69,54 @@ def show_json(value: Any) -> None:
 
 
 @app.command
-def study(
-    spec: str,
-    /,
-    *,
-    data: Path | None = None,
-    store: Path | None = None,
-    out: Path = Path("runs"),
-    plan: Flag = False,
-    power: Flag = False,
-    seeds: str | None = None,
-    max_time: float | None = None,
-    workers: int | None = None,
-    refresh: tuple[str, ...] = (),
-    quiet: Flag = False,
-    json: Json = False,
-) -> None:
+def study(spec: str, /, *, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Json = False) -> None:  # noqa: B008
     """Does training on this data make my model less robust? By how much, and how sure are we?
 
     Parameters
     ----------
     spec
-        Study file (YAML), or the name of a bundled one.
-    data
-        Folder that the study's files are relative to ($PYRITE_DATA, else the current one).
-    store
-        Folder of finished steps ($PYRITE_STORE, else the user's cache).
-    out
-        Folder that run folders are written to.
-    plan
-        Say what would run, and run nothing: needs no model, data or hub.
-    power
-        Say how many seeds the finished ones call for, and run nothing.
-    seeds
-        +N: so many seeds more than the file says; N: so many in all.
-    max_time
-        Stop after so many minutes; the same command goes on from there.
-    workers
-        Processes: by default one for each core on a CPU, one on a GPU.
-    refresh
-        Redo steps of this kind although they are stored, such as train.classifier.
-    quiet
-        Show no progress.
+        study file (YAML), or the name of a bundled one
     """
     from pyrite.study import run as study_run
     from pyrite.study import show
 
-    config = study_run.StudyConfig(
-        spec=spec, data=data, store=store, out=out, plan=plan, power=power, seeds=seeds,
-        max_time=max_time, workers=workers, refresh=refresh, quiet=quiet,
-    )  # fmt: skip
-    if plan or power:
-        told = study_run.plan(config) if plan else study_run.power(config)
-        show_json(told) if json else (show.plan if plan else show.power)(told)
+    config = StudyConfig(spec=spec, **dict(options))
+    if config.plan or config.power:
+        told = study_run.plan(config) if config.plan else study_run.power(config)
+        show_json(told) if json else (show.plan if config.plan else show.power)(told)
         return
     made = study_run.study(config)
     show_json(made.as_json()) if json else show.study(made)
 
 
 @app.command
-def probe(
-    model: str | None = None,
-    /,
-    *,
-    task: Annotated[tuple[str, ...], Parameter(consume_multiple=False)],
-    predictions: Path | None = None,
-    labels: tuple[str, ...] = (),
-    items: int | None = None,
-    seed: int = 0,
-    precision: Literal["auto", "fp32", "bf16-mixed"] = "auto",
-    max_tokens: int = 512,
-    store: Path | None = None,
-    quiet: Flag = False,
-    json: Json = False,
-) -> None:
+def probe(model: str | None = None, /, *, options: Annotated[ProbeOptions, Options], json: Json = False) -> None:
     """How good is this model on its general task, and in its blind spots?
 
     Parameters
     ----------
     model
-        packaged:NAME, a model folder, or org/name[@revision] on the hub.
-    task
-        hans=FILE, nli=FILE, heuristics[=ROWS] (fresh HANS-like pairs), or a task's YAML; repeatable.
-    predictions
-        Score answers given elsewhere instead of a model: text or csv (pairID,gold_label), or parquet.
-    labels
-        Label words to ask a language model for; by default the task's.
-    items
-        At most so many items of each task, balanced over its slices.
-    seed
-        Seed of the choice of items.
-    precision
-        auto: bf16 where the hardware has it.
-    max_tokens
-        Longer rows are cut here.
-    store
-        Folder of finished steps ($PYRITE_STORE, else the user's cache).
-    quiet
-        Show no progress.
+        packaged:NAME, a model folder, or org/name[@revision] on the hub
     """
     from pyrite.probe import run as probe_run
     from pyrite.probe import show
 
-    config = probe_run.ProbeConfig(
-        model=model, task=task, predictions=predictions, labels=labels, items=items, seed=seed,
-        precision=precision, max_tokens=max_tokens, store=store, quiet=quiet,
-    )  # fmt: skip
-    made = probe_run.probe(config)
+    made = probe_run.probe(ProbeConfig(model=model, **dict(options)))
     show_json(made.as_json()) if json else show.scorecards(made)
 
 
 @app.command
-def synth(recipe: Path, /, *, out: Path, store: Path | None = None, quiet: Flag = False, json: Json = False) -> None:
+def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: Json = False) -> None:
     """Give me synthetic data from this model, with known provenance (and, on demand, a known bias).
 
     Parameters
     ----------
     recipe
-        Recipe file (YAML): labels, fields, rows to learn from, generator, sampling, selection.
-    out
-        File to write the rows to (.jsonl).
-    store
-        Folder of finished steps ($PYRITE_STORE, else the user's cache).
-    quiet
-        Show no progress.
+        recipe (YAML): labels, fields, rows to learn from, generator, sampling, selection
     """
     from pyrite.synth import run as synth_run
 
-    made = synth_run.synth(synth_run.SynthConfig(recipe=recipe, out=out, store=store, quiet=quiet))
+    made = synth_run.synth(SynthConfig(recipe=recipe, **dict(options)))
     if json:
         show_json(made.as_json())
         return
@@ -202,28 +126,9 @@ def synth(recipe: Path, /, *, out: Path, store: Path | None = None, quiet: Flag 
 
 
 @app.command
-def demo(
-    *,
-    store: Path | None = None,
-    out: Path = Path("runs"),
-    workers: int | None = None,
-    quiet: Flag = False,
-    json: Json = False,
-) -> None:
-    """What does it look like? A small study from nothing, offline, in minutes.
-
-    Parameters
-    ----------
-    store
-        Folder of finished steps ($PYRITE_STORE, else the user's cache).
-    out
-        Folder that the run folder is written to.
-    workers
-        Processes: by default one for each core on a CPU, one on a GPU.
-    quiet
-        Show no progress.
-    """
-    study("demo", store=store, out=out, workers=workers, quiet=quiet, json=json)
+def demo(*, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Json = False) -> None:  # noqa: B008
+    """What does it look like? A small study from nothing, offline, in minutes."""
+    study("demo", options=options, json=json)
 
 
 @models_app.command(name="fetch")
@@ -256,8 +161,11 @@ def models_ls(*, json: Json = False) -> None:
         print(f"{row['name']:32} {'fetched' if row['fetched'] else 'absent':8} {row['licence']:11} {row['says']}")
 
 
+Where = Annotated[Path | None, Parameter(help="folder of finished steps [$PYRITE_STORE, else the user's cache]")]
+
+
 @store_app.command(name="ls")
-def store_ls(*, store: Path | None = None, json: Json = False) -> None:
+def store_ls(*, store: Where = None, json: Json = False) -> None:
     """List the finished steps, newest first."""
     import dataclasses
     import time
@@ -277,7 +185,7 @@ def store_ls(*, store: Path | None = None, json: Json = False) -> None:
 
 
 @store_app.command(name="rm")
-def store_rm(*keys: str, store: Path | None = None) -> None:
+def store_rm(*keys: str, store: Where = None) -> None:
     """Delete finished steps by their key, or its first digits."""
     from pyrite.steps.store import Store, default_store
 
@@ -287,7 +195,7 @@ def store_rm(*keys: str, store: Path | None = None) -> None:
 
 
 @store_app.command(name="gc")
-def store_gc(*, older_than_days: float | None = None, store: Path | None = None) -> None:
+def store_gc(*, older_than_days: float | None = None, store: Where = None) -> None:
     """Delete what cut-off attempts left and, with an age, finished steps older than it."""
     from pyrite.steps.store import Store, default_store
 

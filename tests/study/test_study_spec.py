@@ -8,8 +8,9 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Store
+from pyrite.study.config import StudyConfig
 from pyrite.study.plan import arm_counts, make_plan, parameters_in_name
-from pyrite.study.run import StudyConfig, resolve_spec
+from pyrite.study.run import resolve_spec
 from pyrite.study.spec import ArmSpec, bundled, load_spec, parse_spec
 
 CPU = Compute("cpu", "fp32")

@@ -237,9 +237,13 @@ def plain_loading(dtype: Any) -> dict[str, Any]:
 def quiet_libraries() -> None:
     """Keep the model libraries' bars and notices off the terminal; ours are shown instead."""
     import logging
+    import warnings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", message="Could not find a config file", module="peft")
     import transformers
 
     transformers.logging.set_verbosity_error()

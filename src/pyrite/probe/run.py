@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
+from pyrite.probe.config import ProbeConfig
 from pyrite.probe.predict import ITEMS, PREDICT
 from pyrite.records import Labelled
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
@@ -19,29 +18,9 @@ from pyrite.tasks.custom import load_custom
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.score import Slice, Task, score
 from pyrite.train.adapters import has_adapter
-from pyrite.train.settings import Strict
 
 ID_COLUMNS = ("pairID", "id", "uid")
 ANSWER_COLUMNS = ("gold_label", "prediction", "predicted", "label")
-
-
-class ProbeConfig(Strict):
-    """Options of `pyrite probe`."""
-
-    model: str | None = Field(None, description="packaged:NAME, a folder, or org/name[@revision] on the hub")
-    task: tuple[str, ...] = Field(
-        min_length=1, description="NAME=FILE (nli, hans), heuristics[=ROWS], or a task's YAML; repeatable"
-    )
-    predictions: Path | None = Field(
-        None, description="answers given elsewhere: text or csv (pairID,gold_label) or parquet"
-    )
-    labels: tuple[str, ...] = Field((), description="label words to ask a language model for; by default the task's")
-    items: int | None = Field(None, ge=1, description="at most so many items of each task")
-    seed: int = Field(0, ge=0, description="seed of the choice of items")
-    precision: hardware.PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
-    max_tokens: int = Field(512, ge=8, description="longer rows are cut here")
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
-    quiet: bool = Field(False, description="no progress display")
 
 
 @dataclass(frozen=True)

@@ -176,9 +176,11 @@ def run_pool(
                 f"while running: {names}",
                 "if memory ran out, use --workers 1; run again",
             ) from error
-        finally:
+        except BaseException:
             for process in list((pool._processes or {}).values()):
-                process.kill()
+                process.kill()  # what they were doing is cut off, and resumed by the next run
+            raise
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -116,7 +116,8 @@ def summary_table(results: Sequence[Scored], human_arm: str) -> list[dict[str, A
             zip(("start", "arm", "size", "probe", "metric", "by", "name", "gold"), key, strict=True)
         )
         mean = t_interval(list(by_seed.values()))
-        row |= {"n_seeds": len(by_seed), "n_items": items[key], "mean": mean.value, "low": mean.low, "high": mean.high}
+        row |= {"n_seeds": len(by_seed), "n_items": items[key], "mean": mean.value}
+        row |= {"low": within(mean.low, 0, 1), "high": within(mean.high, 0, 1)}
         row["per_seed"] = " ".join(f"{value:.4f}" for _, value in sorted(by_seed.items()))
         references = {"minus_start": (start, START, 0), "minus_human": (start, human_arm, size)}
         for name, cell in references.items():
@@ -126,9 +127,15 @@ def summary_table(results: Sequence[Scored], human_arm: str) -> list[dict[str, A
                 row |= {name: None, f"{name}_low": None, f"{name}_high": None}
                 continue
             change = paired_t([by_seed[seed] - other[seed] for seed in shared])
-            row |= {name: change.value, f"{name}_low": change.low, f"{name}_high": change.high}
+            row |= {name: change.value}
+            row |= {f"{name}_low": within(change.low, -1, 1), f"{name}_high": within(change.high, -1, 1)}
         table.append(row)
     return table
+
+
+def within(bound: float | None, least: float, most: float) -> float | None:
+    """An interval's bound cut at what the quantity can be: an accuracy lies in 0-1, a difference in -1 to 1."""
+    return None if bound is None else min(max(bound, least), most)
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,8 @@ def say(
     estimate = judgement.difference
     interval = "no interval from one seed"
     if estimate.low is not None and estimate.high is not None:
-        interval = f"95 % interval {points(estimate.low)} to {points(estimate.high)}"
+        low, high = max(estimate.low, -1.0), min(estimate.high, 1.0)
+        interval = f"95 % interval {low * 100:+.1f} to {high * 100:+.1f}"
     where = "the gap between general task and blind spot (negative: it opened)"
     if contrast.probe != "gap":
         where = f"{contrast.probe} ({probes[contrast.probe].headline_name})"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import Field
 
 import pyrite
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.steps import Done, Progress, RunOptions, Store, default_store, run_steps
+from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
     START,
     Answer,
@@ -32,25 +32,6 @@ from pyrite.study.contrasts import (
 from pyrite.study.plan import Plan, make_plan
 from pyrite.study.spec import StudySpec, load_spec
 from pyrite.tasks.rows import read_rows
-from pyrite.train.settings import Strict
-
-
-class StudyConfig(Strict):
-    """Options of `pyrite study`."""
-
-    spec: str = Field(description="study file, or the name of a bundled one")
-    data: Path | None = Field(
-        None, description="folder that the study's files are relative to [$PYRITE_DATA, else here]"
-    )
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
-    out: Path = Field(Path("runs"), description="folder that run folders are written to")
-    plan: bool = Field(False, description="say what would run, and run nothing")
-    power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")
-    seeds: str | None = Field(None, description="+N: so many seeds more than the file says; N: exactly so many")
-    max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
-    workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")
-    refresh: tuple[str, ...] = Field((), description="redo steps of this kind, such as train.classifier")
-    quiet: bool = Field(False, description="no progress display")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -46,9 +47,10 @@ def power(told: dict[str, Any]) -> None:
 def study(made: Study) -> None:
     """The table, the verdicts, and where everything lies."""
     console = Console()
+    console = console if console.is_terminal else Console(width=140)
     for probe in made.spec.probes:
         wanted = made.spec.probes[probe].headline
-        table = Table(title=escape(title_of(made, probe)), title_justify="left")
+        table = Table(title=escape(title_of(made, probe)), title_justify="left", box=box.SIMPLE_HEAD)
         for column in ("start", "arm", "rows", "accuracy", "against start", "against human arm", "per seed"):
             table.add_column(column, justify="left" if column in ("start", "arm") else "right")
         for row in made.summary:

@@ -13,8 +13,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
+from pyrite.strict import Strict
 from pyrite.synth.settings import BiasSettings, SynthSettings
-from pyrite.train.settings import Strict, TrainSettings
+from pyrite.train.settings import TrainSettings
 
 GRAMMARS = ("heuristics", "general")
 

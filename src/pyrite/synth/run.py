@@ -15,11 +15,12 @@ from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
 from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
+from pyrite.strict import Strict
+from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
 from pyrite.synth.sample import SAMPLE
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.causal import TRAIN_GENERATOR
-from pyrite.train.settings import Strict
 
 WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 
@@ -95,15 +96,6 @@ class Recipe(Strict):
     use: int | None = Field(None, ge=1, description="use only the first so many rows")
     synth: SynthSettings = Field(description="generator, sampling, selection")
     bias: BiasSettings | None = Field(None, description="keep only rows that agree with a heuristic")
-
-
-class SynthConfig(Strict):
-    """Options of `pyrite synth`."""
-
-    recipe: Path = Field(description="recipe file (YAML)")
-    out: Path = Field(description="file to write the rows to (.jsonl)")
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
-    quiet: bool = Field(False, description="no progress display")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pyrite.train.settings import Strict, TrainSettings
+from pyrite.strict import Strict
+from pyrite.train.settings import TrainSettings
 
 Heuristic = Literal["lexical_overlap", "subsequence", "constituent"]
 

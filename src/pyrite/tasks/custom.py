@@ -11,16 +11,15 @@ merge: {very positive: positive}   # optional: model label → gold label
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pyrite.errors import UserError
+from pyrite.strict import Strict
 from pyrite.tasks.score import Task
 
 
-class CustomTask(BaseModel):
+class CustomTask(Strict):
     """What the YAML of a task may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str = Field(description="the labelled file, relative to the YAML")
     fields: tuple[str, ...] = Field(min_length=1, description="columns that the model reads, in order")

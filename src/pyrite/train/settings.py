@@ -2,13 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Strict(BaseModel):
-    """A configuration in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from pyrite.strict import Strict
 
 
 class LoraSettings(Strict):

@@ -1,0 +1,30 @@
+"""The options of `pyrite study`: field = flag = help. Loads nothing heavy."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pyrite.strict import Strict
+
+
+class StudyOptions(Strict):
+    """How to run a study; nothing here changes a result but `seeds`."""
+
+    data: Path | None = Field(
+        None, description="folder that the study's files are relative to [$PYRITE_DATA, else here]"
+    )
+    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    out: Path = Field(Path("runs"), description="folder that run folders are written to")
+    plan: bool = Field(False, description="say what would run, and run nothing: needs no model, data or hub")
+    power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")
+    seeds: str | None = Field(None, description="+N: so many seeds more than the file says; N: so many in all")
+    max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
+    workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")
+    refresh: tuple[str, ...] = Field((), description="redo steps of this kind, such as train.classifier; repeatable")
+    quiet: bool = Field(False, description="no progress display")
+
+
+class StudyConfig(StudyOptions):
+    """A study to run."""
+
+    spec: str = Field(description="study file (YAML), or the name of a bundled one")

@@ -1,0 +1,23 @@
+"""The options of `pyrite synth`: field = flag = help. Loads nothing heavy."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pyrite.strict import Strict
+
+
+class SynthOptions(Strict):
+    """Where rows and finished steps go."""
+
+    out: Path = Field(description="file to write the rows to (.jsonl)")
+    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    quiet: bool = Field(False, description="no progress display")
+
+
+class SynthConfig(SynthOptions):
+    """A recipe to follow."""
+
+    recipe: Path = Field(
+        description="recipe (YAML): labels, fields, rows to learn from, generator, sampling, selection"
+    )

@@ -1,0 +1,23 @@
+"""Makes a verb's package callable, so that `pyrite.study(config)` is the verb and `pyrite.study` its folder.
+
+Importing a folder sets it as an attribute of `pyrite`, over any function of that name; so the folder itself is called.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class Verb(ModuleType):
+    """A package that is called like the function of the same name in its module `run`."""
+
+    def __call__(self, config: Any) -> Any:
+        """Run the verb: the same call as the command."""
+        name = self.__name__.rpartition(".")[2]
+        return getattr(import_module(f"{self.__name__}.run"), name)(config)
+
+
+def callable_package(name: str) -> None:
+    """Make the package of this name callable."""
+    sys.modules[name].__class__ = Verb
