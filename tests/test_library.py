@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import pyrite
+import pyrite.study.run
 
 
 def test_verbs_are_called_and_are_folders(tmp_path: Path) -> None:

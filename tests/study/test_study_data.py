@@ -1,0 +1,204 @@
+"""Pools, arms, noise, label quality: nothing shared, nothing lost, values worked by hand."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyrite.errors import UserError
+from pyrite.records import Labelled
+from pyrite.steps import Context
+from pyrite.study import data
+from pyrite.study.contrasts import Probe, answer_primary, headline, score_model, summary_table
+from pyrite.study.spec import parse_spec
+from pyrite.synth.settings import BiasSettings
+from pyrite.tasks.nli import clean
+from pyrite.tasks.rows import read_rows, write_rows
+from pyrite.tasks.score import Task
+
+LABELS = ["entailment", "neutral", "contradiction"]
+
+
+def context(folder: Path, config: dict[str, Any], **inputs: Path) -> Context:
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    return Context(config, inputs, out, folder, lambda *_: None, lambda: False)
+
+
+def rows(count: int, start: int = 0) -> list[Labelled]:
+    made = []
+    for at in range(start, start + count):
+        hypothesis = f"dog {at} ran" if at % 2 else f"cats {at} slept"
+        made.append(Labelled({"premise": f"the dog {at} ran home", "hypothesis": hypothesis}, LABELS[at % 3], str(at)))
+    return made
+
+
+def folder_of(path: Path, content: list[Labelled], name: str = "rows.jsonl") -> Path:
+    path.mkdir(exist_ok=True)
+    write_rows(content, path / name)
+    return path
+
+
+def test_cleaning_follows_the_paper() -> None:
+    pairs = [("a", "b", "neutral"), ("a", "b", "neutral"), ("c", "d", "-"), ("e", "f", None), ("g", "h", "entailment")]
+    given = [Labelled({"premise": p, "hypothesis": h}, label, str(at)) for at, (p, h, label) in enumerate(pairs)]
+    for duplicates, kept, dropped in (
+        ("drop_all", ["4"], {"no gold label": 2, "duplicate": 2}),
+        ("drop_repeats", ["0", "4"], {"no gold label": 2, "duplicate": 1}),
+        ("keep", ["0", "1", "4"], {"no gold label": 2}),
+    ):
+        counted: Counter[str] = Counter()
+        assert [row.id for row in clean(given, counted, duplicates=duplicates)] == kept  # type: ignore[arg-type]
+        assert counted == dropped
+
+
+def pool(rows: int | str, *, disjoint: bool = True, balance: bool = False) -> dict[str, Any]:
+    return {"rows": rows, "disjoint": disjoint, "balance": balance}
+
+
+def test_pools_share_no_row_and_everything_is_somewhere(tmp_path: Path) -> None:
+    pools = {"validation": pool(9, balance=True), "test": pool(20), "start": pool(30), "arm": pool("rest")}
+    pools["full"] = pool("all", disjoint=False)
+    config = {"pools": pools, "labels": LABELS, "seed": 0}
+    data.pools_step(context(tmp_path, config, rows=folder_of(tmp_path / "in", rows(100))))
+    made = {name: {row.id for row in read_rows(tmp_path / "out" / f"{name}.jsonl")} for name in pools}
+    assert {name: len(ids) for name, ids in made.items()} == {
+        "validation": 9,
+        "test": 20,
+        "start": 30,
+        "arm": 41,
+        "full": 71,
+    }
+    assert len(made["validation"] | made["test"] | made["start"] | made["arm"]) == 100
+    assert not made["full"] & (made["test"] | made["validation"])
+    counted = Counter(row.label for row in read_rows(tmp_path / "out" / "validation.jsonl"))
+    assert counted == dict.fromkeys(LABELS, 3)
+    shared = {
+        (row["a"], row["b"]): row["shared"] for row in json.loads((tmp_path / "out" / "overlap.json").read_text())
+    }
+    assert shared["test", "start"] == 0
+    assert shared["start", "full"] == 30
+
+
+def test_a_pool_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    config = {"pools": {"test": pool(200)}, "labels": LABELS, "seed": 0}
+    with pytest.raises(UserError, match="too few rows"):
+        data.pools_step(context(tmp_path, config, rows=folder_of(tmp_path / "in", rows(100))))
+
+
+def arm(
+    folder: Path, size: int, *, noise: float | None = None, bias: BiasSettings | None = None, **inputs: Path
+) -> list[Labelled]:
+    part = {
+        "name": "human.arm",
+        "rows": size,
+        "bias": bias.model_dump(mode="json") if bias else None,
+        "file": "rows.jsonl",
+    }
+    config = {"parts": [part], "labels": LABELS, "seed": 1, "balance": True, "noise": noise}
+    data.arm_step(context(folder, config, part0=folder_of(folder / "in", rows(600)), **inputs))
+    return read_rows(folder / "out" / "rows.jsonl")
+
+
+def test_an_arm_with_noise_flips_the_stated_share(tmp_path: Path) -> None:
+    drawn = arm(tmp_path, 300, noise=0.2)
+    flipped = [row for row in drawn if "label_was" in row.meta]
+    told = json.loads((tmp_path / "out" / "noise.json").read_text())
+    assert told == {"rate": 0.2, "flipped": len(flipped)}
+    assert 40 <= len(flipped) <= 80  # binomial(300, 0.2): 60 ± 2.9 standard deviations
+    assert all(row.label != row.meta["label_was"] for row in flipped)
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())
+    assert counts["read"] == 600 == counts["kept"] + sum(counts["dropped"].values())
+
+
+def test_noise_at_the_estimated_error_rate(tmp_path: Path) -> None:
+    quality = tmp_path / "quality"
+    quality.mkdir()
+    (quality / "quality.json").write_text(json.dumps({"error_rate": 0.5}))
+    drawn = arm(tmp_path, 300, quality=quality)
+    assert 120 <= sum("label_was" in row.meta for row in drawn) <= 180
+
+
+def test_a_biased_human_arm(tmp_path: Path) -> None:
+    drawn = arm(tmp_path, 90, bias=BiasSettings())
+    for row in drawn:
+        assert row.fields["hypothesis"].startswith("dog") == (row.label == "entailment")
+
+
+def test_the_error_rate_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three labels; the judge disagrees with 4 of 10 synthetic and 1 of 10 human rows:
+    (0.4 - 0.1) / (1 - 0.1 · 3/2) = 0.3 / 0.85 = 0.352941."""
+    synthetic, human = folder_of(tmp_path / "s", rows(10)), folder_of(tmp_path / "h", rows(10, 50), "test.jsonl")
+
+    def judge(_: Context, given: list[Labelled]) -> list[str]:
+        wrong = 4 if given[0].id == "0" else 1
+        return [LABELS[(LABELS.index(str(row.label)) + (at < wrong)) % 3] for at, row in enumerate(given)]
+
+    monkeypatch.setattr("pyrite.probe.predict.predict_with", judge)
+    data.quality_step(context(tmp_path, {"labels": LABELS, "human_file": "test.jsonl"}, rows=synthetic, human=human))
+    told = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert told["agreement"] == pytest.approx(0.6)
+    assert told["judge_accuracy_on_human"] == pytest.approx(0.9)
+    assert told["error_rate"] == pytest.approx(0.352941, abs=1e-6)
+    assert len(read_rows(tmp_path / "out" / "to_read.jsonl")) == 10
+
+
+SPEC = """
+study: s
+labels: [a, b]
+fields: [text]
+task_model: {model: packaged:minilm-l6}
+data: {h: {files: [x.csv]}}
+starts: {raw: {}}
+arms: {human: {mix: {h: 1}}, other: {mix: {h: 1}}}
+sizes: [10]
+seeds: [0, 1, 2]
+probes:
+  general: {task: labelled, data: h}
+  spot: {task: labelled, data: h, headline: {kind: hard}}
+contrasts: [{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]
+"""
+
+
+def test_contrasts_by_hand() -> None:
+    """Ten items of each probe, five of the blind spot hard. Per seed 0, 1, 2 the arm `other` has 4, 3, 2 hard items
+    right, the human arm 4 each, the start 3: other - human = 0, -0.2, -0.4 (mean -0.2); other - start = +0.2, 0, -0.2
+    (mean 0). General is 8 of 10 for the human arm and 9 of 10 for the other (+0.1), so the gap opens by
+    0.1 - (0, -0.2, -0.4) = 0.1, 0.3, 0.5 (mean 0.3), shown as -0.3. t(2) at 97.5 % is 4.302653; the standard error of
+    0, -0.2, -0.4 is 0.2 / sqrt(3) = 0.115470; half width 0.496828."""
+    spec = parse_spec(SPEC, "s.yaml")
+    task = Task("labelled", ("a", "b"), slices=(("kind",),))
+    items = [Labelled({"text": str(at)}, "a", str(at), {"kind": "hard" if at < 5 else "easy"}) for at in range(10)]
+    probes = {
+        "general": Probe.make("general", items, task, {}),
+        "spot": Probe.make("spot", items, task, {"kind": "hard"}),
+    }
+    results = []
+    for seed, hard in enumerate((4, 3, 2)):
+        for name, size, general, right in (("start", 0, 8, 3), ("human", 10, 8, 4), ("other", 10, 9, hard)):
+            for probe, count in (("general", general), ("spot", right)):
+                answers: dict[str, str | None] = {str(at): "a" if at < count else "b" for at in range(10)}
+                results.append(score_model(probes[probe], answers, start="raw", arm=name, size=size, seed=seed))
+    assert headline(next(r for r in results if r.arm == "human" and r.probe == "spot"), probes["spot"]) == 0.8
+    against_human, against_start, gap = answer_primary(results, probes, spec)
+    assert against_human.judgement.difference.value == pytest.approx(-0.2)
+    assert against_human.judgement.difference.low == pytest.approx(-0.2 - 0.496828, abs=1e-5)
+    assert against_start.judgement.difference.value == pytest.approx(0.0)
+    assert gap.judgement.difference.value == pytest.approx(-0.3)
+    assert (against_human.seeds, against_human.cells) == (3, 1)
+    assert "cannot tell yet" in against_human.sentence
+    rows = {(r["arm"], r["probe"], r["name"]): r for r in summary_table(results, "human")}
+    assert rows["other", "spot", "hard"]["minus_human"] == pytest.approx(-0.2)
+    assert rows["other", "spot", "hard"]["minus_start"] == pytest.approx(0.0)
+    assert rows["other", "spot", "easy"]["mean"] == 0.0
+    assert rows["human", "spot", "hard"]["minus_human"] is None
+    assert np.isclose(rows["other", "general", "overall"]["minus_start"], 0.1)
+
+
+def test_a_headline_without_items_is_refused() -> None:
+    items = [Labelled({"text": "x"}, "a", "1", {"kind": "easy"})]
+    with pytest.raises(UserError, match="headline slice is empty"):
+        Probe.make("spot", items, Task("labelled", ("a", "b")), {"kind": "hard"})
