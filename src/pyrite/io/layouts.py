@@ -514,6 +514,6 @@ def unknown_layout(where: str, columns: Sequence[str]) -> UserError:
         "the columns are of no layout that Pyrite knows",
         f"{where}: columns {show(list(columns), 300)}",
         hint
-        + "name them with `--columns ours=theirs`, or the text columns of a labelled task with `--text-fields`; layouts:\n"
-        + "\n".join(f"           {layout.describe()}" for layout in LAYOUTS.values()),
+        + "name them with `--columns ours=theirs` (in a YAML file: columns), or name the text columns of a labelled task (fields); "
+        "layouts:\n" + "\n".join(f"           {layout.describe()}" for layout in LAYOUTS.values()),
     )

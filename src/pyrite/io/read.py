@@ -41,7 +41,7 @@ HUB = "hf://"
 PEEK_ROWS = 32
 """So many rows are looked at before a file's columns are said to be of no layout."""
 
-SKIP = "or leave such rows out, counted, with `--on-bad-row skip`"
+SKIP = "or leave such rows out, counted, with `--on-bad-row skip` (in a YAML file: on_bad_row: skip)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class Reader:
             raise UserError(
                 "a named column is not in the file",
                 f"{where}: no {show(absent)} among {show(list(columns), 300)}",
-                "name it as the file does: `--columns ours=theirs`",
+                "name it as the file does: `--columns ours=theirs` (in a YAML file: columns: {ours: theirs})",
             )
         layout: Layout | None
         if options.layout is not None:
@@ -229,7 +229,7 @@ class Reader:
                 raise UserError(
                     "a text field is not in the file",
                     f"{where}: no {show(sorted(lacking))} among {show(list(columns), 300)}",
-                    "name the text columns as the file does, or rename them with `--columns ours=theirs`",
+                    "name the text columns as the file does, or rename them with `--columns ours=theirs` (in a YAML file: columns)",
                 )
         else:
             strange = [ours for ours in renamed if ours not in layout.uses() and ours not in ID_COLUMNS]

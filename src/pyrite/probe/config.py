@@ -1,6 +1,7 @@
 """The options of `pyrite probe`: field = flag = help. Loads nothing heavy."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,6 +20,10 @@ class ProbeOptions(Strict):
         None,
         description="score answers given elsewhere instead of a model: text or csv (pairID,gold_label), or parquet",
     )
+    columns: tuple[str, ...] = Field(
+        (), description="OURS=THEIRS: a column of the file under another name, such as label=gold; repeatable"
+    )
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     labels: tuple[str, ...] = Field(
         (), description="label words to ask a language model for; by default the task's; repeatable"
     )

@@ -1,11 +1,12 @@
 """Steps: the items of a probe, and one model's answer to each of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records, write_parquet
 from pyrite.models import load
 from pyrite.models.hardware import Compute
@@ -14,7 +15,7 @@ from pyrite.steps import Context, Kind
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import generate_pairs
 from pyrite.tasks.prompts import classify
-from pyrite.tasks.rows import as_labelled, read_rows, write_rows
+from pyrite.tasks.rows import as_labelled, read_rows, write_counts, write_rows
 from pyrite.tasks.score import matching, slice_names
 
 
@@ -39,36 +40,52 @@ def choose_items(
 
 
 def items_step(context: Context) -> None:
-    """Step: a probe's items, from rows of the study, a file, or a bundled grammar → `items.jsonl`."""
+    """Step: a probe's items, from rows of the study, a file, or a bundled grammar → `items.jsonl` and `counts.json`."""
     config = context.config
+    dropped: Counter[str] = Counter()
     if "rows" in context.inputs:
         items = read_rows(context.inputs["rows"] / config["rows_file"])
+        read = len(items)
     elif config["file"] == "grammar:heuristics":
         pairs = generate_pairs(config["grammar_rows"], seed=config["seed"])
-        items = [as_labelled(pair, config["fields"]) for pair in pairs]
-        items = [
-            Labelled(i.fields, i.label, i.id, {**i.meta, "template": f"{i.meta['subcase']}/{i.meta['template']}"})
-            for i in items
-        ]
+        items = [hans_item(as_labelled(pair, config["fields"])) for pair in pairs]
+        read = len(items)
     else:
+        labelled = config["task"] == "labelled"
         options = ReadOptions(
             columns=config["columns"],
             label_map=config["label_map"],
             labels=[*config["labels"], nli.NO_LABEL] if config["labels"] else None,
-            text_fields=config["fields"] if config["task"] == "labelled" else None,
-            layout="labelled" if config["task"] == "labelled" else None,
+            text_fields=config["fields"] if labelled else None,
+            layout="labelled" if labelled else None,
+            on_bad_row=config["on_bad_row"],
         )
-        items = [as_labelled(record, config["fields"]) for record in open_records(context.inputs["file"], options)]
-        items = [item for item in items if item.label not in (None, nli.NO_LABEL)]
+        reader = open_records(config["hub"] or context.inputs["file"], options)
+        found = [as_labelled(record, config["fields"]) for record in reader]
+        read = reader.counts.read
+        dropped.update(reader.counts.dropped)
+        items = nli.clean(found, dropped, duplicates="keep")
         if config["task"] == "hans":
             items = [hans_item(item) for item in items]
-    strata = config["strata"]
-    items = choose_items(items, config["items"], in_full=config["in_full"], strata=strata, seed=config["seed"])
-    write_rows(items, context.out / "items.jsonl")
+    if not items:
+        raise UserError(
+            "A probe has no items.", f"{read} rows read, dropped: {dict(dropped)}", "check the probe's data"
+        )
+    chosen = choose_items(
+        items, config["items"], in_full=config["in_full"], strata=config["strata"], seed=config["seed"]
+    )
+    if len(chosen) < len(items):
+        dropped["not among the items asked for"] += len(items) - len(chosen)
+    write_rows(chosen, context.out / "items.jsonl")
+    write_counts(context.out, read, chosen, dropped, sorted({str(item.label) for item in chosen}))
 
 
 def hans_item(item: Labelled) -> Labelled:
     """A HANS item whose template is named with its subcase: the authors number templates within subcases."""
+    lacking = [name for name in ("heuristic", "subcase", "template") if name not in item.meta]
+    if lacking:
+        fix = "give a file of the HANS layout (heuristic, subcase, template), or describe your own task in a YAML"
+        raise UserError("A HANS item lacks columns.", f"item {item.id}: no {', '.join(lacking)}", fix)
     meta = {**item.meta, "template": f"{item.meta['subcase']}/{item.meta['template']}"}
     return Labelled(item.fields, item.label, str(item.meta.get("pairID", item.id)), meta)
 
@@ -121,5 +138,5 @@ def predict_step(context: Context) -> None:
     write_parquet(rows, context.out / "predictions.parquet")
 
 
-ITEMS = Kind("probe.items", 1, items_step)
+ITEMS = Kind("probe.items", 2, items_step)
 PREDICT = Kind("probe.predict", 1, predict_step)

@@ -86,9 +86,10 @@ def ask(text: str, config: ProbeConfig) -> Asked:
         "items": config.items,
         "in_full": {},
         "seed": config.seed,
-        "columns": None,
+        "columns": columns_of(config.columns),
         "label_map": None,
     }
+    common |= {"on_bad_row": config.on_bad_row, "hub": where if where.startswith("hf://") else None}
     common |= {"file": None, "grammar_rows": None, "fields": ["premise", "hypothesis"]}
     if name == "heuristics":
         task = TASKS["hans"]
@@ -106,11 +107,22 @@ def ask(text: str, config: ProbeConfig) -> Asked:
         custom, file = load_custom(Path(text))
         task = custom.task(Path(text).stem)
         given = {**common, "task": "labelled", "labels": list(task.labels), "fields": list(custom.fields)}
-        given["columns"] = {"label": custom.label}
+        given["columns"] = {"label": custom.label, **(given["columns"] or {})}
         strata = list(task.slices[-1]) if task.slices else ["gold"]
         return Asked(task, str(file), items_step(given, {"file": source(str(file))}, strata=strata, label=text))
     fix = f"--task NAME=FILE with NAME one of {', '.join(TASKS)}; --task heuristics=3000; or --task FILE.yaml"
     raise UserError("That is not a task.", text, fix)
+
+
+def columns_of(texts: tuple[str, ...]) -> dict[str, str] | None:
+    """`--columns ours=theirs …` as a mapping."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = [text for text, (ours, sign, theirs) in zip(texts, pairs, strict=True) if not (ours and sign and theirs)]
+    if wrong:
+        raise UserError(
+            "--columns takes OURS=THEIRS.", wrong[0], "for a label column called gold: --columns label=gold"
+        )
+    return {ours: theirs for ours, _, theirs in pairs} or None
 
 
 def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:

@@ -12,12 +12,11 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.steps import Context, Kind
-from pyrite.synth.rows import write_counts
 from pyrite.synth.select import draw, fields_key
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs
-from pyrite.tasks.rows import as_labelled, by_label, read_rows, write_rows
+from pyrite.tasks.rows import as_labelled, by_label, read_rows, write_counts, write_rows
 
 HELD_OUT = ("test", "validation")
 

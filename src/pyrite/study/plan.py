@@ -388,6 +388,8 @@ class Planner:
             "seed": probe.seed,
             "columns": probe.columns,
             "label_map": probe.label_map,
+            "on_bad_row": probe.on_bad_row,
+            "hub": None,
             "file": "grammar:heuristics" if probe.file == "grammar:heuristics" else None,
             "grammar_rows": probe.grammar_rows if probe.file == "grammar:heuristics" else None,
         }
@@ -397,7 +399,10 @@ class Planner:
         elif probe.file != "grammar:heuristics":
             assert probe.file is not None
             inputs["file"] = self.file(probe.file)
-        return self.once(name, Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
+            config["hub"] = probe.file if probe.file.startswith("hf://") else None
+        step = self.once(name, Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
+        self.plan.counts[f"probe {name}"] = step
+        return step
 
     def answers(self, model: Step | None, seed: int, label: str) -> dict[str, Step]:
         """One model's answers to every probe."""

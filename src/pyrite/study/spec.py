@@ -142,6 +142,7 @@ class ProbeSpec(Strict):
     file: str | None = Field(None, description="a file below --data, or a bundled grammar: grammar:heuristics")
     columns: dict[str, str] | None = Field(None, description="our field name: the file's column")
     label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     merge: dict[str, str] | None = Field(None, description="labelled: model label → gold label, where they differ")
     slices: tuple[tuple[str, ...], ...] = Field((), description="labelled: columns (or 'gold') to score apart")
     template: str | None = Field(None, description="labelled: the column that says which items are alike")

@@ -1,7 +1,6 @@
 """Steps: files become cleaned rows; a generator's raw texts become rows. Rows read = kept + dropped by reason."""
 
 from collections import Counter
-from pathlib import Path
 
 import orjson
 
@@ -12,7 +11,7 @@ from pyrite.synth.select import drop_exact, drop_near
 from pyrite.synth.settings import SynthSettings
 from pyrite.tasks import nli
 from pyrite.tasks.prompts import parse_example
-from pyrite.tasks.rows import as_labelled, write_rows
+from pyrite.tasks.rows import as_labelled, write_counts, write_rows
 
 
 def read_step(context: Context) -> None:
@@ -70,13 +69,6 @@ def parse_step(context: Context) -> None:
     assert read == len(rows) + dropped.total(), (read, len(rows), dropped)
     write_rows(rows, context.out / "rows.jsonl")
     write_counts(context.out, read, rows, dropped, context.config["labels"])
-
-
-def write_counts(folder: Path, read: int, rows: list[Labelled], dropped: Counter[str], labels: list[str]) -> None:
-    """`counts.json`: rows read, kept (in all and by label), dropped by reason."""
-    per_label = {label: sum(row.label == label for row in rows) for label in labels}
-    counts = {"read": read, "kept": len(rows), "dropped": dict(sorted(dropped.items())), "kept_by_label": per_label}
-    (folder / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
 
 
 READ = Kind("data.read", 1, read_step)

@@ -1,5 +1,6 @@
 """The rows that steps hand to each other: labelled fields, one JSON object a line, in a fixed order."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -48,3 +49,10 @@ def by_label(rows: Iterable[Labelled], labels: Sequence[str]) -> dict[str, list[
         assert row.label is not None, row.id
         groups[row.label].append(row)
     return groups
+
+
+def write_counts(folder: Path, read: int, rows: list[Labelled], dropped: Counter[str], labels: list[str]) -> None:
+    """`counts.json`: rows read, kept (in all and by label), dropped by reason."""
+    per_label = {label: sum(row.label == label for row in rows) for label in labels}
+    counts = {"read": read, "kept": len(rows), "dropped": dict(sorted(dropped.items())), "kept_by_label": per_label}
+    (folder / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
