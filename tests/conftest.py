@@ -177,6 +177,22 @@ def make_tiny_study(tiny_encoder: Path, tiny_causal: Path) -> Callable[[Path], P
     return make
 
 
+def study_line(spec: Path, *more: str) -> list[str]:
+    """The command that runs a study file, with its data, store and run folder beside it."""
+    folder = spec.parent
+    return [
+        "study",
+        str(spec),
+        "--data",
+        str(folder),
+        "--store",
+        str(folder / "store"),
+        "--out",
+        str(folder / "runs"),
+        *more,
+    ]
+
+
 @pytest.fixture
 def tiny_study(tmp_path: Path, make_tiny_study: Callable[[Path], Path]) -> Path:
     return make_tiny_study(tmp_path)

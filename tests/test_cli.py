@@ -11,6 +11,8 @@ import pytest
 
 from pyrite.cli import run
 
+from conftest import study_line  # isort: skip
+
 VERBS = [[], ["study"], ["probe"], ["synth"], ["demo"], ["models"], ["models", "fetch"], ["models", "ls"]]
 VERBS += [["store"], ["store", "ls"], ["store", "rm"], ["store", "gc"]]
 
@@ -60,19 +62,7 @@ def test_wrong_input_is_named_and_nothing_is_half_written(
     tiny_study.write_text(text)
     folder = tiny_study.parent
     before = files_below(folder)
-    code = run(
-        [
-            "study",
-            str(tiny_study),
-            "--data",
-            str(folder),
-            "--store",
-            str(folder / "store"),
-            "--out",
-            str(folder / "runs"),
-            "--quiet",
-        ]
-    )
+    code = run(study_line(tiny_study, "--quiet"))
     message = capsys.readouterr().err
     assert code == 2, message
     assert says in message
@@ -86,17 +76,7 @@ def test_broken_json_is_named_by_line(tiny_study: Path, capsys: pytest.CaptureFi
     lines = (folder / "reviews.jsonl").read_text().splitlines()
     lines[6] = lines[6][:-4]
     (folder / "reviews.jsonl").write_text("\n".join(lines))
-    line = [
-        "study",
-        str(tiny_study),
-        "--data",
-        str(folder),
-        "--store",
-        str(folder / "store"),
-        "--out",
-        str(folder / "runs"),
-        "--quiet",
-    ]
+    line = study_line(tiny_study, "--quiet")
     assert run(line) == 2
     message = capsys.readouterr().err
     assert "reviews.jsonl:7" in message
@@ -113,17 +93,7 @@ def test_a_full_disk_is_a_message(
 
     monkeypatch.setattr(rows, "write_rows", full)
     folder = tiny_study.parent
-    line = [
-        "study",
-        str(tiny_study),
-        "--data",
-        str(folder),
-        "--store",
-        str(folder / "store"),
-        "--out",
-        str(folder / "runs"),
-        "--quiet",
-    ]
+    line = study_line(tiny_study, "--quiet")
     assert run(line) == 2
     assert "disk is full" in capsys.readouterr().err
     assert not (folder / "runs").exists()
@@ -133,19 +103,7 @@ def test_a_full_disk_is_a_message(
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_stops_at_once_and_goes_on(tiny_study: Path, workers: str) -> None:
     folder = tiny_study.parent
-    line = [
-        sys.executable,
-        "-m",
-        "pyrite.cli",
-        "study",
-        str(tiny_study),
-        "--data",
-        str(folder),
-        "--quiet",
-        "--workers",
-        workers,
-    ]
-    line += ["--store", str(folder / "store"), "--out", str(folder / "runs")]
+    line = [sys.executable, "-m", "pyrite.cli", *study_line(tiny_study, "--quiet", "--workers", workers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     deadline = time.monotonic() + 60

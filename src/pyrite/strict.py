@@ -1,9 +1,92 @@
-"""The base of every configuration."""
+"""The base of every configuration, and how one is read from YAML: every mistake named with its line and what to write."""
 
-from pydantic import BaseModel, ConfigDict
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pyrite.errors import UserError
 
 
 class Strict(BaseModel):
     """A configuration in which an unknown key is an error, and which does not change once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Config = TypeVar("Config", bound=Strict)
+
+
+def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str) -> Config:
+    """A configuration from YAML text.
+
+    `where` (a path) and `what` (a noun) name it in messages, `see` says where its keys are listed.
+
+    Raises:
+        UserError: not YAML, not a mapping, an unknown key (with "did you mean"), a value that does not fit.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        loaded = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UserError(
+            f"The {what} is not valid YAML.", f"{where}:{line}: {error.problem}", "mend this line"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"The {what} holds no mapping.", where, see)
+    try:
+        return model.model_validate(plain(loaded))
+    except ValidationError as error:
+        found, fixes = [], []
+        for mistake in error.errors():
+            at = ".".join(str(part) for part in mistake["loc"]) or what
+            message = mistake["msg"].removeprefix("Value error, ")
+            found.append(f"{where}:{line_of(loaded, mistake['loc'])}: {at}: {message}")
+            if mistake["type"] == "extra_forbidden":
+                key = str(mistake["loc"][-1])
+                near = difflib.get_close_matches(key, known_keys(model, mistake["loc"]), 1)
+                fixes.append(f"'{key}' is no key here" + (f", did you mean '{near[0]}'?" if near else ""))
+        fix = "; ".join(fixes) or f"mend the lines above; {see}"
+        raise UserError(f"The {what} has mistakes.", "\n         ".join(found), fix) from error
+
+
+def plain(value: Any) -> Any:
+    """The YAML library's containers as plain ones; keys become text, values stay as they are."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def line_of(loaded: Any, location: Sequence[Any]) -> int:
+    """The line (from 1) of the innermost part of a location that the file has."""
+    line = 1
+    for part in location:
+        marks = getattr(loaded, "lc", None)
+        if isinstance(loaded, dict) and part in loaded and marks is not None:
+            line = marks.key(part)[0] + 1
+        elif isinstance(loaded, list) and isinstance(part, int) and part < len(loaded) and marks is not None:
+            line = marks.item(part)[0] + 1
+        else:
+            break
+        loaded = loaded[part]
+    return int(line)
+
+
+def known_keys(model: Any, location: Sequence[Any]) -> list[str]:
+    """Which keys could stand where the last part of a location does? Walks the configurations along it."""
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        inner = [field.annotation] if field is not None else []
+        while inner:
+            candidate = inner.pop()
+            if isinstance(candidate, type) and issubclass(candidate, Strict):
+                model = candidate
+                break
+            inner.extend(getattr(candidate, "__args__", ()))
+    return list(model.model_fields)

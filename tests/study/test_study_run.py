@@ -8,24 +8,11 @@ import pytest
 
 from pyrite.cli import run
 
-
-def command(spec: Path, *more: str) -> list[str]:
-    folder = spec.parent
-    return [
-        "study",
-        str(spec),
-        "--data",
-        str(folder),
-        "--store",
-        str(folder / "store"),
-        "--out",
-        str(folder / "runs"),
-        *more,
-    ]
+from conftest import study_line  # isort: skip
 
 
 def test_a_study_on_two_user_files(tiny_study: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(command(tiny_study, "--json")) == 0
+    assert run(study_line(tiny_study, "--json")) == 0
     told = json.loads(capfd.readouterr().out)
     assert told["schema_version"] == 1
     folder = tiny_study.parent / "runs" / "tiny"
@@ -52,24 +39,24 @@ def test_a_study_on_two_user_files(tiny_study: Path, capfd: pytest.CaptureFixtur
     assert told["run"]["quality"]["synthetic"]["n"] == counts["synthetic"]["kept"]
 
     # again: nothing is run; with one seed more: only what that seed needs
-    assert run(command(tiny_study, "--json")) == 0
+    assert run(study_line(tiny_study, "--json")) == 0
     again = json.loads(capfd.readouterr().out)
     assert again["run"]["timing"]["steps_run"] == 0
     assert again["primary"] == told["primary"]
-    assert run(command(tiny_study, "--seeds", "+1", "--json")) == 0
+    assert run(study_line(tiny_study, "--seeds", "+1", "--json")) == 0
     more = json.loads(capfd.readouterr().out)
     assert more["primary"][0]["seeds"] == 3
     assert 0 < more["run"]["timing"]["steps_run"] < told["run"]["timing"]["steps_run"]
-    assert run(command(tiny_study, "--power", "--json")) == 0
+    assert run(study_line(tiny_study, "--power", "--json")) == 0
     power = json.loads(capfd.readouterr().out)
     assert power["contrasts"][0]["pilot_seeds"] == 2
-    assert run(command(tiny_study, "--plan", "--json")) == 0
+    assert run(study_line(tiny_study, "--plan", "--json")) == 0
     plan = json.loads(capfd.readouterr().out)
     assert plan["cells"] == 8
     assert plan["stored"]["steps"] == plan["stored"]["of"]
 
 
 def test_max_time_stops_and_goes_on(tiny_study: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(command(tiny_study, "--max-time", "0.0001")) == 130
+    assert run(study_line(tiny_study, "--max-time", "0.0001")) == 130
     assert "Run the same command again" in capfd.readouterr().err
     assert not (tiny_study.parent / "runs").exists()

@@ -7,13 +7,13 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
-from pyrite.strict import Strict
+from pyrite.strict import Strict, from_yaml
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.settings import TrainSettings
 
@@ -304,77 +304,7 @@ def load_spec(name: str | Path) -> tuple[StudySpec, Path]:
 
 def parse_spec(text: str, where: str) -> StudySpec:
     """A study from YAML text; `where` names it in messages."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
-    try:
-        loaded = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UserError(
-            "The study file is not valid YAML.", f"{where}:{line}: {error.problem}", "mend this line"
-        ) from error
-    if not isinstance(loaded, dict):
-        raise UserError("The study file holds no mapping.", where, "see the bundled studies for the layout")
-    try:
-        return StudySpec.model_validate(plain(loaded))
-    except ValidationError as error:
-        found, fixes = [], []
-        for mistake in error.errors():
-            line = line_of(loaded, mistake["loc"])
-            at = ".".join(str(part) for part in mistake["loc"]) or "study"
-            message = mistake["msg"].removeprefix("Value error, ")
-            found.append(f"{where}:{line}: {at}: {message}")
-            if mistake["type"] == "extra_forbidden":
-                known = known_keys(mistake["loc"])
-                near = difflib.get_close_matches(str(mistake["loc"][-1]), known, 1)
-                fixes.append(
-                    f"'{mistake['loc'][-1]}' is no key here" + (f", did you mean '{near[0]}'?" if near else "")
-                )
-        fix = "; ".join(fixes) or "mend the lines above; docs/study.md lists every key"
-        raise UserError("The study file has mistakes.", "\n         ".join(found), fix) from error
-
-
-def plain(value: Any) -> Any:
-    """ruamel's containers as plain ones, with `${NAME:-default}` left alone: values are data."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    return value
-
-
-def line_of(loaded: Any, location: Sequence[Any]) -> int:
-    """The line (from 1) of the innermost key of a location that the file has."""
-    line = 1
-    for part in location:
-        marks = getattr(loaded, "lc", None)
-        if isinstance(loaded, dict) and part in loaded and marks is not None:
-            line = marks.key(part)[0] + 1
-            loaded = loaded[part]
-        elif isinstance(loaded, list) and isinstance(part, int) and part < len(loaded) and marks is not None:
-            line = marks.item(part)[0] + 1
-            loaded = loaded[part]
-        else:
-            break
-    return int(line)
-
-
-def known_keys(location: Sequence[Any]) -> list[str]:
-    """Which keys could stand where this one does? Walks the models along the location."""
-    model: Any = StudySpec
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        inner = [field.annotation]
-        while inner:
-            candidate = inner.pop()
-            if isinstance(candidate, type) and issubclass(candidate, Strict):
-                model = candidate
-                break
-            inner.extend(getattr(candidate, "__args__", ()))
-    return list(model.model_fields)
+    return from_yaml(StudySpec, text, where, what="study file", see="docs/study.md lists every key")
 
 
 def data_path(name: str, folder: Path | None) -> str:

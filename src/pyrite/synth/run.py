@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
 from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
-from pyrite.strict import Strict
+from pyrite.strict import Strict, from_yaml
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
 from pyrite.synth.sample import SAMPLE
@@ -113,20 +113,10 @@ class Synthetic:
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     if not path.is_file():
         raise UserError("That recipe is not there.", str(path), "give a YAML file with labels, rows and synth")
-    try:
-        return Recipe.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    except YAMLError as error:
-        raise UserError("The recipe is not valid YAML.", f"{path}: {error}", "mend it") from error
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise UserError(
-            "The recipe has mistakes.", f"{path}: {found}", f"keys: {', '.join(Recipe.model_fields)}"
-        ) from error
+    text = path.read_text(encoding="utf-8")
+    return from_yaml(Recipe, text, str(path), what="recipe", see=f"keys: {', '.join(Recipe.model_fields)}")
 
 
 def synth(config: SynthConfig) -> Synthetic:

@@ -11,10 +11,10 @@ merge: {very positive: positive}   # optional: model label → gold label
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pyrite.errors import UserError
-from pyrite.strict import Strict
+from pyrite.strict import Strict, from_yaml
 from pyrite.tasks.score import Task
 
 
@@ -36,18 +36,8 @@ class CustomTask(Strict):
 
 def load_custom(path: Path) -> tuple[CustomTask, Path]:
     """Read a task's YAML; returns it and the path of its file."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     if not path.is_file():
         raise UserError("That task file is not there.", str(path), "give a YAML file, or NAME=FILE")
-    try:
-        task = CustomTask.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    except YAMLError as error:
-        raise UserError("The task file is not valid YAML.", f"{path}: {error}", "mend it") from error
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg']}" for e in error.errors())
-        raise UserError(
-            "The task file has mistakes.", f"{path}: {found}", f"keys: {', '.join(CustomTask.model_fields)}"
-        ) from error
+    text = path.read_text(encoding="utf-8")
+    task = from_yaml(CustomTask, text, str(path), what="task file", see=f"keys: {', '.join(CustomTask.model_fields)}")
     return task, path.parent / task.file
