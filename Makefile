@@ -12,12 +12,12 @@ demo: .venv/ready
 
 test: .venv/ready-dev
 	$(BIN)/pyrite models fetch
-	$(BIN)/python -m pytest -m "not slow and not real" --durations=20
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not real" --durations=20
 
 # Everything, with real data where PYRITE_DATA names its folder, and long runs.
 test-all: .venv/ready-dev
 	$(BIN)/pyrite models fetch
-	$(BIN)/python -m pytest --durations=20
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
 check: .venv/ready-dev
 	$(BIN)/ruff check .

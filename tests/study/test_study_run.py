@@ -46,6 +46,10 @@ def test_a_study_on_two_user_files(tiny_study: Path, capfd: pytest.CaptureFixtur
     assert run(study_line(tiny_study, "--seeds", "+1", "--json")) == 0
     more = json.loads(capfd.readouterr().out)
     assert more["primary"][0]["seeds"] == 3
+    assert [look["seeds"] for look in more["run"]["looks"]] == [2, 3]
+    assert any("interim looks" in note for note in more["run"]["notes"])
+    assert (folder / "results" / "synthetic_to_read.jsonl").read_text().count("\n") > 20
+    assert "data of one generator" in told["primary"][0]["sentence"]
     assert 0 < more["run"]["timing"]["steps_run"] < told["run"]["timing"]["steps_run"]
     assert run(study_line(tiny_study, "--power", "--json")) == 0
     power = json.loads(capfd.readouterr().out)

@@ -258,7 +258,28 @@ def say(
     return (
         f"Arm {contrast.arm} against {against} on {where}: {verdict} ({points(estimate.value)}, {interval}; "
         f"{seeds} seed{'s' * (seeds != 1)}, {cells} cell{'s' * (cells != 1)} averaged in each): {judgement.why}."
+        f"{whose_data(contrast, spec)}"
     )
+
+
+def whose_data(contrast: ContrastSpec, spec: StudySpec) -> str:
+    """What the verdict speaks of: data of this one generator, and whether it is of the task model's family."""
+    arms = spec.all_arms()
+    steps = {cell.name: cell.steps for cell in spec.cells}
+    used = {name for arm in steps.get(contrast.arm, (contrast.arm,)) for name in arms[arm].mix}
+    generators = {source.synth.model for name, source in spec.data.items() if source.synth and name in used}
+    told = ""
+    for generator in sorted(generators):
+        told += f" This is about data of one generator, {generator}"
+        if family(generator) != family(spec.task_model.model):
+            told += f", of another family than the task model {spec.task_model.model}"
+        told += "."
+    return told
+
+
+def family(model: str) -> str:
+    """A model's family, as its name tells it: 'llama' for meta-llama/Llama-2-7b-hf."""
+    return model.rpartition("/")[2].removeprefix("packaged:").lower().split("-")[0].rstrip("0123456789.")
 
 
 def points(value: float) -> str:

@@ -5,7 +5,7 @@ runs/NAME/results/*.parquet   row-level predictions, the tidy results, the summa
 runs/NAME/figure.svg, .png    the panels
 """
 
-import sys
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from pyrite.models import hardware
 from pyrite.steps import Done, Progress, RunOptions, Store, default_store, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
-    START,
     Answer,
     Probe,
     Scored,
@@ -143,7 +142,7 @@ def collect(made: Plan, store: Store) -> tuple[list[Scored], dict[str, Probe]]:
 
 def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: hardware.Compute, done: Done) -> Study:
     """Tables, figure and run.json from the stored answers; quick, so it is redone at every call."""
-    from pyrite.io import write_parquet
+    from pyrite.io import atomic_write, write_parquet
 
     results, probes = collect(made, store)
     answers = answer_primary(results, probes, spec)
@@ -156,6 +155,10 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
     shared = overlaps(made, store)
     write_csv(shared, folder / "results" / "overlap.csv")
     draw_figure(spec, results, probes, folder)
+    for name, step in made.quality.items():
+        with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
+            shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
+    looks = looks_at(spec, folder)
     run: dict[str, Any] = {
         "schema_version": 1,
         "study": spec.study,
@@ -167,7 +170,8 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
             name: orjson.loads((store.path(s.key) / "quality.json").read_bytes()) for name, s in made.quality.items()
         },
         "overlap": shared,
-        "notes": notes(spec, made, store),
+        "looks": looks,
+        "notes": notes(spec, looks),
         "primary": [answer.as_json() for answer in answers],
         "timing": {
             "this_run_seconds": done.seconds,
@@ -196,26 +200,32 @@ def counts(made: Plan, store: Store) -> dict[str, Any]:
     return found
 
 
-def notes(spec: StudySpec, made: Plan, store: Store) -> list[str]:
+def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
     """What a reader must know before believing the verdicts."""
     said = []
-    generators = {source.synth.model for source in spec.data.values() if source.synth}
-    for generator in sorted(generators):
-        said.append(f"one generator: the verdicts are about data of {generator}, trained or asked as the file says")
-        if family(generator) != family(spec.task_model.model):
-            said.append(f"generator ({generator}) and task model ({spec.task_model.model}) are of different families")
     if len(spec.seeds) < 2:
         said.append("one seed: no interval and no verdict can be given")
-    grammars = [name for name, source in spec.data.items() if source.grammar]
-    human = {name.partition(".")[0] for name in spec.all_arms().get(spec.human_arm, next(iter(spec.arms.values()))).mix}
-    if human & set(grammars):
+    grammars = {name for name, source in spec.data.items() if source.grammar}
+    arms = spec.all_arms()
+    if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
         said.append("the human arm is a grammar stand-in, not text that people wrote")
+    if len(looks) > 1:
+        earlier = ", ".join(str(look["seeds"]) for look in looks[:-1])
+        said.append(
+            f"interim looks: the verdicts were looked at before, with {earlier} seeds; the p-values do not know it"
+        )
     return said
 
 
-def family(model: str) -> str:
-    """A model's family, as its name tells it."""
-    return model.rpartition("/")[2].removeprefix("packaged:").lower().split("-")[0].rstrip("0123456789.")
+def looks_at(spec: StudySpec, folder: Path) -> list[dict[str, Any]]:
+    """Every number of seeds with which this study's verdicts were looked at, this time's last."""
+    import time
+
+    before: list[dict[str, Any]] = []
+    if (folder / "run.json").is_file():
+        before = orjson.loads((folder / "run.json").read_bytes()).get("looks", [])
+    before = [look for look in before if look["seeds"] < len(spec.seeds)]
+    return [*before, {"seeds": len(spec.seeds), "at": time.strftime("%Y-%m-%d %H:%M:%S")}]
 
 
 def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
@@ -350,13 +360,3 @@ def per_seed_differences(
         change = {(s, *x.cell): headline(x, probe) - headline(y, probe) for s, x, y in pairs}
     seeds = sorted({key[0] for key in change})
     return [float(np.mean([value for key, value in change.items() if key[0] == seed])) for seed in seeds]
-
-
-def main_arms(spec: StudySpec) -> list[str]:
-    """The arms in the order of the table: the start first."""
-    return [START, *spec.all_arms()]
-
-
-def note(text: str) -> None:
-    """One line to the user."""
-    print(text, file=sys.stderr)
