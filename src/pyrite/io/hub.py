@@ -83,12 +83,23 @@ def resolve_dataset(ref: str, revision: str | None = None, *, split: str | None 
     return HubDataset(repo, folder, commit, config, split, tuple(files), _names(card, config))
 
 
-def _download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
+def cached_commit(ref: str, revision: str | None = None) -> str | None:
+    """At which commit is this data set in the local cache? None where it is not; never asks the hub."""
+    match = _REFERENCE.fullmatch(ref)
+    if match is None:
+        raise UserError("this is no data set on the hub", show(ref), "write hf://org/name[:config][@split]")
+    try:
+        return _download(match.group(1), revision, ["README.md"], local=True).name
+    except UserError:
+        return None
+
+
+def _download(repo: str, revision: str | None, patterns: Sequence[str], *, local: bool = False) -> Path:
     """The snapshot's folder with the files that match; its name is the commit."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    offline = constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE
+    offline = local or constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE
     get = f"hf download --repo-type dataset {repo}" + (f" --revision {revision}" if revision else "")
     try:
         folder = snapshot_download(

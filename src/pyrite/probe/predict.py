@@ -52,6 +52,7 @@ def items_step(context: Context) -> None:
         read = len(items)
     else:
         labelled = config["task"] == "labelled"
+        hub, _, revision = (config["hub"] or "").partition("#")
         options = ReadOptions(
             columns=config["columns"],
             label_map=config["label_map"],
@@ -59,8 +60,9 @@ def items_step(context: Context) -> None:
             text_fields=config["fields"] if labelled else None,
             layout="labelled" if labelled else None,
             on_bad_row=config["on_bad_row"],
+            revision=revision or None,
         )
-        reader = open_records(config["hub"] or context.inputs["file"], options)
+        reader = open_records(hub or context.inputs["file"], options)
         found = [as_labelled(record, config["fields"]) for record in reader]
         read = reader.counts.read
         dropped.update(reader.counts.dropped)

@@ -89,7 +89,10 @@ def ask(text: str, config: ProbeConfig) -> Asked:
         "columns": columns_of(config.columns),
         "label_map": None,
     }
-    common |= {"on_bad_row": config.on_bad_row, "hub": where if where.startswith("hf://") else None}
+    common |= {
+        "on_bad_row": config.on_bad_row,
+        "hub": f"{where}#{file_hash(where)}" if where.startswith("hf://") else None,
+    }
     common |= {"file": None, "grammar_rows": None, "fields": ["premise", "hypothesis"]}
     if name == "heuristics":
         task = TASKS["hans"]

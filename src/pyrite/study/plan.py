@@ -163,16 +163,21 @@ class Planner:
     def file(self, name: str) -> Source:
         """A data file as an input."""
         from pyrite.io import file_hash
+        from pyrite.io.hub import cached_commit
 
         path = data_path(name, self.folder)
-        try:
-            identity = file_hash(path)
-        except UserError:
-            if not self.lenient:
-                raise
+        if self.lenient and path.startswith("hf://"):
+            found = cached_commit(path)
+        else:
+            try:
+                found = file_hash(path)
+            except UserError:
+                if not self.lenient:
+                    raise
+                found = None
+        if found is None:
             self.miss(f"data {path}")
-            identity = f"absent:{name}"
-        return Source(path, identity)
+        return Source(path, found or f"absent:{name}")
 
     def once(self, name: str, step: Step) -> Step:
         """Steps with the same key are the same object."""
@@ -207,9 +212,7 @@ class Planner:
                 "first": None,
             }
             inputs = {f"file{number}": self.file(file) for number, file in enumerate(spec.files)}
-            config["names"] = {
-                key: source.path if source.path.startswith("hf://") else "" for key, source in inputs.items()
-            }
+            config["names"] = {key: pinned(source) for key, source in inputs.items()}
             step = self.once(name, Step(READ, config, inputs, label=f"{name}: read and clean", cost=Cost(seconds=5)))
         self.plan.counts[name] = step
         return step
@@ -398,8 +401,8 @@ class Planner:
             inputs["rows"], config["rows_file"] = self.data(probe.data)
         elif probe.file != "grammar:heuristics":
             assert probe.file is not None
-            inputs["file"] = self.file(probe.file)
-            config["hub"] = probe.file if probe.file.startswith("hf://") else None
+            inputs["file"] = found = self.file(probe.file)
+            config["hub"] = pinned(found) or None
         step = self.once(name, Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
         self.plan.counts[f"probe {name}"] = step
         return step
@@ -457,6 +460,11 @@ class Planner:
 def make_plan(spec: StudySpec, data_folder: Path | None, compute: Compute, *, only_plan: bool = False) -> Plan:
     """The graph of steps of a study. With `only_plan`, what is absent is listed in it; else it is a `UserError`."""
     return Planner(spec, data_folder, compute, offline_names=only_plan).build()
+
+
+def pinned(source: Source) -> str:
+    """How a step opens a data set on the hub: its name and commit; nothing for a file, which is opened by its path."""
+    return f"{source.path}#{source.identity}" if source.path.startswith("hf://") else ""
 
 
 def as_pool(value: int | PoolSpec) -> PoolSpec:

@@ -21,6 +21,7 @@ def read_step(context: Context) -> None:
     dropped: Counter[str] = Counter()
     read = 0
     for name in sorted(context.inputs):
+        hub, _, revision = config["names"][name].partition("#")
         options = ReadOptions(
             layout=config["layout"],
             columns=config["columns"],
@@ -28,8 +29,9 @@ def read_step(context: Context) -> None:
             labels=[*config["labels"], nli.NO_LABEL],
             text_fields=config["fields"] if config["layout"] == "labelled" else None,
             on_bad_row=config["on_bad_row"],
+            revision=revision or None,
         )
-        reader = open_records(config["names"][name] or context.inputs[name], options)
+        reader = open_records(hub or context.inputs[name], options)
         for record in reader:
             row = as_labelled(record, config["fields"])
             rows.append(Labelled(row.fields, row.label, f"{name}/{row.id}", row.meta))

@@ -141,7 +141,7 @@ def synth(config: SynthConfig) -> Synthetic:
         "duplicates": "drop_repeats",
         "layout": None if fields == ["premise", "hypothesis"] else "labelled",
         "first": recipe.use,
-        "names": {"file0": file if file.startswith("hf://") else ""},
+        "names": {"file0": f"{file}#{file_hash(file)}" if file.startswith("hf://") else ""},
     }
     rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")
     found = load.resolve(recipe.synth.model)
