@@ -120,6 +120,18 @@ def test_ctrl_c_stops_at_once_and_goes_on(tiny_study: Path, workers: str) -> Non
         assert (folder / "runs" / "tiny" / "run.json").is_file()
 
 
+def test_an_unwritable_run_folder_is_met_before_the_work(tiny_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tiny_study.parent / "runs").write_text("a file")
+    assert run(study_line(tiny_study, "--quiet")) == 2
+    assert "run folder cannot be written" in capsys.readouterr().err
+    assert not (tiny_study.parent / "store").exists()
+
+
+def test_refresh_of_an_unknown_step(tiny_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(study_line(tiny_study, "--quiet", "--refresh", "train.clasifier")) == 2
+    assert "train.classifier" in capsys.readouterr().err
+
+
 def test_our_own_mistakes_keep_their_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,15 @@ def test_dropped_weights_come_back_only_when_needed(tmp_path: Path) -> None:
     assert (store.path(one.key) / "model.safetensors").exists()
 
 
+def test_a_run_drops_only_what_it_made(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    theirs = number(1)
+    go(theirs, store, keep="all")
+    go(Step(SUM, {}, {"a": theirs, "b": number(2)}, label="total"), store, keep="predictions")
+    assert (store.path(theirs.key) / "model.safetensors").exists()
+    assert not (store.path(number(2).key) / "model.safetensors").exists()
+
+
 def test_refresh_redoes_a_kind_and_what_stands_on_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     total = Step(SUM, {}, {"a": number(1)}, label="total")

@@ -129,21 +129,25 @@ def test_a_biased_human_arm(tmp_path: Path) -> None:
 
 
 def test_the_error_rate_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three labels; the judge disagrees with 4 of 10 synthetic and 1 of 10 human rows:
-    (0.4 - 0.1) / (1 - 0.1 · 3/2) = 0.3 / 0.85 = 0.352941."""
-    synthetic, human = folder_of(tmp_path / "s", rows(10)), folder_of(tmp_path / "h", rows(10, 50), "test.jsonl")
+    """Three labels, four rows of each; the judge disagrees with 2 of 4 synthetic and 1 of 4 human rows of each label:
+    (0.5 - 0.25) / (1 - 0.25 · 3/2) = 0.25 / 0.625 = 0.4. Nine more entailment rows, all agreed with, change the
+    entailment share to 2/13 and the mean over labels to (2/13 + 1/2 + 1/2) / 3 = 0.384615."""
+    synthetic, human = folder_of(tmp_path / "s", rows(12)), folder_of(tmp_path / "h", rows(12, 60), "test.jsonl")
 
     def judge(_: Context, given: list[Labelled]) -> list[str]:
-        wrong = 4 if given[0].id == "0" else 1
+        wrong = 6 if given[0].id == "0" else 3
         return [LABELS[(LABELS.index(str(row.label)) + (at < wrong)) % 3] for at, row in enumerate(given)]
 
     monkeypatch.setattr("pyrite.probe.predict.predict_with", judge)
     data.quality_step(context(tmp_path, {"labels": LABELS, "human_file": "test.jsonl"}, rows=synthetic, human=human))
     told = json.loads((tmp_path / "out" / "quality.json").read_text())
-    assert told["agreement"] == pytest.approx(0.6)
-    assert told["judge_accuracy_on_human"] == pytest.approx(0.9)
-    assert told["error_rate"] == pytest.approx(0.352941, abs=1e-6)
-    assert len(read_rows(tmp_path / "out" / "to_read.jsonl")) == 10
+    assert told["agreement"] == pytest.approx(0.5)
+    assert told["judge_accuracy_on_human"] == pytest.approx(0.75)
+    assert told["error_rate"] == pytest.approx(0.4)
+    assert len(read_rows(tmp_path / "out" / "to_read.jsonl")) == 12
+    more = [Labelled(row.fields, "entailment", f"more-{row.id}") for row in rows(9)]
+    wrong = [at < 6 for at in range(21)]
+    assert data.by_label_mean([*rows(12), *more], wrong, LABELS) == pytest.approx(0.384615, abs=1e-6)
 
 
 SPEC = """
@@ -151,14 +155,14 @@ study: s
 labels: [a, b]
 fields: [text]
 task_model: {model: packaged:minilm-l6}
-data: {h: {files: [x.csv]}}
+data: {h: {files: [x.csv]}, t: {files: [y.csv]}}
 starts: {raw: {}}
 arms: {human: {mix: {h: 1}}, other: {mix: {h: 1}}}
 sizes: [10]
 seeds: [0, 1, 2]
 probes:
-  general: {task: labelled, data: h}
-  spot: {task: labelled, data: h, headline: {kind: hard}}
+  general: {task: labelled, data: t}
+  spot: {task: labelled, data: t, headline: {kind: hard}}
 contrasts: [{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]
 """
 
@@ -196,6 +200,42 @@ def test_contrasts_by_hand() -> None:
     assert rows["other", "spot", "easy"]["mean"] == 0.0
     assert rows["human", "spot", "hard"]["minus_human"] is None
     assert np.isclose(rows["other", "general", "overall"]["minus_start"], 0.1)
+
+
+def test_a_gap_at_the_floor_is_not_testable() -> None:
+    """With both blind-spot sides at 0 the gap is the general task's change alone, which says nothing of a blind spot."""
+    spec = parse_spec(SPEC.replace("{arm: other}, {arm: other, against: start}, ", ""), "s.yaml")
+    task = Task("labelled", ("a", "b"))
+    items = [Labelled({"text": str(at)}, "a", str(at)) for at in range(10)]
+    probes = {name: Probe.make(name, items, task, {}) for name in ("general", "spot")}
+    results = []
+    for seed in range(3):
+        for name, size, general in (("start", 0, 4), ("human", 10, 4), ("other", 10, 8)):
+            for probe, count in (("general", general), ("spot", 0)):
+                answers: dict[str, str | None] = {str(at): "a" if at < count else "b" for at in range(10)}
+                results.append(score_model(probes[probe], answers, start="raw", arm=name, size=size, seed=seed))
+    (gap,) = answer_primary(results, probes, spec)
+    assert gap.judgement.verdict == "not testable"
+    assert "spot" in gap.judgement.why
+
+
+def test_the_starts_own_rows_again(tmp_path: Path) -> None:
+    from pyrite.models.hardware import Compute
+    from pyrite.study.plan import make_plan
+
+    text = SPEC.replace("starts: {raw: {}}", "starts: {trained: {rows: {h: 20}}}").replace(
+        "other: {mix: {h: 1}}", "other: {mix: {start: 1}}"
+    )
+    plan = make_plan(parse_spec(text, "s.yaml"), tmp_path, Compute("cpu", "fp32"), only_plan=True)
+    rows = plan.rows["arm other (10, first seed)"][0]
+    assert rows.inputs["part0"] is plan.rows["start trained"][0]
+    with pytest.raises(UserError, match="own rows needs a start with rows"):
+        make_plan(
+            parse_spec(SPEC.replace("other: {mix: {h: 1}}", "other: {mix: {start: 1}}"), "s.yaml"),
+            tmp_path,
+            Compute("cpu", "fp32"),
+            only_plan=True,
+        )
 
 
 def test_a_headline_without_items_is_refused() -> None:

@@ -22,12 +22,12 @@ task_model: {model: packaged:minilm-l6}
 data:
   human:
     files: [x.csv]
-    pools: {test: 10, arm: 20}
+    pools: {test: 10, more: 5, arm: 20}
 starts:
   raw: {}
 arms:
   human: {mix: {human.arm: 1}}
-  other: {mix: {human: 1}}
+  other: {mix: {human.more: 1}}
 sizes: [4]
 seeds: [0]
 probes:
@@ -52,12 +52,22 @@ def test_a_good_file() -> None:
     [
         ("sizes: [4]", "sizse: [4]", 14, "did you mean 'sizes'"),
         ("arm: 20}", "arm: many}", 8, "valid integer"),
-        ("mix: {human: 1}", "mix: {humn: 1}", 1, "did you mean 'human'"),
-        ("mix: {human: 1}", "mix: {human: 0.5}", 13, "add up to 1"),
+        ("mix: {human.more: 1}", "mix: {human.mor: 1}", 1, "did you mean 'human.more'"),
+        ("mix: {human.more: 1}", "mix: {human.more: 0.5}", 13, "add up to 1"),
         ("task: labelled, data", "task: labeled, data", 17, "'labelled'"),
         ("  general:", "  genral:", 1, "must be called 'general'"),
         ("files: [x.csv]", "files: []", 6, "exactly one of files, grammar, synth"),
         ("seeds: [0]", "seeds: [0", 16, ""),
+        ("seeds: [0]", "seeds: [0, 0]", 1, "each once"),
+        ("mix: {human.more: 1}", "mix: {human.test: 1}", 1, "holds the rows of human.test"),
+        ("mix: {human.more: 1}", "mix: {human: 1}", 1, "models are trained on human"),
+        ("arm: 20}", "arm: {rows: all}}", 6, "disjoint: false"),
+        ("mix: {human.more: 1}", "mix: {human.more: 1}, bias: {label: a}", 1, "compare two fields"),
+        ("mix: {human.more: 1}", "mix: {human.more: 1}, noise: 7", 13, "less than 1"),
+        ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other, starts: [rwa]}]", 1, "did you mean 'raw'"),
+        ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other, probe: gap}]", 1, "needs a blind spot"),
+        ("sizes: [4]", "sizes: [4]\nhuman_arm: humans", 1, "did you mean 'human'"),
+        ("raw: {}", "raw: {rows: {human.arm: 5}, training: {method: lora}}", 1, "share one method"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
@@ -108,10 +118,10 @@ def test_shares_divide_or_add_to_the_size() -> None:
 
 def test_the_share_axis_makes_arms() -> None:
     text = GOOD.replace(
-        "sizes: [4]", "sizes: [4]\nsynthetic_share: {shares: [0, 0.25, 1], human: human.arm, synthetic: human}"
+        "sizes: [4]", "sizes: [4]\nsynthetic_share: {shares: [0, 0.25, 1], human: human.arm, synthetic: human.more}"
     )
     arms = parse_spec(text, "s.yaml").all_arms()
-    assert dict(arms["share=0.25"].mix) == {"human.arm": 0.75, "human": 0.25}
+    assert dict(arms["share=0.25"].mix) == {"human.arm": 0.75, "human.more": 0.25}
     assert dict(arms["share=0"].mix) == {"human.arm": 1.0}
 
 

@@ -328,7 +328,11 @@ def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _bad_row(where: str, bad: BadRow) -> UserError:
-    fix = "name the label with `--label-map` or mend it, " if bad.reason == "unknown label" else "mend the row, "
+    fix = (
+        "say what it stands for with `--label-map THEIRS=OURS` (in a YAML file: label_map) or mend it, "
+        if bad.reason == "unknown label"
+        else "mend the row, "
+    )
     return UserError(f"bad row: {bad.reason}", f"{where}: {bad.detail}", fix + SKIP)
 
 
@@ -336,6 +340,6 @@ def _unnamed_labels(where: str, error: UnnamedLabels) -> UserError:
     return UserError(
         "the labels are integers, and nothing says what they mean",
         f"{where}: {error.column} is {error.found}",
-        "say it with label_map (`--label-map 0=entailment,1=neutral,2=contradiction`); "
+        "say it: `--label-map 0=entailment --label-map 1=neutral …` (in a YAML file: label_map); "
         "the order differs between data sets, so it is never assumed",
     )

@@ -85,7 +85,7 @@ def folder_identity(folder: str) -> str:
     """The hash of a model folder's configuration, tokenizer and weights."""
     total = hashlib.sha256()
     for file in sorted(Path(folder).iterdir()):
-        if file.suffix in {".json", ".safetensors", ".model", ".jinja"} and file.is_file():
+        if file.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"} and file.is_file():
             with file.open("rb") as handle:
                 total.update(file.name.encode() + hashlib.file_digest(handle, "sha256").digest())
     return "sha256:" + total.hexdigest()

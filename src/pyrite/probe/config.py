@@ -23,6 +23,9 @@ class ProbeOptions(Strict):
     columns: tuple[str, ...] = Field(
         (), description="OURS=THEIRS: a column of the file under another name, such as label=gold; repeatable"
     )
+    label_map: tuple[str, ...] = Field(
+        (), description="THEIRS=OURS: what a label of the file stands for, such as 0=entailment; repeatable"
+    )
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     labels: tuple[str, ...] = Field(
         (), description="label words to ask a language model for; by default the task's; repeatable"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records, write_parquet
@@ -22,7 +23,8 @@ from pyrite.tasks.score import matching, slice_names
 def choose_items(
     items: Sequence[Labelled], count: int | None, *, in_full: Mapping[str, str], strata: Sequence[str], seed: int
 ) -> list[Labelled]:
-    """At most `count` items: all that match `in_full`, and the rest spread evenly over the strata, in file order."""
+    """About `count` items: all that match `in_full` (however many), then others spread evenly over the strata up to
+    `count`; in file order."""
     if count is None or count >= len(items):
         return list(items)
     forced = matching(items, in_full) if in_full else [False] * len(items)
@@ -45,6 +47,7 @@ def items_step(context: Context) -> None:
     dropped: Counter[str] = Counter()
     if "rows" in context.inputs:
         items = read_rows(context.inputs["rows"] / config["rows_file"])
+        items = [hans_item(item) for item in items] if config["task"] == "hans" else items
         read = len(items)
     elif config["file"] == "grammar:heuristics":
         pairs = generate_pairs(config["grammar_rows"], seed=config["seed"])
@@ -89,7 +92,7 @@ def hans_item(item: Labelled) -> Labelled:
         fix = "give a file of the HANS layout (heuristic, subcase, template), or describe your own task in a YAML"
         raise UserError("A HANS item lacks columns.", f"item {item.id}: no {', '.join(lacking)}", fix)
     meta = {**item.meta, "template": f"{item.meta['subcase']}/{item.meta['template']}"}
-    return Labelled(item.fields, item.label, str(item.meta.get("pairID", item.id)), meta)
+    return Labelled(item.fields, item.label, item.id, meta)
 
 
 def predict_with(context: Context, rows: Sequence[Labelled]) -> list[str]:
@@ -123,7 +126,8 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     model, order, tokenizer = load_trained(
         folder, base, labels, compute, seed=config["seed"], four_bit=config["four_bit"]
     )
-    ids, _ = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+    ids, cut = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+    (context.out / "reading.json").write_bytes(orjson.dumps({"rows": len(rows), "rows_cut": cut}))
     return class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=context.tick)
 
 
@@ -132,6 +136,13 @@ def predict_step(context: Context) -> None:
     items = read_rows(context.inputs["items"] / "items.jsonl")
     labels: list[str] = context.config["labels"]
     logits = logits_with(context, items)
+    if not np.isfinite(logits).all():
+        found = (
+            f"{int((~np.isfinite(logits)).any(1).sum())} of {len(items)} items have logits that are no finite numbers"
+        )
+        raise UserError(
+            "The model's answers are no numbers.", found, "the model is broken: train it with a lower learning rate"
+        )
     rows: list[dict[str, Any]] = [
         {"id": item.id, "gold": item.label, "predicted": labels[int(line.argmax())]}
         | {f"logit_{label}": float(value) for label, value in zip(labels, line, strict=True)}

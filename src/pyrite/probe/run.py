@@ -1,6 +1,7 @@
 """How good is this model on its general task, and in its blind spots? A model, or answers given elsewhere."""
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,14 +87,15 @@ def ask(text: str, config: ProbeConfig) -> Asked:
         "items": config.items,
         "in_full": {},
         "seed": config.seed,
-        "columns": columns_of(config.columns),
-        "label_map": None,
-    }
-    common |= {
+        "columns": mapping("--columns", config.columns),
+        "label_map": mapping("--label-map", config.label_map),
         "on_bad_row": config.on_bad_row,
+        "name": Path(where or text).name,  # row ids begin with it
         "hub": f"{where}#{file_hash(where)}" if where.startswith("hf://") else None,
+        "file": None,
+        "grammar_rows": None,
+        "fields": ["premise", "hypothesis"],
     }
-    common |= {"file": None, "grammar_rows": None, "fields": ["premise", "hypothesis"]}
     if name == "heuristics":
         task = TASKS["hans"]
         rows = int(where) if where.isdigit() and int(where) >= 30 else 3000 if not where else 0
@@ -111,21 +113,21 @@ def ask(text: str, config: ProbeConfig) -> Asked:
         task = custom.task(Path(text).stem)
         given = {**common, "task": "labelled", "labels": list(task.labels), "fields": list(custom.fields)}
         given["columns"] = {"label": custom.label, **(given["columns"] or {})}
+        given["label_map"] = {**(custom.label_map or {}), **(given["label_map"] or {})} or None
+        given["on_bad_row"] = "skip" if "skip" in (custom.on_bad_row, config.on_bad_row) else "stop"
         strata = list(task.slices[-1]) if task.slices else ["gold"]
         return Asked(task, str(file), items_step(given, {"file": source(str(file))}, strata=strata, label=text))
     fix = f"--task NAME=FILE with NAME one of {', '.join(TASKS)}; --task heuristics=3000; or --task FILE.yaml"
     raise UserError("That is not a task.", text, fix)
 
 
-def columns_of(texts: tuple[str, ...]) -> dict[str, str] | None:
-    """`--columns ours=theirs …` as a mapping."""
+def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
+    """`FLAG a=b FLAG c=d` as a mapping."""
     pairs = [text.partition("=") for text in texts]
-    wrong = [text for text, (ours, sign, theirs) in zip(texts, pairs, strict=True) if not (ours and sign and theirs)]
+    wrong = [text for text, (left, sign, right) in zip(texts, pairs, strict=True) if not (left and sign and right)]
     if wrong:
-        raise UserError(
-            "--columns takes OURS=THEIRS.", wrong[0], "for a label column called gold: --columns label=gold"
-        )
-    return {ours: theirs for ours, _, theirs in pairs} or None
+        raise UserError(f"{flag} takes two names with = between.", wrong[0], f"such as {flag} one=other")
+    return {left: right for left, _, right in pairs} or None
 
 
 def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
@@ -217,16 +219,25 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise UserError("That predictions file is not there.", str(path), "give a text, csv or parquet file")
     if path.suffix == ".parquet":
+        import pyarrow
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path)
+        try:
+            table = pq.read_table(path)
+        except pyarrow.ArrowException as error:
+            raise UserError("That is no parquet file.", f"{path}: {error}", "give text, csv or parquet") from error
         rows = [dict(row.items()) for row in table.to_pylist()]
         columns = table.column_names
     else:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, delimiter="\t" if path.suffix == ".tsv" else ",")
-            columns = list(reader.fieldnames or [])
-            rows = list(reader)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                "The predictions file is not UTF-8 text.", f"{path}: {error}", "save it as UTF-8"
+            ) from error
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
+        columns = list(reader.fieldnames or [])
+        rows = list(reader)
     lookup = {name.strip().lower(): name for name in columns}
     id_column = next((lookup[name.lower()] for name in ID_COLUMNS if name.lower() in lookup), None)
     candidates = [name for name in ANSWER_COLUMNS if name in lookup and lookup[name] != id_column]

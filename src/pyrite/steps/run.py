@@ -31,11 +31,12 @@ Keep = Literal["predictions", "adapters", "all"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run a plan; nothing here changes a result."""
+    """How to run a plan."""
 
     workers: int = 1
     threads: int = 0
-    """CPU threads for each worker; 0 shares the machine's cores evenly among the workers."""
+    """CPU threads for each worker; 0 leaves the libraries' own choice. Sums on another number of threads differ in their
+    last bits, so a caller that promises bytes fixes it."""
     keep: Keep = "all"
     refresh: Collection[str] = ()
     """Names of step kinds to redo although they are in the store."""
@@ -79,14 +80,16 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     progress.plan(todo, len(steps) - len(todo), options.workers)
     readers = {step.key: {s.key for s in todo if step in s.parents()} for step in steps}
     by_key = {step.key: step for step in steps}
+    ran = {step.key for step in todo}  # what was here before is somebody else's to keep
 
     def finished(step: Step, seconds: float) -> None:
         progress.finish(step, seconds)
         for parent in step.parents():
             readers[parent.key].discard(step.key)
         for key in {step.key, *(parent.key for parent in step.parents())}:
-            if not readers[key] and options.keep != "all":
-                store.drop_weights(by_key[key], spare_adapters=options.keep == "adapters")
+            if key in ran and not readers[key] and options.keep != "all":
+                with store.lock(key):
+                    store.drop_weights(by_key[key], spare_adapters=options.keep == "adapters")
 
     try:
         if options.workers == 1:
@@ -99,15 +102,22 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
             run_pool(todo, store, options, deadline, progress, finished)
     finally:
         progress.close()
-    if options.keep != "all":
-        for step in steps:
-            store.drop_weights(step, spare_adapters=options.keep == "adapters")
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
 
 
 def run_one(step: Step, root: Path, deadline: float | None, tick: Any, *, redo: bool = False) -> float:
     """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
-    store = Store(root)
+    try:
+        return attempt_one(step, Store(root), deadline, tick, redo=redo)
+    except Exception as error:
+        if is_disk_full(error):
+            what = f"The disk is full; the step '{step.label}' was not stored."
+            raise UserError(what, f"{root}: {error}", "free space (pyrite store gc) and run the same again") from error
+        raise
+
+
+def attempt_one(step: Step, store: Store, deadline: float | None, tick: Any, *, redo: bool) -> float:
+    """The same, with the errors as they come."""
     with store.lock(step.key):
         if store.has(step, weights=True) and not redo:
             return 0.0
@@ -125,17 +135,9 @@ def run_one(step: Step, root: Path, deadline: float | None, tick: Any, *, redo: 
             expired=lambda: deadline is not None and time.time() > deadline,
         )
         started = time.monotonic()
-        try:
-            step.kind.run(context)
-            seconds = time.monotonic() - started
-            store.publish(step, out, seconds)
-        except Exception as error:
-            if is_disk_full(error):
-                what = f"The disk is full; the step '{step.label}' was not stored."
-                raise UserError(
-                    what, f"{root}: {error}", "free space (pyrite store gc) and run the same again"
-                ) from error
-            raise
+        step.kind.run(context)
+        seconds = time.monotonic() - started
+        store.publish(step, out, seconds)
         return seconds
 
 
@@ -148,16 +150,18 @@ def run_pool(
     waiting = dict.fromkeys(step.key for step in todo)
     by_key = {step.key: step for step in todo}
     running: dict[Future[float], Step] = {}
+    stopped: OutOfTime | None = None
     with context.Manager() as manager:
         ticks = manager.Queue()
         pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), ticks))
         try:
             while waiting or running:
-                out_of_time(deadline) if not running else None
+                if not running:
+                    out_of_time(deadline)
                 ready = [k for k in waiting if all(p.key not in waiting for p in by_key[k].parents())]
                 busy = {step.key for step in running.values()}
                 ready = [k for k in ready if k not in busy and not any(p.key in busy for p in by_key[k].parents())]
-                expired = deadline is not None and time.time() > deadline
+                expired = stopped is not None or (deadline is not None and time.time() > deadline)
                 for key in ready[: 0 if expired else options.workers - len(running)]:
                     step = by_key[key]
                     del waiting[key]
@@ -168,7 +172,12 @@ def run_pool(
                     progress.tick(*ticks.get())
                 for future in done:
                     step = running.pop(future)
-                    finished(step, future.result())
+                    try:
+                        finished(step, future.result())
+                    except OutOfTime as error:
+                        stopped = error  # the other workers save their checkpoints as well
+                if stopped and not running:
+                    raise stopped
         except BrokenProcessPool as error:
             names = ", ".join(step.label for step in running.values())
             raise UserError(

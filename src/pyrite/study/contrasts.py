@@ -5,14 +5,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate, Labelled
-from pyrite.stats import Judgement, crossed_bootstrap, gap, judge_family, paired_t, t_interval
+from pyrite.stats import Judgement, Verdict, crossed_bootstrap, gap, judge_family, paired_t, t_interval
 from pyrite.study.spec import ContrastSpec, StudySpec
 from pyrite.tasks.score import Slice, Task, matching, right, score
 
@@ -30,6 +30,7 @@ class Scored:
     probe: str
     slices: list[Slice]
     correct: np.ndarray[Any, Any]
+    predicted: list[str | None]
 
     @property
     def cell(self) -> tuple[str, str, int]:
@@ -62,9 +63,10 @@ def score_model(
     probe: Probe, predictions: Mapping[str, str | None], *, start: str, arm: str, size: int, seed: int
 ) -> Scored:
     """Score one model's answers to one probe."""
-    outcomes = [right(item, predictions.get(item.id), probe.task) for item in probe.items]
+    said = [predictions.get(item.id) for item in probe.items]
+    outcomes = [right(item, label, probe.task) for item, label in zip(probe.items, said, strict=True)]
     correct = np.array([np.nan if outcome is None else float(outcome) for outcome in outcomes])
-    return Scored(start, arm, size, seed, probe.name, score(probe.items, predictions, probe.task), correct)
+    return Scored(start, arm, size, seed, probe.name, score(probe.items, predictions, probe.task), correct, said)
 
 
 def headline(scored: Scored, probe: Probe) -> float:
@@ -165,6 +167,8 @@ class Answer:
 def answer_primary(results: Sequence[Scored], probes: Mapping[str, Probe], spec: StudySpec) -> list[Answer]:
     """The study's primary contrasts, judged as one family (Holm)."""
     contrasts = spec.primary()
+    if not contrasts:
+        return []
     family: dict[str, tuple[list[float], list[float]]] = {}
     about: dict[str, tuple[ContrastSpec, int, int]] = {}
     unbounded = []
@@ -187,6 +191,8 @@ def answer_primary(results: Sequence[Scored], probes: Mapping[str, Probe], spec:
     answers = []
     for name, judgement in judged.items():
         contrast, seeds_used, cells = about[name]
+        if contrast.probe == "gap":
+            judgement = at_an_edge(judgement, matched(results, contrast, spec), results, probes, spec.margin)
         over_items = None if contrast.probe == "gap" else item_interval(results, probes[contrast.probe], contrast, spec)
         sentence = say(contrast, judgement, seeds_used, cells, probes, spec)
         answers.append(Answer(contrast, judgement, seeds_used, cells, over_items, sentence))
@@ -219,6 +225,28 @@ def openings(arm: Scored, other: Scored, results: Sequence[Scored], probes: Mapp
     general = [headline(r, probes["general"]) for r in (arm, other)]
     spots = [blind[(*r.cell, r.seed)] for r in (arm, other)]
     return float(gap([general[0]], [spots[0]], [general[1]], [spots[1]])[0])
+
+
+def at_an_edge(
+    judgement: Judgement,
+    pairs: Sequence[tuple[int, Scored, Scored]],
+    results: Sequence[Scored],
+    probes: Mapping[str, Probe],
+    margin: float,
+) -> Judgement:
+    """A gap is not testable where any of the four means behind it lies within the margin of 0 or 1."""
+    blind_name = next(name for name in probes if name != "general")
+    blind = {(*r.cell, r.seed): headline(r, probes[blind_name]) for r in results if r.probe == blind_name}
+    for side, models in (("arm", [x for _, x, _ in pairs]), ("comparison", [y for _, _, y in pairs])):
+        means = {
+            "general": np.mean([headline(model, probes["general"]) for model in models]),
+            blind_name: np.mean([blind[(*model.cell, model.seed)] for model in models]),
+        }
+        for probe, mean in means.items():
+            if min(mean, 1 - mean) <= margin:
+                why = f"the {side}'s mean of {mean:.3f} on {probe} lies within the margin of {margin:g} of 0 or 1"
+                return replace(judgement, verdict=Verdict.NOT_TESTABLE, why=why)
+    return judgement
 
 
 def item_interval(results: Sequence[Scored], probe: Probe, contrast: ContrastSpec, spec: StudySpec) -> Estimate | None:

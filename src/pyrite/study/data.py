@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,7 +142,8 @@ def quality_step(context: Context) -> None:
 
     `error_rate` is what `human_noised` arms flip: the judge's disagreement on the synthetic rows less its
     disagreement on held-out human rows, over what is left of those: (d_s - d_h) / (1 - d_h · k/(k-1)), at least 0. It
-    takes the judge's own mistakes to be independent of the generator's and spread evenly over the k labels.
+    takes the judge's own mistakes to be independent of the generator's and spread evenly over the k labels. All of
+    these are means over labels of the share within each label, for arms are balanced by label and raw texts are not.
     """
     from pyrite.probe.predict import predict_with
 
@@ -154,8 +154,8 @@ def quality_step(context: Context) -> None:
     own = predict_with(context, human)
     wrong = [row.label != label for row, label in zip(synthetic, said, strict=True)]
     wrong_human = [row.label != label for row, label in zip(human, own, strict=True)]
-    d_s, d_h = float(np.mean(wrong)), float(np.mean(wrong_human))
     k = len(labels)
+    d_s, d_h = by_label_mean(synthetic, wrong, labels), by_label_mean(human, wrong_human, labels)
     rate = max(0.0, (d_s - d_h) / max(1e-9, 1 - d_h * k / (k - 1)))
     by = {
         label: {"n": len(group), "agreement": float(np.mean([not wrong[at] for at in group])) if group else None}
@@ -179,14 +179,14 @@ def quality_step(context: Context) -> None:
     write_rows(read_me, context.out / "to_read.jsonl")
 
 
-def write_overlap(sets: dict[str, Path], target: Path) -> list[dict[str, Any]]:
-    """Compare row files of a study pair by pair and write the table."""
-    table = overlap({name: read_rows(path) for name, path in sets.items()})
-    target.write_bytes(orjson.dumps(table, option=orjson.OPT_INDENT_2))
-    return table
+def by_label_mean(rows: Sequence[Labelled], wrong: Sequence[bool], labels: Sequence[str]) -> float:
+    """The share that is wrong within each label, averaged over the labels that occur."""
+    shares = [np.mean([w for row, w in zip(rows, wrong, strict=True) if row.label == label]) for label in labels
+              if any(row.label == label for row in rows)]  # fmt: skip
+    return float(np.mean(shares))
 
 
 GRAMMAR = Kind("data.grammar", 1, grammar_step)
 POOLS = Kind("data.pools", 1, pools_step)
 ARM = Kind("data.arm", 1, arm_step)
-QUALITY = Kind("synth.quality", 1, quality_step)
+QUALITY = Kind("synth.quality", 2, quality_step)

@@ -4,6 +4,7 @@ A cell is a start and the arms it is trained on, for one size and seed. Cells sh
 is trained once for each seed, an arm's rows are drawn once, a probe's items are chosen once.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute
 from pyrite.probe.predict import ITEMS, PREDICT
-from pyrite.steps import Cost, Source, Step, Store, closure
+from pyrite.steps import Cost, Source, Step, Store, closure, missing
 from pyrite.study.data import ARM, GRAMMAR, POOLS, QUALITY
-from pyrite.study.spec import ArmSpec, PoolSpec, ProbeSpec, SourceSpec, StudySpec, data_path
+from pyrite.study.spec import START_ROWS, ArmSpec, PoolSpec, ProbeSpec, SourceSpec, StudySpec, data_path
 from pyrite.synth.rows import READ
-from pyrite.synth.run import WEIGHTS, Shown, synth_steps
+from pyrite.synth.run import WEIGHTS, Shown, portable_name, synth_steps
 from pyrite.tasks import TASKS
 from pyrite.tasks.score import Task
 from pyrite.train.causal import TRAIN_GENERATOR
@@ -86,9 +87,10 @@ class Plan:
         """What these steps (all by default) should take, one after the other."""
         return sum((step.cost for step in (self.steps if steps is None else steps)), Cost())
 
-    def summary(self, store: Store) -> dict[str, Any]:
+    def summary(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What `study --plan` says, as plain values."""
-        stored = [step for step in self.steps if store.has(step)]
+        todo = {step.key for step in missing(self.targets, store, refresh)}
+        stored = [step for step in self.steps if step.key not in todo]
         cost = self.cost()
         generators = sum(step.kind is TRAIN_GENERATOR for step in self.trainings)
         starts = sum(cell.is_start and cell.model is not None for cell in self.cells)
@@ -292,12 +294,27 @@ class Planner:
     # models
 
     def drawn(
-        self, parts: list[dict[str, Any]], *, seed: int, balance: bool, noise: float | str | None, label: str
+        self,
+        parts: list[dict[str, Any]],
+        *,
+        seed: int,
+        balance: bool,
+        noise: float | str | None,
+        label: str,
+        start: str = "",
     ) -> Step:
         """The rows of an arm or start."""
         inputs: dict[str, Step | Source] = {}
         for number, part in enumerate(parts):
-            inputs[f"part{number}"], part["file"] = self.data(part["name"])
+            if part["name"] == START_ROWS:
+                if not self.spec.starts[start].rows:
+                    found = f"start {start} is the base model"
+                    raise UserError(
+                        "An arm of the start's own rows needs a start with rows.", found, "leave this start out"
+                    )
+                inputs[f"part{number}"], part["file"] = self.start_rows(start)[0], "rows.jsonl"
+            else:
+                inputs[f"part{number}"], part["file"] = self.data(part["name"])
         if isinstance(noise, str):
             self.source(noise)
             inputs["quality"] = self.plan.quality[noise]
@@ -317,7 +334,7 @@ class Planner:
             "settings": settings.model_dump(mode="json"),
             "compute": self.compute.as_config(),
             "seed": seed,
-            "base_name": spec.model,
+            "base_name": portable_name(spec.model, self.model(spec.model)),
         }
         inputs: dict[str, Step | Source] = {"base": self.model(spec.model), "rows": rows}
         if start is not None:
@@ -332,14 +349,19 @@ class Planner:
         before = self.start(spec.after, seed) if spec.after else None
         if not spec.rows or all(count == 0 for count in spec.rows.values()):
             return before
-        parts = [{"name": used, "rows": count, "bias": None} for used, count in spec.rows.items()]
-        count = sum(self.rows_in(used) if n == "all" else n for used, n in spec.rows.items())
-        rows = self.drawn(parts, seed=0, balance=False, noise=None, label=f"start {name}: rows")
+        rows, count = self.start_rows(name)
         settings = spec.training or self.spec.training.start
         self.plan.rows[f"start {name}"] = (rows, "rows.jsonl")
         return self.train(rows, settings, start=before, seed=seed, count=count, label=f"start {name}, seed {seed}")
 
-    def arm_rows(self, name: str, size: int, seed: int) -> tuple[Step, int]:
+    def start_rows(self, name: str) -> tuple[Step, int]:
+        """The rows that a start is trained on, and how many they are."""
+        spec = self.spec.starts[name]
+        parts = [{"name": used, "rows": count, "bias": None} for used, count in spec.rows.items()]
+        count = sum(self.rows_in(used) if n == "all" else n for used, n in spec.rows.items())
+        return self.drawn(parts, seed=0, balance=False, noise=None, label=f"start {name}: rows"), count
+
+    def arm_rows(self, name: str, size: int, seed: int, start: str) -> tuple[Step, int]:
         """An arm's rows of one size and seed, and how many they are."""
         arm = self.spec.all_arms()[name]
         counts = arm_counts(arm, size)
@@ -348,15 +370,14 @@ class Planner:
             bias = arm.bias if arm.bias and arm.bias_on in (None, used) else None
             parts.append({"name": used, "rows": count, "bias": bias.model_dump(mode="json") if bias else None})
         seed = seed if self.spec.arm_rows_vary else 0
-        rows = self.drawn(
-            parts, seed=seed, balance=True, noise=arm.noise, label=f"arm {name}, {size} rows, seed {seed}: draw"
-        )
-        self.plan.rows.setdefault(f"arm {name} ({size})", (rows, "rows.jsonl"))
+        label = f"arm {name}, {size} rows, seed {seed}: draw"
+        rows = self.drawn(parts, seed=seed, balance=True, noise=arm.noise, label=label, start=start)
+        self.plan.rows.setdefault(f"arm {name} ({size}, first seed)", (rows, "rows.jsonl"))
         return rows, sum(counts.values())
 
-    def trained(self, start: Step | None, arm: str, size: int, seed: int, label: str) -> Step:
+    def trained(self, start: Step | None, arm: str, size: int, seed: int, label: str, begun: str) -> Step:
         """A start trained further on an arm."""
-        rows, count = self.arm_rows(arm, size, seed)
+        rows, count = self.arm_rows(arm, size, seed, begun)
         return self.train(rows, self.spec.training.arm, start=start, seed=seed, count=count, label=label)
 
     # probes
@@ -437,7 +458,7 @@ class Planner:
                 for size in spec.sizes:
                     for arm in spec.all_arms():
                         label = f"{start} + {arm} {size}, seed {seed}"
-                        further = self.trained(model, arm, size, seed, label)
+                        further = self.trained(model, arm, size, seed, label, start)
                         self.plan.cells.append(
                             Cell(start, arm, size, seed, further, self.answers(further, seed, label))
                         )
@@ -445,7 +466,7 @@ class Planner:
                 end = self.start(cell.start, seed)
                 label = f"{cell.start} + {cell.name} {cell.size}, seed {seed}"
                 for number, arm in enumerate(cell.steps):
-                    end = self.trained(end, arm, cell.size, seed, f"{label}, step {number + 1}")
+                    end = self.trained(end, arm, cell.size, seed, f"{label}, step {number + 1}", cell.start)
                 self.plan.cells.append(
                     Cell(cell.start, cell.name, cell.size, seed, end, self.answers(end, seed, label))
                 )

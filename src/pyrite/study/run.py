@@ -16,7 +16,7 @@ import orjson
 import pyrite
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Store, default_store, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Store, default_store, digest, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
     Answer,
@@ -84,7 +84,7 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     spec = resolve_spec(config)
     compute = hardware.choose(spec.task_model.precision)
     made = make_plan(spec, config.data, compute, only_plan=True)
-    told = {"schema_version": 1, **made.summary(open_store(config))}
+    told = {"schema_version": 1, **made.summary(open_store(config), config.refresh)}
     told["workers"] = worker_count(spec, config, compute)
     told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
     return told
@@ -108,15 +108,39 @@ def study(config: StudyConfig) -> Study:
     store = open_store(config)
     compute = hardware.choose(spec.task_model.precision)
     made = make_plan(spec, config.data, compute)
+    check_refresh(config, made)
+    writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec, config, compute),
-        threads=1 if compute.device == "cpu" and worker_count(spec, config, compute) > 1 else 0,
+        threads=1 if compute.device == "cpu" else 0,  # fixed, so that bytes do not depend on the number of workers
         keep=spec.keep,
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
     done = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
     return write_run(spec, made, store, config.out / spec.study, compute, done)
+
+
+def check_refresh(config: StudyConfig, made: Plan) -> None:
+    """Refuse `--refresh` of a step that the study does not have."""
+    kinds = sorted({step.kind.name for step in made.steps})
+    for name in config.refresh:
+        if name not in kinds:
+            raise UserError("--refresh names no step of this study.", name, f"use one of: {', '.join(kinds)}")
+
+
+def writable(folder: Path) -> None:
+    """Find out before hours of work whether the run folder can be written; leaves nothing behind."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+        for path in new:
+            path.rmdir()
+    except OSError as error:
+        fix = "choose another: --out DIR"
+        raise UserError("The run folder cannot be written.", f"{folder}: {error.strerror}", fix) from error
 
 
 def collect(made: Plan, store: Store) -> tuple[list[Scored], dict[str, Probe]]:
@@ -166,6 +190,7 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
         "compute": compute.as_config(),
         "made_with": made_with(),
         "counts": counts(made, store),
+        "rows_cut": rows_cut(made, store),
         "quality": {
             name: orjson.loads((store.path(s.key) / "quality.json").read_bytes()) for name, s in made.quality.items()
         },
@@ -200,6 +225,20 @@ def counts(made: Plan, store: Store) -> dict[str, Any]:
     return found
 
 
+def rows_cut(made: Plan, store: Store) -> dict[str, dict[str, int]]:
+    """Training sets and probes with rows longer than max_tokens: how many were cut, or left out."""
+    found: dict[str, dict[str, int]] = {}
+    for step in made.steps:
+        for name in ("training.json", "reading.json"):
+            file = store.path(step.key) / name
+            if file.is_file():
+                told = orjson.loads(file.read_bytes())
+                cut = {key: told[key] for key in ("rows_cut", "rows_too_long") if told.get(key)}
+                if cut:
+                    found[step.label] = {"rows": told["rows"], **cut}
+    return found
+
+
 def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
     """What a reader must know before believing the verdicts."""
     said = []
@@ -223,9 +262,17 @@ def looks_at(spec: StudySpec, folder: Path) -> list[dict[str, Any]]:
 
     before: list[dict[str, Any]] = []
     if (folder / "run.json").is_file():
-        before = orjson.loads((folder / "run.json").read_bytes()).get("looks", [])
-    before = [look for look in before if look["seeds"] < len(spec.seeds)]
-    return [*before, {"seeds": len(spec.seeds), "at": time.strftime("%Y-%m-%d %H:%M:%S")}]
+        try:
+            before = orjson.loads((folder / "run.json").read_bytes()).get("looks", [])
+        except orjson.JSONDecodeError as error:
+            found = f"{folder / 'run.json'}: {error}"
+            raise UserError(
+                "The run folder holds a broken run.json.", found, "move it away, or choose another --out"
+            ) from error
+    asked = [contrast.model_dump(mode="json") for contrast in spec.primary()]
+    look = {"seeds": len(spec.seeds), "asked": digest(asked), "at": time.strftime("%Y-%m-%d %H:%M:%S")}
+    same = [old for old in before if (old["seeds"], old["asked"]) == (look["seeds"], look["asked"])]
+    return before if before and same == before[-1:] else [*before, look]
 
 
 def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
@@ -241,7 +288,7 @@ def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[
     """One row for each model and item: what was right."""
     rows = []
     for scored in results:
-        for item, outcome in zip(probes[scored.probe].items, scored.correct, strict=True):
+        for item, outcome, said in zip(probes[scored.probe].items, scored.correct, scored.predicted, strict=True):
             rows.append(
                 {
                     "start": scored.start,
@@ -251,6 +298,7 @@ def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[
                     "probe": scored.probe,
                     "id": item.id,
                     "gold": item.label,
+                    "predicted": said,
                     "correct": None if outcome != outcome else bool(outcome),
                 }
             )

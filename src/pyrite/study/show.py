@@ -77,6 +77,13 @@ def study(made: Study) -> None:
             f"(with {told['judge_accuracy_on_human']:.0%} of {told['n_human']} human ones)",
             highlight=False,
         )
+    cut = made.run["rows_cut"]
+    if cut:
+        most = max(cut, key=lambda label: sum(cut[label].values()) - cut[label]["rows"])
+        told = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in cut[most].items())
+        console.print(
+            f"rows longer than max_tokens in {len(cut)} steps, the most in '{escape(most)}': {told}", highlight=False
+        )
     for line in made.run["notes"]:
         console.print(f"note: {escape(line)}", highlight=False)
     console.print()

@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,8 @@ from pyrite.strict import Strict, from_yaml
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.settings import TrainSettings
 
-GRAMMARS = ("heuristics", "general")
+START_ROWS = "start"
+"""In an arm's mix: the rows that the start itself was trained on."""
 
 
 class TaskModelSpec(Strict):
@@ -82,6 +83,14 @@ class SourceSpec(Strict):
             raise ValueError("give exactly one of files, grammar, synth")
         if self.synth and self.train_on is None:
             raise ValueError("a synth source needs train_on: the data that its generator is trained on or shown")
+        for name, pool in self.pools.items():
+            if isinstance(pool, PoolSpec) and pool.rows == "all" and pool.disjoint:
+                raise ValueError(f"pools.{name}: all rows cannot be disjoint from the other pools; say disjoint: false")
+        if (
+            sum(isinstance(pool, PoolSpec) and pool.rows == "rest" and pool.disjoint for pool in self.pools.values())
+            > 1
+        ):
+            raise ValueError("pools: only one can take the rest")
         return self
 
 
@@ -96,14 +105,14 @@ class StartSpec(Strict):
 class ArmSpec(Strict):
     """What a start is trained on further: a mix of data, a selection, label noise."""
 
-    mix: dict[str, float] = Field(description="data: its share of the rows")
+    mix: dict[str, float] = Field(description="data: its share of the rows; 'start' is the start's own rows again")
     combine: Literal["replace", "add"] = Field(
         "replace",
         description="replace: the shares divide the size among them; add: every share is on top of the others, in parts of the size",
     )
     bias: BiasSettings | None = Field(None, description="filter rows to agree with a heuristic")
     bias_on: str | None = Field(None, description="filter only this data of the mix")
-    noise: float | str | None = Field(
+    noise: Annotated[float, Field(ge=0, lt=1)] | str | None = Field(
         None, description="share of labels flipped at random, or a synth source: its estimated error rate"
     )
 
@@ -246,8 +255,19 @@ class StudySpec(Strict):
         for name, source in self.data.items():
             if source.train_on:
                 check(source.train_on, data, f"data.{name}.train_on")
+                if self.data[source.train_on.partition(".")[0]].synth:
+                    raise ValueError(
+                        f"data.{name}.train_on: a generator learns from files or a grammar, not from a generator"
+                    )
+            if source.grammar and tuple(self.fields) != ("premise", "hypothesis"):
+                raise ValueError(
+                    f"data.{name}: the grammars write premise and hypothesis, this study has {self.fields}"
+                )
             if source.judge:
                 check(source.judge, list(self.starts), f"data.{name}.judge")
+                judged_on = {used.partition(".")[0] for used in self.starts[source.judge].rows}
+                if any(used in self.data and self.data[used].synth for used in judged_on):
+                    raise ValueError(f"data.{name}.judge: start {source.judge} is itself trained on synthetic rows")
         for name, start in self.starts.items():
             for used in start.rows:
                 check(used, data, f"starts.{name}.rows")
@@ -259,7 +279,13 @@ class StudySpec(Strict):
                 )
         for name, arm in self.all_arms().items():
             for used in arm.mix:
-                check(used, data, f"arms.{name}.mix")
+                check(used, [*data, START_ROWS], f"arms.{name}.mix")
+            if arm.bias:
+                check(arm.bias.label, self.labels, f"arms.{name}.bias.label")
+                if len(self.fields) < 2:
+                    raise ValueError(
+                        f"arms.{name}.bias: the heuristics compare two fields, this study has {self.fields}"
+                    )
             if isinstance(arm.noise, str):
                 check(arm.noise, [n for n, s in self.data.items() if s.synth], f"arms.{name}.noise")
                 if not self.data[arm.noise].judge:
@@ -269,7 +295,32 @@ class StudySpec(Strict):
                 raise ValueError(f"probes.{name}: give data or file")
             if probe.data:
                 check(probe.data, data, f"probes.{name}.data")
+            own = {used for start in self.starts.values() for used in start.rows}
+            own |= {used for arm in self.all_arms().values() for used in arm.mix}
+            whole = (probe.data or "").partition(".")[0]
+            seen = [used for used in own if probe.data and used in (probe.data, whole)]
+            if seen:
+                raise ValueError(
+                    f"probes.{name}: models are trained on {seen[0]}, which holds the rows of {probe.data}"
+                )
+        self._check_chains()
+        check(self.human_arm, arms, "human_arm")
+        clash = {cell.name for cell in self.cells} & {*arms, "start"}
+        if clash:
+            raise ValueError(f"cells: the name '{clash.pop()}' is an arm's")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("seeds: each once, 0 or more")
         for number, contrast in enumerate(self.primary()):
+            for start_name in contrast.starts or ():
+                check(start_name, list(self.starts), f"contrasts[{number}].starts")
+            for size in contrast.sizes or ():
+                check(
+                    str(size),
+                    [*map(str, self.sizes), *(str(cell.size) for cell in self.cells)],
+                    f"contrasts[{number}].sizes",
+                )
+            if contrast.probe == "gap" and len(self.probes) < 2:
+                raise ValueError(f"contrasts[{number}]: a gap needs a blind spot beside the general task")
             check(contrast.arm, [*arms, *(cell.name for cell in self.cells)], f"contrasts[{number}].arm")
             check(contrast.against, [*arms, "start"], f"contrasts[{number}].against")
             check(contrast.probe, [*self.probes, "gap"], f"contrasts[{number}].probe")
@@ -280,6 +331,14 @@ class StudySpec(Strict):
         if "general" not in self.probes:
             raise ValueError("probes: one of them must be called 'general', the general task")
         return self
+
+    def _check_chains(self) -> None:
+        """A model is trained further the way it was begun: one method, one set of adapters."""
+        trained = [start.training or self.training.start for start in self.starts.values() if start.rows]
+        for settings in [*trained, self.training.arm]:
+            first = trained[0] if trained else settings
+            if settings.method != first.method or (settings.method != "full" and settings.lora != first.lora):
+                raise ValueError("training: starts and arms must share one method and one set of lora options")
 
 
 def bundled() -> Mapping[str, Path]:

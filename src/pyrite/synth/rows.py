@@ -4,6 +4,7 @@ from collections import Counter
 
 import orjson
 
+from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.records import Labelled
 from pyrite.steps import Context, Kind
@@ -69,6 +70,9 @@ def parse_step(context: Context) -> None:
     if config.select.near_duplicates is not None:
         rows = drop_near(rows, config.select.near_duplicates, dropped)
     assert read == len(rows) + dropped.total(), (read, len(rows), dropped)
+    if not rows:
+        fix = "train the generator longer, sample more texts, or select less strictly"
+        raise UserError("No synthetic row is left.", f"{read} texts, dropped: {dict(dropped)}", fix)
     write_rows(rows, context.out / "rows.jsonl")
     write_counts(context.out, read, rows, dropped, context.config["labels"])
 

@@ -6,10 +6,11 @@ A study's synth sources and `pyrite synth` are the same steps.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import orjson
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pyrite.errors import UserError
 from pyrite.io import file_hash
@@ -32,6 +33,11 @@ class Shown:
     step: Step
     file: str
     rows: int
+
+
+def portable_name(model: str, found: Source) -> str:
+    """A model's name for configurations and files: as given for the hub and packaged ones, its hash for a folder."""
+    return found.identity if Path(model).expanduser().is_dir() else model
 
 
 def no_cost(tokens: float, training: bool) -> Cost:
@@ -73,6 +79,7 @@ def synth_steps(
         inputs["rows"] = shown.step
     asked = synth.model_dump(mode="json", exclude={"select", "training"})
     asked["training"] = {"method": synth.training.method}
+    asked["model"] = portable_name(synth.model, base)
     raw = Step(
         SAMPLE,
         {**common, "synth": asked, "model_identity": base.identity},
@@ -80,7 +87,7 @@ def synth_steps(
         label=f"{name}: sample {texts} texts",
         cost=cost(texts * tokens_per_row, True),
     )
-    selecting = {"model": synth.model, "raw": 1, "select": synth.select.model_dump(mode="json")}
+    selecting = {"model": asked["model"], "raw": 1, "select": synth.select.model_dump(mode="json")}
     config = {"labels": labels, "fields": fields, "synth": selecting}
     return Step(PARSE, config, {"raw": raw}, label=f"{name}: parse and select", cost=Cost(seconds=5))
 
@@ -95,7 +102,16 @@ class Recipe(Strict):
     label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
     use: int | None = Field(None, ge=1, description="use only the first so many rows")
     synth: SynthSettings = Field(description="generator, sampling, selection")
-    bias: BiasSettings | None = Field(None, description="keep only rows that agree with a heuristic")
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
+    bias: BiasSettings | None = Field(
+        None, description="drop rows that disagree with a heuristic, each with probability strength"
+    )
+
+    @model_validator(mode="after")
+    def _labels(self) -> "Recipe":
+        if self.bias and (self.bias.label not in self.labels or len(self.fields) < 2):
+            raise ValueError(f"bias: needs two fields and one of the labels {self.labels}, not '{self.bias.label}'")
+        return self
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ def synth(config: SynthConfig) -> Synthetic:
         "labels": labels,
         "columns": recipe.columns,
         "label_map": recipe.label_map,
-        "on_bad_row": "stop",
+        "on_bad_row": recipe.on_bad_row,
         "duplicates": "drop_repeats",
         "layout": None if fields == ["premise", "hypothesis"] else "labelled",
         "first": recipe.use,
@@ -157,9 +173,12 @@ def synth(config: SynthConfig) -> Synthetic:
     store = Store(config.store or default_store())
     run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
     kept = read_rows(store.path(target.key) / "rows.jsonl")
-    if recipe.bias:
-        kept = [row for row in kept if agrees(row, recipe.bias)]
     counts = orjson.loads((store.path(target.key) / "counts.json").read_bytes())
+    if recipe.bias:
+        rng, bias = np.random.default_rng(recipe.synth.seed), recipe.bias
+        biased = [row for row in kept if agrees(row, bias) or rng.random() >= bias.strength]
+        counts["dropped"]["disagrees with the bias"] = len(kept) - len(biased)
+        counts["kept"], kept = len(biased), biased
     if not kept:
         raise UserError("No synthetic row is left.", f"{counts}", "sample more texts, or select less strictly")
     write_jsonl(kept, config.out)

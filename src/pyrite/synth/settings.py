@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.errors import UserError
 from pyrite.strict import Strict
 from pyrite.train.settings import TrainSettings
 
@@ -68,6 +69,9 @@ class SynthSettings(Strict):
     def raw_per_label(self, labels: list[str]) -> dict[str, int]:
         """How many continuations are sampled for each label."""
         if isinstance(self.raw, dict):
+            if set(self.raw) != set(labels):
+                found = f"raw names {', '.join(self.raw)}"
+                raise UserError("raw must give a number for every label.", found, f"the labels are {', '.join(labels)}")
             return {label: self.raw[label] for label in labels}
         return {label: self.raw // len(labels) + (at < self.raw % len(labels)) for at, label in enumerate(labels)}
 

@@ -10,6 +10,7 @@ merge: {very positive: positive}   # optional: model label → gold label
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,6 +28,8 @@ class CustomTask(Strict):
     labels: tuple[str, ...] = Field(min_length=2, description="the gold labels")
     slices: tuple[tuple[str, ...], ...] = Field((), description="columns (or gold) to score apart")
     template: str | None = Field(None, description="column that says which items are alike")
+    label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     merge: dict[str, str] = Field(default_factory=dict, description="model label: gold label")
 
     def task(self, name: str) -> Task:

@@ -6,15 +6,25 @@ from pathlib import Path
 
 import orjson
 
+from pyrite.errors import UserError
 from pyrite.records import Labelled, Pair, Record
 
 
 def as_labelled(record: Record, fields: Sequence[str]) -> Labelled:
     """A record as labelled fields; an NLI pair has the fields premise and hypothesis."""
-    if isinstance(record, Pair):
+    if isinstance(record, Pair) and set(fields) <= {"premise", "hypothesis"}:
         text = {"premise": record.premise, "hypothesis": record.hypothesis}
         return Labelled({name: text[name] for name in fields}, record.label, record.id, record.meta)
-    assert isinstance(record, Labelled), record
+    if not isinstance(record, Labelled) or not set(fields) <= set(record.fields):
+        has = (
+            "premise, hypothesis"
+            if isinstance(record, Pair)
+            else ", ".join(getattr(record, "fields", {})) or "chat or plain text"
+        )
+        found = f"row {record.id} holds {has}"
+        raise UserError(
+            f"A row does not have the fields {', '.join(fields)}.", found, "name the file's columns with columns"
+        )
     return Labelled({name: record.fields[name] for name in fields}, record.label, record.id, record.meta)
 
 
@@ -46,7 +56,9 @@ def by_label(rows: Iterable[Labelled], labels: Sequence[str]) -> dict[str, list[
     """Rows grouped by label, in the order of `labels`, keeping the order within each."""
     groups: dict[str, list[Labelled]] = {label: [] for label in labels}
     for row in rows:
-        assert row.label is not None, row.id
+        if row.label not in groups:
+            fix = f"the labels are {', '.join(labels)}; label_map renames a file's labels, three_way a grammar's"
+            raise UserError("A row has an unknown label.", f"row {row.id}: {row.label!r}", fix)
         groups[row.label].append(row)
     return groups
 

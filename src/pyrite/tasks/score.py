@@ -59,9 +59,10 @@ def right(item: Labelled, predicted: str | None, task: Task, merge: Mapping[str,
     answer = task.answer(predicted)
     if answer is None:
         return None
+    gold = task.answer(item.label)
     if merge is not None:
-        return merge.get(str(item.label), item.label) == merge.get(answer, answer)
-    return answer == item.label
+        return merge.get(str(gold), gold) == merge.get(answer, answer)
+    return answer == gold
 
 
 def score(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> list[Slice]:
@@ -74,6 +75,9 @@ def score(items: Sequence[Labelled], predictions: Mapping[str, str | None], task
         raise UserError("There is nothing to score.", f"task {task.name} has no items", "check the task's file")
     known = {*task.labels, *task.merge}
     for item in items:
+        if item.label not in known:
+            fix = f"the task's labels are: {', '.join(sorted(known))}"
+            raise UserError("An item's gold label is not one of the task's.", f"item {item.id}: '{item.label}'", fix)
         label = predictions.get(item.id)
         if label is not None and label not in known:
             fix = f"use one of: {', '.join(sorted(known))}"

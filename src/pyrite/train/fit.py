@@ -4,6 +4,7 @@ The same run, killed at any point and started again, ends in the same weights: t
 optimiser, schedule and random states, and only a checkpoint that was written to its end is resumed from.
 """
 
+import math
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ import orjson
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from pyrite.errors import OutOfTime, PyriteError
+from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context
 from pyrite.train.settings import TrainSettings
@@ -168,9 +169,13 @@ def fit(
 ) -> Any:
     """Train a model on the examples and return it; writes `history.json` into the step's folder.
 
-    Raises `OutOfTime` after saving a checkpoint when the run's time is up, and `PyriteError` when the loss is not a
-    finite number.
+    Raises `OutOfTime` after saving a checkpoint when the run's time is up, and `UserError` when there is nothing to
+    train on or the loss is not a finite number.
     """
+    if not examples:
+        raise UserError(
+            "There is nothing to train on.", "no rows, or all longer than max_tokens", "raise max_tokens or give rows"
+        )
     tokens = sum(len(example.input_ids) for example in examples)
     total = tokens * settings.epochs
     set_seed(seed)
@@ -199,6 +204,7 @@ def fit(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one device: results must not depend on how many there are
     watch = Watch(context, tokens, total)
     trainer = OrderedTrainer(
         model=model,
@@ -214,15 +220,15 @@ def fit(
             if type(callback).__name__ == printer:
                 trainer.remove_callback(callback)
     resume = last_checkpoint(context.checkpoint)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     losses = [{"step": log["step"], "loss": log["loss"]} for log in trainer.state.log_history if "loss" in log]
-    bad = [log["step"] for log in losses if not torch.isfinite(torch.tensor(log["loss"]))]
-    if bad:
-        raise PyriteError(
-            f"the training loss is not finite at step {bad[0]}: lower learning_rate ({settings.learning_rate})"
-        )
+    broken = [log["step"] for log in losses if not math.isfinite(log["loss"])]
+    if broken or not math.isfinite(done.training_loss):
+        found = f"the loss is {done.training_loss} on average" + (f", first by step {broken[0]}" if broken else "")
+        fix = f"lower learning_rate ({settings.learning_rate:g}) or max_grad_norm"
+        raise UserError("The training went wrong: its loss is not a finite number.", found, fix)
     history = {
         "rows": len(examples),
         "tokens": int(total),

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pyrite.strict import Strict
 
@@ -37,5 +37,13 @@ class TrainSettings(Strict):
         "adamw_torch_fused", description="optimiser (paged: GPU only)"
     )
     group_by_length: bool = Field(True, description="rows of similar length share a batch")
-    max_tokens: int = Field(256, ge=8, description="longer rows are cut here, and counted")
+    max_tokens: int = Field(
+        256, ge=8, description="longer rows are cut here (classifiers) or left out (generators), and counted"
+    )
     lora: LoraSettings = Field(default_factory=LoraSettings, description="adapter options for lora and qlora")
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> "TrainSettings":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})")
+        return self
