@@ -132,6 +132,19 @@ def test_refresh_of_an_unknown_step(tiny_study: Path, capsys: pytest.CaptureFixt
     assert "train.classifier" in capsys.readouterr().err
 
 
+def test_a_configuration_file_gives_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"store: {tmp_path}\nplan: true\nseeds: '1'\njson: true\n")
+    assert run(["study", "demo", "--config", str(config)]) == 0
+    assert '"cells": 3' in capsys.readouterr().out
+    assert run(["study", "demo", f"--config={config}", "--seeds", "2"]) == 0
+    assert '"cells": 6' in capsys.readouterr().out
+    config.write_text("sedes: 3\n")
+    assert run(["study", "demo", "--plan", "--config", str(config)]) == 2
+    assert "sedes" in capsys.readouterr().err
+    assert run(["study", "demo", "--plan", "--config", str(tmp_path / "none.yaml")]) == 2
+
+
 def test_our_own_mistakes_keep_their_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

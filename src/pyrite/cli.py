@@ -15,7 +15,7 @@ from pyrite.synth.config import SynthConfig, SynthOptions
 
 app = cyclopts.App(
     name="pyrite",
-    help=pyrite.__doc__,
+    help=f"{pyrite.__doc__}\nEvery verb takes --config FILE: a YAML file of its flags, which flags on the command line override.",
     version=pyrite.__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
@@ -39,6 +39,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit code (0 done, 1 gate failed, 2 user error, 3 undecided, 4 ours, 130)."""
     try:
+        arguments = with_config(arguments)
         done = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except cyclopts.CycloptsError:
         return 2
@@ -60,6 +61,21 @@ def run(arguments: list[str]) -> int:
         print("pyrite: this is a mistake in Pyrite, not yours; please report it with the lines above.", file=sys.stderr)
         return 4
     return done if isinstance(done, int) else 0
+
+
+def with_config(arguments: list[str]) -> list[str]:
+    """Take `--config FILE` out of a command line and make the YAML file's keys the verb's defaults; flags override."""
+    app.config = ()
+    spots = [at for at, word in enumerate(arguments) if word == "--config" or word.startswith("--config=")]
+    if not spots:
+        return arguments
+    at = spots[0]
+    name = arguments[at].partition("=")[2] or "".join(arguments[at + 1 : at + 2])
+    rest = arguments[:at] + arguments[at + (1 if "=" in arguments[at] else 2) :]
+    if not Path(name).is_file():
+        raise UserError("That configuration is not there.", name or "--config without a file", "--config FILE (YAML)")
+    app.config = cyclopts.config.Yaml(name, must_exist=True, use_commands_as_keys=False, allow_unknown=False)
+    return rest
 
 
 def show_json(value: Any) -> None:
