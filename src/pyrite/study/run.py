@@ -312,11 +312,13 @@ def draw_figure(spec: StudySpec, results: list[Scored], probes: Mapping[str, Pro
     panels, rows = [], []
     for name, probe in probes.items():
         chance = 1 / len(probe.task.labels)
-        what = "general task" if name == "general" else "blind spot"
+        what = "general task" if name == "general" else name.replace("_", " ")
         whole = headline_is_overall(probe)
         panels.append(figure.PanelRow(name, f"{what}: {probe.task.name}", chance))
         if not whole:
-            panels.append(figure.PanelRow(f"{name}.headline", probe.headline_name, None))
+            panels.append(
+                figure.PanelRow(f"{name}.headline", f"{name.replace('_', ' ')}: {probe.headline_name}", chance)
+            )
         for scored in results:
             if scored.probe != name:
                 continue
