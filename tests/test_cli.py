@@ -32,7 +32,7 @@ def test_help_loads_no_model_library(verb: list[str]) -> None:
 def files_below(folder: Path) -> set[str]:
     """Everything but the store's bookkeeping: locks, and steps that finished before the mistake was met."""
     kept = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path) for path in kept if path.parts[0] != "store" or path.parts[1] == "work"}
+    return {str(path) for path in kept if path.parts[0] != "store" or path.parts[1] == "attempts"}
 
 
 def edit(old: str, new: str) -> "tuple[str, str]":

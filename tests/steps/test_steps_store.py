@@ -70,7 +70,7 @@ def test_each_step_runs_once(tmp_path: Path) -> None:
     assert (store.path(total.key) / "sum.txt").read_text() == "4"
     go(total, store)
     assert len(RUNS) == 3
-    assert not list((tmp_path / "work").iterdir())
+    assert not list((tmp_path / "attempts").iterdir())
 
 
 def test_dropped_weights_come_back_only_when_needed(tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_the_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     one, two = number(1), number(2)
     go(one, store)
     go(two, store)
-    (tmp_path / "work" / "leftover").mkdir(parents=True)
+    (tmp_path / "attempts" / "leftover").mkdir(parents=True)
     assert run(["store", "ls", "--store", str(tmp_path), "--json"]) == 0
     assert {step["key"] for step in json.loads(capsys.readouterr().out)["steps"]} == {one.key, two.key}
     assert run(["store", "rm", one.key[:10], "--store", str(tmp_path)]) == 0
     assert not store.has(one)
     assert run(["store", "rm", "no-such-key", "--store", str(tmp_path)]) == 2
     assert run(["store", "gc", "--store", str(tmp_path)]) == 0
-    assert not (tmp_path / "work" / "leftover").exists()
+    assert not (tmp_path / "attempts" / "leftover").exists()
     assert store.has(two)
     assert run(["store", "gc", "--older-than-days", "0", "--store", str(tmp_path)]) == 0
     assert not store.has(two)

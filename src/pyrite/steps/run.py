@@ -9,11 +9,10 @@ import errno
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any, Literal
 from pyrite.errors import OutOfTime, UserError
 from pyrite.steps.progress import Progress
 from pyrite.steps.step import Context, Source, Step, closure
-from pyrite.steps.store import Store, made_with, size_of
+from pyrite.steps.store import Store, made_with
 
 Keep = Literal["predictions", "adapters", "all"]
 """What stays of a trained model once all that reads it is done: nothing, its adapter, everything."""
@@ -259,18 +258,3 @@ def warn_if_made_otherwise(reused: list[Step], store: Store) -> None:
             changed |= {f"{k} {then.get(k)} → {now.get(k)}" for k in now if then.get(k) != now.get(k)}
     if changed:
         warnings.warn(f"stored steps were made with other versions ({'; '.join(sorted(changed))})", stacklevel=2)
-
-
-def disk_use(targets: list[Step], store: Store) -> int:
-    """How many bytes do the stored steps under these targets hold?"""
-    return sum(size_of(store.path(step.key)) for step in closure(targets) if store.has(step))
-
-
-def stored(targets: list[Step], store: Store) -> Iterator[Step]:
-    """Which steps under these targets are finished already?"""
-    return (step for step in closure(targets) if store.has(step))
-
-
-def note(text: str) -> None:
-    """One line to the user beside the progress display."""
-    print(text, file=sys.stderr, flush=True)

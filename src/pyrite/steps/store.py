@@ -1,7 +1,7 @@
 """Finished steps, each in a folder named by its key and published by one atomic rename.
 
     STORE/done/ab/abcdef…/      what the step wrote, and step.json (recipe, versions, seconds)
-    STORE/work/abcdef…/         an attempt under way or cut off: out/ is thrown away, checkpoint/ is resumed from
+    STORE/attempts/abcdef…/     an attempt under way or cut off: out/ is thrown away, checkpoint/ is resumed from
     STORE/locks/abcdef….lock    held while a process works on that step
 
 A folder under `done` is complete by construction, so any number of processes and machines may share a store.
@@ -76,7 +76,7 @@ class Store:
 
     def attempt(self, key: str) -> tuple[Path, Path]:
         """An empty `out` folder and the `checkpoint` folder that a cut-off attempt may have left something in."""
-        work = self.root / "work" / key
+        work = self.root / "attempts" / key
         out, checkpoint = work / "out", work / "checkpoint"
         shutil.rmtree(out, ignore_errors=True)
         make_folder(out)
@@ -95,13 +95,13 @@ class Store:
         final = self.path(step.key)
         make_folder(final.parent)
         if final.exists():  # redone because its weights had been dropped, or on request
-            stale = self.root / "work" / step.key / "stale"
+            stale = self.root / "attempts" / step.key / "stale"
             shutil.rmtree(stale, ignore_errors=True)
             final.rename(stale)
         out.rename(final)
         flush(final.parent)
         boundary("after-publish", step)
-        shutil.rmtree(self.root / "work" / step.key, ignore_errors=True)
+        shutil.rmtree(self.root / "attempts" / step.key, ignore_errors=True)
 
     def drop_weights(self, step: Step, *, spare_adapters: bool = False) -> None:
         """Free a step's droppable files; a later step that needs them makes it run again."""
@@ -148,7 +148,7 @@ class Store:
         """Delete one finished step and what a cut-off attempt at it left; returns the bytes freed."""
         freed = 0
         with self.lock(key):
-            for folder in (self.path(key), self.root / "work" / key):
+            for folder in (self.path(key), self.root / "attempts" / key):
                 if folder.exists():
                     freed += size_of(folder)
                     shutil.rmtree(folder)
@@ -157,7 +157,7 @@ class Store:
     def collect(self, *, older_than_days: float | None) -> tuple[int, int]:
         """Delete cut-off attempts that nobody works on and, with an age, finished steps older than it: count, bytes."""
         count = freed = 0
-        for work in list(self.root.glob("work/*")):
+        for work in list(self.root.glob("attempts/*")):
             lock = FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0)
             with contextlib.suppress(TimeoutError), lock:
                 count, freed = count + 1, freed + size_of(work)

@@ -181,7 +181,7 @@ class Planner:
             self.miss(f"data {path}")
         return Source(path, found or f"absent:{name}")
 
-    def once(self, name: str, step: Step) -> Step:
+    def once(self, step: Step) -> Step:
         """Steps with the same key are the same object."""
         return self.made.setdefault(step.key, step)
 
@@ -201,7 +201,7 @@ class Planner:
             return self.synthetic(name, spec)
         if spec.grammar:
             written = {"grammar": spec.grammar.model_dump(mode="json"), "fields": list(self.spec.fields)}
-            step = self.once(name, Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
+            step = self.once(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
         else:
             config: dict[str, Any] = {
                 "fields": list(self.spec.fields),
@@ -215,7 +215,7 @@ class Planner:
             }
             inputs = {f"file{number}": self.file(file) for number, file in enumerate(spec.files)}
             config["names"] = {key: pinned(source) for key, source in inputs.items()}
-            step = self.once(name, Step(READ, config, inputs, label=f"{name}: read and clean", cost=Cost(seconds=5)))
+            step = self.once(Step(READ, config, inputs, label=f"{name}: read and clean", cost=Cost(seconds=5)))
         self.plan.counts[name] = step
         return step
 
@@ -228,7 +228,7 @@ class Planner:
         pools = {key: as_pool(value).model_dump(mode="json") for key, value in self.spec.data[source].pools.items()}
         config = {"pools": pools, "labels": list(self.spec.labels), "seed": 0}
         divided = Step(POOLS, config, {"rows": step}, label=f"{source}: divide into pools", cost=Cost(seconds=2))
-        return self.once(name, divided), f"{pool}.jsonl"
+        return self.once(divided), f"{pool}.jsonl"
 
     def rows_in(self, name: str) -> int:
         """How many rows a plan expects this data to have."""
@@ -259,7 +259,7 @@ class Planner:
             tokens_per_row=self.spec.tokens_per_row,
             cost=lambda tokens, training: self.cost(synth.model, tokens, training=training),
         )
-        rows = self.once(name, rows)
+        rows = self.once(rows)
         self.plan.counts[name] = rows
         if spec.judge and name not in self.plan.quality:
             judge = self.start(spec.judge, self.spec.seeds[0])
@@ -275,7 +275,7 @@ class Planner:
             texts = sum(synth.raw_per_label(list(self.spec.labels)).values())
             cost = self.cost(self.spec.task_model.model, texts * self.spec.tokens_per_row, training=False)
             self.plan.quality[name] = self.once(
-                name, Step(QUALITY, config, given, label=f"{name}: judge the labels", cost=cost)
+                Step(QUALITY, config, given, label=f"{name}: judge the labels", cost=cost)
             )
         return rows
 
@@ -320,7 +320,7 @@ class Planner:
             inputs["quality"] = self.plan.quality[noise]
             noise = None
         config = {"parts": parts, "labels": list(self.spec.labels), "seed": seed, "balance": balance, "noise": noise}
-        return self.once(label, Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
+        return self.once(Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
 
     def train(
         self, rows: Step, settings: TrainSettings, *, start: Step | None, seed: int, count: float, label: str
@@ -341,7 +341,7 @@ class Planner:
             inputs["start"] = start
         tokens = count * settings.epochs * self.spec.tokens_per_row
         cost = self.cost(spec.model, tokens, training=True)
-        return self.once(label, Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
+        return self.once(Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
 
     def start(self, name: str, seed: int) -> Step | None:
         """A start's model for one seed; None where it is the base model itself."""
@@ -424,7 +424,7 @@ class Planner:
             assert probe.file is not None
             inputs["file"] = found = self.file(probe.file)
             config["hub"] = pinned(found) or None
-        step = self.once(name, Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
+        step = self.once(Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
         self.plan.counts[f"probe {name}"] = step
         return step
 
@@ -440,9 +440,7 @@ class Planner:
                 inputs["model"] = model
             tokens = (probe.items or 10_000) * self.spec.tokens_per_row
             cost = self.cost(self.spec.task_model.model, tokens, training=False, keeps=60 * (probe.items or 10_000))
-            made[name] = self.once(
-                label, Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost)
-            )
+            made[name] = self.once(Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost))
         return made
 
     def build(self) -> Plan:
