@@ -42,6 +42,9 @@ class Scorecard:
             "source": self.source,
             "overall": interval(overall),
             "unmatched": self.unmatched,
+            "intervals": "this model on items such as these; items of one template are alike, so other templates may differ"
+            if any(line.by == "template" for line in rest)
+            else "this model on items such as these",
             "slices": [
                 {"metric": line.metric, "by": line.by, "name": line.name, "gold": line.gold, **interval(line)}
                 for line in rest
@@ -68,7 +71,8 @@ def interval(line: Slice) -> dict[str, Any]:
     """A slice's accuracy as plain values; null where nothing was answered."""
     estimate = line.estimate()
     value = None if line.n == 0 else estimate.value
-    return {"value": value, "low": estimate.low, "high": estimate.high, "n": line.n, "n_missing": line.n_missing}
+    told = {"value": value, "low": estimate.low, "high": estimate.high, "n": line.n, "n_missing": line.n_missing}
+    return {**told, "method": estimate.method}
 
 
 @dataclass(frozen=True)
