@@ -1,5 +1,6 @@
 """Scorecards on the terminal."""
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -8,12 +9,20 @@ from pyrite.probe.run import ProbeResult
 from pyrite.tasks.score import Slice
 
 
+def wide() -> Console:
+    """A console as wide as the terminal, or wide enough for our tables where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
 def scorecards(made: ProbeResult) -> None:
     """A table for each task: overall, then every slice but the templates (those are in --json)."""
-    console = Console()
+    console = wide()
     for card in made.cards:
         table = Table(
-            title=f"{escape(made.about)} on {escape(card.task)} ({escape(card.source)})", title_justify="left"
+            title=f"{escape(made.about)} on {escape(card.task)} ({escape(card.source)})",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
         )
         for column in ("metric", "slice", "gold", "accuracy", "95 % interval", "n", "missing"):
             table.add_column(

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pyrite.probe.show import wide
 from pyrite.study.run import Study
 
 
@@ -46,8 +47,7 @@ def power(told: dict[str, Any]) -> None:
 
 def study(made: Study) -> None:
     """The table, the verdicts, and where everything lies."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
+    console = wide()
     for probe in made.spec.probes:
         wanted = made.spec.probes[probe].headline
         table = Table(title=escape(title_of(made, probe)), title_justify="left", box=box.SIMPLE_HEAD)
