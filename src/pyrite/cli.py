@@ -1,5 +1,6 @@
 """The command: parse, call, print. Every verb is one short function; results go to stdout, all else to stderr."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,8 +33,17 @@ Options = Parameter(name="*")
 
 
 def main() -> None:
-    """The entry point: runs a command and turns what went wrong into an exit code."""
-    sys.exit(run(sys.argv[1:]))
+    """The entry point: runs a command and turns what went wrong into an exit code.
+
+    After Ctrl-C the process leaves at once: an interrupt that fell into an `exec` of some library makes Python end
+    itself by the signal at exit, although it was handled, and the exit code would not be 130.
+    """
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == 130:
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
