@@ -72,8 +72,8 @@ def test_few_shot_rows_from_the_chat_model(tmp_path: Path, capfd: pytest.Capture
     assert told["counts"]["kept"] >= 12  # the answer is made to begin in the layout
 
 
-def test_the_encoder_learns_the_general_grammar() -> None:
-    """Scores above chance after a short training are the demo's business; here: its tokens and its shape."""
+def test_the_packaged_encoder_takes_a_fresh_head() -> None:
+    """It loads as an encoder of its known width, with a new classification head in the order of the labels."""
     found = load.resolve("packaged:minilm-l6")
     model, order = load.load_classifier(found.folder, ["a", "b"], choose("fp32"), seed=0)
     assert order == [0, 1]
