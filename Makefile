@@ -43,7 +43,7 @@ bench-env: constraints.txt
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) --editable '.[dev,quant]'
+	$(PIP) --editable '.[dev,quant,eval,remote]'
 	touch $@
 
 clean:
