@@ -47,7 +47,7 @@ def test_label_order_is_mapped_by_name(tmp_path: Path, tiny_encoder: Path) -> No
     logits = []
     for where in (folder, swapped):
         model, order = load.load_classifier(where, LABELS, CPU, seed=0)
-        logits.append(class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)[0].tolist())
+        logits.append(class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)[0][0].tolist())
     assert logits[1] == [logits[0][1], logits[0][2], logits[0][0]]
 
 
@@ -76,24 +76,22 @@ def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Pa
     ids, cut = encode(tokenizer, rows, LABELS, "prompt", 256)
     assert cut == 0
     assert len({len(row) for row in ids}) == 4
-    together = class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, tick=no_tick)
+    together, _ = class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, tick=no_tick)
     with torch.inference_mode():
         for row, logits in zip(ids, together, strict=True):
             alone = model(input_ids=torch.tensor([row])).logits[0]
             assert torch.allclose(alone, torch.from_numpy(logits), atol=1e-5)
 
 
-def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path) -> None:
     model, order = load.load_classifier(tiny_encoder, LABELS, CPU, seed=1)
     tokenizer = load.load_tokenizer(tiny_encoder)
     rows = [
         Labelled({"premise": "a " * (1 + at % 7), "hypothesis": "the meal was warm"}, None, str(at)) for at in range(40)
     ]
     ids, _ = encode(tokenizer, rows, LABELS, "pair", 64)
-    whole = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
-    monkeypatch.setattr("pyrite.models.score.TOKENS_PER_BATCH", 1)
-    monkeypatch.setattr("pyrite.models.score.batches", lambda lengths: [[at] for at in range(len(lengths))])
-    single = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
+    whole, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
+    single, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick, batch_tokens=1)
     assert abs(whole - single).max() < 1e-5
 
 
@@ -108,13 +106,14 @@ def test_label_words_are_scored_like_the_slow_way(tiny_causal: Path) -> None:
     model = load.load_causal(tiny_causal, CPU)
     prompts = [[1, 50, 60], [1, 70], [1, 80, 90]]
     words = [[100], [101, 102]]
-    scores = label_word_logits(model, prompts, words, compute=CPU, tick=no_tick)
+    scores, _ = label_word_logits(model, prompts, words, tick=no_tick)
     with torch.inference_mode():
         for row, prompt in enumerate(prompts):
             for column, word in enumerate(words):
                 logp = model(input_ids=torch.tensor([prompt + word])).logits[0].log_softmax(-1)
                 expected = sum(logp[len(prompt) - 1 + at, token].item() for at, token in enumerate(word))
-                assert scores[row, column] == pytest.approx(expected, abs=1e-5)
+                first = model(input_ids=torch.tensor([prompt])).logits[0, -1].logsumexp(-1).item()
+                assert scores[row, column] == pytest.approx(expected + first, abs=1e-5)
 
 
 def test_other_formats_than_safetensors_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:

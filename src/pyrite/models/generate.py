@@ -1,25 +1,400 @@
-"""Sample many continuations of one prompt: the prompt is computed once, finished sequences leave the batch.
+"""Write continuations: many prompts at once, nothing padded, nothing computed twice, no one waited for.
 
-All sequences share the prompt and therefore a length, so nothing is padded and no position is masked.
+Sequences that finish leave at once and waiting ones enter in their place; what all prompts share at their beginning is
+computed once and looked at by all together. Sequences that enter together form a cohort (`pyrite.models.rows`), kept
+small and of similar prompt length, so that its keys need little padding and attention never runs over a mask as long
+as the longest sequence of the whole run.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pyrite.models.hardware import Compute
+from pyrite.models.prefix import common
+from pyrite.models.rows import Block, Cohort, Keys, Pass, Reader, layout
+
+ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
+"""How many sequences decode at once."""
+COHORT = 40
+"""How many sequences enter together at most."""
+CACHE_BYTES = 4 * 2**30
+"""About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
+GROWTH = 64
+"""By how many positions a cohort's keys grow."""
+CANDIDATES = 256
+"""Nucleus sampling sorts so many of the likeliest tokens first, and all of them only where those do not suffice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """One continuation: its token ids without the end marker, the mean log-probability per sampled token (nats, under
-    the model at temperature 1, end marker included), and whether it ended by itself within the limit."""
+    the model at temperature 1, end marker included; nan where it was not asked for), and whether it ended by itself
+    within the limit."""
 
     ids: list[int]
     mean_logprob: float
     ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How the next token is chosen. Temperature 0: the most probable one."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    logprobs: bool = False
+
+
+@dataclass(slots=True)
+class Unfinished:
+    """A sequence that is being written."""
+
+    number: int
+    prompt: Sequence[int]
+    uniforms: Any
+    limit: int
+    ids: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+
+
+Ended = Callable[[int, list[int]], bool]
+"""Told a prompt's number and the tokens so far (end marker not among them): should it end here?"""
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int | Sequence[int],
+    end_ids: Sequence[int],
+    drawing: Drawing = Drawing(),
+    seeds: Sequence[Sequence[int]] | None = None,
+    ended: Ended | None = None,
+    rows: int | None = None,
+    share_prefix: bool = True,
+) -> Iterator[tuple[int, Sampled]]:
+    """Continue every prompt; yields (number of the prompt, continuation) as each is finished.
+
+    Sequence i depends on the model, its prompt, and `seeds[i]` only: in fp32 it is the same whatever else is in the
+    batch (up to ties within rounding); in bf16 the batch's shape can change a near tie. `max_new_tokens` is one limit
+    or one for each prompt. `rows` sequences decode at once, `share_prefix` computes a common beginning once.
+
+    A model that cannot be read row by row (`Reader`) is continued one prompt at a time by the library's own cache.
+    """
+    import torch
+
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    if drawing.temperature > 0 and seeds is None:
+        raise ValueError("sampling needs a seed for each prompt")
+    waiting = deque(
+        Unfinished(at, prompts[at], uniforms(seeds[at], limits[at]) if seeds is not None else None, limits[at])
+        for at in sorted(range(len(prompts)), key=lambda at: (len(prompts[at]), at), reverse=True)
+    )
+    if not waiting:
+        return
+    with torch.inference_mode():
+        try:
+            reader = Reader(model)
+        except NotImplementedError:
+            for sequence in sorted(waiting, key=lambda one: one.number):
+                yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
+            return
+    writer = Writer(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix)
+    while True:
+        with torch.inference_mode():
+            finished = writer.step()
+        yield from finished
+        if not writer.busy:
+            return
+
+
+def uniforms(seed: Sequence[int], count: int) -> np.ndarray:
+    """A sequence's own random numbers, one for each token it may draw."""
+    return np.random.default_rng(list(seed)).random(count)
+
+
+class Writer:
+    """The decode loop: cohorts of sequences, all advanced by one token a step."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        waiting: "deque[Unfinished]",
+        drawing: Drawing,
+        ends: set[int],
+        ended: Ended | None,
+        rows: int | None,
+        share_prefix: bool,
+    ) -> None:
+        self.reader, self.waiting, self.drawing, self.ends, self.ended = reader, waiting, drawing, ends, ended
+        self.cohorts: list[tuple[Cohort, list[Unfinished]]] = []
+        self.tokens: Any = None
+        """The last token of every sequence, in the order of the cohorts [rows]."""
+        self.computed = 0
+        shortest = min(len(one.prompt) for one in waiting) - 1
+        first = waiting[0].prompt
+        shared = min(shortest, *(common(first, one.prompt) for one in waiting)) if len(waiting) > 1 else 0
+        longest = max(len(one.prompt) + one.limit for one in waiting)
+        window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
+        self.past = shared if share_prefix and (window is None or longest < window) else 0
+        self.prefix = reader.prefix(first[: self.past])
+        self.rows = self.room(rows)
+
+    @property
+    def busy(self) -> bool:
+        """Is anything left to write?"""
+        return bool(self.cohorts or self.waiting)
+
+    def room(self, rows: int | None) -> int:
+        """How many sequences decode at once: as asked, or as the memory for their keys allows."""
+        if rows is not None:
+            return rows
+        config = self.reader.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        each = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
+        longest = max(len(one.prompt) - self.past + one.limit for one in self.waiting)
+        return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (each * longest))))
+
+    def step(self) -> list[tuple[int, Sampled]]:
+        """Let waiting sequences in, advance all by one token; returns those that finished."""
+        done: list[tuple[int, Sampled]] = []
+        alive = sum(cohort.rows for cohort, _ in self.cohorts)
+        free = self.rows - alive
+        if self.waiting and (not self.cohorts or free >= min(len(self.waiting), max(1, min(COHORT, self.rows // 4)))):
+            done += self.admit(free)
+        if self.cohorts:
+            done += self.advance()
+        return done
+
+    def admit(self, free: int) -> list[tuple[int, Sampled]]:
+        """Read the prompts of waiting sequences, similar lengths together, and choose their first token."""
+        done = []
+        while free > 0 and self.waiting:
+            members = [self.waiting.popleft() for _ in range(min(free, COHORT, len(self.waiting)))]
+            free -= len(members)
+            cohort, logits = self.read(members)
+            kept, finished = self.choose(members, logits)
+            done += finished
+            self.keep(cohort, members, kept)
+        return done
+
+    def read(self, members: list[Unfinished]) -> tuple[Cohort, Any]:
+        """One flat pass over what the prompts do not share; their keys become a cohort, right-aligned."""
+        import torch
+
+        device = self.reader.device
+        lengths = [len(one.prompt) - self.past for one in members]
+        blocks = layout(lengths, self.past, device)
+        flat = torch.tensor([token for one in members for token in one.prompt[self.past :]], device=device)
+        positions = torch.cat([torch.arange(self.past, self.past + length, device=device) for length in lengths])
+        kept: Keys = []
+        hidden = self.reader.hidden(flat, positions, Pass(blocks, self.prefix, keep=kept))
+        self.computed += len(flat)
+        last = torch.tensor(np.cumsum(lengths) - 1, device=device)
+        logits = self.reader.logits(hidden[last])
+        widest = max(lengths)
+        lead = torch.tensor([widest - length for length in lengths], device=device)
+        cohort = Cohort(len(members), widest, lead)
+        for key, value in kept:
+            cohort.keys.append((self.aligned(key, blocks, widest), self.aligned(value, blocks, widest)))
+        return cohort, logits
+
+    def aligned(self, flat: Any, blocks: Sequence[Block], widest: int) -> Any:
+        """Keys of a flat pass [1, heads, tokens, size] as a cohort's [rows, heads, positions, size], with room to grow."""
+        count = sum(block.count for block in blocks)
+        held = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
+        at = 0
+        for block in blocks:
+            part = flat[0, :, block.start : block.end].unflatten(1, (block.count, block.length)).transpose(0, 1)
+            held[at : at + block.count, :, widest - block.length : widest] = part
+            at += block.count
+        return held
+
+    def advance(self) -> list[tuple[int, Sampled]]:
+        """One token for every sequence."""
+        import torch
+
+        device = self.reader.device
+        start = 0
+        positions = []
+        for cohort, _ in self.cohorts:
+            grow(cohort)
+            cohort.start = start
+            start += cohort.rows
+            lead = cohort.lead[: cohort.rows]
+            positions.append(self.past + cohort.filled - lead)
+            cohort.mask = None
+            if int(lead.max()) > 0:
+                hidden_at = torch.arange(cohort.filled + 1, device=device) < lead[:, None]
+                cohort.mask = torch.zeros(hidden_at.shape, dtype=cohort.keys[0][0].dtype, device=device)
+                cohort.mask = cohort.mask.masked_fill_(hidden_at, -torch.inf)[:, None, None]
+        flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
+        given = Pass(prefix=self.prefix, cohorts=[cohort for cohort, _ in self.cohorts])
+        hidden = self.reader.hidden(flat, torch.cat(positions), given)
+        self.computed += len(flat)
+        logits = self.reader.logits(hidden)
+        members = [one for _, some in self.cohorts for one in some]
+        kept, done = self.choose(members, logits)
+        before, self.cohorts = self.cohorts, []
+        for cohort, some in before:
+            cohort.filled += 1
+            self.keep(cohort, some, kept[cohort.start : cohort.start + len(some)])
+        return done
+
+    def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Sampled]]]:
+        """Every member's next token; which go on, and the finished ones."""
+        uniform = None
+        if self.drawing.temperature > 0:
+            uniform = np.array([one.uniforms[len(one.ids)] for one in members])
+        tokens, logprobs = draw(logits, uniform, self.drawing)
+        kept, done = [], []
+        for one, token, logprob in zip(members, tokens, logprobs, strict=True):
+            one.logprob += logprob
+            own_end = token in self.ends
+            if not own_end:
+                one.ids.append(token)
+            stopped = own_end or (self.ended is not None and self.ended(one.number, one.ids))
+            goes_on = not stopped and len(one.ids) < one.limit
+            kept.append(goes_on)
+            if not goes_on:
+                drawn = len(one.ids) + own_end
+                mean = one.logprob / drawn if self.drawing.logprobs else float("nan")
+                done.append((one.number, Sampled(one.ids, mean, stopped)))
+        return kept, done
+
+    def keep(self, cohort: Cohort, members: list[Unfinished], kept: list[bool]) -> None:
+        """Close the gaps that finished sequences leave: the last rows move into them."""
+        left = [at for at, stays in enumerate(kept) if stays]
+        count = len(left)
+        if not count:
+            return
+        holes = [at for at in range(count) if not kept[at]]
+        movers = [at for at in left if at >= count]
+        if holes:
+            filled = cohort.filled
+            for key, value in cohort.keys:
+                key[holes, :, :filled] = key[movers, :, :filled]
+                value[holes, :, :filled] = value[movers, :, :filled]
+            cohort.lead[holes] = cohort.lead[movers]
+            for hole, mover in zip(holes, movers, strict=True):
+                members[hole] = members[mover]
+        cohort.rows = count
+        trim(cohort)
+        self.cohorts.append((cohort, members[:count]))
+
+
+def grow(cohort: Cohort) -> None:
+    """Make room for one more position."""
+    if cohort.filled < cohort.keys[0][0].shape[2]:
+        return
+    for at, pair in enumerate(cohort.keys):
+        wider = []
+        for held in pair:
+            room = held.new_zeros(
+                cohort.rows, held.shape[1], cohort.filled + max(GROWTH, cohort.filled // 2), held.shape[3]
+            )
+            room[:, :, : cohort.filled] = held[: cohort.rows, :, : cohort.filled]
+            wider.append(room)
+        cohort.keys[at] = (wider[0], wider[1])
+
+
+def trim(cohort: Cohort) -> None:
+    """Drop positions at the left that no row uses any more."""
+    spare = int(cohort.lead[: cohort.rows].min())
+    if spare < GROWTH:
+        return
+    cohort.keys = [(key[:, :, spare:], value[:, :, spare:]) for key, value in cohort.keys]
+    cohort.lead = cohort.lead - spare
+    cohort.filled -= spare
+
+
+def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[float]]:
+    """One token for each row of `logits` [rows, vocabulary], and its log-probability at temperature 1 (0 where it was
+    not asked for). `uniform` [rows] picks the token by inverting the cumulative distribution of the tokens in order of
+    their probability, so that a row's draw does not depend on its neighbours.
+
+    `top_p` keeps the smallest set of tokens whose probability reaches it.
+    """
+    import torch
+
+    if drawing.temperature == 0:
+        token = logits.argmax(-1)
+    else:
+        parts = zip(logits.split(32), torch.from_numpy(uniform).to(logits.device).split(32), strict=True)  # type: ignore[no-untyped-call]
+        token = torch.cat(
+            [sample_rows(part.float() / drawing.temperature, some, drawing.top_p) for part, some in parts]
+        )
+    logprob = [0.0] * len(token)
+    if drawing.logprobs:
+        norm = torch.cat([part.float().logsumexp(-1) for part in logits.split(32)])
+        logprob = (logits.gather(-1, token[:, None])[:, 0].float() - norm).tolist()
+    return token.tolist(), logprob
+
+
+def sample_rows(scaled: Any, uniform: Any, top_p: float) -> Any:
+    """The token at `uniform` of each row's cumulative distribution, likeliest first [rows]."""
+    import torch
+
+    size = scaled.shape[-1]
+    total = scaled.logsumexp(-1, keepdim=True)
+    few = min(CANDIDATES, size)
+    values, index = scaled.topk(few, -1)
+    reached = (values - total).exp().double().cumsum(-1)
+    target = uniform.double() * top_p
+    if top_p < 1:  # the nucleus ends with the token that reaches top_p, so its mass is a little more
+        last = torch.searchsorted(reached, torch.full_like(target, top_p)[:, None]).clamp(max=few - 1)
+        inside = reached.gather(-1, last)[:, 0] >= top_p
+        target = torch.where(inside, uniform.double() * reached.gather(-1, last)[:, 0], target)
+        enough = inside
+    else:
+        enough = target < reached[:, -1]
+    at = torch.searchsorted(reached, target[:, None], right=True).clamp(max=few - 1)
+    token = index.gather(-1, at)[:, 0]
+    for row in (~enough).nonzero()[:, 0].tolist():
+        token[row] = sample_fully(scaled[row], float(uniform[row]), top_p)
+    return token
+
+
+def sample_fully(scaled: Any, uniform: float, top_p: float) -> Any:
+    """The same over the whole vocabulary, sorted."""
+    import torch
+
+    probs, index = scaled.double().softmax(-1).sort(descending=True, stable=True)
+    reached = probs.cumsum(-1)
+    if top_p < 1:
+        reached = reached[: int(torch.searchsorted(reached, torch.tensor(top_p, dtype=torch.float64))) + 1]
+    at = torch.searchsorted(reached, torch.tensor(uniform, dtype=torch.float64) * reached[-1], right=True)
+    return index[min(int(at), len(reached) - 1)]
+
+
+def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None) -> Sampled:
+    """Continue one prompt with the library's own cache, for models that cannot be read row by row."""
+    import torch
+
+    ids, cache, logprob = list(sequence.prompt), None, 0.0
+    written: list[int] = []
+    stopped = own_end = False
+    with torch.inference_mode():
+        while not stopped and len(written) < sequence.limit:
+            out = model(
+                torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
+            cache = out.past_key_values
+            uniform = None if drawing.temperature == 0 else sequence.uniforms[len(written) : len(written) + 1]
+            tokens, logprobs = draw(out.logits[:, -1], uniform, drawing)
+            logprob += logprobs[0]
+            own_end = tokens[0] in ends
+            if not own_end:
+                written.append(tokens[0])
+            stopped = own_end or (ended is not None and ended(sequence.number, written))
+            ids = tokens
+    mean = logprob / (len(written) + own_end) if drawing.logprobs else float("nan")
+    return Sampled(written, mean, stopped)
 
 
 def sample(
@@ -35,70 +410,22 @@ def sample(
     newline_ids: Sequence[int] = (),
     max_lines: int = 0,
 ) -> list[Sampled]:
-    """Continue one prompt once per seed; sequence i depends on the model, the prompt and `seeds[i]` only (in fp32).
+    """Continue one prompt once per seed. With `max_lines`, a sequence also ends with the token (one of `newline_ids`)
+    that ends its last line; that counts as ended, and the token is left out."""
+    breaks = set(newline_ids)
+    lines = [0] * len(seeds)
 
-    Each sequence draws its uniform numbers from its own generator and inverts the cumulative distribution, so its
-    neighbours in the batch do not change what it draws. `top_p` keeps the smallest set of tokens whose probability
-    reaches it; temperature 0 takes the most probable token. With `max_lines`, a sequence also ends with the token
-    (one of `newline_ids`) that ends its last line; that counts as ended.
-    """
-    import torch
+    def last_line(number: int, ids: list[int]) -> bool:
+        lines[number] += bool(ids) and ids[-1] in breaks
+        return bool(max_lines) and lines[number] >= max_lines
 
-    count = len(seeds)
-    uniforms = torch.from_numpy(np.stack([np.random.default_rng(list(seed)).random(max_new_tokens) for seed in seeds]))
-    device = model.device
-    ends = torch.tensor(list(end_ids), device=device)
-    breaks = torch.tensor(list(newline_ids), device=device, dtype=torch.long)
-    lines = torch.zeros(count, dtype=torch.long)
-    tokens: list[list[int]] = [[] for _ in range(count)]
-    logprob = np.zeros(count)
-    ended = np.zeros(count, dtype=bool)
-    alive = torch.arange(count)
-    with torch.inference_mode(), compute.autocast():
-        prompt = torch.tensor([list(prompt_ids)], device=device)
-        out = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
-        cache.batch_repeat_interleave(count)
-        logits = out.logits[:, -1].float().expand(count, -1)
-        for step in range(max_new_tokens):
-            drawn, logp = draw(logits, uniforms[alive, step].to(device), temperature, top_p)
-            finished = torch.isin(drawn, ends)
-            if max_lines:
-                lines[alive] += torch.isin(drawn, breaks).long().cpu()
-                finished |= (lines[alive] >= max_lines).to(device)
-            for at, token, lp, end in zip(
-                alive.tolist(), drawn.tolist(), logp.tolist(), finished.tolist(), strict=True
-            ):
-                logprob[at] += lp
-                ended[at] = end
-                if not end:
-                    tokens[at].append(token)
-            keep = ~finished
-            if not keep.any() or step == max_new_tokens - 1:
-                break
-            if finished.any():
-                cache.batch_select_indices(keep.nonzero()[:, 0])
-                alive = alive[keep.cpu()]
-            out = model(input_ids=drawn[keep][:, None], past_key_values=cache, use_cache=True, logits_to_keep=1)
-            logits = out.logits[:, -1].float()
-    lengths = np.array([len(ids) for ids in tokens]) + ended
-    means = logprob / np.maximum(lengths, 1)
-    return [Sampled(ids, float(mean), bool(end)) for ids, mean, end in zip(tokens, means, ended, strict=True)]
-
-
-def draw(logits: Any, uniform: Any, temperature: float, top_p: float) -> tuple[Any, Any]:
-    """One token for each row of `logits` [B, V] and its log-probability at temperature 1."""
-    import torch
-
-    logp = torch.log_softmax(logits, dim=-1)
-    if temperature == 0:
-        token = logits.argmax(-1)
-        return token, logp.gather(-1, token[:, None])[:, 0]
-    probs = torch.softmax(logits / temperature, dim=-1)
-    if top_p < 1:
-        ordered, index = probs.sort(dim=-1, descending=True)
-        outside = ordered.cumsum(-1) - ordered >= top_p
-        probs = probs.scatter(-1, index, ordered.masked_fill(outside, 0.0))
-    total = probs.cumsum(-1, dtype=torch.float64)
-    at = torch.searchsorted(total, (uniform * total[:, -1])[:, None], right=True)[:, 0].clamp(max=probs.shape[-1] - 1)
-    return at, logp.gather(-1, at[:, None])[:, 0]
+    made: list[Sampled | None] = [None] * len(seeds)
+    with compute.autocast():
+        for number, one in generate(
+            model, [prompt_ids] * len(seeds), max_new_tokens=max_new_tokens, end_ids=end_ids,
+            drawing=Drawing(temperature, top_p, logprobs=True), seeds=seeds, ended=last_line if max_lines else None,
+        ):  # fmt: skip
+            if max_lines and lines[number] >= max_lines and one.ended:
+                one = Sampled(one.ids[:-1], one.mean_logprob, True)
+            made[number] = one
+    return [one for one in made if one is not None]

@@ -108,7 +108,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     `by` is `head`: the logits of a classification head; or `words`: a language model's log-probability of each label
     word after the task's prompt.
     """
-    from pyrite.models.score import class_logits, label_word_logits
+    from pyrite.models.score import Work, class_logits, fast_where_it_agrees, label_word_logits
     from pyrite.train.classifier import encode, load_trained
 
     load.quiet_libraries()
@@ -118,17 +118,40 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     base = context.inputs["base"]
     if config["by"] == "words":
         tokenizer = load.load_tokenizer(base)
-        model, compute = load.for_generation(load.load_causal(base, compute), compute)
         prompts = tokenizer([classify(row.fields, labels) for row in rows])["input_ids"]
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
-        return label_word_logits(model, prompts, words, compute=compute, tick=context.tick)
+
+        def by_words(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
+            with compute.autocast():
+                return label_word_logits(model, [prompts[at] for at in some], words, tick=context.tick)
+
+        logits, told = fast_where_it_agrees(lambda: load.load_causal(base, compute), compute, len(rows), by_words)
+        (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": 0}))
+        return logits
     folder = context.inputs.get("model", base)
-    model, order, tokenizer = load_trained(
-        folder, base, labels, compute, seed=config["seed"], four_bit=config["four_bit"]
-    )
+    tokenizer = load.load_tokenizer(folder)
     ids, cut = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
-    (context.out / "reading.json").write_bytes(orjson.dumps({"rows": len(rows), "rows_cut": cut}))
-    return class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=context.tick)
+    order: list[int] = []
+
+    def load_model() -> Any:
+        model, order[:], _ = load_trained(
+            folder, base, labels, compute, seed=config["seed"], four_bit=config["four_bit"]
+        )
+        return model
+
+    def by_head(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
+        return class_logits(
+            model,
+            [ids[at] for at in some],
+            order=order,
+            pad_id=tokenizer.pad_token_id,
+            compute=compute,
+            tick=context.tick,
+        )
+
+    logits, told = fast_where_it_agrees(load_model, compute, len(rows), by_head)
+    (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
+    return logits
 
 
 def predict_step(context: Context) -> None:
@@ -152,4 +175,4 @@ def predict_step(context: Context) -> None:
 
 
 ITEMS = Kind("probe.items", 2, items_step)
-PREDICT = Kind("probe.predict", 1, predict_step)
+PREDICT = Kind("probe.predict", 2, predict_step)

@@ -127,4 +127,4 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-SAMPLE = Kind("synth.sample", 1, sample_step)
+SAMPLE = Kind("synth.sample", 2, sample_step)

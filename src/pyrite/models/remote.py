@@ -1,0 +1,95 @@
+"""Answers from any OpenAI-compatible chat endpoint: OpenAI, `vllm serve`, `transformers serve`, llama.cpp and others.
+
+Every answer is in the file before the next is waited for; an interrupted run asks only for what is missing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
+from pyrite.models.remote_endpoint import Endpoint, Usage
+from pyrite.models.remote_run import Job, Run
+from pyrite.records import Chat
+
+__all__ = ["Endpoint", "Usage", "chat", "ordered"]
+
+
+def chat(
+    endpoint: Endpoint,
+    prompts: Sequence[Chat],
+    writing: Writing,
+    out: Path,
+    *,
+    attempts: int = 1,
+    tick: Callable[[float, float, str], None],
+    expired: Callable[[], bool] = lambda: False,
+    usage: Usage | None = None,
+    base_wait: float = 1.0,
+) -> Usage:
+    """Ask each prompt `attempts` times and append every answer to `out`; what `out` already holds is not asked again.
+
+    Each request carries a seed that follows from the writing's seed, the prompt's id and the attempt; whether an
+    endpoint heeds it is its own affair, so answers are not promised to repeat. Answers arrive in any order: see
+    `ordered`. A busy or failing endpoint is asked again after `base_wait` seconds, then twice as many, up to a minute,
+    each time cut by a random share of at most a half; a break that it asks for (`Retry-After`) holds all requests.
+    The usage of a run that raises is in the given `usage`.
+
+    Raises:
+        UserError: a request that no retry can mend (its status, a break of more than ten minutes, no credit), at
+            once; failed prompts, after all others are finished; an endpoint that fails only, after a few. What was
+            answered is kept, requests under way included.
+        OutOfTime: `expired` said so; nothing is asked any more and requests under way are finished first.
+    """
+    assert attempts >= 1, attempts
+    check_ids(prompts)
+    usage = usage if usage is not None else Usage()
+    if endpoint.price_in is not None:
+        usage.cost = usage.cost or 0.0
+    total, began = len(prompts) * attempts, time.monotonic()
+    with AnswerFile(out) as file:
+        jobs = [(prompt, at) for prompt in prompts for at in range(attempts) if (prompt.id, at) not in file.done]
+        done = total - len(jobs)
+
+        def answered() -> None:
+            nonlocal done
+            done += 1
+            tick(done, total, "answers")
+
+        tick(done, total, "answers")
+        run = Run(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
+        try:
+            if jobs:
+                to_the_end(run, jobs)
+        finally:
+            usage.seconds += time.monotonic() - began
+        run.raise_trouble()
+    return usage
+
+
+def to_the_end(run: Run, jobs: Sequence[Job]) -> None:
+    """Run an event loop of our own; beside one that runs already (a notebook's), in a thread."""
+    try:
+        asyncio.get_running_loop()
+        beside = True
+    except RuntimeError:
+        beside = False
+    if not beside:
+        asyncio.run(run.all(jobs))
+        return
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(asyncio.run, run.all(jobs)).result()
+        except KeyboardInterrupt:
+            run.interrupted = True
+            raise
+
+
+def ordered(path: Path, prompts: Sequence[Chat], attempts: int = 1) -> list[Answer | None]:
+    """The answers of a file in the order of the prompts, all attempts at one prompt together; None where one lacks."""
+    if not path.exists():
+        return [None] * (len(prompts) * attempts)
+    with AnswerFile(path) as file:
+        return [file.done.get((prompt.id, attempt)) for prompt in prompts for attempt in range(attempts)]

@@ -1,0 +1,91 @@
+"""Which endpoint to ask, how hard, and what asking took. Loads nothing heavy."""
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from pyrite.errors import UserError
+from pyrite.strict import Strict
+
+
+class Endpoint(Strict):
+    """An OpenAI-compatible chat endpoint. The key is no option: it comes from the environment and is kept nowhere."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    base_url: str = Field(description="address of the API up to and with its version, such as http://localhost:8000/v1")
+    model: str | None = Field(None, description="name of the model there [the only one that the endpoint lists]")
+    concurrency: int = Field(8, ge=1, description="at most so many requests under way at once")
+    requests_per_minute: int | None = Field(None, ge=1, description="at most so many requests a minute, evenly spread")
+    timeout_s: float = Field(
+        120.0, gt=0, description="seconds after which a request without a whole answer is given up"
+    )
+    retries: int = Field(6, ge=0, description="so many more requests for a prompt when the endpoint fails or is busy")
+    price_in: float | None = Field(None, ge=0, description="price of a million prompt tokens; give both prices or none")
+    price_out: float | None = Field(None, ge=0, description="price of a million answer tokens, in the same currency")
+    key_variable: str = Field(
+        "OPENAI_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="environment variable that holds the key; it is sent to this endpoint only; local ones need none",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            parts.port  # noqa: B018 - reading it checks it
+        except ValueError:
+            raise ValueError("this is no address") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in value):
+            raise ValueError("an address begins with http:// or https:// and names a host")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a name or password has no place in an address; set the key in the environment")
+        if parts.query or parts.fragment:
+            raise ValueError("an address ends with its path, such as /v1; leave out what follows ? or #")
+        return value
+
+    @model_validator(mode="after")
+    def _prices(self) -> "Endpoint":
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("give both price_in and price_out (0 is a price), or neither")
+        return self
+
+
+@dataclass
+class Usage:
+    """What one run took; what an earlier attempt of it took is not in here.
+
+    Tokens are as the endpoint counts them, over all its replies, also unusable ones. `unknown_tokens` counts the kept
+    answers whose size it did not tell: with any of these, tokens and cost are lower bounds. `cost` is in the currency
+    of the given prices, None where none are given. `retries` is a part of `requests`; `failed` and `refused` count
+    answers.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+    unknown_tokens: int = 0
+    failed: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    cost: float | None = None
+
+    def charge(self, endpoint: Endpoint, prompt_tokens: int | None, tokens: int | None) -> None:
+        """Add the tokens of one reply, and what they cost."""
+        self.prompt_tokens += prompt_tokens or 0
+        self.tokens += tokens or 0
+        if endpoint.price_in is not None and endpoint.price_out is not None:
+            self.cost = (self.prompt_tokens * endpoint.price_in + self.tokens * endpoint.price_out) / 1e6
+
+
+def key_of(endpoint: Endpoint) -> str:
+    """The key from the environment, "" where there is none; a `UserError` for one that no header can carry."""
+    key = os.environ.get(endpoint.key_variable, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        found = f"${endpoint.key_variable} holds a space, a line break or a letter outside ASCII"
+        raise UserError("This is no key.", found, "set the variable to the key alone")
+    return key

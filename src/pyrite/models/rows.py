@@ -1,0 +1,346 @@
+"""One forward pass over rows of any length, without padding: the rows lie side by side, attention looks row by row.
+
+Every linear layer of a transformer sees one flat sequence [1, tokens]; only attention must know where a row begins.
+So Pyrite registers an attention function with the model library, and passes it a `Pass`: which stretch of the flat
+sequence is which rows, which keys they may see, and where keys are kept for later. Position ids are given per token,
+so each row computes exactly what it would compute alone.
+
+Rows of equal length that lie next to each other form a `Block` and are one attention call. Rows may share a *prefix*
+(computed once, its keys given) and may end in *branches* that see the row but not each other (continuations of one
+context). Decoding uses `Cohort`s: sequences that were admitted together and grow by one token a step.
+
+Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
+few short rows with the library's own forward pass when it is built, and says so where they differ.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from pyrite.errors import UserError
+
+NAME = "pyrite_rows"
+"""Our attention function's name in the model library."""
+
+TOLERANCE = 0.05
+"""Largest difference from the library's own pass, as a share of the standard deviation of its hidden states."""
+
+Keys = list[tuple[Any, Any]]
+"""Keys and values of each layer, [rows, key heads, positions, head size] each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`count` rows of `length` tokens each, from token `start` of the flat sequence on.
+
+    `mask` [length, prefix + length] is True where a token sees another; None means plain causal order (and no prefix).
+    `distance` [length, prefix + length] is how far back a key lies, for models that look through a window.
+    """
+
+    start: int
+    count: int
+    length: int
+    mask: Any = None
+    distance: Any = None
+
+    @property
+    def end(self) -> int:
+        """The first token after the block."""
+        return self.start + self.count * self.length
+
+
+@dataclass(slots=True)
+class Cohort:
+    """Sequences that decode together: admitted together, right-aligned, one key a step for all of them.
+
+    `keys` hold [capacity rows, heads, capacity positions, head size] for each layer; the first `rows` rows and `filled`
+    positions count. `lead` [capacity rows] is how many positions at the left belong to no token of the row.
+    """
+
+    rows: int
+    filled: int
+    lead: Any
+    keys: Keys = field(default_factory=list)
+    start: int = 0
+    mask: Any = None
+
+    @property
+    def end(self) -> int:
+        """The first token after the cohort in the flat sequence of a step."""
+        return self.start + self.rows
+
+
+@dataclass(slots=True)
+class Pass:
+    """What attention is told about one forward pass."""
+
+    blocks: Sequence[Block] = ()
+    prefix: Keys | None = None
+    keep: Keys | None = None
+    """Where a pass over blocks leaves the keys and values of the flat sequence, [1, heads, tokens, size] a layer."""
+    cohorts: Sequence[Cohort] = ()
+
+
+def attend(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, scaling: float | None = None, **more: Any
+) -> tuple[Any, None]:
+    """Attention of a flat sequence: query [1, heads, tokens, size] → [1, tokens, heads, size], row by row."""
+    given: Pass | None = more.get("pyrite_pass")
+    if given is None:
+        raise UserError(
+            "The model was switched to row-wise attention outside a Reader.", NAME, "use models.rows.Reader"
+        )
+    if more.get("softcap") is not None or more.get("s_aux") is not None:
+        raise NotImplementedError("attention with a soft cap or sinks")
+    layer = module.layer_idx
+    window = more.get("sliding_window")
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    if given.keep is not None:
+        given.keep.append((key, value))
+    prefix = given.prefix[layer] if given.prefix else None
+    for block in given.blocks:
+        out[:, block.start : block.end] = attend_block(block, query, key, value, prefix, scaling, window)
+    if given.cohorts:
+        decode(given.cohorts, layer, query, key, value, prefix, scaling, window, out)
+    return out, None
+
+
+def attend_block(
+    block: Block, query: Any, key: Any, value: Any, prefix: Any, scaling: float | None, window: int | None
+) -> Any:
+    """Attention within one block: [1, tokens of the block, heads, size]."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    def rows(flat: Any) -> Any:
+        part = flat[0, :, block.start : block.end]
+        return part.unflatten(1, (block.count, block.length)).transpose(0, 1)
+
+    q, k, v = rows(query), rows(key), rows(value)
+    if prefix is not None:
+        k = torch.cat([prefix[0].expand(block.count, -1, -1, -1), k], 2)
+        v = torch.cat([prefix[1].expand(block.count, -1, -1, -1), v], 2)
+    mask = block.mask
+    if window is not None and int(block.distance.max()) >= window:
+        near = block.distance < window
+        mask = near & (mask if mask is not None else torch.ones_like(near).tril())
+    grouped = q.shape[1] != k.shape[1]
+    out = scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
+    )
+    return out.transpose(1, 2).flatten(0, 1)[None]
+
+
+def decode(
+    cohorts: Sequence[Cohort],
+    layer: int,
+    query: Any,
+    key: Any,
+    value: Any,
+    prefix: Any,
+    scaling: float | None,
+    window: int | None,
+    out: Any,
+) -> None:
+    """One token of every sequence: keys are appended to the cohorts, attention fills `out` [1, tokens, heads, size].
+
+    Query heads that share a key head are laid along the query axis: one token sees every key, so no order is lost, and
+    grouped attention needs no copies. Where the sequences share a prefix, all of them look at it in one product, and
+    the two partial results are joined by their log-sum-exp. (A prefix that a window could leave is not shared here.)
+    """
+    import torch
+
+    heads, groups = key.shape[1], query.shape[1] // key.shape[1]
+    count = query.shape[2]
+    q = query[0].transpose(0, 1).unflatten(1, (heads, groups))  # [tokens, key heads, groups, size]
+    shared: Any = None
+    weight: Any = None
+    if prefix is not None:
+        wide = q.transpose(0, 1).flatten(1, 2)[None]
+        shared, weight = with_lse(wide, prefix[0], prefix[1], None, scaling)
+        shared = shared[0].unflatten(1, (count, groups)).transpose(0, 1)
+        weight = weight[0].unflatten(1, (count, groups)).transpose(0, 1)
+    for cohort in cohorts:
+        a, b, n, last = cohort.start, cohort.end, cohort.rows, cohort.filled
+        k, v = cohort.keys[layer]
+        k[:n, :, last] = key[0, :, a:b].transpose(0, 1)
+        v[:n, :, last] = value[0, :, a:b].transpose(0, 1)
+        k, v = k[:n, :, : last + 1], v[:n, :, : last + 1]
+        mask = cohort.mask
+        if window is not None and last + 1 >= window:
+            near = torch.arange(last + 1, device=k.device) > last - window
+            mask = mask.masked_fill(~near, -torch.inf) if mask is not None else torch.where(near, 0.0, -torch.inf)
+            mask = mask.to(k.dtype).expand(n, 1, 1, -1)
+        if shared is None:
+            got = torch.nn.functional.scaled_dot_product_attention(q[a:b], k, v, attn_mask=mask, scale=scaling)
+        else:
+            own, own_weight = with_lse(q[a:b], k, v, mask, scaling)
+            share = torch.sigmoid(own_weight - weight[a:b]).to(own.dtype)[..., None]
+            got = torch.lerp(shared[a:b], own, share)
+        out[0, a:b] = got.flatten(1, 2)
+
+
+def with_lse(q: Any, k: Any, v: Any, mask: Any, scaling: float | None) -> tuple[Any, Any]:
+    """Attention [..., queries, size] and the log-sum-exp of its scores [..., queries] (fp32), in nats."""
+    import torch
+
+    if q.device.type == "cpu" and has_cpu_kernel():
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask, scale=scaling)
+        return out, lse
+    scores = torch.matmul(q, k.transpose(-1, -2)).float() * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    if mask is not None:
+        scores = scores + mask
+    lse = scores.logsumexp(-1)
+    return torch.matmul((scores - lse[..., None]).exp().to(v.dtype), v), lse
+
+
+@cache
+def has_cpu_kernel() -> bool:
+    """Does this build of the library give attention's log-sum-exp on a CPU, and the right one?"""
+    import torch
+
+    q = torch.linspace(-1, 1, 24).reshape(1, 1, 3, 8)
+    try:
+        _, got = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q, attn_mask=None, scale=0.5)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    want = (q @ q.transpose(-1, -2) * 0.5).logsumexp(-1)
+    return bool(torch.allclose(got.float(), want, atol=1e-5))
+
+
+@cache
+def register() -> None:
+    """Make the attention function known to the model library. It builds no mask: rows carry their own."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, no_mask)
+
+
+def no_mask(*given: Any, **named: Any) -> None:
+    """The mask of a flat pass: none."""
+
+
+def branch_mask(shape: tuple[int, ...], past: int, device: Any) -> tuple[Any, Any]:
+    """Which keys does a row's token see, and how far back do they lie [tokens, past + tokens]? Branches see the prefix,
+    the context and themselves, never each other. The mask is None where that is plain causal order."""
+    import torch
+
+    context, branches = shape[0], shape[1:]
+    position = torch.cat([torch.arange(context), *(context + torch.arange(size) for size in branches)])
+    branch = torch.cat([torch.zeros(context), *(torch.full((size,), at + 1.0) for at, size in enumerate(branches))])
+    distance = torch.cat([position[:, None] + past - torch.arange(past), position[:, None] - position], 1)
+    seen = (branch[:, None] == branch) | (branch == 0)
+    seen = torch.cat([torch.ones(len(position), past, dtype=torch.bool), seen], 1) & (distance >= 0)
+    causal = past == 0 and sum(size > 0 for size in branches) <= 1
+    return None if causal else seen.to(device), distance.to(device)
+
+
+def layout(lengths: Sequence[int], past: int, device: Any) -> list[Block]:
+    """Plain rows of these lengths as blocks, equal neighbours together; every token sees the prefix of `past` tokens
+    and what comes before it in its row."""
+    blocks: list[Block] = []
+    start = 0
+    for length, equal in itertools.groupby(lengths):
+        count = len(list(equal))
+        blocks.append(Block(start, count, length, *branch_mask((length,), past, device)))
+        start += count * length
+    return blocks
+
+
+class Reader:
+    """A causal model, read row by row without padding.
+
+    Switches the model to row-wise attention for the time of a call, so that the model works as before everywhere else.
+
+    Raises:
+        NotImplementedError: this architecture cannot be read this way (the caller then uses the library's own pass).
+    """
+
+    def __init__(self, model: Any) -> None:
+        register()
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft: adapters sit inside it
+        self.model = model
+        self.body = model.base_model
+        config = model.config.get_text_config()
+        self.vocabulary = config.vocab_size
+        self.plain_head = False
+        if not getattr(model, "_supports_attention_backend", False):
+            raise NotImplementedError(f"{type(model).__name__} has attention of its own")
+        self.compare()
+
+    @property
+    def device(self) -> Any:
+        """Where the model is."""
+        return self.body.device
+
+    def hidden(self, ids: Any, positions: Any, given: Pass) -> Any:
+        """The last hidden state of every token [tokens, width] of a flat sequence."""
+        before = self.body.config._attn_implementation
+        self.body.set_attn_implementation(NAME)
+        try:
+            out = self.body(
+                input_ids=ids[None], position_ids=positions[None], use_cache=False, pyrite_pass=given
+            ).last_hidden_state
+        finally:
+            self.body.set_attn_implementation(before)
+        return out[0]
+
+    def logits(self, hidden: Any) -> Any:
+        """The vocabulary's logits [tokens, vocabulary] after these hidden states, in the weights' precision.
+
+        Written as weights times states: that order is up to twice as fast on CPUs, and the result is the same.
+        """
+        head = self.model.get_output_embeddings()
+        if hidden.device.type == "cpu" and head.bias is None:
+            return (head.weight @ hidden.T).T
+        return head(hidden)
+
+    def compare(self) -> None:
+        """Does the flat pass agree with the library's own on a few short rows, hidden states and logits?"""
+        import torch
+
+        rng = np.random.default_rng(0)
+        rows = [rng.integers(0, self.vocabulary, length).tolist() for length in (7, 7, 12)]
+        flat = torch.tensor(list(itertools.chain(*rows)), device=self.device)
+        positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
+        with torch.inference_mode():
+            try:
+                given = Pass(layout([len(row) for row in rows], 0, self.device))
+                ours = self.hidden(flat, positions, given)
+            except (TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
+                raise NotImplementedError(f"{type(self.model).__name__} does not pass rows to attention") from error
+            theirs = torch.cat(
+                [
+                    self.body(input_ids=torch.tensor([row], device=self.device), use_cache=False).last_hidden_state[0]
+                    for row in rows
+                ]
+            )
+            apart = float((ours - theirs).float().abs().max() / theirs.float().std())
+            if not apart <= TOLERANCE:
+                raise NotImplementedError(f"{type(self.model).__name__} reads flat rows differently ({apart:.3g})")
+            if self.model.get_output_embeddings() is not None:
+                full = self.model(input_ids=torch.tensor([rows[-1]], device=self.device), use_cache=False).logits[0]
+                mine = self.logits(theirs[-len(rows[-1]) :])
+                self.plain_head = mine.shape == full.shape and bool(
+                    (mine - full).float().abs().max() <= TOLERANCE * full.float().std()
+                )
+        if self.model.get_output_embeddings() is not None and not self.plain_head:
+            raise NotImplementedError(f"{type(self.model).__name__} changes its logits after the output matrix")
+
+    def prefix(self, ids: Sequence[int]) -> Keys | None:
+        """The keys and values of a prefix that many rows share; None for no tokens."""
+        import torch
+
+        if not ids:
+            return None
+        keep: Keys = []
+        flat = torch.tensor(list(ids), device=self.device)
+        given = Pass(layout([len(ids)], 0, self.device), keep=keep)
+        self.hidden(flat, torch.arange(len(ids), device=self.device), given)
+        return keep

@@ -1,0 +1,316 @@
+"""Two models on the same items, item by item: which is better, and on which items did they part?
+
+Every difference is the second model named (B) minus the first (A).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from pyrite.errors import UserError
+from pyrite.records import Estimate
+from pyrite.stats import Verdict, holm
+from pyrite.stats.clustered import Change, change_of_items
+from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.summary import check_columns, cut, is_grouped, of_metric, title
+
+ALPHA = 0.05
+WORDS = {Verdict.EQUIVALENT: "equivalent within the margin", Verdict.NOT_TESTABLE: "not testable here"}
+"""A verdict in a sentence, where its own value is too short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One item's values of one metric under both models; None where a model has no answer to it."""
+
+    item: str
+    metric: str
+    first: float | None
+    second: float | None
+    group: str
+    slices: Mapping[str, str]
+    weights: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One metric on one slice: both means over the items that both answered, B - A, and what that says.
+
+    Overall lines are primary and their verdicts rest on p-values adjusted (Holm) over all of them; lines of slices are
+    exploratory and rest on their own. `verdict` is None for a metric of which neither way is better.
+    """
+
+    metric: str
+    by: str
+    name: str
+    primary: bool
+    first: float | None
+    second: float | None
+    change: Change
+    margin: float
+    verdict: Verdict | None
+    why: str
+    sentence: str
+    p_difference_adjusted: float | None = None
+    p_equivalence_adjusted: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The contrast as plain values; `value` is null where no item was answered by both."""
+        difference = self.change.difference.as_json()
+        if self.change.difference.n == 0:
+            difference["value"] = None
+        return {
+            "metric": self.metric,
+            "by": self.by,
+            "name": self.name,
+            "primary": self.primary,
+            "first": self.first,
+            "second": self.second,
+            "difference": difference,
+            "margin": self.margin,
+            "p_difference": self.change.p_difference,
+            "p_equivalence": self.change.p_equivalence,
+            "p_difference_adjusted": self.p_difference_adjusted,
+            "p_equivalence_adjusted": self.p_equivalence_adjusted,
+            "verdict": None if self.verdict is None else self.verdict.value,
+            "why": self.why,
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Model B against model A: every metric overall (primary) and by slice (exploratory)."""
+
+    names: tuple[str, str]
+    lines: list[Contrast]
+
+    @property
+    def primary(self) -> list[Contrast]:
+        """The overall line of each metric."""
+        return [line for line in self.lines if line.primary]
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as plain values."""
+        lines = [line.as_json() for line in self.lines]
+        return {"first": self.names[0], "second": self.names[1], "difference": "second - first", "contrasts": lines}
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """An item whose value of a share metric differs: `gained` is for the better under B, `lost` for the worse."""
+
+    item: str
+    metric: str
+    way: Literal["lost", "gained", "changed"]
+    first: int
+    second: int
+    slices: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The flip as plain values."""
+        values = {"item": self.item, "metric": self.metric, "way": self.way, "first": self.first, "second": self.second}
+        return values | {"slices": dict(self.slices)}
+
+
+def compare(
+    a: Sequence[Measured],
+    b: Sequence[Measured],
+    metrics: Sequence[Metric],
+    cuts: Sequence[tuple[str, ...]],
+    *,
+    margin: float,
+    seed: int,
+    margins: Mapping[str, float] | None = None,
+    names: tuple[str, str] = ("A", "B"),
+    alike: str = "groups",
+) -> Comparison:
+    """Is model B worse than, better than or equivalent to model A on the items that both answered?
+
+    An item that only one of them answered counts as missing. `margin` is in units of the metric; `margins` names
+    others by metric. Intervals and p-values are those of `change_of_items`. The verdict, in this order: "not testable"
+    where either share lies within the margin of 0 or 1; "equivalent" where the p of equivalence is below 0.05, which
+    goes before a difference too small to matter; "worse" or "better" where that of the difference is, by its sign and
+    by which way is better; else "cannot tell yet". It speaks of these two models, not of training others like them.
+
+    Raises:
+        UserError: a metric that neither has, the same item with another group or other slices, a margin not above 0,
+            or anything that `summarise` refuses.
+    """
+    check_columns([*a, *b], cuts)
+    plain = []
+    for metric in metrics:
+        pairs = pair(a, b, metric)
+        grouped = is_grouped([one.group for one in pairs])
+        own = (margins or {}).get(metric.name, margin)
+        for values, members in cut([one.slices for one in pairs], cuts):
+            here = [pairs[at] for at in members]
+            change = change_of(here, metric, grouped=grouped, seed=seed, margin=own, alike=alike)
+            first, second = means(here)
+            by, name = title(values)
+            plain.append(
+                (metric, Contrast(metric.name, by, name, not values, first, second, change, own, None, "", ""))
+            )
+    asked = [(metric, line) for metric, line in plain if line.primary and metric.direction != "none"]
+    difference = adjusted({line.metric: line.change.p_difference for _, line in asked})
+    equivalence = adjusted({line.metric: line.change.p_equivalence for _, line in asked})
+    lines = []
+    for metric, line in plain:
+        p, q = line.change.p_difference, line.change.p_equivalence
+        if line.primary and metric.direction != "none":
+            p, q = difference[line.metric], equivalence[line.metric]
+            line = replace(line, p_difference_adjusted=p, p_equivalence_adjusted=q)
+        verdict, why = judge_line(line, metric, p, q, names)
+        lines.append(replace(line, verdict=verdict, why=why, sentence=say(line, metric, verdict, why, names)))
+    return Comparison(names, lines)
+
+
+def pair(a: Sequence[Measured], b: Sequence[Measured], metric: Metric) -> list[Pair]:
+    """The items of one metric under both models, in A's order, then those that only B has."""
+    if not any(item.metric == metric.name for item in [*a, *b]):
+        of_metric([*a, *b], metric)  # says what there is
+    sides = [{item.item: item for item in side if item.metric == metric.name} for side in (a, b)]
+    for side in (a, b):
+        if any(item.metric == metric.name for item in side):
+            of_metric(side, metric)
+    pairs = []
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        x, y = sides[0].get(name), sides[1].get(name)
+        known = x or y
+        assert known is not None
+        if x and y and (x.group != y.group or dict(x.slices) != dict(y.slices)):
+            found = f"item {name}, metric {metric.name}: {x.group} {dict(x.slices)} and {y.group} {dict(y.slices)}"
+            raise UserError("The two models were not asked the same items.", found, "measure both on the same task")
+        values = (x.value if x else None, y.value if y else None)
+        weights = (x.weight if x else 1.0, y.weight if y else 1.0)
+        pairs.append(Pair(name, metric.name, *values, known.group, known.slices, weights))
+    return pairs
+
+
+def change_of(
+    pairs: Sequence[Pair],
+    metric: Metric,
+    *,
+    grouped: bool,
+    seed: int,
+    margin: float | None = None,
+    alike: str = "groups",
+) -> Change:
+    """B - A over the items that both answered; the others count as missing."""
+    both = [(one, one.first, one.second) for one in pairs if one.first is not None and one.second is not None]
+    missing = len(pairs) - len(both)
+    if not both:
+        none = Estimate(math.nan, None, None, 0, missing, metric.direction, method="no item answered by both")
+        return Change(none, None, None)
+    return change_of_items(
+        [first for _, first, _ in both],
+        [second for _, _, second in both],
+        [one.group for one, _, _ in both],
+        first_weights=[one.weights[0] for one, _, _ in both],
+        second_weights=[one.weights[1] for one, _, _ in both],
+        share=metric.scale == "share",
+        grouped=grouped,
+        margin=margin,
+        n_missing=missing,
+        direction=metric.direction,
+        alike=alike,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def means(pairs: Sequence[Pair]) -> tuple[float | None, float | None]:
+    """Both models' weighted means over the items that both answered."""
+    both = [(one, one.first, one.second) for one in pairs if one.first is not None and one.second is not None]
+    if not both:
+        return None, None
+    first = np.average([x for _, x, _ in both], weights=[one.weights[0] for one, _, _ in both])
+    second = np.average([y for _, _, y in both], weights=[one.weights[1] for one, _, _ in both])
+    return float(first), float(second)
+
+
+def adjusted(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Holm over a family, in which a line without a p-value counts as p = 1 and stays without one."""
+    if not p_values:
+        return {}
+    made = holm([1.0 if p is None else p for p in p_values.values()])
+    return {name: None if p is None else new for (name, p), new in zip(p_values.items(), made, strict=True)}
+
+
+def judge_line(
+    line: Contrast, metric: Metric, p: float | None, q: float | None, names: tuple[str, str]
+) -> tuple[Verdict | None, str]:
+    """What does a line say, given the p-values of difference (p) and equivalence (q) that count, and why?"""
+    difference, margin = line.change.difference, line.margin
+    if metric.direction == "none":
+        return None, "of this metric neither way is better"
+    if metric.scale == "share":
+        for name, mean in zip(names, (line.first, line.second), strict=True):
+            if mean is not None and min(mean, 1 - mean) <= margin + 1e-12:
+                near = f"{name}'s share of {mean:.3f} lies within the margin of {margin:g} of {round(mean)}"
+                return Verdict.NOT_TESTABLE, f"{near}, where a difference has no room to show"
+    if p is None or q is None:
+        return Verdict.CANNOT_TELL, difference.method
+    if q < ALPHA:
+        why = f"the difference lies within ±{margin:g} ({_p(q)} for equivalence)"
+        if p < ALPHA:
+            why += f", and although it differs from 0 ({_p(p)}) it is too small to matter"
+        return Verdict.EQUIVALENT, why
+    if p < ALPHA:
+        better = difference.value > 0 if metric.direction == "higher" else difference.value < 0
+        why = f"chance would seldom make such a difference ({_p(p)})" + ", and lower is better" * (
+            metric.direction == "lower"
+        )
+        return (Verdict.BETTER if better else Verdict.WORSE), why
+    why = f"it is neither clearly different from 0 ({_p(p)}) nor shown to lie within ±{margin:g} ({_p(q)})"
+    return Verdict.CANNOT_TELL, why
+
+
+def say(line: Contrast, metric: Metric, verdict: Verdict | None, why: str, names: tuple[str, str]) -> str:
+    """One plain sentence on a line."""
+    difference = line.change.difference
+    share = metric.scale == "share"
+    where = line.metric if line.primary else f"{line.metric} where {line.by} is {line.name}"
+    told = f"{names[1]} against {names[0]} on {where}, these two models: "
+    told += "no verdict" if verdict is None else WORDS.get(verdict, verdict.value)
+    if difference.n == 0:
+        return f"{told} ({difference.n_missing} items, none answered by both)."
+    numbers = f"{_signed(difference.value, share)}{' points' * share}, "
+    if difference.low is None or difference.high is None:
+        numbers += "no interval" if why == difference.method else f"no interval ({difference.method})"
+    else:
+        numbers += f"95 % interval {_signed(difference.low, share)} to {_signed(difference.high, share)}"
+    numbers += f"; {difference.n} items" + f", {difference.n_missing} more missing" * (difference.n_missing > 0)
+    return f"{told} ({numbers}): {why}." + (" Exploratory." if not line.primary else "")
+
+
+def flips(a: Sequence[Measured], b: Sequence[Measured], metrics: Sequence[Metric]) -> list[Flip]:
+    """On which items of the share metrics do the models part? By metric, those that B lost first, then by item.
+
+    Where lower is better (a share of refusals), 0 under A and 1 under B is lost; where neither is, it is "changed".
+    """
+    order = {"lost": 0, "gained": 1, "changed": 2}
+    flipped = []
+    for metric in metrics:
+        if metric.scale != "share":
+            continue
+        found = []
+        for one in pair(a, b, metric):
+            if one.first is None or one.second is None or one.first == one.second:
+                continue
+            way: Literal["lost", "gained", "changed"] = "changed"
+            if metric.direction != "none":
+                way = "gained" if (one.second > one.first) == (metric.direction == "higher") else "lost"
+            found.append(Flip(one.item, metric.name, way, int(one.first), int(one.second), one.slices))
+        flipped += sorted(found, key=lambda flip: (order[flip.way], flip.item))
+    return flipped
+
+
+def _signed(value: float, share: bool) -> str:
+    return f"{value * 100:+.1f}" if share else f"{value:+.3f}"
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

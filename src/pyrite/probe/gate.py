@@ -1,0 +1,245 @@
+"""Conditions that a model must meet: passed, failed, or undecided where the interval holds the bound.
+
+    [change ]TASK[.METRIC][[COLUMN=VALUE]...] OP NUMBER[%]      OP is one of >= <= > <
+
+such as `hans.accuracy[gold=non-entailment] >= 10%`, or `change ifeval.prompt_strict >= -0.02`, which looks at the second
+model named minus the first. The text is read by a regular expression and is never evaluated.
+"""
+
+import difflib
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from pyrite.errors import UserError
+from pyrite.probe.compare import change_of, pair
+from pyrite.records import Estimate
+from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
+
+Outcome = Literal["passed", "failed", "undecided"]
+Op = Literal[">=", "<=", ">", "<"]
+
+PASSED, FAILED, UNDECIDED = 0, 1, 3
+"""Exit codes of `verdict`."""
+EXAMPLES = (
+    "such as 'hans.accuracy >= 0.5', 'ifeval.prompt_strict >= 20%', 'hans.accuracy[gold=non-entailment] >= 0.1', "
+    "or, of two models, 'change ifeval.prompt_strict >= -0.02'"
+)
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_GATE = re.compile(
+    r"\s*(?P<change>change\s+)?(?P<target>[^\s\[\]<>=]+)(?P<slices>(\s*\[[^\[\]]*\])*)\s*"
+    r"(?P<op>>=|<=|>|<)\s*(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition as read. `metric` None: the task's first; `bound` is a fraction where the text gave a percentage."""
+
+    text: str
+    task: str
+    metric: str | None
+    slices: tuple[tuple[str, str], ...]
+    change: bool
+    op: Op
+    bound: float
+    percent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What a task offers a gate: its metrics, the items of the model that gates look at (of two: the second named),
+    and those of the first model, None where there is one model only."""
+
+    metrics: Sequence[Metric]
+    measured: Sequence[Measured]
+    before: Sequence[Measured] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A gate, the estimate that it looked at, and how it came out and why."""
+
+    gate: Gate
+    metric: str
+    estimate: Estimate
+    outcome: Outcome
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain values; the estimate's value is null where nothing was answered."""
+        estimate = self.estimate.as_json()
+        if self.estimate.n == 0:
+            estimate["value"] = None
+        return {
+            "gate": self.gate.text,
+            "task": self.gate.task,
+            "metric": self.metric,
+            "slice": dict(self.gate.slices),
+            "change": self.gate.change,
+            "op": self.gate.op,
+            "bound": self.gate.bound,
+            "outcome": self.outcome,
+            "why": self.why,
+            "estimate": estimate,
+        }
+
+
+def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
+    """What does a condition say? Read, not yet checked against what was measured (`check` does that).
+
+    A task's name ends at the first dot, unless one of `tasks` is longer.
+
+    Raises:
+        UserError: the text is no condition, or names a column twice.
+
+    >>> gate = parse("hans.accuracy[gold=non-entailment] >= 10%")
+    >>> gate.task, gate.metric, gate.slices, gate.op, gate.bound
+    ('hans', 'accuracy', (('gold', 'non-entailment'),), '>=', 0.1)
+    """
+    found = _GATE.fullmatch(text)
+    if found is None:
+        raise UserError("That is no gate.", text, f"write TASK.METRIC OP NUMBER, {EXAMPLES}")
+    target = found["target"]
+    named = [task for task in tasks if target == task or target.startswith(f"{task}.")]
+    task = max(named, key=len, default=target.partition(".")[0])
+    metric = target[len(task) + 1 :] or None
+    if not task or target == f"{task}.":
+        raise UserError("That gate lacks a task or a metric.", text, f"write TASK.METRIC OP NUMBER, {EXAMPLES}")
+    slices: dict[str, str] = {}
+    for inside in re.findall(r"\[([^\[\]]*)\]", found["slices"]):
+        column, sign, value = (part.strip() for part in inside.partition("="))
+        if not (column and sign and value):
+            raise UserError("A gate's slice is [COLUMN=VALUE].", f"{text}: [{inside}]", EXAMPLES)
+        if column in slices:
+            raise UserError("A gate names a column twice.", f"{text}: {column}", "name each column once")
+        slices[column] = value
+    percent = found["percent"] is not None
+    try:
+        bound = float(Decimal(found["number"]) / (100 if percent else 1))
+    except ArithmeticError:
+        bound = math.inf
+    if not math.isfinite(bound):
+        raise UserError("A gate's bound is too large a number.", text, EXAMPLES)
+    op: Op = found["op"]  # type: ignore[assignment]
+    return Gate(text.strip(), task, metric, tuple(slices.items()), found["change"] is not None, op, bound, percent)
+
+
+def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool) -> Metric:
+    """Can this gate be asked of these tasks? Returns its metric; to be called before anything is run.
+
+    Raises:
+        UserError: an unknown task or metric, a change without two models, or a bound that the metric cannot have.
+    """
+    if gate.task not in tasks:
+        raise _unknown("task", gate.task, tasks, gate)
+    metrics = {metric.name: metric for metric in tasks[gate.task]}
+    name = gate.metric or next(iter(metrics), "")
+    if name not in metrics:
+        raise _unknown(f"metric of {gate.task}", name, metrics, gate)
+    if gate.change and not two_models:
+        raise UserError("A gate on a change needs two models.", gate.text, "name two models, or leave out 'change'")
+    metric = metrics[name]
+    if metric.scale == "real" and gate.percent:
+        raise UserError(f"{name} is no share.", gate.text, "write the bound in its own units, without %")
+    least = -1 if gate.change else 0
+    if metric.scale == "share" and not least <= gate.bound <= 1:
+        meant = f"did you mean {gate.bound:g}%? " if not gate.percent else ""
+        raise UserError(f"{name} lies between {least} and 1.", gate.text, f"{meant}20% is 0.2")
+    return metric
+
+
+def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str = "groups") -> GateResult:
+    """Does what was measured meet the gate? Looks at exactly the items of its slice, whatever a scorecard cuts by.
+
+    Raises:
+        UserError: what `check` refuses, and a slice's column or value that no item has.
+    """
+    own = known.get(gate.task)
+    two = own is not None and own.before is not None
+    metric = check(gate, {task: one.metrics for task, one in known.items()}, two_models=two)
+    assert own is not None
+    every = of_metric(own.measured, metric)
+    grouped = is_grouped([item.group for item in every])
+    measured = _slice(gate, every)
+    if gate.change:
+        assert own.before is not None
+        pairs = pair(_slice(gate, of_metric(own.before, metric)), measured, metric)
+        estimate = change_of(pairs, metric, grouped=grouped, seed=seed, alike=alike).difference
+    else:
+        estimate = mean(measured, metric, grouped=grouped, seed=seed, alike=alike)
+    outcome = decide(gate, estimate)
+    return GateResult(gate, metric.name, estimate, outcome, why(gate, estimate, outcome))
+
+
+def decide(gate: Gate, estimate: Estimate) -> Outcome:
+    """Passed where the whole interval meets the condition, failed where none of it does, else undecided.
+
+    Without an interval nothing is decided: a bare value does not say how sure it is.
+    """
+    if estimate.low is None or estimate.high is None:
+        return "undecided"
+    low, high = (_HOLDS[gate.op](end, gate.bound) for end in (estimate.low, estimate.high))
+    if low and high:
+        return "passed"
+    return "undecided" if low or high else "failed"
+
+
+def why(gate: Gate, estimate: Estimate, outcome: Outcome) -> str:
+    """The reason for an outcome, in one sentence fragment; what is missing is said, too."""
+    missing = f"; {estimate.n_missing} of {estimate.n + estimate.n_missing} items are missing" * bool(
+        estimate.n_missing
+    )
+    if estimate.n == 0:
+        return f"no answers{missing}"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.4g} has no interval ({estimate.method}){missing}"
+    interval = f"the {estimate.confidence:.0%} interval {estimate.low:.4g} to {estimate.high:.4g}"
+    whole = {"passed": "lies wholly on the right side of", "failed": "lies wholly on the wrong side of"}
+    return f"{interval} {whole.get(outcome, 'holds')} {gate.bound:g}{missing}"
+
+
+def verdict(results: Sequence[GateResult], undecided: Literal["pass", "fail"] | None = None) -> int:
+    """The exit code of all gates: 1 where any failed, else 3 where any is undecided, else 0.
+
+    `undecided` settles those: "pass" counts them as passed, "fail" as failed.
+    """
+    outcomes = {result.outcome for result in results}
+    if "failed" in outcomes or ("undecided" in outcomes and undecided == "fail"):
+        return FAILED
+    return UNDECIDED if "undecided" in outcomes and undecided is None else PASSED
+
+
+def _slice(gate: Gate, items: Sequence[Measured]) -> list[Measured]:
+    """The items that have the gate's values, each column and value checked to be there."""
+    kept = list(items)
+    for column, value in gate.slices:
+        columns = columns_of(items)
+        if column not in columns:
+            raise _unknown("column", column, columns, gate)
+        values = {item.slices[column]: None for item in items if column in item.slices}
+        if value not in values:
+            raise _unknown(f"value of {column}", value, values, gate)
+        kept = [item for item in kept if item.slices.get(column) == value]
+    if not kept:
+        raise UserError("No item is in that gate's slice.", gate.text, "name columns that occur together")
+    return kept
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], gate: Gate) -> UserError:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    few = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
+    guess = f"did you mean '{near[0]}'? " if near else ""
+    return UserError(f"A gate names an unknown {kind}.", f"{gate.text}: '{name}'", f"{guess}known: {few}")

@@ -1,0 +1,217 @@
+"""From measured items to the lines of a scorecard: each metric overall and by slice, with nothing filled in."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyrite.errors import UserError
+from pyrite.records import Estimate, Labelled
+from pyrite.stats.clustered import mean_of_items
+from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.score import Task, right
+
+OVERALL = "overall"
+UNKNOWN = "?"
+"""The value of an item in a column that it does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a scorecard: a metric on the items whose `by` columns have the values `name`.
+
+    `note` says what the interval speaks of, or why there is none; `values` holds each column's value.
+    """
+
+    metric: str
+    by: str
+    name: str
+    estimate: Estimate
+    note: str
+    values: tuple[tuple[str, str], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as plain values; `value` is null where nothing was answered."""
+        estimate = self.estimate.as_json()
+        if self.estimate.n == 0:
+            estimate["value"] = None
+        return {"metric": self.metric, "by": self.by, "name": self.name, **estimate, "note": self.note}
+
+
+def summarise(
+    measured: Sequence[Measured],
+    metrics: Sequence[Metric],
+    cuts: Sequence[tuple[str, ...]],
+    *,
+    seed: int,
+    alike: str = "groups",
+) -> list[Line]:
+    """How well does this one model do: each of `metrics`, overall first, then by each cut in order of first appearance?
+
+    A cut is a tuple of slice columns; a metric none of whose items has a cut's columns gets no lines for it, and an
+    item that lacks a column counts under "?". `alike` is what groups are called ("templates", "prompts"). Intervals are
+    those of `mean_of_items`; every line draws from its own generator of `seed`, so no line depends on which others
+    are asked for. An item without a value counts in `n_missing`, never as 0. Metrics that are not asked for are left out.
+
+    Raises:
+        UserError: a metric without items, an item measured twice, a share that is neither 0 nor 1, a number that is
+            not finite, a weight that is not above 0, a column that no item has.
+    """
+    check_columns(measured, cuts)
+    lines = []
+    for metric in metrics:
+        items = of_metric(measured, metric)
+        grouped = is_grouped([item.group for item in items])
+        for values, members in cut([item.slices for item in items], cuts):
+            estimate = mean([items[at] for at in members], metric, grouped=grouped, seed=seed, alike=alike)
+            by, name = title(values)
+            lines.append(Line(metric.name, by, name, estimate, note(estimate, alike), values))
+    return lines
+
+
+def is_grouped(groups: Sequence[str]) -> bool:
+    """Does any group hold more than one item?"""
+    return len(set(groups)) < len(groups)
+
+
+def mean(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: int, alike: str = "groups") -> Estimate:
+    """The estimate of one metric over these items, all of that metric; `grouped` as `is_grouped` says of all of its
+    items, of which these may be a slice."""
+    there = [item for item in items if item.value is not None]
+    missing = len(items) - len(there)
+    if not there:
+        return Estimate(math.nan, None, None, 0, missing, metric.direction, method="no answers")
+    return mean_of_items(
+        [item.value for item in there if item.value is not None],
+        [item.group for item in there],
+        weights=[item.weight for item in there],
+        share=metric.scale == "share",
+        grouped=grouped,
+        n_missing=missing,
+        direction=metric.direction,
+        alike=alike,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def note(estimate: Estimate, alike: str) -> str:
+    """What does this interval speak of? Where there is none: why."""
+    if estimate.low is None:
+        return estimate.method
+    if alike in estimate.method:
+        return f"this model, on other {alike} such as these"
+    return "this model, on items such as these"
+
+
+def of_metric(measured: Sequence[Measured], metric: Metric) -> list[Measured]:
+    """The items of one metric, each checked to be there once with a value and a weight that fit."""
+    items = [item for item in measured if item.metric == metric.name]
+    if not items:
+        has = ", ".join(dict.fromkeys(item.metric for item in measured)) or "nothing"
+        raise UserError(
+            f"No item has the metric {metric.name}.", f"measured: {has}", "ask for a metric that is measured"
+        )
+    seen: set[str] = set()
+    for item in items:
+        where = f"item {item.item}, metric {metric.name}"
+        if item.item in seen:
+            raise UserError("An item is measured twice.", where, "give every item its own id")
+        seen.add(item.item)
+        if not (math.isfinite(item.weight) and item.weight > 0):
+            raise UserError("A weight is a number above 0.", f"{where}: weight {item.weight}", "leave such items out")
+        if item.value is None:
+            continue
+        if not math.isfinite(item.value):
+            raise UserError("A value is not a number.", f"{where}: {item.value}", "an item without a value is None")
+        if metric.scale == "share" and item.value not in (0, 1):
+            raise UserError("A share is 0 or 1 on every item.", f"{where}: {item.value}", 'use the scale "real"')
+    return items
+
+
+def check_columns(measured: Sequence[Measured], cuts: Sequence[tuple[str, ...]]) -> None:
+    """Refuse a cut by a column that no item has: a slip of the pen would otherwise lose its lines."""
+    columns = columns_of(measured)
+    for column in (column for columns_ in cuts for column in columns_):
+        if column not in columns:
+            has = ", ".join(columns) or "none"
+            raise UserError("No item has that column.", f"{column}; there are: {has}", "cut by a column that is there")
+
+
+def columns_of(measured: Sequence[Measured]) -> dict[str, None]:
+    """Every slice column of any item, in order of first appearance."""
+    return {column: None for item in measured for column in item.slices}
+
+
+def cut(
+    slices: Sequence[Mapping[str, str]], cuts: Sequence[tuple[str, ...]]
+) -> list[tuple[tuple[tuple[str, str], ...], list[int]]]:
+    """(column values, positions of the items that have them): all items first, then each cut by first appearance."""
+    parts: dict[tuple[tuple[str, str], ...], list[int]] = {(): list(range(len(slices)))}
+    for columns in cuts:
+        if not columns or any(all(column not in one for one in slices) for column in columns):
+            continue
+        for at, one in enumerate(slices):
+            parts.setdefault(tuple((column, one.get(column, UNKNOWN)) for column in columns), []).append(at)
+    return list(parts.items())
+
+
+def title(values: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """A slice's columns and its values, as a scorecard names them."""
+    if not values:
+        return OVERALL, OVERALL
+    return " x ".join(column for column, _ in values), " / ".join(value for _, value in values)
+
+
+def label_metrics(task: Task) -> tuple[Metric, ...]:
+    """The metrics of a task of labels: accuracy first, then the merged one where the task has it."""
+    says = "the share of items whose label is right"
+    merged = () if task.also_merged is None else (Metric(task.also_merged[0], says=f"{says}, labels merged"),)
+    return (Metric("accuracy", says=says), *merged)
+
+
+def from_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> list[Measured]:
+    """Each item's 1 (right) or 0 (wrong) under the metrics of `label_metrics`; no prediction: no value.
+
+    Items of one template are one group, so that their intervals speak of other templates; where the task has no
+    template column, or none of these items has it, each item is its own group. An item that lacks it while others have
+    it joins the group "?". Slices are the items' plain meta columns and `gold`, the label in the file.
+
+    Raises:
+        UserError: no items, or a gold or predicted label that is not one of the task's.
+    """
+    _check_labels(items, predictions, task)
+    grouped = task.template is not None and any(task.template in item.meta for item in items)
+    merges: list[tuple[str, Mapping[str, str] | None]] = [("accuracy", None)]
+    if task.also_merged:
+        merges.append(task.also_merged)
+    measured = []
+    for metric, merge in merges:
+        for item in items:
+            outcome = right(item, predictions.get(item.id), task, merge)
+            value = None if outcome is None else float(outcome)
+            group = str(item.meta.get(str(task.template), UNKNOWN)) if grouped else item.id
+            measured.append(Measured(item.id, metric, value, group, _slices(item, task)))
+    return measured
+
+
+def _slices(item: Labelled, task: Task) -> dict[str, str]:
+    """An item's plain columns and its gold label; "?" in a column that the task cuts by and the item lacks."""
+    lacking = {column: UNKNOWN for columns in task.slices for column in columns}
+    plain = {name: str(value) for name, value in item.meta.items() if isinstance(value, str | int | float)}
+    return {**lacking, **plain, "gold": str(item.label)}
+
+
+def _check_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> None:
+    """An unknown label is a mistake to mend, never a wrong answer."""
+    if not items:
+        raise UserError("There is nothing to score.", f"task {task.name} has no items", "check the task's file")
+    known = {*task.labels, *task.merge}
+    fix = f"use one of: {', '.join(sorted(known))}"
+    for item in items:
+        if item.label not in known:
+            raise UserError("An item's gold label is none of the task's.", f"item {item.id}: '{item.label}'", fix)
+        label = predictions.get(item.id)
+        if label is not None and label not in known:
+            raise UserError("A prediction's label is none of the task's.", f"item {item.id}: '{label}'", fix)

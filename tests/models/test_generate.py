@@ -1,0 +1,128 @@
+"""Continuations are what each prompt gets alone, greedy and sampled, whoever else is in the batch."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tests.models.test_score import build
+
+from pyrite.models.generate import Drawing, generate, sample, sample_rows
+from pyrite.models.hardware import Compute
+
+END = (2,)
+
+
+def prompts(count: int = 17, seed: int = 0) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    start = rng.integers(3, 97, 6).tolist()
+    return [[*start, *rng.integers(3, 97, rng.integers(1, 30)).tolist()] for _ in range(count)]
+
+
+def written(model: torch.nn.Module, some: list[list[int]], **more: object) -> list[tuple[list[int], bool]]:
+    given = {"max_new_tokens": 90, "end_ids": END, **more}
+    made = dict(generate(model, some, **given))
+    assert sorted(made) == list(range(len(some)))
+    return [(made[at].ids, made[at].ended) for at in range(len(some))]
+
+
+def library(model: torch.nn.Module, prompt: list[int], limit: int = 90) -> tuple[list[int], bool]:
+    ids = model.generate(
+        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
+        max_new_tokens=limit, eos_token_id=list(END), pad_token_id=0,
+    )[0].tolist()[len(prompt) :]  # fmt: skip
+    return (ids[:-1], True) if ids[-1] in END else (ids, False)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen3", "gpt_neox"])
+@pytest.mark.parametrize("share", [True, False])
+def test_greedy_text_is_the_librarys(kind: str, share: bool) -> None:
+    model, some = build(kind), prompts()
+    got = written(model, some, share_prefix=share)
+    assert got == [library(model, prompt) for prompt in some]
+
+
+def test_greedy_text_ends_at_the_marker_sometimes() -> None:
+    model, some = build("llama"), prompts(40)
+    ends = [ended for _, ended in written(model, some, end_ids=tuple(range(2, 6)))]
+    assert 0 < sum(ends) < 40 or all(ends)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 64])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_text_does_not_depend_on_the_batch_or_the_order(rows: int, temperature: float) -> None:
+    model, some = build("llama"), prompts()
+    seeds = [[7, at] for at in range(len(some))]
+    ends = tuple(range(2, 8))  # so that sequences leave at different times
+    more = {"end_ids": ends, "drawing": Drawing(temperature, 0.9)}
+    whole = written(model, some, seeds=seeds, **more)
+    assert len({len(ids) for ids, _ in whole}) > 4
+    order = np.random.default_rng(1).permutation(len(some)).tolist()
+    mixed = written(model, [some[at] for at in order], seeds=[seeds[at] for at in order], rows=rows, **more)
+    assert mixed == [whole[at] for at in order]
+
+
+def test_each_prompt_has_its_own_limit_and_stop() -> None:
+    model, some = build("llama"), prompts(6)
+    limits = [1, 5, 2, 90, 7, 3]
+    got = written(model, some, max_new_tokens=limits, end_ids=(), ended=lambda at, ids: at == 3 and len(ids) == 11)
+    assert [len(ids) for ids, _ in got] == [1, 5, 2, 11, 7, 3]
+    assert [ended for _, ended in got] == [False, False, False, True, False, False]
+
+
+def test_a_model_that_cannot_be_read_row_by_row_writes_the_same_way() -> None:
+    config = transformers.Gemma2Config(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, attn_implementation="eager",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.Gemma2ForCausalLM(config).eval()
+    some = prompts(4)
+    assert written(model, some, max_new_tokens=12) == [library(model, prompt, 12) for prompt in some]
+
+
+def test_sampled_tokens_follow_the_distribution() -> None:
+    probs = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
+    scaled = probs.log().expand(4000, -1)
+    uniform = torch.from_numpy(np.random.default_rng(0).random(4000))
+    share = torch.bincount(sample_rows(scaled, uniform, 1.0), minlength=5) / 4000
+    assert torch.allclose(share, probs, atol=0.025)
+    nucleus = torch.bincount(sample_rows(scaled, uniform, 0.8), minlength=5) / 4000
+    assert torch.allclose(nucleus, torch.tensor([0.5, 0.2, 0.15, 0, 0]) / 0.85, atol=0.025)
+    assert nucleus[3:].sum() == 0
+
+
+def test_a_flat_distribution_over_a_large_vocabulary_uses_all_of_it() -> None:
+    scaled = torch.zeros(300, 5000)
+    uniform = torch.from_numpy(np.random.default_rng(0).random(300))
+    drawn = sample_rows(scaled, uniform, 1.0)
+    assert drawn.max() > 4000
+    assert len(set(drawn.tolist())) > 250
+    assert len(set(sample_rows(scaled, uniform, 0.5).tolist())) > 200
+
+
+def test_mean_logprob_is_the_models_own() -> None:
+    model = build("llama")
+    (one,) = sample(
+        model, prompts(1)[0], seeds=[[3]], max_new_tokens=6, temperature=1.0, top_p=1.0, end_ids=(), compute=Compute("cpu", "fp32")
+    )  # fmt: skip
+    ids = [*prompts(1)[0], *one.ids]
+    with torch.inference_mode():
+        logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    want = [float(logp[at - 1, ids[at]]) for at in range(len(ids) - 6, len(ids))]
+    assert one.mean_logprob == pytest.approx(np.mean(want), abs=1e-4)
+
+
+def test_lines_end_a_sample() -> None:
+    model = build("llama")
+    some = sample(
+        model, prompts(1)[0], seeds=[[at] for at in range(9)], max_new_tokens=60, temperature=2.0, top_p=1.0, end_ids=(),
+        compute=Compute("cpu", "fp32"), newline_ids=list(range(20, 40)), max_lines=2,
+    )  # fmt: skip
+    assert all(one.ended for one in some)
+    assert all(sum(20 <= token < 40 for token in one.ids) == 1 for one in some)
+
+
+def test_a_later_refill_writes_what_one_prompt_alone_gets() -> None:
+    model, some = build("llama"), prompts(30, seed=5)
+    alone = [written(model, [prompt])[0] for prompt in some]
+    assert written(model, some, rows=4) == alone

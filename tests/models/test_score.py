@@ -1,0 +1,188 @@
+"""Row-wise reading says what the library's own forward pass says, whatever the batch, the order and the prefix."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from pyrite.models.hardware import Compute
+from pyrite.models.prefix import Shared, group
+from pyrite.models.rows import Reader
+from pyrite.models.score import Ask, Work, batches, class_logits, continuations, label_word_logits, packed, plain
+
+FP32 = Compute("cpu", "fp32")
+SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+ARCHITECTURES = {
+    "llama": {"num_key_value_heads": 2, "max_position_embeddings": 256},
+    "qwen2": {"num_key_value_heads": 2, "max_position_embeddings": 256},
+    "qwen3": {"num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8},
+    "mistral": {"num_key_value_heads": 1, "max_position_embeddings": 256, "sliding_window": 6},
+    "gemma": {"num_key_value_heads": 1, "max_position_embeddings": 256, "head_dim": 8},
+    "gpt_neox": {"max_position_embeddings": 256},
+    "phi3": {"num_key_value_heads": 2, "max_position_embeddings": 256, "pad_token_id": 0},
+    "olmo2": {"num_key_value_heads": 2, "max_position_embeddings": 256},
+}
+
+
+def tick(done: float, total: float, unit: str) -> None:
+    assert done <= total
+
+
+def build(kind: str, head: str = "CausalLM", **more: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **{**SMALL, **ARCHITECTURES[kind], **more})
+    model = getattr(transformers, f"AutoModelFor{head}").from_config(config).eval()
+    with torch.no_grad():  # fresh models say nearly the same to everything: spread their answers
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(6)
+    return model
+
+
+def some_asks(seed: int = 0, rows: int = 23) -> list[Ask]:
+    rng = np.random.default_rng(seed)
+    start = tuple(rng.integers(3, 97, 9).tolist())
+    made = []
+    for _ in range(rows):
+        context = (*start, *rng.integers(3, 97, rng.integers(1, 14)).tolist())
+        sizes = rng.integers(1, 4, rng.integers(1, 4))
+        made.append(Ask(context, tuple(tuple(rng.integers(3, 97, size).tolist()) for size in sizes)))
+    return [*made, made[0], made[3]]
+
+
+def by_hand(model: torch.nn.Module, ask: Ask) -> list[tuple[float, bool]]:
+    told = []
+    for one in ask.continuations:
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*ask.context, *one]])).logits[0].float()
+        rows = logits[len(ask.context) - 1 : -1]
+        logprob = rows.log_softmax(-1)[torch.arange(len(one)), torch.tensor(one)].sum()
+        told.append((float(logprob), rows.argmax(-1).tolist() == list(one)))
+    return told
+
+
+@pytest.mark.parametrize("kind", list(ARCHITECTURES))
+def test_continuations_agree_with_the_models_own_forward_pass(kind: str) -> None:
+    model, asks = build(kind), some_asks()
+    assert Reader(model)
+    found, work = continuations(model, asks, tick=tick)
+    for ask, row in zip(asks, found, strict=True):
+        for one, (logprob, greedy) in zip(row, by_hand(model, ask), strict=True):
+            assert one.logprob == pytest.approx(logprob, abs=2e-4)
+            assert one.greedy == greedy
+    assert work.rows == len(asks)
+    assert work.distinct == len(asks) - 2
+    assert work.computed < work.given
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 17, 64, 10_000])
+def test_neither_batch_size_nor_order_changes_a_score(batch_tokens: int) -> None:
+    model, asks = build("llama"), some_asks()
+    whole, _ = continuations(model, asks, tick=tick)
+    order = np.random.default_rng(1).permutation(len(asks))
+    mixed, _ = continuations(model, [asks[at] for at in order], tick=tick, batch_tokens=batch_tokens)
+    for at, row in zip(order, mixed, strict=True):
+        assert [one.greedy for one in row] == [one.greedy for one in whole[at]]
+        assert [one.logprob for one in row] == pytest.approx([one.logprob for one in whole[at]], abs=2e-5)
+
+
+def test_greedy_is_true_for_what_the_model_would_write() -> None:
+    model = build("llama")
+    context = (5, 9, 11)
+    ids = list(context)
+    for _ in range(4):
+        with torch.inference_mode():
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    told, _ = continuations(model, [Ask(context, (tuple(ids[3:]), (ids[3], 96 - ids[4])))], tick=tick)
+    assert [one.greedy for one in told[0]] == [True, False]
+
+
+def test_label_words_differ_from_full_scores_by_one_constant_a_row() -> None:
+    model = build("llama")
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(3, 97, size).tolist() for size in (5, 9, 9, 2, 14)]
+    words = [(4, 8), (7,), (9, 3, 5)]
+    got, work = label_word_logits(model, prompts, words, tick=tick)
+    full = np.array([[logprob for logprob, _ in by_hand(model, Ask(tuple(row), tuple(words)))] for row in prompts])
+    apart = got - full
+    np.testing.assert_allclose(apart, np.repeat(apart[:, :1], 3, 1), atol=2e-4)
+    assert work.head == len(prompts) * 3  # the positions inside words; none after the prompts
+
+
+def test_a_model_that_cannot_be_read_row_by_row_is_read_plainly() -> None:
+    config = transformers.GPTNeoConfig(
+        vocab_size=97, hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global"], 2]], window_size=8,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.GPTNeoForCausalLM(config).eval()
+    with pytest.raises(NotImplementedError):
+        Reader(model)
+    asks = some_asks(rows=6)
+    found, _ = continuations(model, asks, tick=tick)
+    for ask, row in zip(asks, found, strict=True):
+        assert [one.logprob for one in row] == pytest.approx([value for value, _ in by_hand(model, ask)], abs=2e-4)
+
+
+def test_a_soft_cap_is_not_silently_dropped() -> None:
+    config = transformers.Gemma2Config(**SMALL, num_key_value_heads=2, head_dim=8, max_position_embeddings=64)
+    with pytest.raises(NotImplementedError):
+        Reader(transformers.Gemma2ForCausalLM(config).eval())
+
+
+def test_plain_and_row_wise_reading_agree() -> None:
+    model, asks = build("llama"), some_asks()
+    fast, _ = continuations(model, asks, tick=tick)
+    slow = plain(model, asks, Work(), tick)
+    for one, other in zip(fast, slow, strict=True):
+        assert [x.logprob for x in one] == pytest.approx([x.logprob for x in other], abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_decoders_classification_head_reads_the_last_token(kind: str) -> None:
+    model = build(kind, "SequenceClassification", num_labels=3, pad_token_id=0)
+    rng = np.random.default_rng(0)
+    ids = [[5, 6, 7, *rng.integers(3, 97, size).tolist()] for size in (4, 1, 9, 9, 2)]
+    ids.append(ids[2])
+    got, work = class_logits(model, ids, order=[2, 0, 1], pad_id=0, compute=FP32, tick=tick)
+    for row, found in zip(ids, got, strict=True):
+        with torch.inference_mode():
+            want = model(torch.tensor([row])).logits[0]
+        np.testing.assert_allclose(found, want[[2, 0, 1]].numpy(), atol=2e-4)
+    assert work.distinct == 5
+
+
+def test_an_encoder_is_read_without_mask_where_lengths_agree() -> None:
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(
+        transformers.BertConfig(**SMALL, num_labels=3, max_position_embeddings=64, pad_token_id=0)
+    ).eval()
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(3, 97, size).tolist() for size in (4, 1, 9, 9, 2, 9)]
+    whole, _ = class_logits(model, ids, order=[0, 1, 2], pad_id=0, compute=FP32, tick=tick)
+    alone, _ = class_logits(model, ids, order=[0, 1, 2], pad_id=0, compute=FP32, tick=tick, batch_tokens=1)
+    np.testing.assert_allclose(whole, alone, atol=1e-5)
+
+
+def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(1, 40, 200).tolist()
+    made = batches(lengths, 256)
+    assert sorted(at for batch in made for at in batch) == list(range(200))
+    assert all(max(lengths[at] for at in batch) * len(batch) <= 256 for batch in made)
+    padded = sum(max(lengths[at] for at in batch) * len(batch) for batch in made)
+    assert padded <= 1.05 * sum(lengths)
+    asks = [Ask(tuple(range(length + 3)), ((1,), (2, 3))) for length in lengths]
+    rows = packed(asks, 3, 100)
+    assert sorted(at for batch in rows for at in batch) == list(range(200))
+    assert all(sum(lengths[at] + 1 for at in batch) <= 100 for batch in rows)
+
+
+def test_rows_are_grouped_by_the_prefix_that_saves_most() -> None:
+    one, two = list(range(500)), [1, *range(700, 1100)]
+    rows = [[1, *one, at] for at in range(30)] + [[*two, at] for at in range(20)] + [[1, 2000]]
+    made = group(rows, overhead=100)
+    assert {(shared.prefix, len(shared.rows)) for shared in made} == {(501, 30), (401, 20), (0, 1)}
+    assert group(rows, overhead=10**6) == [Shared(tuple(sorted(range(51), key=lambda at: rows[at])), 1)]
+    assert group([], 10) == []
+    assert group([[4, 5]], 10) == [Shared((0,), 0)]
+    assert [shared.prefix for shared in group([[4, 5], [4, 5]], 0)] == [1]  # a token of each row stays outside
