@@ -43,9 +43,10 @@ class Plan:
     tried: int = 128
     classifier_each: int = 2000
     lm_eval_batches: tuple[int | str, ...] = peers.LM_EVAL_BATCHES
+    trainer_batches: tuple[int, ...] = peers.TRAINER_BATCHES
 
 
-QUICK = Plan(each=16, rounds=2, tried=8, classifier_each=64, lm_eval_batches=(4, 8))
+QUICK = Plan(each=8, rounds=2, tried=4, classifier_each=32, lm_eval_batches=(4,), trainer_batches=(8,))
 
 
 # ===== OURS: the only calls of our engine; keep each arm in one function ==============================================
@@ -238,7 +239,7 @@ def classifier(pairs: data.Pairs, plan: Plan) -> dict[str, Any]:
             def predict(batch: int, some: Any, model: Any = theirs, bf16: bool = bf16) -> Any:
                 return peers.trainer_logits(model, tokenizer, some, batch=batch, bf16=bf16, folder=scratch)
 
-            choices = {str(size): lambda size=size: predict(size, few) for size in peers.TRAINER_BATCHES}
+            choices = {str(size): lambda size=size: predict(size, few) for size in plan.trainer_batches}
             best, seconds = timing.fastest("Trainer batch", choices)
 
             def arms(some: Any, best: str = best, mine: Any = mine, order: Any = order, bf16: bool = bf16, predict: Any = predict) -> dict[str, Callable[[], Any]]:  # fmt: skip

@@ -76,6 +76,8 @@ def fastest(what: str, choices: Mapping[str, Callable[[], Any]]) -> tuple[str, d
             say(f"  trying {what} {name:<20} {seconds[name]:8.2f} s")
         except RuntimeError as error:
             say(f"  trying {what} {name}: failed: {error}")
+    if not seconds:
+        raise RuntimeError(f"no setting of {what} works")
     return min(seconds, key=seconds.__getitem__), seconds
 
 

@@ -23,7 +23,7 @@ COHORT = 40
 """How many sequences enter together at most."""
 CACHE_BYTES = 4 * 2**30
 """About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
-GROWTH = 64
+GROWTH = 32
 """By how many positions a cohort's keys grow."""
 CANDIDATES = 256
 """Nucleus sampling sorts so many of the likeliest tokens first, and all of them only where those do not suffice."""
@@ -228,11 +228,10 @@ class Writer:
             start += cohort.rows
             lead = cohort.lead[: cohort.rows]
             positions.append(self.past + cohort.filled - lead)
-            cohort.mask = None
-            if int(lead.max()) > 0:
-                hidden_at = torch.arange(cohort.filled + 1, device=device) < lead[:, None]
-                cohort.mask = torch.zeros(hidden_at.shape, dtype=cohort.keys[0][0].dtype, device=device)
-                cohort.mask = cohort.mask.masked_fill_(hidden_at, -torch.inf)[:, None, None]
+            place = torch.arange(cohort.keys[0][0].shape[2], device=device)
+            unseen = (place < lead[:, None]) | (place > cohort.filled)
+            blank = torch.zeros(unseen.shape, dtype=cohort.keys[0][0].dtype, device=device)
+            cohort.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
         flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
         given = Pass(prefix=self.prefix, cohorts=[cohort for cohort, _ in self.cohorts])
         hidden = self.reader.hidden(flat, torch.cat(positions), given)
@@ -295,9 +294,7 @@ def grow(cohort: Cohort) -> None:
     for at, pair in enumerate(cohort.keys):
         wider = []
         for held in pair:
-            room = held.new_zeros(
-                cohort.rows, held.shape[1], cohort.filled + max(GROWTH, cohort.filled // 2), held.shape[3]
-            )
+            room = held.new_zeros(cohort.rows, held.shape[1], cohort.filled + GROWTH, held.shape[3])
             room[:, :, : cohort.filled] = held[: cohort.rows, :, : cohort.filled]
             wider.append(room)
         cohort.keys[at] = (wider[0], wider[1])
@@ -308,7 +305,7 @@ def trim(cohort: Cohort) -> None:
     spare = int(cohort.lead[: cohort.rows].min())
     if spare < GROWTH:
         return
-    cohort.keys = [(key[:, :, spare:], value[:, :, spare:]) for key, value in cohort.keys]
+    cohort.keys = [(key[:, :, spare:].contiguous(), value[:, :, spare:].contiguous()) for key, value in cohort.keys]
     cohort.lead = cohort.lead - spare
     cohort.filled -= spare
 
@@ -323,7 +320,7 @@ def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[f
     import torch
 
     if drawing.temperature == 0:
-        token = logits.argmax(-1)
+        token = logits.max(-1).indices
     else:
         parts = zip(logits.split(32), torch.from_numpy(uniform).to(logits.device).split(32), strict=True)  # type: ignore[no-untyped-call]
         token = torch.cat(

@@ -58,7 +58,8 @@ class Cohort:
     """Sequences that decode together: admitted together, right-aligned, one key a step for all of them.
 
     `keys` hold [capacity rows, heads, capacity positions, head size] for each layer; the first `rows` rows and `filled`
-    positions count. `lead` [capacity rows] is how many positions at the left belong to no token of the row.
+    positions count. `lead` [capacity rows] is how many positions at the left belong to no token of the row. `mask`
+    [rows, 1, 1, capacity positions] is 0 where a key counts in this step, the new one included, and -inf elsewhere.
     """
 
     rows: int
@@ -149,67 +150,38 @@ def decode(
     """One token of every sequence: keys are appended to the cohorts, attention fills `out` [1, tokens, heads, size].
 
     Query heads that share a key head are laid along the query axis: one token sees every key, so no order is lost, and
-    grouped attention needs no copies. Where the sequences share a prefix, all of them look at it in one product, and
-    the two partial results are joined by their log-sum-exp. (A prefix that a window could leave is not shared here.)
+    grouped attention needs no copies. Where the sequences share a prefix, all of them look at it in one product. Plain
+    batched products: with a query this short they are several times faster on a CPU than the fused kernel.
+    (A prefix that a window could leave is not shared here.)
     """
     import torch
 
     heads, groups = key.shape[1], query.shape[1] // key.shape[1]
-    count = query.shape[2]
-    q = query[0].transpose(0, 1).unflatten(1, (heads, groups))  # [tokens, key heads, groups, size]
-    shared: Any = None
-    weight: Any = None
+    size = query.shape[-1]
+    # [tokens, key heads, groups, size], scaled
+    q = (query[0].transpose(0, 1) * (scaling if scaling is not None else size**-0.5)).unflatten(1, (heads, groups))
+    seen: Any = None
     if prefix is not None:
-        wide = q.transpose(0, 1).flatten(1, 2)[None]
-        shared, weight = with_lse(wide, prefix[0], prefix[1], None, scaling)
-        shared = shared[0].unflatten(1, (count, groups)).transpose(0, 1)
-        weight = weight[0].unflatten(1, (count, groups)).transpose(0, 1)
+        wide = q.transpose(0, 1).flatten(1, 2)
+        seen = torch.bmm(wide, prefix[0][0].transpose(1, 2)).unflatten(1, (-1, groups)).transpose(0, 1)
     for cohort in cohorts:
         a, b, n, last = cohort.start, cohort.end, cohort.rows, cohort.filled
         k, v = cohort.keys[layer]
         k[:n, :, last] = key[0, :, a:b].transpose(0, 1)
         v[:n, :, last] = value[0, :, a:b].transpose(0, 1)
-        k, v = k[:n, :, : last + 1], v[:n, :, : last + 1]
-        mask = cohort.mask
+        k, v = k[:n].flatten(0, 1), v[:n].flatten(0, 1)  # whole, with room to spare: a slice would be copied in bf16
+        scores = torch.bmm(q[a:b].flatten(0, 1), k.transpose(1, 2)).unflatten(0, (n, heads))
+        scores += cohort.mask
         if window is not None and last + 1 >= window:
-            near = torch.arange(last + 1, device=k.device) > last - window
-            mask = mask.masked_fill(~near, -torch.inf) if mask is not None else torch.where(near, 0.0, -torch.inf)
-            mask = mask.to(k.dtype).expand(n, 1, 1, -1)
-        if shared is None:
-            got = torch.nn.functional.scaled_dot_product_attention(q[a:b], k, v, attn_mask=mask, scale=scaling)
-        else:
-            own, own_weight = with_lse(q[a:b], k, v, mask, scaling)
-            share = torch.sigmoid(own_weight - weight[a:b]).to(own.dtype)[..., None]
-            got = torch.lerp(shared[a:b], own, share)
-        out[0, a:b] = got.flatten(1, 2)
-
-
-def with_lse(q: Any, k: Any, v: Any, mask: Any, scaling: float | None) -> tuple[Any, Any]:
-    """Attention [..., queries, size] and the log-sum-exp of its scores [..., queries] (fp32), in nats."""
-    import torch
-
-    if q.device.type == "cpu" and has_cpu_kernel():
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask, scale=scaling)
-        return out, lse
-    scores = torch.matmul(q, k.transpose(-1, -2)).float() * (scaling if scaling is not None else q.shape[-1] ** -0.5)
-    if mask is not None:
-        scores = scores + mask
-    lse = scores.logsumexp(-1)
-    return torch.matmul((scores - lse[..., None]).exp().to(v.dtype), v), lse
-
-
-@cache
-def has_cpu_kernel() -> bool:
-    """Does this build of the library give attention's log-sum-exp on a CPU, and the right one?"""
-    import torch
-
-    q = torch.linspace(-1, 1, 24).reshape(1, 1, 3, 8)
-    try:
-        _, got = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q, attn_mask=None, scale=0.5)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    want = (q @ q.transpose(-1, -2) * 0.5).logsumexp(-1)
-    return bool(torch.allclose(got.float(), want, atol=1e-5))
+            scores[..., : last + 1 - window] = -torch.inf
+        if seen is None:
+            out[0, a:b] = torch.bmm(scores.softmax(-1).flatten(0, 1), v).unflatten(0, (n, heads)).flatten(1, 2)
+            continue
+        past = seen.shape[-1]
+        weights = torch.cat([seen[a:b], scores], -1).softmax(-1)
+        own = torch.bmm(weights[..., past:].flatten(0, 1), v).unflatten(0, (n, heads))
+        common = torch.bmm(weights[..., :past].transpose(0, 1).flatten(1, 2), prefix[1][0])
+        out[0, a:b] = (own + common.unflatten(1, (n, groups)).transpose(0, 1)).flatten(1, 2)
 
 
 @cache
@@ -343,4 +315,4 @@ class Reader:
         flat = torch.tensor(list(ids), device=self.device)
         given = Pass(layout([len(ids)], 0, self.device), keep=keep)
         self.hidden(flat, torch.arange(len(ids), device=self.device), given)
-        return keep
+        return [(key.contiguous(), value.contiguous()) for key, value in keep]

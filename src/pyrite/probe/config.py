@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.strict import Strict
@@ -14,7 +14,8 @@ class ProbeOptions(Strict):
 
     task: tuple[str, ...] = Field(
         min_length=1,
-        description="NAME=FILE (hans, nli), heuristics[=ROWS] (fresh HANS-like pairs), or a task's YAML; repeatable",
+        description="what to ask; repeatable. NAME=FILE with NAME hans, nli, ifeval, followbench, mt_bench or perplexity; "
+        "heuristics[=ROWS] (fresh HANS-like pairs); harness:TASK (lm-evaluation-harness); or a task's YAML",
     )
     predictions: Path | None = Field(
         None,
@@ -31,14 +32,54 @@ class ProbeOptions(Strict):
         (), description="label words to ask a language model for; by default the task's; repeatable"
     )
     items: int | None = Field(None, ge=1, description="at most so many items of each task, balanced over its slices")
-    seed: int = Field(0, ge=0, description="seed of the choice of items")
+    seed: int = Field(0, ge=0, description="seed of the choice of items, of sampling and of intervals")
     precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
-    max_tokens: int = Field(512, ge=8, description="longer rows are cut here")
+    max_tokens: int = Field(512, ge=8, description="longer rows are cut here (perplexity: read in pieces of this size)")
+    max_new_tokens: int | None = Field(None, ge=1, description="answers are cut here; by default the task's standard")
+    temperature: float | None = Field(None, ge=0, description="sampling temperature of answers [the task's, mostly 0]")
+    part: Literal["answers", "all"] | None = Field(
+        None, description="perplexity of the answers only, or of everything [answers of chats, all of plain text]"
+    )
+    backend: Literal["local", "openai"] = Field(
+        "local", description="openai: MODEL is a name at an OpenAI-compatible endpoint, see --base-url"
+    )
+    base_url: str | None = Field(None, description="the endpoint's address, such as http://localhost:8000/v1")
+    judge_url: str | None = Field(None, description="address of the endpoint of the judge (followbench, mt_bench)")
+    judge_model: str | None = Field(None, description="the judge's name there; pin a dated version")
+    judge_votes: int = Field(1, ge=1, description="how often each answer is judged; 2 or more show the judge's noise")
+    judge_temperature: float = Field(0.0, ge=0, description="the judge's sampling temperature")
+    key_variable: str = Field("OPENAI_API_KEY", description="the environment variable that holds the endpoint's key")
+    concurrency: int = Field(8, ge=1, description="requests to an endpoint under way at once")
+    requests_per_minute: int | None = Field(None, ge=1, description="at most so many requests to an endpoint a minute")
+    timeout_s: float = Field(120, gt=0, description="seconds after which a request counts as failed")
+    retries: int = Field(6, ge=0, description="further requests for a prompt when the endpoint fails or is busy")
+    price_in: float | None = Field(None, ge=0, description="price of a million prompt tokens; give both or none")
+    price_out: float | None = Field(None, ge=0, description="price of a million answer tokens")
+    harness_data: Path | None = Field(
+        None, description="folder with the data sets of harness tasks, instead of the hub"
+    )
+    harness_tasks: Path | None = Field(None, description="folder with task YAMLs of your own for harness tasks")
+    harness_chat: bool = Field(False, description="put harness prompts into the model's chat template")
+    harness_run_code: bool = Field(False, description="allow harness tasks that run code (humaneval)")
+    num_fewshot: int | None = Field(None, ge=0, description="examples shown in harness prompts [the task's]")
+    margin: float = Field(0.02, gt=0, description="two models: a change within this margin counts as none (of 1)")
+    gate: tuple[str, ...] = Field(
+        (), description="'[change ]TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER': sets the exit code; repeatable"
+    )
+    undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
+    max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
     store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
     quiet: bool = Field(False, description="no progress display")
 
 
 class ProbeConfig(ProbeOptions):
-    """A model (or predictions) to score."""
+    """A model, two models to compare, or predictions to score."""
 
     model: str | None = Field(None, description="packaged:NAME, a model folder, or org/name[@revision] on the hub")
+    other: str | None = Field(None, description="a second model: both are asked, and compared item by item")
+
+    @model_validator(mode="after")
+    def _address(self) -> "ProbeConfig":
+        if (self.backend == "openai") != (self.base_url is not None):
+            raise ValueError("--backend openai and --base-url go together")
+        return self

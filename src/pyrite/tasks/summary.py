@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.score import Task, right
 
 OVERALL = "overall"
+STRATUM = "gold"
+"""The column within whose values groups are resampled."""
 UNKNOWN = "?"
 """The value of an item in a column that it does not have."""
 
@@ -78,11 +80,42 @@ def is_grouped(groups: Sequence[str]) -> bool:
 
 def mean(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: int, alike: str = "groups") -> Estimate:
     """The estimate of one metric over these items, all of that metric; `grouped` as `is_grouped` says of all of its
-    items, of which these may be a slice."""
+    items, of which these may be a slice.
+
+    Where groups lie within the gold labels (a HANS template has one), the balance of the labels is the task's choice
+    and no accident: groups are then resampled within each label, and the labels' intervals are joined by their shares.
+    """
     there = [item for item in items if item.value is not None]
     missing = len(items) - len(there)
     if not there:
         return Estimate(math.nan, None, None, 0, missing, metric.direction, method="no answers")
+    whole = mean_alike(there, metric, grouped, seed, missing, alike)
+    strata: dict[str, list[Measured]] = {}
+    for item in there:
+        strata.setdefault(item.slices.get(STRATUM, ""), []).append(item)
+    within = len({(item.group, item.slices.get(STRATUM)) for item in there}) == len({item.group for item in there})
+    if not grouped or len(strata) < 2 or not within or whole.low is None or whole.high is None:
+        return whole
+    reach = [0.0, 0.0]
+    total = sum(item.weight for item in there)
+    for part in strata.values():
+        one = mean_alike(part, metric, grouped, seed, 0, alike)
+        if one.low is None or one.high is None:
+            return whole
+        share = sum(item.weight for item in part) / total
+        reach[0] += (share * (one.value - one.low)) ** 2
+        reach[1] += (share * (one.high - one.value)) ** 2
+    low, high = whole.value - math.sqrt(reach[0]), whole.value + math.sqrt(reach[1])
+    if metric.scale == "share":
+        low, high = max(low, 0.0), min(high, 1.0)
+    count = len({item.group for item in there})
+    return replace(whole, low=low, high=high, method=f"bootstrap over {count} {alike}, within each {STRATUM} label")
+
+
+def mean_alike(
+    there: Sequence[Measured], metric: Metric, grouped: bool, seed: int, missing: int, alike: str
+) -> Estimate:
+    """The estimate over items that all have a value."""
     return mean_of_items(
         [item.value for item in there if item.value is not None],
         [item.group for item in there],

@@ -1,0 +1,177 @@
+"""How surprising is each text to a model: negative log-likelihood in nats, over the tokens that are asked for."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyrite.models.rows import Pass, Reader, layout
+from pyrite.models.score import BATCH_TOKENS, HEAD_ROWS, Tick
+from pyrite.records import Chat, Text
+
+Part = Literal["all", "answers"]
+LN2 = math.log(2)
+"""Nats in a bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """One row: nats summed over `tokens` predicted tokens, which stand for `bytes` bytes of text (UTF-8).
+
+    `windows` is how many pieces the row was read in; a token at a piece's beginning has nothing before it and is not
+    counted (`skipped`).
+    """
+
+    nats: float
+    tokens: int
+    bytes: int
+    windows: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids of a text; for each token whether it counts, and how many bytes of counted text it adds (a character
+    of several tokens adds its bytes once)."""
+
+    ids: list[int]
+    counted: list[bool]
+    bytes: list[int]
+
+
+def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, int]]]:
+    """A record as the model reads it, and the stretches [from, to) of it that are answers.
+
+    A chat is rendered by the tokenizer's template; an answer is what the template puts after the opened turn, end
+    marker included. Without a template the messages' texts follow each other with an empty line between them.
+    """
+    if isinstance(record, Text):
+        return record.text, []
+    messages = [{"role": message.role, "content": message.content} for message in record.messages]
+    spans = []
+    if not tokenizer.chat_template:
+        text = ""
+        for message in record.messages:
+            start = len(text) + (2 if text else 0)
+            text = f"{text}\n\n{message.content}" if text else message.content
+            if message.role == "assistant":
+                spans.append((start, len(text)))
+        return text, spans
+
+    def rendered(some: list[dict[str, str]], opened: bool) -> str:
+        return str(tokenizer.apply_chat_template(some, add_generation_prompt=opened, tokenize=False))
+
+    whole = rendered(messages, False)
+    for at, turn in enumerate(messages):
+        if turn["role"] == "assistant":
+            before, after = rendered(messages[:at], True), rendered(messages[: at + 1], False)
+            if not (after.startswith(before) and whole.startswith(after)):
+                raise NotImplementedError("the chat template changes earlier turns, so answers cannot be told apart")
+            spans.append((len(before), len(after)))
+    return whole, spans
+
+
+def encode(tokenizer: Any, record: Chat | Text, part: Part) -> Row:
+    """A record's tokens and which of them count: all, or those that begin within an answer."""
+    text, spans = text_of(tokenizer, record)
+    spans = spans if part == "answers" else [(0, len(text))]
+    plain = isinstance(record, Text) or not tokenizer.chat_template
+    told = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True)
+    counted, sizes, done = [], [], 0
+    for start, end in told["offset_mapping"]:
+        inside = [a for a, b in spans if a <= start < b] if end > start else []
+        counted.append(bool(inside))
+        sizes.append(len(text[max(done, inside[0]) : end].encode()) if inside else 0)
+        done = max(done, end)
+    return Row(list(told["input_ids"]), counted, sizes)
+
+
+def windows(row: Row, size: int) -> list[tuple[int, int]]:
+    """Pieces [from, to) of a row of at most `size` tokens each; every piece but the first begins with the last token of
+    the one before, which it reads but does not count, so that no token is lost but the row's first."""
+    made = [(0, min(size, len(row.ids)))]
+    while made[-1][1] < len(row.ids):
+        start = made[-1][1] - 1
+        made.append((start, min(start + size, len(row.ids))))
+    return made
+
+
+def surprises(
+    model: Any, rows: Sequence[Row], *, max_tokens: int, tick: Tick, batch_tokens: int | None = None
+) -> list[Surprise]:
+    """The negative log-likelihood of each row under a causal model, in the order of the rows.
+
+    The vocabulary is looked at only at the positions that are counted, a few at a time.
+    """
+    import torch
+
+    pieces = [
+        (at, start, end)
+        for at, row in enumerate(rows)
+        for start, end in windows(row, max_tokens)
+        if any(row.counted[start + 1 : end])
+    ]
+    pieces.sort(key=lambda piece: (piece[1] - piece[2], piece))
+    nats, tokens, seen = [0.0] * len(rows), [0] * len(rows), [0] * len(rows)
+    with torch.inference_mode():
+        read = HiddenStates(model)
+        size = batch_tokens or BATCH_TOKENS[model.device.type]
+        at = 0
+        while at < len(pieces):
+            batch = [pieces[at]]
+            room = size - (pieces[at][2] - pieces[at][1])
+            while at + len(batch) < len(pieces) and pieces[at + len(batch)][2] - pieces[at + len(batch)][1] <= room:
+                batch.append(pieces[at + len(batch)])
+                room -= batch[-1][2] - batch[-1][1]
+            hidden = read([rows[of].ids[start:end] for of, start, end in batch])
+            where, target, owner = [], [], []
+            offset = 0
+            for of, start, end in batch:
+                for place in range(start + 1, end):
+                    if rows[of].counted[place]:
+                        where.append(offset + place - 1 - start)
+                        target.append(rows[of].ids[place])
+                        owner.append(of)
+                        seen[of] += rows[of].bytes[place]
+                offset += end - start
+            step = HEAD_ROWS[model.device.type]
+            for first in range(0, len(where), step):
+                logits = read.logits(hidden[torch.tensor(where[first : first + step], device=hidden.device)]).float()
+                goal = torch.tensor(target[first : first + step], device=hidden.device)
+                loss = logits.logsumexp(-1) - logits.gather(-1, goal[:, None])[:, 0]
+                for of, value in zip(owner[first : first + step], loss.tolist(), strict=True):
+                    nats[of] += value
+                    tokens[of] += 1
+            at += len(batch)
+            tick(at, len(pieces), "pieces of text")
+    made = []
+    for at, row in enumerate(rows):
+        skipped = sum(row.counted) - tokens[at]
+        made.append(Surprise(nats[at], tokens[at], seen[at], len(windows(row, max_tokens)), skipped))
+    return made
+
+
+class HiddenStates:
+    """The last hidden states of rows, side by side: row-wise where the model can be read so, else row by row."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.reader: Reader | None
+        try:
+            self.reader = Reader(model)
+        except NotImplementedError:
+            self.reader = None
+
+    def __call__(self, rows: list[list[int]]) -> Any:
+        import torch
+
+        if self.reader is None:
+            out = [self.model(torch.tensor([row], device=self.model.device), use_cache=False).logits[0] for row in rows]
+            return torch.cat(out)
+        flat = torch.tensor([token for row in rows for token in row], device=self.reader.device)
+        positions = torch.cat([torch.arange(len(row), device=self.reader.device) for row in rows])
+        return self.reader.hidden(flat, positions, Pass(layout([len(row) for row in rows], 0, self.reader.device)))
+
+    def logits(self, hidden: Any) -> Any:
+        """The vocabulary's logits; where the model was read plainly, it gave them already."""
+        return hidden if self.reader is None else self.reader.logits(hidden)

@@ -1,0 +1,122 @@
+"""A loaded model writes answers to prompts, each one to disk as it is finished."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import OutOfTime
+from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
+from pyrite.records import Chat
+
+Tick = Callable[[float, float, str], None]
+
+TAIL = 24
+"""Stop strings are looked for in the last so many tokens, plus the stop strings' own length in characters."""
+
+
+def prompt_text(tokenizer: Any, prompt: Chat) -> str:
+    """What the model reads: the chat template with the answer opened, or the plain text of a base model's prompt."""
+    if tokenizer.chat_template:
+        messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    return "\n\n".join(message.content for message in prompt.messages)
+
+
+def prompt_ids(tokenizer: Any, prompt: Chat) -> list[int]:
+    """The prompt's token ids; a chat template brings its own special tokens."""
+    told = tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=not tokenizer.chat_template)
+    ids: list[int] = list(told["input_ids"])
+    return ids
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer: the tokenizer's end marker and those of the model's generation settings."""
+    named = model.generation_config.eos_token_id if model.generation_config is not None else None
+    return sorted({tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None})
+
+
+def seed_of(seed: int, prompt: str, attempt: int) -> list[int]:
+    """A prompt's own seed: the same whatever else is asked, and another one for every attempt."""
+    return [seed, int.from_bytes(sha256(prompt.encode()).digest()[:8], "big"), attempt]
+
+
+def cut_at(text: str, stops: Sequence[str]) -> str | None:
+    """The text before the first stop string; None where none occurs."""
+    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    return text[: min(found)] if found else None
+
+
+def write(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Chat],
+    writing: Writing,
+    out: Path,
+    *,
+    attempt: int = 0,
+    temperatures: Mapping[str, float] | None = None,
+    tick: Tick,
+    expired: Callable[[], bool] = lambda: False,
+    rows: int | None = None,
+) -> dict[str, Any]:
+    """Answer every prompt that `out` (an `AnswerFile`) does not hold yet; returns what it took.
+
+    `temperatures` maps a prompt's id to a temperature of its own. A killed run goes on with the prompts that are
+    missing: in fp32 with the same texts, in bf16 a near tie may fall differently in another batch.
+
+    Raises:
+        OutOfTime: `expired` says that the time is up; what is finished is in the file.
+    """
+    from pyrite.models.generate import Drawing, generate
+
+    check_ids(prompts)
+    groups: dict[float, list[Chat]] = {}
+    began, tokens, here = time.monotonic(), 0, 0
+    with AnswerFile(out) as file:
+        for prompt in file.missing(prompts, attempt):
+            temperature = (temperatures or {}).get(prompt.id, writing.temperature)
+            groups.setdefault(temperature, []).append(prompt)
+        done = len(prompts) - sum(map(len, groups.values()))
+        for temperature, some in sorted(groups.items()):
+            ids = [prompt_ids(tokenizer, prompt) for prompt in some]
+            finished = generate(
+                model,
+                ids,
+                max_new_tokens=writing.max_new_tokens,
+                end_ids=end_ids(model, tokenizer),
+                drawing=Drawing(temperature, writing.top_p),
+                seeds=[seed_of(writing.seed, prompt.id, attempt) for prompt in some],
+                ended=stopper(tokenizer, writing.stop) if writing.stop else None,
+                rows=rows,
+            )
+            for number, one in finished:
+                text = tokenizer.decode(one.ids, skip_special_tokens=True)
+                cut = cut_at(text, writing.stop)
+                file.add(
+                    Answer(
+                        some[number].id,
+                        text if cut is None else cut,
+                        "stop" if one.ended else "length",
+                        len(one.ids) + one.ended,
+                        len(ids[number]),
+                        attempt,
+                    )
+                )
+                tokens += len(one.ids) + one.ended
+                done, here = done + 1, here + 1
+                tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
+                if expired() and done < len(prompts):
+                    raise OutOfTime("--max-time is over; writing goes on after the finished answers")
+    return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began}
+
+
+def stopper(tokenizer: Any, stops: Sequence[str]) -> Callable[[int, list[int]], bool]:
+    """Does a stop string occur in the text that these tokens end?"""
+    reach = TAIL + max(len(stop) for stop in stops)
+
+    def ended(number: int, ids: list[int]) -> bool:
+        return cut_at(tokenizer.decode(ids[-reach:], skip_special_tokens=True), stops) is not None
+
+    return ended

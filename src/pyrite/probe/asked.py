@@ -1,0 +1,236 @@
+"""What does a `--task` name? Each kind knows the step that asks a model, and how to read what the step left."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pyrite.errors import UserError
+from pyrite.io import file_hash
+from pyrite.models import hardware, load
+from pyrite.models.load import ModelRef
+from pyrite.probe.config import ProbeConfig
+from pyrite.probe.predict import ITEMS, PREDICT
+from pyrite.probe.predictions import match, read_predictions
+from pyrite.records import Estimate
+from pyrite.steps import Source, Step, Store
+from pyrite.tasks import TASKS
+from pyrite.tasks.custom import load_custom
+from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.rows import read_rows
+from pyrite.tasks.score import Task
+from pyrite.tasks.summary import from_labels, label_metrics
+from pyrite.train.adapters import has_adapter
+
+Cuts = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is asked: a model on this machine, or a name at an endpoint."""
+
+    name: str
+    found: ModelRef | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task measured on one subject: the items, what can be said of them, and what a reader must know."""
+
+    measured: list[Measured]
+    metrics: tuple[Metric, ...]
+    cuts: Mapping[str, Cuts]
+    """The slices of each metric, by its name; a metric that is not named has none."""
+    alike: str = "groups"
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    noise: Mapping[str, Estimate] = field(default_factory=dict)
+    """A judge's own noise, by metric: a change smaller than it says nothing."""
+    unmatched: int = 0
+
+
+class Asked(Protocol):
+    """One `--task`."""
+
+    name: str
+    source: str
+
+    def step(self, subject: Subject) -> Step:
+        """The step whose result is measured."""
+        ...
+
+    def read(self, store: Store, step: Step) -> Result:
+        """Measure a finished step."""
+        ...
+
+
+def ask(text: str, config: ProbeConfig) -> Asked:
+    """What does a `--task` name?"""
+    from pyrite.probe import benchmark, surprise, written
+
+    name, _, where = text.partition("=")
+    if name.startswith(benchmark.PREFIX):
+        return benchmark.Benchmark(text, config)
+    if name in written.WRITTEN and where:
+        return written.WrittenTask(name, where, config)
+    if name == "perplexity" and where:
+        return surprise.Perplexity(where, config)
+    return ask_labels(text, config)
+
+
+def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
+    """A task whose answers are labels."""
+    name, _, where = text.partition("=")
+    common: dict[str, Any] = {
+        "items": config.items,
+        "in_full": {},
+        "seed": config.seed,
+        "columns": mapping("--columns", config.columns),
+        "label_map": mapping("--label-map", config.label_map),
+        "on_bad_row": config.on_bad_row,
+        "name": Path(where or text).name,  # row ids begin with it
+        "hub": f"{where}#{file_hash(where)}" if where.startswith("hf://") else None,
+        "file": None,
+        "grammar_rows": None,
+        "fields": ["premise", "hypothesis"],
+    }
+    if name == "heuristics":
+        task = TASKS["hans"]
+        rows = int(where) if where.isdigit() and int(where) >= 30 else 3000 if not where else 0
+        if not rows:
+            raise UserError("heuristics takes a number of rows, 30 or more.", text, "--task heuristics=3000")
+        given = {**common, "task": "hans", "labels": None, "file": "grammar:heuristics", "grammar_rows": rows}
+        return LabelTask(task, text, items_step(given, {}, strata=["subcase", "gold"], label=text), config)
+    if name in TASKS and where:
+        task = TASKS[name]
+        given = {**common, "task": name, "labels": list(task.labels)}
+        strata = ["subcase", "gold"] if name == "hans" else ["gold"]
+        return LabelTask(task, where, items_step(given, {"file": source(where)}, strata=strata, label=text), config)
+    if text.endswith((".yaml", ".yml")):
+        custom, file = load_custom(Path(text))
+        task = custom.task(Path(text).stem)
+        given = {**common, "task": "labelled", "labels": list(task.labels), "fields": list(custom.fields)}
+        given["columns"] = {"label": custom.label, **(given["columns"] or {})}
+        given["label_map"] = {**(custom.label_map or {}), **(given["label_map"] or {})} or None
+        given["on_bad_row"] = "skip" if "skip" in (custom.on_bad_row, config.on_bad_row) else "stop"
+        strata = list(task.slices[-1]) if task.slices else ["gold"]
+        step = items_step(given, {"file": source(str(file))}, strata=strata, label=text)
+        return LabelTask(task, str(file), step, config)
+    fix = (
+        "--task NAME=FILE with NAME one of "
+        f"{', '.join(TASKS)}, ifeval, followbench, mt_bench, perplexity; --task heuristics=3000; --task harness:gsm8k; "
+        "or --task FILE.yaml"
+    )
+    raise UserError("That is not a task.", text, fix)
+
+
+def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
+    """`ONE=OTHER` texts as a mapping; None where there are none."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = [text for text, (left, sign, right) in zip(texts, pairs, strict=True) if not (left and sign and right)]
+    if wrong:
+        raise UserError(f"{flag} takes two names with = between.", wrong[0], f"such as {flag} one=other")
+    return {left: right for left, _, right in pairs} or None
+
+
+def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
+    """The step that chooses a task's items."""
+    return Step(ITEMS, {**config, "strata": strata}, inputs, label=f"{label}: items")
+
+
+def source(path: str) -> Source:
+    """A data file or folder as an input."""
+    if not path.startswith("hf://") and not Path(path).exists():
+        raise UserError("That file is not there.", path, "give the path of the task's data")
+    return Source(path, file_hash(path))
+
+
+def local(subject: Subject, doing: str) -> ModelRef:
+    """The subject's model folder, where a task needs the model itself."""
+    if subject.found is None:
+        raise UserError(f"{doing} needs the model itself.", f"an endpoint: {subject.name}", "use --backend local")
+    if has_adapter(subject.found.folder):
+        fix = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
+        raise UserError("That folder holds an adapter, not a model.", str(subject.found.folder), fix)
+    return subject.found
+
+
+def language_model(subject: Subject, doing: str) -> ModelRef:
+    """The same, of a model that writes."""
+    found = local(subject, doing)
+    if not load.is_causal(found.folder):
+        raise UserError(f"{doing} needs a language model.", str(found.folder), "give a model that generates text")
+    return found
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """A task whose answers are labels: by a classifier's head, by a language model's label words, or from a file."""
+
+    task: Task
+    source: str
+    items: Step
+    config: ProbeConfig
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    def step(self, subject: Subject) -> Step:
+        """The step in which a model answers: by its head where it has one, else by label words."""
+        found = local(subject, "A task of labels")
+        written = load.read_config(found.folder)
+        has_head = any("SequenceClassification" in name for name in written.get("architectures") or [])
+        allowed = {*self.task.labels, *self.task.merge}
+        if has_head:
+            outputs = sorted((written.get("id2label") or {}).items(), key=lambda kv: int(kv[0]))
+            labels = [str(name).lower() for _, name in outputs]
+            strange = [label for label in labels if label not in allowed]
+            if strange:
+                what = "The classifier's outputs do not carry the task's labels."
+                fix = f"name the outputs in config.json (id2label) after the labels {sorted(allowed)}"
+                raise UserError(what, f"{found.folder} has outputs {labels}", fix)
+        elif load.is_causal(found.folder):
+            default = TASKS["nli"].labels if self.task.name == "hans" else self.task.labels
+            labels = list(self.config.labels or default)
+        else:
+            what = "That model has no classification head and cannot name labels."
+            fix = "train it first (pyrite study), or give a classifier or a language model"
+            raise UserError(what, str(found.folder), fix)
+        chosen = {
+            "labels": labels,
+            "by": "head" if has_head else "words",
+            "reads": "prompt" if load.is_causal(found.folder) else "pair",
+            "compute": hardware.choose(self.config.precision).as_config(),
+            "max_tokens": self.config.max_tokens,
+            "four_bit": False,
+            "seed": 0,
+        }
+        inputs: dict[str, Step | Source] = {"base": Source(str(found.folder), found.identity), "items": self.items}
+        return Step(PREDICT, chosen, inputs, label=f"{subject.name}: {self.task.name}")
+
+    def read(self, store: Store, step: Step) -> Result:
+        """The model's answers, scored."""
+        import orjson
+
+        items = read_rows(store.path(self.items.key) / "items.jsonl")
+        answers = dict(read_predictions(store.path(step.key) / "predictions.parquet"))
+        told = orjson.loads((store.path(step.key) / "reading.json").read_bytes())
+        notes = [f"{told['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if told["rows_cut"] else []
+        return self.result(from_labels(items, answers, self.task), 0, {"reading": told}, notes)
+
+    def read_file(self, store: Store, path: Path) -> Result:
+        """Answers from a file, scored."""
+        items = read_rows(store.path(self.items.key) / "items.jsonl")
+        answers, unmatched = match(read_predictions(path), items, path)
+        return self.result(from_labels(items, answers, self.task), unmatched, {}, [])
+
+    def result(
+        self, measured: list[Measured], unmatched: int, details: Mapping[str, Any], notes: Sequence[str]
+    ) -> Result:
+        """Accuracy by every slice of the task; the merged accuracy overall only."""
+        metrics = label_metrics(self.task)
+        cuts = {metrics[0].name: ((), *self.task.slices)}
+        alike = f"{self.task.template}s" if self.task.template else "groups"
+        return Result(measured, metrics, cuts, alike, tuple(notes), details, unmatched=unmatched)

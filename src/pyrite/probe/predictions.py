@@ -1,0 +1,75 @@
+"""Answers that were given elsewhere: a file of ids and labels, read as data and matched with a task's items."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyrite.errors import UserError
+from pyrite.records import Labelled
+
+ID_COLUMNS = ("pairID", "id", "uid")
+ANSWER_COLUMNS = ("gold_label", "prediction", "predicted", "label")
+
+
+def read_predictions(path: Path) -> list[tuple[str, str]]:
+    """(id, label) of every line of a predictions file, read as data.
+
+    Raises:
+        UserError: no such file, no id or answer column, an id twice, a line without an answer column.
+    """
+    if not path.is_file():
+        raise UserError("That predictions file is not there.", str(path), "give a text, csv or parquet file")
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except pyarrow.ArrowException as error:
+            raise UserError("That is no parquet file.", f"{path}: {error}", "give text, csv or parquet") from error
+        rows = [dict(row.items()) for row in table.to_pylist()]
+        columns = table.column_names
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                "The predictions file is not UTF-8 text.", f"{path}: {error}", "save it as UTF-8"
+            ) from error
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
+        columns = list(reader.fieldnames or [])
+        rows = list(reader)
+    lookup = {name.strip().lower(): name for name in columns}
+    id_column = next((lookup[name.lower()] for name in ID_COLUMNS if name.lower() in lookup), None)
+    candidates = [name for name in ANSWER_COLUMNS if name in lookup and lookup[name] != id_column]
+    preferred = [name for name in candidates if name in ("prediction", "predicted")] or candidates
+    if id_column is None or not preferred:
+        fix = f"name an id column ({', '.join(ID_COLUMNS)}) and an answer column ({', '.join(ANSWER_COLUMNS)})"
+        raise UserError("The predictions file has no id or no answer column.", f"{path}: columns {columns}", fix)
+    answers: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, 2):
+        item, label = row[id_column], row[lookup[preferred[0]]]
+        if item is None or label is None:
+            raise UserError(
+                "A prediction is incomplete.", f"{path}:{number}: {dict(row)}", "give an id and a label on every line"
+            )
+        if str(item).strip() in seen:
+            raise UserError("An item is answered twice.", f"{path}:{number}: {item}", "leave one answer for each item")
+        seen.add(str(item).strip())
+        answers.append((str(item).strip(), str(label).strip()))
+    return answers
+
+
+def match(answers: list[tuple[str, str]], items: list[Labelled], path: Path) -> tuple[Mapping[str, str | None], int]:
+    """Answers by item id, and how many are for items that the task does not have."""
+    known = {item.id for item in items}
+    matched = {item: label for item, label in answers if item in known}
+    if not matched:
+        example = answers[0][0] if answers else "no lines"
+        found = (
+            f"{path}: none of {len(answers)} ids is an item of the task (first: {example}; the task has: {items[0].id})"
+        )
+        raise UserError("The predictions are for other items.", found, "give the predictions of this task's file")
+    return matched, len(answers) - len(matched)

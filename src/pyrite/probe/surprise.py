@@ -1,0 +1,115 @@
+"""The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.io import ReadOptions, open_records, write_parquet
+from pyrite.models import hardware, load
+from pyrite.models.hardware import Compute
+from pyrite.probe.asked import Result, Subject, language_model, mapping, source
+from pyrite.probe.config import ProbeConfig
+from pyrite.records import Chat, Text
+from pyrite.steps import Context, Kind, Source, Step, Store
+from pyrite.tasks.measure import Measured, Metric
+
+METRICS = (
+    Metric("nats_per_token", "real", "lower", "negative log-likelihood, mean over the counted tokens"),
+    Metric("bits_per_byte", "real", "lower", "negative log-likelihood in bits, per byte of counted text (UTF-8)"),
+)
+
+
+def perplexity_step(context: Context) -> None:
+    """Step: a model and a file → `rows.parquet` (id, nats, tokens, bytes of each row) and `counts.json`."""
+    from pyrite.models.perplexity import encode, surprises
+
+    load.quiet_libraries()
+    config = context.config
+    given = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
+    reader = open_records(context.inputs["file"], given)
+    records = list(reader)
+    wrong = next((record for record in records if not isinstance(record, Chat | Text)), None)
+    if wrong is not None:
+        fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
+        raise UserError("perplexity reads texts and chats.", f"row {wrong.id} is labelled", fix)
+    chats = any(isinstance(record, Chat) for record in records)
+    part = config["part"] or ("answers" if chats else "all")
+    if part == "answers" and not chats:
+        raise UserError("Plain text has no answers.", str(context.inputs["file"]), "use --part all")
+    base = context.inputs["base"]
+    tokenizer = load.load_tokenizer(base)
+    try:
+        rows = [encode(tokenizer, record, part) for record in records]  # type: ignore[arg-type]
+    except NotImplementedError as error:
+        raise UserError("The answers cannot be told apart.", str(error), "use --part all") from error
+    model, compute = load.for_generation(
+        load.load_causal(base, Compute(**config["compute"])), Compute(**config["compute"])
+    )
+    with compute.autocast():
+        found = surprises(model, rows, max_tokens=config["max_tokens"], tick=context.tick)
+    write_parquet(
+        [
+            {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes, "windows": one.windows}
+            for record, one in zip(records, found, strict=True)
+        ],
+        context.out / "rows.parquet",
+    )
+    told = {
+        "read": reader.counts.read,
+        "kept": reader.counts.kept,
+        "dropped": dict(reader.counts.dropped),
+        "part": part,
+        "not_counted_tokens": sum(one.skipped for one in found),
+        "rows_in_pieces": sum(one.windows > 1 for one in found),
+    }
+    (context.out / "counts.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+PERPLEXITY = Kind("probe.perplexity", 1, perplexity_step)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """`--task perplexity=FILE`."""
+
+    source: str
+    config: ProbeConfig
+    name: str = "perplexity"
+
+    def step(self, subject: Subject) -> Step:
+        """The step that reads the file with the model."""
+        found = language_model(subject, "perplexity")
+        chosen: dict[str, Any] = {
+            "part": self.config.part,
+            "columns": mapping("--columns", self.config.columns),
+            "on_bad_row": self.config.on_bad_row,
+            "max_tokens": self.config.max_tokens,
+            "compute": hardware.choose(self.config.precision).as_config(),
+        }
+        inputs: dict[str, Step | Source] = {
+            "base": Source(str(found.folder), found.identity),
+            "file": source(self.source),
+        }
+        return Step(PERPLEXITY, chosen, inputs, label=f"{subject.name}: perplexity of {self.source}")
+
+    def read(self, store: Store, step: Step) -> Result:
+        """Each row's mean, weighted by its tokens (or bytes) in the whole."""
+        import polars as pl
+
+        from pyrite.models.perplexity import LN2
+
+        folder = store.path(step.key)
+        told = orjson.loads((folder / "counts.json").read_bytes())
+        measured = []
+        for row in pl.read_parquet(folder / "rows.parquet").iter_rows(named=True):
+            for metric, size, unit in ((METRICS[0], row["tokens"], 1.0), (METRICS[1], row["bytes"], LN2)):
+                value = row["nats"] / size / unit if size else None
+                measured.append(Measured(row["id"], metric.name, value, row["id"], {}, float(size or 1)))
+        notes = [f"{told['part']} of each row counts; a row's first token has nothing before it and does not"]
+        if told["dropped"]:
+            notes.append(f"{told['read']} rows read, {told['kept']} kept, dropped: {told['dropped']}")
+        if told["rows_in_pieces"]:
+            notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {self.config.max_tokens} tokens")
+        return Result(measured, METRICS, {}, "rows", tuple(notes), told)
