@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 import pyrite
 from pyrite.errors import OutOfTime, UserError
@@ -117,19 +118,34 @@ def study(spec: str, /, *, options: Annotated[StudyOptions, Options] = StudyOpti
 
 
 @app.command
-def probe(model: str | None = None, /, *, options: Annotated[ProbeOptions, Options], json: Json = False) -> None:
-    """How good is this model on its general task, and in its blind spots?
+def probe(
+    model: str | None = None,
+    other: str | None = None,
+    /,
+    *,
+    options: Annotated[ProbeOptions, Options],
+    json: Json = False,
+) -> int:
+    """How good is this model on its general task, and in its blind spots? Two models are compared item by item.
 
     Parameters
     ----------
     model
-        packaged:NAME, a model folder, or org/name[@revision] on the hub
+        packaged:NAME, a model folder, or org/name[@revision] on the hub; with --backend openai, a name at the endpoint
+    other
+        a second model; every change is the second minus the first
     """
     from pyrite.probe import run as probe_run
     from pyrite.probe import show
 
-    made = probe_run.probe(ProbeConfig(model=model, **dict(options)))
+    try:
+        config = ProbeConfig(model=model, other=other, **dict(options))
+    except ValidationError as error:
+        found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise UserError("These options do not go together.", found, "pyrite probe --help") from error
+    made = probe_run.probe(config)
     show_json(made.as_json()) if json else show.scorecards(made)
+    return made.exit_code
 
 
 @app.command

@@ -158,29 +158,34 @@ def decode(
 
     heads, groups = key.shape[1], query.shape[1] // key.shape[1]
     size = query.shape[-1]
+
+    def product(one: Any, other: Any) -> Any:
+        """A batched product, untyped in the library."""
+        return torch.bmm(one, other)
+
     # [tokens, key heads, groups, size], scaled
     q = (query[0].transpose(0, 1) * (scaling if scaling is not None else size**-0.5)).unflatten(1, (heads, groups))
     seen: Any = None
     if prefix is not None:
         wide = q.transpose(0, 1).flatten(1, 2)
-        seen = torch.bmm(wide, prefix[0][0].transpose(1, 2)).unflatten(1, (-1, groups)).transpose(0, 1)
+        seen = product(wide, prefix[0][0].transpose(1, 2)).unflatten(1, (-1, groups)).transpose(0, 1)
     for cohort in cohorts:
         a, b, n, last = cohort.start, cohort.end, cohort.rows, cohort.filled
         k, v = cohort.keys[layer]
         k[:n, :, last] = key[0, :, a:b].transpose(0, 1)
         v[:n, :, last] = value[0, :, a:b].transpose(0, 1)
         k, v = k[:n].flatten(0, 1), v[:n].flatten(0, 1)  # whole, with room to spare: a slice would be copied in bf16
-        scores = torch.bmm(q[a:b].flatten(0, 1), k.transpose(1, 2)).unflatten(0, (n, heads))
+        scores = product(q[a:b].flatten(0, 1), k.transpose(1, 2)).unflatten(0, (n, heads))
         scores += cohort.mask
         if window is not None and last + 1 >= window:
             scores[..., : last + 1 - window] = -torch.inf
         if seen is None:
-            out[0, a:b] = torch.bmm(scores.softmax(-1).flatten(0, 1), v).unflatten(0, (n, heads)).flatten(1, 2)
+            out[0, a:b] = product(scores.softmax(-1).flatten(0, 1), v).unflatten(0, (n, heads)).flatten(1, 2)
             continue
         past = seen.shape[-1]
         weights = torch.cat([seen[a:b], scores], -1).softmax(-1)
-        own = torch.bmm(weights[..., past:].flatten(0, 1), v).unflatten(0, (n, heads))
-        common = torch.bmm(weights[..., :past].transpose(0, 1).flatten(1, 2), prefix[1][0])
+        own = product(weights[..., past:].flatten(0, 1), v).unflatten(0, (n, heads))
+        common = product(weights[..., :past].transpose(0, 1).flatten(1, 2), prefix[1][0])
         out[0, a:b] = (own + common.unflatten(1, (n, groups)).transpose(0, 1)).flatten(1, 2)
 
 

@@ -50,10 +50,13 @@ class Result:
 
 
 class Asked(Protocol):
-    """One `--task`."""
+    """One `--task`: its name, and where its items come from."""
 
-    name: str
-    source: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
 
     def step(self, subject: Subject) -> Step:
         """The step whose result is measured."""
@@ -100,7 +103,7 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         if not rows:
             raise UserError("heuristics takes a number of rows, 30 or more.", text, "--task heuristics=3000")
         given = {**common, "task": "hans", "labels": None, "file": "grammar:heuristics", "grammar_rows": rows}
-        return LabelTask(task, text, items_step(given, {}, strata=["subcase", "gold"], label=text), config)
+        return LabelTask(task, text, items_step(given, {}, strata=["subcase", "gold"], label=text), config, name)
     if name in TASKS and where:
         task = TASKS[name]
         given = {**common, "task": name, "labels": list(task.labels)}
@@ -171,11 +174,12 @@ class LabelTask:
     source: str
     items: Step
     config: ProbeConfig
+    called: str | None = None
 
     @property
     def name(self) -> str:
         """The task's name."""
-        return self.task.name
+        return self.called or self.task.name
 
     def step(self, subject: Subject) -> Step:
         """The step in which a model answers: by its head where it has one, else by label words."""
@@ -208,7 +212,7 @@ class LabelTask:
             "seed": 0,
         }
         inputs: dict[str, Step | Source] = {"base": Source(str(found.folder), found.identity), "items": self.items}
-        return Step(PREDICT, chosen, inputs, label=f"{subject.name}: {self.task.name}")
+        return Step(PREDICT, chosen, inputs, label=f"{subject.name}: {self.name}")
 
     def read(self, store: Store, step: Step) -> Result:
         """The model's answers, scored."""

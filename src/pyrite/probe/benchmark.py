@@ -1,0 +1,177 @@
+"""The task `harness:NAME`: any task of lm-evaluation-harness, asked through our engine, measured item by item."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from pyrite.models import hardware, load
+from pyrite.models.hardware import Compute
+from pyrite.probe.asked import Result, Subject, language_model, source
+from pyrite.probe.config import ProbeConfig
+from pyrite.steps import Context, Kind, Source, Step, Store
+from pyrite.tasks.measure import Measured, Metric
+
+PREFIX = "harness:"
+MAX_LENGTH = 4096
+"""Prompts are cut from the left to so many tokens, or to what the model reads if that is less."""
+
+
+def benchmark_step(context: Context) -> None:
+    """Step: a model on a harness task → `measured.jsonl` (items) and `harness.json` (the harness's own numbers)."""
+    from pyrite.probe.harness import HarnessSettings, language_model, run
+
+    load.quiet_libraries()
+    config = context.config
+    compute = Compute(**config["compute"])
+    base = context.inputs["base"]
+    tokenizer = load.load_tokenizer(base)
+    model, compute = load.for_generation(load.load_causal(base, compute), compute)
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_LENGTH)
+    settings = HarnessSettings(
+        **config["settings"],
+        data=context.inputs.get("data"),
+        tasks_folder=context.inputs.get("tasks"),
+    )
+    with compute.autocast():
+        lm = language_model(
+            tokenizer,
+            scorer(model, context.tick),
+            writer(model, tokenizer, config["seed"], context.tick),
+            max_length=min(longest, MAX_LENGTH),
+        )
+        found = run(config["task"], lm, settings)
+    with (context.out / "measured.jsonl").open("wb") as sink:
+        for one in found.measured:
+            sink.write(orjson.dumps(asdict(one), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+    told = {
+        "metrics": [asdict(metric) for metric in found.metrics],
+        "numbers": [asdict(number) for number in found.numbers],
+        "shots": dict(found.shots),
+        "versions": dict(found.versions),
+        "cut": found.cut,
+        "notes": list(found.notes),
+        "lm_eval": found.lm_eval,
+    }
+    (context.out / "harness.json").write_bytes(
+        orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    )
+
+
+def scorer(model: Any, tick: Callable[[float, float, str], None]) -> Any:
+    """Our engine as the harness asks for log-probabilities: continuations of one context share it."""
+    from pyrite.models.score import Ask, continuations
+
+    def score(requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
+        groups: dict[tuple[int, ...], dict[tuple[int, ...], None]] = defaultdict(dict)
+        for context, follows in requests:
+            groups[tuple(context)][tuple(follows)] = None
+        asks = [Ask(context, tuple(some)) for context, some in groups.items()]
+        found, _ = continuations(model, asks, tick=tick)
+        told = {
+            (ask.context, follows): (one.logprob, one.greedy)
+            for ask, row in zip(asks, found, strict=True)
+            for follows, one in zip(ask.continuations, row, strict=True)
+        }
+        return [told[tuple(context), tuple(follows)] for context, follows in requests]
+
+    return score
+
+
+def writer(model: Any, tokenizer: Any, seed: int, tick: Callable[[float, float, str], None]) -> Any:
+    """Our engine as the harness asks for texts: requests of one setting together."""
+    from pyrite.models.generate import Drawing, generate
+    from pyrite.models.write import cut_at, end_ids, stopper
+
+    ends = end_ids(model, tokenizer)
+
+    def write(prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for at, one in enumerate(settings):
+            groups[tuple(one["until"]), one["temperature"], one.get("top_p", 1.0)].append(at)
+        texts = [""] * len(prompts)
+        done = 0
+        for (until, temperature, top_p), members in groups.items():
+            stops = [stop for stop in until if stop]
+            for number, made in generate(
+                model,
+                [prompts[at] for at in members],
+                max_new_tokens=[settings[at]["max_gen_toks"] for at in members],
+                end_ids=ends,
+                drawing=Drawing(temperature, top_p),
+                seeds=[[seed, at, settings[at].get("attempt", 0)] for at in members],
+                ended=stopper(tokenizer, stops) if stops else None,
+            ):
+                text = tokenizer.decode(made.ids, skip_special_tokens=True)
+                cut = cut_at(text, stops)
+                texts[members[number]] = text if cut is None else cut
+                done += 1
+                tick(done, len(prompts), "answers")
+        return texts
+
+    return write
+
+
+BENCHMARK = Kind("probe.harness", 1, benchmark_step)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """`--task harness:NAME`."""
+
+    name: str
+    config: ProbeConfig
+
+    @property
+    def source(self) -> str:
+        """Where the items come from."""
+        return str(self.config.harness_data or "hub")
+
+    def step(self, subject: Subject) -> Step:
+        """The step that runs the task."""
+        import importlib.metadata
+
+        from pyrite.probe.harness import need_lm_eval
+
+        need_lm_eval()
+        found = language_model(subject, self.name)
+        chosen: dict[str, Any] = {
+            "task": self.name.removeprefix(PREFIX),
+            "seed": self.config.seed,
+            "lm_eval": importlib.metadata.version("lm-eval"),
+            "compute": hardware.choose(self.config.precision).as_config(),
+            "settings": {
+                "num_fewshot": self.config.num_fewshot,
+                "items": self.config.items,
+                "chat": self.config.harness_chat,
+                "max_gen_toks": self.config.max_new_tokens,
+                "run_code": self.config.harness_run_code,
+            },
+        }
+        inputs: dict[str, Step | Source] = {"base": Source(str(found.folder), found.identity)}
+        if self.config.harness_data:
+            inputs["data"] = source(str(self.config.harness_data))
+        if self.config.harness_tasks:
+            inputs["tasks"] = source(str(self.config.harness_tasks))
+        return Step(BENCHMARK, chosen, inputs, label=f"{subject.name}: {self.name}")
+
+    def read(self, store: Store, step: Step) -> Result:
+        """The items as the step left them; what is no mean of items stays the harness's own number."""
+        folder = store.path(step.key)
+        told = orjson.loads((folder / "harness.json").read_bytes())
+        measured = [Measured(**orjson.loads(line)) for line in (folder / "measured.jsonl").read_bytes().splitlines()]
+        metrics = tuple(Metric(**metric) for metric in told["metrics"])
+        columns = list(dict.fromkeys(column for one in measured for column in one.slices))
+        many = [column for column in columns if len({one.slices.get(column) for one in measured}) > 1]
+        cuts = {metric.name: ((), *((column,) for column in many)) for metric in metrics}
+        notes = list(told["notes"])
+        notes += [
+            f"{number['metric']} = {number['value']:.4g} ({number['says']})"
+            for number in told["numbers"]
+            if not number["of_items"]
+        ]
+        if told["cut"]:
+            notes.append(f"{told['cut']} prompts were cut from the left")
+        return Result(measured, metrics, cuts, "groups", tuple(notes), told)

@@ -1,0 +1,367 @@
+"""Tasks whose answers are texts: ifeval, followbench, mt_bench. A step lets the model answer, another lets a judge read."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pyrite.errors import OutOfTime, UserError
+from pyrite.models import hardware, load
+from pyrite.models.answers import Answer, Writing, read_answers, write_answers
+from pyrite.models.hardware import Compute
+from pyrite.models.remote import Endpoint, Usage, chat, ordered
+from pyrite.probe.asked import Cuts, Result, Subject, language_model, source
+from pyrite.probe.config import ProbeConfig
+from pyrite.records import Chat, Estimate
+from pyrite.steps import Context, Kind, Source, Step, Store
+from pyrite.steps.step import digest
+from pyrite.tasks import followbench, ifeval, mt_bench
+from pyrite.tasks.judge import Judge, vote_noise
+from pyrite.tasks.measure import Measured, Metric
+
+JUDGE_TOKENS = 1024
+"""What a judge may write about one answer."""
+
+
+@dataclass(frozen=True)
+class Kindred:
+    """What the code must know of one benchmark of texts."""
+
+    read: Callable[[Path], list[Chat]]
+    standard_tokens: int
+    metrics: tuple[Metric, ...]
+    cuts: Mapping[str, Cuts]
+    alike: str
+    turns: int = 1
+    judged: bool = False
+
+
+ALL_INSTRUCTIONS: Cuts = ifeval.SLICES
+WRITTEN = {
+    "ifeval": Kindred(
+        lambda path: ifeval.read(path),
+        ifeval.STANDARD_NEW_TOKENS,
+        ifeval.METRICS,
+        dict.fromkeys(("instruction_strict", "instruction_loose"), ALL_INSTRUCTIONS),
+        "prompts",
+    ),
+    "followbench": Kindred(
+        followbench.read,
+        2048,
+        followbench.METRICS,
+        {"hsr": followbench.SLICES, "ssr": followbench.SLICES, "csl": ((), ("category",))},
+        "examples",
+        judged=True,
+    ),
+    "mt_bench": Kindred(
+        mt_bench.read, 1024, mt_bench.METRICS, {"score": mt_bench.SLICES}, "questions", turns=2, judged=True
+    ),
+}
+
+
+def items_of(name: str, path: Path, count: int | None, seed: int) -> list[Chat]:
+    """The task's prompts, or so many of them drawn by the seed, in file order. FollowBench keeps examples whole."""
+    items = WRITTEN[name].read(path)
+    if count is None or count >= len(items):
+        return items
+    groups: dict[str, list[Chat]] = defaultdict(list)
+    for item in items:
+        groups[str(item.meta.get("example", item.id))].append(item)
+    chosen: set[str] = set()
+    for at in np.random.default_rng(seed).permutation(len(groups)):
+        members = list(groups.values())[int(at)]
+        if len(chosen) + len(members) <= count:
+            chosen |= {item.id for item in members}
+    if not chosen:
+        raise UserError("So few items hold no whole example.", f"{count} items", "ask for more, with --items")
+    return [item for item in items if item.id in chosen]
+
+
+def answers_step(context: Context) -> None:
+    """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
+    config = context.config
+    name = config["task"]
+    items = items_of(name, context.inputs["file"], config["items"], config["seed"])
+    writing = Writing.model_validate(config["writing"])
+    temperatures = None
+    if name == "mt_bench" and config["own_temperatures"]:
+        temperatures = {item.id: mt_bench.TEMPERATURES[item.meta["category"]] for item in items}
+        temperatures |= {f"{item.id}/2": temperatures[item.id] for item in items}
+    answer = answer_remotely if config["backend"] == "openai" else answer_locally
+    made, told = answer(context, items, writing, temperatures)
+    if WRITTEN[name].turns == 2:
+        first = {one.id: one for one in made}
+        second = [
+            mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
+        ]
+        later, told_later = answer(context, second, writing, temperatures)
+        made = [*made, *later]
+        told = {**told_later, "turn_1": told}
+    write_answers(made, context.out / "answers.jsonl")
+    cut = sum(one.finish == "length" for one in made)
+    refused = sum(one.finish == "refused" for one in made)
+    told |= {"prompts": len(made), "cut_at_limit": cut, "refused": refused, "models": served(made)}
+    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+def served(answers: Sequence[Answer]) -> dict[str, list[str]]:
+    """Which models and versions the server says it used."""
+    models = sorted({str(one.meta["model"]) for one in answers if one.meta.get("model")})
+    prints = sorted({str(one.meta["system_fingerprint"]) for one in answers if one.meta.get("system_fingerprint")})
+    return {"models": models, "fingerprints": prints}
+
+
+Made = tuple[list[Answer], dict[str, Any]]
+
+
+def answer_locally(
+    context: Context, prompts: Sequence[Chat], writing: Writing, temperatures: Mapping[str, float] | None
+) -> Made:
+    """The packaged, downloaded or own model answers, on this machine."""
+    from pyrite.models.write import write
+
+    load.quiet_libraries()
+    compute = Compute(**context.config["compute"])
+    base = context.inputs["base"]
+    model, compute = load.for_generation(load.load_causal(base, compute), compute)
+    file = context.checkpoint / "answers.jsonl"
+    with compute.autocast():
+        told = write(
+            model, load.load_tokenizer(base), prompts, writing, file,
+            temperatures=temperatures, tick=context.tick, expired=context.expired,
+        )  # fmt: skip
+    by_id = {one.id: one for one in read_answers(file)}
+    return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def answer_remotely(
+    context: Context, prompts: Sequence[Chat], writing: Writing, temperatures: Mapping[str, float] | None
+) -> Made:
+    """An endpoint answers."""
+    endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
+    usage = ask_endpoint(context, endpoint, prompts, writing, temperatures, context.checkpoint / "answers.jsonl", 1)
+    found = ordered(context.checkpoint / "answers.jsonl", prompts)
+    return [one for one in found if one is not None], asdict(usage)
+
+
+def ask_endpoint(
+    context: Context,
+    endpoint: Endpoint,
+    prompts: Sequence[Chat],
+    writing: Writing,
+    temperatures: Mapping[str, float] | None,
+    out: Path,
+    attempts: int,
+) -> Usage:
+    """Ask an endpoint, prompts of one temperature together."""
+    groups: dict[float, list[Chat]] = defaultdict(list)
+    for prompt in prompts:
+        groups[(temperatures or {}).get(prompt.id, writing.temperature)].append(prompt)
+    usage = Usage()
+    for temperature, some in sorted(groups.items()):
+        with_it = writing.model_copy(update={"temperature": temperature})
+        chat(
+            endpoint, some, with_it, out,
+            attempts=attempts, tick=context.tick, expired=context.expired, usage=usage,
+        )  # fmt: skip
+    if context.expired():
+        raise OutOfTime("--max-time is over; asking goes on after the finished answers")
+    return usage
+
+
+def judge_step(context: Context) -> None:
+    """Step: a judge's replies about answers → `replies.jsonl` (every vote) and `run.json`."""
+    config = context.config
+    items = items_of(config["task"], context.inputs["file"], config["items"], config["seed"])
+    prompts = judge_prompts(config["task"], items, list(read_answers(context.inputs["answers"] / "answers.jsonl")))
+    endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
+    writing = Writing(max_new_tokens=JUDGE_TOKENS, temperature=config["temperature"], seed=config["seed"])
+    out = context.checkpoint / "replies.jsonl"
+    began = time.monotonic()
+    usage = ask_endpoint(context, endpoint, prompts, writing, None, out, config["votes"])
+    replies = [one for one in ordered(out, prompts, config["votes"]) if one is not None]
+    write_answers(replies, context.out / "replies.jsonl")
+    told = {**asdict(usage), "seconds": time.monotonic() - began, **served(replies)}
+    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+ANSWERS = Kind("probe.answers", 1, answers_step)
+JUDGE = Kind("probe.judge", 1, judge_step)
+
+
+def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
+    """Each prompt's answer; None where it was refused."""
+    return {one.id: None if one.finish == "refused" else one.text for one in answers}
+
+
+def pairs_of(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
+    """MT-Bench: the two answers to each question."""
+    return {item.id: (texts.get(item.id), texts.get(f"{item.id}/2")) for item in items}
+
+
+def judge_prompts(name: str, items: Sequence[Chat], answers: Sequence[Answer]) -> list[Chat]:
+    """What the judge is asked."""
+    texts = texts_of(answers)
+    if name == "mt_bench":
+        return mt_bench.judge_prompts(items, pairs_of(items, texts))
+    return followbench.judge_prompts(items, texts)
+
+
+@dataclass(frozen=True)
+class WrittenTask:
+    """`--task ifeval=FILE`, `followbench=FOLDER`, `mt_bench=FILE`."""
+
+    name: str
+    source: str
+    config: ProbeConfig
+
+    @property
+    def kindred(self) -> Kindred:
+        """What is known of the benchmark."""
+        return WRITTEN[self.name]
+
+    @property
+    def limit(self) -> int:
+        """Tokens after which an answer is cut."""
+        return self.config.max_new_tokens or self.kindred.standard_tokens
+
+    def endpoint(self, url: str, model: str | None) -> Source:
+        """An endpoint as a step's input: known by address and model, whatever the pace at which it is asked."""
+        told = Endpoint(
+            base_url=url,
+            model=model,
+            **{
+                name: getattr(self.config, name)
+                for name in (
+                    "concurrency", "requests_per_minute", "timeout_s", "retries", "price_in", "price_out", "key_variable",
+                )
+            },
+        )  # fmt: skip
+        from pyrite.steps import default_store
+
+        plain = told.model_dump(mode="json")
+        folder = Path(self.config.store or default_store()) / "endpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{digest(plain)[:16]}.json"
+        file.write_bytes(orjson.dumps(plain))
+        return Source(str(file), f"endpoint:{url}#{model}")
+
+    def answers(self, subject: Subject) -> Step:
+        """The step in which the subject answers."""
+        writing = Writing(max_new_tokens=self.limit, temperature=self.config.temperature or 0.0, seed=self.config.seed)
+        chosen: dict[str, Any] = {
+            "task": self.name,
+            "items": self.config.items,
+            "seed": self.config.seed,
+            "writing": writing.model_dump(mode="json"),
+            "own_temperatures": self.config.temperature is None,
+            "backend": self.config.backend,
+        }
+        inputs: dict[str, Step | Source] = {"file": source(self.source)}
+        if subject.found is None:
+            assert self.config.base_url is not None
+            inputs["endpoint"] = self.endpoint(self.config.base_url, subject.name)
+        else:
+            found = language_model(subject, self.name)
+            inputs["base"] = Source(str(found.folder), found.identity)
+            chosen["compute"] = hardware.choose(self.config.precision).as_config()
+        return Step(ANSWERS, chosen, inputs, label=f"{subject.name}: {self.name}")
+
+    def step(self, subject: Subject) -> Step:
+        """The answers, and where there is a judge, what it says of them."""
+        answers = self.answers(subject)
+        if not self.kindred.judged or self.config.judge_url is None:
+            return answers
+        chosen = {
+            "task": self.name,
+            "items": self.config.items,
+            "seed": self.config.seed,
+            "votes": self.config.judge_votes,
+            "temperature": self.config.judge_temperature,
+            "prompts": mt_bench.PROMPTS if self.name == "mt_bench" else followbench.PROMPTS,
+        }
+        inputs: dict[str, Step | Source] = {
+            "answers": answers,
+            "file": source(self.source),
+            "endpoint": self.endpoint(self.config.judge_url, self.config.judge_model),
+        }
+        return Step(JUDGE, chosen, inputs, label=f"judge of {answers.label}")
+
+    def read(self, store: Store, step: Step) -> Result:
+        """The answers, checked by rule and by what the judge said."""
+        judged = step.kind is JUDGE
+        answers_at = step.inputs["answers"] if judged else step
+        assert isinstance(answers_at, Step)
+        folder = store.path(answers_at.key)
+        answers = list(read_answers(folder / "answers.jsonl"))
+        told = orjson.loads((folder / "run.json").read_bytes())
+        items = items_of(self.name, Path(self.source), self.config.items, self.config.seed)
+        texts = texts_of(answers)
+        notes = []
+        if self.limit != self.kindred.standard_tokens:
+            notes.append(f"answers are cut at {self.limit} new tokens; the standard is {self.kindred.standard_tokens}")
+        if told["cut_at_limit"]:
+            notes.append(f"{told['cut_at_limit']} of {told['prompts']} answers were cut at the limit")
+        if told["refused"]:
+            notes.append(f"{told['refused']} answers were refused and count as missing")
+        details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": told}
+        result = Result([], self.kindred.metrics, self.kindred.cuts, self.kindred.alike, tuple(notes), details)
+        if self.name == "ifeval":
+            details["checkers"] = ifeval.identity()
+            return replace(result, measured=ifeval.measure(items, texts))
+        replies: dict[str, list[str | None]] = defaultdict(list)
+        if judged:
+            for one in read_answers(store.path(step.key) / "replies.jsonl"):
+                replies[one.id].append(None if one.finish == "refused" else one.text)
+            details["judge"] = self.judge(store, step)
+        else:
+            notes = [*notes, "no judge was given (--judge-url): what only a judge can say is missing"]
+        measured, noise = self.votes(items, answers, replies)
+        # k votes make fractions of what one vote says in whole
+        halves = {one.metric for one in measured if one.value not in (None, 0.0, 1.0)}
+        metrics = tuple(
+            replace(metric, scale="real") if metric.name in halves and metric.scale == "share" else metric
+            for metric in self.kindred.metrics
+        )
+        return replace(result, measured=measured, metrics=metrics, notes=tuple(notes), noise=noise)
+
+    def votes(
+        self, items: list[Chat], answers: Sequence[Answer], replies: Mapping[str, list[str | None]]
+    ) -> tuple[list[Measured], dict[str, Estimate]]:
+        """The items' values from the judge's replies, and the judge's own noise."""
+        texts = texts_of(answers)
+        prompts = {prompt.id: prompt for prompt in judge_prompts(self.name, items, answers)}
+        if self.name == "mt_bench":
+            ratings = {
+                at: [None if text is None else mt_bench.read_rating(text, prompts[at]) for text in some]
+                for at, some in replies.items()
+            }
+            noise = {"score": vote_noise(ratings, default=mt_bench.NOISE)} if ratings else {}
+            return mt_bench.measure(items, pairs_of(items, texts), ratings or None), noise
+        verdicts = {
+            at: [
+                None if text is None else followbench.read_verdict(text, prompts[at].meta["n_constraints"], prompts[at])
+                for text in some
+            ]
+            for at, some in replies.items()
+        }
+        found = {"hsr": vote_noise(followbench.hard_votes(items, texts, verdicts))} if verdicts else {}
+        return followbench.measure(items, texts, verdicts or None), found
+
+    def judge(self, store: Store, step: Step) -> dict[str, Any]:
+        """Who judged, and how."""
+        told = orjson.loads((store.path(step.key) / "run.json").read_bytes())
+        judge = Judge(
+            model=self.config.judge_model or "the only one listed",
+            prompts=step.config["prompts"],
+            votes=self.config.judge_votes,
+            temperature=self.config.judge_temperature,
+            versions=tuple(told["models"]),
+            fingerprints=tuple(told["fingerprints"]),
+        )
+        return {**judge.as_json(), "usage": told}
