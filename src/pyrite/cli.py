@@ -143,6 +143,10 @@ def probe(
     except ValidationError as error:
         found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
         raise UserError("These options do not go together.", found, "pyrite probe --help") from error
+    if config.export is not None:
+        paths = [str(path) for path in probe_run.export_tasks(config)]
+        show_json({"schema_version": 1, "exported": paths}) if json else print("\n".join(paths))
+        return 0
     made = probe_run.probe(config)
     show_json(made.as_json()) if json else show.scorecards(made)
     return made.exit_code

@@ -230,6 +230,15 @@ def layout(lengths: Sequence[int], past: int, device: Any) -> list[Block]:
     return blocks
 
 
+def readable(model: Any) -> bool:
+    """Can this model be read row by row, or must the library's own forward pass do it?"""
+    try:
+        Reader(model)
+    except NotImplementedError:
+        return False
+    return True
+
+
 class Reader:
     """A causal model, read row by row without padding.
 

@@ -70,6 +70,7 @@ def write(
         OutOfTime: `expired` says that the time is up; what is finished is in the file.
     """
     from pyrite.models.generate import Drawing, generate
+    from pyrite.models.rows import readable
 
     check_ids(prompts)
     groups: dict[float, list[Chat]] = {}
@@ -109,7 +110,8 @@ def write(
                 tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
                 if expired() and done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
-    return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began}
+    engine = "rows" if readable(model) else "library"
+    return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began, "engine": engine}
 
 
 def stopper(tokenizer: Any, stops: Sequence[str]) -> Callable[[int, list[int]], bool]:

@@ -58,6 +58,16 @@ class Asked(Protocol):
     @property
     def source(self) -> str: ...
 
+    @property
+    def metrics(self) -> tuple[Metric, ...] | None:
+        """What will be measured; None where only the run can say."""
+        ...
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """Margins, by metric, where `--margin` is of another scale."""
+        ...
+
     def step(self, subject: Subject) -> Step:
         """The step whose result is measured."""
         ...
@@ -180,6 +190,16 @@ class LabelTask:
     def name(self) -> str:
         """The task's name."""
         return self.called or self.task.name
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy, and the merged one where the task has it."""
+        return label_metrics(self.task)
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """Shares take `--margin` as it is."""
+        return {}
 
     def step(self, subject: Subject) -> Step:
         """The step in which a model answers: by its head where it has one, else by label words."""

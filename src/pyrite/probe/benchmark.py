@@ -123,6 +123,12 @@ class Benchmark:
 
     name: str
     config: ProbeConfig
+    metrics: None = None
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """Shares take `--margin` as it is."""
+        return {}
 
     @property
     def source(self) -> str:

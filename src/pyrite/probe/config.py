@@ -31,7 +31,9 @@ class ProbeOptions(Strict):
     labels: tuple[str, ...] = Field(
         (), description="label words to ask a language model for; by default the task's; repeatable"
     )
-    items: int | None = Field(None, ge=1, description="at most so many items of each task, balanced over its slices")
+    items: int | None = Field(
+        None, ge=1, description="at most so many items of each task; those of labels balanced over their slices"
+    )
     seed: int = Field(0, ge=0, description="seed of the choice of items, of sampling and of intervals")
     precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
     max_tokens: int = Field(512, ge=8, description="longer rows are cut here (perplexity: read in pieces of this size)")
@@ -49,6 +51,9 @@ class ProbeOptions(Strict):
     judge_votes: int = Field(1, ge=1, description="how often each answer is judged; 2 or more show the judge's noise")
     judge_temperature: float = Field(0.0, ge=0, description="the judge's sampling temperature")
     key_variable: str = Field("OPENAI_API_KEY", description="the environment variable that holds the endpoint's key")
+    judge_key_variable: str = Field("OPENAI_API_KEY", description="the same for the judge's endpoint")
+    judge_price_in: float | None = Field(None, ge=0, description="price of a million tokens that the judge reads")
+    judge_price_out: float | None = Field(None, ge=0, description="price of a million tokens that the judge writes")
     concurrency: int = Field(8, ge=1, description="requests to an endpoint under way at once")
     requests_per_minute: int | None = Field(None, ge=1, description="at most so many requests to an endpoint a minute")
     timeout_s: float = Field(120, gt=0, description="seconds after which a request counts as failed")
@@ -62,7 +67,14 @@ class ProbeOptions(Strict):
     harness_chat: bool = Field(False, description="put harness prompts into the model's chat template")
     harness_run_code: bool = Field(False, description="allow harness tasks that run code (humaneval)")
     num_fewshot: int | None = Field(None, ge=0, description="examples shown in harness prompts [the task's]")
-    margin: float = Field(0.02, gt=0, description="two models: a change within this margin counts as none (of 1)")
+    margin: float = Field(
+        0.02,
+        gt=0,
+        description="two models: a change within this margin counts as none (shares: of 1; mt_bench: see docs)",
+    )
+    export: Path | None = Field(
+        None, description="write the tasks of labels into this folder as lm-evaluation-harness tasks, and ask no model"
+    )
     gate: tuple[str, ...] = Field(
         (), description="'[change ]TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER': sets the exit code; repeatable"
     )

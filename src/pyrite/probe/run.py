@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
@@ -12,6 +13,7 @@ from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
+from pyrite.tasks.rows import read_rows
 from pyrite.tasks.summary import Line, summarise
 
 
@@ -121,7 +123,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
         raise UserError("A task is asked twice.", ", ".join(names), "give each --task once")
     wanted = [gating.parse(text, names) for text in config.gate]
     for one in wanted:
-        early(one, names, two_models=config.other is not None)
+        early(one, asked, two_models=config.other is not None)
     store = Store(config.store or default_store())
     progress = Progress(quiet=config.quiet)
     options = RunOptions(max_seconds=config.max_time * 60 if config.max_time else None)
@@ -154,12 +156,35 @@ def probe(config: ProbeConfig) -> ProbeResult:
     return made
 
 
-def early(gate: gating.Gate, names: list[str], *, two_models: bool) -> None:
-    """Refuse, before anything runs, a gate on a task that is not asked, or on a change with nothing to change from."""
-    if gate.task not in names:
-        raise UserError("A gate names a task that is not asked.", gate.text, f"the tasks are: {', '.join(names)}")
-    if gate.change and not two_models:
-        raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")
+def export_tasks(config: ProbeConfig) -> list[Path]:
+    """Write the label tasks into `config.export` so that lm-evaluation-harness can run them; returns their YAMLs.
+
+    Raises:
+        UserError: a task whose answers are no labels, or a file that cannot be read.
+    """
+    from pyrite.probe.export import export
+
+    assert config.export is not None
+    asked = [ask(text, config) for text in config.task]
+    store = Store(config.store or default_store())
+    made = []
+    for one in asked:
+        if not isinstance(one, LabelTask):
+            raise UserError("Only tasks of labels can be exported.", one.name, "hans, nli, heuristics, or a YAML")
+        run_steps([one.items], store, RunOptions(), Progress(quiet=config.quiet))
+        items = read_rows(store.path(one.items.key) / "items.jsonl")
+        made.append(export(items, one.task, config.export, labels=config.labels or None, name=f"pyrite_{one.name}"))
+    return made
+
+
+def early(gate: gating.Gate, asked: list[Asked], *, two_models: bool) -> None:
+    """Refuse, before anything runs, a gate on a task or metric that is not asked, or on a change from nothing."""
+    known = {one.name: one.metrics for one in asked}
+    if known.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
+        if gate.change and not two_models:
+            raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")
+        return
+    gating.check(gate, {name: metrics or () for name, metrics in known.items()}, two_models=two_models)
 
 
 def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
@@ -187,6 +212,7 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
         metrics,
         tuple(cut for cut in cuts if set(cut) <= there),
         margin=config.margin,
+        margins=asked.margins,
         seed=config.seed,
         names=(subjects[0], subjects[1]),
         alike=first.alike,

@@ -1,8 +1,10 @@
 """The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
 from pyrite.errors import UserError
@@ -38,6 +40,9 @@ def perplexity_step(context: Context) -> None:
     part = config["part"] or ("answers" if chats else "all")
     if part == "answers" and not chats:
         raise UserError("Plain text has no answers.", str(context.inputs["file"]), "use --part all")
+    if config["items"] is not None and config["items"] < len(records):
+        chosen = np.random.default_rng(config["seed"]).choice(len(records), config["items"], replace=False)
+        records = [records[at] for at in sorted(chosen)]
     base = context.inputs["base"]
     tokenizer = load.load_tokenizer(base)
     try:
@@ -59,6 +64,7 @@ def perplexity_step(context: Context) -> None:
     told = {
         "read": reader.counts.read,
         "kept": reader.counts.kept,
+        "asked": len(records),
         "dropped": dict(reader.counts.dropped),
         "part": part,
         "not_counted_tokens": sum(one.skipped for one in found),
@@ -77,12 +83,20 @@ class Perplexity:
     source: str
     config: ProbeConfig
     name: str = "perplexity"
+    metrics: tuple[Metric, ...] = METRICS
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """`--margin` is in nats and bits here."""
+        return {}
 
     def step(self, subject: Subject) -> Step:
         """The step that reads the file with the model."""
         found = language_model(subject, "perplexity")
         chosen: dict[str, Any] = {
             "part": self.config.part,
+            "items": self.config.items,
+            "seed": self.config.seed,
             "columns": mapping("--columns", self.config.columns),
             "on_bad_row": self.config.on_bad_row,
             "max_tokens": self.config.max_tokens,
@@ -110,6 +124,8 @@ class Perplexity:
         notes = [f"{told['part']} of each row counts; a row's first token has nothing before it and does not"]
         if told["dropped"]:
             notes.append(f"{told['read']} rows read, {told['kept']} kept, dropped: {told['dropped']}")
+        if told["asked"] < told["kept"]:
+            notes.append(f"{told['asked']} of {told['kept']} rows were drawn with the seed {self.config.seed}")
         if told["rows_in_pieces"]:
             notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {self.config.max_tokens} tokens")
         return Result(measured, METRICS, {}, "rows", tuple(notes), told)

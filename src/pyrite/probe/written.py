@@ -24,6 +24,7 @@ from pyrite.tasks import followbench, ifeval, mt_bench
 from pyrite.tasks.judge import Judge, vote_noise
 from pyrite.tasks.measure import Measured, Metric
 
+PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries")
 JUDGE_TOKENS = 1024
 """What a judge may write about one answer."""
 
@@ -226,22 +227,26 @@ class WrittenTask:
         return WRITTEN[self.name]
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured."""
+        return self.kindred.metrics
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """Margins of metrics that are no share of 1: the judge's usual noise, and of five levels."""
+        return {"score": mt_bench.NOISE, "csl": followbench.LEVELS * self.config.margin}
+
+    @property
     def limit(self) -> int:
         """Tokens after which an answer is cut."""
         return self.config.max_new_tokens or self.kindred.standard_tokens
 
-    def endpoint(self, url: str, model: str | None) -> Source:
+    def endpoint(self, url: str, model: str | None, *, judge: bool = False) -> Source:
         """An endpoint as a step's input: known by address and model, whatever the pace at which it is asked."""
-        told = Endpoint(
-            base_url=url,
-            model=model,
-            **{
-                name: getattr(self.config, name)
-                for name in (
-                    "concurrency", "requests_per_minute", "timeout_s", "retries", "price_in", "price_out", "key_variable",
-                )
-            },
-        )  # fmt: skip
+        own = "judge_" if judge else ""
+        named = {name: getattr(self.config, own + name) for name in ("key_variable", "price_in", "price_out")}
+        pace = {name: getattr(self.config, name) for name in PACE}
+        told = Endpoint(base_url=url, model=model, **named, **pace)
         from pyrite.steps import default_store
 
         plain = told.model_dump(mode="json")
@@ -288,7 +293,7 @@ class WrittenTask:
         inputs: dict[str, Step | Source] = {
             "answers": answers,
             "file": source(self.source),
-            "endpoint": self.endpoint(self.config.judge_url, self.config.judge_model),
+            "endpoint": self.endpoint(self.config.judge_url, self.config.judge_model, judge=True),
         }
         return Step(JUDGE, chosen, inputs, label=f"judge of {answers.label}")
 
@@ -322,6 +327,8 @@ class WrittenTask:
         else:
             notes = [*notes, "no judge was given (--judge-url): what only a judge can say is missing"]
         measured, noise = self.votes(items, answers, replies)
+        if self.config.judge_votes > 1 and any(one.value == 0 for one in noise.values()):
+            notes = [*notes, "the judge's votes are all equal: raise --judge-temperature, or the server ignores it"]
         # k votes make fractions of what one vote says in whole
         halves = {one.metric for one in measured if one.value not in (None, 0.0, 1.0)}
         metrics = tuple(
