@@ -99,6 +99,14 @@ def test_a_stop_string_is_found_across_tokens(loaded: tuple[Any, Any]) -> None:
     assert not ended(0, far)  # it was looked for when it was written, not again at every token
 
 
+def test_a_long_stop_string_of_several_tokens_a_character_is_found(loaded: tuple[Any, Any]) -> None:
+    """Thirty characters that are three tokens each: ninety tokens to look back over."""
+    tokenizer, stop = loaded[1], "東京" * 15
+    ids = tokenizer(f"the film {stop}")["input_ids"]
+    assert len(tokenizer(stop)["input_ids"]) == 90
+    assert stopper(tokenizer, [stop])(0, ids)
+
+
 def test_a_prompts_own_temperature(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     """Prompts at temperature 0 answer as if all were; the one with its own as if all had that."""
     own = f"id-{TEXTS[1]}"

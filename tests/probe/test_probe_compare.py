@@ -169,7 +169,7 @@ def test_a_gate_on_one_model(tiny_causal: Path, own: Path, store: Path, capsys: 
 @pytest.mark.parametrize(
     ("gate", "says"),
     [
-        ("hans >= 0.5", "not asked"),
+        ("hans >= 0.5", "unknown task"),
         ("own is good", "That is no gate"),
         ("change own >= 0", "two models"),
         ("own.acuracy >= 0.5", "unknown metric"),
@@ -205,6 +205,14 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
         told = probing.answer(parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0)
         assert told.estimate.value == pytest.approx(change)
         assert told.outcome == ("passed" if change > 0 else "failed")
+
+
+def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
+    """What is accepted before the judge is asked is not refused for what the judge then says."""
+    measured = [Measured(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
+    result = Result(measured, (Metric("hsr", "real"),), {})
+    told = probing.answer(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
+    assert (told.estimate.value, told.outcome) == (0.75, "passed")
 
 
 def test_a_task_is_asked_once(tiny_causal: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

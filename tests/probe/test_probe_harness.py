@@ -183,7 +183,8 @@ def test_every_item_is_lm_evals(
     for name, metric, key in OF_ITEMS:
         ours = [one["value"] for one in items if (one["slices"]["subtask"], one["metric"]) == (name, metric)]
         assert ours == [one[key] for one in sorted(samples[name], key=lambda one: one["doc_id"])]
-    assert {one["value"] for one in items if one["metric"] == "acc"} == {0.0, 1.0}
+    for metric in ("acc", "exact_match,letter"):
+        assert {one["value"] for one in items if one["metric"] == metric} == {0.0, 1.0}
 
 
 def test_one_task_fewer_items_more_examples(

@@ -21,6 +21,10 @@ ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
 """How many sequences decode at once."""
 COHORT = 40
 """How many sequences enter together at most."""
+PROMPT_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 8192}
+"""Prompts are read together up to so many tokens."""
+ENTER = 16
+"""Waiting sequences enter when so many can at once: a pass over prompts is dear for a few, an empty place for all."""
 CACHE_BYTES = 4 * 2**30
 """About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
 GROWTH = 32
@@ -96,14 +100,17 @@ def generate(
     )
     if not waiting:
         return
+    if not all(len(one.prompt) for one in waiting):
+        raise ValueError("a prompt has at least one token")
     with torch.inference_mode():
         try:
-            reader = Reader(model)
+            writer = Writer(Reader(model), waiting, drawing, set(end_ids), ended, rows, share_prefix)
         except NotImplementedError:
-            for sequence in sorted(waiting, key=lambda one: one.number):
-                yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
-            return
-    writer = Writer(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix)
+            writer = None
+    if writer is None:
+        for sequence in sorted(waiting, key=lambda one: one.number):
+            yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
+        return
     while True:
         with torch.inference_mode():
             finished = writer.step()
@@ -165,7 +172,7 @@ class Writer:
         done: list[tuple[int, Sampled]] = []
         alive = sum(cohort.rows for cohort, _ in self.cohorts)
         free = self.rows - alive
-        if self.waiting and (not self.cohorts or free >= min(len(self.waiting), max(1, min(COHORT, self.rows // 4)))):
+        if self.waiting and (not self.cohorts or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
             done += self.admit(free)
         if self.cohorts:
             done += self.advance()
@@ -175,7 +182,13 @@ class Writer:
         """Read the prompts of waiting sequences, similar lengths together, and choose their first token."""
         done = []
         while free > 0 and self.waiting:
-            members = [self.waiting.popleft() for _ in range(min(free, COHORT, len(self.waiting)))]
+            members = [self.waiting.popleft()]
+            tokens = len(members[0].prompt) - self.past
+            while self.waiting and len(members) < min(free, COHORT):
+                tokens += len(self.waiting[0].prompt) - self.past
+                if tokens > PROMPT_TOKENS[self.reader.device.type]:
+                    break
+                members.append(self.waiting.popleft())
             free -= len(members)
             cohort, logits = self.read(members)
             kept, finished = self.choose(members, logits)
@@ -322,10 +335,12 @@ def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[f
     if drawing.temperature == 0:
         token = logits.max(-1).indices
     else:
-        parts = zip(logits.split(32), torch.from_numpy(uniform).to(logits.device).split(32), strict=True)  # type: ignore[no-untyped-call]
-        token = torch.cat(
-            [sample_rows(part.float() / drawing.temperature, some, drawing.top_p) for part, some in parts]
-        )
+        parts = zip(logits.split(32), np.split(uniform, range(32, len(uniform), 32)), strict=True)
+        drawn = [
+            sample_rows(part.float() / drawing.temperature, torch.from_numpy(some), drawing.top_p)
+            for part, some in parts
+        ]
+        token = torch.cat(drawn).to(logits.device)
     logprob = [0.0] * len(token)
     if drawing.logprobs:
         norm = torch.cat([part.float().logsumexp(-1) for part in logits.split(32)])
@@ -334,14 +349,16 @@ def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[f
 
 
 def sample_rows(scaled: Any, uniform: Any, top_p: float) -> Any:
-    """The token at `uniform` of each row's cumulative distribution, likeliest first [rows]."""
+    """The token at `uniform` of each row's cumulative distribution, likeliest first [rows], on the CPU: a few hundred
+    candidates of each row are all that leaves the device, and not every device has float64."""
     import torch
 
     size = scaled.shape[-1]
     total = scaled.logsumexp(-1, keepdim=True)
     few = min(CANDIDATES, size)
     values, index = scaled.topk(few, -1)
-    reached = (values - total).exp().double().cumsum(-1)
+    index = index.cpu()
+    reached = (values - total).exp().cpu().double().cumsum(-1)
     target = uniform.double() * top_p
     if top_p < 1:  # the nucleus ends with the token that reaches top_p, so its mass is a little more
         last = torch.searchsorted(reached, torch.full_like(target, top_p)[:, None]).clamp(max=few - 1)
@@ -353,7 +370,7 @@ def sample_rows(scaled: Any, uniform: Any, top_p: float) -> Any:
     at = torch.searchsorted(reached, target[:, None], right=True).clamp(max=few - 1)
     token = index.gather(-1, at)[:, 0]
     for row in (~enough).nonzero()[:, 0].tolist():
-        token[row] = sample_fully(scaled[row], float(uniform[row]), top_p)
+        token[row] = sample_fully(scaled[row].cpu(), float(uniform[row]), top_p)
     return token
 
 

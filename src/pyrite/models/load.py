@@ -116,7 +116,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         found = f"{folder} has no config.json"
         raise UserError("That folder holds no model.", found, "give the folder that save_pretrained() wrote")
-    loaded: dict[str, Any] = json.loads(file.read_text())
+    try:
+        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError("A model's config.json cannot be read.", f"{file}: {error}", "get the model again") from error
     return loaded
 
 
@@ -184,6 +187,12 @@ def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> An
     extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
     model = AutoModelForCausalLM.from_pretrained(folder, **plain_loading(torch.float32), **extra)
     return (model if four_bit else model.to(compute.device)).eval()
+
+
+def longest_input(model: Any) -> int | None:
+    """How many tokens can this model read at most? None where its configuration does not say."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:

@@ -76,10 +76,12 @@ def encode(tokenizer: Any, record: Chat | Text, part: Part) -> Row:
     text, spans = text_of(tokenizer, record)
     spans = spans if part == "answers" else [(0, len(text))]
     plain = isinstance(record, Text) or not tokenizer.chat_template
-    told = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True)
+    told = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, return_special_tokens_mask=True)
     counted, sizes, done = [], [], 0
-    for start, end in told["offset_mapping"]:
-        inside = [a for a, b in spans if a <= start < b] if end > start else []
+    for (start, end), added in zip(told["offset_mapping"], told["special_tokens_mask"], strict=True):
+        if start == end and not added:  # some tokenizers leave blanks out of their offsets
+            start = end = done
+        inside = [a for a, b in spans if a <= start < b] if not (added and start == end) else []
         counted.append(bool(inside))
         sizes.append(len(text[max(done, inside[0]) : end].encode()) if inside else 0)
         done = max(done, end)

@@ -29,6 +29,11 @@ NAME = "pyrite_rows"
 TOLERANCE = 0.05
 """Largest difference from the library's own pass, as a share of the standard deviation of its hidden states."""
 
+LENGTH_BOUND_ROPE = ("dynamic", "longrope")
+"""Rotary positions that depend on the longest position of a whole pass: rows would change each other."""
+KEYS_AT_ONCE = 131_072
+"""Rows that share a prefix attend in parts of at most so many keys."""
+
 Keys = list[tuple[Any, Any]]
 """Keys and values of each layer, [rows, key heads, positions, head size] each."""
 
@@ -38,14 +43,15 @@ class Block:
     """`count` rows of `length` tokens each, from token `start` of the flat sequence on.
 
     `mask` [length, prefix + length] is True where a token sees another; None means plain causal order (and no prefix).
-    `distance` [length, prefix + length] is how far back a key lies, for models that look through a window.
+    `place` [length] is each token's position in its row after the prefix: what lies how far back, for models that look
+    through a window.
     """
 
     start: int
     count: int
     length: int
     mask: Any = None
-    distance: Any = None
+    place: Any = None
 
     @property
     def end(self) -> int:
@@ -84,6 +90,8 @@ class Pass:
     keep: Keys | None = None
     """Where a pass over blocks leaves the keys and values of the flat sequence, [1, heads, tokens, size] a layer."""
     cohorts: Sequence[Cohort] = ()
+    windowed: bool = False
+    """Set by attention: some layer looked through a window."""
 
 
 def attend(
@@ -99,6 +107,7 @@ def attend(
         raise NotImplementedError("attention with a soft cap or sinks")
     layer = module.layer_idx
     window = more.get("sliding_window")
+    given.windowed |= window is not None
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
     if given.keep is not None:
         given.keep.append((key, value))
@@ -117,23 +126,31 @@ def attend_block(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    def rows(flat: Any) -> Any:
-        part = flat[0, :, block.start : block.end]
-        return part.unflatten(1, (block.count, block.length)).transpose(0, 1)
-
-    q, k, v = rows(query), rows(key), rows(value)
-    if prefix is not None:
-        k = torch.cat([prefix[0].expand(block.count, -1, -1, -1), k], 2)
-        v = torch.cat([prefix[1].expand(block.count, -1, -1, -1), v], 2)
+    past = prefix[0].shape[2] if prefix is not None else 0
     mask = block.mask
-    if window is not None and int(block.distance.max()) >= window:
-        near = block.distance < window
+    if window is not None and past + block.length > window:
+        before = torch.arange(past, device=query.device)
+        near = block.place[:, None] + past - torch.cat([before, block.place + past]) < window
         mask = near & (mask if mask is not None else torch.ones_like(near).tril())
-    grouped = q.shape[1] != k.shape[1]
-    out = scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-    )
-    return out.transpose(1, 2).flatten(0, 1)[None]
+    grouped = query.shape[1] != key.shape[1]
+
+    def rows(flat: Any, first: int, last: int) -> Any:
+        part = flat[0, :, block.start + first * block.length : block.start + last * block.length]
+        return part.unflatten(1, (last - first, block.length)).transpose(0, 1)
+
+    made = []
+    some = max(1, KEYS_AT_ONCE // (past + block.length)) if past else block.count
+    for first in range(0, block.count, some):  # a prefix is copied for each row: for so many at a time
+        last = min(first + some, block.count)
+        q, k, v = rows(query, first, last), rows(key, first, last), rows(value, first, last)
+        if past:
+            k = torch.cat([prefix[0].expand(last - first, -1, -1, -1), k], 2)
+            v = torch.cat([prefix[1].expand(last - first, -1, -1, -1), v], 2)
+        out = scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
+        )
+        made.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(made)[None] if len(made) > 1 else made[0][None]
 
 
 def decode(
@@ -204,18 +221,20 @@ def no_mask(*given: Any, **named: Any) -> None:
 
 
 def branch_mask(shape: tuple[int, ...], past: int, device: Any) -> tuple[Any, Any]:
-    """Which keys does a row's token see, and how far back do they lie [tokens, past + tokens]? Branches see the prefix,
-    the context and themselves, never each other. The mask is None where that is plain causal order."""
+    """Which keys does a row's token see [tokens, past + tokens], and where in its row is each token [tokens]?
+
+    Branches see the prefix, the context and themselves, never each other. The mask is None where that is plain causal
+    order.
+    """
     import torch
 
     context, branches = shape[0], shape[1:]
-    position = torch.cat([torch.arange(context), *(context + torch.arange(size) for size in branches)])
+    place = torch.cat([torch.arange(context), *(context + torch.arange(size) for size in branches)])
+    if past == 0 and sum(size > 0 for size in branches) <= 1:
+        return None, place.to(device)
     branch = torch.cat([torch.zeros(context), *(torch.full((size,), at + 1.0) for at, size in enumerate(branches))])
-    distance = torch.cat([position[:, None] + past - torch.arange(past), position[:, None] - position], 1)
-    seen = (branch[:, None] == branch) | (branch == 0)
-    seen = torch.cat([torch.ones(len(position), past, dtype=torch.bool), seen], 1) & (distance >= 0)
-    causal = past == 0 and sum(size > 0 for size in branches) <= 1
-    return None if causal else seen.to(device), distance.to(device)
+    seen = ((branch[:, None] == branch) | (branch == 0)) & (place[:, None] >= place)
+    return torch.cat([torch.ones(len(place), past, dtype=torch.bool), seen], 1).to(device), place.to(device)
 
 
 def layout(lengths: Sequence[int], past: int, device: Any) -> list[Block]:
@@ -228,6 +247,11 @@ def layout(lengths: Sequence[int], past: int, device: Any) -> list[Block]:
         blocks.append(Block(start, count, length, *branch_mask((length,), past, device)))
         start += count * length
     return blocks
+
+
+def windowed(config: Any) -> bool:
+    """Does any layer look through a window?"""
+    return getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
 
 
 def readable(model: Any) -> bool:
@@ -258,6 +282,10 @@ class Reader:
         self.plain_head = False
         if not getattr(model, "_supports_attention_backend", False):
             raise NotImplementedError(f"{type(model).__name__} has attention of its own")
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        kinds = [one for one in (rope, *rope.values()) if isinstance(one, dict)]
+        if any((one.get("rope_type") or one.get("type")) in LENGTH_BOUND_ROPE for one in kinds):
+            raise NotImplementedError(f"{type(model).__name__} chooses its positions by the longest row of a batch")
         self.compare()
 
     @property
@@ -299,8 +327,12 @@ class Reader:
             try:
                 given = Pass(layout([len(row) for row in rows], 0, self.device))
                 ours = self.hidden(flat, positions, given)
+            except torch.OutOfMemoryError:
+                raise
             except (TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
                 raise NotImplementedError(f"{type(self.model).__name__} does not pass rows to attention") from error
+            if windowed(self.model.config.get_text_config()) and not given.windowed:
+                raise NotImplementedError(f"{type(self.model).__name__} does not tell attention of its window")
             theirs = torch.cat(
                 [
                     self.body(input_ids=torch.tensor([row], device=self.device), use_cache=False).last_hidden_state[0]

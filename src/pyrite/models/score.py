@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import group
 from pyrite.models.rows import Block, Pass, Reader, branch_mask, layout
@@ -21,6 +22,8 @@ Ids = Sequence[int]
 Tick = Callable[[float, float, str], None]
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 8192}
+BRANCH_TOKENS = 256
+"""Continuations of one context share a row up to so many tokens, or twice the context's."""
 HEAD_ROWS = {"cpu": 128, "cuda": 2048, "mps": 256}
 """How many positions get the whole vocabulary's logits at a time."""
 
@@ -94,8 +97,10 @@ def continuations(
 
     if any(not ask.context or not all(ask.continuations) for ask in asks):
         raise ValueError("a context and a continuation have at least one token each")
-    unique, numbers = distinct(asks)
-    work = Work(len(asks), len(unique))
+    whole, whole_numbers = distinct(asks)
+    parts = [split(ask) for ask in whole]
+    unique, numbers = distinct(part for some in parts for part in some)
+    work = Work(len(asks), len(whole))
     work.given = sum(len(ask.context) + len(one) - 1 for ask in asks for one in ask.continuations)
     with torch.inference_mode():
         try:
@@ -119,7 +124,24 @@ def continuations(
                         found[at] = row
                     done += len(rows)
                     tick(done, total, "rows")
-    return [found[at] for at in numbers], work
+    flat = iter(found[at] for at in numbers)
+    joined = [[one for _ in some for one in next(flat)] for some in parts]
+    return [joined[at] for at in whole_numbers], work
+
+
+def split(ask: Ask) -> list[Ask]:
+    """An ask as several of the same context where its continuations are far longer than the context: branches do not
+    see each other, yet attention runs over all of them."""
+    room = max(BRANCH_TOKENS, 2 * len(ask.context))
+    made: list[list[tuple[int, ...]]] = [[]]
+    left = room
+    for one in ask.continuations:
+        if made[-1] and len(one) > left:
+            made.append([])
+            left = room
+        made[-1].append(one)
+        left -= len(one)
+    return [Ask(ask.context, tuple(some)) for some in made]
 
 
 def packed(asks: Sequence[Ask], prefix: int, tokens: int) -> list[list[int]]:
@@ -192,31 +214,36 @@ def score_batch(
 def at_positions(
     reader: Reader, hidden: Any, follows: Sequence[Sequence[int]], needs_all: Sequence[bool], work: Work
 ) -> tuple[list[list[float]], list[int], list[float]]:
-    """After each hidden state [positions, width]: the logits of the tokens asked for (in fp32), the likeliest token,
-    and the normaliser. Where the whole vocabulary is not needed, the normaliser is 0 and only those tokens compete."""
+    """After each hidden state [positions, width]: the logits of the tokens asked for, the likeliest token, and the
+    normaliser. Where the whole vocabulary is not needed, the logits are computed in fp32, the normaliser is 0 and only
+    those tokens compete."""
     import torch
 
-    weight = reader.model.get_output_embeddings().weight
-    bias = reader.model.get_output_embeddings().bias
-    counts = [len(tokens) for tokens in follows]
-    flat = torch.tensor([token for tokens in follows for token in tokens], device=hidden.device)
-    source = torch.repeat_interleave(torch.arange(len(follows)), torch.tensor(counts)).to(hidden.device)
-    wanted = (hidden[source].float() * weight[flat].float()).sum(-1)
-    if bias is not None:
-        wanted += bias[flat].float()
-    logits = [part.tolist() for part in wanted.cpu().split(counts)]
-    best = [tokens[int(np.argmax(row))] for tokens, row in zip(follows, logits, strict=True)]
-    lse = [0.0] * len(follows)
+    head = reader.model.get_output_embeddings()
+    rows = HEAD_ROWS[hidden.device.type]
+    logits: list[list[float]] = [[] for _ in follows]
+    best, lse = [0] * len(follows), [0.0] * len(follows)
+    few = [at for at, need in enumerate(needs_all) if not need]
+    for first in range(0, len(few), rows):
+        part = few[first : first + rows]
+        tokens = torch.tensor([token for at in part for token in follows[at]], device=hidden.device)
+        source = torch.tensor([at for at in part for _ in follows[at]], device=hidden.device)
+        wanted = (hidden[source].float() * head.weight[tokens].float()).sum(-1)
+        if head.bias is not None:
+            wanted += head.bias[tokens].float()
+        told = wanted.cpu().split([len(follows[at]) for at in part])
+        for at, values in zip(part, told, strict=True):
+            logits[at] = values.tolist()
+            best[at] = follows[at][int(np.argmax(logits[at]))]
     full = [at for at, need in enumerate(needs_all) if need]
     work.head += len(full)
-    rows = HEAD_ROWS[hidden.device.type]
     for first in range(0, len(full), rows):
         part = full[first : first + rows]
         all_logits = reader.logits(hidden[torch.tensor(part, device=hidden.device)])
-        for at, top, norm in zip(
-            part, all_logits.argmax(-1).tolist(), all_logits.float().logsumexp(-1).tolist(), strict=True
-        ):
+        norms, tops = all_logits.float().logsumexp(-1).tolist(), all_logits.max(-1).indices.tolist()
+        for row, (at, top, norm) in enumerate(zip(part, tops, norms, strict=True)):
             best[at], lse[at] = top, norm
+            logits[at] = all_logits[row, torch.tensor(follows[at], device=hidden.device)].float().tolist()
     return logits, best, lse
 
 
@@ -253,9 +280,15 @@ def label_word_logits(
 ) -> tuple[np.ndarray, Work]:
     """What a language model says to each label word after each prompt [rows, labels]: the word's log-probability in
     nats, less a constant per row that is the same for every word (see `continuations`, relative)."""
+    for one in words:
+        if any(other is not one and list(other[: len(one)]) == list(one) for other in words):
+            found = f"token ids {list(one)} begin another label's"
+            raise UserError("A label word is the beginning of another.", found, "choose other words, with --labels")
     asks = [Ask(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
-    found, work = continuations(model, asks, tick=tick, batch_tokens=batch_tokens, relative=True)
-    return np.array([[one.logprob for one in row] for row in found], dtype=np.float32).reshape(len(asks), -1), work
+    told, work = continuations(model, asks, tick=tick, batch_tokens=batch_tokens, relative=True)
+    return np.array([[one.logprob for one in row] for row in told], dtype=np.float32).reshape(
+        len(asks), len(words)
+    ), work
 
 
 def class_logits(

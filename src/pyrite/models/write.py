@@ -6,21 +6,27 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pyrite.errors import OutOfTime
+import jinja2
+
+from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
+from pyrite.models.load import longest_input
 from pyrite.records import Chat
 
 Tick = Callable[[float, float, str], None]
 
 TAIL = 24
-"""Stop strings are looked for in the last so many tokens, plus the stop strings' own length in characters."""
+"""Stop strings are looked for in the last so many tokens, plus the stop strings' own length in bytes."""
 
 
 def prompt_text(tokenizer: Any, prompt: Chat) -> str:
     """What the model reads: the chat template with the answer opened, or the plain text of a base model's prompt."""
     if tokenizer.chat_template:
         messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        try:
+            return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except jinja2.TemplateError as error:
+            raise UserError("The chat template refuses a prompt.", f"{prompt.id}: {error}", "leave it out") from error
     return "\n\n".join(message.content for message in prompt.messages)
 
 
@@ -74,7 +80,7 @@ def write(
 
     check_ids(prompts)
     groups: dict[float, list[Chat]] = {}
-    began, tokens, here = time.monotonic(), 0, 0
+    began, tokens, here, capped = time.monotonic(), 0, 0, 0
     with AnswerFile(out) as file:
         for prompt in file.missing(prompts, attempt):
             temperature = (temperatures or {}).get(prompt.id, writing.temperature)
@@ -82,10 +88,15 @@ def write(
         done = len(prompts) - sum(map(len, groups.values()))
         for temperature, some in sorted(groups.items()):
             ids = [prompt_ids(tokenizer, prompt) for prompt in some]
+            limits = [
+                room_for(model, prompt.id, len(row), writing.max_new_tokens)
+                for prompt, row in zip(some, ids, strict=True)
+            ]
+            capped += sum(limit < writing.max_new_tokens for limit in limits)
             finished = generate(
                 model,
                 ids,
-                max_new_tokens=writing.max_new_tokens,
+                max_new_tokens=limits,
                 end_ids=end_ids(model, tokenizer),
                 drawing=Drawing(temperature, writing.top_p),
                 seeds=[seed_of(writing.seed, prompt.id, attempt) for prompt in some],
@@ -95,28 +106,44 @@ def write(
             for number, one in finished:
                 text = tokenizer.decode(one.ids, skip_special_tokens=True)
                 cut = cut_at(text, writing.stop)
+                size = len(one.ids) + (one.ended and cut is None)
                 file.add(
                     Answer(
                         some[number].id,
                         text if cut is None else cut,
-                        "stop" if one.ended else "length",
-                        len(one.ids) + one.ended,
+                        "stop" if one.ended or cut is not None else "length",
+                        size,
                         len(ids[number]),
                         attempt,
                     )
                 )
-                tokens += len(one.ids) + one.ended
+                tokens += size
                 done, here = done + 1, here + 1
                 tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
                 if expired() and done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
-    engine = "rows" if readable(model) else "library"
-    return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began, "engine": engine}
+    engine = "rows" if here and readable(model) else "library" if here else "none"
+    return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began, "engine": engine, "capped": capped}
+
+
+def room_for(model: Any, prompt: str, length: int, limit: int) -> int:
+    """How many tokens may follow a prompt: the limit, or what the model's positions leave.
+
+    Raises:
+        UserError: an empty prompt, or one that fills the model's positions.
+    """
+    longest = longest_input(model)
+    if not length:
+        raise UserError("A prompt is empty.", f"prompt {prompt}", "leave it out, or give it a text")
+    if longest is not None and length >= longest:
+        found = f"prompt {prompt}: {length} tokens; the model reads {longest}"
+        raise UserError("A prompt is longer than the model can read.", found, "shorten it, or choose another model")
+    return limit if longest is None else min(limit, longest - length)
 
 
 def stopper(tokenizer: Any, stops: Sequence[str]) -> Callable[[int, list[int]], bool]:
     """Does a stop string occur in the text that these tokens end?"""
-    reach = TAIL + max(len(stop) for stop in stops)
+    reach = TAIL + max(len(stop.encode()) for stop in stops)
 
     def ended(number: int, ids: list[int]) -> bool:
         return cut_at(tokenizer.decode(ids[-reach:], skip_special_tokens=True), stops) is not None

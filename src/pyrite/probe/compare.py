@@ -211,7 +211,7 @@ def change_of(
         [one.group for one, _, _ in both],
         first_weights=[one.weights[0] for one, _, _ in both],
         second_weights=[one.weights[1] for one, _, _ in both],
-        share=metric.scale == "share",
+        share=metric.scale == "share" and all({first, second} <= {0, 1} for _, first, second in both),
         grouped=grouped,
         margin=margin,
         n_missing=missing,
@@ -299,6 +299,8 @@ def flips(a: Sequence[Measured], b: Sequence[Measured], metrics: Sequence[Metric
         found = []
         for one in pair(a, b, metric):
             if one.first is None or one.second is None or one.first == one.second:
+                continue
+            if not {one.first, one.second} <= {0, 1}:  # judges' votes were split: no side to change
                 continue
             way: Literal["lost", "gained", "changed"] = "changed"
             if metric.direction != "none":

@@ -119,6 +119,11 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     if config["by"] == "words":
         tokenizer = load.load_tokenizer(base)
         prompts = tokenizer([classify(row.fields, labels) for row in rows])["input_ids"]
+        longest = load.read_config(base).get("max_position_embeddings")
+        for row, ids in zip(rows, prompts, strict=True):
+            if isinstance(longest, int) and len(ids) >= longest:
+                found = f"row {row.id}: {len(ids)} tokens; the model reads {longest}"
+                raise UserError("A row is longer than the model can read.", found, "shorten it, or leave it out")
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
 
         def by_words(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:

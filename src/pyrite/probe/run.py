@@ -202,8 +202,7 @@ def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
 def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig) -> Compared:
     """The second model minus the first, metric by metric."""
     first, second = results[0][asked.name], results[1][asked.name]
-    scales = {metric.name: metric.scale for metric in (*first.metrics, *second.metrics) if metric.scale == "real"}
-    metrics = tuple(replace(metric, scale=scales.get(metric.name, metric.scale)) for metric in first.metrics)
+    metrics = first.metrics
     cuts = {cut: None for some in first.cuts.values() for cut in some if cut}
     there = {column for one in first.measured for column in one.slices}
     made = compare(
@@ -220,7 +219,9 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
     against = {}
     for name, noise in second.noise.items():
         other = first.noise.get(name)
-        larger = max([one for one in (noise, other) if one is not None], key=lambda one: one.value)
+        larger = max(
+            [one for one in (noise, other) if one is not None], key=lambda one: (one.value != one.value, one.value)
+        )
         change = next(line.change.difference for line in made.primary if line.metric == name)
         against[name] = str(verdict_against_noise(change, larger))
     shares = tuple(metric for metric in metrics if metric.scale == "share")

@@ -1,14 +1,16 @@
 """The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
+import jinja2
 import numpy as np
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, open_records, write_parquet
+from pyrite.io import ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result, Subject, language_model, mapping, source
@@ -30,14 +32,16 @@ def perplexity_step(context: Context) -> None:
     load.quiet_libraries()
     config = context.config
     given = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
-    reader = open_records(context.inputs["file"], given)
+    hub, _, revision = (config["hub"] or "").partition("#")
+    given = replace(given, revision=revision or None)
+    reader = open_records(hub or context.inputs["file"], given)
     records = list(reader)
     wrong = next((record for record in records if not isinstance(record, Chat | Text)), None)
     if wrong is not None:
         fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
         raise UserError("perplexity reads texts and chats.", f"row {wrong.id} is labelled", fix)
     chats = any(isinstance(record, Chat) for record in records)
-    part = config["part"] or ("answers" if chats else "all")
+    part: Literal["answers", "all"] = config["part"] or ("answers" if chats else "all")
     if part == "answers" and not chats:
         raise UserError("Plain text has no answers.", str(context.inputs["file"]), "use --part all")
     if config["items"] is not None and config["items"] < len(records):
@@ -45,15 +49,23 @@ def perplexity_step(context: Context) -> None:
         records = [records[at] for at in sorted(chosen)]
     base = context.inputs["base"]
     tokenizer = load.load_tokenizer(base)
-    try:
-        rows = [encode(tokenizer, record, part) for record in records]  # type: ignore[arg-type]
-    except NotImplementedError as error:
-        raise UserError("The answers cannot be told apart.", str(error), "use --part all") from error
+    rows = []
+    for record in records:
+        assert isinstance(record, Chat | Text)
+        try:
+            rows.append(encode(tokenizer, record, part))
+        except NotImplementedError as error:
+            raise UserError(
+                "The answers cannot be told apart.", f"row {record.id}: {error}", "use --part all"
+            ) from error
+        except jinja2.TemplateError as error:
+            raise UserError("The chat template refuses a row.", f"row {record.id}: {error}", "leave it out") from error
     model, compute = load.for_generation(
         load.load_causal(base, Compute(**config["compute"])), Compute(**config["compute"])
     )
     with compute.autocast():
-        found = surprises(model, rows, max_tokens=config["max_tokens"], tick=context.tick)
+        size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
+        found = surprises(model, rows, max_tokens=size, tick=context.tick)
     write_parquet(
         [
             {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes, "windows": one.windows}
@@ -68,6 +80,7 @@ def perplexity_step(context: Context) -> None:
         "dropped": dict(reader.counts.dropped),
         "part": part,
         "not_counted_tokens": sum(one.skipped for one in found),
+        "piece_tokens": size,
         "rows_in_pieces": sum(one.windows > 1 for one in found),
     }
     (context.out / "counts.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
@@ -96,7 +109,9 @@ class Perplexity:
         chosen: dict[str, Any] = {
             "part": self.config.part,
             "items": self.config.items,
-            "seed": self.config.seed,
+            "seed": self.config.seed if self.config.items else None,
+            "name": Path(self.source).name,  # its suffix says how it is read, and row ids begin with it
+            "hub": f"{self.source}#{file_hash(self.source)}" if self.source.startswith("hf://") else None,
             "columns": mapping("--columns", self.config.columns),
             "on_bad_row": self.config.on_bad_row,
             "max_tokens": self.config.max_tokens,
@@ -127,5 +142,5 @@ class Perplexity:
         if told["asked"] < told["kept"]:
             notes.append(f"{told['asked']} of {told['kept']} rows were drawn with the seed {self.config.seed}")
         if told["rows_in_pieces"]:
-            notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {self.config.max_tokens} tokens")
+            notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {told['piece_tokens']} tokens")
         return Result(measured, METRICS, {}, "rows", tuple(notes), told)

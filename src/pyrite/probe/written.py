@@ -1,6 +1,7 @@
 """Tasks whose answers are texts: ifeval, followbench, mt_bench. A step lets the model answer, another lets a judge read."""
 
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import orjson
+from pydantic import ValidationError
 
-from pyrite.errors import OutOfTime, UserError
+from pyrite.errors import UserError
+from pyrite.io import atomic_write
 from pyrite.models import hardware, load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
@@ -20,6 +23,7 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Kind, Source, Step, Store
 from pyrite.steps.step import digest
+from pyrite.steps.store import make_folder
 from pyrite.tasks import followbench, ifeval, mt_bench
 from pyrite.tasks.judge import Judge, vote_noise
 from pyrite.tasks.measure import Measured, Metric
@@ -33,7 +37,7 @@ JUDGE_TOKENS = 1024
 class Kindred:
     """What the code must know of one benchmark of texts."""
 
-    read: Callable[[Path], list[Chat]]
+    read: Callable[..., list[Chat]]
     standard_tokens: int
     metrics: tuple[Metric, ...]
     cuts: Mapping[str, Cuts]
@@ -45,7 +49,7 @@ class Kindred:
 ALL_INSTRUCTIONS: Cuts = ifeval.SLICES
 WRITTEN = {
     "ifeval": Kindred(
-        lambda path: ifeval.read(path),
+        ifeval.read,
         ifeval.STANDARD_NEW_TOKENS,
         ifeval.METRICS,
         dict.fromkeys(("instruction_strict", "instruction_loose"), ALL_INSTRUCTIONS),
@@ -65,9 +69,14 @@ WRITTEN = {
 }
 
 
-def items_of(name: str, path: Path, count: int | None, seed: int) -> list[Chat]:
+def items_of(name: str, path: Path, count: int | None, seed: int, on_bad_row: str = "stop") -> list[Chat]:
     """The task's prompts, or so many of them drawn by the seed, in file order. FollowBench keeps examples whole."""
-    items = WRITTEN[name].read(path)
+    if name == "ifeval":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rows left out are counted in the scorecard's notes
+            items = ifeval.read(path, "skip" if on_bad_row == "skip" else "stop")
+    else:
+        items = WRITTEN[name].read(path)
     if count is None or count >= len(items):
         return items
     groups: dict[str, list[Chat]] = defaultdict(list)
@@ -87,7 +96,7 @@ def answers_step(context: Context) -> None:
     """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
     config = context.config
     name = config["task"]
-    items = items_of(name, context.inputs["file"], config["items"], config["seed"])
+    items = items_of(name, context.inputs["file"], config["items"], config["seed"], config.get("on_bad_row", "stop"))
     writing = Writing.model_validate(config["writing"])
     temperatures = None
     if name == "mt_bench" and config["own_temperatures"]:
@@ -170,8 +179,6 @@ def ask_endpoint(
             endpoint, some, with_it, out,
             attempts=attempts, tick=context.tick, expired=context.expired, usage=usage,
         )  # fmt: skip
-    if context.expired():
-        raise OutOfTime("--max-time is over; asking goes on after the finished answers")
     return usage
 
 
@@ -246,14 +253,19 @@ class WrittenTask:
         own = "judge_" if judge else ""
         named = {name: getattr(self.config, own + name) for name in ("key_variable", "price_in", "price_out")}
         pace = {name: getattr(self.config, name) for name in PACE}
-        told = Endpoint(base_url=url, model=model, **named, **pace)
+        try:
+            told = Endpoint(base_url=url, model=model, **named, **pace)
+        except ValidationError as error:
+            found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+            raise UserError("An endpoint's options do not fit.", f"{url}: {found}", "pyrite probe --help") from None
         from pyrite.steps import default_store
 
         plain = told.model_dump(mode="json")
         folder = Path(self.config.store or default_store()) / "endpoints"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         file = folder / f"{digest(plain)[:16]}.json"
-        file.write_bytes(orjson.dumps(plain))
+        with atomic_write(file) as part:
+            part.write_bytes(orjson.dumps(plain))
         return Source(str(file), f"endpoint:{url}#{model}")
 
     def answers(self, subject: Subject) -> Step:
@@ -267,6 +279,8 @@ class WrittenTask:
             "own_temperatures": self.config.temperature is None,
             "backend": self.config.backend,
         }
+        if self.name == "ifeval" and self.config.on_bad_row == "skip":
+            chosen["on_bad_row"] = "skip"
         inputs: dict[str, Step | Source] = {"file": source(self.source)}
         if subject.found is None:
             assert self.config.base_url is not None
@@ -305,13 +319,19 @@ class WrittenTask:
         folder = store.path(answers_at.key)
         answers = list(read_answers(folder / "answers.jsonl"))
         told = orjson.loads((folder / "run.json").read_bytes())
-        items = items_of(self.name, Path(self.source), self.config.items, self.config.seed)
+        items = items_of(self.name, Path(self.source), self.config.items, self.config.seed, self.config.on_bad_row)
         texts = texts_of(answers)
         notes = []
+        if self.name == "ifeval":
+            _, counts = ifeval.read_counted(Path(self.source), self.config.on_bad_row)
+            if counts.dropped:
+                notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
         if self.limit != self.kindred.standard_tokens:
             notes.append(f"answers are cut at {self.limit} new tokens; the standard is {self.kindred.standard_tokens}")
         if told["cut_at_limit"]:
             notes.append(f"{told['cut_at_limit']} of {told['prompts']} answers were cut at the limit")
+        if told.get("capped"):
+            notes.append(f"{told['capped']} answers had less room than the limit: the model reads no more tokens")
         if told["refused"]:
             notes.append(f"{told['refused']} answers were refused and count as missing")
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": told}
@@ -329,13 +349,7 @@ class WrittenTask:
         measured, noise = self.votes(items, answers, replies)
         if self.config.judge_votes > 1 and any(one.value == 0 for one in noise.values()):
             notes = [*notes, "the judge's votes are all equal: raise --judge-temperature, or the server ignores it"]
-        # k votes make fractions of what one vote says in whole
-        halves = {one.metric for one in measured if one.value not in (None, 0.0, 1.0)}
-        metrics = tuple(
-            replace(metric, scale="real") if metric.name in halves and metric.scale == "share" else metric
-            for metric in self.kindred.metrics
-        )
-        return replace(result, measured=measured, metrics=metrics, notes=tuple(notes), noise=noise)
+        return replace(result, measured=measured, notes=tuple(notes), noise=noise)
 
     def votes(
         self, items: list[Chat], answers: Sequence[Answer], replies: Mapping[str, list[str | None]]

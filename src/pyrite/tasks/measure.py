@@ -7,7 +7,7 @@ from typing import Literal
 from pyrite.records import Direction
 
 Scale = Literal["share", "real"]
-"""`share`: every item is 0 or 1; `real`: any number (a judge's points, nats)."""
+"""`share`: every item is 0 or 1, or the share of several votes; `real`: any number (a judge's points, nats)."""
 
 
 @dataclass(frozen=True, slots=True)

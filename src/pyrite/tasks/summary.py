@@ -120,7 +120,7 @@ def mean_alike(
         [item.value for item in there if item.value is not None],
         [item.group for item in there],
         weights=[item.weight for item in there],
-        share=metric.scale == "share",
+        share=metric.scale == "share" and all(item.value in (0, 1) for item in there),
         grouped=grouped,
         n_missing=missing,
         direction=metric.direction,
@@ -158,8 +158,8 @@ def of_metric(measured: Sequence[Measured], metric: Metric) -> list[Measured]:
             continue
         if not math.isfinite(item.value):
             raise UserError("A value is not a number.", f"{where}: {item.value}", "an item without a value is None")
-        if metric.scale == "share" and item.value not in (0, 1):
-            raise UserError("A share is 0 or 1 on every item.", f"{where}: {item.value}", 'use the scale "real"')
+        if metric.scale == "share" and not 0 <= item.value <= 1:
+            raise UserError("A share lies between 0 and 1.", f"{where}: {item.value}", 'use the scale "real"')
     return items
 
 
