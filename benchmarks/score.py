@@ -40,7 +40,7 @@ class Plan:
 
     each: int = 2000
     rounds: int = 3
-    tried: int = 128
+    tried: int = 24
     classifier_each: int = 2000
     lm_eval_batches: tuple[int | str, ...] = peers.LM_EVAL_BATCHES
     trainer_batches: tuple[int, ...] = peers.TRAINER_BATCHES

@@ -200,7 +200,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
         items = [Measured(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate(values)]
         return Result(items, (Metric("hsr", scale),), {})  # type: ignore[arg-type]
 
-    split, whole = result([0.5, 0.0] * 15, "real"), result([1.0, 1.0] * 15, metric.scale)
+    split, whole = result([0.5, 0.0] * 15, metric.scale), result([1.0, 1.0] * 15, metric.scale)
     for before, after, change in ((split, whole, 0.75), (whole, split, -0.75)):
         told = probing.answer(parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0)
         assert told.estimate.value == pytest.approx(change)
@@ -210,7 +210,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
 def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
     """What is accepted before the judge is asked is not refused for what the judge then says."""
     measured = [Measured(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
-    result = Result(measured, (Metric("hsr", "real"),), {})
+    result = Result(measured, (Metric("hsr", "share"),), {})
     told = probing.answer(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
     assert (told.estimate.value, told.outcome) == (0.75, "passed")
 

@@ -369,7 +369,16 @@ def sample_rows(scaled: Any, uniform: Any, top_p: float) -> Any:
         enough = target < reached[:, -1]
     at = torch.searchsorted(reached, target[:, None], right=True).clamp(max=few - 1)
     token = index.gather(-1, at)[:, 0]
-    for row in (~enough).nonzero()[:, 0].tolist():
+    beyond = (~enough).nonzero()[:, 0].tolist()
+    if beyond and top_p == 1:  # among the rest, in the order of the vocabulary: no sorting
+        probs = (scaled[beyond] - total[beyond]).exp().cpu()
+        probs.scatter_(-1, index[beyond], 0.0)
+        rest = probs.double().cumsum(-1)
+        left = (target[beyond] - reached[beyond, -1]).clamp(min=0)
+        left = torch.minimum(left, rest[:, -1] * (1 - 1e-12))
+        token[beyond] = torch.searchsorted(rest, left[:, None], right=True)[:, 0].clamp(max=size - 1)
+        return token
+    for row in beyond:
         token[row] = sample_fully(scaled[row].cpu(), float(uniform[row]), top_p)
     return token
 
