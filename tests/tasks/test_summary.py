@@ -158,7 +158,7 @@ def test_a_line_does_not_depend_on_which_others_are_asked_for_or_on_the_order_of
 @pytest.mark.parametrize(
     ("measured", "says"),
     [
-        ([Measured("a", "right", 0.5, "a")], "0 or 1"),
+        ([Measured("a", "right", 1.5, "a")], "between 0 and 1"),
         ([Measured("a", "right", math.nan, "a")], "not a number"),
         ([Measured("a", "right", 1, "a"), Measured("a", "right", 0, "b")], "twice"),
         ([Measured("a", "right", 1, "a", {}, 0.0)], "above 0"),
