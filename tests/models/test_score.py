@@ -7,7 +7,7 @@ import transformers
 
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import Shared, group
-from pyrite.models.rows import Reader
+from pyrite.models.rows import Reader, Unreadable
 from pyrite.models.score import Ask, Work, batches, class_logits, continuations, label_word_logits, packed, plain
 
 FP32 = Compute("cpu", "fp32")
@@ -116,7 +116,7 @@ def test_a_model_that_cannot_be_read_row_by_row_is_read_plainly() -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     model = transformers.GPTNeoForCausalLM(config).eval()
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(Unreadable):
         Reader(model)
     asks = some_asks(rows=6)
     found, _ = continuations(model, asks, tick=tick)
@@ -126,7 +126,7 @@ def test_a_model_that_cannot_be_read_row_by_row_is_read_plainly() -> None:
 
 def test_a_soft_cap_is_not_silently_dropped() -> None:
     config = transformers.Gemma2Config(**SMALL, num_key_value_heads=2, head_dim=8, max_position_embeddings=64)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(Unreadable):
         Reader(transformers.Gemma2ForCausalLM(config).eval())
 
 

@@ -10,7 +10,8 @@ from tests.models.remote_stub import no_tick, prompts
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import generate as generating
 from pyrite.models.answers import Answer, AnswerFile, Writing, read_answers
-from pyrite.models.write import cut_at, end_ids, prompt_ids, prompt_text, seed_of, stopper, write
+from pyrite.models.template import render
+from pyrite.models.write import cut_at, end_ids, prompt_ids, seed_of, stopper, write
 from pyrite.records import Chat, Message
 
 TEXTS = ("the film was", "the meal 7 was awful and", "a", "the trip was cold and the room was", "song")
@@ -197,15 +198,18 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
     chat = Chat((Message("user", "one"), Message("assistant", "two"), Message("user", "three")), "x")
-    assert prompt_text(tokenizer, chat) == "one\n\ntwo\n\nthree"
+    assert render(tokenizer, chat.messages, opened=True, where="prompt") == "one\n\ntwo\n\nthree"
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    assert prompt_text(tokenizer, chat) == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
+    assert (
+        render(tokenizer, chat.messages, opened=True, where="prompt")
+        == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
+    )
     ids = prompt_ids(tokenizer, chat)
     assert ids.count(tokenizer.bos_token_id) == 1
-    assert tokenizer.decode(ids) == prompt_text(tokenizer, chat)
+    assert tokenizer.decode(ids) == render(tokenizer, chat.messages, opened=True, where="prompt")
 
 
 def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:

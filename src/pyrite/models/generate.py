@@ -15,7 +15,7 @@ import numpy as np
 
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import common
-from pyrite.models.rows import Block, Cohort, Keys, Pass, Reader, layout
+from pyrite.models.rows import Block, Cohort, Keys, Pass, Reader, layout, reader_of
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
 """How many sequences decode at once."""
@@ -103,10 +103,8 @@ def generate(
     if not all(len(one.prompt) for one in waiting):
         raise ValueError("a prompt has at least one token")
     with torch.inference_mode():
-        try:
-            writer = Writer(Reader(model), waiting, drawing, set(end_ids), ended, rows, share_prefix)
-        except NotImplementedError:
-            writer = None
+        reader = reader_of(model)
+        writer = Writer(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
     if writer is None:
         for sequence in sorted(waiting, key=lambda one: one.number):
             yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
@@ -141,7 +139,6 @@ class Writer:
         self.cohorts: list[tuple[Cohort, list[Unfinished]]] = []
         self.tokens: Any = None
         """The last token of every sequence, in the order of the cohorts [rows]."""
-        self.computed = 0
         shortest = min(len(one.prompt) for one in waiting) - 1
         first = waiting[0].prompt
         shared = min(shortest, *(common(first, one.prompt) for one in waiting)) if len(waiting) > 1 else 0
@@ -207,7 +204,6 @@ class Writer:
         positions = torch.cat([torch.arange(self.past, self.past + length, device=device) for length in lengths])
         kept: Keys = []
         hidden = self.reader.hidden(flat, positions, Pass(blocks, self.prefix, keep=kept))
-        self.computed += len(flat)
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
         widest = max(lengths)
@@ -248,7 +244,6 @@ class Writer:
         flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
         given = Pass(prefix=self.prefix, cohorts=[cohort for cohort, _ in self.cohorts])
         hidden = self.reader.hidden(flat, torch.cat(positions), given)
-        self.computed += len(flat)
         logits = self.reader.logits(hidden)
         members = [one for _, some in self.cohorts for one in some]
         kept, done = self.choose(members, logits)

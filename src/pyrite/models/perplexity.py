@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyrite.models.rows import Pass, Reader, layout
+from pyrite.errors import UserError
+from pyrite.models.rows import Pass, layout, reader_of
 from pyrite.models.score import BATCH_TOKENS, HEAD_ROWS, Tick
+from pyrite.models.template import BETWEEN, render
 from pyrite.records import Chat, Text
 
 Part = Literal["all", "answers"]
@@ -47,34 +49,29 @@ def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, i
     """
     if isinstance(record, Text):
         return record.text, []
-    messages = [{"role": message.role, "content": message.content} for message in record.messages]
+    messages, where = record.messages, f"row {record.id}"
+    whole = render(tokenizer, messages, opened=False, where=where)
     spans = []
-    if not tokenizer.chat_template:
-        text = ""
-        for message in record.messages:
-            start = len(text) + (2 if text else 0)
-            text = f"{text}\n\n{message.content}" if text else message.content
-            if message.role == "assistant":
-                spans.append((start, len(text)))
-        return text, spans
-
-    def rendered(some: list[dict[str, str]], opened: bool) -> str:
-        return str(tokenizer.apply_chat_template(some, add_generation_prompt=opened, tokenize=False))
-
-    whole = rendered(messages, False)
     for at, turn in enumerate(messages):
-        if turn["role"] == "assistant":
-            before, after = rendered(messages[:at], True), rendered(messages[: at + 1], False)
+        if turn.role == "assistant":
+            before = render(tokenizer, messages[:at], opened=True, where=where) if at else ""
+            after = render(tokenizer, messages[: at + 1], opened=False, where=where)
+            before += BETWEEN if before and not tokenizer.chat_template else ""
             if not (after.startswith(before) and whole.startswith(after)):
-                raise NotImplementedError("the chat template changes earlier turns, so answers cannot be told apart")
+                found = f"{where}: the chat template changes earlier turns"
+                raise UserError("The answers of a chat cannot be told apart.", found, "use --part all")
             spans.append((len(before), len(after)))
     return whole, spans
 
 
 def encode(tokenizer: Any, record: Chat | Text, part: Part) -> Row:
     """A record's tokens and which of them count: all, or those that begin within an answer."""
-    text, spans = text_of(tokenizer, record)
-    spans = spans if part == "answers" else [(0, len(text))]
+    if part == "all" and isinstance(record, Chat):
+        text = render(tokenizer, record.messages, opened=False, where=f"row {record.id}")
+        spans = [(0, len(text))]
+    else:
+        text, spans = text_of(tokenizer, record)
+        spans = spans if part == "answers" else [(0, len(text))]
     plain = isinstance(record, Text) or not tokenizer.chat_template
     told = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, return_special_tokens_mask=True)
     counted, sizes, done = [], [], 0
@@ -158,11 +155,7 @@ class HiddenStates:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.reader: Reader | None
-        try:
-            self.reader = Reader(model)
-        except NotImplementedError:
-            self.reader = None
+        self.reader = reader_of(model)
 
     def __call__(self, rows: list[list[int]]) -> Any:
         import torch

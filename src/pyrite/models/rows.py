@@ -104,7 +104,7 @@ def attend(
             "The model was switched to row-wise attention outside a Reader.", NAME, "use models.rows.Reader"
         )
     if more.get("softcap") is not None or more.get("s_aux") is not None:
-        raise NotImplementedError("attention with a soft cap or sinks")
+        raise Unreadable("attention with a soft cap or sinks")
     layer = module.layer_idx
     window = more.get("sliding_window")
     given.windowed |= window is not None
@@ -254,13 +254,16 @@ def windowed(config: Any) -> bool:
     return getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
 
 
-def readable(model: Any) -> bool:
-    """Can this model be read row by row, or must the library's own forward pass do it?"""
+class Unreadable(Exception):
+    """Why a model cannot be read row by row. Never reaches a user: the library's own forward pass reads it instead."""
+
+
+def reader_of(model: Any) -> "Reader | None":
+    """The model's row-wise reader; None where only the library's own forward pass can read it."""
     try:
-        Reader(model)
-    except NotImplementedError:
-        return False
-    return True
+        return Reader(model)
+    except Unreadable:
+        return None
 
 
 class Reader:
@@ -269,7 +272,7 @@ class Reader:
     Switches the model to row-wise attention for the time of a call, so that the model works as before everywhere else.
 
     Raises:
-        NotImplementedError: this architecture cannot be read this way (the caller then uses the library's own pass).
+        Unreadable: this architecture cannot be read this way (the caller then uses the library's own pass).
     """
 
     def __init__(self, model: Any) -> None:
@@ -279,13 +282,12 @@ class Reader:
         self.body = model.base_model
         config = model.config.get_text_config()
         self.vocabulary = config.vocab_size
-        self.plain_head = False
         if not getattr(model, "_supports_attention_backend", False):
-            raise NotImplementedError(f"{type(model).__name__} has attention of its own")
+            raise Unreadable(f"{type(model).__name__} has attention of its own")
         rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         kinds = [one for one in (rope, *rope.values()) if isinstance(one, dict)]
         if any((one.get("rope_type") or one.get("type")) in LENGTH_BOUND_ROPE for one in kinds):
-            raise NotImplementedError(f"{type(model).__name__} chooses its positions by the longest row of a batch")
+            raise Unreadable(f"{type(model).__name__} chooses its positions by the longest row of a batch")
         self.compare()
 
     @property
@@ -330,9 +332,9 @@ class Reader:
             except torch.OutOfMemoryError:
                 raise
             except (TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
-                raise NotImplementedError(f"{type(self.model).__name__} does not pass rows to attention") from error
+                raise Unreadable(f"{type(self.model).__name__} does not pass rows to attention") from error
             if windowed(self.model.config.get_text_config()) and not given.windowed:
-                raise NotImplementedError(f"{type(self.model).__name__} does not tell attention of its window")
+                raise Unreadable(f"{type(self.model).__name__} does not tell attention of its window")
             theirs = torch.cat(
                 [
                     self.body(input_ids=torch.tensor([row], device=self.device), use_cache=False).last_hidden_state[0]
@@ -341,15 +343,12 @@ class Reader:
             )
             apart = float((ours - theirs).float().abs().max() / theirs.float().std())
             if not apart <= TOLERANCE:
-                raise NotImplementedError(f"{type(self.model).__name__} reads flat rows differently ({apart:.3g})")
+                raise Unreadable(f"{type(self.model).__name__} reads flat rows differently ({apart:.3g})")
             if self.model.get_output_embeddings() is not None:
                 full = self.model(input_ids=torch.tensor([rows[-1]], device=self.device), use_cache=False).logits[0]
                 mine = self.logits(theirs[-len(rows[-1]) :])
-                self.plain_head = mine.shape == full.shape and bool(
-                    (mine - full).float().abs().max() <= TOLERANCE * full.float().std()
-                )
-        if self.model.get_output_embeddings() is not None and not self.plain_head:
-            raise NotImplementedError(f"{type(self.model).__name__} changes its logits after the output matrix")
+                if mine.shape != full.shape or (mine - full).float().abs().max() > TOLERANCE * full.float().std():
+                    raise Unreadable(f"{type(self.model).__name__} changes its logits after the output matrix")
 
     def prefix(self, ids: Sequence[int]) -> Keys | None:
         """The keys and values of a prefix that many rows share; None for no tokens."""

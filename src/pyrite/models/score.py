@@ -16,7 +16,7 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import group
-from pyrite.models.rows import Block, Pass, Reader, branch_mask, layout
+from pyrite.models.rows import Block, Pass, Reader, branch_mask, layout, reader_of
 
 Ids = Sequence[int]
 Tick = Callable[[float, float, str], None]
@@ -103,9 +103,8 @@ def continuations(
     work = Work(len(asks), len(whole))
     work.given = sum(len(ask.context) + len(one) - 1 for ask in asks for one in ask.continuations)
     with torch.inference_mode():
-        try:
-            reader = Reader(model)
-        except NotImplementedError:
+        reader = reader_of(model)
+        if reader is None:
             found = plain(model, unique, work, tick)
         else:
             found = [[] for _ in unique]
@@ -308,12 +307,7 @@ def class_logits(
     work = Work(len(ids), len(unique), sum(len(row) for row in ids))
     head = getattr(model, "score", None)
     with torch.inference_mode(), compute.autocast():
-        reader = None
-        if head is not None:
-            try:
-                reader = Reader(model)
-            except NotImplementedError:
-                reader = None
+        reader = reader_of(model) if head is not None else None
         if reader is not None:
             logits = causal_class_logits(reader, head, unique, work, tick, batch_tokens)
         else:

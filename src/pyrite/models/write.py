@@ -6,11 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.load import longest_input
+from pyrite.models.template import render
 from pyrite.records import Chat
 
 Tick = Callable[[float, float, str], None]
@@ -19,21 +18,10 @@ TAIL = 24
 """Stop strings are looked for in the last so many tokens, plus the stop strings' own length in bytes."""
 
 
-def prompt_text(tokenizer: Any, prompt: Chat) -> str:
-    """What the model reads: the chat template with the answer opened, or the plain text of a base model's prompt."""
-    if tokenizer.chat_template:
-        messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-        try:
-            return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except jinja2.TemplateError as error:
-            raise UserError("The chat template refuses a prompt.", f"{prompt.id}: {error}", "leave it out") from error
-    return "\n\n".join(message.content for message in prompt.messages)
-
-
 def prompt_ids(tokenizer: Any, prompt: Chat) -> list[int]:
-    """The prompt's token ids; a chat template brings its own special tokens."""
-    told = tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=not tokenizer.chat_template)
-    ids: list[int] = list(told["input_ids"])
+    """The prompt's token ids, the answer opened; a chat template brings its own special tokens."""
+    text = render(tokenizer, prompt.messages, opened=True, where=f"prompt {prompt.id}")
+    ids: list[int] = list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
     return ids
 
 
@@ -76,7 +64,7 @@ def write(
         OutOfTime: `expired` says that the time is up; what is finished is in the file.
     """
     from pyrite.models.generate import Drawing, generate
-    from pyrite.models.rows import readable
+    from pyrite.models.rows import reader_of
 
     check_ids(prompts)
     groups: dict[float, list[Chat]] = {}
@@ -122,7 +110,7 @@ def write(
                 tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
                 if expired() and done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
-    engine = "rows" if here and readable(model) else "library" if here else "none"
+    engine = "none" if not here else "rows" if reader_of(model) is not None else "library"
     return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began, "engine": engine, "capped": capped}
 
 

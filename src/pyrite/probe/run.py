@@ -202,13 +202,12 @@ def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
 def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig) -> Compared:
     """The second model minus the first, metric by metric."""
     first, second = results[0][asked.name], results[1][asked.name]
-    metrics = first.metrics
     cuts = {cut: None for some in first.cuts.values() for cut in some if cut}
     there = {column for one in first.measured for column in one.slices}
     made = compare(
         first.measured,
         second.measured,
-        metrics,
+        first.metrics,
         tuple(cut for cut in cuts if set(cut) <= there),
         margin=config.margin,
         margins=asked.margins,
@@ -224,7 +223,7 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
         )
         change = next(line.change.difference for line in made.primary if line.metric == name)
         against[name] = str(verdict_against_noise(change, larger))
-    shares = tuple(metric for metric in metrics if metric.scale == "share")
+    shares = tuple(metric for metric in first.metrics if metric.scale == "share")
     return Compared(asked.name, made, flips(first.measured, second.measured, shares), against)
 
 

@@ -41,8 +41,9 @@ def scorecards(made: ProbeResult) -> None:
             console.print(f"the judge's own noise in {name}: {noise.value:.3g} ({noise.method})", highlight=False)
         if card.unmatched:
             console.print(f"{card.unmatched} answers are for items that the task does not have", highlight=False)
+    of_task = {card.task: card.result.metrics for card in made.cards}
     for one in made.compared:
-        comparison(console, one, {metric.name: metric for card in made.cards for metric in card.result.metrics})
+        comparison(console, one, {metric.name: metric for metric in of_task[one.task]})
     for gate in made.gates:
         console.print(f"gate {gate.outcome}: {escape(gate.gate.text)}: {escape(gate.why)}", highlight=False)
 

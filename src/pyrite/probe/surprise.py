@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import numpy as np
 import orjson
 
@@ -49,17 +48,7 @@ def perplexity_step(context: Context) -> None:
         records = [records[at] for at in sorted(chosen)]
     base = context.inputs["base"]
     tokenizer = load.load_tokenizer(base)
-    rows = []
-    for record in records:
-        assert isinstance(record, Chat | Text)
-        try:
-            rows.append(encode(tokenizer, record, part))
-        except NotImplementedError as error:
-            raise UserError(
-                "The answers cannot be told apart.", f"row {record.id}: {error}", "use --part all"
-            ) from error
-        except jinja2.TemplateError as error:
-            raise UserError("The chat template refuses a row.", f"row {record.id}: {error}", "leave it out") from error
+    rows = [encode(tokenizer, record, part) for record in records if isinstance(record, Chat | Text)]
     model, compute = load.for_generation(
         load.load_causal(base, Compute(**config["compute"])), Compute(**config["compute"])
     )

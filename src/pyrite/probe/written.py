@@ -46,13 +46,12 @@ class Kindred:
     judged: bool = False
 
 
-ALL_INSTRUCTIONS: Cuts = ifeval.SLICES
 WRITTEN = {
     "ifeval": Kindred(
         ifeval.read,
         ifeval.STANDARD_NEW_TOKENS,
         ifeval.METRICS,
-        dict.fromkeys(("instruction_strict", "instruction_loose"), ALL_INSTRUCTIONS),
+        dict.fromkeys(("instruction_strict", "instruction_loose"), ifeval.SLICES),
         "prompts",
     ),
     "followbench": Kindred(
@@ -111,7 +110,8 @@ def answers_step(context: Context) -> None:
         ]
         later, told_later = answer(context, second, writing, temperatures)
         made = [*made, *later]
-        told = {**told_later, "turn_1": told}
+        capped = told.get("capped", 0) + told_later.get("capped", 0)
+        told = {**told_later, "capped": capped, "turn_1": told}
     write_answers(made, context.out / "answers.jsonl")
     cut = sum(one.finish == "length" for one in made)
     refused = sum(one.finish == "refused" for one in made)
