@@ -31,7 +31,7 @@ def test_the_chat_model_says_what_it_should() -> None:
     messages = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     text = sample(
-        model, prompt, seeds=[[0]], max_new_tokens=12, temperature=0, top_p=1,
+        model, [prompt], seeds=[[0]], max_new_tokens=12, temperature=0, top_p=1,
         end_ids=[tokenizer.eos_token_id], compute=Compute("cpu", "fp32"),
     )[0]  # fmt: skip
     assert "Paris" in tokenizer.decode(text.ids)

@@ -54,6 +54,15 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
         raise UserError(f"The {what} has mistakes.", "\n         ".join(found), fix) from error
 
 
+def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
+    """`ONE=OTHER` texts as a mapping; None where there are none."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = [text for text, (left, sign, right) in zip(texts, pairs, strict=True) if not (left and sign and right)]
+    if wrong:
+        raise UserError(f"{flag} takes two names with = between.", wrong[0], f"such as {flag} one=other")
+    return {left: right for left, _, right in pairs} or None
+
+
 def plain(value: Any) -> Any:
     """The YAML library's containers as plain ones; keys become text, values stay as they are."""
     if isinstance(value, dict):

@@ -103,7 +103,7 @@ def test_a_flat_distribution_over_a_large_vocabulary_uses_all_of_it() -> None:
 def test_mean_logprob_is_the_models_own() -> None:
     model = build("llama")
     (one,) = sample(
-        model, prompts(1)[0], seeds=[[3]], max_new_tokens=6, temperature=1.0, top_p=1.0, end_ids=(), compute=Compute("cpu", "fp32")
+        model, prompts(1), seeds=[[3]], max_new_tokens=6, temperature=1.0, top_p=1.0, end_ids=(), compute=Compute("cpu", "fp32")
     )  # fmt: skip
     ids = [*prompts(1)[0], *one.ids]
     with torch.inference_mode():
@@ -115,7 +115,7 @@ def test_mean_logprob_is_the_models_own() -> None:
 def test_lines_end_a_sample() -> None:
     model = build("llama")
     some = sample(
-        model, prompts(1)[0], seeds=[[at] for at in range(9)], max_new_tokens=60, temperature=2.0, top_p=1.0, end_ids=(),
+        model, prompts(1) * 9, seeds=[[at] for at in range(9)], max_new_tokens=60, temperature=2.0, top_p=1.0, end_ids=(),
         compute=Compute("cpu", "fp32"), newline_ids=list(range(20, 40)), max_lines=2,
     )  # fmt: skip
     assert all(one.ended for one in some)

@@ -22,8 +22,8 @@ def test_a_sequence_does_not_depend_on_its_batch(tiny_causal: Path) -> None:
     model = load.load_causal(tiny_causal, CPU)
     options = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9, "end_ids": [2], "compute": CPU}
     seeds = [[3, at] for at in range(7)]
-    together = sample(model, [1, 50, 60], seeds=seeds, **options)
-    alone = [sample(model, [1, 50, 60], seeds=[seed], **options)[0] for seed in seeds]
+    together = sample(model, [[1, 50, 60]] * 7, seeds=seeds, **options)
+    alone = [sample(model, [[1, 50, 60]], seeds=[seed], **options)[0] for seed in seeds]
     assert [text.ids for text in together] == [text.ids for text in alone]
     assert len({tuple(text.ids) for text in together}) > 1
     for one, other in zip(together, alone, strict=True):
@@ -33,7 +33,7 @@ def test_a_sequence_does_not_depend_on_its_batch(tiny_causal: Path) -> None:
 def test_greedy_sampling_is_the_librarys(tiny_causal: Path) -> None:
     model = load.load_causal(tiny_causal, CPU)
     prompt = [1, 50, 60, 70]
-    ours = sample(model, prompt, seeds=[[0]], max_new_tokens=10, temperature=0, top_p=1, end_ids=[2], compute=CPU)[0]
+    ours = sample(model, [prompt], seeds=[[0]], max_new_tokens=10, temperature=0, top_p=1, end_ids=[2], compute=CPU)[0]
     theirs = model.generate(torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=0)[0].tolist()
     assert prompt + ours.ids == [token for token in theirs if token != 2]
 

@@ -417,7 +417,7 @@ def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int
 
 def sample(
     model: Any,
-    prompt_ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
     *,
     seeds: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -428,7 +428,7 @@ def sample(
     newline_ids: Sequence[int] = (),
     max_lines: int = 0,
 ) -> list[Sampled]:
-    """Continue one prompt once per seed. With `max_lines`, a sequence also ends with the token (one of `newline_ids`)
+    """Continue every prompt, each with its seed; in their order. With `max_lines`, a sequence also ends with the token (one of `newline_ids`)
     that ends its last line; that counts as ended, and the token is left out."""
     breaks = set(newline_ids)
     lines = [0] * len(seeds)
@@ -440,7 +440,7 @@ def sample(
     made: list[Sampled | None] = [None] * len(seeds)
     with compute.autocast():
         for number, one in generate(
-            model, [prompt_ids] * len(seeds), max_new_tokens=max_new_tokens, end_ids=end_ids,
+            model, prompts, max_new_tokens=max_new_tokens, end_ids=end_ids,
             drawing=Drawing(temperature, top_p, logprobs=True), seeds=seeds, ended=last_line if max_lines else None,
         ):  # fmt: skip
             if max_lines and lines[number] >= max_lines and one.ended:

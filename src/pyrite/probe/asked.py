@@ -14,6 +14,7 @@ from pyrite.probe.predict import ITEMS, PREDICT
 from pyrite.probe.predictions import match, read_predictions
 from pyrite.records import Estimate
 from pyrite.steps import Source, Step, Store
+from pyrite.strict import mapping
 from pyrite.tasks import TASKS
 from pyrite.tasks.custom import load_custom
 from pyrite.tasks.measure import Measured, Metric
@@ -135,15 +136,6 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         "or --task FILE.yaml"
     )
     raise UserError("That is not a task.", text, fix)
-
-
-def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
-    """`ONE=OTHER` texts as a mapping; None where there are none."""
-    pairs = [text.partition("=") for text in texts]
-    wrong = [text for text, (left, sign, right) in zip(texts, pairs, strict=True) if not (left and sign and right)]
-    if wrong:
-        raise UserError(f"{flag} takes two names with = between.", wrong[0], f"such as {flag} one=other")
-    return {left: right for left, _, right in pairs} or None
 
 
 def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:

@@ -8,9 +8,8 @@ model named minus the first. The text is read by a regular expression and is nev
 
 import difflib
 import math
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -18,24 +17,14 @@ from typing import Any, Literal
 from pyrite.errors import UserError
 from pyrite.probe.compare import change_of, pair
 from pyrite.records import Estimate
+from pyrite.stats.gates import Op, Outcome, exit_code, outcome_of
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
 
-Outcome = Literal["passed", "failed", "undecided"]
-Op = Literal[">=", "<=", ">", "<"]
-
-PASSED, FAILED, UNDECIDED = 0, 1, 3
-"""Exit codes of `verdict`."""
 EXAMPLES = (
     "such as 'hans.accuracy >= 0.5', 'ifeval.prompt_strict >= 20%', 'hans.accuracy[gold=non-entailment] >= 0.1', "
     "or, of two models, 'change ifeval.prompt_strict >= -0.02'"
 )
-_HOLDS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
 _GATE = re.compile(
     r"\s*(?P<change>change\s+)?(?P<target>[^\s\[\]<>=]+)(?P<slices>(\s*\[[^\[\]]*\])*)\s*"
     r"(?P<op>>=|<=|>|<)\s*(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*",
@@ -184,16 +173,8 @@ def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str 
 
 
 def decide(gate: Gate, estimate: Estimate) -> Outcome:
-    """Passed where the whole interval meets the condition, failed where none of it does, else undecided.
-
-    Without an interval nothing is decided: a bare value does not say how sure it is.
-    """
-    if estimate.low is None or estimate.high is None:
-        return "undecided"
-    low, high = (_HOLDS[gate.op](end, gate.bound) for end in (estimate.low, estimate.high))
-    if low and high:
-        return "passed"
-    return "undecided" if low or high else "failed"
+    """Passed where the whole interval meets the condition, failed where none of it does, else undecided."""
+    return outcome_of(estimate.low, estimate.high, gate.op, gate.bound)
 
 
 def why(gate: Gate, estimate: Estimate, outcome: Outcome) -> str:
@@ -211,14 +192,8 @@ def why(gate: Gate, estimate: Estimate, outcome: Outcome) -> str:
 
 
 def verdict(results: Sequence[GateResult], undecided: Literal["pass", "fail"] | None = None) -> int:
-    """The exit code of all gates: 1 where any failed, else 3 where any is undecided, else 0.
-
-    `undecided` settles those: "pass" counts them as passed, "fail" as failed.
-    """
-    outcomes = {result.outcome for result in results}
-    if "failed" in outcomes or ("undecided" in outcomes and undecided == "fail"):
-        return FAILED
-    return UNDECIDED if "undecided" in outcomes and undecided is None else PASSED
+    """The exit code of all gates: 1 where any failed, else 3 where any is undecided (which `undecided` settles), else 0."""
+    return exit_code([result.outcome for result in results], undecided)
 
 
 def _slice(gate: Gate, items: Sequence[Measured]) -> list[Measured]:

@@ -12,10 +12,11 @@ from pyrite.errors import UserError
 from pyrite.io import ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
-from pyrite.probe.asked import Result, Subject, language_model, mapping, source
+from pyrite.probe.asked import Result, Subject, language_model, source
 from pyrite.probe.config import ProbeConfig
 from pyrite.records import Chat, Text
 from pyrite.steps import Context, Kind, Source, Step, Store
+from pyrite.strict import mapping
 from pyrite.tasks.measure import Measured, Metric
 
 METRICS = (

@@ -21,7 +21,7 @@ from pyrite.train import adapters
 def prompt_for(
     config: SynthSettings, tokenizer: Any, label: str, shown: list[Labelled], fields: list[str]
 ) -> tuple[str, list[int]]:
-    """The prompt for one batch, as text and token ids (with the chat template and the answer's first words)."""
+    """The prompt for one label, as text and token ids (with the chat template and the answer's first words)."""
     if config.mode == "finetuned":
         text = label_first(label)
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -67,59 +67,68 @@ def sample_step(context: Context) -> None:
     ends = {tokenizer.eos_token_id, *listed(model.generation_config.eos_token_id)} - {None}
     begun = opening(fields) if config.mode == "few_shot" else ""
     breaks = [at for at in range(len(tokenizer)) if "\n" in tokenizer.decode([at])] if config.mode == "few_shot" else []
-    raw = config.raw_per_label(labels)
-    total, done = sum(raw.values()), 0
-    size = config.sampling.batch_size
-    for number, label in enumerate(labels):
-        for batch, first in enumerate(range(0, raw[label], size)):
-            count = min(size, raw[label] - first)
-            done += count
-            part = context.checkpoint / f"{number:03d}-{batch:05d}.jsonl"
-            if part.exists():
-                continue
-            if context.expired():
-                raise OutOfTime("--max-time is over; sampling goes on after the finished batches")
-            rng = np.random.default_rng([config.seed, number, batch])
+    total, done = sum(config.raw_per_label(labels).values()), 0
+    for number, together in enumerate(batches(config, labels)):
+        done += len(together)
+        part = context.checkpoint / f"{number:06d}.jsonl"
+        if part.exists():
+            continue
+        if context.expired():
+            raise OutOfTime("--max-time is over; sampling goes on after the finished batches")
+        rng = np.random.default_rng([config.seed, number])
+        prompts: dict[str, tuple[str, list[int]]] = {}
+        for label in dict.fromkeys(labels[at] for at, _ in together):
             pool = shown.get(label, [])
-            examples = (
-                [pool[at] for at in rng.choice(len(pool), min(config.shots, len(pool)), replace=False)] if pool else []
+            chosen: list[int] = (
+                rng.choice(len(pool), min(config.shots, len(pool)), replace=False).tolist() if pool else []
             )
-            prompt, prompt_ids = prompt_for(config, tokenizer, label, examples, fields)
-            seeds = [[config.seed, number, first + at] for at in range(count)]
-            texts = sample(
-                model,
-                prompt_ids,
-                seeds=seeds,
-                max_new_tokens=config.sampling.max_new_tokens,
-                temperature=config.sampling.temperature,
-                top_p=config.sampling.top_p,
-                end_ids=sorted(ends),
-                compute=compute,
-                newline_ids=breaks,
-                max_lines=len(fields) if config.mode == "few_shot" else 0,
-            )
-            lines = [
-                {
-                    "id": f"{label}-{first + at}",
-                    "label": label,
-                    "text": begun + tokenizer.decode(text.ids, skip_special_tokens=True),
-                    "ended": text.ended,
-                    "mean_logprob": text.mean_logprob,
-                    "tokens": len(text.ids),
-                    "seed": seed,
-                    "prompt": prompt,
-                    "model": context.config["model_identity"],
-                    "sampled_at": time.time(),
-                }
-                for at, (text, seed) in enumerate(zip(texts, seeds, strict=True))
-            ]
-            temporary = part.with_suffix(".tmp")
-            temporary.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
-            os.replace(temporary, part)
-            context.tick(done, total, "texts")
-    parts = [part for part in sorted(context.checkpoint.glob("*.jsonl")) if part.stem.count("-") == 1]
+            prompts[label] = prompt_for(config, tokenizer, label, [pool[at] for at in chosen], fields)
+        seeds = [[config.seed, at, count] for at, count in together]
+        texts = sample(
+            model,
+            [prompts[labels[at]][1] for at, _ in together],
+            seeds=seeds,
+            max_new_tokens=config.sampling.max_new_tokens,
+            temperature=config.sampling.temperature,
+            top_p=config.sampling.top_p,
+            end_ids=sorted(ends),
+            compute=compute,
+            newline_ids=breaks,
+            max_lines=len(fields) if config.mode == "few_shot" else 0,
+        )
+        lines = [
+            {
+                "id": f"{labels[at]}-{count}",
+                "label": labels[at],
+                "text": begun + tokenizer.decode(text.ids, skip_special_tokens=True),
+                "ended": text.ended,
+                "mean_logprob": text.mean_logprob,
+                "tokens": len(text.ids),
+                "seed": seed,
+                "prompt": prompts[labels[at]][0],
+                "model": context.config["model_identity"],
+                "sampled_at": time.time(),
+            }
+            for (at, count), text, seed in zip(together, texts, seeds, strict=True)
+        ]
+        temporary = part.with_suffix(".tmp")
+        temporary.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+        os.replace(temporary, part)
+        context.tick(done, total, "texts")
+    parts = sorted(context.checkpoint.glob("*.jsonl"))
     (context.out / "raw.jsonl").write_bytes(b"".join(part.read_bytes() for part in parts))
     (context.out / "fields.json").write_bytes(orjson.dumps(fields))
+
+
+def batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, int]]]:
+    """What is sampled together, as (number of the label, number of the text): a trained generator's prompts are alike
+    and share their batches; rows that are shown belong to one label."""
+    raw = config.raw_per_label(labels)
+    jobs = [[(number, at) for at in range(raw[label])] for number, label in enumerate(labels)]
+    if config.mode == "finetuned":
+        jobs = [[job for some in jobs for job in some]]
+    size = config.together
+    return [some[at : at + size] for some in jobs for at in range(0, len(some), size)]
 
 
 def listed(value: Any) -> list[Any]:
@@ -127,4 +136,4 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-SAMPLE = Kind("synth.sample", 2, sample_step)
+SAMPLE = Kind("synth.sample", 3, sample_step)

@@ -17,7 +17,11 @@ class SamplingSettings(Strict):
     temperature: float = Field(1.0, ge=0, description="softmax temperature; 0 takes the most probable token")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus: smallest set of tokens with this probability")
     max_new_tokens: int = Field(128, ge=1, description="tokens after which a continuation is cut")
-    batch_size: int = Field(96, ge=1, description="continuations of one prompt sampled together")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="continuations between two checkpoints (finetuned; 960 where null) or for one set of shown rows (few_shot; 96)",
+    )
 
 
 class SelectSettings(Strict):
@@ -65,6 +69,11 @@ class SynthSettings(Strict):
     sampling: SamplingSettings = Field(default_factory=SamplingSettings, description="how continuations are drawn")
     select: SelectSettings = Field(default_factory=SelectSettings, description="which parsed rows stay")
     seed: int = Field(0, ge=0, description="seed of training and sampling; one generator, whatever the study's seeds")
+
+    @property
+    def together(self) -> int:
+        """How many continuations are sampled together."""
+        return self.sampling.batch_size or (960 if self.mode == "finetuned" else 96)
 
     def raw_per_label(self, labels: list[str]) -> dict[str, int]:
         """How many continuations are sampled for each label."""
