@@ -17,7 +17,7 @@ from pyrite.synth.run import Recipe
 from pyrite.tasks.custom import CustomTask
 
 HERE = Path(__file__).parent
-VERBS = ["study", "probe", "synth", "demo", "models fetch", "models ls", "store ls", "store rm", "store gc"]
+VERBS = ["audit", "study", "probe", "synth", "demo", "models fetch", "models ls", "store ls", "store rm", "store gc"]
 
 
 def cli_page() -> str:

@@ -15,9 +15,11 @@ _NAMES = {
     "ProbeConfig": "pyrite.probe.config",
     "Synthetic": "pyrite.synth.run",
     "SynthConfig": "pyrite.synth.config",
+    "Audit": "pyrite.audit.run",
+    "AuditConfig": "pyrite.audit.config",
     "UserError": "pyrite.errors",
 }
-_VERBS = ("study", "probe", "synth")
+_VERBS = ("audit", "study", "probe", "synth")
 
 
 def __getattr__(name: str) -> Any:

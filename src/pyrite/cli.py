@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 import pyrite
+from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.errors import OutOfTime, UserError
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.study.config import StudyConfig, StudyOptions
@@ -94,6 +95,25 @@ def show_json(value: Any) -> None:
     import orjson
 
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+
+
+@app.command
+def audit(*data: str, options: Annotated[AuditOptions, Options] = AuditOptions(), json: Json = False) -> int:  # noqa: B008
+    """What is wrong with this synthetic data set, before anyone trains on it?
+
+    Parameters
+    ----------
+    data
+        the data set: file, folder or hf://org/name; several are shards of one
+    """
+    from pyrite.audit import run as audit_run
+    from pyrite.audit import show
+
+    if not data:
+        raise UserError("Give the data set to audit.", "no file", "pyrite audit DATA --reference HUMAN")
+    made = audit_run.audit(AuditConfig(data=data, **dict(options)))
+    show_json(made.as_json()) if json else show.show_audit(made.as_json())
+    return made.exit_code
 
 
 @app.command

@@ -99,8 +99,17 @@ def test_a_biased_arm_agrees_with_the_heuristic() -> None:
     assert Counter(row.label for row in drawn) == dict.fromkeys(LABELS, 10)
     assert all(agrees(row, bias) for row in drawn)
     assert all(shows(row, bias) == (row.label == "entailment") for row in drawn)
-    half = draw(many(120), 30, labels=LABELS, bias=BiasSettings(strength=0.5), rng=np.random.default_rng(0), where="x")
-    assert 15 <= sum(agrees(row, bias) for row in half) < 30
+
+
+def test_a_weaker_bias_lies_between_none_and_all() -> None:
+    """Half of the pool agrees: half filtered and half drawn from all gives three quarters."""
+    bias = BiasSettings(strength=0.5)
+
+    def drawn(size: int) -> list[Labelled]:
+        return draw(many(3000), size, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="x")
+
+    assert sum(agrees(row, bias) for row in drawn(600)) / 600 == pytest.approx(0.75, abs=0.04)
+    assert {row.id for row in drawn(150)} < {row.id for row in drawn(600)}
 
 
 def test_smaller_sizes_are_part_of_larger_ones_and_seeds_differ() -> None:

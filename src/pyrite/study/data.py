@@ -188,5 +188,5 @@ def by_label_mean(rows: Sequence[Labelled], wrong: Sequence[bool], labels: Seque
 
 GRAMMAR = Kind("data.grammar", 1, grammar_step)
 POOLS = Kind("data.pools", 1, pools_step)
-ARM = Kind("data.arm", 1, arm_step)
+ARM = Kind("data.arm", 2, arm_step)
 QUALITY = Kind("synth.quality", 2, quality_step)

@@ -77,8 +77,9 @@ def draw(
 ) -> list[Labelled]:
     """`size` rows in seeded order, balanced by label, with a bias where asked; a smaller size is a prefix per label.
 
-    With a bias of strength s, the share s of each label's rows is drawn from the rows that agree with the heuristic,
-    and the rest from all others. Raises `UserError` where there are too few rows.
+    With a bias of strength s, the share s of each label's rows is drawn from those that agree with the heuristic, and
+    the rest from all rows, so that with a pool in which a share q agrees, s + (1 - s) q of the rows do. Raises
+    `UserError` where there are too few rows.
     """
     groups: Mapping[str, list[Labelled]] = by_label(rows, labels) if balance == "labels" else {"any": list(rows)}
     shares = {label: size // len(groups) + (at < size % len(groups)) for at, label in enumerate(groups)}
@@ -89,17 +90,19 @@ def draw(
         if bias is None:
             chosen = shuffled[:want]
         else:
-            must = round(want * bias.strength)
-            fitting = [row for row in shuffled if agrees(row, bias)][:must]
-            taken = {row.id for row in fitting}
-            if len(fitting) < must:
-                found = f"{where}: {len(fitting)} rows with label {label} agree with {bias.heuristic} ({bias.rule}), {must} needed"
+            fitting = [row for row in (group[at] for at in rng.permutation(len(group))) if agrees(row, bias)]
+            chosen = filtered(shuffled, fitting, want, bias.strength)
+            if len(chosen) < want:
+                free = want - forced(want, bias.strength)
+                found = (
+                    f"{where}: {len(fitting)} of {len(group)} rows with label {label} agree with {bias.heuristic} "
+                    f"({bias.rule}); {want - free} needed, beside {free} drawn from all rows"
+                )
                 raise UserError(
                     "There are too few rows for a biased arm.",
                     found,
                     "ask for a smaller size, more raw rows, or a lower strength",
                 )
-            chosen = fitting + [row for row in shuffled if row.id not in taken][: want - must]
         if len(chosen) < want:
             found = (
                 f"{where}: {len(chosen)} rows"
@@ -111,3 +114,27 @@ def draw(
             )
         picked += chosen
     return [picked[at] for at in rng.permutation(len(picked))]
+
+
+def forced(slots: int, strength: float) -> int:
+    """How many of so many rows must agree with the heuristic?"""
+    return int(slots * strength + 0.5)
+
+
+def filtered(every: Sequence[Labelled], fitting: Sequence[Labelled], want: int, strength: float) -> list[Labelled]:
+    """Rows one after the other, a share from those that fit and the rest from all, none twice; fewer where one runs out.
+
+    The rest comes in an order of its own: what is left of the order that the fitting rows were taken from agrees less
+    than the pool does.
+    """
+    sources = {True: iter(fitting), False: iter(every)}
+    taken: set[str] = set()
+    chosen: list[Labelled] = []
+    for slot in range(want):
+        must = forced(slot + 1, strength) > forced(slot, strength)
+        row = next((one for one in sources[must] if one.id not in taken), None)
+        if row is None:
+            break
+        taken.add(row.id)
+        chosen.append(row)
+    return chosen

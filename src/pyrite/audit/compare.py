@@ -1,0 +1,131 @@
+"""Step: one family's measures, put between their yardsticks, with what shows them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import orjson
+
+from pyrite.audit.families import measures, module
+from pyrite.audit.family import Alone, Contrast, Evidence, Extras, Measure, Population
+from pyrite.audit.gather import Sampled, model_extras
+from pyrite.audit.rows import Row
+from pyrite.audit.yardsticks import LEAST, Weighed, Yardsticks, weigh, weigh_alone
+from pyrite.steps import Context, Kind
+
+EXCERPT = 300
+SHOWN = 5
+"""Example rows stored with a finding."""
+
+
+def compare_step(context: Context) -> None:
+    """Step: `measures.json`: for each measure of the family, its `Weighed` and its `Evidence` as plain values."""
+    config = context.config
+    flaw: str = config["flaw"]
+    sampled = Sampled.read(context.inputs["sample"])
+    given = model_extras(context)
+    whole = orjson.loads((context.inputs["whole"] / "whole.json").read_bytes())
+    data, references = sampled.populations(flaw, whole, context.inputs["whole"])
+    draws = Yardsticks(permutations=config["permutations"], seed=config["seed"])
+    weighed, missing = measured(flaw, sampled, data, given, draws)
+    told = []
+    for number, one in enumerate(weighed):
+        shown = module(flaw).evidence(one.measure.name, data, references, given)
+        drawn = figure_values(flaw, one.measure.name, sampled, data, given)
+        shown = replace(shown, values={**shown.values, **drawn})
+        told.append({**weighed_json(one), "evidence": evidence_json(shown, data)})
+        context.tick(number + 1, len(weighed), "measures")
+    lacking = [{"measure": one.name, "why": why} for one, why in missing]
+    made = {"measures": told, "not_measured": lacking}
+    (context.out / "measures.json").write_bytes(orjson.dumps(made, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def measured(
+    flaw: str, sampled: Sampled, data: Population, given: Extras, draws: Yardsticks
+) -> tuple[list[Weighed], list[tuple[Measure, str]]]:
+    """Every measure of a family that can be taken, and the others with the reason."""
+    family = module(flaw)
+    human = sum(map(len, sampled.references.values()))
+    found: dict[str, Weighed] = {}
+    contrasts: Sequence[Contrast] = ()
+    if human >= LEAST and len(sampled.data) >= 2 and (flaw != "artifacts" or same_labels(sampled)):
+        contrasts = family.contrasts(sampled.rows, given)
+    for contrast in contrasts:
+        made = weigh(contrast, sampled.data, sampled.references, draws, size=len(sampled.rows))
+        if made is not None:
+            found[contrast.measure.name] = made
+    own: list[Alone] = []
+    if hasattr(family, "alone"):
+        wanted = [one.name for one in measures(flaw) if one.name not in found]
+        own += [one for one in family.alone(data.rows, given) if one.measure.name in wanted] if wanted else []
+    if hasattr(family, "alone_from_whole"):
+        own += family.alone_from_whole(data.whole)
+    for one in own:
+        found.setdefault(one.measure.name, weigh_alone(one))
+    missing = []
+    for measure in measures(flaw):
+        if measure.name not in found:
+            why = "the data or the references do not have what it needs" if human >= LEAST else "needs a reference"
+            if 0 < human < LEAST:
+                why = f"needs a reference of {LEAST} rows; this one has {human}"
+            missing.append((measure, why))
+    return [found[one.name] for one in measures(flaw) if one.name in found], missing
+
+
+def same_labels(sampled: Sampled) -> bool:
+    """Do the data and the references have the same labels? Else labels and groups cannot be told apart."""
+    ours = {sampled.rows[at].label for at in sampled.data}
+    theirs = {sampled.rows[at].label for some in sampled.references.values() for at in some}
+    return ours == theirs
+
+
+def figure_values(flaw: str, name: str, sampled: Sampled, data: Population, given: Extras) -> dict[str, Any]:
+    """What the figures draw: the density over token ids of the whole sets, the map of the sample's embeddings."""
+    if (flaw, name) == ("tokens", "distance") and "density" in data.whole:
+        return {"density": data.whole["density"]}
+    if (flaw, name) == ("embedding", "classifier_auc") and given.embeddings is not None:
+        points = module(flaw).map_2d(given.embeddings, seed=given.seed)
+        groups = {at: source for source, some in sampled.references.items() for at in some}
+        return {
+            "map": [{"x": float(x), "y": float(y), "group": groups.get(at, "data")} for at, (x, y) in enumerate(points)]
+        }
+    return {}
+
+
+def weighed_json(one: Weighed) -> dict[str, Any]:
+    """As plain values; nan becomes null."""
+    told = asdict(one)
+    return {name: none_for_nan(value) for name, value in told.items()}
+
+
+def none_for_nan(value: Any) -> Any:
+    """JSON has no nan."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: none_for_nan(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [none_for_nan(inner) for inner in value]
+    return value
+
+
+def evidence_json(shown: Evidence, data: Population) -> dict[str, Any]:
+    """As plain values, with an excerpt of each example row."""
+    by_number = {row.number: row for row in data.rows}
+    rows = [by_number[number] for number in shown.rows if number in by_number][:SHOWN]
+    return {
+        "lines": list(shown.lines),
+        "rows": [{"number": row.number, "id": row.id, "excerpt": excerpt(row)} for row in rows],
+        "values": none_for_nan(dict(shown.values)),
+        "rule": none_for_nan(dict(shown.rule)) if shown.rule is not None else None,
+    }
+
+
+def excerpt(row: Row) -> str:
+    """The beginning of a row: its answer, or all of a pair."""
+    text = " | ".join(row.fields.values()) + f" | {row.label}" if row.fields else row.answer
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+
+
+COMPARE = Kind("audit.compare", 1, compare_step)

@@ -1,0 +1,77 @@
+"""The options of `pyrite audit`: field = flag = help. Loads nothing heavy."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pyrite.strict import Strict
+
+
+class AuditOptions(Strict):
+    """What to compare the data with, and what to look for."""
+
+    reference: tuple[str, ...] = Field(
+        (),
+        description="data written by people (or pre-training text): file, folder or hf://…; repeatable, each is a source",
+    )
+    source_column: str | None = Field(
+        None, description="column of the references that names each row's source, instead of one source a file"
+    )
+    only: tuple[str, ...] = Field(
+        (),
+        description="look for these flaws only, comma-separated: format, tokens, perplexity, embedding, duplicates, diversity, artifacts, contamination",
+    )
+    against: tuple[str, ...] = Field(
+        (),
+        description="evaluation set to look for in the data: a file, or NAME=FILE with NAME ifeval, followbench, mt_bench, hans or nli; repeatable",
+    )
+    layout: str | None = Field(None, description="layout of the data, where its columns do not tell")
+    columns: tuple[str, ...] = Field((), description="OURS=THEIRS: a column of the data under another name; repeatable")
+    reference_columns: tuple[str, ...] = Field((), description="the same for the references; repeatable")
+    label_map: tuple[str, ...] = Field(
+        (), description="THEIRS=OURS: what a label stands for, in data and references; repeatable"
+    )
+    text_fields: tuple[str, ...] = Field((), description="text columns of labelled data, in order; repeatable")
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
+    model: str = Field(
+        "packaged:smollm2-135m-instruct",
+        description="causal model for perplexity and tokens; give the one that is to be trained",
+    )
+    tokenizer: str | None = Field(None, description="tokenizer of the token counts [that of --model]")
+    embedder: str = Field("packaged:minilm-l6", description="sentence embedder; or hidden-states: those of --model")
+    sample: int = Field(1000, ge=50, description="rows of each side in comparisons; counts are of all rows")
+    model_sample: int = Field(200, ge=20, description="rows of each side that --model reads")
+    alpha: float = Field(
+        0.05, gt=0, lt=1, description="chance that clean data gets any warning at all (Holm over all measures)"
+    )
+    thresholds: tuple[str, ...] = Field(
+        (),
+        description="MEASURE=NUMBER: no warning unless the excess is above NUMBER, such as format.opening_concentration=0.05",
+    )
+    flag_at: float = Field(
+        0.5, gt=0, le=1, description="rows that show a finding at least so strongly (0 to 1) are flagged"
+    )
+    flagged: Path | None = Field(None, description="write the rows that show a finding here (jsonl)")
+    clean: Path | None = Field(None, description="write all other rows here (jsonl)")
+    permutations: int = Field(1999, ge=99, description="draws of the permutation null")
+    seed: int = Field(0, ge=0, description="seed of the sample and of every draw")
+    gate: tuple[str, ...] = Field(
+        (),
+        description="'FLAW[.MEASURE] OP NUMBER' on the excess, or 'severity < fail|warn': sets the exit code; repeatable",
+    )
+    undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
+    precision: Literal["auto", "fp32", "bf16-mixed"] = Field("auto", description="auto: bf16 where the hardware has it")
+    workers: int | None = Field(
+        None, ge=1, description="processes that read a large file [one for each core, at most 8]"
+    )
+    out: Path | None = Field(None, description="run folder: findings, row-level tables, figures")
+    max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
+    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    quiet: bool = Field(False, description="no progress display")
+
+
+class AuditConfig(AuditOptions):
+    """A data set, or several shards of one, to audit."""
+
+    data: tuple[str, ...] = Field(min_length=1, description="the data set: file, folder or hf://…; several are shards")

@@ -1,0 +1,100 @@
+"""How bad is it? Severities out of what was measured; nothing is measured here, so thresholds can change at no cost.
+
+A measure beyond its null (Holm over all measures of the audit, so that clean data gets any warning at all with the
+chance `alpha` at most) is a warning; if its excess over the largest distance between human sources is above 0 with its
+whole interval, it is a failure. With one human source there is no such distance, and nothing is worse than a warning.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyrite.stats.multiplicity import holm
+
+Severity = Literal["fail", "warn", "ok"]
+ORDER: tuple[Severity, ...] = ("fail", "warn", "ok")
+
+ONE_SOURCE = "one human source: how much people differ from people is not known, so a warning is the most"
+NO_REFERENCE = "no reference: measured on the data alone, so a warning is the most"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One flaw with its evidence, as `--json` tells it."""
+
+    flaw: str
+    measure: str
+    severity: Severity
+    told: Mapping[str, Any]
+    rule: Mapping[str, Any] | None
+
+    @property
+    def full_name(self) -> str:
+        """Its name among all measures."""
+        return f"{self.flaw}.{self.measure}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"flaw": self.flaw, "measure": self.measure, "severity": self.severity, **self.told}
+
+
+def decide(
+    measured: Sequence[Mapping[str, Any]], *, alpha: float, thresholds: Mapping[str, float], sources: int
+) -> list[Finding]:
+    """Findings, worst first: by severity, then by how far beyond the yardstick, in its standard errors.
+
+    `measured` are the measures of all families, as `compare` told them; `thresholds`: name -> the least excess that
+    counts; `sources`: how many human sources there are.
+    """
+    with_null = [at for at, one in enumerate(measured) if one["p"] is not None]
+    adjusted = dict(zip(with_null, holm([measured[at]["p"] for at in with_null]), strict=True)) if with_null else {}
+    found = []
+    for at, one in enumerate(measured):
+        measure = one["measure"]
+        name = f"{measure['flaw']}.{measure['name']}"
+        least = thresholds.get(name, 0.0)
+        severity, why = severity_of(one, adjusted.get(at), alpha=alpha, least=least, sources=sources)
+        null = None
+        if one["p"] is not None:
+            null = {"mean": one["null_mean"], "high": one["null_high"], "p": one["p"], "p_adjusted": adjusted[at]}
+        shown = {key: value for key, value in one["evidence"].items() if key != "rule"}
+        told = {
+            "question": measure["question"],
+            "value": one["value"],
+            "unit": measure["unit"],
+            "null": null,
+            "between_human": one["between"],
+            "excess": {"value": one["excess"], "low": one["low"], "high": one["high"]},
+            "n": one["n"],
+            "evidence": shown,
+            "advice": measure["advice"] if severity != "ok" else "",
+            "why": why,
+        }
+        found.append(Finding(measure["flaw"], measure["name"], severity, told, one["evidence"]["rule"]))
+    return sorted(found, key=lambda finding: (ORDER.index(finding.severity), -strength(finding), finding.full_name))
+
+
+def severity_of(
+    one: Mapping[str, Any], p: float | None, *, alpha: float, least: float, sources: int
+) -> tuple[Severity, str]:
+    """The severity of one measure, and why it is not worse."""
+    if one["p"] is None:
+        beyond = one["excess"] > least
+        return ("warn" if beyond else "ok"), (NO_REFERENCE if beyond else "")
+    over_null = one["value"] - one["null_mean"]
+    if p is None or p > alpha or over_null <= least:
+        return "ok", ""
+    if one["between"] is None:
+        return "warn", ONE_SOURCE if sources == 1 else NO_REFERENCE if sources == 0 else "too few rows of each source"
+    if one["low"] is not None and one["low"] > 0 and one["excess"] > least:
+        return "fail", ""
+    return "warn", "within what human sources differ by, or not clearly beyond it"
+
+
+def strength(finding: Finding) -> float:
+    """How far beyond the yardstick, in standard errors of the excess; measures without one come last."""
+    excess = finding.told["excess"]
+    if excess["low"] is None or excess["value"] is None:
+        return 0.0
+    width = max(excess["value"] - excess["low"], 1e-9)
+    return float(min(excess["value"] / width, 1e6))

@@ -1,0 +1,442 @@
+"""Duplicates: which rows hold the same words as another row, nearly the same, or say the same in other words?
+
+What is compared is all that was written in a row, prompt and answers, as words (`pyrite.audit.hashes.words`): case,
+white space and punctuation make no difference. Two rows are *exact* duplicates if their words are the same, *near* ones
+if they are not but the Jaccard similarity of their sets of word trigrams is at least `NEAR` (rows of fewer than five
+words take no part), *semantic* ones if their embeddings have a cosine of at least `CLOSE` and they are neither, nor
+joined by a chain of near-duplicates.
+
+On the whole data set, pairs are found by MinHash and confirmed by the sketch alone (see `pyrite.audit.hashes` for its
+error: a pair of similarity 0.7 is confirmed about every other time, one of 0.8 nearly always); on the sample, the
+trigram sets of candidates are compared. Clusters are chains of near-duplicates. Copies of one text are one text to the
+near search, and a text is compared with a bounded number of others in each band, so that no data costs quadratic time.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyrite.audit import hashes
+from pyrite.audit.family import Alone, Contrast, Draws, Evidence, Extras, Floats, Measure, Population
+from pyrite.audit.hashes import BANDS, CHUNK, NEAR, Array, Parts
+from pyrite.audit.rows import Row
+
+CLOSE = 0.95
+"""Cosine from which two rows say the same."""
+FEW = 0.01
+"""Share of copies that is a warning where there is no reference to compare with."""
+PARTNERS = 32
+"""So many partners of a row, the most alike, are kept for the draws of the null."""
+EXACT_AT_MOST = 100_000
+"""Of more candidate pairs in the sample, the sketches decide, not the trigram sets."""
+NUMBERED = True
+"""`whole` is told each part's offset: what to add to its rows' numbers."""
+
+_REMOVE = "Keep one row of each group (`--clean` does)."
+EXACT = Measure("duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE)
+NEARLY = Measure("duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE)
+SEMANTIC = Measure(
+    "duplicates",
+    "semantic",
+    "Do rows say the same as other rows in other words?",
+    "share",
+    "Ask the generator for more varied tasks, and keep one row of each group.",
+)
+AGAINST = Measure(
+    "duplicates",
+    "against_reference",
+    "Are rows copies of the reference?",
+    "share",
+    "Take the copies out of the data, or another reference: a comparison with one's own copies shows no flaw.",
+)
+MEASURES = (EXACT, NEARLY, SEMANTIC, AGAINST)
+
+
+# --- every row --------------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """Writes a sketch of every row: `hashes.BYTES` (245) bytes. Column: `duplicates_hash`, the hash of its words."""
+
+    def __init__(self, folder: Path, extras: Extras) -> None:
+        self.folder = folder
+
+    def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
+        """Take rows in; returns the column."""
+        made = hashes.sketches(row.text for row in rows)
+        hashes.write(self.folder, [row.number for row in rows], made)
+        return {"duplicates_hash": made.keys}
+
+    def close(self) -> None:
+        """Everything is written already."""
+
+
+def whole(
+    folders: Sequence[Path], out: Path, extras: Extras, reference: Sequence[Path] = (), offsets: Sequence[int] = ()
+) -> dict[str, Any]:
+    """How many rows of the whole data set are copies, and of which rows?
+
+    Returns `rows`; `exact` and `near`: {rows: that have a partner, share, groups, copies: rows that are no group's
+    first}, where a group of near-duplicates may hold exact ones too; `against_reference` (with a reference): {rows,
+    share, numbers: of at most 20}; `bytes_per_row`: on disk, `threshold`, `recall_at_threshold`: with which
+    probability a pair of just this similarity becomes a candidate, `standard_error` of its similarity.
+
+    Writes int64 [rows] by number: `exact_of.npy`, the first row of the same words; `copy_of.npy`, the first row of the
+    cluster; `reference_of.npy` (with a reference), the place of a (near-)copied row among all reference rows, else -1.
+    Sorting is by partitions of 2 million rows (about 250 MB); the arrays are mapped from disk.
+    """
+    data = Parts(folders, offsets)
+    if not data.rows:
+        return {"rows": 0}
+    numbers = 1 + max(int(found.max()) for _, found in data.chunks("number"))
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        exact_of = _array(out / "exact_of.npy", numbers)
+        exact_rows, exact_groups = hashes.merge_exact(data, exact_of)
+        copy_of = _array(out / "copy_of.npy", numbers)
+        for at in range(0, numbers, CHUNK):
+            copy_of[at : at + CHUNK] = exact_of[at : at + CHUNK]
+        hashes.merge_near(data, exact_of, copy_of)
+        near = _near_counts(data, exact_of, copy_of, _array(Path(temporary) / "several.npy", numbers, bool))
+        others, arrays = Parts(reference), 2
+        told: dict[str, Any] = {
+            "rows": data.rows,
+            "exact": _counts(data.rows, exact_rows, exact_groups, exact_rows - exact_groups),
+            "near": near,
+        }
+        if others.rows:
+            arrays = 3
+            reference_of = _array(out / "reference_of.npy", numbers)
+            told["against_reference"] = _merge_reference(data, others, exact_of, reference_of)
+    return told | {
+        "bytes_per_row": (data.size_on_disk() + arrays * 8 * numbers) / data.rows,
+        "threshold": NEAR,
+        "recall_at_threshold": 1 - (1 - NEAR**hashes.BAND) ** BANDS,
+        "standard_error": (NEAR * (1 - NEAR) / hashes.SLOTS) ** 0.5,
+    }
+
+
+def _array(path: Path, size: int, kind: Any = np.int64) -> Array:
+    """An array in a file: 0, 1, 2, … or False."""
+    made = np.asarray(np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(size,)))
+    for at in range(0, size if kind is np.int64 else 0, CHUNK):
+        made[at : at + CHUNK] = np.arange(at, min(at + CHUNK, size))
+    return made
+
+
+def _counts(total: int, rows: int, groups: int, copies: int) -> dict[str, Any]:
+    return {"rows": int(rows), "share": rows / total, "groups": int(groups), "copies": int(copies)}
+
+
+def _near_counts(data: Parts, exact_of: Array, copy_of: Array, several: Array) -> dict[str, Any]:
+    """Rows of clusters that hold more than one text."""
+    for _, numbers in data.chunks("number"):
+        joined = exact_of[numbers] != copy_of[numbers]
+        several[copy_of[numbers[joined]]] = True
+    rows = groups = 0
+    for _, numbers in data.chunks("number"):
+        near = several[copy_of[numbers]]
+        rows += int(np.count_nonzero(near))
+        groups += int(np.count_nonzero(several[numbers]))
+    return _counts(data.rows, rows, groups, rows - groups)
+
+
+def _merge_reference(data: Parts, others: Parts, exact_of: Array, reference_of: Array) -> dict[str, Any]:
+    """Copies of reference rows. A text is compared with the next few reference texts on either side in each band."""
+    reference_of[:] = -1
+    with tempfile.TemporaryFile() as file:
+        first = np.memmap(file, np.int64, "w+", shape=(others.rows,))
+        hashes.merge_exact(others, first, "place")
+        count = hashes.partitions(data.rows + others.rows)
+        for at in range(count):
+            keys, numbers, _ = hashes.first_of_each(hashes.texts_of(data, at, count, "number"))
+            theirs, places, _ = hashes.first_of_each(hashes.texts_of(others, at, count, "place"))
+            _, ours, found = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
+            reference_of[numbers[ours]] = places[found]
+        for band, at in np.ndindex(BANDS, count):
+            ours_here = hashes.band_of(data, band, at, count, exact_of, "number")
+            hashes.near_reference(
+                data, others, ours_here, hashes.band_of(others, band, at, count, first, "place"), reference_of
+            )
+    rows, examples = 0, list[int]()
+    for _, numbers in data.chunks("number"):
+        reference_of[numbers] = reference_of[exact_of[numbers]]
+        found = numbers[reference_of[numbers] >= 0]
+        rows += len(found)
+        examples = sorted([*examples, *found.tolist()])[:20]
+    return {"rows": rows, "share": rows / data.rows, "numbers": examples}
+
+
+# --- the sample -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pairs of a sample. `text_of` [rows]: each row's text, by number; `near`: pairs of texts with their similarity;
+    `cluster_of` [texts]; `semantic`: pairs of rows with their cosine, None without embeddings."""
+
+    text_of: Array
+    near: tuple[Array, Array, Floats]
+    cluster_of: Array
+    semantic: tuple[Array, Array, Floats] | None
+
+
+def find(rows: Sequence[Row], embeddings: Array | None) -> Found:
+    """All kinds of pairs among these rows."""
+    made = hashes.sketches(row.text for row in rows)
+    _, first, text_of = np.unique(made.keys, return_index=True, return_inverse=True)
+    near = _near_pairs([rows[at].text for at in first], made, first)
+    cluster_of = np.arange(len(first))
+    if len(near[0]):
+        hashes.unite(cluster_of, near[0], near[1])
+    semantic = None if embeddings is None else _semantic_pairs(embeddings[: len(rows)], cluster_of[text_of])
+    return Found(text_of, near, cluster_of, semantic)
+
+
+def _near_pairs(texts: Sequence[str], made: hashes.Sketches, first: Array) -> tuple[Array, Array, Floats]:
+    """Pairs of texts of a similarity of `NEAR` or more; of very many candidates those that sketches confirm."""
+    long = np.flatnonzero(made.long[first])
+    codes = [np.empty(0, dtype=np.int64)]
+    for band in range(BANDS):
+        own, following = (made.bands[first[long], at % BANDS] for at in (band, band + 1))
+        order, keys = hashes.band_order(own, following, long)
+        for left, right in hashes.neighbours(keys):
+            ends = np.sort([long[order[left]], long[order[right]]], axis=0)
+            codes.append(ends[0] * len(texts) + ends[1])
+    pairs = np.unique(np.concatenate(codes))
+    a, b = pairs // max(1, len(texts)), pairs % max(1, len(texts))
+    signatures = made.signatures[first]
+    chunks = range(0, len(a), CHUNK)
+    agreeing = [hashes.agreement(signatures[a[at : at + CHUNK]], signatures[b[at : at + CHUNK]]) for at in chunks]
+    values = hashes.jaccard(np.concatenate([np.empty(0), *agreeing]))
+    likely = values >= NEAR - 3 * (NEAR * (1 - NEAR) / hashes.SLOTS) ** 0.5
+    a, b, values = a[likely], b[likely], values[likely]
+    if len(a) <= EXACT_AT_MOST:
+        sets = {at: hashes.trigrams(texts[at]) for at in np.unique([a, b]).tolist()}
+        values = np.array([_jaccard(sets[x], sets[y]) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
+    near = values >= NEAR
+    return a[near], b[near], values[near]
+
+
+def _jaccard(a: Array, b: Array) -> float:
+    shared = len(np.intersect1d(a, b, assume_unique=True))
+    return shared / (len(a) + len(b) - shared)
+
+
+def _semantic_pairs(embeddings: Array, clusters: Array) -> tuple[Array, Array, Floats]:
+    """Of each row, the closest rows of other clusters (at most `PARTNERS`)."""
+    found: list[tuple[Array, Array, Floats]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    for at in range(0, len(embeddings), 512):
+        close = embeddings[at : at + 512] @ embeddings.T
+        close[clusters[at : at + 512, None] == clusters] = -1
+        columns = np.argpartition(-close, min(PARTNERS, close.shape[1]) - 1, axis=1)[:, :PARTNERS]
+        a, nth = np.nonzero(np.take_along_axis(close, columns, axis=1) >= CLOSE)
+        b = columns[a, nth]
+        found.append((a + at, b, close[a, b].astype(np.float64)))
+    a, b, values = (np.concatenate(some) for some in zip(*found, strict=True))
+    return a, b, values
+
+
+def _closest(a: Array, b: Array, values: Floats) -> tuple[Array, Array, Floats]:
+    """Of each a, the b of the largest values, at most `PARTNERS`."""
+    order = np.lexsort((b, -values, a))
+    a, b, values = a[order], b[order], values[order]
+    rank = np.arange(len(a)) - np.searchsorted(a, a)
+    kept = rank < PARTNERS
+    return a[kept], b[kept], values[kept]
+
+
+def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+    """Of each group, the share of rows that have a partner in the same group, data minus references."""
+    found = find(rows, extras.embeddings)
+    a, b, values = found.near
+    both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
+    made = [
+        Contrast(EXACT, _difference(_in_same_text(found.text_of))),
+        Contrast(NEARLY, _difference(_with_partner(found.text_of, both[0], both[1]))),
+    ]
+    if found.semantic is not None:
+        places = np.arange(len(rows))
+        made.append(Contrast(SEMANTIC, _difference(_with_partner(places, *found.semantic[:2]))))
+    return made
+
+
+def _difference(share: Callable[[Draws], Floats]) -> Callable[[Draws, Draws], Floats]:
+    return lambda a, b: share(a) - share(b)
+
+
+def _in_same_text(text_of: Array) -> Callable[[Draws], Floats]:
+    """The share of a group's rows whose text another row of the group has."""
+    from scipy.sparse import csr_array
+
+    times = np.bincount(text_of, minlength=1)
+    rows = np.flatnonzero(times[text_of] > 1)
+    names, columns = np.unique(text_of[rows], return_inverse=True)
+    members = csr_array((np.ones(len(rows), np.float32), (columns, rows)), shape=(len(names), len(text_of)))
+
+    def share(group: Draws) -> Floats:
+        counts = members @ group.T
+        made: Floats = np.where(counts > 1, counts, 0).sum(0, dtype=np.float64) / group.sum(1)
+        return made
+
+    return share
+
+
+def _with_partner(node_of: Array, a: Array, b: Array) -> Callable[[Draws], Floats]:
+    """The share of a group's rows whose node (text) has a partner that is in the group too; b is a partner of a."""
+    from scipy.sparse import csr_array
+
+    names = np.unique(np.concatenate([a, b]))
+    rows = np.flatnonzero(np.isin(node_of, names))
+    columns = np.searchsorted(names, node_of[rows])
+    members = csr_array((np.ones(len(rows), np.float32), (columns, rows)), shape=(len(names), len(node_of)))
+    ends = np.searchsorted(names, a), np.searchsorted(names, b)
+    partners = csr_array((np.ones(len(a), np.float32), ends), shape=(len(names), len(names)))
+
+    def share(group: Draws) -> Floats:
+        counts = members @ group.T
+        made: Floats = np.where(partners @ counts > 0, counts, 0).sum(0, dtype=np.float64) / group.sum(1)
+        return made
+
+    return share
+
+
+def alone_from_whole(whole: Mapping[str, Any]) -> list[Alone]:
+    """Without a null: a share of copies in the whole data set above `FEW` is a warning. Intervals are Wilson's."""
+    from pyrite.stats.intervals import wilson
+
+    made = []
+    for measure in (EXACT, NEARLY, AGAINST):
+        if measure.name in whole:
+            found = wilson(whole[measure.name]["rows"], whole["rows"])
+            made.append(Alone(measure, found.value, None, whole["rows"], FEW, found.low, found.high))
+    return made
+
+
+def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
+    """Semantic duplicates in the sample, which `whole` does not know; the others are told by `alone_from_whole`."""
+    from pyrite.stats.intervals import wilson
+
+    if extras.embeddings is None or not rows:
+        return []
+    semantic = find(rows, extras.embeddings).semantic
+    assert semantic is not None
+    found = wilson(len(np.unique(semantic[0])), len(rows))
+    return [Alone(SEMANTIC, found.value, None, len(rows), FEW, found.low, found.high)]
+
+
+# --- what shows it ----------------------------------------------------------------------------------------------------
+
+SAID = {
+    "exact": "repeat another row word for word",
+    "near": f"share {NEAR:.0%} or more of their word trigrams with another row",
+    "semantic": f"say the same as another row of the sample (cosine {CLOSE} or more)",
+}
+MARKED = {"exact": ("exact_of.npy", 1.0), "near": ("copy_of.npy", 1.0), "against_reference": ("reference_of.npy", 0.9)}
+
+
+def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
+    """The largest groups of copies in the sample, with shares of the whole data set where it was read. `Evidence.rows`
+    are `Row.number`s."""
+    if measure == AGAINST.name:
+        return _copied(data, references)
+    found = find(data.rows, extras.embeddings)
+    groups = _groups(measure, found)
+    rows, total = _share(measure, data, extras.embeddings)
+    share = f"{rows / total:.1%} of rows ({rows:,} of {total:,}) {SAID[measure]}"
+    values: dict[str, Any] = {"rows": rows, "share": rows / total}
+    if references:
+        theirs, start = [], len(data.rows)
+        for one in references.values():
+            theirs.append(_share(measure, one, None if extras.embeddings is None else extras.embeddings[start:]))
+            start += len(one.rows)
+        values["reference_share"] = sum(some for some, _ in theirs) / sum(of for _, of in theirs)
+        share += f" (references {values['reference_share']:.1%})"
+    lines = [
+        f"{len(some)} rows of the sample: “{_excerpt(data.rows[some[0]])}” (ids {_ids(data.rows, some)})"
+        for some in groups[:5]
+    ]
+    values["groups"] = [[data.rows[at].id for at in some[:10]] for some in groups[:10]]
+    later = sorted(data.rows[at].number for some in groups for at in some[1:])
+    shown = tuple(data.rows[at].number for some in groups for at in some[:4])[:20]
+    rule = {"measure": measure} | ({"numbers": later} if measure == SEMANTIC.name else {})
+    return Evidence((share, *lines), shown, values, rule)
+
+
+def _groups(measure: str, found: Found) -> list[list[int]]:
+    """Places of rows that are each other's copies, largest group first."""
+    root = found.text_of if measure == EXACT.name else found.cluster_of[found.text_of]
+    if measure == SEMANTIC.name:
+        root = np.arange(len(found.text_of))
+        if found.semantic is not None and len(found.semantic[0]):
+            hashes.unite(root, found.semantic[0], found.semantic[1])
+    by: dict[int, list[int]] = {}
+    for place, at in enumerate(root.tolist()):
+        by.setdefault(at, []).append(place)
+    several = [some for some in by.values() if len(some) > 1]
+    if measure == NEARLY.name:
+        several = [some for some in several if len(set(found.text_of[some].tolist())) > 1]
+    return sorted(several, key=lambda some: (-len(some), some))
+
+
+def _share(measure: str, population: Population, embeddings: Array | None) -> tuple[int, int]:
+    """Rows with a partner, and all rows: of the whole where it is known, else of the sample."""
+    if measure in population.whole:
+        return population.whole[measure]["rows"], population.whole["rows"]
+    found = find(population.rows, embeddings)
+    if measure == SEMANTIC.name:
+        return 0 if found.semantic is None else len(np.unique(found.semantic[0])), max(1, len(population.rows))
+    return sum(map(len, _groups(measure, found))), max(1, len(population.rows))
+
+
+def _copied(data: Population, references: Mapping[str, Population]) -> Evidence:
+    """Copies of reference rows: how many in the whole data, and those whose original is in the sample too."""
+    told = data.whole.get(AGAINST.name)
+    theirs = [row for one in references.values() for row in one.rows]
+    found, size = find([*data.rows, *theirs], None), len(data.rows)
+    groups = [*_groups(NEARLY.name, found), *_groups(EXACT.name, found)]
+    pairs = {at: some[-1] - size for some in groups if some[-1] >= size for at in some if at < size}
+    lines = []
+    if told:
+        lines.append(f"{told['share']:.1%} of rows ({told['rows']:,}) are copies, or nearly, of reference rows")
+    for at, other in list(pairs.items())[:5]:
+        row = theirs[other]
+        lines.append(f"“{_excerpt(data.rows[at])}” (id {data.rows[at].id}) is {row.source or 'reference'} row {row.id}")
+    numbers = [data.rows[at].number for at in pairs] or (told["numbers"] if told else [])
+    values = {} if not told else {"rows": told["rows"], "share": told["share"]}
+    return Evidence(tuple(lines), tuple(numbers[:20]), values, {"measure": AGAINST.name})
+
+
+def _excerpt(row: Row) -> str:
+    text = " ".join(row.text[:400].split())
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _ids(rows: Sequence[Row], places: Sequence[int]) -> str:
+    return ", ".join(rows[at].id for at in places[:3]) + (", …" if len(places) > 3 else "")
+
+
+def marks(
+    rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
+) -> dict[str, Array]:
+    """1 for a row that is a copy of an earlier one, so that the rest holds one row of each group; 0.9 for a copy of a
+    reference row. `near` marks exact copies too. Without a folder copies are looked for among these rows; of semantic
+    copies only those of the sample are known."""
+    numbers = np.array([row.number for row in rows], dtype=np.int64)
+    made = {name: np.zeros(len(rows), dtype=np.float32) for name in rules}
+    found = None
+    for name, rule in rules.items():
+        if name == SEMANTIC.name:
+            made[name][np.isin(numbers, np.array(rule.get("numbers", ()), dtype=np.int64))] = 1
+        elif folder is not None and (folder / MARKED[name][0]).exists():
+            of = np.load(folder / MARKED[name][0], mmap_mode="r", allow_pickle=False)[numbers]
+            made[name][of >= 0 if name == AGAINST.name else of != numbers] = MARKED[name][1]
+        elif name != AGAINST.name:
+            found = found or find(rows, None)
+            root = found.text_of if name == EXACT.name else found.cluster_of[found.text_of]
+            first = np.unique(root, return_index=True)[1]
+            made[name][np.setdiff1d(np.arange(len(rows)), first)] = 1
+    return made

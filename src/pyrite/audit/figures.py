@@ -1,0 +1,211 @@
+"""An audit's figures: densities of data and references over each other, a map of rows, bars of the commonest shapes.
+
+Each is drawn from plain values of the findings' evidence, and left out where they are absent. Altair and vl-convert are
+imported when something is drawn; nothing is fetched.
+"""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyrite.audit.show import clean
+
+COLOURS = {"data": "#D55E00", "references": "#0072B2"}
+"""Of Okabe and Ito (2008), told apart with any kind of colour vision; lines differ in their dashes, points in their shape too."""
+DASHES = {"data": [1, 0], "references": [5, 3]}
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+WIDTH, HEIGHT = 620, 300  # pixels of a panel
+BARS = 12
+"""Shapes that are drawn, the commonest first."""
+LABEL = 44
+"""Characters of a shape that are drawn."""
+SHAPE_KINDS = {"openings": "How answers begin", "closings": "How answers end", "skeletons": "How answers are laid out"}
+POINTS = 4000
+"""Points of the map at most, evenly taken."""
+
+
+def figures(told: Mapping[str, Any], out: Path) -> list[Path]:
+    """Draw what the evidence of an audit has values for; returns the files written, an SVG and a PNG each.
+
+    `told` is what `Audit.as_json` tells; the figures stand in `out`/figures. Of a finding's `evidence.values`:
+
+    - of flaw `tokens`, `density`: {`grid` (token ids), `data`, `reference`}, densities at the grid: `tokens.svg`
+    - of flaw `perplexity`, {`grid` (nats per token), `data`, `references`} or the same as `density`: `perplexity.svg`
+    - of flaw `embedding`, `map`: a list of points {`x`, `y`, `group`}, group "data" or another name: `map.svg`
+    - of flaw `format`, `openings`, `closings`, `skeletons`: lists of {`text`, `share`, `reference`}: `openings.svg`, …
+    """
+    drawn = {}
+    if found := density_of(told, "tokens"):
+        drawn["tokens"] = densities(found, "Which tokens are used", "token id", "token id")
+    if found := density_of(told, "perplexity"):
+        drawn["perplexity"] = densities(found, "How surprising the answers are to the model", "nats per token", "nat")
+    if maps := values_of(told, "embedding", "map"):
+        drawn["map"] = embedding_map(maps[0])
+    for kind, title in SHAPE_KINDS.items():
+        if shapes := values_of(told, "format", kind):
+            drawn[kind] = shape_bars(shapes[0], title)
+    return [path for name, chart in drawn.items() for path in save(chart, out / "figures", name)]
+
+
+def values_of(told: Mapping[str, Any], flaw: str, key: str) -> list[Any]:
+    """What findings of a flaw have under a name, worst first, of those that have it."""
+    values = (one["evidence"]["values"] for one in told["findings"] if one["flaw"] == flaw)
+    return [value[key] for value in values if value.get(key)]
+
+
+def density_of(told: Mapping[str, Any], flaw: str) -> dict[str, list[tuple[float, float]]]:
+    """Points (where, density) of the data, and of the references where they are told; empty where nothing is."""
+    own = [one["evidence"]["values"] for one in told["findings"] if one["flaw"] == flaw]
+    own = [value for value in own if value.get("compared") != "instruction_difficulty"]  # a ratio, not nats
+    for value in (value.get("density") or value for value in own):
+        if isinstance(value, Mapping) and value.get("grid") and value.get("data"):
+            both = {"data": value["data"], "references": value.get("references") or value.get("reference") or []}
+            return {name: list(zip(value["grid"], some, strict=True)) for name, some in both.items() if len(some)}
+    return {}
+
+
+def densities(found: Mapping[str, Sequence[tuple[float, float]]], title: str, axis: str, unit: str) -> Any:
+    """Densities over each other. `unit`: of the axis."""
+    import altair as alt
+
+    rows = [{"x": x, "density": y, "group": name} for name, some in found.items() for x, y in some]
+    x = alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, nice=False))
+    y = alt.Y("density:Q", title=f"density (share of the whole per {unit})", axis=alt.Axis(format=".2~g"))
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
+    area = base.mark_area(opacity=0.12, line=False).encode(x=x, y=y.stack(None), color=colour(found, of_lines=True))
+    line = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour(found, of_lines=True), strokeDash=dash(found))
+    return dressed(area + line, title, "Each curve holds an area of 1.")
+
+
+def colour(groups: Iterable[str], *, of_lines: bool = False) -> Any:
+    """Colours of data and references."""
+    import altair as alt
+
+    names = [name for name in COLOURS if name in set(groups)]
+    scale = alt.Scale(domain=names, range=[COLOURS[name] for name in names])
+    return alt.Color("group:N", title=None, scale=scale, legend=legend(of_lines=of_lines))
+
+
+def dash(groups: Iterable[str]) -> Any:
+    """Dashes of data and references."""
+    import altair as alt
+
+    names = [name for name in DASHES if name in set(groups)]
+    scale = alt.Scale(domain=names, range=[DASHES[name] for name in names])
+    return alt.StrokeDash("group:N", title=None, scale=scale, legend=legend(of_lines=True))
+
+
+def legend(*, of_lines: bool) -> Any:
+    """A legend above the panel; for lines it shows them as they are drawn."""
+    import altair as alt
+
+    lines = {"symbolType": "stroke", "symbolOpacity": 1, "symbolSize": 500, "symbolStrokeWidth": 2} if of_lines else {}
+    return alt.Legend(orient="top", labelFontSize=12, **lines)
+
+
+def embedding_map(points: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as points; those of any group but "data" are references."""
+    import altair as alt
+
+    step = -(-len(points) // POINTS)
+    rows = [
+        {"x": one["x"], "y": one["y"], "group": "data" if one["group"] == "data" else "references"}
+        for one in points[::step]
+    ]
+    groups = {row["group"] for row in rows}
+    names = [name for name in COLOURS if name in groups]
+    shape = alt.Shape(
+        "group:N", title=None, scale=alt.Scale(domain=names, range=["circle", "triangle-up"][: len(names)])
+    )
+    plain = alt.Axis(labels=False, ticks=False, grid=False)
+    scale = alt.Scale(zero=False)
+    chart = (
+        alt.Chart(alt.InlineData(values=rows), width=480, height=480)
+        .mark_point(filled=True, size=22, opacity=0.55)
+        .encode(
+            x=alt.X("x:Q", title="first direction of the map (no unit)", axis=plain, scale=scale),
+            y=alt.Y("y:Q", title="second direction of the map (no unit)", axis=plain, scale=scale),
+            color=colour(groups),
+            shape=shape,
+        )
+    )
+    return dressed(chart, "Where rows lie", "Each point is a row; rows that mean the same lie near each other.")
+
+
+def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str) -> Any:
+    """Shares of the commonest shapes, in the data and in the references."""
+    import altair as alt
+
+    shown = sorted(shapes, key=lambda one: -one["share"])[:BARS]
+    labels = unlike([cut(one["text"]) for one in shown])
+    rows: list[dict[str, Any]] = []
+    for label, one in zip(labels, shown, strict=True):
+        rows.append({"shape": label, "group": "data", "share": one["share"]})
+        if one.get("reference") is not None:
+            rows.append({"shape": label, "group": "references", "share": one["reference"]})
+    groups = [name for name in COLOURS if any(row["group"] == name for row in rows)]
+    axis = alt.Axis(labelLimit=320, title=None, labelFontSize=11)
+    chart = (
+        alt.Chart(alt.InlineData(values=rows), width=WIDTH - 200, height=alt.Step(11 if len(groups) > 1 else 18))
+        .mark_bar()
+        .encode(
+            y=alt.Y("shape:N", sort=labels, axis=axis, scale=alt.Scale(paddingInner=0.25)),
+            yOffset=alt.YOffset("group:N", sort=groups),
+            x=alt.X("share:Q", title="share of answers", axis=alt.Axis(format="%")),
+            color=colour(groups),
+        )
+    )
+    return dressed(chart, title, "The commonest of what stands out.")
+
+
+def cut(text: str) -> str:
+    """A shape on one line, of a readable length, with nothing unseen in it."""
+    plain = clean(str(text).replace("\n", " | ")) or "(empty)"
+    return plain if len(plain) <= LABEL else plain[: LABEL - 1] + "…"
+
+
+def unlike(labels: Sequence[str]) -> list[str]:
+    """Labels of which no two are the same, so that no two bars fall together.
+
+    >>> unlike(["a", "b", "a"])
+    ['a', 'b', 'a (2)']
+    """
+    seen: dict[str, int] = {}
+    made = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        made.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return made
+
+
+def dressed(chart: Any, title: str, subtitle: str) -> Any:
+    """A chart with its title and our type."""
+    import altair as alt
+
+    heading = alt.TitleParams(
+        text=textwrap.wrap(title, 70), subtitle=subtitle, anchor="start", offset=10, subtitleColor="#444444"
+    )
+    axis = {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#EEEEEE"}
+    config = {
+        "font": FONT,
+        "title": {"fontSize": 15, "subtitleFontSize": 11},
+        "axis": axis,
+        "view": {"stroke": "#CCCCCC"},
+    }
+    return chart.properties(title=heading, background="white", padding=12).configure(**config)
+
+
+def save(chart: Any, folder: Path, stem: str) -> list[Path]:
+    """Write the chart as STEM.svg and STEM.png (twice the size); the same chart gives the same bytes on one machine."""
+    import vl_convert
+
+    from pyrite.io import atomic_write
+
+    folder.mkdir(parents=True, exist_ok=True)
+    svg = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
+    written = {folder / f"{stem}.svg": svg.encode(), folder / f"{stem}.png": bytes(vl_convert.svg_to_png(svg, scale=2))}
+    for path, content in written.items():
+        with atomic_write(path) as temporary:
+            Path(temporary).write_bytes(content)
+    return list(written)

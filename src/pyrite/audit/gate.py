@@ -1,0 +1,89 @@
+"""Conditions that a data set must meet: on the worst severity, or on how far a measure exceeds its yardstick.
+
+    severity < fail            no finding is a failure
+    severity < warn            no finding at all
+    FLAW[.MEASURE] OP NUMBER   the excess (of every measure of the flaw, where none is named)
+
+The text is read by a regular expression and is never evaluated.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyrite.audit.decide import Finding
+from pyrite.errors import UserError
+from pyrite.stats.gates import Outcome, outcome_of
+
+_GATE = re.compile(
+    r"\s*(?P<name>severity|[a-z]+(\.[a-z0-9_]+)?)\s*(?P<op>>=|<=|>|<)\s*(?P<bound>fail|warn|[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*"
+)
+EXAMPLES = "such as 'severity < fail', 'format.opening_concentration < 5%', 'contamination <= 0'"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition as read; `bound` is a number, or a severity's name."""
+
+    text: str
+    name: str
+    op: str
+    bound: float | str
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A gate, how it came out, and why."""
+
+    gate: Gate
+    outcome: Outcome
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"gate": self.gate.text, "outcome": self.outcome, "why": self.why}
+
+
+def parse(text: str, known: Sequence[str]) -> Gate:
+    """What does a condition say? `known` are the full names of all measures.
+
+    Raises:
+        UserError: the text is no condition, or names an unknown flaw or measure.
+    """
+    found = _GATE.fullmatch(text)
+    if found is None:
+        raise UserError("That is no gate.", text, EXAMPLES)
+    name, bound = found["name"], found["bound"]
+    if (name == "severity") != (bound in ("fail", "warn")) or (name == "severity" and found["op"] != "<"):
+        raise UserError("That is no gate.", text, EXAMPLES)
+    if name == "severity":
+        return Gate(text.strip(), name, "<", bound)
+    if not any(one == name or one.startswith(f"{name}.") for one in known):
+        raise UserError("A gate names an unknown flaw or measure.", name, f"known: {', '.join(known)}")
+    return Gate(text.strip(), name, found["op"], float(bound) / (100 if found["percent"] else 1))
+
+
+def ask(gate: Gate, findings: Sequence[Finding]) -> GateResult:
+    """Does the data meet the gate? The worst of its measures counts; what was not measured leaves it undecided."""
+    if gate.name == "severity":
+        worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
+        bad = [one.full_name for one in findings if one.severity in worse]
+        if not findings:
+            return GateResult(gate, "undecided", "nothing was measured")
+        return GateResult(gate, "failed" if bad else "passed", ", ".join(bad) or "no such finding")
+    told = []
+    for one in findings:
+        if one.full_name == gate.name or one.flaw == gate.name:
+            excess = one.told["excess"]
+            assert isinstance(gate.bound, float)
+            outcome = outcome_of(excess["low"], excess["high"], gate.op, gate.bound)
+            shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
+            told.append((outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"))
+    if not told:
+        return GateResult(gate, "undecided", "it could not be measured here")
+    for outcome in ("failed", "undecided"):
+        those = [why for one, why in told if one == outcome]
+        if those:
+            return GateResult(gate, outcome, "; ".join(those))
+    return GateResult(gate, "passed", "; ".join(why for _, why in told))

@@ -1,0 +1,228 @@
+"""Steps: what was gathered from each file becomes what is true of the data and of each reference, and one sample."""
+
+import heapq
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pyrite.audit.families import extras, module
+from pyrite.audit.family import Extras, Population
+from pyrite.audit.rows import Row, row_from_json
+from pyrite.errors import UserError
+from pyrite.steps import Context, Kind
+
+DATA = "data"
+"""The data's own name among the populations."""
+REFERENCE = "reference "
+"""What the names of the references begin with, so that a file called `data` is not taken for the data."""
+
+
+def parts_of(folder: Path, flaw: str) -> list[Path]:
+    """What a family gathered from one file, part by part."""
+    return sorted(folder.glob(f"part-*/{flaw}"), key=lambda path: int(path.parent.name.partition("-")[2]))
+
+
+def counts_of(folder: Path) -> dict[str, Any]:
+    """The counts of one file."""
+    told: dict[str, Any] = orjson.loads((folder / "counts.json").read_bytes())
+    return told
+
+
+def files_of(context: Context) -> dict[str, list[Path]]:
+    """The folders of the streamed files by population: `data`, then each reference, in the order given."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for name, number in context.config["files"]:
+        found[name].append(context.inputs[f"{name} {number}"])
+    return dict(found)
+
+
+def whole_step(context: Context) -> None:
+    """Step: `whole.json`: for the data and each reference, what each family says of all rows; `FLAW/` holds its files."""
+    config = context.config
+    given = extras(config, context.inputs)
+    files = files_of(context)
+    told: dict[str, dict[str, Any]] = {}
+    for name, folders in files.items():
+        source = DATA if name == DATA else source_of(folders[0]) or name
+        told[name if name == DATA else f"{REFERENCE}{source}"] = own = {}
+        offsets = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
+        for flaw in config["flaws"]:
+            family = module(flaw)
+            if not hasattr(family, "whole"):
+                continue
+            out = context.out / (flaw if name == DATA else f"references/{safe(source)}/{flaw}")
+            out.mkdir(parents=True)
+            others = [path for other, some in files.items() if other != DATA for path in some] if name == DATA else []
+            parts = [
+                (part, offset)
+                for folder, offset in zip(folders, offsets, strict=True)
+                for part in parts_of(folder, flaw)
+            ]
+            more = {"offsets": [offset for _, offset in parts]} if getattr(family, "NUMBERED", False) else {}
+            reference = [part for folder in others for part in parts_of(folder, flaw)]
+            own[flaw] = family.whole([part for part, _ in parts], out, given, reference=reference, **more)
+            context.tick(sum(map(len, told.values())), len(config["flaws"]) * len(files), "families")
+    (context.out / "whole.json").write_bytes(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def source_of(folder: Path) -> str | None:
+    """The one source that a file's rows come from; None where a column names several."""
+    names: list[str] = counts_of(folder)["sources"]
+    return names[0] if len(names) == 1 else None
+
+
+def safe(name: str) -> str:
+    """A source's name as a folder's."""
+    from hashlib import sha256
+
+    return sha256(name.encode()).hexdigest()[:16]
+
+
+def sample_step(context: Context) -> None:
+    """Step: `sample.jsonl`: the sampled rows of the data, then of each source of the references, as `{"role", "row"}`."""
+    size = context.config["sample"]
+    lines = []
+    for name, folders in files_of(context).items():
+        offsets = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
+        drawn = [drawn_lines(folder / "sample.jsonl", offset) for folder, offset in zip(folders, offsets, strict=True)]
+        by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for line in heapq.merge(
+            *(sorted(some, key=lambda one: one["drawn"]) for some in drawn), key=lambda one: one["drawn"]
+        ):
+            by_source[name if name == DATA else line["row"]["source"]].append(line["row"])
+        for source, rows in by_source.items():
+            lines += [{"role": DATA if name == DATA else REFERENCE + source, "row": row} for row in rows[:size]]
+    (context.out / "sample.jsonl").write_bytes(
+        b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+    )
+
+
+def drawn_lines(path: Path, offset: int) -> list[dict[str, Any]]:
+    """The sampled rows of one file, numbered as in the whole of its population."""
+    with path.open("rb") as handle:
+        found = [orjson.loads(line) for line in handle]
+    for one in found:
+        one["row"]["number"] += offset
+    return found
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The sample: rows of the data first, then of each source; `data` and `references` are places in `rows`."""
+
+    rows: Sequence[Row]
+    data: Sequence[int]
+    references: Mapping[str, Sequence[int]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Sampled":
+        """What `sample_step` wrote."""
+        rows: list[Row] = []
+        data: list[int] = []
+        references: dict[str, list[int]] = {}
+        with (folder / "sample.jsonl").open("rb") as handle:
+            for place, line in enumerate(handle):
+                told = orjson.loads(line)
+                rows.append(row_from_json(told["row"]))
+                source = told["role"].removeprefix(REFERENCE)
+                (data if told["role"] == DATA else references.setdefault(source, [])).append(place)
+        return cls(rows, data, references)
+
+    @classmethod
+    def of(cls, data: Sequence[Row], references: Mapping[str, Sequence[Row]]) -> "Sampled":
+        """Rows at hand, as a sample."""
+        rows = [*data, *(row for some in references.values() for row in some)]
+        ends = np.cumsum([len(data), *map(len, references.values())]).tolist()
+        places = {name: range(start, end) for name, start, end in zip(references, ends, ends[1:], strict=False)}
+        return cls(rows, range(len(data)), places)
+
+    def first(self, size: int) -> list[int]:
+        """Places of a smaller sample: the first rows of the data, and as many of the references, evenly by source (at
+        least 60 of each)."""
+        each = max(60, size // max(1, len(self.references)))
+        return [*self.data[:size], *itertools.chain.from_iterable(some[:each] for some in self.references.values())]
+
+    def populations(
+        self, flaw: str, whole: Mapping[str, Any], folder: Path
+    ) -> tuple[Population, dict[str, Population]]:
+        """The data and each source, as a family's `evidence` sees them."""
+
+        def one(places: Sequence[int], told: Mapping[str, Any], where: Path) -> Population:
+            return Population([self.rows[at] for at in places], told.get(flaw, {}), (where / flaw,))
+
+        data = one(self.data, whole.get(DATA, {}), folder)
+        references = {}
+        for name, places in self.references.items():
+            references[name] = one(places, whole.get(REFERENCE + name, {}), folder / "references" / safe(name))
+        return data, references
+
+
+def surprise_step(context: Context) -> None:
+    """Step: `surprises.npz`: nats per token of the smaller sample's answers, with and without the prompt; nan elsewhere."""
+    from pyrite.audit.perplexity import measure_surprises
+    from pyrite.models import load
+    from pyrite.models.hardware import Compute
+
+    load.quiet_libraries()
+
+    sampled = Sampled.read(context.inputs["sample"])
+    places = sampled.first(context.config["model_sample"])
+    told = measure_surprises(
+        context.inputs["model"],
+        [sampled.rows[at] for at in places],
+        compute=Compute(**context.config["compute"]),
+        max_tokens=context.config["max_tokens"],
+        tick=context.tick,
+    )
+    made: dict[str, Any] = {}
+    for name, values in told.items():
+        made[name] = np.full(len(sampled.rows), np.nan)
+        made[name][places] = values
+    np.savez(context.out / "surprises.npz", **made)
+
+
+def embed_step(context: Context) -> None:
+    """Step: `embeddings.npy` [rows of the sample, width], of what each row holds (prompt and answers)."""
+    from pyrite.models import embed, load
+    from pyrite.models.hardware import Compute
+
+    load.quiet_libraries()
+
+    sampled = Sampled.read(context.inputs["sample"])
+    config = context.config
+    compute = Compute(**config["compute"])
+    texts = [row.text for row in sampled.rows]
+    if config["by"] == "sentences":
+        made = embed.sentence_embeddings(
+            context.inputs["model"], texts, compute=compute, max_tokens=config["max_tokens"], tick=context.tick
+        )
+    else:
+        model, _ = load.for_generation(load.load_causal(context.inputs["model"], compute), compute)
+        tokenizer = load.load_tokenizer(context.inputs["model"])
+        made = embed.hidden_state_embeddings(model, tokenizer, texts, tick=context.tick)
+    if not np.isfinite(made).all():
+        raise UserError("The embeddings are not numbers.", str(context.inputs["model"]), "name another --embedder")
+    np.save(context.out / "embeddings.npy", made.astype(np.float32))
+
+
+def model_extras(context: Context) -> Extras:
+    """What the families of a comparing step are given."""
+    more: dict[str, Any] = {}
+    if "embeddings" in context.inputs:
+        more["embeddings"] = np.load(context.inputs["embeddings"] / "embeddings.npy", allow_pickle=False)
+    if "surprises" in context.inputs:
+        with np.load(context.inputs["surprises"] / "surprises.npz", allow_pickle=False) as file:
+            more["surprises"] = {name: file[name] for name in file.files}
+    return extras(context.config, context.inputs, **more)
+
+
+WHOLE = Kind("audit.whole", 1, whole_step)
+SAMPLE = Kind("audit.sample", 1, sample_step)
+SURPRISE = Kind("audit.surprise", 1, surprise_step)
+EMBED = Kind("audit.embed", 1, embed_step)

@@ -1,0 +1,98 @@
+"""Which rows show what was found? Every row's strength for every rule, and the data split by it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+
+from pyrite.audit.families import extras, module
+from pyrite.audit.stream import Batches, read_options
+from pyrite.errors import OutOfTime
+from pyrite.io import ReadOptions, open_records, write_jsonl
+from pyrite.records import Record
+from pyrite.steps import Context, Kind
+
+
+def marks_step(context: Context) -> None:
+    """Step: `marks.parquet`: for each row of one file its number and, by measure, how strongly it shows it (0 to 1)."""
+    config = context.config
+    given = extras(config, context.inputs)
+    batches = Batches(
+        config.get("hub") or context.inputs["file"], read_options(config), source=config["source"], column=None
+    )
+    rules: Mapping[str, Mapping[str, Any]] = config["rules"]
+    names = [f"{flaw}.{measure}" for flaw, some in rules.items() for measure in some]
+    schema = pyarrow.schema([("number", pyarrow.int64()), *((name, pyarrow.float32()) for name in names)])
+    with parquet.ParquetWriter(context.out / "marks.parquet", schema, compression="zstd") as writer:
+        for batch in batches:
+            rows = [replace(row, number=row.number + config["offset"]) for row in batch]
+            columns: dict[str, Any] = {"number": [row.number for row in rows]}
+            for flaw, some in rules.items():
+                folder = context.inputs["whole"] / flaw
+                told = module(flaw).marks(rows, some, given, folder if folder.is_dir() else None)
+                columns |= {f"{flaw}.{name}": np.asarray(told[name], dtype=np.float32) for name in some}
+            writer.write_table(pyarrow.table(columns, schema=schema))
+            context.tick(batches.rows, max(config["rows"], batches.rows), "rows")
+            if context.expired():
+                raise OutOfTime("--max-time is over; the marks of this file start again")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Rows that show a finding: for each file, for each row in order, the names of the findings (empty: clean)."""
+
+    files: Sequence[Sequence[tuple[str, ...]]]
+
+    def as_json(self) -> dict[str, Any]:
+        """How many rows are flagged, and by which finding; a row can have several."""
+        by = Counter(name for rows in self.files for names in rows for name in names)
+        flagged = sum(bool(names) for rows in self.files for names in rows)
+        total = sum(map(len, self.files))
+        return {"rows": total, "flagged": flagged, "clean": total - flagged, "by": dict(sorted(by.items()))}
+
+
+def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flags:
+    """Which rows are flagged by which of these findings, out of the tables of marks, one for each file."""
+    files = []
+    for path in tables:
+        there = [name for name in names if name in parquet.read_schema(path).names]
+        table = parquet.read_table(path, columns=["number", *there])
+        marked = [np.asarray(table[name]) >= at_least for name in there]
+        lines = np.array(marked).T if marked else np.zeros((table.num_rows, 0), dtype=bool)
+        sets: dict[bytes, tuple[str, ...]] = {}
+        rows = []
+        for line in lines:
+            key = line.tobytes()
+            if key not in sets:
+                sets[key] = tuple(name for name, on in zip(there, line, strict=True) if on)
+            rows.append(sets[key])
+        files.append(rows)
+    return Flags(files)
+
+
+def write_split(
+    sources: Sequence[str], options: ReadOptions, found: Flags, *, flagged: Path | None, clean: Path | None
+) -> None:
+    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them."""
+    if flagged is not None:
+        write_jsonl(rows_of(sources, options, found, flagged=True), flagged)
+    if clean is not None:
+        write_jsonl(rows_of(sources, options, found, flagged=False), clean)
+
+
+def rows_of(sources: Sequence[str], options: ReadOptions, found: Flags, *, flagged: bool) -> Iterator[Record]:
+    """The records of one side, in order."""
+    for source, rows in zip(sources, found.files, strict=True):
+        for record, names in zip(open_records(source, options), rows, strict=True):
+            if flagged and names:
+                yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
+            elif not flagged and not names:
+                yield record
+
+
+MARKS = Kind("audit.marks", 1, marks_step)

@@ -1,0 +1,172 @@
+"""The steps of an audit: every file is read once, the sample is compared family by family."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyrite.audit.compare import COMPARE
+from pyrite.audit.config import AuditConfig
+from pyrite.audit.families import STREAMED
+from pyrite.audit.family import FLAWS
+from pyrite.audit.gather import DATA, EMBED, SAMPLE, SURPRISE, WHOLE
+from pyrite.audit.stream import ALONE_BYTES, STREAM
+from pyrite.errors import UserError
+from pyrite.io import file_hash, is_hub
+from pyrite.steps import Source, Step
+from pyrite.strict import mapping
+
+MAX_TOKENS = 256
+"""Longer rows are cut here before a model reads them."""
+NEEDS = {"perplexity": ("surprises",), "embedding": ("embeddings",), "duplicates": ("embeddings",)}
+"""What a family needs a model to have read."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The steps that read the files. `files` are population and number of every file, data first; `given` the tokenizer
+    and the evaluation sets, `against` the names of the latter."""
+
+    flaws: Sequence[str]
+    streams: Mapping[tuple[str, int], Step]
+    whole: Step
+    sample: Step
+    given: Mapping[str, Source]
+    against: Sequence[str]
+
+    @property
+    def files(self) -> list[list[Any]]:
+        """As the steps are told them."""
+        return [list(name) for name in self.streams]
+
+
+def wanted(only: Sequence[str]) -> list[str]:
+    """Which flaws to look for, in the order of `FLAWS`."""
+    names = [name.strip() for text in only for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in FLAWS]
+    if unknown:
+        raise UserError("That is no flaw that Pyrite looks for.", ", ".join(unknown), f"--only with {', '.join(FLAWS)}")
+    return [flaw for flaw in FLAWS if not names or flaw in names]
+
+
+def file_input(path: str, what: str) -> Source:
+    """A data file, folder or hub data set as an input."""
+    if not is_hub(path) and not Path(path).exists():
+        raise UserError(f"That {what} is not there.", path, "give the path of a file or folder, or hf://org/name")
+    return Source(path, file_hash(path))
+
+
+def processes(config: AuditConfig) -> int:
+    """How many processes read a large file, or compare."""
+    return config.workers or min(8, os.cpu_count() or 1)
+
+
+def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
+    """The steps that read every file. No model library is loaded for them."""
+    from pyrite.models import load
+
+    given: dict[str, Source] = {}
+    if "tokens" in flaws:
+        found = load.resolve(config.tokenizer or config.model)
+        given["tokenizer"] = Source(str(found.folder), found.identity)
+    sets = {}
+    for text in config.against:
+        name, sign, where = text.partition("=")
+        sets[name if sign else Path(text).stem] = where if sign else text
+    if "contamination" in flaws:
+        given |= {f"against {name}": file_input(path, "evaluation set") for name, path in sets.items()}
+        flaws = flaws if sets else [flaw for flaw in flaws if flaw != "contamination"]
+    against = sorted(sets) if "contamination" in flaws else []
+    streamed = [flaw for flaw in STREAMED if flaw in flaws]
+    names = [Path(path).name for path in config.reference]
+    labels = [path if names.count(name) > 1 else name for path, name in zip(config.reference, names, strict=True)]
+    files = [(DATA, shard, DATA, path) for shard, path in enumerate(config.data)]
+    files += [(f"reference {at}", 0, labels[at], path) for at, path in enumerate(config.reference)]
+    streams = {
+        (name, shard): stream(config, name, label, path, streamed, against, given) for name, shard, label, path in files
+    }
+    common = {"files": [list(name) for name in streams]}
+    inputs = {f"{name} {shard}": step for (name, shard), step in streams.items()}
+    settings = {**common, "against": against, "seed": config.seed, "flaws": streamed}
+    whole = Step(WHOLE, settings, {**inputs, **given}, label="whole data set")
+    sample = Step(SAMPLE, {**common, "sample": config.sample}, inputs, label="sample")
+    return Planned(flaws, streams, whole, sample, given, against)
+
+
+def comparisons(config: AuditConfig, planned: Planned) -> dict[str, Step]:
+    """The step that compares, for each family, with the models that read the sample for it."""
+    from pyrite.models import hardware, load
+
+    flaws = planned.flaws
+    more: dict[str, Step] = {}
+    needed = {name for flaw in flaws for name in NEEDS.get(flaw, ())}
+    compute = hardware.choose(config.precision).as_config() if needed else {}
+    hidden = config.embedder == "hidden-states"
+    if "surprises" in needed:
+        found = load.resolve(config.model)
+        settings = {"model_sample": config.model_sample, "max_tokens": MAX_TOKENS, "compute": compute}
+        inputs: dict[str, Step | Source] = {
+            "sample": planned.sample,
+            "model": Source(str(found.folder), found.identity),
+        }
+        more["surprises"] = Step(SURPRISE, settings, inputs, label="perplexity")
+    if "embeddings" in needed:
+        found = load.resolve(config.model if hidden else config.embedder)
+        settings = {"by": "hidden-states" if hidden else "sentences", "compute": compute, "max_tokens": MAX_TOKENS}
+        inputs = {"sample": planned.sample, "model": Source(str(found.folder), found.identity)}
+        more["embeddings"] = Step(EMBED, settings, inputs, label="embeddings")
+    made = {}
+    for flaw in flaws:
+        settings = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
+        settings |= {"permutations": config.permutations, "seed": config.seed}
+        own: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.whole}
+        if flaw == "contamination":
+            own |= {name: one for name, one in planned.given.items() if name.startswith("against ")}
+        if flaw == "tokens":
+            own["tokenizer"] = planned.given["tokenizer"]
+        own |= {name: more[name] for name in NEEDS.get(flaw, ())}
+        made[flaw] = Step(COMPARE, settings, own, label=f"{flaw}: yardsticks")
+    return made
+
+
+def stream(
+    config: AuditConfig,
+    name: str,
+    label: str,
+    path: str,
+    flaws: Sequence[str],
+    against: Sequence[str],
+    given: Mapping[str, Source],
+) -> Step:
+    """The step that reads one file."""
+    what = "data set" if name == DATA else "reference"
+    found = file_input(path, what)
+    size = Path(path).stat().st_size if Path(path).is_file() else 0
+    columns = config.columns if name == DATA else config.reference_columns
+    settings = {
+        "flaws": list(flaws),
+        "against": list(against),
+        "source": label,
+        "source_column": None if name == DATA else config.source_column,
+        "sample": config.sample,
+        "seed": config.seed,
+        "file_seed": seed_of(found.identity),
+        "parts": processes(config) if size > ALONE_BYTES else 1,
+        "layout": config.layout if name == DATA else None,
+        "columns": mapping("--columns" if name == DATA else "--reference-columns", columns),
+        "label_map": mapping("--label-map", config.label_map),
+        "text_fields": list(config.text_fields) or None,
+        "on_bad_row": config.on_bad_row,
+        "hub": path if is_hub(path) else None,
+        "file": Path(path).name,  # row ids begin with it
+    }
+    return Step(STREAM, settings, {"file": found, **given}, label=f"{what} {Path(path).name}: read")
+
+
+def seed_of(identity: str) -> list[int]:
+    """Two numbers out of a file's hash."""
+    from hashlib import sha256
+
+    mixed = sha256(identity.encode()).digest()
+    return [int.from_bytes(mixed[:4], "big"), int.from_bytes(mixed[4:8], "big")]

@@ -1,0 +1,69 @@
+"""What an audit sees of a record: what was asked, what was answered, the label, and where the row stands."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyrite.records import Chat, Labelled, Pair, Record, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a source.
+
+    `number` is the record's place among the kept records of its source, from 0, and with `id` names it to the user.
+    `prompt` is what was asked (empty for plain text), `answers` what a model or a person wrote in reply: the assistant's
+    turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text. `label` and `fields`
+    are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes from.
+    """
+
+    number: int
+    id: str
+    prompt: str
+    answers: tuple[str, ...]
+    label: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def text(self) -> str:
+        """Everything that was written in the row: what was asked, then the answers."""
+        return "\n".join([self.prompt, *self.answers] if self.prompt else self.answers)
+
+    @property
+    def answer(self) -> str:
+        """All answers of the row as one text."""
+        return self.answers[0] if len(self.answers) == 1 else "\n".join(self.answers)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; `row_from_json` reads it back."""
+        told: dict[str, Any] = {"number": self.number, "id": self.id, "prompt": self.prompt}
+        told |= {"answers": self.answers, "source": self.source}
+        return told | ({"label": self.label, "fields": dict(self.fields)} if self.fields else {})
+
+
+def row_from_json(told: Mapping[str, Any]) -> Row:
+    """The row that `Row.as_json` told."""
+    return Row(**{**told, "answers": tuple(told["answers"])})
+
+
+def as_row(record: Record, number: int, source: str = "") -> Row:
+    """A record as an audit sees it."""
+    match record:
+        case Chat():
+            asked = "\n".join(turn.content for turn in record.messages if turn.role in ("system", "user", "tool"))
+            answers = tuple(turn.content for turn in record.messages if turn.role == "assistant")
+            return Row(number, record.id, asked, answers, source=source)
+        case Pair():
+            fields = {"premise": record.premise, "hypothesis": record.hypothesis}
+            return Row(number, record.id, record.premise, (record.hypothesis,), record.label, fields, source)
+        case Labelled():
+            joined = "\n".join(record.fields.values())
+            return Row(number, record.id, "", (joined,), record.label, dict(record.fields), source)
+        case Text():
+            return Row(number, record.id, "", (record.text,), source=source)
+
+
+def as_rows(records: Iterable[Record], source: str = "") -> Iterator[Row]:
+    """Records as an audit sees them, numbered from 0."""
+    return (as_row(record, number, source) for number, record in enumerate(records))

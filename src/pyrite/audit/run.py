@@ -1,0 +1,223 @@
+"""What is wrong with this data set, before anyone trains on it?"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pyrite.audit import gate as gating
+from pyrite.audit.config import AuditConfig
+from pyrite.audit.decide import Finding, decide
+from pyrite.audit.families import measures
+from pyrite.audit.gather import DATA, Sampled
+from pyrite.audit.marks import MARKS, Flags, flags, write_split
+from pyrite.audit.plan import Planned, comparisons, plan, processes, wanted
+from pyrite.audit.stream import read_options
+from pyrite.errors import UserError
+from pyrite.io import atomic_write
+from pyrite.stats.gates import exit_code
+from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.strict import mapping
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found, worst first, and everything that `--json` tells."""
+
+    findings: Sequence[Finding]
+    told: Mapping[str, Any]
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that `--json` promises."""
+        return dict(self.told)
+
+
+def audit(config: AuditConfig) -> Audit:
+    """Measure the data against its references; nothing that was measured before is measured again.
+
+    Raises:
+        UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
+    """
+    flaws = wanted(config.only)
+    known = [one.full_name for flaw in flaws for one in measures(flaw)]
+    limits = thresholds(config.thresholds, known)
+    gates = [gating.parse(text, known) for text in config.gate]
+    store = Store(config.store or default_store())
+    progress = Progress(quiet=config.quiet)
+    planned = plan(config, flaws)
+    seconds = config.max_time * 60 if config.max_time else None
+    run_steps(list(planned.streams.values()), store, RunOptions(max_seconds=seconds), progress)
+    run_steps([planned.whole, planned.sample], store, RunOptions(max_seconds=seconds), progress)
+    compare = comparisons(config, planned)
+    options = RunOptions(workers=min(processes(config), max(1, len(compare))), threads=1, max_seconds=seconds)
+    run_steps(list(compare.values()), store, options, progress)
+    told = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
+    sources = reference_sources(store, planned)
+    findings = decide(
+        [one for flaw in compare for one in told[flaw]["measures"]],
+        alpha=config.alpha,
+        thresholds=limits,
+        sources=len(sources),
+    )
+    asked = [gating.ask(one, findings) for one in gates]
+    code = exit_code([one.outcome for one in asked], config.undecided)
+    found = split(config, planned, store, findings, told, progress) if config.flagged or config.clean else None
+    made = report(config, planned, store, findings, told, sources, found, asked, code)
+    if config.out is not None:
+        write_run(config.out, made, planned, store)
+    return Audit(findings, made, code)
+
+
+def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
+    """Least excesses by measure."""
+    found = {}
+    for name, number in (mapping("--thresholds", tuple(texts)) or {}).items():
+        if name not in known:
+            raise UserError("A threshold names no measure.", name, f"known: {', '.join(known)}")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise UserError("A threshold is a number.", f"{name}={number}", f"such as {name}=0.05")
+    return found
+
+
+def read_json(store: Store, step: Step, name: str) -> Any:
+    """A step's JSON file."""
+    return orjson.loads((store.path(step.key) / name).read_bytes())
+
+
+def reference_sources(store: Store, planned: Planned) -> dict[str, int]:
+    """Every human source and its rows in the sample."""
+    return {name: len(rows) for name, rows in Sampled.read(store.path(planned.sample.key)).references.items()}
+
+
+def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
+    """Rows read, kept and dropped by reason, over the files of the data or of the references."""
+    total: dict[str, Any] = {"read": 0, "kept": 0, "dropped": {}}
+    for (name, _), step in planned.streams.items():
+        if (name == DATA) == data:
+            told = read_json(store, step, "counts.json")
+            total["read"] += told["read"]
+            total["kept"] += told["kept"]
+            for reason, count in told["dropped"].items():
+                total["dropped"][reason] = total["dropped"].get(reason, 0) + count
+    return total
+
+
+def split(
+    config: AuditConfig,
+    planned: Planned,
+    store: Store,
+    findings: Sequence[Finding],
+    told: Mapping[str, Any],
+    progress: Progress,
+) -> Flags:
+    """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
+    rules: dict[str, dict[str, Any]] = {}
+    for flaw, some in told.items():
+        own = {one["measure"]["name"]: one["evidence"]["rule"] for one in some["measures"] if one["evidence"]["rule"]}
+        if own:
+            rules[flaw] = own
+    steps, offset = [], 0
+    for (name, shard), step in planned.streams.items():
+        if name != DATA:
+            continue
+        rows = read_json(store, step, "counts.json")["rows"]
+        kept = (
+            "against",
+            "layout",
+            "columns",
+            "label_map",
+            "text_fields",
+            "on_bad_row",
+            "source",
+            "hub",
+            "file",
+            "seed",
+        )
+        settings = {**{key: step.config[key] for key in kept}, "rules": rules, "offset": offset, "rows": rows}
+        inputs = {"file": step.inputs["file"], "whole": planned.whole, **planned.given}
+        steps.append(Step(MARKS, settings, inputs, label=f"{config.data[shard]}: marks"))
+        offset += rows
+    run_steps(steps, store, RunOptions(threads=1), progress)
+    names = [one.full_name for one in findings if one.severity != "ok"]
+    found = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
+    options = read_options(next(iter(planned.streams.values())).config)
+    write_split(config.data, options, found, flagged=config.flagged, clean=config.clean)
+    return found
+
+
+def report(
+    config: AuditConfig,
+    planned: Planned,
+    store: Store,
+    findings: Sequence[Finding],
+    told: Mapping[str, Any],
+    sources: Mapping[str, int],
+    found: Flags | None,
+    asked: Sequence[gating.GateResult],
+    code: int,
+) -> dict[str, Any]:
+    """Everything, as `--json` tells it."""
+    sampled = Sampled.read(store.path(planned.sample.key))
+    counts = [read_json(store, step, "counts.json") for step in planned.streams.values()]
+    rows = counted(store, planned, data=True)
+    n = len(sampled.data)
+    lacking = [
+        {"measure": f"{flaw}.{one['measure']}", "why": one["why"]}
+        for flaw in told
+        for one in told[flaw]["not_measured"]
+    ]
+    notes = []
+    if len(sources) == 1:
+        notes.append("one human source: give a second --reference, so that it is known how much people differ")
+    if "contamination" in wanted(config.only) and "contamination" not in planned.flaws:
+        notes.append("contamination was not looked for: name evaluation sets with --against")
+    return {
+        "schema_version": 1,
+        "data": list(config.data),
+        "references": [{"source": name, "rows_sampled": size} for name, size in sources.items()],
+        "rows": rows,
+        "reference_rows": counted(store, planned, data=False),
+        "sample": {
+            "n": n,
+            "of": rows["kept"],
+            "model_n": min(n, config.model_sample),
+            "precision": f"a share is known to ± {100 * 1.96 * math.sqrt(0.25 / max(1, n)):.1f} points",
+        },
+        "findings": [one.as_json() for one in findings],
+        "not_measured": lacking,
+        "needs_reference": [one["measure"] for one in lacking if "needs a reference" in one["why"]],
+        "flagged": found.as_json() if found else None,
+        "gates": [one.as_json() for one in asked],
+        "exit_code": code,
+        "disk_mb_per_million_rows": sum(one["bytes"] for one in counts) / max(1, sum(one["rows"] for one in counts)),
+        "settings": config.model_dump(mode="json", exclude={"store", "out", "quiet", "workers", "max_time"}),
+        "notes": notes,
+    }
+
+
+def write_run(folder: Path, told: Mapping[str, Any], planned: Planned, store: Store) -> None:
+    """The run folder: `audit.json`, row-level tables of every data file, figures."""
+    import shutil
+
+    from pyrite.audit.figures import figures
+
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "audit.json") as temporary:
+        temporary.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    for (name, shard), step in planned.streams.items():
+        if name == DATA:
+            for part in sorted(store.path(step.key).glob("part-*/rows.parquet")):
+                target = folder / "results" / f"rows-{shard}-{part.parent.name}.parquet"
+                with atomic_write(target) as temporary:
+                    shutil.copyfile(part, temporary)
+    for path in figures(told, folder):
+        print(path, file=sys.stderr)

@@ -1,0 +1,191 @@
+"""An audit on the terminal: worst first, each finding between its two yardsticks, and what to do next."""
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+WIDEST = 100
+"""Columns that a line takes at most, however wide the terminal is."""
+LINES = 4
+"""Lines of evidence that are shown for each finding; --json has all."""
+EXCERPT = 160
+NAMED = {"fail": ("FAIL", "bold red"), "warn": ("WARN", "bold yellow")}
+
+
+def show_audit(audit: Mapping[str, Any]) -> None:
+    """Print an audit, as `Audit.as_json` tells it.
+
+    Text of the data is hostile: it is printed without control and direction characters, and never as markup.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDEST)
+    heading(console, audit)
+    findings = audit["findings"]
+    for finding in findings:
+        if finding["severity"] in NAMED:
+            headline(console, finding)
+    if fine := [one for one in findings if one["severity"] == "ok"]:
+        put(console, f"Looked at and found fine: {by_flaw(fine)}.", after=1)
+    missing(console, audit)
+    closing(console, audit)
+
+
+def put(console: Console, text: str, *, indent: int = 0, mark: str = "", style: str = "", after: int = 0) -> None:
+    """A paragraph, wrapped; its later lines stand under the first, after `mark`."""
+    lines = Text(clean(text), style=style).wrap(console, max(20, console.width - indent - len(mark)))
+    for at, line in enumerate(lines):
+        line.rstrip()
+        console.print(Text(" " * indent + (mark if at == 0 else " " * len(mark))) + line)
+    console.print("\n" * after, end="")
+
+
+def clean(text: str) -> str:
+    """Text on one line, without what a terminal would obey: control, direction and other unseen characters.
+
+    >>> clean("red \\x1b[31m, \\u202eturned\\nround")
+    'red [31m, turned round'
+    """
+    seen = " ".join(str(text).split())
+    return "".join(
+        "\ufffd" if kind == "Cs" else "" if kind in ("Cc", "Cf", "Co", "Cn") else one
+        for one in seen
+        for kind in (unicodedata.category(one),)
+    )
+
+
+def heading(console: Console, audit: Mapping[str, Any]) -> None:
+    """What was read, what it was compared with, and how many findings there are."""
+    put(console, f"{', '.join(map(str, listed(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")
+    if audit["references"]:
+        names = ", ".join(reference_name(one) for one in audit["references"])
+        put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
+    else:
+        put(console, "without a reference: what only a comparison can tell was not measured")
+    sample = audit["sample"]
+    put(console, f"{sample['n']:,} rows of the data were sampled for what is compared: {sample['precision']}", after=1)
+    counts = {name: sum(one["severity"] == name for one in audit["findings"]) for name in ("fail", "warn", "ok")}
+    words = [counted(counts["fail"], "failure"), counted(counts["warn"], "warning"), f"{counts['ok']} fine"]
+    put(console, ", ".join(words), style="bold", after=1)
+
+
+def listed(value: Any) -> Sequence[Any]:
+    """One or several as several."""
+    return [value] if isinstance(value, str) else list(value)
+
+
+def reference_name(one: Any) -> str:
+    """A source, with its rows in the sample where they are told."""
+    if not isinstance(one, Mapping):
+        return str(one)
+    rows = one.get("rows_sampled")
+    return str(one["source"]) + ("" if rows is None else f" ({rows:,} rows sampled)")
+
+
+def counted(n: int, what: str) -> str:
+    """'1 warning', '2 warnings'."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def rows_read(rows: Mapping[str, Any]) -> str:
+    """How many rows were read and kept, and why others were not."""
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
+    return f"{rows['read']:,} rows read, {rows['kept']:,} kept" + (f" (dropped: {dropped})" if dropped else "")
+
+
+def headline(console: Console, finding: Mapping[str, Any]) -> None:
+    """One finding: its question, its value between the yardsticks, evidence, an example, what to do."""
+    name, style = NAMED[finding["severity"]]
+    put(console, f"{name}  {finding['question']}", style=style)
+    value = number(finding["value"], finding["unit"])
+    put(console, f"{finding['flaw']}.{finding['measure']}: {value} ({finding['n']:,} rows)", indent=6)
+    for line in yardsticks(finding):
+        put(console, line, indent=8)
+    if finding["why"]:
+        put(console, f"No worse, because: {finding['why']}.", indent=6)
+    evidence = finding["evidence"]
+    for line in evidence["lines"][:LINES]:
+        put(console, line, indent=6, mark="- ")
+    more = len(evidence["lines"]) - LINES
+    if more > 0:
+        put(console, f"and {counted(more, 'more line')} of evidence (--json)", indent=8)
+    if evidence["rows"]:
+        row = evidence["rows"][0]
+        excerpt = clean(row["excerpt"])
+        excerpt = excerpt if len(excerpt) <= EXCERPT else excerpt[: EXCERPT - 1] + "…"
+        put(console, f"{row['id']}: “{excerpt}”", indent=6, mark="row ")
+    put(console, f"Do this next: {finding['advice']}", indent=6, style="bold", after=1)
+
+
+def yardsticks(finding: Mapping[str, Any]) -> list[str]:
+    """What chance gives, what human sources differ by, and the excess, in words."""
+    unit, said = finding["unit"], []
+    null, between, excess = finding["null"], finding["between_human"], finding["excess"]
+    if null:
+        p = null["p"] if null.get("p_adjusted") is None else null["p_adjusted"]
+        said.append(f"chance alone gives at most {number(null['high'], unit)} (p {p_value(p)})")
+    if between:
+        here = number(between["value_of_data"], unit)
+        most = f"human sources differ by at most {number(between['value'], unit)} ({between['source']})"
+        said.append(f"{most}, this data by {here} at the same {between['n']:,} rows")
+    if excess and excess["value"] is not None:
+        above = "human sources" if between else "chance" if null else "the threshold"
+        interval = ""
+        if excess["low"] is not None and excess["high"] is not None:
+            interval = f" (95 %: {number(excess['low'], unit)} to {number(excess['high'], unit)})"
+        said.append(f"excess over {above}: {number(excess['value'], unit)}{interval}")
+    return said
+
+
+def number(value: float | None, unit: str) -> str:
+    """A share in percent, anything else with three figures and its unit.
+
+    >>> number(0.314, "share"), number(0.02514, "bits"), number(None, "bits")
+    ('31.4 %', '0.0251 bits', 'unknown')
+    """
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    if unit == "share":
+        return f"{value * 100:.1f} %" if abs(value) >= 0.001 or value == 0 else f"{value * 100:.2g} %"
+    return f"{value:.3g}" + ("" if unit in ("", "-", "ratio") else f" {unit}")
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals or fewer."""
+    return "unknown" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def by_flaw(findings: Sequence[Mapping[str, Any]]) -> str:
+    """'format (closing, skeleton), tokens (zipf)'."""
+    grouped: dict[str, list[str]] = {}
+    for one in findings:
+        grouped.setdefault(one["flaw"], []).append(one["measure"])
+    return ", ".join(f"{flaw} ({', '.join(names)})" for flaw, names in grouped.items())
+
+
+def missing(console: Console, audit: Mapping[str, Any]) -> None:
+    """What could not be measured, and why."""
+    if needed := audit["needs_reference"]:
+        put(console, f"Needs a reference (--reference FILE): {', '.join(needed)}.", after=1)
+    reasons: dict[str, list[str]] = {}
+    for one in audit.get("not_measured", ()):
+        if one["measure"] not in needed:
+            reasons.setdefault(one["why"], []).append(one["measure"])
+    for why, names in reasons.items():
+        put(console, f"Not measured ({why}): {', '.join(names)}.", after=1)
+
+
+def closing(console: Console, audit: Mapping[str, Any]) -> None:
+    """Flagged rows, gates, notes."""
+    if flagged := audit["flagged"]:
+        most = sorted(flagged.get("by", {}).items(), key=lambda item: (-item[1], item[0]))
+        parts = ", ".join(f"{name} {count:,}" for name, count in most)
+        number_of = flagged.get("flagged", flagged["rows"])
+        put(console, f"{number_of:,} rows are flagged" + (f": {parts}" if parts else ""))
+    for gate in audit["gates"]:
+        put(console, f"gate {gate['outcome']}: {gate['gate']}: {gate['why']}")
+    for note in audit["notes"]:
+        put(console, f"note: {note}")

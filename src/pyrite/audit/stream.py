@@ -1,0 +1,257 @@
+"""Step: one file is read once, by every family that reads all rows, in several processes where it is large.
+
+The reader numbers the rows and hands batches to the parts in turn; what the parts gathered is merged later, so that
+files audited apart and together come to the same. A seeded sample of the rows is kept on the way: every row draws a
+number, and those with the smallest stay, so that the samples of two files join into a sample of both.
+"""
+
+import heapq
+import os
+import queue
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pyrite.audit.families import extras, module
+from pyrite.audit.rows import Row, as_row
+from pyrite.errors import OutOfTime, UserError
+from pyrite.io import ReadOptions, open_records
+from pyrite.steps import Context, Kind
+
+BATCH_ROWS = 1000
+BATCH_CHARS = 4_000_000
+ALONE_BYTES = 24_000_000
+"""A file of at most so many bytes is read by one process."""
+
+
+class Batches:
+    """Rows of a file in batches of bounded size, sampled on the way; `counts` once they are exhausted."""
+
+    def __init__(self, path: Path | str, options: ReadOptions, *, source: str, column: str | None) -> None:
+        self.reader = open_records(path, options)
+        self.source, self.column = source, column
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        batch: list[Row] = []
+        size = 0
+        for number, record in enumerate(self.reader):
+            name = self.source
+            if self.column is not None:
+                if self.column not in record.meta:
+                    found = f"row {record.id} has no column {self.column}"
+                    raise UserError("The column that names the source is not there.", found, "--source-column NAME")
+                name = str(record.meta[self.column])
+            row = as_row(record, number, name)
+            batch.append(row)
+            size += len(row.prompt) + sum(map(len, row.answers))
+            if len(batch) >= BATCH_ROWS or size >= BATCH_CHARS:
+                self.rows += len(batch)
+                yield batch
+                batch, size = [], 0
+        if batch:
+            self.rows += len(batch)
+            yield batch
+
+
+class Drawn:
+    """The rows with the smallest random numbers so far, at most `size` of each source."""
+
+    def __init__(self, size: int, seed: Sequence[int]) -> None:
+        self.size, self.rng = size, np.random.default_rng(list(seed))
+        self.held: dict[str, list[tuple[float, int, Row]]] = {}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Let every row draw its number."""
+        for row, number in zip(rows, self.rng.random(len(rows)).tolist(), strict=True):
+            held = self.held.setdefault(row.source, [])
+            if len(held) < self.size:
+                heapq.heappush(held, (-number, row.number, row))
+            elif -number > held[0][0]:
+                heapq.heapreplace(held, (-number, row.number, row))
+
+    def lines(self) -> Iterator[bytes]:
+        """One JSON object a line, smallest number first: `drawn`, and the row."""
+        for name in sorted(self.held):
+            for minus, _, row in sorted(self.held[name], key=lambda one: (-one[0], one[1])):
+                yield orjson.dumps({"drawn": -minus, "row": row.as_json()}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class Part:
+    """The streams of all families over some of the batches, and the row-level table."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+        given = extras(config, inputs)
+        self.folder, self.streams = folder, {}
+        self.writer: Any = None
+        for flaw in config["flaws"]:
+            (folder / flaw).mkdir(parents=True)
+            self.streams[flaw] = module(flaw).Stream(folder / flaw, given)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Show the batch to every family."""
+        import pyarrow
+        from pyarrow import parquet
+
+        columns: dict[str, Any] = {"number": [row.number for row in rows], "id": [row.id for row in rows]}
+        for stream in self.streams.values():
+            columns |= stream.add(rows)
+        table = pyarrow.table(columns)
+        if self.writer is None:
+            self.writer = parquet.ParquetWriter(self.folder / "rows.parquet", table.schema, compression="zstd")
+        self.writer.write_table(table)
+
+    def close(self) -> None:
+        """Write what was gathered."""
+        for stream in self.streams.values():
+            stream.close()
+        if self.writer is not None:
+            self.writer.close()
+
+
+def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, told: Any) -> None:
+    """A part in a process of its own: batches from the inbox until None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
+    try:
+        part = Part(folder, config, inputs)
+        while (batch := inbox.get()) is not None:
+            part.add(batch)
+        part.close()
+        told.put(None)
+    except BaseException as error:
+        import traceback
+
+        told.put((type(error).__name__, str(error), traceback.format_exc()))
+
+
+class Crew:
+    """Several parts, each in its own process; batches go to them in turn."""
+
+    def __init__(self, count: int, out: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+        import multiprocessing
+
+        context = multiprocessing.get_context("spawn")
+        self.told = context.Queue()
+        self.inboxes = [context.Queue(maxsize=3) for _ in range(count)]
+        self.turn = 0
+        self.processes = [
+            context.Process(
+                target=work, args=(out / f"part-{at}", dict(config), dict(inputs), inbox, self.told), daemon=True
+            )
+            for at, inbox in enumerate(self.inboxes)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Hand a batch to the part whose turn it is; waits while it is busy."""
+        self.put(self.turn, list(rows))
+        self.turn = (self.turn + 1) % len(self.inboxes)
+
+    def put(self, at: int, batch: list[Row] | None) -> None:
+        """Into one inbox, unless its process has died."""
+        while True:
+            try:
+                self.inboxes[at].put(batch, timeout=1)
+                return
+            except queue.Full:
+                if not self.processes[at].is_alive():
+                    self.fail()
+
+    def close(self) -> None:
+        """Let every part finish; raises what went wrong in one."""
+        for at in range(len(self.inboxes)):
+            self.put(at, None)
+        for _ in self.processes:
+            while True:
+                try:
+                    answer = self.told.get(timeout=1)
+                    break
+                except queue.Empty:
+                    if not any(process.is_alive() for process in self.processes):
+                        self.fail()
+            if answer is not None:
+                raise RuntimeError(f"a part of the audit failed: {answer[2]}")
+        for process in self.processes:
+            process.join()
+
+    def fail(self) -> None:
+        """A part is gone: say why, if it could tell."""
+        try:
+            answer = self.told.get(timeout=1)
+        except queue.Empty:
+            answer = None
+        if answer is not None:
+            raise RuntimeError(f"a part of the audit failed: {answer[2]}")
+        raise UserError("A process of the audit was killed.", "it may have run out of memory", "use --workers 1")
+
+    def stop(self) -> None:
+        """End whatever still runs."""
+        for process in self.processes:
+            if process.is_alive():
+                process.terminate()
+
+
+def read_options(config: Mapping[str, Any]) -> ReadOptions:
+    """How the file is to be read."""
+    return ReadOptions(
+        layout=config["layout"],
+        columns=config["columns"],
+        label_map=config["label_map"],
+        text_fields=config["text_fields"],
+        on_bad_row=config["on_bad_row"],
+        revision=config.get("revision"),
+        split=config.get("split"),
+    )
+
+
+def stream_step(context: Context) -> None:
+    """Step: `part-K/FLAW/` (what each family gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
+    config = context.config
+    path: Path | str = config.get("hub") or context.inputs["file"]
+    batches = Batches(path, read_options(config), source=config["source"], column=config["source_column"])
+    drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"]])
+    inputs = {name: given for name, given in context.inputs.items() if name != "file"}
+    began = time.monotonic()
+    size = Path(path).stat().st_size if isinstance(path, Path) and path.is_file() else 0
+    count = config["parts"]
+    crew: Crew | Part = (
+        Crew(count, context.out, config, inputs) if count > 1 else Part(context.out / "part-0", config, inputs)
+    )
+    try:
+        for batch in batches:
+            drawn.add(batch)
+            crew.add(batch)
+            context.tick(batches.rows, estimate(size, batches.rows, batch), "rows")
+            if context.expired():
+                raise OutOfTime("--max-time is over; the file that was being read starts again")
+        crew.close()
+    finally:
+        if isinstance(crew, Crew):
+            crew.stop()
+    (context.out / "sample.jsonl").write_bytes(b"".join(drawn.lines()))
+    counts = batches.reader.counts
+    told = {
+        **counts.as_json(),
+        "rows": batches.rows,
+        "layout": batches.reader.layout,
+        "sources": sorted(drawn.held),
+        "bytes": sum(file.stat().st_size for file in context.out.rglob("*") if file.is_file()),
+        "seconds": time.monotonic() - began,
+    }
+    (context.out / "counts.json").write_bytes(orjson.dumps(told))
+
+
+def estimate(size: int, rows: int, batch: Sequence[Row]) -> float:
+    """About how many rows will there be? From the file's bytes and the rows of one batch; at least those read."""
+    each = sum(len(row.prompt) + sum(map(len, row.answers)) for row in batch) / max(1, len(batch))
+    return max(rows, size / max(1.0, each * 1.1))
+
+
+STREAM = Kind("audit.stream", 1, stream_step)

@@ -1,0 +1,288 @@
+"""`pyrite audit` through the command: findings, shards, flagged and clean rows, gates, bad input, kill and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import PLANT, human_rows, pair_rows, with_near_duplicates, with_opening, with_overlap_label
+
+from pyrite.audit.rows import Row
+from pyrite.cli import run
+
+LIGHT = "format,duplicates,diversity"
+"""Families that need no model; semantic duplicates do, see `audit`."""
+
+
+def chat_line(row: Row) -> dict[str, Any]:
+    """A row as a chat."""
+    turns = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.answer}]
+    return {"messages": turns, "id": row.id}
+
+
+def write(path: Path, rows: Sequence[Row]) -> Path:
+    """Rows as JSON lines: pairs where they have labels, else chats."""
+    lines = [
+        {**row.fields, "label": row.label, "id": row.id} if row.fields else chat_line(row) for row in rows
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def audit(tmp_path: Path, tiny_encoder: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command with tiny models in a store of its own; returns (exit code, what --json told, stderr)."""
+
+    def call(*words: object, only: str = LIGHT, store: str = "store") -> tuple[int, dict[str, Any], str]:
+        line = ["audit", *map(str, words), "--only", only, "--store", str(tmp_path / store), "--json"]
+        line += [
+            "--embedder",
+            str(tiny_encoder),
+            "--model",
+            str(tiny_causal),
+            "--workers",
+            "1",
+            "--permutations",
+            "499",
+        ]
+        code = run(line)
+        out, err = capfd.readouterr()
+        return code, json.loads(out) if out else {}, err
+
+    return call
+
+
+def severities(told: dict[str, Any]) -> dict[str, str]:
+    """Severity by measure."""
+    return {f"{one['flaw']}.{one['measure']}": one["severity"] for one in told["findings"]}
+
+
+def test_planted_flaws_are_found_and_their_rows_divided(tmp_path: Path, audit: Any) -> None:
+    rows, opened = with_opening(human_rows(400, 1, source="made"), 0.3, 1)
+    data = write(tmp_path / "data.jsonl", rows)
+    one = write(tmp_path / "one.jsonl", human_rows(300, 2, source="one", topic=1))
+    two = write(tmp_path / "two.jsonl", human_rows(300, 3, source="two", topic=2))
+    flagged, clean = tmp_path / "flagged.jsonl", tmp_path / "clean.jsonl"
+    code, told, _ = audit(data, "--reference", one, "--reference", two, "--flagged", flagged, "--clean", clean)
+    assert code == 0
+    assert told["schema_version"] == 1
+    assert told["rows"] == {"read": 400, "kept": 400, "dropped": {}}
+    found = next(one for one in told["findings"] if one["measure"] == "opening_concentration")
+    assert found["severity"] == "fail"
+    assert found["value"] == pytest.approx(0.3, abs=0.06)
+    assert found["null"]["p_adjusted"] <= 0.05
+    assert found["between_human"]["source"] in ("one.jsonl", "two.jsonl")
+    assert 0 < found["excess"]["low"] < found["excess"]["value"] < found["excess"]["high"]
+    assert any(PLANT.split()[0] in line for line in found["evidence"]["lines"])
+    assert found["advice"]
+    assert told["findings"][0]["severity"] == "fail"  # worst first
+    bad, good = ([json.loads(line) for line in path.read_text().splitlines()] for path in (flagged, clean))
+    assert len(bad) + len(good) == 400
+    assert told["flagged"]["rows"] == 400
+    assert told["flagged"]["flagged"] == len(bad)
+    assert {row["id"] for row in bad}.isdisjoint({row["id"] for row in good})
+    hit = {int(row["id"].split("-")[1]) for row in bad if "opening_concentration" in row["flagged_by"]}
+    assert len(hit & opened) >= 0.8 * len(opened)
+    assert len(hit & opened) >= 0.8 * len(hit)
+
+
+def test_the_twin_without_a_flaw_is_silent(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", human_rows(300, 1, source="made"))
+    human = write(tmp_path / "human.jsonl", human_rows(300, 2, source="one"))
+    code, told, _ = audit(data, "--reference", human, "--gate", "severity < warn")
+    assert code == 0
+    assert set(severities(told).values()) == {"ok"}
+    assert "one human source" in " ".join(told["notes"])
+
+
+def test_shards_audited_apart_and_together(tmp_path: Path, audit: Any) -> None:
+    rows, _ = with_near_duplicates(human_rows(300, 1, source="made"), 0.2, 1)
+    human = write(tmp_path / "human.jsonl", human_rows(200, 2))
+    whole = write(tmp_path / "whole.jsonl", rows)
+    parts = [write(tmp_path / "a.jsonl", rows[:130]), write(tmp_path / "b.jsonl", rows[130:])]
+    for part in parts:
+        audit(part, "--reference", human)
+    _, apart, err = audit(*parts, "--reference", human)
+    assert "steps to run" in err
+    assert ".jsonl: read" not in err  # both files were read before
+    _, together, _ = audit(whole, "--reference", human)
+    assert apart["rows"] == together["rows"]
+    ours, theirs = ({one["measure"]: one for one in told["findings"]} for told in (apart, together))
+    assert ours["near"]["severity"] == theirs["near"]["severity"] == "warn"
+    assert ours.keys() == theirs.keys()
+    for name, one in ours.items():
+        assert one["n"] == theirs[name]["n"]
+        assert one["evidence"]["values"].get("rows") == theirs[name]["evidence"]["values"].get("rows")
+
+
+def test_without_a_reference(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", with_opening(human_rows(200, 1), 0.5, 1)[0])
+    code, told, _ = audit(data)
+    assert code == 0
+    assert "format.opening_concentration" in told["needs_reference"]
+    assert told["references"] == []
+
+
+def test_a_small_reference_says_so(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", human_rows(100, 1))
+    small = write(tmp_path / "small.jsonl", human_rows(20, 2))
+    code, told, _ = audit(data, "--reference", small, only="format")
+    assert code == 0
+    whys = {one["why"] for one in told["not_measured"]}
+    assert any("50 rows" in why and "20" in why for why in whys)
+
+
+def test_labels_that_follow_overlap(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", with_overlap_label(pair_rows(600, 1), 0.5, 1)[0])
+    human = write(tmp_path / "human.jsonl", pair_rows(600, 2))
+    code, told, err = audit(data, "--reference", human, only="artifacts")
+    assert code == 0, err
+    assert severities(told)["artifacts.overlap_label"] == "warn"
+    _, alone, _ = audit(data, only="artifacts")
+    assert severities(alone)["artifacts.overlap_label"] == "warn"
+    assert "artifacts.overlap_label" not in alone["needs_reference"]
+
+
+def test_gates_and_thresholds_decide_without_measuring_again(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", with_opening(human_rows(200, 1), 0.4, 1)[0])
+    human = write(tmp_path / "human.jsonl", human_rows(200, 2))
+    words = (data, "--reference", human)
+    assert audit(*words, "--gate", "severity < warn", only="format")[0] == 1
+    code, told, err = audit(*words, "--gate", "severity < fail", only="format")
+    assert code == 0
+    assert "steps to run" not in err
+    assert told["gates"][0]["outcome"] == "passed"
+    assert audit(*words, "--gate", "format.opening_concentration < 5%", only="format")[0] == 1
+    assert audit(*words, "--gate", "format.opening_concentration < 90%", only="format")[0] == 0
+    middle = f"format.opening_concentration < {value(told, 'opening_concentration'):.4f}"
+    assert audit(*words, "--gate", middle, only="format")[0] == 3
+    assert audit(*words, "--gate", middle, "--undecided", "pass", only="format")[0] == 0
+    every = [f"format.{one['measure']}=9" for one in told["findings"]]
+    code, told, _ = audit(*words, *(word for one in every for word in ("--thresholds", one)), only="format")
+    assert set(severities(told).values()) == {"ok"}
+
+
+def value(told: dict[str, Any], measure: str) -> float:
+    """The excess of a measure."""
+    return next(one["excess"]["value"] for one in told["findings"] if one["measure"] == measure)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--only", "beauty"], "beauty"),
+        (["--gate", "format.beauty < 1"], "format.beauty"),
+        (["--gate", "rm -rf"], "gate"),
+        (["--thresholds", "format.opening_concentration=much"], "number"),
+        (["--reference", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_mistakes_name_themselves(
+    tmp_path: Path, words: list[str], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "data.jsonl", human_rows(60, 1))
+    only = [] if "--only" in words else ["--only", "format"]
+    assert run(["audit", str(data), *only, *words, "--store", str(tmp_path / "store")]) == 2
+    err = capfd.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no rows"),
+        (b'{"messages": 3}\n', "data.jsonl:1"),
+        (b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\xff"}]}\n', "UTF-8"),
+        (b'{"apples": 1}\n', "apples"),
+    ],
+)
+def test_files_that_cannot_be_audited(
+    tmp_path: Path, content: bytes, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.jsonl").write_bytes(content)
+    line = ["audit", str(tmp_path / "data.jsonl"), "--only", "format", "--store", str(tmp_path / "store")]
+    assert run(line) == 2
+    err = capfd.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_bad_rows_are_counted(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", human_rows(80, 1))
+    data.write_bytes(data.read_bytes() + b"{broken\n")
+    assert audit(data, only="format")[0] == 2
+    flagged, clean = tmp_path / "flagged.jsonl", tmp_path / "clean.jsonl"
+    code, told, _ = audit(data, "--on-bad-row", "skip", "--flagged", flagged, "--clean", clean, only="format")
+    assert code == 0
+    assert told["rows"] == {"read": 81, "kept": 80, "dropped": {"broken JSON": 1}}
+    assert told["flagged"]["rows"] == 80
+
+
+def test_hostile_and_foreign_text(tmp_path: Path, audit: Any) -> None:
+    texts = [
+        "<script>alert(1)</script> {{7*7}} [red]x[/red]", "\x00\x1b[31m\u202eabc\u2066", "", " ", "你好世界" * 40,
+        "مرحبا بالعالم " * 30, "👩‍👩‍👧‍👦" * 50, "a" * 200_000, "1. x\n" * 3000, "\u2028\u2029\r\r\n" * 20,
+    ]  # fmt: skip
+    rows = [Row(at, f"h-{at}", "q", (texts[at % len(texts)] + str(at // 20) * (at % 3),)) for at in range(120)]
+    data = write(tmp_path / "data.jsonl", rows)
+    human = write(tmp_path / "human.jsonl", human_rows(120, 2))
+    code, told, err = audit(data, "--reference", human, "--on-bad-row", "skip")
+    assert code == 0, err
+    assert told["rows"]["read"] == 120
+    assert told["rows"]["kept"] + sum(told["rows"]["dropped"].values()) == 120
+    assert told["rows"]["kept"] > 90
+
+
+def test_identical_rows(tmp_path: Path, audit: Any) -> None:
+    one = human_rows(1, 1)[0]
+    data = write(tmp_path / "data.jsonl", [Row(at, f"same-{at}", one.prompt, one.answers) for at in range(200)])
+    human = write(tmp_path / "human.jsonl", human_rows(200, 2))
+    code, told, _ = audit(data, "--reference", human)
+    assert code == 0
+    assert severities(told)["duplicates.exact"] == "warn"
+    exact = next(one for one in told["findings"] if one["measure"] == "exact")
+    assert exact["value"] == pytest.approx(1)
+
+
+SLOW = """
+import sys, time
+import pyrite.audit.compare as compare
+real = compare.compare_step.__globals__["weigh"]
+def slow(*given, **named):
+    time.sleep(0.4)
+    return real(*given, **named)
+compare.weigh = slow
+from pyrite.cli import main
+sys.argv = ["pyrite", *sys.argv[1:]]
+main()
+"""
+
+
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", with_opening(human_rows(150, 1), 0.3, 1)[0])
+    human = write(tmp_path / "human.jsonl", human_rows(150, 2))
+    words = ["audit", str(data), "--reference", str(human), "--only", "format,diversity", "--json", "--workers", "1"]
+    words += ["--permutations", "199"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(store: str, script: str) -> list[str]:
+        return [sys.executable, "-c", script, *words, "--store", str(tmp_path / store)]
+
+    plain = "import sys; sys.argv[0] = 'pyrite'; from pyrite.cli import main; main()"
+    once = subprocess.run(command("whole", plain), capture_output=True, check=True, env=environment).stdout
+    for wait in (1.5, 3.0):
+        with subprocess.Popen(
+            command("cut", SLOW), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        ) as one:
+            time.sleep(wait)
+            one.send_signal(signal.SIGKILL)
+            one.wait()
+    again = subprocess.run(command("cut", plain), capture_output=True, check=True, env=environment).stdout
+    assert json.loads(once) == json.loads(again)

@@ -1,0 +1,209 @@
+"""How often does an audit cry wolf, and how small a flaw does it find? Run by hand; figures go to docs/experiment-log.md.
+
+python -m tests.audit.trust alarms --data DATA --source NAME --splits 200     whole audits with any warning, of halves of one source
+python -m tests.audit.trust power  --data DATA --seeds 5                      share of seeds in which a planted flaw is found
+
+`alarms` halves one human source at random, audits one half against the other with every family, and counts the audits
+with a warning or worse. Model readings of the rows are taken once. `power` plants flaws of growing strength in 1,000
+rows and audits them against 1,000 others of the same source, without the families that need a model.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyrite.audit.compare import evidence_json, measured, weighed_json
+from pyrite.audit.decide import Finding, decide
+from pyrite.audit.families import module, tokenizer_of
+from pyrite.audit.family import Extras, Population
+from pyrite.audit.gather import Sampled
+from pyrite.audit.rows import Row, as_rows
+from pyrite.audit.yardsticks import Yardsticks
+from pyrite.io import open_records
+from pyrite.models import embed, load
+from pyrite.models.hardware import choose
+from pyrite.stats.intervals import wilson
+
+sys.path.insert(0, str(Path(__file__).parent))
+import planted
+
+SOURCES = {
+    "user": "instruct/human_user_oriented.jsonl",
+    "seed": "instruct/human_seed_tasks.jsonl",
+    "c4": "text/c4_demo.jsonl",
+    "gsm8k": "gsm8k/train_part.jsonl",
+    "wikitext": "text/wikitext2_valid.txt",
+    "mnli": "nli/mnli_dev_matched_part.jsonl",
+}
+MODEL_FREE = ("format", "tokens", "duplicates", "diversity", "artifacts", "contamination")
+EVERY = (*MODEL_FREE[:2], "perplexity", "embedding", *MODEL_FREE[2:])
+
+
+def rows_of(data: Path, name: str) -> list[Row]:
+    """All rows of a source; headings and blank lines of Wikipedia's text are no rows."""
+    rows = list(as_rows(open_records(data / SOURCES[name]), name))
+    if name == "wikitext":
+        rows = [row for row in rows if len(row.answer.split()) >= 20]
+    return [replace(row, number=at) for at, row in enumerate(rows)]
+
+
+def tokenizer() -> Any:
+    """The packaged chat model's."""
+    return tokenizer_of(load.resolve("packaged:smollm2-135m-instruct").folder)
+
+
+def audited(
+    data: Sequence[Row], human: Mapping[str, Sequence[Row]], given: Extras, flaws: Sequence[str], draws: Yardsticks
+) -> list[Finding]:
+    """A whole audit of rows at hand."""
+    sampled = Sampled.of(data, human)
+    told = []
+    for flaw in flaws:
+        found, _ = measured(flaw, sampled, Population(list(data), {}), given, draws)
+        told += [{**weighed_json(one), "evidence": {"rule": None}} for one in found]
+    return decide(told, alpha=0.05, thresholds={}, sources=len(human))
+
+
+def alarms(data: Path, name: str, splits: int, permutations: int, first: int) -> dict[str, Any]:
+    """Audits of random halves of one source against the other half."""
+    from pyrite.audit.perplexity import measure_surprises
+
+    rows = rows_of(data, name)[:400]
+    compute = choose()
+    quiet = lambda done, total, unit: None  # noqa: E731
+    texts = [row.text for row in rows]
+    base = load.resolve("packaged:minilm-l6").folder
+    vectors = embed.sentence_embeddings(base, texts, compute=compute, tick=quiet)
+    model = load.resolve("packaged:smollm2-135m-instruct").folder
+    surprises = measure_surprises(model, rows, compute=compute, max_tokens=256, tick=quiet)
+    tokenize = tokenizer()
+    against = {"ifeval": module("contamination").known_task_texts("ifeval", data / "ifeval/input_data.jsonl")}
+    warned, by = 0, Counter[str]()
+    began = time.monotonic()
+    for seed in range(first, first + splits):
+        order = np.random.default_rng([seed, 77]).permutation(len(rows))
+        half = len(rows) // 2
+        given = Extras(
+            embeddings=vectors[order],
+            surprises={key: values[order] for key, values in surprises.items()},
+            tokenize=tokenize,
+            against=against,
+            seed=seed,
+        )
+        data_rows, others = [rows[at] for at in order[:half]], [rows[at] for at in order[half:]]
+        draws = Yardsticks(permutations=permutations, halves=4, subsamples=2, seed=seed)
+        found = [one for one in audited(data_rows, {name: others}, given, EVERY, draws) if one.severity != "ok"]
+        warned += bool(found)
+        by.update(one.full_name for one in found)
+        print(f"{name} {seed}: {[one.full_name for one in found]} {time.monotonic() - began:.0f} s", file=sys.stderr)
+    share = wilson(warned, splits)
+    return {
+        "source": name, "rows": len(rows), "audits": splits, "warned": warned,
+        "share": warned / splits, "low": share.low, "high": share.high, "by": dict(by),
+    }  # fmt: skip
+
+
+Plant = Callable[[Sequence[Row], float, int], tuple[list[Row], set[int]]]
+
+
+def power(data: Path, seeds: int, n: int, permutations: int) -> dict[str, Any]:
+    """For each flaw and strength: the share of seeds in which its measure warns, and how well the marks find the rows."""
+    tokenize = tokenizer()
+    leaks = [
+        " ".join(planted.sentence(np.random.default_rng([5, at]), 18, 24).split()) for at in range(40)
+    ]  # stand nowhere in the source
+    plants: dict[str, tuple[str, str, Plant]] = {
+        "one opening": ("gsm8k", "format.opening_concentration", planted.with_opening),
+        "near-duplicates": ("gsm8k", "duplicates.near", planted.with_near_duplicates),
+        "topic words": ("wikitext", "tokens.overuse", planted.with_topic),
+        "less spread": ("wikitext", "format.length_spread", planted.with_less_spread),
+        "contaminated": ("wikitext", "contamination.ngram_13", lambda r, s, k: planted.with_leak(r, s, k, leaks)),
+        "label follows overlap": ("mnli", "artifacts.overlap_label", planted.with_overlap_label),
+    }
+    made: dict[str, Any] = {}
+    pools = {name: rows_of(data, name) for name in {name for name, _, _ in plants.values()}}
+    for what, (source, measure, plant) in plants.items():
+        for share in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
+            told = Counter[str]()
+            precision, recall = [], []
+            for seed in range(seeds):
+                order = np.random.default_rng([seed, 78]).permutation(len(pools[source]))
+                size = min(n, len(order) // 2)
+                rows = [replace(pools[source][at], number=place) for place, at in enumerate(order[:size])]
+                human = [replace(pools[source][at], number=place) for place, at in enumerate(order[size : 2 * size])]
+                rows, where = plant(rows, share, seed) if share else (rows, set())
+                given = Extras(tokenize=tokenize, against={"set": leaks}, seed=seed)
+                draws = Yardsticks(permutations=permutations, halves=4, subsamples=2, seed=seed)
+                found = audited(rows, {source: human}, given, MODEL_FREE, draws)
+                told.update(one.full_name for one in found if one.severity != "ok")
+                if where:
+                    one, other = marked(measure, rows, human, where, given)
+                    precision.append(one)
+                    recall.append(other)
+            line = {
+                "found": told[measure] / seeds,
+                "others": {name: count / seeds for name, count in told.items() if name != measure},
+                "precision": float(np.nanmean(precision)) if precision else None,
+                "recall": float(np.nanmean(recall)) if recall else None,
+            }
+            made[f"{what} {share:g}"] = line
+            print(what, share, json.dumps(line), file=sys.stderr)
+    return made
+
+
+def marked(
+    measure: str, rows: Sequence[Row], human: Sequence[Row], where: set[int], given: Extras
+) -> tuple[float, float]:
+    """Precision and recall of the rows that the measure's rule marks; nan where it has no rule."""
+    flaw, _, name = measure.partition(".")
+    family = module(flaw)
+    folder = None
+    if flaw == "duplicates":
+        import tempfile
+
+        base = Path(tempfile.mkdtemp())
+        (base / "part").mkdir()
+        (base / "out").mkdir()
+        stream = family.Stream(base / "part", given)
+        stream.add(rows)
+        stream.close()
+        family.whole([base / "part"], base / "out", given)
+        folder = base / "out"
+    shown = family.evidence(name, Population(list(rows), {}), {"human": Population(list(human), {})}, given)
+    rule = evidence_json(shown, Population(list(rows), {}))["rule"]
+    if rule is None or not hasattr(family, "marks"):
+        return float("nan"), float("nan")
+    strength = family.marks(list(rows), {name: rule}, given, folder)[name]
+    hit = {row.number for row, value in zip(rows, strength, strict=True) if value >= 0.5}
+    return len(hit & where) / max(1, len(hit)), len(hit & where) / len(where)
+
+
+def main() -> None:
+    """Run one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["alarms", "power"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--source", default="user", choices=sorted(SOURCES))
+    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first split")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--permutations", type=int, default=1999)
+    given = parser.parse_args()
+    if given.what == "alarms":
+        made = alarms(given.data, given.source, given.splits, given.permutations, given.first)
+    else:
+        made = power(given.data, given.seeds, given.rows, given.permutations)
+    print(json.dumps(made, indent=1))
+
+
+if __name__ == "__main__":
+    main()
