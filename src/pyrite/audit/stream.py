@@ -87,10 +87,11 @@ class Part:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
         given = extras(config, inputs)
+        folder.mkdir(parents=True)
         self.folder, self.streams = folder, {}
         self.writer: Any = None
         for flaw in config["flaws"]:
-            (folder / flaw).mkdir(parents=True)
+            (folder / flaw).mkdir()
             self.streams[flaw] = module(flaw).Stream(folder / flaw, given)
 
     def add(self, rows: Sequence[Row]) -> None:
