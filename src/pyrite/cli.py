@@ -194,8 +194,32 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
 
 @app.command
 def demo(*, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Json = False) -> None:  # noqa: B008
-    """What does it look like? A small study from nothing, offline, in minutes."""
-    study("demo", options=options, json=json)
+    """What does it look like? A small study from nothing, and an audit of its arms; offline, in minutes."""
+    if options.plan or options.power:
+        study("demo", options=options, json=json)
+        return
+    from pyrite.audit import run as audit_run
+    from pyrite.audit import show as show_audit
+    from pyrite.study import run as study_run
+    from pyrite.study import show
+
+    made = study_run.study(StudyConfig(spec="demo", **dict(options)))
+    if not json:
+        show.study(made)
+    told = {}
+    for arm in ("synthetic", "biased"):
+        config = AuditConfig(
+            data=(str(made.folder / "rows" / f"arm-{arm}-300.jsonl"),),
+            reference=(str(made.folder / "rows" / "arm-human-300.jsonl"),),
+            only=("format", "tokens", "diversity", "artifacts"),
+            store=options.store,
+            quiet=options.quiet,
+        )
+        told[arm] = audit_run.audit(config).as_json()
+        if not json:
+            show_audit.brief(told[arm], f"audit of the arm {arm}, against the human arm's rows")
+    if json:
+        show_json({**made.as_json(), "audits": told})
 
 
 @models_app.command(name="fetch")

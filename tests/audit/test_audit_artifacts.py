@@ -13,7 +13,9 @@ from tests.audit import planted as source
 from tests.audit.planted import WORDS, human_rows, with_overlap_label
 
 from pyrite.audit import artifacts
-from pyrite.audit.family import Extras, Population
+from pyrite.audit.evidence.artifacts import evidence as evidence_for
+from pyrite.audit.evidence.artifacts import lazy_accuracy
+from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.lazy import Cue, cue_from, find_cues, having, look, weigh_cue, words_of
 from pyrite.audit.lazy import labelled as having_label
 from pyrite.audit.rows import Row, as_rows
@@ -53,10 +55,10 @@ def against(
     return {name: one for name, one in weighed.items() if one is not None}
 
 
-def told(measure: str, data: Sequence[Row], reference: Sequence[Row] = ()) -> artifacts.Evidence:
+def told(measure: str, data: Sequence[Row], reference: Sequence[Row] = ()) -> Evidence:
     """The evidence, with or without a reference."""
     references = {"human": Population(reference, {})} if reference else {}
-    return artifacts.evidence(measure, Population(data, {}), references, Extras())
+    return evidence_for(measure, Population(data, {}), references, Extras())
 
 
 def groups(labels: str, n: int = 1) -> np.ndarray:
@@ -358,7 +360,7 @@ def test_without_labels_or_with_one_or_with_a_label_for_each_row_there_is_nothin
     for some in (human_rows(60, 24), same, each, none, []):
         assert artifacts.contrasts(some, Extras()) == []
         assert artifacts.alone(some, Extras()) == []
-        assert told("overlap_label", some, rows) == artifacts.Evidence()
+        assert told("overlap_label", some, rows) == Evidence()
     assert against(rows, none) == {}
     other = [replace(row, fields={"question": row.answer, "passage": row.prompt}) for row in rows]
     assert against(rows, other) == {}
@@ -419,7 +421,7 @@ def test_what_is_known_of_public_data(data_folder: Path, name: str, low: float, 
     if not path.exists():
         pytest.skip(f"nli/{name}.jsonl is not in PYRITE_DATA")
     rows = list(as_rows(read_all(path)[0]))
-    found = artifacts.lazy_accuracy("hypothesis_only", rows)
+    found = lazy_accuracy("hypothesis_only", rows)
     assert found is not None
     assert low < found["accuracy"] - found["majority"] < high
     cues = {(cue["feature"][-1], *cue["labels"]) for cue in told("word_label", rows).values["cues"]}

@@ -11,6 +11,7 @@ import pytest
 from tests.audit.planted import human_rows, sentence, with_leak
 
 from pyrite.audit import contamination, hashes
+from pyrite.audit.evidence.contamination import evidence
 from pyrite.audit.family import Extras, Population
 from pyrite.audit.rows import Row
 from pyrite.audit.yardsticks import Yardsticks, weigh
@@ -126,7 +127,7 @@ def test_without_evaluation_sets_there_is_nothing_to_tell(tmp_path: Path) -> Non
     assert contamination.contrasts(rows, Extras()) == []
     assert contamination.alone(rows, Extras()) == []
     assert contamination.whole(streamed(rows, tmp_path, Extras()), tmp_path, Extras()) == {"rows": 2}
-    assert contamination.evidence("ngram_8", Population(rows, {}), {}, Extras()).lines == ()
+    assert evidence("ngram_8", Population(rows, {}), {}, Extras()).lines == ()
     assert marked(rows, Extras()) == {"ngram_13": [0, 0], "ngram_8": [0, 0]}
 
 
@@ -172,7 +173,7 @@ def test_evidence_shows_words_and_item(tmp_path: Path) -> None:
     extras = Extras(against={"quiz": ["nothing of this is there at all"], "exam": [numbered(0, 20), numbered(30, 50)]})
     rows = [replace(one, number=one.number + 7) for one in rows_of("free", f"x {numbered(30, 44)} y", numbered(0, 20))]
     told = contamination.whole(streamed(rows, tmp_path, extras), tmp_path, extras)
-    shown = contamination.evidence("ngram_13", Population(rows, told), {"h": Population(rows_of("q"), {})}, extras)
+    shown = evidence("ngram_13", Population(rows, told), {"h": Population(rows_of("q"), {})}, extras)
     assert shown.lines == (
         "66.67% of rows (2 of 3) hold 13 words in a row of an evaluation text (references 0.00%)",
         "exam: 2 rows touch 2 of 2 items",
@@ -188,7 +189,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
     rows = rows_of(*texts)
     assert marked(rows, extras)["ngram_13"] == [0, 0, 0, 1, 1, 0, 0]
     contamination.whole(streamed(rows, tmp_path, extras), tmp_path, extras)
-    contamination.evidence("ngram_8", Population(rows, {}), {}, extras)
+    evidence("ngram_8", Population(rows, {}), {}, extras)
 
 
 def test_a_row_of_100_megabytes_is_bounded_work() -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.audit.planted import WORDS, chosen, human_rows
 
 from pyrite.audit import diversity
+from pyrite.audit.evidence.diversity import evidence
 from pyrite.audit.family import Contrast, Extras, Population
 from pyrite.audit.rows import Row
 from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
@@ -115,7 +116,7 @@ def test_statistics_are_those_of_the_slow_way() -> None:
         a[at, order[: 15 + at]], b[at, order[-15 - at :]] = 1, 1
 
     def grams(text: str, n: int, first: int | None = None) -> list[tuple[str, ...]]:
-        words = diversity._words(text)[:first]
+        words = diversity.words_in(text)[:first]
         return list(zip(*(words[at:] for at in range(n)), strict=False))
 
     made = {contrast.measure.name: contrast.statistic(a, b) for contrast in diversity.contrasts(rows, Extras())}
@@ -153,9 +154,9 @@ def test_recycled_answers_are_found_and_the_twin_is_silent() -> None:
     for name in ("distinct_2", "distinct_3", "cross_row_repetition"):
         assert weighed(name, planted, human).p == pytest.approx(1 / 200), name
         assert weighed(name, data, human).p > 0.02, name
-    shown = diversity.evidence("cross_row_repetition", Population(planted, {}), {"h": Population(human, {})}, Extras())
+    shown = evidence("cross_row_repetition", Population(planted, {}), {"h": Population(human, {})}, Extras())
     assert "references 0 %" in shown.lines[0]
-    spoken = {" ".join(diversity._words(text)) for text in pool}
+    spoken = {" ".join(diversity.words_in(text)) for text in pool}
     assert any(shown.values["ngrams"][0]["text"] in text for text in spoken)
     assert set(shown.rows) <= set(chosen(data, 0.3, 1).tolist())
 
@@ -177,7 +178,7 @@ def test_loops_are_found_and_marked() -> None:
     ]
     assert weighed("self_repetition", planted, human).p == pytest.approx(1 / 200)
     assert weighed("self_repetition", data, human).p > 0.02
-    shown = diversity.evidence("self_repetition", Population(planted, {}), {"h": Population(human, {})}, Extras())
+    shown = evidence("self_repetition", Population(planted, {}), {"h": Population(human, {})}, Extras())
     assert shown.rule == {"above": 0.3}
     assert "over and over we" in " ".join(shown.lines) or "and over we go" in " ".join(shown.lines)
     marked = diversity.marks(planted, {"self_repetition": shown.rule}, Extras(), None)["self_repetition"]
@@ -254,7 +255,7 @@ def test_hostile_rows_go_through_everything(tmp_path: Path) -> None:
         assert np.isfinite(made.value)
     for measure in diversity.MEASURES:
         for references in ({}, {"human": Population(human, {})}):
-            shown = diversity.evidence(measure.name, Population(rows, {}), references, Extras())
+            shown = evidence(measure.name, Population(rows, {}), references, Extras())
             json.dumps(dict(shown.values))
             assert all(len(line) < 200 for line in shown.lines)
     assert diversity.marks(rows, {"self_repetition": {"above": 0.3}}, Extras(), None)["self_repetition"].max() <= 1
@@ -262,7 +263,7 @@ def test_hostile_rows_go_through_everything(tmp_path: Path) -> None:
 
 
 def test_cjk_signs_are_words() -> None:
-    assert diversity._words("Hi, 你好世界 don't") == ["hi", "你", "好", "世", "界", "don", "t"]
+    assert diversity.words_in("Hi, 你好世界 don't") == ["hi", "你", "好", "世", "界", "don", "t"]
 
 
 def test_the_same_twice(tmp_path: Path) -> None:
@@ -271,5 +272,5 @@ def test_the_same_twice(tmp_path: Path) -> None:
         streamed(rows, tmp_path / name)
     for file in sorted((tmp_path / "a").iterdir()):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
-    pair = [diversity.evidence("distinct_2", Population(rows, {}), {}, Extras()) for _ in (1, 2)]
+    pair = [evidence("distinct_2", Population(rows, {}), {}, Extras()) for _ in (1, 2)]
     assert pair[0] == pair[1]

@@ -12,6 +12,7 @@ import pytest
 from tests.audit.planted import human_rows, with_near_duplicates
 
 from pyrite.audit import duplicates, hashes
+from pyrite.audit.evidence.duplicates import evidence
 from pyrite.audit.family import Extras, Population
 from pyrite.audit.rows import Row
 from pyrite.audit.yardsticks import Yardsticks, weigh
@@ -104,7 +105,7 @@ def test_the_sketch_estimates_jaccard_within_its_error(shared: int, own: int) ->
         texts += [" ".join(words[: shared + own]), " ".join(words[:shared] + words[shared + own :])]
     true = (shared - 2) / (shared - 2 + 2 * own)
     pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    exact = [duplicates._jaccard(hashes.trigrams(a), hashes.trigrams(b)) for a, b in pairs]
+    exact = [duplicates.jaccard_of(hashes.trigrams(a), hashes.trigrams(b)) for a, b in pairs]
     assert exact == pytest.approx([true] * 100)
     made = hashes.sketches(texts)
     told = hashes.jaccard(hashes.agreement(made.signatures[::2], made.signatures[1::2]))
@@ -146,7 +147,7 @@ def test_copies_of_the_reference(tmp_path: Path) -> None:
     assert set(found) == {"exact", "near", "against_reference"}
     assert (found["against_reference"].value, found["against_reference"].threshold) == (0.8, 0.01)
     assert found["against_reference"].null is None
-    shown = duplicates.evidence(
+    shown = evidence(
         "against_reference", Population(rows, told), {"h": Population(rows_of("q", LONG, "x y"), {})}, NONE
     )
     assert shown.lines[0] == "80.0% of rows (4) are copies, or nearly, of reference rows"
@@ -240,7 +241,7 @@ def test_semantic_leaves_out_what_is_near_and_needs_embeddings() -> None:
     assert found.statistic(*groups([0, 1], [2, 3], 4)).tolist() == [0]
     assert found.statistic(*groups([0, 2], [1, 3], 4)).tolist() == [1]
     assert duplicates.alone(rows, extras)[0].value == 0.75
-    shown = duplicates.evidence("semantic", Population(rows, {}), {}, extras)
+    shown = evidence("semantic", Population(rows, {}), {}, extras)
     assert shown.rows == (0, 1, 2)
     assert duplicates.marks(rows, {"semantic": shown.rule}, NONE, None)["semantic"].tolist() == [0, 1, 1, 0]
 
@@ -289,12 +290,12 @@ def test_the_unplanted_twin_is_silent() -> None:
 
 def test_evidence_names_the_largest_group_first() -> None:
     rows = rows_of("a b", "c d e", "C, D e", "c d e!", "A. B.", "alone")
-    shown = duplicates.evidence("exact", Population(rows, {}), {"h": Population(rows_of("p", "q"), {})}, NONE)
+    shown = evidence("exact", Population(rows, {}), {"h": Population(rows_of("p", "q"), {})}, NONE)
     assert shown.lines[0] == "83.3% of rows (5 of 6) repeat another row word for word (references 0.0%)"
     assert shown.lines[1] == "3 rows of the sample: “c d e” (ids r1, r2, r3)"
     assert shown.rows == (1, 2, 3, 0, 4)
     known = {"rows": 1000, "exact": {"rows": 10, "share": 0.01}}
-    shown = duplicates.evidence("exact", Population(rows, known), {}, NONE)
+    shown = evidence("exact", Population(rows, known), {}, NONE)
     assert shown.lines[0] == "1.0% of rows (10 of 1,000) repeat another row word for word"
 
 
@@ -317,7 +318,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
     assert told["exact"]["groups"] == len(HOSTILE)
     assert np.load(out / "exact_of.npy").tolist() == [*range(len(HOSTILE))] * 2
     duplicates.contrasts(rows, NONE)
-    duplicates.evidence("near", Population(rows, told), {}, NONE)
+    evidence("near", Population(rows, told), {}, NONE)
 
 
 def test_a_row_of_100_megabytes_is_bounded_work(tmp_path: Path) -> None:

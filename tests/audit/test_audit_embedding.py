@@ -12,13 +12,11 @@ from pyrite.audit.embedding import (
     coverage_loss,
     cross_validation,
     diversity_loss,
-    evidence,
-    fidelity,
     map_2d,
     scaled,
     squared_mmd,
-    vendi,
 )
+from pyrite.audit.evidence.embedding import evidence, fidelity, vendi
 from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.rows import Row
 from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh

@@ -10,15 +10,13 @@ import pytest
 from tests.audit.planted import PLANT, human_rows, sentence, with_less_spread, with_opening
 
 from pyrite.audit import format as family
+from pyrite.audit.evidence.format import evidence
 from pyrite.audit.family import Evidence, Extras, Population
+from pyrite.audit.patterns import answers_of, difference_low, over_represented, readable
 from pyrite.audit.rows import Row, as_rows
 from pyrite.audit.shapes import (
-    answers_of,
     collapsed,
-    difference_low,
     drawn,
-    over_represented,
-    readable,
     shape_of,
     skeleton_of,
     structural_tokens,
@@ -55,7 +53,7 @@ def weighed(data: Sequence[Row], human: Sequence[Row], settings: Yardsticks = QU
 
 def shown(name: str, data: Sequence[Row], human: Sequence[Row] = ()) -> Evidence:
     references = {"human": Population(human, {})} if human else {}
-    return family.evidence(name, Population(data, {}), references, Extras())
+    return evidence(name, Population(data, {}), references, Extras())
 
 
 def marked(name: str, data: Sequence[Row], rule: Mapping[str, Any]) -> set[int]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pyrite.audit import perplexity
+from pyrite.audit.evidence.perplexity import evidence
 from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.perplexity import (
     ALONE,
@@ -16,7 +17,6 @@ from pyrite.audit.perplexity import (
     PROMPTED,
     contrasts,
     difficulty,
-    evidence,
     marks,
     measure_surprises,
     tokens,

@@ -41,16 +41,8 @@ def audit(tmp_path: Path, tiny_encoder: Path, tiny_causal: Path, capfd: pytest.C
 
     def call(*words: object, only: str = LIGHT, store: str = "store") -> tuple[int, dict[str, Any], str]:
         line = ["audit", *map(str, words), "--only", only, "--store", str(tmp_path / store), "--json"]
-        line += [
-            "--embedder",
-            str(tiny_encoder),
-            "--model",
-            str(tiny_causal),
-            "--workers",
-            "1",
-            "--permutations",
-            "499",
-        ]
+        line += ["--embedder", str(tiny_encoder), "--model", str(tiny_causal), "--permutations", "499"]
+        line += [] if "--workers" in line else ["--workers", "1"]
         code = run(line)
         out, err = capfd.readouterr()
         return code, json.loads(out) if out else {}, err
@@ -119,6 +111,38 @@ def test_shards_audited_apart_and_together(tmp_path: Path, audit: Any) -> None:
     for name, one in ours.items():
         assert one["n"] == theirs[name]["n"]
         assert one["evidence"]["values"].get("rows") == theirs[name]["evidence"]["values"].get("rows")
+
+
+def test_several_processes_find_the_same(tmp_path: Path, audit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = with_near_duplicates(human_rows(2500, 1, source="made"), 0.1, 1)
+    data = write(tmp_path / "data.jsonl", rows)
+    human = write(tmp_path / "human.jsonl", human_rows(200, 2))
+    code, one, err = audit(data, "--reference", human, "--sample", "200")
+    assert code == 0, err
+    monkeypatch.setattr("pyrite.audit.plan.ALONE_BYTES", 300_000)
+    copies = tmp_path / "copies.jsonl"
+    code, two, err = audit(data, "--reference", human, "--sample", "200", "--workers", "2", "--flagged", copies)
+    assert code == 0, err
+    assert len(list((tmp_path / "store").rglob("part-1"))) == 1  # of the data; the reference is small
+    for told in (one, two):
+        told.pop("settings")
+        told.pop("flagged")
+        told.pop("disk_mb_per_million_rows")
+    assert one == two
+
+
+def test_a_column_names_the_sources(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", human_rows(150, 1))
+    rows = [*human_rows(100, 2, topic=1), *human_rows(100, 3, topic=2)]
+    lines = [{**chat_line(row), "who": "ann" if at < 100 else "ben", "id": str(at)} for at, row in enumerate(rows)]
+    human = tmp_path / "human.jsonl"
+    human.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, told, _ = audit(data, "--reference", human, "--source-column", "who", only="format")
+    assert {one["source"]: one["rows_sampled"] for one in told["references"]} == {"ann": 100, "ben": 100}
+    assert {one["between_human"]["source"] for one in told["findings"]} <= {"ann", "ben"}
+    code, _, err = audit(data, "--reference", human, "--source-column", "whose", only="format")
+    assert code == 2
+    assert "whose" in err
 
 
 def test_without_a_reference(tmp_path: Path, audit: Any) -> None:

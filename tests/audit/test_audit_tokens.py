@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from tests.audit.planted import TOPIC, WORDS, human_rows, with_opening, with_topic
 
-from pyrite.audit import tokens
+from pyrite.audit import frequencies, tokens
+from pyrite.audit.boilerplate import BOILERPLATE, phrases_in
+from pyrite.audit.evidence.tokens import evidence
 from pyrite.audit.family import Contrast, Extras, Population
+from pyrite.audit.pieces import Pieces, Tokenize, clean
 from pyrite.audit.rows import Row, as_rows
 from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
 
@@ -102,10 +105,10 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("make", "plan"), [(bpe, "words"), (llama, "lines"), (lambda: by_word, "spaces")])
-def test_ids_from_pieces_are_those_of_whole_texts(make: Callable[[], tokens.Tokenize], plan: str) -> None:
+def test_ids_from_pieces_are_those_of_whole_texts(make: Callable[[], Tokenize], plan: str) -> None:
     tokenize = make()
-    texts = [tokens.clean(text) for text in HOSTILE] + [row.answer for row in human_rows(60, 5)]
-    pieces = tokens.Pieces(tokenize)
+    texts = [clean(text) for text in HOSTILE] + [row.answer for row in human_rows(60, 5)]
+    pieces = Pieces(tokenize)
     for _ in range(2):  # fresh, then from the cache
         ids, bounds = pieces.ids(texts)
         assert pieces.plan == plan
@@ -117,7 +120,7 @@ def test_a_tokenizer_that_cuts_do_not_fit_is_asked_for_whole_texts() -> None:
     def begins(texts: Sequence[str]) -> list[list[int]]:
         return [[0, *(ord(sign) for sign in text)] for text in texts]
 
-    pieces = tokens.Pieces(begins)
+    pieces = Pieces(begins)
     ids, bounds = pieces.ids(["ab c", "", "d"])
     assert pieces.plan == "whole"
     assert ids.tolist() == [0, 97, 98, 32, 99, 0, 0, 100]
@@ -126,7 +129,7 @@ def test_a_tokenizer_that_cuts_do_not_fit_is_asked_for_whole_texts() -> None:
 
 def test_a_full_cache_begins_anew_and_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = human_rows(60, 5)
-    monkeypatch.setattr(tokens, "CACHE", 50)
+    monkeypatch.setattr("pyrite.audit.pieces.CACHE", 50)
     small = gathered(rows, tmp_path / "small", 7)
     monkeypatch.undo()
     big = gathered(rows, tmp_path / "big", 60)
@@ -138,9 +141,7 @@ def test_a_full_cache_begins_anew_and_changes_nothing(monkeypatch: pytest.Monkey
 # -- the whole data set
 
 
-def gathered(
-    rows: Sequence[Row], folder: Path, batch: int = 16, tokenize: tokens.Tokenize | None = None
-) -> tokens.Gathered:
+def gathered(rows: Sequence[Row], folder: Path, batch: int = 16, tokenize: Tokenize | None = None) -> tokens.Gathered:
     folder.mkdir()
     stream = tokens.Stream(folder, Extras(tokenize=tokenize or bpe()))
     for at in range(0, len(rows), batch):
@@ -152,13 +153,13 @@ def gathered(
 def test_counts_are_those_of_the_slow_way(tmp_path: Path) -> None:
     rows = [*human_rows(50, 5), *rows_of(HOSTILE), *rows_of(["I hope this helps! I hope it helps.", "As an AI, I"])]
     made = gathered(rows, tmp_path / "a")
-    true = bpe()([tokens.clean(row.answer) for row in rows])
+    true = bpe()([clean(row.answer) for row in rows])
     every = Counter(token for ids in true for token in ids)
     held = Counter(token for ids in true for token in set(ids))
     assert {at: int(n) for at, n in enumerate(made.tokens) if n} == every
     assert {at: int(n) for at, n in enumerate(made.holding) if n} == held
     assert made.rows == len(rows)
-    names = list(tokens.BOILERPLATE)
+    names = list(BOILERPLATE)
     assert {names[at]: n for at, n in made.phrases.items()} == {"I hope this helps": 1, "as an AI": 1}
 
 
@@ -210,7 +211,7 @@ def test_the_density_is_scipys() -> None:
     histogram = np.random.default_rng(0).poisson(0.4, 60)
     grid = np.linspace(0, 59, 256)
     true = gaussian_kde(np.repeat(np.arange(60), histogram))(grid)
-    np.testing.assert_allclose(tokens.density(histogram, grid), true, rtol=1e-9)
+    np.testing.assert_allclose(frequencies.density(histogram, grid), true, rtol=1e-9)
 
 
 # -- measures by hand
@@ -219,14 +220,16 @@ def test_the_density_is_scipys() -> None:
 def test_log_odds_by_hand() -> None:
     """One token in 3 of our 10 rows and 1 of their 10, of 20 counts each: prior 4 of 40.
     Ours 3 + 4 = 7 of 60, theirs 1 + 4 = 5 of 60: (log(7/53) - log(5/55)) / sqrt(1/7 + 1/5)."""
-    z = tokens.log_odds(np.array([3.0, 0.0]), np.array([1.0, 0.0]), 20.0, 20.0)
+    z = frequencies.log_odds(np.array([3.0, 0.0]), np.array([1.0, 0.0]), 20.0, 20.0)
     assert z[0] == pytest.approx((np.log(7 / 53) - np.log(5 / 55)) / np.sqrt(1 / 7 + 1 / 5), rel=1e-6)
     assert z[1] == 0
 
 
 def test_the_slope_of_an_exact_power_law() -> None:
     counts = 1e6 * np.arange(1, 3001) ** -1.2
-    made = tokens.slope(np.stack([np.random.default_rng(0).permutation(counts), np.full(3000, 5.0), np.zeros(3000)]))
+    made = frequencies.slope(
+        np.stack([np.random.default_rng(0).permutation(counts), np.full(3000, 5.0), np.zeros(3000)])
+    )
     assert made[0] == pytest.approx(-1.2, abs=1e-6)
     assert made[1] == pytest.approx(0, abs=1e-9)
     assert made[2] == 0
@@ -270,7 +273,7 @@ def test_tail_mass_by_hand() -> None:
 
 
 @pytest.mark.parametrize("tokenize", [bpe, lambda: by_word], ids=["bpe", "words"])
-def test_a_planted_topic_is_found_and_its_twin_is_silent(tokenize: Callable[[], tokens.Tokenize]) -> None:
+def test_a_planted_topic_is_found_and_its_twin_is_silent(tokenize: Callable[[], Tokenize]) -> None:
     extras = Extras(tokenize=tokenize())
     data, human = thousand(1)[:200], thousand(2)[:200]
     planted, _ = with_topic(data, 0.25, 1)
@@ -287,11 +290,11 @@ def thousand(seed: int) -> list[Row]:
 @pytest.mark.parametrize(
     ("share", "tokenize"), [(0.1, bpe), (0.2, bpe), (0.3, bpe), (0.1, lambda: by_word)], ids=["10", "20", "30", "words"]
 )
-def test_rows_of_a_planted_topic_are_marked(share: float, tokenize: Callable[[], tokens.Tokenize]) -> None:
+def test_rows_of_a_planted_topic_are_marked(share: float, tokenize: Callable[[], Tokenize]) -> None:
     extras = Extras(tokenize=tokenize())
     planted, where = with_topic(thousand(1), share, 1)
     references = {"human": Population(thousand(2), {})}
-    shown = tokens.evidence("overuse", Population(planted, {}), references, extras)
+    shown = evidence("overuse", Population(planted, {}), references, extras)
     assert shown.rule is not None
     assert json.loads(json.dumps(shown.rule)) == shown.rule
     assert set(shown.rows) <= where
@@ -325,7 +328,7 @@ def test_lost_tail_and_steeper_slope_are_found() -> None:
     for name in ("tail_mass", "zipf_slope", "distance"):
         assert weighed(name, flat, human, extras).p == pytest.approx(1 / 200), name
         assert weighed(name, data, human, extras).p > 0.02, name
-    shown = tokens.evidence("tail_mass", Population(flat, {}), {"human": Population(human, {})}, extras)
+    shown = evidence("tail_mass", Population(flat, {}), {"human": Population(human, {})}, extras)
     assert shown.values["tail"][0] < shown.values["tail"][1] - 0.1
     assert "references" in shown.lines[0]
 
@@ -336,13 +339,13 @@ def test_boilerplate_is_found_counted_and_marked() -> None:
     assert weighed("boilerplate", planted, human, Extras()).p == pytest.approx(1 / 200)
     assert weighed("boilerplate", planted, human, Extras()).value == pytest.approx(0.1)
     assert weighed("boilerplate", data, human, Extras()).p == 1
-    shown = tokens.evidence("boilerplate", Population(planted, {}), {"human": Population(human, {})}, Extras())
+    shown = evidence("boilerplate", Population(planted, {}), {"human": Population(human, {})}, Extras())
     assert shown.lines == ("“Certainly! …” is in 10 % of rows (references 0 %)",)
     assert shown.rule is not None
     marked = tokens.marks(planted, {"boilerplate": shown.rule}, Extras(), None)["boilerplate"]
     assert set(np.flatnonzero(marked >= 0.5).tolist()) == where
     full = Population(planted, {"rows": 1000, "boilerplate": {"Certainly! …": 10}})
-    assert tokens.evidence("boilerplate", full, {}, Extras()).lines == ("“Certainly! …” is in 1 % of rows",)
+    assert evidence("boilerplate", full, {}, Extras()).lines == ("“Certainly! …” is in 1 % of rows",)
 
 
 @pytest.mark.parametrize("text", [
@@ -350,7 +353,7 @@ def test_boilerplate_is_found_counted_and_marked() -> None:
     "It’s important to note that", "They delved deeper into it", "Here are 5 tips for you:\n1.", "How can I assist you today?",
 ])  # fmt: skip
 def test_boilerplate_is_known(text: str) -> None:
-    assert tokens.phrases_in(text)
+    assert phrases_in(text)
 
 
 @pytest.mark.parametrize("text", [
@@ -358,12 +361,12 @@ def test_boilerplate_is_known(text: str) -> None:
     "She is a great model of language", "Note well", "We navigate by stars", "Overall the day was fine",
 ])  # fmt: skip
 def test_what_people_write_is_no_boilerplate(text: str) -> None:
-    assert tokens.phrases_in(text) == []
+    assert phrases_in(text) == []
 
 
 def test_there_are_about_forty_phrases_and_each_can_be_found() -> None:
-    assert 35 <= len(tokens.BOILERPLATE) <= 45
-    assert all(needle == needle.lower() for needle, _ in tokens.BOILERPLATE.values())
+    assert 35 <= len(BOILERPLATE) <= 45
+    assert all(needle == needle.lower() for needle, _ in BOILERPLATE.values())
 
 
 # -- hostile, small, repeated
@@ -380,7 +383,7 @@ def test_hostile_rows_go_through_everything() -> None:
         assert np.isfinite(made.value)
     for measure in tokens.MEASURES:
         for references in ({}, {"human": Population(human_rows(30, 1), {})}):
-            shown = tokens.evidence(measure.name, Population(rows, {}), references, extras)
+            shown = evidence(measure.name, Population(rows, {}), references, extras)
             json.dumps(dict(shown.values))
             assert all(len(line.encode()) < 400 and line.isprintable() for line in shown.lines)
     for name, marked in tokens.marks(
@@ -394,9 +397,7 @@ def test_the_same_twice() -> None:
     data, human = with_topic(human_rows(80, 1), 0.3, 1)[0], human_rows(80, 2)
     extras = Extras(tokenize=bpe())
     for measure in tokens.MEASURES:
-        pair = [
-            tokens.evidence(measure.name, Population(data, {}), {"h": Population(human, {})}, extras) for _ in (1, 2)
-        ]
+        pair = [evidence(measure.name, Population(data, {}), {"h": Population(human, {})}, extras) for _ in (1, 2)]
         assert pair[0] == pair[1]
     assert weighed("distance", data, human, extras) == weighed("distance", data, human, extras)
 
@@ -420,10 +421,8 @@ def test_pieces_of_the_packaged_models_tokenizer(data_folder: Path) -> None:
         pytest.skip("packaged:smollm2-135m-instruct is not fetched: run pyrite models fetch")
     backend = load.load_tokenizer(load.resolve("packaged:smollm2-135m-instruct").folder).backend_tokenizer
     rows = list(as_rows(open_records(data_folder / "instruct" / "alpaca_en_demo.json")))
-    texts = [row.text for row in rows[:300]] + [tokens.clean(text) for text in HOSTILE] + WORDS[:50]
-    pieces = tokens.Pieces(
-        lambda some: [made.ids for made in backend.encode_batch(list(some), add_special_tokens=False)]
-    )
+    texts = [row.text for row in rows[:300]] + [clean(text) for text in HOSTILE] + WORDS[:50]
+    pieces = Pieces(lambda some: [made.ids for made in backend.encode_batch(list(some), add_special_tokens=False)])
     ids, bounds = pieces.ids(texts)
     assert pieces.plan == "words"
     assert ids.tolist() == [

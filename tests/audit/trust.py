@@ -22,7 +22,7 @@ import numpy as np
 
 from pyrite.audit.compare import evidence_json, measured, weighed_json
 from pyrite.audit.decide import Finding, decide
-from pyrite.audit.families import module, tokenizer_of
+from pyrite.audit.families import evidence_of, module, tokenizer_of
 from pyrite.audit.family import Extras, Population
 from pyrite.audit.gather import Sampled
 from pyrite.audit.rows import Row, as_rows
@@ -177,7 +177,7 @@ def marked(
         stream.close()
         family.whole([base / "part"], base / "out", given)
         folder = base / "out"
-    shown = family.evidence(name, Population(list(rows), {}), {"human": Population(list(human), {})}, given)
+    shown = evidence_of(flaw)(name, Population(list(rows), {}), {"human": Population(list(human), {})}, given)
     rule = evidence_json(shown, Population(list(rows), {}))["rule"]
     if rule is None or not hasattr(family, "marks"):
         return float("nan"), float("nan")

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Alone, Contrast, Draws, Evidence, Extras, Floats, Measure, Population
-from pyrite.audit.lazy import Cue, Seen, common_words, cue_from, edges_of, features_of, find_cues, look, shows, told
+from pyrite.audit.family import Alone, Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.lazy import Cue, Seen, common_words, cue_from, edges_of, look, shows
 from pyrite.audit.rows import Row
 
 Array = np.ndarray[Any, Any]
@@ -249,66 +249,6 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
             drawn[name].append(value(split))
     observed = {name: float(value(sample.labelled[:, None])[0]) for name, value in statistics(sample).items()}
     return [Alone(BY_NAME[name], observed[name], np.concatenate(null), n) for name, null in drawn.items()]
-
-
-def seen_in(
-    data: Population, references: Mapping[str, Population]
-) -> tuple[list[int], list[Seen], list[Seen], tuple[str, ...]]:
-    """Places of the data's rows, what is seen of them and of the references pooled, and the names of their fields."""
-    names = fields_of(data.rows)
-    places, seen = usable(data.rows, names)
-    return places, seen, usable([row for one in references.values() for row in one.rows], names)[1], names
-
-
-def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """Which features point at which labels, how strongly, and how well a lazy model does."""
-    places, seen, reference, names = seen_in(data, references)
-    if not seen:
-        return Evidence()
-    features = features_of(measure, seen)
-    cues = find_cues(seen, reference, features)[:20]
-    lines = [told(cue, names) for cue in with_overlap(measure, cues, seen, reference)]
-    values: dict[str, Any] = {
-        "labels": dict(sorted(Counter(one.label for one in seen).items())),
-        "cues": [cue.as_json() for cue in cues],
-    }
-    if measure in ("hypothesis_only", "overlap_only"):
-        pooled = [row for one in references.values() for row in one.rows]
-        values |= {"data": lazy_accuracy(measure, data.rows), "references": lazy_accuracy(measure, pooled)}
-        what = f"the words of the {names[-1][:24]} alone" if measure == "hypothesis_only" else "overlap alone"
-        if values["data"]:
-            lines.insert(0, accuracy_line(what, values["data"], values["references"]))
-    strengths = strongest(seen, cues)
-    worst = [at for at in np.argsort(-strengths, kind="stable")[:20].tolist() if strengths[at] > 0]
-    rule = {"fields": list(names), "cues": values["cues"]} if cues else None
-    return Evidence(tuple(lines), tuple(data.rows[places[at]].number for at in worst), values, rule)
-
-
-def with_overlap(measure: str, cues: Sequence[Cue], seen: Sequence[Seen], reference: Sequence[Seen]) -> list[Cue]:
-    """The cues to tell: for overlap, first that of all rows whose last field repeats words of the first only."""
-    covered = find_cues(seen, reference, [("overlap", "covered")]) if measure.startswith("overlap") else []
-    return [*covered[:1], *cues]
-
-
-def lazy_accuracy(measure: str, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Accuracy on rows held out, and the share of the commonest label; None where it cannot be taken."""
-    sample = prepare(rows)
-    if sample is None or (measure == "overlap_only" and "overlap" not in sample.classes):
-        return None
-    counted = sample.words if measure == "hypothesis_only" else sample.classes["overlap"]
-    accuracy, majority = accuracies(sample.labelled[:, None], counted, sample.folds)
-    return {"accuracy": float(accuracy[0]), "majority": float(majority[0]), "n": len(sample.places)}
-
-
-def accuracy_line(what: str, data: Mapping[str, Any], reference: Mapping[str, Any] | None) -> str:
-    """A line for people."""
-
-    def said(one: Mapping[str, Any]) -> tuple[str, str]:
-        return f"{100 * one['accuracy']:.1f} %", f"{100 * one['majority']:.1f} %"
-
-    right, common = said(data)
-    there = " (references {} and {})".format(*said(reference)) if reference else ""
-    return f"a model that sees {what} is right on {right} of rows, the commonest label on {common}{there}"
 
 
 def strongest(seen: Sequence[Seen], cues: Sequence[Cue]) -> Array:

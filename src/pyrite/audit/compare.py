@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pyrite.audit.families import measures, module
+from pyrite.audit.families import evidence_of, measures, module
 from pyrite.audit.family import Alone, Contrast, Evidence, Extras, Measure, Population
 from pyrite.audit.gather import Sampled, model_extras
 from pyrite.audit.rows import Row
@@ -31,7 +31,7 @@ def compare_step(context: Context) -> None:
     weighed, missing = measured(flaw, sampled, data, given, draws)
     told = []
     for number, one in enumerate(weighed):
-        shown = module(flaw).evidence(one.measure.name, data, references, given)
+        shown = evidence_of(flaw)(one.measure.name, data, references, given)
         drawn = figure_values(flaw, one.measure.name, sampled, data, given)
         shown = replace(shown, values={**shown.values, **drawn})
         told.append({**weighed_json(one), "evidence": evidence_json(shown, data)})

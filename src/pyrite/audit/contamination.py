@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from pyrite.audit import hashes
-from pyrite.audit.family import Alone, Contrast, Draws, Evidence, Extras, Floats, Measure, Population
+from pyrite.audit.family import Alone, Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.hashes import Array
 from pyrite.audit.rows import Row, as_row
 from pyrite.errors import UserError
@@ -288,63 +288,6 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
     found = counted(rows, index_of(extras.against))
     shares = {measure: wilson(int(np.count_nonzero(found[measure.name])), len(rows)) for measure in MEASURES}
     return [Alone(measure, one.value, None, len(rows), 0.0, one.low, one.high) for measure, one in shares.items()]
-
-
-def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """Rows by set, of the whole data set where it was read, and the longest shared runs of the sample with the items
-    they stand in. `Evidence.rows` are `Row.number`s."""
-    index, rule = index_of(extras.against), {"measure": measure}
-    if not index.names or not data.rows:
-        return Evidence(rule=rule)
-    found = counted(data.rows, index)[measure]
-    worst = sorted(np.flatnonzero(found).tolist(), key=lambda at: (-found[at], at))[:20]
-    sets = {name: one[measure] | {"items": one["items"]} for name, one in data.whole.get("sets", {}).items()}
-    shown = [
-        {"id": data.rows[at].id, "words": words, "item": item}
-        for at in worst
-        for words, item in _runs_of(data.rows[at], index, measure)[:1]
-    ]
-    lines = [_share_told(measure, data, references, index, int(np.count_nonzero(found)))]
-    for name, one in sorted(sets.items(), key=lambda item: -item[1]["rows"]):
-        if one["rows"]:
-            lines.append(f"{name}: {one['rows']:,} rows touch {one['items_touched']:,} of {one['items']:,} items")
-    lines += [f"“{one['words']}” ({one['id']}) is in {one['item']}" for one in shown[:5]]
-    if measure == "ngram_8" and index.boilerplate:
-        lines.append(f"left out: {index.boilerplate:,} 8-grams that stand in {BOILERPLATE} or more evaluation texts")
-    values = {"sample_rows": int(np.count_nonzero(found)), "matches": shown, "sets": sets}
-    return Evidence(tuple(lines), tuple(data.rows[at].number for at in worst), values, rule)
-
-
-def _share_told(
-    measure: str, data: Population, references: Mapping[str, Population], index: Index, sampled: int
-) -> str:
-    rows, total = sampled, len(data.rows)
-    if measure in data.whole:
-        rows, total = data.whole[measure]["rows"], data.whole["rows"]
-    size = measure.removeprefix("ngram_")
-    told = f"{rows / total:.2%} of rows ({rows:,} of {total:,}) hold {size} words in a row of an evaluation text"
-    theirs = [row for one in references.values() for row in one.rows]
-    if theirs:
-        told += f" (references {np.count_nonzero(counted(theirs, index)[measure]) / len(theirs):.2%})"
-    return told
-
-
-def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
-    """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
-    its_words = hashes.words(row.text)[: hashes.WORDS]
-    spans: list[tuple[int, int, int]] = []
-    for found in matches(hashes.flat([its_words]), index, measure):
-        first = found.runs.items[found.runs.bounds[found.grams]]
-        spans += zip(found.words.tolist(), (found.words + found.size).tolist(), first.tolist(), strict=True)
-    joined: list[list[int]] = []
-    for start, end, item in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end, item])
-    joined.sort(key=lambda one: (one[0] - one[1], one[0]))
-    texts = [(b" ".join(its_words[start:end]).decode("utf-8", "replace"), item) for start, end, item in joined]
-    return [(text if len(text) <= 80 else text[:79] + "…", index.named(item)) for text, item in texts]
 
 
 def marks(

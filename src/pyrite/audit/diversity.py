@@ -7,7 +7,7 @@ hashes (two of a million n-grams are taken for one with probability below 1e-7).
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Contrast, Draws, Evidence, Extras, Floats, Measure, Population, numbered
+from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.rows import Row
 
 Array = np.ndarray[Any, Any]
@@ -97,11 +97,12 @@ class Words:
 def words_of(texts: Sequence[str], cache: _Hashes | None = None) -> Words:
     """The texts' words."""
     number = (cache if cache is not None else _Hashes()).__getitem__
-    made = [np.fromiter(map(number, _words(text)), np.uint64) for text in texts]
+    made = [np.fromiter(map(number, words_in(text)), np.uint64) for text in texts]
     return Words(np.concatenate(made) if made else np.empty(0, np.uint64), np.cumsum([0, *(len(one) for one in made)]))
 
 
-def _words(text: str) -> list[str]:
+def words_in(text: str) -> list[str]:
+    """The words of a text, the first `LONGEST`."""
     return WORD.findall(text[: 40 * LONGEST].lower())[:LONGEST]
 
 
@@ -320,82 +321,6 @@ def mean_difference(values: Floats) -> Callable[[Draws, Draws], Floats]:
         return np.asarray((a @ values) / a.sum(axis=1) - (b @ values) / b.sum(axis=1), dtype=np.float64)
 
     return statistic
-
-
-def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """The stretches of words that make a finding, in how many rows; for self-repetition also the rule for rows."""
-    human = [row for one in references.values() for row in one.rows]
-    if measure == SELF.name:
-        return numbered(self_evidence(data.rows, human), data)
-    n, first = {DISTINCT_2.name: (2, FIRST), DISTINCT_3.name: (3, FIRST), CROSS_ROW.name: (5, None)}.get(
-        measure, (4, None)
-    )
-    return numbered(gram_evidence(measure, data.rows, human, n, first), data)
-
-
-def gram_evidence(measure: str, data: Sequence[Row], human: Sequence[Row], n: int, first: int | None) -> Evidence:
-    """Which n-grams stand in many more rows of the data than of the references (`novelty`: in many rows of both)?"""
-    rows = [*data, *human]
-    grams = grams_of(words_of([row.answer for row in rows]), n, first)
-    a = np.zeros(len(rows), dtype=np.float32)
-    a[: len(data)] = 1
-    ours = (grams.shared @ a) / max(len(data), 1)
-    theirs = (grams.shared @ (1 - a)) / max(len(human), 1)
-    score = np.minimum(ours, theirs) if measure == NOVELTY.name else ours - theirs
-    order = np.argsort(-score, kind="stable")
-    top = [at for at in order[:50].tolist() if score[at] > 0]
-    names = dict(_spelled([row.answer for row in data], n, first, set(grams.kinds[top].tolist())))
-    lines, values = [], []
-    for at in top[:8]:
-        text, end = names.get(int(grams.kinds[at]), "?")[:80], f" (references {_percent(theirs[at])})" if human else ""
-        lines.append(f"“{text}” is in {_percent(ours[at])} of answers{end}")
-        values.append({"text": text, "data": float(ours[at]), "reference": float(theirs[at]) if human else None})
-    held = np.asarray(grams.shared[top].sum(axis=0)).ravel()[: len(data)] if top else np.zeros(len(data))
-    worst = tuple(int(at) for at in np.argsort(-held, kind="stable")[:20] if held[at])
-    return Evidence(tuple(lines), worst, {"ngrams": values})
-
-
-def _spelled(texts: Sequence[str], n: int, first: int | None, wanted: set[int]) -> Iterator[tuple[int, str]]:
-    """The words of n-grams that are known by their hashes."""
-    for text in texts:
-        if not wanted:
-            return
-        said = _words(text)
-        for at, gram in enumerate(words_of([text]).grams(n, first)[0].tolist()):
-            if gram in wanted:
-                wanted.discard(gram)
-                yield gram, " ".join(said[at : at + n])
-
-
-def self_evidence(data: Sequence[Row], human: Sequence[Row]) -> Evidence:
-    """Which answers repeat themselves most? The rule: above 0.3 and above the references' 99 % point."""
-    ours, theirs = (self_repetition(words_of([row.answer for row in rows]))[0] for rows in (data, human))
-    ours, known = np.nan_to_num(ours), theirs[~np.isnan(theirs)]
-    above = max(ABOVE, float(np.quantile(known, 0.99)) if len(known) else 0.0)
-    worst = [int(at) for at in np.argsort(-ours, kind="stable")[:20] if ours[at] > 0]
-    share, share_human = (
-        float(np.mean(ours > above)) if len(ours) else 0.0,
-        float(np.mean(known > above)) if len(known) else 0.0,
-    )
-    lines = [f"{_percent(share)} of answers repeat more than {_percent(above)} of their four-word stretches"]
-    lines[0] += f" (references {_percent(share_human)})" if len(known) else ""
-    for at in worst[:4]:
-        lines.append(f"row {data[at].id}: {_percent(ours[at])} repeats, “{_often(data[at].answer)}”")
-    values = {"above": above, "data": share, "reference": share_human if len(known) else None}
-    return Evidence(tuple(lines), tuple(worst), values, {"above": above})
-
-
-def _often(text: str) -> str:
-    """The 4-gram that stands most often in a text."""
-    said = _words(text)
-    grams, _ = words_of([text]).grams(4)
-    kinds, first, count = np.unique(grams, return_index=True, return_counts=True)
-    at = int(first[np.argmax(count)]) if len(kinds) else 0
-    return " ".join(said[at : at + 4])[:80]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.2g} %"
 
 
 def marks(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit import hashes
-from pyrite.audit.family import Alone, Contrast, Draws, Evidence, Extras, Floats, Measure, Population
+from pyrite.audit.family import Alone, Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.hashes import BANDS, CHUNK, NEAR, Array, Parts
 from pyrite.audit.rows import Row
 
@@ -216,12 +216,13 @@ def _near_pairs(texts: Sequence[str], made: hashes.Sketches, first: Array) -> tu
     a, b, values = a[likely], b[likely], values[likely]
     if len(a) <= EXACT_AT_MOST:
         sets = {at: hashes.trigrams(texts[at]) for at in np.unique([a, b]).tolist()}
-        values = np.array([_jaccard(sets[x], sets[y]) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
+        values = np.array([jaccard_of(sets[x], sets[y]) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
     near = values >= NEAR
     return a[near], b[near], values[near]
 
 
-def _jaccard(a: Array, b: Array) -> float:
+def jaccard_of(a: Array, b: Array) -> float:
+    """The Jaccard similarity of two sets of hashes, each hash once."""
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared)
 
@@ -328,95 +329,7 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
     return [Alone(SEMANTIC, found.value, None, len(rows), FEW, found.low, found.high)]
 
 
-# --- what shows it ----------------------------------------------------------------------------------------------------
-
-SAID = {
-    "exact": "repeat another row word for word",
-    "near": f"share {NEAR:.0%} or more of their word trigrams with another row",
-    "semantic": f"say the same as another row of the sample (cosine {CLOSE} or more)",
-}
 MARKED = {"exact": ("exact_of.npy", 1.0), "near": ("copy_of.npy", 1.0), "against_reference": ("reference_of.npy", 0.9)}
-
-
-def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """The largest groups of copies in the sample, with shares of the whole data set where it was read. `Evidence.rows`
-    are `Row.number`s."""
-    if measure == AGAINST.name:
-        return _copied(data, references)
-    found = find(data.rows, extras.embeddings)
-    groups = _groups(measure, found)
-    rows, total = _share(measure, data, extras.embeddings)
-    share = f"{rows / total:.1%} of rows ({rows:,} of {total:,}) {SAID[measure]}"
-    values: dict[str, Any] = {"rows": rows, "share": rows / total}
-    if references:
-        theirs, start = [], len(data.rows)
-        for one in references.values():
-            theirs.append(_share(measure, one, None if extras.embeddings is None else extras.embeddings[start:]))
-            start += len(one.rows)
-        values["reference_share"] = sum(some for some, _ in theirs) / sum(of for _, of in theirs)
-        share += f" (references {values['reference_share']:.1%})"
-    lines = [
-        f"{len(some)} rows of the sample: “{_excerpt(data.rows[some[0]])}” (ids {_ids(data.rows, some)})"
-        for some in groups[:5]
-    ]
-    values["groups"] = [[data.rows[at].id for at in some[:10]] for some in groups[:10]]
-    later = sorted(data.rows[at].number for some in groups for at in some[1:])
-    shown = tuple(data.rows[at].number for some in groups for at in some[:4])[:20]
-    rule = {"measure": measure} | ({"numbers": later} if measure == SEMANTIC.name else {})
-    return Evidence((share, *lines), shown, values, rule)
-
-
-def _groups(measure: str, found: Found) -> list[list[int]]:
-    """Places of rows that are each other's copies, largest group first."""
-    root = found.text_of if measure == EXACT.name else found.cluster_of[found.text_of]
-    if measure == SEMANTIC.name:
-        root = np.arange(len(found.text_of))
-        if found.semantic is not None and len(found.semantic[0]):
-            hashes.unite(root, found.semantic[0], found.semantic[1])
-    by: dict[int, list[int]] = {}
-    for place, at in enumerate(root.tolist()):
-        by.setdefault(at, []).append(place)
-    several = [some for some in by.values() if len(some) > 1]
-    if measure == NEARLY.name:
-        several = [some for some in several if len(set(found.text_of[some].tolist())) > 1]
-    return sorted(several, key=lambda some: (-len(some), some))
-
-
-def _share(measure: str, population: Population, embeddings: Array | None) -> tuple[int, int]:
-    """Rows with a partner, and all rows: of the whole where it is known, else of the sample."""
-    if measure in population.whole:
-        return population.whole[measure]["rows"], population.whole["rows"]
-    found = find(population.rows, embeddings)
-    if measure == SEMANTIC.name:
-        return 0 if found.semantic is None else len(np.unique(found.semantic[0])), max(1, len(population.rows))
-    return sum(map(len, _groups(measure, found))), max(1, len(population.rows))
-
-
-def _copied(data: Population, references: Mapping[str, Population]) -> Evidence:
-    """Copies of reference rows: how many in the whole data, and those whose original is in the sample too."""
-    told = data.whole.get(AGAINST.name)
-    theirs = [row for one in references.values() for row in one.rows]
-    found, size = find([*data.rows, *theirs], None), len(data.rows)
-    groups = [*_groups(NEARLY.name, found), *_groups(EXACT.name, found)]
-    pairs = {at: some[-1] - size for some in groups if some[-1] >= size for at in some if at < size}
-    lines = []
-    if told:
-        lines.append(f"{told['share']:.1%} of rows ({told['rows']:,}) are copies, or nearly, of reference rows")
-    for at, other in list(pairs.items())[:5]:
-        row = theirs[other]
-        lines.append(f"“{_excerpt(data.rows[at])}” (id {data.rows[at].id}) is {row.source or 'reference'} row {row.id}")
-    numbers = [data.rows[at].number for at in pairs] or (told["numbers"] if told else [])
-    values = {} if not told else {"rows": told["rows"], "share": told["share"]}
-    return Evidence(tuple(lines), tuple(numbers[:20]), values, {"measure": AGAINST.name})
-
-
-def _excerpt(row: Row) -> str:
-    text = " ".join(row.text[:400].split())
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _ids(rows: Sequence[Row], places: Sequence[int]) -> str:
-    return ", ".join(rows[at].id for at in places[:3]) + (", …" if len(places) > 3 else "")
 
 
 def marks(

@@ -1,11 +1,11 @@
 """The flaw families by name, and what they are given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pyrite.audit.family import Extras, Flaw, Measure
+from pyrite.audit.family import Evidence, Extras, Flaw, Measure, Population
 from pyrite.errors import UserError
 
 STREAMED: tuple[Flaw, ...] = ("format", "tokens", "duplicates", "diversity", "contamination")
@@ -15,6 +15,12 @@ STREAMED: tuple[Flaw, ...] = ("format", "tokens", "duplicates", "diversity", "co
 def module(flaw: str) -> Any:
     """The family's module, with the functions that `pyrite.audit.family` lists."""
     return import_module(f"pyrite.audit.{flaw}")
+
+
+def evidence_of(flaw: str) -> Callable[[str, Population, Mapping[str, Population], Extras], Evidence]:
+    """What shows a finding of the family: `evidence` of the module of its name in `pyrite.audit.evidence`."""
+    made: Callable[..., Evidence] = import_module(f"pyrite.audit.evidence.{flaw}").evidence
+    return made
 
 
 def measures(flaw: str) -> tuple[Measure, ...]:

@@ -1,14 +1,15 @@
 """What a flaw family is: how it reads a whole data set once, what it compares, and which rows show the flaw.
 
-A family is a module of this folder with these functions; `pyrite.audit.families` lists them. All are pure but for the
-folder that a stream is given.
+A family is a module of this folder with these functions; `pyrite.audit.families` finds them. All are pure but for the
+folder that a stream is given. What shows a finding is told by the module of the same name in `pyrite.audit.evidence`.
 
     class Stream            reads every row once; its files in a folder can be merged with those of other parts   [optional]
     def whole(...)          merges parts into what is true of the whole data set (plain values)                  [optional]
     def contrasts(...)      measures on a sample of the data and of the references, to be put between two yardsticks
     def alone(...)          measures that have a null of their own, for when there is no reference               [optional]
-    def evidence(...)       what shows a finding: readable templates, tokens, example rows; and the rules for `marks`
     def marks(...)          for each row and rule, how strongly it shows the flaw, 0 to 1                        [optional]
+
+    def evidence(...)       in `evidence`: readable templates, tokens, example rows; and the rules for `marks`
 """
 
 from collections.abc import Callable, Mapping, Sequence

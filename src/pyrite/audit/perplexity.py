@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Contrast, Draws, Evidence, Extras, Floats, Measure, Population
+from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.rows import Row
 from pyrite.models import load
 from pyrite.models.hardware import Compute
@@ -59,14 +59,9 @@ DIFFICULTY = Measure(
 MEASURES = (SHIFT, NARROWING, TAIL, WASSERSTEIN, DIFFICULTY)
 
 PROMPTED, ALONE = "with_prompt", "without_prompt"
-SAYS = {PROMPTED: "answers given their prompts", ALONE: "answers without their prompts"}
 CUT = (0.05, 0.95)
 """Quantiles of the pooled values at which values are clipped, where one odd row could otherwise decide."""
 TAIL_AT = 0.95
-EASY = 0.01
-"""Rows easier than this quantile of the references are marked."""
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-GRID = 128
 CHARACTERS = 32
 """A text is read up to so many characters for each token: a row of 100 MB is cut before the tokenizer sees it."""
 
@@ -197,88 +192,6 @@ def wasserstein(values: Floats) -> Callable[[Draws, Draws], Floats]:
     return statistic
 
 
-def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """What shows a finding: densities on one grid, quantiles, and the rows at fault. Surprises are those of the data,
-    then of the references in their order. Rows are the easiest for the model; for narrowing those nearest to the data's
-    median; none for the lost tail, whose examples are the references' and stand in the lines."""
-    people = [row for one in references.values() for row in one.rows]
-    if extras.surprises is None:
-        return Evidence()
-    count = len(data.rows) + len(people)
-    name, values = compared(extras.surprises, count)
-    if measure == DIFFICULTY.name:
-        name, values = DIFFICULTY.name, difficulty(extras.surprises, count)
-    ours, human = values[: len(data.rows)], values[len(data.rows) :]
-    seen, other = ours[np.isfinite(ours)], human[np.isfinite(human)]
-    if not len(seen):
-        return Evidence()
-    told: dict[str, Any] = {"compared": name, **densities(seen, other), "quantiles": quantiles(seen, other)}
-    lines = [summary(measure, name, seen, other)]
-    strength = -np.abs(ours - np.median(seen)) if measure == NARROWING.name else -ours
-    order = np.argsort(-strength, kind="stable")[: len(seen)]
-    if measure == TAIL.name:
-        lines += tail_lines(people, human, seen)
-        return Evidence(tuple(lines), (), told)
-    lines += [f"{ours[at]:.2f}: “{excerpt(data.rows[at])}”" for at in order[:3]]
-    rule = None
-    if measure == SHIFT.name and len(other):
-        below = float(np.quantile(other, EASY))
-        rule = {"below": below, "compared": name}
-        share = float((seen <= below).mean())
-        lines.insert(1, f"{percent(share)} of the data is easier than 99 % of the references")
-    return Evidence(tuple(lines), tuple(data.rows[at].number for at in order[:20]), told, rule)
-
-
-def summary(measure: str, name: str, seen: Floats, other: Floats) -> str:
-    """The one line that says how the data and the references differ."""
-    low, middle, high = np.quantile(seen, (0.05, 0.5, 0.95))
-    if measure == DIFFICULTY.name:
-        line = f"with the instruction, an answer keeps {percent(float(seen.mean()))} of its loss"
-        return line + (f" (references {percent(float(other.mean()))})" if len(other) else "")
-    if measure in (SHIFT.name, WASSERSTEIN.name):
-        line = f"{SAYS[name]} cost {seen.mean():.2f} nats per token"
-        return line + (f" (references {other.mean():.2f})" if len(other) else f", median {middle:.2f}")
-    line = f"nine in ten of the {SAYS[name]} cost between {low:.2f} and {high:.2f} nats per token"
-    return line + (" (references {:.2f} and {:.2f})".format(*np.quantile(other, (0.05, 0.95))) if len(other) else "")
-
-
-def tail_lines(people: Sequence[Row], human: Floats, seen: Floats) -> list[str]:
-    """Reference answers that are harder than nearly all of the data."""
-    if not np.isfinite(human).any():
-        return []
-    bound = float(np.quantile(seen, TAIL_AT))
-    hard = np.flatnonzero(np.nan_to_num(human, nan=-np.inf) > bound)
-    share = len(hard) / np.isfinite(human).sum()
-    lines = [f"{percent(share)} of the references are harder than 95 % of the data"]
-    middle = hard[np.argsort(human[hard], kind="stable")][len(hard) // 2 :][:2]  # the hardest of all are often broken
-    return lines + [f"missing, say: {human[at]:.2f}: “{excerpt(people[at])}”" for at in middle]
-
-
-def densities(seen: Floats, other: Floats) -> dict[str, Any]:
-    """Gaussian kernel densities on a grid over the middle 99 % of all values, bandwidth by Silverman's rule."""
-    pooled = np.concatenate([seen, other])
-    low, high = np.quantile(pooled, (0.005, 0.995))
-    room = 0.1 * (high - low) + 1e-3
-    grid = np.linspace(max(0.0, low - room), high + room, GRID)
-    told = {"grid": grid.tolist(), "data": density(seen, grid)}
-    return told | ({"references": density(other, grid)} if len(other) else {})
-
-
-def density(values: Floats, grid: Floats) -> list[float]:
-    """One density on the grid."""
-    spread = min(values.std(), (np.quantile(values, 0.75) - np.quantile(values, 0.25)) / 1.34) or values.std()
-    width = max(0.9 * spread * len(values) ** -0.2, float(grid[1] - grid[0]))
-    bumps = np.exp(-0.5 * ((grid[:, None] - values[None]) / width) ** 2)
-    made: list[float] = (bumps.mean(1) / (width * np.sqrt(2 * np.pi))).tolist()
-    return made
-
-
-def quantiles(seen: Floats, other: Floats) -> dict[str, Any]:
-    """Quantiles of both."""
-    told = {"levels": list(QUANTILES), "data": np.quantile(seen, QUANTILES).tolist()}
-    return told | ({"references": np.quantile(other, QUANTILES).tolist()} if len(other) else {})
-
-
 def marks(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, np.ndarray[Any, Any]]:
@@ -298,18 +211,6 @@ def marks(
             strength[easy] = 1 - 0.5 * values[easy] / max(below, 1e-9)
         made[name] = strength
     return made
-
-
-def excerpt(row: Row, length: int = 80) -> str:
-    """The beginning of a row's answer, on one line and safe to print."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in row.answer[: 40 * length])
-    line = " ".join(plain.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
-def percent(share: float) -> str:
-    """A share as a person would say it."""
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.1f} %"
 
 
 def measure_surprises(

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from pyrite.audit import gate as gating
+from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig
 from pyrite.audit.decide import Finding, decide
 from pyrite.audit.families import measures
@@ -48,14 +49,13 @@ def audit(config: AuditConfig) -> Audit:
     limits = thresholds(config.thresholds, known)
     gates = [gating.parse(text, known) for text in config.gate]
     store = Store(config.store or default_store())
-    progress = Progress(quiet=config.quiet)
     planned = plan(config, flaws)
     seconds = config.max_time * 60 if config.max_time else None
-    run_steps(list(planned.streams.values()), store, RunOptions(max_seconds=seconds), progress)
-    run_steps([planned.whole, planned.sample], store, RunOptions(max_seconds=seconds), progress)
+    run_steps(list(planned.streams.values()), store, RunOptions(max_seconds=seconds), Progress(quiet=config.quiet))
+    run_steps([planned.whole, planned.sample], store, RunOptions(max_seconds=seconds), Progress(quiet=config.quiet))
     compare = comparisons(config, planned)
     options = RunOptions(workers=min(processes(config), max(1, len(compare))), threads=1, max_seconds=seconds)
-    run_steps(list(compare.values()), store, options, progress)
+    run_steps(list(compare.values()), store, options, Progress(quiet=config.quiet))
     told = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
     sources = reference_sources(store, planned)
     findings = decide(
@@ -66,7 +66,7 @@ def audit(config: AuditConfig) -> Audit:
     )
     asked = [gating.ask(one, findings) for one in gates]
     code = exit_code([one.outcome for one in asked], config.undecided)
-    found = split(config, planned, store, findings, told, progress) if config.flagged or config.clean else None
+    found = split(config, planned, store, findings, told) if config.flagged or config.clean else None
     made = report(config, planned, store, findings, told, sources, found, asked, code)
     if config.out is not None:
         write_run(config.out, made, planned, store)
@@ -117,7 +117,6 @@ def split(
     store: Store,
     findings: Sequence[Finding],
     told: Mapping[str, Any],
-    progress: Progress,
 ) -> Flags:
     """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
     rules: dict[str, dict[str, Any]] = {}
@@ -146,7 +145,7 @@ def split(
         inputs = {"file": step.inputs["file"], "whole": planned.whole, **planned.given}
         steps.append(Step(MARKS, settings, inputs, label=f"{config.data[shard]}: marks"))
         offset += rows
-    run_steps(steps, store, RunOptions(threads=1), progress)
+    run_steps(steps, store, RunOptions(threads=1), Progress(quiet=config.quiet))
     names = [one.full_name for one in findings if one.severity != "ok"]
     found = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
     options = read_options(next(iter(planned.streams.values())).config)
@@ -180,6 +179,9 @@ def report(
         notes.append("one human source: give a second --reference, so that it is known how much people differ")
     if "contamination" in wanted(config.only) and "contamination" not in planned.flaws:
         notes.append("contamination was not looked for: name evaluation sets with --against")
+    notes += copies(read_json(store, planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
+    if len({row.label for row in sampled.rows}) > 1 and "artifacts" in told and not same_labels(sampled) and sources:
+        notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")
     return {
         "schema_version": 1,
         "data": list(config.data),
@@ -202,6 +204,18 @@ def report(
         "settings": config.model_dump(mode="json", exclude={"store", "out", "quiet", "workers", "max_time"}),
         "notes": notes,
     }
+
+
+def copies(told: Mapping[str, Any] | None) -> list[str]:
+    """What is said of copies in the whole data set: in a sample most pairs are apart, so few would be seen there."""
+    said = []
+    for name, what in (("exact", "repeat another row word for word"), ("near", "are nearly another row")):
+        one = (told or {}).get(name)
+        if one and one["rows"]:
+            said.append(
+                f"of all rows, {one['rows']:,} ({100 * one['share']:.2g} %) {what} (in {one['groups']:,} groups)"
+            )
+    return said
 
 
 def write_run(folder: Path, told: Mapping[str, Any], planned: Planned, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What shape does an answer have: how it opens, how its lines are laid out, how it closes; and which are common?
+"""What shape does an answer have: how it opens, how its lines are laid out, how it closes?
 
 A skeleton is the sequence of an answer's line kinds, one letter each (`KINDS`), blank lines left out. A run of one kind
 is written once with a "+", a sequence of kinds that comes again in brackets: `pn+p` is a paragraph, a numbered list, a
@@ -6,21 +6,15 @@ paragraph; `(hp)` is heading and paragraph, several times. `drawn` makes it read
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from math import sqrt
 from typing import NamedTuple
-
-from pyrite.audit.rows import Row
 
 Words = tuple[str, ...]
 """Folded words, the outermost first: an opening from the left, a closing from the right."""
 
 WORDS = 8
 """An opening or closing is looked at over this many words."""
-MOST = 0.8
-"""A readable opening is lengthened while it still covers this share of its answers."""
 LINES = 512
 """Lines of an answer after this one do not count towards its skeleton."""
 _REACH = 400
@@ -216,120 +210,6 @@ def structural_tokens(text: str) -> set[str]:
     return found
 
 
-class Counted(NamedTuple):
-    """A pattern: its share among the data's answers, its share among the references' (None: there are none), a lower
-    bound of the difference, and the places (row, answer) of the data's answers that have it."""
-
-    key: Words
-    share: float
-    other: float | None
-    low: float
-    where: tuple[tuple[int, int], ...]
-
-
-class Answers(NamedTuple):
-    """The shapes of all answers of some rows: `shapes` [answers], `places` [answers] (row, answer), and how many rows
-    have an answer."""
-
-    shapes: Sequence[Shape]
-    places: Sequence[tuple[int, int]]
-    rows: int
-
-
-def answers_of(rows: Sequence[Row]) -> Answers:
-    """The shapes of all answers of some rows."""
-    places = [(at, number) for at, row in enumerate(rows) for number in range(len(row.answers))]
-    shapes = [shape_of(rows[at].answers[number]) for at, number in places]
-    return Answers(shapes, places, len({at for at, _ in places}))
-
-
-def difference_low(p: float, n: int, q: float, m: int, z: float = 1.959963984540054) -> float:
-    """The lower 95 % bound of p - q, shares of n and of m rows.
-
-    Source: Newcombe (1998), Statistics in Medicine 17:873, method 10 (from the Wilson limits of both shares).
-    """
-    return p - q - sqrt((p - _wilson(p, n, -z)) ** 2 + (_wilson(q, m, z) - q) ** 2)
-
-
-def _wilson(p: float, n: int, z: float) -> float:
-    if n == 0:
-        return 0.0 if z < 0 else 1.0
-    middle = p + z * z / (2 * n) + z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return min(max(middle / (1 + z * z / n), 0.0), 1.0)
-
-
-class Bar(NamedTuple):
-    """When is a pattern over-represented? With references: `share` of the data's answers have it, `times` as many as of
-    the references', and the lower bound of the difference is above 0. Without: `alone` of the answers have it."""
-
-    share: float = 0.02
-    times: float = 3.0
-    alone: float = 0.05
-
-
-BAR = Bar()
-
-
-def over_represented(
-    ours: Answers,
-    theirs: Answers | None,
-    key: Callable[[Shape], Words],
-    *,
-    bar: Bar = BAR,
-    allowed: Callable[[Words], bool] = bool,
-    most: int = 20,
-) -> list[Counted]:
-    """Which word sequences (or other patterns) stand at the edge of too many answers? The worst first.
-
-    `key` gives an answer's words, the outermost first; all their prefixes that are `allowed` are candidates.
-    Taken one after the other: the prefix with the largest excess over `bar.times` the references' share (the shortest of
-    equals) is lengthened while it still covers `MOST` of its answers, and its answers are set aside. So a broad prefix
-    is preferred where all of it is too common, a narrow one where only that is.
-    """
-    found: list[Counted] = []
-    left = {at: words for at, words in enumerate(map(key, ours.shapes)) if words}
-    rest = {at: words for at, words in enumerate(map(key, theirs.shapes)) if words} if theirs else {}
-    n, m = max(1, len(ours.shapes)), max(1, len(theirs.shapes)) if theirs else 0
-    counts, others = prefixes(left.values()), prefixes(rest.values())
-    floor = bar.share if theirs else bar.alone
-
-    def judged(prefix: Words) -> tuple[bool, float, float]:
-        p, q = counts[prefix] / n, others[prefix] / m if m else 0.0
-        low = difference_low(p, ours.rows, q, theirs.rows if theirs else 0) if m else p
-        return p >= floor and low > 0 and p >= bar.times * q, p - bar.times * q, low
-
-    while len(found) < most:
-        passing = [(judged(one), one) for one, count in counts.items() if count >= floor * n and allowed(one)]
-        ranked = [(-excess, len(one), one) for (passes, excess, _), one in passing if passes]
-        if not ranked:
-            break
-        best = min(ranked)[2]
-        longer = [one for one in counts if one[: len(best)] == best and counts[one] >= MOST * counts[best]]
-        best = max((one for one in longer if judged(one)[0]), key=lambda one: (len(one), counts[one], one))
-        gone = [at for at, words in left.items() if words[: len(best)] == best]
-        places = tuple(ours.places[at] for at in gone)
-        share, other = counts[best] / n, others[best] / m if m else None
-        found.append(Counted(best, share, other, judged(best)[2], places))
-        counts.subtract(prefixes(left.pop(at) for at in gone))
-        lost = [at for at, words in rest.items() if words[: len(best)] == best]
-        others.subtract(prefixes(rest.pop(at) for at in lost))
-    return sorted(found, key=lambda one: (-one.share, one.key))
-
-
-def commonest(ours: Answers, theirs: Answers | None, key: Callable[[Shape], Words], most: int = 3) -> list[Counted]:
-    """The commonest patterns of the data, over-represented or not."""
-    where: dict[Words, list[tuple[int, int]]] = {}
-    for shape, place in zip(ours.shapes, ours.places, strict=True):
-        if key(shape):
-            where.setdefault(key(shape), []).append(place)
-    others = Counter(map(key, theirs.shapes)) if theirs else Counter()
-    top = sorted(where.items(), key=lambda one: (-len(one[1]), one[0]))[:most]
-    n, m = len(ours.shapes), max(1, len(theirs.shapes)) if theirs else 1
-    return [
-        Counted(one, len(places) / n, others[one] / m if theirs else None, 0.0, tuple(places)) for one, places in top
-    ]
-
-
 def phrase(words: Words, least: int = 2) -> bool:
     """Do these words say more than a common word, or a list's mark, does? Some words together, or one that is set off
     by a mark of its own ("certainly!").
@@ -340,34 +220,3 @@ def phrase(words: Words, least: int = 2) -> bool:
     if _LAYOUT.fullmatch(words[0]):
         return False
     return len(words) >= least or (words[0][-1] in "!:,.…" and any(one.isalpha() for one in words[0].replace("N", "")))
-
-
-def prefixes(sequences: Iterable[Words]) -> Counter[Words]:
-    """How often is each prefix there?"""
-    return Counter(words[:size] for words in sequences for size in range(1, len(words) + 1))
-
-
-def readable(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Counted prefixes (as text) of growing lengths, one mapping for each length: those that a longer one of `MOST` of
-    their count stands for are left out."""
-    kept: dict[str, int] = {}
-    for shorter, longer in zip(counts, [*counts[1:], {}], strict=True):
-        for text, count in shorter.items():
-            lengthened = any(one.startswith(f"{text} ") and number >= MOST * count for one, number in longer.items())
-            if not lengthened:
-                kept[text] = max(count, kept.get(text, 0))
-    return kept
-
-
-def share_of_answers(one: Counted, theirs: Answers | None) -> str:
-    """Its share in words."""
-    return f"{percent(one.share)} of answers" + (f" (references {percent(one.other or 0.0)})" if theirs else "")
-
-
-def percent(share: float) -> str:
-    """A share in percent, with a decimal below 10.
-
-    >>> percent(0.314), percent(0.0123), percent(0)
-    ('31 %', '1.2 %', '0 %')
-    """
-    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"

@@ -34,6 +34,22 @@ def show_audit(audit: Mapping[str, Any]) -> None:
     closing(console, audit)
 
 
+def brief(audit: Mapping[str, Any], title: str) -> None:
+    """The same in a line for each finding, without the rows."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDEST)
+    found = [one for one in audit["findings"] if one["severity"] in NAMED]
+    put(console, title, style="bold")
+    for one in found:
+        name, style = NAMED[one["severity"]]
+        value = number(one["value"], one["unit"])
+        put(console, f"{one['flaw']}.{one['measure']} {value}: {one['question']}", mark=f"{name} ", style=style)
+        for line in one["evidence"]["lines"][:1]:
+            put(console, line, indent=5, mark="- ")
+    fine = len(audit["findings"]) - len(found)
+    put(console, f"{counted(len(found), 'finding')}, {fine} measures fine; pyrite audit shows the rows", after=1)
+
+
 def put(console: Console, text: str, *, indent: int = 0, mark: str = "", style: str = "", after: int = 0) -> None:
     """A paragraph, wrapped; its later lines stand under the first, after `mark`."""
     lines = Text(clean(text), style=style).wrap(console, max(20, console.width - indent - len(mark)))

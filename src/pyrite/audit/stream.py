@@ -11,6 +11,7 @@ import queue
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,20 @@ class Batches:
             yield batch
 
 
+LONGEST = 100_000
+"""Texts of the sample are cut to so many characters; what is counted over all rows reads them whole."""
+
+
+def shortened(row: Row) -> Row:
+    """The row with its texts cut to `LONGEST` characters."""
+    if max(len(row.prompt), *map(len, row.answers), *map(len, row.fields.values()), 0) <= LONGEST:
+        return row
+    fields = {name: text[:LONGEST] for name, text in row.fields.items()}
+    return replace(row, prompt=row.prompt[:LONGEST], answers=tuple(one[:LONGEST] for one in row.answers), fields=fields)
+
+
 class Drawn:
-    """The rows with the smallest random numbers so far, at most `size` of each source."""
+    """The rows with the smallest random numbers so far, at most `size` of each source, their texts cut to `LONGEST`."""
 
     def __init__(self, size: int, seed: Sequence[int]) -> None:
         self.size, self.rng = size, np.random.default_rng(list(seed))
@@ -71,9 +84,9 @@ class Drawn:
         for row, number in zip(rows, self.rng.random(len(rows)).tolist(), strict=True):
             held = self.held.setdefault(row.source, [])
             if len(held) < self.size:
-                heapq.heappush(held, (-number, row.number, row))
+                heapq.heappush(held, (-number, row.number, shortened(row)))
             elif -number > held[0][0]:
-                heapq.heapreplace(held, (-number, row.number, row))
+                heapq.heapreplace(held, (-number, row.number, shortened(row)))
 
     def lines(self) -> Iterator[bytes]:
         """One JSON object a line, smallest number first: `drawn`, and the row."""

@@ -176,6 +176,7 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
         write_parquet(rows, folder / "results" / f"{name}.parquet")
         write_csv(rows, folder / "results" / f"{name}.csv")
     write_parquet(prediction_rows(results, probes), folder / "results" / "predictions.parquet")
+    write_row_files(made, store, folder / "rows")
     shared = overlaps(made, store)
     write_csv(shared, folder / "results" / "overlap.csv")
     draw_figure(spec, results, probes, folder)
@@ -208,6 +209,21 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
     }
     write_json(run, folder / "run.json")
     return Study(spec, folder, answers, table, summary, run)
+
+
+def write_row_files(made: Plan, store: Store, folder: Path) -> dict[str, Path]:
+    """What starts and arms were trained on (of the first seed), one file each, as `pyrite audit` reads them."""
+    from pyrite.io import atomic_write
+
+    written = {}
+    for name, (step, file) in made.rows.items():
+        kind, _, rest = name.partition(" ")
+        stem = rest.replace(", first seed", "").replace(" (", "-").rstrip(")")
+        target = folder / f"{kind}-{''.join(one if one.isalnum() or one in '._-' else '_' for one in stem)}.jsonl"
+        with atomic_write(target) as temporary:
+            shutil.copyfile(store.path(step.key) / file, temporary)
+        written[name] = target
+    return written
 
 
 def made_with() -> dict[str, Any]:

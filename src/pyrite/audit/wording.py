@@ -1,0 +1,33 @@
+"""How evidence words shares and the texts that it quotes."""
+
+
+def percent(share: float, *, fine: bool = False) -> str:
+    """A share in percent, with a decimal below 10; `fine`: with two figures, however small.
+
+    >>> percent(0.314), percent(0.0123), percent(0.0004), percent(0)
+    ('31 %', '1.2 %', '0.0 %', '0 %')
+    >>> percent(0.314, fine=True), percent(0.05, fine=True), percent(0.0004, fine=True)
+    ('31 %', '5 %', '0.04 %')
+    """
+    if share >= 0.1 or share == 0:
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if fine else f"{100 * share:.1f} %"
+
+
+def cut(text: str, length: int = 80) -> str:
+    """A text of at most so many characters, with dots where more follows.
+
+    >>> cut("to be or not to be", 9)
+    'to be or…'
+    """
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def excerpt(text: str, length: int = 80) -> str:
+    """The beginning of a text, on one line and safe to print.
+
+    >>> excerpt("one\\x00two\\n three", 9)
+    'one two …'
+    """
+    plain = "".join(letter if letter.isprintable() else " " for letter in text[: 40 * length])
+    return cut(" ".join(plain.split()), length)
