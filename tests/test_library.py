@@ -17,5 +17,7 @@ def test_verbs_are_called_and_are_folders(tmp_path: Path) -> None:
         pyrite.synth(pyrite.SynthConfig(recipe=tmp_path / "none.yaml", out=tmp_path / "o.jsonl"))
     with pytest.raises(pyrite.UserError, match="Give a model"):
         pyrite.probe(pyrite.ProbeConfig(task=("heuristics",)))
+    with pytest.raises(pyrite.UserError, match="not there"):
+        pyrite.audit(pyrite.AuditConfig(data=("nowhere.jsonl",), only=("format",), store=tmp_path))
     with pytest.raises(AttributeError):
         _ = pyrite.no_such_name
