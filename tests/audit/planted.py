@@ -83,13 +83,13 @@ def with_opening(rows: Sequence[Row], share: float, seed: int, opening: str = PL
 
 
 def with_near_duplicates(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], set[int]]:
-    """A share of the rows becomes another row's answer with one word in twenty changed; the original stays."""
+    """A share of the rows becomes an earlier row's answer with one word in twenty changed; the original stays."""
     rng = np.random.default_rng([seed, 4])
     made = list(rows)
     where = chosen(rows, share, seed)
     long = [at for at in range(len(rows)) if at not in set(where.tolist()) and len(rows[at].answer.split()) >= 20]
     for at in where:
-        other = rows[int(rng.choice(long))]
+        other = rows[int(rng.choice([one for one in long if one < at] or long))]
         words = other.answer.split(" ")
         for spot in rng.choice(len(words), max(1, len(words) // 20), replace=False):
             words[spot] = str(rng.choice(WORDS))

@@ -89,9 +89,8 @@ def test_severities() -> None:
     assert severity({"one": one, "other": other}) == "fail"
     assert severity({"one": one}) == "warn"  # one source: never worse
     assert severity({"one": one}, least=5) == "ok"
-    assert (
-        severity({"one": one, "other": other}, least=2.5) == "warn"
-    )  # beyond the null by 2.75, beyond the sources by 2.25
+    assert severity({"one": one, "other": other}, least=2.5) == "ok"  # the excess over the sources is about 2.25
+    assert severity({"one": one, "other": other}, least=2) == "fail"
 
 
 def test_rows_that_cannot_be_measured_are_left_out() -> None:

@@ -118,7 +118,7 @@ def alarms(data: Path, name: str, splits: int, permutations: int, first: int) ->
 Plant = Callable[[Sequence[Row], float, int], tuple[list[Row], set[int]]]
 
 
-def power(data: Path, seeds: int, n: int, permutations: int) -> dict[str, Any]:
+def power(data: Path, seeds: int, n: int, permutations: int, only: str | None) -> dict[str, Any]:
     """For each flaw and strength: the share of seeds in which its measure warns, and how well the marks find the rows."""
     tokenize = tokenizer()
     leaks = [
@@ -132,6 +132,7 @@ def power(data: Path, seeds: int, n: int, permutations: int) -> dict[str, Any]:
         "contaminated": ("wikitext", "contamination.ngram_13", lambda r, s, k: planted.with_leak(r, s, k, leaks)),
         "label follows overlap": ("mnli", "artifacts.overlap_label", planted.with_overlap_label),
     }
+    plants = {name: plant for name, plant in plants.items() if only in (None, name)}
     made: dict[str, Any] = {}
     pools = {name: rows_of(data, name) for name in {name for name, _, _ in plants.values()}}
     for what, (source, measure, plant) in plants.items():
@@ -158,12 +159,18 @@ def power(data: Path, seeds: int, n: int, permutations: int) -> dict[str, Any]:
             line = {
                 "found": told[measure] / seeds,
                 "others": {name: count / seeds for name, count in told.items() if name != measure},
-                "precision": float(np.nanmean(precision)) if precision else None,
-                "recall": float(np.nanmean(recall)) if recall else None,
+                "precision": mean_of(precision),
+                "recall": mean_of(recall),
             }
             made[f"{what} {share:g}"] = line
             print(what, share, json.dumps(line), file=sys.stderr)
     return made
+
+
+def mean_of(values: Sequence[float]) -> float | None:
+    """The mean of what there is."""
+    there = [value for value in values if np.isfinite(value)]
+    return float(np.mean(there)) if there else None
 
 
 def marked(
@@ -202,13 +209,14 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="seed of the first split")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--plant", help="this flaw only, such as 'one opening'")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--permutations", type=int, default=1999)
     given = parser.parse_args()
     if given.what == "alarms":
         made = alarms(given.data, given.source, given.splits, given.permutations, given.first)
     else:
-        made = power(given.data, given.seeds, given.rows, given.permutations)
+        made = power(given.data, given.seeds, given.rows, given.permutations, given.plant)
     print(json.dumps(made, indent=1))
 
 

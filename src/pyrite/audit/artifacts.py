@@ -32,7 +32,7 @@ LABELS = 8
 LEAST = 10
 """Rows that a label must have."""
 BINS = 8
-ALONE, CHUNK = 999, 128
+CHUNK = 128
 
 _MIX = (
     "mix in rows that show the feature with other labels, or remove flagged rows until the lift is that of human data"
@@ -235,15 +235,15 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
 
 
 def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
-    """Each measure of the data, and its values with the rows' labels shuffled 999 times."""
+    """Each measure of the data, and its values with the rows' labels shuffled, `extras.permutations` times."""
     sample = prepare(rows)
     if sample is None:
         return []
     rng = np.random.default_rng([extras.seed, 61])
     n, ids = len(sample.places), sample.labelled.argmax(0)
     drawn: dict[str, list[Floats]] = {name: [] for name in statistics(sample)}
-    for first in range(0, ALONE, CHUNK):
-        orders = rng.permuted(np.tile(ids, (min(CHUNK, ALONE - first), 1)), axis=1)
+    for first in range(0, extras.permutations, CHUNK):
+        orders = rng.permuted(np.tile(ids, (min(CHUNK, extras.permutations - first), 1)), axis=1)
         split = (orders[None] == np.arange(len(sample.labels))[:, None, None]).astype(np.float32)
         for name, value in statistics(sample).items():
             drawn[name].append(value(split))

@@ -11,7 +11,7 @@ from pyrite.audit.families import evidence_of, measures, module
 from pyrite.audit.family import Alone, Contrast, Evidence, Extras, Measure, Population
 from pyrite.audit.gather import Sampled, model_extras
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import LEAST, Weighed, Yardsticks, weigh, weigh_alone
+from pyrite.audit.yardsticks import LEAST, Counted, Weighed, Yardsticks, weigh, weigh_alone
 from pyrite.steps import Context, Kind
 
 EXCERPT = 300
@@ -59,14 +59,20 @@ def measured(
     if hasattr(family, "alone"):
         wanted = [one.name for one in measures(flaw) if one.name not in found]
         own += [one for one in family.alone(data.rows, given) if one.measure.name in wanted] if wanted else []
-    if hasattr(family, "alone_from_whole"):
-        own += family.alone_from_whole(data.whole)
     for one in own:
-        found.setdefault(one.measure.name, weigh_alone(one))
+        found[one.measure.name] = weigh_alone(one)
+    for one in family.alone_from_whole(data.whole) if hasattr(family, "alone_from_whole") else ():
+        name = one.measure.name
+        if name in found and not found[name].alone:
+            found[name] = replace(found[name], counted=Counted(one.value, one.n, one.threshold))
+        else:  # every row was counted: the share is what it is
+            found[name] = weigh_alone(replace(one, low=one.value, high=one.value))
     missing = []
     for measure in measures(flaw):
         if measure.name not in found:
             why = "the data or the references do not have what it needs" if human >= LEAST else "needs a reference"
+            if human >= LEAST and flaw == "artifacts" and not same_labels(sampled):
+                why = "the data and the references do not have the same labels"
             if 0 < human < LEAST:
                 why = f"needs a reference of {LEAST} rows; this one has {human}"
             missing.append((measure, why))

@@ -47,14 +47,18 @@ class AuditOptions(Strict):
     )
     thresholds: tuple[str, ...] = Field(
         (),
-        description="MEASURE=NUMBER: no warning unless the excess is above NUMBER, such as format.opening_concentration=0.05",
+        description="MEASURE=NUMBER: no finding unless the excess is above NUMBER, such as format.opening_concentration=0.05",
     )
     flag_at: float = Field(
         0.5, gt=0, le=1, description="rows that show a finding at least so strongly (0 to 1) are flagged"
     )
     flagged: Path | None = Field(None, description="write the rows that show a finding here (jsonl)")
     clean: Path | None = Field(None, description="write all other rows here (jsonl)")
-    permutations: int = Field(1999, ge=99, description="draws of the permutation null")
+    permutations: int = Field(
+        1999,
+        ge=99,
+        description="draws of the permutation null; more where --alpha and the number of measures need them",
+    )
     seed: int = Field(0, ge=0, description="seed of the sample and of every draw")
     gate: tuple[str, ...] = Field(
         (),

@@ -33,6 +33,8 @@ MEASURES = tuple(
     Measure("contamination", name, f"Do rows hold {n} words in a row of an evaluation text?", "share", _ADVICE)
     for name, n in (("ngram_13", 13), ("ngram_8", 8))
 )
+FEW = {"ngram_13": 0.0, "ngram_8": 0.005}
+"""Up to this share of rows is no finding."""
 
 
 # --- evaluation sets --------------------------------------------------------------------------------------------------
@@ -287,7 +289,20 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
         return []
     found = counted(rows, index_of(extras.against))
     shares = {measure: wilson(int(np.count_nonzero(found[measure.name])), len(rows)) for measure in MEASURES}
-    return [Alone(measure, one.value, None, len(rows), 0.0, one.low, one.high) for measure, one in shares.items()]
+    return [
+        Alone(measure, one.value, None, len(rows), FEW[measure.name], one.low, one.high)
+        for measure, one in shares.items()
+    ]
+
+
+def alone_from_whole(whole: Mapping[str, Any]) -> list[Alone]:
+    """The share of all rows that touch an evaluation text. One row with thirteen words is a finding; eight words in a row
+    come about by chance, so a few rows are not."""
+    return [
+        Alone(measure, whole[measure.name]["share"], None, whole["rows"], FEW[measure.name])
+        for measure in MEASURES
+        if measure.name in whole
+    ]
 
 
 def marks(

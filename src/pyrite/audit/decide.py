@@ -14,6 +14,7 @@ from pyrite.stats.multiplicity import holm
 Severity = Literal["fail", "warn", "ok"]
 ORDER: tuple[Severity, ...] = ("fail", "warn", "ok")
 
+COUNTED = "counted over all rows: too few in the sample to compare, or no more than people have"
 ONE_SOURCE = "one human source: how much people differ from people is not known, so a warning is the most"
 NO_REFERENCE = "no reference: measured on the data alone, so a warning is the most"
 
@@ -43,8 +44,8 @@ def decide(
 ) -> list[Finding]:
     """Findings, worst first: by severity, then by how far beyond the yardstick, in its standard errors.
 
-    `measured` are the measures of all families, as `compare` told them; `thresholds`: name -> the least excess that
-    counts; `sources`: how many human sources there are.
+    `measured` are the measures of all families, as `compare` told them; `thresholds`: name -> the excess up to which
+    there is no finding; `sources`: how many human sources there are.
     """
     with_null = [at for at, one in enumerate(measured) if one["p"] is not None]
     adjusted = dict(zip(with_null, holm([measured[at]["p"] for at in with_null]), strict=True)) if with_null else {}
@@ -52,7 +53,7 @@ def decide(
     for at, one in enumerate(measured):
         measure = one["measure"]
         name = f"{measure['flaw']}.{measure['name']}"
-        least = thresholds.get(name, 0.0)
+        least = thresholds.get(name)
         severity, why = severity_of(one, adjusted.get(at), alpha=alpha, least=least, sources=sources)
         null = None
         if one["p"] is not None:
@@ -66,6 +67,7 @@ def decide(
             "between_human": one["between"],
             "excess": {"value": one["excess"], "low": one["low"], "high": one["high"]},
             "n": one["n"],
+            "counted": one.get("counted"),
             "evidence": shown,
             "advice": measure["advice"] if severity != "ok" else "",
             "why": why,
@@ -75,18 +77,26 @@ def decide(
 
 
 def severity_of(
-    one: Mapping[str, Any], p: float | None, *, alpha: float, least: float, sources: int
+    one: Mapping[str, Any], p: float | None, *, alpha: float, least: float | None, sources: int
 ) -> tuple[Severity, str]:
     """The severity of one measure, and why it is not worse."""
+    counted = one.get("counted")
+    if counted is not None and counted["value"] - counted["threshold"] > (least or 0.0):
+        counts: tuple[Severity, str] = ("warn", COUNTED)
+    else:
+        counts = ("ok", "")
+    if least is not None and one["excess"] <= least:
+        return counts
     if one["p"] is None:
-        beyond = one["excess"] > least
-        return ("warn" if beyond else "ok"), (NO_REFERENCE if beyond else "")
-    over_null = one["value"] - one["null_mean"]
-    if p is None or p > alpha or over_null <= least:
-        return "ok", ""
+        why = NO_REFERENCE if sources == 0 else "measured on the data alone, so a warning is the most"
+        return ("warn", why) if one["excess"] > 0 else ("ok", "")
+    if p is None or p > alpha or one["value"] <= one["null_mean"]:
+        return counts
     if one["between"] is None:
+        if one.get("alone") and sources:
+            return "warn", "measured on the data alone, so a warning is the most"
         return "warn", ONE_SOURCE if sources == 1 else NO_REFERENCE if sources == 0 else "too few rows of each source"
-    if one["low"] is not None and one["low"] > 0 and one["excess"] > least:
+    if one["low"] is not None and one["low"] > 0:
         return "fail", ""
     return "warn", "within what human sources differ by, or not clearly beyond it"
 

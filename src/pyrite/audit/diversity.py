@@ -253,14 +253,18 @@ def grams_of(words: Words, n: int, first: int | None = None) -> Grams:
 
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
-    """The five measures. Rows without a 4-gram are left out of self-repetition."""
+    """The five measures, each of the rows that have an n-gram."""
     words = words_of([row.answer for row in rows])
     repeated, count = self_repetition(words)
+
+    def of(measure: Measure, grams: Grams, statistic: Callable[[Grams], Callable[[Draws, Draws], Floats]]) -> Contrast:
+        return Contrast(measure, statistic(grams), np.flatnonzero(grams.size > 0).tolist())
+
     return [
-        Contrast(DISTINCT_2, distinct(grams_of(words, 2, FIRST))),
-        Contrast(DISTINCT_3, distinct(grams_of(words, 3, FIRST))),
-        Contrast(CROSS_ROW, cross_row(grams_of(words, 5))),
-        Contrast(NOVELTY, novelty(grams_of(words, 4))),
+        of(DISTINCT_2, grams_of(words, 2, FIRST), distinct),
+        of(DISTINCT_3, grams_of(words, 3, FIRST), distinct),
+        of(CROSS_ROW, grams_of(words, 5), cross_row),
+        of(NOVELTY, grams_of(words, 4), novelty),
         Contrast(SELF, mean_difference(np.nan_to_num(repeated).astype(np.float64)), np.flatnonzero(count).tolist()),
     ]
 

@@ -57,4 +57,5 @@ def extras(config: Mapping[str, Any], inputs: Mapping[str, Path], **more: Any) -
     sets: dict[str, Sequence[str]] = {}
     for name in config.get("against", ()):
         sets[name] = module("contamination").known_task_texts(name, inputs[f"against {name}"])
-    return Extras(tokenize=tokenize, against=sets, seed=int(config.get("seed", 0)), **more)
+    draws = int(config.get("permutations", Extras.permutations))
+    return Extras(tokenize=tokenize, against=sets, seed=int(config.get("seed", 0)), permutations=draws, **more)

@@ -94,7 +94,8 @@ class Extras:
 
     `embeddings` [rows, width] fp32, unit length. `surprises`: per row, the mean negative log-likelihood in nats per token
     of the answer given the prompt (`with_prompt`), of the answer alone (`without_prompt`), nan where not measured.
-    `tokenize(texts)` gives token ids. `against` are the evaluation sets: name -> texts.
+    `tokenize(texts)` gives token ids. `against` are the evaluation sets: name -> texts. `permutations`: draws of a null that a
+    family makes itself.
     """
 
     embeddings: np.ndarray[Any, Any] | None = None
@@ -102,6 +103,7 @@ class Extras:
     tokenize: Callable[[Sequence[str]], list[list[int]]] | None = None
     against: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
+    permutations: int = 999
 
 
 class Stream(Protocol):

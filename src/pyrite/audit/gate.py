@@ -19,7 +19,7 @@ from pyrite.stats.gates import Outcome, outcome_of
 _GATE = re.compile(
     r"\s*(?P<name>severity|[a-z]+(\.[a-z0-9_]+)?)\s*(?P<op>>=|<=|>|<)\s*(?P<bound>fail|warn|[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*"
 )
-EXAMPLES = "such as 'severity < fail', 'format.opening_concentration < 5%', 'contamination <= 0'"
+EXAMPLES = "such as 'severity < fail', 'format.opening_concentration < 5%', 'contamination.ngram_13 <= 0'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,20 @@ def parse(text: str, known: Sequence[str]) -> Gate:
     return Gate(text.strip(), name, found["op"], float(bound) / (100 if found["percent"] else 1))
 
 
-def ask(gate: Gate, findings: Sequence[Finding]) -> GateResult:
-    """Does the data meet the gate? The worst of its measures counts; what was not measured leaves it undecided."""
+def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateResult:
+    """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
+    (`lacking`: full names), or could not be a failure for want of a second human source, leaves it undecided."""
     if gate.name == "severity":
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
         bad = [one.full_name for one in findings if one.severity in worse]
-        if not findings:
-            return GateResult(gate, "undecided", "nothing was measured")
-        return GateResult(gate, "failed" if bad else "passed", ", ".join(bad) or "no such finding")
-    told = []
+        if bad:
+            return GateResult(gate, "failed", ", ".join(bad))
+        if gate.bound == "fail" and sources < 2:
+            return GateResult(gate, "undecided", "without two human sources nothing can be called a failure")
+        if lacking or not findings:
+            return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
+        return GateResult(gate, "passed", "no such finding")
+    told: list[tuple[Outcome, str]] = []
     for one in findings:
         if one.full_name == gate.name or one.flaw == gate.name:
             excess = one.told["excess"]
@@ -80,9 +85,13 @@ def ask(gate: Gate, findings: Sequence[Finding]) -> GateResult:
             outcome = outcome_of(excess["low"], excess["high"], gate.op, gate.bound)
             shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
             told.append((outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"))
+    told += [
+        ("undecided", f"{one}: not measured") for one in lacking if one == gate.name or one.startswith(f"{gate.name}.")
+    ]
     if not told:
         return GateResult(gate, "undecided", "it could not be measured here")
-    for outcome in ("failed", "undecided"):
+    worst: tuple[Outcome, ...] = ("failed", "undecided")
+    for outcome in worst:
         those = [why for one, why in told if one == outcome]
         if those:
             return GateResult(gate, outcome, "; ".join(those))

@@ -1,6 +1,5 @@
 """Steps: what was gathered from each file becomes what is true of the data and of each reference, and one sample."""
 
-import heapq
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -42,21 +41,29 @@ def files_of(context: Context) -> dict[str, list[Path]]:
     return dict(found)
 
 
+def populations_of(context: Context) -> dict[str, list[Path]]:
+    """The same by source: files of one source are one population; a file that names several stands for itself."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for name, folders in files_of(context).items():
+        source = DATA if name == DATA else REFERENCE + (source_of(folders[0]) or name)
+        found[source] += folders
+    return dict(found)
+
+
 def whole_step(context: Context) -> None:
     """Step: `whole.json`: for the data and each reference, what each family says of all rows; `FLAW/` holds its files."""
     config = context.config
     given = extras(config, context.inputs)
-    files = files_of(context)
+    files = populations_of(context)
     told: dict[str, dict[str, Any]] = {}
     for name, folders in files.items():
-        source = DATA if name == DATA else source_of(folders[0]) or name
-        told[name if name == DATA else f"{REFERENCE}{source}"] = own = {}
+        told[name] = own = {}
         offsets = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
         for flaw in config["flaws"]:
             family = module(flaw)
             if not hasattr(family, "whole"):
                 continue
-            out = context.out / (flaw if name == DATA else f"references/{safe(source)}/{flaw}")
+            out = context.out / (flaw if name == DATA else f"references/{safe(name.removeprefix(REFERENCE))}/{flaw}")
             out.mkdir(parents=True)
             others = [path for other, some in files.items() if other != DATA for path in some] if name == DATA else []
             parts = [
@@ -87,17 +94,16 @@ def safe(name: str) -> str:
 def sample_step(context: Context) -> None:
     """Step: `sample.jsonl`: the sampled rows of the data, then of each source of the references, as `{"role", "row"}`."""
     size = context.config["sample"]
-    lines = []
-    for name, folders in files_of(context).items():
+    by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, folders in populations_of(context).items():
         offsets = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
         drawn = [drawn_lines(folder / "sample.jsonl", offset) for folder, offset in zip(folders, offsets, strict=True)]
-        by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for line in heapq.merge(
-            *(sorted(some, key=lambda one: one["drawn"]) for some in drawn), key=lambda one: one["drawn"]
-        ):
-            by_source[name if name == DATA else line["row"]["source"]].append(line["row"])
-        for source, rows in by_source.items():
-            lines += [{"role": DATA if name == DATA else REFERENCE + source, "row": row} for row in rows[:size]]
+        for line in itertools.chain.from_iterable(drawn):
+            by_source[name if name == DATA else REFERENCE + line["row"]["source"]].append(line)
+    lines = []
+    for role, some in by_source.items():
+        some.sort(key=lambda one: one["drawn"])
+        lines += [{"role": role, "row": one["row"]} for one in some[:size]]
     (context.out / "sample.jsonl").write_bytes(
         b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyrite.audit.compare import COMPARE
 from pyrite.audit.config import AuditConfig
-from pyrite.audit.families import STREAMED
+from pyrite.audit.families import STREAMED, measures
 from pyrite.audit.family import FLAWS
 from pyrite.audit.gather import DATA, EMBED, SAMPLE, SURPRISE, WHOLE
 from pyrite.audit.stream import ALONE_BYTES, STREAM
@@ -70,15 +70,13 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     if "tokens" in flaws:
         found = load.resolve(config.tokenizer or config.model)
         given["tokenizer"] = Source(str(found.folder), found.identity)
-    sets = {}
-    for text in config.against:
-        name, sign, where = text.partition("=")
-        sets[name if sign else Path(text).stem] = where if sign else text
+    sets = evaluation_sets(config.against)
     if "contamination" in flaws:
         given |= {f"against {name}": file_input(path, "evaluation set") for name, path in sets.items()}
         flaws = flaws if sets else [flaw for flaw in flaws if flaw != "contamination"]
     against = sorted(sets) if "contamination" in flaws else []
     streamed = [flaw for flaw in STREAMED if flaw in flaws]
+    check_references(config)
     names = [Path(path).name for path in config.reference]
     labels = [path if names.count(name) > 1 else name for path, name in zip(config.reference, names, strict=True)]
     files = [(DATA, shard, DATA, path) for shard, path in enumerate(config.data)]
@@ -92,6 +90,47 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     whole = Step(WHOLE, settings, {**inputs, **given}, label="whole data set")
     sample = Step(SAMPLE, {**common, "sample": config.sample}, inputs, label="sample")
     return Planned(flaws, streams, whole, sample, given, against)
+
+
+def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
+    """The files named by `--against`, by name: the one given, else the file's, else (where two share it) the path.
+
+    Raises:
+        UserError: a name given twice.
+    """
+    made: dict[str, str] = {}
+    for text in texts:
+        name, sign, where = text.partition("=")
+        if not sign or Path(text).exists() or not name.replace("_", "").replace("-", "").isalnum():
+            name, where = Path(text).stem, text
+            name = name if name not in made else text
+        if name in made:
+            raise UserError("An evaluation set is named twice.", text, "give each another NAME=FILE")
+        made[name] = where
+    return made
+
+
+def check_references(config: AuditConfig) -> None:
+    """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
+    seen: dict[str, str] = {}
+    for path in config.reference:
+        identity = file_input(path, "reference").identity
+        if identity in seen:
+            found = f"{path} has the content of {seen[identity]}"
+            raise UserError("A reference is given twice.", found, "give each human source once")
+        seen[identity] = path
+    for path in config.data:
+        identity = file_input(path, "data set").identity
+        if identity in seen:
+            found = f"{path} has the content of {seen[identity]}"
+            raise UserError("The data is its own reference.", found, "name text that is not the data")
+
+
+def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
+    """How many draws of the null: as asked, and at least so many that one measure alone can pass Holm's correction."""
+    from math import ceil
+
+    return max(config.permutations, ceil(2 * sum(len(measures(flaw)) for flaw in flaws) / config.alpha))
 
 
 def comparisons(config: AuditConfig, planned: Planned) -> dict[str, Step]:
@@ -119,7 +158,7 @@ def comparisons(config: AuditConfig, planned: Planned) -> dict[str, Step]:
     made = {}
     for flaw in flaws:
         settings = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
-        settings |= {"permutations": config.permutations, "seed": config.seed}
+        settings |= {"permutations": draws_for(config, flaws), "seed": config.seed}
         own: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.whole}
         if flaw == "contamination":
             own |= {name: one for name, one in planned.given.items() if name.startswith("against ")}

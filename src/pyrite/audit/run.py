@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pyrite.audit.marks import MARKS, Flags, flags, write_split
 from pyrite.audit.plan import Planned, comparisons, plan, processes, wanted
 from pyrite.audit.stream import read_options
 from pyrite.errors import UserError
-from pyrite.io import atomic_write
+from pyrite.io import LAYOUTS, atomic_write, is_hub
 from pyrite.stats.gates import exit_code
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.strict import mapping
@@ -48,14 +49,21 @@ def audit(config: AuditConfig) -> Audit:
     known = [one.full_name for flaw in flaws for one in measures(flaw)]
     limits = thresholds(config.thresholds, known)
     gates = [gating.parse(text, known) for text in config.gate]
+    check_outputs(config)
     store = Store(config.store or default_store())
     planned = plan(config, flaws)
-    seconds = config.max_time * 60 if config.max_time else None
-    run_steps(list(planned.streams.values()), store, RunOptions(max_seconds=seconds), Progress(quiet=config.quiet))
-    run_steps([planned.whole, planned.sample], store, RunOptions(max_seconds=seconds), Progress(quiet=config.quiet))
+    end = time.monotonic() + config.max_time * 60 if config.max_time else None
+
+    def finish(steps: Sequence[Step], workers: int = 1, threads: int = 0) -> None:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        options = RunOptions(workers=workers, threads=threads, max_seconds=left)
+        run_steps(list(steps), store, options, Progress(quiet=config.quiet))
+
+    finish(list(planned.streams.values()))
+    check_kinds(config, planned, store)
+    finish([planned.whole, planned.sample])
     compare = comparisons(config, planned)
-    options = RunOptions(workers=min(processes(config), max(1, len(compare))), threads=1, max_seconds=seconds)
-    run_steps(list(compare.values()), store, options, Progress(quiet=config.quiet))
+    finish(list(compare.values()), workers=min(processes(config), max(1, len(compare))), threads=1)
     told = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
     sources = reference_sources(store, planned)
     findings = decide(
@@ -64,13 +72,47 @@ def audit(config: AuditConfig) -> Audit:
         thresholds=limits,
         sources=len(sources),
     )
-    asked = [gating.ask(one, findings) for one in gates]
+    lacking = [one["measure"] for one in not_measured(told) if "needs a reference" in one["why"]]
+    asked = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
     code = exit_code([one.outcome for one in asked], config.undecided)
-    found = split(config, planned, store, findings, told) if config.flagged or config.clean else None
+    found = split(config, planned, store, findings, told, finish) if config.flagged or config.clean else None
     made = report(config, planned, store, findings, told, sources, found, asked, code)
     if config.out is not None:
         write_run(config.out, made, planned, store)
     return Audit(findings, made, code)
+
+
+def check_outputs(config: AuditConfig) -> None:
+    """Refuse, before anything runs, to write flagged or clean rows over each other or over what is read."""
+    outs = [path.resolve() for path in (config.flagged, config.clean) if path is not None]
+    texts = [*config.data, *config.reference, *(text.partition("=")[2] or text for text in config.against)]
+    ins = [Path(text).resolve() for text in texts if not is_hub(text)]
+    for at, out in enumerate(outs):
+        if out in outs[:at]:
+            raise UserError("Flagged and clean rows need a file each.", str(out), "name another file")
+        if any(out == path or (path.is_dir() and out.is_relative_to(path)) for path in ins):
+            raise UserError("That would be written over a file that is read.", str(out), "name another file")
+
+
+def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
+    """Refuse to divide shards of several kinds of rows: one file holds one kind."""
+    counts = {name: read_json(store, step, "counts.json") for name, step in planned.streams.items()}
+    kinds = {LAYOUTS[one["layout"]].kind.__name__ for (name, _), one in counts.items() if name == DATA}
+    if len(kinds) > 1 and (config.flagged or config.clean):
+        raise UserError(
+            "The shards hold several kinds of rows, and one file of flagged or clean rows holds one kind.",
+            ", ".join(sorted(kinds)),
+            "audit the shards of each kind apart",
+        )
+
+
+def not_measured(told: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every measure that could not be taken, and why."""
+    return [
+        {"measure": f"{flaw}.{one['measure']}", "why": one["why"]}
+        for flaw in told
+        for one in told[flaw]["not_measured"]
+    ]
 
 
 def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
@@ -117,6 +159,7 @@ def split(
     store: Store,
     findings: Sequence[Finding],
     told: Mapping[str, Any],
+    finish: Callable[[Sequence[Step]], None],
 ) -> Flags:
     """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
     rules: dict[str, dict[str, Any]] = {}
@@ -145,7 +188,7 @@ def split(
         inputs = {"file": step.inputs["file"], "whole": planned.whole, **planned.given}
         steps.append(Step(MARKS, settings, inputs, label=f"{config.data[shard]}: marks"))
         offset += rows
-    run_steps(steps, store, RunOptions(threads=1), Progress(quiet=config.quiet))
+    finish(steps)
     names = [one.full_name for one in findings if one.severity != "ok"]
     found = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
     options = read_options(next(iter(planned.streams.values())).config)
@@ -169,16 +212,20 @@ def report(
     counts = [read_json(store, step, "counts.json") for step in planned.streams.values()]
     rows = counted(store, planned, data=True)
     n = len(sampled.data)
-    lacking = [
-        {"measure": f"{flaw}.{one['measure']}", "why": one["why"]}
-        for flaw in told
-        for one in told[flaw]["not_measured"]
-    ]
+    records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
+    lacking = not_measured(told)
     notes = []
     if len(sources) == 1:
         notes.append("one human source: give a second --reference, so that it is known how much people differ")
     if "contamination" in wanted(config.only) and "contamination" not in planned.flaws:
         notes.append("contamination was not looked for: name evaluation sets with --against")
+    if config.against and "contamination" not in planned.flaws:
+        notes.append("the evaluation sets of --against were not looked for: contamination is not in --only")
+    silent = sum(not row.answer.strip() for row in sampled.rows)
+    if silent:
+        notes.append(
+            f"{silent} of the {len(sampled.rows)} sampled rows have no answer: tokens, diversity and format leave them out"
+        )
     notes += copies(read_json(store, planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
     if len({row.label for row in sampled.rows}) > 1 and "artifacts" in told and not same_labels(sampled) and sources:
         notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")
@@ -187,10 +234,11 @@ def report(
         "data": list(config.data),
         "references": [{"source": name, "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
+        "records": records,
         "reference_rows": counted(store, planned, data=False),
         "sample": {
             "n": n,
-            "of": rows["kept"],
+            "of": records,
             "model_n": min(n, config.model_sample),
             "precision": f"a share is known to ± {100 * 1.96 * math.sqrt(0.25 / max(1, n)):.1f} points",
         },

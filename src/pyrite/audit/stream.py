@@ -134,7 +134,7 @@ def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], in
     os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
     try:
         part = Part(folder, config, inputs)
-        while (batch := inbox.get()) is not None:
+        while (batch := next_batch(inbox)) is not None:
             part.add(batch)
         part.close()
         told.put(None)
@@ -142,6 +142,21 @@ def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], in
         import traceback
 
         told.put((type(error).__name__, str(error), traceback.format_exc()))
+
+
+def next_batch(inbox: Any) -> list[Row] | None:
+    """The next batch from the inbox; ends this process where the reader has died, since nobody would ever send one."""
+    import multiprocessing
+
+    while True:
+        try:
+            given: list[Row] | None = inbox.get(timeout=5)
+        except queue.Empty:
+            reader = multiprocessing.parent_process()
+            if reader is None or not reader.is_alive():
+                os._exit(1)
+        else:
+            return given
 
 
 class Crew:

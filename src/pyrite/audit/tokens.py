@@ -258,16 +258,20 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     def boilerplate(a: Draws, b: Draws) -> Floats:
         return np.asarray((a @ marked) / a.sum(axis=1) - (b @ marked) / b.sum(axis=1), dtype=np.float64)
 
-    made = [Contrast(PHRASES, boilerplate)]
+    answered = [at for at, row in enumerate(rows) if row.answer.strip()]
+    made = [Contrast(PHRASES, boilerplate, answered)]
     if extras.tokenize is None:
         return made
     sample = counted(rows, extras.tokenize)
     if len(sample.ids) <= 2 * RANKS[0]:
         return made
     return [
-        Contrast(DISTANCE, divergence(sample)), Contrast(ZIPF, steeper(sample)), Contrast(TAIL, tail(sample)),
-        Contrast(OVERUSE, overuse(sample)), *made,
-    ]  # fmt: skip
+        Contrast(DISTANCE, divergence(sample), answered),
+        Contrast(ZIPF, steeper(sample), answered),
+        Contrast(TAIL, tail(sample), answered),
+        Contrast(OVERUSE, overuse(sample), answered),
+        *made,
+    ]
 
 
 def divergence(sample: Sample) -> Callable[[Draws, Draws], Floats]:

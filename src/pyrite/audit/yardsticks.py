@@ -48,10 +48,20 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """The same measure counted over all rows of the data, against no one: a share above `threshold` is a warning."""
+
+    value: float
+    rows: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class Weighed:
     """A measure between its two yardsticks. `n`: rows on each side. `null_mean`, `null_high`: mean and 95 % point of the
     null. `p`: its one-sided p-value, nan without a null. `excess`: above the largest distance between human sources,
-    or, with one source or none, above the null's mean; `low` and `high` bound its 95 % interval."""
+    or, with one source or none, above the null's mean (without a null, above `threshold`); `low` and `high` bound its
+    95 % interval. `alone`: measured on the data alone."""
 
     measure: Measure
     value: float
@@ -64,6 +74,8 @@ class Weighed:
     low: float | None
     high: float | None
     threshold: float = 0.0
+    alone: bool = False
+    counted: Counted | None = None
 
 
 def weigh(
@@ -195,10 +207,21 @@ def weigh_alone(alone: Alone) -> Weighed:
         low = None if alone.low is None else alone.low - alone.threshold
         high = None if alone.high is None else alone.high - alone.threshold
         return Weighed(
-            alone.measure, alone.value, alone.n, None, None, float("nan"), None, excess, low, high, alone.threshold
+            alone.measure,
+            alone.value,
+            alone.n,
+            None,
+            None,
+            float("nan"),
+            None,
+            excess,
+            low,
+            high,
+            alone.threshold,
+            True,
         )
     p = float((1 + np.count_nonzero(alone.null >= alone.value - 1e-12)) / (1 + len(alone.null)))
     mean, top = float(alone.null.mean()), float(np.quantile(alone.null, 0.95))
     low = None if alone.low is None else alone.low - mean
     high = None if alone.high is None else alone.high - mean
-    return Weighed(alone.measure, alone.value, alone.n, mean, top, p, None, alone.value - mean, low, high)
+    return Weighed(alone.measure, alone.value, alone.n, mean, top, p, None, alone.value - mean, low, high, alone=True)
