@@ -34,6 +34,7 @@ bench-env: constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt torch
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt datatrove==0.10.1 spacy tldextract
 
 # torch comes first and pinned, so that nothing else chooses its build: a CPU machine keeps a CPU build.
 .venv/ready: pyproject.toml constraints.txt

@@ -378,6 +378,8 @@ def main() -> None:
     rows, source = real_rows(folder)
     timing.say(source)
     edits = Edits(rows)
+    if given.scratch is not None:
+        given.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         bench = Bench(Path(scratch), given.workers, given.peer_python)
         speed = None if given.skip_peer else against_peer(bench, edits, plan)
