@@ -207,17 +207,18 @@ def demo(*, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Js
     if not json:
         show.study(made)
     told = {}
-    for arm in ("synthetic", "biased"):
+    every, labels = ("format", "tokens", "diversity", "artifacts"), ("artifacts",)
+    for arm, against, flaws in (("synthetic", "human", every), ("biased", "synthetic", labels)):
         config = AuditConfig(
             data=(str(made.folder / "rows" / f"arm-{arm}-300.jsonl"),),
-            reference=(str(made.folder / "rows" / "arm-human-300.jsonl"),),
-            only=("format", "tokens", "diversity", "artifacts"),
+            reference=(str(made.folder / "rows" / f"arm-{against}-300.jsonl"),),
+            only=flaws,
             store=options.store,
             quiet=options.quiet,
         )
         told[arm] = audit_run.audit(config).as_json()
         if not json:
-            show_audit.brief(told[arm], f"audit of the arm {arm}, against the human arm's rows")
+            show_audit.brief(told[arm], f"audit of the arm {arm}, against the rows of the arm {against}")
     if json:
         show_json({**made.as_json(), "audits": told})
 

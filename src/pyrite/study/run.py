@@ -219,7 +219,8 @@ def write_row_files(made: Plan, store: Store, folder: Path) -> dict[str, Path]:
     for name, (step, file) in made.rows.items():
         kind, _, rest = name.partition(" ")
         stem = rest.replace(", first seed", "").replace(" (", "-").rstrip(")")
-        target = folder / f"{kind}-{''.join(one if one.isalnum() or one in '._-' else '_' for one in stem)}.jsonl"
+        stem = f"{kind}-{stem}" if rest else kind
+        target = folder / f"{''.join(one if one.isalnum() or one in '._-' else '_' for one in stem)}.jsonl"
         with atomic_write(target) as temporary:
             shutil.copyfile(store.path(step.key) / file, temporary)
         written[name] = target
