@@ -375,6 +375,20 @@ def test_hostile_and_foreign_text(tmp_path: Path, audit: Any) -> None:
     assert told["rows"]["kept"] > 90
 
 
+@pytest.mark.slow
+def test_a_row_of_100_megabytes(tmp_path: Path, audit: Any) -> None:
+    data = write(tmp_path / "data.jsonl", human_rows(80, 1))
+    huge = Row(80, "huge", "big", ("lorem ipsum dolor sit amet " * 3_800_000,))
+    with data.open("a") as file:
+        file.write(json.dumps(chat_line(huge)) + "\n")
+    human = write(tmp_path / "human.jsonl", human_rows(80, 2))
+    clean = tmp_path / "clean.jsonl"
+    code, told, err = audit(data, "--reference", human, "--clean", clean, only="format,tokens,diversity,duplicates")
+    assert code == 0, err
+    assert told["rows"]["kept"] == 81
+    assert len(clean.read_bytes().splitlines()) == told["flagged"]["clean"]
+
+
 def test_identical_rows(tmp_path: Path, audit: Any) -> None:
     one = human_rows(1, 1)[0]
     data = write(tmp_path / "data.jsonl", [Row(at, f"same-{at}", one.prompt, one.answers) for at in range(200)])
