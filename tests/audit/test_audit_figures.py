@@ -90,7 +90,7 @@ def test_worst_first_with_both_yardsticks_evidence_and_advice(capsys: Any, monke
         "± 3.1 points",
         "1 failure, 1 warning, 3 fine",
         "FAIL Is opening uneven?",
-        "format.opening: 31.0 % (1,000 rows) chance alone gives at most 2.0 % (p 0.018) human sources differ by at most "
+        "format.opening: 31.0 % (1,000 rows) chance alone stays below 2.0 % in 95 of 100 draws (adjusted p 0.018) human sources differ by at most "
         "5.0 % (seed_tasks), this data by 29.0 % at the same 175 rows excess over human sources: 24.0 % (95 %: 20.0 % to "
         "28.0 %)",
         "- line 3 of opening and 2 more lines of evidence",

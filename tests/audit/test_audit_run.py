@@ -232,6 +232,9 @@ def test_what_is_counted_over_all_rows_is_not_lost_in_the_sample(tmp_path: Path,
     found = {one["measure"]: one for one in told["findings"]}
     assert found["ngram_13"]["counted"]["value"] == pytest.approx(1 / 520)
     assert found["exact"]["counted"]["value"] == pytest.approx(40 / 520)
+    again = [data, *both, *sets, "--sample", "60"]
+    assert audit(*again, "--gate", "contamination.ngram_13 <= 0", only="duplicates,contamination")[0] == 1
+    assert audit(*again, "--gate", "duplicates.exact <= 20%", only="duplicates,contamination")[0] == 0
     kept = {json.loads(line)["id"] for line in clean.read_text().splitlines()}
     assert len(kept) == 520 - 20 - 1
     assert "made-27" not in kept

@@ -64,6 +64,19 @@ def parse(text: str, known: Sequence[str]) -> Gate:
     return Gate(text.strip(), name, found["op"], float(bound) / (100 if found["percent"] else 1))
 
 
+def compared(gate: Gate, one: Finding, bound: float) -> tuple[Outcome, str]:
+    """How one measure stands to the bound, and in words. What was counted over all rows is known without an interval: its
+    share above the threshold; anything else is its excess."""
+    counted, excess = one.told["counted"], one.told["excess"]
+    if counted is not None:
+        above = counted["value"] - counted["threshold"]
+        said = f"{counted['value']:.3g} of {counted['rows']:,} rows, {above:.3g} above the threshold"
+        return outcome_of(above, above, gate.op, bound), f"{one.full_name}: {said}"
+    outcome = outcome_of(excess["low"], excess["high"], gate.op, bound)
+    shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
+    return outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"
+
+
 def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateResult:
     """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure for want of a second human source, leaves it undecided."""
@@ -80,11 +93,8 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
     told: list[tuple[Outcome, str]] = []
     for one in findings:
         if one.full_name == gate.name or one.flaw == gate.name:
-            excess = one.told["excess"]
             assert isinstance(gate.bound, float)
-            outcome = outcome_of(excess["low"], excess["high"], gate.op, gate.bound)
-            shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
-            told.append((outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"))
+            told.append(compared(gate, one, gate.bound))
     told += [
         ("undecided", f"{one}: not measured") for one in lacking if one == gate.name or one.startswith(f"{gate.name}.")
     ]

@@ -211,7 +211,9 @@ def embed_step(context: Context) -> None:
     else:
         model, _ = load.for_generation(load.load_causal(context.inputs["model"], compute), compute)
         tokenizer = load.load_tokenizer(context.inputs["model"])
-        made = embed.hidden_state_embeddings(model, tokenizer, texts, tick=context.tick)
+        made = embed.hidden_state_embeddings(
+            model, tokenizer, texts, max_tokens=config["max_tokens"], tick=context.tick
+        )
     if not np.isfinite(made).all():
         raise UserError("The embeddings are not numbers.", str(context.inputs["model"]), "name another --embedder")
     np.save(context.out / "embeddings.npy", made.astype(np.float32))

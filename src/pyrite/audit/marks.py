@@ -61,7 +61,7 @@ def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flag
     files = []
     for path in tables:
         there = [name for name in names if name in parquet.read_schema(path).names]
-        table = parquet.read_table(path, columns=["number", *there])
+        table = parquet.read_table(path, columns=there or ["number"])
         marked = [np.asarray(table[name]) >= at_least for name in there]
         lines = np.array(marked).T if marked else np.zeros((table.num_rows, 0), dtype=bool)
         sets: dict[bytes, tuple[str, ...]] = {}
@@ -76,18 +76,18 @@ def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flag
 
 
 def write_split(
-    sources: Sequence[str], options: ReadOptions, found: Flags, *, flagged: Path | None, clean: Path | None
+    sources: Sequence[tuple[str, ReadOptions]], found: Flags, *, flagged: Path | None, clean: Path | None
 ) -> None:
     """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them."""
     if flagged is not None:
-        write_jsonl(rows_of(sources, options, found, flagged=True), flagged)
+        write_jsonl(rows_of(sources, found, flagged=True), flagged)
     if clean is not None:
-        write_jsonl(rows_of(sources, options, found, flagged=False), clean)
+        write_jsonl(rows_of(sources, found, flagged=False), clean)
 
 
-def rows_of(sources: Sequence[str], options: ReadOptions, found: Flags, *, flagged: bool) -> Iterator[Record]:
+def rows_of(sources: Sequence[tuple[str, ReadOptions]], found: Flags, *, flagged: bool) -> Iterator[Record]:
     """The records of one side, in order."""
-    for source, rows in zip(sources, found.files, strict=True):
+    for (source, options), rows in zip(sources, found.files, strict=True):
         for record, names in zip(open_records(source, options), rows, strict=True):
             if flagged and names:
                 yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pyrite.audit.compare import COMPARE
 from pyrite.audit.config import AuditConfig
@@ -25,8 +24,8 @@ NEEDS = {"perplexity": ("surprises",), "embedding": ("embeddings",), "duplicates
 
 @dataclass(frozen=True)
 class Planned:
-    """The steps that read the files. `files` are population and number of every file, data first; `given` the tokenizer
-    and the evaluation sets, `against` the names of the latter."""
+    """The steps that read the files, by population and number of the file, data first. `given`: the tokenizer and the
+    evaluation sets, `against` the names of the latter."""
 
     flaws: Sequence[str]
     streams: Mapping[tuple[str, int], Step]
@@ -34,11 +33,6 @@ class Planned:
     sample: Step
     given: Mapping[str, Source]
     against: Sequence[str]
-
-    @property
-    def files(self) -> list[list[Any]]:
-        """As the steps are told them."""
-        return [list(name) for name in self.streams]
 
 
 def wanted(only: Sequence[str]) -> list[str]:
@@ -76,13 +70,16 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
         flaws = flaws if sets else [flaw for flaw in flaws if flaw != "contamination"]
     against = sorted(sets) if "contamination" in flaws else []
     streamed = [flaw for flaw in STREAMED if flaw in flaws]
-    check_references(config)
+    inputs_of = {path: file_input(path, "data set") for path in config.data}
+    inputs_of |= {path: file_input(path, "reference") for path in config.reference}
+    check_references(config, inputs_of)
     names = [Path(path).name for path in config.reference]
     labels = [path if names.count(name) > 1 else name for path, name in zip(config.reference, names, strict=True)]
     files = [(DATA, shard, DATA, path) for shard, path in enumerate(config.data)]
     files += [(f"reference {at}", 0, labels[at], path) for at, path in enumerate(config.reference)]
     streams = {
-        (name, shard): stream(config, name, label, path, streamed, against, given) for name, shard, label, path in files
+        (name, shard): stream(config, name, label, inputs_of[path], streamed, against, given)
+        for name, shard, label, path in files
     }
     common = {"files": [list(name) for name in streams]}
     inputs = {f"{name} {shard}": step for (name, shard), step in streams.items()}
@@ -110,17 +107,17 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
     return made
 
 
-def check_references(config: AuditConfig) -> None:
+def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
     """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
     seen: dict[str, str] = {}
     for path in config.reference:
-        identity = file_input(path, "reference").identity
+        identity = inputs_of[path].identity
         if identity in seen:
             found = f"{path} has the content of {seen[identity]}"
             raise UserError("A reference is given twice.", found, "give each human source once")
         seen[identity] = path
     for path in config.data:
-        identity = file_input(path, "data set").identity
+        identity = inputs_of[path].identity
         if identity in seen:
             found = f"{path} has the content of {seen[identity]}"
             raise UserError("The data is its own reference.", found, "name text that is not the data")
@@ -173,14 +170,13 @@ def stream(
     config: AuditConfig,
     name: str,
     label: str,
-    path: str,
+    found: Source,
     flaws: Sequence[str],
     against: Sequence[str],
     given: Mapping[str, Source],
 ) -> Step:
     """The step that reads one file."""
-    what = "data set" if name == DATA else "reference"
-    found = file_input(path, what)
+    what, path = ("data set" if name == DATA else "reference"), found.path
     size = Path(path).stat().st_size if Path(path).is_file() else 0
     columns = config.columns if name == DATA else config.reference_columns
     settings = {
@@ -198,6 +194,7 @@ def stream(
         "text_fields": list(config.text_fields) or None,
         "on_bad_row": config.on_bad_row,
         "hub": path if is_hub(path) else None,
+        "revision": found.identity if is_hub(path) else None,
         "file": Path(path).name,  # row ids begin with it
     }
     return Step(STREAM, settings, {"file": found, **given}, label=f"{what} {Path(path).name}: read")

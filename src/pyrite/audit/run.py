@@ -18,7 +18,7 @@ from pyrite.audit.families import measures
 from pyrite.audit.gather import DATA, Sampled
 from pyrite.audit.marks import MARKS, Flags, flags, write_split
 from pyrite.audit.plan import Planned, comparisons, plan, processes, wanted
-from pyrite.audit.stream import read_options
+from pyrite.audit.stream import LONGEST, read_options
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, atomic_write, is_hub
 from pyrite.stats.gates import exit_code
@@ -173,16 +173,8 @@ def split(
             continue
         rows = read_json(store, step, "counts.json")["rows"]
         kept = (
-            "against",
-            "layout",
-            "columns",
-            "label_map",
-            "text_fields",
-            "on_bad_row",
-            "source",
-            "hub",
-            "file",
-            "seed",
+            *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
+            *("source", "hub", "revision", "file", "seed"),
         )
         settings = {**{key: step.config[key] for key in kept}, "rules": rules, "offset": offset, "rows": rows}
         inputs = {"file": step.inputs["file"], "whole": planned.whole, **planned.given}
@@ -191,8 +183,8 @@ def split(
     finish(steps)
     names = [one.full_name for one in findings if one.severity != "ok"]
     found = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
-    options = read_options(next(iter(planned.streams.values())).config)
-    write_split(config.data, options, found, flagged=config.flagged, clean=config.clean)
+    ways = [read_options(step.config) for (name, _), step in planned.streams.items() if name == DATA]
+    write_split(list(zip(config.data, ways, strict=True)), found, flagged=config.flagged, clean=config.clean)
     return found
 
 
@@ -226,6 +218,9 @@ def report(
         notes.append(
             f"{silent} of the {len(sampled.rows)} sampled rows have no answer: tokens, diversity and format leave them out"
         )
+    long = sum(max(map(len, (row.prompt, *row.answers))) >= LONGEST for row in sampled.rows)
+    if long:
+        notes.append(f"{long} of the {len(sampled.rows)} sampled rows were cut to {LONGEST:,} characters a text")
     notes += copies(read_json(store, planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
     if len({row.label for row in sampled.rows}) > 1 and "artifacts" in told and not same_labels(sampled) and sources:
         notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")

@@ -142,7 +142,9 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
     null, between, excess = finding["null"], finding["between_human"], finding["excess"]
     if null:
         p = null["p"] if null.get("p_adjusted") is None else null["p_adjusted"]
-        said.append(f"chance alone gives at most {number(null['high'], unit)} (p {p_value(p)})")
+        said.append(
+            f"chance alone stays below {number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
+        )
     if between:
         here = number(between["value_of_data"], unit)
         most = f"human sources differ by at most {number(between['value'], unit)} ({between['source']})"
@@ -153,6 +155,9 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
         if excess["low"] is not None and excess["high"] is not None:
             interval = f" (95 %: {number(excess['low'], unit)} to {number(excess['high'], unit)})"
         said.append(f"excess over {above}: {number(excess['value'], unit)}{interval}")
+    if counted := finding.get("counted"):
+        most = f"{number(counted['threshold'], unit)} would pass"
+        said.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")
     return said
 
 

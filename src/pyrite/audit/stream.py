@@ -235,8 +235,7 @@ def read_options(config: Mapping[str, Any]) -> ReadOptions:
         label_map=config["label_map"],
         text_fields=config["text_fields"],
         on_bad_row=config["on_bad_row"],
-        revision=config.get("revision"),
-        split=config.get("split"),
+        revision=config["revision"],
     )
 
 

@@ -2,16 +2,16 @@
 
 
 def percent(share: float, *, fine: bool = False) -> str:
-    """A share in percent, with a decimal below 10; `fine`: with two figures, however small.
+    """A share in percent, with a decimal below 10 and two figures below 0.05; `fine`: with two figures throughout.
 
     >>> percent(0.314), percent(0.0123), percent(0.0004), percent(0)
-    ('31 %', '1.2 %', '0.0 %', '0 %')
+    ('31 %', '1.2 %', '0.04 %', '0 %')
     >>> percent(0.314, fine=True), percent(0.05, fine=True), percent(0.0004, fine=True)
     ('31 %', '5 %', '0.04 %')
     """
     if share >= 0.1 or share == 0:
         return f"{100 * share:.0f} %"
-    return f"{100 * share:.2g} %" if fine else f"{100 * share:.1f} %"
+    return f"{100 * share:.2g} %" if fine or share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def cut(text: str, length: int = 80) -> str:
