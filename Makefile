@@ -44,7 +44,7 @@ bench-env: constraints.txt
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) --editable '.[dev,quant,eval,remote]'
+	$(PIP) --editable '.[dev,quant,eval,remote,track]'
 	touch $@
 
 clean:

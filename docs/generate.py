@@ -1,6 +1,6 @@
-"""Write the reference pages from the code: the commands' help, and every key of study files, recipes and tasks.
+"""Write the reference pages from the code: the commands' help, every key of study files, recipes and tasks, the methods.
 
-python docs/generate.py            writes docs/cli.md and docs/study.md
+python docs/generate.py            writes docs/cli.md and docs/study.md, and the table of methods in docs/repair.md
 python docs/generate.py --check    fails if they differ from the code, or if a bundled study does not load
 """
 
@@ -12,12 +12,65 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pyrite.study.spec import StudySpec, bundled, load_spec
+from pyrite.study.language.spec import LanguageSpec
+from pyrite.study.spec import StudySpec, bundled, is_language, load_language, load_spec
 from pyrite.synth.run import Recipe
 from pyrite.tasks.custom import CustomTask
 
 HERE = Path(__file__).parent
-VERBS = ["audit", "study", "probe", "synth", "demo", "models fetch", "models ls", "store ls", "store rm", "store gc"]
+VERBS = [
+    "audit",
+    "study",
+    "probe",
+    "repair",
+    "synth",
+    "demo",
+    "models fetch",
+    "models ls",
+    "store ls",
+    "store rm",
+    "store gc",
+]
+
+
+STUDIES = """\
+There are two sorts of study. The first (`StudySpec`, the default) trains a model that names labels, and compares arms. The
+second (`about: language`, `LanguageSpec`) trains a language model, repairs it, and asks what is left of harm and gain.
+
+## A study about language
+
+A *cell* is a path of named steps from the model as given: trainings, repairs, roundings (`quantise`); `[]` is the model
+itself. Cells share their common beginnings, so `[damage, full]` and `[damage, replay]` train the damage once for each
+seed. Rows are named `DATA.POOL`; pools of one data share no row, and what a probe or a guard reads, no step may be
+trained on: the file is refused, with the line.
+
+`damage` is one training, named by the key `damage`. In a cell it is a step, elsewhere the rows that it was trained on, and
+`damage.POOL` is a pool of the same data, so that repairs and probes follow the choice. A *pilot* makes that choice:
+
+```bash
+pyrite study unlearning_small --plan
+pyrite study unlearning_small --data FOLDER --pilot --out runs   # hours
+pyrite study unlearning_small --data FOLDER --out runs           # hours
+```
+
+`--pilot` trains every damage of the grid with the first seed and asks the pilot's items, which are the first of the seeded
+order. It names the damage whose paired 95 % interval over items lies wholly on the bad side of 0 and ends farthest from
+it (of equals, the one that read fewer tokens), writes `pilot.json`, and stops; where there is none it says so. You write
+the name into the file. The study's own probe of that task must say `skip:` with the number of the pilot's items.
+
+What it tells:
+
+- *Primary contrasts* (three at most): cell minus cell within each seed, t over seeds, Holm over the contrasts, and the
+  verdict of `docs/statistics.md`. Each has a margin in units of its metric; of losses, lower is better. Beside it, for each
+  seed and for all, stands the paired interval over items: it speaks of these very models on other items, and is no verdict
+  on the recipe. With three seeds the first is wide.
+- *Every other value* is exploratory: the mean over seeds with a t interval, and the difference to each cell of
+  `compare_with` within seeds, with both intervals.
+- *Cost*: processed tokens, FLOPs, seconds, peak memory; of a repair also as a share of the damage that it undoes. A
+  training's FLOPs are counted as six for each weight and token.
+
+The run folder holds `run.json`, `pilot.json`, and `results/`: `results` (each model, probe, metric), `summary` (over seeds),
+`contrasts`, `items` (each answer), `costs`.""".splitlines()
 
 
 def cli_page() -> str:
@@ -49,7 +102,14 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 def type_name(annotation: Any) -> str:
     """A field's type in words a reader of YAML knows."""
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-    for module in ("typing.", "pyrite.study.spec.", "pyrite.synth.settings.", "pyrite.train.settings."):
+    for module in (
+        "typing.",
+        "pyrite.study.spec.",
+        "pyrite.study.language.spec.",
+        "pyrite.repair.settings.",
+        "pyrite.synth.settings.",
+        "pyrite.train.settings.",
+    ):
         text = text.replace(module, "")
     return text.replace("|", "\\|").replace("NoneType", "null").replace("None", "null")
 
@@ -85,17 +145,37 @@ def study_page() -> str:
     lines = ["# Study files, recipes and tasks", "", "Written from the code by `make docs`.", ""]
     lines += ["Bundled studies (`pyrite study NAME`):", ""]
     for name in bundled():
-        spec, _ = load_spec(name)
-        lines.append(f"- `{name}`: {spec.says}")
+        says = (load_language(name) if is_language(name) else load_spec(name))[0].says
+        lines.append(f"- `{name}`: {says}")
+    lines += ["", *STUDIES]
     seen: set[type[BaseModel]] = set()
-    for model in (StudySpec, Recipe, CustomTask):
+    for model in (StudySpec, LanguageSpec, Recipe, CustomTask):
         lines += tables(model, seen)
     return "\n".join(lines) + "\n"
 
 
+def repair_page() -> str:
+    """docs/repair.md with its table of methods as the code has them."""
+    from pyrite.repair.methods import METHODS
+
+    lines = [
+        "| method | what it does | weights | options | asks the model as given | from | defaults |",
+        "|" + "---|" * 7,
+    ]
+    for method in METHODS.values():
+        weights = " / ".join(f"{weight:g}" for weight in method.weights)
+        options = ", ".join(f"{name} = {value:g}" for name, value in method.options.items())
+        asks = "yes" if method.reference or method.weights.kl else ""
+        cells = (f"`{method.name}`", method.says, weights, options, asks, method.paper, method.source)
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    before, start, rest = (HERE / "repair.md").read_text().partition("<!-- methods: written by docs/generate.py -->\n")
+    _, end, after = rest.partition("<!-- end of methods -->\n")
+    return f"{before}{start}\n" + "\n".join(lines) + f"\n\n{end}{after}"
+
+
 def main() -> int:
     """Write the pages, or compare them."""
-    pages = {"cli.md": cli_page(), "study.md": study_page()}
+    pages = {"cli.md": cli_page(), "study.md": study_page(), "repair.md": repair_page()}
     stale = [name for name, text in pages.items() if not (HERE / name).is_file() or (HERE / name).read_text() != text]
     if "--check" in sys.argv:
         for name in stale:

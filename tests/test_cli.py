@@ -13,7 +13,18 @@ from pyrite.cli import run
 
 from conftest import study_line  # isort: skip
 
-VERBS = [[], ["audit"], ["study"], ["probe"], ["synth"], ["demo"], ["models"], ["models", "fetch"], ["models", "ls"]]
+VERBS = [
+    [],
+    ["audit"],
+    ["study"],
+    ["probe"],
+    ["repair"],
+    ["synth"],
+    ["demo"],
+    ["models"],
+    ["models", "fetch"],
+    ["models", "ls"],
+]
 VERBS += [["store"], ["store", "ls"], ["store", "rm"], ["store", "gc"]]
 
 

@@ -17,9 +17,11 @@ _NAMES = {
     "SynthConfig": "pyrite.synth.config",
     "Audit": "pyrite.audit.run",
     "AuditConfig": "pyrite.audit.config",
+    "Repair": "pyrite.repair.run",
+    "RepairConfig": "pyrite.repair.config",
     "UserError": "pyrite.errors",
 }
-_VERBS = ("audit", "study", "probe", "synth")
+_VERBS = ("audit", "study", "probe", "synth", "repair")
 
 
 def __getattr__(name: str) -> Any:

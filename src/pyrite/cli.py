@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import pyrite
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.errors import OutOfTime, UserError
 from pyrite.probe.config import ProbeConfig, ProbeOptions
+from pyrite.repair.config import RepairConfig, RepairOptions
 from pyrite.study.config import StudyConfig, StudyOptions
 from pyrite.synth.config import SynthConfig, SynthOptions
 
@@ -125,16 +127,14 @@ def study(spec: str, /, *, options: Annotated[StudyOptions, Options] = StudyOpti
     spec
         study file (YAML), or the name of a bundled one
     """
-    from pyrite.study import run as study_run
-    from pyrite.study import show
+    from pyrite.study.spec import is_language
 
     config = StudyConfig(spec=spec, **dict(options))
-    if config.plan or config.power:
-        told = study_run.plan(config) if config.plan else study_run.power(config)
-        show_json(told) if json else (show.plan if config.plan else show.power)(told)
-        return
-    made = study_run.study(config)
-    show_json(made.as_json()) if json else show.study(made)
+    sort = "pyrite.study.language" if is_language(spec) else "pyrite.study"
+    study_run, show = import_module(f"{sort}.run"), import_module(f"{sort}.show")
+    asked = next((name for name in ("plan", "power", "pilot") if getattr(config, name)), "study")
+    made = getattr(study_run, asked)(config)
+    show_json(made if isinstance(made, dict) else made.as_json()) if json else getattr(show, asked)(made)
 
 
 @app.command
@@ -193,9 +193,26 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
 
 
 @app.command
+def repair(model: str, /, *, options: Annotated[RepairOptions, Options], json: Json = False) -> int:
+    """Make this model follow instructions again without losing what it gained: unlearn a pattern, replay, stay close.
+
+    Parameters
+    ----------
+    model
+        packaged:NAME, a model or adapter folder, or org/name[@revision] on the hub
+    """
+    from pyrite.repair import run as repair_run
+    from pyrite.repair import show
+
+    made = repair_run.repair(RepairConfig(model=model, **dict(options)))
+    show_json(made.as_json()) if json else show.repair(made)
+    return made.exit_code
+
+
+@app.command
 def demo(*, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Json = False) -> None:  # noqa: B008
     """What does it look like? A small study from nothing, and an audit of its arms; offline, in minutes."""
-    if options.plan or options.power:
+    if options.plan or options.power or options.pilot:
         study("demo", options=options, json=json)
         return
     from pyrite.audit import run as audit_run
@@ -203,7 +220,7 @@ def demo(*, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Js
     from pyrite.study import run as study_run
     from pyrite.study import show
 
-    made = study_run.study(StudyConfig(spec="demo", **dict(options)))
+    made = study_run.study_of_labels(StudyConfig(spec="demo", **dict(options)))
     if not json:
         show.study(made)
     told = {}

@@ -15,7 +15,7 @@ from pyrite.train.causal import TRAIN_GENERATOR, encode_examples
 from pyrite.train.classifier import TRAIN_CLASSIFIER, load_trained
 from pyrite.train.settings import LoraSettings, TrainSettings
 
-from conftest import review_rows  # isort: skip
+from conftest import Clock, review_rows  # isort: skip
 
 CPU = Compute("cpu", "fp32")
 LABELS = ["positive", "negative"]
@@ -86,23 +86,6 @@ def test_cut_off_and_resumed_is_never_cut_off(
     assert interrupted >= 2
     assert (whole / "model.safetensors").read_bytes() == (store.path(step.key) / "model.safetensors").read_bytes()
     assert (whole / "history.json").read_bytes() == (store.path(step.key) / "history.json").read_bytes()
-
-
-class Clock:
-    """Stands for the time module of the runner: the deadline passes when the script says so."""
-
-    def __init__(self, script: object) -> None:
-        self.script = script
-        self.calls = 0
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    def time(self) -> float:
-        import sys
-
-        caller = sys._getframe(1).f_code.co_name
-        return 1e9 if caller == "<lambda>" and next(self.script) else 0.0  # type: ignore[call-overload]
 
 
 def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path: Path, tiny_causal: Path) -> None:

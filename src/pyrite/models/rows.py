@@ -98,6 +98,8 @@ def attend(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, scaling: float | None = None, **more: Any
 ) -> tuple[Any, None]:
     """Attention of a flat sequence: query [1, heads, tokens, size] → [1, tokens, heads, size], row by row."""
+    import torch
+
     given: Pass | None = more.get("pyrite_pass")
     if given is None:
         raise UserError(
@@ -108,14 +110,16 @@ def attend(
     layer = module.layer_idx
     window = more.get("sliding_window")
     given.windowed |= window is not None
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
     if given.keep is not None:
         given.keep.append((key, value))
     prefix = given.prefix[layer] if given.prefix else None
-    for block in given.blocks:
-        out[:, block.start : block.end] = attend_block(block, query, key, value, prefix, scaling, window)
-    if given.cohorts:
-        decode(given.cohorts, layer, query, key, value, prefix, scaling, window, out)
+    made = [attend_block(block, query, key, value, prefix, scaling, window) for block in given.blocks]
+    if not given.cohorts:
+        return torch.cat(made, 1) if len(made) > 1 else made[0], None
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    for block, part in zip(given.blocks, made, strict=True):
+        out[:, block.start : block.end] = part
+    decode(given.cohorts, layer, query, key, value, prefix, scaling, window, out)
     return out, None
 
 
@@ -295,24 +299,31 @@ class Reader:
         """Where the model is."""
         return self.body.device
 
-    def hidden(self, ids: Any, positions: Any, given: Pass) -> Any:
-        """The last hidden state of every token [tokens, width] of a flat sequence."""
+    @property
+    def head(self) -> Any:
+        """The output matrix: `weight` [vocabulary, width] and `bias` [vocabulary] or None."""
+        return self.model.get_output_embeddings()
+
+    def hidden(self, ids: Any, positions: Any, given: Pass, *, layer: int | None = None) -> Any:
+        """The last hidden state of every token [tokens, width] of a flat sequence; with `layer`, that after so many
+        layers. Can be differentiated through, without a prefix or cohorts."""
         before = self.body.config._attn_implementation
         self.body.set_attn_implementation(NAME)
+        more = {} if layer is None else {"output_hidden_states": True}
         try:
             out = self.body(
-                input_ids=ids[None], position_ids=positions[None], use_cache=False, pyrite_pass=given
-            ).last_hidden_state
+                input_ids=ids[None], position_ids=positions[None], use_cache=False, pyrite_pass=given, **more
+            )
         finally:
             self.body.set_attn_implementation(before)
-        return out[0]
+        return (out.last_hidden_state if layer is None else out.hidden_states[layer])[0]
 
     def logits(self, hidden: Any) -> Any:
         """The vocabulary's logits [tokens, vocabulary] after these hidden states, in the weights' precision.
 
         Written as weights times states: that order is up to twice as fast on CPUs, and the result is the same.
         """
-        head = self.model.get_output_embeddings()
+        head = self.head
         if hidden.device.type == "cpu" and head.bias is None:
             return (head.weight @ hidden.T).T
         return head(hidden)

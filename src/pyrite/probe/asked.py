@@ -1,9 +1,12 @@
 """What does a `--task` name? Each kind knows the step that asks a model, and how to read what the step left."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.io import file_hash
@@ -12,8 +15,8 @@ from pyrite.models.load import ModelRef
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.predict import ITEMS, PREDICT
 from pyrite.probe.predictions import match, read_predictions
-from pyrite.records import Estimate
-from pyrite.steps import Source, Step, Store
+from pyrite.records import Chat, Estimate
+from pyrite.steps import Context, Source, Step, Store
 from pyrite.strict import mapping
 from pyrite.tasks import TASKS
 from pyrite.tasks.custom import load_custom
@@ -28,10 +31,17 @@ Cuts = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is asked: a model on this machine, or a name at an endpoint."""
+    """Who is asked: a model on this machine, a model that a step will make, or (neither) a name at an endpoint."""
 
     name: str
     found: ModelRef | None
+    made: Step | None = None
+    """Publishes the folder of a whole language model; it is asked in place of `found`."""
+
+    @property
+    def remote(self) -> bool:
+        """Is it asked through an endpoint?"""
+        return self.found is None and self.made is None
 
 
 @dataclass(frozen=True)
@@ -83,12 +93,15 @@ def ask(text: str, config: ProbeConfig) -> Asked:
     from pyrite.probe import benchmark, surprise, written
 
     name, _, where = text.partition("=")
-    if name.startswith(benchmark.PREFIX):
-        return benchmark.Benchmark(text, config)
     if name in written.WRITTEN and where:
         return written.WrittenTask(name, where, config)
     if name == "perplexity" and where:
         return surprise.Perplexity(where, config)
+    if config.skip:
+        fix = f"give it with {', '.join(written.WRITTEN)} or perplexity only"
+        raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
+    if name.startswith(benchmark.PREFIX):
+        return benchmark.Benchmark(text, config)
     return ask_labels(text, config)
 
 
@@ -132,8 +145,8 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         return LabelTask(task, str(file), step, config)
     fix = (
         "--task NAME=FILE with NAME one of "
-        f"{', '.join(TASKS)}, ifeval, followbench, mt_bench, perplexity; --task heuristics=3000; --task harness:gsm8k; "
-        "or --task FILE.yaml"
+        f"{', '.join(TASKS)}, ifeval, followbench, mt_bench, gsm8k, perplexity; --task heuristics=3000; "
+        "--task harness:gsm8k; or --task FILE.yaml"
     )
     raise UserError("That is not a task.", text, fix)
 
@@ -150,22 +163,84 @@ def source(path: str) -> Source:
     return Source(path, file_hash(path))
 
 
+def choose(items: list[Chat], count: int | None, skip: int, seed: int) -> list[Chat]:
+    """So many prompts, drawn by the seed, in file order; those that `count=skip` would draw are left out before.
+
+    FollowBench keeps examples whole. Elsewhere a larger draw holds every smaller one of the same seed.
+    """
+    if count is not None and count >= len(items):
+        count = None
+    if count is None and not skip:
+        return items
+    if skip >= len(items):
+        raise UserError("--skip leaves no item.", f"--skip {skip}, {len(items)} items", "skip fewer")
+    examples: dict[str, list[Chat]] = defaultdict(list)
+    for item in items:
+        examples[str(item.meta.get("example", item.id))].append(item)
+    groups = list(examples.values())
+    order = [groups[int(at)] for at in np.random.default_rng(seed).permutation(len(groups))]
+    left_out = fill(order, skip) if skip else set()
+    left = [members for members in order if members[0].id not in left_out]
+    chosen = fill(left, len(items) if count is None else count)
+    return [item for item in items if item.id in chosen]
+
+
+def fill(groups: Sequence[Sequence[Chat]], count: int) -> set[str]:
+    """The ids of whole groups, in order, as long as they fit into so many items."""
+    chosen: set[str] = set()
+    for members in groups:
+        if len(chosen) + len(members) <= count:
+            chosen |= {item.id for item in members}
+    if not chosen:
+        found = f"{count} items; an example has up to {max(map(len, groups))}"
+        raise UserError("So few items hold no whole example.", found, "give a larger number")
+    return chosen
+
+
 def local(subject: Subject, doing: str) -> ModelRef:
     """The subject's model folder, where a task needs the model itself."""
+    if subject.made is not None:
+        fix = "ask it for written answers, perplexity or a harness task"
+        raise UserError(f"{doing} needs a model that is there already.", f"{subject.name} is still to be made", fix)
     if subject.found is None:
         raise UserError(f"{doing} needs the model itself.", f"an endpoint: {subject.name}", "use --backend local")
-    if has_adapter(subject.found.folder):
-        fix = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
-        raise UserError("That folder holds an adapter, not a model.", str(subject.found.folder), fix)
+    check_whole(subject.found.folder)
     return subject.found
 
 
-def language_model(subject: Subject, doing: str) -> ModelRef:
-    """The same, of a model that writes."""
+def model_input(subject: Subject, doing: str) -> Step | Source:
+    """The language model as a step's input `base`: its folder, or the step that will make it.
+
+    Raises:
+        UserError: an endpoint, an adapter, or a model that does not write. Of a model that is still to be made, the
+            step that reads it says so (`model_folder`).
+    """
+    if subject.made is not None:
+        return subject.made
     found = local(subject, doing)
-    if not load.is_causal(found.folder):
-        raise UserError(f"{doing} needs a language model.", str(found.folder), "give a model that generates text")
-    return found
+    check_writes(found.folder, doing)
+    return Source(str(found.folder), found.identity)
+
+
+def model_folder(context: Context, doing: str) -> Path:
+    """A running step's input `base`, which is a whole language model also where another step made it."""
+    folder = context.inputs["base"]
+    check_whole(folder)
+    check_writes(folder, doing)
+    return folder
+
+
+def check_whole(folder: Path) -> None:
+    """Refuse a folder of adapters: which base they belong to, it does not safely say."""
+    if has_adapter(folder):
+        fix = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
+        raise UserError("That folder holds an adapter, not a model.", str(folder), fix)
+
+
+def check_writes(folder: Path, doing: str) -> None:
+    """Refuse a model that is no language model."""
+    if not load.is_causal(folder):
+        raise UserError(f"{doing} needs a language model.", str(folder), "give a model that generates text")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import orjson
 
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
-from pyrite.probe.asked import Result, Subject, language_model, source
+from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
 from pyrite.steps import Context, Kind, Source, Step, Store
 from pyrite.tasks.measure import Measured, Metric
@@ -26,7 +26,7 @@ def benchmark_step(context: Context) -> None:
     load.quiet_libraries()
     config = context.config
     compute = Compute(**config["compute"])
-    base = context.inputs["base"]
+    base = model_folder(context, PREFIX + config["task"])
     tokenizer = load.load_tokenizer(base)
     model, compute = load.for_generation(load.load_causal(base, compute), compute)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_LENGTH)
@@ -142,7 +142,6 @@ class Benchmark:
         from pyrite.probe.harness import need_lm_eval
 
         need_lm_eval()
-        found = language_model(subject, self.name)
         chosen: dict[str, Any] = {
             "task": self.name.removeprefix(PREFIX),
             "seed": self.config.seed,
@@ -156,7 +155,7 @@ class Benchmark:
                 "run_code": self.config.harness_run_code,
             },
         }
-        inputs: dict[str, Step | Source] = {"base": Source(str(found.folder), found.identity)}
+        inputs: dict[str, Step | Source] = {"base": model_input(subject, self.name)}
         if self.config.harness_data:
             inputs["data"] = source(str(self.config.harness_data))
         if self.config.harness_tasks:

@@ -14,8 +14,9 @@ class ProbeOptions(Strict):
 
     task: tuple[str, ...] = Field(
         min_length=1,
-        description="what to ask; repeatable. NAME=FILE with NAME hans, nli, ifeval, followbench, mt_bench or perplexity; "
-        "heuristics[=ROWS] (fresh HANS-like pairs); harness:TASK (lm-evaluation-harness); or a task's YAML",
+        description="what to ask; repeatable. NAME=FILE with NAME hans, nli, ifeval, followbench, mt_bench, "
+        "gsm8k or perplexity; heuristics[=ROWS] (fresh HANS-like pairs); harness:TASK (lm-evaluation-harness); "
+        "or a task's YAML",
     )
     predictions: Path | None = Field(
         None,
@@ -33,6 +34,12 @@ class ProbeOptions(Strict):
     )
     items: int | None = Field(
         None, ge=1, description="at most so many items of each task; those of labels balanced over their slices"
+    )
+    skip: int = Field(
+        0,
+        ge=0,
+        description="leave out the items that --items of this number would take, and ask others: --items N and --skip N "
+        "share none (written answers and perplexity)",
     )
     seed: int = Field(0, ge=0, description="seed of the choice of items, of sampling and of intervals")
     precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")

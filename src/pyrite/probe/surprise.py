@@ -12,7 +12,7 @@ from pyrite.errors import UserError
 from pyrite.io import ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
-from pyrite.probe.asked import Result, Subject, language_model, source
+from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
 from pyrite.records import Chat, Text
 from pyrite.steps import Context, Kind, Source, Step, Store
@@ -44,10 +44,8 @@ def perplexity_step(context: Context) -> None:
     part: Literal["answers", "all"] = config["part"] or ("answers" if chats else "all")
     if part == "answers" and not chats:
         raise UserError("Plain text has no answers.", str(context.inputs["file"]), "use --part all")
-    if config["items"] is not None and config["items"] < len(records):
-        chosen = np.random.default_rng(config["seed"]).choice(len(records), config["items"], replace=False)
-        records = [records[at] for at in sorted(chosen)]
-    base = context.inputs["base"]
+    records = [records[at] for at in draw(len(records), config["items"], config.get("skip", 0), config["seed"])]
+    base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
     rows = [encode(tokenizer, record, part) for record in records if isinstance(record, Chat | Text)]
     model, compute = load.for_generation(
@@ -76,6 +74,26 @@ def perplexity_step(context: Context) -> None:
     (context.out / "counts.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
+def draw(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
+    """Which rows are read, in file order? Without those that `items=skip` would draw, so many as `items` of the rest.
+
+    So `items=N` and `skip=N` share no row. Two draws that both skip may share rows.
+
+    >>> draw(9, 4, 0, seed=1), draw(9, None, 4, seed=1)
+    ([2, 3, 6, 8], [0, 1, 4, 5, 7])
+    """
+    rng = np.random.default_rng(seed)
+    left: list[int] = list(range(rows))
+    if skip >= rows:
+        raise UserError("--skip leaves no row.", f"--skip {skip}, {rows} rows", "skip fewer")
+    if skip:
+        out = {int(at) for at in rng.choice(rows, skip, replace=False)}
+        left = [at for at in left if at not in out]
+    if items is None or items >= len(left):
+        return left
+    return [left[at] for at in sorted(rng.choice(len(left), items, replace=False))]
+
+
 PERPLEXITY = Kind("probe.perplexity", 1, perplexity_step)
 
 
@@ -95,11 +113,10 @@ class Perplexity:
 
     def step(self, subject: Subject) -> Step:
         """The step that reads the file with the model."""
-        found = language_model(subject, "perplexity")
         chosen: dict[str, Any] = {
             "part": self.config.part,
             "items": self.config.items,
-            "seed": self.config.seed if self.config.items else None,
+            "seed": self.config.seed if self.config.items or self.config.skip else None,
             "name": Path(self.source).name,  # its suffix says how it is read, and row ids begin with it
             "hub": f"{self.source}#{file_hash(self.source)}" if self.source.startswith("hf://") else None,
             "columns": mapping("--columns", self.config.columns),
@@ -107,10 +124,9 @@ class Perplexity:
             "max_tokens": self.config.max_tokens,
             "compute": hardware.choose(self.config.precision).as_config(),
         }
-        inputs: dict[str, Step | Source] = {
-            "base": Source(str(found.folder), found.identity),
-            "file": source(self.source),
-        }
+        if self.config.skip:
+            chosen["skip"] = self.config.skip
+        inputs: dict[str, Step | Source] = {"base": model_input(subject, "perplexity"), "file": source(self.source)}
         return Step(PERPLEXITY, chosen, inputs, label=f"{subject.name}: perplexity of {self.source}")
 
     def read(self, store: Store, step: Step) -> Result:
@@ -131,6 +147,8 @@ class Perplexity:
             notes.append(f"{told['read']} rows read, {told['kept']} kept, dropped: {told['dropped']}")
         if told["asked"] < told["kept"]:
             notes.append(f"{told['asked']} of {told['kept']} rows were drawn with the seed {self.config.seed}")
+        if self.config.skip:
+            notes.append(f"asked without the rows that --items {self.config.skip} takes")
         if told["rows_in_pieces"]:
             notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {told['piece_tokens']} tokens")
         return Result(measured, METRICS, {}, "rows", tuple(notes), told)

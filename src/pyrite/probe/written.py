@@ -1,33 +1,32 @@
-"""Tasks whose answers are texts: ifeval, followbench, mt_bench. A step lets the model answer, another lets a judge read."""
+"""Tasks whose answers are texts, such as ifeval. A step lets the model answer, another lets a judge read."""
 
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import orjson
 from pydantic import ValidationError
 
 from pyrite.errors import UserError
-from pyrite.io import atomic_write
+from pyrite.io import Counts, atomic_write
 from pyrite.models import hardware, load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Usage, chat, ordered
-from pyrite.probe.asked import Cuts, Result, Subject, language_model, source
+from pyrite.probe.asked import Cuts, Result, Subject, choose, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Kind, Source, Step, Store
 from pyrite.steps.step import digest
 from pyrite.steps.store import make_folder
-from pyrite.tasks import followbench, ifeval, mt_bench
+from pyrite.tasks import followbench, gsm8k, ifeval, mt_bench
 from pyrite.tasks.judge import Judge, vote_noise
 from pyrite.tasks.measure import Measured, Metric
 
+OnBadRow = Literal["stop", "skip"]
 PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries")
 JUDGE_TOKENS = 1024
 """What a judge may write about one answer."""
@@ -37,65 +36,65 @@ JUDGE_TOKENS = 1024
 class Kindred:
     """What the code must know of one benchmark of texts."""
 
-    read: Callable[..., list[Chat]]
+    read: Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]
     standard_tokens: int
     metrics: tuple[Metric, ...]
     cuts: Mapping[str, Cuts]
     alike: str
     turns: int = 1
-    judged: bool = False
+    by_rule: Callable[[Sequence[Chat], Mapping[str, str | None]], list[Measured]] | None = None
+    """What a program finds of prompts and answers; None: a judge has a say. Only by rule can bad rows be left out."""
+    checkers: Callable[[], str] | None = None
+    """What the rule's verdicts hang on beside the answers."""
+
+
+def published(read: Callable[[Path], list[Chat]]) -> Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]:
+    """A reader of files that are taken as they were published: a bad row always stops."""
+
+    def counted(path: Path, on_bad_row: OnBadRow) -> tuple[list[Chat], Counts]:
+        items = read(path)
+        return items, Counts(len(items), len(items))
+
+    return counted
 
 
 WRITTEN = {
     "ifeval": Kindred(
-        ifeval.read,
+        ifeval.read_counted,
         ifeval.STANDARD_NEW_TOKENS,
         ifeval.METRICS,
         dict.fromkeys(("instruction_strict", "instruction_loose"), ifeval.SLICES),
         "prompts",
+        by_rule=ifeval.measure,
+        checkers=ifeval.identity,
+    ),
+    "gsm8k": Kindred(
+        gsm8k.read_counted, gsm8k.STANDARD_NEW_TOKENS, gsm8k.METRICS, {}, "questions", by_rule=gsm8k.measure
     ),
     "followbench": Kindred(
-        followbench.read,
+        published(followbench.read),
         2048,
         followbench.METRICS,
         {"hsr": followbench.SLICES, "ssr": followbench.SLICES, "csl": ((), ("category",))},
         "examples",
-        judged=True,
     ),
     "mt_bench": Kindred(
-        mt_bench.read, 1024, mt_bench.METRICS, {"score": mt_bench.SLICES}, "questions", turns=2, judged=True
+        published(mt_bench.read), 1024, mt_bench.METRICS, {"score": mt_bench.SLICES}, "questions", turns=2
     ),
 }
 
 
-def items_of(name: str, path: Path, count: int | None, seed: int, on_bad_row: str = "stop") -> list[Chat]:
-    """The task's prompts, or so many of them drawn by the seed, in file order. FollowBench keeps examples whole."""
-    if name == "ifeval":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # rows left out are counted in the scorecard's notes
-            items = ifeval.read(path, "skip" if on_bad_row == "skip" else "stop")
-    else:
-        items = WRITTEN[name].read(path)
-    if count is None or count >= len(items):
-        return items
-    groups: dict[str, list[Chat]] = defaultdict(list)
-    for item in items:
-        groups[str(item.meta.get("example", item.id))].append(item)
-    chosen: set[str] = set()
-    for at in np.random.default_rng(seed).permutation(len(groups)):
-        members = list(groups.values())[int(at)]
-        if len(chosen) + len(members) <= count:
-            chosen |= {item.id for item in members}
-    if not chosen:
-        raise UserError("So few items hold no whole example.", f"{count} items", "ask for more, with --items")
-    return [item for item in items if item.id in chosen]
+def items_of(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
+    """The prompts that a step's configuration names (task, items, skip, seed), and the file's rows by their fate."""
+    items, counts = WRITTEN[config["task"]].read(path, config.get("on_bad_row", "stop"))
+    return choose(items, config["items"], config.get("skip", 0), config["seed"]), counts
 
 
 def answers_step(context: Context) -> None:
     """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
     config = context.config
     name = config["task"]
-    items = items_of(name, context.inputs["file"], config["items"], config["seed"], config.get("on_bad_row", "stop"))
+    items, _ = items_of(context.inputs["file"], config)
     writing = Writing.model_validate(config["writing"])
     temperatures = None
     if name == "mt_bench" and config["own_temperatures"]:
@@ -137,7 +136,7 @@ def answer_locally(
 
     load.quiet_libraries()
     compute = Compute(**context.config["compute"])
-    base = context.inputs["base"]
+    base = model_folder(context, context.config["task"])
     model, compute = load.for_generation(load.load_causal(base, compute), compute)
     file = context.checkpoint / "answers.jsonl"
     with compute.autocast():
@@ -185,7 +184,7 @@ def ask_endpoint(
 def judge_step(context: Context) -> None:
     """Step: a judge's replies about answers → `replies.jsonl` (every vote) and `run.json`."""
     config = context.config
-    items = items_of(config["task"], context.inputs["file"], config["items"], config["seed"])
+    items, _ = items_of(context.inputs["file"], config)
     prompts = judge_prompts(config["task"], items, list(read_answers(context.inputs["answers"] / "answers.jsonl")))
     endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
     writing = Writing(max_new_tokens=JUDGE_TOKENS, temperature=config["temperature"], seed=config["seed"])
@@ -222,7 +221,7 @@ def judge_prompts(name: str, items: Sequence[Chat], answers: Sequence[Answer]) -
 
 @dataclass(frozen=True)
 class WrittenTask:
-    """`--task ifeval=FILE`, `followbench=FOLDER`, `mt_bench=FILE`."""
+    """`--task ifeval=FILE`, `gsm8k=FILE`, `followbench=FOLDER`, `mt_bench=FILE`."""
 
     name: str
     source: str
@@ -248,6 +247,16 @@ class WrittenTask:
         """Tokens after which an answer is cut."""
         return self.config.max_new_tokens or self.kindred.standard_tokens
 
+    @property
+    def items(self) -> dict[str, Any]:
+        """Which items are asked, as steps are told; what is left at its default stays out, so that keys stay."""
+        told: dict[str, Any] = {"task": self.name, "items": self.config.items, "seed": self.config.seed}
+        if self.config.skip:
+            told["skip"] = self.config.skip
+        if self.kindred.by_rule is not None and self.config.on_bad_row == "skip":
+            told["on_bad_row"] = "skip"
+        return told
+
     def endpoint(self, url: str, model: str | None, *, judge: bool = False) -> Source:
         """An endpoint as a step's input: known by address and model, whatever the pace at which it is asked."""
         own = "judge_" if judge else ""
@@ -272,34 +281,27 @@ class WrittenTask:
         """The step in which the subject answers."""
         writing = Writing(max_new_tokens=self.limit, temperature=self.config.temperature or 0.0, seed=self.config.seed)
         chosen: dict[str, Any] = {
-            "task": self.name,
-            "items": self.config.items,
-            "seed": self.config.seed,
+            **self.items,
             "writing": writing.model_dump(mode="json"),
             "own_temperatures": self.config.temperature is None,
             "backend": self.config.backend,
         }
-        if self.name == "ifeval" and self.config.on_bad_row == "skip":
-            chosen["on_bad_row"] = "skip"
         inputs: dict[str, Step | Source] = {"file": source(self.source)}
-        if subject.found is None:
+        if subject.remote:
             assert self.config.base_url is not None
             inputs["endpoint"] = self.endpoint(self.config.base_url, subject.name)
         else:
-            found = language_model(subject, self.name)
-            inputs["base"] = Source(str(found.folder), found.identity)
+            inputs["base"] = model_input(subject, self.name)
             chosen["compute"] = hardware.choose(self.config.precision).as_config()
         return Step(ANSWERS, chosen, inputs, label=f"{subject.name}: {self.name}")
 
     def step(self, subject: Subject) -> Step:
         """The answers, and where there is a judge, what it says of them."""
         answers = self.answers(subject)
-        if not self.kindred.judged or self.config.judge_url is None:
+        if self.kindred.by_rule is not None or self.config.judge_url is None:
             return answers
         chosen = {
-            "task": self.name,
-            "items": self.config.items,
-            "seed": self.config.seed,
+            **self.items,
             "votes": self.config.judge_votes,
             "temperature": self.config.judge_temperature,
             "prompts": mt_bench.PROMPTS if self.name == "mt_bench" else followbench.PROMPTS,
@@ -319,13 +321,12 @@ class WrittenTask:
         folder = store.path(answers_at.key)
         answers = list(read_answers(folder / "answers.jsonl"))
         told = orjson.loads((folder / "run.json").read_bytes())
-        items = items_of(self.name, Path(self.source), self.config.items, self.config.seed, self.config.on_bad_row)
-        texts = texts_of(answers)
+        items, counts = items_of(Path(self.source), self.items)
         notes = []
-        if self.name == "ifeval":
-            _, counts = ifeval.read_counted(Path(self.source), self.config.on_bad_row)
-            if counts.dropped:
-                notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
+        if counts.dropped:
+            notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
+        if self.config.skip:
+            notes.append(f"asked without the items that --items {self.config.skip} takes")
         if self.limit != self.kindred.standard_tokens:
             notes.append(f"answers are cut at {self.limit} new tokens; the standard is {self.kindred.standard_tokens}")
         if told["cut_at_limit"]:
@@ -336,9 +337,10 @@ class WrittenTask:
             notes.append(f"{told['refused']} answers were refused and count as missing")
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": told}
         result = Result([], self.kindred.metrics, self.kindred.cuts, self.kindred.alike, tuple(notes), details)
-        if self.name == "ifeval":
-            details["checkers"] = ifeval.identity()
-            return replace(result, measured=ifeval.measure(items, texts))
+        if self.kindred.checkers is not None:
+            details["checkers"] = self.kindred.checkers()
+        if self.kindred.by_rule is not None:
+            return replace(result, measured=self.kindred.by_rule(items, texts_of(answers)))
         replies: dict[str, list[str | None]] = defaultdict(list)
         if judged:
             for one in read_answers(store.path(step.key) / "replies.jsonl"):

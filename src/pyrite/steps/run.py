@@ -8,6 +8,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -26,6 +27,10 @@ from pyrite.steps.store import Store, made_with
 
 Keep = Literal["predictions", "adapters", "all"]
 """What stays of a trained model once all that reads it is done: nothing, its adapter, everything."""
+
+
+LITTLE_ROOM = 2**26
+"""Bytes free below which a writer that broke off is taken to have met the end of the disk."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def run_one(step: Step, root: Path, deadline: float | None, tick: Any, *, redo: 
     try:
         return attempt_one(step, Store(root), deadline, tick, redo=redo)
     except Exception as error:
-        if is_disk_full(error):
+        if is_disk_full(error, root):
             what = f"The disk is full; the step '{step.label}' was not stored."
             raise UserError(what, f"{root}: {error}", "free space (pyrite store gc) and run the same again") from error
         raise
@@ -238,14 +243,18 @@ def out_of_time(deadline: float | None) -> None:
         raise OutOfTime("--max-time is over")
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Did this come from a full disk? Libraries wrap the system's error, so the chain and the words are looked at."""
+def is_disk_full(error: BaseException, root: Path | None = None) -> bool:
+    """Did this come from a full disk? Libraries wrap the system's error, so the chain and the words are looked at; and
+    where the model library's writer broke off without words, how much room `root` has left."""
     chain: list[BaseException] = []
     seen: BaseException | None = error
     while seen is not None and seen not in chain:
         chain.append(seen)
         seen = seen.__cause__ or seen.__context__
-    return any(getattr(e, "errno", None) == errno.ENOSPC or "No space left on device" in str(e) for e in chain)
+    if any(getattr(e, "errno", None) == errno.ENOSPC or "No space left on device" in str(e) for e in chain):
+        return True
+    broke_off = any(words in str(e) for e in chain for words in ("PytorchStreamWriter", "inline_container", "iostream"))
+    return broke_off and root is not None and shutil.disk_usage(root).free < LITTLE_ROOM
 
 
 def warn_if_made_otherwise(reused: list[Step], store: Store) -> None:

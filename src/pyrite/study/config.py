@@ -17,6 +17,10 @@ class StudyOptions(Strict):
     out: Path = Field(Path("runs"), description="folder that run folders are written to")
     plan: bool = Field(False, description="say what would run, and run nothing: needs no model, data or hub")
     power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")
+    pilot: bool = Field(
+        False,
+        description="a study about language: train the damages of its pilot's grid, say which one shows, and stop",
+    )
     seeds: str | None = Field(None, description="+N: so many seeds more than the file says; N: so many in all")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
     workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")

@@ -6,17 +6,17 @@ runs/NAME/figure.svg, .png    the panels
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 import pyrite
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Store, default_store, digest, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, default_store, digest, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
     Answer,
@@ -29,8 +29,11 @@ from pyrite.study.contrasts import (
     summary_table,
 )
 from pyrite.study.plan import Plan, make_plan
-from pyrite.study.spec import StudySpec, load_spec
+from pyrite.study.spec import StudySpec, is_language, load_spec
 from pyrite.tasks.rows import read_rows
+
+if TYPE_CHECKING:
+    from pyrite.study.language.run import LanguageStudy
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,22 @@ class Study:
 def resolve_spec(config: StudyConfig) -> StudySpec:
     """The study file with `--seeds` applied."""
     spec, _ = load_spec(config.spec)
-    if config.seeds is None:
-        return spec
-    more, number = config.seeds.startswith("+"), config.seeds.lstrip("+")
+    return spec if config.seeds is None else spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds)})
+
+
+def more_seeds(seeds: Sequence[int], text: str) -> tuple[int, ...]:
+    """A study's seeds as `--seeds` wants them: N in all, or +N more, filled up with the smallest that are free."""
+    more, number = text.startswith("+"), text.lstrip("+")
     if not number.isdigit() or int(number) < 1:
-        raise UserError("--seeds takes a number or +number.", config.seeds, "for three more seeds: --seeds +3")
-    count = len(spec.seeds) + int(number) if more else int(number)
-    seeds = list(spec.seeds[:count])
+        raise UserError("--seeds takes a number or +number.", text, "for three more seeds: --seeds +3")
+    count = len(seeds) + int(number) if more else int(number)
+    found = list(seeds[:count])
     candidate = 0
-    while len(seeds) < count:
-        if candidate not in spec.seeds:
-            seeds.append(candidate)
+    while len(found) < count:
+        if candidate not in seeds:
+            found.append(candidate)
         candidate += 1
-    return spec.model_copy(update={"seeds": tuple(seeds)})
+    return tuple(found)
 
 
 def open_store(config: StudyConfig) -> Store:
@@ -85,19 +91,28 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     compute = hardware.choose(spec.task_model.precision)
     made = make_plan(spec, config.data, compute, only_plan=True)
     told = {"schema_version": 1, **made.summary(open_store(config), config.refresh)}
-    told["workers"] = worker_count(spec, config, compute)
+    told["workers"] = worker_count(spec.workers, config, compute)
     told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
     return told
 
 
-def worker_count(spec: StudySpec, config: StudyConfig, compute: hardware.Compute) -> int:
+def worker_count(said: int, config: StudyConfig, compute: hardware.Compute) -> int:
     """How many processes: as asked, as the file says, one for each core on a CPU, one on a GPU."""
     import os
 
-    return config.workers or spec.workers or (max(1, min(8, os.cpu_count() or 1)) if compute.device == "cpu" else 1)
+    return config.workers or said or (max(1, min(8, os.cpu_count() or 1)) if compute.device == "cpu" else 1)
 
 
-def study(config: StudyConfig) -> Study:
+def study(config: StudyConfig) -> "Study | LanguageStudy":
+    """Does training on this data make the model less robust? Either sort of study, as its file says (`about`)."""
+    if is_language(config.spec):
+        from pyrite.study.language.run import study as study_of_language
+
+        return study_of_language(config)
+    return study_of_labels(config)
+
+
+def study_of_labels(config: StudyConfig) -> Study:
     """Does training on this data make the model less robust? Runs what is missing of the study and judges it.
 
     Raises:
@@ -108,10 +123,10 @@ def study(config: StudyConfig) -> Study:
     store = open_store(config)
     compute = hardware.choose(spec.task_model.precision)
     made = make_plan(spec, config.data, compute)
-    check_refresh(config, made)
+    check_refresh(config, made.steps)
     writable(config.out / spec.study / "results")
     options = RunOptions(
-        workers=worker_count(spec, config, compute),
+        workers=worker_count(spec.workers, config, compute),
         threads=1 if compute.device == "cpu" else 0,  # fixed, so that bytes do not depend on the number of workers
         keep=spec.keep,
         refresh=config.refresh,
@@ -121,9 +136,15 @@ def study(config: StudyConfig) -> Study:
     return write_run(spec, made, store, config.out / spec.study, compute, done)
 
 
-def check_refresh(config: StudyConfig, made: Plan) -> None:
+def pilot(config: StudyConfig) -> dict[str, Any]:
+    """Studies of labels have no pilot."""
+    fix = "leave out --pilot; --power says how many seeds a study calls for"
+    raise UserError("Only a study about language has a pilot.", str(config.spec), fix)
+
+
+def check_refresh(config: StudyConfig, steps: Sequence[Step]) -> None:
     """Refuse `--refresh` of a step that the study does not have."""
-    kinds = sorted({step.kind.name for step in made.steps})
+    kinds = sorted({step.kind.name for step in steps})
     for name in config.refresh:
         if name not in kinds:
             raise UserError("--refresh names no step of this study.", name, f"use one of: {', '.join(kinds)}")
@@ -183,7 +204,8 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
     for name, step in made.quality.items():
         with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
             shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
-    looks = looks_at(spec, folder)
+    asked = [contrast.model_dump(mode="json") for contrast in spec.primary()]
+    looks = looks_at(asked, len(spec.seeds), folder)
     run: dict[str, Any] = {
         "schema_version": 1,
         "study": spec.study,
@@ -273,8 +295,8 @@ def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
     return said
 
 
-def looks_at(spec: StudySpec, folder: Path) -> list[dict[str, Any]]:
-    """Every number of seeds with which this study's verdicts were looked at, this time's last."""
+def looks_at(asked: Sequence[Mapping[str, Any]], seeds: int, folder: Path) -> list[dict[str, Any]]:
+    """Every number of seeds with which the verdicts on what is asked were looked at, this time's last."""
     import time
 
     before: list[dict[str, Any]] = []
@@ -286,8 +308,7 @@ def looks_at(spec: StudySpec, folder: Path) -> list[dict[str, Any]]:
             raise UserError(
                 "The run folder holds a broken run.json.", found, "move it away, or choose another --out"
             ) from error
-    asked = [contrast.model_dump(mode="json") for contrast in spec.primary()]
-    look = {"seeds": len(spec.seeds), "asked": digest(asked), "at": time.strftime("%Y-%m-%d %H:%M:%S")}
+    look = {"seeds": seeds, "asked": digest(asked), "at": time.strftime("%Y-%m-%d %H:%M:%S")}
     same = [old for old in before if (old["seeds"], old["asked"]) == (look["seeds"], look["asked"])]
     return before if before and same == before[-1:] else [*before, look]
 

@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,9 @@ from pyrite.models.hardware import PrecisionChoice
 from pyrite.strict import Strict, from_yaml
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from pyrite.study.language.spec import LanguageSpec
 
 START_ROWS = "start"
 """In an arm's mix: the rows that the start itself was trained on."""
@@ -191,6 +194,9 @@ class StudySpec(Strict):
 
     study: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")
     says: str = Field("", description="one sentence on what it is")
+    about: Literal["labels"] = Field(
+        "labels", description="labels: this sort of study; for 'language' see LanguageSpec"
+    )
     labels: tuple[str, ...] = Field(min_length=2, description="the task model's labels")
     fields: tuple[str, ...] = Field(
         ("premise", "hypothesis"), min_length=1, description="text columns, in reading order"
@@ -350,15 +356,41 @@ def bundled() -> Mapping[str, Path]:
     return {}
 
 
-def load_spec(name: str | Path) -> tuple[StudySpec, Path]:
-    """Read and check a study file; every mistake is named with its line and what to write instead."""
+def find_spec(name: str | Path) -> Path:
+    """A study file by its path, or a bundled one by its name."""
     path = Path(name)
     if not path.is_file() and str(name) in bundled():
         path = bundled()[str(name)]
     if not path.is_file():
         fix = f"give a YAML file, or one of: {', '.join(bundled())}"
         raise UserError("That study file is not there.", str(name), fix)
+    return path
+
+
+def load_spec(name: str | Path) -> tuple[StudySpec, Path]:
+    """Read and check a study file; every mistake is named with its line and what to write instead."""
+    path = find_spec(name)
     return parse_spec(path.read_text(encoding="utf-8"), str(path)), path
+
+
+def is_language(name: str | Path) -> bool:
+    """Is this a study of a language model (about: language)? A file that is no YAML is told so when it is read."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        loaded = YAML(typ="safe", pure=True).load(find_spec(name).read_text(encoding="utf-8"))
+    except YAMLError:
+        return False
+    return isinstance(loaded, dict) and loaded.get("about") == "language"
+
+
+def load_language(name: str | Path) -> "tuple[LanguageSpec, Path]":
+    """Read and check a study file that is about a language model."""
+    from pyrite.study.language.spec import parse_language
+
+    path = find_spec(name)
+    return parse_language(path.read_text(encoding="utf-8"), str(path)), path
 
 
 def parse_spec(text: str, where: str) -> StudySpec:

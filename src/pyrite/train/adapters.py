@@ -4,17 +4,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.models.load import ADAPTER_CONFIG
-from pyrite.train.settings import TrainSettings
+from pyrite.train.settings import LoraSettings
 
 
-def add_adapter(model: Any, settings: TrainSettings, task: Literal["SEQ_CLS", "CAUSAL_LM"], *, seed: int) -> Any:
-    """A base model with fresh adapters (and, for a classifier, its head) to train; all else is frozen."""
+def add_adapter(
+    model: Any,
+    lora: LoraSettings,
+    task: Literal["SEQ_CLS", "CAUSAL_LM"],
+    *,
+    seed: int,
+    four_bit: bool = False,
+    name: str = "default",
+) -> Any:
+    """A base model with fresh adapters (and, for a classifier, its head) to train; all else is frozen.
+
+    A model that has adapters already keeps them, active and frozen, beneath the new ones.
+    """
     import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
-    if settings.method == "qlora":
+    if four_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    lora = settings.lora
     config = LoraConfig(
         task_type=task,
         r=lora.rank,
@@ -26,7 +36,14 @@ def add_adapter(model: Any, settings: TrainSettings, task: Literal["SEQ_CLS", "C
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        if not isinstance(model, PeftModel):
+            return get_peft_model(model, config, adapter_name=name)
+        beneath = list(model.active_adapters)
+        model.add_adapter(name, config)
+    model.base_model.set_adapter([*beneath, name])
+    for weight_name, weight in model.named_parameters():
+        weight.requires_grad_(f".{name}." in weight_name)
+    return model
 
 
 def with_adapter(model: Any, folder: Path, *, train: bool) -> Any:
@@ -41,10 +58,18 @@ def has_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def save(model: Any, tokenizer: Any, folder: Path, base_name: str) -> None:
-    """Write a trained model (or its adapters) and its tokenizer; paths of this machine stay out of the files."""
+def save(model: Any, tokenizer: Any, folder: Path, base_name: str, *, only: str | None = None) -> None:
+    """Write a trained model (or its adapters) and its tokenizer; paths of this machine stay out of the files.
+
+    `only` names one adapter of several: its files come to lie in the folder itself.
+    """
     if hasattr(model, "peft_config"):
         for config in model.peft_config.values():
             config.base_model_name_or_path = base_name
-    model.save_pretrained(folder, safe_serialization=True)
+    if only is None:
+        model.save_pretrained(folder, safe_serialization=True)
+    else:
+        model.save_pretrained(folder, safe_serialization=True, selected_adapters=[only])
+        for file in (folder / only).glob("*") if (folder / only).is_dir() else ():
+            file.replace(folder / file.name)
     tokenizer.save_pretrained(folder)

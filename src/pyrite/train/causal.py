@@ -41,9 +41,9 @@ def encode_examples(
 
 def run(context: Context) -> None:
     """Step: labelled rows → a generator (whole model or adapters) in the step's folder."""
+    load.quiet_libraries()
     from pyrite.train.fit import Example, fit
 
-    load.quiet_libraries()
     config = context.config
     settings = TrainSettings.model_validate(config["settings"])
     compute = Compute(**config["compute"])
@@ -54,7 +54,9 @@ def run(context: Context) -> None:
     ids, targets, too_long = encode_examples(tokenizer, rows, settings.max_tokens)
     model = load.load_causal(base, compute, four_bit=settings.method == "qlora")
     if settings.method != "full":
-        model = adapters.add_adapter(model, settings, "CAUSAL_LM", seed=config["seed"])
+        model = adapters.add_adapter(
+            model, settings.lora, "CAUSAL_LM", seed=config["seed"], four_bit=settings.method == "qlora"
+        )
     model = fit(
         model,
         [Example(i, t) for i, t in zip(ids, targets, strict=True)],

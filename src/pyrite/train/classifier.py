@@ -58,9 +58,9 @@ def load_trained(
 
 def run(context: Context) -> None:
     """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
+    load.quiet_libraries()
     from pyrite.train.fit import Example, fit
 
-    load.quiet_libraries()
     config = context.config
     settings = TrainSettings.model_validate(config["settings"])
     compute = Compute(**config["compute"])
@@ -79,7 +79,7 @@ def run(context: Context) -> None:
         if start:
             model = adapters.with_adapter(model, start, train=True)
         else:
-            model = adapters.add_adapter(model, settings, "SEQ_CLS", seed=config["seed"])
+            model = adapters.add_adapter(model, settings.lora, "SEQ_CLS", seed=config["seed"], four_bit=four_bit)
     index = {label: at for at, label in enumerate(labels)}
     examples = [Example(i, order[index[str(row.label)]]) for i, row in zip(ids, rows, strict=True)]
     model = fit(

@@ -1,0 +1,399 @@
+"""What do the vocabulary's probabilities say at each token, without ever holding [tokens, vocabulary] in full?
+
+The output matrix and a loss on top of it, a few tokens at a time. Everything rests on one number per token, the
+*margin* u = z_y - logsumexp of the other logits: log p = logsigmoid(u), log(1 - p) = logsigmoid(-u), both exact as p
+goes to 0 or 1, and the gradient of any loss of p is du * (onehot_y - q), q being the softmax over the other tokens.
+
+`fused` and `soft` compute the gradient in the forward pass, as Liger Kernel's fused linear cross-entropy does (Hsu et
+al., arXiv 2410.10989): the logits of a chunk are made once. `token_stats` makes them again in the backward pass, for
+losses that join a row's tokens. Liger Kernel and Cut Cross-Entropy (Wijmans et al., arXiv 2411.09009) are not used:
+neither has a loss on log(1 - p), nor one joined with KL from hidden states, and their kernels (Triton) need a GPU.
+
+Letters: n tokens, d width, V vocabulary, c tokens of a chunk. Nats. Products are made in the dtype that autocast asks
+for, else in the hidden states' own (a reference's too); all else is fp32, also the sum of a weight's gradients.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import logsigmoid
+
+CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**27}
+"""Logits of a chunk by default; twice as many where the matrix learns, whose gradient is passed over once a chunk. On a
+CPU 4M (16 MB in fp32, up to four of them) are as fast as more and hold less; a GPU wants bigger products."""
+
+
+class Stats(NamedTuple):
+    """Of each target token [n], fp32: the log of its probability, and the log of its complement."""
+
+    logp: Tensor
+    log1mp: Tensor
+
+
+class Reference(NamedTuple):
+    """The frozen model's last hidden states [n, d], its output matrix [V, d] and bias [V]. Never gets a gradient."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Fused(NamedTuple):
+    """The differentiable sum of the losses; per token [n], detached: log p, log(1 - p), KL(reference || current)."""
+
+    total: Tensor
+    logp: Tensor
+    log1mp: Tensor
+    kl: Tensor | None
+
+
+class Soft(NamedTuple):
+    """The differentiable weighted sum of the cross-entropies; per token [n], detached: cross-entropy and log p."""
+
+    total: Tensor
+    values: Tensor
+    logp: Tensor
+
+
+TokenLoss = Callable[[Stats, Tensor | None, slice], Tensor]
+"""loss(stats, kl, at) -> [c]: each token's loss from its own numbers; `at` says which of the n tokens they are."""
+
+
+def fused(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    loss: TokenLoss,
+    *,
+    reference: Reference | None = None,
+    chunk: int | None = None,
+) -> Fused:
+    """What is the sum of a loss of each token's own p and KL, and its gradient, in one pass over the logits?
+
+    hidden [n, d], weight [V, d], bias [V], targets [n] token ids (the caller leaves out what does not count). `loss`
+    must be elementwise: it is called once per chunk, and its gradient is taken there. The gradients are kept until the
+    backward pass, which can be run once.
+    """
+    train = torch.is_grad_enabled()
+    out = _Fused.apply(hidden, weight, bias, targets, loss, reference, chunk, train)  # type: ignore[no-untyped-call]
+    return Fused(*cast(tuple[Tensor, Tensor, Tensor, Tensor | None], out))
+
+
+def soft(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    teacher: Reference | None,
+    shift: float,
+    weights: Tensor | None = None,
+    chunk: int | None = None,
+) -> Soft:
+    """How far is each token's distribution from a teacher's, whose target logit was lowered by `shift`?
+
+    Cross-entropy to the teacher's softmax; math.inf takes the target away altogether. Teacher None: the model itself,
+    detached (CE-U, whose gradient per token is that of -log(1 - p): p * (onehot_y - q)). weights [n]: of each token.
+    """
+    train = torch.is_grad_enabled()
+    given = (hidden, weight, bias, targets, teacher, shift, weights, chunk, train)
+    return Soft(*cast(tuple[Tensor, Tensor, Tensor], _Soft.apply(*given)))  # type: ignore[no-untyped-call]
+
+
+def token_stats(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, chunk: int | None = None
+) -> Stats:
+    """How likely is each target token? Differentiable [n], for losses that join the tokens of a row.
+
+    The logits are made again in the backward pass: one more product than `fused`.
+    """
+    margin = cast(Tensor, _Margin.apply(hidden, weight, bias, targets, chunk))  # type: ignore[no-untyped-call]
+    return stats_of(margin)
+
+
+@torch.no_grad()
+def entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, chunk: int | None = None) -> Tensor:
+    """How undecided is the model about the next token? Entropy [n] in nats, fp32, without gradient."""
+    head = _Head(hidden, weight, bias, chunk)
+    made = [hidden.new_zeros(0, dtype=torch.float32)]
+    for at in head.chunks():
+        logits = head.logits(at)
+        logits.sub_(logits.amax(1, keepdim=True))
+        shares = logits.exp()
+        total = shares.sum(1)
+        made.append(total.log() - shares.mul_(logits.clamp_(min=-1e30)).sum(1) / total)
+    return torch.cat(made)
+
+
+def stats_of(margin: Tensor) -> Stats:
+    """log p and log(1 - p) from the margin z_y - logsumexp of the others."""
+    return Stats(logsigmoid(margin), logsigmoid(-margin))
+
+
+class _Split(NamedTuple):
+    """A chunk's logits, the target apart from the others. [c], but for others [c, V]."""
+
+    own: Tensor
+    norm: Tensor
+    """logsumexp of the other logits"""
+    others: Tensor
+    """exp(logit - the highest of the others), 0 at the target"""
+    total: Tensor
+    """sum of `others`"""
+
+    @property
+    def margin(self) -> Tensor:
+        return self.own - self.norm
+
+
+def _take(logits: Tensor, targets: Tensor) -> Tensor:
+    """The target's logit [c, 1]; it is -inf in `logits` from then on."""
+    own = logits.gather(1, targets[:, None])
+    logits.scatter_(1, targets[:, None], -torch.inf)
+    return own[:, 0]
+
+
+def _split(own: Tensor, logits: Tensor, *, keep: bool = False) -> _Split:
+    """Needs `logits` without the target's (see `_take`); they are overwritten unless `keep`."""
+    top = logits.amax(1, keepdim=True)
+    others = (logits - top if keep else logits.sub_(top)).exp_()
+    total = others.sum(1)
+    return _Split(own, top[:, 0] + total.log(), others, total)
+
+
+def _expected_gap(frozen: Tensor, now: Tensor, split: _Split, targets: Tensor) -> Tensor:
+    """Mean of `frozen` - `now` logits over the softmax of the frozen others [c]; `frozen` is overwritten."""
+    gap = frozen.sub_(now).scatter_(1, targets[:, None], 0.0)
+    return gap.mul_(split.others).sum(1) / split.total
+
+
+class _Head:
+    """Hidden states and the output matrix in the dtype of their product, cut into chunks; takes up the gradients."""
+
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, chunk: int | None,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        kind = hidden.device.type
+        asked = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        self.dtype = dtype or asked
+        self.hidden, self.weight = hidden.detach().to(self.dtype), weight.detach().to(self.dtype)
+        self.bias = None if bias is None else bias.detach().float()
+        most = CHUNK_LOGITS.get(kind, CHUNK_LOGITS["cuda"]) << weight.requires_grad
+        self.size = chunk or max(16, most // weight.shape[0])
+        self.gradients: list[Tensor | None] = [None, None, None]
+
+    def chunks(self) -> Iterator[slice]:
+        for first in range(0, len(self.hidden), self.size):
+            yield slice(first, min(first + self.size, len(self.hidden)))
+
+    def logits(self, at: slice) -> Tensor:
+        """[c, V], fp32, fresh."""
+        with torch.autocast(self.hidden.device.type, enabled=False):
+            logits = (self.hidden[at] @ self.weight.T).float()
+        return logits if self.bias is None else logits.add_(self.bias)
+
+    def wants(self, hidden: bool, weight: bool, bias: bool) -> "_Head":
+        """Room for the gradients that are needed, wide: they are rounded after the backward pass has scaled them."""
+        wide = torch.float32 if self.dtype == torch.float16 else self.dtype
+        self.gradients = [
+            torch.empty(self.hidden.shape, dtype=wide, device=self.hidden.device) if hidden else None,
+            torch.zeros(self.weight.shape, dtype=torch.float32, device=self.hidden.device) if weight else None,
+            torch.zeros_like(cast(Tensor, self.bias)) if bias else None,
+        ]
+        return self
+
+    @property
+    def learns(self) -> bool:
+        return any(one is not None for one in self.gradients)
+
+    def learn(self, at: slice, slopes: Tensor) -> None:
+        """Pass the gradient of the chunk's logits [c, V] on. fp16 cannot hold small ones: they travel scaled."""
+        to_hidden, to_weight, to_bias = self.gradients
+        if to_bias is not None:
+            to_bias += slopes.sum(0)
+        unit = 1.0
+        if self.dtype == torch.float16:
+            unit = max(float(slopes.amax()), -float(slopes.amin()), torch.finfo(torch.float32).tiny)
+            slopes.div_(unit)
+        slopes = slopes.to(self.dtype)
+        with torch.autocast(self.hidden.device.type, enabled=False):
+            if to_hidden is not None:
+                to_hidden[at] = (slopes @ self.weight).to(to_hidden.dtype) * unit
+            if to_weight is not None and self.dtype == torch.float32:
+                to_weight.addmm_(slopes.T, self.hidden[at])
+            elif to_weight is not None:
+                to_weight.add_(slopes.T @ self.hidden[at], alpha=unit)
+
+
+def _backward(ctx: Any, slope: Tensor | None) -> list[Tensor | None]:
+    """The gradients that the forward pass kept, times the gradient of their sum; once."""
+    if slope is None:
+        return [None] * 3
+    if ctx.gradients is None:
+        raise RuntimeError("the gradients of a fused head are kept for one backward pass only")
+    gradients, ctx.gradients = ctx.gradients, None
+    pairs = zip(gradients, ctx.dtypes, strict=True)
+    return [None if one is None else one.mul_(slope.to(one.dtype)).to(dtype) for one, dtype in pairs]
+
+
+def _wanted(ctx: Any, train: bool, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[bool]:
+    ctx.dtypes = (hidden.dtype, weight.dtype, hidden.dtype if bias is None else bias.dtype)
+    ctx.set_materialize_grads(False)
+    return [train and need for need in ctx.needs_input_grad[:3]]
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, loss: TokenLoss,
+        reference: Reference | None, chunk: int | None, train: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+        head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
+        frozen = None if reference is None else _Head(*reference, head.size, head.dtype)
+        told = [_fused_chunk(head, frozen, at, targets[at], loss) for at in head.chunks()]
+        ctx.gradients = head.gradients
+        total = sum((one[0] for one in told), hidden.new_zeros((), dtype=torch.float32))
+        none = hidden.new_zeros(0, dtype=torch.float32)
+        logp, log1mp = stats_of(torch.cat([none, *(one[1] for one in told)]))
+        kl = None if frozen is None else torch.cat([none, *(cast(Tensor, one[2]) for one in told)])
+        ctx.mark_non_differentiable(logp, log1mp, *(() if kl is None else (kl,)))
+        return total, logp, log1mp, kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Any) -> Any:
+        return (*_backward(ctx, slope), *(None,) * 5)
+
+
+def _fused_chunk(
+    head: _Head, frozen: _Head | None, at: slice, targets: Tensor, loss: TokenLoss
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A chunk's sum of losses, margins [c] and KLs [c]; its gradient goes to the head."""
+    before = gap = None
+    if frozen is not None:
+        given = frozen.logits(at)
+        before = _split(_take(given, targets), given, keep=True)
+    logits = head.logits(at)
+    own = _take(logits, targets)
+    if before is not None:
+        gap = _expected_gap(given, logits, before, targets)
+        del given
+    now = _split(own, logits)
+    margin = now.margin
+    kl = None if before is None or gap is None else _kl(before, now, gap)
+    with torch.enable_grad():
+        leaves = [margin.requires_grad_(), *([] if kl is None else [kl.requires_grad_()])]
+        losses = loss(stats_of(margin), kl, at)
+        total = losses.float().sum()
+        slopes: list[Tensor] = [torch.zeros_like(leaf) for leaf in leaves]
+        if total.requires_grad:
+            slopes = list(torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True))
+    margin, kl = margin.detach(), None if kl is None else kl.detach()
+    if head.learns:
+        head.learn(at, _slopes(now, before, slopes, targets))
+    return total.detach(), margin, kl
+
+
+def _kl(before: _Split, now: _Split, gap: Tensor) -> Tensor:
+    """KL(before || now) [c]: that of target against others, plus the others' among themselves."""
+    was, is_ = stats_of(before.margin), stats_of(now.margin)
+    among = gap - (before.norm - now.norm)
+    return was.logp.exp() * (was.logp - is_.logp) + was.log1mp.exp() * (was.log1mp - is_.log1mp + among)
+
+
+def _slopes(now: _Split, before: _Split | None, slopes: list[Tensor], targets: Tensor) -> Tensor:
+    """The gradient of the logits [c, V] from those of the margin and the KL. Exactly 0 where the KL's two sides are the
+    same bits and the margin's is 0. Overwrites the chunk's `others`."""
+    stats = stats_of(now.margin)
+    at_target, by = slopes[0], -slopes[0] / now.total
+    if before is None:
+        return now.others.mul_(by[:, None]).scatter_(1, targets[:, None], at_target[:, None])
+    was, of_kl = stats_of(before.margin), slopes[1]
+    by = by + of_kl * stats.log1mp.exp() / now.total
+    by_before = of_kl * was.log1mp.exp() / before.total
+    at_target = at_target + of_kl * (stats.logp.exp() - was.logp.exp())
+    made = now.others.mul_(by[:, None]).sub_(before.others.mul_(by_before[:, None]))
+    return made.scatter_(1, targets[:, None], at_target[:, None])
+
+
+class _Soft(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, teacher: Reference | None,
+        shift: float, weights: Tensor | None, chunk: int | None, train: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
+        guide = None if teacher is None else _Head(*teacher, head.size, head.dtype)
+        scale = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights.detach().float()
+        told = [_soft_chunk(head, guide, at, targets[at], shift, scale[at]) for at in head.chunks()]
+        ctx.gradients = head.gradients
+        none = hidden.new_zeros(0, dtype=torch.float32)
+        values, margin = (torch.cat([none, *(one[part] for one in told)]) for part in (0, 1))
+        logp = logsigmoid(margin)
+        ctx.mark_non_differentiable(values, logp)
+        return (values * scale).sum(), values, logp
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Any) -> Any:
+        return (*_backward(ctx, slope), *(None,) * 6)
+
+
+def _soft_chunk(
+    head: _Head, guide: _Head | None, at: slice, targets: Tensor, shift: float, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A chunk's cross-entropies and margins [c]; its gradient, scale * (softmax - teacher), goes to the head."""
+    teacher = None
+    if guide is not None:
+        given = guide.logits(at)
+        teacher = _split(_take(given, targets), given)
+    logits = head.logits(at)
+    now = _split(_take(logits, targets), logits, keep=True)
+    taught = now if teacher is None else teacher
+    told = logits.scatter_(1, targets[:, None], 0.0).mul_(taught.others).sum(1) / taught.total
+    stats, goal = stats_of(now.margin), stats_of(taught.margin - shift)
+    share, rest = goal.logp.exp(), goal.log1mp.exp()
+    own = torch.where(share > 0, share * stats.logp, 0.0)
+    values = -own - rest * (told - now.norm + stats.log1mp)
+    if head.learns:
+        both = scale * (stats.logp.exp() - share)
+        if teacher is None:  # the same q on both sides: their difference is one number per token
+            slopes = now.others.mul_((-both / now.total)[:, None])
+        else:
+            slopes = now.others.mul_((scale * stats.log1mp.exp() / now.total)[:, None])
+            slopes.sub_(teacher.others.mul_((scale * rest / teacher.total)[:, None]))
+        head.learn(at, slopes.scatter_(1, targets[:, None], both[:, None]))
+    return values, now.margin
+
+
+class _Margin(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int | None
+    ) -> Tensor:
+        head = _Head(hidden, weight, bias, chunk)
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.chunk, ctx.product = head.size, head.dtype
+        made = [hidden.new_zeros(0, dtype=torch.float32)]
+        for at in head.chunks():
+            logits = head.logits(at)
+            made.append(_split(_take(logits, targets[at]), logits).margin)
+        return torch.cat(made)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        head = _Head(hidden, weight, bias, ctx.chunk, ctx.product).wants(*ctx.needs_input_grad[:3])
+        for at in head.chunks():
+            logits = head.logits(at)
+            now = _split(_take(logits, targets[at]), logits)
+            head.learn(at, _slopes(now, None, [slope[at]], targets[at]))
+        dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        made = [None if one is None else one.to(d) for one, d in zip(head.gradients, dtypes, strict=True)]
+        return (*made, None, None)

@@ -1,0 +1,202 @@
+"""The model card of a repaired model, in the hub's format: what was done with which data, what changed, what is unknown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pyrite.io import is_hub
+from pyrite.repair.rows import FORGET, REPLAY
+
+UNSAID = (
+    "The intervals speak of these two models on items like these. Another seed, or another draw of rows, gives another "
+    "model.",
+    "Higher perplexity of the forget rows says that they became less likely. It does not say whether the pattern or the "
+    "content was unlearned: look at the tasks for the gain.",
+    "What is not in the table was not measured: other languages and tasks, facts, safety.",
+)
+
+
+def card(told: Mapping[str, Any]) -> str:
+    """The card's text, from what the repair tells (`Repair.as_json`)."""
+    parts = [
+        header(told),
+        f"# {told['model']}, repaired",
+        opening(told),
+        "## Before and after",
+        changes(told["compared"], "before", "repaired"),
+        *proofs(told["proofs"]),
+        *gates(told["gates"]),
+        "## What was done",
+        done(told),
+        "## Data",
+        data(told),
+        "## Cost",
+        cost(told["cost"]),
+        "## What this does not say",
+        bullets([*told["notes"], *UNSAID]),
+        "## Make it again",
+        again(told),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def header(told: Mapping[str, Any]) -> str:
+    """The YAML header that the hub reads."""
+    from huggingface_hub import ModelCardData
+
+    sets = [file["name"].removeprefix("hf://").partition("@")[0].partition(":")[0] for file in told["files"]
+            if is_hub(file["name"])]  # fmt: skip
+    fields: dict[str, Any] = {"tags": ["pyrite", "unlearning", "model-repair", told["method"]]}
+    fields |= {"datasets": sorted(set(sets))} if sets else {}
+    fields |= {"base_model": told["base_model"]} if told["base_model"] else {}
+    fields |= {"license": told["licence"]} if told["licence"] else {}
+    if told["settings"]["save"] == "adapter":
+        fields["library_name"] = "peft"
+    return f"---\n{ModelCardData(**fields).to_yaml()}\n---"
+
+
+def opening(told: Mapping[str, Any]) -> str:
+    """What this is, in two sentences."""
+    what = "An adapter for" if told["settings"]["save"] == "adapter" else "Made of"
+    return (
+        f"{what} `{told['model']}` ({told['model_identity']}) by unlearning (`pyrite repair`, version "
+        f"{told['made_with']['pyrite']}), so that a pattern of the rows to forget is unlearned and the rest is kept. "
+        f"Method `{told['method']}`, {steps(told['training'])}."
+    )
+
+
+def steps(training: Mapping[str, Any]) -> str:
+    """How far the training went, and which point was taken."""
+    made, point = f"{training['steps']} steps", training["point"]
+    if not point:
+        return made
+    where = "the model as given" if point["step"] == 0 else f"step {point['step']}"
+    return f"{made}; the result is {where} (rule: {point['rule']})"
+
+
+def changes(compared: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
+    """A table of every task's metrics, overall: both values, the paired change with its interval, the verdict."""
+    rows = [
+        [
+            one["task"],
+            line["metric"],
+            number(line["first"]),
+            number(line["second"]),
+            interval(line["difference"]),
+            str(line["difference"]["n"]),
+            line["verdict"] or "neither way is better",
+        ]
+        for one in compared
+        for line in one["contrasts"]
+        if line["primary"]
+    ]
+    said = "Shares are fractions of 1; the change is over the items that both answered, with its 95 % interval."
+    names = ("task", "metric", first, second, "change", "items", "verdict")
+    return f"{table(names, rows)}\n\n{said}"
+
+
+def proofs(proved: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Does the repair last? A table for each proof, against the repaired model and the one before."""
+    parts = []
+    for one in proved:
+        name = one["proof"]
+        parts += [f"### Proof: {name}", changes(one["against_repaired"], "repaired", name)]
+        parts += [changes(one["against_before"], "before", name)]
+    return parts
+
+
+def gates(asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The conditions and how they came out."""
+    if not asked:
+        return []
+    return ["### Gates", bullets(f"{one['outcome']}: `{one['gate']}` ({one['why']})" for one in asked)]
+
+
+def done(told: Mapping[str, Any]) -> str:
+    """The loss, the training and the guard."""
+    weights, settings = told["weights"], told["settings"]
+    training, guard = settings["training"], settings["guard"]
+    terms = " + ".join(f"{weights[name]:g} · {name}" for name in ("forget", "replay", "kl"))
+    options = ", ".join(f"{name} = {value:g}" for name, value in told["options"].items())
+    lines = [
+        f"Loss: {terms}" + (f"; options of `{told['method']}`: {options}" if options else ""),
+        f"Each step reads {settings['forget_rows']} forget and {settings['replay_rows']} replay rows of at most "
+        f"{settings['max_tokens']} tokens (longer ones: {settings['long_rows']})",
+        f"{training['method']}, learning rate {training['learning_rate']:g}, {training['schedule']}, "
+        f"{told['compute']['precision']} on {told['compute']['device']}, seed {told['seed']}",
+        f"Guard: every {guard['every_tokens']} tokens, on rows of its own" if guard["every_tokens"] else "Guard: off",
+    ]
+    return bullets(lines)
+
+
+def data(told: Mapping[str, Any]) -> str:
+    """The files with their hashes, what became of their rows, and how far the sides overlap."""
+    files = [[file["side"], file["name"], f"`{file['hash']}`", str(file["bytes"] or "")] for file in told["files"]]
+    rows = []
+    for side, pools in (("forget", FORGET), ("replay", REPLAY)):
+        some = told["rows"][side]
+        gone = ", ".join(f"{count} {reason}" for reason, count in some["dropped"].items()) or "none"
+        rows.append([side, str(some["read"]), *(str(some["pools"][pool]) for pool in pools), gone])
+    shared = told["rows"]["overlap"]
+    said = (
+        f"Of {shared['rows']} forget rows {shared['shared']} are also replay rows (by normalised text; left out there: "
+        f"{shared['left_out']}), {shared['shared_prompts']} share only their prompt with one."
+    )
+    names = ("side", "read", "trained on", "for the guard", "for the scorecard", "dropped")
+    return "\n\n".join([table(("side", "file", "sha256 or commit", "bytes"), files), table(names, rows), said])
+
+
+def cost(spent: Mapping[str, Any]) -> str:
+    """What it took, and as a share of the training that it undoes."""
+    tokens = spent["tokens"]
+    lines = [
+        f"{tokens['processed']:,} tokens processed ({tokens['forget']:,} forget, {tokens['replay']:,} replay), and "
+        f"{tokens['guard']:,} by the guard",
+        f"{spent['flops']:.3g} floating-point operations (counted), {spent['seconds']:,.1f} s, "
+        f"{spent['peak_bytes'] / 2**30:.2f} GiB at the peak",
+    ]
+    if undoes := spent["undoes"]:
+        flops = f", {undoes['share_of_flops']:.1%} of its operations" if undoes["share_of_flops"] is not None else ""
+        lines.append(
+            f"{undoes['share_of_tokens']:.1%} of the {undoes['tokens']:,} tokens of the training that it undoes{flops}"
+        )
+    return bullets(lines)
+
+
+def again(told: Mapping[str, Any]) -> str:
+    """The command, and the software it ran with."""
+    with_ = ", ".join(f"{name} {version}" for name, version in told["made_with"].items() if name != "platform")
+    return (
+        f"In a folder with the files named above:\n\n```bash\n{told['command']}\n```\n\nMade with {with_}. All numbers, "
+        "item counts and curves are in `repair.json`, `curve.csv` and `guard.csv`."
+    )
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Lines as a list."""
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; pipes and line breaks in cells are made harmless."""
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    lines += [f"| {' | '.join(plain(cell).replace('|', '&#124;') for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Text on one line."""
+    return " ".join(text.split())
+
+
+def number(value: float | None) -> str:
+    """A value, or nothing where none was measured."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def interval(change: Mapping[str, Any]) -> str:
+    """A change with its 95 % interval, or the reason why there is none."""
+    if change["value"] is None:
+        return "no item answered by both"
+    if change["low"] is None:
+        return f"{change['value']:+.4g} (no interval: {change['method']})"
+    return f"{change['value']:+.4g} [{change['low']:+.4g}, {change['high']:+.4g}]"

@@ -1,0 +1,118 @@
+"""The options of `pyrite repair`: field = flag = help. Loads nothing heavy; defaults come from where they are used."""
+
+from copy import copy
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from pyrite.models.hardware import PrecisionChoice
+from pyrite.probe.config import ProbeOptions
+from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
+from pyrite.strict import Strict
+
+
+def same(model: type[BaseModel], name: str) -> Any:
+    """A field with the default, the bounds and the words of another configuration's."""
+    return copy(model.model_fields[name])
+
+
+class RepairOptions(Strict):
+    """What to unlearn, what to keep, how to train, what to look at before and after."""
+
+    forget: tuple[str, ...] = Field(
+        min_length=1, description="rows whose pattern is to be unlearned: file, folder or hf://…; repeatable"
+    )
+    replay: tuple[str, ...] = Field(
+        min_length=1, description="rows like those that the model shall stay good at (people's); repeatable"
+    )
+    out: Path | None = Field(None, description="folder of the repaired model and its card [runs/repair-NAME]")
+    columns: tuple[str, ...] = Field(
+        (), description="OURS=THEIRS: a column of the row files under another name, such as answer=response; repeatable"
+    )
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
+    overlap_limit: float = Field(
+        0.01, ge=0, le=1, description="refused beyond this share of forget rows that are also among the replay rows"
+    )
+    seed: int = Field(0, ge=0, description="seed of the division of rows, of training, of sampling and of intervals")
+    precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
+
+    method: str = same(RepairSettings, "method")
+    option: tuple[str, ...] = Field((), description="NAME=NUMBER: the method's own, such as beta=0.1; repeatable")
+    forget_weight: float | None = same(RepairSettings, "forget_weight")
+    replay_weight: float | None = same(RepairSettings, "replay_weight")
+    kl_weight: float | None = same(RepairSettings, "kl_weight")
+    tokens: int | None = same(RepairSettings, "tokens")
+    steps: int | None = same(RepairSettings, "steps")
+    forget_rows: int = same(RepairSettings, "forget_rows")
+    replay_rows: int = same(RepairSettings, "replay_rows")
+    max_tokens: int = same(RepairSettings, "max_tokens")
+    long_rows: Literal["split", "drop"] = same(RepairSettings, "long_rows")
+    part: Literal["answers", "all"] | None = same(RepairSettings, "part")
+    pack_tokens: int = same(RepairSettings, "pack_tokens")
+    adapter: Literal["merge", "keep"] = same(RepairSettings, "adapter")
+    save: Literal["merged", "adapter"] = same(RepairSettings, "save")
+
+    training: Literal["lora", "full", "qlora"] = same(RepairTraining, "method")
+    learning_rate: float = same(RepairTraining, "learning_rate")
+    weight_decay: float = same(RepairTraining, "weight_decay")
+    max_grad_norm: float = same(RepairTraining, "max_grad_norm")
+    warmup: float = same(RepairTraining, "warmup")
+    schedule: Literal["cosine", "linear", "constant"] = same(RepairTraining, "schedule")
+    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = same(RepairTraining, "optimizer")
+    lora_rank: int = Field(RepairTraining().lora.rank, ge=1, description="rank r of the adapters")
+    lora_alpha: int = Field(RepairTraining().lora.alpha, ge=1, description="scale: the update times alpha / rank")
+
+    guard_every_tokens: int = same(GuardSettings, "every_tokens")
+    guard_rows: int = Field(24, ge=1, description="replay rows held out for the guard (with or without it)")
+    guard_forget_rows: int = Field(16, ge=1, description="forget rows held out for the guard")
+    guard_replay_rise: float = same(GuardSettings, "replay_rise")
+    guard_kl: float = same(GuardSettings, "kl")
+    guard_entropy_ratio: float = same(GuardSettings, "entropy_ratio")
+    guard_repetition_rise: float = same(GuardSettings, "repetition_rise")
+    guard_answers: int = same(GuardSettings, "answers")
+    guard_answer_tokens: int = Field(GuardSettings().answer_tokens, ge=8, description="tokens of such an answer")
+    guard_gate: tuple[str, ...] = same(GuardSettings, "gates")
+
+    scorecard_rows: int = Field(
+        64,
+        ge=0,
+        description="rows of each side held out for the scorecard's perplexities (tasks replay and forget); below 10: no interval",
+    )
+    task: tuple[str, ...] = Field(
+        (), description="ask this before and after, as pyrite probe does, such as ifeval=FILE; repeatable"
+    )
+    items: int | None = same(ProbeOptions, "items")
+    skip: int = same(ProbeOptions, "skip")
+    max_new_tokens: int | None = same(ProbeOptions, "max_new_tokens")
+    judge_url: str | None = same(ProbeOptions, "judge_url")
+    judge_model: str | None = same(ProbeOptions, "judge_model")
+    judge_votes: int = same(ProbeOptions, "judge_votes")
+    judge_key_variable: str = Field(
+        "OPENAI_API_KEY", description="the environment variable that holds the key of the judge's endpoint"
+    )
+    margin: float = same(ProbeOptions, "margin")
+    gate: tuple[str, ...] = Field(
+        (),
+        description="'[change ]TASK[.METRIC] >= NUMBER' on the repaired model, 'change' is repaired minus before; repeatable",
+    )
+    undecided: Literal["pass", "fail"] | None = same(ProbeOptions, "undecided")
+    prove: tuple[str, ...] = Field(
+        (), description="the same scorecard after int8 or nf4 rounding, or relearn=M (on M forget rows); repeatable"
+    )
+    relearn_rate: float = Field(5e-5, gt=0, description="learning rate of relearn=M: one pass, all weights")
+    undoes: str | None = Field(
+        None, description="the training that is undone: its history.json or folder, or tokens; cost is told as a share"
+    )
+    report_to: Literal["none", "trackio", "mlflow", "wandb", "tensorboard"] = Field(
+        "none", description="also send the learning curve to this tracker; it must be installed"
+    )
+    max_time: float | None = same(ProbeOptions, "max_time")
+    store: Path | None = same(ProbeOptions, "store")
+    quiet: bool = same(ProbeOptions, "quiet")
+
+
+class RepairConfig(RepairOptions):
+    """A model to repair."""
+
+    model: str = Field(description="packaged:NAME, a model or adapter folder, or org/name[@revision] on the hub")

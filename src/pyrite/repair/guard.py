@@ -1,0 +1,309 @@
+"""A small probe during a repair: is the model still whole, and which point of the way was the best?
+
+Every so many tokens the guard reads rows of its own (never the scorecard's) and writes a few short answers. A breach of
+a limit stops the repair. The result is the *safe* point with the lowest objective on the guard's rows, the start
+included; so a repair that only did harm gives back the model as it was.
+"""
+
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from pyrite.errors import UserError
+from pyrite.io import atomic_write
+from pyrite.models.hardware import Compute
+from pyrite.models.head import Reference as Teacher
+from pyrite.models.head import entropy, fused
+from pyrite.models.rows import Reader
+from pyrite.repair.objective import FORGET, REPLAY, RepairObjective, of_roles
+from pyrite.repair.reference import Reference
+from pyrite.repair.settings import GuardSettings
+from pyrite.stats.gates import HOLDS
+from pyrite.train import sharded
+from pyrite.train.packed import (
+    PackedTrainer,
+    Row,
+    Trained,
+    flatten,
+    hidden_states,
+    packs_of,
+    put_weights,
+    totals_of,
+    trained_weights,
+)
+
+VALUES = ("replay_nats", "forget_nats", "kl", "entropy", "repetition")
+RULE = "the safe point, start included, with the lowest objective on the guard's rows"
+CONDITION = re.compile(rf"\s*({'|'.join(VALUES)})\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the guard saw after `step` steps and `tokens` tokens. Nats a token; `entropy` of the next token on replay
+    rows; `repetition` the share of four-token pieces of short answers that repeat an earlier one; None: not measured."""
+
+    step: int
+    tokens: int
+    objective: float
+    replay_nats: float | None
+    forget_nats: float | None
+    kl: float | None
+    entropy: float | None
+    repetition: float | None
+    breach: str | None = None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The guard's rows: forget and replay rows, and prompts (token ids) for short answers."""
+
+    rows: Sequence[Row]
+    prompts: Sequence[Sequence[int]]
+    end_ids: Sequence[int]
+
+
+@dataclass
+class GuardState:
+    """What a guard knows: its looks, where it stopped and why, and which point was the best so far."""
+
+    looks: list[Look] = field(default_factory=list)
+    stopped: dict[str, Any] | None = None
+    best: int = 0
+
+    def point(self) -> Look:
+        """The best safe point."""
+        return next(look for look in self.looks if look.step == self.best)
+
+
+def parse_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Conditions on the guard's values: (value, operator, bound).
+
+    Raises:
+        UserError: a condition that cannot be read.
+    """
+    made = []
+    for text in texts:
+        found = CONDITION.fullmatch(text)
+        if found is None:
+            raise UserError("A guard's condition cannot be read.", text, f"'VALUE <= NUMBER', VALUE one of {VALUES}")
+        made.append((found[1], found[2], float(found[3])))
+    return made
+
+
+def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
+    """Which limit does this look break, compared with the start? None: it is safe."""
+    for name in ("objective", *VALUES):
+        value = getattr(look, name)
+        if value is not None and not math.isfinite(value):
+            return f"{name} is {value}"
+    if look.replay_nats is not None and start.replay_nats is not None:
+        rise = look.replay_nats - start.replay_nats
+        if rise > limits.replay_rise:
+            return f"replay rows cost {rise:.3f} nats a token more than at the start (limit {limits.replay_rise:g})"
+    if look.kl is not None and look.kl > limits.kl:
+        return f"KL from the model as given is {look.kl:.3f} nats a token (limit {limits.kl:g})"
+    if look.entropy is not None and start.entropy:
+        ratio = max(look.entropy, 1e-9) / start.entropy
+        if not 1 / limits.entropy_ratio <= ratio <= limits.entropy_ratio:
+            return f"entropy went from {start.entropy:.3f} to {look.entropy:.3f} nats (factor {limits.entropy_ratio:g})"
+    if look.repetition is not None and start.repetition is not None:
+        rise = look.repetition - start.repetition
+        if rise > limits.repetition_rise:
+            return f"repeated pieces rose by {rise:.2f} to {look.repetition:.2f} (limit {limits.repetition_rise:g})"
+    for name, op, bound in parse_gates(limits.gates):
+        value = getattr(look, name)
+        if value is None:
+            return f"{name} was not measured, and the condition {name} {op} {bound:g} asks for it"
+        if not HOLDS[op](value, bound):
+            return f"{name} is {value:.4g}, and the condition says {op} {bound:g}"
+    return None
+
+
+def repetition_of(answers: Sequence[Sequence[int]], size: int = 4) -> float | None:
+    """Share of the answers' pieces of `size` tokens that occurred before in the same answer; None without pieces."""
+    seen = total = 0
+    for ids in answers:
+        pieces = [tuple(ids[at : at + size]) for at in range(len(ids) - size + 1)]
+        total += len(pieces)
+        seen += len(pieces) - len(set(pieces))
+    return seen / total if total else None
+
+
+class Guard(TrainerCallback):  # type: ignore[misc]
+    """Looks at the model every so many tokens; keeps the best safe point's weights in `folder`; stops at a breach."""
+
+    trainer: PackedTrainer
+
+    def __init__(
+        self,
+        settings: GuardSettings,
+        watched: Watched,
+        objective: RepairObjective,
+        reference: Reference | None,
+        compute: Compute,
+        folder: Path,
+    ) -> None:
+        self.settings, self.watched, self.objective = settings, watched, objective
+        self.reference, self.compute, self.folder = reference, compute, folder
+        self.state = GuardState()
+        self.tokens = 0
+        self.since = 0
+        self.read = 0
+        """Tokens that the guard itself read and wrote."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the start, or take up what a checkpoint knows."""
+        if state.global_step:
+            self.restore(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            return
+        if sharded.is_first():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.look(0, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the step's tokens; look where it is time, and after the last step."""
+        size = sum(len(row.ids) for row in self.trainer.rows_now)
+        self.tokens += size
+        self.since += size
+        if self.since >= self.settings.every_tokens or state.global_step >= state.max_steps:
+            self.since = 0
+            self.look(state.global_step, control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """What the guard knows goes into the checkpoint: looks, and the best point's weights."""
+        if not sharded.is_first():
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        told = {
+            "looks": [asdict(look) for look in self.state.looks],
+            "stopped": self.state.stopped,
+            "best": self.state.best,
+            "tokens": self.tokens,
+            "since": self.since,
+            "read": self.read,
+        }
+        with atomic_write(folder / "guard.json") as part:
+            Path(part).write_bytes(orjson.dumps(told))
+        best = self.folder / f"{self.state.best}.safetensors"
+        if best.is_file():
+            shutil.copyfile(best, folder / "best.safetensors")
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take up what a checkpoint knows."""
+        told = orjson.loads((checkpoint / "guard.json").read_bytes())
+        self.state = GuardState([Look(**look) for look in told["looks"]], told["stopped"], told["best"])
+        self.tokens, self.since, self.read = told["tokens"], told["since"], told["read"]
+        if not sharded.is_first():
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        if (checkpoint / "best.safetensors").is_file():
+            shutil.copyfile(checkpoint / "best.safetensors", self.folder / f"{self.state.best}.safetensors")
+
+    def look(self, step: int, control: Any) -> None:
+        """Measure, judge, remember; at a breach, stop."""
+        from dataclasses import replace
+
+        model = self.trainer.model.model
+        was = model.training
+        model.eval()
+        with torch.no_grad():
+            seen = sharded.agreed(self.measure(step))
+        sharded.shard_again(self.trainer.model)
+        model.train(was)
+        if step and (breach := breach_of(seen, self.state.looks[0], self.settings)):
+            seen = replace(seen, breach=breach)
+            self.state.stopped = {"step": step, "tokens": self.tokens, "why": breach}
+            control.should_training_stop = True
+        self.state.looks.append(seen)
+        if seen.breach is None and (step == 0 or seen.objective < self.state.point().objective):
+            self.state.best = step
+            if step:
+                self.keep(step, trained_weights(model))
+
+    def keep(self, step: int, weights: dict[str, torch.Tensor]) -> None:
+        """Write the best point's weights in the place of the one before."""
+        if not sharded.is_first():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for other in self.folder.glob("*.safetensors"):
+            other.unlink()
+        save_file(weights, self.folder / f"{step}.safetensors")
+
+    def measure(self, step: int) -> Look:
+        """The values of one look."""
+        totals = totals_of(self.watched.rows)
+        sums = dict.fromkeys(("forget", "replay", "kl", "replay_nats", "forget_nats", "kl_nats", "entropy"), 0.0)
+        with self.compute.autocast():
+            for pack in packs_of(list(self.watched.rows), self.trainer.pack_tokens):
+                for name, value in self.trainer.model_wrapped(pack, totals, look=self.look_at).items():
+                    sums[name] += value
+                self.read += sum(len(row.ids) for row in pack)
+            repetition = self.repetition(self.trainer.model.reader)
+        weights = self.objective.weights
+        objective = weights.forget * sums["forget"] + weights.replay * sums["replay"] + weights.kl * sums["kl"]
+        replay, forget = totals.tokens.get(REPLAY, 0), totals.tokens.get(FORGET, 0)
+        return Look(
+            step,
+            self.tokens,
+            objective,
+            sums["replay_nats"] / replay if replay else None,
+            sums["forget_nats"] / forget if forget else None,
+            sums["kl_nats"] / replay if replay and self.reference is not None else None,
+            sums["entropy"] / replay if replay else None,
+            repetition,
+        )
+
+    def look_at(self, module: Trained, pack: Sequence[Row], totals: Any) -> dict[str, float]:
+        """A pack's part of the objective and, whatever the method's own loss is, sums of negative log-likelihoods, KL and
+        entropy."""
+        sums = dict(self.objective(module, pack, totals)[1])
+        flat = flatten(pack, module.reader.device)
+        hidden = hidden_states(module.reader, flat)[flat.at]
+        head = module.reader.head
+        for role, name in ((REPLAY, "replay_nats"), (FORGET, "forget_nats")):
+            rows, where = of_roles(flat, (role,))
+            if not rows:
+                continue
+            teacher = None
+            if role == REPLAY and self.reference is not None:
+                teacher = Teacher(self.reference.hidden(rows), self.reference.weight, self.reference.bias)
+            states, targets = hidden[where], flat.targets[where]
+            made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
+            sums[name] = float(made.total)
+            if role == REPLAY:
+                sums["entropy"] = float(entropy(states, head.weight, head.bias).sum())
+                if made.kl is not None:
+                    sums["kl_nats"] = float(made.kl.sum())
+        return sums
+
+    def repetition(self, reader: Reader) -> float | None:
+        """Short greedy answers to the guard's prompts; how much of them repeats."""
+        from pyrite.models.generate import Drawing, generate
+
+        prompts = self.watched.prompts[: self.settings.answers]
+        if not prompts or sharded.size() > 1:  # writing reads the model outside of the root's forward pass
+            return None
+        written = generate(
+            reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,
+            drawing=Drawing(0.0, 1.0), seeds=[[0]] * len(prompts),
+        )  # fmt: skip
+        answers = [one.ids for _, one in sorted(written, key=lambda pair: pair[0])]
+        self.read += sum(map(len, answers)) + sum(map(len, prompts))
+        return repetition_of(answers)
+
+    def roll_back(self, model: Any) -> bool:
+        """Put the best safe point's weights into the model; False where that is the start, to which nothing was kept."""
+        if self.state.best == 0:
+            return False
+        put_weights(model, load_file(self.folder / f"{self.state.best}.safetensors"))
+        return True

@@ -1,0 +1,59 @@
+"""Step: an adapter folder and its base → a whole model folder, so that it can be probed like any other."""
+
+import json
+from pathlib import Path
+
+from pyrite.errors import UserError
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.models.load import ADAPTER_CONFIG, ModelRef
+from pyrite.steps import Context, Kind, Source, Step
+
+
+def merge_step(context: Context) -> None:
+    """Step: adds the adapters to the base's weights (in fp32) and writes the sum in the base's number format."""
+    import torch
+
+    from pyrite.train.adapters import with_adapter
+
+    load.quiet_libraries()
+    base, adapter = context.inputs["base"], context.inputs["adapter"]
+    load.check_safetensors(adapter)
+    whole = load.load_causal(base, Compute("cpu", "fp32"))
+    merged = with_adapter(whole, adapter, train=False).merge_and_unload(safe_merge=True)
+    written = load.read_config(base)
+    named = str(written.get("dtype") or written.get("torch_dtype") or "float32").removeprefix("torch.")
+    merged.to(getattr(torch, named)).save_pretrained(context.out, safe_serialization=True)
+    own = (adapter / "tokenizer_config.json").is_file()
+    load.load_tokenizer(adapter if own else base).save_pretrained(context.out)
+
+
+MERGE = Kind("repair.merge", 1, merge_step)
+
+
+def base_of(adapter: Path) -> ModelRef:
+    """The model that an adapter folder was trained on, by the name that its adapter_config.json gives.
+
+    Raises:
+        UserError: it names none, or one that is not there.
+    """
+    file = adapter / ADAPTER_CONFIG
+    try:
+        name = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise UserError("An adapter's configuration cannot be read.", f"{file}: {error}", "save it again") from error
+    fix = "write the base (a model folder, a hub name or packaged:NAME) into base_model_name_or_path, or merge it yourself"
+    if not isinstance(name, str) or not name:
+        raise UserError("The adapter does not say which model it belongs to.", f"{file}: {name!r}", fix)
+    try:
+        found = load.resolve(name)
+    except UserError as error:
+        raise UserError("The adapter's base is not there.", f"{file}: {name} ({error.found})", fix) from error
+    if (found.folder / ADAPTER_CONFIG).is_file():
+        raise UserError("The adapter's base is an adapter itself.", f"{file}: {name}", "merge that one first")
+    return found
+
+
+def merged(adapter: Step | Source, base: Step | Source, label: str) -> Step:
+    """The step that makes a whole model of an adapter and its base."""
+    return Step(MERGE, {}, {"adapter": adapter, "base": base}, label=label)

@@ -1,0 +1,122 @@
+"""The folder of a repaired model: weights and tokenizer, repair.json, curves, and the model card.
+
+It appears whole or not at all, and replaces only what an earlier repair of ours wrote.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.io import is_hub
+from pyrite.repair.card import card
+from pyrite.repair.report import as_bytes, as_csv
+from pyrite.steps.store import DROPPED, MANIFEST
+
+TOLD = "repair.json"
+NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md")
+
+
+def stem_of(model: str) -> str:
+    """A model's name as a part of a file name.
+
+    >>> stem_of("packaged:smollm2-135m-instruct"), stem_of("org/name@main")
+    ('smollm2-135m-instruct', 'name')
+    """
+    last = Path(model.partition("@")[0].rpartition(":")[2]).expanduser().resolve().name
+    return "".join(one if one.isalnum() or one in "._-" else "-" for one in last) or "model"
+
+
+def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
+    """Refuse, before anything runs, to write over what is read, or over a folder that is not a repair of ours.
+
+    Raises:
+        UserError: the folder is (above or below) something that is read, holds other files, or cannot be written.
+    """
+    here = folder.expanduser().resolve()
+    for text in reads:
+        there = Path(text).expanduser().resolve()
+        if not is_hub(text) and (here == there or here in there.parents or (there.is_dir() and there in here.parents)):
+            raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
+    strange = not_ours(folder)
+    if strange:
+        few = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
+        raise UserError("The output folder is in use.", f"{folder} holds {few}", "name another with --out, or move it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("The output folder cannot be made.", f"{folder}: {error.strerror}", "--out FOLDER") from error
+    if not os.access(folder.parent, os.W_OK):
+        raise UserError("The output folder cannot be written.", str(folder.parent), "--out FOLDER")
+
+
+def not_ours(folder: Path) -> list[str]:
+    """What stands in the folder that no repair of ours wrote there? Nothing where it is absent or empty."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        return [f"a file: {folder.name}"]
+    ours: set[str] = set()
+    try:
+        told = orjson.loads((folder / TOLD).read_bytes())
+        ours = {TOLD, *told["written"]} if told["verb"] == "repair" else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return sorted(one.name for one in folder.iterdir() if one.name not in ours)
+
+
+def write(folder: Path, told: dict[str, Any], trained: Path) -> None:
+    """Write the folder beside its place, then put it there; `told` gains the names of what was `written`."""
+    from pyrite.repair.figure import curves
+
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        partial.mkdir(parents=True)
+        for file in sorted(trained.iterdir()):
+            if file.is_file() and file.name not in NOT_COPIED:
+                shutil.copyfile(file, partial / file.name)
+        for name, rows in (("curve.csv", told["curve"]), ("guard.csv", told["guard"])):
+            (partial / name).write_text(as_csv(rows), encoding="utf-8")
+        curves(told, partial)
+        (partial / "README.md").write_text(card(told), encoding="utf-8")
+        told["out"] = str(folder)
+        told["written"] = sorted(file.name for file in partial.iterdir())
+        (partial / TOLD).write_bytes(as_bytes({name: value for name, value in told.items() if name != "out"}))
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except OSError as error:
+        found = f"{folder}: {error.strerror or error}"
+        raise UserError("The repaired model could not be written.", found, "free space, or --out FOLDER") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def undone(text: str) -> dict[str, Any]:
+    """What did the training that is undone take? From its history.json, the folder that holds it, or a number of tokens.
+
+    Raises:
+        UserError: no such file, or one without a number of tokens.
+    """
+    if text.isdecimal() and int(text) > 0:
+        return {"from": "--undoes", "tokens": int(text), "flops": None}
+    path = Path(text).expanduser()
+    file = path / "history.json" if path.is_dir() else path
+    fix = "give the training's history.json, its folder, or the number of tokens that it processed"
+    try:
+        history = orjson.loads(file.read_bytes())
+        tokens, flops = history["tokens"], history.get("flops")
+        tokens = tokens if isinstance(tokens, int | float) else sum(tokens.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("That is no training whose cost is known.", f"--undoes {text}: {error}", fix) from error
+    if not tokens > 0:
+        raise UserError("That training processed no tokens.", f"--undoes {text}: {tokens}", fix)
+    return {"from": file.name, "tokens": int(tokens), "flops": flops}

@@ -1,0 +1,169 @@
+"""The model as it was given, without a second copy in memory.
+
+Under adapters it is the model with the repair's adapter switched off: one more forward pass, over the rows that need
+it. Where all weights move, its hidden states are computed once, before the first step, and kept on disk with its output
+matrix, memory-mapped: hidden states, since logits would take the vocabulary's size for every token.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from pyrite.models.hardware import Compute
+from pyrite.models.rows import Reader
+from pyrite.train.packed import Objective, Row, Totals, Trained, flatten, hidden_states, packs_of
+
+ADAPTER = "repair"
+"""The name of the adapter that a repair trains."""
+
+
+class Reference(Protocol):
+    """The frozen model: hidden states of the learned positions of rows, and its output matrix."""
+
+    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+        """The states that predict the rows' learned tokens, in their order [targets, width]."""
+        ...
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The output matrix [vocabulary, width]."""
+        ...
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """Its bias [vocabulary], where it has one."""
+        ...
+
+
+@contextlib.contextmanager
+def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
+    """The model without one adapter; others that are active beneath it stay so. No weight is touched."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [(one, list(one._active_adapter)) for one in model.modules() if isinstance(one, BaseTunerLayer)]
+    try:
+        for layer, active in layers:
+            layer._active_adapter = [other for other in active if other != name]
+        yield
+    finally:
+        for layer, active in layers:
+            layer._active_adapter = active
+
+
+class Beneath:
+    """The reference under an adapter that is switched off for the time of a pass."""
+
+    def __init__(self, model: Any, reader: Reader, layer: int | None = None) -> None:
+        self.model, self.reader, self.layer = model, reader, layer
+        self.passes = 0
+
+    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+        """One pass over these rows."""
+        self.passes += 1
+        flat = flatten(rows, self.reader.device)
+        was = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad(), switched_off(self.model):
+                return hidden_states(self.reader, flat, self.layer)[flat.at]
+        finally:
+            self.model.train(was)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The output matrix, which no adapter moves."""
+        found: torch.Tensor = self.reader.head.weight.detach()
+        return found
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """Its bias."""
+        return None if self.reader.head.bias is None else self.reader.head.bias.detach()
+
+
+class Evenly:
+    """An objective whose every pack makes `passes` passes through the model as given, whether it holds rows that need
+    them or not: processes that share the weights gather them together, or wait for each other for ever."""
+
+    def __init__(self, objective: Objective, live: Beneath, passes: int) -> None:
+        self.objective, self.live, self.passes = objective, live, passes
+
+    def __call__(self, module: Trained, rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+        """The objective's own loss and parts."""
+        before = self.live.passes
+        made = self.objective(module, rows, totals)
+        for _ in range(self.passes - (self.live.passes - before)):
+            self.live.hidden(rows[-1:])
+        return made
+
+
+class OnDisk:
+    """The reference as files in a folder: the states of each row that needs them, and the output matrix. Read through
+    the operating system's page cache, so that they count as nobody's memory."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, folder: Path, spans: dict[tuple[str, int], tuple[int, int]], width: int, device: Any) -> None:
+        self.spans, self.device = spans, device
+        self.states = mapped(folder / STATES, width)
+        self.weight = mapped(folder / HEAD, width)
+        if device.type != "cpu":
+            self.weight = self.weight.to(device)
+        self.bias = mapped(folder / BIAS, 1)[:, 0].to(device) if (folder / BIAS).is_file() else None
+
+    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Read from disk."""
+        parts = [self.states[slice(*self.spans[row.role, row.number])] for row in rows]
+        return torch.cat([self.states[:0], *parts]).to(self.device)
+
+
+STATES, HEAD, BIAS = "states.safetensors", "head.safetensors", "bias.safetensors"
+
+
+def mapped(file: Path, width: int) -> torch.Tensor:
+    """A tensor [any, width] of a file, memory-mapped."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        found: torch.Tensor = opened.get_tensor("x")
+    return found.view(-1, width)
+
+
+def write_reference(
+    reader: Reader, rows: Sequence[Row], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None
+) -> OnDisk:
+    """Compute the states of these rows (those that predict learned tokens) with the model as it is now, once.
+
+    In the number format of the matrix products, which is what the loss would see anyway. A folder that an earlier
+    attempt finished is read as it is: the caller keeps one folder for one model and one list of rows.
+    """
+    from safetensors.torch import save_file
+
+    dtype = torch.bfloat16 if compute.precision == "bf16-mixed" else reader.head.weight.dtype
+    spans: dict[tuple[str, int], tuple[int, int]] = {}
+    size = 0
+    for row in rows:
+        spans[row.role, row.number] = (size, size + row.targets)
+        size += row.targets
+    width = int(reader.head.weight.shape[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "complete").is_file():
+        states = torch.empty(size, width, dtype=dtype)
+        with torch.no_grad(), compute.autocast():
+            for pack in packs_of(list(rows), pack_tokens):
+                flat = flatten(pack, reader.device)
+                hidden = hidden_states(reader, flat, layer)[flat.at].to(dtype).cpu()
+                done = 0
+                for row in pack:
+                    states[slice(*spans[row.role, row.number])] = hidden[done : done + row.targets]
+                    done += row.targets
+        save_file({"x": states}, folder / STATES)
+        save_file({"x": reader.head.weight.detach().to(dtype).cpu().contiguous()}, folder / HEAD)
+        if reader.head.bias is not None:
+            save_file({"x": reader.head.bias.detach().float().cpu().contiguous()}, folder / BIAS)
+        (folder / "complete").touch()
+    return OnDisk(folder, spans, width, reader.device)

@@ -1,0 +1,165 @@
+"""What a repair tells: rows, method, course, cost, and what a reader must know before believing the scorecard."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pyrite.io import is_hub
+from pyrite.models import load, packaged
+from pyrite.repair.config import RepairConfig, RepairOptions
+from pyrite.repair.rows import counts, described
+from pyrite.steps.store import made_with
+
+if TYPE_CHECKING:
+    from pyrite.repair.run import Planned
+
+UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
+"""Flags that change nothing in the repaired model or its scorecard."""
+FILES = ("forget", "replay")
+
+
+def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> dict[str, Any]:
+    """Everything but the scorecards, as plain values. `made` is what the training step told, `shared` the overlap."""
+    config, rows, store = planned.config, planned.rows, planned.store
+    sides = {
+        side: {**counts(step, store), "trained": made["rows"].get(side)}
+        for side, step in (("forget", rows.forget), ("replay", rows.replay))
+    }
+    return {
+        "schema_version": 1,
+        "verb": "repair",
+        "model": shown_name(config.model),
+        "model_identity": planned.given.source.identity,
+        "base_model": base_model(planned),
+        "licence": licence(config.model),
+        "method": made["method"],
+        "weights": made["weights"],
+        "options": made["options"],
+        "training": made_how(made),
+        "settings": planned.settings.model_dump(mode="json"),
+        "compute": planned.compute.as_config(),
+        "seed": config.seed,
+        "files": described(config, rows.hashes),
+        "rows": {**sides, "overlap": dict(shared)},
+        "cost": cost(made, planned.undone),
+        "curve": list(made["curve"]),
+        "guard": list(made["guard"]),
+        "notes": notes(planned, made, shared, chats=chats),
+        "command": command(config),
+        "made_with": made_with(),
+    }
+
+
+def made_how(made: Mapping[str, Any]) -> dict[str, Any]:
+    """How the training ended: steps made, whether the guard stopped it, which point was taken and by which rule."""
+    return {name: made.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
+
+
+def cost(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the repair took: processed tokens (those that the guard read apart), FLOPs, seconds, bytes at the peak.
+
+    With the training that it undoes, also which share of its tokens (and of its FLOPs, where they are known) that is.
+    """
+    tokens = {"forget": 0, "replay": 0, "guard": 0, **made.get("tokens", {})}
+    processed = sum(count for role, count in tokens.items() if role != "guard")
+    told = {"tokens": {**tokens, "processed": processed}, "undoes": None}
+    told |= {name: made.get(name, 0) for name in ("flops", "seconds", "peak_bytes")}
+    if undone is not None:
+        flops = told["flops"] / undone["flops"] if undone["flops"] else None
+        told["undoes"] = {**undone, "share_of_tokens": processed / undone["tokens"], "share_of_flops": flops}
+    return told
+
+
+def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
+    """What a reader must know."""
+    config = planned.config
+    said = []
+    stop, point = made.get("stopped"), made.get("point")
+    if stop and point:
+        back = "the model as given" if point["step"] == 0 else f"step {point['step']}"
+        said.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
+    elif point and point["step"] == 0 and made["steps"]:
+        said.append("no point was better than the model as given by the stated rule: the result is that model")
+    if not any(made["weights"].values()):
+        said.append("all weights are 0: a null repair, which changes no bit of the model")
+    if not planned.settings.guard.every_tokens:
+        said.append("the guard was off: nothing would have stopped a repair that does harm")
+    if chats and not load.load_tokenizer(planned.before).chat_template:
+        said.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
+    if shared["shared"]:
+        said.append(
+            f"{shared['shared']} of {shared['rows']} forget rows were also replay rows; {shared['left_out']} replay rows "
+            "were left out for it"
+        )
+    if shared["shared_prompts"]:
+        said.append(f"{shared['shared_prompts']} forget rows have the prompt of a replay row, with another answer")
+    for side in FILES:
+        trained = made["rows"].get(side) or {}
+        gone = ", ".join(
+            f"{count} {reason}" for reason, count in sorted((trained.get("dropped") or {}).items()) if count
+        )
+        if gone:
+            said.append(f"{side} rows not trained on: {gone}, of {trained['read']}")
+    if not config.task:
+        said.append("no --task was asked: whether instructions are followed better was not measured, only perplexity")
+    return said
+
+
+def command(config: RepairConfig) -> str:
+    """The command that makes this again, run where the files are."""
+    words = ["pyrite", "repair", shown_name(config.model)]
+    for name, field in RepairOptions.model_fields.items():
+        value = getattr(config, name)
+        if name in UNSAID or (not field.is_required() and value == field.get_default(call_default_factory=True)):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [flag, plain(name, str(one))]
+    return shlex.join(words)
+
+
+def plain(name: str, text: str) -> str:
+    """A flag's value without the folders of this machine."""
+    if name in FILES:
+        return text if is_hub(text) else Path(text).name
+    left, sign, right = text.partition("=")
+    return f"{left}{sign}{Path(right).name}" if name == "task" and sign and not is_hub(right) else text
+
+
+def shown_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    return model if model.startswith(packaged.PREFIX) or load.is_hub_name(model) else Path(model).expanduser().name
+
+
+def base_model(planned: "Planned") -> str | None:
+    """The hub's name of the model, or of the adapter's base; None where it is not from the hub."""
+    name = planned.config.model
+    return name.partition("@")[0] if load.is_hub_name(name) else None
+
+
+def licence(model: str) -> str | None:
+    """The licence, where we know it."""
+    known = packaged.PACKAGED.get(model.removeprefix(packaged.PREFIX)) if model.startswith(packaged.PREFIX) else None
+    return known.licence.lower() if known else None
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of plain values as CSV, columns in order of first appearance; no rows, no text."""
+    import csv
+    import io
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    sink = io.StringIO()
+    if names:
+        writer = csv.DictWriter(sink, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return sink.getvalue()
+
+
+def as_bytes(told: Mapping[str, Any]) -> bytes:
+    """The whole as a JSON file."""
+    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)

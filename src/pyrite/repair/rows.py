@@ -1,0 +1,151 @@
+"""Which rows are forgotten, replayed, watched by the guard, and kept for the scorecard? None is in two of these."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.io import file_hash, is_hub
+from pyrite.repair.config import RepairConfig
+from pyrite.steps import Source, Step, Store
+from pyrite.strict import mapping
+from pyrite.train.split import APART, REST, SPLIT
+
+FORGET = ("forget", "guard_forget", "scorecard_forget")
+REPLAY = ("replay", "guard_replay", "scorecard_replay")
+"""Pools of each side: trained on, looked at by the guard, looked at by the scorecard."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The two steps that divide the row files; every pool is a file POOL.jsonl of its side's step."""
+
+    forget: Step
+    replay: Step
+    hashes: Mapping[str, str]
+    """Of every file as it was given: its sha256, or a data set's commit."""
+
+    def of(self, pool: str) -> Step:
+        """The step that holds a pool."""
+        return self.forget if pool in FORGET else self.replay
+
+
+def plan_rows(config: RepairConfig) -> Rows:
+    """The steps that read and divide both sides; replay rows that are also forget rows are left out, and counted.
+
+    Raises:
+        UserError: a file that is not there, or the same file twice.
+    """
+    hashes = {file: file_hash(file) for file in (*config.forget, *config.replay)}
+    refuse_twice(config, hashes)
+    guard = {"guard_forget": config.guard_forget_rows, "guard_replay": config.guard_rows}
+
+    def pools(names: Sequence[str]) -> dict[str, int | str]:
+        trained, watched, kept = names
+        return {trained: REST, watched: guard[watched], kept: config.scorecard_rows}
+
+    forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config)
+    replay = {file: hashes[file] for file in config.replay}
+    return Rows(forget, split("replay", replay, pools(REPLAY), config, apart=forget), hashes)
+
+
+def split(
+    side: str, files: Mapping[str, str], pools: dict[str, int | str], config: RepairConfig, *, apart: Step | None = None
+) -> Step:
+    """One side's step, from files with their hashes."""
+    inputs: dict[str, Step | Source] = {f"file{at}": Source(*pair) for at, pair in enumerate(files.items())}
+    names = {
+        f"file{at}": f"{file}#{content}" if is_hub(file) else Path(file).name
+        for at, (file, content) in enumerate(files.items())
+    }
+    chosen: dict[str, Any] = {
+        "names": names,
+        "columns": mapping("--columns", config.columns),
+        "on_bad_row": config.on_bad_row,
+        "duplicates": "drop",
+        "pools": pools,
+        "seed": config.seed,
+    }
+    if apart is not None:
+        inputs["apart"] = apart
+        chosen["apart"] = [f"{pool}.jsonl" for pool in FORGET]
+    return Step(SPLIT, chosen, inputs, label=f"read and divide the {side} rows")
+
+
+def refuse_twice(config: RepairConfig, hashes: Mapping[str, str]) -> None:
+    """Refuse a file that is given twice, on one side or on both, under one name or two."""
+    seen: dict[str, str] = {}
+    for side, files in (("--forget", config.forget), ("--replay", config.replay)):
+        for file in files:
+            content = file if is_hub(file) else hashes[file]
+            if content in seen:
+                found = f"{seen[content]} and {side} {file}"
+                raise UserError("The same rows are given twice.", found, "name every file once, on one side")
+            seen[content] = f"{side} {file}"
+
+
+def too_few(error: UserError) -> UserError:
+    """The message of a side that has too few rows, with the flags that ask for them."""
+    if "too few rows" not in error.what:
+        return error
+    fix = "give more rows, or hold out fewer: --scorecard-rows, --guard-rows, --guard-forget-rows"
+    return UserError(error.what, error.found, fix)
+
+
+def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
+    """How many forget rows are also replay rows (by their normalised text), and how many share only their prompt?
+
+    `left_out` counts the replay rows that were left out for it. Rows that share a prompt only are kept and reported:
+    the answer to keep stands against the one to forget.
+
+    Raises:
+        UserError: the share of forget rows that are also replay rows is above `limit`.
+    """
+    pools = read_json(rows.replay, store, "overlap.json")
+    total = sum(one["rows"] for one in pools.values())
+    shared = sum(one["shared"] for one in pools.values())
+    prompts = sum(one["shared_prompts"] for one in pools.values())
+    if shared > limit * total:
+        where = ", ".join(f"{one['shared']} in {pool}" for pool, one in pools.items() if one["shared"])
+        found = f"{shared} of {total} forget rows ({shared / total:.1%}) are also replay rows ({where})"
+        fix = f"take them out of one side, or raise --overlap-limit ({limit:g}): they then leave the replay rows"
+        raise UserError("The rows to forget are also rows to keep.", found, fix)
+    left_out = counts(rows.replay, store)["dropped"].get(APART, 0)
+    told = {"rows": total, "shared": shared, "share": shared / total, "shared_prompts": prompts, "left_out": left_out}
+    return {**told, "limit": limit, "pools": pools}
+
+
+def counts(step: Step, store: Store) -> dict[str, Any]:
+    """Rows of a side: read, kept, dropped by reason, and by pool."""
+    told: dict[str, Any] = read_json(step, store, "counts.json")
+    return told
+
+
+def read_json(step: Step, store: Store, name: str) -> Any:
+    """A finished step's JSON file."""
+    return orjson.loads((store.path(step.key) / name).read_bytes())
+
+
+def is_chat(rows: Rows, store: Store) -> bool:
+    """Are the forget rows chats?"""
+    with (store.path(rows.forget.key) / "forget.jsonl").open("rb") as handle:
+        return "messages" in orjson.loads(handle.readline())
+
+
+def described(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every row file by side, name, hash (of a data set on the hub: its commit) and size in bytes."""
+    told = []
+    for side, files in (("forget", config.forget), ("replay", config.replay)):
+        for file in files:
+            size = None if is_hub(file) else sum(one.stat().st_size for one in below(Path(file)))
+            name = file if is_hub(file) else Path(file).name
+            told.append({"side": side, "name": name, "hash": hashes[file], "bytes": size})
+    return told
+
+
+def below(path: Path) -> list[Path]:
+    """The files of a file or folder."""
+    return [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]

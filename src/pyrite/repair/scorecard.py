@@ -1,0 +1,142 @@
+"""What can the model do before and after: perplexity of held-out rows of both sides, and every `--task`, item by item."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.models.load import ModelRef
+from pyrite.probe import gate as gating
+from pyrite.probe.asked import Asked, Result, Subject, ask
+from pyrite.probe.config import ProbeConfig
+from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
+from pyrite.probe.surprise import METRICS, Perplexity
+from pyrite.repair.config import RepairConfig
+from pyrite.repair.rows import Rows
+from pyrite.steps import Step, Store
+from pyrite.tasks.measure import Metric
+
+BEFORE, REPAIRED = "before", "repaired"
+"""The names of the two models in scorecards and comparisons; every change is the repaired minus the one before."""
+
+
+SHARED = (
+    *("items", "skip", "max_new_tokens", "judge_url", "judge_model", "judge_votes", "judge_key_variable"),
+    *("margin", "seed", "precision", "max_tokens"),
+)
+"""Options that mean here what they mean in `pyrite probe`."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The perplexity of the rows of one side that nothing was trained on: an `Asked` of our own.
+
+    On replay rows lower is better. On forget rows neither way is: a rise says that the rows were forgotten, and also
+    that what the training on them had gained may be lost.
+    """
+
+    name: str
+    inner: Perplexity
+
+    @property
+    def source(self) -> str:
+        """Where the items come from."""
+        return f"held-out {self.name} rows"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Nats a token and bits a byte."""
+        return METRICS if self.name == "replay" else tuple(replace(one, direction="none") for one in METRICS)
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """`--margin` is in nats and bits here."""
+        return {}
+
+    def step(self, subject: Subject) -> Step:
+        """The step that reads the rows with the model."""
+        return replace(self.inner.step(subject), label=f"{subject.name}: perplexity of {self.source}")
+
+    def read(self, store: Store, step: Step) -> Result:
+        """Each row's mean, weighted by its tokens (or bytes) in the whole."""
+        return replace(self.inner.read(store, step), metrics=self.metrics)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model's scorecards, and the results that they were made of, by task."""
+
+    name: str
+    cards: list[Scorecard]
+    results: dict[str, Result]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Every card as plain values."""
+        return [{"about": card.about, **card.as_json()} for card in self.cards]
+
+
+def probing(config: RepairConfig) -> ProbeConfig:
+    """The options of the scorecard's tasks, as `pyrite probe` has them."""
+    given = {name: getattr(config, name) for name in SHARED}
+    return ProbeConfig(model=config.model, task=config.task or ("replay", "forget"), **given)
+
+
+def asked_of(config: RepairConfig, rows: Rows, store: Store) -> list[Asked]:
+    """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order.
+
+    Raises:
+        UserError: no such task, or a task asked twice.
+    """
+    probe = probing(config)
+    part = "all" if config.part == "all" else None  # answers of chats; plain text has none to ask for
+    reading = probe.model_copy(update={"items": None, "skip": 0, "part": part})
+    asked: list[Asked] = []
+    if config.scorecard_rows:
+        for side in ("replay", "forget"):
+            pool = f"scorecard_{side}"
+            file = store.path(rows.of(pool).key) / f"{pool}.jsonl"
+            asked.append(HeldOut(side, Perplexity(str(file), reading)))
+    asked += [ask(text, probe) for text in config.task]
+    names = [one.name for one in asked]
+    if len(set(names)) < len(names):
+        raise UserError("A task is asked twice.", ", ".join(names), "give each --task once; replay and forget are ours")
+    if not asked:
+        fix = "give a --task, or leave --scorecard-rows as it is"
+        raise UserError("The scorecard would be empty.", "--scorecard-rows 0 and no --task", fix)
+    return asked
+
+
+def gates_of(config: RepairConfig, asked: Sequence[Asked]) -> list[gating.Gate]:
+    """The conditions on the repaired model, checked before anything runs."""
+    gates = [gating.parse(text, [one.name for one in asked]) for text in config.gate]
+    for gate in gates:
+        early(gate, list(asked), two_models=True)
+    return gates
+
+
+def subject(name: str, folder: Path, identity: str) -> Subject:
+    """A model in a folder. Of a folder in the store the identity is its step's key, so that a study's answers count."""
+    return Subject(name, ModelRef(name, folder, identity))
+
+
+def steps_of(asked: Sequence[Asked], whom: Subject) -> dict[str, Step]:
+    """The steps in which a model is asked, by task."""
+    return {one.name: one.step(whom) for one in asked}
+
+
+def read_scores(asked: Sequence[Asked], whom: Subject, steps: Mapping[str, Step], store: Store, seed: int) -> Scored:
+    """A model's scorecards out of the finished steps."""
+    results = {one.name: one.read(store, steps[one.name]) for one in asked}
+    return Scored(whom.name, [scorecard(whom.name, one, results[one.name], seed) for one in asked], results)
+
+
+def compared(asked: Sequence[Asked], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
+    """The second model minus the first on every task: paired intervals and verdicts."""
+    both, names = [first.results, second.results], [first.name, second.name]
+    return [compare_two(one, both, names, probing(config)) for one in asked]
+
+
+def gate_results(gates: Sequence[gating.Gate], before: Scored, repaired: Scored, seed: int) -> list[gating.GateResult]:
+    """Does the repaired model meet the conditions?"""
+    return [answer(gate, [before.results, repaired.results], seed) for gate in gates]

@@ -1,0 +1,87 @@
+"""How a model is repaired: the method and its weights, how much is read, how it trains, what the guard watches."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pyrite.strict import Strict
+from pyrite.train.settings import LoraSettings
+
+
+class GuardSettings(Strict):
+    """A small probe on rows of its own, every so many tokens; a breach stops the repair and rolls it back."""
+
+    every_tokens: int = Field(20_000, ge=0, description="tokens processed between two looks; 0: no guard")
+    replay_rise: float = Field(
+        0.1, gt=0, description="breach: the guard's replay rows cost so many nats a token more than at the start"
+    )
+    kl: float = Field(0.5, gt=0, description="breach: so many nats a token from the model as given, on replay rows")
+    entropy_ratio: float = Field(
+        2.0, gt=1, description="breach: mean entropy of the next token grows or shrinks by this factor"
+    )
+    repetition_rise: float = Field(
+        0.3, gt=0, le=1, description="breach: the share of repeated four-token pieces in short answers rises by so much"
+    )
+    answers: int = Field(4, ge=0, description="short answers written at each look, to see repetition; 0: none")
+    answer_tokens: int = Field(48, ge=8, description="their length")
+    gates: tuple[str, ...] = Field(
+        (), description="conditions of your own, such as 'kl <= 0.2': replay_nats, forget_nats, kl, entropy, repetition"
+    )
+
+
+class RepairTraining(Strict):
+    """How the weights move."""
+
+    method: Literal["lora", "full", "qlora"] = Field("lora", description="adapters, all weights, adapters on 4-bit NF4")
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the learning rate rises")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after warm-up")
+    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = Field(
+        "adamw_torch_fused", description="optimiser (paged: GPU only)"
+    )
+    lora: LoraSettings = Field(
+        default_factory=lambda: LoraSettings(rank=16, alpha=32, dropout=0.0), description="adapter options"
+    )
+
+
+class RepairSettings(Strict):
+    """One repair."""
+
+    method: str = Field("lbf", description="unlearning method, see docs/repair.md")
+    options: dict[str, float] = Field(default_factory=dict, description="the method's own numbers, such as beta")
+    forget_weight: float | None = Field(None, ge=0, description="weight of the forgetting loss [the method's]")
+    replay_weight: float | None = Field(None, ge=0, description="weight of cross-entropy on replay rows [the method's]")
+    kl_weight: float | None = Field(None, ge=0, description="weight of KL(model as given || model) [the method's]")
+    tokens: int | None = Field(None, ge=1, description="budget: forget and replay tokens that are processed")
+    steps: int | None = Field(None, ge=1, description="budget in optimiser steps [one pass over the forget rows]")
+    forget_rows: int = Field(4, ge=1, description="forget rows in a step")
+    replay_rows: int = Field(4, ge=0, description="replay rows in a step")
+    max_tokens: int = Field(512, ge=8, description="rows longer than this are split or dropped, and counted")
+    long_rows: Literal["split", "drop"] = Field("split", description="what happens to rows longer than max_tokens")
+    part: Literal["answers", "all"] | None = Field(
+        None, description="tokens that are learned and unlearned [answers of chats, all of plain text]"
+    )
+    pack_tokens: int = Field(0, ge=0, description="tokens in one forward pass; more need more memory; 0: by the device")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="processes that share the model by FSDP, one a GPU (they write no guard's answers); 1: this one",
+    )
+    adapter: Literal["merge", "keep"] = Field(
+        "merge", description="an adapter that the model comes with: merged, or kept active beneath the repair's own"
+    )
+    save: Literal["merged", "adapter"] = Field("merged", description="what is saved: a whole model, or the adapter")
+    training: RepairTraining = Field(default_factory=RepairTraining, description="how the weights move")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="what stops a repair that does harm")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "RepairSettings":
+        if self.tokens is not None and self.steps is not None:
+            raise ValueError("give tokens or steps, not both")
+        if self.save == "adapter" and self.training.method == "full":
+            raise ValueError("save: adapter needs training.method lora or qlora")
+        if self.processes > 1 and (self.training.method == "qlora" or self.training.optimizer == "paged_adamw_32bit"):
+            raise ValueError("several processes need training.method lora or full, and an optimizer that is not paged")
+        return self

@@ -1,0 +1,195 @@
+"""What fits together in a study of a language model? Every mistake with its place in the file and what to write."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+
+from pyrite.errors import UserError
+from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec, pools_of
+
+Mistake = tuple[tuple[str | int, ...], str]
+
+
+def unknown(name: str, known: Sequence[str]) -> str:
+    """'there is no X, did you mean Y?'"""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"there is no '{name}'" + (f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}")
+
+
+def mistakes(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Every mistake in how the parts of a study name each other: where, and what is wrong."""
+    for check in (names, rows, methods, cells, probes, contrasts, pilot):
+        yield from check(spec)
+
+
+def names(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Steps have different names; what `damage` names is there."""
+    seen: set[str] = set()
+    for where, some in (
+        (("trainings",), list(spec.trainings)),
+        (("pilot", "grid"), list(spec.pilot.grid) if spec.pilot else []),
+        (("repairs",), list(spec.repairs)),
+        (("quantise",), list(spec.quantise)),
+    ):
+        for name in some:
+            if name in seen or name == DAMAGE:
+                yield (*where, name), f"the name '{name}' is taken"
+            seen.add(name)
+    if DAMAGE in spec.data:
+        yield ("data", DAMAGE), f"the name '{DAMAGE}' stands for the rows of the chosen damage"
+    if spec.damage is not None and spec.damage not in spec.all_trainings():
+        yield ("damage",), unknown(spec.damage, list(spec.all_trainings()))
+    if len(set(spec.seeds)) < len(spec.seeds) or min(spec.seeds) < 0:
+        yield ("seeds",), "each once, 0 or more"
+
+
+def readers(spec: LanguageSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every place that names rows, with what it names."""
+    for name, training in spec.trainings.items():
+        for used in training.pools():
+            yield ("trainings", name, "on"), used
+    for name, training in (spec.pilot.grid if spec.pilot else {}).items():
+        for used in training.pools():
+            yield ("pilot", "grid", name, "on"), used
+    for name, repair in spec.repairs.items():
+        for key in ("forget", "replay", "guard_forget", "guard_replay"):
+            yield ("repairs", name, key), getattr(repair, key)
+    for name, probe in spec.probes.items():
+        if probe.data:
+            yield ("probes", name, "data"), probe.data
+
+
+def damages(spec: LanguageSpec) -> list[str | None]:
+    """The trainings that `damage` may stand for: the chosen one, or any of the grid."""
+    if spec.damage is None and spec.pilot:
+        return list(spec.pilot.grid)
+    return [spec.damage if spec.damage in spec.all_trainings() else None]
+
+
+def rows(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Rows exist, and a repair's four pools differ; what a probe or guard reads, nothing is trained on."""
+    known = list(pools_of(spec))
+    for at, used in readers(spec):
+        for damage in damages(spec):
+            resolved = spec.rows(used, damage)
+            if at[0] in ("trainings", "pilot") and resolved != used and at[-2] == damage:
+                yield at, "the damage cannot be trained on its own rows by that name: say which"
+                break
+            if resolved not in known:
+                why = unknown(resolved, known)
+                if resolved.partition(".")[0] == DAMAGE:
+                    why = f"{resolved}: damage: NAME must name a training on one pool"
+                yield at, why
+                break
+    for name, repair in spec.repairs.items():
+        four = [spec.rows(used) for used in repair.pools()]
+        if len(set(four)) < len(four):
+            yield ("repairs", name), f"forget, replay and the guard's rows must be different pools, not {four}"
+    trained = {
+        spec.rows(u): a for a, u in readers(spec) if a[0] in ("trainings", "pilot") or a[-1] in ("forget", "replay")
+    }
+    for at, used in readers(spec):
+        if at[0] == "probes" or str(at[-1]).startswith("guard"):
+            other = trained.get(spec.rows(used))
+            if other and spec.rows(used) in known:
+                yield at, f"{'.'.join(map(str, other))} is trained on {spec.rows(used)}: take another pool"
+
+
+def methods(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Repairs name a method that there is, with options that it has, and leave a whole model."""
+    from pyrite.repair.methods import resolve
+
+    for name, repair in spec.repairs.items():
+        if repair.settings.save != "merged":
+            yield ("repairs", name, "settings"), "a study goes on from whole models: leave out save, or say merged"
+        try:
+            resolve(repair.settings.method, repair.settings.options)
+        except UserError as error:
+            yield ("repairs", name, "settings"), f"{error.what} {error.found}: {error.fix}"
+
+
+def cells(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Cells name steps that there are."""
+    steps = [DAMAGE, *spec.all_trainings(), *spec.repairs, *spec.quantise]
+    for name, path in spec.cells.items():
+        for number, step in enumerate(path):
+            if step not in steps:
+                yield ("cells", name, number), unknown(step, steps)
+            elif step == DAMAGE and spec.damage is None and spec.pilot is None:
+                yield ("cells", name, number), "damage: NAME must say which training this is"
+    for number, name in enumerate(spec.compare_with or ()):
+        if name not in spec.cells:
+            yield ("compare_with", number), unknown(name, list(spec.cells))
+
+
+def probes(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Probes have plain names, read files that nothing is trained on, and name cells that there are."""
+    files = {file: name for name, one in spec.data.items() for file in one.files}
+    for name, probe in spec.probes.items():
+        if "." in name:
+            yield ("probes", name), "a probe's name has no dot in it"
+        if probe.file in files:
+            fix = f"cut a pool out of data.{files[probe.file]} for it (data: …), or give another file"
+            yield ("probes", name, "file"), f"rows of {probe.file} are trained on; {fix}"
+        for number, cell in enumerate(probe.only_cells or ()):
+            if cell not in spec.cells:
+                yield ("probes", name, "only_cells", number), unknown(cell, list(spec.cells))
+
+
+def known_metrics(probe: LanguageProbe) -> tuple[str, ...] | None:
+    """The metrics of a probe's task; None where only its run can say."""
+    from pyrite.probe import surprise, written
+
+    if probe.task.startswith(HARNESS):
+        return None
+    if probe.task == "perplexity":
+        return tuple(metric.name for metric in surprise.METRICS)
+    kindred = written.WRITTEN.get(probe.task)
+    return None if kindred is None else tuple(metric.name for metric in kindred.metrics)
+
+
+def contrasts(spec: LanguageSpec) -> Iterator[Mistake]:
+    """Contrasts name cells, a probe that asks both, and a metric of it."""
+    for number, contrast in enumerate(spec.contrasts):
+        at = ("contrasts", number)
+        for key in ("cell", "against"):
+            if getattr(contrast, key) not in spec.cells:
+                yield (*at, key), unknown(getattr(contrast, key), list(spec.cells))
+        if contrast.cell == contrast.against:
+            yield (*at, "against"), f"{contrast.cell} is compared with itself"
+        name, _, metric = contrast.probe.partition(".")
+        if name not in spec.probes:
+            yield (*at, "probe"), unknown(name, list(spec.probes))
+            continue
+        probe = spec.probes[name]
+        known = known_metrics(probe)
+        if known is not None and metric not in known:
+            yield (*at, "probe"), f"{name}: {unknown(metric, known)}"
+        for cell in (contrast.cell, contrast.against):
+            if probe.only_cells is not None and cell not in probe.only_cells:
+                yield (*at, "probe"), f"the probe {name} does not ask the cell {cell} (only_cells)"
+    for name, probe in spec.probes.items():
+        known = known_metrics(probe)
+        for number, metric in enumerate(probe.metrics if known is not None else ()):
+            if metric not in (known or ()):
+                yield ("probes", name, "metrics", number), unknown(metric, known or ())
+
+
+def pilot(spec: LanguageSpec) -> Iterator[Mistake]:
+    """The pilot's items are not the study's, its metric exists, and it compares with a cell."""
+    if spec.pilot is None:
+        return
+    first = spec.pilot.probe
+    if spec.pilot.against not in spec.cells:
+        yield ("pilot", "against"), unknown(spec.pilot.against, list(spec.cells))
+    elif DAMAGE in spec.cells[spec.pilot.against]:
+        yield ("pilot", "against"), "a damage is compared with a cell that has none"
+    known = known_metrics(first)
+    if known is not None and spec.pilot.metric not in known:
+        yield ("pilot", "metric"), unknown(spec.pilot.metric, known)
+    for name, probe in spec.probes.items():
+        same = probe.task == first.task and (probe.file, probe.data) == (first.file, first.data)
+        if same and first.task.startswith(HARNESS):
+            yield ("probes", name, "task"), "the pilot has seen these items, and a harness task cannot be divided"
+        elif same and (probe.skip != first.items or probe.seed != first.seed):
+            fix = f"say skip: {first.items} and seed: {first.seed}"
+            yield ("probes", name, "skip"), f"the pilot has seen some of these items; {fix}"

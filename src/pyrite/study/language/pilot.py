@@ -1,0 +1,102 @@
+"""The pilot: of several damages, which one does harm that stands clear of the noise of the items?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.study.language.contrasts import amount
+from pyrite.study.language.spec import LanguageSpec
+from pyrite.study.language.tables import Value, by_seed, over_items, within
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One damage: the metric with it and without, the difference (damaged minus not) with its paired 95 % interval over
+    items, and the tokens that its training read. Of shares in 0-1."""
+
+    name: str
+    value: float
+    before: float
+    difference: float
+    low: float | None
+    high: float | None
+    n: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A pilot's table and the damage that its rule names; None where no interval excludes 0 on the bad side."""
+
+    study: str
+    metric: str
+    share: bool
+    against: str
+    tried: tuple[Tried, ...]
+    chosen: str | None
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        table = [asdict(one) for one in self.tried]
+        told = {"study": self.study, "metric": self.metric, "against": self.against, "tried": table}
+        return {**told, "chosen": self.chosen, "sentence": self.sentence}
+
+
+def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Mapping[str, Any]]) -> Pilot:
+    """Each damage of the grid against the undamaged model, item by item, and the one that the rule names.
+
+    Raises:
+        UserError: the metric was not measured, or neither way of it is better.
+    """
+    assert spec.pilot is not None
+    found = by_seed(values)
+    name, against, seed = spec.pilot.metric, spec.pilot.against, spec.seeds[0]
+    before = found.get((against, "pilot", name), {}).get(seed)
+    if before is None:
+        known = sorted({one.metric.name for one in values})
+        raise UserError(
+            "The pilot's metric was not measured.", f"{name}; there is {', '.join(known)}", "name one of these"
+        )
+    if before.metric.direction == "none":
+        raise UserError("Of that metric neither way is better.", name, "name another for the pilot")
+    read = {row["step"]: int(row["tokens"]) for row in costs}
+    tried = []
+    for damage in spec.pilot.grid:
+        one = found[damage, "pilot", name][seed]
+        change = over_items([one], [before])
+        low, high = within(change, one.metric, -1.0)
+        told = (one.estimate.value, before.estimate.value, change.value, low, high, change.n)
+        tried.append(Tried(damage, *told, read.get(damage, 0)))
+    worse = before.metric.direction == "higher"
+    best = choose(tried, falls=worse)
+    share = before.metric.scale == "share"
+    return Pilot(spec.study, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
+
+
+def choose(tried: Sequence[Tried], *, falls: bool) -> str | None:
+    """The damage whose interval lies wholly on the bad side of 0 and ends farthest from it; of equals, fewer tokens.
+
+    `falls`: the bad side is below 0. None where no interval excludes 0 there.
+    """
+    ends = [(one.high if falls else None if one.low is None else -one.low, one.tokens, one.name) for one in tried]
+    sure = sorted((end, tokens, name) for end, tokens, name in ends if end is not None and end < 0)
+    return sure[0][2] if sure else None
+
+
+def say(best: str | None, tried: Sequence[Tried], metric: str, *, share: bool) -> str:
+    """What the pilot found, in words."""
+    items = tried[0].n
+    if best is None:
+        return (
+            f"No damage is found: on these {items} items no training of the grid harms {metric} with a 95 % interval "
+            "that excludes 0. Nothing to repair can be shown with it: try stronger damages, or more items."
+        )
+    one = next(one for one in tried if one.name == best)
+    low, high = (amount(bound, share) for bound in (one.low or 0.0, one.high or 0.0))
+    flattered = " It was picked among several, which flatters it: the study's own items judge it." * (len(tried) > 1)
+    return (
+        f"The damage is {best}: {metric} changes by {amount(one.difference, share)} (95 % interval {low} to {high}, "
+        f"{items} items).{flattered} Write `damage: {best}` into the study file."
+    )

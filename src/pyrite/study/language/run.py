@@ -1,0 +1,309 @@
+"""Run a study of a language model: plan it, run what is missing, measure every answer, write the run folder.
+
+runs/NAME/run.json            what ran: resolved spec, versions, hardware, counts, costs, timings, verdicts
+runs/NAME/results/            results (models x probes x metrics x seeds), summary over seeds, contrasts, items: parquet
+                              and, but for the items, csv; costs.csv
+runs/NAME/pilot.json          what --pilot found
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.models import hardware
+from pyrite.models.hardware import Compute
+from pyrite.probe.asked import Result
+from pyrite.steps import Done, Progress, RunOptions, Store, run_steps
+from pyrite.study.config import StudyConfig
+from pyrite.study.language.contrasts import Answer, answer_primary, contrast_rows
+from pyrite.study.language.costs import cost_table, parameters_of
+from pyrite.study.language.pilot import Pilot, answer_pilot
+from pyrite.study.language.plan import GPU_FLOPS, Plan, make_plan, pilot_spec
+from pyrite.study.language.spec import LanguageSpec
+from pyrite.study.language.tables import (
+    Value,
+    check_apart,
+    items_table,
+    results_table,
+    same_items,
+    summary_table,
+    values_of,
+)
+from pyrite.study.run import (
+    check_refresh,
+    looks_at,
+    made_with,
+    more_seeds,
+    open_store,
+    worker_count,
+    writable,
+    write_csv,
+    write_json,
+)
+from pyrite.study.spec import load_language
+
+KEPT_FOR_PILOT = ("study", "says", "model", "precision", "data", "trainings", "pilot", "seeds")
+
+
+@dataclass(frozen=True)
+class LanguageStudy:
+    """A finished study: its tables, verdicts and where they lie."""
+
+    spec: LanguageSpec
+    folder: Path
+    answers: list[Answer]
+    results: list[dict[str, Any]]
+    summary: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
+    run: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "schema_version": 1,
+            "study": self.spec.study,
+            "folder": str(self.folder),
+            "primary": [answer.as_json() for answer in self.answers],
+            "summary": self.summary,
+            "costs": self.costs,
+            "run": self.run,
+        }
+
+
+def resolve_spec(config: StudyConfig) -> LanguageSpec:
+    """The study file with `--seeds` applied."""
+    spec, _ = load_language(config.spec)
+    return spec if config.seeds is None else spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds)})
+
+
+def plan(config: StudyConfig) -> dict[str, Any]:
+    """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
+    spec = resolve_spec(config)
+    compute = hardware.choose(spec.precision)
+    store = open_store(config)
+    whole = pilot_spec(spec) if config.pilot else spec
+    made = make_plan(whole, config.data, compute, store=store.root, only_plan=True)
+    told = {"schema_version": 1, **made.summary(store, config.refresh)}
+    told["damage"] = None if config.pilot else told["damage"]
+    told["workers"] = worker_count(spec.workers, config, compute)
+    told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
+    told["gpu_hours_assume"] = f"{GPU_FLOPS:.1e} FLOP/s"
+    return told
+
+
+def finish(spec: LanguageSpec, config: StudyConfig) -> tuple[Plan, Store, Compute, Done]:
+    """Plan a study and run what is missing of it."""
+    store = open_store(config)
+    compute = hardware.choose(spec.precision)
+    made = make_plan(spec, config.data, compute, store=store.root)
+    check_refresh(config, made.steps)
+    writable(config.out / spec.study / "results")
+    options = RunOptions(
+        workers=worker_count(spec.workers, config, compute),
+        threads=1 if compute.device == "cpu" else 0,  # fixed, so that bytes do not depend on the number of workers
+        keep=spec.keep,
+        refresh=config.refresh,
+        max_seconds=None if config.max_time is None else config.max_time * 60,
+    )
+    return made, store, compute, run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+
+
+def study(config: StudyConfig) -> LanguageStudy:
+    """Did the training do harm, did the repair undo it, and at what cost? Runs what is missing and judges it.
+
+    Raises:
+        UserError: a mistake in the file, absent data or models, no damage chosen, items that the pilot has seen.
+        OutOfTime: `max_time` is over; what is finished is stored.
+    """
+    spec = resolve_spec(config)
+    made, store, compute, done = finish(spec, config)
+    return write_run(spec, made, store, config.out / spec.study, compute, done)
+
+
+def pilot(config: StudyConfig) -> Pilot:
+    """Which damage of the grid does harm that shows, on the pilot's items? Writes `pilot.json`; the user chooses.
+
+    Raises:
+        UserError: the file has no pilot, and all that `study` can raise.
+        OutOfTime: `max_time` is over; what is finished is stored.
+    """
+    spec = resolve_spec(config)
+    made, store, compute, done = finish(pilot_spec(spec), config)
+    values, notes = collect(made, store)
+    costs = cost_table(made.cells, store, weights_of(spec))
+    answer = answer_pilot(spec, values, costs)
+    folder = config.out / spec.study
+    told = {
+        "schema_version": 1,
+        "study": spec.study,
+        "spec": spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT)),
+        **answer.as_json(),
+        "items": sorted(same_items(values, "pilot")),
+        "notes": notes.get("pilot", {}),
+        "compute": compute.as_config(),
+        "made_with": made_with(),
+        "steps": {step.label: step.key for step in made.steps},
+        "seconds": done.seconds,
+    }
+    write_json(told, folder / "pilot.json")
+    return answer
+
+
+Notes = dict[str, dict[str, list[str]]]
+"""By probe: what a reader must know, and the models of which it is said."""
+
+
+def collect(made: Plan, store: Store) -> tuple[list[Value], Notes]:
+    """Measure every stored answer; what a reader must know of each probe."""
+    values: list[Value] = []
+    notes: Notes = {}
+    read: dict[str, Result] = {}
+    for cell in made.cells:
+        for name, step in cell.answers.items():
+            if step.key not in read:
+                read[step.key] = made.asked[name].read(store, step)
+            values += values_of(cell.name, cell.seed, name, read[step.key])
+            for note in read[step.key].notes:
+                notes.setdefault(name, {}).setdefault(note, []).append(f"{cell.name}, seed {cell.seed}")
+    return values, notes
+
+
+def weights_of(spec: LanguageSpec) -> float | None:
+    """The number of weights, as the model's files have it."""
+    from pyrite.models import load
+
+    return parameters_of(load.resolve(spec.model).folder) or spec.parameters
+
+
+def write_run(
+    spec: LanguageSpec, made: Plan, store: Store, folder: Path, compute: Compute, done: Done
+) -> LanguageStudy:
+    """Tables and run.json from the stored answers; quick, so it is redone at every call."""
+    from pyrite.io import write_parquet
+
+    values, notes = collect(made, store)
+    found = read_pilot(folder)
+    if spec.pilot and found:
+        check_apart(values, like_pilot(spec), found["items"])
+    answers = answer_primary(values, spec)
+    tables = {
+        "results": results_table(values),
+        "summary": summary_table(values, spec.references()),
+        "contrasts": contrast_rows(answers),
+    }
+    costs = cost_table(made.cells, store, weights_of(spec))
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        write_parquet(rows, folder / "results" / f"{name}.parquet")
+        write_csv(rows, folder / "results" / f"{name}.csv")
+    write_parquet(items_table(values), folder / "results" / "items.parquet")
+    write_csv(costs, folder / "results" / "costs.csv")
+    asked = [contrast.model_dump(mode="json") for contrast in spec.contrasts]
+    looks = looks_at(asked, len(spec.seeds), folder)
+    steps = made.steps
+    run: dict[str, Any] = {
+        "schema_version": 1,
+        "study": spec.study,
+        "about": "language",
+        "spec": spec.model_dump(mode="json"),
+        "compute": compute.as_config(),
+        "made_with": made_with(),
+        "counts": {
+            name: orjson.loads((store.path(step.key) / "counts.json").read_bytes())
+            for name, step in made.counts.items()
+        },
+        "probes": notes,
+        "looks": looks,
+        "notes": remarks(spec, looks, found),
+        "primary": [answer.as_json() for answer in answers],
+        "timing": {
+            "this_run_seconds": done.seconds,
+            "steps_run": done.ran,
+            "steps_reused": done.reused,
+            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in steps if store.has(step)),
+        },
+        "steps": {step.label: step.key for step in steps},
+    }
+    write_json(run, folder / "run.json")
+    return LanguageStudy(spec, folder, answers, tables["results"], tables["summary"], costs, run)
+
+
+def read_pilot(folder: Path) -> dict[str, Any] | None:
+    """What the pilot of this study found, where it was run."""
+    file = folder / "pilot.json"
+    if not file.is_file():
+        return None
+    try:
+        told: dict[str, Any] = orjson.loads(file.read_bytes())
+    except orjson.JSONDecodeError as error:
+        fix = "move it away, and run --pilot again"
+        raise UserError("The run folder holds a broken pilot.json.", f"{file}: {error}", fix) from error
+    return told
+
+
+def like_pilot(spec: LanguageSpec) -> list[str]:
+    """The probes that ask the pilot's task on the pilot's file."""
+    assert spec.pilot is not None
+    first = spec.pilot.probe
+    about = (first.task, first.file, first.data)
+    return [name for name, probe in spec.probes.items() if (probe.task, probe.file, probe.data) == about]
+
+
+def remarks(spec: LanguageSpec, looks: Sequence[dict[str, Any]], found: dict[str, Any] | None) -> list[str]:
+    """What a reader must know before believing the verdicts."""
+    said = []
+    if len(spec.seeds) < 2:
+        said.append("one seed: no interval over seeds and no verdict can be given")
+    elif len(spec.seeds) < 5:
+        said.append(
+            f"{len(spec.seeds)} seeds give wide t intervals; those over items are narrower because they speak of these "
+            "models only, not of training others alike"
+        )
+    if len(looks) > 1:
+        earlier = ", ".join(str(look["seeds"]) for look in looks[:-1])
+        said.append(f"the verdicts were looked at before, with {earlier} seeds; the p-values do not know it")
+    if spec.pilot and spec.damage in spec.pilot.grid:
+        told = f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
+        if found is None:
+            told = f"the damage {spec.damage} is of the pilot's grid, but no pilot.json is in the run folder"
+        elif found["chosen"] != spec.damage:
+            told = f"the damage {spec.damage} is not what the pilot found ({found['chosen'] or 'none'})"
+        said.append(told)
+    return said
+
+
+def power(config: StudyConfig) -> dict[str, Any]:
+    """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
+    from pyrite.stats import sd_from_pilot, seeds_needed
+
+    spec = resolve_spec(config)
+    store = open_store(config)
+    made = make_plan(spec, config.data, hardware.choose(spec.precision), store=store.root)
+    absent = [step.label for cell in made.cells for step in cell.answers.values() if not store.has(step)]
+    if absent:
+        found = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
+        raise UserError("Power needs finished seeds.", found, f"run first: pyrite study {config.spec}")
+    told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "contrasts": []}
+    for answer in answer_primary(collect(made, store)[0], spec):
+        if len(answer.per_seed) < 2:
+            fix = "run with --seeds 2 or more"
+            raise UserError("Power needs at least two finished seeds.", f"{len(answer.per_seed)}", fix)
+        sd, upper = sd_from_pilot(list(answer.per_seed))
+        margin = answer.margin
+        told["contrasts"].append(
+            {
+                "contrast": answer.contrast.model_dump(mode="json"),
+                "margin": margin,
+                "pilot_seeds": len(answer.per_seed),
+                "sd": sd,
+                "sd_upper_80": upper,
+                "seeds_for_a_difference_of_the_margin": seeds_needed(sd, effect=margin, margin=None).for_difference,
+                "seeds_for_equivalence": seeds_needed(sd, effect=None, margin=margin).for_equivalence,
+                "the_same_at_sd_upper_80": seeds_needed(upper, effect=margin, margin=None).for_difference,
+            }
+        )
+    return told

@@ -1,0 +1,122 @@
+"""Train a language model further: on chats (loss on the answers) or on plain text (loss on all of it)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.io import ReadOptions, open_records
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.records import Chat, Record, Text
+from pyrite.steps import Context, Kind
+from pyrite.train import adapters
+from pyrite.train.settings import TrainSettings
+
+Trains = Literal["chat", "text"]
+PARTS = {"chat": "answers", "text": "all"}
+
+
+def read_language(file: Path) -> list[Chat | Text]:
+    """Chats or texts of a row file that a step wrote."""
+    records: Sequence[Record] = list(open_records(str(file), ReadOptions()))
+    wrong = next((one for one in records if not isinstance(one, Chat | Text)), None)
+    if wrong is not None:
+        fix = "give chats (messages, Alpaca, ShareGPT, question and answer) or plain text"
+        raise UserError(
+            "A language model is trained on chats or texts.", f"{file.name}: row {wrong.id} is labelled", fix
+        )
+    return [one for one in records if isinstance(one, Chat | Text)]
+
+
+def load_to_train(base: Path, compute: Compute, method: str) -> Any:
+    """A language model in the weights that training computes with: where all weights move, fp32 (matrix products in
+    bf16 where the machine has it); under adapters the frozen weights are bf16 there, which saves re-casting them."""
+    import torch
+
+    model = load.load_causal(base, compute, four_bit=method == "qlora")
+    if method == "lora" and compute.precision == "bf16-mixed":
+        model = model.to(torch.bfloat16)
+    model.config.use_cache = False
+    return model
+
+
+def save_whole(
+    model: Any, tokenizer: Any, base: Path, out: Path, compute: Compute, base_name: str, *, beneath: Path | None = None
+) -> None:
+    """Write a trained model as one whole model folder in its source's number format; adapters are merged into the
+    weights as they were given, not into those that training had rounded.
+
+    `beneath` is the folder of an adapter that lay under the trained one: it is merged first.
+    """
+    import tempfile
+
+    import torch
+
+    if hasattr(model, "peft_config"):
+        with tempfile.TemporaryDirectory(dir=out) as there:
+            trained = model.active_adapters[-1]
+            adapters.save(model, tokenizer, Path(there), base_name, only=trained)
+            whole = load.load_causal(base, Compute("cpu", "fp32"))
+            for folder in [] if beneath is None else [beneath]:
+                whole = adapters.with_adapter(whole, folder, train=False).merge_and_unload()
+            model = adapters.with_adapter(whole, Path(there), train=False).merge_and_unload()
+    named = load.read_config(base).get("dtype") or load.read_config(base).get("torch_dtype") or "float32"
+    model.config.use_cache = True
+    model.to(getattr(torch, str(named).removeprefix("torch."))).save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+
+
+def next_tokens(module: Any, rows: Any, totals: Any) -> tuple[Any, dict[str, float]]:
+    """The objective of plain training: mean cross-entropy (nats) over the learned tokens of a step."""
+    from pyrite.models.head import fused
+    from pyrite.train.packed import flatten, hidden_states
+
+    pack = flatten(rows, module.reader.device)
+    matrix = module.reader.head
+    hidden = hidden_states(module.reader, pack)[pack.at]
+    total = sum(totals.tokens.values())
+    made = fused(hidden, matrix.weight, matrix.bias, pack.targets, lambda stats, kl, at: -stats.logp / total)
+    return made.total, {}
+
+
+def run(context: Context) -> None:
+    """Step: rows → a trained whole model, `history.json` and `training.json`."""
+    load.quiet_libraries()
+    from pyrite.train.packed import Course, Trained, encode_rows, fit_packed, shuffled
+
+    config = context.config
+    settings = TrainSettings.model_validate(config["settings"])
+    compute = Compute(**config["compute"])
+    base = context.inputs["base"]
+    records = read_language(context.inputs["rows"] / config["rows_file"])[: config["first"]]
+    tokenizer = load.load_tokenizer(base)
+    long_rows = "split" if config["trains"] == "text" else "drop"
+    rows, counts = encode_rows(tokenizer, records, PARTS[config["trains"]], settings.max_tokens, long_rows=long_rows)
+    model = load_to_train(base, compute, settings.method)
+    if settings.method != "full":
+        model = adapters.add_adapter(
+            model, settings.lora, "CAUSAL_LM", seed=config["seed"], four_bit=settings.method == "qlora"
+        )
+    steps = shuffled(rows, settings.batch_size, settings.epochs, config["seed"])
+    named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
+    ended = fit_packed(
+        Trained(model, next_tokens),
+        steps,
+        course=Course(**{name: getattr(settings, name) for name in named}),
+        pack_tokens=config["pack_tokens"],
+        compute=compute,
+        seed=config["seed"],
+        context=context,
+    )
+    save_whole(ended.model, tokenizer, base, context.out, compute, config["base_name"])
+    read = sum(len(row.ids) for step in steps for row in step)
+    history = {"rows": len(rows), "tokens": read, "steps": ended.steps, "losses": ended.curve}
+    (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
+    told = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
+    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+TRAIN_LANGUAGE = Kind("train.language", 1, run)

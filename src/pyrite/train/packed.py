@@ -1,0 +1,402 @@
+"""Training of language models on rows of any length without padding, on the `transformers` Trainer.
+
+A step is a list of rows. Its rows are cut into *packs* of so many tokens; a pack is one forward pass over rows that lie
+side by side (`models.rows`), and what it costs in memory does not grow with the step. Losses are sums over a pack
+divided by the totals of the whole step, so how a step is cut into packs, or divided among processes, changes nothing.
+
+What is learned is an `Objective`: from a pack to its share of the step's loss.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainingArguments, set_seed
+
+from pyrite.errors import OutOfTime, UserError
+from pyrite.models.hardware import Compute
+from pyrite.models.rows import Pass, Reader, layout
+from pyrite.steps import Context
+from pyrite.train import sharded
+from pyrite.train.fit import last_checkpoint
+
+PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
+"""Tokens in one forward and backward pass, by device."""
+WEIGHTS = "weights.safetensors"
+"""In a checkpoint: the weights that are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as a language model trains on it: token ids, and which of them are learned (the first never is).
+
+    `role` says what the row is for; `number` counts the rows of a role, whatever step they are in. Rows of a step with
+    the same `unit` (other than -1) are read in the same pass.
+    """
+
+    id: str
+    ids: Sequence[int]
+    learned: Sequence[bool]
+    role: str = "learn"
+    number: int = 0
+    unit: int = -1
+
+    @property
+    def targets(self) -> int:
+        """How many tokens are learned."""
+        return sum(self.learned[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """Rows side by side on a device: `ids` and `positions` [tokens]; `at` [targets] is where the hidden state lies that
+    predicts `targets` [targets]; `owner` [targets] is the row that each belongs to."""
+
+    rows: Sequence[Row]
+    ids: torch.Tensor
+    positions: torch.Tensor
+    at: torch.Tensor
+    targets: torch.Tensor
+    owner: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the losses of a whole step are divided by: learned tokens and rows, by role."""
+
+    tokens: Mapping[str, int]
+    rows: Mapping[str, int]
+
+
+class Objective(Protocol):
+    """What is learned: a pack's share of its step's loss, and named parts of it for the curves (sums over packs)."""
+
+    def __call__(self, module: "Trained", rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+        """`module` holds the model and its row-wise reader."""
+        ...
+
+
+Look = Callable[["Trained", Sequence[Row], Totals], Any]
+"""Anything that reads rows with the model."""
+
+
+def flatten(rows: Sequence[Row], device: Any) -> Flat:
+    """Lay rows side by side."""
+    ids = [token for row in rows for token in row.ids]
+    at, targets, owner, offset = [], [], [], 0
+    for number, row in enumerate(rows):
+        for place in range(1, len(row.ids)):
+            if row.learned[place]:
+                at.append(offset + place - 1)
+                targets.append(row.ids[place])
+                owner.append(number)
+        offset += len(row.ids)
+    positions = np.concatenate([np.arange(len(row.ids)) for row in rows])
+    return Flat(
+        rows,
+        torch.tensor(ids, device=device),
+        torch.from_numpy(positions).to(device),
+        torch.tensor(at, dtype=torch.long, device=device),
+        torch.tensor(targets, dtype=torch.long, device=device),
+        torch.tensor(owner, dtype=torch.long, device=device),
+    )
+
+
+def hidden_states(reader: Reader, flat: Flat, layer: int | None = None) -> torch.Tensor:
+    """The last hidden state of every token (or that after `layer` layers) [tokens, width], each row on its own."""
+    given = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
+    return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, given, layer=layer))
+
+
+def totals_of(rows: Sequence[Row]) -> Totals:
+    """The totals of a step."""
+    tokens: dict[str, int] = defaultdict(int)
+    count: dict[str, int] = defaultdict(int)
+    for row in rows:
+        tokens[row.role] += row.targets
+        count[row.role] += 1
+    return Totals(dict(tokens), dict(count))
+
+
+def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
+    """A step's rows in packs of at most `size` tokens (a longer unit is a pack of its own), as equal in size as can be;
+    within a pack longer rows come first, so that equal lengths lie together, which attention likes."""
+    units: dict[tuple[int, int], list[Row]] = {}
+    for at, row in enumerate(rows):
+        units.setdefault((row.unit, at if row.unit == -1 else 0), []).append(row)
+    sizes = {key: sum(len(row.ids) for row in unit) for key, unit in units.items()}
+    for count in range(min(len(units), max(1, math.ceil(sum(sizes.values()) / size))), len(units) + 1):
+        packs: list[list[Row]] = [[] for _ in range(count)]
+        filled, held = [0] * count, [0] * count
+        for key in sorted(units, key=lambda key: -sizes[key]):
+            least = min(range(count), key=filled.__getitem__)
+            packs[least] += units[key]
+            filled[least] += sizes[key]
+            held[least] += 1
+        if all(tokens <= size or few == 1 for tokens, few in zip(filled, held, strict=True)):
+            break
+    return [sorted(pack, key=lambda row: -len(row.ids)) for pack in packs if pack]
+
+
+class Trained(torch.nn.Module):
+    """A language model with what it learns: the module that is trained, sharded and stepped."""
+
+    def __init__(self, model: Any, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.reader = Reader(model)
+
+    def forward(self, rows: Sequence[Row], totals: Totals, look: Look | None = None) -> Any:
+        """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
+        at from within its forward pass, where its weights are whole)."""
+        return (look or self.objective)(self, rows, totals)
+
+
+class Steps(torch.utils.data.Dataset[dict[str, Any]]):
+    """Planned steps in the form that the Trainer indexes."""
+
+    def __init__(self, steps: Sequence[Sequence[Row]]) -> None:
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"rows": self.steps[index]}
+
+
+class PackedTrainer(sharded.ShardedTrainer):
+    """The library's Trainer, stepping over planned lists of rows. Every process reads the same step and takes its share
+    of the packs, so the number of processes changes no step."""
+
+    pack_tokens: int
+    parts: list[dict[str, float]]
+
+    def get_train_dataloader(self) -> Any:
+        """The planned steps, in order, the same in every process."""
+        return torch.utils.data.DataLoader(self.train_dataset, batch_size=1, collate_fn=lambda steps: steps[0])
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One step: pack by pack, forward and backward.
+
+        Raises:
+            UserError: a loss that is not a finite number; names the rows.
+        """
+        model.train()
+        rows: Sequence[Row] = inputs["rows"]
+        totals = totals_of(rows)
+        world, rank = sharded.size(), self.accelerator.process_index
+        packs = packs_of(rows, self.pack_tokens)
+        real = len(packs)
+        while len(packs) % world:
+            packs.append(min(packs, key=tokens_of))  # all must run as many passes: this one counts for nothing
+        loss = torch.zeros((), device=self.args.device)
+        parts: dict[str, float] = defaultdict(float)
+        for number, pack in list(enumerate(packs))[rank::world]:
+            with self.compute_loss_context_manager():
+                share, told = model(pack, totals)
+            if number >= real:
+                share = share * 0.0
+            elif not math.isfinite(value := float(share.detach())):
+                raise not_finite(value, pack, self.args.learning_rate, self.state.global_step)
+            else:
+                loss += share.detach()
+                for name, value in told.items():
+                    parts[name] += value
+            if share.requires_grad:
+                self.accelerator.backward(share * world)  # the processes' gradients are averaged, and ours are sums
+        self.rows_now = rows
+        if world > 1:
+            loss, parts = sharded.whole_step(loss, parts)
+        self.parts.append(dict(parts))
+        return loss
+
+    def log(self, logs: dict[str, float], *given: Any, **more: Any) -> None:
+        """The loss's parts go along with it."""
+        if "loss" in logs and self.parts:
+            names = {name for one in self.parts for name in one}
+            logs |= {name: sum(one.get(name, 0.0) for one in self.parts) / len(self.parts) for name in sorted(names)}
+            self.parts.clear()
+        super().log(logs, *given, **more)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights that are trained, whole."""
+        folder = Path(output_dir or self.args.output_dir)
+        weights = trained_weights(self.model.model)
+        if sharded.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(weights, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        put_weights(self.model.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+
+
+def tokens_of(pack: Sequence[Row]) -> int:
+    """Its tokens."""
+    return sum(len(row.ids) for row in pack)
+
+
+def not_finite(value: float, rows: Sequence[Row], rate: float, step: int) -> UserError:
+    """What to say of a loss that is not a number."""
+    names = ", ".join(f"{row.id} ({row.role})" for row in rows)
+    found = f"the loss is {value} at step {step + 1}, rows: {names}"
+    fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
+    return UserError("The training went wrong: its loss is not a finite number.", found, fix)
+
+
+def trained_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The weights that are trained, by name, each tensor once. Sharded ones: asked by all processes, whole in the first."""
+    return {name: sharded.whole(one) for name, one in model.named_parameters() if one.requires_grad}
+
+
+def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put weights of `trained_weights` back.
+
+    Raises:
+        UserError: they are of another model.
+    """
+    own = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    if own.keys() != weights.keys():
+        found = f"{len(own.keys() ^ weights.keys())} names differ"
+        raise UserError("A checkpoint is of another model.", found, "run again with --refresh")
+    with torch.no_grad():
+        for name, one in own.items():
+            one.copy_(sharded.shard_like(weights[name], one))
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How the weights move over the planned steps; the same words as in `TrainSettings`."""
+
+    learning_rate: float
+    weight_decay: float
+    max_grad_norm: float
+    warmup: float
+    schedule: str
+    optimizer: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a training left: the model, steps taken, and its curve (one entry each few steps)."""
+
+    model: Any
+    steps: int
+    curve: list[dict[str, float]]
+
+
+def fit_packed(
+    module: Trained,
+    steps: Sequence[Sequence[Row]],
+    *,
+    course: Course,
+    pack_tokens: int,
+    compute: Compute,
+    seed: int,
+    context: Context,
+    callbacks: Sequence[Any] = (),
+    report_to: Sequence[str] = (),
+    log_every: int = 1,
+) -> Ended:
+    """Take the planned steps with a model and what it learns; resumes from the step's checkpoint.
+
+    Raises:
+        OutOfTime: the run's time is up; a checkpoint was saved.
+        UserError: nothing to train on, a loss that is not finite.
+    """
+    if not steps:
+        raise UserError("There is nothing to train on.", "no rows with tokens to learn", "give rows with answers")
+    set_seed(seed)
+    tokens = sum(map(tokens_of, steps))
+    arguments = TrainingArguments(
+        output_dir=str(context.checkpoint),
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+        learning_rate=course.learning_rate,
+        weight_decay=course.weight_decay,
+        max_grad_norm=course.max_grad_norm,
+        warmup_steps=min(math.ceil(course.warmup * len(steps)), len(steps) - 1),  # one step alone must move
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(course.schedule, course.schedule),
+        optim=course.optimizer,
+        bf16=compute.precision == "bf16-mixed",
+        use_cpu=compute.device == "cpu",
+        seed=seed,
+        data_seed=seed,
+        save_strategy="no",
+        logging_strategy="steps",
+        logging_steps=log_every,
+        logging_nan_inf_filter=False,
+        report_to=list(report_to),
+        project="pyrite",
+        run_name=context.checkpoint.parent.name[:12],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        **sharded.sharding(module.model),
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    watch = sharded.SharedWatch(context, tokens, tokens)
+    trainer = PackedTrainer(model=module, args=arguments, train_dataset=Steps(steps), callbacks=[*callbacks, watch])
+    trainer.pack_tokens = pack_tokens or PACK_TOKENS[compute.device]
+    trainer.parts = []
+    for callback in callbacks:
+        callback.trainer = trainer
+    for callback in list(trainer.callback_handler.callbacks):
+        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
+            trainer.remove_callback(callback)
+    with sharded.first_goes_first():
+        resume = last_checkpoint(context.checkpoint)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    sharded.wait_for_all()
+    if watch.stopped:
+        raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
+    curve = [dict(sorted(log.items())) for log in trainer.state.log_history if "loss" in log]
+    return Ended(trainer.accelerator.unwrap_model(trainer.model).model, trainer.state.global_step, curve)
+
+
+def shuffled(rows: Sequence[Row], count: int, epochs: float, seed: int) -> list[list[Row]]:
+    """Steps of `count` rows: every epoch another order, a function of seed and epoch alone."""
+    left = round(len(rows) * epochs)
+    steps: list[list[Row]] = []
+    epoch = 0
+    while left > 0:
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:left]
+        steps += [[rows[at] for at in order[first : first + count]] for first in range(0, len(order), count)]
+        left -= len(order)
+        epoch += 1
+    return steps
+
+
+def encode_rows(
+    tokenizer: Any, records: Sequence[Any], part: Any, max_tokens: int, *, long_rows: str, role: str = "learn"
+) -> tuple[list[Row], dict[str, int]]:
+    """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason.
+
+    `part` is "answers" or "all"; `long_rows` "split" or "drop".
+    """
+    from pyrite.models.perplexity import encode, windows
+
+    made: list[Row] = []
+    counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
+    for record in records:
+        row = encode(tokenizer, record, part)
+        if len(row.ids) > max_tokens and long_rows == "drop":
+            counts["longer than max_tokens"] += 1
+            continue
+        pieces = [
+            Row(record.id, row.ids[a:b], row.counted[a:b], role, len(made) + at)
+            for at, (a, b) in enumerate(windows(row, max_tokens))
+        ]
+        pieces = [piece for piece in pieces if piece.targets]
+        counts["no tokens to learn"] += not pieces
+        counts["split"] += len(row.ids) > max_tokens and bool(pieces)
+        counts["used"] += bool(pieces)
+        made += [Row(one.id, one.ids, one.learned, role, len(made) + at) for at, one in enumerate(pieces)]
+    return made, counts

@@ -1,0 +1,212 @@
+"""Several processes train one model: they are started here, one a GPU (on a CPU several share it: for tests).
+
+`together` starts them on this machine and hands on what they tell: progress, and the error that stopped them. How they
+share the model is in `sharded`.
+"""
+
+import contextlib
+import datetime
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from pyrite.errors import OutOfTime, PyriteError, UserError
+from pyrite.models.hardware import Compute
+from pyrite.models.load import quiet_libraries
+from pyrite.steps import Context
+
+Task = Callable[[Context], None]
+"""What every process does; a function of a module, since it is named to a fresh interpreter."""
+
+PATIENCE = datetime.timedelta(hours=6)
+"""How long a process waits for the others: as long as one may compute alone. A process that fails is noticed by the
+parent, which ends the others at once, so this is for a deadlock only."""
+GRACE = 3.0
+"""Seconds in which the others may tell their own error after one has failed: the cause may lie with them."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a process is started with."""
+
+    count: int
+    compute: Compute
+    threads: int
+    parent: int
+    meeting: str
+    task: Task
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    out: Path
+    checkpoint: Path
+
+
+@dataclass
+class _Process:
+    """A process, the pipe to it, and what made it fail."""
+
+    rank: int
+    process: Any
+    link: Connection
+    failure: BaseException | None = None
+
+
+def together(count: int, compute: Compute, task: Task, context: Context) -> None:
+    """Run `task(context)` in `count` processes that form one group; what it makes, it leaves in the context's folders.
+
+    The first process reports progress and asks whether the time is up.
+
+    Raises:
+        UserError: fewer devices than processes; a process was killed; what the task raised as such.
+        OutOfTime: the task said so.
+        RuntimeError: any other error of a process, with its traceback.
+    """
+    check_devices(count, compute)
+    spawn = multiprocessing.get_context("spawn")
+    processes: list[_Process] = []
+    with tempfile.TemporaryDirectory() as meeting:
+        given = _Given(
+            count, compute, max(1, torch.get_num_threads() // count), os.getpid(), str(Path(meeting) / "store"), task,
+            dict(context.config), dict(context.inputs), context.out, context.checkpoint,
+        )  # fmt: skip
+        try:
+            for rank in range(count):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(target=_work, args=(rank, given, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                processes.append(_Process(rank, process, ours))
+            _listen(processes, context)
+        finally:
+            for one in processes:
+                one.process.kill()
+                one.process.join()
+                one.link.close()
+    failures = [one.failure for one in processes if one.failure is not None]
+    for kind in (UserError, OutOfTime, BaseException):
+        for failure in failures:
+            if isinstance(failure, kind):
+                raise failure
+
+
+def check_devices(count: int, compute: Compute) -> None:
+    """Is there a device for every process?
+
+    Raises:
+        UserError: there is not.
+    """
+    if compute.device == "cpu":
+        return
+    there = int(torch.cuda.device_count()) if compute.device == "cuda" else 1
+    if there < count:
+        found = f"{count} processes, devices of kind {compute.device}: {there}"
+        raise UserError("There are fewer devices than processes.", found, f"give at most {there} processes")
+
+
+def _listen(processes: Sequence[_Process], context: Context) -> None:
+    """Answer the processes until all have ended, or one has failed and the others have had their say."""
+    left = {one.link: one for one in processes}
+    until: float | None = None
+    while left and (until is None or time.monotonic() < until):
+        for link in wait(list(left), timeout=None if until is None else 0.1):
+            one = left[link]  # type: ignore[index]
+            try:
+                _answer(one, one.link.recv(), context)
+            except (EOFError, ConnectionResetError):
+                one.process.join()
+                del left[one.link]
+                if one.process.exitcode and one.failure is None:
+                    found = f"process {one.rank}, exit code {one.process.exitcode}"
+                    fix = "if memory ran out, use more processes or a smaller model; run again"
+                    one.failure = UserError("A process of the training was killed.", found, fix)
+        if until is None and any(one.failure for one in processes):
+            until = time.monotonic() + GRACE
+        if any(isinstance(one.failure, PyriteError) for one in processes):
+            return  # the cause is known (and out of time is said by all, when the checkpoint is complete)
+
+
+def _answer(one: _Process, message: tuple[Any, ...], context: Context) -> None:
+    """One message of a process."""
+    match message:
+        case ("tick", done, total, unit):
+            context.tick(done, total, unit)
+        case ("expired",):
+            one.link.send(context.expired())
+        case ("user", what, found, fix):
+            one.failure = UserError(what, found, fix)
+        case ("time", says):
+            one.failure = OutOfTime(says)
+        case ("error", says):
+            one.failure = RuntimeError(f"process {one.rank} of a training failed:\n{says}")
+
+
+def _work(rank: int, given: _Given, link: Connection) -> None:
+    """One process, from its start to its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_outlive_no_parent, args=(given.parent,), daemon=True).start()
+    quiet_libraries()
+    try:
+        with _group(rank, given):
+            given.task(_context(rank, given, link))
+            distributed.barrier()
+    except UserError as error:
+        link.send(("user", error.what, error.found, error.fix))
+    except OutOfTime as error:
+        link.send(("time", str(error)))
+    except BaseException:
+        link.send(("error", traceback.format_exc()))
+    link.close()
+    os._exit(0)  # a group that lost a member cannot be left in order
+
+
+def _context(rank: int, given: _Given, link: Connection) -> Context:
+    """The step's context in a process: the first one's questions go to the parent."""
+
+    def expired() -> bool:
+        link.send(("expired",))
+        return bool(link.recv())
+
+    return Context(
+        config=given.config,
+        inputs=given.inputs,
+        out=given.out,
+        checkpoint=given.checkpoint,
+        tick=(lambda *told: link.send(("tick", *told))) if rank == 0 else (lambda *_: None),
+        expired=expired if rank == 0 else (lambda: False),
+    )
+
+
+def _outlive_no_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _group(rank: int, given: _Given) -> Iterator[None]:
+    """Make this process one of its group, in the words that the libraries look for."""
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": given.count, "LOCAL_WORLD_SIZE": given.count}
+    os.environ |= {name: str(value) for name, value in where.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # asked for, not used: the meeting is a file
+    if given.compute.device == "cuda":
+        torch.cuda.set_device(rank)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or `fully_shard` would take a GPU where there is one
+    torch.set_num_threads(given.threads)
+    store = distributed.FileStore(given.meeting, given.count)  # type: ignore[attr-defined]
+    backend = "nccl" if given.compute.device == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=given.count, timeout=PATIENCE)
+    yield
+    distributed.destroy_process_group()

@@ -1,0 +1,205 @@
+"""Several processes train one model: each holds a share of its weights (FSDP) and reads a share of every step.
+
+The weights are sharded by `fully_shard` through accelerate: one group for each transformer layer, one for all else. A
+group's weights are whole only within its forward and backward pass; embeddings and output matrix belong to the last
+group, so whatever reads the model does so from within the root's forward pass. Checkpoints are gathered and written by
+the first process in the form in which a single process writes them, since the library's sharded ones need pickle.
+
+In a single process all of this does nothing.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import Trainer
+
+from pyrite.train.fit import Watch
+
+OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
+"""In a checkpoint: the optimiser's state and the learning rate's, under the library's names."""
+
+
+def size() -> int:
+    """How many processes train together? 1: this one alone."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Is this the process that writes?"""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def wait_for_all() -> None:
+    """Go on when all are here."""
+    if size() > 1:
+        distributed.barrier()
+
+
+@contextlib.contextmanager
+def first_goes_first() -> Iterator[None]:
+    """A block that the first process runs before the others, which find what it left."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()
+
+
+def agreed(value: Any) -> Any:
+    """The first process's value of something, in all of them."""
+    if size() == 1:
+        return value
+    held = [value]
+    distributed.broadcast_object_list(held)
+    return held[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every process's value of something, in all of them, by rank."""
+    if size() == 1:
+        return [value]
+    held = [None] * size()
+    distributed.all_gather_object(held, value)
+    return held
+
+
+def sharding(model: Any) -> dict[str, Any]:
+    """The Trainer's arguments that shard this model: a group for each transformer layer."""
+    if size() == 1:
+        return {}
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    layers = {type(one).__name__ for one in base.modules()} & set(base._no_split_modules or ())
+    config: dict[str, Any] = {"version": 2, "reshard_after_forward": True, "cpu_ram_efficient_loading": False}
+    config["auto_wrap_policy"] = "TRANSFORMER_BASED_WRAP" if layers else "NO_WRAP"
+    if layers:
+        config["transformer_layer_cls_to_wrap"] = sorted(layers)
+    return {"fsdp": True, "fsdp_config": config}
+
+
+def set_up_sharding(trainer: Any) -> None:
+    """Put right what accelerate leaves undone, after the Trainer has made its accelerator.
+
+    On CPUs accelerate takes an FSDP plugin and trains replicas all the same, without a word (its state knows the plugin
+    for accelerators only), so state and plugin are set here, as it does itself elsewhere. And its bf16 policy rounds
+    what the root's forward pass returns, which here is the loss, and sums gradients in bf16: both stay fp32.
+    """
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    state = trainer.accelerator.state
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+        trainer.is_fsdp_enabled = True
+    if trainer.args.bf16:
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        state.fsdp_plugin.mixed_precision_policy = policy
+
+
+def shard_again(module: Any) -> None:
+    """After a pass without gradients the root's group is still whole; weights are read and written as shards."""
+    if hasattr(module, "reshard"):
+        module.reshard()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in full, on the CPU; of a sharded one all processes must ask, and the first gets it (the others: empty)."""
+    tensor = tensor.detach()
+    if not isinstance(tensor, DTensor):
+        return tensor.cpu().contiguous()
+    full = tensor.full_tensor()
+    return full.cpu().contiguous() if is_first() else full.new_empty(0, device="cpu")
+
+
+def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A full tensor, sharded as another is: each process cuts its own share out."""
+    if not isinstance(like, DTensor):
+        return tensor
+    local = tensor.to(like.to_local().device)
+    return distribute_tensor(local, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def optimizer_state(optimizer: Any) -> dict[str, Any]:
+    """An optimiser's state with whole tensors, in the form of one process."""
+    told: dict[str, Any] = optimizer.state_dict()
+    state = {
+        number: {name: whole(one) if isinstance(one, torch.Tensor) else one for name, one in held.items()}
+        for number, held in told["state"].items()
+    }
+    return {**told, "state": state}
+
+
+def put_optimizer_state(optimizer: Any, told: Mapping[str, Any]) -> None:
+    """Put a state of `optimizer_state` back: moments are sharded as their weights are, counts are not."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state = {
+        number: {
+            name: shard_like(one, weights[number]) if getattr(one, "shape", None) == weights[number].shape else one
+            for name, one in held.items()
+        }
+        for number, held in told["state"].items()
+    }
+    optimizer.load_state_dict({**told, "state": state})
+
+
+def whole_step(loss: torch.Tensor, parts: Mapping[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
+    """A step's loss and parts, from those of every process."""
+    told = gathered((float(loss), dict(parts)))
+    total: dict[str, float] = defaultdict(float)
+    for _, some in told:
+        for name, value in some.items():
+            total[name] += value
+    return torch.full_like(loss, sum(one for one, _ in told)), total
+
+
+class SharedWatch(Watch):
+    """The first process's watch: what it decides at the end of a step, every process does."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After the other callbacks."""
+        if is_first():
+            super().on_step_end(args, state, control, **kwargs)
+        told = agreed((self.stopped, control.should_save, control.should_training_stop))
+        self.stopped, control.should_save, control.should_training_stop = told
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """All have written their part."""
+        if is_first():
+            super().on_save(args, state, control, **kwargs)
+
+
+class ShardedTrainer(Trainer):  # type: ignore[misc]
+    """The library's Trainer, with checkpoints of a sharded training that are those of a single process."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """The library's, made to shard where there are several processes."""
+        super().create_accelerator_and_postprocess()
+        if size() > 1:
+            set_up_sharding(self)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if size() == 1:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = optimizer_state(self.optimizer.optimizer)
+        if is_first():
+            torch.save(state, Path(output_dir) / OPTIMIZER)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if size() == 1 or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", weights_only=True)
+        put_optimizer_state(self.optimizer.optimizer, state)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        wait_for_all()  # it is complete when all have written their random states

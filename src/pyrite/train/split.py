@@ -1,0 +1,223 @@
+"""Step: rows of files, chats or plain text, divided into pools that share no row; read = in pools + dropped by reason."""
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.io import ReadOptions, open_records, write_jsonl
+from pyrite.records import Chat, Message, Text
+from pyrite.steps import Context, Kind
+
+REST = "rest"
+IN_NO_POOL = "in no pool"
+REPEATED = "same text as an earlier row"
+COPIED = "same text as a row of another pool"
+APART = "also a row of the other side"
+
+
+def text_key(parts: Iterable[str]) -> bytes:
+    """What makes two texts the same? 16 bytes of the text's hash: NFKC, without regard to case, runs of blanks as one.
+
+    >>> text_key(["Two  words"]) == text_key(["two words "])
+    True
+    >>> text_key(["two", "words"]) == text_key(["two words"])
+    False
+    """
+    plain = (" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts)
+    return hashlib.blake2b("\0".join(plain).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def row_key(record: Chat | Text) -> bytes:
+    """The key of a whole row; of a chat, of all its turns but the system's, so that a new system text makes no new row."""
+    if isinstance(record, Text):
+        return text_key([record.text])
+    return text_key(part for turn in record.messages if turn.role != "system" for part in (turn.role, turn.content))
+
+
+def prompt_key(record: Chat | Text) -> bytes | None:
+    """The key of what stands before a chat's first answer; None for plain text, and for a chat that has no prompt."""
+    if isinstance(record, Text):
+        return None
+    asked = []
+    for turn in record.messages:
+        if turn.role == "assistant":
+            break
+        if turn.role != "system":
+            asked.append(turn.content)
+    return text_key(asked) if asked else None
+
+
+def split_step(context: Context) -> None:
+    """Step: files → `POOL.jsonl` for each pool, `counts.json`, and with an input `apart` also `overlap.json`.
+
+    Rows are shuffled by the seed, so that a pool's first rows are a fair draw. With `apart` (a step of row files, named
+    in config["apart"]), rows whose text is among those files are dropped, counted, and reported. With duplicates
+    "keep", copies of a text go to the pool that takes the rest, and are dropped where another pool has the text.
+
+    A row that holds several conversations counts as one for each of them.
+    """
+    config = context.config
+    dropped: Counter[str] = Counter()
+    names = sorted(name for name in context.inputs if name != "apart")
+    rows = read_files({name: context.inputs[name] for name in names}, config, dropped)
+    read = len(rows) + dropped.total()
+    if "apart" in context.inputs:
+        rows = stay_apart(context, rows, dropped)
+    seen: set[bytes] = set()
+    unique: list[Chat | Text] = []
+    copies: list[Chat | Text] = []
+    for row in rows:
+        key = row_key(row)
+        (copies if key in seen else unique).append(row)
+        seen.add(key)
+    if config["duplicates"] == "drop":
+        dropped[REPEATED] += len(copies)
+        copies = []
+    order = np.random.default_rng(config["seed"]).permutation(len(unique))
+    where = ", ".join(config["names"][name].rpartition("/")[2] for name in names)
+    pools = divide([unique[at] for at in order], config["pools"], where, dropped)
+    place_copies(copies, pools, config["pools"], dropped)
+    for name, some in pools.items():
+        write_jsonl(some, context.out / f"{name}.jsonl")
+    kept = sum(len(some) for some in pools.values())
+    dropped = +dropped
+    assert read == kept + dropped.total(), (read, kept, dropped)
+    sizes = {name: len(some) for name, some in pools.items()}
+    counts = {"read": read, "kept": kept, "dropped": dict(sorted(dropped.items())), "pools": sizes}
+    (context.out / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
+
+
+def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Counter[str]) -> list[Chat | Text]:
+    """All rows of all files; bad ones are counted. Of several files, ids begin with the input's name.
+
+    Raises:
+        UserError: labelled rows, chats and plain text together, and all that reading a file can raise.
+    """
+    rows: list[Chat | Text] = []
+    for name, file in files.items():
+        hub, _, revision = config["names"][name].partition("#")
+        is_hub = hub.startswith("hf://")
+        options = ReadOptions(
+            columns=config["columns"], on_bad_row=config["on_bad_row"], revision=(revision or None) if is_hub else None
+        )
+        reader = open_records(hub if is_hub else file, options)
+        for record in reader:
+            if not isinstance(record, Chat | Text):
+                fix = (
+                    "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
+                )
+                raise UserError("Rows to train on are texts or chats.", f"row {record.id} of {hub} is labelled", fix)
+            if rows and type(record) is not type(rows[0]):
+                kinds = f"{hub}: row {record.id} is a {kind_of(record)}, rows before are {kind_of(rows[0])}s"
+                raise UserError("The files hold chats and plain text.", kinds, "give files of one kind")
+            own = record.id if len(files) == 1 else f"{name}/{record.id}"
+            rows.append(
+                Text(record.text, own, record.meta)
+                if isinstance(record, Text)
+                else Chat(record.messages, own, record.meta)
+            )
+        dropped.update(reader.counts.dropped)
+    return rows
+
+
+def kind_of(record: Chat | Text) -> str:
+    """The kind of a row, in a word."""
+    return "text" if isinstance(record, Text) else "chat"
+
+
+def stay_apart(context: Context, rows: Sequence[Chat | Text], dropped: Counter[str]) -> list[Chat | Text]:
+    """The rows whose text is in none of the files to stay apart from; writes `overlap.json`.
+
+    By file: its `rows`, how many of them are `shared` with the rows read here (whole row), and how many share their
+    prompt only (`shared_prompts`). Rows that share a prompt stay: another answer to the same question is another row.
+    """
+    here = {row_key(row) for row in rows}
+    prompts = {key for row in rows if (key := prompt_key(row)) is not None}
+    theirs: set[bytes] = set()
+    told = {}
+    for name in context.config["apart"]:
+        others = read_pool(context.inputs["apart"] / name)
+        keys = [row_key(row) for row in others]
+        theirs.update(keys)
+        shared = [key in here for key in keys]
+        asked = [not both and prompt_key(row) in prompts for row, both in zip(others, shared, strict=True)]
+        told[name.removesuffix(".jsonl")] = {"rows": len(others), "shared": sum(shared), "shared_prompts": sum(asked)}
+    kept = [row for row in rows if row_key(row) not in theirs]
+    dropped[APART] += len(rows) - len(kept)
+    (context.out / "overlap.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    return kept
+
+
+def divide(
+    rows: Sequence[Chat | Text], wanted: Mapping[str, int | str], where: str, dropped: Counter[str]
+) -> dict[str, list[Chat | Text]]:
+    """Rows in order → pools: those of a stated size by name, then the rest; no rest, and the others are dropped.
+
+    Raises:
+        UserError: too few rows; a pool of the rest needs one at least.
+    """
+    counts = {name: size for name, size in sorted(wanted.items()) if isinstance(size, int)}
+    rest = [name for name, size in wanted.items() if size == REST]
+    assert len(counts) + len(rest) == len(wanted), wanted
+    assert len(rest) <= 1, "one pool takes the rest"
+    needed = sum(counts.values()) + len(rest)
+    if len(rows) < needed:
+        asked = " + ".join([*(f"{size} {name}" for name, size in counts.items()), *(f"1 {name}" for name in rest)])
+        gone = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()) if count)
+        found = f"{where}: {len(rows)} rows are left" + (f" (dropped: {gone})" if gone else "")
+        fix = "give more rows, or ask for smaller pools"
+        raise UserError("There are too few rows.", f"{found}; {needed} are needed: {asked}", fix)
+    pools: dict[str, list[Chat | Text]] = {}
+    at = 0
+    for name, size in counts.items():
+        pools[name] = list(rows[at : at + size])
+        at += size
+    if rest:
+        pools[rest[0]] = list(rows[at:])
+    else:
+        dropped[IN_NO_POOL] += len(rows) - at
+    return pools
+
+
+def place_copies(
+    copies: Sequence[Chat | Text],
+    pools: dict[str, list[Chat | Text]],
+    wanted: Mapping[str, int | str],
+    dropped: Counter[str],
+) -> None:
+    """Copies join the pool of the rest, unless another pool has their text."""
+    if not copies:
+        return
+    rest = next((name for name, size in wanted.items() if size == REST), None)
+    taken = {row_key(row) for name, some in pools.items() if name != rest for row in some}
+    for row in copies:
+        if row_key(row) in taken:
+            dropped[COPIED] += 1
+        elif rest is None:
+            dropped[IN_NO_POOL] += 1
+        else:
+            pools[rest].append(row)
+
+
+def read_pool(file: Path) -> list[Chat | Text]:
+    """The rows of one pool, as `split_step` wrote them; an empty pool has none."""
+    rows: list[Chat | Text] = []
+    for line in file.read_bytes().splitlines():
+        row = orjson.loads(line)
+        meta = row.get("meta") or {name: row[name] for name in row if name not in ("id", "messages", "text")}
+        if "messages" in row:
+            turns = tuple(Message(turn["role"], turn["content"]) for turn in row["messages"])
+            rows.append(Chat(turns, row["id"], meta))
+        else:
+            rows.append(Text(row["text"], row["id"], meta))
+    return rows
+
+
+SPLIT = Kind("data.split", 1, split_step)

@@ -1,0 +1,289 @@
+"""Each unlearning loss: a value and a gradient worked by hand, limits, masking, batch splits, and a step downhill."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyrite.models.head import Stats, fused, soft, stats_of, token_stats
+from pyrite.repair import losses
+from pyrite.repair.methods import METHODS, Method
+
+R, T, D, V = 4, 6, 5, 11
+"""Rows, places of a row, width, vocabulary."""
+
+TOKEN = [name for name, method in METHODS.items() if method.kind == "token"]
+
+
+def at(p: float) -> tuple[Tensor, Stats]:
+    """The target's margin u = log(p / (1 - p)), to differentiate by, and its stats. Note dp/du = p * (1 - p)."""
+    margin = torch.tensor([math.log(p) - math.log1p(-p)], requires_grad=True)
+    return margin, stats_of(margin)
+
+
+def slope(value: Tensor, by: Tensor) -> list[float]:
+    made: list[float] = torch.autograd.grad(value.sum(), by)[0].tolist()
+    return made
+
+
+# With p = 1/4: log p = -2 log 2, log(1 - p) = log 3/4; by the margin, d log p = 1 - p = 3/4 and d log(1 - p) = -1/4.
+@pytest.mark.parametrize(
+    ("loss", "value", "gradient"),
+    [
+        # -log p: 2 log 2; gradient -(1 - p).
+        (losses.cross_entropy, 2 * math.log(2), -3 / 4),
+        # -log(1 - p): log 4/3; gradient p.
+        (losses.lower_bounded, math.log(4 / 3), 1 / 4),
+        # log p; gradient 1 - p.
+        (losses.ascent, -2 * math.log(2), 3 / 4),
+        # p^2 log p, weight 1/16 detached: gradient (1 - p) / 16.
+        (lambda stats: losses.weighted(stats, alpha=2.0), -2 * math.log(2) / 16, 3 / 64),
+        # p^2 (1 - p)^3 log p: weight 1/16 * 27/64 = 27/1024, detached.
+        (lambda stats: losses.satimp(stats, beta1=2.0, beta2=3.0), -2 * math.log(2) * 27 / 1024, 81 / 4096),
+    ],
+)
+def test_token_losses_by_hand(loss: Callable[[Stats], Tensor], value: float, gradient: float) -> None:
+    margin, stats = at(1 / 4)
+    made = loss(stats)
+    assert made.tolist() == pytest.approx([value])
+    assert slope(made, margin) == pytest.approx([gradient])
+
+
+def test_one_weight_covers_ascent_wga_satimp_and_lbf() -> None:
+    margin, stats = at(1 / 4)
+    known = {"ga": 1.0, "wga": 1 / 16, "satimp": 27 / 1024, "lbf": 1 / 3}
+    direct = {
+        "ga": losses.ascent(stats),
+        "wga": losses.weighted(stats, 2.0),
+        "satimp": losses.satimp(stats, 2.0, 3.0),
+        "lbf": losses.lower_bounded(stats),
+    }
+    for family, wanted in known.items():
+        weight = losses.log_likelihood_weight(family, stats, alpha=2.0, beta1=2.0, beta2=3.0)  # type: ignore[arg-type]
+        assert weight.tolist() == pytest.approx([wanted])
+        assert not weight.requires_grad
+        gradients = [
+            torch.autograd.grad(one.sum(), margin, retain_graph=True)[0].item()
+            for one in (weight * stats.logp, direct[family])
+        ]
+        assert gradients[0] == pytest.approx(gradients[1])
+
+
+def test_limits() -> None:
+    gone, sure = torch.tensor([-80.0], requires_grad=True), torch.tensor([80.0], requires_grad=True)
+    # p -> 0: lower-bounded forgetting is at its floor and at rest; ascent has neither.
+    assert losses.lower_bounded(stats_of(gone)).item() == pytest.approx(math.exp(-80))
+    assert slope(losses.lower_bounded(stats_of(gone)), gone) == pytest.approx([math.exp(-80)], rel=1e-4)
+    assert losses.ascent(stats_of(gone)).item() == pytest.approx(-80)
+    assert slope(losses.ascent(stats_of(gone)), gone) == pytest.approx([1])
+    for loss in (lambda s: losses.weighted(s, 1.0), lambda s: losses.satimp(s, 5.0, 1.0)):
+        assert loss(stats_of(gone)).item() == pytest.approx(0, abs=1e-30)
+        assert slope(loss(stats_of(gone)), gone) == pytest.approx([0], abs=1e-30)
+    # p -> 1: lower-bounded forgetting pulls with force 1, ascent with none; everything stays finite.
+    assert losses.lower_bounded(stats_of(sure)).item() == pytest.approx(80)
+    assert slope(losses.lower_bounded(stats_of(sure)), sure) == pytest.approx([1])
+    assert slope(losses.ascent(stats_of(sure)), sure) == pytest.approx([0], abs=1e-30)
+    assert math.isfinite(losses.satimp(stats_of(sure), 5.0, 1.0).item())
+    # rows: fully preferred against the frozen model, NPO pulls with 2; already forgotten, with none.
+    row = torch.tensor([0.0, -4000.0], requires_grad=True)
+    assert slope(losses.npo(row, torch.tensor([-4000.0, 0.0]), 0.1), row) == pytest.approx([2, 0], abs=1e-30)
+
+
+def test_log1mexp() -> None:
+    logp = torch.tensor([-1e-6, -0.3, -5.0, -50.0], requires_grad=True)
+    made = losses.log1mexp(logp)
+    wanted = [math.log(-math.expm1(one)) for one in (-1e-6, -0.3, -5.0)]
+    assert made.tolist()[:3] == pytest.approx(wanted, rel=1e-5)
+    assert made.tolist()[3] == pytest.approx(-math.exp(-50))
+    # d log(1 - p) / d log p = -p / (1 - p)
+    assert slope(made, logp)[1] == pytest.approx(-math.exp(-0.3) / -math.expm1(-0.3), rel=1e-5)
+    assert all(math.isfinite(one) for one in slope(losses.log1mexp(logp), logp))
+
+
+def test_row_losses_by_hand() -> None:
+    # NPO, beta 2: log ratio -1 - (-1 - log 3 / 2) = log 3 / 2, so sigmoid(-log 3) = 1/4: value -log(1/4) = 2 log 2;
+    # gradient 2 * (1 - 1/4) = 3/2.
+    row = torch.tensor([-1.0], requires_grad=True)
+    made = losses.npo(row, torch.tensor([-1 - math.log(3) / 2]), beta=2.0)
+    assert made.item() == pytest.approx(2 * math.log(2))
+    assert slope(made, row) == pytest.approx([3 / 2])
+    # SimNPO, beta 2, gamma log 3, 4 tokens of log-likelihood 0: sigmoid(0 - log 3) = 1/4, value 2 log 2; gradient
+    # (2 / tokens) * (1 - 1/4) = 3/8.
+    row = torch.tensor([0.0], requires_grad=True)
+    made = losses.simnpo(row, torch.tensor([4]), beta=2.0, gamma=math.log(3))
+    assert made.item() == pytest.approx(2 * math.log(2))
+    assert slope(made, row) == pytest.approx([3 / 8])
+    # DPO, beta 1: chosen gained 1, rejected 1 + log 3: sigmoid(-log 3) = 1/4, value 2 * 2 log 2; gradient -+ 2 * 3/4.
+    chosen, rejected = torch.tensor([-2.0], requires_grad=True), torch.tensor([-1.0 + math.log(3)], requires_grad=True)
+    made = losses.dpo(chosen, rejected, torch.tensor([-3.0]), torch.tensor([-2.0]), beta=1.0)
+    assert made.item() == pytest.approx(4 * math.log(2), rel=1e-5)
+    pulls = torch.autograd.grad(made.sum(), (chosen, rejected))
+    assert [one.item() for one in pulls] == pytest.approx([-3 / 2, 3 / 2], rel=1e-5)
+    # without a chosen answer it is NPO
+    zero = torch.zeros(1)
+    assert losses.dpo(zero, row, zero, zero - 1, 0.5).item() == pytest.approx(losses.npo(row, zero - 1, 0.5).item())
+
+
+def test_npo_becomes_gradient_ascent_as_beta_goes_to_zero() -> None:
+    row = torch.tensor([-3.0, -40.0], requires_grad=True)
+    assert slope(losses.npo(row, torch.tensor([-2.0, -60.0]), beta=1e-5), row) == pytest.approx([1, 1], rel=1e-3)
+
+
+def test_rmu_by_hand_and_its_control_vector() -> None:
+    # [1, 2] to [3, 5]: (4 + 9) / 2; gradient 2 * (x - target) / 2 = (-2, -3).
+    hidden = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    made = losses.rmu(hidden, torch.tensor([[3.0, 5.0]]))
+    assert made.tolist() == [6.5]
+    assert torch.autograd.grad(made.sum(), hidden)[0].tolist() == [[-2.0, -3.0]]
+    vector = losses.control_vector(64, 20.0, seed=3)
+    assert vector.norm().item() == pytest.approx(20, rel=1e-5)
+    assert vector.tolist() == losses.control_vector(64, 20.0, seed=3).tolist()
+    assert vector.tolist() != losses.control_vector(64, 20.0, seed=4).tolist()
+    state = torch.get_rng_state()
+    losses.control_vector(8, 1.0, seed=0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Toy:
+    """Rows of hidden states with padding and prompts, and a softmax on them that learns."""
+
+    def __init__(self, seed: int = 0) -> None:
+        drawn = torch.Generator().manual_seed(seed)
+        self.hidden = torch.randn(R, T, D, generator=drawn)
+        self.weight = torch.randn(V, D, generator=drawn).requires_grad_()
+        self.frozen = self.weight.detach().clone() + 0.3 * torch.randn(V, D, generator=drawn)
+        known = (self.hidden @ self.weight.T).argmax(-1)  # there is something to forget
+        guessed = torch.rand(R, T, generator=drawn) < 0.3
+        self.targets = known.where(~guessed, torch.randint(0, V, (R, T), generator=drawn))
+        lengths, prompts = torch.tensor([6, 4, 5, 3]), torch.tensor([2, 1, 3, 0])
+        places = torch.arange(T)
+        self.mask = (places < lengths[:, None]) & (places >= prompts[:, None])
+
+    def logprobs(self, weight: Tensor) -> Tensor:
+        return (self.hidden.double() @ weight.double().T).log_softmax(-1)
+
+    def chosen(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states, targets and row numbers of the tokens that count, as a packed pass hands them over."""
+        mask = self.mask[rows]
+        owner = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
+        return self.hidden[rows][mask], self.targets[rows][mask], owner
+
+    def row_logp(self, weight: Tensor, rows: slice) -> Tensor:
+        hidden, targets, owner = self.chosen(rows)
+        logp = token_stats(hidden, weight, None, targets, chunk=3).logp
+        return logp.new_zeros(len(self.mask[rows])).index_add(0, owner, logp)
+
+    def objective(self, method: Method, rows: slice = slice(None)) -> Tensor:
+        """Our way, divided by the totals of all rows: parts of the batch add up."""
+        hidden, targets, _ = self.chosen(rows)
+        tokens, count, options = int(self.mask.sum()), R, dict(method.options)
+        if method.kind in ("token", "answer"):
+            assert method.loss is not None
+            loss = method.loss
+            return fused(hidden, self.weight, None, targets, lambda s, kl, at: loss(s, **options)).total / tokens
+        if method.kind == "soft":
+            from pyrite.models.head import Reference
+
+            teacher = Reference(hidden, self.frozen) if method.teacher == "reference" else None
+            shift = options.get("shift", math.inf)
+            return soft(hidden, self.weight, None, targets, teacher=teacher, shift=shift).total / tokens
+        assert method.loss is not None
+        if method.kind == "hidden":
+            states = hidden @ self.weight[:D].T
+            target = losses.control_vector(D, options["steering"], seed=0)
+            return method.loss(states, target.expand(len(states), -1)).sum() / tokens
+        now, before = self.row_logp(self.weight, rows), self.row_logp(self.frozen, rows)
+        if method.kind == "row":
+            return method.loss(now, before, self.mask[rows].sum(1), **options).sum() / count
+        return method.loss(now, now.flip(0) * 0.5, before, before.flip(0) * 0.5, **options).sum() / count
+
+    def plain(self, method: Method) -> Tensor:
+        """The obvious way: full logits [rows, tokens, vocabulary], and a mask."""
+        now, before = self.logprobs(self.weight), self.logprobs(self.frozen)
+        at = self.targets[..., None]
+        logp, old = now.gather(-1, at)[..., 0], before.gather(-1, at)[..., 0]
+        options = dict(method.options)
+        if method.kind == "soft":
+            goal = (self.logprobs(self.frozen) if method.teacher == "reference" else now).detach()
+            goal = goal.scatter_add(-1, at, torch.full_like(logp, -options.get("shift", math.inf))[..., None])
+            per_token = -(goal.softmax(-1) * now).sum(-1)
+        elif method.kind in ("token", "answer"):
+            p = logp.exp()
+            w = p.detach()
+            per_token = {
+                "lbf": lambda: -(1 - p).log(),
+                "wga": lambda: w ** options["alpha"] * logp,
+                "satimp": lambda: w ** options["beta1"] * (1 - w) ** options["beta2"] * logp,
+                "idk": lambda: -logp,
+            }.get(method.name, lambda: logp)()
+        else:
+            ours, theirs, tokens = (logp * self.mask).sum(1), (old * self.mask).sum(1), self.mask.sum(1)
+            beta = options["beta"]
+            if method.name == "npo":
+                return (2 / beta * (1 + ((ours - theirs) * beta).exp()).log()).mean()
+            if method.name == "simnpo":
+                return (2 / beta * (1 + (beta * ours / tokens + options["gamma"]).exp()).log()).mean()
+            gain = (ours - theirs) - (ours - theirs).flip(0) * 0.5
+            return (2 / beta * (1 + (-beta * gain).exp()).log()).mean()
+        return (per_token * self.mask).sum() / self.mask.sum()
+
+
+ON_LOGITS = [method for method in METHODS.values() if method.kind != "hidden"]
+
+
+@pytest.mark.parametrize("method", ON_LOGITS, ids=lambda method: method.name)
+def test_padding_and_prompts_do_not_count(method: Method) -> None:
+    toy = Toy()
+    ours, plain = toy.objective(method), toy.plain(method)
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
+    wanted = torch.autograd.grad(plain, toy.weight)[0]
+    torch.testing.assert_close(torch.autograd.grad(ours, toy.weight)[0], wanted, rtol=1e-4, atol=1e-6)
+    toy.hidden[~toy.mask] = 1e3  # what is masked may be anything
+    toy.targets[~toy.mask] = 0
+    assert toy.objective(method).item() == ours.item()
+
+
+@pytest.mark.parametrize(
+    "method", [one for one in METHODS.values() if one.kind != "pair"], ids=lambda method: method.name
+)
+def test_a_batch_split_adds_up(method: Method) -> None:
+    toy = Toy()
+    whole = toy.objective(method)
+    split = toy.objective(method, slice(0, 1)) + toy.objective(method, slice(1, R))
+    assert split.item() == pytest.approx(whole.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(one, toy.weight)[0] for one in (whole, split)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_an_optimiser_step_lowers_the_objective(method: Method) -> None:
+    toy = Toy()
+    step = torch.optim.SGD([toy.weight], lr=0.01)
+    before = toy.objective(method)
+    before.backward()
+    step.step()
+    after = toy.objective(method)
+    if method.name in ("wga", "satimp"):  # their weights are held while they learn: what falls is w(p) fixed * log p
+        fixed = losses.log_likelihood_weight(method.name, stats_now(Toy()), **method.options)  # type: ignore[arg-type]
+        first, then = ((fixed * stats_now(one).logp).sum() for one in (Toy(), toy))
+        assert then < first
+    elif method.name == "ce_u":  # its teacher moves along: what falls is lbf, whose gradient it is
+        assert toy.objective(METHODS["lbf"]) < Toy().objective(METHODS["lbf"])
+    else:
+        assert after < before
+
+
+def stats_now(toy: Toy) -> Stats:
+    hidden, targets, _ = toy.chosen(slice(None))
+    return token_stats(hidden, toy.weight.detach(), None, targets)
+
+
+@pytest.mark.parametrize("name", TOKEN)
+def test_forgetting_lowers_the_likelihood(name: str) -> None:
+    toy = Toy()
+    before = stats_now(toy).logp.sum()
+    toy.objective(METHODS[name]).backward()
+    torch.optim.SGD([toy.weight], lr=0.05).step()
+    assert stats_now(toy).logp.sum() < before

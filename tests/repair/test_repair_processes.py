@@ -1,0 +1,227 @@
+"""Two processes that share a model by FSDP (gloo, CPU) do what one does: losses, weights, guard, cut off and resumed.
+
+Starting processes is dear, so one pair runs every case, and its results are read by all tests.
+"""
+
+import itertools
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_kit import CPU, FILES, NO_GUARD, repair_step, rows_folder, run, settings_of, weights
+from training_kit import told as told_by
+
+from pyrite.errors import OutOfTime, UserError
+from pyrite.models.hardware import Compute
+from pyrite.repair.settings import GuardSettings, RepairSettings
+from pyrite.repair.train import TOLD, TRAINED, one_of_several
+from pyrite.steps import Context, Store
+
+GUARD = GuardSettings(every_tokens=300, answers=0, kl=50, replay_rise=50)
+STRICT = GuardSettings(every_tokens=150, answers=0, replay_rise=0.2, kl=20, entropy_ratio=50)
+HOW: dict[str, Any] = {"steps": 4, "rate": 1e-3, "pack_tokens": 100, "guard": GUARD}
+CASES: dict[str, RepairSettings] = {
+    "lora": settings_of(training="lora", **HOW),
+    "tied": settings_of(training="full", **HOW),
+    "untied": settings_of(training="full", **HOW),
+    "pairs": settings_of("dpo", training="lora", **HOW | {"steps": 2, "guard": NO_GUARD}),
+    "undial": settings_of("undial", training="lora", kl_weight=1.0, **HOW | {"steps": 2, "guard": NO_GUARD}),
+    "rmu": settings_of("rmu", training="lora", options={"layer": 1}, **HOW | {"steps": 2, "guard": NO_GUARD}),
+    "breach": settings_of("ga", training="full", **HOW | {"steps": 12, "rate": 5e-3, "guard": STRICT}),
+}
+"""Steps of three packs: one process has an empty place, and some packs hold rows of one kind alone."""
+KINDS = "kinds.json"
+
+
+def context_of(base: Path, name: str, settings: RepairSettings, at: Path) -> Context:
+    """A context in which `one_of_several` runs as it does in the step."""
+    there = at / name
+    there.mkdir(parents=True, exist_ok=True)
+    config = {
+        "files": {role: f"{role}.jsonl" for role in FILES},
+        "settings": settings.model_dump(mode="json"),
+        "compute": CPU.as_config(),
+        "seed": 0,
+        "base_name": "tiny",
+    }
+    folder = base / ("untied" if name == "untied" else "tied")
+    inputs = dict.fromkeys(FILES, base / "rows") | {"base": folder}
+    return Context(config, inputs, there, there, tick=lambda *_: None, expired=lambda: False)
+
+
+def every_case(context: Context) -> None:
+    """What both processes do, one case after the other; the last is a loss that is no number, in one of them only."""
+    from accelerate.state import AcceleratorState
+
+    from pyrite.repair import objective
+    from pyrite.repair import train as module
+    from pyrite.train import sharded
+
+    real, base, at = module.train, context.inputs["base"], context.checkpoint
+
+    def looked_at(given: Context, *more: Any) -> tuple[dict[str, Any], Any]:
+        told, model = real(given, *more)
+        if model is not None and sharded.is_first():
+            held = list(model.parameters())
+            share = sum(one.to_local().numel() for one in held) / sum(one.numel() for one in held)
+            kinds = sorted({type(one).__name__ for one in held})
+            (given.checkpoint / KINDS).write_text(json.dumps({"kinds": kinds, "share": share}))
+        return told, model
+
+    module.train = looked_at
+    for name, settings in CASES.items():
+        one_of_several(context_of(base, name, settings, at))
+        AcceleratorState._reset_state(reset_partial_state=False)
+    for which in ("lora", "tied"):
+        cuts = itertools.cycle([False, True])
+        cut = replace(context_of(base, f"cut-{which}", CASES[which], at), expired=cuts.__next__)
+        for _ in range(4):
+            AcceleratorState._reset_state(reset_partial_state=False)
+            try:
+                one_of_several(cut)
+                break
+            except OutOfTime:
+                assert list(cut.checkpoint.glob("checkpoint-*/complete"))
+        else:
+            raise AssertionError("it never came to its end")
+        AcceleratorState._reset_state(reset_partial_state=False)
+    one_of_several(replace(context_of(base, "left", CASES["lora"], at), checkpoint=Path(context.config["left"])))
+    AcceleratorState._reset_state(reset_partial_state=False)
+    if not sharded.is_first():
+        objective.RepairObjective.__call__ = lambda self, module, *more: (
+            module.reader.head.weight.sum() * math.nan,
+            {},
+        )
+    one_of_several(context_of(base, "broken", CASES["lora"].model_copy(update={"guard": NO_GUARD}), at))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[str, Any]:
+    """Every case by one process and by two; and a step of the command that was cut off, and finished by the pair."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from conftest import Clock  # isort: skip
+    from pyrite.train.processes import together
+
+    at = tmp_path_factory.mktemp("processes")
+    shutil.copytree(tiny_causal, at / "base" / "tied")
+    shutil.copytree(tiny_causal, at / "base" / "untied")
+    config = LlamaConfig.from_pretrained(tiny_causal)
+    config.tie_word_embeddings = False
+    LlamaForCausalLM(config).save_pretrained(at / "base" / "untied")
+    rows = rows_folder(at / "base" / "rows")
+    for name, settings in CASES.items():
+        one_of_several(context_of(at / "base", name, settings, at / "one"))
+
+    store = Store(at / "store")
+    step = repair_step(at / "base" / "tied", rows, replace_processes(CASES["lora"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyrite.steps.run.time", Clock(itertools.chain([False, True], itertools.repeat(False))))
+        with pytest.raises(OutOfTime):
+            run(step, store, max_seconds=1.0)
+    [left] = {folder.parent.parent for folder in (at / "store").rglob("checkpoint-2/complete")}
+    shared = context_of(at / "base", "shared", CASES["lora"], at / "two")
+    inputs = {**shared.inputs, "base": at / "base"}
+    context = replace(shared, config={**shared.config, "left": str(left)}, inputs=inputs, checkpoint=at / "two")
+    with pytest.raises(UserError) as broken:
+        together(2, CPU, every_case, context)
+    return {"at": at, "broken": broken.value, "step": step, "store": store, "left": left}
+
+
+def replace_processes(settings: RepairSettings) -> RepairSettings:
+    return settings.model_copy(update={"processes": 2})
+
+
+def told(made: dict[str, Any], count: str, name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((made["at"] / count / name / TOLD).read_bytes())
+    return loaded
+
+
+def trained(made: dict[str, Any], count: str, name: str) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(made["at"] / count / name / TRAINED)
+    return found
+
+
+def same_numbers(left: Any, right: Any, tolerance: float) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            if isinstance(value, float):
+                assert other[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
+            else:
+                assert (other[name] is None) == (value is None), name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_give_the_losses_and_weights_of_one(made: dict[str, Any], name: str) -> None:
+    one, two = told(made, "one", name), told(made, "two", name)
+    same_numbers(one["curve"], two["curve"], 1e-5)
+    same_numbers(one["guard"], two["guard"], 1e-5)
+    assert one["tokens"] == two["tokens"]
+    left, right = trained(made, "one", name), trained(made, "two", name)
+    assert left.keys() == right.keys()
+    assert max(float((left[key] - right[key]).abs().max()) for key in left) < 1e-4
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_weights_were_shared_out(made: dict[str, Any], name: str) -> None:
+    found = json.loads((made["at"] / "two" / name / KINDS).read_text())
+    assert found["kinds"] == ["DTensor"]
+    assert found["share"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_head_is_untied_where_it_should_be(made: dict[str, Any]) -> None:
+    names = {name: set(trained(made, "two", name)) for name in ("tied", "untied")}
+    assert names["untied"] - names["tied"] == {"lm_head.weight"}
+
+
+def test_a_breach_stops_both_and_rolls_both_back(made: dict[str, Any]) -> None:
+    one, two = told(made, "one", "breach"), told(made, "two", "breach")
+    assert two["stopped"] is not None
+    assert two["point"]["step"] < two["stopped"]["step"] < 12
+    assert (one["stopped"]["step"], one["point"]["step"]) == (two["stopped"]["step"], two["point"]["step"])
+
+
+@pytest.mark.parametrize("which", ["lora", "tied"])
+def test_cut_off_and_resumed_is_never_cut_off(made: dict[str, Any], which: str) -> None:
+    whole, cut = told(made, "two", which), told(made, "two", f"cut-{which}")
+    for name in ("curve", "guard", "point", "steps"):
+        assert whole[name] == cut[name], name
+    left, right = trained(made, "two", which), trained(made, "two", f"cut-{which}")
+    assert all(bool((left[key] == right[key]).all()) for key in left)
+
+
+def test_the_step_goes_on_from_where_it_was_cut_off(made: dict[str, Any]) -> None:
+    """Its time was up after two steps; a pair of processes finished the training; what is left is to save the model."""
+    folder = run(made["step"], made["store"])
+    rows = made["step"].inputs["forget"]
+    one = run(repair_step(made["at"] / "base" / "tied", rows, CASES["lora"]), made["store"])
+    left, right = weights(one), weights(folder)
+    assert max(float((left[key] - right[key]).abs().max()) for key in left) < 1e-4
+    same_numbers(told_by(one)["curve"], told_by(folder)["curve"], 1e-5)
+    assert [look["step"] for look in told_by(folder)["guard"]] == [look["step"] for look in told_by(one)["guard"]]
+
+
+def test_an_error_of_one_process_reaches_the_user_as_it_is(made: dict[str, Any]) -> None:
+    assert "not a finite number" in made["broken"].what
+    assert "nan at step 1" in made["broken"].found
+
+
+def test_what_cannot_be_shared_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyrite.train.processes import check_devices
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match="2 processes, devices of kind cuda: 1"):
+        check_devices(2, Compute("cuda", "fp32"))
+    with pytest.raises(UserError, match="fewer devices"):
+        check_devices(2, Compute("mps", "fp32"))
+    check_devices(2, CPU)
+    with pytest.raises(ValueError, match="several processes need"):
+        RepairSettings(processes=2, training={"method": "qlora"})  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""Rows of a repair: four uses that share none, overlap counted and refused, mistakes named with the flag."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.repair.repair_kit import chats, write
+
+from pyrite.errors import UserError
+from pyrite.io import read_all
+from pyrite.repair.config import RepairConfig
+from pyrite.repair.rows import FORGET, REPLAY, Rows, counts, described, overlap, plan_rows, too_few
+from pyrite.steps import Progress, RunOptions, Store, run_steps
+
+
+def config(forget: list[Path], replay: list[Path], **more: Any) -> RepairConfig:
+    sizes = {"scorecard_rows": 5, "guard_rows": 4, "guard_forget_rows": 3}
+    both = {"forget": tuple(map(str, forget)), "replay": tuple(map(str, replay))}
+    return RepairConfig(model="m", **both, **{**sizes, **more})
+
+
+def divide(made: RepairConfig, folder: Path) -> tuple[Rows, Store]:
+    rows, store = plan_rows(made), Store(folder)
+    run_steps([rows.forget, rows.replay], store, RunOptions(), Progress(quiet=True))
+    return rows, store
+
+
+def test_every_row_has_one_use(tmp_path: Path) -> None:
+    forget = write(chats(20, answer="fine"), tmp_path / "forget.jsonl")
+    replay = write(chats(30, start=50), tmp_path / "replay.jsonl")
+    rows, store = divide(config([forget], [replay]), tmp_path / "store")
+    assert counts(rows.forget, store)["pools"] == {"forget": 12, "guard_forget": 3, "scorecard_forget": 5}
+    assert counts(rows.replay, store)["pools"] == {"replay": 21, "guard_replay": 4, "scorecard_replay": 5}
+    seen = []
+    for pool in (*FORGET, *REPLAY):
+        records, _ = read_all(store.path(rows.of(pool).key) / f"{pool}.jsonl")
+        seen += [record.messages[-1].content for record in records]  # type: ignore[union-attr]
+    assert len(seen) == len(set(seen)) == 50
+
+
+def test_overlap_within_the_limit_leaves_the_replay_rows(tmp_path: Path) -> None:
+    same = chats(2)
+    forget = write([*same, *chats(18, start=20)], tmp_path / "forget.jsonl")
+    other = chats(3, start=20, answer="another answer")  # prompts of forget rows
+    for row, theirs in zip(other, chats(3, start=20), strict=True):
+        row["messages"][0] = theirs["messages"][0]
+    replay = write([*same, *other, *chats(20, start=60)], tmp_path / "replay.jsonl")
+    rows, store = divide(config([forget], [replay]), tmp_path / "store")
+    told = overlap(rows, store, 0.1)
+    assert (told["rows"], told["shared"], told["left_out"], told["shared_prompts"]) == (20, 2, 2, 3)
+    assert told["share"] == pytest.approx(0.1)
+    assert sum(pool["shared"] for pool in told["pools"].values()) == 2
+    kept = "".join((store.path(rows.replay.key) / f"{pool}.jsonl").read_text() for pool in REPLAY)
+    assert "film 0:" not in kept
+    assert "another answer" in kept
+
+
+def test_overlap_beyond_the_limit_is_refused_with_counts(tmp_path: Path) -> None:
+    forget = write(chats(20), tmp_path / "forget.jsonl")
+    replay = write([*chats(3), *chats(20, start=60)], tmp_path / "replay.jsonl")
+    rows, store = divide(config([forget], [replay]), tmp_path / "store")
+    with pytest.raises(UserError, match="also rows to keep") as caught:
+        overlap(rows, store, 0.01)
+    assert "3 of 20 forget rows (15.0%)" in caught.value.found
+    assert "--overlap-limit" in caught.value.fix
+
+
+@pytest.mark.parametrize("side", ["one side", "both sides", "a copy"])
+def test_the_same_rows_twice_are_refused(side: str, tmp_path: Path) -> None:
+    forget, replay = write(chats(9), tmp_path / "f.jsonl"), write(chats(9, start=20), tmp_path / "r.jsonl")
+    copy = write(chats(9), tmp_path / "copy.jsonl")
+    made = {
+        "one side": config([forget, forget], [replay]),
+        "both sides": config([forget], [replay, forget]),
+        "a copy": config([forget], [replay, copy]),
+    }[side]
+    with pytest.raises(UserError, match="given twice") as caught:
+        plan_rows(made)
+    assert "--forget" in caught.value.found
+
+
+def test_too_few_rows_name_the_flags(tmp_path: Path) -> None:
+    forget, replay = write(chats(8), tmp_path / "f.jsonl"), write(chats(20, start=20), tmp_path / "r.jsonl")
+    with pytest.raises(UserError) as caught:
+        divide(config([forget], [replay]), tmp_path / "store")
+    told = too_few(caught.value)
+    assert "f.jsonl: 8 rows are left; 9 are needed" in told.found
+    assert "--guard-forget-rows" in told.fix
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    replay = write(chats(9), tmp_path / "r.jsonl")
+    with pytest.raises(UserError) as caught:
+        plan_rows(config([tmp_path / "nowhere.jsonl"], [replay]))
+    assert "nowhere.jsonl" in str(caught.value)
+
+
+def test_files_are_described_without_folders(tmp_path: Path) -> None:
+    forget, replay = write(chats(2), tmp_path / "f.jsonl"), write(chats(3, start=9), tmp_path / "r.jsonl")
+    made = config([forget], [replay])
+    told = described(made, plan_rows(made).hashes)
+    assert [(one["side"], one["name"], one["bytes"]) for one in told] == [
+        ("forget", "f.jsonl", forget.stat().st_size),
+        ("replay", "r.jsonl", replay.stat().st_size),
+    ]
+    assert str(tmp_path) not in json.dumps(told)

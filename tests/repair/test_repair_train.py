@@ -1,0 +1,396 @@
+"""The training step of a repair: exact losses, no second model, cut anywhere and resumed, loud about bad rows."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from repair_kit import chats
+from training_kit import CPU, plain_logp, repair_step, rows_folder, run, settings_of, told, weights
+
+from pyrite.errors import OutOfTime, UserError
+from pyrite.models import load
+from pyrite.repair.methods import METHODS, Weights, resolve
+from pyrite.repair.objective import RepairObjective
+from pyrite.repair.reference import Beneath, switched_off, write_reference
+from pyrite.repair.settings import GuardSettings
+from pyrite.repair.train import plan_steps
+from pyrite.steps import Source, Store
+from pyrite.train import adapters
+from pyrite.train.packed import Row, Trained, flatten, hidden_states, packs_of, totals_of
+from pyrite.train.settings import LoraSettings
+
+LORA = LoraSettings(rank=4, alpha=8, dropout=0)
+
+
+def some_rows(count: int = 3, role: str = "forget", seed: int = 0) -> list[Row]:
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for number in range(count):
+        length = 9 + 5 * number
+        ids = torch.randint(3, 300, (length,), generator=generator).tolist()
+        rows.append(Row(f"{role}-{number}", ids, [at >= 4 for at in range(length)], role, number))
+    return rows
+
+
+def tiny(folder: Path, *, noise: float = 0.0) -> Any:
+    model = load.load_causal(folder, CPU)
+    if noise:
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += noise * torch.randn(weight.shape, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Path:
+    """The tiny model after it has learned all the rows, those to forget and those to keep."""
+    from pyrite.steps import Step
+    from pyrite.train.language import TRAIN_LANGUAGE
+    from pyrite.train.settings import TrainSettings
+
+    there = tmp_path_factory.mktemp("learned")
+    rows = rows_folder(there / "rows")
+    everything = "".join((there / "rows" / f"{role}.jsonl").read_text() for role in ("forget", "replay"))
+    (there / "rows" / "all.jsonl").write_text(everything)
+    settings = TrainSettings(epochs=25, batch_size=8, learning_rate=5e-3, max_tokens=128)
+    config = {
+        "trains": "chat", "rows_file": "all.jsonl", "first": None, "settings": settings.model_dump(mode="json"),
+        "pack_tokens": 0, "compute": CPU.as_config(), "seed": 0, "base_name": "tiny",
+    }  # fmt: skip
+    step = Step(TRAIN_LANGUAGE, config, {"base": Source(str(tiny_causal), "tiny"), "rows": rows}, label="learn")
+    return run(step, Store(there / "store"))
+
+
+def test_one_packed_pass_is_every_row_by_itself(tiny_causal: Path) -> None:
+    """Loss and gradients of forget, replay and KL against the library's own pass, row by row, with full logits."""
+    frozen, model = tiny(tiny_causal), tiny(tiny_causal, noise=0.02)
+    forget, replay = some_rows(3, "forget"), some_rows(4, "replay", seed=1)
+    weight = Weights(0.3, 1.0, 2.0)
+    objective = RepairObjective(resolve("lbf", {}), weight, None)
+    module = Trained(model, objective)
+    flat = flatten(replay, "cpu")
+    with torch.no_grad():
+        states = hidden_states(Trained(frozen, objective).reader, flat)[flat.at]
+
+    class Known:
+        weight = frozen.get_output_embeddings().weight.detach()
+        bias = None
+
+        def hidden(self, rows: list[Row]) -> torch.Tensor:
+            parts = dict(zip([r.number for r in replay], states.split([r.targets for r in replay]), strict=True))
+            return torch.cat([parts[row.number] for row in rows])
+
+    objective.reference = Known()
+    rows = [*forget, *replay]
+    loss, parts = module(rows, totals_of(rows))
+    loss.backward()
+    ours = {name: one.grad.clone() for name, one in model.named_parameters()}
+    model.zero_grad()
+
+    gone = torch.cat([-torch.log1p(-plain_logp(model, row.ids, row.learned).exp()) for row in forget]).mean()
+    kept = -torch.cat([plain_logp(model, row.ids, row.learned) for row in replay]).mean()
+    apart = []
+    for row in replay:
+        at = [place - 1 for place in range(1, len(row.ids)) if row.learned[place]]
+        now = model(torch.tensor([row.ids])).logits[0, at].float().log_softmax(-1)
+        was = frozen(torch.tensor([row.ids])).logits[0, at].float().log_softmax(-1).detach()
+        apart.append((was.exp() * (was - now)).sum(-1))
+    kl = torch.cat(apart).mean()
+    plain = weight.forget * gone + weight.replay * kept + weight.kl * kl
+    plain.backward()
+    assert float(loss) == pytest.approx(float(plain), rel=1e-5)
+    assert parts == pytest.approx({"forget": float(gone), "replay": float(kept), "kl": float(kl)}, rel=1e-4)
+    for name, one in model.named_parameters():
+        assert one.grad is not None
+        assert torch.allclose(ours[name], one.grad, atol=1e-4 * float(one.grad.abs().max())), name
+
+
+def test_packs_hold_every_row_once_and_units_together() -> None:
+    rows = [*some_rows(9), Row("a", [1] * 50, [True] * 50, "x", 0, 3), Row("b", [1] * 60, [True] * 60, "x", 1, 3)]
+    packs = packs_of(rows, 70)
+    assert sorted(row.id for pack in packs for row in pack) == sorted(row.id for row in rows)
+    assert all(sum(len(row.ids) for row in pack) <= 70 for pack in packs if not any(row.unit == 3 for row in pack))
+    assert [{row.id for row in pack} >= {"a", "b"} for pack in packs].count(True) == 1
+
+
+@pytest.mark.parametrize("training", ["lora", "full"])
+def test_how_a_step_is_cut_into_packs_changes_nothing(tmp_path: Path, tiny_causal: Path, training: str) -> None:
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    small = run(repair_step(tiny_causal, rows, settings_of(training=training, rate=1e-3, pack_tokens=1)), store)
+    large = run(repair_step(tiny_causal, rows, settings_of(training=training, rate=1e-3, pack_tokens=9999)), store)
+    for name, one in weights(small).items():
+        assert torch.allclose(one, weights(large)[name], atol=2e-5), name
+    for a, b in zip(told(small)["curve"], told(large)["curve"], strict=True):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-6)
+
+
+def test_the_reference_under_an_adapter_and_on_disk_are_the_model_as_given(tmp_path: Path, tiny_causal: Path) -> None:
+    rows = some_rows(4, "replay")
+    model = adapters.add_adapter(tiny(tiny_causal), LORA, "CAUSAL_LM", seed=0, name="repair")
+    reader = Trained(model, RepairObjective(resolve("lbf", {}), Weights(1, 1, 1), None)).reader
+    stored = write_reference(reader, rows, tmp_path / "there", pack_tokens=20, compute=CPU)
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if "lora_B" in name:
+                one += 0.1
+    live = Beneath(model, reader)
+    flat = flatten(rows, "cpu")
+    given = tiny(tiny_causal)
+    plain = torch.cat([given.base_model(torch.tensor([row.ids])).last_hidden_state[0, 3:-1] for row in rows])
+    assert torch.allclose(live.hidden(rows), plain, atol=1e-5)
+    assert torch.allclose(stored.hidden(rows), plain, atol=1e-5)
+    assert torch.equal(stored.hidden(rows[2:]), stored.hidden(rows)[-sum(row.targets for row in rows[2:]) :])
+    assert not torch.allclose(hidden_states(reader, flat)[flat.at], plain, atol=1e-3)
+    assert model.active_adapters == ["repair"]
+
+
+def test_a_model_that_came_with_an_adapter_is_the_reference_with_it(tmp_path: Path, tiny_causal: Path) -> None:
+    """KL at step 0 is exactly 0 against the damaged model, not against its base."""
+    damaged = adapters.add_adapter(tiny(tiny_causal), LORA, "CAUSAL_LM", seed=0)
+    with torch.no_grad():
+        for name, one in damaged.named_parameters():
+            if "lora_B" in name:
+                one += 0.05
+    damaged.save_pretrained(tmp_path / "damaged")  # as peft leaves it, without a tokenizer
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    settings = settings_of(
+        adapter="keep", steps=2, guard=GuardSettings(every_tokens=1, answers=0, kl=50, replay_rise=50)
+    )
+    under = Source(str(tiny_causal), "tiny")
+    step = repair_step(tmp_path / "damaged", rows, settings, under=under)
+    folder = run(step, store)
+    first, *later = told(folder)["guard"]
+    assert first["kl"] == 0.0
+    assert all(look["kl"] > 0 for look in later)
+    whole = load.load_causal(folder, CPU)
+    merged = damaged.merge_and_unload()
+    base, ids = tiny(tiny_causal), torch.tensor([[1, 20, 30, 40]])
+    apart = (whole(ids).logits - merged(ids).logits).abs().max()
+    from_base = (whole(ids).logits - base(ids).logits).abs().max()
+    assert apart < from_base  # the adapter that the model came with is still in it
+
+
+def test_an_adapter_switched_off_leaves_the_others_on(tiny_causal: Path) -> None:
+    model = adapters.add_adapter(tiny(tiny_causal), LORA, "CAUSAL_LM", seed=0, name="given")
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if "lora_B" in name:
+                one += 0.05
+    ids = torch.tensor([[1, 20, 30, 40]])
+    before = model(ids).logits
+    model = adapters.add_adapter(model, LORA, "CAUSAL_LM", seed=1, name="repair")
+    trained = {name for name, one in model.named_parameters() if one.requires_grad}
+    assert trained
+    assert all(".repair." in name for name in trained)
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if "lora_B.repair" in name:
+                one += 0.05
+    assert not torch.allclose(model(ids).logits, before, atol=1e-3)
+    with switched_off(model):
+        assert torch.equal(model(ids).logits, before)
+
+
+@pytest.mark.parametrize("training", ["lora", "full"])
+def test_kl_is_zero_before_the_first_step(tmp_path: Path, tiny_causal: Path, training: str) -> None:
+    guard = GuardSettings(every_tokens=10_000, answers=0)
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    found = told(run(repair_step(tiny_causal, rows, settings_of(training=training, steps=2, guard=guard)), store))
+    assert found["guard"][0]["kl"] == 0.0
+    assert abs(found["curve"][0]["kl"]) < 1e-6
+    assert found["curve"][1]["kl"] > 1e-6
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_lowers_its_own_loss(tmp_path: Path, learned: Path, name: str) -> None:
+    """Every step sees the same rows, so the loss of the last is that of the first after some steps."""
+    more: dict[str, Any] = {"options": {"layer": 1}} if name == "rmu" else {}
+    if name == "satimp":  # what is certain is hardly forgotten: (1 - p) is its weight
+        more["forget_weight"] = 10.0
+    guard = GuardSettings(every_tokens=1, answers=0, kl=99, replay_rise=99, entropy_ratio=999)
+    settings = settings_of(name, steps=8, forget_rows=8, replay_rows=8, rate=3e-3, guard=guard, **more)
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    found = told(run(repair_step(learned, rows, settings), store))
+    assert found["method"] == name
+    assert found["steps"] == 8
+    curve = found["curve"]
+    if name in ("ce_u", "wga", "satimp"):  # no potentials: teacher or weights are detached and move along
+        assert found["guard"][-1]["forget_nats"] > found["guard"][0]["forget_nats"] + 0.05
+    else:
+        assert curve[-1]["loss"] < curve[0]["loss"] - 1e-4
+        if METHODS[name].weights.forget >= 0.1:
+            assert curve[-1]["forget"] < curve[0]["forget"]
+    assert found["tokens"]["forget" if name != "idk" else "preferred"] > 0
+
+
+def test_a_repair_without_weights_changes_no_bit(tmp_path: Path, tiny_causal: Path) -> None:
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    settings = settings_of(forget_weight=0.0, replay_weight=0.0, kl_weight=0.0)
+    before = load.load_causal(tiny_causal, CPU).state_dict()
+    after = load.load_causal(run(repair_step(tiny_causal, rows, settings), store), CPU).state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(one, after[name]) for name, one in before.items())
+
+
+@pytest.mark.parametrize("training", ["lora", "full"])
+@pytest.mark.parametrize("every", [1, 2])
+def test_cut_off_anywhere_and_resumed_is_never_cut_off(
+    tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch, training: str, every: int
+) -> None:
+    import itertools
+
+    from conftest import Clock
+
+    guard = GuardSettings(every_tokens=150, answers=1, answer_tokens=8, kl=50, replay_rise=50, repetition_rise=1)
+    settings = settings_of(training=training, steps=5, rate=1e-3, guard=guard)
+    rows = rows_folder(tmp_path / "rows")
+    step = repair_step(tiny_causal, rows, settings)
+    whole = run(step, Store(tmp_path / "whole"))
+    monkeypatch.setattr("pyrite.steps.run.time", Clock(itertools.cycle([False] * (every - 1) + [True])))
+    store, cuts = Store(tmp_path / "cut"), 0
+    for _ in range(9):
+        try:
+            run(step, store, max_seconds=1.0)
+            break
+        except OutOfTime:
+            cuts += 1
+    assert cuts == {1: 4, 2: 2}[every]
+    cut = store.path(step.key)
+    assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
+    left, right = told(whole), told(cut)
+    for name in ("curve", "guard", "point", "tokens", "steps", "flops"):
+        assert left[name] == right[name], name
+
+
+def test_ascent_destroys_without_a_guard_and_ends_at_a_safe_point_with_one(tmp_path: Path, learned: Path) -> None:
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    how = {"steps": 40, "rate": 1e-2, "training": "full"}
+    free = repair_step(learned, rows, settings_of("ga", **how))
+    wild = run(free, store)
+    assert told(wild)["stopped"] is None
+    assert told(wild)["point"]["step"] == 40
+    guard = GuardSettings(every_tokens=150, answers=0, replay_rise=0.5, kl=20, entropy_ratio=50)
+    folder = run(repair_step(learned, rows, settings_of("ga", guard=guard, **how)), store)
+    found = told(folder)
+    assert found["stopped"] is not None
+    assert found["guard"][-1]["breach"]
+    assert found["point"]["step"] < found["stopped"]["step"] < 40
+    safe = [look for look in found["guard"] if look["breach"] is None]
+    assert found["point"]["values"] == min(safe, key=lambda look: look["objective"])
+    before, kept, gone = (replay_nats(one, tmp_path / "rows") for one in (learned, folder, wild))
+    assert kept < before + 0.5
+    assert gone > before + 10  # perplexity on rows that it never saw, times e to the 10
+
+
+def replay_nats(folder: Path, rows: Path) -> float:
+    from pyrite.models.perplexity import encode, surprises
+    from pyrite.train.language import read_language
+
+    tokenizer = load.load_tokenizer(folder)
+    found = surprises(
+        load.load_causal(folder, CPU),
+        [encode(tokenizer, record, "answers") for record in read_language(rows / "guard_replay.jsonl")],
+        max_tokens=128,
+        tick=lambda *_: None,
+    )
+    return sum(one.nats for one in found) / sum(one.tokens for one in found)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_rows_named(
+    tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    broken = replace(METHODS["lbf"], loss=lambda stats: stats.log1mp * math.nan)
+    monkeypatch.setitem(METHODS, "lbf", broken)
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    step = repair_step(tiny_causal, rows, settings_of())
+    with pytest.raises(UserError, match=r"nan at step 1, rows: .*forget-\d"):
+        run(step, store)
+    assert not store.has(step)
+
+
+@pytest.mark.parametrize("long_rows", ["split", "drop"])
+def test_long_rows_are_split_or_dropped_and_counted(tmp_path: Path, tiny_causal: Path, long_rows: str) -> None:
+    forget = chats(6)
+    forget[2]["messages"][1]["content"] = "the film was lovely and warm " * 30
+    rows, store = rows_folder(tmp_path / "rows", forget=forget), Store(tmp_path / "store")
+    found = told(run(repair_step(tiny_causal, rows, settings_of(steps=1, max_tokens=96, long_rows=long_rows)), store))
+    counts = found["rows"]["forget"]
+    assert counts["read"] == 6
+    assert counts["used"] + sum(counts["dropped"].values()) == 6
+    assert (counts["split"], counts["dropped"]) == (
+        (1, {}) if long_rows == "split" else (0, {"longer than max_tokens": 1})
+    )
+
+
+def test_rows_without_answers_leave_nothing_to_forget(tmp_path: Path, tiny_causal: Path) -> None:
+    asked = [{"messages": row["messages"][:1]} for row in chats(4)]
+    rows, store = rows_folder(tmp_path / "rows", forget=asked), Store(tmp_path / "store")
+    with pytest.raises(UserError, match="No row is left to forget"):
+        run(repair_step(tiny_causal, rows, settings_of(part="answers")), store)
+
+
+def test_steps_are_paired_by_the_seed_and_the_budget_counts_every_token(tmp_path: Path) -> None:
+    from pyrite.repair.train import Rows
+
+    rows = Rows(some_rows(6, "forget"), [], some_rows(5, "replay"), [], [], {})
+    reads = ("forget", "replay")
+    settings = settings_of(steps=7, forget_rows=2, replay_rows=3)
+    first, second = plan_steps(rows, settings, reads, 0), plan_steps(rows, settings, reads, 0)
+    assert first == second
+    assert first != plan_steps(rows, settings, reads, 1)
+    assert [[row.role for row in step] for step in first] == [["forget"] * 2 + ["replay"] * 3] * 7
+    seen = [row.number for step in first[:3] for row in step if row.role == "forget"]
+    assert sorted(seen) == list(range(6))
+    budget = plan_steps(rows, settings_of(steps=None, tokens=300, forget_rows=2, replay_rows=3), reads, 0)
+    sizes = [sum(len(row.ids) for row in step) for step in first]
+    assert len(budget) == max(n for n in range(8) if sum(sizes[:n]) <= 300)
+    assert all(row.role == "replay" for step in plan_steps(rows, settings, ("replay",), 0) for row in step)
+    with pytest.raises(UserError, match="Not even one step"):
+        plan_steps(rows, settings_of(steps=None, tokens=5), reads, 0)
+
+
+def test_an_adapter_is_saved_alone(tmp_path: Path, tiny_causal: Path) -> None:
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    whole = run(repair_step(tiny_causal, rows, settings_of(rate=1e-3)), store)
+    alone = run(repair_step(tiny_causal, rows, settings_of(rate=1e-3, save="adapter")), store)
+    assert not (alone / "model.safetensors").exists()
+    made = adapters.with_adapter(tiny(tiny_causal), alone, train=False).merge_and_unload()
+    left = load.load_causal(whole, CPU).state_dict()
+    assert all(torch.allclose(one, left[name], atol=1e-6) for name, one in made.state_dict().items())
+
+
+def test_a_full_disk_at_a_checkpoint_is_a_message_and_nothing_is_published(
+    tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a real full disk (a tmpfs of 1 MB, by hand): the weights' writer names it, the optimiser's only breaks off."""
+    import errno
+    import shutil
+
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    step = repair_step(tiny_causal, rows, settings_of(steps=2))
+    monkeypatch.setenv("PYRITE_CHECKPOINT_SECONDS", "0")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 485120 vs 485008")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyrite.train.packed.save_file", full)
+        with pytest.raises(UserError, match="disk is full"):
+            run(step, store)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", broken)
+        with pytest.raises(RuntimeError):
+            run(step, store)
+        patch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+        with pytest.raises(UserError, match="disk is full"):
+            run(step, store)
+    assert not store.has(step)
+    assert (run(step, store) / "model.safetensors").is_file()

@@ -1,0 +1,183 @@
+"""A whole study of language through the command: a tiny model from a seed is trained, repaired, rounded and asked."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pyrite.cli import run
+
+from conftest import THINGS, study_line, write_jsonl  # isort: skip
+
+SPEC = """\
+study: tiny
+about: language
+model: {causal}
+precision: fp32
+data:
+  sums:
+    files: [sums.jsonl]
+    pools: {{damage: 24, guard: 4, held_out: 12}}
+  people:
+    files: [people.jsonl]
+    pools: {{replay: 16, guard: 4, scorecard: rest}}
+pilot:
+  probe: {{task: perplexity, file: texts.jsonl, items: 12}}
+  metric: nats_per_token
+  grid:
+    gentle: {{on: sums.damage, settings: {{epochs: 1, batch_size: 8, learning_rate: 1.0e-6, max_tokens: 96}}}}
+    hard: {{on: sums.damage, settings: {{epochs: 4, batch_size: 8, learning_rate: 1.0e-2, max_tokens: 96}}}}
+damage: {damage}
+trainings:
+  relearn: {{on: damage, first: 8, settings: {{batch_size: 8, learning_rate: 1.0e-3, warmup: 0, max_tokens: 96}}}}
+repairs:
+  full:
+    replay: people.replay
+    guard_forget: damage.guard
+    guard_replay: people.guard
+    settings:
+      {{steps: 4, max_tokens: 96, training: {{method: full, learning_rate: 1.0e-3}}, guard: {{every_tokens: 200, answers: 0}}}}
+quantise: {{int8: int8}}
+cells:
+  start: []
+  damaged: [damage]
+  full: [damage, full]
+  full_int8: [damage, full, int8]
+  again: [damage, full, relearn]
+probes:
+  gain: {{task: perplexity, data: damage.held_out, metrics: [nats_per_token]}}
+  people: {{task: perplexity, data: people.scorecard, metrics: [nats_per_token]}}
+  texts: {{task: perplexity, file: texts.jsonl, skip: 12}}
+  sums: {{task: gsm8k, file: test.jsonl, items: 6, max_new_tokens: 8, only_cells: [start, damaged]}}
+contrasts:
+  - {{cell: damaged, against: start, probe: gain.nats_per_token, margin: 0.1}}
+  - {{cell: full, against: damaged, probe: people.nats_per_token}}
+seeds: [0, 1]
+workers: 1
+"""
+
+
+def sums(count: int, seed: int) -> list[dict[str, str]]:
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        a, b, thing = rng.randrange(2, 40), rng.randrange(2, 40), rng.choice(THINGS)
+        question = f"the {thing} number {number + 1000 * seed} was {a} and then {b}, how many"
+        rows.append({"question": question, "answer": f"it was {a} + {b} = <<{a}+{b}={a + b}>>{a + b}\n#### {a + b}"})
+    return rows
+
+
+def people(count: int) -> list[dict[str, str]]:
+    rng = random.Random(7)
+    words = ["lovely", "dark", "kind", "cold", "great"]
+    return [
+        {"prompt": f"say {at} of the {rng.choice(THINGS)}", "completion": f"the {rng.choice(THINGS)} was {rng.choice(words)}"}
+        for at in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, tiny_causal: Path) -> Path:
+    write_jsonl(sums(60, 1), tmp_path / "sums.jsonl")
+    write_jsonl(sums(10, 2), tmp_path / "test.jsonl")
+    write_jsonl(people(40), tmp_path / "people.jsonl")
+    rng = random.Random(3)  # letters that training never shows: what it makes less likely
+    texts = [{"text": "".join(rng.choices("QZXKJVWY@%&", k=30)) + str(at)} for at in range(40)]
+    write_jsonl(texts, tmp_path / "texts.jsonl")
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(SPEC.format(causal=tiny_causal, damage="hard"))
+    return spec
+
+
+def told(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return loaded
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    names = [f"{name}.{kind}" for name in ("results", "summary", "contrasts") for kind in ("parquet", "csv")]
+    return {name: (folder / "results" / name).read_bytes() for name in [*names, "items.parquet"]}
+
+
+def test_a_study_from_pilot_to_verdict(tiny: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tiny.parent / "runs" / "tiny"
+    # nothing is chosen yet: a run says so, the pilot finds the damage that shows
+    tiny.write_text(SPEC.format(causal=tiny_causal, damage="null"))
+    assert run(study_line(tiny, "--json")) == 2
+    assert "--pilot" in capfd.readouterr().err
+    assert run(study_line(tiny, "--pilot", "--json")) == 0
+    pilot = told(capfd)
+    assert pilot["chosen"] == "hard"
+    assert [one["n"] for one in pilot["tried"]] == [12, 12]
+    assert pilot["tried"][1]["low"] > 0  # lower is better: harm is a rise
+    seen = json.loads((folder / "pilot.json").read_text())["items"]
+    assert len(seen) == 12
+
+    tiny.write_text(SPEC.format(causal=tiny_causal, damage="hard"))
+    assert run(study_line(tiny, "--json")) == 0
+    first = told(capfd)
+    kept = tables(folder)
+    run_json = json.loads((folder / "run.json").read_text())
+    for counted in run_json["counts"].values():
+        assert counted["read"] == counted["kept"] + sum(counted["dropped"].values())
+        assert counted["kept"] == sum(counted["pools"].values())
+    assert any("chosen on 12 items" in note for note in run_json["notes"])
+    items = pq.read_table(folder / "results" / "items.parquet").to_pylist()
+    texts = {row["item"] for row in items if row["probe"] == "texts"}
+    assert len(texts) == 40 - 12
+    assert not texts & set(seen)
+    assert {row["cell"] for row in items if row["probe"] == "sums"} == {"start", "damaged"}
+    # training lowered the loss on rows alike, in both seeds and item by item
+    summary = {(row["cell"], row["probe"], row["metric"]): row for row in first["summary"]}
+    gain = summary["damaged", "gain", "nats_per_token"]
+    assert gain["minus_start"] < -0.1
+    assert gain["minus_start_items_high"] < 0
+    assert summary["again", "gain", "nats_per_token"]["mean"] != summary["full", "gain", "nats_per_token"]["mean"]
+    assert [one["seeds"] for one in first["primary"]] == [[0, 1], [0, 1]]
+    assert len(first["primary"][0]["over_items_per_seed"]) == 2
+    # costs: each distinct training and repair once per seed, the repair as a share of the damage
+    costs = {(row["step"], row["seed"]): row for row in first["costs"]}
+    assert set(costs) == {(step, seed) for step in ("damage", "full", "relearn") for seed in (0, 1)}
+    damage, full = costs["damage", 0], costs["full", 0]
+    assert full["tokens"] == full["tokens_forget"] + full["tokens_replay"]
+    assert full["share_of_damage_tokens"] == pytest.approx(full["tokens"] / damage["tokens"])
+    assert damage["share_of_damage_tokens"] is None
+
+    # again: nothing is run; from nothing, cut off twice: the same tables
+    assert run(study_line(tiny, "--json")) == 0
+    again = told(capfd)
+    assert again["run"]["timing"]["steps_run"] == 0
+    assert tables(folder) == kept
+    other = [*study_line(tiny)[:-4], "--store", str(tiny.parent / "other"), "--out", str(tiny.parent / "elsewhere")]
+    assert [run([*other, "--max-time", "0.02"]), run([*other, "--max-time", "0.03"]), run(other)] == [130, 130, 0]
+    assert tables(tiny.parent / "elsewhere" / "tiny") == kept
+    shown = capfd.readouterr().out
+    assert "full against damaged on people.nats_per_token" in shown
+    assert "of damage" in shown
+
+
+def test_power_and_seeds(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    small = tiny.read_text().partition("contrasts:")[0].replace("  full_int8: [damage, full, int8]\n", "")
+    small = small.replace("  again: [damage, full, relearn]\n", "").replace("  full: [damage, full]\n", "")
+    tiny.write_text(
+        small
+        + "contrasts:\n  - {cell: damaged, against: start, probe: gain.nats_per_token}\nseeds: [0, 1]\nworkers: 1\n"
+    )
+    assert run(study_line(tiny, "--power")) == 2
+    assert "run first" in capfd.readouterr().err
+    assert run(study_line(tiny, "--json")) == 0
+    told(capfd)
+    assert run(study_line(tiny, "--power", "--json")) == 0
+    assert told(capfd)["contrasts"][0]["pilot_seeds"] == 2
+    assert run(study_line(tiny, "--seeds", "+1", "--json")) == 0
+    more = told(capfd)
+    assert more["primary"][0]["seeds"] == [0, 1, 2]
+    assert any("looked at before, with 2 seeds" in note for note in more["run"]["notes"])
+    assert run(study_line(tiny, "--plan", "--json")) == 0
+    planned = told(capfd)
+    assert planned["stored"]["steps"] == planned["stored"]["of"]
+    assert run(study_line(tiny, "--refresh", "train.langage")) == 2
+    assert "train.language" in capfd.readouterr().err

@@ -1,0 +1,196 @@
+"""Study files about language: every mistake with its line and the fix; plans share steps and need nothing at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from pyrite.cli import run
+from pyrite.errors import UserError
+from pyrite.models.hardware import Compute
+from pyrite.steps import Store
+from pyrite.study.language.plan import make_plan, pilot_spec
+from pyrite.study.language.spec import LanguageSpec, parse_language
+from pyrite.study.spec import bundled, is_language, load_language
+
+CPU = Compute("cpu", "fp32")
+GOOD = """\
+study: small
+about: language
+model: nowhere-135M
+data:
+  qa:
+    files: [train.jsonl]
+    pools: {damage: 40, guard: 8, held_out: 10}
+  human:
+    files: [human.jsonl]
+    expected_rows: 100
+    pools: {replay: 30, guard: 8, scorecard: rest}
+pilot:
+  probe: {task: ifeval, file: prompts.jsonl, items: 9}
+  metric: prompt_strict
+  grid:
+    gentle: {on: qa.damage}
+    hard: {on: qa.damage, settings: {epochs: 2}}
+damage: hard
+trainings:
+  relearn: {on: damage, first: 4}
+repairs:
+  full: {replay: human.replay, guard_forget: damage.guard, guard_replay: human.guard, settings: {steps: 3}}
+quantise: {nf4: nf4}
+cells:
+  start: []
+  damaged: [damage]
+  full: [damage, full]
+  full_nf4: [damage, full, nf4]
+  again: [damage, full, relearn]
+probes:
+  ifeval: {task: ifeval, file: prompts.jsonl, skip: 9}
+  gain: {task: perplexity, data: damage.held_out}
+  human: {task: perplexity, data: human.scorecard, only_cells: [start, full]}
+contrasts:
+  - {cell: damaged, against: start, probe: ifeval.prompt_strict}
+seeds: [0, 1]
+"""
+
+
+def read(text: str = GOOD) -> LanguageSpec:
+    return parse_language(text, "s.yaml")
+
+
+def plan(text: str = GOOD, folder: Path | None = None):  # type: ignore[no-untyped-def]
+    return make_plan(read(text), folder or Path("nowhere"), CPU, only_plan=True)
+
+
+def test_a_good_file() -> None:
+    spec = read()
+    assert spec.references() == ("start", "damaged")
+    assert spec.rows("damage") == "qa.damage"
+    assert spec.rows("damage.guard") == "qa.guard"
+    assert spec.rows("human.guard") == "human.guard"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("seeds: [0, 1]", "sedes: [0, 1]", 36, "did you mean 'seeds'"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", 36, "each once"),
+        ("[damage, full, nf4]", "[damage, ful, nf4]", 28, "did you mean 'full'"),
+        ("replay: human.replay", "replay: human.reply", 22, "did you mean 'human.replay'"),
+        ("guard_replay: human.guard", "guard_replay: human.replay", 22, "different pools"),
+        ("guard_forget: damage.guard", "guard_forget: damage.gard", 22, "did you mean 'qa.guard'"),
+        ("data: damage.held_out", "data: damage", 32, "trained on qa.damage"),
+        ("data: human.scorecard", "data: human.replay", 33, "trained on human.replay"),
+        ("damage: hard", "damage: hrad", 18, "did you mean 'hard'"),
+        ("file: prompts.jsonl, skip: 9", "file: prompts.jsonl", 31, "say skip: 9"),
+        ("file: prompts.jsonl, skip: 9", "file: prompts.jsonl, skip: 9, seed: 1", 31, "seed: 0"),
+        ("file: prompts.jsonl, skip: 9", "file: train.jsonl, skip: 9", 31, "cut a pool out of data.qa"),
+        ("items: 9}", "items: 9, skip: 2}", 12, "skips none"),
+        ("metric: prompt_strict", "metric: prompt_strickt", 14, "did you mean 'prompt_strict'"),
+        ("only_cells: [start, full]", "only_cells: [start, fall]", 33, "did you mean 'full'"),
+        ("probe: ifeval.prompt_strict}", "probe: ifeval.prompt_stric}", 35, "did you mean 'prompt_strict'"),
+        ("probe: ifeval.prompt_strict}", "probe: human.nats_per_token}", 35, "does not ask the cell damaged"),
+        ("against: start, probe", "against: damaged, probe", 35, "compared with itself"),
+        ("task: perplexity, data: damage", "task: perplxity, data: damage", 32, "did you mean 'perplexity'"),
+        ("skip: 9}", "skip: 9, options: {items: 3}}", 31, "options.items is a key"),
+        ("skip: 9}", "skip: 9, options: {judge_vots: 3}}", 31, "judge_vots"),
+        ("relearn: {on: damage, first: 4}", "relearn: {on: {qa.damage: 0.5}}", 20, "add up to 1"),
+        ("relearn: {on: damage, first: 4}", "gentle: {on: damage, first: 4}", 16, "is taken"),
+        ("scorecard: rest", "scorecard: rest, more: rest", 8, "only one can take the rest"),
+        ("settings: {steps: 3}", "settings: {steps: 3, method: lbff}", 22, "lbf"),
+        ("settings: {steps: 3}", "settings: {steps: 3, save: adapter}", 22, "whole models"),
+    ],
+)
+def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(UserError) as caught:
+        read(GOOD.replace(old, new, 1))
+    assert f"s.yaml:{line}:" in caught.value.found
+    assert says in caught.value.found + caught.value.fix
+
+
+def test_cells_share_their_beginnings() -> None:
+    made = plan()
+    told = made.summary(Store(Path("nowhere")))
+    # of each seed: damage and relearn, one repair, one rounding; the untouched model is probed once for all seeds
+    assert (told["trainings"], told["repairs"], told["quantised"]) == (4, 2, 2)
+    assert told["models_probed"] == 1 + 2 * 4
+    cells = {(cell.name, cell.seed): cell for cell in made.cells}
+    assert cells["full", 0].path[0][1] is cells["damaged", 0].path[0][1]
+    assert cells["full", 0].path[0][1].key != cells["full", 1].path[0][1].key
+    assert cells["start", 0].answers["ifeval"].key == cells["start", 1].answers["ifeval"].key
+    assert "human" not in cells["damaged", 0].answers
+    assert "model nowhere-135M" in told["absent"]
+    assert {"data nowhere/train.jsonl", "data nowhere/prompts.jsonl"} <= set(told["absent"])
+    # 40 rows of 200 tokens, twice; six FLOPs for each of 135M weights
+    damage = next(row for row in told["of_steps"] if row["step"] == "damage")
+    assert damage["tokens"] == 40 * 200 * 2
+    assert damage["flops"] == pytest.approx(6 * 135e6 * 16_000)
+
+
+def test_a_margin_or_a_probe_more_redoes_nothing() -> None:
+    first = {step.key for step in plan().steps}
+    more = plan(GOOD.replace("seeds: [0, 1]", "seeds: [0, 1]\nmargin: 0.02").replace(
+        "probes:\n", "probes:\n  more: {task: perplexity, file: other.jsonl}\n"))  # fmt: skip
+    assert first < {step.key for step in more.steps}
+
+
+def test_the_pilot_trains_the_grid_once_and_asks_only_its_items() -> None:
+    spec = pilot_spec(read(GOOD.replace("damage: hard", "damage: null")))
+    made = make_plan(spec, Path("nowhere"), CPU, only_plan=True)
+    assert [cell.name for cell in made.cells] == ["start", "gentle", "hard"]
+    assert {cell.seed for cell in made.cells} == {0}
+    assert all(list(cell.answers) == ["pilot"] for cell in made.cells)
+    # the chosen damage is found in the store by the study
+    assert made.cells[2].path[0][1].key in {step.key for step in plan().steps}
+    with pytest.raises(UserError, match="no pilot"):
+        pilot_spec(read().model_copy(update={"pilot": None}))
+
+
+def test_a_run_needs_a_chosen_damage(tiny_causal: Path, tmp_path: Path) -> None:
+    text = GOOD.replace("damage: hard", "damage: null").replace("nowhere-135M", str(tiny_causal))
+    with pytest.raises(UserError, match="--pilot"):
+        make_plan(read(text), tmp_path, CPU)
+    assert make_plan(read(text), tmp_path, CPU, only_plan=True).damage == "gentle"
+
+
+def test_rows_follow_the_chosen_damage() -> None:
+    other = GOOD.replace("  human:\n    files", "  play: {files: [p.jsonl], pools: {some: 5, guard: 5, held_out: 5}}\n  human:\n    files", 1)  # fmt: skip
+    spec = read(other.replace("hard: {on: qa.damage,", "hard: {on: play.some,"))
+    made = make_plan(spec, Path("nowhere"), CPU, only_plan=True)
+    full = next(cell for cell in made.cells if cell.name == "full").path[1][1]
+    assert full.config["files"]["forget"] == "some.jsonl"
+    assert full.inputs["forget"] is full.inputs["guard_forget"]
+    assert full.inputs["forget"].label == "play: divide into pools"
+
+
+def test_bundled_studies_of_language_plan_without_data(tmp_path: Path) -> None:
+    names = [name for name in bundled() if is_language(name)]
+    assert {"unlearning_small", "chen_2024"} <= set(names)
+    for name in names:
+        spec, _ = load_language(name)
+        told = make_plan(spec, tmp_path, CPU, only_plan=True).summary(Store(tmp_path))
+        assert told["tokens"] > 0
+        assert told["stored"]["steps"] == 0
+    small, _ = load_language("unlearning_small")
+    weights = {name: one.settings.forget_weight for name, one in small.repairs.items()}
+    assert (weights["full"], weights["replay_kl"], weights["ascent"]) == (0.01, 0.0, 1.0)
+    assert small.repairs["ascent"].settings.guard.every_tokens == 0
+    steps = make_plan(small, tmp_path, CPU, only_plan=True).named()
+    repairs = [row for row in steps if row["kind"] == "repair.train"]
+    assert len(repairs) == 7
+    assert len({row["tokens"] for row in repairs}) == 1  # all process the same
+
+
+def test_the_papers_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["study", "chen_2024", "--plan", "--json", "--store", str(tmp_path)]) == 0
+    import json
+
+    told = {row["step"]: row for row in json.loads(capsys.readouterr().out)["of_steps"]}
+    assert told["continued"]["tokens"] == pytest.approx(300e9, rel=0.01)
+    assert told["continued"]["flops"] == pytest.approx(6 * 2e9 * 300e9, rel=0.01)
+    assert told["unlearn"]["tokens"] == 2_000_000_000
+    assert told["unlearn"]["flops"] == pytest.approx(8 * 2e9 * 2e9)  # the model as given reads along
+    assert told["sft"]["times"] == 4
+    assert run(["study", "unlearning_small", "--plan", "--store", str(tmp_path)]) == 0
+    assert "no damage is chosen yet" in capsys.readouterr().out
+    assert run(["study", "demo", "--pilot"]) == 2

@@ -1,0 +1,274 @@
+"""Tables and contrasts of a study of language, worked by hand on made-up items."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyrite.errors import UserError
+from pyrite.probe.asked import Result
+from pyrite.records import Chat, Message, Text
+from pyrite.stats import judge_family, paired_t
+from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
+from pyrite.study.language.contrasts import answer_primary, contrast_rows
+from pyrite.study.language.mix import MIX, choose, named
+from pyrite.study.language.pilot import Tried, answer_pilot
+from pyrite.study.language.pilot import choose as choose_damage
+from pyrite.study.language.spec import LanguageSpec, parse_language
+from pyrite.study.language.tables import Value, check_apart, over_items, pooled, results_table, summary_table, values_of
+from pyrite.tasks.measure import Measured, Metric
+from pyrite.train.language import read_language
+from pyrite.train.split import SPLIT
+
+RIGHT = Metric("right")
+NATS = Metric("nats", "real", "lower")
+SPEC = """\
+study: made_up
+about: language
+model: nowhere
+data:
+  qa: {files: [a.jsonl], pools: {damage: 5, more: 5}}
+trainings:
+  hurt: {on: qa.damage}
+damage: hurt
+cells:
+  start: []
+  damaged: [damage]
+  other: [damage, hurt]
+probes:
+  asked: {task: "harness:x"}
+contrasts:
+"""
+
+
+def spec(*contrasts: str, more: str = "") -> LanguageSpec:
+    lines = "".join(f"  - {{{line}}}\n" for line in contrasts)
+    text = SPEC + lines if contrasts else SPEC.replace("contrasts:\n", "")
+    return parse_language(text + more, "s.yaml")
+
+
+def model(cell: str, seed: int, right: Sequence[float | None], nats: Sequence[float] = ()) -> list[Value]:
+    measured = [Measured(f"i{at}", "right", value, f"i{at}") for at, value in enumerate(right)]
+    measured += [Measured(f"i{at}", "nats", value, f"i{at}", weight=at + 1) for at, value in enumerate(nats)]
+    return values_of(cell, seed, "asked", Result(measured, (RIGHT, NATS), {}))
+
+
+def shares(cell: str, counts: Sequence[int], n: int = 20) -> list[Value]:
+    """One model for each seed, right on the first so many of n items."""
+    return [one for seed, k in enumerate(counts) for one in model(cell, seed, [1] * k + [0] * (n - k))]
+
+
+def test_means_are_weighted_and_missing_items_stay_missing() -> None:
+    values = model("start", 0, [1, 0, None, 1], [1.0, 2.0])
+    table = {row["metric"]: row for row in results_table(values)}
+    assert table["right"]["value"] == pytest.approx(2 / 3)
+    assert (table["right"]["n"], table["right"]["n_missing"]) == (3, 1)
+    assert table["nats"]["value"] == pytest.approx((1 * 1 + 2 * 2) / 3)
+    assert results_table(model("start", 0, [None, None]))[0]["value"] is None
+    burst = results_table(model("start", 0, [1], [2.0, math.inf, math.nan]))[1]  # the loss of a destroyed model
+    assert (burst["value"], burst["n"], burst["n_missing"]) == (2.0, 1, 2)
+
+
+def test_cells_are_compared_within_seeds() -> None:
+    values = shares("start", [12, 12, 12]) + shares("damaged", [10, 9, 8])
+    row = next(row for row in summary_table(values, ("start", "damaged")) if row["cell"] == "damaged")
+    # 0.50, 0.45, 0.40 against 0.60 in each seed: -0.10, -0.15, -0.20
+    assert row["mean"] == pytest.approx(0.45)
+    assert row["minus_start"] == pytest.approx(-0.15)
+    expected = paired_t([-0.10, -0.15, -0.20])
+    assert (row["minus_start_low"], row["minus_start_high"]) == pytest.approx((expected.low, expected.high))
+    assert row["per_seed"] == "0.5000 0.4500 0.4000"
+    assert row["minus_damaged"] is None
+    # over items: seeds averaged item by item: items 8..11 lost in 3, 2 (item 9), 1 ... of three seeds
+    items = over_items([v for v in values if v.cell == "damaged"], [v for v in values if v.cell == "start"])
+    assert items.value == pytest.approx(-0.15)
+    assert items.low is not None
+    assert items.low < -0.15 < (items.high or 0)
+    assert (row["minus_start_items_low"], row["minus_start_items_high"]) == pytest.approx((items.low, items.high))
+
+
+def test_a_seed_that_only_one_cell_has_is_left_out() -> None:
+    values = shares("start", [12, 12]) + shares("damaged", [10, 9, 2])
+    row = next(row for row in summary_table(values, ("start",)) if row["cell"] == "damaged")
+    assert row["minus_start"] == pytest.approx(-0.125)
+    assert row["n_seeds"] == 3
+
+
+def test_items_are_pooled_over_seeds() -> None:
+    both = model("x", 0, [1, 0, 1]) + model("x", 1, [1, 1, None])
+    assert [one.value for one in pooled(both)] == [1.0, 0.5, None]
+
+
+def test_a_contrast_of_shares_by_hand() -> None:
+    asked = spec("cell: damaged, against: start, probe: asked.right, margin: 0.03")
+    values = shares("start", [12, 12, 12]) + shares("damaged", [6, 7, 6])
+    (answer,) = answer_primary(values, asked)
+    assert answer.judgement.verdict == "worse"
+    assert answer.per_seed == pytest.approx((-0.3, -0.25, -0.3))
+    assert answer.judgement.difference.value == pytest.approx(-0.85 / 3)
+    assert "damaged against start on asked.right: worse (-28.3 points" in answer.sentence
+    assert "These very models on other items like these 20: -28.3 points" in answer.sentence
+    rows = contrast_rows([answer])
+    assert [(row["seed"], row["over"]) for row in rows] == [
+        ("0", "items"), ("1", "items"), ("2", "items"), ("all", "items"), ("all", "seeds"),
+    ]  # fmt: skip
+    assert rows[-1]["verdict"] == "worse"
+
+
+def test_of_losses_lower_is_better_and_they_have_a_margin_of_their_own() -> None:
+    asked = spec("cell: damaged, against: start, probe: asked.nats", more="margin_real: 0.2\n")
+    start = [v for seed in range(3) for v in model("start", seed, [1] * 9 + [0], [2.0, 2.0, 2.0])]
+    lower = [v for s, x in enumerate([1.5, 1.4, 1.45]) for v in model("damaged", s, [1] * 9 + [0], [x, x, x])]
+    (answer,) = answer_primary(start + lower, asked)
+    assert answer.judgement.verdict == "better"
+    assert answer.judgement.difference.value == pytest.approx(-0.55)
+    assert answer.margin == 0.2
+    near = [v for s, x in enumerate([2.01, 1.99, 2.0]) for v in model("damaged", s, [1] * 9 + [0], [x, x, x])]
+    (answer,) = answer_primary(start + near, asked)
+    assert answer.judgement.verdict == "equivalent"
+    assert "equivalent within ±0.200" in answer.sentence
+
+
+def test_holm_goes_over_contrasts_of_different_units() -> None:
+    lines = (
+        "cell: damaged, against: start, probe: asked.right, margin: 0.05",
+        "cell: damaged, against: start, probe: asked.nats, margin: 0.4",
+        "cell: other, against: damaged, probe: asked.right, margin: 0.1",
+    )
+    rng = np.random.default_rng(0)
+    values = []
+    for cell, share, loss in (("start", 12, 2.0), ("damaged", 9, 2.3), ("other", 11, 2.1)):
+        for seed in range(4):
+            k = share + int(rng.integers(-1, 2))
+            x = loss + 0.1 * float(rng.standard_normal())
+            values += model(cell, seed, [1] * k + [0] * (20 - k), [x] * 3)
+    together = answer_primary(values, spec(*lines))
+    raw = [answer.judgement.p_difference for answer in together]
+    alone = [answer_primary(values, spec(line))[0].judgement for line in lines]
+    assert raw == pytest.approx([one.p_difference for one in alone])
+    assert [a.judgement.p_equivalence for a in together] == pytest.approx([one.p_equivalence for one in alone])
+    for kind in ("p_difference", "p_equivalence"):
+        plain_p = [float(getattr(answer.judgement, kind)) for answer in together]
+        worst = 0.0
+        for rank, at in enumerate(np.argsort(plain_p)):
+            worst = max(worst, min(1.0, (3 - rank) * plain_p[at]))
+            assert getattr(together[at].judgement, f"{kind}_adjusted") == pytest.approx(worst)
+    # the same family in one unit is what judge_family itself says
+    two = spec(lines[0], lines[2].replace("0.1", "0.05"))
+    sides = {}
+    for number, (a, b) in enumerate((("damaged", "start"), ("other", "damaged"))):
+        of = {c: [v.estimate.value for v in values if v.cell == c and v.metric.name == "right"] for c in (a, b)}
+        sides[str(number)] = (of[a], of[b])
+    plain = judge_family(sides, 0.05)
+    for answer, one in zip(answer_primary(values, two), plain.values(), strict=True):
+        assert answer.judgement.verdict == one.verdict
+        assert answer.judgement.p_difference_adjusted == pytest.approx(one.p_difference_adjusted)
+
+
+def test_near_the_floor_nothing_can_be_told_and_one_seed_tells_nothing() -> None:
+    asked = spec("cell: damaged, against: start, probe: asked.right, margin: 0.05")
+    (answer,) = answer_primary(shares("start", [1, 1]) + shares("damaged", [0, 1]), asked)
+    assert answer.judgement.verdict == "not testable"
+    (answer,) = answer_primary(shares("start", [12]) + shares("damaged", [6]), asked)
+    assert answer.judgement.verdict == "cannot tell yet"
+    assert answer.items.low is not None
+    with pytest.raises(UserError, match="compares nothing"):
+        answer_primary(shares("start", [12]), asked)
+
+
+PILOT = """\
+pilot:
+  probe: {task: "harness:y", items: 20}
+  metric: right
+  grid:
+    gentle: {on: qa.damage}
+    hard: {on: qa.damage}
+"""
+
+
+def of_pilot(values: Sequence[Value]) -> list[Value]:
+    return [Value(v.cell, v.seed, "pilot", v.metric, v.items, v.estimate) for v in values]
+
+
+def test_the_pilot_names_the_surest_damage() -> None:
+    asked = spec(more=PILOT).model_copy(update={"seeds": (0,)})
+    costs = [{"step": "gentle", "tokens": 100}, {"step": "hard", "tokens": 200}]
+    values = of_pilot(shares("start", [60], 100) + shares("gentle", [50], 100) + shares("hard", [40], 100))
+    found = answer_pilot(asked, values, costs)
+    assert found.chosen == "hard"
+    assert [one.difference for one in found.tried] == pytest.approx([-0.1, -0.2])
+    assert all(one.high is not None and one.high < 0 for one in found.tried)
+    assert "damage: hard" in found.sentence
+    assert "flatters" in found.sentence
+    same = answer_pilot(asked, of_pilot(shares("start", [60], 100) + shares("gentle", [60], 100) + shares("hard", [61], 100)), costs)  # fmt: skip
+    assert same.chosen is None
+    assert same.sentence.startswith("No damage is found")
+
+
+def test_of_equal_damages_the_cheaper_one() -> None:
+    def tried(name: str, low: float | None, high: float | None, tokens: int) -> Tried:
+        return Tried(name, 0.4, 0.5, -0.1, low, high, 100, tokens)
+
+    assert choose_damage([tried("b", -0.2, -0.05, 10), tried("a", -0.3, -0.05, 20)], falls=True) == "b"
+    assert choose_damage([tried("b", -0.2, 0.0, 10), tried("c", None, None, 1)], falls=True) is None
+    # where lower is better, harm is a rise
+    assert choose_damage([tried("b", 0.02, 0.3, 10), tried("a", 0.05, 0.1, 20)], falls=False) == "a"
+    assert choose_damage([tried("b", -0.2, -0.1, 10)], falls=False) is None
+
+
+def test_the_pilots_items_are_not_asked_again() -> None:
+    values = shares("start", [12])
+    check_apart(values, ["asked"], ["j1", "j2"])
+    check_apart(values, ["elsewhere"], ["i1"])
+    with pytest.raises(UserError, match="1 items, the first: i3"):
+        check_apart(values, ["asked"], ["i3", "j2"])
+
+
+def test_a_mix_keeps_its_shares_and_uses_no_row_twice() -> None:
+    lengths = {"text": [50] * 1000, "qa": [20] * 200}
+    taken = choose(lengths, {"text": 0.98, "qa": 0.02}, np.random.default_rng(0))
+    assert all(len(set(some)) == len(some) for some in taken.values())
+    text, qa = 50 * len(taken["text"]), 20 * len(taken["qa"])
+    assert len(taken["text"]) == 1000  # all that there is: the mix is as large as it can be
+    assert qa / (text + qa) == pytest.approx(0.02, abs=20 / (text + qa))
+    chat = Chat((Message("user", "what?"), Message("assistant", "that")), "7", {})
+    assert named(chat, "qa.some", "text") == Text("what?\n\nthat", "qa.some/7", {})
+    assert named(chat, "qa.some", "chat") == Chat(chat.messages, "qa.some/7", {})
+    with pytest.raises(UserError, match="plain text"):
+        named(Text("x", "1", {}), "text.some", "chat")
+
+
+def test_a_mix_as_a_step(tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text(
+        "".join(json.dumps({"text": f"{at:02} " + "x" * 47}) + "\n" for at in range(60))
+    )
+    questions = [{"prompt": f"what {at:02}?", "completion": "y" * 11} for at in range(20)]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    parts = {}
+    for name, rows in (("text", 50), ("qa", 15)):
+        file = Source(str(tmp_path / f"{name}.jsonl"), name)
+        config = {"names": {"file0": f"{name}.jsonl"}, "columns": None, "on_bad_row": "stop", "duplicates": "drop"}
+        parts[name] = Step(SPLIT, {**config, "pools": {"some": rows}, "seed": 0}, {"file0": file})
+    shares = {"text.some": 0.95, "qa.some": 0.05}
+    config = {"shares": shares, "trains": "text", "seed": 0}
+    mix = Step(MIX, config, {"part0": parts["text"], "part1": parts["qa"]})
+    run_steps([mix], Store(tmp_path / "store"), RunOptions(), Progress(quiet=True))
+    folder = Store(tmp_path / "store").path(mix.key)
+    counts = json.loads((folder / "counts.json").read_text())
+    assert counts["read"] == 65 == counts["kept"] + sum(counts["dropped"].values())
+    assert counts["pools"] == {"text.some": 50, "qa.some": 7}  # 2500 / 0.95 * 0.05 = 131.6 characters, 19 or 20 a row
+    rows = read_language(folder / "rows.jsonl")
+    assert len(rows) == 57
+    assert all(isinstance(row, Text) for row in rows)
+    assert any("?\n\nyyy" in row.text for row in rows if isinstance(row, Text))
+
+
+def test_a_share_without_spread_has_no_interval_that_is_made_up() -> None:
+    rows = summary_table(shares("start", [20, 20]) + shares("damaged", [20, 20]), ("start",))
+    row = next(row for row in rows if row["cell"] == "damaged")
+    assert row["minus_start"] == 0
+    assert row["minus_start_low"] is None
+    assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())
