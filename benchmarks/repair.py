@@ -73,11 +73,11 @@ def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
     """The product's own training step. Two of its functions are listened to: when the model was loaded, and how long the
     frozen model's states took."""
     from pyrite.models.hardware import Compute
-    from pyrite.repair import train
+    from pyrite.repair import language, train
 
     context, settings, tokenizer, rows, steps = read(job, clock)
     method, weights = train.chosen(settings)
-    load, references = train.load_to_train, train.references
+    load, references = language.load_to_train, train.references
     told: dict[str, Any] = {"reference_seconds": 0.0}
 
     def load_to_train(*given: Any, **named: Any) -> Any:
@@ -91,7 +91,7 @@ def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
         told["reference_seconds"] = time.perf_counter() - start
         return made
 
-    train.load_to_train, train.references = load_to_train, timed  # type: ignore[assignment]
+    language.load_to_train, train.references = load_to_train, timed  # type: ignore[assignment]
     compute = Compute(job["device"], job["precision"])
     made, _ = train.train(context, settings, compute, method, weights, rows, tokenizer, job["seed"])
     assert sum(made["tokens"].values()) == sum(len(row.ids) for step in steps for row in step)

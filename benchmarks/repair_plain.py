@@ -267,7 +267,7 @@ def settings_of(job: dict[str, Any]) -> Any:
 def read(job: dict[str, Any], clock: Clock) -> tuple[Any, Any, Any, Any, list[list[Any]]]:
     """Context and settings of a repair, its tokenizer and rows, and the rows of each step, through the product."""
     from pyrite.models.load import load_tokenizer
-    from pyrite.repair import train
+    from pyrite.repair import language, train
     from pyrite.steps import Context
 
     settings = settings_of(job)
@@ -283,5 +283,5 @@ def read(job: dict[str, Any], clock: Clock) -> tuple[Any, Any, Any, Any, list[li
     )
     tokenizer = load_tokenizer(base)
     method, _ = train.chosen(settings)
-    encoded = train.read_rows(context, tokenizer, settings, method)
+    encoded = language.read_rows(context, tokenizer, settings, method)
     return context, settings, tokenizer, encoded, train.plan_steps(encoded, settings, ("forget", "replay"), job["seed"])

@@ -41,11 +41,20 @@ second (`about: language`, `LanguageSpec`) trains a language model, repairs it, 
 
 A *cell* is a path of named steps from the model as given: trainings, repairs, roundings (`quantise`); `[]` is the model
 itself. Cells share their common beginnings, so `[damage, full]` and `[damage, replay]` train the damage once for each
-seed. Rows are named `DATA.POOL`; pools of one data share no row, and what a probe or a guard reads, no step may be
-trained on: the file is refused, with the line.
+seed. Rows are named `DATA.POOL`; pools of one data share no row. What is trained on, what a guard watches and what a
+probe asks are three different things:
+
+- a pool that is used for two of them is refused, with the line; so are two data that name the same file, and a probe that
+  asks a file of the data (`./a.jsonl` and `a.jsonl` are one file, as are a link and a copy once the files are at hand);
+- before anything is trained, the rows of all data are compared with one another. `results/overlap.csv` (`overlap` in
+  `run.json`) counts, for each probe and guard, the rows that are also trained on or watched: `shared` the same row (up to
+  case and blanks, without the system's turn), `shared_prompts` the same prompt with another answer. A prompt without an
+  answer is shared where its prompt is. What is shared is also said in a note; where all rows are, the study is refused.
+  Chats are compared with chats, plain text with plain text; harness tasks, whose items come with them, are not compared.
 
 `damage` is one training, named by the key `damage`. In a cell it is a step, elsewhere the rows that it was trained on, and
-`damage.POOL` is a pool of the same data, so that repairs and probes follow the choice. A *pilot* makes that choice:
+`damage.POOL` is a pool of the same data, so that repairs and probes follow the choice. The rows are the whole pool, so a
+damage whose rows are named cannot say `first`. A *pilot* makes that choice:
 
 ```bash
 pyrite study unlearning_small --plan
@@ -66,11 +75,19 @@ What it tells:
   on the recipe. With three seeds the first is wide.
 - *Every other value* is exploratory: the mean over seeds with a t interval, and the difference to each cell of
   `compare_with` within seeds, with both intervals.
-- *Cost*: processed tokens, FLOPs, seconds, peak memory; of a repair also as a share of the damage that it undoes. A
-  training's FLOPs are counted as six for each weight and token.
+- *Cost*: processed tokens, FLOPs, seconds, peak memory; of a repair also as a share of the damage that it undoes. FLOPs of
+  trainings and repairs are counted by one rule (`docs/repair.md`); a stored training that counted none takes those of the
+  same training of another seed. What nobody counted is empty.
+
+A model that a step destroyed has losses that are no numbers. Such items are missing, and a mean over the others would
+flatter the model: a note names the cell, the metric and how many items are missing, and a primary contrast of a
+perplexity probe whose items are missing on one side only is *not testable here*. It still counts among the contrasts
+that Holm's rule looks at. A repair that ends in an error (a loss that is not finite, as unguarded ascent may have) ends
+the study: the message names the cells that need it. Take them out of `cells`, or give the repair a guard; what is
+finished is stored, and the next call goes on from there.
 
 The run folder holds `run.json`, `pilot.json`, and `results/`: `results` (each model, probe, metric), `summary` (over seeds),
-`contrasts`, `items` (each answer), `costs`.""".splitlines()
+`contrasts`, `items` (each answer), `costs`, `overlap`.""".splitlines()
 
 
 def cli_page() -> str:

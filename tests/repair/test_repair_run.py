@@ -257,10 +257,10 @@ def test_overlap_and_labelled_rows_are_refused(bench: Bench) -> None:
     assert not list((bench.folder / "store").glob("attempts/*/out/*"))
 
 
-def test_a_classifier_is_refused(bench: Bench, tiny_encoder: Path) -> None:
+def test_a_model_that_neither_writes_nor_classifies_is_refused(bench: Bench, tiny_encoder: Path) -> None:
     code, _, err = bench.repair(model=tiny_encoder)
     assert code == 2
-    assert "needs a language model" in err
+    assert "a language model or a classifier" in err
 
 
 def test_the_terminal_shows_what_changed_and_what_it_cost(bench: Bench) -> None:

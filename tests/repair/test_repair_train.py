@@ -18,7 +18,8 @@ from pyrite.repair.settings import GuardSettings
 from pyrite.repair.train import plan_steps
 from pyrite.steps import Source, Store
 from pyrite.train import adapters
-from pyrite.train.packed import Row, Trained, flatten, hidden_states, packs_of, totals_of
+from pyrite.train.packed import Trained, flatten, hidden_states, packs_of, totals_of
+from pyrite.train.rows import Row
 from pyrite.train.settings import LoraSettings
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0)

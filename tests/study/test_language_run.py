@@ -9,6 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pyrite.cli import run
+from pyrite.models.hardware import Compute
+from pyrite.steps import Progress, RunOptions, Store, run_steps
+from pyrite.study.config import StudyConfig
+from pyrite.study.language.plan import make_plan
+from pyrite.study.language.run import resolve_spec
 
 from conftest import THINGS, study_line, write_jsonl  # isort: skip
 
@@ -181,3 +186,100 @@ def test_power_and_seeds(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert planned["stored"]["steps"] == planned["stored"]["of"]
     assert run(study_line(tiny, "--refresh", "train.langage")) == 2
     assert "train.language" in capfd.readouterr().err
+
+
+ARMS = """\
+repairs:
+  no_forget: {ARM forget_weight: 0, replay_weight: 1, kl_weight: 1, replay_rows: 8}}
+  ascent: {ARM method: ga, forget_weight: 1, replay_weight: 0, kl_weight: 0, guard: {every_tokens: 0}}}
+  "null": {ARM forget_weight: 0, replay_weight: 0, kl_weight: 0}}
+cells:
+  start: []
+  damaged: [damage]
+  no_forget: [damage, no_forget]
+  ascent: [damage, ascent]
+  "null": [damage, "null"]
+probes:
+  gain: {task: perplexity, data: damage.held_out, metrics: [nats_per_token]}
+  sums: {task: gsm8k, file: test.jsonl, items: 4, max_new_tokens: 4, only_cells: [start]}
+contrasts:
+  - {cell: "null", against: damaged, probe: gain.nats_per_token}
+seeds: [0]
+workers: 1
+"""
+ARM = (
+    "replay: people.replay, guard_forget: damage.guard, guard_replay: people.guard, settings: {steps: 2, max_tokens: 96, "
+    "training: {method: full, learning_rate: RATE}, "
+)
+
+
+def with_arms(tiny: Path, rate: str = "1.0e-3") -> str:
+    text = tiny.read_text().partition("repairs:")[0].replace("damage: hard", "damage: gentle")
+    return text + ARMS.replace("ARM ", ARM.replace("RATE", rate))
+
+
+def test_arms_that_read_less(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny.write_text(with_arms(tiny))
+    # of the people's rows, two are also sums to train on; one question of the test is trained on with another answer
+    trained = sums(60, 1)
+    write_jsonl([*people(38), *({"prompt": r["question"], "completion": r["answer"]} for r in trained[:2])], tiny.parent / "people.jsonl")  # fmt: skip
+    write_jsonl([*sums(9, 2), {**trained[0], "answer": "no #### 7"}], tiny.parent / "test.jsonl")
+    sums_pools, people_pools = "pools: {damage: 59, guard: 1", "pools: {replay: 30, guard: 9"
+    text = tiny.read_text().replace("pools: {damage: 24, guard: 4, held_out: 12}", f"{sums_pools}, held_out: rest}}")
+    text = text.replace("pools: {replay: 16, guard: 4, scorecard: rest}", f"{people_pools}, scorecard: rest}}")
+    write_jsonl([*trained, *sums(3, 5)], tiny.parent / "sums.jsonl")
+    tiny.write_text(text)
+    assert run(study_line(tiny, "--json")) == 0
+    made = told(capfd)
+    costs = {row["step"]: row for row in made["costs"]}
+    assert set(costs) == {"damage", "no_forget", "ascent", "null"}
+    assert not costs["no_forget"]["tokens_forget"]
+    assert costs["no_forget"]["tokens"] == costs["no_forget"]["tokens_replay"] > 0
+    assert not costs["ascent"]["tokens_replay"]
+    assert costs["ascent"]["tokens"] == costs["ascent"]["tokens_forget"] > 0
+    assert costs["null"]["steps"] == 0
+    assert not costs["null"]["tokens"]
+    # the null repair changed nothing, and one seed gives no verdict
+    means = {row["cell"]: row["mean"] for row in made["summary"] if row["metric"] == "nats_per_token"}
+    assert means["null"] == means["damaged"] != means["ascent"]
+    # rows that two data share
+    shared = {(row["a"], row["b"]): row for row in made["run"]["overlap"]}
+    assert set(shared) == {
+        (a, f"trained {pool}")
+        for a in ("probe gain", "probe sums", "guard people.guard", "guard sums.guard")
+        for pool in ("people.replay", "sums.damage")
+    } | {(a, f"guard {pool}") for a in ("probe gain", "probe sums") for pool in ("people.guard", "sums.guard")}
+    twice = [row for (a, _), row in shared.items() if a == "probe sums" and row["shared"]]
+    assert 1 <= len(twice) <= 2  # the question is in sums.damage or its guard or held out, and among the people's
+    assert all(row["rows_a"] == 10 and row["shared"] == 1 for row in twice)
+    assert any("probe sums: 1 of 10 rows" in note for note in made["run"]["notes"])
+    table = (tiny.parent / "runs" / "tiny" / "results" / "overlap.csv").read_text().splitlines()
+    assert table[0] == "a,b,rows_a,rows_b,shared,shared_prompts"
+    assert len(table) == 1 + len(shared)
+
+
+def test_a_probe_whose_rows_are_all_trained_on_is_refused_before_any_training(
+    tiny: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_text(with_arms(tiny).replace("file: test.jsonl", "file: again.jsonl"))
+    folder, store = tiny.parent, Store(tiny.parent / "store")
+    write_jsonl(sums(10, 2), folder / "again.jsonl")
+    config = StudyConfig(spec=str(tiny), data=folder, store=store.root, out=folder / "runs")
+    made = make_plan(resolve_spec(config), folder, Compute("cpu", "fp32"))
+    run_steps([made.counts["sums"]], store, RunOptions(), Progress(quiet=True))
+    damage = (store.path(made.counts["sums"].key) / "damage.jsonl").read_text().splitlines()
+    texts = [[turn["content"] for turn in json.loads(line)["messages"]] for line in damage]
+    write_jsonl([{"question": asked.upper(), "answer": said} for asked, said in texts], folder / "again.jsonl")
+    assert run(study_line(tiny)) == 2
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "all 24 rows of probe sums are in trained sums.damage" in shown
+    assert not list(store.root.rglob("history.json"))
+
+
+def test_a_repair_that_ends_in_an_error_names_its_cells(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny.write_text(with_arms(tiny).replace("training: {method: full, learning_rate: 1.0e-3}, method: ga", "training: {method: full, learning_rate: 1.0e+30, warmup: 0}, method: ga"))  # fmt: skip
+    assert run(study_line(tiny)) == 2
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "cells ascent (damage + ascent, seed 0)" in shown
+    assert "take ascent out of the study's cells" in shown
+    assert "every_tokens" in shown

@@ -10,6 +10,7 @@ from pyrite.models.hardware import Compute
 from pyrite.steps import Store
 from pyrite.study.language.plan import make_plan, pilot_spec
 from pyrite.study.language.spec import LanguageSpec, parse_language
+from pyrite.study.language.uses import check_files
 from pyrite.study.spec import bundled, is_language, load_language
 
 CPU = Compute("cpu", "fp32")
@@ -98,6 +99,18 @@ def test_a_good_file() -> None:
         ("scorecard: rest", "scorecard: rest, more: rest", 8, "only one can take the rest"),
         ("settings: {steps: 3}", "settings: {steps: 3, method: lbff}", 22, "lbf"),
         ("settings: {steps: 3}", "settings: {steps: 3, save: adapter}", 22, "whole models"),
+        ("settings: {steps: 3}", "settings: {steps: 3, guard: {gates: [bogus <= 3]}}", 22, "bogus <= 3"),
+        ("data: human.scorecard", "data: human.guard", 33, "repairs.full.guard_replay watches human.guard"),
+        ("data: damage.held_out", "data: damage.guard", 32, "repairs.full.guard_forget watches qa.guard"),
+        ("guard_forget: damage.guard", "guard_forget: damage.held_out", 32, "watches qa.held_out"),
+        ("relearn: {on: damage, first: 4}", "relearn: {on: human.guard}", 22, "relearn.on is trained on human.guard"),
+        ("files: [human.jsonl]", "files: [./sub/../train.jsonl]", 9, "data.qa has these rows (train.jsonl)"),
+        ("file: prompts.jsonl, skip: 9", "file: ./train.jsonl", 31, "the same as train.jsonl"),
+        ("file: prompts.jsonl, skip: 9", "file: ./prompts.jsonl", 31, "say skip: 9"),
+        ("file: prompts.jsonl, items: 9", "file: ./human.jsonl, items: 9", 13, "cut a pool out of data.human"),
+        ("ifeval, file: prompts.jsonl, items: 9", "perplexity, data: damage.held_out, items: 9", 13, "name DATA.POOL"),
+        ("ifeval, file: prompts.jsonl, items: 9", "perplexity, data: qa.held_out, items: 9", 32, "say skip: 9"),
+        ("settings: {epochs: 2}", "first: 30, settings: {epochs: 2}", 17, "make a pool of so many rows"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
@@ -106,6 +119,68 @@ def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, say
         read(GOOD.replace(old, new, 1))
     assert f"s.yaml:{line}:" in caught.value.found
     assert says in caught.value.found + caught.value.fix
+
+
+def test_first_of_a_damage_is_refused_only_where_its_rows_are_named() -> None:
+    no_rows = GOOD.replace("full: {replay", "full: {forget: qa.more, replay").replace("guard: 8, held_out", "more: 4, guard: 8, held_out", 1)  # fmt: skip
+    no_rows = no_rows.replace("relearn: {on: damage, first: 4}", "relearn: {on: qa.damage, first: 4}")
+    chosen = no_rows.replace("settings: {epochs: 2}", "first: 30, settings: {epochs: 2}")
+    assert read(chosen).all_trainings()["hard"].first == 30
+
+
+def test_a_leak_that_only_another_damage_of_the_grid_has() -> None:
+    text = GOOD.replace("damage: hard", "damage: null").replace("hard: {on: qa.damage,", "hard: {on: qa.more,")
+    text = text.replace("guard: 8, held_out", "more: 4, guard: 8, held_out", 1)
+    assert read(text)
+    with pytest.raises(UserError, match=r"hard\.on is trained on qa\.more"):
+        read(text.replace("guard_forget: damage.guard", "guard_forget: damage.more"))
+
+
+def write_files(folder: Path) -> None:
+    for name, rows in (("train", 60), ("human", 50), ("prompts", 20)):
+        (folder / f"{name}.jsonl").write_text(
+            "".join(f'{{"prompt": "{name} {at}", "completion": "x"}}\n' for at in range(rows))
+        )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "make", "says"),
+    [
+        (
+            "files: [human.jsonl]",
+            "files: [link.jsonl]",
+            "link train",
+            r"data\.human\.files\.0: data\.qa has these rows",
+        ),
+        (
+            "files: [human.jsonl]",
+            "files: [link.jsonl]",
+            "copy train",
+            r"data\.human\.files\.0: data\.qa has these rows",
+        ),
+        ("prompts.jsonl, skip: 9", "link.jsonl", "link train", r"probes\.ifeval\.file: .*the same as train\.jsonl"),
+        ("prompts.jsonl, skip: 9", "link.jsonl", "copy human", r"probes\.ifeval\.file: .*data\.human"),
+        ("prompts.jsonl, skip: 9", "link.jsonl", "copy prompts", r"probes\.ifeval\.skip: .*say skip: 9"),
+        ("prompts.jsonl, skip: 9", "FOLDER/train.jsonl", "link human", r"probes\.ifeval\.file"),
+    ],
+)
+def test_the_same_file_under_another_name(old: str, new: str, make: str, says: str, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    how, _, name = make.partition(" ")
+    link = tmp_path / "link.jsonl"
+    source = tmp_path / f"{name}.jsonl"
+    link.symlink_to(source) if how == "link" else link.write_bytes(source.read_bytes())
+    check_files(read(), tmp_path)
+    text = GOOD.replace(old, new.replace("FOLDER", str(tmp_path)), 1)
+    with pytest.raises(UserError, match=says):
+        check_files(read(text), tmp_path)
+    (tmp_path / "s.yaml").write_text(text)
+    assert run(["study", str(tmp_path / "s.yaml"), "--plan", "--data", str(tmp_path), "--store", str(tmp_path)]) == 2
+    # of the same size, but not the same
+    link.unlink()
+    link.write_bytes(source.read_bytes().replace(b"x", b"y"))
+    if how == "copy":
+        check_files(read(text), tmp_path)
 
 
 def test_cells_share_their_beginnings() -> None:
@@ -191,6 +266,7 @@ def test_the_papers_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert told["unlearn"]["tokens"] == 2_000_000_000
     assert told["unlearn"]["flops"] == pytest.approx(8 * 2e9 * 2e9)  # the model as given reads along
     assert told["sft"]["times"] == 4
-    assert run(["study", "unlearning_small", "--plan", "--store", str(tmp_path)]) == 0
+    (tmp_path / "open.yaml").write_text(GOOD.replace("damage: hard", "damage: null"))
+    assert run(["study", str(tmp_path / "open.yaml"), "--plan", "--store", str(tmp_path)]) == 0
     assert "no damage is chosen yet" in capsys.readouterr().out
     assert run(["study", "demo", "--pilot"]) == 2

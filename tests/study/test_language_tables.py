@@ -12,11 +12,13 @@ from pyrite.errors import UserError
 from pyrite.probe.asked import Result
 from pyrite.records import Chat, Message, Text
 from pyrite.stats import judge_family, paired_t
-from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
-from pyrite.study.language.contrasts import answer_primary, contrast_rows
+from pyrite.steps import Context, Kind, Progress, RunOptions, Source, Step, Store, run_steps
+from pyrite.study.language.contrasts import answer_primary, contrast_rows, missing_items
+from pyrite.study.language.costs import cost_table
 from pyrite.study.language.mix import MIX, choose, named
 from pyrite.study.language.pilot import Tried, answer_pilot
 from pyrite.study.language.pilot import choose as choose_damage
+from pyrite.study.language.plan import Cell
 from pyrite.study.language.spec import LanguageSpec, parse_language
 from pyrite.study.language.tables import Value, check_apart, over_items, pooled, results_table, summary_table, values_of
 from pyrite.tasks.measure import Measured, Metric
@@ -177,6 +179,114 @@ def test_near_the_floor_nothing_can_be_told_and_one_seed_tells_nothing() -> None
     assert answer.items.low is not None
     with pytest.raises(UserError, match="compares nothing"):
         answer_primary(shares("start", [12]), asked)
+
+
+def of_losses(*contrasts: str) -> LanguageSpec:
+    text = SPEC.replace('"harness:x"', "perplexity, file: t.jsonl")
+    return parse_language(text + "".join(f"  - {{{line}}}\n" for line in contrasts), "s.yaml")
+
+
+def losses(cell: str, *seeds: Sequence[float]) -> list[Value]:
+    metric = Metric("nats_per_token", "real", "lower")
+    made = []
+    for seed, nats in enumerate(seeds):
+        measured = [Measured(f"i{at}", metric.name, value, f"i{at}") for at, value in enumerate(nats)]
+        made += values_of(cell, seed, "asked", Result(measured, (metric,), {}))
+    return made
+
+
+def test_losses_that_are_missing_on_one_side_are_not_judged() -> None:
+    line = "cell: other, against: start, probe: asked.nats_per_token"
+    asked = of_losses(line)
+    start = losses("start", [2.0, 2.1, 2.2], [2.0, 2.1, 2.3], [2.0, 2.2, 2.3])
+    # the survivors of a destroyed model would look better than the start
+    burst = losses("other", [1.0, math.inf, math.nan], [1.1, math.nan, 1.2], [1.2, 1.3, 1.4])
+    (answer,) = answer_primary(start + burst, asked)
+    assert answer.judgement.verdict == "not testable"
+    assert "not testable here" in answer.sentence
+    assert "other, seed 0: 2 of 3 items; other, seed 1: 1 of 3 items" in answer.sentence
+    assert answer.as_json()["p_difference"] is None
+    assert [row["verdict"] for row in contrast_rows([answer])][-1] == "not testable"
+    assert contrast_rows([answer])[-1]["difference"] is None
+    (note,) = missing_items(start + burst, asked)
+    assert note.startswith("other on asked.nats_per_token")
+    assert note.endswith("2 of 3 (seed 0), 1 of 3 (seed 1)")
+    # destroyed altogether, in every seed
+    gone = losses("other", *[[math.nan] * 3] * 3)
+    (answer,) = answer_primary(start + gone, asked)
+    assert (answer.judgement.verdict, answer.seeds, answer.per_seed) == ("not testable", (), ())
+    assert "other, seed 2: 3 of 3 items" in answer.sentence
+    assert contrast_rows([answer])[0]["n"] == 0
+    # rows that no model has a loss of are the same on both sides: judged, and noted
+    both = losses("start", *[[2.0, 2.1, math.nan]] * 3), losses("other", *[[2.5, 2.7, math.nan], [2.6, 2.6, math.nan]])
+    (answer,) = answer_primary([*both[0], *both[1]], asked)
+    assert answer.judgement.verdict != "not testable"
+    assert len(missing_items([*both[0], *both[1]], asked)) == 2
+
+
+def test_a_contrast_that_is_not_judged_still_counts_in_the_family() -> None:
+    lines = ["cell: damaged, against: start, probe: asked.nats_per_token", "cell: other, against: start, probe: asked.nats_per_token"]  # fmt: skip
+    start = losses("start", *[[2.0, 2.1 + seed / 50] for seed in range(3)])
+    values = start + losses("damaged", *[[2.3 + seed / 30, 2.4] for seed in range(3)])
+    values += losses("other", *[[2.0, math.inf]] * 3)
+    first, second = answer_primary(values, of_losses(*lines))
+    assert second.judgement.verdict == "not testable"
+    (alone,) = answer_primary(values, of_losses(lines[0]))
+    assert alone.judgement.p_difference is not None
+    assert first.judgement.p_difference_adjusted == pytest.approx(2 * alone.judgement.p_difference)
+
+
+def test_a_pilot_whose_damage_destroys_the_model() -> None:
+    asked = spec(more=PILOT).model_copy(update={"seeds": (0,)})
+    values = of_pilot(shares("start", [60], 100) + shares("gentle", [50], 100) + model("hard", 0, [None] * 100))
+    found = answer_pilot(asked, values, [{"step": "hard", "tokens": None}])
+    assert (found.chosen, found.tried[1].n, found.tried[1].low) == ("gentle", 0, None)
+
+
+def tell(context: Context) -> None:
+    (context.out / context.config["file"]).write_text(json.dumps(context.config["told"]))
+
+
+def test_costs_of_steps_that_tell_less(tmp_path: Path) -> None:
+    train, repair = Kind("train.language", 1, tell), Kind("repair.train", 1, tell)
+
+    def trained(seed: int, **more: float) -> Step:
+        return Step(train, {"trains": "chat", "seed": seed, "file": "history.json", "told": {"tokens": 100, **more}})
+
+    def repaired(base: Step, told: dict[str, object]) -> Step:
+        return Step(repair, {"file": "repair.json", "told": told}, {"base": base})
+
+    old, new = trained(0), trained(1, flops=1000.0)
+    whole = {"method": "lbf", "steps": 2, "seconds": 3.5, "flops": 250.0, "peak_bytes": 7, "stopped": {"step": 2, "why": "kl"},
+             "tokens": {"forget": 10, "replay": 20, "preferred": 5, "guard": 40}, "point": {"step": 1}}  # fmt: skip
+    steps = {
+        "full": repaired(old, whole),
+        "bare": repaired(old, {"method": "lbf", "point": None}),
+        "replay": repaired(new, {"method": "lbf", "tokens": {"replay": 30}}),
+    }
+    cells = [Cell("full", 0, (("damage", old), ("full", steps["full"])), {}),
+             Cell("bare", 0, (("damage", old), ("bare", steps["bare"])), {}),
+             Cell("replay", 1, (("damage", new), ("replay", steps["replay"])), {})]  # fmt: skip
+    store = Store(tmp_path)
+    run_steps([step for cell in cells for _, step in cell.path], store, RunOptions(), Progress(quiet=True))
+    table = {(row["step"], row["seed"]): row for row in cost_table(cells, store)}
+    assert set(table) == {("damage", 0), ("damage", 1), ("full", 0), ("bare", 0), ("replay", 1)}
+    # a training that counted no FLOPs has those of the same one of another seed
+    assert table["damage", 0]["flops"] == table["damage", 1]["flops"] == 1000.0
+    full = table["full", 0]
+    assert (full["tokens"], full["tokens_guard"], full["best_step"]) == (35, 40, 1)
+    assert full["share_of_damage_tokens"] == pytest.approx(0.35)
+    assert full["share_of_damage_flops"] == pytest.approx(0.25)
+    assert full["stopped"] == "step 2: kl"
+    bare = table["bare", 0]
+    assert [bare[name] for name in ("tokens", "tokens_forget", "flops", "peak_bytes", "stopped", "best_step")] == [
+        None
+    ] * 6
+    assert bare["share_of_damage_tokens"] is None
+    assert (table["replay", 1]["tokens"], table["replay", 1]["tokens_forget"]) == (30, None)
+    assert len({tuple(row) for row in table.values()}) == 1  # the same columns
+    # nobody counted: nothing is made up
+    assert all(row["share_of_damage_flops"] is None for row in cost_table(cells[:2], store))
 
 
 PILOT = """\

@@ -15,7 +15,8 @@ from pyrite.records import Chat, Message, Text
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train import adapters
 from pyrite.train.language import TRAIN_LANGUAGE, next_tokens
-from pyrite.train.packed import Row, Trained, encode_rows, packs_of, put_weights, shuffled, totals_of, trained_weights
+from pyrite.train.packed import Trained, packs_of, put_weights, totals_of, trained_weights
+from pyrite.train.rows import Row, encode_rows, shuffled
 from pyrite.train.settings import LoraSettings, TrainSettings
 
 from conftest import Clock  # isort: skip

@@ -195,6 +195,15 @@ def longest_input(model: Any) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
+def longest_row(folder: Path) -> int | None:
+    """The same, of a model that is not loaded."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
     """A causal model to read or write text with, and the precision to do it in.
 
@@ -236,6 +245,19 @@ def load_classifier(
         model = AutoModelForSequenceClassification.from_pretrained(folder, **plain_loading(torch.float32), **extra)
     model.config.pad_token_id = load_tokenizer(folder).pad_token_id
     return (model if four_bit else model.to(compute.device)).eval(), order
+
+
+def stored_dtype(folder: Path) -> Any:
+    """In which dtype are a folder's weights? bf16 or fp16 where all are, else fp32."""
+    import torch
+    from safetensors import safe_open
+
+    found = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (not a dict)
+    floats = {dtype for dtype in found if dtype.startswith(("F", "BF"))}
+    return {("BF16",): torch.bfloat16, ("F16",): torch.float16}.get(tuple(floats), torch.float32)
 
 
 def plain_loading(dtype: Any) -> dict[str, Any]:

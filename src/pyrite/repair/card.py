@@ -13,6 +13,12 @@ UNSAID = (
     "content was unlearned: look at the tasks for the gain.",
     "What is not in the table was not measured: other languages and tasks, facts, safety.",
 )
+OF_LABELS = (
+    UNSAID[0],
+    "Lower accuracy on the forget rows says that their labels became less likely there. Whether the classifier now does "
+    "right where the pattern misled it, only a task with the right labels can say.",
+    "What is not in the table was not measured: other data, other domains, calibration.",
+)
 
 
 def card(told: Mapping[str, Any]) -> str:
@@ -32,7 +38,7 @@ def card(told: Mapping[str, Any]) -> str:
         "## Cost",
         cost(told["cost"]),
         "## What this does not say",
-        bullets([*told["notes"], *UNSAID]),
+        bullets([*told["notes"], *(OF_LABELS if told.get("labels") else UNSAID)]),
         "## Make it again",
         again(told),
     ]

@@ -50,6 +50,7 @@ class RepairOptions(Strict):
     long_rows: Literal["split", "drop"] = same(RepairSettings, "long_rows")
     part: Literal["answers", "all"] | None = same(RepairSettings, "part")
     pack_tokens: int = same(RepairSettings, "pack_tokens")
+    processes: int = same(RepairSettings, "processes")
     adapter: Literal["merge", "keep"] = same(RepairSettings, "adapter")
     save: Literal["merged", "adapter"] = same(RepairSettings, "save")
 

@@ -6,48 +6,45 @@ from dataclasses import asdict
 from typing import Any
 
 from pyrite.models.hardware import Compute
-from pyrite.repair.methods import Weights
 from pyrite.repair.settings import RepairSettings
+from pyrite.train.cost import Shape
+
+TOKENS = ("forget", "replay", "preferred", "guard")
+NOTHING: dict[str, Any] = {
+    "steps": 0, "planned_steps": 0, "tokens": dict.fromkeys(TOKENS, 0), "flops": 0.0, "seconds": 0.0, "peak_bytes": 0,
+    "stopped": None, "curve": [], "guard": [],
+    "point": {"step": 0, "tokens": 0, "rule": "a null repair: the model as given", "values": {}},
+}  # fmt: skip
+"""What a repair tells that took no step."""
+
+
+def size_of(rows: Sequence[Any], roles: Sequence[str] | None = None) -> tuple[int, int]:
+    """Tokens and learned tokens of rows (of these roles)."""
+    some = [row for row in rows if roles is None or row.role in roles]
+    return sum(len(row.ids) for row in some), sum(row.targets for row in some)
 
 
 def spent(
-    model: Any, steps: Sequence[Sequence[Any]], settings: RepairSettings, weights: Weights, guard_tokens: int
-) -> dict[str, Any]:
-    """Tokens processed, by role, and floating-point operations.
+    shape: Shape, steps: Sequence[Sequence[Any]], settings: RepairSettings, objective: Any, *,
+    live: bool, beforehand: Sequence[Any], guard: tuple[int, int],
+) -> dict[str, Any]:  # fmt: skip
+    """Tokens processed in training, by role, and by the guard; and all floating-point operations.
 
-    Counted, not measured: two operations for each weight of a linear layer and token in a forward pass, as many again
-    for the gradient of its input, and again for that of the weight where it moves; the output matrix only at the
-    positions that are learned. The model as given is one more forward pass over replay rows where KL asks for it.
-    Attention's own products are left out (they are small at these lengths).
+    The model as given reads what the loss asks of it: each time where it is `live`, else once. `beforehand` are the
+    rows that were read before the first step, `guard` the tokens and learned tokens that the guard's looks read, the
+    model as given among them.
     """
-    tokens: Counter[str] = Counter()
-    targets: Counter[str] = Counter()
+    tokens: Counter[str] = Counter(dict.fromkeys(TOKENS, 0))
+    flops = 0.0
     for step in steps:
         for row in step:
             tokens[row.role] += len(row.ids)
-            targets[row.role] += row.targets
-    body, head = weights_of(model)
-    passes = 6 if settings.training.method == "full" else 4
-    flops = passes * (body * tokens.total() + head * targets.total())
-    if weights.kl:
-        flops += 2 * (body * tokens["replay"] + head * targets["replay"])
-    flops += 2 * body * guard_tokens
-    return {"tokens": {**tokens, "guard": guard_tokens}, "flops": float(flops)}
-
-
-def weights_of(model: Any) -> tuple[int, int]:
-    """Weights that every token is multiplied with: in linear layers of the body, and in the output matrix."""
-    import torch
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    head = model.get_output_embeddings()
-    inside = {id(one.get_base_layer()) for one in model.modules() if isinstance(one, BaseTunerLayer)}
-    body = sum(
-        one.in_features * one.out_features
-        for name, one in model.named_modules()
-        if isinstance(one, torch.nn.Linear) and one is not head and ("lora_" not in name or id(one) in inside)
-    )
-    return body, int(head.weight.numel())
+        flops += shape.training(*size_of(step), full=settings.training.method == "full")
+        if live:
+            flops += shape.forward(*size_of(step, objective.asks()))
+    flops += shape.forward(*size_of(beforehand)) + shape.forward(*guard)
+    tokens["guard"] = guard[0]
+    return {"tokens": dict(tokens), "flops": flops}
 
 
 def peak_bytes(compute: Compute) -> int:

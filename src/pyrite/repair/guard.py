@@ -6,7 +6,6 @@ included; so a repair that only did harm gives back the model as it was.
 """
 
 import math
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,38 +17,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from pyrite.errors import UserError
 from pyrite.io import atomic_write
 from pyrite.models.hardware import Compute
-from pyrite.models.head import Reference as Teacher
-from pyrite.models.head import entropy, fused
 from pyrite.models.rows import Reader
-from pyrite.repair.objective import FORGET, REPLAY, RepairObjective, of_roles
-from pyrite.repair.reference import Reference
+from pyrite.repair.gates import VALUES, parse_gates
+from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
 from pyrite.repair.settings import GuardSettings
 from pyrite.stats.gates import HOLDS
 from pyrite.train import sharded
-from pyrite.train.packed import (
-    PackedTrainer,
-    Row,
-    Trained,
-    flatten,
-    hidden_states,
-    packs_of,
-    put_weights,
-    totals_of,
-    trained_weights,
-)
+from pyrite.train.packed import PackedTrainer, packs_of, put_weights, totals_of, trained_weights
+from pyrite.train.rows import Row
 
-VALUES = ("replay_nats", "forget_nats", "kl", "entropy", "repetition")
 RULE = "the safe point, start included, with the lowest objective on the guard's rows"
-CONDITION = re.compile(rf"\s*({'|'.join(VALUES)})\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the guard saw after `step` steps and `tokens` tokens. Nats a token; `entropy` of the next token on replay
-    rows; `repetition` the share of four-token pieces of short answers that repeat an earlier one; None: not measured."""
+    """What the guard saw after `step` steps and `tokens` tokens. Nats a token (of a classifier: a row); `entropy` of the
+    next token (the label) on replay rows; `repetition` the share of four-token pieces of short answers that repeat an earlier one; None: not measured."""
 
     step: int
     tokens: int
@@ -82,21 +67,6 @@ class GuardState:
     def point(self) -> Look:
         """The best safe point."""
         return next(look for look in self.looks if look.step == self.best)
-
-
-def parse_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Conditions on the guard's values: (value, operator, bound).
-
-    Raises:
-        UserError: a condition that cannot be read.
-    """
-    made = []
-    for text in texts:
-        found = CONDITION.fullmatch(text)
-        if found is None:
-            raise UserError("A guard's condition cannot be read.", text, f"'VALUE <= NUMBER', VALUE one of {VALUES}")
-        made.append((found[1], found[2], float(found[3])))
-    return made
 
 
 def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
@@ -148,17 +118,18 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         settings: GuardSettings,
         watched: Watched,
         objective: RepairObjective,
-        reference: Reference | None,
         compute: Compute,
         folder: Path,
     ) -> None:
         self.settings, self.watched, self.objective = settings, watched, objective
-        self.reference, self.compute, self.folder = reference, compute, folder
+        self.compute, self.folder = compute, folder
         self.state = GuardState()
         self.tokens = 0
         self.since = 0
         self.read = 0
-        """Tokens that the guard itself read and wrote."""
+        """Tokens that the guard itself read and wrote, each pass counted."""
+        self.looked_at = 0
+        """Positions at which it looked at the vocabulary."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at the start, or take up what a checkpoint knows."""
@@ -190,6 +161,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             "tokens": self.tokens,
             "since": self.since,
             "read": self.read,
+            "looked_at": self.looked_at,
         }
         with atomic_write(folder / "guard.json") as part:
             Path(part).write_bytes(orjson.dumps(told))
@@ -201,7 +173,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         """Take up what a checkpoint knows."""
         told = orjson.loads((checkpoint / "guard.json").read_bytes())
         self.state = GuardState([Look(**look) for look in told["looks"]], told["stopped"], told["best"])
-        self.tokens, self.since, self.read = told["tokens"], told["since"], told["read"]
+        self.tokens, self.since = told["tokens"], told["since"]
+        self.read, self.looked_at = told["read"], told["looked_at"]
         if not sharded.is_first():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -245,9 +218,10 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         sums = dict.fromkeys(("forget", "replay", "kl", "replay_nats", "forget_nats", "kl_nats", "entropy"), 0.0)
         with self.compute.autocast():
             for pack in packs_of(list(self.watched.rows), self.trainer.pack_tokens):
-                for name, value in self.trainer.model_wrapped(pack, totals, look=self.look_at).items():
+                for name, value in self.trainer.model_wrapped(pack, totals, look=self.objective.look).items():
                     sums[name] += value
-                self.read += sum(len(row.ids) for row in pack)
+                tokens, targets = self.objective.look_reads(pack)
+                self.read, self.looked_at = self.read + tokens, self.looked_at + targets
             repetition = self.repetition(self.trainer.model.reader)
         weights = self.objective.weights
         objective = weights.forget * sums["forget"] + weights.replay * sums["replay"] + weights.kl * sums["kl"]
@@ -258,33 +232,10 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             objective,
             sums["replay_nats"] / replay if replay else None,
             sums["forget_nats"] / forget if forget else None,
-            sums["kl_nats"] / replay if replay and self.reference is not None else None,
+            sums["kl_nats"] / replay if replay and self.objective.last is not None else None,
             sums["entropy"] / replay if replay else None,
             repetition,
         )
-
-    def look_at(self, module: Trained, pack: Sequence[Row], totals: Any) -> dict[str, float]:
-        """A pack's part of the objective and, whatever the method's own loss is, sums of negative log-likelihoods, KL and
-        entropy."""
-        sums = dict(self.objective(module, pack, totals)[1])
-        flat = flatten(pack, module.reader.device)
-        hidden = hidden_states(module.reader, flat)[flat.at]
-        head = module.reader.head
-        for role, name in ((REPLAY, "replay_nats"), (FORGET, "forget_nats")):
-            rows, where = of_roles(flat, (role,))
-            if not rows:
-                continue
-            teacher = None
-            if role == REPLAY and self.reference is not None:
-                teacher = Teacher(self.reference.hidden(rows), self.reference.weight, self.reference.bias)
-            states, targets = hidden[where], flat.targets[where]
-            made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
-            sums[name] = float(made.total)
-            if role == REPLAY:
-                sums["entropy"] = float(entropy(states, head.weight, head.bias).sum())
-                if made.kl is not None:
-                    sums["kl_nats"] = float(made.kl.sum())
-        return sums
 
     def repetition(self, reader: Reader) -> float | None:
         """Short greedy answers to the guard's prompts; how much of them repeats."""
@@ -298,7 +249,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             drawing=Drawing(0.0, 1.0), seeds=[[0]] * len(prompts),
         )  # fmt: skip
         answers = [one.ids for _, one in sorted(written, key=lambda pair: pair[0])]
-        self.read += sum(map(len, answers)) + sum(map(len, prompts))
+        written_tokens = sum(map(len, answers))
+        self.read, self.looked_at = self.read + written_tokens + sum(map(len, prompts)), self.looked_at + written_tokens
         return repetition_of(answers)
 
     def roll_back(self, model: Any) -> bool:

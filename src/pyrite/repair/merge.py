@@ -2,30 +2,37 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG, ModelRef
+from pyrite.repair.sorts import sort_of
 from pyrite.steps import Context, Kind, Source, Step
 
 
 def merge_step(context: Context) -> None:
     """Step: adds the adapters to the base's weights (in fp32) and writes the sum in the base's number format."""
-    import torch
+    load.quiet_libraries()
+    load.check_safetensors(context.inputs["adapter"])
+    write_merged(context.inputs["base"], context.inputs["adapter"], context.out)
 
+
+def write_merged(base: Path, adapter: Path, out: Path) -> None:
+    """Write the sum of a base and its adapters, added in fp32."""
     from pyrite.train.adapters import with_adapter
 
-    load.quiet_libraries()
-    base, adapter = context.inputs["base"], context.inputs["adapter"]
-    load.check_safetensors(adapter)
-    whole = load.load_causal(base, Compute("cpu", "fp32"))
+    whole = sort_of(base).load_whole(base, Compute("cpu", "fp32"))
     merged = with_adapter(whole, adapter, train=False).merge_and_unload(safe_merge=True)
-    written = load.read_config(base)
-    named = str(written.get("dtype") or written.get("torch_dtype") or "float32").removeprefix("torch.")
-    merged.to(getattr(torch, named)).save_pretrained(context.out, safe_serialization=True)
     own = (adapter / "tokenizer_config.json").is_file()
-    load.load_tokenizer(adapter if own else base).save_pretrained(context.out)
+    write_whole(merged, load.load_tokenizer(adapter if own else base), base, out)
+
+
+def write_whole(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
+    """Write a model and its tokenizer, in the number format of the one that it was made from."""
+    model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
 
 
 MERGE = Kind("repair.merge", 1, merge_step)
@@ -52,6 +59,11 @@ def base_of(adapter: Path) -> ModelRef:
     if (found.folder / ADAPTER_CONFIG).is_file():
         raise UserError("The adapter's base is an adapter itself.", f"{file}: {name}", "merge that one first")
     return found
+
+
+def is_of_classifier(adapter: Path) -> bool:
+    """Was this adapter trained with a classifier's head?"""
+    return bool(json.loads((adapter / ADAPTER_CONFIG).read_bytes()).get("task_type") == "SEQ_CLS")
 
 
 def merged(adapter: Step | Source, base: Step | Source, label: str) -> Step:

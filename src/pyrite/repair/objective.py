@@ -2,6 +2,9 @@
 
 Forget and replay rows share one forward pass. Replay cross-entropy and KL share one product with the vocabulary. The
 means are over the learned tokens of a whole step (of rows, for methods that join a row's tokens), never over padding.
+
+What a model says of rows is an objective's `see`: of a language model, the hidden states that predict learned tokens and
+the vocabulary's matrix. A classifier fits into the same words (`repair.classifier`), one target a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +15,12 @@ import torch
 
 from pyrite.models.hardware import Compute
 from pyrite.models.head import Reference as Teacher
-from pyrite.models.head import fused, soft, token_stats
-from pyrite.models.rows import Reader
+from pyrite.models.head import entropy, fused, soft, token_stats
 from pyrite.repair.losses import control_vector
 from pyrite.repair.methods import Method, Weights
-from pyrite.repair.reference import Reference
-from pyrite.train.packed import Flat, Row, Totals, Trained, flatten, hidden_states, packs_of
+from pyrite.repair.reference import Reference, See, Seen, see_tokens
+from pyrite.train.packed import Totals, Trained, packs_of
+from pyrite.train.rows import Row
 
 FORGET, REPLAY, PREFERRED = "forget", "replay", "preferred"
 """Roles of rows. A preferred row is a forget row's prompt with an answer that says nothing."""
@@ -41,6 +44,10 @@ class RepairObjective:
     layer: int | None = None
     """For methods on hidden states: after how many layers."""
     seed: int = 0
+    see: See = see_tokens
+    """How rows are read."""
+    last: Reference | None = None
+    """The model as given after all its layers, for the guard's KL."""
 
     @property
     def options(self) -> dict[str, float]:
@@ -57,22 +64,67 @@ class RepairObjective:
 
     def __call__(self, module: Trained, rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
         """The pack's share of the step's loss; parts: forget, replay, kl, each unweighted."""
-        reader, pack = module.reader, flatten(rows, module.reader.device)
         on_states = self.method.kind == "hidden"
-        hidden = hidden_states(reader, pack, self.layer if on_states else None)[pack.at]
+        pack = self.see(module.reader, rows, self.layer if on_states else None)
         if on_states:
-            return self.on_states(hidden, pack, totals)
-        replay, told = self.replay(reader, hidden, pack, totals)
-        forget, more = self.forget(reader, hidden, pack, totals)
+            return self.on_states(pack, totals)
+        replay, told = self.replay(module.reader.head, pack, totals)
+        forget, more = self.forget(module.reader.head, pack, totals)
         return replay + forget, told | more
 
-    def replay(
-        self, reader: Reader, hidden: torch.Tensor, pack: Flat, totals: Totals
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    def look(self, module: Trained, rows: Sequence[Row], totals: Totals) -> dict[str, float]:
+        """For the guard: a pack's parts of the objective and, whatever the method's own loss is, sums of negative
+        log-likelihoods, KL and entropy."""
+        pack, head = self.see(module.reader, rows, None), module.reader.head
+        if self.method.kind == "hidden":
+            sums = dict(self.on_states(self.see(module.reader, rows, self.layer), totals)[1])
+        else:
+            sums = dict(self.forget(head, pack, totals)[1])
+        for role, name in ((REPLAY, "replay_nats"), (FORGET, "forget_nats")):
+            its, where = of_roles(pack, (role,))
+            if not its:
+                continue
+            teacher = None
+            if role == REPLAY and self.last is not None:
+                teacher = Teacher(self.last.hidden(its), self.last.weight, self.last.bias)
+            states, targets = pack.states[where], pack.targets[where]
+            made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
+            sums[name] = float(made.total)
+            if role == REPLAY:
+                sums["entropy"] = float(entropy(states, head.weight, head.bias).sum())
+                if made.kl is not None:
+                    sums["kl_nats"] = float(made.kl.sum())
+                if self.method.kind != "hidden":
+                    sums["replay"] = sums["replay_nats"] / totals.tokens[REPLAY]
+                    sums["kl"] = sums.get("kl_nats", 0.0) / totals.tokens[REPLAY]
+        return sums
+
+    def asks(self) -> tuple[str, ...]:
+        """Of which roles of rows does the loss ask the model as given, at every step?"""
+        replay = self.weights.kl or (self.method.kind == "hidden" and self.weights.replay)
+        forget = self.method.teacher == "reference" and self.weights.forget
+        return (*((REPLAY,) if replay else ()), *((FORGET,) if forget else ()))
+
+    def look_reads(self, rows: Sequence[Row]) -> tuple[int, int]:
+        """Tokens that one look at these rows reads (each pass counted, the model as given among them where it is not on
+        disk), and positions at which it looks at the vocabulary."""
+        tokens, targets = sum(len(row.ids) for row in rows), sum(row.targets for row in rows)
+        replay = [row for row in rows if row.role == REPLAY]
+        forget = [row for row in rows if row.role == FORGET]
+        read, looked = tokens, targets + sum(row.targets for row in (*forget, *replay))  # its own loss, NLL and entropy
+        read += tokens if self.method.kind == "hidden" else 0
+        again = [*(replay if self.last is not None else ()), *(replay if self.method.kind == "hidden" else ())]
+        again += forget if FORGET in self.asks() else []
+        looked += sum(row.targets for row in again)
+        if self.last is not None and self.last.live:
+            read += sum(len(row.ids) for row in again)
+        return read, looked
+
+    def replay(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
         """Cross-entropy and KL of the replay rows, from one product with the vocabulary."""
         rows, where = of_roles(pack, (REPLAY,))
         if not rows or not (self.weights.replay or self.weights.kl):
-            return hidden.new_zeros(()), {}
+            return pack.states.new_zeros(()), {}
         total = totals.tokens[REPLAY]
         replay, kl_weight = self.weights.replay / total, self.weights.kl / total
         teacher = None
@@ -84,23 +136,20 @@ class RepairObjective:
             made = -stats.logp * replay
             return made if kl is None else made + kl * kl_weight
 
-        head = reader.head
-        made = fused(hidden[where], head.weight, head.bias, pack.targets[where], loss, reference=teacher)
+        made = fused(pack.states[where], head.weight, head.bias, pack.targets[where], loss, reference=teacher)
         told = {"replay": float(-made.logp.sum()) / total}
         if made.kl is not None:
             told["kl"] = float(made.kl.sum()) / total
         return made.total, told
 
-    def forget(
-        self, reader: Reader, hidden: torch.Tensor, pack: Flat, totals: Totals
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    def forget(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
         """The method's own loss on the forget rows."""
         kind, weight = self.method.kind, self.weights.forget
         roles = {"pair": (FORGET, PREFERRED), "answer": (PREFERRED,)}.get(kind, (FORGET,))
         rows, where = of_roles(pack, roles)
         if not rows or not weight:
-            return hidden.new_zeros(()), {}
-        head, states, targets = reader.head, hidden[where], pack.targets[where]
+            return pack.states.new_zeros(()), {}
+        states, targets = pack.states[where], pack.targets[where]
         if kind in ("token", "answer"):
             total = totals.tokens[roles[0]]
             method = self.method.loss
@@ -145,6 +194,7 @@ class RepairObjective:
         assert self.frozen is not None
         at = {(one.role, one.number): number for number, one in enumerate(its)}
         numbers = sorted(number for role, number in at if role == FORGET)
+        assert len(at) == len(its), "a row twice in one step"
         sides = []
         for role in (PREFERRED, FORGET):
             index = torch.tensor([at[role, number] for number in numbers], device=row_logp.device)
@@ -154,9 +204,10 @@ class RepairObjective:
         made: torch.Tensor = self.method.loss(chosen, rejected, known_chosen, known_rejected, **self.options)
         return made
 
-    def on_states(self, hidden: torch.Tensor, pack: Flat, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def on_states(self, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
         """RMU: forget rows towards one random direction, replay rows towards where the model as given has them."""
         assert self.method.loss is not None
+        hidden = pack.states
         parts, loss = {}, hidden.sum() * 0.0
         rows, where = of_roles(pack, (FORGET,))
         if rows and self.weights.forget:
@@ -171,21 +222,22 @@ class RepairObjective:
         return loss, parts
 
 
-def of_roles(pack: Flat, roles: tuple[str, ...]) -> tuple[list[Row], torch.Tensor]:
+def of_roles(pack: Seen, roles: tuple[str, ...]) -> tuple[list[Row], torch.Tensor]:
     """The pack's rows of these roles, and which of its targets are theirs."""
     chosen = torch.tensor([row.role in roles for row in pack.rows], device=pack.owner.device)
     return [row for row in pack.rows if row.role in roles], chosen[pack.owner].nonzero()[:, 0]
 
 
-def frozen_values(module: Trained, rows: Sequence[Row], pack_tokens: int, compute: Compute) -> Frozen:
+def frozen_values(
+    module: Trained, rows: Sequence[Row], pack_tokens: int, compute: Compute, see: See = see_tokens
+) -> Frozen:
     """Each row's log-likelihood (nats, over its learned tokens) under the model before its first step."""
     made: dict[tuple[str, int], float] = {}
     head = module.reader.head
     with torch.no_grad(), compute.autocast():
         for pack in packs_of(rows, pack_tokens):
-            flat = flatten(pack, module.reader.device)
-            hidden = hidden_states(module.reader, flat)[flat.at]
-            logp = token_stats(hidden, head.weight, head.bias, flat.targets).logp
-            sums = logp.new_zeros(len(pack)).index_add(0, flat.owner, logp)
+            seen = see(module.reader, pack, None)
+            logp = token_stats(seen.states, head.weight, head.bias, seen.targets).logp
+            sums = logp.new_zeros(len(pack)).index_add(0, seen.owner, logp)
             made |= {(row.role, row.number): float(value) for row, value in zip(pack, sums, strict=True)}
     return Frozen(made)

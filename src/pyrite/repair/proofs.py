@@ -48,6 +48,13 @@ def parse(texts: tuple[str, ...]) -> list[Proof]:
     return proofs
 
 
+def check_classifier(proofs: list[Proof]) -> None:
+    """Refuse what is proved of language models only."""
+    if any(proof.kind == "relearn" for proof in proofs):
+        found, fix = "--prove relearn", "--prove int8 or nf4; train it on the rows again with pyrite study"
+        raise UserError("Relearning is for language models, and the model is a classifier.", found, fix)
+
+
 def check_rows(proofs: list[Proof], rows: Rows, store: Store) -> None:
     """Refuse to relearn on more rows than there are to forget."""
     there = counts(rows.forget, store)["pools"]["forget"]

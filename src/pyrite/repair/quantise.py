@@ -148,20 +148,7 @@ def read_whole(folder: Path, name: str) -> Any:
     else:
         found = f"{name}: {config.get('architectures') or config.get('model_type')}"
         raise UserError("That is neither a causal language model nor a classifier.", found, "give one of these")
-    return kind.from_pretrained(folder, **load.plain_loading(stored_dtype(folder))).eval()
-
-
-def stored_dtype(folder: Path) -> Any:
-    """In which dtype are a folder's weights? bf16 or fp16 where all are, else fp32."""
-    import torch
-    from safetensors import safe_open
-
-    found = set()
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (not a dict)
-    floats = {dtype for dtype in found if dtype.startswith(("F", "BF"))}
-    return {("BF16",): torch.bfloat16, ("F16",): torch.float16}.get(tuple(floats), torch.float32)
+    return kind.from_pretrained(folder, **load.plain_loading(load.stored_dtype(folder))).eval()
 
 
 def copy_all_but_weights(base: Path, out: Path) -> None:

@@ -6,22 +6,47 @@ matrix, memory-mapped: hidden states, since logits would take the vocabulary's s
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Reader
-from pyrite.train.packed import Objective, Row, Totals, Trained, flatten, hidden_states, packs_of
+from pyrite.train.packed import Objective, Totals, Trained, flatten, hidden_states, packs_of
+from pyrite.train.rows import Row
 
 ADAPTER = "repair"
 """The name of the adapter that a repair trains."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a model says of rows at every target: `states` [targets, width], which the reader's head turns into scores of
+    all answers; `targets` [targets], the answers that were given; `owner` [targets], the row that each belongs to."""
+
+    rows: Sequence[Row]
+    states: torch.Tensor
+    targets: torch.Tensor
+    owner: torch.Tensor
+
+
+See = Callable[[Any, Sequence[Row], int | None], Seen]
+"""see(reader, rows, layer): rows read with a model; `layer` None: to the end."""
+
+
+def see_tokens(reader: Any, rows: Sequence[Row], layer: int | None = None) -> Seen:
+    """A language model's hidden states that predict the learned tokens."""
+    flat = flatten(rows, reader.device)
+    return Seen(rows, hidden_states(reader, flat, layer)[flat.at], flat.targets, flat.owner)
+
+
 class Reference(Protocol):
-    """The frozen model: hidden states of the learned positions of rows, and its output matrix."""
+    """The frozen model: hidden states of the learned positions of rows, and its output matrix. `live`: each time it is
+    asked it reads the rows again."""
+
+    live: bool
 
     def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
         """The states that predict the rows' learned tokens, in their order [targets, width]."""
@@ -56,19 +81,20 @@ def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
 class Beneath:
     """The reference under an adapter that is switched off for the time of a pass."""
 
-    def __init__(self, model: Any, reader: Reader, layer: int | None = None) -> None:
-        self.model, self.reader, self.layer = model, reader, layer
+    live = True
+
+    def __init__(self, model: Any, reader: Any, layer: int | None = None, *, see: See = see_tokens) -> None:
+        self.model, self.reader, self.layer, self.see = model, reader, layer, see
         self.passes = 0
 
     def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
         """One pass over these rows."""
         self.passes += 1
-        flat = flatten(rows, self.reader.device)
         was = self.model.training
         self.model.eval()
         try:
             with torch.no_grad(), switched_off(self.model):
-                return hidden_states(self.reader, flat, self.layer)[flat.at]
+                return self.see(self.reader, rows, self.layer).states
         finally:
             self.model.train(was)
 
@@ -104,6 +130,7 @@ class OnDisk:
     """The reference as files in a folder: the states of each row that needs them, and the output matrix. Read through
     the operating system's page cache, so that they count as nobody's memory."""
 
+    live = False
     weight: torch.Tensor
     bias: torch.Tensor | None
 
@@ -134,8 +161,9 @@ def mapped(file: Path, width: int) -> torch.Tensor:
 
 
 def write_reference(
-    reader: Reader, rows: Sequence[Row], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None
-) -> OnDisk:
+    reader: Any, rows: Sequence[Row], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
+    see: See = see_tokens,
+) -> OnDisk:  # fmt: skip
     """Compute the states of these rows (those that predict learned tokens) with the model as it is now, once.
 
     In the number format of the matrix products, which is what the loss would see anyway. A folder that an earlier
@@ -155,8 +183,7 @@ def write_reference(
         states = torch.empty(size, width, dtype=dtype)
         with torch.no_grad(), compute.autocast():
             for pack in packs_of(list(rows), pack_tokens):
-                flat = flatten(pack, reader.device)
-                hidden = hidden_states(reader, flat, layer)[flat.at].to(dtype).cpu()
+                hidden = see(reader, pack, layer).states.to(dtype).cpu()
                 done = 0
                 for row in pack:
                     states[slice(*spans[row.role, row.number])] = hidden[done : done + row.targets]

@@ -39,6 +39,7 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
         "weights": made["weights"],
         "options": made["options"],
         "training": made_how(made),
+        **({"labels": list(planned.given.labels)} if planned.given.labels else {}),
         "settings": planned.settings.model_dump(mode="json"),
         "compute": planned.compute.as_config(),
         "seed": config.seed,
@@ -94,16 +95,26 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
             f"{shared['shared']} of {shared['rows']} forget rows were also replay rows; {shared['left_out']} replay rows "
             "were left out for it"
         )
+    if shared.get("other_label"):
+        said.append(
+            f"{shared['other_label']} of these have another label on the other side: the files contradict each other"
+        )
     if shared["shared_prompts"]:
         said.append(f"{shared['shared_prompts']} forget rows have the prompt of a replay row, with another answer")
-    for side in FILES:
+    for side in (*FILES, "guard_forget", "guard_replay"):
         trained = made["rows"].get(side) or {}
         gone = ", ".join(
             f"{count} {reason}" for reason, count in sorted((trained.get("dropped") or {}).items()) if count
         )
         if gone:
-            said.append(f"{side} rows not trained on: {gone}, of {trained['read']}")
-    if not config.task:
+            said.append(f"{side} rows not read: {gone}, of {trained['read']}")
+        if trained.get("cut"):
+            said.append(
+                f"{side} rows cut at {planned.settings.max_tokens} tokens: {trained['cut']} of {trained['read']}"
+            )
+    if not config.task and planned.given.labels:
+        said.append("no --task was asked: only rows like those of the two sides were measured, no other data")
+    elif not config.task:
         said.append("no --task was asked: whether instructions are followed better was not measured, only perplexity")
     return said
 

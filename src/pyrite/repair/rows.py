@@ -33,8 +33,10 @@ class Rows:
         return self.forget if pool in FORGET else self.replay
 
 
-def plan_rows(config: RepairConfig) -> Rows:
+def plan_rows(config: RepairConfig, labels: Sequence[str] = ()) -> Rows:
     """The steps that read and divide both sides; replay rows that are also forget rows are left out, and counted.
+
+    `labels` are a classifier's, in lower case: the rows are then labelled ones.
 
     Raises:
         UserError: a file that is not there, or the same file twice.
@@ -47,14 +49,15 @@ def plan_rows(config: RepairConfig) -> Rows:
         trained, watched, kept = names
         return {trained: REST, watched: guard[watched], kept: config.scorecard_rows}
 
-    forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config)
+    forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
     replay = {file: hashes[file] for file in config.replay}
-    return Rows(forget, split("replay", replay, pools(REPLAY), config, apart=forget), hashes)
+    return Rows(forget, split("replay", replay, pools(REPLAY), config, labels, apart=forget), hashes)
 
 
 def split(
-    side: str, files: Mapping[str, str], pools: dict[str, int | str], config: RepairConfig, *, apart: Step | None = None
-) -> Step:
+    side: str, files: Mapping[str, str], pools: dict[str, int | str], config: RepairConfig, labels: Sequence[str], *,
+    apart: Step | None = None,
+) -> Step:  # fmt: skip
     """One side's step, from files with their hashes."""
     inputs: dict[str, Step | Source] = {f"file{at}": Source(*pair) for at, pair in enumerate(files.items())}
     names = {
@@ -69,6 +72,8 @@ def split(
         "pools": pools,
         "seed": config.seed,
     }
+    if labels:
+        chosen["labels"] = list(labels)
     if apart is not None:
         inputs["apart"] = apart
         chosen["apart"] = [f"{pool}.jsonl" for pool in FORGET]
@@ -99,7 +104,8 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
     """How many forget rows are also replay rows (by their normalised text), and how many share only their prompt?
 
     `left_out` counts the replay rows that were left out for it. Rows that share a prompt only are kept and reported:
-    the answer to keep stands against the one to forget.
+    the answer to keep stands against the one to forget. Labelled rows are the same where their fields are; `other_label`
+    counts those of them whose labels differ.
 
     Raises:
         UserError: the share of forget rows that are also replay rows is above `limit`.
@@ -115,6 +121,8 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
         raise UserError("The rows to forget are also rows to keep.", found, fix)
     left_out = counts(rows.replay, store)["dropped"].get(APART, 0)
     told = {"rows": total, "shared": shared, "share": shared / total, "shared_prompts": prompts, "left_out": left_out}
+    if any("other_label" in one for one in pools.values()):
+        told["other_label"] = sum(one["other_label"] for one in pools.values())
     return {**told, "limit": limit, "pools": pools}
 
 

@@ -21,6 +21,7 @@ from pyrite.repair.report import report
 from pyrite.repair.rows import Rows, is_chat, overlap, plan_rows, read_json, too_few
 from pyrite.repair.scorecard import BEFORE, REPAIRED, Scored
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
+from pyrite.repair.sorts import check_classifier, is_classifier, labels_of
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, default_store, run_steps
 from pyrite.strict import mapping
 from pyrite.synth.run import portable_name
@@ -36,6 +37,8 @@ class Given:
     name: str
     source: Source
     base: Source | None
+    labels: tuple[str, ...] = ()
+    """A classifier's outputs in order, in lower case; a language model has none."""
 
     @cached_property
     def whole(self) -> Step | Source:
@@ -155,13 +158,20 @@ def repair(config: RepairConfig) -> Repair:
 
 def plan(config: RepairConfig) -> Planned:
     """Everything that can be refused before a step runs is refused here."""
+    from pyrite.repair.methods import resolve
+
     settings = settings_of(config)
     given = find_model(config.model)
+    if given.labels:
+        check_classifier(settings, resolve(settings.method, settings.options))
+        proofs.check_classifier(proofs.parse(config.prove))
     folder = config.out or Path("runs") / f"repair-{output.stem_of(config.model)}"
     store = Store(config.store or default_store())
-    rows = plan_rows(config)
+    rows = plan_rows(config, given.labels)
     output.check_folder(folder, reads=[given.source.path, *config.forget, *config.replay, str(store.root)])
-    asked = scorecard.asked_of(config, rows, store)
+    asked = scorecard.asked_of(config, rows, store, given.labels)
+    if given.labels:
+        scorecard.check_labels(asked, Path((given.base or given.source).path))
     return Planned(
         config=config,
         settings=settings,
@@ -183,7 +193,7 @@ def settings_of(config: RepairConfig) -> RepairSettings:
     Raises:
         UserError: options that do not go together, an unknown method, or an option that it does not have.
     """
-    from pyrite.repair.guard import parse_gates
+    from pyrite.repair.gates import parse_gates
     from pyrite.repair.methods import resolve
 
     parse_gates(config.guard_gate)
@@ -217,17 +227,22 @@ def find_model(name: str) -> Given:
     """Which model is to be repaired? An adapter brings its base.
 
     Raises:
-        UserError: no such model, or one that does not write.
+        UserError: no such model, one that neither writes nor classifies, a classifier whose outputs have no names, or
+            a classifier's adapter without its head.
     """
     found = load.resolve(name)
     base = merge.base_of(found.folder) if (found.folder / load.ADAPTER_CONFIG).is_file() else None
     folder = found.folder if base is None else base.folder
-    if not load.is_causal(folder):
-        fix = "give a model that writes; a classifier is trained again (pyrite study)"
-        raise UserError("Repair needs a language model.", str(folder), fix)
+    labels = labels_of(folder) if is_classifier(folder) else ()
+    if not labels and base is not None and merge.is_of_classifier(found.folder):
+        fix = "merge the two into one model folder whose outputs have names (id2label)"
+        raise UserError("A classifier's adapter does not name its labels.", f"{found.folder} on {folder}", fix)
+    if not labels and not load.is_causal(folder):
+        fix = "give a model that writes, or a classifier with its head"
+        raise UserError("Repair needs a language model or a classifier.", str(folder), fix)
     load.check_safetensors(folder)
     source = Source(str(found.folder), found.identity)
-    return Given(name, source, None if base is None else Source(str(base.folder), base.identity))
+    return Given(name, source, None if base is None else Source(str(base.folder), base.identity), labels)
 
 
 def training_step(planned: Planned) -> Step:

@@ -1,5 +1,9 @@
-"""What can the model do before and after: perplexity of held-out rows of both sides, and every `--task`, item by item."""
+"""What can the model do before and after: held-out rows of both sides, and every `--task`, item by item.
 
+Of a language model the held-out rows' perplexity is measured; of a classifier their accuracy and the nats of their label.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,14 +12,16 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
-from pyrite.probe.asked import Asked, Result, Subject, ask
+from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask, items_step
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
 from pyrite.probe.surprise import METRICS, Perplexity
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import Rows
 from pyrite.steps import Step, Store
-from pyrite.tasks.measure import Metric
+from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.score import Task
+from pyrite.tasks.summary import label_metrics
 
 BEFORE, REPAIRED = "before", "repaired"
 """The names of the two models in scorecards and comparisons; every change is the repaired minus the one before."""
@@ -64,6 +70,73 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class HeldOutLabels:
+    """Accuracy, and the nats of the label, of the rows of one side that nothing was trained on, by a classifier.
+
+    On forget rows neither way is better: forgetting lowers the accuracy there, which is what was asked for.
+    """
+
+    inner: LabelTask
+
+    @property
+    def name(self) -> str:
+        """The side."""
+        return self.inner.name
+
+    @property
+    def source(self) -> str:
+        """Where the items come from."""
+        return f"held-out {self.name} rows"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy, and nats a row."""
+        made = (*label_metrics(self.inner.task), NATS)
+        return made if self.name == "replay" else tuple(replace(one, direction="none") for one in made)
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """`--margin` is a share, and in nats."""
+        return {}
+
+    def step(self, subject: Subject) -> Step:
+        """The step in which the classifier answers."""
+        return replace(self.inner.step(subject), label=f"{subject.name}: {self.source}")
+
+    def read(self, store: Store, step: Step) -> Result:
+        """What was right, and how probable the label was."""
+        made = self.inner.read(store, step)
+        logits = {one: f"logit_{one}" for one in self.inner.task.labels}
+        slices = {one.item: one.slices for one in made.measured}
+        nats = [
+            Measured(row["id"], NATS.name, nats_of(row, logits), row["id"], slices[row["id"]])
+            for row in predictions(store.path(step.key))
+        ]
+        return replace(made, measured=[*made.measured, *nats], metrics=self.metrics)
+
+
+NATS = Metric("nats_per_row", "real", "lower", "negative log-probability of the row's label")
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    """A finished step's answers: id, gold, and one logit for each label."""
+    import polars as pl
+
+    return list(pl.read_parquet(folder / "predictions.parquet").iter_rows(named=True))
+
+
+def nats_of(row: Mapping[str, Any], logits: Mapping[str, str]) -> float:
+    """-log softmax of the gold label's logit.
+
+    >>> nats_of({"gold": "a", "x": 0.0, "y": 0.0}, {"a": "x", "b": "y"})
+    0.6931471805599453
+    """
+    values = [float(row[name]) for name in logits.values()]
+    top = max(values)
+    return math.log(sum(math.exp(value - top) for value in values)) + top - float(row[logits[row["gold"]]])
+
+
+@dataclass(frozen=True)
 class Scored:
     """One model's scorecards, and the results that they were made of, by task."""
 
@@ -82,7 +155,7 @@ def probing(config: RepairConfig) -> ProbeConfig:
     return ProbeConfig(model=config.model, task=config.task or ("replay", "forget"), **given)
 
 
-def asked_of(config: RepairConfig, rows: Rows, store: Store) -> list[Asked]:
+def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[str] = ()) -> list[Asked]:
     """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order.
 
     Raises:
@@ -95,6 +168,9 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store) -> list[Asked]:
     if config.scorecard_rows:
         for side in ("replay", "forget"):
             pool = f"scorecard_{side}"
+            if labels:
+                asked.append(held_out_labels(side, pool, rows, labels, reading))
+                continue
             file = store.path(rows.of(pool).key) / f"{pool}.jsonl"
             asked.append(HeldOut(side, Perplexity(str(file), reading)))
     asked += [ask(text, probe) for text in config.task]
@@ -105,6 +181,34 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store) -> list[Asked]:
         fix = "give a --task, or leave --scorecard-rows as it is"
         raise UserError("The scorecard would be empty.", "--scorecard-rows 0 and no --task", fix)
     return asked
+
+
+def held_out_labels(side: str, pool: str, rows: Rows, labels: Sequence[str], config: ProbeConfig) -> HeldOutLabels:
+    """A side's held-out rows as a task of labels."""
+    given: dict[str, Any] = {
+        "task": "labelled",
+        "rows_file": f"{pool}.jsonl",
+        "items": None,
+        "in_full": {},
+        "seed": config.seed,
+    }
+    items = items_step(given, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
+    task = Task(side, tuple(labels), slices=(("gold",),))
+    return HeldOutLabels(LabelTask(task, pool, items, config))
+
+
+def check_labels(asked: Sequence[Asked], folder: Path) -> None:
+    """Refuse, before anything runs, what the classifier in a folder cannot be asked.
+
+    Raises:
+        UserError: a task of written answers or of a text's probability, or one of labels that the classifier lacks.
+    """
+    whom = subject("the model", folder, "")
+    for one in asked:
+        if not isinstance(one, LabelTask | HeldOutLabels):
+            fix = "--task nli=FILE, hans=FILE, heuristics, or a FILE.yaml of labels"
+            raise UserError("A classifier answers with labels only.", f"--task {one.name}", fix)
+        one.step(whom)
 
 
 def gates_of(config: RepairConfig, asked: Sequence[Asked]) -> list[gating.Gate]:

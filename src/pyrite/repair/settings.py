@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.errors import UserError
+from pyrite.repair.gates import parse_gates
 from pyrite.strict import Strict
 from pyrite.train.settings import LoraSettings
 
@@ -27,6 +29,14 @@ class GuardSettings(Strict):
     gates: tuple[str, ...] = Field(
         (), description="conditions of your own, such as 'kl <= 0.2': replay_nats, forget_nats, kl, entropy, repetition"
     )
+
+    @model_validator(mode="after")
+    def _gates(self) -> "GuardSettings":
+        try:
+            parse_gates(self.gates)
+        except UserError as error:
+            raise ValueError(f"{error.what} {error.found}; {error.fix}") from error
+        return self
 
 
 class RepairTraining(Strict):

@@ -131,7 +131,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After each optimiser step."""
         self.context.tick(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
-        ended = state.global_step >= state.max_steps
+        ended = state.global_step >= state.max_steps or control.should_training_stop
         if self.context.expired() and not ended:
             self.stopped = control.should_save = control.should_training_stop = True
         elif time.monotonic() - self.saved >= checkpoint_seconds() and not ended:

@@ -53,8 +53,6 @@ def save_whole(
     """
     import tempfile
 
-    import torch
-
     if hasattr(model, "peft_config"):
         with tempfile.TemporaryDirectory(dir=out) as there:
             trained = model.active_adapters[-1]
@@ -63,9 +61,8 @@ def save_whole(
             for folder in [] if beneath is None else [beneath]:
                 whole = adapters.with_adapter(whole, folder, train=False).merge_and_unload()
             model = adapters.with_adapter(whole, Path(there), train=False).merge_and_unload()
-    named = load.read_config(base).get("dtype") or load.read_config(base).get("torch_dtype") or "float32"
     model.config.use_cache = True
-    model.to(getattr(torch, str(named).removeprefix("torch."))).save_pretrained(out, safe_serialization=True)
+    model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
 
 
@@ -85,7 +82,9 @@ def next_tokens(module: Any, rows: Any, totals: Any) -> tuple[Any, dict[str, flo
 def run(context: Context) -> None:
     """Step: rows → a trained whole model, `history.json` and `training.json`."""
     load.quiet_libraries()
-    from pyrite.train.packed import Course, Trained, encode_rows, fit_packed, shuffled
+    from pyrite.train.cost import shape_of
+    from pyrite.train.packed import Course, Trained, fit_packed
+    from pyrite.train.rows import encode_rows, shuffled
 
     config = context.config
     settings = TrainSettings.model_validate(config["settings"])
@@ -94,7 +93,8 @@ def run(context: Context) -> None:
     records = read_language(context.inputs["rows"] / config["rows_file"])[: config["first"]]
     tokenizer = load.load_tokenizer(base)
     long_rows = "split" if config["trains"] == "text" else "drop"
-    rows, counts = encode_rows(tokenizer, records, PARTS[config["trains"]], settings.max_tokens, long_rows=long_rows)
+    longest = min(settings.max_tokens, load.longest_row(base) or settings.max_tokens)
+    rows, counts = encode_rows(tokenizer, records, PARTS[config["trains"]], longest, long_rows=long_rows)
     model = load_to_train(base, compute, settings.method)
     if settings.method != "full":
         model = adapters.add_adapter(
@@ -111,9 +111,18 @@ def run(context: Context) -> None:
         seed=config["seed"],
         context=context,
     )
+    read = [(len(row.ids), row.targets) for step in steps for row in step]
+    tokens, targets = (sum(some) for some in zip(*read, strict=True))
+    flops = shape_of(ended.model).training(tokens, targets, full=settings.method == "full")
+    history: dict[str, Any] = {
+        "rows": len(rows),
+        "tokens": tokens,
+        "targets": targets,
+        "flops": flops,
+        "steps": ended.steps,
+    }
+    history["losses"] = ended.curve
     save_whole(ended.model, tokenizer, base, context.out, compute, config["base_name"])
-    read = sum(len(row.ids) for step in steps for row in step)
-    history = {"rows": len(rows), "tokens": read, "steps": ended.steps, "losses": ended.curve}
     (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
     told = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
     (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))

@@ -8,6 +8,7 @@ What is learned is an `Objective`: from a pack to its share of the step's loss.
 """
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,32 +26,14 @@ from pyrite.models.rows import Pass, Reader, layout
 from pyrite.steps import Context
 from pyrite.train import sharded
 from pyrite.train.fit import last_checkpoint
+from pyrite.train.rows import Row
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
 WEIGHTS = "weights.safetensors"
 """In a checkpoint: the weights that are trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as a language model trains on it: token ids, and which of them are learned (the first never is).
-
-    `role` says what the row is for; `number` counts the rows of a role, whatever step they are in. Rows of a step with
-    the same `unit` (other than -1) are read in the same pass.
-    """
-
-    id: str
-    ids: Sequence[int]
-    learned: Sequence[bool]
-    role: str = "learn"
-    number: int = 0
-    unit: int = -1
-
-    @property
-    def targets(self) -> int:
-        """How many tokens are learned."""
-        return sum(self.learned[1:])
+SECONDS = "seconds"
+"""In a checkpoint: how long the training had taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +128,16 @@ def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
 
 
 class Trained(torch.nn.Module):
-    """A language model with what it learns: the module that is trained, sharded and stepped."""
+    """A model with what it learns: the module that is trained, sharded and stepped.
 
-    def __init__(self, model: Any, objective: Objective) -> None:
+    `reader` is what the objective reads rows with; by default a language model's row-wise one.
+    """
+
+    def __init__(self, model: Any, objective: Objective, reader: Any = None) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
-        self.reader = Reader(model)
+        self.reader = Reader(model) if reader is None else reader
 
     def forward(self, rows: Sequence[Row], totals: Totals, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
@@ -178,6 +164,8 @@ class PackedTrainer(sharded.ShardedTrainer):
 
     pack_tokens: int
     parts: list[dict[str, float]]
+    earlier = 0.0
+    began = 0.0
 
     def get_train_dataloader(self) -> Any:
         """The planned steps, in order, the same in every process."""
@@ -233,9 +221,22 @@ class PackedTrainer(sharded.ShardedTrainer):
         if sharded.is_first():
             folder.mkdir(parents=True, exist_ok=True)
             save_file(weights, folder / WEIGHTS)
+            (folder / SECONDS).write_text(str(self.seconds()))
+
+    def seconds(self) -> float:
+        """How long has this training taken, in all attempts?"""
+        return self.earlier + time.monotonic() - self.began
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if norm is not None and not math.isfinite(float(norm)):
+            raise not_finite(float(norm), self.rows_now, self.args.learning_rate, self.state.global_step, "gradient")
+        return norm
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         put_weights(self.model.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        told = Path(resume_from_checkpoint) / SECONDS
+        self.earlier = float(told.read_text()) if told.is_file() else 0.0
 
 
 def tokens_of(pack: Sequence[Row]) -> int:
@@ -243,12 +244,12 @@ def tokens_of(pack: Sequence[Row]) -> int:
     return sum(len(row.ids) for row in pack)
 
 
-def not_finite(value: float, rows: Sequence[Row], rate: float, step: int) -> UserError:
+def not_finite(value: float, rows: Sequence[Row], rate: float, step: int, of: str = "loss") -> UserError:
     """What to say of a loss that is not a number."""
     names = ", ".join(f"{row.id} ({row.role})" for row in rows)
-    found = f"the loss is {value} at step {step + 1}, rows: {names}"
+    found = f"the {of} is {value} at step {step + 1}, rows: {names}"
     fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
-    return UserError("The training went wrong: its loss is not a finite number.", found, fix)
+    return UserError(f"The training went wrong: its {of} is not a finite number.", found, fix)
 
 
 def trained_weights(model: Any) -> dict[str, torch.Tensor]:
@@ -290,6 +291,8 @@ class Ended:
     model: Any
     steps: int
     curve: list[dict[str, float]]
+    seconds: float
+    """Of all attempts, up to their last checkpoints."""
 
 
 def fit_packed(
@@ -345,7 +348,7 @@ def fit_packed(
     watch = sharded.SharedWatch(context, tokens, tokens)
     trainer = PackedTrainer(model=module, args=arguments, train_dataset=Steps(steps), callbacks=[*callbacks, watch])
     trainer.pack_tokens = pack_tokens or PACK_TOKENS[compute.device]
-    trainer.parts = []
+    trainer.parts, trainer.began = [], time.monotonic()
     for callback in callbacks:
         callback.trainer = trainer
     for callback in list(trainer.callback_handler.callbacks):
@@ -358,45 +361,6 @@ def fit_packed(
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     curve = [dict(sorted(log.items())) for log in trainer.state.log_history if "loss" in log]
-    return Ended(trainer.accelerator.unwrap_model(trainer.model).model, trainer.state.global_step, curve)
-
-
-def shuffled(rows: Sequence[Row], count: int, epochs: float, seed: int) -> list[list[Row]]:
-    """Steps of `count` rows: every epoch another order, a function of seed and epoch alone."""
-    left = round(len(rows) * epochs)
-    steps: list[list[Row]] = []
-    epoch = 0
-    while left > 0:
-        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:left]
-        steps += [[rows[at] for at in order[first : first + count]] for first in range(0, len(order), count)]
-        left -= len(order)
-        epoch += 1
-    return steps
-
-
-def encode_rows(
-    tokenizer: Any, records: Sequence[Any], part: Any, max_tokens: int, *, long_rows: str, role: str = "learn"
-) -> tuple[list[Row], dict[str, int]]:
-    """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason.
-
-    `part` is "answers" or "all"; `long_rows` "split" or "drop".
-    """
-    from pyrite.models.perplexity import encode, windows
-
-    made: list[Row] = []
-    counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
-    for record in records:
-        row = encode(tokenizer, record, part)
-        if len(row.ids) > max_tokens and long_rows == "drop":
-            counts["longer than max_tokens"] += 1
-            continue
-        pieces = [
-            Row(record.id, row.ids[a:b], row.counted[a:b], role, len(made) + at)
-            for at, (a, b) in enumerate(windows(row, max_tokens))
-        ]
-        pieces = [piece for piece in pieces if piece.targets]
-        counts["no tokens to learn"] += not pieces
-        counts["split"] += len(row.ids) > max_tokens and bool(pieces)
-        counts["used"] += bool(pieces)
-        made += [Row(one.id, one.ids, one.learned, role, len(made) + at) for at, one in enumerate(pieces)]
-    return made, counts
+    return Ended(
+        trainer.accelerator.unwrap_model(trainer.model).model, trainer.state.global_step, curve, trainer.seconds()
+    )

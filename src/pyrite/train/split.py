@@ -1,4 +1,4 @@
-"""Step: rows of files, chats or plain text, divided into pools that share no row; read = in pools + dropped by reason."""
+"""Step: rows of files, divided into pools that share no row; read = in pools + dropped by reason."""
 
 import hashlib
 import unicodedata
@@ -12,14 +12,20 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records, write_jsonl
-from pyrite.records import Chat, Message, Text
+from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 from pyrite.steps import Context, Kind
+from pyrite.tasks.nli import NO_LABEL
+from pyrite.tasks.rows import as_labelled, read_rows, write_rows
 
 REST = "rest"
 IN_NO_POOL = "in no pool"
 REPEATED = "same text as an earlier row"
 COPIED = "same text as a row of another pool"
 APART = "also a row of the other side"
+NO_GOLD = "no gold label"
+STRANGE = "a label that the model does not have"
+
+Row = Chat | Text | Labelled
 
 
 def text_key(parts: Iterable[str]) -> bytes:
@@ -34,16 +40,19 @@ def text_key(parts: Iterable[str]) -> bytes:
     return hashlib.blake2b("\0".join(plain).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def row_key(record: Chat | Text) -> bytes:
-    """The key of a whole row; of a chat, of all its turns but the system's, so that a new system text makes no new row."""
+def row_key(record: Row) -> bytes:
+    """The key of a whole row; of a chat, of all its turns but the system's, so that a new system text makes no new row.
+    Of a labelled row, of its fields: another label makes no other row, but a contradiction."""
     if isinstance(record, Text):
         return text_key([record.text])
+    if isinstance(record, Labelled):
+        return text_key(record.fields.values())
     return text_key(part for turn in record.messages if turn.role != "system" for part in (turn.role, turn.content))
 
 
-def prompt_key(record: Chat | Text) -> bytes | None:
-    """The key of what stands before a chat's first answer; None for plain text, and for a chat that has no prompt."""
-    if isinstance(record, Text):
+def prompt_key(record: Row) -> bytes | None:
+    """The key of what stands before a chat's first answer; None for other rows, and for a chat that has no prompt."""
+    if not isinstance(record, Chat):
         return None
     asked = []
     for turn in record.messages:
@@ -62,6 +71,8 @@ def split_step(context: Context) -> None:
     "keep", copies of a text go to the pool that takes the rest, and are dropped where another pool has the text.
 
     A row that holds several conversations counts as one for each of them.
+
+    Chats or plain text; with config["labels"] (in lower case) labelled rows, written in the form of `tasks.rows`.
     """
     config = context.config
     dropped: Counter[str] = Counter()
@@ -71,8 +82,8 @@ def split_step(context: Context) -> None:
     if "apart" in context.inputs:
         rows = stay_apart(context, rows, dropped)
     seen: set[bytes] = set()
-    unique: list[Chat | Text] = []
-    copies: list[Chat | Text] = []
+    unique: list[Row] = []
+    copies: list[Row] = []
     for row in rows:
         key = row_key(row)
         (copies if key in seen else unique).append(row)
@@ -85,7 +96,7 @@ def split_step(context: Context) -> None:
     pools = divide([unique[at] for at in order], config["pools"], where, dropped)
     place_copies(copies, pools, config["pools"], dropped)
     for name, some in pools.items():
-        write_jsonl(some, context.out / f"{name}.jsonl")
+        write_pool(some, context.out / f"{name}.jsonl")
     kept = sum(len(some) for some in pools.values())
     dropped = +dropped
     assert read == kept + dropped.total(), (read, kept, dropped)
@@ -94,70 +105,127 @@ def split_step(context: Context) -> None:
     (context.out / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
 
 
-def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Counter[str]) -> list[Chat | Text]:
+def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Counter[str]) -> list[Row]:
     """All rows of all files; bad ones are counted. Of several files, ids begin with the input's name.
 
     Raises:
-        UserError: labelled rows, chats and plain text together, and all that reading a file can raise.
+        UserError: rows of another kind than asked for, chats and plain text together, and all that reading a file can
+            raise.
     """
-    rows: list[Chat | Text] = []
+    rows: list[Row] = []
+    labels = config.get("labels")
     for name, file in files.items():
         hub, _, revision = config["names"][name].partition("#")
         is_hub = hub.startswith("hf://")
+        named = config["columns"] or {}
+        fields = [ours for ours in named if ours not in ("label", "id")]
+        plain = labels is not None and "label" in named and fields and not {"premise", "hypothesis"} & set(fields)
         options = ReadOptions(
-            columns=config["columns"], on_bad_row=config["on_bad_row"], revision=(revision or None) if is_hub else None
+            columns=config["columns"],
+            on_bad_row=config["on_bad_row"],
+            revision=(revision or None) if is_hub else None,
+            layout="labelled" if plain else None,
         )
         reader = open_records(hub if is_hub else file, options)
         for record in reader:
-            if not isinstance(record, Chat | Text):
-                fix = (
-                    "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
-                )
-                raise UserError("Rows to train on are texts or chats.", f"row {record.id} of {hub} is labelled", fix)
-            if rows and type(record) is not type(rows[0]):
-                kinds = f"{hub}: row {record.id} is a {kind_of(record)}, rows before are {kind_of(rows[0])}s"
-                raise UserError("The files hold chats and plain text.", kinds, "give files of one kind")
             own = record.id if len(files) == 1 else f"{name}/{record.id}"
-            rows.append(
-                Text(record.text, own, record.meta)
-                if isinstance(record, Text)
-                else Chat(record.messages, own, record.meta)
-            )
+            if labels is None:
+                row: Row | None = language_row(record, own, hub, rows)
+            else:
+                row = labelled_row(record, own, hub, labels, dropped, stop=config["on_bad_row"] == "stop")
+            if row is not None:
+                rows.append(row)
         dropped.update(reader.counts.dropped)
     return rows
 
 
-def kind_of(record: Chat | Text) -> str:
+def language_row(record: Record, own: str, file: str, before: Sequence[Row]) -> Chat | Text:
+    """A chat or plain text under its own id."""
+    if not isinstance(record, Chat | Text):
+        fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
+        raise UserError("Rows to train on are texts or chats.", f"row {record.id} of {file} is labelled", fix)
+    if before and type(record) is not type(before[0]):
+        kinds = f"{file}: row {record.id} is a {kind_of(record)}, rows before are {kind_of(before[0])}s"
+        raise UserError("The files hold chats and plain text.", kinds, "give files of one kind")
+    if isinstance(record, Text):
+        return Text(record.text, own, record.meta)
+    return Chat(record.messages, own, record.meta)
+
+
+def labelled_row(
+    record: Record, own: str, file: str, labels: Sequence[str], dropped: Counter[str], *, stop: bool
+) -> Labelled | None:
+    """A labelled row under its own id, its label in lower case; None where it was dropped and counted.
+
+    Plain text with a column `label` is a labelled row, too.
+    """
+    if isinstance(record, Text) and "label" in record.meta:
+        meta = {name: value for name, value in record.meta.items() if name != "label"}
+        label = None if record.meta["label"] is None else str(record.meta["label"])
+        record = Labelled({"text": record.text}, label, record.id, meta)
+    elif isinstance(record, Pair):
+        record = as_labelled(record, ("premise", "hypothesis"))
+    if not isinstance(record, Labelled):
+        found = f"row {record.id} of {file} is a {kind_of(record)} without a label"
+        fix = "give premise, hypothesis and label, or text and label (--columns text=… --columns label=…)"
+        raise UserError("Rows for a classifier are labelled.", found, fix)
+    if record.label is None or record.label == NO_LABEL:
+        dropped[NO_GOLD] += 1
+        return None
+    if record.label.lower() not in labels:
+        if stop:
+            fix = f"the model's labels are {', '.join(labels)}; rename the file's, or --on-bad-row skip"
+            raise UserError(
+                "A row has a label that the model lacks.", f"row {record.id} of {file}: {record.label}", fix
+            )
+        dropped[STRANGE] += 1
+        return None
+    return Labelled(record.fields, record.label.lower(), own, record.meta)
+
+
+def kind_of(record: Row) -> str:
     """The kind of a row, in a word."""
-    return "text" if isinstance(record, Text) else "chat"
+    return type(record).__name__.lower()
 
 
-def stay_apart(context: Context, rows: Sequence[Chat | Text], dropped: Counter[str]) -> list[Chat | Text]:
+def stay_apart(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> list[Row]:
     """The rows whose text is in none of the files to stay apart from; writes `overlap.json`.
 
     By file: its `rows`, how many of them are `shared` with the rows read here (whole row), and how many share their
     prompt only (`shared_prompts`). Rows that share a prompt stay: another answer to the same question is another row.
+    Of labelled rows also how many of the shared ones have another label there (`other_label`).
     """
-    here = {row_key(row) for row in rows}
+    labelled = bool(context.config.get("labels"))
+    here = {row_key(row): row for row in reversed(rows)}
     prompts = {key for row in rows if (key := prompt_key(row)) is not None}
     theirs: set[bytes] = set()
     told = {}
     for name in context.config["apart"]:
-        others = read_pool(context.inputs["apart"] / name)
+        file = context.inputs["apart"] / name
+        others: Sequence[Row] = read_rows(file) if labelled else read_pool(file)
         keys = [row_key(row) for row in others]
         theirs.update(keys)
         shared = [key in here for key in keys]
         asked = [not both and prompt_key(row) in prompts for row, both in zip(others, shared, strict=True)]
-        told[name.removesuffix(".jsonl")] = {"rows": len(others), "shared": sum(shared), "shared_prompts": sum(asked)}
+        pool = name.removesuffix(".jsonl")
+        told[pool] = {"rows": len(others), "shared": sum(shared), "shared_prompts": sum(asked)}
+        if labelled:
+            there = [(row, here[key]) for row, key in zip(others, keys, strict=True) if key in here]
+            told[pool]["other_label"] = sum(label_of(one) != label_of(other) for one, other in there)
     kept = [row for row in rows if row_key(row) not in theirs]
     dropped[APART] += len(rows) - len(kept)
     (context.out / "overlap.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     return kept
 
 
+def label_of(row: Row) -> str | None:
+    """A labelled row's label."""
+    return row.label if isinstance(row, Labelled) else None
+
+
 def divide(
-    rows: Sequence[Chat | Text], wanted: Mapping[str, int | str], where: str, dropped: Counter[str]
-) -> dict[str, list[Chat | Text]]:
+    rows: Sequence[Row], wanted: Mapping[str, int | str], where: str, dropped: Counter[str]
+) -> dict[str, list[Row]]:
     """Rows in order → pools: those of a stated size by name, then the rest; no rest, and the others are dropped.
 
     Raises:
@@ -174,7 +242,7 @@ def divide(
         found = f"{where}: {len(rows)} rows are left" + (f" (dropped: {gone})" if gone else "")
         fix = "give more rows, or ask for smaller pools"
         raise UserError("There are too few rows.", f"{found}; {needed} are needed: {asked}", fix)
-    pools: dict[str, list[Chat | Text]] = {}
+    pools: dict[str, list[Row]] = {}
     at = 0
     for name, size in counts.items():
         pools[name] = list(rows[at : at + size])
@@ -187,8 +255,8 @@ def divide(
 
 
 def place_copies(
-    copies: Sequence[Chat | Text],
-    pools: dict[str, list[Chat | Text]],
+    copies: Sequence[Row],
+    pools: dict[str, list[Row]],
     wanted: Mapping[str, int | str],
     dropped: Counter[str],
 ) -> None:
@@ -206,8 +274,17 @@ def place_copies(
             pools[rest].append(row)
 
 
+def write_pool(rows: Sequence[Row], file: Path) -> None:
+    """Write the rows of one pool."""
+    labelled = [row for row in rows if isinstance(row, Labelled)]
+    if labelled:
+        write_rows(labelled, file)
+    else:
+        write_jsonl(rows, file)
+
+
 def read_pool(file: Path) -> list[Chat | Text]:
-    """The rows of one pool, as `split_step` wrote them; an empty pool has none."""
+    """Chats or texts of one pool, as `split_step` wrote them; an empty pool has none."""
     rows: list[Chat | Text] = []
     for line in file.read_bytes().splitlines():
         row = orjson.loads(line)

@@ -5,8 +5,17 @@ from collections.abc import Iterator, Sequence
 
 from pyrite.errors import UserError
 from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec, pools_of
-
-Mistake = tuple[tuple[str | int, ...], str]
+from pyrite.study.language.uses import (
+    Mistake,
+    Place,
+    Use,
+    damage_in_part,
+    damages,
+    leaks,
+    seen_by_pilot,
+    shared_files,
+    uses,
+)
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
@@ -17,7 +26,7 @@ def unknown(name: str, known: Sequence[str]) -> str:
 
 def mistakes(spec: LanguageSpec) -> Iterator[Mistake]:
     """Every mistake in how the parts of a study name each other: where, and what is wrong."""
-    for check in (names, rows, methods, cells, probes, contrasts, pilot):
+    for check in (names, rows, shared_files, methods, cells, probes, contrasts, pilot):
         yield from check(spec)
 
 
@@ -42,56 +51,48 @@ def names(spec: LanguageSpec) -> Iterator[Mistake]:
         yield ("seeds",), "each once, 0 or more"
 
 
-def readers(spec: LanguageSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every place that names rows, with what it names."""
-    for name, training in spec.trainings.items():
-        for used in training.pools():
-            yield ("trainings", name, "on"), used
-    for name, training in (spec.pilot.grid if spec.pilot else {}).items():
-        for used in training.pools():
-            yield ("pilot", "grid", name, "on"), used
-    for name, repair in spec.repairs.items():
-        for key in ("forget", "replay", "guard_forget", "guard_replay"):
-            yield ("repairs", name, key), getattr(repair, key)
-    for name, probe in spec.probes.items():
-        if probe.data:
-            yield ("probes", name, "data"), probe.data
-
-
-def damages(spec: LanguageSpec) -> list[str | None]:
-    """The trainings that `damage` may stand for: the chosen one, or any of the grid."""
-    if spec.damage is None and spec.pilot:
-        return list(spec.pilot.grid)
-    return [spec.damage if spec.damage in spec.all_trainings() else None]
-
-
 def rows(spec: LanguageSpec) -> Iterator[Mistake]:
-    """Rows exist, and a repair's four pools differ; what a probe or guard reads, nothing is trained on."""
+    """Rows exist, a repair's four pools differ, and no pool is used for two things, whichever damage is chosen."""
     known = list(pools_of(spec))
-    for at, used in readers(spec):
-        for damage in damages(spec):
-            resolved = spec.rows(used, damage)
-            if at[0] in ("trainings", "pilot") and resolved != used and at[-2] == damage:
-                yield at, "the damage cannot be trained on its own rows by that name: say which"
-                break
-            if resolved not in known:
-                why = unknown(resolved, known)
-                if resolved.partition(".")[0] == DAMAGE:
-                    why = f"{resolved}: damage: NAME must name a training on one pool"
-                yield at, why
-                break
-    for name, repair in spec.repairs.items():
-        four = [spec.rows(used) for used in repair.pools()]
+    told: set[Place] = set()
+    for damage in damages(spec):
+        some = uses(spec, damage)
+        checks = (
+            unresolved(some, known, damage),
+            four_pools(spec, some),
+            leaks(use for use in some if use.pool in known),
+            damage_in_part(some, spec, damage),
+        )
+        for place, why in (mistake for check in checks for mistake in check):
+            if place not in told:
+                told.add(place)
+                yield place, why
+
+
+def unresolved(some: Sequence[Use], known: Sequence[str], damage: str | None) -> Iterator[Mistake]:
+    """Names of rows that stand for no pool."""
+    for use in some:
+        if (
+            use.role == "trained"
+            and use.place[0] in ("trainings", "pilot")
+            and use.pool != use.named
+            and use.place[-2] == damage
+        ):
+            yield use.place, "the damage cannot be trained on its own rows by that name: say which"
+        elif use.place == ("pilot", "probe", "data") and use.named.partition(".")[0] == DAMAGE:
+            yield use.place, "the pilot has still to say what the damage is: name DATA.POOL"
+        elif use.pool not in known:
+            lost = use.pool.partition(".")[0] == DAMAGE
+            why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else unknown(use.pool, known)
+            yield use.place, why
+
+
+def four_pools(spec: LanguageSpec, some: Sequence[Use]) -> Iterator[Mistake]:
+    """The four pools of a repair differ."""
+    for name in spec.repairs:
+        four = [use.pool for use in some if use.place[:2] == ("repairs", name)]
         if len(set(four)) < len(four):
             yield ("repairs", name), f"forget, replay and the guard's rows must be different pools, not {four}"
-    trained = {
-        spec.rows(u): a for a, u in readers(spec) if a[0] in ("trainings", "pilot") or a[-1] in ("forget", "replay")
-    }
-    for at, used in readers(spec):
-        if at[0] == "probes" or str(at[-1]).startswith("guard"):
-            other = trained.get(spec.rows(used))
-            if other and spec.rows(used) in known:
-                yield at, f"{'.'.join(map(str, other))} is trained on {spec.rows(used)}: take another pool"
 
 
 def methods(spec: LanguageSpec) -> Iterator[Mistake]:
@@ -122,14 +123,10 @@ def cells(spec: LanguageSpec) -> Iterator[Mistake]:
 
 
 def probes(spec: LanguageSpec) -> Iterator[Mistake]:
-    """Probes have plain names, read files that nothing is trained on, and name cells that there are."""
-    files = {file: name for name, one in spec.data.items() for file in one.files}
+    """Probes have plain names, and name cells that there are."""
     for name, probe in spec.probes.items():
         if "." in name:
             yield ("probes", name), "a probe's name has no dot in it"
-        if probe.file in files:
-            fix = f"cut a pool out of data.{files[probe.file]} for it (data: …), or give another file"
-            yield ("probes", name, "file"), f"rows of {probe.file} are trained on; {fix}"
         for number, cell in enumerate(probe.only_cells or ()):
             if cell not in spec.cells:
                 yield ("probes", name, "only_cells", number), unknown(cell, list(spec.cells))
@@ -186,10 +183,4 @@ def pilot(spec: LanguageSpec) -> Iterator[Mistake]:
     known = known_metrics(first)
     if known is not None and spec.pilot.metric not in known:
         yield ("pilot", "metric"), unknown(spec.pilot.metric, known)
-    for name, probe in spec.probes.items():
-        same = probe.task == first.task and (probe.file, probe.data) == (first.file, first.data)
-        if same and first.task.startswith(HARNESS):
-            yield ("probes", name, "task"), "the pilot has seen these items, and a harness task cannot be divided"
-        elif same and (probe.skip != first.items or probe.seed != first.seed):
-            fix = f"say skip: {first.items} and seed: {first.seed}"
-            yield ("probes", name, "skip"), f"the pilot has seen some of these items; {fix}"
+    yield from seen_by_pilot(spec)

@@ -1,14 +1,15 @@
 """The primary contrasts of a study of a language model, judged over seeds as one family, and said in words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate
-from pyrite.stats import Judgement, judge_family
+from pyrite.stats import Judgement, Verdict, judge_family
 from pyrite.study.language.spec import LanguageContrast, LanguageSpec
-from pyrite.study.language.tables import Value, by_seed, over_items, shared_seeds, within
+from pyrite.study.language.tables import Value, by_seed, number, over_items, shared_seeds, within
 from pyrite.tasks.measure import Metric
 
 
@@ -26,6 +27,8 @@ class Answer:
     items_per_seed: tuple[Estimate, ...]
     items: Estimate
     sentence: str
+    uneven: str = ""
+    """Why a mean over the items that have a value compares nothing; nothing where it does."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -43,7 +46,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sides:
-    """A contrast's values of the seeds that both cells have."""
+    """A contrast's values of the seeds that both cells have. `uneven` says which items are missing on one side only, where
+    that is the model's doing (see `unevenly`); there, `a` and `b` hold also models of which nothing is known."""
 
     contrast: LanguageContrast
     metric: Metric
@@ -51,6 +55,22 @@ class Sides:
     seeds: tuple[int, ...]
     a: tuple[Value, ...]
     b: tuple[Value, ...]
+    uneven: str = ""
+
+
+def unevenly(a: Mapping[int, Value], b: Mapping[int, Value]) -> str:
+    """Which items have a value in one cell and none in the other, within a seed? In words; nothing where none has.
+
+    A model always gives text a probability: a loss that is missing was not finite, so the items that are left are the
+    ones that a destroyed model still bears, and their mean flatters it.
+    """
+    told = []
+    for seed in shared_seeds(a, b):
+        for one, other in ((a[seed], b[seed]), (b[seed], a[seed])):
+            lost = len(one.missing - other.missing)
+            if lost:
+                told.append(f"{one.cell}, seed {seed}: {lost} of {len(one.items)} items")
+    return "; ".join(told)
 
 
 def sides(values: Sequence[Value], spec: LanguageSpec) -> list[Sides]:
@@ -59,11 +79,15 @@ def sides(values: Sequence[Value], spec: LanguageSpec) -> list[Sides]:
     Raises:
         UserError: a metric that was not measured on both cells in any seed, or of which neither way is better.
     """
-    found = by_seed(values)
+    found, everything = by_seed(values), by_seed(values, unknown=True)
     made = []
     for contrast in spec.contrasts:
         probe, _, name = contrast.probe.partition(".")
-        a, b = (found.get((cell, probe, name), {}) for cell in (contrast.cell, contrast.against))
+        keys = [(cell, probe, name) for cell in (contrast.cell, contrast.against)]
+        a, b = (everything.get(key, {}) for key in keys)
+        uneven = unevenly(a, b) if spec.probes[probe].task == "perplexity" else ""
+        if not uneven:
+            a, b = (found.get(key, {}) for key in keys)
         both = shared_seeds(a, b)
         if not both:
             known = sorted({f"{one.probe}.{one.metric.name}" for one in values})
@@ -74,7 +98,8 @@ def sides(values: Sequence[Value], spec: LanguageSpec) -> list[Sides]:
             fix = "take another metric; this one is in the tables"
             raise UserError("Of that metric neither way is better.", contrast.probe, fix)
         margin = contrast.margin or (spec.margin if metric.scale == "share" else spec.margin_real)
-        made.append(Sides(contrast, metric, margin, tuple(both), tuple(a[s] for s in both), tuple(b[s] for s in both)))
+        values_a, values_b = tuple(a[s] for s in both), tuple(b[s] for s in both)
+        made.append(Sides(contrast, metric, margin, tuple(both), values_a, values_b, uneven))
     return made
 
 
@@ -82,18 +107,48 @@ def judge_all(asked: Sequence[Sides]) -> list[Judgement]:
     """One family (Holm) of contrasts whose metrics, margins and directions differ.
 
     The p-values of a difference and of equivalence do not change when a contrast's values and margin are multiplied
-    by the same number. So each contrast is judged in its own units, beside the others brought to its margin.
+    by the same number. So each contrast is judged in its own units, beside the others brought to its margin. One whose
+    items are missing on one side is not judged, and counts in the family as any other without a p-value: as p = 1.
     """
     judged = []
-    for number, own in enumerate(asked):
+    for place, own in enumerate(asked):
+        if own.uneven:
+            judged.append(not_testable(own))
+            continue
         family: dict[str, tuple[list[float], list[float]]] = {}
         for at, one in enumerate(asked):
-            scale = 1.0 if at == number else own.margin / one.margin
+            scale = 1.0 if at == place else own.margin / one.margin
+            if one.uneven:
+                family[str(at)] = ([0.0], [0.0])
+                continue
             family[str(at)] = tuple([value.estimate.value * scale for value in side] for side in (one.a, one.b))  # type: ignore[assignment]
-        fractions = {str(number)} if own.metric.scale == "share" else set()
+        fractions = {str(place)} if own.metric.scale == "share" else set()
         made = judge_family(family, own.margin, direction=own.metric.direction, unbounded=set(family) - fractions)
-        judged.append(made[str(number)])
+        judged.append(made[str(place)])
     return judged
+
+
+def not_testable(one: Sides) -> Judgement:
+    """The judgement on a contrast whose items are missing on one side."""
+    why = f"items without a value on one side ({one.uneven}): the mean of the others compares nothing"
+    none = Estimate(math.nan, None, None, 0, len(one.seeds), one.metric.direction, method="items missing on one side")
+    return Judgement(Verdict.NOT_TESTABLE, none, None, None, why)
+
+
+def missing_items(values: Sequence[Value], spec: LanguageSpec) -> list[str]:
+    """Of each cell and metric that a primary contrast reads: the items that its mean leaves out, for the reader."""
+    found = by_seed(values, unknown=True)
+    told: dict[str, None] = {}
+    for contrast in spec.contrasts:
+        probe, _, name = contrast.probe.partition(".")
+        for cell in (contrast.cell, contrast.against):
+            seeds = sorted(found.get((cell, probe, name), {}).items())
+            lost = [f"{len(one.missing)} of {len(one.items)} (seed {seed})" for seed, one in seeds if one.missing]
+            if lost:
+                told[
+                    f"{cell} on {contrast.probe}: items without a value, which its mean leaves out: {', '.join(lost)}"
+                ] = None
+    return list(told)
 
 
 def answer_primary(values: Sequence[Value], spec: LanguageSpec) -> list[Answer]:
@@ -103,25 +158,28 @@ def answer_primary(values: Sequence[Value], spec: LanguageSpec) -> list[Answer]:
         return []
     answers = []
     for one, judgement in zip(asked, judge_all(asked), strict=True):
-        per_seed = tuple(a.estimate.value - b.estimate.value for a, b in zip(one.a, one.b, strict=True))
-        each = tuple(over_items([a], [b]) for a, b in zip(one.a, one.b, strict=True))
+        known = [pair for pair in zip(one.seeds, one.a, one.b, strict=True) if pair[1].known and pair[2].known]
+        seeds = tuple(seed for seed, _, _ in known)
+        per_seed = tuple(a.estimate.value - b.estimate.value for _, a, b in known)
+        each = tuple(over_items([a], [b]) for _, a, b in known)
         items = over_items(one.a, one.b)
-        sentence = say(one, judgement, items)
-        answers.append(
-            Answer(one.contrast, one.metric, one.margin, judgement, one.seeds, per_seed, each, items, sentence)
-        )
+        told = (one.contrast, one.metric, one.margin, judgement, seeds, per_seed, each, items)
+        answers.append(Answer(*told, say(one, judgement, items), one.uneven))
     return answers
 
 
 def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
     """One plain sentence on a contrast."""
+    about = f"{one.contrast.cell} against {one.contrast.against} on {one.contrast.probe}"
+    if one.uneven:
+        return f"{about}: not testable here: {judgement.why}."
     count = len(one.seeds)
     share = one.metric.scale == "share"
     same = f"equivalent within ±{amount(one.margin, share, signed=False)}"
     verdict = same if judgement.verdict.value == "equivalent" else judgement.verdict.value
     over_seeds = between(judgement.difference, one.metric) or "no interval from one seed"
     return (
-        f"{one.contrast.cell} against {one.contrast.against} on {one.contrast.probe}: {verdict} "
+        f"{about}: {verdict} "
         f"({amount(judgement.difference.value, share)}, {over_seeds}, {count} seed{'s' * (count != 1)}): "
         f"{judgement.why}. These very models on other items like these {items.n}: "
         f"{amount(items.value, share)}, {between(items, one.metric) or items.method}."
@@ -154,7 +212,13 @@ def contrast_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         lines += [("all", "items", answer.items), ("all", "seeds", answer.judgement.difference)]
         for seed, over, one in lines:
             low, high = within(one, answer.metric, -1.0)
-            told: Mapping[str, Any] = {"seed": seed, "over": over, "difference": one.value, "low": low, "high": high}
+            told: Mapping[str, Any] = {
+                "seed": seed,
+                "over": over,
+                "difference": number(one.value),
+                "low": low,
+                "high": high,
+            }
             rows.append(
                 {**about, **told, "n": one.n, "verdict": answer.judgement.verdict.value if over == "seeds" else ""}
             )

@@ -9,23 +9,34 @@ import orjson
 from pyrite.steps import Step, Store
 from pyrite.study.language.plan import Cell
 from pyrite.study.language.spec import DAMAGE
+from pyrite.train.language import TRAIN_LANGUAGE
+
+ROLES = ("forget", "replay", "preferred", "guard")
+COLUMNS = (
+    "method", "steps", "tokens", "flops", "seconds", *(f"tokens_{role}" for role in ROLES), "peak_bytes", "stopped",
+    "best_step",
+)  # fmt: skip
 
 
-def cost_table(cells: Sequence[Cell], store: Store, parameters: float | None) -> list[dict[str, Any]]:
+def cost_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
     """One row for each distinct training and repair, by the first cell that has it, as a share of its cell's damage.
 
-    FLOPs of a repair are those it counted; of a training six for each weight and learned or read token
-    (Kaplan et al. 2020, arXiv 2001.08361), `parameters` being the number of weights; None where it is not known.
+    Tokens of a repair are those to forget, to replay and to prefer, without the guard's. FLOPs are those that the step
+    counted, of trainings and repairs by one rule (docs/repair.md); a stored training that counted none takes those of
+    the same training of another seed. What nobody counted is None.
     """
     table = []
     done: set[str] = set()
+    counted = trained_flops(cells, store)
     for cell in cells:
         damage: Mapping[str, Any] = {}
         for name, step in cell.path:
-            row = cost_of(store.path(step.key), step, parameters)
+            row = cost_of(store.path(step.key), step)
             if row is None:
                 continue
             row |= {"seconds": row["seconds"] or store.manifest(step.key)["seconds"]}
+            if row["flops"] is None and step.kind.name == TRAIN_LANGUAGE.name:
+                row["flops"] = counted.get(name)
             damage = row if name == DAMAGE else damage
             for unit in ("tokens", "flops"):
                 known = name != DAMAGE and damage.get(unit) and row[unit] is not None
@@ -36,48 +47,36 @@ def cost_table(cells: Sequence[Cell], store: Store, parameters: float | None) ->
     return table
 
 
-def cost_of(folder: Path, step: Step, parameters: float | None) -> dict[str, Any] | None:
-    """What one finished step says that it took; None of a step that neither trains nor repairs."""
-    empty = dict.fromkeys(("tokens_forget", "tokens_replay", "tokens_guard", "peak_bytes", "stopped", "best_step"))
+def trained_flops(cells: Sequence[Cell], store: Store) -> dict[str, float]:
+    """The FLOPs of each training that counted them, by name, of the first seed that did."""
+    found: dict[str, float] = {}
+    for cell in cells:
+        for name, step in cell.path:
+            if step.kind.name == TRAIN_LANGUAGE.name:
+                flops = (cost_of(store.path(step.key), step) or {}).get("flops")
+                if flops is not None:
+                    found.setdefault(name, flops)
+    return found
+
+
+def cost_of(folder: Path, step: Step) -> dict[str, Any] | None:
+    """What one finished step says that it took, what it leaves out being None; None of a step that neither trains nor
+    repairs."""
+    empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     if (folder / "repair.json").is_file():
         told = orjson.loads((folder / "repair.json").read_bytes())
-        tokens = told["tokens"]
-        stopped = told["stopped"]
+        tokens, stopped = told.get("tokens") or {}, told.get("stopped")
+        processed = [tokens[role] for role in ROLES if role != "guard" and tokens.get(role) is not None]
         return {
             **empty,
-            "method": told["method"],
-            "steps": told["steps"],
-            "tokens": tokens["forget"] + tokens["replay"],
-            "flops": told["flops"],
-            "seconds": told["seconds"],
-            **{f"tokens_{name}": tokens[name] for name in ("forget", "replay", "guard")},
-            "peak_bytes": told["peak_bytes"],
-            "stopped": stopped and f"step {stopped['step']}: {stopped['why']}",
-            "best_step": told["point"]["step"],
+            **{name: told.get(name) for name in ("method", "steps", "flops", "seconds", "peak_bytes")},
+            "tokens": sum(processed) if processed else None,
+            **{f"tokens_{role}": tokens.get(role) for role in ROLES},
+            "stopped": f"step {stopped.get('step')}: {stopped.get('why')}" if stopped else None,
+            "best_step": (told.get("point") or {}).get("step"),
         }
     if (folder / "history.json").is_file():
         told = orjson.loads((folder / "history.json").read_bytes())
-        flops = told.get("flops") or (6 * parameters * told["tokens"] if parameters else None)
-        method = f"train {step.config['trains']}"
-        return {
-            **empty,
-            "method": method,
-            "steps": told.get("steps"),
-            "tokens": told["tokens"],
-            "flops": flops,
-            "seconds": None,
-        }
+        known = {name: told.get(name) for name in ("steps", "tokens", "flops")}
+        return {**empty, "method": f"train {step.config['trains']}", **known}
     return None
-
-
-def parameters_of(folder: Path) -> int | None:
-    """How many weights a model folder holds; None of one without safetensors (packed otherwise)."""
-    from math import prod
-
-    from safetensors import safe_open
-
-    total = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "numpy") as weights:
-            total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return total or None

@@ -1,5 +1,6 @@
 """The pilot: of several damages, which one does harm that stands clear of the noise of the items?"""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -61,14 +62,17 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
         )
     if before.metric.direction == "none":
         raise UserError("Of that metric neither way is better.", name, "name another for the pilot")
-    read = {row["step"]: int(row["tokens"]) for row in costs}
+    read = {row["step"]: int(row["tokens"] or 0) for row in costs}
     tried = []
     for damage in spec.pilot.grid:
-        one = found[damage, "pilot", name][seed]
+        one = found.get((damage, "pilot", name), {}).get(seed)
+        if one is None:  # it destroyed the model: nothing of it is a number
+            tried.append(Tried(damage, math.nan, before.estimate.value, math.nan, None, None, 0, read.get(damage, 0)))
+            continue
         change = over_items([one], [before])
         low, high = within(change, one.metric, -1.0)
-        told = (one.estimate.value, before.estimate.value, change.value, low, high, change.n)
-        tried.append(Tried(damage, *told, read.get(damage, 0)))
+        found_here = (one.estimate.value, before.estimate.value, change.value, low, high, change.n)
+        tried.append(Tried(damage, *found_here, read.get(damage, 0)))
     worse = before.metric.direction == "higher"
     best = choose(tried, falls=worse)
     share = before.metric.scale == "share"
@@ -87,7 +91,7 @@ def choose(tried: Sequence[Tried], *, falls: bool) -> str | None:
 
 def say(best: str | None, tried: Sequence[Tried], metric: str, *, share: bool) -> str:
     """What the pilot found, in words."""
-    items = tried[0].n
+    items = max(one.n for one in tried)
     if best is None:
         return (
             f"No damage is found: on these {items} items no training of the grid harms {metric} with a 95 % interval "

@@ -15,7 +15,8 @@ from pyrite.models.load import ModelRef
 from pyrite.probe.asked import Asked, Subject, ask
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.train import REPAIR
-from pyrite.steps import Context, Cost, Kind, Source, Step, Store, closure, missing
+from pyrite.steps import Cost, Source, Step, Store, closure, missing
+from pyrite.study.language.kinds import ABSENT, repair_of
 from pyrite.study.language.mix import MIX
 from pyrite.study.language.pool import PoolPerplexity
 from pyrite.study.language.spec import DAMAGE, LanguageProbe, LanguageRepair, LanguageSpec, LanguageTraining
@@ -33,14 +34,6 @@ USUAL = {"ifeval": (541, 1280), "followbench": (820, 1024), "mt_bench": (160, 10
 UNKNOWN = (1000, 300)
 
 
-def absent_step(context: Context) -> None:
-    """Step: stands, in a plan, for a probe whose file or model is not at hand."""
-    raise AssertionError(f"planned without its data: {dict(context.config)}")
-
-
-ABSENT = Kind("study.absent", 1, absent_step)
-
-
 @dataclass(frozen=True)
 class Cell:
     """One model of the study: its name, seed, the steps that made it (by name, in order), its answers to each probe."""
@@ -53,14 +46,15 @@ class Cell:
 
 @dataclass
 class Plan:
-    """A study as steps. `flops` holds what trainings and repairs should take, by key; `absent` names what a plan
-    mentions and this machine does not have."""
+    """A study as steps. `pools` says which step and file hold each DATA.POOL that is read; `flops` what trainings and
+    repairs should take, by key; `absent` names what a plan mentions and this machine does not have."""
 
     spec: LanguageSpec
     damage: str | None
     cells: list[Cell] = field(default_factory=list)
     asked: dict[str, Asked] = field(default_factory=dict)
     counts: dict[str, Step] = field(default_factory=dict)
+    pools: dict[str, tuple[Step, str]] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
 
@@ -203,8 +197,9 @@ class Planner:
 
     def rows(self, name: str) -> tuple[Step, str]:
         """The step and file that hold the rows of a pool."""
-        source, _, pool = self.spec.rows(name, self.plan.damage).partition(".")
-        return self.split(source), f"{pool}.jsonl"
+        resolved = self.spec.rows(name, self.plan.damage)
+        source, _, pool = resolved.partition(".")
+        return self.plan.pools.setdefault(resolved, (self.split(source), f"{pool}.jsonl"))
 
     def tokens_of(self, name: str) -> tuple[int, int]:
         """How many rows a plan expects in a pool, and tokens in each."""
@@ -252,7 +247,9 @@ class Planner:
         made = Step(TRAIN_LANGUAGE, config, inputs, label=label, cost=self.cost(flops, tokens), weights=WEIGHTS)
         return self.once(made, flops)
 
-    def repair(self, repair: LanguageRepair, base: Step | Source, seed: int, label: str) -> Step:
+    def repair(
+        self, repair: LanguageRepair, base: Step | Source, seed: int, label: str, cells: tuple[str, ...]
+    ) -> Step:
         """The model repaired. Six FLOPs for each weight and token to learn, two to read with the model as given."""
         inputs: dict[str, Step | Source] = {"base": base}
         files = {}
@@ -270,17 +267,19 @@ class Planner:
             "base_name": portable_name(self.spec.model, self.base),
         }
         flops = 8 * self.parameters * tokens
-        made = Step(REPAIR, config, inputs, label=label, cost=self.cost(flops, tokens), weights=WEIGHTS)
+        made = Step(
+            repair_of(cells, label), config, inputs, label=label, cost=self.cost(flops, tokens), weights=WEIGHTS
+        )
         return self.once(made, flops)
 
-    def made_by(self, name: str, base: Step | Source, seed: int, label: str) -> Step:
-        """What one step of a cell makes of the model before it."""
+    def made_by(self, name: str, base: Step | Source, seed: int, label: str, cells: tuple[str, ...]) -> Step:
+        """What one step makes of the model before it, for these cells."""
         spec = self.spec
         if name == DAMAGE:
             assert self.plan.damage is not None
             name = self.plan.damage
         if name in spec.repairs:
-            return self.repair(spec.repairs[name], base, seed, label)
+            return self.repair(spec.repairs[name], base, seed, label, cells)
         if name in spec.quantise:
             config = {"to": spec.quantise[name], "base_name": portable_name(spec.model, self.base)}
             return self.once(
@@ -292,8 +291,10 @@ class Planner:
         """The steps of a cell for one seed."""
         made: list[tuple[str, Step]] = []
         for number, name in enumerate(names):
-            label = f"{' + '.join(names[: number + 1])}, seed {seed}"
-            made.append((name, self.made_by(name, made[-1][1] if made else self.base, seed, label)))
+            begun = names[: number + 1]
+            cells = tuple(cell for cell, path in self.spec.cells.items() if path[: number + 1] == begun)
+            base = made[-1][1] if made else self.base
+            made.append((name, self.made_by(name, base, seed, f"{' + '.join(begun)}, seed {seed}", cells)))
         return tuple(made)
 
     # probes

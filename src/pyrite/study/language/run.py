@@ -2,12 +2,12 @@
 
 runs/NAME/run.json            what ran: resolved spec, versions, hardware, counts, costs, timings, verdicts
 runs/NAME/results/            results (models x probes x metrics x seeds), summary over seeds, contrasts, items: parquet
-                              and, but for the items, csv; costs.csv
+                              and, but for the items, csv; costs.csv, overlap.csv (rows used for two things)
 runs/NAME/pilot.json          what --pilot found
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result
-from pyrite.steps import Done, Progress, RunOptions, Store, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Store, missing, run_steps
 from pyrite.study.config import StudyConfig
-from pyrite.study.language.contrasts import Answer, answer_primary, contrast_rows
-from pyrite.study.language.costs import cost_table, parameters_of
+from pyrite.study.language import overlap
+from pyrite.study.language.contrasts import Answer, answer_primary, contrast_rows, missing_items
+from pyrite.study.language.costs import cost_table
+from pyrite.study.language.overlap import overlaps
 from pyrite.study.language.pilot import Pilot, answer_pilot
 from pyrite.study.language.plan import GPU_FLOPS, Plan, make_plan, pilot_spec
 from pyrite.study.language.spec import LanguageSpec
@@ -33,6 +35,7 @@ from pyrite.study.language.tables import (
     summary_table,
     values_of,
 )
+from pyrite.study.language.uses import at_hand, check_files, like_pilot
 from pyrite.study.run import (
     check_refresh,
     looks_at,
@@ -75,8 +78,9 @@ class LanguageStudy:
 
 
 def resolve_spec(config: StudyConfig) -> LanguageSpec:
-    """The study file with `--seeds` applied."""
+    """The study file with `--seeds` applied; refused where files that it must keep apart are the same ones."""
     spec, _ = load_language(config.spec)
+    check_files(spec, config.data)
     return spec if config.seeds is None else spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds)})
 
 
@@ -95,8 +99,20 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     return told
 
 
-def finish(spec: LanguageSpec, config: StudyConfig) -> tuple[Plan, Store, Compute, Done]:
-    """Plan a study and run what is missing of it."""
+@dataclass(frozen=True)
+class Finished:
+    """A study whose steps are all in the store, with the rows that it uses for two things."""
+
+    made: Plan
+    store: Store
+    compute: Compute
+    done: Done
+    shared: list[dict[str, Any]]
+
+
+def finish(spec: LanguageSpec, config: StudyConfig) -> Finished:
+    """Plan a study and run what is missing of it: first the rows, which are then compared, so that no model is trained
+    for a study that is to be refused."""
     store = open_store(config)
     compute = hardware.choose(spec.precision)
     made = make_plan(spec, config.data, compute, store=store.root)
@@ -109,7 +125,14 @@ def finish(spec: LanguageSpec, config: StudyConfig) -> tuple[Plan, Store, Comput
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
-    return made, store, compute, run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+    todo = missing(made.targets, store, config.refresh)
+    first = run_steps(list(made.counts.values()), store, replace(options, refresh=()), Progress(quiet=True))
+    shared = overlaps(made, store)
+    if options.max_seconds is not None:
+        options = replace(options, max_seconds=options.max_seconds - first.seconds)
+    rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+    done = Done(len(todo), len(made.steps) - len(todo), first.seconds + rest.seconds)
+    return Finished(made, store, compute, done, shared)
 
 
 def study(config: StudyConfig) -> LanguageStudy:
@@ -120,8 +143,7 @@ def study(config: StudyConfig) -> LanguageStudy:
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     spec = resolve_spec(config)
-    made, store, compute, done = finish(spec, config)
-    return write_run(spec, made, store, config.out / spec.study, compute, done)
+    return write_run(spec, finish(spec, config), config)
 
 
 def pilot(config: StudyConfig) -> Pilot:
@@ -132,9 +154,10 @@ def pilot(config: StudyConfig) -> Pilot:
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     spec = resolve_spec(config)
-    made, store, compute, done = finish(pilot_spec(spec), config)
-    values, notes = collect(made, store)
-    costs = cost_table(made.cells, store, weights_of(spec))
+    ended = finish(pilot_spec(spec), config)
+    made = ended.made
+    values, notes = collect(made, ended.store)
+    costs = cost_table(made.cells, ended.store)
     answer = answer_pilot(spec, values, costs)
     folder = config.out / spec.study
     told = {
@@ -144,10 +167,11 @@ def pilot(config: StudyConfig) -> Pilot:
         **answer.as_json(),
         "items": sorted(same_items(values, "pilot")),
         "notes": notes.get("pilot", {}),
-        "compute": compute.as_config(),
+        "overlap": ended.shared,
+        "compute": ended.compute.as_config(),
         "made_with": made_with(),
         "steps": {step.label: step.key for step in made.steps},
-        "seconds": done.seconds,
+        "seconds": ended.done.seconds,
     }
     write_json(told, folder / "pilot.json")
     return answer
@@ -172,36 +196,29 @@ def collect(made: Plan, store: Store) -> tuple[list[Value], Notes]:
     return values, notes
 
 
-def weights_of(spec: LanguageSpec) -> float | None:
-    """The number of weights, as the model's files have it."""
-    from pyrite.models import load
-
-    return parameters_of(load.resolve(spec.model).folder) or spec.parameters
-
-
-def write_run(
-    spec: LanguageSpec, made: Plan, store: Store, folder: Path, compute: Compute, done: Done
-) -> LanguageStudy:
+def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> LanguageStudy:
     """Tables and run.json from the stored answers; quick, so it is redone at every call."""
     from pyrite.io import write_parquet
 
+    made, store, folder = ended.made, ended.store, config.out / spec.study
     values, notes = collect(made, store)
     found = read_pilot(folder)
     if spec.pilot and found:
-        check_apart(values, like_pilot(spec), found["items"])
+        check_apart(values, like_pilot(spec, at_hand(spec, config.data)), found["items"])
     answers = answer_primary(values, spec)
     tables = {
         "results": results_table(values),
         "summary": summary_table(values, spec.references()),
         "contrasts": contrast_rows(answers),
     }
-    costs = cost_table(made.cells, store, weights_of(spec))
+    costs = cost_table(made.cells, store)
     (folder / "results").mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         write_parquet(rows, folder / "results" / f"{name}.parquet")
         write_csv(rows, folder / "results" / f"{name}.csv")
     write_parquet(items_table(values), folder / "results" / "items.parquet")
     write_csv(costs, folder / "results" / "costs.csv")
+    write_csv(ended.shared, folder / "results" / "overlap.csv")
     asked = [contrast.model_dump(mode="json") for contrast in spec.contrasts]
     looks = looks_at(asked, len(spec.seeds), folder)
     steps = made.steps
@@ -210,20 +227,21 @@ def write_run(
         "study": spec.study,
         "about": "language",
         "spec": spec.model_dump(mode="json"),
-        "compute": compute.as_config(),
+        "compute": ended.compute.as_config(),
         "made_with": made_with(),
         "counts": {
             name: orjson.loads((store.path(step.key) / "counts.json").read_bytes())
             for name, step in made.counts.items()
         },
+        "overlap": ended.shared,
         "probes": notes,
         "looks": looks,
-        "notes": remarks(spec, looks, found),
+        "notes": [*remarks(spec, looks, found), *overlap.remarks(ended.shared), *missing_items(values, spec)],
         "primary": [answer.as_json() for answer in answers],
         "timing": {
-            "this_run_seconds": done.seconds,
-            "steps_run": done.ran,
-            "steps_reused": done.reused,
+            "this_run_seconds": ended.done.seconds,
+            "steps_run": ended.done.ran,
+            "steps_reused": ended.done.reused,
             "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in steps if store.has(step)),
         },
         "steps": {step.label: step.key for step in steps},
@@ -243,14 +261,6 @@ def read_pilot(folder: Path) -> dict[str, Any] | None:
         fix = "move it away, and run --pilot again"
         raise UserError("The run folder holds a broken pilot.json.", f"{file}: {error}", fix) from error
     return told
-
-
-def like_pilot(spec: LanguageSpec) -> list[str]:
-    """The probes that ask the pilot's task on the pilot's file."""
-    assert spec.pilot is not None
-    first = spec.pilot.probe
-    about = (first.task, first.file, first.data)
-    return [name for name, probe in spec.probes.items() if (probe.task, probe.file, probe.data) == about]
 
 
 def remarks(spec: LanguageSpec, looks: Sequence[dict[str, Any]], found: dict[str, Any] | None) -> list[str]:
@@ -287,8 +297,11 @@ def power(config: StudyConfig) -> dict[str, Any]:
     if absent:
         found = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
         raise UserError("Power needs finished seeds.", found, f"run first: pyrite study {config.spec}")
-    told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "contrasts": []}
+    told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "contrasts": [], "left_out": []}
     for answer in answer_primary(collect(made, store)[0], spec):
+        if answer.uneven:
+            told["left_out"].append(answer.sentence)
+            continue
         if len(answer.per_seed) < 2:
             fix = "run with --seeds 2 or more"
             raise UserError("Power needs at least two finished seeds.", f"{len(answer.per_seed)}", fix)

@@ -70,6 +70,8 @@ def power(told: dict[str, Any]) -> None:
             f"{line['the_same_at_sd_upper_80']} at the upper bound",
             highlight=False,
         )
+    for line in told["left_out"]:
+        console.print(escape(line), highlight=False)
 
 
 def pilot(made: Pilot) -> None:
@@ -150,15 +152,17 @@ def cost_table(costs: list[dict[str, Any]]) -> Table:
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:,.0f}"
         told = (
             str(row["seed"]),
-            str(row["steps"]),
-            f"{row['tokens']:,}",
+            "" if row["steps"] is None else str(row["steps"]),
+            "" if row["tokens"] is None else f"{row['tokens']:,}",
             of_tokens,
             flops,
             of_flops,
             f"{row['seconds']:.0f}",
             peak,
         )
-        table.add_row(escape(row["step"]), escape(row["cell"]), row["method"], escape(row["stopped"] or ""), *told)
+        table.add_row(
+            escape(row["step"]), escape(row["cell"]), row["method"] or "", escape(row["stopped"] or ""), *told
+        )
     return table
 
 

@@ -35,6 +35,11 @@ class Value:
         """Was any item answered?"""
         return self.estimate.n > 0
 
+    @property
+    def missing(self) -> frozenset[str]:
+        """The items without a value, over which the mean is not taken."""
+        return frozenset(one.item for one in self.items if one.value is None)
+
 
 def values_of(cell: str, seed: int, probe: str, result: Result) -> list[Value]:
     """One model's result on a probe, metric by metric; a metric that nothing was measured of is left out.
@@ -110,11 +115,11 @@ Key = tuple[str, str, str]
 """Cell, probe, metric."""
 
 
-def by_seed(values: Iterable[Value]) -> dict[Key, dict[int, Value]]:
-    """Values that are known, by cell, probe and metric, then by seed."""
+def by_seed(values: Iterable[Value], *, unknown: bool = False) -> dict[Key, dict[int, Value]]:
+    """Values that are known (or all of them), by cell, probe and metric, then by seed."""
     found: dict[Key, dict[int, Value]] = defaultdict(dict)
     for one in values:
-        if one.known:
+        if one.known or unknown:
             found[one.cell, one.probe, one.metric.name][one.seed] = one
     return found
 

@@ -1,0 +1,132 @@
+"""How many rows of a probe or a guard are also trained on? Row by row over all data of a study, for its run folder."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.probe.asked import Asked
+from pyrite.probe.surprise import Perplexity
+from pyrite.probe.written import WRITTEN, WrittenTask
+from pyrite.records import Chat, Text
+from pyrite.steps import Store
+from pyrite.study.language.plan import Plan
+from pyrite.study.language.pool import PoolPerplexity
+from pyrite.study.language.uses import roles_of
+from pyrite.train.split import prompt_key, read_pool, row_key
+
+Row = Chat | Text
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows that nothing should be trained on: of each its key and that of its prompt. A row that has no answer, as the
+    prompts of a benchmark, is its prompt: there `rows` holds None."""
+
+    name: str
+    role: str
+    rows: tuple[bytes | None, ...]
+    prompts: tuple[bytes | None, ...]
+
+    @classmethod
+    def of(cls, name: str, role: str, rows: Sequence[Row]) -> "Held":
+        """The keys of these rows."""
+        return cls(name, role, tuple(map(whole_key, rows)), tuple(map(prompt_key, rows)))
+
+    def against(self, name: str, count: int, rows: Collection[bytes], prompts: Collection[bytes]) -> dict[str, Any]:
+        """One line of the table: this set and one with these keys."""
+        shared = [
+            whole in rows if whole is not None else prompt in prompts
+            for whole, prompt in zip(self.rows, self.prompts, strict=True)
+        ]
+        asked = [not same and prompt in prompts for same, prompt in zip(shared, self.prompts, strict=True)]
+        told = {"a": f"{self.role} {self.name}", "b": name, "rows_a": len(shared), "rows_b": count}
+        return {**told, "shared": sum(shared), "shared_prompts": sum(asked)}
+
+
+def whole_key(row: Row) -> bytes | None:
+    """The key of a row; None of a chat without an answer."""
+    if isinstance(row, Chat) and all(turn.role != "assistant" for turn in row.messages):
+        return None
+    return row_key(row)
+
+
+def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
+    """Each probe with each pool that is trained on or that a guard reads, and each guard's pool with each trained one.
+
+    `rows_a` and `rows_b` count rows; `shared` those of a that b has, too (whole rows, up to case and blanks; the system's
+    turn does not count); `shared_prompts` those of which b has the prompt with another answer. Of a probe all rows of
+    its file count, drawn or not. Chats are compared with chats and plain text with plain text; a harness task, whose
+    items come with it, is not compared.
+
+    Raises:
+        UserError: every row of a probe or a guard is trained on, or every row of a probe is read by a guard.
+    """
+    roles = roles_of(made.spec, made.damage)
+    held = [Held.of(name, "probe", rows) for name, asked in made.asked.items() if (rows := rows_asked(asked, store))]
+    pools = {name: store.path(step.key) / file for name, (step, file) in made.pools.items()}
+    held += [Held.of(name, "guard", read_pool(file)) for name, file in pools.items() if roles[name] == "guard"]
+    wanted = {key for one in held for key in (*one.rows, *one.prompts) if key is not None}
+    table = []
+    for name, file in pools.items():
+        if roles[name] == "probe":
+            continue
+        count, whole, prompts = keys_of(file, wanted)
+        for one in held:
+            if one.role == "probe" or roles[name] == "trained":
+                table.append(one.against(f"{roles[name]} {name}", count, whole, prompts))
+    for line in table:
+        if line["rows_a"] and line["shared"] == line["rows_a"]:
+            found = f"all {line['rows_a']} rows of {line['a']} are in {line['b']}"
+            raise UserError("The study's rows are not kept apart.", found, "give other rows")
+    return table
+
+
+def keys_of(file: Path, wanted: Collection[bytes]) -> tuple[int, set[bytes], set[bytes]]:
+    """How many rows has a pool, and which of these keys do its rows and prompts have?"""
+    rows: set[bytes] = set()
+    prompts: set[bytes] = set()
+    count = 0
+    for row in read_pool(file):
+        count += 1
+        whole, prompt = row_key(row), prompt_key(row)
+        if whole in wanted:
+            rows.add(whole)
+        if prompt is not None and prompt in wanted:
+            prompts.add(prompt)
+    return count, rows, prompts
+
+
+def rows_asked(asked: Asked, store: Store) -> list[Row]:
+    """The rows that a probe may ask; none of a harness task."""
+    if isinstance(asked, PoolPerplexity):
+        assert asked.rows is not None
+        return list(read_pool(store.path(asked.rows.key) / asked.source))
+    if isinstance(asked, Perplexity):
+        return list(rows_of_file(asked))
+    if isinstance(asked, WrittenTask):
+        return list(WRITTEN[asked.name].read(Path(asked.source), asked.config.on_bad_row)[0])
+    return []
+
+
+def rows_of_file(asked: Perplexity) -> Iterator[Row]:
+    """A perplexity probe's file, read as the probe reads it."""
+    from pyrite.io import ReadOptions, file_hash, is_hub, open_records
+    from pyrite.strict import mapping
+
+    revision = file_hash(asked.source) if is_hub(asked.source) else None
+    options = ReadOptions(
+        columns=mapping("--columns", asked.config.columns), on_bad_row=asked.config.on_bad_row, revision=revision
+    )
+    return (row for row in open_records(asked.source, options) if isinstance(row, Chat | Text))
+
+
+def remarks(table: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What a reader must know of it."""
+    for line in table:
+        (role, _, name), (other, _, pool) = line["a"].partition(" "), line["b"].partition(" ")
+        for key, what in (("shared", "rows"), ("shared_prompts", "prompts, with another answer,")):
+            if line[key]:
+                says = {"trained": "are trained on", "guard": "are read by a guard"}[other]
+                yield f"{role} {name}: {line[key]} of {line['rows_a']} {what} {says} ({pool})"

@@ -1,0 +1,180 @@
+"""Which rows does a study use, and what for? What it trains on, what its guards read and what its probes ask stay apart.
+
+Pools are told apart by name, files by name and, where they are at hand, by their place on the disk and their bytes.
+Single rows that the pools of several data share are counted by `overlap.py`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os.path import normpath
+from pathlib import Path
+from typing import Literal
+
+from pyrite.errors import UserError
+from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec
+
+Place = tuple[str | int, ...]
+Mistake = tuple[Place, str]
+Role = Literal["trained", "guard", "probe"]
+ROLES: tuple[Role, ...] = ("trained", "guard", "probe")
+SAYS = {"trained": "is trained on", "guard": "watches", "probe": "asks"}
+Marks = Callable[[str], frozenset[str]]
+"""What identifies a file that a study names; two names with a mark in common are the same rows."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A key of the file that names rows: where it stands, what it says, DATA.POOL, and what they are for."""
+
+    place: Place
+    named: str
+    pool: str
+    role: Role
+
+
+def dotted(place: Place) -> str:
+    """A place in the file, for messages."""
+    return ".".join(map(str, place))
+
+
+def uses(spec: LanguageSpec, damage: str | None = None) -> list[Use]:
+    """Every place that names rows, with `damage` as the training to take for the chosen one."""
+    named: list[tuple[Place, str, Role]] = []
+    grid = spec.pilot.grid if spec.pilot else {}
+    for start, trainings in ((("trainings",), spec.trainings), (("pilot", "grid"), grid)):
+        for name, training in trainings.items():
+            named += [((*start, name, "on"), pool, "trained") for pool in training.pools()]
+    for name, repair in spec.repairs.items():
+        for key in ("forget", "replay", "guard_forget", "guard_replay"):
+            named.append((("repairs", name, key), getattr(repair, key), "guard" if "guard" in key else "trained"))
+    for place, probe in probes_of(spec).items():
+        if probe.data:
+            named.append(((*place, "data"), probe.data, "probe"))
+    return [Use(place, said, spec.rows(said, damage), role) for place, said, role in named]
+
+
+def probes_of(spec: LanguageSpec) -> dict[Place, LanguageProbe]:
+    """The probes with their places, the pilot's first."""
+    first: dict[Place, LanguageProbe] = {("pilot", "probe"): spec.pilot.probe} if spec.pilot else {}
+    return {**first, **{("probes", name): probe for name, probe in spec.probes.items()}}
+
+
+def damages(spec: LanguageSpec) -> list[str | None]:
+    """The trainings that `damage` may stand for: the chosen one, or any of the grid."""
+    if spec.damage is None and spec.pilot:
+        return list(spec.pilot.grid)
+    return [spec.damage if spec.damage in spec.all_trainings() else None]
+
+
+def leaks(some: Iterable[Use]) -> Iterator[Mistake]:
+    """Rows that are used for more than one thing."""
+    first: dict[str, Use] = {}
+    for use in sorted(some, key=lambda use: ROLES.index(use.role)):
+        other = first.setdefault(use.pool, use)
+        if other.role != use.role:
+            yield use.place, f"{dotted(other.place)} {SAYS[other.role]} {use.pool}: take another pool"
+
+
+def as_written(file: str) -> frozenset[str]:
+    """What a name alone says of a file: `a.jsonl` and `./a.jsonl` are one."""
+    return frozenset((file if file.startswith("hf://") else normpath(file),))
+
+
+def shared_files(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mistake]:
+    """Files that two data read, or a probe and a data."""
+    seen: dict[str, tuple[str, str]] = {}
+    for name, one in spec.data.items():
+        for number, file in enumerate(one.files):
+            for mark in sorted(marks(file)):
+                other, theirs = seen.setdefault(mark, (name, file))
+                if other != name:
+                    why = f"data.{other} has these rows ({theirs}): one data with more pools keeps them apart"
+                    yield ("data", name, "files", number), why
+                    break
+    for place, probe in probes_of(spec).items():
+        known = [seen[mark] for mark in sorted(marks(probe.file)) if mark in seen] if probe.file else []
+        if known:
+            name, theirs = known[0]
+            what = f"{probe.file}" + f", the same as {theirs}," * (theirs != probe.file)
+            fix = f"cut a pool out of data.{name} for it (data: …), or give another file"
+            yield (*place, "file"), f"rows of {what} are trained on; {fix}"
+
+
+def like_pilot(spec: LanguageSpec, marks: Marks = as_written) -> list[str]:
+    """The probes that ask the pilot's task on the pilot's rows."""
+    assert spec.pilot is not None
+    first = spec.pilot.probe
+
+    def same_rows(probe: LanguageProbe) -> bool:
+        if probe.file and first.file:
+            return bool(marks(probe.file) & marks(first.file))
+        if probe.data and first.data:
+            return any(spec.rows(probe.data, one) == spec.rows(first.data, one) for one in damages(spec))
+        return probe.task.startswith(HARNESS)
+
+    return [name for name, probe in spec.probes.items() if probe.task == first.task and same_rows(probe)]
+
+
+def seen_by_pilot(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mistake]:
+    """Probes that would ask the items that chose the damage."""
+    if spec.pilot is None:
+        return
+    first = spec.pilot.probe
+    for name in like_pilot(spec, marks):
+        probe = spec.probes[name]
+        if probe.task.startswith(HARNESS):
+            yield ("probes", name, "task"), "the pilot has seen these items, and a harness task cannot be divided"
+        elif probe.skip != first.items or probe.seed != first.seed:
+            fix = f"say skip: {first.items} and seed: {first.seed}"
+            yield ("probes", name, "skip"), f"the pilot has seen some of these items; {fix}"
+
+
+def at_hand(spec: LanguageSpec, folder: Path | None) -> Marks:
+    """What the disk says of the study's files: where each lies and, of files of the same size, their bytes' hash.
+
+    A file that is not there has only its place; of a data set on the hub, its name.
+    """
+    from pyrite.io import file_hash
+    from pyrite.study.spec import data_path
+
+    names = {file for one in spec.data.values() for file in one.files}
+    names |= {probe.file for probe in probes_of(spec).values() if probe.file}
+    places = {name: Path(data_path(name, folder)).resolve() for name in names if not name.startswith("hf://")}
+    sizes = {place: place.stat().st_size for place in places.values() if place.is_file()}
+    alike = Counter(sizes.values())
+    marks = {name: as_written(name) for name in names - places.keys()}
+    for name, place in places.items():
+        size = sizes.get(place, 0)
+        copied = {file_hash(place)} if size and alike[size] > 1 else set[str]()
+        marks[name] = frozenset({str(place), *copied})
+    return marks.__getitem__
+
+
+def check_files(spec: LanguageSpec, folder: Path | None) -> None:
+    """Refuse files that are the same under another name, or a copy, where a study must keep them apart.
+
+    Raises:
+        UserError: two data have a file in common, a probe asks a file that is trained on, or the pilot's items.
+    """
+    marks = at_hand(spec, folder)
+    found: Sequence[Mistake] = [*shared_files(spec, marks), *seen_by_pilot(spec, marks)]
+    if found:
+        told = "\n         ".join(f"{dotted(place)}: {why}" for place, why in found)
+        raise UserError("The study's rows are not kept apart.", told, "mend these lines of the study file")
+
+
+def roles_of(spec: LanguageSpec, damage: str | None) -> Mapping[str, Role]:
+    """What each pool is used for; a study that was read uses none for two things."""
+    return {use.pool: use.role for use in uses(spec, damage)}
+
+
+def damage_in_part(some: Sequence[Use], spec: LanguageSpec, damage: str | None) -> Iterator[Mistake]:
+    """`damage` names all rows of the pool, so that a training which reads only the first of them is not meant by it."""
+    training = spec.all_trainings().get(damage or "")
+    reader = next((use for use in some if use.named == DAMAGE), None)
+    if training is None or training.first is None or reader is None:
+        return
+    start: Place = ("trainings",) if damage in spec.trainings else ("pilot", "grid")
+    why = f"{dotted(reader.place)} reads all rows of this damage, not only its first {training.first}"
+    yield (*start, str(damage), "first"), f"{why}: make a pool of so many rows, and leave out first"

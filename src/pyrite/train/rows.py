@@ -1,0 +1,69 @@
+"""Rows as a language model trains on them: encoded, counted, and put in the order of training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as a language model trains on it: token ids, and which of them are learned (the first never is).
+
+    `role` says what the row is for; `number` counts the rows of a role, whatever step they are in. Rows of a step with
+    the same `unit` (other than -1) are read in the same pass.
+    """
+
+    id: str
+    ids: Sequence[int]
+    learned: Sequence[bool]
+    role: str = "learn"
+    number: int = 0
+    unit: int = -1
+
+    @property
+    def targets(self) -> int:
+        """How many tokens are learned."""
+        return sum(self.learned[1:])
+
+
+def shuffled(rows: Sequence[Row], count: int, epochs: float, seed: int) -> list[list[Row]]:
+    """Steps of `count` rows: every epoch another order, a function of seed and epoch alone."""
+    left = round(len(rows) * epochs)
+    steps: list[list[Row]] = []
+    epoch = 0
+    while left > 0:
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:left]
+        steps += [[rows[at] for at in order[first : first + count]] for first in range(0, len(order), count)]
+        left -= len(order)
+        epoch += 1
+    return steps
+
+
+def encode_rows(
+    tokenizer: Any, records: Sequence[Any], part: Any, max_tokens: int, *, long_rows: str, role: str = "learn"
+) -> tuple[list[Row], dict[str, int]]:
+    """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason.
+
+    `part` is "answers" or "all"; `long_rows` "split" or "drop".
+    """
+    from pyrite.models.perplexity import encode, windows
+
+    made: list[Row] = []
+    counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
+    for record in records:
+        row = encode(tokenizer, record, part)
+        if len(row.ids) > max_tokens and long_rows == "drop":
+            counts["longer than max_tokens"] += 1
+            continue
+        pieces = [
+            Row(record.id, row.ids[a:b], row.counted[a:b], role, len(made) + at)
+            for at, (a, b) in enumerate(windows(row, max_tokens))
+        ]
+        pieces = [piece for piece in pieces if piece.targets]
+        counts["no tokens to learn"] += not pieces
+        counts["split"] += len(row.ids) > max_tokens and bool(pieces)
+        counts["used"] += bool(pieces)
+        made += [Row(one.id, one.ids, one.learned, role, len(made) + at) for at, one in enumerate(pieces)]
+    return made, counts
