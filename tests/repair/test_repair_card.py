@@ -115,13 +115,13 @@ def test_what_is_undone_is_read_or_refused(tmp_path: Path) -> None:
 
 def test_the_command_says_what_was_chosen_and_no_folder() -> None:
     config = RepairConfig(
-        model="/home/me/models/damaged",
-        forget=("/data/synthetic.jsonl", "hf://org/more"),
-        replay=("/data/human.jsonl",),
-        task=("ifeval=/data/input_data.jsonl", "heuristics=300"),
+        model="/elsewhere/models/damaged",
+        forget=("/elsewhere/synthetic.jsonl", "hf://org/more"),
+        replay=("/elsewhere/human.jsonl",),
+        task=("ifeval=/elsewhere/input_data.jsonl", "heuristics=300"),
         kl_weight=0.5,
         guard_gate=("kl <= 0.2",),
-        store=Path("/home/me/store"),
+        store=Path("/elsewhere/store"),
     )
     words = shlex.split(command(config))
     assert words[:3] == ["pyrite", "repair", "damaged"]

@@ -165,3 +165,20 @@ def test_cost_counts_every_pass(tmp_path: Path, tiny_causal: Path, monkeypatch: 
         head = found["flops"] - body
         assert 0 < head < 0.5 * found["flops"] or method == "rmu", (training, method)
         assert head % (2 * shape.head) == 0, (training, method)
+
+
+def test_an_architecture_that_cannot_be_read_by_row_is_refused_with_the_reason(tmp_path: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from conftest import save_tokenizer
+
+    base = tmp_path / "base"
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=save_tokenizer(base, pair=False), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, intermediate_size=64, max_position_embeddings=128,
+    )  # fmt: skip
+    Gemma2ForCausalLM(config).save_pretrained(base)
+    rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
+    with pytest.raises(UserError, match="cannot be trained or repaired here"):
+        run(repair_step(base, rows, settings_of()), store)

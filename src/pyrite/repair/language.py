@@ -119,9 +119,9 @@ def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: 
 
 def reader(model: Any, tokenizer: Any) -> Any:
     """The model, read row by row without padding."""
-    from pyrite.models.rows import Reader
+    from pyrite.train.packed import row_reader
 
-    return Reader(model)
+    return row_reader(model)
 
 
 def see(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:

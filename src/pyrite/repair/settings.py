@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pyrite.errors import UserError
 from pyrite.repair.gates import parse_gates
 from pyrite.strict import Strict
-from pyrite.train.settings import LoraSettings
+from pyrite.train.settings import Course, LoraSettings
 
 
 class GuardSettings(Strict):
@@ -39,18 +39,10 @@ class GuardSettings(Strict):
         return self
 
 
-class RepairTraining(Strict):
+class RepairTraining(Course):
     """How the weights move."""
 
     method: Literal["lora", "full", "qlora"] = Field("lora", description="adapters, all weights, adapters on 4-bit NF4")
-    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the learning rate rises")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after warm-up")
-    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = Field(
-        "adamw_torch_fused", description="optimiser (paged: GPU only)"
-    )
     lora: LoraSettings = Field(
         default_factory=lambda: LoraSettings(rank=16, alpha=32, dropout=0.0), description="adapter options"
     )

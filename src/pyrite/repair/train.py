@@ -129,7 +129,7 @@ def train(
     from pyrite.repair.reference import Beneath, Evenly
     from pyrite.train import sharded
     from pyrite.train.cost import shape_of
-    from pyrite.train.packed import PACK_TOKENS, Course, Trained, fit_packed
+    from pyrite.train.packed import PACK_TOKENS, Trained, fit_packed
 
     began = time.monotonic()
     sort = sort_of(whole_folder(context))
@@ -154,18 +154,18 @@ def train(
     if method.reference and method.kind in ("row", "pair"):
         used = {(row.role, row.number): row for step in steps for row in step if row.role != "replay"}
         used |= {(row.role, row.number): row for row in rows.guard if row.role != "replay"}
-        before += [used[key] for key in sorted(used)]
-        objective.frozen = frozen_values(module, before, pack_tokens, compute, sort.see)
+        asked = [used[key] for key in sorted(used)]
+        objective.frozen = frozen_values(module, asked, pack_tokens, compute, sort.see)
+        before += asked
     callbacks = []
     guard = None
     if settings.guard.every_tokens and rows.guard:
         watched = Watched(rows.guard, rows.prompts, end_ids(model, tokenizer) if rows.prompts else ())
         guard = Guard(settings.guard, watched, objective, compute, context.checkpoint / "points")
         callbacks.append(guard)
-    course = {name: getattr(settings.training, name) for name in Course.__dataclass_fields__}
     prepared = time.monotonic() - began
     ended = fit_packed(
-        module, steps, course=Course(**course), pack_tokens=pack_tokens, compute=compute, seed=seed, context=context,
+        module, steps, course=settings.training, pack_tokens=pack_tokens, compute=compute, seed=seed, context=context,
         callbacks=callbacks, report_to=context.config.get("report_to", ()),
     )  # fmt: skip
     spent = cost.spent(

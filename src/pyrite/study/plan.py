@@ -15,7 +15,8 @@ from pyrite.models.hardware import Compute
 from pyrite.probe.predict import ITEMS, PREDICT
 from pyrite.steps import Cost, Source, Step, Store, closure, missing
 from pyrite.study.data import ARM, GRAMMAR, POOLS, QUALITY
-from pyrite.study.spec import START_ROWS, ArmSpec, PoolSpec, ProbeSpec, SourceSpec, StudySpec, data_path
+from pyrite.study.sources import Sources
+from pyrite.study.spec import START_ROWS, ArmSpec, PoolSpec, ProbeSpec, SourceSpec, StudySpec
 from pyrite.synth.rows import READ
 from pyrite.synth.run import WEIGHTS, Shown, portable_name, synth_steps
 from pyrite.tasks import TASKS
@@ -118,16 +119,14 @@ class Plan:
         }
 
 
-class Planner:
+class Planner(Sources):
     """Builds the plan of one study; every method returns the step that makes what it is named after."""
 
     def __init__(self, spec: StudySpec, data_folder: Path | None, compute: Compute, *, offline_names: bool) -> None:
         self.spec = spec
-        self.folder = data_folder
         self.compute = compute
-        self.lenient = offline_names
         self.plan = Plan(spec)
-        self.made: dict[str, Step] = {}
+        super().__init__(data_folder, self.plan.absent, lenient=offline_names)
         self.reads = self._reads()
 
     def _reads(self) -> str:
@@ -157,34 +156,6 @@ class Planner:
             self.miss(f"model {name}")
         return Source(name, identity)
 
-    def miss(self, what: str) -> None:
-        """Note something that a plan names and this machine does not have."""
-        if what not in self.plan.absent:
-            self.plan.absent.append(what)
-
-    def file(self, name: str) -> Source:
-        """A data file as an input."""
-        from pyrite.io import file_hash
-        from pyrite.io.hub import cached_commit
-
-        path = data_path(name, self.folder)
-        if self.lenient and path.startswith("hf://"):
-            found = cached_commit(path)
-        else:
-            try:
-                found = file_hash(path)
-            except UserError:
-                if not self.lenient:
-                    raise
-                found = None
-        if found is None:
-            self.miss(f"data {path}")
-        return Source(path, found or f"absent:{name}")
-
-    def once(self, step: Step) -> Step:
-        """Steps with the same key are the same object."""
-        return self.made.setdefault(step.key, step)
-
     def cost(self, model: str, tokens: float, *, training: bool, keeps: float = 0) -> Cost:
         """Six FLOPs for each weight and token in training, two in reading; at the rates above."""
         weights = self.spec.task_model.parameters if model == self.spec.task_model.model else None
@@ -201,7 +172,7 @@ class Planner:
             return self.synthetic(name, spec)
         if spec.grammar:
             written = {"grammar": spec.grammar.model_dump(mode="json"), "fields": list(self.spec.fields)}
-            step = self.once(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
+            step = self.keep(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
         else:
             config: dict[str, Any] = {
                 "fields": list(self.spec.fields),
@@ -215,7 +186,7 @@ class Planner:
             }
             inputs = {f"file{number}": self.file(file) for number, file in enumerate(spec.files)}
             config["names"] = {key: pinned(source) for key, source in inputs.items()}
-            step = self.once(Step(READ, config, inputs, label=f"{name}: read and clean", cost=Cost(seconds=5)))
+            step = self.keep(Step(READ, config, inputs, label=f"{name}: read and clean", cost=Cost(seconds=5)))
         self.plan.counts[name] = step
         return step
 
@@ -228,7 +199,7 @@ class Planner:
         pools = {key: as_pool(value).model_dump(mode="json") for key, value in self.spec.data[source].pools.items()}
         config = {"pools": pools, "labels": list(self.spec.labels), "seed": 0}
         divided = Step(POOLS, config, {"rows": step}, label=f"{source}: divide into pools", cost=Cost(seconds=2))
-        return self.once(divided), f"{pool}.jsonl"
+        return self.keep(divided), f"{pool}.jsonl"
 
     def rows_in(self, name: str) -> int:
         """How many rows a plan expects this data to have."""
@@ -259,7 +230,7 @@ class Planner:
             tokens_per_row=self.spec.tokens_per_row,
             cost=lambda tokens, training: self.cost(synth.model, tokens, training=training),
         )
-        rows = self.once(rows)
+        rows = self.keep(rows)
         self.plan.counts[name] = rows
         if spec.judge and name not in self.plan.quality:
             judge = self.start(spec.judge, self.spec.seeds[0])
@@ -274,7 +245,7 @@ class Planner:
                 given["model"] = judge
             texts = sum(synth.raw_per_label(list(self.spec.labels)).values())
             cost = self.cost(self.spec.task_model.model, texts * self.spec.tokens_per_row, training=False)
-            self.plan.quality[name] = self.once(
+            self.plan.quality[name] = self.keep(
                 Step(QUALITY, config, given, label=f"{name}: judge the labels", cost=cost)
             )
         return rows
@@ -320,7 +291,7 @@ class Planner:
             inputs["quality"] = self.plan.quality[noise]
             noise = None
         config = {"parts": parts, "labels": list(self.spec.labels), "seed": seed, "balance": balance, "noise": noise}
-        return self.once(Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
+        return self.keep(Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
 
     def train(
         self, rows: Step, settings: TrainSettings, *, start: Step | None, seed: int, count: float, label: str
@@ -341,7 +312,7 @@ class Planner:
             inputs["start"] = start
         tokens = count * settings.epochs * self.spec.tokens_per_row
         cost = self.cost(spec.model, tokens, training=True)
-        return self.once(Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
+        return self.keep(Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
 
     def start(self, name: str, seed: int) -> Step | None:
         """A start's model for one seed; None where it is the base model itself."""
@@ -424,7 +395,7 @@ class Planner:
             assert probe.file is not None
             inputs["file"] = found = self.file(probe.file)
             config["hub"] = pinned(found) or None
-        step = self.once(Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
+        step = self.keep(Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
         self.plan.counts[f"probe {name}"] = step
         return step
 
@@ -440,7 +411,7 @@ class Planner:
                 inputs["model"] = model
             tokens = (probe.items or 10_000) * self.spec.tokens_per_row
             cost = self.cost(self.spec.task_model.model, tokens, training=False, keeps=60 * (probe.items or 10_000))
-            made[name] = self.once(Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost))
+            made[name] = self.keep(Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost))
         return made
 
     def build(self) -> Plan:

@@ -1,5 +1,6 @@
 """A study on the terminal: the plan, the table, the verdicts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -89,10 +90,14 @@ def study(made: Study) -> None:
     console.print()
     for answer in made.answers:
         console.print(escape(answer.sentence), highlight=False, style="bold")
-    timing = made.run["timing"]
+    timing(console, made.run, f"figure: {made.folder / 'figure.png'}; tables: {made.folder / 'results'}")
+
+
+def timing(console: Console, run: Mapping[str, Any], where: str) -> None:
+    """What was run, what was there already, and where the results are."""
+    took = run["timing"]
     console.print(
-        f"\n{timing['steps_run']} steps run, {timing['steps_reused']} reused, {timing['this_run_seconds']:.0f} s; "
-        f"figure: {made.folder / 'figure.png'}; tables: {made.folder / 'results'}",
+        f"\n{took['steps_run']} steps run, {took['steps_reused']} reused, {took['this_run_seconds']:.0f} s; {where}",
         highlight=False,
         soft_wrap=True,
     )

@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context
-from pyrite.train.settings import TrainSettings
+from pyrite.train.settings import Course, TrainSettings
 
 COMPLETE = "complete"
 
@@ -157,6 +157,41 @@ def last_checkpoint(folder: Path) -> Path | None:
     return newest
 
 
+def arguments_of(
+    course: Course, compute: Compute, seed: int, folder: Path, *, warmup: float, **more: Any
+) -> TrainingArguments:
+    """The library's options for one of our trainings: checkpoints only when we ask for one, nothing on the terminal, one
+    device a process, so that results do not depend on how many there are."""
+    named: dict[str, Any] = {
+        "learning_rate": course.learning_rate,
+        "weight_decay": course.weight_decay,
+        "max_grad_norm": course.max_grad_norm,
+        "warmup_steps": warmup,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(course.schedule, course.schedule),
+        "optim": course.optimizer,
+        "bf16": compute.precision == "bf16-mixed",
+        "use_cpu": compute.device == "cpu",
+        "seed": seed,
+        "data_seed": seed,
+        "save_strategy": "no",
+        "logging_strategy": "steps",
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+    made = TrainingArguments(output_dir=str(folder), **named, **more)
+    made._n_gpu = min(1, made.n_gpu)
+    return made
+
+
+def without_printers(trainer: Any) -> None:
+    """Take the library's own printing off a trainer."""
+    for callback in list(trainer.callback_handler.callbacks):
+        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
+            trainer.remove_callback(callback)
+
+
 def fit(
     model: Any,
     examples: Sequence[Example],
@@ -180,31 +215,18 @@ def fit(
     total = tokens * settings.epochs
     set_seed(seed)
     micro = max(1, settings.batch_size // settings.accumulate)
-    arguments = TrainingArguments(
-        output_dir=str(context.checkpoint),
+    arguments = arguments_of(
+        settings,
+        compute,
+        seed,
+        context.checkpoint,
+        warmup=settings.warmup,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=settings.accumulate,
         num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        warmup_steps=settings.warmup,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
-        optim=settings.optimizer,
-        bf16=compute.precision == "bf16-mixed",
-        use_cpu=compute.device == "cpu",
-        seed=seed,
-        data_seed=seed,
-        save_strategy="no",
-        logging_strategy="steps",
         logging_steps=10,
-        logging_nan_inf_filter=False,
         report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one device: results must not depend on how many there are
     watch = Watch(context, tokens, total)
     trainer = OrderedTrainer(
         model=model,
@@ -215,10 +237,7 @@ def fit(
     )
     lengths = [len(example.input_ids) for example in examples]
     trainer.order = Order(lengths, settings.batch_size, seed=seed, group=settings.group_by_length)
-    for printer in ("PrinterCallback", "ProgressCallback"):
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ == printer:
-                trainer.remove_callback(callback)
+    without_printers(trainer)
     resume = last_checkpoint(context.checkpoint)
     done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if watch.stopped:

@@ -83,7 +83,7 @@ def run(context: Context) -> None:
     """Step: rows → a trained whole model, `history.json` and `training.json`."""
     load.quiet_libraries()
     from pyrite.train.cost import shape_of
-    from pyrite.train.packed import Course, Trained, fit_packed
+    from pyrite.train.packed import Trained, fit_packed
     from pyrite.train.rows import encode_rows, shuffled
 
     config = context.config
@@ -101,11 +101,10 @@ def run(context: Context) -> None:
             model, settings.lora, "CAUSAL_LM", seed=config["seed"], four_bit=settings.method == "qlora"
         )
     steps = shuffled(rows, settings.batch_size, settings.epochs, config["seed"])
-    named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
     ended = fit_packed(
         Trained(model, next_tokens),
         steps,
-        course=Course(**{name: getattr(settings, name) for name in named}),
+        course=settings,
         pack_tokens=config["pack_tokens"],
         compute=compute,
         seed=config["seed"],

@@ -18,15 +18,16 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Pass, Reader, layout
+from pyrite.models.rows import Pass, Reader, Unreadable, layout
 from pyrite.steps import Context
 from pyrite.train import sharded
-from pyrite.train.fit import last_checkpoint
+from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
 from pyrite.train.rows import Row
+from pyrite.train.settings import Course
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
@@ -127,6 +128,19 @@ def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
     return [sorted(pack, key=lambda row: -len(row.ids)) for pack in packs if pack]
 
 
+def row_reader(model: Any) -> Reader:
+    """A language model's row-wise reader, which training on packs needs.
+
+    Raises:
+        UserError: an architecture that cannot be read row by row.
+    """
+    try:
+        return Reader(model)
+    except Unreadable as error:
+        fix = "train it elsewhere; pyrite probe and pyrite audit read it all the same"
+        raise UserError("This architecture cannot be trained or repaired here.", str(error), fix) from error
+
+
 class Trained(torch.nn.Module):
     """A model with what it learns: the module that is trained, sharded and stepped.
 
@@ -137,7 +151,7 @@ class Trained(torch.nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
-        self.reader = Reader(model) if reader is None else reader
+        self.reader = row_reader(model) if reader is None else reader
 
     def forward(self, rows: Sequence[Row], totals: Totals, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
@@ -272,18 +286,6 @@ def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
             one.copy_(sharded.shard_like(weights[name], one))
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
-    """How the weights move over the planned steps; the same words as in `TrainSettings`."""
-
-    learning_rate: float
-    weight_decay: float
-    max_grad_norm: float
-    warmup: float
-    schedule: str
-    optimizer: str
-
-
 @dataclass(frozen=True)
 class Ended:
     """What a training left: the model, steps taken, and its curve (one entry each few steps)."""
@@ -306,7 +308,6 @@ def fit_packed(
     context: Context,
     callbacks: Sequence[Any] = (),
     report_to: Sequence[str] = (),
-    log_every: int = 1,
 ) -> Ended:
     """Take the planned steps with a model and what it learns; resumes from the step's checkpoint.
 
@@ -318,42 +319,27 @@ def fit_packed(
         raise UserError("There is nothing to train on.", "no rows with tokens to learn", "give rows with answers")
     set_seed(seed)
     tokens = sum(map(tokens_of, steps))
-    arguments = TrainingArguments(
-        output_dir=str(context.checkpoint),
+    arguments = arguments_of(
+        course,
+        compute,
+        seed,
+        context.checkpoint,
+        warmup=min(math.ceil(course.warmup * len(steps)), len(steps) - 1),  # one step alone must move
         per_device_train_batch_size=1,
         num_train_epochs=1,
-        learning_rate=course.learning_rate,
-        weight_decay=course.weight_decay,
-        max_grad_norm=course.max_grad_norm,
-        warmup_steps=min(math.ceil(course.warmup * len(steps)), len(steps) - 1),  # one step alone must move
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(course.schedule, course.schedule),
-        optim=course.optimizer,
-        bf16=compute.precision == "bf16-mixed",
-        use_cpu=compute.device == "cpu",
-        seed=seed,
-        data_seed=seed,
-        save_strategy="no",
-        logging_strategy="steps",
-        logging_steps=log_every,
-        logging_nan_inf_filter=False,
+        logging_steps=1,
         report_to=list(report_to),
         project="pyrite",
         run_name=context.checkpoint.parent.name[:12],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
         **sharded.sharding(module.model),
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)
     watch = sharded.SharedWatch(context, tokens, tokens)
     trainer = PackedTrainer(model=module, args=arguments, train_dataset=Steps(steps), callbacks=[*callbacks, watch])
     trainer.pack_tokens = pack_tokens or PACK_TOKENS[compute.device]
     trainer.parts, trainer.began = [], time.monotonic()
     for callback in callbacks:
         callback.trainer = trainer
-    for callback in list(trainer.callback_handler.callbacks):
-        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
-            trainer.remove_callback(callback)
+    without_printers(trainer)
     with sharded.first_goes_first():
         resume = last_checkpoint(context.checkpoint)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -19,7 +19,20 @@ class LoraSettings(Strict):
     )
 
 
-class TrainSettings(Strict):
+class Course(Strict):
+    """How the weights move over the steps of any training."""
+
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the learning rate rises")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after warm-up")
+    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = Field(
+        "adamw_torch_fused", description="optimiser (paged: GPU only)"
+    )
+
+
+class TrainSettings(Course):
     """One training run."""
 
     method: Literal["full", "lora", "qlora"] = Field(
@@ -28,14 +41,7 @@ class TrainSettings(Strict):
     epochs: float = Field(1.0, gt=0, description="passes over the rows")
     batch_size: int = Field(32, ge=1, description="rows in a step")
     accumulate: int = Field(1, ge=1, description="parts into which a step's batch is split to save memory")
-    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the learning rate rises")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after warm-up")
-    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = Field(
-        "adamw_torch_fused", description="optimiser (paged: GPU only)"
-    )
     group_by_length: bool = Field(True, description="rows of similar length share a batch")
     max_tokens: int = Field(
         256, ge=8, description="longer rows are cut here (classifiers) or left out (generators), and counted"

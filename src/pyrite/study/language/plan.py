@@ -21,6 +21,7 @@ from pyrite.study.language.mix import MIX
 from pyrite.study.language.pool import PoolPerplexity
 from pyrite.study.language.spec import DAMAGE, LanguageProbe, LanguageRepair, LanguageSpec, LanguageTraining
 from pyrite.study.plan import FLOPS, MATMUL_PARAMETERS, parameters_in_name, pinned
+from pyrite.study.sources import Sources
 from pyrite.study.spec import data_path
 from pyrite.synth.run import WEIGHTS, portable_name
 from pyrite.train.language import TRAIN_LANGUAGE
@@ -114,7 +115,7 @@ class Plan:
         return table
 
 
-class Planner:
+class Planner(Sources):
     """Builds the plan of one study; every method returns the step that makes what it is named after."""
 
     def __init__(
@@ -122,8 +123,8 @@ class Planner:
     ) -> None:
         grid = list(spec.pilot.grid) if spec.pilot else []
         self.plan = Plan(spec, spec.damage or (grid[0] if grid and only_plan else None))
-        self.spec, self.folder, self.compute, self.store, self.lenient = spec, folder, compute, store, only_plan
-        self.made: dict[str, Step] = {}
+        super().__init__(folder, self.plan.absent, lenient=only_plan)
+        self.spec, self.compute, self.store = spec, compute, store
         self.base, self.subject = self.model()
         weights = spec.parameters or MATMUL_PARAMETERS.get(spec.model) or parameters_in_name(spec.model)
         self.parameters = weights or 1e8
@@ -142,16 +143,11 @@ class Planner:
             self.miss(f"model {name}")
             return Source(name, load.identity_without_files(name)), None
 
-    def miss(self, what: str) -> None:
-        """Note something that a plan names and this machine does not have."""
-        if what not in self.plan.absent:
-            self.plan.absent.append(what)
-
     def once(self, step: Step, flops: float = 0.0) -> Step:
         """Steps with the same key are the same object."""
         if flops:
             self.plan.flops[step.key] = flops
-        return self.made.setdefault(step.key, step)
+        return self.keep(step)
 
     def cost(self, flops: float, tokens: float, *, share: float = 1.0, keeps: float = 0.0) -> Cost:
         """So many FLOPs at a share of this machine's rate."""
@@ -159,22 +155,6 @@ class Planner:
         return Cost(int(tokens), 2.0 + flops / rate / share, int(keeps))
 
     # rows
-
-    def file(self, name: str) -> Source:
-        """A data file as an input."""
-        from pyrite.io import file_hash
-        from pyrite.io.hub import cached_commit
-
-        path = data_path(name, self.folder)
-        try:
-            found = cached_commit(path) if self.lenient and path.startswith("hf://") else file_hash(path)
-        except UserError:
-            if not self.lenient:
-                raise
-            found = None
-        if found is None:
-            self.miss(f"data {path}")
-        return Source(path, found or f"absent:{name}")
 
     def split(self, name: str) -> Step:
         """A source divided into its pools."""

@@ -2,24 +2,14 @@
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pyrite.probe.show import wide
+from pyrite.probe.show import table_of, wide
 from pyrite.study.language.pilot import Pilot
 from pyrite.study.language.run import LanguageStudy
-
-
-def table_of(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    """An empty table."""
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in left:
-        table.add_column(column)
-    for column in right:
-        table.add_column(column, justify="right")
-    return table
+from pyrite.study.show import timing
 
 
 def plan(told: dict[str, Any]) -> None:
@@ -113,13 +103,7 @@ def study(made: LanguageStudy) -> None:
     console.print()
     for answer in made.answers:
         console.print(escape(answer.sentence), highlight=False, style="bold")
-    timing = made.run["timing"]
-    console.print(
-        f"\n{timing['steps_run']} steps run, {timing['steps_reused']} reused, {timing['this_run_seconds']:.0f} s; "
-        f"tables: {made.folder / 'results'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    timing(console, made.run, f"tables: {made.folder / 'results'}")
 
 
 def one_table(rows: list[dict[str, Any]], references: tuple[str, ...]) -> Table:
