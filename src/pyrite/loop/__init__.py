@@ -1,0 +1,1 @@
+"""Do it all from one file: audit, probe, repair or study, report; each step once."""
