@@ -3,19 +3,19 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all check docs clean bench-env
+.PHONY: demo test test-all check docs site clean bench-env
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
 	$(BIN)/pyrite models fetch
 	$(BIN)/pyrite demo
 
-test: .venv/ready-dev
+test: .venv/ready-dev .venv/browser
 	$(BIN)/pyrite models fetch
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not real" --durations=20
 
 # Everything, with real data where PYRITE_DATA names its folder, and long runs.
-test-all: .venv/ready-dev
+test-all: .venv/ready-dev .venv/browser
 	$(BIN)/pyrite models fetch
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
@@ -28,6 +28,10 @@ check: .venv/ready-dev
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/generate.py
+
+# The pages as a site that also works from disk: open site/index.html. (--quiet would make --strict say nothing.)
+site: docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Peers that a benchmark compares with live in an environment of their own.
 bench-env: constraints.txt
@@ -44,8 +48,21 @@ bench-env: constraints.txt
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) --editable '.[dev,quant,eval,remote,track]'
+	$(PIP) --editable '.[dev,docs,quant,eval,remote,track]'
 	touch $@
+
+# Chromium for the tests that open pages, tried once: on a machine where we may install it (root, apt, not Ubuntu, whose
+# package is a stub). Without it these tests skip by name, and everything else runs.
+CHROMIUM := chromium chromium-browser google-chrome google-chrome-stable
+APT := timeout 600 env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20
+.venv/browser: .venv/ready-dev
+	@if test -n "$$PYRITE_CHROMIUM" || which $(CHROMIUM) | grep -q .; then true; \
+	elif test "$$(id -u)" = 0 && which apt-get > /dev/null && ! grep -qs '^ID=ubuntu' /etc/os-release; then \
+	  echo "installing Chromium for the browser tests (once)"; \
+	  ($(APT) update && $(APT) install --yes --no-install-recommends chromium fonts-liberation) > .venv/browser.log 2>&1 \
+	    || echo "no Chromium could be installed (.venv/browser.log): browser tests skip by name"; \
+	else echo "no Chromium found: browser tests skip by name"; fi
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,10 @@
-"""Write the reference pages from the code: the commands' help, every key of study files, recipes and tasks, the methods.
+"""Write the reference pages from the code: the commands' help, every key of YAML files, the methods, the notebook's page.
 
-python docs/generate.py            writes docs/cli.md and docs/study.md, and the table of methods in docs/repair.md
+python docs/generate.py            writes cli.md, study.md, methods.md, notebook.md, and the tables in repair.md and loop.md
 python docs/generate.py --check    fails if they differ from the code, or if a bundled study does not load
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pyrite.loop.spec import LoopSpec
 from pyrite.study.language.spec import LanguageSpec
 from pyrite.study.spec import StudySpec, bundled, is_language, load_language, load_spec
 from pyrite.synth.run import Recipe
@@ -24,6 +26,9 @@ VERBS = [
     "probe",
     "repair",
     "synth",
+    "run",
+    "report",
+    "gate",
     "demo",
     "models fetch",
     "models ls",
@@ -33,6 +38,22 @@ VERBS = [
 ]
 
 
+STUDY_START = """\
+*Does training on this data make my model less robust?* A study trains the same model on several choices of data (*arms*),
+several times (*seeds*), asks each model about its general task and its *blind spots*, and says what the data did, or that it
+cannot tell yet. It is one YAML file. [The tutorial](tutorial.md) writes one from nothing; to begin with yours:
+
+1. Copy the file of the tutorial (labels) or a bundled one, and name your files under `data`. A mistake is named with its line.
+2. `pyrite study FILE --plan` says what would run and how long it takes, and runs nothing.
+3. `pyrite study FILE --data FOLDER` runs it. Interrupted, the same command goes on; finished steps are never run again.
+4. Where the answer is *cannot tell yet*: `--power` says how many seeds would settle it, `--seeds +3` adds three.
+5. `pyrite report runs/NAME` makes a page of it, `pyrite gate runs/NAME` an exit code. [How a verdict is reached](statistics.md).
+
+```bash
+pyrite study demo --plan
+pyrite study demo --power   # hours
+```
+""".splitlines()
 STUDIES = """\
 There are two sorts of study. The first (`StudySpec`, the default) trains a model that names labels, and compares arms. The
 second (`about: language`, `LanguageSpec`) trains a language model, repairs it, and asks what is left of harm and gain.
@@ -70,13 +91,13 @@ the name into the file. The study's own probe of that task must say `skip:` with
 What it tells:
 
 - *Primary contrasts* (three at most): cell minus cell within each seed, t over seeds, Holm over the contrasts, and the
-  verdict of `docs/statistics.md`. Each has a margin in units of its metric; of losses, lower is better. Beside it, for each
+  verdict of [statistics.md](statistics.md). Each has a margin in units of its metric; of losses, lower is better. Beside it, for each
   seed and for all, stands the paired interval over items: it speaks of these very models on other items, and is no verdict
   on the recipe. With three seeds the first is wide.
 - *Every other value* is exploratory: the mean over seeds with a t interval, and the difference to each cell of
   `compare_with` within seeds, with both intervals.
 - *Cost*: processed tokens, FLOPs, seconds, peak memory; of a repair also as a share of the damage that it undoes. FLOPs of
-  trainings and repairs are counted by one rule (`docs/repair.md`); a stored training that counted none takes those of the
+  trainings and repairs are counted by one rule ([repair.md](repair.md)); a stored training that counted none takes those of the
   same training of another seed. What nobody counted is empty.
 
 A model that a step destroyed has losses that are no numbers. Such items are missing, and a mean over the others would
@@ -126,6 +147,7 @@ def type_name(annotation: Any) -> str:
         "pyrite.repair.settings.",
         "pyrite.synth.settings.",
         "pyrite.train.settings.",
+        "pyrite.loop.spec.",
     ):
         text = text.replace(module, "")
     return text.replace("|", "\\|").replace("NoneType", "null").replace("None", "null")
@@ -144,23 +166,32 @@ def default_of(field: FieldInfo) -> str:
 def tables(model: type[BaseModel], seen: set[type[BaseModel]]) -> list[str]:
     """A table for a configuration class, then those of the classes in it."""
     seen.add(model)
-    lines = ["", f"## {model.__name__}", "", (model.__doc__ or "").strip().splitlines()[0], ""]
-    lines += ["| key | type | default | what it is |", "|---|---|---|---|"]
-    inner: list[type[BaseModel]] = []
-    for name, field in model.model_fields.items():
-        told = (field.description or "").replace("|", "\\|")
-        lines.append(f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {told} |")
-        inner += models_in(field.annotation)
-    for other in inner:
+    lines = ["", f"## {model.__name__}", "", (model.__doc__ or "").strip().splitlines()[0], "", *keys(model)]
+    for other in [one for field in model.model_fields.values() for one in models_in(field.annotation)]:
         if other not in seen:
             lines += tables(other, seen)
     return lines
 
 
+def keys(model: type[BaseModel]) -> list[str]:
+    """The table of a configuration class."""
+    lines = ["| key | type | default | what it is |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        told = (field.description or "").replace("|", "\\|")
+        lines.append(f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {told} |")
+    return lines
+
+
 def study_page() -> str:
     """Every key of every YAML file that Pyrite reads."""
-    lines = ["# Study files, recipes and tasks", "", "Written from the code by `make docs`.", ""]
-    lines += ["Bundled studies (`pyrite study NAME`):", ""]
+    lines = ["# `pyrite study`: study files, recipes and tasks", "", *STUDY_START]
+    lines += [
+        "",
+        "Every key is listed below, as the code has it (`make docs`).",
+        "",
+        "Bundled studies (`pyrite study NAME`):",
+        "",
+    ]
     for name in bundled():
         says = (load_language(name) if is_language(name) else load_spec(name))[0].says
         lines.append(f"- `{name}`: {says}")
@@ -185,14 +216,36 @@ def repair_page() -> str:
         asks = "yes" if method.reference or method.weights.kl else ""
         cells = (f"`{method.name}`", method.says, weights, options, asks, method.paper, method.source)
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
-    before, start, rest = (HERE / "repair.md").read_text().partition("<!-- methods: written by docs/generate.py -->\n")
-    _, end, after = rest.partition("<!-- end of methods -->\n")
+    return filled("repair.md", "methods", lines)
+
+
+def loop_page() -> str:
+    """docs/loop.md with its table of keys as the code has them."""
+    return filled("loop.md", "keys", keys(LoopSpec))
+
+
+def filled(name: str, what: str, lines: list[str]) -> str:
+    """A page with what stands between its marks written anew."""
+    before, start, rest = (HERE / name).read_text().partition(f"<!-- {what}: written by docs/generate.py -->\n")
+    _, end, after = rest.partition(f"<!-- end of {what} -->\n")
     return f"{before}{start}\n" + "\n".join(lines) + f"\n\n{end}{after}"
+
+
+def notebook_page() -> str:
+    """The worked notebook as a page: its text and code, no outputs."""
+    lines = ["<!-- Written by `make docs` from notebook.ipynb, which tests/test_notebook.py runs. -->"]
+    for cell in json.loads((HERE / "notebook.ipynb").read_text())["cells"]:
+        text = "".join(cell["source"])
+        lines += ["", text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"]
+    return "\n".join(lines[2:3] + lines[:1] + lines[3:]) + "\n"
 
 
 def main() -> int:
     """Write the pages, or compare them."""
-    pages = {"cli.md": cli_page(), "study.md": study_page(), "repair.md": repair_page()}
+    from method_index import methods_page
+
+    pages = {"cli.md": cli_page(), "study.md": study_page(), "repair.md": repair_page(), "loop.md": loop_page()}
+    pages |= {"methods.md": methods_page(), "notebook.md": notebook_page()}
     stale = [name for name, text in pages.items() if not (HERE / name).is_file() or (HERE / name).read_text() != text]
     if "--check" in sys.argv:
         for name in stale:

@@ -19,15 +19,25 @@ _NAMES = {
     "AuditConfig": "pyrite.audit.config",
     "Repair": "pyrite.repair.run",
     "RepairConfig": "pyrite.repair.config",
+    "Loop": "pyrite.loop.run",
+    "LoopConfig": "pyrite.loop.config",
+    "Report": "pyrite.report.run",
+    "ReportConfig": "pyrite.report.config",
+    "Gated": "pyrite.gate.run",
+    "GateConfig": "pyrite.gate.config",
+    "Run": "pyrite.runs",
+    "read_run": "pyrite.runs",
     "UserError": "pyrite.errors",
 }
-_VERBS = ("audit", "study", "probe", "synth", "repair")
+_VERBS = ("audit", "study", "probe", "synth", "repair", "report", "gate")
 
 
 def __getattr__(name: str) -> Any:
     """Public names load their module when first used, so that importing pyrite stays instant."""
     if name in _VERBS:
         return import_module(f"pyrite.{name}")
+    if name == "run":
+        return import_module("pyrite.loop.run").run
     if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'pyrite' has no attribute {name!r}")

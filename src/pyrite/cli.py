@@ -13,8 +13,11 @@ from pydantic import ValidationError
 import pyrite
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.errors import OutOfTime, UserError
+from pyrite.gate.config import GateConfig, GateOptions
+from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.repair.config import RepairConfig, RepairOptions
+from pyrite.report.config import ReportConfig, ReportOptions
 from pyrite.study.config import StudyConfig, StudyOptions
 from pyrite.synth.config import SynthConfig, SynthOptions
 
@@ -209,35 +212,78 @@ def repair(model: str, /, *, options: Annotated[RepairOptions, Options], json: J
     return made.exit_code
 
 
-@app.command
-def demo(*, options: Annotated[StudyOptions, Options] = StudyOptions(), json: Json = False) -> None:  # noqa: B008
-    """What does it look like? A small study from nothing, and an audit of its arms; offline, in minutes."""
-    if options.plan or options.power or options.pilot:
-        study("demo", options=options, json=json)
-        return
-    from pyrite.audit import run as audit_run
-    from pyrite.audit import show as show_audit
-    from pyrite.study import run as study_run
-    from pyrite.study import show
+@app.command(name="run")
+def run_loop(loop: str, /, *, options: Annotated[LoopOptions, Options] = LoopOptions(), json: Json = False) -> int:  # noqa: B008
+    """Do it all from one file: audit, probe, repair, probe again, report; or audit, make rows anew, study, report.
 
-    made = study_run.study_of_labels(StudyConfig(spec="demo", **dict(options)))
-    if not json:
-        show.study(made)
-    told = {}
-    every, labels = ("format", "tokens", "diversity", "artifacts"), ("artifacts",)
-    for arm, against, flaws in (("synthetic", "human", every), ("biased", "synthetic", labels)):
-        config = AuditConfig(
-            data=(str(made.folder / "rows" / f"arm-{arm}-300.jsonl"),),
-            reference=(str(made.folder / "rows" / f"arm-{against}-300.jsonl"),),
-            only=flaws,
-            store=options.store,
-            quiet=options.quiet,
-        )
-        told[arm] = audit_run.audit(config).as_json()
-        if not json:
-            show_audit.brief(told[arm], f"audit of the arm {arm}, against the rows of the arm {against}")
+    Parameters
+    ----------
+    loop
+        loop file (YAML), or the name of a bundled one
+    """
+    from pyrite.loop import run as loop_run
+    from pyrite.loop import show
+
+    config = LoopConfig(loop=loop, **dict(options))
+    if config.plan:
+        told = loop_run.plan(config)
+        show_json(told) if json else show.plan(told)
+        return 0
+    made = loop_run.run(config)
+    show_json(made.as_json()) if json else show.loop(made)
+    return made.exit_code
+
+
+@app.command
+def report(*runs: str, options: Annotated[ReportOptions, Options] = ReportOptions(), json: Json = False) -> None:  # noqa: B008
+    """Show my team: one self-contained HTML page of a run, or of several side by side.
+
+    Parameters
+    ----------
+    runs
+        run folders, as study, repair and run write them, and audit and probe with --out
+    """
+    from pyrite.report import run as report_run
+
+    if not runs:
+        raise UserError("Give a run folder.", "none", "pyrite report runs/NAME -o report.html")
+    made = report_run.report(ReportConfig(runs=runs, **dict(options)))
     if json:
-        show_json({**made.as_json(), "audits": told})
+        show_json(made.as_json())
+        return
+    for verdict in made.verdicts:
+        print(f"{verdict.label}: {verdict.sentence}")
+    print("\n".join(str(path) for path in (made.out, *made.written)))
+
+
+@app.command
+def gate(folder: Path, /, *, options: Annotated[GateOptions, Options] = GateOptions(), json: Json = False) -> int:  # noqa: B008
+    """Tell my CI: does a finished run meet these conditions? Exit code 0 passed, 1 failed, 3 undecided.
+
+    Parameters
+    ----------
+    folder
+        a run folder
+    """
+    from pyrite.gate import run as gate_run
+    from pyrite.gate import show
+
+    made = gate_run.gate(GateConfig(run=folder, **dict(options)))
+    show_json(made.as_json()) if json else show.gates(made)
+    return made.exit_code
+
+
+@app.command
+def demo(*, full: bool = False, options: Annotated[LoopOptions, Options] = LoopOptions(), json: Json = False) -> int:  # noqa: B008
+    """What does it look like? A small study from nothing, and an audit of its arms; offline, in minutes.
+
+    Parameters
+    ----------
+    full
+        also repair the model of the biased arm, and probe it before and after
+    """
+    until = options.until or (None if full else "audit")
+    return run_loop("demo", options=options.model_copy(update={"until": until}), json=json)
 
 
 @models_app.command(name="fetch")

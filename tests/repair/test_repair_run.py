@@ -330,3 +330,33 @@ def test_help_loads_no_model_library() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--overlap-limit" in done.stdout
+
+
+def test_every_item_of_the_scorecard_lies_beside_the_model_and_gates_it_again(bench: Bench) -> None:
+    import polars as pl
+
+    from pyrite.gate.config import GateConfig
+    from pyrite.gate.run import gate
+
+    texts = write([{"text": f"the film {n} was lovely and warm"} for n in range(12)], bench.folder / "texts.jsonl")
+    conditions = ("perplexity.nats_per_token < 100", "change replay <= -50", "change perplexity.bits_per_byte < 0")
+    words = [word for one in conditions for word in ("--gate", one)]
+    code, told, _ = bench.repair("--task", f"perplexity={texts}", "--prove", "int8", "--seed", "3", *words)
+    items = pl.read_parquet(bench.out / "items.parquet")
+    assert set(items["subject"]) == {"before", "repaired", "int8"}
+    assert items.group_by("task").len().sort("task")["len"].to_list() == [3 * 2 * 6, 3 * 2 * 12, 3 * 2 * 6]
+    lines = pl.read_parquet(bench.out / "texts.parquet")
+    assert lines.filter(pl.col("task") == "perplexity")["text"].to_list()[0] == "the film 0 was lovely and warm"
+    shown = lines.filter(pl.col("task") == "forget")["text"].to_list()
+    assert len(shown) == 6
+    assert all("### Answer: fine" in text for text in shown)
+    assert {"items.parquet", "texts.parquet"} <= set(told["written"])
+    assert [one["name"] for one in told["metrics"]["replay"]] == ["nats_per_token", "bits_per_byte"]
+    assert {one["direction"] for one in told["metrics"]["forget"]} == {"none"}
+    assert (told["alike"]["replay"], told["margin"]) == ("rows", 0.02)
+    made = gate(GateConfig(run=bench.out)).as_json()
+    assert (made["verb"], made["exit_code"]) == ("repair", code) == ("repair", 1)
+    for one, during in zip(made["gates"], told["gates"], strict=True):
+        assert {name: one[name] for name in ("gate", "outcome", "why", "estimate")} == {
+            name: during[name] for name in ("gate", "outcome", "why", "estimate")
+        }

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pyrite.audit.figures import OKABE_ITO
 from pyrite.errors import UserError
 from pyrite.study.figure import (
-    COLOURS,
     MAX_WIDTH,
     SHAPES,
     PanelRow,
@@ -74,9 +74,9 @@ def test_eight_arms_have_eight_colours_of_the_palette_and_eight_shapes() -> None
     arms = [f"arm {i}" for i in range(8)]
     colours, shapes = legend_scales(draw(rows(["s"], arms, [10], 1), PANELS, title="t", margin=0.03).to_dict())
     assert set(colours) == set(shapes) == {"start", *arms}
-    assert {colours[arm] for arm in arms} == set(COLOURS)
+    assert {colours[arm] for arm in arms} == set(OKABE_ITO)
     assert {shapes[arm] for arm in arms} == set(SHAPES)
-    assert colours["start"] not in COLOURS
+    assert colours["start"] not in OKABE_ITO
     assert shapes["start"] not in SHAPES
 
 

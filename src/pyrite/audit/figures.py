@@ -6,13 +6,35 @@ imported when something is drawn; nothing is fetched.
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyrite.audit.show import clean
 
-COLOURS = {"data": "#D55E00", "references": "#0072B2"}
-"""Of Okabe and Ito (2008), told apart with any kind of colour vision; lines differ in their dashes, points in their shape too."""
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe and Ito (2008), told apart with any kind of colour vision; yellow, faint on white, comes last."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a figure: `ink` of text, `muted` of what stands behind it, `line` of axes, `grid`, `frame` of a
+    panel, `panel` behind everything, and of what is drawn, in order."""
+
+    ink: str = "#000000"
+    muted: str = "#444444"
+    line: str = "#888888"
+    grid: str = "#EEEEEE"
+    frame: str = "#CCCCCC"
+    panel: str = "white"
+    series: tuple[str, ...] = OKABE_ITO
+
+
+PRINTED = Palette()
+"""Dark on white: the figures of run folders."""
+
+PLACES = {"data": 1, "references": 0}
+"""Which colour of the series; lines differ in their dashes, points in their shape too."""
 DASHES = {"data": [1, 0], "references": [5, 3]}
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 WIDTH, HEIGHT = 620, 300  # pixels of a panel
@@ -26,9 +48,17 @@ POINTS = 4000
 
 
 def figures(told: Mapping[str, Any], out: Path) -> list[Path]:
-    """Draw what the evidence of an audit has values for; returns the files written, an SVG and a PNG each.
+    """Draw the charts of an audit into `out`/figures; returns the files written, an SVG and a PNG each."""
+    return [path for name, chart in charts(told).items() for path in save(chart, out / "figures", name)]
 
-    `told` is what `Audit.as_json` tells; the figures stand in `out`/figures. Of a finding's `evidence.values`:
+
+def charts(
+    told: Mapping[str, Any], palette: Palette = PRINTED, *, shapes: bool = True, points: int = POINTS
+) -> dict[str, Any]:
+    """A chart of everything that the evidence of an audit has values for, by name.
+
+    `shapes` are drawn with text of the data; `points` is how many the map has at most. `told` is what `Audit.as_json`
+    tells. Of a finding's `evidence.values`:
 
     - of flaw `tokens`, `density`: {`grid` (token ids), `data`, `reference`}, densities at the grid: `tokens.svg`
     - of flaw `perplexity`, {`grid` (nats per token), `data`, `references`} or the same as `density`: `perplexity.svg`
@@ -37,15 +67,38 @@ def figures(told: Mapping[str, Any], out: Path) -> list[Path]:
     """
     drawn = {}
     if found := density_of(told, "tokens"):
-        drawn["tokens"] = densities(found, "Which tokens are used", "token id", "token id")
+        drawn["tokens"] = densities(found, "Which tokens are used", "token id", "token id", palette)
     if found := density_of(told, "perplexity"):
-        drawn["perplexity"] = densities(found, "How surprising the answers are to the model", "nats per token", "nat")
+        title = "How surprising the answers are to the model"
+        drawn["perplexity"] = densities(found, title, "nats per token", "nat", palette)
     if maps := values_of(told, "embedding", "map"):
-        drawn["map"] = embedding_map(maps[0])
+        drawn["map"] = embedding_map(maps[0], palette, points)
     for kind, title in SHAPE_KINDS.items():
-        if shapes := values_of(told, "format", kind):
-            drawn[kind] = shape_bars(shapes[0], title)
-    return [path for name, chart in drawn.items() for path in save(chart, out / "figures", name)]
+        if shapes and (bars := values_of(told, "format", kind)):
+            drawn[kind] = shape_bars(bars[0], title, palette)
+    return drawn
+
+
+def alt_text(told: Mapping[str, Any], name: str) -> str:
+    """What one of the charts shows, for someone who cannot see it."""
+    if name == "map":
+        groups = [one["group"] for one in values_of(told, "embedding", "map")[0]]
+        own = sum(group == "data" for group in groups)
+        return f"Map of rows by meaning: {own:,} of the data and {len(groups) - own:,} of the references."
+    if name in SHAPE_KINDS:
+        bars = sorted(values_of(told, "format", name)[0], key=lambda one: -one["share"])
+        told_bars = [f"{cut(one['text'])} {one['share']:.0%}{reference(one)}" for one in bars[:3]]
+        return f"{SHAPE_KINDS[name]}, share of answers: {'; '.join(told_bars)}."
+    highest = [
+        f"{group} at {max(curve, key=lambda point: point[1])[0]:.4g}" for group, curve in density_of(told, name).items()
+    ]
+    unit = "token id" if name == "tokens" else "nats per token"
+    return f"Densities over {unit}; each curve is highest: {', '.join(highest)}."
+
+
+def reference(shape: Mapping[str, Any]) -> str:
+    """A shape's share of the references, where it is known."""
+    return "" if shape.get("reference") is None else f" (references {shape['reference']:.0%})"
 
 
 def values_of(told: Mapping[str, Any], flaw: str, key: str) -> list[Any]:
@@ -65,7 +118,9 @@ def density_of(told: Mapping[str, Any], flaw: str) -> dict[str, list[tuple[float
     return {}
 
 
-def densities(found: Mapping[str, Sequence[tuple[float, float]]], title: str, axis: str, unit: str) -> Any:
+def densities(
+    found: Mapping[str, Sequence[tuple[float, float]]], title: str, axis: str, unit: str, palette: Palette = PRINTED
+) -> Any:
     """Densities over each other. `unit`: of the axis."""
     import altair as alt
 
@@ -73,17 +128,21 @@ def densities(found: Mapping[str, Sequence[tuple[float, float]]], title: str, ax
     x = alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, nice=False))
     y = alt.Y("density:Q", title=f"density (share of the whole per {unit})", axis=alt.Axis(format=".2~g"))
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
-    area = base.mark_area(opacity=0.12, line=False).encode(x=x, y=y.stack(None), color=colour(found, of_lines=True))
-    line = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour(found, of_lines=True), strokeDash=dash(found))
-    return dressed(area + line, title, "Each curve holds an area of 1.")
+    area = base.mark_area(opacity=0.12, line=False).encode(
+        x=x, y=y.stack(None), color=colour(found, palette, of_lines=True)
+    )
+    line = base.mark_line(strokeWidth=2).encode(
+        x=x, y=y, color=colour(found, palette, of_lines=True), strokeDash=dash(found)
+    )
+    return dressed(area + line, title, "Each curve holds an area of 1.", palette)
 
 
-def colour(groups: Iterable[str], *, of_lines: bool = False) -> Any:
+def colour(groups: Iterable[str], palette: Palette = PRINTED, *, of_lines: bool = False) -> Any:
     """Colours of data and references."""
     import altair as alt
 
-    names = [name for name in COLOURS if name in set(groups)]
-    scale = alt.Scale(domain=names, range=[COLOURS[name] for name in names])
+    names = [name for name in PLACES if name in set(groups)]
+    scale = alt.Scale(domain=names, range=[palette.series[PLACES[name]] for name in names])
     return alt.Color("group:N", title=None, scale=scale, legend=legend(of_lines=of_lines))
 
 
@@ -104,17 +163,17 @@ def legend(*, of_lines: bool) -> Any:
     return alt.Legend(orient="top", labelFontSize=12, **lines)
 
 
-def embedding_map(points: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows as points; those of any group but "data" are references."""
+def embedding_map(points: Sequence[Mapping[str, Any]], palette: Palette = PRINTED, most: int = POINTS) -> Any:
+    """Rows as points, at most so many; those of any group but "data" are references."""
     import altair as alt
 
-    step = -(-len(points) // POINTS)
+    step = -(-len(points) // most)
     rows = [
         {"x": one["x"], "y": one["y"], "group": "data" if one["group"] == "data" else "references"}
         for one in points[::step]
     ]
     groups = {row["group"] for row in rows}
-    names = [name for name in COLOURS if name in groups]
+    names = [name for name in PLACES if name in groups]
     shape = alt.Shape(
         "group:N", title=None, scale=alt.Scale(domain=names, range=["circle", "triangle-up"][: len(names)])
     )
@@ -126,14 +185,17 @@ def embedding_map(points: Sequence[Mapping[str, Any]]) -> Any:
         .encode(
             x=alt.X("x:Q", title="first direction of the map (no unit)", axis=plain, scale=scale),
             y=alt.Y("y:Q", title="second direction of the map (no unit)", axis=plain, scale=scale),
-            color=colour(groups),
+            color=colour(groups, palette),
             shape=shape,
         )
     )
-    return dressed(chart, "Where rows lie", "Each point is a row; rows that mean the same lie near each other.")
+    said = "Each point is a row; rows that mean the same lie near each other."
+    if step > 1:
+        said += f" {len(rows):,} of {len(points):,} rows are drawn."
+    return dressed(chart, "Where rows lie", said, palette)
 
 
-def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str) -> Any:
+def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str, palette: Palette = PRINTED) -> Any:
     """Shares of the commonest shapes, in the data and in the references."""
     import altair as alt
 
@@ -144,7 +206,7 @@ def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str) -> Any:
         rows.append({"shape": label, "group": "data", "share": one["share"]})
         if one.get("reference") is not None:
             rows.append({"shape": label, "group": "references", "share": one["reference"]})
-    groups = [name for name in COLOURS if any(row["group"] == name for row in rows)]
+    groups = [name for name in PLACES if any(row["group"] == name for row in rows)]
     axis = alt.Axis(labelLimit=320, title=None, labelFontSize=11)
     chart = (
         alt.Chart(alt.InlineData(values=rows), width=WIDTH - 200, height=alt.Step(11 if len(groups) > 1 else 18))
@@ -153,10 +215,10 @@ def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str) -> Any:
             y=alt.Y("shape:N", sort=labels, axis=axis, scale=alt.Scale(paddingInner=0.25)),
             yOffset=alt.YOffset("group:N", sort=groups),
             x=alt.X("share:Q", title="share of answers", axis=alt.Axis(format="%")),
-            color=colour(groups),
+            color=colour(groups, palette),
         )
     )
-    return dressed(chart, title, "The commonest of what stands out.")
+    return dressed(chart, title, "The commonest of what stands out.", palette)
 
 
 def cut(text: str) -> str:
@@ -179,21 +241,29 @@ def unlike(labels: Sequence[str]) -> list[str]:
     return made
 
 
-def dressed(chart: Any, title: str, subtitle: str) -> Any:
-    """A chart with its title and our type."""
+def dressed(chart: Any, title: str, subtitle: str, palette: Palette = PRINTED) -> Any:
+    """A chart with its title, our type and our colours."""
     import altair as alt
 
     heading = alt.TitleParams(
-        text=textwrap.wrap(title, 70), subtitle=subtitle, anchor="start", offset=10, subtitleColor="#444444"
+        text=textwrap.wrap(title, 70), subtitle=textwrap.wrap(subtitle, 100), anchor="start", offset=10
     )
-    axis = {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#EEEEEE"}
-    config = {
+    axis = {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
+    config = themed(palette, title={"fontSize": 15, "subtitleFontSize": 11}, axis=axis)
+    return chart.properties(title=heading, background=palette.panel, padding=12).configure(**config)
+
+
+def themed(palette: Palette, *, title: Mapping[str, Any], axis: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a chart: our type, the palette's colours, and sizes as given."""
+    ink = {"labelColor": palette.ink, "titleColor": palette.ink}
+    lines = {"gridColor": palette.grid, "domainColor": palette.line, "tickColor": palette.line}
+    return {
         "font": FONT,
-        "title": {"fontSize": 15, "subtitleFontSize": 11},
-        "axis": axis,
-        "view": {"stroke": "#CCCCCC"},
+        "title": {"color": palette.ink, "subtitleColor": palette.muted, **title},
+        "axis": {**axis, **ink, **lines},
+        "legend": ink,
+        "view": {"stroke": palette.frame},
     }
-    return chart.properties(title=heading, background="white", padding=12).configure(**config)
 
 
 def save(chart: Any, folder: Path, stem: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ import pyarrow
 from pyarrow import parquet
 
 from pyrite.audit.families import extras, module
+from pyrite.audit.rows import as_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
-from pyrite.io import ReadOptions, open_records, write_jsonl
+from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
 from pyrite.records import Record
 from pyrite.steps import Context, Kind
+
+LONGEST = 2000
+"""Characters of a text in the table of flagged rows."""
+ROWS_AT_ONCE = 2000
 
 
 def marks_step(context: Context) -> None:
@@ -93,6 +99,38 @@ def rows_of(sources: Sequence[tuple[str, ReadOptions]], found: Flags, *, flagged
                 yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
             elif not flagged and not names:
                 yield record
+
+
+def write_flagged(sources: Sequence[tuple[str, ReadOptions]], found: Flags, path: Path) -> None:
+    """Write every flagged row as a table for readers: `number` (its place among all rows of the data), `id`,
+    `flagged_by`, `prompt`, `answer` and `label`; texts are cut at `LONGEST` characters.
+
+    Rows of several kinds may stand together. They are read again and written as they come, so memory stays small.
+    """
+    texts = ("id", "flagged_by", "prompt", "answer", "label")
+    schema = pyarrow.schema([("number", pyarrow.int64()), *((name, pyarrow.string()) for name in texts)])
+    rows = flagged_rows(sources, found)
+    with atomic_write(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+
+
+def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], found: Flags) -> Iterator[dict[str, Any]]:
+    """The flagged rows in order."""
+    number = 0
+    for (source, options), rows in zip(sources, found.files, strict=True):
+        for record, names in zip(open_records(source, options), rows, strict=True):
+            if names:
+                row = as_row(record, number)
+                told = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
+                kept = {name: None if text is None else storable(text) for name, text in told.items()}
+                yield {"number": number, **kept, "flagged_by": ", ".join(names)}
+            number += 1
+
+
+def storable(text: str) -> str:
+    """A text cut to `LONGEST` characters; half a character pair, which no file can hold, becomes a question mark."""
+    return text[:LONGEST].encode("utf-8", "replace").decode("utf-8")
 
 
 MARKS = Kind("audit.marks", 1, marks_step)

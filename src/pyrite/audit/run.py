@@ -6,24 +6,35 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from pyrite.audit import gate as gating
 from pyrite.audit.compare import same_labels
-from pyrite.audit.config import AuditConfig
+from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, decide
 from pyrite.audit.families import measures
 from pyrite.audit.gather import DATA, Sampled
-from pyrite.audit.marks import MARKS, Flags, flags, write_split
+from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
 from pyrite.audit.plan import Planned, comparisons, plan, processes, wanted
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.errors import UserError
-from pyrite.io import LAYOUTS, atomic_write, is_hub
+from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
+from pyrite.outputs import check_folder, command_line
 from pyrite.stats.gates import exit_code
-from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
+from pyrite.steps.store import made_with
 from pyrite.strict import mapping
+
+if TYPE_CHECKING:
+    import altair
+    import polars
+
+UNSAID = ("out", "store", "quiet", "workers", "max_time", "flagged", "clean")
+"""Flags that change nothing in what is found."""
+MODELS = ("model", "tokenizer", "embedder")
+FILES = ("data", "reference", "against", *MODELS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,18 @@ class Audit:
     findings: Sequence[Finding]
     told: Mapping[str, Any]
     exit_code: int = 0
+
+    def table(self) -> "polars.DataFrame":
+        """Every measure, worst first, with its yardsticks."""
+        from pyrite.audit.objects import table
+
+        return table(self.told)
+
+    def figures(self) -> "dict[str, altair.TopLevelMixin]":
+        """A chart of everything that there are values for, by name."""
+        from pyrite.audit.figures import charts
+
+        return charts(self.told)
 
     def as_json(self) -> dict[str, Any]:
         """The shape that `--json` promises."""
@@ -75,15 +98,17 @@ def audit(config: AuditConfig) -> Audit:
     lacking = [one["measure"] for one in not_measured(told) if "needs a reference" in one["why"]]
     asked = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
     code = exit_code([one.outcome for one in asked], config.undecided)
-    found = split(config, planned, store, findings, told, finish) if config.flagged or config.clean else None
+    wanted_rows = config.flagged or config.clean or config.out
+    found = split(config, planned, store, findings, told, finish) if wanted_rows else None
     made = report(config, planned, store, findings, told, sources, found, asked, code)
     if config.out is not None:
-        write_run(config.out, made, planned, store)
+        write_run(config, config.out, made, planned, store, found)
     return Audit(findings, made, code)
 
 
 def check_outputs(config: AuditConfig) -> None:
-    """Refuse, before anything runs, to write flagged or clean rows over each other or over what is read."""
+    """Refuse, before anything runs, to write flagged or clean rows over each other or over what is read, or the run
+    folder over something else."""
     outs = [path.resolve() for path in (config.flagged, config.clean) if path is not None]
     texts = [*config.data, *config.reference, *(text.partition("=")[2] or text for text in config.against)]
     ins = [Path(text).resolve() for text in texts if not is_hub(text)]
@@ -92,6 +117,8 @@ def check_outputs(config: AuditConfig) -> None:
             raise UserError("Flagged and clean rows need a file each.", str(out), "name another file")
         if any(out == path or (path.is_dir() and out.is_relative_to(path)) for path in ins):
             raise UserError("That would be written over a file that is read.", str(out), "name another file")
+    if config.out is not None:
+        check_folder(config.out, "audit")
 
 
 def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
@@ -183,9 +210,14 @@ def split(
     finish(steps)
     names = [one.full_name for one in findings if one.severity != "ok"]
     found = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
-    ways = [read_options(step.config) for (name, _), step in planned.streams.items() if name == DATA]
-    write_split(list(zip(config.data, ways, strict=True)), found, flagged=config.flagged, clean=config.clean)
+    write_split(data_sources(config, planned), found, flagged=config.flagged, clean=config.clean)
     return found
+
+
+def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadOptions]]:
+    """Every file of the data, and how it is read."""
+    ways = [read_options(step.config) for (name, _), step in planned.streams.items() if name == DATA]
+    return list(zip(config.data, ways, strict=True))
 
 
 def report(
@@ -261,20 +293,47 @@ def copies(told: Mapping[str, Any] | None) -> list[str]:
     return said
 
 
-def write_run(folder: Path, told: Mapping[str, Any], planned: Planned, store: Store) -> None:
-    """The run folder: `audit.json`, row-level tables of every data file, figures."""
+def write_run(
+    config: AuditConfig, folder: Path, told: Mapping[str, Any], planned: Planned, store: Store, found: Flags | None
+) -> None:
+    """The run folder: row-level tables of every data file, the flagged rows with their texts, figures, `run.json`."""
     import shutil
 
     from pyrite.audit.figures import figures
 
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "audit.json") as temporary:
-        temporary.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     for (name, shard), step in planned.streams.items():
         if name == DATA:
             for part in sorted(store.path(step.key).glob("part-*/rows.parquet")):
                 target = folder / "results" / f"rows-{shard}-{part.parent.name}.parquet"
                 with atomic_write(target) as temporary:
                     shutil.copyfile(part, temporary)
+    if found is not None:
+        write_flagged(data_sources(config, planned), found, folder / "results" / "flagged.parquet")
     for path in figures(told, folder):
         print(path, file=sys.stderr)
+    files = [{"file": Path(one.path).name, "hash": one.identity} for one in inputs(planned)]
+    run = {**told, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
+    with atomic_write(folder / "run.json") as temporary:
+        temporary.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
+
+
+def inputs(planned: Planned) -> list[Source]:
+    """Every file that was read, with what identifies its content."""
+    found = [step.inputs["file"] for step in planned.streams.values()]
+    found += [one for name, one in planned.given.items() if name.startswith("against ")]
+    return [one for one in found if isinstance(one, Source)]
+
+
+def command(config: AuditConfig) -> str:
+    """The command that makes this again, run where the files are."""
+    words = ["pyrite", "audit", *(plain("data", text) for text in config.data)]
+    return command_line(words, config, AuditOptions, unsaid=UNSAID, plain=plain)
+
+
+def plain(name: str, text: str) -> str:
+    """A flag's value without the folders of this machine."""
+    called, sign, where = text.partition("=") if name == "against" and "=" in text else ("", "", text)
+    if name not in FILES or is_hub(where) or (name in MODELS and not Path(where).exists()):
+        return text
+    return f"{called}{sign}{Path(where).expanduser().name}"

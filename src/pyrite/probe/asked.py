@@ -15,6 +15,7 @@ from pyrite.models.load import ModelRef
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.predict import ITEMS, PREDICT
 from pyrite.probe.predictions import match, read_predictions
+from pyrite.probe.texts import Texts, of_labels
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Source, Step, Store
 from pyrite.strict import mapping
@@ -85,6 +86,10 @@ class Asked(Protocol):
 
     def read(self, store: Store, step: Step) -> Result:
         """Measure a finished step."""
+        ...
+
+    def texts(self, store: Store, step: Step) -> Texts:
+        """What a finished step was asked and answered, in words; nothing where that was not kept."""
         ...
 
 
@@ -316,6 +321,15 @@ class LabelTask:
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers, unmatched = match(read_predictions(path), items, path)
         return self.result(from_labels(items, answers, self.task), unmatched, {}, [])
+
+    def texts(self, store: Store, step: Step) -> Texts:
+        """The items, the model's labels, and the right ones."""
+        items = read_rows(store.path(self.items.key) / "items.jsonl")
+        return of_labels(items, dict(read_predictions(store.path(step.key) / "predictions.parquet")))
+
+    def texts_of_file(self, store: Store, path: Path) -> Texts:
+        """The same of answers from a file."""
+        return of_labels(read_rows(store.path(self.items.key) / "items.jsonl"), dict(read_predictions(path)))
 
     def result(
         self, measured: list[Measured], unmatched: int, details: Mapping[str, Any], notes: Sequence[str]

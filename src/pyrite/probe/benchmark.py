@@ -11,6 +11,7 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.texts import Texts
 from pyrite.steps import Context, Kind, Source, Step, Store
 from pyrite.tasks.measure import Measured, Metric
 
@@ -180,3 +181,7 @@ class Benchmark:
         if told["cut"]:
             notes.append(f"{told['cut']} prompts were cut from the left")
         return Result(measured, metrics, cuts, "groups", tuple(notes), told)
+
+    def texts(self, store: Store, step: Step) -> Texts:
+        """Nothing: the step keeps the values of documents, not their texts."""
+        return Texts()

@@ -79,6 +79,7 @@ class ProbeOptions(Strict):
         gt=0,
         description="two models: a change within this margin counts as none (shares: of 1; mt_bench: see docs)",
     )
+    out: Path | None = Field(None, description="run folder: the scorecards, and every item with its texts")
     export: Path | None = Field(
         None, description="write the tasks of labels into this folder as lm-evaluation-harness tasks, and ask no model"
     )

@@ -1,8 +1,8 @@
 """Steps: the items of a probe, and one model's answer to each of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -18,6 +18,9 @@ from pyrite.tasks.grammar import generate_pairs
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import as_labelled, read_rows, write_counts, write_rows
 from pyrite.tasks.score import matching, slice_names
+
+if TYPE_CHECKING:
+    from pyrite.models.score import Scorer
 
 
 def choose_items(
@@ -108,55 +111,82 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     `by` is `head`: the logits of a classification head; or `words`: a language model's log-probability of each label
     word after the task's prompt.
     """
-    from pyrite.models.score import Work, class_logits, fast_where_it_agrees, label_word_logits
-    from pyrite.train.classifier import encode, load_trained
+    from pyrite.models.score import fast_where_it_agrees
+    from pyrite.train.classifier import load_trained
 
     load.quiet_libraries()
     config = context.config
     compute = Compute(**config["compute"])
-    labels: list[str] = config["labels"]
     base = context.inputs["base"]
+    folder = base if config["by"] == "words" else context.inputs.get("model", base)
+    order: list[int] = []
+
+    def load_model() -> Any:
+        if config["by"] == "words":
+            return load.load_causal(base, compute)
+        model, order[:], _ = load_trained(
+            folder, base, config["labels"], compute, seed=config["seed"], four_bit=config["four_bit"]
+        )
+        return model
+
+    longest = load.read_config(base).get("max_position_embeddings") if config["by"] == "words" else None
+    score, cut = scorer(config, load.load_tokenizer(folder), rows, order=order, longest=longest, tick=context.tick)
+    logits, told = fast_where_it_agrees(load_model, compute, len(rows), score)
+    (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
+    return logits
+
+
+def scorer(
+    config: Mapping[str, Any],
+    tokenizer: Any,
+    rows: Sequence[Labelled],
+    *,
+    order: Sequence[int],
+    longest: Any,
+    tick: Callable[[float, float, str], None],
+) -> tuple["Scorer", int]:
+    """How is a loaded model asked for the labels of these rows? And how many rows had to be cut for it.
+
+    `config` is that of the step (`labels`, `by`, `reads`, `max_tokens`). `order`, the output of each label, is looked
+    at only when the model is asked. `longest` is how many tokens a language model reads at most.
+
+    Raises:
+        UserError: a row that fills a language model's positions.
+    """
+    from pyrite.models.score import Work, class_logits, label_word_logits
+    from pyrite.train.classifier import encode
+
+    labels: list[str] = config["labels"]
     if config["by"] == "words":
-        tokenizer = load.load_tokenizer(base)
         prompts = tokenizer([classify(row.fields, labels) for row in rows])["input_ids"]
-        longest = load.read_config(base).get("max_position_embeddings")
-        for row, ids in zip(rows, prompts, strict=True):
-            if isinstance(longest, int) and len(ids) >= longest:
-                found = f"row {row.id}: {len(ids)} tokens; the model reads {longest}"
+        for row, one in zip(rows, prompts, strict=True):
+            if isinstance(longest, int) and len(one) >= longest:
+                found = f"row {row.id}: {len(one)} tokens; the model reads {longest}"
                 raise UserError("A row is longer than the model can read.", found, "shorten it, or leave it out")
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
 
         def by_words(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
             with compute.autocast():
-                return label_word_logits(model, [prompts[at] for at in some], words, tick=context.tick)
+                return label_word_logits(model, [prompts[at] for at in some], words, tick=tick)
 
-        logits, told = fast_where_it_agrees(lambda: load.load_causal(base, compute), compute, len(rows), by_words)
-        (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": 0}))
-        return logits
-    folder = context.inputs.get("model", base)
-    tokenizer = load.load_tokenizer(folder)
+        return by_words, 0
     ids, cut = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
-    order: list[int] = []
-
-    def load_model() -> Any:
-        model, order[:], _ = load_trained(
-            folder, base, labels, compute, seed=config["seed"], four_bit=config["four_bit"]
-        )
-        return model
 
     def by_head(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
         return class_logits(
-            model,
-            [ids[at] for at in some],
-            order=order,
-            pad_id=tokenizer.pad_token_id,
-            compute=compute,
-            tick=context.tick,
+            model, [ids[at] for at in some], order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick
         )
 
-    logits, told = fast_where_it_agrees(load_model, compute, len(rows), by_head)
-    (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
-    return logits
+    return by_head, cut
+
+
+def check_finite(logits: np.ndarray[Any, Any]) -> None:
+    """Refuse logits [rows, labels] that are no numbers: their largest would be an answer that nobody gave."""
+    broken = int((~np.isfinite(logits)).any(1).sum())
+    if broken:
+        found = f"{broken} of {len(logits)} items have logits that are no finite numbers"
+        fix = "the model is broken: train it with a lower learning rate"
+        raise UserError("The model's answers are no numbers.", found, fix)
 
 
 def predict_step(context: Context) -> None:
@@ -164,13 +194,7 @@ def predict_step(context: Context) -> None:
     items = read_rows(context.inputs["items"] / "items.jsonl")
     labels: list[str] = context.config["labels"]
     logits = logits_with(context, items)
-    if not np.isfinite(logits).all():
-        found = (
-            f"{int((~np.isfinite(logits)).any(1).sum())} of {len(items)} items have logits that are no finite numbers"
-        )
-        raise UserError(
-            "The model's answers are no numbers.", found, "the model is broken: train it with a lower learning rate"
-        )
+    check_finite(logits)
     rows: list[dict[str, Any]] = [
         {"id": item.id, "gold": item.label, "predicted": labels[int(line.argmax())]}
         | {f"logit_{label}": float(value) for label, value in zip(labels, line, strict=True)}

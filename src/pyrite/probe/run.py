@@ -3,18 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
+from pyrite.outputs import check_folder
 from pyrite.probe import gate as gating
+from pyrite.probe import output
 from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.texts import Texts
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.summary import Line, summarise
+
+if TYPE_CHECKING:
+    import polars
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,12 @@ class ProbeResult:
     gates: list[gating.GateResult] = field(default_factory=list)
     exit_code: int = 0
 
+    def table(self) -> "polars.DataFrame":
+        """Every line of every scorecard, with its interval."""
+        from pyrite.probe.objects import table
+
+        return table([{"about": card.about, **card.as_json()} for card in self.cards])
+
     def as_json(self) -> dict[str, Any]:
         """One task and one model: its scorecard; several: a list of them."""
         told: dict[str, Any] = {"schema_version": 1, "about": self.about}
@@ -105,13 +117,26 @@ class ProbeResult:
             told |= {"gates": [one.as_json() for one in self.gates], "exit_code": self.exit_code}
         return told
 
+    def as_run(self) -> dict[str, Any]:
+        """What a run folder tells of the result: the same, always in the shape of several."""
+        return {
+            "schema_version": 1,
+            "verb": "probe",
+            "about": self.about,
+            "models": list(dict.fromkeys(card.about for card in self.cards)),
+            "scorecards": [{"about": card.about, **card.as_json()} for card in self.cards],
+            "compared": [one.as_json() for one in self.compared],
+            "gates": [one.as_json() for one in self.gates],
+            "exit_code": self.exit_code,
+        }
+
 
 def probe(config: ProbeConfig) -> ProbeResult:
     """Score a model, two models, or a predictions file, on each task.
 
     Raises:
         UserError: neither or both of model and predictions, a file that cannot be read, labels that do not match, a
-            gate on a task or metric that is not there.
+            gate on a task or metric that is not there, a run folder that is in use.
     """
     if (config.model is None) == (config.predictions is None):
         raise UserError(
@@ -124,9 +149,12 @@ def probe(config: ProbeConfig) -> ProbeResult:
     wanted = [gating.parse(text, names) for text in config.gate]
     for one in wanted:
         early(one, asked, two_models=config.other is not None)
+    if config.out is not None:
+        check_folder(config.out, "probe")
     store = Store(config.store or default_store())
     progress = Progress(quiet=config.quiet)
     options = RunOptions(max_seconds=config.max_time * 60 if config.max_time else None)
+    steps: list[dict[str, Step]] = []
     if config.predictions is not None:
         (only, *more) = asked
         if more or not isinstance(only, LabelTask):
@@ -139,7 +167,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
         subjects = [name if models.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(models, 1)]
         local = config.backend == "local"
         whom = [Subject(name, load.resolve(name) if local else None) for name in models]
-        steps: list[dict[str, Step]] = [{one.name: one.step(subject) for one in asked} for subject in whom]
+        steps = [{one.name: one.step(subject) for one in asked} for subject in whom]
         run_steps([step for some in steps for step in some.values()], store, options, progress)
         results = [{one.name: one.read(store, some[one.name]) for one in asked} for some in steps]
     cards = [
@@ -153,7 +181,21 @@ def probe(config: ProbeConfig) -> ProbeResult:
     if wanted:
         told = [answer(one, results, config.seed) for one in wanted]
         made = replace(made, gates=told, exit_code=gating.verdict(told, config.undecided))
+    if config.out is not None:
+        texts = texts_of(config, asked, steps, store)
+        told_of = [output.Told(*one) for one in zip(subjects, results, texts, strict=True)]
+        about = output.described(results[-1], config.margin)
+        output.write(config.out, made.as_run() | about | output.settings(config), told_of)
     return made
+
+
+def texts_of(
+    config: ProbeConfig, asked: list[Asked], steps: list[dict[str, Step]], store: Store
+) -> list[dict[str, Texts]]:
+    """The texts of each subject, by task; of a predictions file its labels."""
+    if config.predictions is not None:
+        return [{one.name: one.texts_of_file(store, config.predictions)} for one in asked if isinstance(one, LabelTask)]
+    return [{one.name: one.texts(store, some[one.name]) for one in asked} for some in steps]
 
 
 def export_tasks(config: ProbeConfig) -> list[Path]:

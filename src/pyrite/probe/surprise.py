@@ -1,23 +1,27 @@
 """The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, file_hash, open_records, write_parquet
+from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.texts import Texts, shown
 from pyrite.records import Chat, Text
 from pyrite.steps import Context, Kind, Source, Step, Store
 from pyrite.strict import mapping
 from pyrite.tasks.measure import Measured, Metric
+
+if TYPE_CHECKING:
+    from pyrite.models.perplexity import Part
 
 METRICS = (
     Metric("nats_per_token", "real", "lower", "negative log-likelihood, mean over the counted tokens"),
@@ -31,23 +35,10 @@ def perplexity_step(context: Context) -> None:
 
     load.quiet_libraries()
     config = context.config
-    given = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
-    hub, _, revision = (config["hub"] or "").partition("#")
-    given = replace(given, revision=revision or None)
-    reader = open_records(hub or context.inputs["file"], given)
-    records = list(reader)
-    wrong = next((record for record in records if not isinstance(record, Chat | Text)), None)
-    if wrong is not None:
-        fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
-        raise UserError("perplexity reads texts and chats.", f"row {wrong.id} is labelled", fix)
-    chats = any(isinstance(record, Chat) for record in records)
-    part: Literal["answers", "all"] = config["part"] or ("answers" if chats else "all")
-    if part == "answers" and not chats:
-        raise UserError("Plain text has no answers.", str(context.inputs["file"]), "use --part all")
-    records = [records[at] for at in draw(len(records), config["items"], config.get("skip", 0), config["seed"])]
+    records, part, counts = records_of(config, context.inputs["file"])
     base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
-    rows = [encode(tokenizer, record, part) for record in records if isinstance(record, Chat | Text)]
+    rows = [encode(tokenizer, record, part) for record in records]
     model, compute = load.for_generation(
         load.load_causal(base, Compute(**config["compute"])), Compute(**config["compute"])
     )
@@ -62,16 +53,44 @@ def perplexity_step(context: Context) -> None:
         context.out / "rows.parquet",
     )
     told = {
-        "read": reader.counts.read,
-        "kept": reader.counts.kept,
+        "read": counts.read,
+        "kept": counts.kept,
         "asked": len(records),
-        "dropped": dict(reader.counts.dropped),
+        "dropped": dict(counts.dropped),
         "part": part,
         "not_counted_tokens": sum(one.skipped for one in found),
         "piece_tokens": size,
         "rows_in_pieces": sum(one.windows > 1 for one in found),
     }
     (context.out / "counts.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+def reader_of(config: Mapping[str, Any], file: Path) -> Reader:
+    """The records of the step's file or hub data set, as its configuration says to read them."""
+    hub, _, revision = (config["hub"] or "").partition("#")
+    given = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
+    return open_records(hub or file, replace(given, revision=revision or None))
+
+
+def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text], "Part", Counts]:
+    """The records that are read, which part of them counts, and what became of the file's rows.
+
+    Raises:
+        UserError: labelled rows, or answers asked of plain text.
+    """
+    reader = reader_of(config, file)
+    records: list[Chat | Text] = []
+    for record in reader:
+        if not isinstance(record, Chat | Text):
+            fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
+            raise UserError("perplexity reads texts and chats.", f"row {record.id} is labelled", fix)
+        records.append(record)
+    chats = any(isinstance(record, Chat) for record in records)
+    part: Part = config["part"] or ("answers" if chats else "all")
+    if part == "answers" and not chats:
+        raise UserError("Plain text has no answers.", str(file), "use --part all")
+    chosen = draw(len(records), config["items"], config.get("skip", 0), config["seed"])
+    return [records[at] for at in chosen], part, reader.counts
 
 
 def draw(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
@@ -92,6 +111,18 @@ def draw(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]
     if items is None or items >= len(left):
         return left
     return [left[at] for at in sorted(rng.choice(len(left), items, replace=False))]
+
+
+def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
+    """Each row's mean (of its `nats`) over its `tokens`, and in bits over its `bytes`, which weigh it in the whole."""
+    from pyrite.models.perplexity import LN2
+
+    measured = []
+    for row in rows:
+        for metric, size, unit in ((METRICS[0], row["tokens"], 1.0), (METRICS[1], row["bytes"], LN2)):
+            value = row["nats"] / size / unit if size else None
+            measured.append(Measured(row["id"], metric.name, value, row["id"], {}, float(size or 1)))
+    return measured
 
 
 PERPLEXITY = Kind("probe.perplexity", 1, perplexity_step)
@@ -133,15 +164,9 @@ class Perplexity:
         """Each row's mean, weighted by its tokens (or bytes) in the whole."""
         import polars as pl
 
-        from pyrite.models.perplexity import LN2
-
         folder = store.path(step.key)
         told = orjson.loads((folder / "counts.json").read_bytes())
-        measured = []
-        for row in pl.read_parquet(folder / "rows.parquet").iter_rows(named=True):
-            for metric, size, unit in ((METRICS[0], row["tokens"], 1.0), (METRICS[1], row["bytes"], LN2)):
-                value = row["nats"] / size / unit if size else None
-                measured.append(Measured(row["id"], metric.name, value, row["id"], {}, float(size or 1)))
+        measured = measured_rows(pl.read_parquet(folder / "rows.parquet").iter_rows(named=True))
         notes = [f"{told['part']} of each row counts; a row's first token has nothing before it and does not"]
         if told["dropped"]:
             notes.append(f"{told['read']} rows read, {told['kept']} kept, dropped: {told['dropped']}")
@@ -152,3 +177,13 @@ class Perplexity:
         if told["rows_in_pieces"]:
             notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {told['piece_tokens']} tokens")
         return Result(measured, METRICS, {}, "rows", tuple(notes), told)
+
+    def texts(self, store: Store, step: Step) -> Texts:
+        """The rows that were read, as they are in the file; nothing is answered."""
+        import polars as pl
+
+        ids = set(pl.read_parquet(store.path(step.key) / "rows.parquet", columns=["id"])["id"])
+        file = step.inputs["file"]
+        assert isinstance(file, Source)
+        records = reader_of(step.config, Path(file.path))
+        return Texts({record.id: shown(record) for record in records if record.id in ids})

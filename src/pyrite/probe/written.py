@@ -18,6 +18,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Usage, chat, ordered
 from pyrite.probe.asked import Cuts, Result, Subject, choose, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.texts import Texts, of_answers, texts_of
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Kind, Source, Step, Store
 from pyrite.steps.step import digest
@@ -201,9 +202,11 @@ ANSWERS = Kind("probe.answers", 1, answers_step)
 JUDGE = Kind("probe.judge", 1, judge_step)
 
 
-def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
-    """Each prompt's answer; None where it was refused."""
-    return {one.id: None if one.finish == "refused" else one.text for one in answers}
+def answers_of(step: Step) -> Step:
+    """The step in which the subject answered: this one, or the one that this one judges."""
+    answers = step.inputs["answers"] if step.kind is JUDGE else step
+    assert isinstance(answers, Step)
+    return answers
 
 
 def pairs_of(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
@@ -316,9 +319,7 @@ class WrittenTask:
     def read(self, store: Store, step: Step) -> Result:
         """The answers, checked by rule and by what the judge said."""
         judged = step.kind is JUDGE
-        answers_at = step.inputs["answers"] if judged else step
-        assert isinstance(answers_at, Step)
-        folder = store.path(answers_at.key)
+        folder = store.path(answers_of(step).key)
         answers = list(read_answers(folder / "answers.jsonl"))
         told = orjson.loads((folder / "run.json").read_bytes())
         items, counts = items_of(Path(self.source), self.items)
@@ -352,6 +353,12 @@ class WrittenTask:
         if self.config.judge_votes > 1 and any(one.value == 0 for one in noise.values()):
             notes = [*notes, "the judge's votes are all equal: raise --judge-temperature, or the server ignores it"]
         return replace(result, measured=measured, notes=tuple(notes), noise=noise)
+
+    def texts(self, store: Store, step: Step) -> Texts:
+        """The prompts and the answers to them; the two turns of mt_bench together."""
+        items, _ = items_of(Path(self.source), self.items)
+        answers = read_answers(store.path(answers_of(step).key) / "answers.jsonl")
+        return of_answers(items, texts_of(list(answers)), self.kindred.turns)
 
     def votes(
         self, items: list[Chat], answers: Sequence[Answer], replies: Mapping[str, list[str | None]]

@@ -1,10 +1,14 @@
 """The model card of a repaired model, in the hub's format: what was done with which data, what changed, what is unknown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyrite.io import is_hub
+from pyrite.markdown import bullets, clean, code, escaped, fenced, table
 from pyrite.repair.rows import FORGET, REPLAY
+
+REPAIRED = "repaired"
+"""The repaired model's name on its scorecards."""
 
 UNSAID = (
     "The intervals speak of these two models on items like these. Another seed, or another draw of rows, gives another "
@@ -25,7 +29,7 @@ def card(told: Mapping[str, Any]) -> str:
     """The card's text, from what the repair tells (`Repair.as_json`)."""
     parts = [
         header(told),
-        f"# {told['model']}, repaired",
+        f"# {escaped(told['model'])}, repaired",
         opening(told),
         "## Before and after",
         changes(told["compared"], "before", "repaired"),
@@ -38,7 +42,7 @@ def card(told: Mapping[str, Any]) -> str:
         "## Cost",
         cost(told["cost"]),
         "## What this does not say",
-        bullets([*told["notes"], *(OF_LABELS if told.get("labels") else UNSAID)]),
+        bullets([*map(escaped, told["notes"]), *(OF_LABELS if told.get("labels") else UNSAID)]),
         "## Make it again",
         again(told),
     ]
@@ -49,24 +53,74 @@ def header(told: Mapping[str, Any]) -> str:
     """The YAML header that the hub reads."""
     from huggingface_hub import ModelCardData
 
-    sets = [file["name"].removeprefix("hf://").partition("@")[0].partition(":")[0] for file in told["files"]
+    name = clean(told["model"])
+    sets = [clean(file["name"]).removeprefix("hf://").partition("@")[0].partition(":")[0] for file in told["files"]
             if is_hub(file["name"])]  # fmt: skip
-    fields: dict[str, Any] = {"tags": ["pyrite", "unlearning", "model-repair", told["method"]]}
+    fields: dict[str, Any] = {"tags": ["pyrite", "unlearning", "model-repair", clean(told["method"])]}
     fields |= {"datasets": sorted(set(sets))} if sets else {}
-    fields |= {"base_model": told["base_model"]} if told["base_model"] else {}
-    fields |= {"license": told["licence"]} if told["licence"] else {}
+    fields |= {"base_model": clean(told["base_model"])} if told["base_model"] else {}
+    fields |= {"license": clean(told["licence"])} if told["licence"] else {}
     if told["settings"]["save"] == "adapter":
         fields["library_name"] = "peft"
+    if measured := eval_results([one for one in told.get("scorecards", ()) if one["about"] == REPAIRED]):
+        fields |= {"model_name": f"{name}, repaired", "eval_results": measured}
     return f"---\n{ModelCardData(**fields).to_yaml()}\n---"
+
+
+def eval_results(cards: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """A model's scorecards as the hub's `EvalResult`s: every metric overall, and each gold label apart.
+
+    The interval stands in the metric's name, which is what the hub shows, and in its `args`; what nobody answered is
+    left out.
+    """
+    from huggingface_hub import EvalResult
+
+    made = []
+    for card in cards:
+        whole = {"metric": card["metric"], "by": "overall", "name": "", **card["overall"]}
+        lines = [whole, *(one for one in card["slices"] if one["by"] in ("overall", "gold"))]
+        for line in lines:
+            if line["value"] is None:
+                continue
+            part = clean(line["name"]) if line["by"] == "gold" else None
+            task = clean(card["task"])
+            made.append(
+                EvalResult(
+                    task_type=task_type(card),
+                    task_name=task,
+                    dataset_type=task,
+                    dataset_name=task if part is None else f"{task}, {part}",
+                    dataset_config=part,
+                    metric_type=clean(line["metric"]),
+                    metric_name=f"{clean(line['metric'])} ({doubt(line)})",
+                    metric_value=line["value"],
+                    metric_args={one: line[one] for one in ("low", "high", "n", "n_missing")},
+                )
+            )
+    return made
+
+
+def task_type(card: Mapping[str, Any]) -> str:
+    """The hub's word for what is asked: labels, or text."""
+    writes = card["task"] in ("gsm8k", "ifeval", "followbench", "mt_bench") or card["task"].startswith("harness:")
+    return "text-classification" if card["metric"] == "accuracy" and not writes else "text-generation"
+
+
+def doubt(line: Mapping[str, Any]) -> str:
+    """An interval and the number of items, in words."""
+    items = f"{line['n']:,} items"
+    if line["low"] is None:
+        return f"no interval: {clean(line['method'])}; {items}"
+    return f"95 % interval {line['low']:.4g} to {line['high']:.4g}; {items}"
 
 
 def opening(told: Mapping[str, Any]) -> str:
     """What this is, in two sentences."""
     what = "An adapter for" if told["settings"]["save"] == "adapter" else "Made of"
     return (
-        f"{what} `{told['model']}` ({told['model_identity']}) by unlearning (`pyrite repair`, version "
+        f"{what} {code(told['model'])} ({escaped(told['model_identity'])}) by unlearning (`pyrite repair`, version "
         f"{told['made_with']['pyrite']}), so that a pattern of the rows to forget is unlearned and the rest is kept. "
-        f"Method `{told['method']}`, {steps(told['training'])}."
+        f"Method {code(told['method'])}, {steps(told['training'])}."
     )
 
 
@@ -105,7 +159,7 @@ def proofs(proved: Sequence[Mapping[str, Any]]) -> list[str]:
     parts = []
     for one in proved:
         name = one["proof"]
-        parts += [f"### Proof: {name}", changes(one["against_repaired"], "repaired", name)]
+        parts += [f"### Proof: {escaped(name)}", changes(one["against_repaired"], "repaired", name)]
         parts += [changes(one["against_before"], "before", name)]
     return parts
 
@@ -114,7 +168,7 @@ def gates(asked: Sequence[Mapping[str, Any]]) -> list[str]:
     """The conditions and how they came out."""
     if not asked:
         return []
-    return ["### Gates", bullets(f"{one['outcome']}: `{one['gate']}` ({one['why']})" for one in asked)]
+    return ["### Gates", bullets(f"{one['outcome']}: {code(one['gate'])} ({escaped(one['why'])})" for one in asked)]
 
 
 def done(told: Mapping[str, Any]) -> str:
@@ -124,7 +178,7 @@ def done(told: Mapping[str, Any]) -> str:
     terms = " + ".join(f"{weights[name]:g} · {name}" for name in ("forget", "replay", "kl"))
     options = ", ".join(f"{name} = {value:g}" for name, value in told["options"].items())
     lines = [
-        f"Loss: {terms}" + (f"; options of `{told['method']}`: {options}" if options else ""),
+        f"Loss: {terms}" + (f"; options of {code(told['method'])}: {options}" if options else ""),
         f"Each step reads {settings['forget_rows']} forget and {settings['replay_rows']} replay rows of at most "
         f"{settings['max_tokens']} tokens (longer ones: {settings['long_rows']})",
         f"{training['method']}, learning rate {training['learning_rate']:g}, {training['schedule']}, "
@@ -136,7 +190,7 @@ def done(told: Mapping[str, Any]) -> str:
 
 def data(told: Mapping[str, Any]) -> str:
     """The files with their hashes, what became of their rows, and how far the sides overlap."""
-    files = [[file["side"], file["name"], f"`{file['hash']}`", str(file["bytes"] or "")] for file in told["files"]]
+    files = [[file["side"], file["name"], file["hash"], str(file["bytes"] or "")] for file in told["files"]]
     rows = []
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
         some = told["rows"][side]
@@ -172,26 +226,9 @@ def again(told: Mapping[str, Any]) -> str:
     """The command, and the software it ran with."""
     with_ = ", ".join(f"{name} {version}" for name, version in told["made_with"].items() if name != "platform")
     return (
-        f"In a folder with the files named above:\n\n```bash\n{told['command']}\n```\n\nMade with {with_}. All numbers, "
+        f"In a folder with the files named above:\n\n{fenced(told['command'], 'bash')}\n\nMade with {with_}. All numbers, "
         "item counts and curves are in `repair.json`, `curve.csv` and `guard.csv`."
     )
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """Lines as a list."""
-    return "\n".join(f"- {plain(line)}" for line in lines)
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; pipes and line breaks in cells are made harmless."""
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(plain(cell).replace('|', '&#124;') for cell in row)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def plain(text: str) -> str:
-    """Text on one line."""
-    return " ".join(text.split())
 
 
 def number(value: float | None) -> str:

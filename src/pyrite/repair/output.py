@@ -1,4 +1,4 @@
-"""The folder of a repaired model: weights and tokenizer, repair.json, curves, and the model card.
+"""The folder of a repaired model: weights and tokenizer, repair.json, curves, the scorecard's items, the model card.
 
 It appears whole or not at all, and replaces only what an earlier repair of ours wrote.
 """
@@ -12,13 +12,14 @@ from typing import Any
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import is_hub
+from pyrite.io import is_hub, write_parquet
+from pyrite.probe.output import ITEMS, TEXTS, Told, items_table, texts_table
 from pyrite.repair.card import card
 from pyrite.repair.report import as_bytes, as_csv
 from pyrite.steps.store import DROPPED, MANIFEST
 
 TOLD = "repair.json"
-NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md")
+NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md", ITEMS, TEXTS)
 
 
 def stem_of(model: str) -> str:
@@ -69,7 +70,7 @@ def not_ours(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir() if one.name not in ours)
 
 
-def write(folder: Path, told: dict[str, Any], trained: Path) -> None:
+def write(folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told]) -> None:
     """Write the folder beside its place, then put it there; `told` gains the names of what was `written`."""
     from pyrite.repair.figure import curves
 
@@ -82,6 +83,8 @@ def write(folder: Path, told: dict[str, Any], trained: Path) -> None:
                 shutil.copyfile(file, partial / file.name)
         for name, rows in (("curve.csv", told["curve"]), ("guard.csv", told["guard"])):
             (partial / name).write_text(as_csv(rows), encoding="utf-8")
+        write_parquet(items_table(subjects), partial / ITEMS)
+        write_parquet(texts_table(subjects), partial / TEXTS)
         curves(told, partial)
         (partial / "README.md").write_text(card(told), encoding="utf-8")
         told["out"] = str(folder)

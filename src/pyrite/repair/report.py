@@ -1,6 +1,5 @@
 """What a repair tells: rows, method, course, cost, and what a reader must know before believing the scorecard."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,9 @@ import orjson
 
 from pyrite.io import is_hub
 from pyrite.models import load, packaged
+from pyrite.outputs import command_line
+from pyrite.probe.output import plain as plain_of_probe
+from pyrite.probe.output import shown_name
 from pyrite.repair.config import RepairConfig, RepairOptions
 from pyrite.repair.rows import counts, described
 from pyrite.steps.store import made_with
@@ -121,28 +123,16 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
 
 def command(config: RepairConfig) -> str:
     """The command that makes this again, run where the files are."""
-    words = ["pyrite", "repair", shown_name(config.model)]
-    for name, field in RepairOptions.model_fields.items():
-        value = getattr(config, name)
-        if name in UNSAID or (not field.is_required() and value == field.get_default(call_default_factory=True)):
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [flag, plain(name, str(one))]
-    return shlex.join(words)
+    return command_line(
+        ["pyrite", "repair", shown_name(config.model)], config, RepairOptions, unsaid=UNSAID, plain=plain
+    )
 
 
 def plain(name: str, text: str) -> str:
     """A flag's value without the folders of this machine."""
     if name in FILES:
         return text if is_hub(text) else Path(text).name
-    left, sign, right = text.partition("=")
-    return f"{left}{sign}{Path(right).name}" if name == "task" and sign and not is_hub(right) else text
-
-
-def shown_name(model: str) -> str:
-    """A model's name without the folders of this machine."""
-    return model if model.startswith(packaged.PREFIX) or load.is_hub_name(model) else Path(model).expanduser().name
+    return plain_of_probe(name, text)
 
 
 def base_model(planned: "Planned") -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe import gate as gating
 from pyrite.probe.asked import Asked
+from pyrite.probe.output import described
 from pyrite.probe.run import Compared
 from pyrite.repair import merge, output, proofs, scorecard
 from pyrite.repair.config import RepairConfig
@@ -26,6 +27,10 @@ from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, def
 from pyrite.strict import mapping
 from pyrite.synth.run import portable_name
 from pyrite.train.settings import LoraSettings
+
+if TYPE_CHECKING:
+    import altair
+    import polars
 
 Finish = Callable[[Sequence[Step]], None]
 
@@ -104,6 +109,19 @@ class Repair:
     told: Mapping[str, Any]
     exit_code: int = 0
 
+    def table(self) -> "polars.DataFrame":
+        """What changed on every task, of the repair and of its proofs."""
+        from pyrite.repair.objects import table
+
+        return table(self.told)
+
+    def figure(self) -> "altair.VConcatChart | None":
+        """The curves, as an Altair chart; None where no step was made."""
+        from pyrite.repair.figure import chart
+
+        drawn: altair.VConcatChart | None = chart(self.told)
+        return drawn
+
     def as_json(self) -> dict[str, Any]:
         """The shape that `--json` promises; also the folder's repair.json."""
         return dict(self.told)
@@ -145,6 +163,7 @@ def repair(config: RepairConfig) -> Repair:
     code = gating.verdict(gates, config.undecided)
     told = {
         **report(planned, read_json(trained, store, "repair.json"), shared, chats=chats),
+        **described(repaired.results, config.margin),
         "scorecards": [*before.as_json(), *repaired.as_json()],
         "compared": [one.as_json() for one in compared],
         "proofs": [one.as_json() for one in proved],
@@ -152,7 +171,7 @@ def repair(config: RepairConfig) -> Repair:
         "exit_code": code,
         "steps": {step.label: step.key for step in closure([one for one in models.values() if isinstance(one, Step)])},
     }
-    output.write(planned.folder, told, store.path(trained.key))
+    output.write(planned.folder, told, store.path(trained.key), [one.told for one in scored.values()])
     return Repair(planned.folder, before, repaired, compared, proved, gates, told, code)
 
 

@@ -5,7 +5,7 @@ Of a language model the held-out rows' perplexity is measured; of a classifier t
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
 from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask, items_step
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.output import Told
 from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
 from pyrite.probe.surprise import METRICS, Perplexity
+from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import Rows
 from pyrite.steps import Step, Store
@@ -68,6 +70,10 @@ class HeldOut:
         """Each row's mean, weighted by its tokens (or bytes) in the whole."""
         return replace(self.inner.read(store, step), metrics=self.metrics)
 
+    def texts(self, store: Store, step: Step) -> Texts:
+        """The rows."""
+        return self.inner.texts(store, step)
+
 
 @dataclass(frozen=True)
 class HeldOutLabels:
@@ -114,6 +120,10 @@ class HeldOutLabels:
         ]
         return replace(made, measured=[*made.measured, *nats], metrics=self.metrics)
 
+    def texts(self, store: Store, step: Step) -> Texts:
+        """The rows, the classifier's labels, and the right ones."""
+        return self.inner.texts(store, step)
+
 
 NATS = Metric("nats_per_row", "real", "lower", "negative log-probability of the row's label")
 
@@ -138,11 +148,17 @@ def nats_of(row: Mapping[str, Any], logits: Mapping[str, str]) -> float:
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's scorecards, and the results that they were made of, by task."""
+    """One model's scorecards, and the results that they were made of and the texts behind them, by task."""
 
     name: str
     cards: list[Scorecard]
     results: dict[str, Result]
+    texts: dict[str, Texts] = field(default_factory=dict)
+
+    @property
+    def told(self) -> Told:
+        """What the tables of items and texts hold of this model."""
+        return Told(self.name, self.results, self.texts)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Every card as plain values."""
@@ -232,7 +248,9 @@ def steps_of(asked: Sequence[Asked], whom: Subject) -> dict[str, Step]:
 def read_scores(asked: Sequence[Asked], whom: Subject, steps: Mapping[str, Step], store: Store, seed: int) -> Scored:
     """A model's scorecards out of the finished steps."""
     results = {one.name: one.read(store, steps[one.name]) for one in asked}
-    return Scored(whom.name, [scorecard(whom.name, one, results[one.name], seed) for one in asked], results)
+    texts = {one.name: one.texts(store, steps[one.name]) for one in asked}
+    cards = [scorecard(whom.name, one, results[one.name], seed) for one in asked]
+    return Scored(whom.name, cards, results, texts)
 
 
 def compared(asked: Sequence[Asked], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:

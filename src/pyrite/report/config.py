@@ -1,7 +1,9 @@
 """The options of `pyrite report`: field = flag = help. Loads nothing heavy."""
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from pydantic import Field
 
 from pyrite.strict import Strict
@@ -10,7 +12,9 @@ from pyrite.strict import Strict
 class ReportOptions(Strict):
     """Where the report goes, and what is left out of it."""
 
-    out: Path = Field(Path("report.html"), description="the page: one self-contained HTML file")
+    out: Annotated[Path, Parameter(name=("--out", "-o"))] = Field(
+        Path("report.html"), description="the page: one self-contained HTML file"
+    )
     title: str | None = Field(None, description="heading of the page [made of the runs' names]")
     rows: int = Field(2000, ge=0, description="at most so many rows of each table of rows stand in the page")
     no_rows: bool = Field(False, description="leave out every text that comes from the data or from a model's answers")

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pyrite.audit.figures import OKABE_ITO, PRINTED, Palette, themed
 from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import t_interval
@@ -20,14 +21,9 @@ from pyrite.stats import t_interval
 START = "start"
 """The arm name of the start model itself (size 0)."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito (2008), told apart with any kind of colour vision; yellow, faint on white, comes last."""
-
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 
-START_COLOUR, START_SHAPE = "#444444", "M-1.3,0L1.3,0"
-CHANCE_COLOUR = "#999999"
-FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+START_SHAPE = "M-1.3,0L1.3,0"
 
 MAX_WIDTH = 1100  # pixels, all panels of a line with their axis
 AXIS_WIDTH = 58  # pixels, left of the first panel
@@ -72,6 +68,7 @@ class Layout:
     columns: int
     width: int
     height: int
+    palette: Palette = PRINTED
 
     @property
     def x_domain(self) -> tuple[float, float]:
@@ -112,14 +109,29 @@ class Layout:
         return (-0.5 + 0.35 * self.seeds.index(seed) / (len(self.seeds) - 1)) * self.slot
 
 
-def style_of(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
+def style_of(arms: Sequence[str], colours: Sequence[str] = OKABE_ITO) -> dict[str, tuple[str, str]]:
     """Which colour and shape has each arm? Both differ for eight arms; their pairs still do for sixty-four.
 
     >>> style_of(["human", "synthetic"])
     {'human': ('#0072B2', 'circle'), 'synthetic': ('#D55E00', 'square')}
     """
-    n = len(COLOURS)
-    return {arm: (COLOURS[i % n], SHAPES[(i + i // n) % n]) for i, arm in enumerate(arms)}
+    n = len(colours)
+    return {arm: (colours[i % n], SHAPES[(i + i // n) % n]) for i, arm in enumerate(arms)}
+
+
+def panel_table(rows: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -> list[dict[str, Any]]:
+    """What `draw` draws, as one table: every model's value in every panel, with the panel's title and chance."""
+    order = {panel.name: (at, panel) for at, panel in enumerate(panels)}
+    table = []
+    for row in sorted(rows, key=lambda row: order[row["panel"]][0]):
+        panel = order[row["panel"]][1]
+        table.append({**row, "title": panel.title, "chance": panel.chance})
+    return table
+
+
+def panels_in(table: Sequence[Mapping[str, Any]]) -> list[PanelRow]:
+    """The panels of such a table, in order."""
+    return list(dict.fromkeys(PanelRow(row["panel"], row["title"], row["chance"]) for row in table))
 
 
 def cells_of(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -> tuple[list[Cell], int]:
@@ -151,7 +163,14 @@ def cells_of(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -
     return cells, missing
 
 
-def draw(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow], *, title: str, margin: float) -> Any:
+def draw(
+    results: Sequence[Mapping[str, Any]],
+    panels: Sequence[PanelRow],
+    *,
+    title: str,
+    margin: float,
+    palette: Palette = PRINTED,
+) -> Any:
     """How accurate is every model: an Altair chart of all starts, arms, sizes and seeds.
 
     `results` has one row for each model and panel: `start`, `arm` ("start" for the start model itself, of size 0),
@@ -164,7 +183,7 @@ def draw(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow], *, ti
     import altair as alt
 
     cells, missing = cells_of(results, panels)
-    layout = lay_out(cells, len(panels))
+    layout = lay_out(cells, len(panels), palette)
     blocks = []
     for first in range(0, len(layout.starts), layout.columns):
         starts = layout.starts[first : first + layout.columns]
@@ -175,30 +194,22 @@ def draw(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow], *, ti
         anchor="start",
         offset=14,
     )
-    axis = {"labelFontSize": 10, "titleFontSize": 11, "titleFontWeight": "normal"}
-    config = {
-        "font": FONT,
-        "title": {
-            "fontSize": 15,
-            "subtitleFontSize": 11,
-            "subtitleColor": "#444444",
-            "subtitlePadding": 6,
-            "subtitleLineHeight": 15,
-        },
-        "axis": {**axis, "gridColor": "#EEEEEE", "domainColor": "#888888", "tickColor": "#888888"},
-        "view": {"stroke": "#CCCCCC"},
-    }
+    config = themed(
+        palette,
+        title={"fontSize": 15, "subtitleFontSize": 11, "subtitlePadding": 6, "subtitleLineHeight": 15},
+        axis={"labelFontSize": 10, "titleFontSize": 11, "titleFontWeight": "normal"},
+    )
     names = [panel.name for panel in panels]
     datasets = {
         "means": [mean_row(cell, names, layout) for cell in cells],
         "seeds": [row for cell in cells for row in seed_rows(cell, names, layout)],
     }
     return alt.vconcat(
-        *blocks, spacing=28, title=heading, background="white", padding=12, config=config, datasets=datasets
+        *blocks, spacing=28, title=heading, background=palette.panel, padding=12, config=config, datasets=datasets
     )
 
 
-def lay_out(cells: Sequence[Cell], n_rows: int) -> Layout:
+def lay_out(cells: Sequence[Cell], n_rows: int, palette: Palette = PRINTED) -> Layout:
     """Where do the panels and the arms in them go, so that nothing covers anything?"""
     starts = tuple(dict.fromkeys(cell.start for cell in cells))
     arms = tuple(dict.fromkeys(cell.arm for cell in cells if cell.arm != START))
@@ -216,7 +227,8 @@ def lay_out(cells: Sequence[Cell], n_rows: int) -> Layout:
     columns = math.ceil(len(starts) / lines)
     width = min((room - (columns - 1) * GAP) // columns, max(narrowest, 420))
     slot = min(slot, MAX_SLOT * positions / width)
-    return Layout(starts, arms, seeds, places, slot, has_start, columns, width, {1: 240, 2: 190}.get(n_rows, 155))
+    height = {1: 240, 2: 190}.get(n_rows, 155)
+    return Layout(starts, arms, seeds, places, slot, has_start, columns, width, height, palette)
 
 
 def places_of(sizes: Sequence[int]) -> dict[int, float]:
@@ -292,16 +304,18 @@ def panel_layers(here: str, chance: float | None, layout: Layout, *, x_axis: Any
     outline = alt.condition("datum.size > 0", alt.value(0.4), alt.value(2.5))
     layers = []
     if chance is not None:
-        rule = alt.Chart(alt.InlineData(values=[{"chance": chance}])).mark_rule(color=CHANCE_COLOUR, strokeWidth=1)
+        rule = alt.Chart(alt.InlineData(values=[{"chance": chance}])).mark_rule(
+            color=layout.palette.line, strokeWidth=1
+        )
         layers.append(rule.encode(y=alt.Y("chance:Q", axis=y_axis, scale=y_scale), **across))
     if layout.has_start:
         start = means.transform_filter("datum.size === 0")
-        band = start.mark_rect(color=START_COLOUR, opacity=0.1)
-        rule = start.mark_rule(color=START_COLOUR, strokeDash=[4, 3], strokeWidth=1.2)
+        band = start.mark_rect(color=layout.palette.muted, opacity=0.1)
+        rule = start.mark_rule(color=layout.palette.muted, strokeDash=[4, 3], strokeWidth=1.2)
         layers += [band.encode(y=lowest, y2="highest:Q", **across), rule.encode(y=y, **across)]
     line = means.transform_filter("datum.size > 0").mark_line(strokeWidth=1.3, opacity=0.75)
     bar = means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.3)
-    marker = means.mark_point(size=layout.marker, filled=True, opacity=1, stroke=START_COLOUR)
+    marker = means.mark_point(size=layout.marker, filled=True, opacity=1, stroke=layout.palette.muted)
     return [
         *layers,
         line.encode(x=x, y=y, color=colour),
@@ -315,8 +329,8 @@ def arm_encodings(layout: Layout) -> tuple[Any, Any]:
     """Colour and shape of the arms, with one legend for both."""
     import altair as alt
 
-    styles = {START: (START_COLOUR, START_SHAPE)} if layout.has_start else {}
-    styles |= style_of(layout.arms)
+    styles = {START: (layout.palette.muted, START_SHAPE)} if layout.has_start else {}
+    styles |= style_of(layout.arms, layout.palette.series)
     legend = alt.Legend(
         title=None,
         orient="top",

@@ -33,6 +33,9 @@ from pyrite.study.spec import StudySpec, is_language, load_spec
 from pyrite.tasks.rows import read_rows
 
 if TYPE_CHECKING:
+    import altair
+    import polars
+
     from pyrite.study.language.run import LanguageStudy
 
 
@@ -46,6 +49,18 @@ class Study:
     results: list[dict[str, Any]]
     summary: list[dict[str, Any]]
     run: dict[str, Any]
+
+    def table(self, *, slices: bool = False) -> "polars.DataFrame":
+        """Accuracy of every cell on each probe's headline slice (or, with `slices`, on all), against start and human arm."""
+        from pyrite.study.objects import table
+
+        return table(self.summary, self.run["spec"], slices=slices)
+
+    def figure(self) -> "altair.VConcatChart":
+        """The panels, as an Altair chart."""
+        from pyrite.study.objects import figure
+
+        return figure(self.folder, self.run["spec"])
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -208,6 +223,7 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
     looks = looks_at(asked, len(spec.seeds), folder)
     run: dict[str, Any] = {
         "schema_version": 1,
+        "verb": "study",
         "study": spec.study,
         "spec": spec.model_dump(mode="json"),
         "compute": compute.as_config(),
@@ -344,7 +360,8 @@ def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[
 
 
 def draw_figure(spec: StudySpec, results: list[Scored], probes: Mapping[str, Probe], folder: Path) -> None:
-    """The panels: general task, each blind spot, and its headline slice."""
+    """The panels: general task, each blind spot, and its headline slice; their numbers as a table, too."""
+    from pyrite.io import write_parquet
     from pyrite.study import figure
 
     panels, rows = [], []
@@ -365,6 +382,7 @@ def draw_figure(spec: StudySpec, results: list[Scored], probes: Mapping[str, Pro
             rows.append({**row, "panel": name, "value": overall.estimate().value})
             if not whole:
                 rows.append({**row, "panel": f"{name}.headline", "value": headline(scored, probe)})
+    write_parquet(figure.panel_table(rows, panels), folder / "results" / "panels.parquet")
     chart = figure.draw(rows, panels, title=spec.study, margin=spec.margin)
     figure.save(chart, folder, "figure")
     (folder / "figure.txt").write_text(figure.alt_text(rows, panels) + "\n", encoding="utf-8")

@@ -3,13 +3,14 @@
 runs/NAME/run.json            what ran: resolved spec, versions, hardware, counts, costs, timings, verdicts
 runs/NAME/results/            results (models x probes x metrics x seeds), summary over seeds, contrasts, items: parquet
                               and, but for the items, csv; costs.csv, overlap.csv (rows used for two things)
+runs/NAME/figure.svg, .png    every cell's headline metrics; figure.txt: what they show, in words
 runs/NAME/pilot.json          what --pilot found
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -22,6 +23,7 @@ from pyrite.study.config import StudyConfig
 from pyrite.study.language import overlap
 from pyrite.study.language.contrasts import Answer, answer_primary, contrast_rows, missing_items
 from pyrite.study.language.costs import cost_table
+from pyrite.study.language.figure import write_figure
 from pyrite.study.language.overlap import overlaps
 from pyrite.study.language.pilot import Pilot, answer_pilot
 from pyrite.study.language.plan import GPU_FLOPS, Plan, make_plan, pilot_spec
@@ -49,6 +51,10 @@ from pyrite.study.run import (
 )
 from pyrite.study.spec import load_language
 
+if TYPE_CHECKING:
+    import altair
+    import polars
+
 KEPT_FOR_PILOT = ("study", "says", "model", "precision", "data", "trainings", "pilot", "seeds")
 
 
@@ -63,6 +69,18 @@ class LanguageStudy:
     summary: list[dict[str, Any]]
     costs: list[dict[str, Any]]
     run: dict[str, Any]
+
+    def table(self) -> "polars.DataFrame":
+        """Every cell's metrics, their means over seeds, and the differences to the reference cells."""
+        from pyrite.study.language.objects import table
+
+        return table(self.summary, self.spec.references())
+
+    def figure(self) -> "altair.VConcatChart":
+        """Every cell's headline metrics, as an Altair chart."""
+        from pyrite.study.language.figure import draw
+
+        return draw(self.results, self.summary, self.run["spec"])
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -224,6 +242,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     steps = made.steps
     run: dict[str, Any] = {
         "schema_version": 1,
+        "verb": "study",
         "study": spec.study,
         "about": "language",
         "spec": spec.model_dump(mode="json"),
@@ -246,6 +265,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
         },
         "steps": {step.label: step.key for step in steps},
     }
+    write_figure(tables["results"], tables["summary"], run["spec"], folder)
     write_json(run, folder / "run.json")
     return LanguageStudy(spec, folder, answers, tables["results"], tables["summary"], costs, run)
 

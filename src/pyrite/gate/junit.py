@@ -1,0 +1,60 @@
+"""Outcomes of gates as a JUnit file, which CI systems show: a test suite for the run, a test case for each gate."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from xml.etree import ElementTree
+
+from pyrite.gate.outcome import Checked
+from pyrite.io import atomic_write
+
+if TYPE_CHECKING:
+    from pyrite.gate.run import Gated
+
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot hold, escaped or not."""
+
+
+def write_junit(made: "Gated", name: str, path: Path, undecided: Literal["pass", "fail"] | None) -> None:
+    """Write the file: failed gates are failures; undecided ones errors, or as `undecided` settles it: skipped (pass), or
+    failures (fail). No times are told, so that the same run gives the same bytes."""
+    suite = ElementTree.Element("testsuite", name=clean(f"pyrite gate {name}"), tests=str(len(made.outcomes)))
+    for one in made.outcomes:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=clean(class_name(made.verb, one)), name=clean(one.gate)
+        )
+        tag = tag_of(one, undecided)
+        if tag is None:
+            ElementTree.SubElement(case, "system-out").text = clean(one.why)
+        elif tag == "skipped":
+            ElementTree.SubElement(case, tag, message=clean(f"undecided: {one.why}"))
+        else:
+            ElementTree.SubElement(case, tag, message=clean(one.why), type=one.outcome).text = clean(one.why)
+    for tag, name_ in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(name_, str(len(suite.findall(f"testcase/{tag}"))))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    with atomic_write(path) as temporary:
+        ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
+
+
+def class_name(verb: str, one: Checked) -> str:
+    """What a CI system groups cases by: the verb, and of a loop the part."""
+    return f"pyrite.{verb}" if one.part is None else f"pyrite.{verb}.{one.part}"
+
+
+def tag_of(one: Checked, undecided: Literal["pass", "fail"] | None) -> str | None:
+    """How JUnit says an outcome; None where the gate passed."""
+    if one.outcome == "undecided":
+        return {"pass": "skipped", "fail": "failure", None: "error"}[undecided]
+    return "failure" if one.outcome == "failed" else None
+
+
+def clean(text: str) -> str:
+    """Text without the characters that XML forbids.
+
+    >>> clean("a\\x00b\\x1b[31m")
+    'ab[31m'
+    """
+    return _FORBIDDEN.sub("", text)

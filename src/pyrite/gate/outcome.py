@@ -1,0 +1,55 @@
+"""How a condition on a run came out, and the words for one that cannot be asked."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.stats.gates import Outcome
+
+WORST: tuple[Outcome, ...] = ("failed", "undecided", "passed")
+"""Of several answers to one condition the worst counts."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A condition as it came out, and why. `estimate` is the number that it looked at; None where it was no one number.
+
+    `part` names the part of a loop that was asked.
+    """
+
+    gate: str
+    outcome: Outcome
+    why: str
+    estimate: Mapping[str, Any] | None = None
+    part: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        estimate = None if self.estimate is None else dict(self.estimate)
+        return {
+            "gate": self.gate,
+            "part": self.part,
+            "outcome": self.outcome,
+            "why": self.why,
+            "estimate": estimate,
+        }
+
+
+def worst(gate: str, told: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> Checked:
+    """One answer out of several (outcome, why, estimate): the worst, with every reason for it and its first estimate."""
+    for outcome in WORST:
+        those = [(why, estimate) for one, why, estimate in told if one == outcome]
+        if those:
+            return Checked(gate, outcome, "; ".join(why for why, _ in those), those[0][1])
+    raise AssertionError("a condition that matches nothing is refused before")
+
+
+def unknown(what: str, name: str, known: Iterable[str], text: str) -> UserError:
+    """The error for a name that the run does not have, with the nearest one that it has."""
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, names, 1)
+    guess = f"did you mean '{near[0]}'? " if near else ""
+    few = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
+    return UserError(f"A gate names an unknown {what}.", f"{text}: '{name}'", f"{guess}known: {few}")

@@ -1,0 +1,117 @@
+"""Tell my CI: does a finished run meet these conditions? Looks at the run folder alone: no model, no store, no data."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.gate.config import GateConfig
+from pyrite.gate.outcome import Checked
+from pyrite.runs import FILES, Run, read_run
+from pyrite.stats.gates import exit_code
+
+KINDS = {"audit": "audits", "probe": "scorecards", "repair": "scorecards", "study": "studies"}
+"""The module that asks a run of each verb; a loop's parts are asked each by its own."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """How the conditions on a run came out, and the exit code that follows."""
+
+    run: Path
+    verb: str
+    outcomes: Sequence[Checked]
+    exit_code: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that `--json` promises."""
+        return {
+            "schema_version": 1,
+            "run": str(self.run),
+            "verb": self.verb,
+            "gates": [one.as_json() for one in self.outcomes],
+            "exit_code": self.exit_code,
+        }
+
+
+def gate(config: GateConfig) -> Gated:
+    """Ask a run the conditions of `--require`, or those that it was made with; writes the JUnit file where asked to.
+
+    Raises:
+        UserError: no run in the folder, one without what a gate looks at, no condition, or one that cannot be asked.
+    """
+    run = read_run(config.run)
+    check_junit(config)
+    try:
+        outcomes = asked_of(run, config.require) if config.require else recorded(run)
+    except KeyError as error:
+        fix = "make the run again with this Pyrite"
+        raise UserError("The run lacks what a gate looks at.", f"{run.folder}: no {error}", fix) from error
+    made = Gated(config.run, run.verb, outcomes, exit_code([one.outcome for one in outcomes], config.undecided))
+    if config.junit is not None:
+        from pyrite.gate.junit import write_junit
+
+        write_junit(made, run.name, config.junit, config.undecided)
+    return made
+
+
+def check_junit(config: GateConfig) -> None:
+    """Refuse to write the JUnit file over the run."""
+    if config.junit is not None and (config.junit.name in FILES or config.junit.is_dir()):
+        raise UserError("The JUnit file needs a name of its own.", str(config.junit), "such as --junit gates.xml")
+
+
+def asked_of(run: Run, texts: Sequence[str]) -> list[Checked]:
+    """How do conditions come out, in their order?"""
+    if run.verb != "loop":
+        return answer(run, texts)
+    parts: Mapping[str, str] = run.told["parts"]
+    made: list[Checked] = []
+    for text in texts:
+        part, sign, condition = (word.strip() for word in text.partition(":"))
+        if not sign or part not in parts:
+            found = f"{text}; this loop has the parts {', '.join(parts)}"
+            raise UserError("A gate on a loop names a part.", found, tried(run))
+        made += [replace(one, part=part) for one in asked_of(read_run(run.folder / parts[part]), [condition])]
+    return made
+
+
+def answer(run: Run, texts: Sequence[str]) -> list[Checked]:
+    """How do conditions on a run that is no loop come out?"""
+    asked: Callable[[Run, Sequence[str]], list[Checked]] = kind_of(run).answer
+    return asked(run, texts)
+
+
+def recorded(run: Run) -> list[Checked]:
+    """The conditions that the run was made with, answered again from the folder.
+
+    Raises:
+        UserError: it was made without any.
+    """
+    gates: Sequence[Mapping[str, Any]] = run.told.get("gates") or ()
+    if not gates:
+        raise UserError("The run was made without gates.", str(run.folder), tried(run))
+    return asked_of(run, [f"{one['part']}: {one['gate']}" if run.verb == "loop" else one["gate"] for one in gates])
+
+
+def tried(run: Run) -> str:
+    """What to write instead, with names that occur in this run."""
+    found = examples(run)[:3]
+    return "ask for something: " + " or ".join(f"--require {shlex.quote(one)}" for one in found)
+
+
+def examples(run: Run) -> list[str]:
+    """Conditions that this run can be asked."""
+    if run.verb == "loop":
+        parts: Mapping[str, str] = run.told["parts"]
+        return [f"{name}: {one}" for name, where in parts.items() for one in examples(read_run(run.folder / where))[:1]]
+    made: list[str] = kind_of(run).examples(run)
+    return made
+
+
+def kind_of(run: Run) -> Any:
+    """The module that asks runs of this verb."""
+    return import_module(f"pyrite.gate.{KINDS[run.verb]}")

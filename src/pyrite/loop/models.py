@@ -1,0 +1,49 @@
+"""A model that a loop's study trained: found in the store, made again where its weights were dropped."""
+
+from typing import TYPE_CHECKING, Any
+
+from pyrite.errors import UserError
+from pyrite.models import hardware
+from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.study.spec import StudySpec
+
+if TYPE_CHECKING:
+    from pyrite.loop.inputs import Inputs
+
+
+def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
+    """The folder of the model of an arm (first start, largest size) or cell, of the study's first seed, under its name.
+
+    Raises:
+        UserError: the cell is the model as given, which no step made.
+    """
+    store = Store(common["store"] or default_store())
+    step = step_of(inputs, name, store)
+    if step is None:
+        fix = "name the model itself under model"
+        raise UserError("That cell of the study was not trained.", f"study:{name} is the model as given", fix)
+    minutes = common["max_time"]
+    dropped = {step.kind.name} if store.has(step) and not store.has(step, weights=True) else set()
+    options = RunOptions(refresh=dropped, max_seconds=None if minutes is None else minutes * 60)
+    run_steps([step], store, options, Progress(quiet=common["quiet"]))
+    link = inputs.folder / "models" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(store.path(step.key).resolve())
+    return str(link)
+
+
+def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
+    """The step that makes the model; None where no step does."""
+    spec = inputs.study_spec()
+    if isinstance(spec, StudySpec):
+        from pyrite.study.plan import make_plan
+
+        made = make_plan(spec, inputs.data, hardware.choose(spec.task_model.precision))
+        cells = [cell for cell in made.cells if cell.arm == name and cell.seed == spec.seeds[0]]
+        return max(cells, key=lambda cell: (cell.start == next(iter(spec.starts)), cell.size)).model
+    from pyrite.study.language.plan import make_plan as plan_language
+
+    planned = plan_language(spec, inputs.data, hardware.choose(spec.precision), store=store.root)
+    path = next(cell.path for cell in planned.cells if cell.name == name and cell.seed == spec.seeds[0])
+    return path[-1][1] if path else None

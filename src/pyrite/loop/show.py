@@ -1,0 +1,65 @@
+"""A loop on the terminal: what each part says, worst first within it, and where the page lies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from pyrite.audit import show as show_audit
+from pyrite.audit.show import WIDEST, put
+from pyrite.loop.run import Loop
+
+MARKS = {"bad": "bold red", "unsure": "bold yellow", "good": "bold green", "plain": "bold"}
+
+
+def loop(made: Loop) -> None:
+    """Print a finished loop: its parts as their verbs print them, then the verdicts."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDEST)
+    for name, result in made.results.items():
+        part(name, result)
+    put(console, f"{made.told['loop']}: what it comes to", style="bold")
+    for verdict in made.verdicts:
+        put(console, verdict.sentence, mark=f"{verdict.label}: ", style=MARKS[verdict.tone])
+    for gate in made.told["gates"]:
+        put(console, f"{gate['part']}: {gate['gate']} ({gate['why']})", mark=f"{gate['outcome']} ")
+    for note in made.told["notes"]:
+        put(console, note, mark="note: ")
+    console.print(str(made.report), soft_wrap=True)
+
+
+def part(name: str, result: Any) -> None:
+    """Print one part."""
+    from pyrite.probe import show as show_probe
+    from pyrite.repair import show as show_repair
+    from pyrite.study import show as show_study
+    from pyrite.study.language import show as show_language
+
+    if name == "study":
+        (show_language if hasattr(result, "costs") else show_study).study(result)
+    elif name.startswith("audit"):
+        told = result.as_json()
+        show_audit.brief(told, f"{name}: {', '.join(told['data'])}")
+    elif name == "probe":
+        show_probe.scorecards(result)
+    elif name == "repair":
+        show_repair.repair(result)
+
+
+def plan(told: Mapping[str, Any]) -> None:
+    """Print what a loop would do."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDEST)
+    put(console, f"loop {told['loop']}: {told['says']}", style="bold")
+    put(console, f"parts, in order: {', '.join(told['parts'])}, report")
+    put(console, f"synthetic: {', '.join(told['synthetic'])}")
+    put(console, f"human: {', '.join(told['human'])}")
+    if told["model"]:
+        put(console, f"model: {told['model']}; forgets {told['forget']} rows, replays {' and '.join(told['replay'])}")
+    for gate in told["gates"]:
+        put(console, gate, mark="gate: ")
+    if "study" in told:
+        made = told["study"]
+        hours = made["seconds"] / 3600
+        found = f"{made['stored']['steps']} of {made['steps']} steps are in the store"
+        put(console, f"study {made['study']}: {made['steps']} steps, about {hours:.1f} h one after the other; {found}")

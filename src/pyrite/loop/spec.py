@@ -1,0 +1,187 @@
+"""What a loop file says: the data in question, what people wrote, the model, and the options of each part.
+
+Files are named as in `--data`; `study:ARM` stands for the rows (or, as `model`, for the model) of an arm of the loop's own
+study; in a study's data, `loop:clean`, `loop:flagged` and `loop:made` stand for the rows that the audit cleared, those
+that it flagged, and those that the recipe made.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pyrite.audit.config import AuditOptions
+from pyrite.errors import UserError
+from pyrite.probe.config import ProbeOptions
+from pyrite.repair.config import RepairOptions
+from pyrite.strict import Strict, from_yaml
+
+STUDY = "study:"
+LOOP = ("loop:clean", "loop:flagged", "loop:made")
+OURS = ("out", "store", "quiet", "max_time", "gate", "undecided")
+"""Options that the loop sets for all its parts; gates stand under `gates`."""
+SHARED = ("seed", "precision", "max_tokens")
+"""Options that probe and repair have in common: with a repair they stand there, once."""
+
+
+def refuse_ours(part: Strict, more: tuple[str, ...]) -> None:
+    """A part's options may not say what the loop itself says."""
+    said = sorted(part.model_fields_set & {*OURS, *more})
+    if said:
+        raise ValueError(f"{', '.join(said)}: the loop sets this itself")
+
+
+class AuditPart(AuditOptions):
+    """Options of `pyrite audit` but for its references and outputs, which the loop knows."""
+
+    @model_validator(mode="after")
+    def _own(self) -> "AuditPart":
+        refuse_ours(self, ("reference", "flagged", "clean", "workers"))
+        return self
+
+
+class MoreAudit(AuditOptions):
+    """A further comparison, beside the one that divides the rows."""
+
+    data: tuple[str, ...] = Field(min_length=1, description="the data set: files, or study:ARM")
+
+    @model_validator(mode="after")
+    def _own(self) -> "MoreAudit":
+        refuse_ours(self, ("flagged", "clean", "workers"))
+        return self
+
+
+class ProbePart(ProbeOptions):
+    """Options of `pyrite probe`: what the model is asked, before the repair and after it."""
+
+    @model_validator(mode="after")
+    def _own(self) -> "ProbePart":
+        refuse_ours(self, ("predictions", "export", "backend", "base_url"))
+        return self
+
+
+class RepairPart(RepairOptions):
+    """Options of `pyrite repair` but for its rows and its tasks: those are the audit's, and the probe's."""
+
+    forget: tuple[str, ...] = Field((), description="set by the loop")
+    replay: tuple[str, ...] = Field((), description="set by the loop")
+
+    @model_validator(mode="after")
+    def _own(self) -> "RepairPart":
+        shared = ("task", "items", "skip", "max_new_tokens", "judge_url", "judge_model", "judge_votes", "margin")
+        refuse_ours(self, ("forget", "replay", *shared))
+        return self
+
+
+class LoopSpec(Strict):
+    """A whole loop. Which parts run is said by which keys are there: audit always, the others where they are named."""
+
+    loop: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")
+    says: str = Field("", description="one sentence on what it is")
+    synthetic: tuple[str, ...] = Field(
+        min_length=1, description="the data in question: files below --data, hf://org/name, or study:ARM"
+    )
+    human: tuple[str, ...] = Field(
+        min_length=1, description="what people wrote, each a source of its own: the audit's references, and replay rows"
+    )
+    audit: AuditPart = Field(default_factory=AuditPart, description="options of the audit")
+    audits: dict[str, MoreAudit] = Field(default_factory=dict, description="further comparisons, by name")
+    synth: str | None = Field(
+        None,
+        description="a recipe (YAML below --data) that makes rows anew; its rows may be loop:clean; they are audited",
+    )
+    study: str | None = Field(None, description="a study file below --data, or a bundled one")
+    model: str | None = Field(
+        None,
+        description="the model: packaged:NAME, a folder, org/name[@revision], or study:ARM (first start and seed, largest size)",
+    )
+    probe: ProbePart | None = Field(None, description="what the model is asked, before and after")
+    repair: RepairPart | None = Field(None, description="unlearn the flagged rows: options of the repair")
+    forget: Literal["flagged", "all"] = Field(
+        "flagged", description="rows to unlearn: those that the audit flagged, or all"
+    )
+    replay: tuple[Literal["human", "clean"], ...] = Field(
+        ("human", "clean"), min_length=1, description="rows to replay: people's, and those that the audit cleared"
+    )
+    gates: tuple[str, ...] = Field(
+        (), description="'PART: CONDITION' with PART audit, probe, study or repair; they set the exit code"
+    )
+
+    @property
+    def study_first(self) -> bool:
+        """Must the study run before the audit, because what it makes is audited or repaired?"""
+        named = [
+            *self.synthetic,
+            *self.human,
+            self.model or "",
+            *(one for more in self.audits.values() for one in more.data),
+        ]
+        return any(one.startswith(STUDY) for one in named)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts in the order in which they run."""
+        asked = {"audit": True, "synth": self.synth, "probe": self.probe, "repair": self.repair, "study": self.study}
+        order = ["audit", "synth", "study", "probe", "repair"]
+        if self.study_first:
+            order = ["study", "audit", "synth", "probe", "repair"]
+        return tuple(name for name in order if asked[name] not in (None, False))
+
+    @model_validator(mode="after")
+    def _together(self) -> "LoopSpec":
+        if (self.probe or self.repair) and self.model is None:
+            raise ValueError("model: probe and repair need one")
+        if self.model is not None and not (self.probe or self.repair):
+            raise ValueError("model: neither probe nor repair is asked for, so no model is needed")
+        said = sorted(self.probe.model_fields_set & set(SHARED)) if self.probe and self.repair else []
+        if said:
+            raise ValueError(f"probe.{said[0]}: say it under repair, for both")
+        if self.study_first and self.study is None:
+            raise ValueError("study: rows or a model of a study are named (study:ARM), and no study")
+        if "clean" in self.replay and self.forget == "all" and "replay" in self.model_fields_set:
+            raise ValueError("replay: with forget: all, cleared rows are among those to forget; leave out clean")
+        if self.synth and not self.study:
+            raise ValueError("synth: the rows it makes are for a study; name one")
+        for gate in self.gates:
+            part = gate.partition(":")[0].strip()
+            if part not in self.parts or part == "synth":
+                raise ValueError(f"gates: '{gate}' names no part that runs; write PART: CONDITION, PART one of "
+                                 f"{', '.join(one for one in self.parts if one != 'synth')}")  # fmt: skip
+        return self
+
+    def gates_of(self, part: str) -> tuple[str, ...]:
+        """The conditions on one part, without its name."""
+        both = [gate.partition(":") for gate in self.gates]
+        return tuple(condition.strip() for name, _, condition in both if name.strip() == part)
+
+
+def bundled() -> Mapping[str, Path]:
+    """The loop files that come with Pyrite, by name."""
+    here = Path(__file__).resolve()
+    for folder in (here.parents[1] / "loops", here.parents[3] / "loops"):
+        if folder.is_dir():
+            return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def load_loop(name: str) -> LoopSpec:
+    """Read and check a loop file; every mistake is named with its line and what to write instead.
+
+    Raises:
+        UserError: no such file, no YAML, an unknown key, or a value that does not fit.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = bundled().get(name, path)
+    if not path.is_file():
+        known = ", ".join(bundled()) or "none"
+        raise UserError("That loop file is not there.", name, f"give a YAML file, or one of: {known}")
+    return from_yaml(
+        LoopSpec, path.read_text(encoding="utf-8"), str(path), what="loop file", see="docs/loop.md lists every key"
+    )
+
+
+def named_in(study: Any) -> tuple[str, ...]:
+    """Which rows of the loop does a study read?"""
+    return tuple(file for data in study.data.values() for file in getattr(data, "files", ()) if file in LOOP)

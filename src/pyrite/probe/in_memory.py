@@ -1,0 +1,178 @@
+"""Tasks asked of a model in memory, which may be in training: the engine of `pyrite probe` without its loading."""
+
+import json
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyrite.errors import UserError
+from pyrite.models import load
+from pyrite.models.answers import Writing, read_answers
+from pyrite.models.hardware import Compute
+from pyrite.models.load import ModelRef
+from pyrite.probe.asked import Asked, Cuts, LabelTask, Result, Subject
+from pyrite.probe.predict import check_finite, scorer
+from pyrite.probe.surprise import Perplexity, measured_rows, records_of
+from pyrite.probe.texts import texts_of
+from pyrite.probe.written import WRITTEN, WrittenTask, items_of
+from pyrite.steps import Source, Store
+from pyrite.tasks.rows import read_rows
+from pyrite.tasks.summary import from_labels
+
+NAME = "the model in training"
+"""What the model is called in scorecards."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The model in memory, as it is asked: unwrapped, its tokenizer, and a folder that holds its config.json only."""
+
+    model: Any
+    tokenizer: Any
+    compute: Compute
+    folder: Path
+
+    @property
+    def subject(self) -> Subject:
+        """Who is asked, as the tasks plan for it."""
+        return Subject(NAME, ModelRef(NAME, self.folder, "in memory"))
+
+
+@contextmanager
+def held(trainer: Any, tokenizer: Any = None) -> Iterator[Held]:
+    """The trainer's model without its wrappings (accelerate, torch.compile); adapters stay in it."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    reader = tokenizer or trainer.processing_class
+    reader = getattr(reader, "tokenizer", None) or reader
+    if reader is None:
+        fix = "give the tokenizer: ProbeCallback(trainer, tokenizer=…), or the trainer's processing_class"
+        raise UserError("The trainer has no tokenizer to ask the model with.", type(trainer).__name__, fix)
+    device = next(model.parameters()).device.type
+    if device not in ("cpu", "cuda", "mps"):
+        raise UserError("The callback knows cpu, cuda and mps.", f"the model is on {device}", "probe its checkpoints")
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    written = json.loads(base.config.to_json_string(use_diff=False)) | {"architectures": [type(base).__name__]}
+    with tempfile.TemporaryDirectory(prefix="pyrite-") as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(written), encoding="utf-8")
+        yield Held(model, reader, Compute(device, "bf16-mixed" if trainer.args.bf16 else "fp32"), Path(folder))
+
+
+def check_task(task: Asked, model: Held) -> None:
+    """Refuse a task that this model cannot be asked."""
+    judged = isinstance(task, WrittenTask) and WRITTEN[task.name].by_rule is None
+    if judged or not isinstance(task, LabelTask | Perplexity | WrittenTask):
+        fix = "use tasks of labels, perplexity=FILE, ifeval=FILE or gsm8k=FILE"
+        raise UserError("That task is not asked during training.", task.name, fix)
+    task.step(model.subject)
+
+
+def ask_now(task: Asked, model: Held, store: Store) -> Result:
+    """What does a task measure on the model in memory?"""
+    if isinstance(task, LabelTask):
+        return ask_labels(task, model, store)
+    if isinstance(task, Perplexity):
+        return ask_perplexity(task, model)
+    assert isinstance(task, WrittenTask)
+    return ask_written(task, model)
+
+
+def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
+    """By the classifier's head, or by the label words of a language model; also cut by the gold label alone."""
+    items = read_rows(store.path(task.items.key) / "items.jsonl")
+    config = task.step(model.subject).config
+    labels: list[str] = config["labels"]
+    by_head = config["by"] == "head"
+    order = load.label_order(load.read_config(model.folder), labels, NAME) if by_head else []
+    longest = None if by_head else load.longest_input(model.model)
+    score, cut = scorer(config, model.tokenizer, items, order=order, longest=longest, tick=no_tick)
+    logits, work = score(model.model, model.compute, list(range(len(items))))
+    check_finite(logits)
+    answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
+    notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []
+    made = task.result(from_labels(items, answers, task.task), 0, {"reading": work.as_json()}, notes)
+    by_label: Cuts = ((), ("gold",))
+    return replace(made, cuts={name: tuple(dict.fromkeys(by_label + cuts)) for name, cuts in made.cuts.items()})
+
+
+def ask_perplexity(task: Perplexity, model: Held) -> Result:
+    """By the negative log-likelihood of each row."""
+    from pyrite.models.perplexity import encode, surprises
+
+    step = task.step(model.subject)
+    file = step.inputs["file"]
+    assert isinstance(file, Source)
+    records, part, counts = records_of(step.config, Path(file.path))
+    rows = [encode(model.tokenizer, record, part) for record in records]
+    size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
+    with model.compute.autocast():
+        found = surprises(model.model, rows, max_tokens=size, tick=no_tick)
+    measured = measured_rows(
+        {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes}
+        for record, one in zip(records, found, strict=True)
+    )
+    notes = [f"{counts.read} rows read, {len(records)} asked, dropped: {dict(counts.dropped)}", f"{part} counts"]
+    return Result(measured, task.metrics, {}, "rows", tuple(notes))
+
+
+def ask_written(task: WrittenTask, model: Held) -> Result:
+    """By what the model writes, checked by rule."""
+    from pyrite.models.write import write
+
+    known = WRITTEN[task.name]
+    assert known.by_rule is not None
+    step = task.answers(model.subject)
+    items, _ = items_of(Path(task.source), step.config)
+    writing = Writing.model_validate(step.config["writing"])
+    file = model.folder / f"{task.name}.jsonl"
+    with model.compute.autocast():
+        told = write(model.model, model.tokenizer, items, writing, file, tick=no_tick)
+    measured = known.by_rule(items, texts_of(list(read_answers(file))))
+    return Result(measured, known.metrics, known.cuts, known.alike, details={"answers": told})
+
+
+def no_tick(done: float, total: float, unit: str) -> None:
+    """No progress is shown: the trainer's bar is on the screen."""
+
+
+@contextmanager
+def untouched(model: Any) -> Iterator[None]:
+    """Evaluation mode for the time of a probe; then every module and every random state are as they were.
+
+    A module's attributes (its mode among them) and its table of buffers are put back, so that what a forward pass in
+    inference mode leaves behind, such as rescaled rotary frequencies, is not met by the training.
+    """
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    with same_chances():
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, attributes, buffers in before:
+                for name in set(vars(module)) - set(attributes):
+                    del vars(module)[name]
+                vars(module).update(attributes)
+                module._buffers.clear()
+                module._buffers.update(buffers)
+
+
+@contextmanager
+def same_chances() -> Iterator[None]:
+    """Python's, NumPy's and torch's random states, on every device, are afterwards what they were before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)

@@ -1,0 +1,153 @@
+"""The run folder of a probe: run.json, and row-level tables that say of every item what it got and what was said.
+
+    results/items.parquet   subject, task, metric, item, value, group, weight, slices (a JSON object)
+    results/texts.parquet   task, item, subject, text: what was asked (no subject), the right label (subject "gold"),
+                            and what each subject answered
+
+From the items every interval of the scorecard can be worked out again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pyrite.io import atomic_write, is_hub, write_parquet
+from pyrite.models import load, packaged
+from pyrite.outputs import command_line
+from pyrite.probe.asked import Result
+from pyrite.probe.config import ProbeConfig, ProbeOptions
+from pyrite.probe.texts import Texts
+from pyrite.steps.store import made_with
+from pyrite.tasks.measure import Measured
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ITEMS, TEXTS = "items.parquet", "texts.parquet"
+GOLD = "gold"
+"""The subject of the right labels."""
+LONGEST = 4000
+"""Characters of a text that are kept."""
+UNSAID = ("out", "store", "quiet", "max_time")
+"""Flags that change nothing in the result."""
+FILES = ("predictions", "harness_data", "harness_tasks")
+
+
+@dataclass(frozen=True)
+class Told:
+    """One subject's results and texts, by task."""
+
+    subject: str
+    results: Mapping[str, Result]
+    texts: Mapping[str, Texts]
+
+
+def write(folder: Path, told: Mapping[str, Any], subjects: Sequence[Told]) -> None:
+    """Write the run folder, run.json last; every file appears whole or not at all."""
+    write_parquet(items_table(subjects), folder / "results" / ITEMS)
+    write_parquet(texts_table(subjects), folder / "results" / TEXTS)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    with atomic_write(folder / "run.json") as temporary:
+        temporary.write_bytes(orjson.dumps(told, option=options))
+
+
+def described(results: Mapping[str, Result], margin: float) -> dict[str, Any]:
+    """What a reader of the items must know of each task: its metrics, what groups are called, the margin of a change."""
+    return {
+        "metrics": {task: [asdict(metric) for metric in one.metrics] for task, one in results.items()},
+        "alike": {task: one.alike for task, one in results.items()},
+        "margin": margin,
+    }
+
+
+def settings(config: ProbeConfig) -> dict[str, Any]:
+    """What was asked for, how it is to be made again, and with which software."""
+    return {
+        "settings": config.model_dump(mode="json", exclude=set(UNSAID)),
+        "command": command(config),
+        "made_with": made_with(),
+    }
+
+
+def command(config: ProbeConfig) -> str:
+    """The command that makes this again, run where the files are."""
+    words = ["pyrite", "probe", *(shown_name(name) for name in (config.model, config.other) if name is not None)]
+    return command_line(words, config, ProbeOptions, unsaid=UNSAID, plain=plain)
+
+
+def plain(name: str, text: str) -> str:
+    """A flag's value without the folders of this machine."""
+    if name in FILES:
+        return Path(text).name
+    left, sign, right = text.partition("=")
+    if name != "task" or is_hub(right) or not (sign or text.endswith((".yaml", ".yml"))):
+        return text
+    return f"{left}={Path(right).name}" if sign else Path(text).name
+
+
+def shown_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    return model if model.startswith(packaged.PREFIX) or load.is_hub_name(model) else Path(model).expanduser().name
+
+
+def items_table(subjects: Sequence[Told]) -> "pyarrow.Table":
+    """One row for each subject, task, metric and item; no value where there was no answer."""
+    import pyarrow
+
+    names = {"subject": "string", "task": "string", "metric": "string", "item": "string", "value": "float64"}
+    names |= {"group": "string", "weight": "float64", "slices": "string"}
+    schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in names.items()])
+    rows = [
+        (one.subject, task, *(getattr(item, name) for name in list(names)[2:-1]), orjson.dumps(item.slices).decode())
+        for one in subjects
+        for task, result in one.results.items()
+        for item in result.measured
+    ]
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return pyarrow.table(dict(zip(names, map(list, columns), strict=True)), schema=schema)
+
+
+def texts_table(subjects: Sequence[Told]) -> "pyarrow.Table":
+    """One row for each text, the texts of an item together; what nobody answered has no row."""
+    import pyarrow
+
+    names = ("task", "item", "subject", "text")
+    rows = list(text_rows(subjects))
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in names])
+    return pyarrow.table(dict(zip(names, map(list, columns), strict=True)), schema=schema)
+
+
+def text_rows(subjects: Sequence[Told]) -> Iterator[tuple[str, str, str | None, str]]:
+    """(task, item, subject, text): what was asked, the right label, then the answers in the subjects' order."""
+    for task in dict.fromkeys(task for one in subjects for task in one.texts):
+        told = [(one.subject, one.texts[task]) for one in subjects if task in one.texts]
+        asked = {item: text for _, texts in reversed(told) for item, text in texts.asked.items()}
+        gold = {item: text for _, texts in reversed(told) for item, text in texts.gold.items()}
+        sides: list[tuple[str | None, Mapping[str, str]]] = [(None, asked), (GOLD, gold)]
+        sides += [(subject, texts.answers) for subject, texts in told]
+        for item in dict.fromkeys(item for _, side in sides for item in side):
+            for subject, side in sides:
+                if item in side:
+                    yield task, item, subject, storable(side[item])
+
+
+def storable(text: str, longest: int = LONGEST) -> str:
+    """A text cut to `longest` characters; half a character pair, which no file can hold, becomes a question mark."""
+    return text[:longest].encode("utf-8", "replace").decode("utf-8")
+
+
+def read_items(file: Path, task: str, subject: str) -> list[Measured]:
+    """One subject's items of one task, as they were measured."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file, filters=[("task", "=", task), ("subject", "=", subject)])
+    return [
+        Measured(
+            row["item"], row["metric"], row["value"], row["group"], orjson.loads(row["slices"]), row["weight"]
+        )
+        for row in table.to_pylist()
+    ]  # fmt: skip

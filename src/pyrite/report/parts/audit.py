@@ -1,0 +1,247 @@
+"""An audit on the page: findings worst first with their evidence, the figures, what is fine, what was not measured."""
+
+from collections.abc import Sequence
+
+from pyrite.audit.show import NAMED, by_flaw, number, p_value, reference_name, rows_read
+from pyrite.report.config import ReportConfig
+from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
+from pyrite.report.parts import shared
+from pyrite.report.parts.shared import Part, Told
+from pyrite.runs import Run
+
+TONES: dict[str, Tone] = {"fail": "bad", "warn": "unsure", "ok": "good"}
+POINTS = 1500
+"""Points of the map on the page, at most."""
+FLAGGED = "flagged.parquet"
+SHOWN = 3
+"""Lines of evidence that are read at once; the rest is opened."""
+NO_HARM = (
+    "A finding is a difference from what people write, or from chance. Whether training on this data does harm, only a "
+    "study can tell (pyrite study)."
+)
+UNSAID = (
+    "What was compared is a sample of the rows; what is rarer than its precision can be missed there.",
+    "The references stand for people. Rows that these people would not write can be good rows, and the other way round.",
+    "Facts, safety and the rightness of answers were not looked at.",
+)
+
+
+def part(run: Run, config: ReportConfig, anchor: str) -> Part:
+    """An audit's share of the page."""
+    told = run.told
+    found = [one for one in told["findings"] if one["severity"] in NAMED]
+    fine = [one for one in told["findings"] if one["severity"] == "ok"]
+    sections = [
+        Section(
+            f"{anchor}-findings", "Findings, worst first", [finding(one, config) for one in found] or nothing(told)
+        ),
+        *figures(run, config, anchor),
+        *flagged(run, config, anchor),
+        Section(f"{anchor}-fine", "Measured and fine", measured(fine), folded=bool(found)),
+        Section(f"{anchor}-missing", "Not measured", missing(told)),
+        *shared.gates(told["gates"], anchor),
+    ]
+    return Part(
+        title=f"Audit of {', '.join(names(told))}",
+        verdicts=[verdict(told, found)],
+        sections=sections,
+        ran=ran(told),
+        software=shared.software(told),
+        again=shared.command(told.get("command")),
+        unsaid=[*(f"{note[:1].upper()}{note[1:]}." for note in told["notes"]), NO_HARM, *UNSAID],
+        settings=shared.settings(told["settings"]),
+    )
+
+
+def names(told: Told) -> list[str]:
+    """The data's files, without their folders."""
+    return [one.rpartition("/")[2] if not one.startswith("hf://") else one for one in told["data"]]
+
+
+def verdict(told: Told, found: Sequence[Told]) -> Verdict:
+    """How many findings there are, and the worst with its interval."""
+    counts = {name: sum(one["severity"] == name for one in found) for name in ("fail", "warn")}
+    many = f"{plural(counts['fail'], 'failure')} and {plural(counts['warn'], 'warning')}"
+    fine = len(told["findings"]) - len(found)
+    if not found:
+        lacking = len(told["not_measured"])
+        left = f"; {lacking} could not be measured" if lacking else ""
+        return Verdict(
+            "nothing found", f"Nothing stands out in {fine} measures{left}.", "unsure" if lacking else "good"
+        )
+    one = found[0]
+    label = "FAIL" if counts["fail"] else "WARN"
+    text = f"{many}; {plural(fine, 'measure')} fine. The worst: {one['question']} {worst(one)}"
+    return Verdict(label, text, TONES[one["severity"]])
+
+
+def plural(many: int, what: str) -> str:
+    """'1 failure', '2 failures'."""
+    return f"{many} {what}" if many == 1 else f"{many} {what}s"
+
+
+def worst(one: Told) -> str:
+    """A finding's value and excess in half a sentence."""
+    excess, unit = one["excess"] or {"value": None, "low": None}, one["unit"]
+    told = f"{number(one['value'], unit)} in {one['n']:,} rows"
+    return f"{told}." if excess["value"] is None else f"{told}: {excess_of(one)}."
+
+
+def yardstick(one: Told) -> str:
+    """What the excess is an excess over."""
+    return "what human sources differ by" if one["between_human"] else "chance" if one["null"] else "the threshold"
+
+
+def finding(one: Told, config: ReportConfig) -> Finding:
+    """One flaw: numbers, advice, and the evidence that a reader opens."""
+    label = NAMED[one["severity"]][0]
+    head = Verdict(label, worst(one), TONES[one["severity"]])
+    return Finding(head, one["question"], [Facts(numbers(one)), *evidence(one, config)])
+
+
+def numbers(one: Told) -> list[tuple[str, str]]:
+    """A finding's name, both yardsticks, and what to do."""
+    unit, null, human = one["unit"], one["null"], one["between_human"]
+    told = [("measure", f"{one['flaw']}.{one['measure']}")]
+    if human:
+        here = number(human["value_of_data"], unit)
+        told.append(
+            (
+                "human sources",
+                f"differ by at most {number(human['value'], unit)} ({human['source']}); this data by {here} at the same {human['n']:,} rows",
+            )
+        )
+    else:
+        told.append(("human sources", f"unknown how much they differ: {one['why'] or 'no two human sources'}"))
+    if null:
+        p = null["p"] if null.get("p_adjusted") is None else null["p_adjusted"]
+        told.append(
+            ("chance", f"stays below {number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})")
+        )
+    else:
+        told.append(("chance", "not asked: this is measured on the data alone"))
+    if counted := one.get("counted"):
+        most = f"{number(counted['threshold'], unit)} would pass"
+        told.append(("over all rows", f"{number(counted['value'], unit)} of {counted['rows']:,} ({most})"))
+    if one["why"]:
+        told.append(("no worse, because", one["why"]))
+    return [*told, *([("do this next", one["advice"])] if one["advice"] else [])]
+
+
+def evidence(one: Told, config: ReportConfig) -> list[Block]:
+    """Templates and other lines, then example rows; all of it is text of the data."""
+    told = one["evidence"]
+    if config.no_rows:
+        return []
+    made: list[Block] = [Lines(told["lines"][:SHOWN], "list")] if told["lines"] else []
+    made += [Lines(told["lines"][SHOWN:], "quote")] if told["lines"][SHOWN:] else []
+    rows = [(str(row["id"]), row["excerpt"]) for row in told["rows"][: config.rows]]
+    caption = "Rows that show it" + (
+        f" (the first {len(rows)} of {len(told['rows'])})" if len(rows) < len(told["rows"]) else ""
+    )
+    return [*made, *([Table(("row", "begins"), rows, caption)] if rows else [])]
+
+
+def nothing(told: Told) -> list[Block]:
+    """What is said where there is no finding."""
+    return [Lines([f"No finding in {plural(len(told['findings']), 'measure')}."])]
+
+
+def figures(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
+    """Densities, the map, and (text of the data) the commonest shapes."""
+    from pyrite.audit.figures import alt_text, charts
+    from pyrite.report.draw import SCREEN, figure
+
+    drawn = charts(run.told, SCREEN, shapes=not config.no_rows, points=POINTS)
+    made: list[Figure] = [figure(chart, f"{anchor}-{name}", alt_text(run.told, name)) for name, chart in drawn.items()]
+    return [Section(f"{anchor}-figures", "Data and references, drawn", made)] if made else []
+
+
+def flagged(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
+    """Which rows show a finding: how many by finding, and the rows."""
+    told = run.told["flagged"]
+    if told is None:
+        return []
+    by = [(name, shared.count(many)) for name, many in sorted(told["by"].items(), key=lambda one: (-one[1], one[0]))]
+    said = f"{told['flagged']:,} of {told['rows']:,} rows show a finding at least so strongly as {run.told['settings']['flag_at']:g}; a row can show several."
+    table = [Table(("finding", "rows"), by, "Rows flagged by each finding")] if by else []
+    blocks: list[Block] = [Lines([said]), *table, *([] if config.no_rows else rows_of(run, config, anchor))]
+    return [Section(f"{anchor}-flagged", "Flagged rows", blocks)]
+
+
+def rows_of(run: Run, config: ReportConfig, anchor: str) -> list[Block]:
+    """The flagged rows, the first of them."""
+    import polars
+
+    file = run.result(FLAGGED)
+    if not file.is_file():
+        return [Lines(["The rows themselves are not in the run folder."])]
+    total = polars.scan_parquet(file).select(polars.len()).collect().item()
+    some = polars.scan_parquet(file).head(config.rows).collect()
+    labelled = "label" in some.columns and some["label"].null_count() < some.height
+    names = ["id", "flagged_by", *(["label"] if labelled else []), "prompt", "answer"]
+    rows = [tuple(str(row[name] or "") for name in names) for row in some.iter_rows(named=True)]
+    caption = f"The first {len(rows):,} of {total:,} flagged rows" if len(rows) < total else "All flagged rows"
+    columns = tuple(name.replace("_", " ") for name in names)
+    return [Rows(f"{anchor}-flagged-rows", columns, rows, total, caption, ("flagged by",))] if total else []
+
+
+def measured(fine: Sequence[Told]) -> list[Block]:
+    """What was looked at and found fine."""
+    rows = [
+        (
+            f"{one['flaw']}.{one['measure']}",
+            one["question"],
+            number(one["value"], one["unit"]),
+            excess_of(one),
+            Cell(f"{one['n']:,}", sort=one["n"]),
+        )
+        for one in fine
+    ]
+    columns = ("measure", "question", "value", "excess", "rows")
+    return [Table(columns, rows)] if rows else [Lines(["No measure was found fine."])]
+
+
+def excess_of(one: Told) -> str:
+    """The excess with its interval, the unit said once."""
+    excess, unit = one["excess"], one["unit"]
+    if not excess or excess["value"] is None:
+        return "no excess"
+    told = f"{over(excess['value'], unit)} over {yardstick(one)}"
+    if excess["low"] is None:
+        return (
+            f"{told} (no interval: {'counted over all rows' if one.get('counted') else 'measured on the data alone'})"
+        )
+    low, high = over(excess["low"], unit), over(excess["high"], unit)
+    return f"{told} (95 % interval {low.partition(' ')[0]} to {high})"
+
+
+def over(value: float, unit: str) -> str:
+    """A difference: of shares in points.
+
+    >>> over(0.25, "share"), over(0.25, "bits")
+    ('25.0 points', '0.25 bits')
+    """
+    return number(value, unit).replace(" %", " points")
+
+
+def missing(told: Told) -> list[Block]:
+    """What could not be measured, and why."""
+    rows = [(one["measure"], one["why"]) for one in told["not_measured"]]
+    return [Table(("measure", "why not"), rows)] if rows else [Lines(["Every measure that was asked for was taken."])]
+
+
+def ran(told: Told) -> list[Block]:
+    """Data, references, counts and the sample."""
+    sample = told["sample"]
+    references = ", ".join(reference_name(one) for one in told["references"]) or "none"
+    fine = [one for one in told["findings"] if one["severity"] == "ok"]
+    items = [
+        ("data", f"{', '.join(names(told))}: {rows_read(told['rows'])}"),
+        ("references", f"{references}: {rows_read(told['reference_rows'])}" if told["references"] else "none"),
+        ("sample", f"{sample['n']:,} of {sample['of']:,} rows ({sample['precision']}); the model read {sample['model_n']:,}"),
+        ("seed", str(told["settings"]["seed"])),
+        ("level", f"chance of any false warning at most {told['settings']['alpha']:g} (Holm over all measures)"),
+        ("found fine", by_flaw(fine) or "nothing"),
+    ]  # fmt: skip
+    return [Facts(items), *shared.files(told.get("files", ()))]

@@ -1,0 +1,70 @@
+"""A loop on the page: one verdict for each part, then the parts in their order, and once what they have in common."""
+
+from collections.abc import Sequence
+
+from pyrite.report.config import ReportConfig
+from pyrite.report.page import Block, Facts, Lines, Section, Verdict
+from pyrite.report.parts import shared
+from pyrite.report.parts.shared import Part, Told
+from pyrite.report.parts.verbs import part_of
+from pyrite.runs import Run
+
+
+def page(run: Run, config: ReportConfig, anchor: str = "loop") -> tuple[str, list[Verdict], list[Section]]:
+    """Title, verdicts and sections of a loop."""
+    parts = {name: part_of(one, config, f"{anchor}-{plain(name)}") for name, one in run.parts.items()}
+    verdicts = [shared.headline(part, worded(name)) for name, part in parts.items()]
+    sections = [
+        *shared.gates(run.told["gates"], anchor),
+        *(section(name, part, f"{anchor}-{plain(name)}") for name, part in parts.items()),
+        *common(run.told, parts, anchor),
+    ]
+    return f"Loop {run.name}", verdicts, sections
+
+
+def plain(name: str) -> str:
+    """A part's name as part of an anchor: letters, digits and dashes."""
+    return "".join(one if one.isascii() and one.isalnum() else "-" for one in name)
+
+
+def worded(name: str) -> str:
+    """'audit-made' as a heading."""
+    first, _, rest = name.partition("-")
+    return f"{first.capitalize()} ({rest})" if rest else first.capitalize()
+
+
+def section(name: str, part: Part, anchor: str) -> Section:
+    """One part: all its verdicts, its sections, what was run."""
+    ran = shared.ran_section(part.ran, part.settings, anchor)
+    again = Section(f"{anchor}-again", "This part alone", part.again, folded=True)
+    title = f"{worded(name)}: {part.title}" if "-" in name else part.title
+    return Section(
+        anchor, title, [] if len(part.verdicts) < 2 else shared.said(part.verdicts), [*part.sections, ran, again]
+    )
+
+
+def common(told: Told, parts: dict[str, Part], anchor: str) -> list[Section]:
+    """What all parts have in common, said once."""
+    items = [("question", told["says"])] if told.get("says") else []
+    items += [("parts", ", ".join(parts) or "none")]
+    items += [("not run", ", ".join(told["not_run"]))] if told.get("not_run") else []
+    known = dict(software for part in parts.values() for software in part.software) | dict(shared.software(told))
+    files = [{"hash": one.get("hash", ""), **one} for one in told.get("files", ())]
+    ran: list[Block] = [Facts(items), *shared.files(files), *shared.facts(list(known.items()), "Software and hardware")]
+    notes = dict.fromkeys(f"{note[:1].upper()}{note[1:]}." for note in told["notes"])
+    return [
+        shared.ran_section(ran, shared.settings(told["settings"]), anchor),
+        Section(f"{anchor}-again", "How to reproduce", shared.command(told.get("command"))),
+        Section(f"{anchor}-unsaid", "What cannot be concluded", unsaid(list(notes), parts)),
+    ]
+
+
+def unsaid(notes: Sequence[str], parts: dict[str, Part]) -> list[Block]:
+    """What cannot be concluded: of the loop, then of each part, each thing once."""
+    blocks: list[Block] = [Lines(notes, "list")] if notes else []
+    seen = set(notes)
+    for name, part in parts.items():
+        lines = [line for line in part.unsaid if line not in seen]
+        seen.update(lines)
+        blocks += [Lines([f"Of the part {name}:"]), Lines(lines, "list")] if lines else []
+    return blocks

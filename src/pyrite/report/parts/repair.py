@@ -1,0 +1,118 @@
+"""A repair on the page: what changed, whether it lasts, how the training went, what it cost, which rows were used."""
+
+from pyrite.repair.card import OF_LABELS, UNSAID, steps
+from pyrite.repair.rows import FORGET, REPLAY
+from pyrite.report.config import ReportConfig
+from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table
+from pyrite.report.parts import changes, shared
+from pyrite.report.parts.shared import Part, Told
+from pyrite.runs import Run
+
+
+def part(run: Run, config: ReportConfig, anchor: str) -> Part:
+    """A repair's share of the page."""
+    told = run.told
+    known, compared = changes.shares(told), told["compared"]
+    exploratory = changes.table(compared, known, primary=False)
+    slices = [Section(f"{anchor}-slices", "By slice", exploratory, folded=True)] if exploratory else []
+    cards = Section(
+        f"{anchor}-cards", "Both scorecards", changes.scorecards(told["scorecards"], known, overall=True), folded=True
+    )
+    both = [*changes.table(compared, known, primary=True), *changes.sentences(compared)]
+    sections = [
+        Section(f"{anchor}-change", "Before and after", both, [*slices, cards]),
+        *proofs(told, known, anchor),
+        *shared.gates(told["gates"], anchor),
+        *curves(told, anchor),
+        Section(f"{anchor}-cost", "What it cost", [Facts(cost(told["cost"]))]),
+        *changes.flips(run, config, anchor),
+        Section(f"{anchor}-rows", "Rows used and dropped", rows(told)),
+    ]
+    unsaid = OF_LABELS if told.get("labels") else UNSAID
+    return Part(
+        title=f"Repair of {told['model']}",
+        verdicts=changes.verdicts(compared, known),
+        sections=sections,
+        ran=ran(told),
+        software=shared.software(told),
+        again=shared.command(told.get("command")),
+        unsaid=[*(f"{note[:1].upper()}{note[1:]}." for note in told["notes"]), *unsaid],
+        settings=shared.settings(told["settings"]),
+    )
+
+
+def proofs(told: Told, known: changes.Shares, anchor: str) -> list[Section]:
+    """Does the repair last? Each proof against the repaired model, and against the one before."""
+    blocks: list[Block] = []
+    for one in told["proofs"]:
+        name = one["proof"]
+        blocks += changes.table(one["against_repaired"], known, primary=True, caption=f"{name} against repaired")
+        blocks += changes.table(one["against_before"], known, primary=True, caption=f"{name} against before")
+    return [Section(f"{anchor}-proofs", "Does it last?", blocks)] if blocks else []
+
+
+def curves(told: Told, anchor: str) -> list[Section]:
+    """The learning curves, and what the guard saw."""
+    from pyrite.repair.figure import alt_text, chart
+    from pyrite.report.draw import SCREEN, figure
+
+    drawn = chart(told, SCREEN)
+    blocks: list[Block] = [Lines([f"{steps(told['training'])}."])]
+    if drawn is not None:
+        blocks.append(figure(drawn, anchor, alt_text(told), titled=False))
+    stopped = told["training"]["stopped"]
+    if stopped:
+        blocks.append(Lines([f"The guard stopped it at step {stopped['step']}: {stopped['why']}."]))
+    return [Section(f"{anchor}-curves", "How the training went", blocks)]
+
+
+def cost(spent: Told) -> list[tuple[str, str]]:
+    """Tokens, operations, seconds, memory, and as a share of the training that it undoes."""
+    tokens, undoes = spent["tokens"], spent["undoes"]
+    by_role = ", ".join(f"{tokens[role]:,} {role}" for role in ("forget", "replay", "preferred") if tokens.get(role))
+    told = [
+        ("tokens processed", f"{tokens['processed']:,} ({by_role or 'none'}); the guard read {tokens['guard']:,} more"),
+        ("floating-point operations", f"{spent['flops']:.3g} (counted)"),
+        ("time", f"{spent['seconds']:,.1f} s"),
+        ("memory at the peak", f"{spent['peak_bytes'] / 2**30:.2f} GiB"),
+    ]
+    if not undoes:
+        return [*told, ("share of what it undoes", "unknown: the training that it undoes was not named (--undoes)")]
+    flops = undoes["share_of_flops"]
+    of_flops = "unknown" if flops is None else f"{flops:.1%}"
+    return [
+        *told,
+        (
+            "share of what it undoes",
+            f"{undoes['share_of_tokens']:.1%} of its {undoes['tokens']:,} tokens, {of_flops} of its operations",
+        ),
+    ]
+
+
+def rows(told: Told) -> list[Block]:
+    """What became of the rows of both sides, and how far they overlap."""
+    lines: list[list[Cell | str]] = []
+    for side, pools in (("forget", FORGET), ("replay", REPLAY)):
+        some = told["rows"][side]
+        used = (shared.count(some["pools"].get(pool, 0)) for pool in pools)
+        lines.append([side, shared.count(some["read"]), *used, shared.reasons(some["dropped"])])
+    both = told["rows"]["overlap"]
+    note = (
+        f"Of {both['rows']:,} forget rows {both['shared']:,} are also replay rows (by normalised text; left out there: "
+        f"{both['left_out']:,}), {both['shared_prompts']:,} share only their prompt with one."
+    )
+    columns = ("side", "rows read", "trained on", "for the guard", "for the scorecard", "dropped, by reason")
+    return [Table(columns, lines, note=note)]
+
+
+def ran(told: Told) -> list[Block]:
+    """Model, method, weights, seed, files."""
+    options = ", ".join(f"{name} {value:g}" for name, value in told["options"].items())
+    items = [
+        ("model", f"{told['model']} ({told['model_identity']})"),
+        ("method", f"{told['method']}" + (f" ({options})" if options else "")),
+        ("loss", " + ".join(f"{value:g} · {name}" for name, value in told["weights"].items())),
+        ("training", steps(told["training"])),
+        ("seed", str(told["seed"])),
+    ]
+    return [Facts(items), *shared.files(told["files"])]

@@ -1,0 +1,215 @@
+"""`pyrite run` from a loop file to its page: every part real, on tiny models; cut off, it goes on."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from loop_kit import LOOP, chats, line, make_loop
+from planted import human_rows
+from tests.conftest import review_rows
+
+from pyrite.cli import run
+from pyrite.runs import read_run
+
+Looped = tuple[int, dict[str, Any], str]
+
+
+@pytest.fixture
+def looped(capfd: pytest.CaptureFixture[str]) -> Callable[..., Looped]:
+    """Runs a loop file; returns (exit code, what --json told, stderr)."""
+
+    def call(path: Path, *more: str) -> Looped:
+        code = run(line(path, "--json", *more))
+        out, err = capfd.readouterr()
+        return code, json.loads(out) if out else {}, err
+
+    return call
+
+
+def test_audit_probe_repair_report(tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any) -> None:
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder)
+    code, told, err = looped(path)
+    assert code == 1, err  # the planted opening fails the audit's gate
+    assert [(one["part"], one["outcome"]) for one in told["gates"]] == [("audit", "failed"), ("repair", "passed")]
+    assert list(told["parts"]) == ["audit", "probe", "repair"]
+    assert told["not_run"] == []
+    loop = read_run(tmp_path / "runs" / "tiny")
+    audit, repair = loop.parts["audit"].told, loop.parts["repair"].told
+    flagged, clean = ((loop.folder / "rows" / f"{name}.jsonl").read_text().count("\n") for name in ("flagged", "clean"))
+    assert flagged == audit["flagged"]["flagged"] >= 110
+    assert flagged + clean == 240
+    assert repair["rows"]["forget"]["read"] == flagged  # what was flagged is forgotten
+    assert repair["rows"]["replay"]["read"] == 240 + clean  # what was cleared is replayed beside people's
+    assert (
+        err.count("perplexity of") == 6
+    )  # three texts, before and after: the probe and the repair ask one of them once
+    items = pl.read_parquet(loop.parts["repair"].result("items.parquet"))
+    assert set(items["subject"]) == {"before", "repaired"}
+    page = (loop.folder / "report.html").read_text()
+    assert "opening_concentration" in page
+    assert "Certainly!" in page
+    assert len(told["verdicts"]) >= 3
+
+    again, same, err = looped(path)
+    assert again == 1, err
+    assert "steps to run" not in err  # nothing is computed twice
+    assert {**same, "verdicts": 0} == {**told, "verdicts": 0}
+
+    code, told, _ = looped(path, "--until", "audit", "--no-rows")
+    assert list(told["parts"]) == ["audit"]
+    assert "Certainly!" not in (loop.folder / "report.html").read_text()
+
+
+def test_without_a_flagged_row_there_is_nothing_to_repair(
+    tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any
+) -> None:
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder)
+    chats(human_rows(120, 9, source="made", topic=1), tmp_path / "synthetic.jsonl")
+    code, told, err = looped(path)
+    assert code in (0, 3), err
+    assert list(told["parts"]) == ["audit", "probe"]
+    assert told["not_run"] == ["repair"]
+    assert any("nothing to unlearn" in note for note in told["notes"])
+
+
+def test_a_part_that_cannot_run_leaves_a_report_of_the_others(
+    tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any
+) -> None:
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder, LOOP.replace("scorecard_rows: 12", "scorecard_rows: 900"))
+    code, _, err = looped(path)
+    assert code == 2
+    assert "scorecard-rows" in err
+    loop = read_run(tmp_path / "runs" / "tiny")
+    assert list(loop.parts) == ["audit", "probe"]
+    assert any("stopped before its end" in note for note in loop.told["notes"])
+    assert (loop.folder / "report.html").is_file()
+
+
+STUDY_LOOP = """\
+loop: after-study
+study: {study}
+synthetic: [study:synthetic]
+human: [study:human]
+audit: {{only: [format], permutations: 499, sample: 50, embedder: {encoder}, model: {causal}}}
+model: study:synthetic
+probe: {{task: [voices.yaml]}}
+forget: all
+replay: [human]
+repair: {{steps: 2, training: full, scorecard_rows: 2, guard_rows: 2, guard_forget_rows: 2, precision: fp32}}
+gates: ["study: primary >= -1"]
+"""
+
+
+def test_a_study_then_the_repair_of_one_of_its_models(
+    tiny_study: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any
+) -> None:
+    folder = tiny_study.parent
+    (folder / "voices.yaml").write_text(
+        "labels: [positive, negative]\nfields: [text]\nfile: voices.jsonl\nlabel: sentiment\nslices: [[voice]]\n"
+    )
+    tiny_study.write_text(
+        tiny_study.read_text().replace("seeds: [0, 1]", "seeds: [0]").replace("sizes: [16]", "sizes: [24]")
+    )
+    path = folder / "loop.yaml"
+    path.write_text(STUDY_LOOP.format(study=tiny_study.name, causal=tiny_causal, encoder=tiny_encoder))
+    code, told, err = looped(path)
+    assert code in (0, 3), err
+    assert list(told["parts"]) == ["study", "audit", "probe", "repair"]
+    loop = read_run(folder / "runs" / "after-study")
+    assert loop.parts["repair"].told["rows"]["forget"]["read"] == 24  # the rows that the arm was trained on
+    assert loop.parts["repair"].told["labels"]
+    assert [file["name"] for file in told["files"]] == ["study:synthetic", "study:human"]
+
+
+def test_a_loop_killed_at_every_boundary_ends_the_same(tmp_path: Path, tiny_causal: Path, tiny_encoder: Path) -> None:
+    killed = Path(__file__).parents[1] / "study" / "killed.py"
+    ended = {}
+    for how in ("never", "boundaries"):
+        folder = tmp_path / how
+        folder.mkdir()
+        path = make_loop(folder, tiny_causal, tiny_encoder)
+        done = subprocess.run(
+            [sys.executable, str(killed), how, "0", *line(path, "--quiet")], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1, done.stderr  # the audit's gate
+        loop = read_run(folder / "runs" / "tiny")
+        parts = loop.parts
+        items = [pl.read_parquet(parts[name].result("items.parquet")) for name in ("probe", "repair")]
+        weights = (parts["repair"].folder / "model.safetensors").read_bytes()
+        ended[how] = (loop.told["gates"], parts["audit"].told["findings"], [one.rows() for one in items], weights)
+        kills = int(done.stdout.rpartition("kills=")[2])
+    assert kills >= 15
+    assert ended["never"] == ended["boundaries"]
+
+
+BEFORE_LOOP = """\
+loop: before
+synthetic: [written.jsonl]
+human: [people.jsonl]
+audit: {{only: [format], permutations: 499, embedder: {encoder}, model: {causal}, layout: labelled, text_fields: [text]}}
+synth: recipe.yaml
+study: study.yaml
+gates: ["study: verdict != worse"]
+"""
+RECIPE = """\
+labels: [positive, negative]
+fields: [text]
+rows: loop:clean
+synth:
+  model: {causal}
+  raw: 60
+  training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2, max_tokens: 96}}
+  sampling: {{temperature: 0.7, max_new_tokens: 48, batch_size: 16}}
+  select: {{near_duplicates: null}}
+"""
+STUDY = """\
+study: after-audit
+labels: [positive, negative]
+fields: [text]
+task_model: {{model: {encoder}, precision: fp32}}
+data:
+  human: {{files: [people.jsonl], pools: {{test: 60, start: 80, arm: {{rows: rest}}}}}}
+  as_is: {{files: [written.jsonl]}}
+  cleaned: {{files: ["loop:clean"]}}
+  made: {{files: ["loop:made"]}}
+starts:
+  trained: {{rows: {{human.start: 80}}}}
+arms:
+  human: {{mix: {{human.arm: 1}}}}
+  as_is: {{mix: {{as_is: 1}}}}
+  cleaned: {{mix: {{cleaned: 1}}}}
+  made: {{mix: {{made: 1}}}}
+sizes: [16]
+seeds: [0, 1]
+training:
+  start: {{epochs: 4, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 64}}
+  arm: {{epochs: 1, batch_size: 8, learning_rate: 1.0e-3, max_tokens: 64}}
+probes: {{general: {{task: labelled, data: human.test}}}}
+workers: 1
+"""
+
+
+def test_before_training_rows_are_audited_made_anew_and_studied(
+    tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any
+) -> None:
+    rows = [{"text": row["text"], "label": row["sentiment"]} for row in review_rows(520, 1)]
+    (tmp_path / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:300]))
+    planted = [{**row, "text": f"To be honest: {row['text']}"} if at % 3 == 0 else row for at, row in enumerate(rows[300:])]
+    (tmp_path / "written.jsonl").write_text("".join(json.dumps(row) + "\n" for row in planted))
+    for name, text in (("loop.yaml", BEFORE_LOOP), ("recipe.yaml", RECIPE), ("study.yaml", STUDY)):
+        (tmp_path / name).write_text(text.format(causal=tiny_causal, encoder=tiny_encoder))
+    code, told, err = looped(tmp_path / "loop.yaml")
+    assert code in (0, 1, 3), err
+    assert list(told["parts"]) == ["audit", "audit-made", "study"]
+    loop = read_run(tmp_path / "runs" / "before")
+    clean = (loop.folder / "rows" / "clean.jsonl").read_text()
+    assert "To be honest" not in clean
+    assert loop.parts["study"].told["counts"]["cleaned"]["read"] == clean.count("\n")
+    made = (loop.folder / "rows" / "made.jsonl").read_text().count("\n")
+    assert loop.parts["audit-made"].told["rows"]["read"] == made >= 16
+    assert [one["part"] for one in told["gates"]] == ["study"]

@@ -1,0 +1,102 @@
+"""Loop files: mistakes are named with what to write; nothing runs before all that can be refused was refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loop_kit import LOOP, line, make_loop
+
+from pyrite.cli import run
+from pyrite.loop.spec import LoopSpec, bundled, load_loop
+
+BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.jsonl"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"repair": {}}, "model: probe and repair need one"),
+        ({"model": "m"}, "no model is needed"),
+        ({"audit": {"reference": ["x"]}}, "reference: the loop sets this itself"),
+        ({"audit": {"gate": ["severity < fail"]}}, "gate: the loop sets this itself"),
+        ({"model": "m", "repair": {"task": ["ifeval=x"]}}, "task: the loop sets this itself"),
+        ({"model": "m", "probe": {"task": ["a=b"], "max_tokens": 64}, "repair": {}}, "say it under repair"),
+        ({"synthetic": ["study:biased"]}, "study: rows or a model of a study are named"),
+        ({"gates": ["study: primary >= 0"]}, "names no part that runs"),
+        ({"gates": ["severity < fail"]}, "names no part that runs"),
+        ({"synth": "r.yaml"}, "synth: the rows it makes are for a study"),
+        ({"model": "m", "repair": {}, "forget": "all", "replay": ["human", "clean"]}, "leave out clean"),
+    ],
+)
+def test_what_does_not_go_together(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LoopSpec.model_validate({**BASE, **more})
+
+
+def test_parts_follow_from_the_keys_and_from_what_reads_what() -> None:
+    assert LoopSpec.model_validate(BASE).parts == ("audit",)
+    repairing = LoopSpec.model_validate({**BASE, "model": "m", "probe": {"task": ["heuristics"]}, "repair": {}})
+    assert repairing.parts == ("audit", "probe", "repair")
+    before = LoopSpec.model_validate({**BASE, "synth": "r.yaml", "study": "s.yaml"})
+    assert before.parts == ("audit", "synth", "study")
+    after = LoopSpec.model_validate({**BASE, "synthetic": ["study:biased"], "study": "demo"})
+    assert after.parts == ("study", "audit")
+
+
+def test_bundled_loops_load() -> None:
+    assert {"demo", "roleplay"} <= set(bundled())
+    for name in bundled():
+        assert load_loop(name).says
+
+
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("loop: x\nsynthetic: [a.jsonl]\nhumans: [b.jsonl]\n")
+    assert run(["run", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"{path}:3" in said
+    assert "did you mean 'human'" in said
+
+
+REFUSED = [
+    ("one.jsonl", "none.jsonl", "A file of the loop is not there"),
+    ("severity < fail", "severty < fail", "That is no gate|unknown flaw"),
+    ("change perplexity.nats_per_token", "change perplexity.natts", "unknown metric"),
+    ("only: [format]", "only: [fromat]", "fromat"),
+    ("perplexity=held.jsonl", "perplexity=nowhere.jsonl", "nowhere.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), REFUSED)
+def test_refused_before_anything_runs(
+    right: str, wrong: str, said: str, tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, capsys: Any
+) -> None:
+    import re
+
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder, LOOP.replace(right, wrong, 1))
+    assert run(line(path)) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_in_a_circle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text('{"text": "x", "label": "y"}\n')
+    study = (Path(__file__).parents[2] / "studies" / "nli_small.yaml").read_text()
+    (tmp_path / "s.yaml").write_text(study.replace("files: [", "files: [loop:clean, ", 1))
+    path = tmp_path / "l.yaml"
+    path.write_text("loop: x\nsynthetic: [study:synthetic]\nhuman: [b.jsonl]\nstudy: s.yaml\n")
+    assert run(line(path)) == 2
+    assert "turns in a circle" in capsys.readouterr().err
+    (tmp_path / "s.yaml").write_text(study)
+    path.write_text("loop: x\nsynthetic: [study:synthetik]\nhuman: [b.jsonl]\nstudy: s.yaml\n")
+    assert run(line(path)) == 2
+    assert "no such arm" in capsys.readouterr().err
+
+
+def test_a_plan_runs_nothing(tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, capsys: Any) -> None:
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder)
+    assert run(line(path, "--plan")) == 0
+    assert "audit, probe, repair, report" in capsys.readouterr().out
+    assert not (tmp_path / "store").exists()
