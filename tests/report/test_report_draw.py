@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pyrite.audit.figures import PRINTED, charts, embedding_map, shape_bars
+from pyrite.audit.figures import PRINTED, alt_text, charts, embedding_map, shape_bars
 from pyrite.repair.figure import chart as curves
 from pyrite.report.draw import NAMES, SCREEN, figure, svg
 
@@ -72,6 +72,7 @@ def test_shapes_are_left_out_where_texts_are() -> None:
     told: dict[str, Any] = {"findings": [{"flaw": "format", "evidence": {"values": {"openings": SHAPES}}}]}
     assert list(charts(told)) == ["openings"]
     assert charts(told, shapes=False) == {}
+    assert alt_text(told, "openings").endswith("50 % (references 10 %); plain 25 %.")
 
 
 def test_saved_figures_keep_their_colours() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.audit.show import clean
+from pyrite.audit.wording import percent
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito (2008), told apart with any kind of colour vision; yellow, faint on white, comes last."""
@@ -87,7 +88,7 @@ def alt_text(told: Mapping[str, Any], name: str) -> str:
         return f"Map of rows by meaning: {own:,} of the data and {len(groups) - own:,} of the references."
     if name in SHAPE_KINDS:
         bars = sorted(values_of(told, "format", name)[0], key=lambda one: -one["share"])
-        told_bars = [f"{cut(one['text'])} {one['share']:.0%}{reference(one)}" for one in bars[:3]]
+        told_bars = [f"{cut(one['text'])} {percent(one['share'])}{reference(one)}" for one in bars[:3]]
         return f"{SHAPE_KINDS[name]}, share of answers: {'; '.join(told_bars)}."
     highest = [
         f"{group} at {max(curve, key=lambda point: point[1])[0]:.4g}" for group, curve in density_of(told, name).items()
@@ -98,7 +99,7 @@ def alt_text(told: Mapping[str, Any], name: str) -> str:
 
 def reference(shape: Mapping[str, Any]) -> str:
     """A shape's share of the references, where it is known."""
-    return "" if shape.get("reference") is None else f" (references {shape['reference']:.0%})"
+    return "" if shape.get("reference") is None else f" (references {percent(shape['reference'])})"
 
 
 def values_of(told: Mapping[str, Any], flaw: str, key: str) -> list[Any]:
