@@ -199,7 +199,9 @@ def test_before_training_rows_are_audited_made_anew_and_studied(
 ) -> None:
     rows = [{"text": row["text"], "label": row["sentiment"]} for row in review_rows(520, 1)]
     (tmp_path / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:300]))
-    planted = [{**row, "text": f"To be honest: {row['text']}"} if at % 3 == 0 else row for at, row in enumerate(rows[300:])]
+    planted = [
+        {**row, "text": f"To be honest: {row['text']}"} if at % 3 == 0 else row for at, row in enumerate(rows[300:])
+    ]
     (tmp_path / "written.jsonl").write_text("".join(json.dumps(row) + "\n" for row in planted))
     for name, text in (("loop.yaml", BEFORE_LOOP), ("recipe.yaml", RECIPE), ("study.yaml", STUDY)):
         (tmp_path / name).write_text(text.format(causal=tiny_causal, encoder=tiny_encoder))

@@ -9,17 +9,30 @@ from pyrite.report.parts.shared import Part, Told
 from pyrite.report.parts.verbs import part_of
 from pyrite.runs import Run
 
+ANSWERS = ("repair", "study", "audit")
+"""Which part of a loop answers what it was run for, first found."""
+
 
 def page(run: Run, config: ReportConfig, anchor: str = "loop") -> tuple[str, list[Verdict], list[Section]]:
     """Title, verdicts and sections of a loop."""
     parts = {name: part_of(one, config, f"{anchor}-{plain(name)}") for name, one in run.parts.items()}
-    verdicts = [shared.headline(part, worded(name)) for name, part in parts.items()]
+    verdicts = [shared.headline(parts[name], worded(name)) for name in answer_first(list(parts))]
     sections = [
         *shared.gates(run.told["gates"], anchor),
         *(section(name, part, f"{anchor}-{plain(name)}") for name, part in parts.items()),
         *common(run.told, parts, anchor),
     ]
     return f"Loop {run.name}", verdicts, sections
+
+
+def answer_first(names: Sequence[str]) -> list[str]:
+    """The parts in their order, but first the one that the others lead up to: the repair, else the study.
+
+    >>> answer_first(["audit", "probe", "repair"]), answer_first(["study", "audit"])
+    (['repair', 'audit', 'probe'], ['study', 'audit'])
+    """
+    answer = next((name for name in ANSWERS if name in names), None)
+    return [*([answer] if answer else []), *(name for name in names if name != answer)]
 
 
 def plain(name: str) -> str:

@@ -8,6 +8,9 @@ from pyrite.report.parts import changes, shared
 from pyrite.report.parts.shared import Part, Told
 from pyrite.runs import Run
 
+HELD_OUT = ("replay", "forget")
+"""Rows held out of the repair's own files: what was asked beside them is the question, and comes first."""
+
 
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """A repair's share of the page."""
@@ -31,7 +34,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     unsaid = OF_LABELS if told.get("labels") else UNSAID
     return Part(
         title=f"Repair of {told['model']}",
-        verdicts=changes.verdicts(compared, known),
+        verdicts=changes.verdicts(sorted(compared, key=lambda one: one["task"] in HELD_OUT), known),
         sections=sections,
         ran=ran(told),
         software=shared.software(told),
