@@ -270,9 +270,10 @@ def say(
 ) -> str:
     """One plain sentence on a contrast."""
     estimate = judgement.difference
-    interval = "no interval from one seed"
+    interval = estimate.method  # why there is none
     if estimate.low is not None and estimate.high is not None:
-        low, high = max(estimate.low, -1.0), min(estimate.high, 1.0)
+        most = 2.0 if contrast.probe == "gap" else 1.0  # a gap is a difference of differences
+        low, high = max(estimate.low, -most), min(estimate.high, most)
         interval = f"95 % interval {low * 100:+.1f} to {high * 100:+.1f}"
     where = "the gap between general task and blind spot (negative: it opened)"
     if contrast.probe != "gap":

@@ -177,7 +177,7 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
     share = one.metric.scale == "share"
     same = f"equivalent within ±{amount(one.margin, share, signed=False)}"
     verdict = same if judgement.verdict.value == "equivalent" else judgement.verdict.value
-    over_seeds = between(judgement.difference, one.metric) or "no interval from one seed"
+    over_seeds = between(judgement.difference, one.metric) or judgement.difference.method
     return (
         f"{about}: {verdict} "
         f"({amount(judgement.difference.value, share)}, {over_seeds}, {count} seed{'s' * (count != 1)}): "
