@@ -139,3 +139,17 @@ def test_names_of_models_make_names_of_folders() -> None:
     assert stem_of("packaged:smollm2-135m-instruct") == "smollm2-135m-instruct"
     assert stem_of("org/name@v1.0") == "name"
     assert stem_of("some/where/my model") == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.08, -0.06, "more likely, not less"), (-0.01, 0.02, "cannot be told"), (0.1, 0.2, None)],
+)
+def test_a_repair_that_forgot_nothing_says_so(low: float, high: float, said: str | None) -> None:
+    from pyrite.repair.report import not_forgotten
+
+    change = {"value": (low + high) / 2, "low": low, "high": high}
+    line = {"metric": "nats_per_token", "primary": True, "difference": change}
+    told = not_forgotten([{"task": "forget", "contrasts": [line]}, {"task": "replay", "contrasts": [line]}])
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]

@@ -121,6 +121,31 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
     return said
 
 
+def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Did the rows to forget become less likely at all? Says so where the held-out ones did not, over all items.
+
+    Replay rows that resemble them (such as those that an audit cleared of the same data) can outweigh the forgetting.
+    """
+    said = []
+    for one in compared:
+        for line in one["contrasts"]:
+            change = line["difference"]
+            if one["task"] != "forget" or not line["primary"] or not line["metric"].startswith("nats_per"):
+                continue
+            if change["low"] is not None and change["high"] < 0:
+                said.append(
+                    f"held-out rows of the forget set became more likely, not less ({line['metric']} {change['value']:+.3g}, "
+                    f"95 % interval {change['low']:+.3g} to {change['high']:+.3g}): nothing was unlearned; replay rows like them "
+                    "can do this"
+                )
+            elif change["low"] is not None and change["low"] <= 0:
+                said.append(
+                    f"it cannot be told whether held-out rows of the forget set became less likely ({line['metric']} "
+                    f"{change['value']:+.3g}, 95 % interval {change['low']:+.3g} to {change['high']:+.3g})"
+                )
+    return said
+
+
 def command(config: RepairConfig) -> str:
     """The command that makes this again, run where the files are."""
     return command_line(

@@ -18,7 +18,7 @@ from pyrite.probe.output import described
 from pyrite.probe.run import Compared
 from pyrite.repair import merge, output, proofs, scorecard
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.report import report
+from pyrite.repair.report import not_forgotten, report
 from pyrite.repair.rows import Rows, is_chat, overlap, plan_rows, read_json, too_few
 from pyrite.repair.scorecard import BEFORE, REPAIRED, Scored
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
@@ -161,11 +161,14 @@ def repair(config: RepairConfig) -> Repair:
     ]
     gates = scorecard.gate_results(planned.gates, before, repaired, config.seed)
     code = gating.verdict(gates, config.undecided)
+    both = [one.as_json() for one in compared]
+    first = report(planned, read_json(trained, store, "repair.json"), shared, chats=chats)
     told = {
-        **report(planned, read_json(trained, store, "repair.json"), shared, chats=chats),
+        **first,
+        "notes": [*first["notes"], *(not_forgotten(both) if first["training"]["steps"] else [])],
         **described(repaired.results, config.margin),
         "scorecards": [*before.as_json(), *repaired.as_json()],
-        "compared": [one.as_json() for one in compared],
+        "compared": both,
         "proofs": [one.as_json() for one in proved],
         "gates": [one.as_json() for one in gates],
         "exit_code": code,
