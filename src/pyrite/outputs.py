@@ -1,14 +1,16 @@
-"""What every verb that writes a run folder needs: may it be written there, and which command makes it again?"""
+"""What every verb that writes a run folder needs: may it be written there, which command makes it again, which text fits."""
 
 import os
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+import orjson
 from pydantic import BaseModel
 
 from pyrite.errors import UserError
-from pyrite.runs import read_run
+from pyrite.names import here
+from pyrite.runs import FILES, VERBS
 
 
 def check_folder(folder: Path, verb: str) -> None:
@@ -21,17 +23,57 @@ def check_folder(folder: Path, verb: str) -> None:
         raise UserError("The run folder is a file.", str(folder), "name a folder with --out")
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if there:
-        found = f"{folder} holds {', '.join(there[:3])}" + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-        try:
-            held = read_run(folder).verb
-        except UserError:
-            held = ""
+        held = held_by(folder)
         if held != verb:
-            found = f"{folder} holds a run of pyrite {held}" if held else found
+            found = f"{folder} holds " + (f"a run of pyrite {held}" if held else few(there))
             raise UserError("The run folder is in use.", found, "name another with --out, or move it away")
+    check_writable(folder)
+
+
+def held_by(folder: Path) -> str | None:
+    """The verb of the run that a folder holds, whole or not, of whatever version; None where it holds none."""
+    for file in (folder / name for name in FILES):
+        try:
+            told = orjson.loads(file.read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            continue
+        if isinstance(told, dict) and told.get("verb") in VERBS:
+            return str(told["verb"])
+    return None
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written or made; makes nothing.
+
+    Raises:
+        UserError: it, or what is there of the folders above it, is a file or closed to us.
+    """
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise UserError("The run folder cannot be written.", str(folder), "name another with --out")
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are.
+
+    >>> few(["a", "b"]), few(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def storable(text: str, longest: int) -> str:
+    """A text cut to `longest` characters; half a character pair, which no file can hold, becomes a question mark.
+
+    >>> storable("abc" + chr(0xD83D), 9), storable("abcdef", 3)
+    ('abc?', 'abc')
+    """
+    return text[:longest].encode("utf-8", "replace").decode("utf-8")
+
+
+def plain_flag(_: str, text: str) -> str:
+    """A flag's value without the folders of this machine."""
+    return here(text)
 
 
 def command_line(
@@ -40,12 +82,11 @@ def command_line(
     options: type[BaseModel],
     *,
     unsaid: Collection[str],
-    plain: Callable[[str, str], str],
+    plain: Callable[[str, str], str] = plain_flag,
 ) -> str:
     """The command that makes a run again: `words`, then every flag of `options` that is not at its default.
 
-    `unsaid` names flags that change nothing in the result; `plain(name, text)` is a flag's value as it may be shown,
-    such as without the folders of this machine.
+    `unsaid` names flags that change nothing in the result; `plain(name, text)` is a flag's value as it may be shown.
     """
     line = list(words)
     for name, field in options.model_fields.items():

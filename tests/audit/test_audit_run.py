@@ -462,6 +462,8 @@ def test_the_run_folder_holds_the_flagged_rows(tmp_path: Path, audit: Any) -> No
         assert row["label"] is None
     kept = json.loads((out / "run.json").read_text())
     assert kept["verb"] == "audit"
+    assert kept["settings"]["data"] == [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    assert str(tmp_path) not in json.dumps({name: value for name, value in kept.items() if name != "settings"})
     more = ("verb", "files", "command", "made_with")
     assert {name: value for name, value in kept.items() if name not in more} == told
     assert [one["file"] for one in kept["files"]] == ["a.jsonl", "b.jsonl", "human.jsonl"]

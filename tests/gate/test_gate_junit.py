@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from tests.gate.gate_kit import contrast, put, study_in
+from tests.gate.gate_kit import contrast, put, study_in, study_told
 
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
@@ -50,12 +50,11 @@ def test_outcomes_as_ci_systems_read_them(undecided: Any, tag: str, counts: dict
 
 def test_text_that_xml_forbids_is_left_out(tmp_path: Path) -> None:
     arm = "a\x00\x1b[31m<script>&\ufffe]]>\"'\ud83d\ude00 \u202e"
-    folder = put(tmp_path, {})
-    told = '{"schema_version":1,"verb":"study","study":"s","primary":[%s]}'
+    folder = tmp_path
     import json
 
     one = contrast("worse", -0.2, -0.3, -0.1, arm=arm.encode("utf-16", "surrogatepass").decode("utf-16"))
-    (folder / "run.json").write_text(told % json.dumps(one))
+    (folder / "run.json").write_text(json.dumps(study_told(one)))
     file = tmp_path / "gates.xml"
     gate(GateConfig(run=folder, require=("hans >= 0",), junit=file))
     (suite,) = ElementTree.parse(file).getroot()
@@ -80,3 +79,12 @@ def test_the_run_itself_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name of its own"):
         gate(GateConfig(run=folder, require=CONDITIONS, junit=folder / "run.json"))
     assert (folder / "run.json").read_bytes() == before
+
+
+def test_a_file_that_is_none_of_ours_stays(tmp_path: Path) -> None:
+    folder, file = study(tmp_path), tmp_path / "results.xml"
+    for text in ("notes", '<?xml version="1.0"?><testsuites name="pytest tests" />', "", "<!-- pyrite gate --><a/>"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="no JUnit file of ours"):
+            gate(GateConfig(run=folder, require=CONDITIONS, junit=file))
+        assert file.read_text() == text

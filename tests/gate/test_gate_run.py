@@ -99,9 +99,9 @@ def test_a_run_without_gates_says_what_can_be_asked(tmp_path: Path, capsys: pyte
     study = study_in(tmp_path / "study", contrast("worse", -0.2, -0.3, -0.1))
     with pytest.raises(UserError, match=r"verdict != worse.*'synthetic - human on hans >= -0\.02'"):
         gate(GateConfig(run=study))
-    put(tmp_path / "loop", {"verb": "loop", "loop": "l", "parts": {"audit": "../audit"}, "gates": []})
+    put(tmp_path, {"verb": "loop", "loop": "l", "parts": {"audit": audit.name}, "settings": {}})
     with pytest.raises(UserError, match=r"'audit: severity < fail'"):
-        gate(GateConfig(run=tmp_path / "loop"))
+        gate(GateConfig(run=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_audit_is_asked_as_its_own_gate_asks(condition: str, says: str, tmp_p
 def test_audit_names_counts_and_estimates(tmp_path: Path) -> None:
     one = {**finding("duplicates", "exact", "warn", 0.1, 0.2), "counted": {"value": 0.3, "threshold": 0.1, "rows": 50}}
     none = finding("duplicates", "near", "ok", None, None)  # not a number: no interval
-    folder = audit_in(tmp_path, one, none, settings={"only": ["duplicates"]})
+    folder = audit_in(tmp_path, one, none, settings={"only": ["duplicates"], "seed": 0, "alpha": 0.05, "flag_at": 1.0})
     exact, near = gate(GateConfig(run=folder, require=("duplicates.exact < 0.15", "duplicates.near < 9"))).outcomes
     assert (exact.outcome, exact.estimate) == (
         "failed",
@@ -184,6 +184,15 @@ def test_verdicts(verdicts: tuple[str, ...], says: str, tmp_path: Path) -> None:
     assert outcome(study_in(tmp_path, *(contrast(one, 0, -1, 1) for one in verdicts)), "verdict != worse") == says
 
 
+@pytest.mark.parametrize("verdict", ["better", "equivalent", "worse"])
+def test_a_verdict_without_its_numbers_decides_nothing(verdict: str, tmp_path: Path) -> None:
+    nothing = contrast(verdict, 0.1, None, None)
+    nothing["difference"]["value"] = None
+    for one in (nothing, contrast(verdict, 0.1, None, None)):
+        ((found, why),) = asked(study_in(tmp_path, one), "verdict != worse")
+        assert (found, "holds no interval" in why) == ("undecided", True)
+
+
 def test_what_is_not_testable_passes_nothing(tmp_path: Path) -> None:
     """Both arms at the floor: the difference lies near 0 whatever the data did."""
     folder = study_in(tmp_path, contrast("not testable", 0.0, -0.001, 0.001))
@@ -232,8 +241,7 @@ def test_a_loop_is_asked_by_its_parts(tmp_path: Path) -> None:
     audit_in(tmp_path / "audit", finding("format", "opening_concentration", "warn", 0.2, 0.4))
     study(tmp_path / "study" / "small")
     told = {"verb": "loop", "loop": "whole", "parts": {"audit": "audit", "study": "study/small"}}
-    gates = [{"part": "audit", "gate": "severity < fail"}, {"part": "study", "gate": "verdict != worse"}]
-    folder = put(tmp_path, {**told, "gates": gates})
+    folder = put(tmp_path, {**told, "settings": {"gates": ["audit: severity < fail", "study: verdict != worse"]}})
     made = gate(GateConfig(run=folder)).as_json()
     assert [(one["part"], one["gate"], one["outcome"]) for one in made["gates"]] == [
         ("audit", "severity < fail", "passed"),
@@ -265,7 +273,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run folder"):
         gate(GateConfig(run=tmp_path))
     put(tmp_path, {"verb": "audit", "findings": []})
-    with pytest.raises(UserError, match="'needs_reference'"):
+    with pytest.raises(UserError, match="not whole"):
         asked(tmp_path, "severity < fail")
     with pytest.raises(UserError, match="no primary contrast"):
         asked(study_in(tmp_path), "primary >= 0")

@@ -7,6 +7,7 @@ import pytest
 from loop_kit import LOOP, line, make_loop
 
 from pyrite.cli import run
+from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import LoopSpec, bundled, load_loop
 
 BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.jsonl"]}
@@ -24,6 +25,10 @@ BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.json
         ({"synthetic": ["study:biased"]}, "study: rows or a model of a study are named"),
         ({"gates": ["study: primary >= 0"]}, "names no part that runs"),
         ({"gates": ["severity < fail"]}, "names no part that runs"),
+        ({"loop": ".."}, "should match pattern"),
+        ({"audits": {"../x": {"data": ["a"]}}}, "should match pattern"),
+        ({"audits": {"made": {"data": ["a"]}}}, "the name 'made'"),
+        ({"synthetic": ["loop:clean"]}, "that is what the audit of these very rows leaves"),
         ({"synth": "r.yaml"}, "synth: the rows it makes are for a study"),
         ({"model": "m", "repair": {}, "forget": "all", "replay": ["human", "clean"]}, "leave out clean"),
     ],
@@ -64,6 +69,13 @@ REFUSED = [
     ("change perplexity.nats_per_token", "change perplexity.natts", "unknown metric"),
     ("only: [format]", "only: [fromat]", "fromat"),
     ("perplexity=held.jsonl", "perplexity=nowhere.jsonl", "nowhere.jsonl"),
+    ("[perplexity=held.jsonl]", "[perplexity=held.jsonl, perplexity=one.jsonl]", "asked twice"),
+    ("repair: {{steps: 3", "repair: {{method: nonsense, steps: 3", "nonsense"),
+    ("repair: {{steps: 3", "repair: {{undoes: nowhere.json, steps: 3", "nowhere.json"),
+    ("repair: {{steps: 3", "repair: {{prove: [nonsense], steps: 3", "nonsense"),
+    ("model: {causal}\nprobe", "model: no/such/folder/here\nprobe", "no/such/folder/here"),
+    ("says: made-up chats", "synth: nowhere.yaml\nstudy: nli_small", "nowhere.yaml"),
+    ("says: made-up chats", 'study: nli_small\naudits: {{x: {{data: ["loop:made"]}}}}', "audited by themselves"),
 ]
 
 
@@ -78,6 +90,53 @@ def test_refused_before_anything_runs(
     assert re.search(said, capsys.readouterr().err)
     assert not (tmp_path / "store").exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_foreign_page_is_found_before_anything_runs(
+    tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, capsys: Any
+) -> None:
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder)
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"schema_version": 1, "verb": "loop", "loop": "tiny", "parts": {}}')
+    (folder / "report.html").write_text("mine")
+    assert run(line(path)) == 2
+    assert "no report of ours" in capsys.readouterr().err
+    assert (folder / "report.html").read_text() == "mine"
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_gate_on_a_contrast_that_the_study_lacks_is_refused(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "b.jsonl").write_text('{"text": "x", "label": "y"}\n')
+    path = tmp_path / "l.yaml"
+    text = "loop: x\nsynthetic: [study:synthetic]\nhuman: [b.jsonl]\nstudy: demo\ngates: ['study: {gate}']\n"
+    path.write_text(text.format(gate="nonsense >= -0.1"))
+    assert run(line(path, "--plan")) == 2
+    assert "unknown contrast" in capsys.readouterr().err
+    path.write_text(text.format(gate="synthetic - human on blind_spot >= -0.1"))
+    assert run(line(path, "--plan")) == 0
+
+
+def test_names_below_the_data_folder(tmp_path: Path) -> None:
+    """Models and files of any part are found there; a folder called like a task is no task's file."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "heuristics").mkdir()
+    (tmp_path / "history.json").write_text("{}")
+    spec = LoopSpec.model_validate(
+        {
+            **BASE,
+            "audit": {"model": "mine", "embedder": "packaged:minilm-l6"},
+            "model": "mine",
+            "probe": {"task": ["heuristics", "heuristics=300", "perplexity=history.json"]},
+            "repair": {"undoes": "history.json"},
+        }
+    )
+    inputs = Inputs(spec, tmp_path, tmp_path / "runs" / "x")
+    assert inputs.options(spec.audit) == {"model": str(tmp_path / "mine"), "embedder": "packaged:minilm-l6"}
+    assert inputs.model({}) == str(tmp_path / "mine")
+    asked = ("heuristics", "heuristics=300", f"perplexity={tmp_path / 'history.json'}")
+    assert inputs.probe_options()["task"] == asked
+    assert inputs.options(spec.repair)["undoes"] == str(tmp_path / "history.json")
 
 
 def test_a_study_in_a_circle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,6 +227,67 @@ def test_a_failed_gate_stops_the_training_where_asked(classifier: MakeTrainer, t
         assert values(trainer, "probe/gates_failed")[0] == (2, 1)
 
 
+def change_of(entry: dict[str, Any]) -> dict[str, Any]:
+    (told,) = [one for one in entry["gates"] if one["change"]]
+    return told
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_resumed_a_change_is_still_from_before_the_first_step(
+    classifier: MakeTrainer, task: str, store: Path, tmp_path: Path, restore: bool
+) -> None:
+    """Also where the trainer restores the states of callbacks, of which ours is none that it could make anew."""
+    gates = ("change voices.accuracy >= -100%", "voices >= 0")
+    options = {"task": task, "every_steps": 2, "store": store, "gate": gates}
+    saving = {"save_strategy": "steps", "save_steps": 2, "restore_callback_states_from_checkpoint": restore}
+    trainer = classifier(**saving)
+    whole = ProbeCallback(trainer, **options)
+    trainer.add_callback(whole)
+    trainer.train()
+    resumed = classifier(**saving)
+    callback = ProbeCallback(resumed, **options)
+    resumed.add_callback(callback)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
+    assert [(one["step"], one["moment"]) for one in callback.history] == [(6, "end")]
+    assert change_of(callback.history[-1]) == change_of(whole.history[-1])
+    assert change_of(whole.history[-1])["estimate"]["n"] == 60
+    assert values(resumed, "probe/voices/accuracy") == values(trainer, "probe/voices/accuracy")
+    assert [step for step, _ in values(resumed, "probe/voices/accuracy")] == [0, 2, 4, 6]
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))  # in the process that was there before
+    assert [one["step"] for one in whole.history] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("then", [{}, {"gate": "change voices >= 0", "items": 20}])
+def test_a_change_from_a_start_that_nobody_kept_is_undecided(
+    classifier: MakeTrainer, task: str, store: Path, tmp_path: Path, then: dict[str, Any]
+) -> None:
+    """Saved without a gate on a change, or with one on other items."""
+    saving = {"save_strategy": "steps", "save_steps": 4}
+    trainer = classifier(**saving)
+    trainer.add_callback(ProbeCallback(trainer, task=task, store=store, **then))
+    trainer.train()
+    assert len(trainer.state.stateful_callbacks.get("pyrite.probe", {})) == bool(then)
+    resumed = classifier(**saving)
+    callback = ProbeCallback(resumed, task=task, store=store, gate=("change voices >= -1", "voices >= 0"))
+    resumed.add_callback(callback)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
+    change, plain = callback.history[-1]["gates"]
+    assert (change["outcome"], plain["outcome"]) == ("undecided", "passed")
+    assert "checkpoint does not hold" in change["why"]
+    assert change["estimate"]["value"] is None
+
+
+def test_a_second_training_begins_its_own_history(classifier: MakeTrainer, task: str, store: Path) -> None:
+    trainer = classifier()
+    callback = ProbeCallback(trainer, task=task, every_steps=4, store=store)
+    trainer.add_callback(callback)
+    trainer.train()
+    first = callback.history
+    trainer.train()
+    assert [one["step"] for one in first] == [one["step"] for one in callback.history] == [0, 4, 6]
+    assert first is not callback.history
+
+
 def test_what_cannot_be_asked_is_refused_before_training(
     classifier: MakeTrainer, writer: MakeTrainer, task: str, store: Path, tmp_path: Path
 ) -> None:
@@ -239,7 +300,8 @@ def test_what_cannot_be_asked_is_refused_before_training(
         ("unknown metric", lambda: ProbeCallback(classifier(), task=task, store=store, gate="voices.f1 >= 0.5")),
         ("asked twice", lambda: ProbeCallback(classifier(), task=(task, task), store=store)),
         ("no gate", lambda: ProbeCallback(classifier(), task=task, store=store, gate="much better")),
-        ("When", lambda: ProbeCallback(classifier(), task=task, when="often")),  # type: ignore[arg-type]
+        ("when: Input should be", lambda: ProbeCallback(classifier(), task=task, when="often")),
+        ("every_steps: ", lambda: ProbeCallback(classifier(), task=task, every_steps=0)),
     ]
     for what, make in refused:
         with pytest.raises(UserError, match=what):
@@ -282,6 +344,26 @@ def test_a_probe_that_fails_ends_the_training_or_warns(
     assert "the probe at step 0 failed" in caplog.text
     assert values(trainer, "probe/voices/accuracy") == []
     assert trainer.model.training  # put back although the probe broke off
+
+
+def test_a_change_from_a_start_that_failed_is_undecided(
+    classifier: MakeTrainer, task: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def broken(*given: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            raise ValueError("planted")
+        return in_memory.ask_now(*given)
+
+    monkeypatch.setattr(callbacks, "ask_now", broken)
+    trainer = classifier()
+    callback = ProbeCallback(trainer, task=task, store=store, on_error="warn", gate="change voices >= -1")
+    trainer.add_callback(callback)
+    trainer.train()
+    assert change_of(callback.history[-1])["outcome"] == "undecided"
+    assert "was not measured" in change_of(callback.history[-1])["why"]
 
 
 def test_names_in_the_log_suit_every_tracker_and_nothing_is_filled_in() -> None:

@@ -82,16 +82,16 @@ def test_two_models_item_by_item(
 ) -> None:
     """One model calls every review negative, the other every one positive: 45 gained, 15 lost, 75 % less 25 %."""
     shown = told(capsys, ["probe", str(tiny_causal), str(other), *both(own), *flags(store)])
-    assert shown["about"] == f"{tiny_causal} against {other}"
+    assert shown["about"] == f"{tiny_causal.name} against {other.name}"
     assert [(card["about"], card["task"]) for card in shown["scorecards"]] == [
-        (str(model), task) for model in (tiny_causal, other) for task in ("heuristics", "own")
+        (model.name, task) for model in (tiny_causal, other) for task in ("heuristics", "own")
     ]
     first, second = answers_of(store, tiny_causal), answers_of(store, other)
     assert {answer for _, answer in first.values()} == {"negative"}
     assert {answer for _, answer in second.values()} == {"positive"}
     heuristics, compared = shown["compared"]
     assert (heuristics["task"], compared["task"]) == ("heuristics", "own")
-    assert (compared["first"], compared["second"]) == (str(tiny_causal), str(other))
+    assert (compared["first"], compared["second"]) == (tiny_causal.name, other.name)
     for way, gold, values in (("gained", "positive", (0, 1)), ("lost", "negative", (1, 0))):
         flips = [flip for flip in compared["flips"] if flip["way"] == way]
         assert {flip["item"] for flip in flips} == {item for item, (label, _) in first.items() if label == gold}
@@ -110,7 +110,7 @@ def test_equal_models_do_not_differ(
     tiny_causal: Path, own: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = told(capsys, ["probe", str(tiny_causal), str(tiny_causal), *both(own), *flags(store)])
-    assert shown["about"] == f"{tiny_causal} (1) against {tiny_causal} (2)"
+    assert shown["about"] == f"{tiny_causal.name} (1) against {tiny_causal.name} (2)"
     for one in shown["compared"]:
         assert one["flips"] == []
         assert {line["difference"]["value"] for line in one["contrasts"]} == {0.0}

@@ -153,7 +153,7 @@ def test_the_numbers_are_lm_evals(
     """By subtask, every mean of items with our interval; what is no mean of items as a note, without one."""
     card = told(capsys, line(tiny_causal, "small_all", tasks, data, store))
     theirs = lm_evals["results"]
-    assert (card["task"], card["source"]) == ("harness:small_all", str(data))
+    assert (card["task"], card["source"]) == ("harness:small_all", data.name)
     subtasks = {(row["name"], row["metric"]): row for row in lines_of(card) if row["by"] == "subtask"}
     assert set(subtasks) == {(name, metric) for name, metric, _ in OF_ITEMS}
     for name, metric, _ in OF_ITEMS:

@@ -14,9 +14,9 @@ from tests.probe.written_kit import QUESTIONS, instructions_in, questions_in
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models.answers import Answer
-from pyrite.outputs import check_folder
+from pyrite.outputs import check_folder, storable
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.output import LONGEST, Told, command, items_table, read_items, storable, texts_table
+from pyrite.probe.output import LONGEST, Told, command, items_table, read_items, texts_table
 from pyrite.probe.texts import Texts, of_answers, texts_of
 from pyrite.records import Chat, Message
 from pyrite.runs import read_run
@@ -52,10 +52,13 @@ def test_predictions_with_every_item_and_text(tmp_path: Path, probe: Probe) -> N
     assert {name: card[name] for name in ("overall", "slices")} == {
         name: json.loads(shown)[name] for name in ("overall", "slices")
     }
-    assert card["about"] == told["models"][0] == told["about"] == str(answers)
+    assert card["about"] == told["models"][0] == told["about"] == "answers.csv"
     assert [one["name"] for one in told["metrics"]["hans"]] == ["accuracy"]
     assert (told["alike"], told["margin"], told["compared"]) == ({"hans": "templates"}, 0.02, [])
     assert told["gates"][0]["gate"] == "hans.accuracy >= 0"
+    assert card["source"] == "hans.jsonl"
+    assert told["settings"]["task"] == [task]
+    assert str(tmp_path) not in json.dumps({name: value for name, value in told.items() if name != "settings"})
     assert told["command"].startswith("pyrite probe --task hans=hans.jsonl --predictions answers.csv ")
     items = {row["item"]: row for row in rows_of(out, "items.parquet")}
     assert {name: row["value"] for name, row in items.items()} == {
@@ -66,7 +69,7 @@ def test_predictions_with_every_item_and_text(tmp_path: Path, probe: Probe) -> N
     texts = {(row["item"], row["subject"]): row["text"] for row in rows_of(out, "texts.parquet")}
     assert texts["ex0", None] == "premise: The dog 0 saw it .\nhypothesis: The dog saw ."
     assert {item: texts[item, "gold"] for item, *_ in ITEMS} == {item: gold for item, gold, *_ in ITEMS}
-    assert {item: text for (item, whom), text in texts.items() if whom == str(answers)} == ANSWERS
+    assert {item: text for (item, whom), text in texts.items() if whom == "answers.csv"} == ANSWERS
     assert len(texts) == 6 + 6 + 5
 
 
@@ -82,7 +85,7 @@ def test_two_models_on_several_tasks(tmp_path: Path, tiny_causal: Path, probe: P
     code, text = probe(*words, "--max-new-tokens", 8, "--out", out)
     assert code == 0, text
     told = read_run(out).told
-    assert told["models"] == [str(tiny_causal), str(other)]
+    assert told["models"] == [tiny_causal.name, "other"]
     assert [one["task"] for one in told["compared"]] == ["hans", "ifeval", "perplexity"]
     items = rows_of(out, "items.parquet")
     assert {(row["subject"], row["task"]) for row in items} == {
@@ -133,8 +136,8 @@ def test_two_turns_stand_together_and_a_refusal_is_no_answer(tmp_path: Path) -> 
 
 
 def test_long_and_broken_texts_are_kept_as_far_as_a_file_holds_them() -> None:
-    assert storable("ab" * LONGEST) == "ab" * (LONGEST // 2)
-    assert storable("a\ud800b\x00") == "a?b\x00"
+    assert storable("ab" * LONGEST, LONGEST) == "ab" * (LONGEST // 2)
+    assert storable("a\ud800b\x00", LONGEST) == "a?b\x00"
     told = Told("m", {}, {"t": Texts({"i": "<script>\ud800"}, {"i": "no"})})
     assert texts_table([told]).to_pylist() == [
         {"task": "t", "item": "i", "subject": None, "text": "<script>?"},

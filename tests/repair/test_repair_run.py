@@ -109,6 +109,16 @@ def test_a_repair_writes_a_model_that_loads_and_tells_all(bench: Bench) -> None:
     assert (bench.out / "curve.csv").read_text().splitlines()[1] == "1,400,2.0,0.4,2.0,0.0,1e-05"
 
 
+def test_no_file_of_a_model_folder_names_a_folder_of_this_machine(bench: Bench, tiny_causal: Path) -> None:
+    """The source of a task, and of the tables its items and texts."""
+    code, told, _ = bench.repair("--task", f"perplexity={bench.folder / 'replay.jsonl'}")
+    assert code == 0
+    assert {card["source"] for card in told["scorecards"] if card["task"] == "perplexity"} == {"replay.jsonl"}
+    for file in (file for file in bench.out.rglob("*") if file.is_file()):
+        for path in (bench.folder, tiny_causal):
+            assert str(path).encode() not in file.read_bytes(), file.name
+
+
 def test_the_scorecard_compares_the_same_rows_before_and_after(bench: Bench) -> None:
     _, told, _ = bench.repair()
     for side, verdicts in (("replay", {"better", "worse", "cannot tell yet", "equivalent"}), ("forget", {None})):

@@ -83,15 +83,15 @@ def probe_folder(folder: Path, *models: str, texts: list[str] | None = None, **m
 
 def contrast(metric: str = "accuracy", **more: Any) -> dict[str, Any]:
     difference = line(0.25, 0.125, 0.5, method="paired t")
-    return {"metric": metric, "primary": True, "first": 0.5, "second": 0.75, "difference": difference,
-            "verdict": "better", **more}  # fmt: skip
+    return {"metric": metric, "by": "overall", "name": "overall", "primary": True, "first": 0.5, "second": 0.75,
+            "difference": difference, "verdict": "better", "sentence": "better", **more}  # fmt: skip
 
 
 def told_repair(**more: Any) -> dict[str, Any]:
     row = {"read": 30, "kept": 28, "dropped": {"same text as an earlier row": 2}}
-    change = {"task": "heuristics", "contrasts": [contrast()]}
+    change = {"task": "heuristics", "first": "before", "second": "repaired", "contrasts": [contrast()], "flips": []}
     plain = {
-        "verb": "repair", "model": "org/name@main", "model_identity": "commit:abc", "base_model": "org/name",
+        "metrics": {}, "alike": {}, "verb": "repair", "model": "org/name@main", "model_identity": "commit:abc", "base_model": "org/name",
         "licence": None, "method": "lbf", "weights": {"forget": 0.01, "replay": 1.0, "kl": 1.0},
         "options": {"beta": 0.1}, "seed": 3,
         "training": {"steps": 9, "planned_steps": 40, "stopped": None, "point": {"step": 4, "rule": "the best"}},

@@ -8,6 +8,7 @@ import pytest
 from card_kit import (
     HOSTILE,
     card,
+    finding,
     line,
     probe_folder,
     repair_folder,
@@ -16,10 +17,12 @@ from card_kit import (
     told_audit,
     told_probe,
     told_repair,
+    told_study,
     write_run,
 )
 from huggingface_hub import DatasetCard, ModelCard
 
+from pyrite.errors import UserError
 from pyrite.markdown import clean, code, escaped, fenced, table
 from pyrite.report.cards import write_cards
 from pyrite.runs import read_run
@@ -178,3 +181,54 @@ def test_the_interval_or_the_reason_stands_by_every_value(tmp_path: Path) -> Non
     cards = [card("m", overall=line(0.5, None, None, method="3 templates: no interval"))]
     (path,) = write_cards([read_run(write_run(tmp_path / "r", told_probe("m", cards=cards)))], tmp_path / "cards")
     assert re.search(r"50\.0 .*3 templates: no interval", path.read_text())
+
+
+def test_no_card_names_a_folder_of_the_machine(tmp_path: Path) -> None:
+    """Paths that hold = or spaces, relative ones, in names, sources, sentences, notes and the study as YAML."""
+    made = "/home/me/secret=x/made by.jsonl"
+    spec = {"study": "demo", "says": "", "margin": 0.03, "seeds": [0], "probes": {}, "task_model": {"model": "/home/me/base"},
+            "data": {"made": {"files": [made]}, "also": {"synth": {"model": "../../home/me/maker"}}}}  # fmt: skip
+    answer = told_study()["primary"][0] | {"sentence": "Data of one generator, ../../home/me/maker, not /home/me/base."}
+    told = told_study(spec=spec, primary=[answer], notes=["the rows are in /home/me/secret=x/made by.jsonl"])
+    human = {"value": 0.15, "source": "/home/me/one.jsonl", "value_of_data": 0.5, "n": 90}
+    audit = told_audit(
+        references=[{"source": "/home/me/one.jsonl", "rows_sampled": 90}],
+        findings=[finding("fail", "opening", between_human=human)],
+        files=[{"file": "/home/me/synthetic.jsonl", "hash": "c0ffee"}],
+    )
+    runs = [study_folder(tmp_path / "study", **told), write_run(tmp_path / "audit", audit)]
+    cards = [card(f"../me/{name}", source=f"x=/home/{name}/a.jsonl") for name in ("one", "two")]
+    runs.append(write_run(tmp_path / "probe", told_probe("../me/one", "../me/two", cards=cards)))
+    texts = {path: path.read_text() for path in write_cards([read_run(run) for run in runs], tmp_path / "cards")}
+    assert [path.parent.name for path in texts] == ["study-demo", "data-synthetic.jsonl", "model-one", "model-two"]
+    for text in texts.values():
+        assert not re.search(r"/?home|secret|\.\./|/me", text)
+    study = next(iter(texts.values()))
+    assert "files: [made by.jsonl]" in study
+    assert "Data of one generator, maker, not base." in study
+    assert "the rows are in made by.jsonl" in study.lower()
+
+
+def test_two_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = write_cards([read_run(probe_folder(tmp_path / "run", "/one/a", "/two/a"))], tmp_path / "cards")
+    assert [path.parent.name for path in paths] == ["model-a (1)", "model-a (2)"]
+    assert ModelCard.load(paths[1]).data.model_name == "a (2)"
+
+
+@pytest.mark.parametrize("there", ["# mine\n", "---\ntags:\n- mine\n---\n\n- pyrite\n", "---\ntags:\n- pyrites\n---\n"])
+def test_a_file_that_is_no_card_of_ours_stays_and_nothing_is_written(tmp_path: Path, there: str) -> None:
+    runs = [read_run(probe_folder(tmp_path / "run")), read_run(write_run(tmp_path / "audit", told_audit()))]
+    foreign = tmp_path / "cards" / "data-synthetic.jsonl" / "README.md"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text(there)
+    with pytest.raises(UserError, match="no card of ours"):
+        write_cards(runs, tmp_path / "cards")
+    assert [path for path in (tmp_path / "cards").rglob("*") if path.is_file()] == [foreign]
+    assert foreign.read_text() == there
+
+
+def test_a_card_of_ours_is_replaced(tmp_path: Path) -> None:
+    folders = [probe_folder(tmp_path / "run"), write_run(tmp_path / "audit", told_audit()),
+               study_folder(tmp_path / "study"), repair_folder(tmp_path / "repair")]  # fmt: skip
+    runs = [read_run(folder) for folder in folders]
+    assert write_cards(runs, tmp_path / "cards") == write_cards(runs, tmp_path / "cards")

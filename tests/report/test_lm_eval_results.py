@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
-from card_kit import HOSTILE, card, line, probe_folder, repair_folder, told_probe, write_run
+from card_kit import HOSTILE, card, line, probe_folder, repair_folder, sliced, told_probe, write_items, write_run
+from tests.gate.gate_kit import study_told
 
 from pyrite.report.lm_eval import write_results
 from pyrite.runs import read_run
@@ -137,6 +139,48 @@ def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_runs_without_scorecards_write_nothing(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", {"verb": "study", "study": "s"})
+    folder = write_run(tmp_path / "run", study_told())
     assert write_results([read_run(folder)], tmp_path / "out") == []
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_become_the_same_word_are_numbered(tmp_path: Path) -> None:
+    """Else the second task would stand in the place of the first, and so would its samples."""
+    cards = [card("m", "my-task", overall=line(0.25, 0.0, 0.5)), card("m", "my_task", overall=line(0.75, 0.5, 1.0))]
+    cards[0]["slices"] = [sliced("gold", "a-b", None, 0.25), sliced("gold", "a_b", None, 0.5)]
+    folder = write_run(tmp_path / "run", told_probe("m", cards=cards))
+    write_items(folder, {"m": [1.0]}, "my-task", ["first"])
+    first = pl.read_parquet(folder / "results" / "items.parquet")
+    second = first.with_columns(pl.lit("my_task").alias("task"))
+    pl.concat([first, second]).write_parquet(folder / "results" / "items.parquet")
+    files = write_results([read_run(folder)], tmp_path / "out")
+    (told,) = read(files, "results_")
+    values = {name: one["acc,none"] for name, one in told["results"].items()}
+    assert values == {
+        "pyrite_my_task": 0.25, "pyrite_my_task_2": 0.75, "pyrite_my_task_gold_a_b": 0.25, "pyrite_my_task_gold_a_b_2": 0.5
+    }  # fmt: skip
+    assert told["results"]["pyrite_my_task_2"]["alias"] == "my_task"
+    assert set(told["configs"]) == set(told["task_hashes"]) == {"pyrite_my_task", "pyrite_my_task_2"}
+    assert [file.name.partition("_20")[0] for file in files[1:]] == [
+        "samples_pyrite_my_task",
+        "samples_pyrite_my_task_2",
+    ]
+
+
+def test_models_of_one_name_have_a_folder_each(tmp_path: Path) -> None:
+    """In one run, and in two of which each calls its own model the same."""
+    both = read_run(probe_folder(tmp_path / "both", "/one/a", "/two/a"))
+    files = write_results([both], tmp_path / "out")
+    assert {file.parent.name for file in files} == {"a (1)", "a (2)"}
+    assert len(set(files)) == len(files) == 4
+    assert [len(file.read_text().splitlines()) for file in files if file.name.startswith("samples_")] == [3, 3]
+    before = read_run(probe_folder(tmp_path / "x", "a", settings={"model": "/one/a"}))
+    after = read_run(probe_folder(tmp_path / "y", "a", settings={"model": "/two/a"}))
+    again = read_run(probe_folder(tmp_path / "z", "a", settings={"model": "/one/a"}))
+    files = write_results([before, after, again], tmp_path / "three")
+    places = [str(file.relative_to(tmp_path / "three")) for file in files if file.name.startswith("results_")]
+    assert places == [
+        f"a (1)/results_{STAMP}.json",
+        f"a (2)/results_{STAMP}.json",
+        f"a (1)/results_{STAMP}.000001.json",
+    ]

@@ -12,7 +12,7 @@ from typing import Any
 import page_kit
 import pytest
 
-from pyrite.report.html import IN_CELL, LONG, render, seen, template
+from pyrite.report.html import IN_CELL, LONG, ROOM, fitted, payload, render, seen, template
 from pyrite.report.page import Cell, Facts, Figure, Finding, Lines, Page, Rows, Section, Side, Table, Verdict
 
 
@@ -268,3 +268,44 @@ def test_colours_stand_out_from_what_they_stand_on(theme: int) -> None:
         assert min(contrast(colours[name][theme], colours[on][theme]) for on in ("panel", "back")) >= 4.5, name
     for name in ("edge", *(f"c{number}" for number in range(1, 9))):
         assert contrast(colours[name][theme], colours["panel"][theme]) >= 3, name
+
+
+def flagged(text: str, count: int) -> Rows:
+    rows = [(str(at), "format", text, text) for at in range(count)]
+    return Rows(
+        "Flagged",
+        ["number", "flagged by", "prompt", "answer"],
+        rows,
+        12_000,
+        "The first; the run has all.",
+        ["flagged by"],
+    )
+
+
+@pytest.mark.parametrize("text", ["x" * 2000, "<" * 2000, "\u202e" * 420, "é" * 1500, "<" * 390])
+def test_many_long_rows_have_a_bounded_size(text: str) -> None:
+    rows = flagged(text, 2000)
+    assert len(payload(rows)) > ROOM
+    made = fitted(rows)
+    assert 0.5 * ROOM < len(payload(made).encode()) < 1.01 * ROOM
+    left = 2000 - len(made.rows)
+    assert left > 0
+    assert [row[0] for row in made.rows] == [str(at) for at in range(len(made.rows))]
+    assert (f"the last {left:,} of these rows are left out" in made.caption, made.total) == (True, 12_000)
+    assert made.caption.startswith("The first; the run has all. To keep this page small, ")
+    assert ("cut at 400 characters (in 2,000 rows)" in made.caption) == (len(text) > 400)
+    if len(text) > 400:
+        assert made.rows[0][2] == f"{text[:400]}… ({len(text) - 400:,} more characters)"
+    page = render(Page("t", [], [Section("rows", "Rows", [rows])]))
+    assert len(page.encode()) < 2_000_000
+    assert f"This page holds {len(made.rows):,} of 12,000" in page
+
+
+def test_texts_are_cut_before_rows_are_left_out() -> None:
+    made = fitted(flagged("x" * 1000, 1000))
+    assert (len(made.rows), "left out" in made.caption) == (1000, False)
+    assert fitted(flagged("x" * 1000, 100)) == flagged("x" * 1000, 100)
+    rows = flagged("x" * 300, 4000)
+    whole = replace(rows, total=4000)
+    assert fitted(whole).total == 4000
+    assert len(fitted(whole).rows) < 4000

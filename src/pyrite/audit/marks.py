@@ -16,6 +16,7 @@ from pyrite.audit.rows import as_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
 from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
+from pyrite.outputs import storable
 from pyrite.records import Record
 from pyrite.steps import Context, Kind
 
@@ -123,14 +124,9 @@ def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], found: Flags) -> It
             if names:
                 row = as_row(record, number)
                 told = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
-                kept = {name: None if text is None else storable(text) for name, text in told.items()}
+                kept = {name: None if text is None else storable(text, LONGEST) for name, text in told.items()}
                 yield {"number": number, **kept, "flagged_by": ", ".join(names)}
             number += 1
-
-
-def storable(text: str) -> str:
-    """A text cut to `LONGEST` characters; half a character pair, which no file can hold, becomes a question mark."""
-    return text[:LONGEST].encode("utf-8", "replace").decode("utf-8")
 
 
 MARKS = Kind("audit.marks", 1, marks_step)

@@ -21,6 +21,7 @@ from pyrite.audit.plan import Planned, comparisons, plan, processes, wanted
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
+from pyrite.names import here, unlike
 from pyrite.outputs import check_folder, command_line
 from pyrite.stats.gates import exit_code
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 UNSAID = ("out", "store", "quiet", "workers", "max_time", "flagged", "clean")
 """Flags that change nothing in what is found."""
-MODELS = ("model", "tokenizer", "embedder")
-FILES = ("data", "reference", "against", *MODELS)
 
 
 @dataclass(frozen=True)
@@ -238,6 +237,8 @@ def report(
     n = len(sampled.data)
     records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
     lacking = not_measured(told)
+    plain = [here(name) if name in config.reference else name for name in sources]  # else a column named it
+    called = dict(zip(sources, unlike(plain), strict=True))
     notes = []
     if len(sources) == 1:
         notes.append("one human source: give a second --reference, so that it is known how much people differ")
@@ -258,8 +259,8 @@ def report(
         notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")
     return {
         "schema_version": 1,
-        "data": list(config.data),
-        "references": [{"source": name, "rows_sampled": size} for name, size in sources.items()],
+        "data": [here(text) for text in config.data],
+        "references": [{"source": called[name], "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
         "records": records,
         "reference_rows": counted(store, planned, data=False),
@@ -269,7 +270,7 @@ def report(
             "model_n": min(n, config.model_sample),
             "precision": f"a share is known to ± {100 * 1.96 * math.sqrt(0.25 / max(1, n)):.1f} points",
         },
-        "findings": [one.as_json() for one in findings],
+        "findings": [finding_json(one, called) for one in findings],
         "not_measured": lacking,
         "needs_reference": [one["measure"] for one in lacking if "needs a reference" in one["why"]],
         "flagged": found.as_json() if found else None,
@@ -279,6 +280,15 @@ def report(
         "settings": config.model_dump(mode="json", exclude={"store", "out", "quiet", "workers", "max_time"}),
         "notes": notes,
     }
+
+
+def finding_json(one: Finding, called: Mapping[str, str]) -> dict[str, Any]:
+    """A finding as plain values, its human source named without the folders of this machine."""
+    told = one.as_json()
+    if told["between_human"]:
+        source = told["between_human"]["source"]
+        told["between_human"] = {**told["between_human"], "source": called.get(source, source)}
+    return told
 
 
 def copies(told: Mapping[str, Any] | None) -> list[str]:
@@ -327,13 +337,5 @@ def inputs(planned: Planned) -> list[Source]:
 
 def command(config: AuditConfig) -> str:
     """The command that makes this again, run where the files are."""
-    words = ["pyrite", "audit", *(plain("data", text) for text in config.data)]
-    return command_line(words, config, AuditOptions, unsaid=UNSAID, plain=plain)
-
-
-def plain(name: str, text: str) -> str:
-    """A flag's value without the folders of this machine."""
-    called, sign, where = text.partition("=") if name == "against" and "=" in text else ("", "", text)
-    if name not in FILES or is_hub(where) or (name in MODELS and not Path(where).exists()):
-        return text
-    return f"{called}{sign}{Path(where).expanduser().name}"
+    words = ["pyrite", "audit", *(here(text) for text in config.data)]
+    return command_line(words, config, AuditOptions, unsaid=UNSAID)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, escaped or not."""
+MARK = re.compile(rb'\s*(<\?xml[^>]*\?>)?\s*<testsuites name="pyrite gate"')
+"""How every file of ours begins: only such a file is written over."""
 
 
 def write_junit(made: "Gated", name: str, path: Path, undecided: Literal["pass", "fail"] | None) -> None:
@@ -32,7 +34,7 @@ def write_junit(made: "Gated", name: str, path: Path, undecided: Literal["pass",
             ElementTree.SubElement(case, tag, message=clean(one.why), type=one.outcome).text = clean(one.why)
     for tag, name_ in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(name_, str(len(suite.findall(f"testcase/{tag}"))))
-    root = ElementTree.Element("testsuites")
+    root = ElementTree.Element("testsuites", name="pyrite gate")
     root.append(suite)
     ElementTree.indent(root)
     with atomic_write(path) as temporary:

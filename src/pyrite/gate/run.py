@@ -1,7 +1,7 @@
 """Tell my CI: does a finished run meet these conditions? Looks at the run folder alone: no model, no store, no data."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -59,23 +59,37 @@ def gate(config: GateConfig) -> Gated:
 
 
 def check_junit(config: GateConfig) -> None:
-    """Refuse to write the JUnit file over the run."""
-    if config.junit is not None and (config.junit.name in FILES or config.junit.is_dir()):
-        raise UserError("The JUnit file needs a name of its own.", str(config.junit), "such as --junit gates.xml")
+    """Refuse, before anything is asked, to write the JUnit file over the run or over a file that is none of ours."""
+    from pyrite.gate.junit import MARK
+
+    file = config.junit
+    if file is None:
+        return
+    if file.name in FILES or (file.exists() and not file.is_file()):
+        raise UserError("The JUnit file needs a name of its own.", str(file), "such as --junit gates.xml")
+    if file.is_file():
+        with file.open("rb") as handle:
+            if not MARK.match(handle.read(4096)):
+                raise UserError(
+                    "That file is no JUnit file of ours.", str(file), "name another with --junit, or move it"
+                )
 
 
 def asked_of(run: Run, texts: Sequence[str]) -> list[Checked]:
     """How do conditions come out, in their order?"""
     if run.verb != "loop":
         return answer(run, texts)
-    parts: Mapping[str, str] = run.told["parts"]
+    parts = run.parts
     made: list[Checked] = []
     for text in texts:
         part, sign, condition = (word.strip() for word in text.partition(":"))
+        if sign and part in run.told.get("not_run", ()):
+            made.append(Checked(condition, "undecided", f"the part {part} was not run", part=part))
+            continue
         if not sign or part not in parts:
             found = f"{text}; this loop has the parts {', '.join(parts)}"
             raise UserError("A gate on a loop names a part.", found, tried(run))
-        made += [replace(one, part=part) for one in asked_of(read_run(run.folder / parts[part]), [condition])]
+        made += [replace(one, part=part) for one in asked_of(parts[part], [condition])]
     return made
 
 
@@ -91,10 +105,13 @@ def recorded(run: Run) -> list[Checked]:
     Raises:
         UserError: it was made without any.
     """
-    gates: Sequence[Mapping[str, Any]] = run.told.get("gates") or ()
-    if not gates:
+    if run.verb == "loop":
+        texts = list(run.told["settings"].get("gates", ()))
+    else:
+        texts = [one["gate"] for one in run.told.get("gates") or ()]
+    if not texts:
         raise UserError("The run was made without gates.", str(run.folder), tried(run))
-    return asked_of(run, [f"{one['part']}: {one['gate']}" if run.verb == "loop" else one["gate"] for one in gates])
+    return asked_of(run, texts)
 
 
 def tried(run: Run) -> str:
@@ -106,8 +123,7 @@ def tried(run: Run) -> str:
 def examples(run: Run) -> list[str]:
     """Conditions that this run can be asked."""
     if run.verb == "loop":
-        parts: Mapping[str, str] = run.told["parts"]
-        return [f"{name}: {one}" for name, where in parts.items() for one in examples(read_run(run.folder / where))[:1]]
+        return [f"{name}: {one}" for name, part in run.parts.items() for one in examples(part)[:1]]
     made: list[str] = kind_of(run).examples(run)
     return made
 

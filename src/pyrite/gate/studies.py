@@ -16,7 +16,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.gate.outcome import Checked, unknown, worst
-from pyrite.runs import Run
+from pyrite.runs import Run, read_results
 from pyrite.stats import Verdict
 from pyrite.stats.gates import Outcome, outcome_of
 
@@ -58,12 +58,25 @@ def verdicts(text: str, primary: Sequence[Contrast]) -> Checked:
     for one in primary:
         outcome: Outcome = "failed" if one["verdict"] == Verdict.WORSE else "undecided"
         outcome = "passed" if one["verdict"] in GOOD else outcome
-        told.append((outcome, f"{names(one)[0]}: {one['verdict']}: {one['why']}", about(one)))
+        said = f"{names(one)[0]}: {one['verdict']}: {one['why']}"
+        if outcome != "undecided" and not is_known(one["difference"]):
+            outcome, said = "undecided", f"{names(one)[0]}: the run says {one['verdict']}, but holds no interval for it"
+        told.append((outcome, said, about(one)))
     return worst(text.strip(), told)
 
 
-def differences(run: Run, text: str, primary: Sequence[Contrast]) -> Checked:
-    """How do the intervals of the named contrasts stand to the bound?"""
+def check(text: str, primary: Sequence[Contrast]) -> None:
+    """Can this condition be asked of these primary contrasts? To be called before a study runs.
+
+    Raises:
+        UserError: a text that is no condition, or a contrast that is not among them.
+    """
+    if not _VERDICT.fullmatch(text):
+        meant(text, primary)
+
+
+def meant(text: str, primary: Sequence[Contrast]) -> tuple[re.Match[str], list[Contrast]]:
+    """A condition on differences as read, and the contrasts that it is about."""
     found = _GATE.fullmatch(text)
     if found is None:
         raise UserError("That is no gate on a study.", text, EXAMPLES)
@@ -71,6 +84,12 @@ def differences(run: Run, text: str, primary: Sequence[Contrast]) -> Checked:
     asked = [one for one in primary if target == "primary" or target in names(one)]
     if not asked:
         raise unknown("contrast", target, ["primary", *(name for one in primary for name in names(one))], text)
+    return found, asked
+
+
+def differences(run: Run, text: str, primary: Sequence[Contrast]) -> Checked:
+    """How do the intervals of the named contrasts stand to the bound?"""
+    found, asked = meant(text, primary)
     percent = found["percent"] is not None
     bound = float(Decimal(found["number"]) / (100 if percent else 1))
     for one in asked:
@@ -90,6 +109,11 @@ def compared(one: Contrast, op: str, bound: float) -> tuple[Outcome, str, Mappin
     if one["verdict"] == Verdict.NOT_TESTABLE and outcome == "passed":
         return "undecided", f"{said}, not testable: {one['why']}", about(one)
     return outcome, said, about(one)
+
+
+def is_known(difference: Mapping[str, Any]) -> bool:
+    """Does a difference have a value and an interval?"""
+    return all(difference[name] is not None and math.isfinite(difference[name]) for name in ("value", "low", "high"))
 
 
 def about(one: Contrast) -> dict[str, Any]:
@@ -112,15 +136,13 @@ def scale(run: Run, one: Contrast) -> str:
     contrast = one["contrast"]
     if "cell" not in contrast:
         return "gap" if contrast["probe"] == "gap" else "share"
-    import pyarrow.parquet as pq
-
     file = run.result("results.parquet")
     if not file.is_file():
         return ""
     probe, _, metric = contrast["probe"].partition(".")
     filters = [("probe", "=", probe), ("metric", "=", metric)]
-    scales = pq.read_table(file, columns=["scale"], filters=filters)["scale"].to_pylist()
-    return str(scales[0]) if scales else ""
+    rows = read_results(file, ("probe", "metric", "scale"), where=filters)
+    return str(rows[0]["scale"]) if rows else ""
 
 
 def check_bound(text: str, bound: float, percent: bool, scale: str) -> None:

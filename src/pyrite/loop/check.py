@@ -1,43 +1,62 @@
 """What can be refused before a loop's first part runs: absent files, unknown tasks, measures and gates, a folder in use."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyrite.errors import UserError
+from pyrite.gate import studies
 from pyrite.io import is_hub
-from pyrite.loop.config import LoopConfig
-from pyrite.loop.inputs import Inputs, check_names
-from pyrite.loop.spec import STUDY, LoopSpec
+from pyrite.loop.inputs import Inputs
+from pyrite.loop.spec import LOOP, STUDY, LoopSpec, named_in
+from pyrite.models import load
+from pyrite.outputs import check_folder
+from pyrite.report.run import check_out
 from pyrite.runs import read_run
-from pyrite.study.spec import data_path
+from pyrite.study.spec import StudySpec, data_path
+
+if TYPE_CHECKING:
+    from pyrite.probe.asked import Asked
 
 
-def check(spec: LoopSpec, config: LoopConfig, inputs: Inputs) -> None:
-    """Refuse a loop that would fail later.
+def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
+    """Refuse a loop that would fail later; with `only_plan`, models are not looked for.
 
     Raises:
         UserError: a file that is not there, a name that means nothing, a gate that cannot be asked, a folder in use.
     """
-    check_folder(inputs.folder, spec.loop)
+    check_folder(inputs.folder, "loop")
+    check_out(inputs.folder / "report.html")
+    if (inputs.folder / "run.json").is_file() and read_run(inputs.folder).name != spec.loop:
+        raise UserError("The loop's folder holds another loop.", str(inputs.folder), "choose another --out")
     check_names(inputs)
-    rows = [
-        *spec.synthetic,
-        *spec.human,
-        *(one for more in spec.audits.values() for one in (*more.data, *more.reference)),
-    ]
-    for name in rows:
+    check_files(inputs)
+    check_audit(spec)
+    if spec.synth is not None:
+        check_recipe(inputs)
+    asked = asked_of(spec, inputs)
+    for part in ("probe", "repair"):
+        check_tasks(spec, asked, part)
+    if spec.repair is not None:
+        check_repair(spec, inputs)
+    if not only_plan and spec.model is not None and not spec.model.startswith(STUDY):
+        load.resolve(inputs.local(spec.model))
+
+
+def check_files(inputs: Inputs) -> None:
+    """Refuse files that are not there; what parts of the loop leave for others is."""
+    spec = inputs.spec
+    for name in spec.rows:
         path = inputs.file(name)
-        if not name.startswith(STUDY) and not is_hub(path) and not Path(path).exists():
+        if not name.startswith((STUDY, "loop:")) and not is_hub(path) and not Path(path).exists():
             raise UserError(
                 "A file of the loop is not there.", f"{name}: {path}", "mend its name, or give --data FOLDER"
             )
+        if name == "loop:made":
+            raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
     named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
     for text in [*named, *(spec.probe.task if spec.probe else ())]:
         check_file(text, inputs)
-    check_audit(spec)
-    if spec.probe is not None:
-        check_probe(spec, inputs)
-    if spec.repair is not None and spec.probe is None:
-        check_tasks(spec, [], "repair")
 
 
 def check_file(text: str, inputs: Inputs) -> None:
@@ -47,17 +66,6 @@ def check_file(text: str, inputs: Inputs) -> None:
     path = data_path(file, inputs.data)
     if file and not file.isdigit() and not is_hub(path) and not Path(path).exists():
         raise UserError("A file of the loop is not there.", f"{text}: {path}", "mend its name, or give --data FOLDER")
-
-
-def check_folder(folder: Path, name: str) -> None:
-    """Refuse to write into a folder that holds a run of something else."""
-    if (folder / "run.json").is_file():
-        found = read_run(folder)
-        if found.verb != "loop":
-            fix = "choose another folder with --out, or rename the loop"
-            raise UserError("The loop's folder holds another run.", f"{folder}: {found.verb} {found.name}", fix)
-        if found.name != name:
-            raise UserError("The loop's folder holds another loop.", f"{folder}: {found.name}", "choose another --out")
 
 
 def check_audit(spec: LoopSpec) -> None:
@@ -75,19 +83,38 @@ def check_audit(spec: LoopSpec) -> None:
                 gating.parse(text, known)
 
 
-def check_probe(spec: LoopSpec, inputs: Inputs) -> None:
-    """Refuse tasks and gates that cannot be asked."""
+def check_recipe(inputs: Inputs) -> None:
+    """Refuse a recipe that cannot be read, or whose rows are not there."""
+    from pyrite.synth.run import load_recipe
+
+    path = Path(inputs.local(str(inputs.spec.synth)))
+    rows = load_recipe(path).rows
+    if rows not in LOOP and not is_hub(rows) and not (path.parent / rows).exists():
+        raise UserError("The recipe's rows are not there.", f"{path}: {rows}", "mend the recipe, or name loop:clean")
+    if rows == "loop:made":
+        raise UserError("The recipe reads what it makes.", f"{path}: {rows}", "name loop:clean, or a file")
+
+
+def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[Asked]":
+    """What the model is asked.
+
+    Raises:
+        UserError: no such task, or a task asked twice.
+    """
     from pyrite.probe.asked import ask
     from pyrite.probe.config import ProbeConfig
 
+    if spec.probe is None:
+        return []
     config = ProbeConfig(**inputs.probe_options(), model=spec.model)
     asked = [ask(text, config) for text in config.task]
-    check_tasks(spec, asked, "probe")
-    if spec.repair is not None:
-        check_tasks(spec, asked, "repair")
+    names = [one.name for one in asked]
+    if len(set(names)) < len(names):
+        raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
+    return asked
 
 
-def check_tasks(spec: LoopSpec, asked: list, part: str) -> None:  # type: ignore[type-arg]
+def check_tasks(spec: LoopSpec, asked: "Sequence[Asked]", part: str) -> None:
     """Refuse a gate on a task or metric that the part does not ask; the held-out rows of a repair are known later."""
     from pyrite.probe import gate as gating
     from pyrite.probe.run import early
@@ -96,4 +123,55 @@ def check_tasks(spec: LoopSpec, asked: list, part: str) -> None:  # type: ignore
     for text in spec.gates_of(part):
         gate = gating.parse(text, [*(one.name for one in asked), *own])
         if gate.task not in own:
-            early(gate, asked, two_models=part == "repair")
+            early(gate, list(asked), two_models=part == "repair")
+
+
+def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
+    """Refuse a repair's options that do not go together, before the audit runs."""
+    from pyrite.repair import output, proofs
+    from pyrite.repair.config import RepairConfig
+    from pyrite.repair.run import settings_of
+
+    assert spec.repair is not None
+    options = inputs.options(spec.repair)
+    config = RepairConfig(**options, model=str(spec.model), forget=("-",), replay=("-",))
+    settings_of(config)
+    proofs.parse(config.prove)
+    if config.undoes is not None:
+        output.undone(config.undoes)
+
+
+def check_names(inputs: Inputs) -> None:
+    """Refuse a study that reads what it is itself needed for, or arms that it does not have.
+
+    Raises:
+        UserError: the study cannot be read, has no such arm, or reads rows that come after it.
+    """
+    spec = inputs.spec
+    if spec.study is None:
+        return
+    study = inputs.study_spec()
+    named = named_in(study)
+    contrasts = study.primary() if isinstance(study, StudySpec) else study.contrasts
+    for text in spec.gates_of("study"):
+        studies.check(text, [{"contrast": one.model_dump(mode="json")} for one in contrasts])
+    if spec.study_first and named:
+        fix = "name files in the place of one of the two"
+        raise UserError(
+            "The loop turns in a circle.", f"the study reads {named[0]}, and the audit reads the study's rows", fix
+        )
+    if "loop:made" in named and not spec.synth:
+        raise UserError("The study reads rows that nothing makes.", "loop:made", "name a recipe under synth")
+    arms = [one.removeprefix(STUDY) for one in spec.rows if one.startswith(STUDY)]
+    if arms and not isinstance(study, StudySpec):
+        raise UserError("A study about language has no arms.", f"{STUDY}{arms[0]}", "name the files themselves")
+    model = (spec.model or "").removeprefix(STUDY) if (spec.model or "").startswith(STUDY) else None
+    if isinstance(study, StudySpec):
+        known = list(study.all_arms())
+        strange = [arm for arm in arms if arm not in known]
+        strange += [model] if model is not None and model not in (*known, "start") else []
+    else:
+        known = list(study.cells)
+        strange = [model] if model is not None and model not in known else []
+    if strange:
+        raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")

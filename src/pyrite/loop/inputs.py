@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyrite.errors import UserError
-from pyrite.io import atomic_write, file_hash, is_hub
-from pyrite.loop.spec import LOOP, SHARED, STUDY, AuditPart, LoopSpec, MoreAudit, named_in
+from pyrite.io import atomic_write, is_hub
+from pyrite.loop.spec import LOOP, SHARED, STUDY, LoopSpec
+from pyrite.strict import Strict
 from pyrite.study.spec import StudySpec, bundled, data_path, is_language, load_language, load_spec
+
+LISTS = ("against", "task")
+"""Options whose values name files as `NAME=FILE`."""
+FILES = frozenset({"model", "tokenizer", "embedder", "undoes", "harness_data", "harness_tasks"})
+"""Options that may name a file, a folder or a model."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +38,25 @@ class Inputs:
         """Where the loop keeps `loop:clean`, `loop:flagged`, `loop:made`."""
         return self.folder / "rows" / f"{name.removeprefix('loop:')}.jsonl"
 
-    def at(self, text: str) -> str:
-        """`NAME=FILE` with the file's path: as it is where there is no such file below the data folder (a number, a name)."""
-        name, sign, where = text.partition("=")
-        path = data_path(where if sign else name, self.data)
-        if is_hub(path) or not Path(path).exists():
-            return text
-        return f"{name}={path}" if sign else path
+    def local(self, name: str) -> str:
+        """A file, folder or model: below the data folder where it is there, else as it was given."""
+        path = data_path(name, self.data)
+        return path if not is_hub(path) and Path(path).exists() else name
 
-    def audit_options(self, part: AuditPart | MoreAudit) -> dict[str, Any]:
-        """What the file says of an audit, as options of the verb."""
-        said = part.model_dump(exclude_unset=True, exclude={"data", "reference"})
-        if part.against:
-            said["against"] = tuple(self.at(one) for one in part.against)
+    def at(self, text: str) -> str:
+        """A task or evaluation set, `NAME=FILE` or a YAML file, with the file's path."""
+        name, sign, where = text.partition("=")
+        if sign:
+            return f"{name}={self.local(where)}"
+        return self.local(name) if name.endswith((".yaml", ".yml")) else text
+
+    def options(self, part: Strict, *left_out: str) -> dict[str, Any]:
+        """What the file says of a part, as options of its verb; files and models by their paths."""
+        said = part.model_dump(exclude_unset=True, exclude=set(left_out))
+        said |= {name: tuple(self.at(one) for one in said[name]) for name in LISTS if said.get(name)}
+        for name in FILES & set(said):
+            here = None if said[name] is None else self.local(str(said[name]))
+            said[name] = Path(here) if here is not None and isinstance(said[name], Path) else here
         return said
 
     def probe_options(self) -> dict[str, Any]:
@@ -53,10 +64,10 @@ class Inputs:
         the repair's, so that what is asked before it is not asked twice."""
         if self.spec.probe is None:
             return {}
-        said = self.spec.probe.model_dump(exclude_unset=True)
+        said = self.options(self.spec.probe)
         if self.spec.repair is not None:
             said |= {name: getattr(self.spec.repair, name) for name in SHARED}
-        return {**said, "task": tuple(self.at(one) for one in self.spec.probe.task)}
+        return said
 
     @property
     def replay_kinds(self) -> tuple[str, ...]:
@@ -90,8 +101,6 @@ class Inputs:
     def study_file(self) -> Path:
         """The study as this loop runs it, written beside its results: with the loop's rows in the place of their names,
         and with its models kept where one of them is probed or repaired."""
-        from ruamel.yaml import YAML
-
         spec = self.study_spec()
         told = spec.model_dump(mode="json", exclude_unset=True)
         for source in told["data"].values():
@@ -99,16 +108,10 @@ class Inputs:
                 source["files"] = [self.file(name) if name in LOOP else name for name in source["files"]]
         if (self.spec.model or "").startswith(STUDY):
             told["keep"] = "all"
-        target = self.folder / "study" / f"{spec.study}.yaml"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as temporary, open(temporary, "w", encoding="utf-8") as sink:
-            YAML().dump(told, sink)
-        return target
+        return written(told, self.folder / "study" / f"{spec.study}.yaml")
 
     def recipe(self) -> Path:
         """The recipe as this loop follows it, written beside what it makes."""
-        from ruamel.yaml import YAML
-
         from pyrite.synth.run import load_recipe
 
         assert self.spec.synth is not None
@@ -116,11 +119,7 @@ class Inputs:
         told = load_recipe(path).model_dump(mode="json", exclude_unset=True)
         here = self.file(told["rows"]) if told["rows"] in LOOP else str((path.parent / told["rows"]).resolve())
         told["rows"] = told["rows"] if is_hub(told["rows"]) else here
-        target = self.folder / "rows" / "recipe.yaml"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as temporary, open(temporary, "w", encoding="utf-8") as sink:
-            YAML().dump(told, sink)
-        return target
+        return written(told, self.folder / "rows" / "recipe.yaml")
 
     def arm_rows(self, arm: str) -> Path:
         """The rows that the study drew for an arm (first seed, largest size), as its run folder has them."""
@@ -132,57 +131,17 @@ class Inputs:
         """The model's name; of `study:ARM`, the folder of the finished step, made again where its weights were dropped."""
         name = self.spec.model or ""
         if not name.startswith(STUDY):
-            local = Path(data_path(name, self.data))
-            return str(local) if not Path(name).exists() and local.is_dir() else name
+            return self.local(name)
         from pyrite.loop.models import model_of_study
 
         return model_of_study(self, name.removeprefix(STUDY), common)
 
-    def described(self) -> list[dict[str, Any]]:
-        """The files that the loop names, with their hashes (of a data set on the hub: its commit)."""
-        told = []
-        for side, names in (("synthetic", self.spec.synthetic), ("human", self.spec.human)):
-            for name in names:
-                path = self.file(name)
-                there = is_hub(path) or Path(path).exists()
-                shown = name if name.startswith((STUDY, "hf://")) else Path(name).name
-                told.append({"side": side, "name": shown, "hash": file_hash(path) if there else None})
-        return told
 
+def written(told: dict[str, Any], target: Path) -> Path:
+    """Write plain values as YAML."""
+    from ruamel.yaml import YAML
 
-def check_names(inputs: Inputs) -> None:
-    """Refuse a study that reads what it is itself needed for, or arms that it does not have.
-
-    Raises:
-        UserError: the study cannot be read, has no such arm, or reads rows that come after it.
-    """
-    spec = inputs.spec
-    if spec.study is None:
-        return
-    study = inputs.study_spec()
-    named = named_in(study)
-    if spec.study_first and named:
-        fix = "name files in the place of one of the two"
-        raise UserError(
-            "The loop turns in a circle.", f"the study reads {named[0]}, and the audit reads the study's rows", fix
-        )
-    if "loop:made" in named and not spec.synth:
-        raise UserError("The study reads rows that nothing makes.", "loop:made", "name a recipe under synth")
-    rows = [
-        *spec.synthetic,
-        *spec.human,
-        *(one for more in spec.audits.values() for one in (*more.data, *more.reference)),
-    ]
-    arms = [one.removeprefix(STUDY) for one in rows if one.startswith(STUDY)]
-    if arms and not isinstance(study, StudySpec):
-        raise UserError("A study about language has no arms.", f"{STUDY}{arms[0]}", "name the files themselves")
-    model = (spec.model or "").removeprefix(STUDY) if (spec.model or "").startswith(STUDY) else None
-    if isinstance(study, StudySpec):
-        known = list(study.all_arms())
-        strange = [arm for arm in arms if arm not in known]
-        strange += [model] if model is not None and model not in (*known, "start") else []
-    else:
-        known = list(study.cells)
-        strange = [model] if model is not None and model not in known else []
-    if strange:
-        raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as temporary, open(temporary, "w", encoding="utf-8") as sink:
+        YAML().dump(told, sink)
+    return target

@@ -1,6 +1,6 @@
 """Do it all: audit, probe, repair, probe again, report; or audit, make rows anew, study, report. Each step once.
 
-    runs/NAME/run.json       what ran, its parts, gates and notes; written last
+    runs/NAME/run.json       what ran: the parts of this very run, gates, notes; written after each part
     runs/NAME/audit/         and study/STUDY/, audit-made/, probe/, repair/: the run folders of the parts
     runs/NAME/rows/          flagged.jsonl and clean.jsonl, as the audit divided the data; made.jsonl
     runs/NAME/report.html    the page
@@ -8,24 +8,30 @@
 The parts are the verbs themselves, on one store: a loop that is started again goes on where it was cut off.
 """
 
-import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from filelock import FileLock, Timeout
 
 from pyrite.errors import OutOfTime, PyriteError, UserError
+from pyrite.io import atomic_write
 from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import LoopSpec, load_loop
+from pyrite.outputs import command_line
 from pyrite.report.page import Verdict
+from pyrite.runs import read_run
+from pyrite.stats.gates import exit_code
 from pyrite.steps.store import made_with
 
-UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan")
+PAGE = "report.html"
+UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data")
 """Flags that change nothing in what is found."""
 
 
@@ -49,7 +55,11 @@ class Loop:
 
 @dataclass
 class Running:
-    """A loop under way: its folder, the parts that are done, what they found of the gates, and what a reader must know."""
+    """A loop under way: its folder, the parts that are done, what they found of the gates, and what a reader must know.
+
+    The folder's run.json tells at every moment which parts are of this very run: what lies there of an earlier one is
+    named again only when it has been made again.
+    """
 
     spec: LoopSpec
     config: LoopConfig
@@ -59,6 +69,7 @@ class Running:
     gates: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
+    state: Literal["running", "finished", "stopped"] = "running"
 
     @property
     def folder(self) -> Path:
@@ -72,31 +83,71 @@ class Running:
             raise OutOfTime("--max-time is over")
         return {"store": self.config.store, "quiet": self.config.quiet, "max_time": left}
 
-    def done(self, part: str, where: str, made: Any) -> None:
+    def done(self, part: str, where: str, made: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
         """A part is finished: where it lies, what its verb returned, and how its gates came out."""
         self.parts[part], self.results[part] = where, made
-        self.gates += [{"part": part, **one} for one in made.as_json().get("gates", [])]
+        asked = made.as_json().get("gates", []) if gates is None else gates
+        self.gates += [{**one, "part": part} for one in asked]
+        self.write()
+
+    def told(self) -> dict[str, Any]:
+        """The loop as run.json tells it; conditions on parts that did not run are undecided."""
+        left = [name for name in self.spec.parts if name not in self.parts and name != "synth"]
+        asked = [(name, text) for name in left for text in self.spec.gates_of(name)]
+        not_asked = [
+            {"gate": text, "part": name, "outcome": "undecided", "why": f"the part {name} was not run"}
+            for name, text in asked
+        ]
+        gates = [*self.gates, *not_asked]
+        audit = read_run(self.folder / self.parts["audit"]).told if "audit" in self.parts else {}
+        return {
+            "schema_version": 1,
+            "verb": "loop",
+            "loop": self.spec.loop,
+            "says": self.spec.says,
+            "state": self.state,
+            "parts": self.parts,
+            "not_run": left,
+            "gates": gates,
+            "exit_code": exit_code([one["outcome"] for one in gates], self.config.undecided),
+            "settings": self.spec.model_dump(mode="json", exclude_unset=True),
+            "files": audit.get("files", []),
+            "command": command(self.config),
+            "made_with": made_with(),
+            "notes": self.notes,
+        }
+
+    def write(self) -> None:
+        """Write run.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.folder / "run.json") as temporary:
+            temporary.write_bytes(orjson.dumps(self.told(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
 def run(config: LoopConfig) -> Loop:
     """Run what is missing of a loop, and report on it.
 
     Raises:
-        UserError: a mistake in the file, and all that the parts can raise; what was done until then is reported all the same.
+        UserError: a mistake in the file, another process at work in the folder, and all that the parts can raise; what was
+            done until then is reported all the same.
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     running = begin(config)
-    try:
-        with said_to(config):
+    with alone(running.folder), redirect_stdout(sys.stderr):  # the result alone goes to stdout
+        (running.folder / PAGE).unlink(missing_ok=True)
+        running.write()
+        try:
             for part in parts_to_run(running.spec, config):
                 if not PARTS[part](running):
                     break
-    except PyriteError as error:
-        if running.parts:
+        except PyriteError as error:
+            running.state = "stopped"
             running.notes.append(f"stopped before its end: {' '.join(str(error).split())}")
-            finish(running)
-        raise
-    return finish(running)
+            if running.parts:
+                finish(running)
+            raise
+        running.state = "finished"
+        return finish(running)
 
 
 def begin(config: LoopConfig) -> Running:
@@ -106,11 +157,26 @@ def begin(config: LoopConfig) -> Running:
     spec = load_loop(config.loop)
     if config.until is not None and config.until not in spec.parts:
         raise UserError("The loop has no such part.", f"--until {config.until}", f"one of: {', '.join(spec.parts)}")
-    folder = config.out / spec.loop
-    inputs = Inputs(spec, config.data, folder)
-    check(spec, config, inputs)
+    inputs = Inputs(spec, config.data, config.out / spec.loop)
+    check(spec, inputs, only_plan=config.plan)
     end = None if config.max_time is None else time.monotonic() + config.max_time * 60
     return Running(spec, config, inputs, end)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the loop's folder while it runs.
+
+    Raises:
+        UserError: another process runs this loop there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        fix = "wait for it, or choose another folder with --out"
+        raise UserError("Another process runs this loop.", str(folder), fix) from error
 
 
 def parts_to_run(spec: LoopSpec, config: LoopConfig) -> list[str]:
@@ -140,16 +206,6 @@ def plan(config: LoopConfig) -> dict[str, Any]:
     return told
 
 
-@contextmanager
-def said_to(config: LoopConfig) -> Iterator[None]:
-    """While a loop runs, the libraries' chatter is kept off stdout: the result alone goes there."""
-    import contextlib
-    import sys
-
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
 def audit_part(running: Running) -> bool:
     """Audit the data in question, and divide its rows; then the further comparisons."""
     from pyrite.audit import run as audit_run
@@ -158,7 +214,7 @@ def audit_part(running: Running) -> bool:
     spec, inputs = running.spec, running.inputs
     made = audit_run.audit(
         AuditConfig(
-            **inputs.audit_options(spec.audit),
+            **inputs.options(spec.audit),
             data=inputs.files(spec.synthetic),
             reference=inputs.files(spec.human),
             flagged=inputs.rows("loop:flagged"),
@@ -171,7 +227,7 @@ def audit_part(running: Running) -> bool:
     )
     running.done("audit", "audit", made)
     for name, more in spec.audits.items():
-        options = inputs.audit_options(more)
+        options = inputs.options(more, "data", "reference")
         options |= {"data": inputs.files(more.data), "reference": inputs.files(more.reference)}
         config = AuditConfig(
             **options, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
@@ -197,7 +253,7 @@ def synth_part(running: Running) -> bool:
     )
     audited = audit_run.audit(
         AuditConfig(
-            **inputs.audit_options(spec.audit),
+            **inputs.options(spec.audit),
             data=(str(made),),
             reference=inputs.files(spec.human),
             out=running.folder / "audit-made",
@@ -211,10 +267,12 @@ def synth_part(running: Running) -> bool:
 
 def study_part(running: Running) -> bool:
     """Run the study."""
+    from pyrite.gate.config import GateConfig
+    from pyrite.gate.run import gate
     from pyrite.study import run as study_run
     from pyrite.study.config import StudyConfig
 
-    inputs = running.inputs
+    spec, inputs = running.spec, running.inputs
     made = study_run.study(
         StudyConfig(
             spec=str(inputs.study_file()),
@@ -224,7 +282,10 @@ def study_part(running: Running) -> bool:
             **running.common(),
         )
     )
-    running.done("study", f"study/{made.spec.study}", made)
+    where = f"study/{made.spec.study}"
+    texts = spec.gates_of("study")
+    asked = gate(GateConfig(run=running.folder / where, require=texts)).as_json()["gates"] if texts else []
+    running.done("study", where, made, asked)
     return True
 
 
@@ -261,7 +322,7 @@ def repair_part(running: Running) -> bool:
     asked = {name: value for name, value in inputs.probe_options().items() if name in RepairConfig.model_fields}
     made = repair_run.repair(
         RepairConfig(
-            **{**asked, **spec.repair.model_dump(exclude_unset=True)},
+            **{**asked, **inputs.options(spec.repair)},
             model=inputs.model(running.common()),
             forget=forget,
             replay=inputs.replay(),
@@ -282,47 +343,17 @@ PARTS: dict[str, Callable[[Running], bool]] = {
 
 def finish(running: Running) -> Loop:
     """Write run.json, then the report; both are quick, so they are made anew at every call."""
-    from pyrite.gate.config import GateConfig
-    from pyrite.gate.run import gate
-    from pyrite.io import atomic_write
     from pyrite.report import run as report_run
     from pyrite.report.config import ReportConfig
-    from pyrite.stats.gates import exit_code
 
-    spec, config, folder = running.spec, running.config, running.folder
-    if "study" in running.parts and spec.gates_of("study"):
-        asked = gate(GateConfig(run=folder / running.parts["study"], require=spec.gates_of("study")))
-        running.gates += [{**one, "part": "study"} for one in asked.as_json()["gates"]]
-    code = exit_code([one["outcome"] for one in running.gates], config.undecided)
-    left = [name for name in parts_to_run(spec, config) if name not in running.parts and name != "synth"]
-    told = {
-        "schema_version": 1,
-        "verb": "loop",
-        "loop": spec.loop,
-        "says": spec.says,
-        "parts": running.parts,
-        "not_run": left,
-        "gates": running.gates,
-        "exit_code": code,
-        "settings": spec.model_dump(mode="json"),
-        "files": running.inputs.described(),
-        "command": command(config),
-        "made_with": made_with(),
-        "notes": running.notes,
-    }
-    with atomic_write(folder / "run.json") as temporary:
-        temporary.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-    page = folder / "report.html"
-    made = report_run.report(ReportConfig(runs=(str(folder),), out=page, no_rows=config.no_rows))
-    return Loop(folder, page, made.verdicts, told, running.results, code)
+    running.write()
+    folder, told = running.folder, running.told()
+    page = ReportConfig(runs=(str(folder),), out=folder / PAGE, no_rows=running.config.no_rows)
+    made = report_run.report(page)
+    return Loop(folder, page.out, made.verdicts, told, running.results, told["exit_code"])
 
 
 def command(config: LoopConfig) -> str:
     """The command that makes this again, run where the files are."""
-    words = ["pyrite", "run", config.loop if not Path(config.loop).is_file() else Path(config.loop).name]
-    for name, option in LoopOptions.model_fields.items():
-        value = getattr(config, name)
-        if name in (*UNSAID, "data") or value == option.get_default():
-            continue
-        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    return shlex.join(words)
+    loop = Path(config.loop).name if Path(config.loop).is_file() else config.loop
+    return command_line(["pyrite", "run", loop], config, LoopOptions, unsaid=UNSAID)

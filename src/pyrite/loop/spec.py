@@ -1,13 +1,13 @@
 """What a loop file says: the data in question, what people wrote, the model, and the options of each part.
 
 Files are named as in `--data`; `study:ARM` stands for the rows (or, as `model`, for the model) of an arm of the loop's own
-study; in a study's data, `loop:clean`, `loop:flagged` and `loop:made` stand for the rows that the audit cleared, those
-that it flagged, and those that the recipe made.
+study; in a study's data and in further audits, `loop:clean`, `loop:flagged` and `loop:made` stand for the rows that the
+audit cleared, those that it flagged, and those that the recipe made.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ from pyrite.repair.config import RepairOptions
 from pyrite.strict import Strict, from_yaml
 
 STUDY = "study:"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+"""What a name may be that becomes a folder's."""
 LOOP = ("loop:clean", "loop:flagged", "loop:made")
 OURS = ("out", "store", "quiet", "max_time", "gate", "undecided")
 """Options that the loop sets for all its parts; gates stand under `gates`."""
@@ -44,7 +46,9 @@ class AuditPart(AuditOptions):
 class MoreAudit(AuditOptions):
     """A further comparison, beside the one that divides the rows."""
 
-    data: tuple[str, ...] = Field(min_length=1, description="the data set: files, or study:ARM")
+    data: tuple[str, ...] = Field(
+        min_length=1, description="the data set: files, study:ARM, loop:clean or loop:flagged"
+    )
 
     @model_validator(mode="after")
     def _own(self) -> "MoreAudit":
@@ -77,7 +81,7 @@ class RepairPart(RepairOptions):
 class LoopSpec(Strict):
     """A whole loop. Which parts run is said by which keys are there: audit always, the others where they are named."""
 
-    loop: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")
+    loop: str = Field(pattern=NAME, description="its name; the run folder is called so")
     says: str = Field("", description="one sentence on what it is")
     synthetic: tuple[str, ...] = Field(
         min_length=1, description="the data in question: files below --data, hf://org/name, or study:ARM"
@@ -86,7 +90,9 @@ class LoopSpec(Strict):
         min_length=1, description="what people wrote, each a source of its own: the audit's references, and replay rows"
     )
     audit: AuditPart = Field(default_factory=AuditPart, description="options of the audit")
-    audits: dict[str, MoreAudit] = Field(default_factory=dict, description="further comparisons, by name")
+    audits: dict[Annotated[str, Field(pattern=NAME)], MoreAudit] = Field(
+        default_factory=dict, description="further comparisons, by name"
+    )
     synth: str | None = Field(
         None,
         description="a recipe (YAML below --data) that makes rows anew; its rows may be loop:clean; they are audited",
@@ -109,15 +115,15 @@ class LoopSpec(Strict):
     )
 
     @property
+    def rows(self) -> tuple[str, ...]:
+        """Every row file that the audits read."""
+        more = (one for audit in self.audits.values() for one in (*audit.data, *audit.reference))
+        return (*self.synthetic, *self.human, *more)
+
+    @property
     def study_first(self) -> bool:
         """Must the study run before the audit, because what it makes is audited or repaired?"""
-        named = [
-            *self.synthetic,
-            *self.human,
-            self.model or "",
-            *(one for more in self.audits.values() for one in more.data),
-        ]
-        return any(one.startswith(STUDY) for one in named)
+        return any(one.startswith(STUDY) for one in (*self.rows, self.model or ""))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -137,6 +143,11 @@ class LoopSpec(Strict):
         said = sorted(self.probe.model_fields_set & set(SHARED)) if self.probe and self.repair else []
         if said:
             raise ValueError(f"probe.{said[0]}: say it under repair, for both")
+        made = [one for one in (*self.synthetic, *self.human) if one in LOOP]
+        if made:
+            raise ValueError(f"{made[0]}: that is what the audit of these very rows leaves; name files")
+        if "made" in self.audits:
+            raise ValueError("audits: the name 'made' is that of the audit of the recipe's rows")
         if self.study_first and self.study is None:
             raise ValueError("study: rows or a model of a study are named (study:ARM), and no study")
         if "clean" in self.replay and self.forget == "all" and "replay" in self.model_fields_set:

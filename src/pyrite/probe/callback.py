@@ -8,33 +8,50 @@ training is the same with and without it, bit by bit: `untouched` says what is p
 """
 
 import logging
+import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+import orjson
+from pydantic import Field, ValidationError
 from transformers import TrainerCallback
 
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.asked import LabelTask, Result, ask
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.in_memory import NAME, ask_now, check_task, held, same_chances, untouched
+from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same_chances, untouched
 from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
+from pyrite.records import Estimate
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
+from pyrite.strict import Strict
+from pyrite.tasks.measure import Measured
 
 if TYPE_CHECKING:
     import polars as pl
 
-When = Literal["steps", "evaluate", "epoch"]
 OPTIONS = (
     *("items", "skip", "seed", "columns", "label_map", "on_bad_row", "labels", "max_tokens", "max_new_tokens"),
     *("temperature", "part", "gate", "undecided", "store"),
 )
 """Options of `pyrite probe` that mean here what they mean there."""
+KEPT = "pyrite.probe"
+"""Where a checkpoint's trainer state keeps what was measured before the first step, beside the states of callbacks."""
 
 logger = logging.getLogger(__name__)
+
+
+class CallbackOptions(Strict):
+    """When the model is asked, what is logged, and what follows."""
+
+    when: Literal["steps", "evaluate", "epoch"] = Field("steps", description="after what the model is asked")
+    every_steps: int = Field(200, ge=1, description="with when=steps: after every so many steps")
+    slices: tuple[str, ...] = Field(("gold", "heuristic"), description="columns whose values are logged apart")
+    stop: bool = Field(False, description="a failed gate ends the training")
+    on_error: Literal["raise", "warn"] = Field("raise", description="whether a probe that fails ends the training")
 
 
 class ProbeCallback(TrainerCallback):  # type: ignore[misc]
@@ -45,9 +62,15 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     the first step and at the last. `slices`: the columns whose values are logged apart (all are in `history`).
     `gate`: conditions; those on a `change` are against the model before the first step. They are asked after each later
     probe, and with `stop` a failed one ends the training. `on_error`: whether a probe that fails ends the training, or is
-    a warning and an entry in `history`. `tokenizer`: where the trainer has none. `options`: see `OPTIONS`.
+    a warning and an entry in `history`. `tokenizer`: where the trainer has none. `options`: see `CallbackOptions` and
+    `OPTIONS`.
 
     `history` holds one entry for each time: step, epoch, moment, scorecards with every interval, gates, seconds.
+
+    A training that is resumed from a checkpoint is not asked again at the checkpoint's step. What gates on a change are
+    measured from lies in the checkpoint's trainer_state.json; where it does not (another task, other items, no such gate
+    when it was saved), those gates are undecided. `history` then begins after the checkpoint, or, in the callback that
+    was there before it, goes on.
 
     The model is read in evaluation mode, with its weights as they are and under bf16 autocast where the training uses
     it. In distributed training the main process asks while the others wait, for as long as the process group's
@@ -57,22 +80,9 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         UserError: at once, a task or gate that cannot be asked of this model, or a model in shards.
     """
 
-    def __init__(
-        self,
-        trainer: Any,
-        *,
-        task: str | Sequence[str],
-        when: When = "steps",
-        every_steps: int = 200,
-        slices: Sequence[str] = ("gold", "heuristic"),
-        stop: bool = False,
-        on_error: Literal["raise", "warn"] = "raise",
-        tokenizer: Any = None,
-        **options: Any,
-    ) -> None:
-        check_choices(when, every_steps, on_error)
-        self.trainer, self.when, self.every_steps = trainer, when, every_steps
-        self.slices, self.stop, self.on_error = frozenset(slices), stop, on_error
+    def __init__(self, trainer: Any, *, task: str | Sequence[str], tokenizer: Any = None, **options: Any) -> None:
+        own = {name: options.pop(name) for name in CallbackOptions.model_fields if name in options}
+        self.trainer, self.options = trainer, checked(CallbackOptions, own)
         self.history: list[dict[str, Any]] = []
         self.config = config_of((task,) if isinstance(task, str) else tuple(task), options)
         self.store = Store(self.config.store or default_store())
@@ -84,7 +94,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         for gate in self.gates:
             early(gate, self.asked, two_models=True)
         self._tokenizer = tokenizer
-        self._start: dict[str, Result] | None = None
+        self._start: dict[str, list[Measured]] = {}
+        self._no_start = ""
         self._last: int | None = None
         self._ready = False
         if getattr(trainer, "model", None) is not None:
@@ -103,25 +114,55 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         self._ready = True
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ask before the first step."""
+        """Ask before the first step; from a checkpoint on, take up what it holds of that moment."""
         if not self._ready:
             self._prepare()
-        self._start = None
-        self._probe("start", state, control)
+        self._start, self._no_start = {}, "the model before the first step was not measured"
+        if state.global_step == 0:
+            self.history = []
+            self._probe("start", state, control)
+            self._keep(state.stateful_callbacks)
+            return
+        self._last = state.global_step
+        self.history = [one for one in self.history if one["step"] <= state.global_step]
+        self._no_start = "the checkpoint does not hold what the model before the first step got"
+        self._take_up(state.stateful_callbacks)
+
+    def _keep(self, states: MutableMapping[str, Any]) -> None:
+        """Put the start's values, of tasks with a gate on a change, where checkpoints keep the states of callbacks."""
+        tasks = [one.task for one in self.gates if one.change and one.task in self._start]
+        if tasks:
+            kept = {
+                key: orjson.dumps(self._start[task]).decode() for task, key in self._keys().items() if task in tasks
+            }
+            states[KEPT] = {**states.get(KEPT, {}), **kept}
+
+    def _take_up(self, states: Mapping[str, Any]) -> None:
+        """The start's values out of a checkpoint: of the same tasks on the same items."""
+        kept = states.get(KEPT, {})
+        found = {task: kept[key] for task, key in self._keys().items() if key in kept}
+        self._start = {task: [Measured(**one) for one in orjson.loads(text)] for task, text in found.items()}
+
+    def _keys(self) -> dict[str, str]:
+        """What each task asks, as a hash that is the same in every process and on every machine of the same kind."""
+        with held(self.trainer, self._tokenizer) as model:
+            return {one.name: key_of(one, model) for one in self.asked}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask every so many steps, and at the last."""
-        if control.should_training_stop or (self.when == "steps" and state.global_step % self.every_steps == 0):
+        if control.should_training_stop or (
+            self.options.when == "steps" and state.global_step % self.options.every_steps == 0
+        ):
             self._probe("end" if control.should_training_stop else "step", state, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask after an evaluation."""
-        if self.when == "evaluate":
+        if self.options.when == "evaluate":
             self._probe("evaluate", state, control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask after an epoch, and where the training ends before its last step."""
-        if control.should_training_stop or self.when == "epoch":
+        if control.should_training_stop or self.options.when == "epoch":
             self._probe("end" if control.should_training_stop else "epoch", state, control)
 
     def _probe(self, moment: str, state: Any, control: Any) -> None:
@@ -135,12 +176,12 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             logger.warning("the probe at step %s failed: %s", told["step"], told["error"])
             return
         should_log = control.should_log  # logging takes this mark away, and the trainer's own line with it
-        self.trainer.log(logged(told, self.slices))
+        self.trainer.log(logged(told, self.options.slices))
         control.should_log = should_log
         failed = [one for one in told["gates"] if one["outcome"] == "failed"]
         for one in failed:
             logger.warning("gate failed at step %s: %s: %s", told["step"], one["gate"], one["why"])
-        if self.stop and told["exit_code"] == 1:
+        if self.options.stop and told["exit_code"] == 1:
             control.should_training_stop = True
 
     def _everywhere(self, moment: str) -> dict[str, Any]:
@@ -157,7 +198,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             from accelerate.utils import broadcast_object_list
 
             (told,) = broadcast_object_list([told], from_process=0)
-        if "error" in told and self.on_error == "raise":
+        if "error" in told and self.options.on_error == "raise":
             raise failure or RuntimeError(f"The probe failed in the main process: {told['error']}")
         return told
 
@@ -167,18 +208,25 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         with untouched(self.trainer.model), held(self.trainer, self._tokenizer) as model:
             found = {one.name: ask_now(one, model, self.store) for one in self.asked}
         cards = [scorecard(NAME, one, found[one.name], self.config.seed) for one in self.asked]
-        results = [found if self._start is None else self._start, found]
-        told = [answer(gate, results, self.config.seed) for gate in self.gates]
+        told = [self._answer(gate, found) for gate in self.gates]
         if moment == "start":  # asked all the same: a slice that no item has is found before anything is trained
-            self._start, told = found, []
-        elif self._start is None:
-            told = [one for one in told if not one.gate.change]
+            self._start, told = {name: list(one.measured) for name, one in found.items()}, []
         return {
             "scorecards": [told_of(card) for card in cards],
             "gates": [one.as_json() for one in told],
             "exit_code": gating.verdict(told, self.config.undecided),
             "seconds": time.monotonic() - began,
         }
+
+    def _answer(self, gate: gating.Gate, found: Mapping[str, Result]) -> gating.GateResult:
+        """Does a gate hold? One on a change that has nothing to be measured from is undecided."""
+        known = gate.task in self._start
+        before = replace(found[gate.task], measured=self._start[gate.task]) if known else found[gate.task]
+        told = answer(gate, [{gate.task: before}, dict(found)], self.config.seed)
+        if known or not gate.change:
+            return told
+        nothing = Estimate(math.nan, None, None, 0, told.estimate.n, told.estimate.direction, method=self._no_start)
+        return replace(told, estimate=nothing, outcome="undecided", why=self._no_start)
 
     def table(self) -> "pl.DataFrame":
         """Every line of every scorecard: step, epoch, moment, task, metric, slice, value, interval, counts."""
@@ -197,27 +245,26 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         return pl.DataFrame(lines, infer_schema_length=None)
 
 
-def check_choices(when: str, every_steps: int, on_error: str) -> None:
-    """Refuse what is none of the choices."""
-    if when not in ("steps", "evaluate", "epoch"):
-        raise UserError("When is the model to be asked?", f"when={when!r}", "one of: steps, evaluate, epoch")
-    if on_error not in ("raise", "warn"):
-        raise UserError("What becomes of a failed probe?", f"on_error={on_error!r}", "one of: raise, warn")
-    if every_steps < 1:
-        raise UserError("A probe comes every 1 or more steps.", f"every_steps={every_steps}", "give a number above 0")
+Options = TypeVar("Options", bound=Strict)
+
+
+def checked(model: type[Options], given: Mapping[str, Any]) -> Options:
+    """Options as they were given, or what does not fit in them."""
+    try:
+        return model(**given)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise UserError("An option of the callback does not fit.", found, "see docs/callback.md") from None
 
 
 def config_of(tasks: tuple[str, ...], options: Mapping[str, Any]) -> ProbeConfig:
     """The options as `pyrite probe` has them."""
     strange = [name for name in options if name not in OPTIONS]
     if strange:
-        raise UserError("The callback has no such option.", ", ".join(strange), f"it has: {', '.join(OPTIONS)}")
+        known = ", ".join([*CallbackOptions.model_fields, *OPTIONS])
+        raise UserError("The callback has no such option.", ", ".join(strange), f"it has: {known}")
     plain = {name: (value,) if name == "gate" and isinstance(value, str) else value for name, value in options.items()}
-    try:
-        return ProbeConfig(task=tasks, precision="fp32", **plain)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise UserError("An option of the callback does not fit.", found, "see pyrite probe --help") from None
+    return checked(ProbeConfig, {"task": tasks, "precision": "fp32", **plain})
 
 
 def check_whole(trainer: Any) -> None:
@@ -244,7 +291,7 @@ def told_of(card: Scorecard) -> dict[str, Any]:
     return {"task": card.task, "source": card.source, "notes": list(card.result.notes), "lines": lines}
 
 
-def logged(told: Mapping[str, Any], slices: frozenset[str]) -> dict[str, float]:
+def logged(told: Mapping[str, Any], slices: Collection[str]) -> dict[str, float]:
     """What goes to the tracker: the value and both ends of the interval of each line whose columns are in `slices`.
 
     A line without a value, or an end without a number, is left out: nothing is filled in. Trackers differ in what a name
@@ -253,7 +300,7 @@ def logged(told: Mapping[str, Any], slices: frozenset[str]) -> dict[str, float]:
     made: dict[str, float] = {}
     for card in told["scorecards"]:
         for line in card["lines"]:
-            if line["value"] is None or not set(line["values"]) <= slices:
+            if line["value"] is None or not set(line["values"]) <= set(slices):
                 continue
             parts = ["probe", card["task"], line["metric"], *line["values"].values()]
             key = "/".join(re.sub(r"[^\w.\- ]", "_", part) for part in parts)

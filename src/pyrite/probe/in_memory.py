@@ -73,6 +73,11 @@ def check_task(task: Asked, model: Held) -> None:
     task.step(model.subject)
 
 
+def key_of(task: Asked, model: Held) -> str:
+    """Which question is a task? A hash of its options and its items, whatever the model has learned meanwhile."""
+    return task.step(model.subject).key
+
+
 def ask_now(task: Asked, model: Held, store: Store) -> Result:
     """What does a task measure on the model in memory?"""
     if isinstance(task, LabelTask):

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pyrite.io import atomic_write, is_hub, write_parquet
-from pyrite.models import load, packaged
-from pyrite.outputs import command_line
+from pyrite.io import atomic_write, write_parquet
+from pyrite.names import here
+from pyrite.outputs import command_line, storable
 from pyrite.probe.asked import Result
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.probe.texts import Texts
+from pyrite.runs import read_results
 from pyrite.steps.store import made_with
 from pyrite.tasks.measure import Measured
 
@@ -33,7 +34,6 @@ LONGEST = 4000
 """Characters of a text that are kept."""
 UNSAID = ("out", "store", "quiet", "max_time")
 """Flags that change nothing in the result."""
-FILES = ("predictions", "harness_data", "harness_tasks")
 
 
 @dataclass(frozen=True)
@@ -74,23 +74,8 @@ def settings(config: ProbeConfig) -> dict[str, Any]:
 
 def command(config: ProbeConfig) -> str:
     """The command that makes this again, run where the files are."""
-    words = ["pyrite", "probe", *(shown_name(name) for name in (config.model, config.other) if name is not None)]
-    return command_line(words, config, ProbeOptions, unsaid=UNSAID, plain=plain)
-
-
-def plain(name: str, text: str) -> str:
-    """A flag's value without the folders of this machine."""
-    if name in FILES:
-        return Path(text).name
-    left, sign, right = text.partition("=")
-    if name != "task" or is_hub(right) or not (sign or text.endswith((".yaml", ".yml"))):
-        return text
-    return f"{left}={Path(right).name}" if sign else Path(text).name
-
-
-def shown_name(model: str) -> str:
-    """A model's name without the folders of this machine."""
-    return model if model.startswith(packaged.PREFIX) or load.is_hub_name(model) else Path(model).expanduser().name
+    words = ["pyrite", "probe", *(here(name) for name in (config.model, config.other) if name is not None)]
+    return command_line(words, config, ProbeOptions, unsaid=UNSAID)
 
 
 def items_table(subjects: Sequence[Told]) -> "pyarrow.Table":
@@ -132,22 +117,20 @@ def text_rows(subjects: Sequence[Told]) -> Iterator[tuple[str, str, str | None, 
         for item in dict.fromkeys(item for _, side in sides for item in side):
             for subject, side in sides:
                 if item in side:
-                    yield task, item, subject, storable(side[item])
-
-
-def storable(text: str, longest: int = LONGEST) -> str:
-    """A text cut to `longest` characters; half a character pair, which no file can hold, becomes a question mark."""
-    return text[:longest].encode("utf-8", "replace").decode("utf-8")
+                    yield task, item, subject, storable(side[item], LONGEST)
 
 
 def read_items(file: Path, task: str, subject: str) -> list[Measured]:
-    """One subject's items of one task, as they were measured."""
-    import pyarrow.parquet as pq
+    """One subject's items of one task, as they were measured.
 
-    table = pq.read_table(file, filters=[("task", "=", task), ("subject", "=", subject)])
+    Raises:
+        UserError: a file that is no whole table of items.
+    """
+    columns = ("subject", "task", "metric", "item", "value", "group", "weight", "slices")
+    rows = read_results(file, columns, where=[("task", "=", task), ("subject", "=", subject)])
     return [
         Measured(
             row["item"], row["metric"], row["value"], row["group"], orjson.loads(row["slices"]), row["weight"]
         )
-        for row in table.to_pylist()
+        for row in rows
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
+from pyrite.names import here, unlike
 from pyrite.outputs import check_folder
 from pyrite.probe import gate as gating
 from pyrite.probe import output
@@ -161,10 +162,10 @@ def probe(config: ProbeConfig) -> ProbeResult:
             raise UserError("--predictions answers one task of labels.", ", ".join(names), "give one such --task")
         run_steps([only.items], store, options, progress)
         results = [{only.name: only.read_file(store, config.predictions)}]
-        subjects = [str(config.predictions)]
+        subjects = [here(str(config.predictions))]
     else:
         models = [name for name in (config.model, config.other) if name is not None]
-        subjects = [name if models.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(models, 1)]
+        subjects = unlike([here(name) for name in models])
         local = config.backend == "local"
         whom = [Subject(name, load.resolve(name) if local else None) for name in models]
         steps = [{one.name: one.step(subject) for one in asked} for subject in whom]
@@ -238,7 +239,7 @@ def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
         there = {column for one in some for column in one.slices}
         cuts = tuple(cut for cut in cuts if set(cut) <= there)
         lines += summarise(some, [metric], cuts, seed=seed, alike=result.alike)
-    return Scorecard(about, asked.name, asked.source, lines, result)
+    return Scorecard(about, asked.name, here(asked.source), lines, result)
 
 
 def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig) -> Compared:

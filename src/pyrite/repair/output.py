@@ -13,6 +13,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
+from pyrite.outputs import check_writable, few
 from pyrite.probe.output import ITEMS, TEXTS, Told, items_table, texts_table
 from pyrite.repair.card import card
 from pyrite.repair.report import as_bytes, as_csv
@@ -45,14 +46,9 @@ def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
     strange = not_ours(folder)
     if strange:
-        few = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
-        raise UserError("The output folder is in use.", f"{folder} holds {few}", "name another with --out, or move it")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError("The output folder cannot be made.", f"{folder}: {error.strerror}", "--out FOLDER") from error
-    if not os.access(folder.parent, os.W_OK):
-        raise UserError("The output folder cannot be written.", str(folder.parent), "--out FOLDER")
+        found = f"{folder} holds {few(strange)}"
+        raise UserError("The output folder is in use.", found, "name another with --out, or move it")
+    check_writable(folder.parent)
 
 
 def not_ours(folder: Path) -> list[str]:

@@ -1,16 +1,13 @@
 """What a repair tells: rows, method, course, cost, and what a reader must know before believing the scorecard."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pyrite.io import is_hub
 from pyrite.models import load, packaged
+from pyrite.names import here
 from pyrite.outputs import command_line
-from pyrite.probe.output import plain as plain_of_probe
-from pyrite.probe.output import shown_name
 from pyrite.repair.config import RepairConfig, RepairOptions
 from pyrite.repair.rows import counts, described
 from pyrite.steps.store import made_with
@@ -33,7 +30,7 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
     return {
         "schema_version": 1,
         "verb": "repair",
-        "model": shown_name(config.model),
+        "model": here(config.model),
         "model_identity": planned.given.source.identity,
         "base_model": base_model(planned),
         "licence": licence(config.model),
@@ -148,16 +145,7 @@ def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def command(config: RepairConfig) -> str:
     """The command that makes this again, run where the files are."""
-    return command_line(
-        ["pyrite", "repair", shown_name(config.model)], config, RepairOptions, unsaid=UNSAID, plain=plain
-    )
-
-
-def plain(name: str, text: str) -> str:
-    """A flag's value without the folders of this machine."""
-    if name in FILES:
-        return text if is_hub(text) else Path(text).name
-    return plain_of_probe(name, text)
+    return command_line(["pyrite", "repair", here(config.model)], config, RepairOptions, unsaid=UNSAID)
 
 
 def base_model(planned: "Planned") -> str | None:

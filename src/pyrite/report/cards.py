@@ -6,25 +6,30 @@
     FOLDER/study-NAME/README.md      of a study
 
 Everything in a run is text of any origin, so all of it is escaped (`pyrite.markdown`). A card is made to be published:
-folders of the machine it was made on are left out of it.
+folders of the machine it was made on are left out of it (`pyrite.names`).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyrite.errors import UserError
 from pyrite.io import atomic_write
 from pyrite.markdown import bullets, clean, escaped, fenced, table
+from pyrite.names import shown, stem_of
 from pyrite.repair.card import card as repair_card
 from pyrite.repair.card import eval_results
 from pyrite.report.config import ReportConfig
-from pyrite.report.names import shown_model, stem_of
+from pyrite.report.names import subjects
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Side, Table, Verdict
 from pyrite.runs import Run
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
 """The hub's words for a number of rows below a bound."""
 LARGEST = "n>10M"
+HEADER = 65536
+"""Bytes in which a card's header ends."""
 EXAMPLES = 5
 """Rows of data that stand under a finding."""
 NO_TEXTS = "Texts of the data and of answers were left out of this card."
@@ -34,18 +39,48 @@ def write_cards(runs: Sequence[Run], folder: Path, *, no_rows: bool = False) -> 
     """Write a card for every run, and for each part of a loop; returns the files. `no_rows`: without texts of the data.
 
     Raises:
-        UserError: a run folder that is not whole.
+        UserError: a run folder that is not whole, or a file in a card's place that is no card of ours: nothing is written.
     """
-    written: list[Path] = []
-    for name, text in (card for run in runs for card in cards_of(run, no_rows)):
-        path, number = folder / name / "README.md", 1
-        while path in written:
-            number += 1
-            path = folder / f"{name}-{number}" / "README.md"
+    cards = planned(runs, folder, no_rows=no_rows)
+    for path, text in cards.items():
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        written.append(path)
-    return written
+    return list(cards)
+
+
+def planned(runs: Sequence[Run], folder: Path, *, no_rows: bool = False) -> dict[Path, str]:
+    """Every card's file and text; writes nothing.
+
+    Raises:
+        UserError: as `write_cards`.
+    """
+    made: dict[Path, str] = {}
+    for name, text in (card for run in runs for card in cards_of(run, no_rows)):
+        path, number = folder / name / "README.md", 1
+        while path in made:
+            number += 1
+            path = folder / f"{name}-{number}" / "README.md"
+        check_card(path)
+        made[path] = text
+    return made
+
+
+def check_card(path: Path) -> None:
+    """Refuse to write over something that is no card of ours: one whose header has the tag pyrite.
+
+    Raises:
+        UserError: another file, or a folder, stands there.
+    """
+    if not path.exists():
+        return
+    header = b""
+    if path.is_file():
+        with path.open("rb") as handle:
+            header = handle.read(HEADER).partition(b"\n---")[0]
+    if not (header.startswith(b"---\n") and re.search(rb"^- pyrite$", header, re.MULTILINE)):
+        raise UserError(
+            "A card would be written over a file that is no card of ours.", str(path), "name another --cards"
+        )
 
 
 def cards_of(run: Run, no_rows: bool) -> Iterator[tuple[str, str]]:
@@ -55,14 +90,16 @@ def cards_of(run: Run, no_rows: bool) -> Iterator[tuple[str, str]]:
         for part in run.parts.values():
             yield from cards_of(part, no_rows)
     elif run.verb == "repair":
-        yield f"repaired-{stem_of(shown_model(told['model']))}", repair_card(told)
+        yield f"repaired-{stem_of(shown(told['model']))}", repair_card(told)
     elif run.verb == "audit":
-        name = shown_model(str(told["data"][0]))
+        name = shown(told["data"][0])
         yield f"data-{stem_of(name)}", join(data_header(told, name), body(run, f"Audit of {name}", no_rows))
     elif run.verb == "probe":
-        for model in told["models"]:
-            name = shown_model(str(model))
-            yield f"model-{stem_of(name)}", join(model_header(told, str(model)), body(run, f"Probe of {name}", no_rows))
+        called = subjects(told)
+        for model in map(str, told["models"]):
+            name = called[model]
+            header = model_header(told, model, name)
+            yield f"model-{stem_of(name)}", join(header, body(run, f"Probe of {name}", no_rows))
     else:
         text = join(study_header(run), body(run, f"Study {run.name}", no_rows))
         yield f"study-{stem_of(run.name)}", text
@@ -83,12 +120,12 @@ def data_header(told: Mapping[str, Any], name: str) -> Any:
     return DatasetCardData(pretty_name=clean(name), size_categories=[size], tags=[clean(tag) for tag in tags])
 
 
-def model_header(told: Mapping[str, Any], model: str) -> Any:
-    """What the hub reads of a model card: the scorecards as evaluation results."""
+def model_header(told: Mapping[str, Any], model: str, name: str) -> Any:
+    """What the hub reads of a model card: the scorecards as evaluation results. `name`: what the model is called."""
     from huggingface_hub import ModelCardData
 
     measured = eval_results([card for card in told["scorecards"] if card["about"] == model])
-    fields: dict[str, Any] = {"model_name": clean(shown_model(model)), "eval_results": measured} if measured else {}
+    fields: dict[str, Any] = {"model_name": clean(name), "eval_results": measured} if measured else {}
     metrics = list(dict.fromkeys(one.metric_type for one in measured))
     return ModelCardData(tags=["pyrite", "evaluation", "robustness"], metrics=metrics or None, **fields)
 
@@ -119,19 +156,7 @@ def body(run: Run, title: str, no_rows: bool) -> str:
         "## What cannot be concluded",
         bullets(map(escaped, part.unsaid)),
     ]
-    return without_folders("\n\n".join(piece for piece in pieces if piece), run.told)
-
-
-def without_folders(text: str, told: Mapping[str, Any]) -> str:
-    """The card with every model and file of the run named without its folder."""
-    settings = told.get("settings") or {}
-    given = [*told.get("models", ()), *told.get("data", ()), *(one["source"] for one in told.get("scorecards", ()))]
-    given += [one.get("source") for one in told.get("references", ())]
-    given += [one for value in settings.values() for one in (value if isinstance(value, list) else [value])]
-    paths = {part for one in given if isinstance(one, str) for part in (one, one.partition("=")[2])}
-    for path in sorted((one for one in paths if shown_model(one) != one), key=lambda one: (-len(one), one)):
-        text = text.replace(escaped(path), escaped(shown_model(path))).replace(clean(path), clean(shown_model(path)))
-    return text
+    return "\n\n".join(piece for piece in pieces if piece)
 
 
 def section(one: Section, depth: int) -> list[str]:

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -27,6 +28,10 @@ LONG = 20_000
 """Characters of a quote or a paragraph that are shown; how many follow is told."""
 IN_CELL = 2_000
 """The same of a table's cell."""
+IN_SHORT = 400
+"""The same of a cell of rows that are too many to stand in the page otherwise."""
+ROOM = 1_500_000
+"""Bytes that one block of rows takes in the page, at most."""
 A_PAGE = 25
 """Rows that are shown at once, and all that are read without scripts."""
 
@@ -98,6 +103,7 @@ def environment() -> "Environment":
         "cell": lambda cell: cell if isinstance(cell, Cell) else Cell(cell),
         "short": lambda text: escape(seen(text, IN_CELL)),
         "numeric": numeric,
+        "fitted": fitted,
         "payload": payload,
         "parts": parts,
         "width": width,
@@ -170,6 +176,40 @@ def parts(blocks: Sequence[Block]) -> tuple[Sequence[Block], Sequence[Block]]:
     return blocks, ()
 
 
+def fitted(rows: Rows, room: int = ROOM) -> Rows:
+    """Rows within `room` bytes of the page: if need be with shorter texts, and then without the last rows; the caption tells."""
+    if all(total <= room for total in itertools.accumulate(map(size, rows.rows))):
+        return rows
+    short = [[shortened(text) for text in row] for row in rows.rows]
+    cut = sum(any(len(text) > IN_SHORT for text in row) for row in rows.rows)
+    sums = itertools.accumulate(map(size, short))
+    kept = sum(1 for _ in itertools.takewhile(lambda total: total <= room, sums))
+    left = len(short) - kept
+    said = [f"texts are cut at {IN_SHORT} characters (in {cut:,} rows)"] * bool(cut)
+    said += [f"the last {left:,} of these rows are left out"] * bool(left)
+    caption = f"{(rows.caption or rows.name).rstrip('.')}. To keep this page small, {' and '.join(said)}."
+    return replace(rows, rows=short[:kept], total=max(rows.total, len(rows.rows)), caption=caption)
+
+
+def shortened(text: str) -> str:
+    """Text cut at `IN_SHORT` characters with the rest counted, unseen characters as they are."""
+    rest = len(text) - IN_SHORT
+    return text if rest <= 0 else f"{text[:IN_SHORT]}… ({rest:,} more {'character' if rest == 1 else 'characters'})"
+
+
+def size(row: Sequence[str]) -> int:
+    """The bytes that a row takes as JSON in the page."""
+    return len(as_json([seen(text, IN_CELL) for text in row]).encode()) + 1
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON that can't end the script element that holds it."""
+    text = orjson.dumps(value).decode()
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
 def payload(rows: Rows) -> "Markup":
     """Rows as JSON that can't end the script element that holds it."""
     from markupsafe import Markup
@@ -182,10 +222,7 @@ def payload(rows: Rows) -> "Markup":
         "total": rows.total,
         "page": A_PAGE,
     }
-    text = orjson.dumps(told).decode()
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)
+    return Markup(as_json(told))
 
 
 def drawn(figure: Figure, number: int) -> "Markup":

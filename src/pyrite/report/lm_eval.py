@@ -6,7 +6,7 @@
 What is named how:
 
 - a task of ours is `pyrite_NAME` (as `pyrite probe --export` names it), a task of the harness its own name; a slice is a
-  subtask of its task, `pyrite_NAME_COLUMNS_VALUES`
+  subtask of its task, `pyrite_NAME_COLUMNS_VALUES`; of names that become the same word the later ones get a number
 - `accuracy` is `acc`; every other metric keeps its name; the filter is `none`, or the harness's own
 - TIME is when the run's file was written (UTC): the same run gives the same files. Where two runs of one model have the
   same time, the later one in order moves on by a microsecond
@@ -20,13 +20,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from pyrite.io import atomic_write
-from pyrite.report.names import shown_model, stem_of
+from pyrite.names import shown, stem_of, unlike
+from pyrite.report.names import subjects as subjects_of
 from pyrite.runs import FILES, Run
 
 NORMAL_95 = 1.959963984540054
@@ -37,11 +39,12 @@ OF_THEIRS = {"accuracy": "acc"}
 
 @dataclass(frozen=True)
 class Subject:
-    """One model's scorecards in one run; `about` is its name in the run's tables."""
+    """One model's scorecards in one run; `about` is its name in the run's tables, `given` what the run was asked for."""
 
     run: Run
     about: str
     model: str
+    given: str
     cards: Sequence[Mapping[str, Any]]
 
 
@@ -51,13 +54,15 @@ def write_results(runs: Sequence[Run], folder: Path, *, no_rows: bool = False) -
     Runs without scorecards (audits, studies) write nothing. With `no_rows` no samples are written.
     """
     written: list[Path] = []
-    for subject in (one for run in runs for one in subjects(run)):
+    for subject in told_apart([one for run in runs for one in subjects(run)]):
         place = folder / stem_of(subject.model)
         at = made_at(subject.run)
         while place / f"results_{stamp(at)}.json" in written:
             at += timedelta(microseconds=1)
-        samples = {} if no_rows else dict(all_samples(subject))
-        told = results(subject, at, samples)
+        found = {} if no_rows else dict(all_samples(subject))
+        named = entries(subject.cards, found)
+        samples = {named[task,]: lines for task, lines in found.items()}
+        told = results(subject, at, samples, named)
         files = {f"results_{stamp(at)}.json": json.dumps(told, indent=2, ensure_ascii=False) + "\n"}
         for task, lines in samples.items():
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -77,9 +82,21 @@ def subjects(run: Run) -> Iterator[Subject]:
     elif run.verb in ("probe", "repair"):
         told = run.told
         cards = [*told.get("scorecards", ()), *(card for one in told.get("proofs", ()) for card in one["scorecards"])]
-        for about in dict.fromkeys(str(card["about"]) for card in cards):
-            model = shown_model(about) if run.verb == "probe" else f"{shown_model(told['model'])}-{about}"
-            yield Subject(run, about, model, [card for card in cards if str(card["about"]) == about])
+        called, settings = subjects_of(told), told.get("settings", {})
+        asked = [settings.get("model"), settings.get("other")]
+        for at, (about, name) in enumerate(called.items()):
+            model, given = name, (asked[at] if at < len(asked) else None) or about
+            if run.verb == "repair":
+                model, given = f"{shown(told['model'])}-{about}", str(told.get("model_identity"))
+            if own := [card for card in cards if str(card["about"]) == about]:
+                yield Subject(run, about, model, str(given), own)
+
+
+def told_apart(some: Sequence[Subject]) -> list[Subject]:
+    """Subjects of which no two models are called the same, over several runs too."""
+    models = list(dict.fromkeys((one.model, one.given) for one in some))
+    called = dict(zip(models, unlike([name for name, _ in models]), strict=True))
+    return [replace(one, model=called[one.model, one.given]) for one in some]
 
 
 def made_at(run: Run) -> datetime:
@@ -118,16 +135,40 @@ def metric_name(metric: str) -> tuple[str, str]:
     return OF_THEIRS.get(name, name), answer_filter or "none"
 
 
-def lines_of(card: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(entry's name, its title, line) for every line of a scorecard; a slice is an entry of its own."""
-    whole = task_name(card["task"])
-    yield whole, card["task"], {"metric": card["metric"], "by": "overall", **card["overall"]}
+Entry = tuple[str, ...]
+"""A task, or a slice of it: the task, then the slice's columns and values."""
+
+
+def lines_of(card: Mapping[str, Any]) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
+    """(entry, line) for every line of a scorecard; a slice is an entry of its own."""
+    task = str(card["task"])
+    yield (task,), {"metric": card["metric"], "by": "overall", **card["overall"]}
     for line in card["slices"]:
         if line["by"] == "overall":
-            yield whole, card["task"], line
+            yield (task,), line
             continue
         columns = [line["by"], line["name"], *([line["gold"]] if line["gold"] not in (None, line["name"]) else [])]
-        yield f"{whole}_{'_'.join(word(str(one)) for one in columns)}", ", ".join(map(str, columns)), line
+        yield (task, *map(str, columns)), line
+
+
+def entries(cards: Sequence[Mapping[str, Any]], tasks: Iterable[str] = ()) -> dict[Entry, str]:
+    """What every entry is called there; tasks are named first. Of those that become the same word the later ones get a
+    number.
+
+    >>> entries([], ["my-task", "my_task"])
+    {('my-task',): 'pyrite_my_task', ('my_task',): 'pyrite_my_task_2'}
+    """
+    wholes: list[Entry] = [(str(task),) for task in (*(card["task"] for card in cards), *tasks)]
+    slices = [entry for card in cards for entry, _ in lines_of(card)]
+    made: dict[Entry, str] = {}
+    taken: set[str] = set()
+    for entry in dict.fromkeys([*wholes, *slices]):
+        task, *columns = entry
+        plain = "_".join([made[task,] if columns else task_name(task), *map(word, columns)])
+        name = next(one for one in chain([plain], (f"{plain}_{at}" for at in count(2))) if one not in taken)
+        made[entry] = name
+        taken.add(name)
+    return made
 
 
 @dataclass
@@ -157,15 +198,17 @@ class Tables:
             below.append(name)
 
 
-def results(subject: Subject, at: datetime, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def results(
+    subject: Subject, at: datetime, samples: Mapping[str, Sequence[Mapping[str, Any]]], named: Mapping[Entry, str]
+) -> dict[str, Any]:
     """The file of one model's aggregated results."""
     tables, told = Tables(), subject.run.told
     for card in subject.cards:
-        for name, title, line in lines_of(card):
-            tables.add(task_name(card["task"]), name, title, line)
+        for entry, line in lines_of(card):
+            tables.add(named[entry[:1]], named[entry], ", ".join(entry[1:]) or entry[0], line)
     settings, made_with = told.get("settings", {}), told.get("made_with", {})
     version = made_with.get("pyrite", "")
-    tasks = {task_name(card["task"]): card for card in subject.cards}
+    tasks = {named[str(card["task"]),]: card for card in subject.cards}
     few = {name: shots(card, settings) for name, card in tasks.items()}
     return {
         "results": tables.results,
@@ -195,7 +238,7 @@ def results(subject: Subject, at: datetime, samples: Mapping[str, Sequence[Mappi
 
 def configured(name: str, card: Mapping[str, Any], version: str) -> dict[str, Any]:
     """A task's configuration, as far as a scorecard knows it. Its file stands without the folders of any machine."""
-    return {"task": name, "dataset_path": shown_model(str(card["source"])), "metadata": {"pyrite": version}}
+    return {"task": name, "dataset_path": shown(card["source"]), "metadata": {"pyrite": version}}
 
 
 def shots(card: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
@@ -212,7 +255,7 @@ def standard_error(line: Mapping[str, Any]) -> float | str:
 
 
 def all_samples(subject: Subject) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(task, its lines) for each task of which the run kept the items."""
+    """(task, its lines), for each task of which the run kept the items."""
     import polars as pl
 
     file = subject.run.result("items.parquet")
@@ -224,7 +267,7 @@ def all_samples(subject: Subject) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for row in pl.read_parquet(subject.run.result("texts.parquet")).iter_rows(named=True):
             texts.setdefault(row["task"], {}).setdefault(row["subject"], {})[row["item"]] = row["text"]
     for (task,), some in items.group_by("task", maintain_order=True):
-        yield task_name(str(task)), list(sampled(some.iter_rows(named=True), texts.get(str(task), {}), subject.about))
+        yield str(task), list(sampled(some.iter_rows(named=True), texts.get(str(task), {}), subject.about))
 
 
 def sampled(

@@ -1,25 +1,50 @@
-"""Names as they may stand in files that leave this machine."""
+"""What a run's subjects and files are called in a report, whichever version wrote the run: without folders, no two alike."""
 
-import re
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pyrite.names import paths_in, replaced, shown, unlike
+from pyrite.runs import Run
+
+Told = Mapping[str, Any]
 
 
-def shown_model(name: str) -> str:
-    """A model or data file without the folders of any machine; a name on the hub, or of a package, stays.
+def subjects(told: Told) -> dict[str, str]:
+    """Every subject of a probe's or repair's scorecards, as the run's tables name it: what it is called.
 
-    >>> shown_model("/home/me/models/mine"), shown_model("org/name@main"), shown_model("packaged:minilm-l6")
-    ('mine', 'org/name@main', 'packaged:minilm-l6')
+    >>> subjects({"models": ["/one/a", "/two/a"], "scorecards": []})
+    {'/one/a': 'a (1)', '/two/a': 'a (2)'}
     """
-    if name.startswith((".", "/", "~")) or (name.count("/") > 1 and "://" not in name):
-        return Path(name).name or name
-    return name
+    cards = [*told.get("scorecards", ()), *(card for one in told.get("proofs", ()) for card in one["scorecards"])]
+    names = list(dict.fromkeys(map(str, [*told.get("models", ()), *(card["about"] for card in cards)])))
+    return dict(zip(names, unlike([shown(name) for name in names]), strict=True))
 
 
-def stem_of(name: str) -> str:
-    """A name as a folder, as lm-evaluation-harness makes it: no character that a path gives a meaning to.
+def of_probe(run: Run) -> Run:
+    """A probe as it is shown: subjects and sources by their names, in sentences too. Not for looking its tables up."""
+    told, called = run.told, subjects(run.told)
+    cards = [
+        {**card, "about": called[str(card["about"])], "source": shown(card["source"])} for card in told["scorecards"]
+    ]
+    models = [called[str(name)] for name in told["models"]]
+    compared = [of_change(one, called) for one in told["compared"]]
+    return replace(run, told={**told, "scorecards": cards, "models": models, "compared": compared})
 
-    >>> stem_of("org/name@main"), stem_of("../x"), stem_of("..")
-    ('org__name@main', '__x', '_')
-    """
-    made = re.sub(r"[\"<>:/|\\?*\[\]\x00-\x1f\x7f]+", "__", name)[:120].lstrip(".").rstrip(". ")
-    return made or "_"
+
+def of_change(one: Told, called: Mapping[str, str]) -> dict[str, Any]:
+    """A comparison of two subjects, by their names."""
+    lines = [
+        {**line, "sentence": replaced(line["sentence"], called)} if line.get("sentence") else line
+        for line in one["contrasts"]
+    ]
+    sides = {side: called.get(one[side], one[side]) for side in ("first", "second") if side in one}
+    return {**one, **sides, "contrasts": lines}
+
+
+def of_study(run: Run) -> Run:
+    """A study as it is shown: its sentences and notes without the folders that its specification names."""
+    told = run.told
+    called = {path: shown(path) for path in paths_in(told["spec"])}
+    primary = [{**one, "sentence": replaced(one["sentence"], called)} for one in told["primary"]]
+    return replace(run, told={**told, "primary": primary, "notes": [replaced(one, called) for one in told["notes"]]})

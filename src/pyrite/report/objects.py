@@ -1,10 +1,9 @@
 """A run folder as objects: its table as a polars DataFrame, its charts as Altair charts. Both show themselves."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
-from pyrite.runs import Run
+from pyrite.runs import Run, read_results
 
 if TYPE_CHECKING:
     import polars
@@ -84,18 +83,17 @@ def is_language(run: Run) -> bool:
 
 
 def stored(run: Run, name: str) -> list[dict[str, Any]]:
-    """The rows of a stored table.
+    """The rows of a study's table, `summary.parquet` or `results.parquet`.
 
     Raises:
-        UserError: the run folder does not hold it.
+        UserError: the run folder does not hold it, or not all of it.
     """
-    import polars
+    from pyrite.study.objects import COLUMNS
 
-    file: Path = run.result(name)
-    if not file.is_file():
-        found = f"{run.folder} has no results/{name}"
-        raise UserError("The run folder is not whole.", found, "run the command again: finished steps are reused")
-    return polars.read_parquet(file).to_dicts()
+    columns = ["probe", "metric", "scale"] if is_language(run) else [*COLUMNS, "per_seed"]
+    if is_language(run) and name == "summary.parquet":
+        columns += ["cell", "direction", "mean", "low", "high", "per_seed", "n_seeds", "n_items"]
+    return read_results(run.result(name), columns)
 
 
 def refuse_loop(run: Run) -> None:

@@ -41,7 +41,7 @@ def report(config: ReportConfig) -> Report:
         UserError: a folder without a run, the same run twice, or a file in the page's place that is no page of ours.
     """
     from pyrite.io import atomic_write
-    from pyrite.report.cards import write_cards
+    from pyrite.report.cards import planned, write_cards
     from pyrite.report.html import render
     from pyrite.report.lm_eval import write_results
     from pyrite.report.parts import page_of
@@ -49,6 +49,10 @@ def report(config: ReportConfig) -> Report:
     check_out(config.out)
     runs = [read_run(Path(name)) for name in config.runs]
     refuse_twice(runs)
+    if config.cards is not None:
+        planned(
+            runs, config.cards, no_rows=config.no_rows
+        )  # refuses what stands in their place, before anything is written
     page = page_of(runs, config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(config.out) as temporary:

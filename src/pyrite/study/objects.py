@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrite.runs import read_results
+
 if TYPE_CHECKING:
     import altair
     import polars
@@ -48,11 +50,13 @@ def table(summary: Sequence[Mapping[str, Any]], spec: Mapping[str, Any], *, slic
 
 
 def panels(folder: Path) -> list[dict[str, Any]]:
-    """The figure's numbers out of a run folder; none where the folder does not hold them."""
-    import polars
+    """The figure's numbers out of a run folder; none where the folder does not hold them.
 
+    Raises:
+        UserError: a file that is no whole table.
+    """
     file = folder / "results" / PANELS
-    return polars.read_parquet(file).to_dicts() if file.is_file() else []
+    return read_results(file, ()) if file.is_file() else []
 
 
 def figure(folder: Path, spec: Mapping[str, Any], palette: "Palette | None" = None) -> "altair.VConcatChart":

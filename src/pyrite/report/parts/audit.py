@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from pyrite.audit.show import NAMED, by_flaw, number, p_value, reference_name, rows_read
+from pyrite.names import shown
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
 from pyrite.report.parts import shared
 from pyrite.report.parts.shared import Part, Told
-from pyrite.runs import Run
+from pyrite.runs import Run, count_results, read_results
 
 TONES: dict[str, Tone] = {"fail": "bad", "warn": "unsure", "ok": "good"}
 POINTS = 1500
@@ -55,7 +56,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
 
 def names(told: Told) -> list[str]:
     """The data's files, without their folders."""
-    return [one.rpartition("/")[2] if not one.startswith("hf://") else one for one in told["data"]]
+    return [shown(one) for one in told["data"]]
 
 
 def verdict(told: Told, found: Sequence[Told]) -> Verdict:
@@ -108,7 +109,7 @@ def numbers(one: Told) -> list[tuple[str, str]]:
         told.append(
             (
                 "human sources",
-                f"differ by at most {number(human['value'], unit)} ({human['source']}); this data by {here} at the same {human['n']:,} rows",
+                f"differ by at most {number(human['value'], unit)} ({shown(human['source'])}); this data by {here} at the same {human['n']:,} rows",
             )
         )
     else:
@@ -171,17 +172,16 @@ def flagged(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
 
 def rows_of(run: Run, config: ReportConfig, anchor: str) -> list[Block]:
     """The flagged rows, the first of them."""
-    import polars
-
     file = run.result(FLAGGED)
     if not file.is_file():
         return [Lines(["The rows themselves are not in the run folder."])]
-    total = polars.scan_parquet(file).select(polars.len()).collect().item()
-    some = polars.scan_parquet(file).head(config.rows).collect()
-    labelled = "label" in some.columns and some["label"].null_count() < some.height
+    total = count_results(file)
+    some = read_results(file, ("id", "flagged_by", "prompt", "answer"), first=config.rows)
+    labelled = any(row.get("label") is not None for row in some)
     names = ["id", "flagged_by", *(["label"] if labelled else []), "prompt", "answer"]
-    rows = [tuple(str(row[name] or "") for name in names) for row in some.iter_rows(named=True)]
+    rows = [tuple(str(row[name] or "") for name in names) for row in some]
     caption = f"The first {len(rows):,} of {total:,} flagged rows" if len(rows) < total else "All flagged rows"
+    caption += f"; the table results/{FLAGGED} of the run has all of them"
     columns = tuple(name.replace("_", " ") for name in names)
     return [Rows(f"{anchor}-flagged-rows", columns, rows, total, caption, ("flagged by",))] if total else []
 
@@ -234,7 +234,7 @@ def missing(told: Told) -> list[Block]:
 def ran(told: Told) -> list[Block]:
     """Data, references, counts and the sample."""
     sample = told["sample"]
-    references = ", ".join(reference_name(one) for one in told["references"]) or "none"
+    references = ", ".join(reference_name({**one, "source": shown(one["source"])}) for one in told["references"])
     fine = [one for one in told["findings"] if one["severity"] == "ok"]
     items = [
         ("data", f"{', '.join(names(told))}: {rows_read(told['rows'])}"),

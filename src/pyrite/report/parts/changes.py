@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Lines, Rows, Section, Table, Verdict
 from pyrite.report.parts import shared
 from pyrite.report.parts.shared import TONES, Told
-from pyrite.runs import Run
+from pyrite.runs import Run, read_results
 
 TEXTS = "texts.parquet"
 GOLD = "gold"
@@ -33,13 +34,14 @@ def verdicts(compared: Sequence[Told], known: Shares) -> list[Verdict]:
     for one in compared:
         for line in one["contrasts"]:
             if line["primary"] and line["verdict"] is not None:
+                verdict = shared.judged(line["verdict"], line["difference"])
                 share = known.get((one["task"], line["metric"]), False)
-                label = shared.words(line["verdict"])
+                label = shared.words(verdict)
                 text = (
-                    f"{shared.plain(one['second'])} against {shared.plain(one['first'])} on {one['task']} ({line['metric']}): {label} "
+                    f"{one['second']} against {one['first']} on {one['task']} ({line['metric']}): {label} "
                     f"({shared.in_words(line['difference'], share, signed=True)}; {line['difference']['n']:,} items)."
                 )
-                made.append(Verdict(label, text, TONES[line["verdict"]]))
+                made.append(Verdict(label, text, TONES.get(verdict, "plain")))
     return made
 
 
@@ -61,8 +63,8 @@ def table(compared: Iterable[Told], known: Shares, *, primary: bool, caption: st
 
 def sides(compared: Sequence[Told]) -> tuple[str, str]:
     """What the two subjects are called, where they are the same throughout."""
-    names = {(shared.plain(one["first"]), shared.plain(one["second"])) for one in compared}
-    return names.pop() if len(names) == 1 else ("first", "second")
+    called = {(one["first"], one["second"]) for one in compared}
+    return called.pop() if len(called) == 1 else ("first", "second")
 
 
 def is_shown(line: Told, primary: bool) -> bool:
@@ -80,14 +82,14 @@ def line(one: Told, told: Told, known: Shares) -> list[Cell | str]:
         *(Cell(shared.number(told[side], share), sort=told[side]) for side in ("first", "second")),
         shared.cell(told["difference"], share, signed=True),
         shared.count(told["difference"]["n"]),
-        shared.of_verdict(told["verdict"]),
+        shared.of_verdict(shared.judged(told["verdict"], told["difference"])),
     ]
 
 
 def sentences(compared: Iterable[Told]) -> list[Block]:
     """What each overall line says, in full."""
-    lines = [told["sentence"] for one in compared for told in one["contrasts"] if told["primary"] and told["verdict"]]
-    return [Lines(lines, "list")] if lines else []
+    lines = [told for one in compared for told in one["contrasts"] if told["primary"] and told["verdict"]]
+    return shared.sentences(lines)
 
 
 def flips(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
@@ -118,7 +120,8 @@ def flipped(run: Run, config: ReportConfig, anchor: str) -> list[Block]:
     if config.no_rows or not every:
         return []
     some = every[: config.rows]
-    both = sides(run.told["compared"])
+    called = names.subjects(run.told)
+    both = sides([names.of_change(one, called) for one in run.told["compared"]])
     texts = texts_of(run, {flip["item"] for _, flip in some})
     rows: list[Sequence[str]] = []
     for one, flip in some:
@@ -131,20 +134,19 @@ def flipped(run: Run, config: ReportConfig, anchor: str) -> list[Block]:
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     caption = f"The first {len(rows):,} of {len(every):,}" if len(rows) < len(every) else "All items that changed sides"
-    caption += "" if texts else ". The texts are not in the run folder: the scores stand in their place"
+    everything = f"; the run's JSON file tells all of them, results/{TEXTS} their texts"
+    caption += everything if texts else ". The texts are not in the run folder: the scores stand in their place"
     return [Rows(f"{anchor}-flipped", columns, rows, len(every), caption, ("task", "metric", "way"))]
 
 
 def texts_of(run: Run, items: set[str]) -> dict[tuple[str, str], dict[str | None, str]]:
     """(task, item) -> what was asked (None), the right label, and what each subject answered."""
-    import polars
-
     file = run.result(TEXTS)
     if not file.is_file():
         return {}
     found: dict[tuple[str, str], dict[str | None, str]] = {}
-    wanted = polars.scan_parquet(file).filter(polars.col("item").is_in(sorted(items))).collect()
-    for row in wanted.iter_rows(named=True):
+    columns = ("task", "item", "subject", "text")
+    for row in read_results(file, columns, where=[("item", "in", sorted(items))]):
         found.setdefault((row["task"], row["item"]), {})[row["subject"]] = row["text"]
     return found
 
@@ -161,7 +163,7 @@ def scorecards(cards: Sequence[Told], known: Shares, *, overall: bool) -> list[B
             gold = f", gold {one['gold']}" if one["gold"] and one["by"] != "gold" else ""
             head = (card["task"], one["metric"], *([] if overall else [f"{one['by']}: {one['name']}{gold}"]))
             value = value_of(one, known.get((card["task"], one["metric"]), False))
-            found.setdefault(head, []).append([*head, shared.plain(card["about"]), *value])
+            found.setdefault(head, []).append([*head, card["about"], *value])
     columns = ["task", "metric", "slice", "subject", "value [95 % interval]", "items", "missing", "interval by"]
     columns = [name for name in columns if not (overall and name == "slice")]
     rows = [row for some in found.values() for row in some]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pyrite.audit.show import NAMED, number
+from pyrite.names import unlike
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import is_language, stored
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Side, Table, Verdict
@@ -40,15 +41,6 @@ def page(runs: Sequence[Run], config: ReportConfig) -> tuple[str, list[Verdict],
     kinds = {(run.verb, is_language(run)) for run in runs}
     blocks = together(runs, names) if len(kinds) == 1 and runs[0].verb != "loop" else beside(runs, names, parts)
     return " and ".join(names), verdicts, [Section("compare", "Side by side", blocks), *whole]
-
-
-def unlike(names: Sequence[str]) -> list[str]:
-    """Names of which no two are the same.
-
-    >>> unlike(["demo", "other", "demo"])
-    ['demo (1)', 'other', 'demo (3)']
-    """
-    return [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
 
 
 def together(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
@@ -113,7 +105,7 @@ def name_of(contrast: Told) -> str:
 
 def judged(verdict: str | None, difference: Told, share: bool) -> Cell:
     """A verdict with its difference."""
-    one = shared.of_verdict(verdict)
+    one = shared.of_verdict(shared.judged(verdict, difference))
     return Cell(f"{one.text}: {shared.estimate(difference, share, signed=True)}", one.tone)
 
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
+from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Lines, Section, Table, Verdict
@@ -24,7 +25,7 @@ SEEDS, ITEMS = "seeds", "items"
 
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """A language study's share of the page."""
-    told, spec = run.told, run.told["spec"]
+    told, spec = names.of_study(run).told, run.told["spec"]
     results, summary = stored(run, "results.parquet"), stored(run, "summary.parquet")
     scales = {f"{row['probe']}.{row['metric']}": row["scale"] == "share" for row in summary}
     primary = [(one, scales.get(one["contrast"]["probe"], False)) for one in told["primary"]]
@@ -50,11 +51,12 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
 
 def verdict(one: Told, share: bool) -> Verdict:
     """One primary contrast for somebody who was not there."""
-    about, label = one["contrast"], shared.words(one["verdict"])
+    about, judged = one["contrast"], shared.judged(one["verdict"], one["difference"])
+    label = shared.words(judged)
     seeds = f"{len(one['seeds'])} training seed{'s' * (len(one['seeds']) != 1)}"
     told = shared.in_words(bounded(one["difference"], share), share, signed=True)
     text = f"{about['cell']} against {about['against']} on {about['probe']}: {label} ({told}; {seeds})."
-    return Verdict(label, text, TONES.get(one["verdict"], "plain"))
+    return Verdict(label, text, TONES.get(judged, "plain"))
 
 
 def bounded(difference: Told, share: bool) -> Told:
@@ -86,7 +88,7 @@ def contrasts(primary: Sequence[tuple[Told, bool]]) -> list[Block]:
         rows.append(
             [
                 f"{about['cell']} against {about['against']} on {about['probe']}",
-                shared.of_verdict(one["verdict"]),
+                shared.of_verdict(shared.judged(one["verdict"], one["difference"])),
                 shared.cell(bounded(one["difference"], share), share, signed=True),
                 shared.cell(bounded(one["over_items"], share), share, signed=True),
                 each or "none",
@@ -98,7 +100,7 @@ def contrasts(primary: Sequence[tuple[Told, bool]]) -> list[Block]:
     columns = ("contrast", "verdict", "difference [over seeds]", "these models [over items]", "each seed's models [over items]",
                "p of a difference", "p of equivalence", "margin")  # fmt: skip
     note = "Differences of shares are in percentage points. The verdict rests on seeds; p-values are adjusted (Holm) over these contrasts."
-    return [Table(columns, rows, note=note), Lines([one["sentence"] for one, _ in primary], "list")]
+    return [Table(columns, rows, note=note), *shared.sentences([one for one, _ in primary])]
 
 
 def tables(summary: Sequence[Told], spec: Told) -> list[Block]:

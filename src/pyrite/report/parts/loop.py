@@ -6,6 +6,7 @@ from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Facts, Lines, Section, Verdict
 from pyrite.report.parts import shared
 from pyrite.report.parts.shared import Part, Told
+from pyrite.report.parts.study import as_yaml
 from pyrite.report.parts.verbs import part_of
 from pyrite.runs import Run
 
@@ -15,11 +16,15 @@ ANSWERS = ("repair", "study", "audit")
 
 def page(run: Run, config: ReportConfig, anchor: str = "loop") -> tuple[str, list[Verdict], list[Section]]:
     """Title, verdicts and sections of a loop."""
-    parts = {name: part_of(one, config, f"{anchor}-{plain(name)}") for name, one in run.parts.items()}
+    anchors = {name: f"{anchor}-part{at}" for at, name in enumerate(run.parts, 1)}
+    parts = {name: part_of(one, config, anchors[name]) for name, one in run.parts.items()}
     verdicts = [shared.headline(parts[name], worded(name)) for name in answer_first(list(parts))]
+    if run.told.get("state", "finished") != "finished":
+        left = ", ".join(run.told["not_run"]) or "its report"
+        verdicts.insert(0, Verdict("not finished", f"This loop was cut off or stopped; not run: {left}.", "unsure"))
     sections = [
-        *shared.gates(run.told["gates"], anchor),
-        *(section(name, part, f"{anchor}-{plain(name)}") for name, part in parts.items()),
+        *shared.gates(run.told.get("gates", ()), anchor),
+        *(section(name, part, anchors[name]) for name, part in parts.items()),
         *common(run.told, parts, anchor),
     ]
     return f"Loop {run.name}", verdicts, sections
@@ -33,11 +38,6 @@ def answer_first(names: Sequence[str]) -> list[str]:
     """
     answer = next((name for name in ANSWERS if name in names), None)
     return [*([answer] if answer else []), *(name for name in names if name != answer)]
-
-
-def plain(name: str) -> str:
-    """A part's name as part of an anchor: letters, digits and dashes."""
-    return "".join(one if one.isascii() and one.isalnum() else "-" for one in name)
 
 
 def worded(name: str) -> str:
@@ -64,12 +64,18 @@ def common(told: Told, parts: dict[str, Part], anchor: str) -> list[Section]:
     known = dict(software for part in parts.values() for software in part.software) | dict(shared.software(told))
     files = [{"hash": one.get("hash", ""), **one} for one in told.get("files", ())]
     ran: list[Block] = [Facts(items), *shared.files(files), *shared.facts(list(known.items()), "Software and hardware")]
-    notes = dict.fromkeys(f"{note[:1].upper()}{note[1:]}." for note in told["notes"])
+    notes = dict.fromkeys(f"{note[:1].upper()}{note[1:]}." for note in told.get("notes", ()))
     return [
-        shared.ran_section(ran, shared.settings(told["settings"]), anchor),
-        Section(f"{anchor}-again", "How to reproduce", shared.command(told.get("command"))),
+        shared.ran_section(ran, shared.settings(told.get("settings", {})), anchor),
+        Section(f"{anchor}-again", "How to reproduce", again(told)),
         Section(f"{anchor}-unsaid", "What cannot be concluded", unsaid(list(notes), parts)),
     ]
+
+
+def again(told: Told) -> list[Block]:
+    """The command, and the loop file as it was run."""
+    as_run: list[Block] = [Lines(["The loop file:"]), Lines([as_yaml(told.get("settings", {}))], "code")]
+    return [*shared.command(told.get("command")), *as_run]
 
 
 def unsaid(notes: Sequence[str], parts: dict[str, Part]) -> list[Block]:

@@ -1,5 +1,6 @@
 """A probe on the page: scorecards with their intervals, slices, the comparison of two models, items that changed sides."""
 
+from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Facts, Lines, Section, Table, Verdict
 from pyrite.report.parts import changes, shared
@@ -18,7 +19,7 @@ AT_ONCE = 24
 
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """A probe's share of the page."""
-    told = run.told
+    told = names.of_probe(run).told
     known, cards, compared = changes.shares(told), told["scorecards"], told["compared"]
     below = changes.scorecards(cards, known, overall=False)
     many = any(isinstance(one, Table) and len(one.rows) > AT_ONCE for one in below)
@@ -33,13 +34,13 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
         sections.append(
             Section(
                 f"{anchor}-change",
-                f"{shared.plain(told['models'][-1])} against {shared.plain(told['models'][0])}",
+                f"{told['models'][-1]} against {told['models'][0]}",
                 both,
                 slices,
             )
         )
     return Part(
-        title=f"Probe of {' against '.join(map(shared.plain, told['models']))}",
+        title=f"Probe of {' against '.join(told['models'])}",
         verdicts=changes.verdicts(compared, known) or [verdict(card, known) for card in cards],
         sections=[*sections, *changes.flips(run, config, anchor), *shared.gates(told["gates"], anchor)],
         ran=ran(told),
@@ -54,7 +55,7 @@ def verdict(card: Told, known: changes.Shares) -> Verdict:
     """How good is a subject on one task?"""
     share = known.get((card["task"], card["metric"]), False)
     one = card["overall"]
-    text = f"{shared.plain(card['about'])} on {card['task']}: {card['metric']} {shared.in_words(one, share)}; {one['n']:,} items"
+    text = f"{card['about']} on {card['task']}: {card['metric']} {shared.in_words(one, share)}; {one['n']:,} items"
     text += f", {one['n_missing']:,} more without an answer." if one["n_missing"] else "."
     return Verdict(shared.number(one["value"], share), text, "plain")
 
@@ -64,8 +65,8 @@ def ran(told: Told) -> list[Block]:
     settings = told["settings"]
     asked = {card["task"]: card["source"] for card in told["scorecards"]}
     items = [
-        ("asked", ", ".join(map(shared.plain, told["models"]))),
-        *((f"task {task}", shared.plain(source)) for task, source in asked.items()),
+        ("asked", ", ".join(told["models"])),
+        *((f"task {task}", source) for task, source in asked.items()),
     ]
     items += [("seed", str(settings.get("seed"))), ("margin", f"{told['margin']:g}, in units of the metric")]
     says = [

@@ -1,9 +1,12 @@
 """A repair on the page: what changed, whether it lasts, how the training went, what it cost, which rows were used."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from pyrite.repair.card import OF_LABELS, UNSAID, steps
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig
-from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table
+from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Verdict
 from pyrite.report.parts import changes, shared
 from pyrite.report.parts.shared import Part, Told
 from pyrite.runs import Run
@@ -34,7 +37,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     unsaid = OF_LABELS if told.get("labels") else UNSAID
     return Part(
         title=f"Repair of {told['model']}",
-        verdicts=changes.verdicts(sorted(compared, key=lambda one: one["task"] in HELD_OUT), known),
+        verdicts=verdicts(compared, known),
         sections=sections,
         ran=ran(told),
         software=shared.software(told),
@@ -42,6 +45,50 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
         unsaid=[*(f"{note[:1].upper()}{note[1:]}." for note in told["notes"]), *unsaid],
         settings=shared.settings(told["settings"]),
     )
+
+
+def verdicts(compared: Sequence[Told], known: changes.Shares) -> list[Verdict]:
+    """What changed; whichever of them is read alone says what became of the rows to forget, too.
+
+    What got better while nothing was shown to be unlearned is no good news: it is marked as unsure.
+    """
+    made = changes.verdicts(sorted(compared, key=lambda one: one["task"] in HELD_OUT), known)
+    said = forgetting(compared)
+    if said.tone != "good":
+        made = [
+            replace(one, label=f"{one.label}, {said.label}", tone="unsure") if one.tone == "good" else one
+            for one in made
+        ]
+    if not made:
+        return [said]
+    alone = {0, made.index(shared.worst(made))}
+    return [
+        replace(one, sentence=f"{one.sentence} {said.sentence}") if at in alone else one for at, one in enumerate(made)
+    ]
+
+
+def forgetting(compared: Sequence[Told]) -> Verdict:
+    """Did held-out rows of the forget set become less likely? The worst of what their negative log-likelihoods say."""
+    lines = [line for one in compared if one["task"] == "forget" for line in one["contrasts"]]
+    lines = [line for line in lines if line["primary"] and line["metric"].startswith("nats_per")]
+    if not lines:
+        nothing = "Whether held-out rows to forget became less likely was not measured."
+        return Verdict("unlearning not measured", nothing, "unsure")
+    return shared.worst([one_forgetting(line) for line in lines])
+
+
+def one_forgetting(line: Told) -> Verdict:
+    """The same by one metric; a rise says that the rows became less likely."""
+    change = line["difference"]
+    known = shared.is_known(change)
+    told = f"({line['metric']} {shared.in_words(change, False, signed=True)})"
+    if known and change["low"] > 0:
+        return Verdict("unlearned", f"Held-out rows to forget became less likely {told}.", "good")
+    if known and change["high"] < 0:
+        more = f"Held-out rows to forget became more likely, not less {told}: nothing was unlearned."
+        return Verdict("nothing unlearned", more, "bad")
+    unknown = f"It cannot be told whether held-out rows to forget became less likely {told}."
+    return Verdict("unlearning not shown", unknown, "unsure")
 
 
 def proofs(told: Told, known: changes.Shares, anchor: str) -> list[Section]:

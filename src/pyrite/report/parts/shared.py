@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyrite.names import shown
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Tone, Verdict
 
 Told = Mapping[str, Any]
@@ -141,6 +142,30 @@ def count(value: int | float | None) -> Cell:
     return Cell("not counted" if value is None else f"{value:,}", sort=value)
 
 
+CLAIMS = ("worse", "better", "equivalent")
+"""Verdicts that rest on an interval."""
+
+
+def judged(verdict: str | None, difference: Told) -> str | None:
+    """The verdict, as far as its numbers are there to bear it: without an interval nobody can tell.
+
+    >>> judged("better", {"value": None, "low": None, "high": None}), judged("better", {"value": 1, "low": 0.5, "high": 2})
+    ('cannot tell yet', 'better')
+    """
+    return "cannot tell yet" if verdict in CLAIMS and not is_known(difference) else verdict
+
+
+def is_known(one: Told) -> bool:
+    """Has an estimate a value and an interval?"""
+    return all(one[name] is not None and math.isfinite(one[name]) for name in ("value", "low", "high"))
+
+
+def sentences(contrasts: Sequence[Told]) -> list[Block]:
+    """What primary contrasts say, in full, as far as their numbers bear it."""
+    lines = [one["sentence"] for one in contrasts if judged(one["verdict"], one["difference"]) == one["verdict"]]
+    return [Lines(lines, "list")] if lines else []
+
+
 def words(verdict: str | None) -> str:
     """A verdict as it is said."""
     return "neither way is better" if verdict is None else SHORT.get(verdict, verdict)
@@ -170,7 +195,7 @@ def software(told: Told) -> list[tuple[str, str]]:
 
 def files(told: Sequence[Told]) -> list[Block]:
     """The files that were read, with what identifies their content."""
-    rows = [(str(one.get("side", "")), str(one.get("file") or one.get("name")), str(one["hash"])) for one in told]
+    rows = [(str(one.get("side", "")), shown(one.get("file") or one.get("name")), str(one["hash"])) for one in told]
     if not rows:
         return []
     if not any(side for side, *_ in rows):
@@ -215,17 +240,7 @@ def flat(told: Any, name: str = "") -> list[tuple[str, str]]:
         return []
     if isinstance(told, list) and any(isinstance(one, Mapping) for one in told):
         return [line for at, one in enumerate(told, 1) for line in flat(one, f"{name} {at}")]
-    return [(name, ", ".join(map(plain, told)) if isinstance(told, list | tuple) else plain(told))]
-
-
-def plain(value: Any) -> str:
-    """A value without the folders of the machine that it was made on.
-
-    >>> plain("nli=/home/me/dev.jsonl"), plain("hf://org/name"), plain(0.5)
-    ('nli=dev.jsonl', 'hf://org/name', '0.5')
-    """
-    left, sign, right = str(value).rpartition("=")
-    return f"{left}{sign}{right.rstrip('/').rpartition('/')[2]}" if right.startswith(("/", "~/")) else str(value)
+    return [(name, ", ".join(map(shown, told)) if isinstance(told, list | tuple) else shown(told))]
 
 
 def gates(told: Sequence[Told], anchor: str) -> list[Section]:
@@ -239,8 +254,3 @@ def gates(told: Sequence[Told], anchor: str) -> list[Section]:
     ]  # fmt: skip
     table = Table(("outcome", *(["part"] * parts), "condition", "why"), rows)
     return [Section(f"{anchor}-gates", "Gates", [table])]
-
-
-def tokens(one: Told) -> str:
-    """A number of floating-point operations, or that nobody counted it."""
-    return "not counted" if one.get("flops") is None else f"{one['flops']:.3g}"

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyrite.names import inside, shown
+from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Facts, Lines, Rows, Section, Table, Verdict
@@ -21,12 +23,12 @@ UNSAID = (
 
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """A study's share of the page."""
-    told, spec = run.told, run.told["spec"]
+    told, spec = names.of_study(run).told, run.told["spec"]
     summary = stored(run, "summary.parquet")
     sections = [
         Section(f"{anchor}-panels", "Every model, seed by seed", panels(run, anchor)),
         Section(f"{anchor}-table", "Each arm against its start and against the human arm", tables(summary, spec),
-                slices(summary, spec, anchor)),
+                slices(summary, anchor)),
         Section(f"{anchor}-primary", "Primary contrasts", contrasts(told["primary"], spec["margin"])),
         Section(f"{anchor}-data", "The data", data(told)),
     ]  # fmt: skip
@@ -56,9 +58,10 @@ def verdict(one: Told, spec: Told) -> Verdict:
     else:
         where = "on the gap between general task and blind spot (negative: it opened)"
     seeds = f"{one['seeds']} training seed{'s' * (one['seeds'] != 1)}"
-    label = shared.words(one["verdict"])
+    judged = shared.judged(one["verdict"], one["difference"])
+    label = shared.words(judged)
     text = f"Models trained on {about['arm']}, against {other}, {where}: {label} ({shared.in_words(difference, True, signed=True)}; {seeds})."
-    return Verdict(label, text, TONES.get(one["verdict"], "plain"))
+    return Verdict(label, text, TONES.get(judged, "plain"))
 
 
 def probe_name(name: str, spec: Told) -> str:
@@ -144,7 +147,7 @@ def against(row: Told, name: str) -> Cell:
     return Cell("–") if row[name] is None else shared.cell(of(row, name), True, signed=True, why=few(row))
 
 
-def slices(summary: Sequence[Told], spec: Told, anchor: str) -> list[Section]:
+def slices(summary: Sequence[Told], anchor: str) -> list[Section]:
     """Every slice of every cell, to be searched; templates stay in the run folder."""
     rows = [
         (row["probe"], row["metric"], row["by"], row["name"], row["gold"] or "", *texts(row))
@@ -153,7 +156,7 @@ def slices(summary: Sequence[Told], spec: Told, anchor: str) -> list[Section]:
     ]
     columns = ("probe", "metric", "slice by", "slice", "gold label", "start", "arm", "training rows", "value",
                "against start, points", "against human arm", "per seed, %")  # fmt: skip
-    caption = "Exploratory. Slices by template stand in results/summary.csv."
+    caption = "Exploratory. Every slice, those by template too, stands in results/summary.csv."
     found = Rows(f"{anchor}-slices", columns, rows, len(rows), caption, ("probe", "metric", "slice by", "arm"))
     return [Section(f"{anchor}-slices", "Every slice", [found], folded=True)] if rows else []
 
@@ -176,7 +179,7 @@ def contrasts(primary: Sequence[Told], margin: float) -> list[Block]:
         rows.append(
             [
                 f"{about['arm']} against {about['against']} on {about['probe']}",
-                shared.of_verdict(one["verdict"]),
+                shared.of_verdict(shared.judged(one["verdict"], one["difference"])),
                 shared.cell(cut(one["difference"], is_gap), True, signed=True),
                 items,
                 shared.p_value(one["p_difference_adjusted"]),
@@ -187,16 +190,16 @@ def contrasts(primary: Sequence[Told], margin: float) -> list[Block]:
     columns = ("contrast", "verdict", "difference [over seeds]", "difference [over seeds and templates]",
                "p of a difference", "p of equivalence", "seeds")  # fmt: skip
     note = f"Differences in percentage points; p-values are adjusted (Holm) over these contrasts. Margin: {margin * 100:g} points."
-    return [Table(columns, rows, note=note), Lines([one["sentence"] for one in primary], "list")]
+    return [Table(columns, rows, note=note), *shared.sentences(primary)]
 
 
 def data(told: Told) -> list[Block]:
     """What the rows were, how good the synthetic ones are, what they share, what was cut."""
     return [
         *shared.counts(told["counts"]),
-        *quality(told["quality"]),
+        *quality(told.get("quality", {})),
         *overlap(told["overlap"]),
-        *rows_cut(told["rows_cut"]),
+        *rows_cut(told.get("rows_cut", {})),
     ]
 
 
@@ -242,12 +245,12 @@ def ran(told: Told) -> list[Block]:
     model = spec["task_model"]["model"] if "task_model" in spec else spec["model"]
     told_facts = [
         ("question", spec["says"] or "not stated"),
-        ("model", str(model)),
+        ("model", shown(model)),
         ("seeds", ", ".join(map(str, spec["seeds"]))),
         ("steps", f"{len(told['steps']):,}, of which {timing['steps_run']:,} were run and {timing['steps_reused']:,} reused at the last call"),
         ("time", f"{timing['seconds_of_all_steps']:,.0f} s for all steps, {timing['this_run_seconds']:,.0f} s at the last call"),
     ]  # fmt: skip
-    return [Facts(told_facts), *looks(told["looks"])]
+    return [Facts(told_facts), *looks(told.get("looks", ()))]
 
 
 def looks(told: Sequence[Told]) -> list[Block]:
@@ -270,7 +273,7 @@ def again(run: Run) -> list[Block]:
 
 
 def as_yaml(spec: Told) -> str:
-    """Plain values as YAML."""
+    """Plain values as YAML; paths that lead out of the data's folder as names of files in it."""
     import io
 
     from ruamel.yaml import YAML
@@ -280,5 +283,5 @@ def as_yaml(spec: Told) -> str:
     yaml.width = 110
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     sink = io.StringIO()
-    yaml.dump(dict(spec), sink)
+    yaml.dump(inside(spec), sink)
     return sink.getvalue().rstrip()

@@ -1,0 +1,133 @@
+"""Names as they may stand in what leaves this machine: of a path its last part, all else whole.
+
+Whole stay names on the hub (`org/name`, `org/name@revision`, `hf://…`) and other addresses, packaged models
+(`packaged:NAME`), and what a loop calls its own (`study:ARM`, `loop:…`). Prose with a slash in it is no path.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+OURS = ("packaged:", "study:", "loop:")
+_ADDRESS = re.compile(r"(?!file:)[A-Za-z][\w+.-]*://")
+_ROOTED = re.compile(r"file:|~?/|~\w+/|\.{1,2}/|.*/\.\./|[A-Za-z]:[\\/]|\\\\", re.DOTALL)
+_WINDOWS = re.compile(r"[A-Za-z]:\\|\\\\")
+_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_CALLED = re.compile(r"[\w :.-]*=")
+_OF_FILES = (
+    *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".yaml", ".yml", ".gz", ".zst", ".html"),
+    *(".gguf", ".safetensors"),
+)
+
+
+def shown(value: object) -> str:
+    """Any value as text: a path, or the path of NAME=PATH, without its folders. Looks at the text alone.
+
+    >>> shown("/home/me/models/mine"), shown("~/a/b.jsonl"), shown("../../home/me/priv/s"), shown("base/gp.json")
+    ('mine', 'b.jsonl', 's', 'gp.json')
+    >>> shown("hans=/home/me/secret=x/hans.jsonl"), shown("/home/me/a=b/c"), shown("file:///home/me/x")
+    ('hans=hans.jsonl', 'c', 'x')
+    >>> shown("org/name@v1/b"), shown("hf://org/name:main@train"), shown("packaged:minilm-l6"), shown("study:human")
+    ('org/name@v1/b', 'hf://org/name:main@train', 'packaged:minilm-l6', 'study:human')
+    >>> shown("Answer yes/no, or a / b / c."), shown("http://host/v1?a=/b"), shown(0.5)
+    ('Answer yes/no, or a / b / c.', 'http://host/v1?a=/b', '0.5')
+    """
+    called, name = parted(str(value))
+    return called + (last(name) if is_path(name) else name)
+
+
+def here(text: str) -> str:
+    """The same on the machine that has the files: what exists here is a path, even where it looks like a name on the hub."""
+    called, name = parted(text)
+    there = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
+    return called + (last(name) if there or is_path(name) else name)
+
+
+def parted(text: str) -> tuple[str, str]:
+    """NAME= and the rest; no NAME where there is none.
+
+    >>> parted("nli=dev.jsonl"), parted("/a=b"), parted("a/b=c")
+    (('nli=', 'dev.jsonl'), ('', '/a=b'), ('', 'a/b=c'))
+    """
+    found = _CALLED.match(text)
+    if found is None or text.startswith("."):
+        return "", text
+    return found[0], text[found.end() :]
+
+
+def is_path(text: str) -> bool:
+    """Does a text name a file or folder by a way of several parts?"""
+    if "\n" in text or text.startswith(OURS) or _ADDRESS.match(text):
+        return False
+    if _ROOTED.match(text):
+        return True
+    if "/" not in text:
+        return False
+    return text.lower().endswith(_OF_FILES) or not (re.search(r"\s", text) or _ON_HUB.fullmatch(text))
+
+
+def last(path: str) -> str:
+    """A path's last part; the path where it has none.
+
+    >>> last("/a/b/"), last("C:\\\\me\\\\x.csv"), last("/"), last("..")
+    ('b', 'x.csv', '/', '..')
+    """
+    parts = [part for part in re.split(r"[\\/]" if _WINDOWS.match(path) else "/", path) if part]
+    return parts[-1] if parts else path
+
+
+def inside(told: Any) -> Any:
+    """Plain values of any depth, in which paths that lead out of the folder they are read from keep their last part only.
+
+    >>> inside({"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"], "model": "../x", "seed": 1})
+    {'files': ['a.jsonl', 'mnli/dev.jsonl'], 'model': 'x', 'seed': 1}
+    """
+    if isinstance(told, Mapping):
+        return {name: inside(value) for name, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [inside(value) for value in told]
+    if isinstance(told, str) and _ROOTED.match(parted(told)[1]):
+        return shown(told)
+    return told
+
+
+def paths_in(told: Any) -> Iterator[str]:
+    """Every text in plain values of any depth that is shown shorter than it is."""
+    if isinstance(told, Mapping | list | tuple):
+        for value in told.values() if isinstance(told, Mapping) else told:
+            yield from paths_in(value)
+    elif isinstance(told, str) and shown(told) != told:
+        yield told
+
+
+def replaced(text: str, called: Mapping[str, str]) -> str:
+    """A sentence in which names stand as they are `called`; the longest name that fits is taken.
+
+    >>> replaced("/a/b against /a", {"/a": "A", "/a/b": "B"})
+    'B against A'
+    """
+    if not called:
+        return text
+    longest_first = sorted(called, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest_first)), lambda one: called[one[0]], text)
+
+
+def unlike(names: Sequence[str]) -> list[str]:
+    """Names of which no two are the same: equal ones are numbered by their place.
+
+    >>> unlike(["demo", "other", "demo"]), unlike(["a", "a", "a (1)"])
+    (['demo (1)', 'other', 'demo (3)'], ['a (1) (1)', 'a (2)', 'a (1) (3)'])
+    """
+    made = [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
+    return made if len(set(made)) == len(made) else unlike(made)
+
+
+def stem_of(name: str) -> str:
+    """A name as a folder, as lm-evaluation-harness makes it: no character that a path gives a meaning to.
+
+    >>> stem_of("org/name@main"), stem_of("../x"), stem_of("..")
+    ('org__name@main', '__x', '_')
+    """
+    made = re.sub(r"[\"<>:/|\\?*\[\]\x00-\x1f\x7f]+", "__", name)[:120].lstrip(".").rstrip(". ")
+    return made or "_"
