@@ -29,8 +29,11 @@ from typing import Any
 from pyrite.io import atomic_write
 from pyrite.names import shown, stem_of, unlike
 from pyrite.report.names import subjects as subjects_of
-from pyrite.runs import FILES, Run
+from pyrite.runs import FILES, Run, read_results
 
+ITEMS = ("subject", "task", "metric", "item", "value", "group", "slices")
+TEXTS = ("task", "item", "subject", "text")
+"""Columns of the tables that are read."""
 NORMAL_95 = 1.959963984540054
 HARNESS = "harness:"
 OF_THEIRS = {"accuracy": "acc"}
@@ -256,18 +259,17 @@ def standard_error(line: Mapping[str, Any]) -> float | str:
 
 def all_samples(subject: Subject) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(task, its lines), for each task of which the run kept the items."""
-    import polars as pl
-
-    file = subject.run.result("items.parquet")
+    file, beside = subject.run.result("items.parquet"), subject.run.result("texts.parquet")
     if not file.is_file():
         return
-    items = pl.read_parquet(file).filter(pl.col("subject") == subject.about)
+    items: dict[str, list[dict[str, Any]]] = {}
+    for row in read_results(file, ITEMS, where=[("subject", "=", subject.about)]):
+        items.setdefault(row["task"], []).append(row)
     texts: dict[str, dict[str | None, dict[str, str]]] = {}
-    if subject.run.result("texts.parquet").is_file():
-        for row in pl.read_parquet(subject.run.result("texts.parquet")).iter_rows(named=True):
-            texts.setdefault(row["task"], {}).setdefault(row["subject"], {})[row["item"]] = row["text"]
-    for (task,), some in items.group_by("task", maintain_order=True):
-        yield str(task), list(sampled(some.iter_rows(named=True), texts.get(str(task), {}), subject.about))
+    for row in read_results(beside, TEXTS) if beside.is_file() else ():
+        texts.setdefault(row["task"], {}).setdefault(row["subject"], {})[row["item"]] = row["text"]
+    for task, some in items.items():
+        yield task, list(sampled(some, texts.get(task, {}), subject.about))
 
 
 def sampled(
