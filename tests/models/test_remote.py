@@ -77,7 +77,15 @@ def test_a_finished_file_asks_nothing_and_more_votes_ask_only_those(stub: Stub, 
     assert len(stub.asked) == 4
 
 
-def test_ctrl_c_leaves_a_file_that_goes_on(stub: Stub, tmp_path: Path) -> None:
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A process that was started in the background ignores the signal: listen to it for this test."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_a_file_that_goes_on(stub: Stub, tmp_path: Path, hears_ctrl_c: None) -> None:
     def interrupt(done: float, total: float, unit: str) -> None:
         if done == 3:
             signal.raise_signal(signal.SIGINT)
