@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from loop_kit import LOOP, chats, line, make_loop
-from planted import human_rows
+from planted import human_rows, with_opening
 from tests.conftest import review_rows
 
 from pyrite.cli import run
@@ -75,6 +75,18 @@ def test_without_a_flagged_row_there_is_nothing_to_repair(
     assert list(told["parts"]) == ["audit", "probe"]
     assert told["not_run"] == ["repair"]
     assert any("nothing to unlearn" in note for note in told["notes"])
+
+
+def test_without_a_cleared_row_there_is_nothing_to_replay(
+    tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any
+) -> None:
+    text = LOOP.replace("repair:", "replay: [clean]\nrepair:", 1)
+    path = make_loop(tmp_path, tiny_causal, tiny_encoder, text)
+    rows, _ = with_opening(human_rows(120, 1, source="made"), 1.0, 1)
+    chats(rows, tmp_path / "synthetic.jsonl")
+    code, _, err = looped(path)
+    assert code == 2
+    assert "replay: [human]" in err
 
 
 def test_a_part_that_cannot_run_leaves_a_report_of_the_others(

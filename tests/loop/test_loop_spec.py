@@ -74,7 +74,7 @@ REFUSED = [
     ("repair: {{steps: 3", "repair: {{undoes: nowhere.json, steps: 3", "nowhere.json"),
     ("repair: {{steps: 3", "repair: {{prove: [nonsense], steps: 3", "nonsense"),
     ("model: {causal}\nprobe", "model: no/such/folder/here\nprobe", "no/such/folder/here"),
-    ("says: made-up chats", "synth: nowhere.yaml\nstudy: nli_small", "nowhere.yaml"),
+    ("says: made-up chats", "synth: nowhere.yaml\nstudy: demo", "nowhere.yaml"),
     ("says: made-up chats", 'study: nli_small\naudits: {{x: {{data: ["loop:made"]}}}}', "audited by themselves"),
 ]
 
@@ -143,6 +143,10 @@ def test_a_study_in_a_circle_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text('{"text": "x", "label": "y"}\n')
     study = (Path(__file__).parents[2] / "studies" / "nli_small.yaml").read_text()
+    absent = tmp_path / "absent.yaml"
+    absent.write_text("loop: x\nsynthetic: [a.jsonl]\nhuman: [b.jsonl]\nstudy: nli_small\n")
+    assert run(line(absent)) == 2
+    assert "mnli" in capsys.readouterr().err  # found before the audit runs
     (tmp_path / "s.yaml").write_text(study.replace("files: [", "files: [loop:clean, ", 1))
     path = tmp_path / "l.yaml"
     path.write_text("loop: x\nsynthetic: [study:synthetic]\nhuman: [b.jsonl]\nstudy: s.yaml\n")

@@ -47,11 +47,8 @@ def check_files(inputs: Inputs) -> None:
     """Refuse files that are not there; what parts of the loop leave for others is."""
     spec = inputs.spec
     for name in spec.rows:
-        path = inputs.file(name)
-        if not name.startswith((STUDY, "loop:")) and not is_hub(path) and not Path(path).exists():
-            raise UserError(
-                "A file of the loop is not there.", f"{name}: {path}", "mend its name, or give --data FOLDER"
-            )
+        if not name.startswith((STUDY, "loop:")):
+            check_there(name, inputs.file(name))
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
     named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
@@ -63,9 +60,14 @@ def check_file(text: str, inputs: Inputs) -> None:
     """Refuse `NAME=FILE`, or a task's YAML, whose file is not there."""
     name, sign, where = text.partition("=")
     file = where if sign else name if name.endswith((".yaml", ".yml")) else ""
-    path = data_path(file, inputs.data)
-    if file and not file.isdigit() and not is_hub(path) and not Path(path).exists():
-        raise UserError("A file of the loop is not there.", f"{text}: {path}", "mend its name, or give --data FOLDER")
+    if file and not file.isdigit():
+        check_there(text, data_path(file, inputs.data))
+
+
+def check_there(name: str, path: str) -> None:
+    """Refuse a file that is not there; what is on the hub is looked for by the part that reads it."""
+    if not is_hub(path) and not Path(path).exists():
+        raise UserError("A file of the loop is not there.", f"{name}: {path}", "mend its name, or give --data FOLDER")
 
 
 def check_audit(spec: LoopSpec) -> None:
@@ -175,3 +177,5 @@ def check_names(inputs: Inputs) -> None:
         strange = [model] if model is not None and model not in known else []
     if strange:
         raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
+    for name in (file for data in study.data.values() for file in data.files if file not in LOOP):
+        check_there(name, data_path(name, inputs.data))

@@ -319,13 +319,17 @@ def repair_part(running: Running) -> bool:
     if not forget:
         running.notes.append("the audit flagged no row, so there is nothing to unlearn: the model was not repaired")
         return False
+    replay = inputs.replay()
+    if not replay:
+        fix = "replay people's rows: replay: [human]"
+        raise UserError("There is no row to replay: the audit cleared none.", "replay: [clean]", fix)
     asked = {name: value for name, value in inputs.probe_options().items() if name in RepairConfig.model_fields}
     made = repair_run.repair(
         RepairConfig(
             **{**asked, **inputs.options(spec.repair)},
             model=inputs.model(running.common()),
             forget=forget,
-            replay=inputs.replay(),
+            replay=replay,
             gate=spec.gates_of("repair"),
             out=running.folder / "repair",
             **running.common(),
