@@ -75,7 +75,7 @@ REFUSED = [
     ("repair: {{steps: 3", "repair: {{prove: [nonsense], steps: 3", "nonsense"),
     ("model: {causal}\nprobe", "model: no/such/folder/here\nprobe", "no/such/folder/here"),
     ("says: made-up chats", "synth: nowhere.yaml\nstudy: demo", "nowhere.yaml"),
-    ("says: made-up chats", 'study: nli_small\naudits: {{x: {{data: ["loop:made"]}}}}', "audited by themselves"),
+    ("says: made-up chats", 'study: demo\naudits: {{x: {{data: ["loop:made"]}}}}', "audited by themselves"),
 ]
 
 
