@@ -13,6 +13,7 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, Reader, layout, reader_of
 from pyrite.models.score import BATCH_TOKENS, Tick, batches, distinct
 
@@ -57,10 +58,12 @@ def sentence_embeddings(
     ids = tokenize(tokenizer, unique, room)
     made = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
     pad = tokenizer.pad_token_id or 0
+    layers = Prepacked(model)
     done = 0
     with torch.inference_mode(), compute.autocast():
         for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[compute.device]):
-            made[batch] = mean_states(model, [ids[at] for at in batch], pad)
+            with layers.active():
+                made[batch] = mean_states(model, [ids[at] for at in batch], pad)
             done += len(batch)
             tick(done, len(unique), "texts")
     return unit_length(made)[numbers]

@@ -27,6 +27,9 @@ ENTER = 16
 """Waiting sequences enter when so many can at once: a pass over prompts is dear for a few, an empty place for all."""
 CACHE_BYTES = 4 * 2**30
 """About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
+PREFIX = 64
+"""From so many tokens on, a shared prefix is looked at by all sequences together while they decode; a shorter one is
+copied to each of them, which costs less than looking twice."""
 GROWTH = 32
 """By how many positions a cohort's keys grow."""
 CANDIDATES = 256
@@ -145,7 +148,10 @@ class Writer:
         longest = max(len(one.prompt) + one.limit for one in waiting)
         window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
         self.past = shared if share_prefix and (window is None or longest < window) else 0
+        """How many tokens at the beginning are computed once for all prompts,"""
         self.prefix = reader.prefix(first[: self.past])
+        self.aside = self.past if self.past >= PREFIX else 0
+        """and how many of them the sequences go on sharing while they decode."""
         self.rows = self.room(rows)
 
     @property
@@ -161,7 +167,7 @@ class Writer:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         each = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
-        longest = max(len(one.prompt) - self.past + one.limit for one in self.waiting)
+        longest = max(len(one.prompt) - self.aside + one.limit for one in self.waiting)
         return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (each * longest))))
 
     def step(self) -> list[tuple[int, Sampled]]:
@@ -206,23 +212,14 @@ class Writer:
         hidden = self.reader.hidden(flat, positions, Pass(blocks, self.prefix, keep=kept))
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
-        widest = max(lengths)
-        lead = torch.tensor([widest - length for length in lengths], device=device)
+        copied = self.past - self.aside
+        widest = copied + max(lengths)
+        lead = torch.tensor([widest - copied - length for length in lengths], device=device)
         cohort = Cohort(len(members), widest, lead)
-        for key, value in kept:
-            cohort.keys.append((self.aligned(key, blocks, widest), self.aligned(value, blocks, widest)))
+        begin = self.prefix if self.prefix is not None and copied else [(None, None)] * len(kept)
+        for (key, value), (first_key, first_value) in zip(kept, begin, strict=True):
+            cohort.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
         return cohort, logits
-
-    def aligned(self, flat: Any, blocks: Sequence[Block], widest: int) -> Any:
-        """Keys of a flat pass [1, heads, tokens, size] as a cohort's [rows, heads, positions, size], with room to grow."""
-        count = sum(block.count for block in blocks)
-        held = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
-        at = 0
-        for block in blocks:
-            part = flat[0, :, block.start : block.end].unflatten(1, (block.count, block.length)).transpose(0, 1)
-            held[at : at + block.count, :, widest - block.length : widest] = part
-            at += block.count
-        return held
 
     def advance(self) -> list[tuple[int, Sampled]]:
         """One token for every sequence."""
@@ -236,13 +233,14 @@ class Writer:
             cohort.start = start
             start += cohort.rows
             lead = cohort.lead[: cohort.rows]
-            positions.append(self.past + cohort.filled - lead)
+            positions.append(self.aside + cohort.filled - lead)
             place = torch.arange(cohort.keys[0][0].shape[2], device=device)
             unseen = (place < lead[:, None]) | (place > cohort.filled)
             blank = torch.zeros(unseen.shape, dtype=cohort.keys[0][0].dtype, device=device)
             cohort.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
         flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
-        given = Pass(prefix=self.prefix, cohorts=[cohort for cohort, _ in self.cohorts])
+        prefix = self.prefix if self.aside else None
+        given = Pass(prefix=prefix, cohorts=[cohort for cohort, _ in self.cohorts])
         hidden = self.reader.hidden(flat, torch.cat(positions), given)
         logits = self.reader.logits(hidden)
         members = [one for _, some in self.cohorts for one in some]
@@ -293,6 +291,21 @@ class Writer:
         cohort.rows = count
         trim(cohort)
         self.cohorts.append((cohort, members[:count]))
+
+
+def aligned(flat: Any, blocks: Sequence[Block], begin: Any, widest: int) -> Any:
+    """Keys of a flat pass [1, heads, tokens, size] as a cohort's [rows, heads, positions, size], the last one at
+    `widest`, with room to grow; `begin` [1, heads, tokens, size] is written before each row's own."""
+    count = sum(block.count for block in blocks)
+    held = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
+    at = 0
+    for block in blocks:
+        part = flat[0, :, block.start : block.end].unflatten(1, (block.count, block.length)).transpose(0, 1)
+        held[at : at + block.count, :, widest - block.length : widest] = part
+        if begin is not None:
+            held[at : at + block.count, :, widest - block.length - begin.shape[2] : widest - block.length] = begin
+        at += block.count
+    return held
 
 
 def grow(cohort: Cohort) -> None:

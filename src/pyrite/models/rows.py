@@ -15,6 +15,7 @@ few short rows with the library's own forward pass when it is built, and says so
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
+from pyrite.models.prepack import Prepacked
 
 NAME = "pyrite_rows"
 """Our attention function's name in the model library."""
@@ -262,10 +264,11 @@ class Unreadable(Exception):
     """Why a model cannot be read row by row. Never reaches a user: the library's own forward pass reads it instead."""
 
 
-def reader_of(model: Any) -> "Reader | None":
-    """The model's row-wise reader; None where only the library's own forward pass can read it."""
+def reader_of(model: Any, *, prepack: bool = True) -> "Reader | None":
+    """The model's row-wise reader; None where only the library's own forward pass can read it. One that lives as long
+    as the model is trained has no use for laid-out weights (`prepack`)."""
     try:
-        return Reader(model)
+        return Reader(model, Prepacked(model) if prepack else None)
     except Unreadable:
         return None
 
@@ -279,8 +282,9 @@ class Reader:
         Unreadable: this architecture cannot be read this way (the caller then uses the library's own pass).
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, layers: Prepacked | None = None) -> None:
         register()
+        self.layers = layers
         model = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft: adapters sit inside it
         self.model = model
         self.body = model.base_model
@@ -311,19 +315,27 @@ class Reader:
         self.body.set_attn_implementation(NAME)
         more = {} if layer is None else {"output_hidden_states": True}
         try:
-            out = self.body(
-                input_ids=ids[None], position_ids=positions[None], use_cache=False, pyrite_pass=given, **more
-            )
+            with self.quick():
+                out = self.body(
+                    input_ids=ids[None], position_ids=positions[None], use_cache=False, pyrite_pass=given, **more
+                )
         finally:
             self.body.set_attn_implementation(before)
         return (out.last_hidden_state if layer is None else out.hidden_states[layer])[0]
 
+    def quick(self) -> AbstractContextManager[None]:
+        """The time of a pass: linear layers multiply by laid-out weights, where there are such."""
+        return nullcontext() if self.layers is None else self.layers.active()
+
     def logits(self, hidden: Any) -> Any:
         """The vocabulary's logits [tokens, vocabulary] after these hidden states, in the weights' precision.
 
-        Written as weights times states: that order is up to twice as fast on CPUs, and the result is the same.
+        Without laid-out weights, written as weights times states: that order is up to twice as fast on CPUs.
         """
         head = self.head
+        if self.layers is not None:
+            with self.quick():
+                return head(hidden)
         if hidden.device.type == "cpu" and head.bias is None:
             return (head.weight @ hidden.T).T
         return head(hidden)

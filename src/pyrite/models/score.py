@@ -16,6 +16,7 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import group
+from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Block, Pass, Reader, branch_mask, layout, reader_of
 
 Ids = Sequence[int]
@@ -351,6 +352,7 @@ def padded_class_logits(
     import torch
 
     logits: Any = None
+    layers = Prepacked(model)
     done = 0
     for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
         longest = max(len(ids[at]) for at in batch)
@@ -360,7 +362,8 @@ def padded_class_logits(
         lengths = torch.tensor([len(ids[at]) for at in batch])
         mask = torch.arange(longest) < lengths[:, None]
         given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
-        out = model(input_ids=tokens.to(model.device), **given).logits.float().cpu().numpy()
+        with layers.active():
+            out = model(input_ids=tokens.to(model.device), **given).logits.float().cpu().numpy()
         if logits is None:
             logits = np.zeros((len(ids), out.shape[1]), dtype=np.float32)
         logits[batch] = out

@@ -57,7 +57,7 @@ class ClassReader:
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
         self.inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.by_row = reader_of(model) if hasattr(self.inner, "score") else None
+        self.by_row = reader_of(model, prepack=False) if hasattr(self.inner, "score") else None
         self.head = Head(torch.eye(self.inner.config.num_labels, device=self.device))
 
     @property
