@@ -132,4 +132,4 @@ def test_readers_that_train_lay_nothing_out() -> None:
     read = reader_of(model)
     assert read is not None
     assert read.layers is not None
-    assert len(read.layers.laid) == 2 * 7 + 1
+    assert len(read.layers.laid) == 2 * 7 + 1  # the check of a first reading used them all

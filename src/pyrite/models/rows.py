@@ -10,7 +10,7 @@ Rows of equal length that lie next to each other form a `Block` and are one atte
 context). Decoding uses `Cohort`s: sequences that were admitted together and grow by one token a step.
 
 Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
-few short rows with the library's own forward pass when it is built, and says so where they differ.
+few short rows with the library's own forward pass when a model is first read, and says so where they differ.
 """
 
 import itertools
@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -35,6 +36,9 @@ LENGTH_BOUND_ROPE = ("dynamic", "longrope")
 """Rotary positions that depend on the longest position of a whole pass: rows would change each other."""
 KEYS_AT_ONCE = 131_072
 """Rows that share a prefix attend in parts of at most so many keys."""
+
+COMPARED: "WeakSet[Any]" = WeakSet()
+"""Models whose flat pass agreed with the library's own: a guard or a callback reads one model many times."""
 
 Keys = list[tuple[Any, Any]]
 """Keys and values of each layer, [rows, key heads, positions, head size] each."""
@@ -296,7 +300,9 @@ class Reader:
         kinds = [one for one in (rope, *rope.values()) if isinstance(one, dict)]
         if any((one.get("rope_type") or one.get("type")) in LENGTH_BOUND_ROPE for one in kinds):
             raise Unreadable(f"{type(model).__name__} chooses its positions by the longest row of a batch")
-        self.compare()
+        if model not in COMPARED:
+            self.compare()
+            COMPARED.add(model)
 
     @property
     def device(self) -> Any:
