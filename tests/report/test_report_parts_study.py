@@ -1,11 +1,13 @@
 """The pages of both sorts of studies: every number is the run's, seeds are visible, doubt is said."""
 
+import shutil
 from pathlib import Path
 
 import polars
 import pytest
 from tests.report.run_kit import PLANTED, blocks, cells, language_run, page, strings, study_made
 
+from pyrite.errors import UserError
 from pyrite.report import objects
 from pyrite.report.html import render
 from pyrite.report.page import Figure, Rows
@@ -146,6 +148,16 @@ def test_a_language_study_tells_cells_contrasts_and_costs(words: Run) -> None:
     assert cost[7] == "not counted"
     assert "ifeval: answers cut at 220 tokens (start, seed 0 and 1 more)" in strings(blocks(made, "study-data"))
     assert render(made)
+
+
+@pytest.mark.parametrize("broken", ["step,cell\ndamage,damaged\n", None, "many"])
+def test_a_broken_table_of_costs_is_named(words: Run, tmp_path: Path, broken: str | None) -> None:
+    made = shutil.copytree(words.folder, tmp_path / "words")
+    file = made / "results" / "costs.csv"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(broken if broken and "," in broken else text.replace("1234", broken or "\xff"), encoding="latin-1")
+    with pytest.raises(UserError, match=r"cannot be read[\s\S]*costs\.csv, line 2"):
+        page(read_run(made))
 
 
 def test_a_language_study_has_a_figure_of_every_cell(words: Run) -> None:

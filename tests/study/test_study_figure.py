@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyrite.audit.figures import OKABE_ITO
+from pyrite.charts import OKABE_ITO, save
 from pyrite.errors import UserError
 from pyrite.study.figure import (
     MAX_WIDTH,
@@ -18,7 +18,6 @@ from pyrite.study.figure import (
     explain,
     lay_out,
     places_of,
-    save,
     shorten,
     style_of,
     tick_labels,
@@ -210,7 +209,8 @@ def test_short_names_of_sizes() -> None:
 def test_the_same_rows_give_the_same_bytes(tmp_path: Any) -> None:
     made = rows(["a", "b"], ["human", "synthetic"], [10, 20], 2)
     first, second = (
-        save(draw(made, PANELS, title="t", margin=0.03), tmp_path / name, "figure") for name in ("one", "two")
+        save(draw(made, PANELS, title="t", margin=0.03), tmp_path / name, "figure", spec=True)
+        for name in ("one", "two")
     )
     assert [path.name for path in first] == ["figure.svg", "figure.png", "figure.vl.json"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -218,7 +218,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Any) -> None:
 
 def test_files_are_what_they_say_and_names_are_escaped(tmp_path: Any) -> None:
     made = rows(["<i>start"], ["<b>&", "quote\"'"], [10], 2)
-    svg, png, spec = save(draw(made, PANELS, title="<script>", margin=0.03), tmp_path, "figure")
+    svg, png, spec = save(draw(made, PANELS, title="<script>", margin=0.03), tmp_path, "figure", spec=True)
     text = svg.read_text(encoding="utf-8")
     assert "&lt;b&gt;&amp;" in text
     assert "&lt;i&gt;start" in text

@@ -4,40 +4,18 @@ Each is drawn from plain values of the findings' evidence, and left out where th
 imported when something is drawn; nothing is fetched.
 """
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyrite.audit.show import clean
 from pyrite.audit.wording import percent
-
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito (2008), told apart with any kind of colour vision; yellow, faint on white, comes last."""
-
-
-@dataclass(frozen=True)
-class Palette:
-    """The colours of a figure: `ink` of text, `muted` of what stands behind it, `line` of axes, `grid`, `frame` of a
-    panel, `panel` behind everything, and of what is drawn, in order."""
-
-    ink: str = "#000000"
-    muted: str = "#444444"
-    line: str = "#888888"
-    grid: str = "#EEEEEE"
-    frame: str = "#CCCCCC"
-    panel: str = "white"
-    series: tuple[str, ...] = OKABE_ITO
-
-
-PRINTED = Palette()
-"""Dark on white: the figures of run folders."""
+from pyrite.charts import PRINTED, Palette, dressed, save
+from pyrite.names import unlike
 
 PLACES = {"data": 1, "references": 0}
 """Which colour of the series; lines differ in their dashes, points in their shape too."""
 DASHES = {"data": [1, 0], "references": [5, 3]}
-FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 WIDTH, HEIGHT = 620, 300  # pixels of a panel
 BARS = 12
 """Shapes that are drawn, the commonest first."""
@@ -226,57 +204,3 @@ def cut(text: str) -> str:
     """A shape on one line, of a readable length, with nothing unseen in it."""
     plain = clean(str(text).replace("\n", " | ")) or "(empty)"
     return plain if len(plain) <= LABEL else plain[: LABEL - 1] + "…"
-
-
-def unlike(labels: Sequence[str]) -> list[str]:
-    """Labels of which no two are the same, so that no two bars fall together.
-
-    >>> unlike(["a", "b", "a"])
-    ['a', 'b', 'a (2)']
-    """
-    seen: dict[str, int] = {}
-    made = []
-    for label in labels:
-        seen[label] = seen.get(label, 0) + 1
-        made.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
-    return made
-
-
-def dressed(chart: Any, title: str, subtitle: str, palette: Palette = PRINTED) -> Any:
-    """A chart with its title, our type and our colours."""
-    import altair as alt
-
-    heading = alt.TitleParams(
-        text=textwrap.wrap(title, 70), subtitle=textwrap.wrap(subtitle, 100), anchor="start", offset=10
-    )
-    axis = {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
-    config = themed(palette, title={"fontSize": 15, "subtitleFontSize": 11}, axis=axis)
-    return chart.properties(title=heading, background=palette.panel, padding=12).configure(**config)
-
-
-def themed(palette: Palette, *, title: Mapping[str, Any], axis: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a chart: our type, the palette's colours, and sizes as given."""
-    ink = {"labelColor": palette.ink, "titleColor": palette.ink}
-    lines = {"gridColor": palette.grid, "domainColor": palette.line, "tickColor": palette.line}
-    return {
-        "font": FONT,
-        "title": {"color": palette.ink, "subtitleColor": palette.muted, **title},
-        "axis": {**axis, **ink, **lines},
-        "legend": ink,
-        "view": {"stroke": palette.frame},
-    }
-
-
-def save(chart: Any, folder: Path, stem: str) -> list[Path]:
-    """Write the chart as STEM.svg and STEM.png (twice the size); the same chart gives the same bytes on one machine."""
-    import vl_convert
-
-    from pyrite.io import atomic_write
-
-    folder.mkdir(parents=True, exist_ok=True)
-    svg = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
-    written = {folder / f"{stem}.svg": svg.encode(), folder / f"{stem}.png": bytes(vl_convert.svg_to_png(svg, scale=2))}
-    for path, content in written.items():
-        with atomic_write(path) as temporary:
-            Path(temporary).write_bytes(content)
-    return list(written)

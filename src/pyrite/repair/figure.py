@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyrite.audit.figures import PRINTED, Palette, dressed, save
+from pyrite.charts import PRINTED, Palette, dressed, save
 
 TERMS = {"forget": (1, [1, 0]), "replay": (0, [5, 3]), "kl": (2, [2, 2])}
 """Which colour of the palette's series, and dashes of a term."""

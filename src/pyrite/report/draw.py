@@ -7,7 +7,7 @@ the page defines: --ink, --muted, --grid, --panel, --c1 to --c8. Nothing is fetc
 import re
 from typing import Any
 
-from pyrite.audit.figures import Palette
+from pyrite.charts import Palette
 from pyrite.report.page import Figure
 
 STAND_INS = {

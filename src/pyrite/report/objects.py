@@ -8,7 +8,7 @@ from pyrite.runs import Run, read_results
 if TYPE_CHECKING:
     import polars
 
-    from pyrite.audit.figures import Palette
+    from pyrite.charts import Palette
 
 
 def table(run: Run) -> "polars.DataFrame":
@@ -43,7 +43,8 @@ def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
     Raises:
         UserError: a loop, which has charts for each of its parts, or a study without its tables.
     """
-    from pyrite.audit.figures import PRINTED, charts
+    from pyrite.audit.figures import charts
+    from pyrite.charts import PRINTED
     from pyrite.repair.figure import chart
     from pyrite.study import objects as of_study
     from pyrite.study.language.figure import draw, headline_metrics

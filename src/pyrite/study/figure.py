@@ -10,10 +10,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from pyrite.audit.figures import OKABE_ITO, PRINTED, Palette, themed
+from pyrite.charts import OKABE_ITO, PRINTED, Palette, themed
 from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import t_interval
@@ -477,32 +476,6 @@ def counted(n: int, what: str) -> str:
 def in_words(mean: Estimate) -> str:
     """'0.720 [0.670, 0.770]', or the value alone where there is no interval."""
     return f"{mean.value:.3f}" + ("" if mean.low is None else f" [{mean.low:.3f}, {mean.high:.3f}]")
-
-
-def save(chart: Any, folder: Path, stem: str) -> list[Path]:
-    """Write the chart as STEM.svg, STEM.png (twice the size) and STEM.vl.json; returns their paths.
-
-    Nothing is fetched, and the same chart gives the same bytes on the same machine.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
-    import orjson
-    import vl_convert
-
-    from pyrite.io import atomic_write
-
-    spec = chart.to_dict()
-    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
-    written = {
-        folder / f"{stem}.svg": svg.encode(),
-        folder / f"{stem}.png": bytes(vl_convert.svg_to_png(svg, scale=2)),
-        folder / f"{stem}.vl.json": orjson.dumps(spec, option=orjson.OPT_SORT_KEYS),
-    }
-    for path, content in written.items():
-        with atomic_write(path) as temporary:
-            Path(temporary).write_bytes(content)
-    return list(written)
 
 
 def wrap(text: str, width: float, character: float = CHARACTER) -> list[str]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import altair
     import polars
 
-    from pyrite.audit.figures import Palette
+    from pyrite.charts import Palette
 
 PANELS = "panels.parquet"
 """The figure's numbers, in a run folder's results."""
@@ -65,7 +65,7 @@ def figure(folder: Path, spec: Mapping[str, Any], palette: "Palette | None" = No
     Raises:
         UserError: the folder holds no values.
     """
-    from pyrite.audit.figures import PRINTED
+    from pyrite.charts import PRINTED
     from pyrite.study.figure import draw, panels_in
 
     rows = panels(folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 import pyrite
+from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, default_store, digest, run_steps
@@ -384,7 +385,7 @@ def draw_figure(spec: StudySpec, results: list[Scored], probes: Mapping[str, Pro
                 rows.append({**row, "panel": f"{name}.headline", "value": headline(scored, probe)})
     write_parquet(figure.panel_table(rows, panels), folder / "results" / "panels.parquet")
     chart = figure.draw(rows, panels, title=spec.study, margin=spec.margin)
-    figure.save(chart, folder, "figure")
+    save(chart, folder, "figure", spec=True)
     (folder / "figure.txt").write_text(figure.alt_text(rows, panels) + "\n", encoding="utf-8")
 
 

@@ -4,13 +4,14 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
+from pyrite.errors import UserError
 from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Lines, Section, Table, Verdict
 from pyrite.report.parts import shared, study
 from pyrite.report.parts.shared import TONES, Part, Told
-from pyrite.runs import Run
+from pyrite.runs import AGAIN, Run
 from pyrite.study.language import figure as drawing
 
 UNSAID = (
@@ -153,8 +154,15 @@ def costs(run: Run, anchor: str) -> list[Section]:
     file = run.result("costs.csv")
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8", newline="") as source:
-        rows = [cost(row) for row in csv.DictReader(source)]
+    rows: list[list[Cell | str]] = []
+    try:
+        with file.open(encoding="utf-8", newline="") as source:
+            for row in csv.DictReader(source):
+                rows.append(cost(row))
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "A table of the run cannot be read.", f"{file}, line {len(rows) + 2}: {error}", AGAIN
+        ) from error
     columns = ("step", "first cell", "seed", "method", "steps", "tokens", "of the damage's tokens", "FLOPs",
                "of the damage's FLOPs", "seconds", "peak, GiB", "stopped")  # fmt: skip
     note = "Tokens of a repair are those to forget, to replay and to prefer, without the guard's."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrite.audit.figures import PRINTED, Palette, save, themed
+from pyrite.charts import PRINTED, Palette, save, themed
 
 if TYPE_CHECKING:
     import altair
