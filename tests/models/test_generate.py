@@ -6,8 +6,10 @@ import torch
 import transformers
 from tests.models.test_score import build
 
+import pyrite.models.generate
 from pyrite.models.generate import Drawing, generate, sample, sample_rows
 from pyrite.models.hardware import Compute
+from pyrite.models.rows import Reader
 
 END = (2,)
 
@@ -59,6 +61,25 @@ def test_text_does_not_depend_on_the_batch_or_the_order(rows: int, temperature: 
     order = np.random.default_rng(1).permutation(len(some)).tolist()
     mixed = written(model, [some[at] for at in order], seeds=[seeds[at] for at in order], rows=rows, **more)
     assert mixed == [whole[at] for at in order]
+
+
+@pytest.mark.parametrize("rows", [9, 64])
+@pytest.mark.parametrize("aside", [4, 64, 1000])
+def test_beginnings_of_many_are_read_once_and_change_no_text(
+    rows: int, aside: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rng, computed = build("llama"), np.random.default_rng(3), []
+    starts = [rng.integers(3, 97, size).tolist() for size in (70, 80, 75)]
+    some = [[*start, *rng.integers(3, 97, 5 * (at % 3)).tolist()] for start in starts for at in range(20)] + prompts(7)
+    order = rng.permutation(len(some)).tolist()
+    some = [some[at] for at in order]
+    alone = [written(model, [prompt], max_new_tokens=12)[0] for prompt in some]
+    monkeypatch.setattr(pyrite.models.generate, "PREFIX", aside)
+    prefix = Reader.prefix
+    monkeypatch.setattr(Reader, "prefix", lambda self, ids: (computed.append(list(ids)), prefix(self, ids))[1])
+    assert written(model, some, max_new_tokens=12, rows=rows) == alone
+    # whole prompts are among them: a token of each stays outside
+    assert sorted(map(len, computed)) == [6, 69, 74, 79]
 
 
 def test_each_prompt_has_its_own_limit_and_stop() -> None:

@@ -1,9 +1,9 @@
 """Write continuations: many prompts at once, nothing padded, nothing computed twice, no one waited for.
 
-Sequences that finish leave at once and waiting ones enter in their place; what all prompts share at their beginning is
-computed once and looked at by all together. Sequences that enter together form a cohort (`pyrite.models.rows`), kept
-small and of similar prompt length, so that its keys need little padding and attention never runs over a mask as long
-as the longest sequence of the whole run.
+Sequences that finish leave at once and waiting ones enter in their place; what many prompts share at their beginning
+(all of it, where one prompt is continued many times) is computed once and looked at by them together. Sequences that
+enter together form a cohort (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
+little padding and attention never runs over a mask as long as the longest sequence of the whole run.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.hardware import Compute
-from pyrite.models.prefix import common
+from pyrite.models.prefix import common, group
 from pyrite.models.rows import Block, Cohort, Keys, Pass, Reader, layout, reader_of
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
@@ -28,8 +28,10 @@ ENTER = 16
 CACHE_BYTES = 4 * 2**30
 """About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
 PREFIX = 64
-"""From so many tokens on, a shared prefix is looked at by all sequences together while they decode; a shorter one is
-copied to each of them, which costs less than looking twice."""
+"""From so many tokens on, a shared beginning is looked at by a cohort together while it decodes; a shorter one is
+copied to each sequence, which costs less than looking twice."""
+TOGETHER = 16
+"""Prompts with a beginning of their own are kept apart from the rest if they are so many: cohorts must not get small."""
 GROWTH = 32
 """By how many positions a cohort's keys grow."""
 CANDIDATES = 256
@@ -66,6 +68,21 @@ class Unfinished:
     limit: int
     ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
+    start: "Start | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class Start:
+    """What some prompts begin with: the tokens, their keys once they were read, and how many of the prompts wait."""
+
+    ids: Sequence[int]
+    waiting: int
+    keys: Keys | None = None
+
+    @property
+    def aside(self) -> bool:
+        """Do cohorts look at it together while they decode?"""
+        return len(self.ids) >= PREFIX
 
 
 Ended = Callable[[int, list[int]], bool]
@@ -138,20 +155,11 @@ class Writer:
         rows: int | None,
         share_prefix: bool,
     ) -> None:
-        self.reader, self.waiting, self.drawing, self.ends, self.ended = reader, waiting, drawing, ends, ended
+        self.reader, self.drawing, self.ends, self.ended = reader, drawing, ends, ended
         self.cohorts: list[tuple[Cohort, list[Unfinished]]] = []
-        self.tokens: Any = None
-        """The last token of every sequence, in the order of the cohorts [rows]."""
-        shortest = min(len(one.prompt) for one in waiting) - 1
-        first = waiting[0].prompt
-        shared = min(shortest, *(common(first, one.prompt) for one in waiting)) if len(waiting) > 1 else 0
         longest = max(len(one.prompt) + one.limit for one in waiting)
         window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
-        self.past = shared if share_prefix and (window is None or longest < window) else 0
-        """How many tokens at the beginning are computed once for all prompts,"""
-        self.prefix = reader.prefix(first[: self.past])
-        self.aside = self.past if self.past >= PREFIX else 0
-        """and how many of them the sequences go on sharing while they decode."""
+        self.waiting = by_start(waiting, share=share_prefix and (window is None or longest < window))
         self.rows = self.room(rows)
 
     @property
@@ -167,7 +175,7 @@ class Writer:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         each = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
-        longest = max(len(one.prompt) - self.aside + one.limit for one in self.waiting)
+        longest = max(len(one.prompt) + one.limit - shared(one, aside=True) for one in self.waiting)
         return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (each * longest))))
 
     def step(self) -> list[tuple[int, Sampled]]:
@@ -186,9 +194,10 @@ class Writer:
         done = []
         while free > 0 and self.waiting:
             members = [self.waiting.popleft()]
-            tokens = len(members[0].prompt) - self.past
-            while self.waiting and len(members) < min(free, COHORT):
-                tokens += len(self.waiting[0].prompt) - self.past
+            past = shared(members[0])
+            tokens = len(members[0].prompt) - past
+            while self.waiting and len(members) < min(free, COHORT) and self.waiting[0].start is members[0].start:
+                tokens += len(self.waiting[0].prompt) - past
                 if tokens > PROMPT_TOKENS[self.reader.device.type]:
                     break
                 members.append(self.waiting.popleft())
@@ -204,22 +213,31 @@ class Writer:
         import torch
 
         device = self.reader.device
-        lengths = [len(one.prompt) - self.past for one in members]
-        blocks = layout(lengths, self.past, device)
-        flat = torch.tensor([token for one in members for token in one.prompt[self.past :]], device=device)
-        positions = torch.cat([torch.arange(self.past, self.past + length, device=device) for length in lengths])
+        start, past = members[0].start, shared(members[0])
+        prefix = None if start is None else self.keys_of(start, len(members))
+        lengths = [len(one.prompt) - past for one in members]
+        blocks = layout(lengths, past, device)
+        flat = torch.tensor([token for one in members for token in one.prompt[past:]], device=device)
+        positions = torch.cat([torch.arange(past, past + length, device=device) for length in lengths])
         kept: Keys = []
-        hidden = self.reader.hidden(flat, positions, Pass(blocks, self.prefix, keep=kept))
+        hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=kept))
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
-        copied = self.past - self.aside
+        copied = past - shared(members[0], aside=True)
         widest = copied + max(lengths)
         lead = torch.tensor([widest - copied - length for length in lengths], device=device)
-        cohort = Cohort(len(members), widest, lead)
-        begin = self.prefix if self.prefix is not None and copied else [(None, None)] * len(kept)
+        cohort = Cohort(len(members), widest, lead, prefix=None if copied else prefix)
+        begin = prefix if prefix is not None and copied else [(None, None)] * len(kept)
         for (key, value), (first_key, first_value) in zip(kept, begin, strict=True):
             cohort.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
         return cohort, logits
+
+    def keys_of(self, start: Start, entering: int) -> Keys | None:
+        """The keys of what some prompts begin with, computed when the first enter and let go with the last."""
+        keys = start.keys or self.reader.prefix(start.ids)
+        start.waiting -= entering
+        start.keys = keys if start.waiting else None
+        return keys
 
     def advance(self) -> list[tuple[int, Sampled]]:
         """One token for every sequence."""
@@ -233,14 +251,13 @@ class Writer:
             cohort.start = start
             start += cohort.rows
             lead = cohort.lead[: cohort.rows]
-            positions.append(self.aside + cohort.filled - lead)
+            positions.append(cohort.aside + cohort.filled - lead)
             place = torch.arange(cohort.keys[0][0].shape[2], device=device)
             unseen = (place < lead[:, None]) | (place > cohort.filled)
             blank = torch.zeros(unseen.shape, dtype=cohort.keys[0][0].dtype, device=device)
             cohort.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
         flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
-        prefix = self.prefix if self.aside else None
-        given = Pass(prefix=prefix, cohorts=[cohort for cohort, _ in self.cohorts])
+        given = Pass(cohorts=[cohort for cohort, _ in self.cohorts])
         hidden = self.reader.hidden(flat, torch.cat(positions), given)
         logits = self.reader.logits(hidden)
         members = [one for _, some in self.cohorts for one in some]
@@ -291,6 +308,35 @@ class Writer:
         cohort.rows = count
         trim(cohort)
         self.cohorts.append((cohort, members[:count]))
+
+
+def shared(one: Unfinished, *, aside: bool = False) -> int:
+    """How many tokens at its beginning does a prompt share with others? With `aside`: while it is continued, too."""
+    return 0 if one.start is None or (aside and not one.start.aside) else len(one.start.ids)
+
+
+def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]":
+    """The same, told what they begin with and those of one beginning together; else the order stays.
+
+    Many prompts that begin alike are a group with a beginning of its own; the others share what they all begin with.
+    """
+    if not share or len(waiting) == 1:
+        return waiting
+    members = list(waiting)
+    prompts = [one.prompt for one in members]
+    apart = [(list(some.rows), some.prefix) for some in group(prompts) if some.prefix and len(some.rows) >= TOGETHER]
+    rest = sorted(set(range(len(prompts))) - {at for rows, _ in apart for at in rows})
+    if len(rest) > 1:
+        shortest = min(len(prompts[at]) for at in rest) - 1
+        apart.append((rest, min(shortest, *(common(prompts[rest[0]], prompts[at]) for at in rest))))
+    for rows, size in apart:
+        start = Start(prompts[rows[0]][:size], len(rows))
+        for at in rows:
+            members[at].start = start if size else None
+    together: dict[int, list[Unfinished]] = {}
+    for one in members:
+        together.setdefault(id(one.start), []).append(one)
+    return deque(one for some in together.values() for one in some)
 
 
 def aligned(flat: Any, blocks: Sequence[Block], begin: Any, widest: int) -> Any:

@@ -72,6 +72,7 @@ class Cohort:
     `keys` hold [capacity rows, heads, capacity positions, head size] for each layer; the first `rows` rows and `filled`
     positions count. `lead` [capacity rows] is how many positions at the left belong to no token of the row. `mask`
     [rows, 1, 1, capacity positions] is 0 where a key counts in this step, the new one included, and -inf elsewhere.
+    `prefix` holds the keys before those, which all sequences share.
     """
 
     rows: int
@@ -80,6 +81,12 @@ class Cohort:
     keys: Keys = field(default_factory=list)
     start: int = 0
     mask: Any = None
+    prefix: Keys | None = None
+
+    @property
+    def aside(self) -> int:
+        """How many tokens the sequences share."""
+        return 0 if self.prefix is None else self.prefix[0][0].shape[2]
 
     @property
     def end(self) -> int:
@@ -125,7 +132,7 @@ def attend(
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
     for block, part in zip(given.blocks, made, strict=True):
         out[:, block.start : block.end] = part
-    decode(given.cohorts, layer, query, key, value, prefix, scaling, window, out)
+    decode(given.cohorts, layer, query, key, value, scaling, window, out)
     return out, None
 
 
@@ -169,7 +176,6 @@ def decode(
     query: Any,
     key: Any,
     value: Any,
-    prefix: Any,
     scaling: float | None,
     window: int | None,
     out: Any,
@@ -177,7 +183,7 @@ def decode(
     """One token of every sequence: keys are appended to the cohorts, attention fills `out` [1, tokens, heads, size].
 
     Query heads that share a key head are laid along the query axis: one token sees every key, so no order is lost, and
-    grouped attention needs no copies. Where the sequences share a prefix, all of them look at it in one product. Plain
+    grouped attention needs no copies. Where a cohort shares a prefix, all of it looks there in one product. Plain
     batched products: with a query this short they are several times faster on a CPU than the fused kernel.
     (A prefix that a window could leave is not shared here.)
     """
@@ -192,10 +198,6 @@ def decode(
 
     # [tokens, key heads, groups, size], scaled
     q = (query[0].transpose(0, 1) * (scaling if scaling is not None else size**-0.5)).unflatten(1, (heads, groups))
-    seen: Any = None
-    if prefix is not None:
-        wide = q.transpose(0, 1).flatten(1, 2)
-        seen = product(wide, prefix[0][0].transpose(1, 2)).unflatten(1, (-1, groups)).transpose(0, 1)
     for cohort in cohorts:
         a, b, n, last = cohort.start, cohort.end, cohort.rows, cohort.filled
         k, v = cohort.keys[layer]
@@ -206,13 +208,15 @@ def decode(
         scores += cohort.mask
         if window is not None and last + 1 >= window:
             scores[..., : last + 1 - window] = -torch.inf
-        if seen is None:
+        if cohort.prefix is None:
             out[0, a:b] = product(scores.softmax(-1).flatten(0, 1), v).unflatten(0, (n, heads)).flatten(1, 2)
             continue
-        past = seen.shape[-1]
-        weights = torch.cat([seen[a:b], scores], -1).softmax(-1)
-        own = product(weights[..., past:].flatten(0, 1), v).unflatten(0, (n, heads))
-        common = product(weights[..., :past].transpose(0, 1).flatten(1, 2), prefix[1][0])
+        first_k, first_v = (one[0] for one in cohort.prefix[layer])
+        seen = product(q[a:b].transpose(0, 1).flatten(1, 2), first_k.transpose(1, 2))
+        seen = seen.unflatten(1, (n, groups)).transpose(0, 1)
+        weights = torch.cat([seen, scores], -1).softmax(-1)
+        own = product(weights[..., cohort.aside :].flatten(0, 1), v).unflatten(0, (n, heads))
+        common = product(weights[..., : cohort.aside].transpose(0, 1).flatten(1, 2), first_v)
         out[0, a:b] = (own + common.unflatten(1, (n, groups)).transpose(0, 1)).flatten(1, 2)
 
 
