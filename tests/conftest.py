@@ -59,8 +59,10 @@ def save_tokenizer(folder: Path, *, pair: bool) -> int:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)]
         )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    fast.model_input_names = ["input_ids", "attention_mask"]
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        model_input_names=["input_ids", *(["token_type_ids"] if pair else []), "attention_mask"],
+    )  # fmt: skip
     fast.save_pretrained(folder)
     return len(fast)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from pyrite.models.hardware import Compute, choose
 from pyrite.models.score import batches, class_logits, label_word_logits
 from pyrite.records import Labelled
 from pyrite.train.classifier import encode
+from pyrite.train.fit import Example, Examples, pad_batch
 
 CPU = Compute("cpu", "fp32")
 LABELS = ["entailment", "neutral", "contradiction"]
@@ -43,7 +45,7 @@ def test_label_order_is_mapped_by_name(tmp_path: Path, tiny_encoder: Path) -> No
     # the same weights under other names give the same logits, moved
     rows = [Labelled({"premise": "the film was great", "hypothesis": "the song was poor"}, None, "1")]
     tokenizer = load.load_tokenizer(folder)
-    ids, _ = encode(tokenizer, rows, LABELS, "pair", 64)
+    ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
     logits = []
     for where in (folder, swapped):
         model, order = load.load_classifier(where, LABELS, CPU, seed=0)
@@ -73,8 +75,9 @@ def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Pa
         Labelled({"premise": "the film was great " * times, "hypothesis": "the song was poor"}, None, str(times))
         for times in (1, 2, 5, 9)
     ]
-    ids, cut = encode(tokenizer, rows, LABELS, "prompt", 256)
-    assert cut == 0
+    encoded = encode(tokenizer, rows, LABELS, "prompt", 256)
+    ids = encoded.ids
+    assert (encoded.cut, encoded.segments) == (0, None)
     assert len({len(row) for row in ids}) == 4
     together, _ = class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, tick=no_tick)
     with torch.inference_mode():
@@ -83,13 +86,75 @@ def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Pa
             assert torch.allclose(alone, torch.from_numpy(logits), atol=1e-5)
 
 
+def told_of_pairs(folder: Path, *, kinds: int = 2) -> tuple[Any, Any]:
+    """A classifier whose answer hangs on which text is which, and its tokenizer."""
+    model, _ = load.load_classifier(folder, LABELS, CPU, seed=1)
+    with torch.no_grad():
+        model.base_model.embeddings.token_type_embeddings.weight.mul_(50)
+        model.classifier.weight.mul_(50)
+    model.config.type_vocab_size = kinds
+    return model, load.load_tokenizer(folder)
+
+
+PAIRS = [
+    Labelled({"premise": "the film was great " * (1 + at % 4), "hypothesis": "the song was poor " * (1 + at % 3)}, "neutral", str(at))
+    for at in range(12)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("max_tokens", [64, 9])
+def test_pairs_are_told_apart_as_by_the_library(tiny_encoder: Path, max_tokens: int) -> None:
+    model, tokenizer = told_of_pairs(tiny_encoder)
+    encoded = encode(tokenizer, PAIRS, LABELS, "pair", max_tokens)
+    assert encoded.segments is not None
+    assert (encoded.cut > 0) == (max_tokens == 9)
+    ours, _ = class_logits(
+        model, encoded.ids, segments=encoded.segments, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick
+    )
+    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    for row, mine, not_told in zip(PAIRS, ours, blind, strict=True):
+        asked = tokenizer(*row.fields.values(), return_tensors="pt", truncation=True, max_length=max_tokens)
+        with torch.inference_mode():
+            theirs = model(**asked).logits[0]
+        assert torch.allclose(theirs, torch.from_numpy(mine), atol=1e-5)
+        assert not torch.allclose(theirs, torch.from_numpy(not_told), atol=1e-2)
+
+
+def test_rows_alike_in_tokens_but_not_in_segments_are_two_rows(tiny_encoder: Path) -> None:
+    model, _ = told_of_pairs(tiny_encoder)
+    ids, kinds = [[5, 6, 7, 8]] * 3, [[0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+    logits, work = class_logits(model, ids, segments=kinds, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    assert work.distinct == 2
+    assert (logits[0] == logits[2]).all()
+    assert abs(logits[0] - logits[1]).max() > 1e-2
+
+
+def test_a_model_of_one_segment_is_not_told(tiny_encoder: Path) -> None:
+    model, tokenizer = told_of_pairs(tiny_encoder, kinds=1)
+    encoded = encode(tokenizer, PAIRS, LABELS, "pair", 64)
+    told, _ = class_logits(
+        model, encoded.ids, segments=encoded.segments, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick
+    )
+    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    assert (told == blind).all()
+    one = [Labelled({"text": "the film was great"}, None, "1")]
+    assert encode(tokenizer, one, LABELS, "pair", 64).segments is None
+
+
+def test_training_is_told_the_same() -> None:
+    rows = [{"input_ids": [5, 6, 7], "labels": 1, "token_type_ids": [0, 0, 1]}, {"input_ids": [5], "labels": 0, "token_type_ids": [0]}]  # fmt: skip
+    assert pad_batch(rows, 9)["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert Examples([Example([5, 6], 1, [0, 1])])[0]["token_type_ids"] == [0, 1]
+    assert "token_type_ids" not in Examples([Example([5, 6], 1)])[0]
+
+
 def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path) -> None:
     model, order = load.load_classifier(tiny_encoder, LABELS, CPU, seed=1)
     tokenizer = load.load_tokenizer(tiny_encoder)
     rows = [
         Labelled({"premise": "a " * (1 + at % 7), "hypothesis": "the meal was warm"}, None, str(at)) for at in range(40)
     ]
-    ids, _ = encode(tokenizer, rows, LABELS, "pair", 64)
+    ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
     whole, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
     single, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick, batch_tokens=1)
     assert abs(whole - single).max() < 1e-5

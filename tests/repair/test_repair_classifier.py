@@ -72,7 +72,8 @@ def some_rows(role: str, count: int, seed: int) -> list[LabelRow]:
     rows = []
     for number in range(count):
         ids = torch.randint(3, 300, (5 + 9 * number % 31,), generator=generator).tolist()
-        rows.append(LabelRow(f"{role}-{number}", ids, (), role, number, label=number % 3))
+        second = [int(at >= 3 + number % 5) for at in range(len(ids))]
+        rows.append(LabelRow(f"{role}-{number}", ids, (), role, number, label=number % 3, segments=second))
     return rows
 
 
@@ -87,7 +88,9 @@ def loaded(folder: Path, *, noise: float = 0.0) -> Any:
 
 def plain(model: Any, rows: list[LabelRow]) -> torch.Tensor:
     """Every row's log-probabilities by the library alone, one row at a time."""
-    return torch.cat([model(torch.tensor([list(row.ids)])).logits for row in rows]).log_softmax(-1)
+    told = [{"token_type_ids": torch.tensor([row.segments])} if load.takes_segments(model) else {} for row in rows]
+    logits = [model(torch.tensor([list(row.ids)]), **more).logits for row, more in zip(rows, told, strict=True)]
+    return torch.cat(logits).log_softmax(-1)
 
 
 def of_label(logp: torch.Tensor, rows: list[LabelRow]) -> torch.Tensor:

@@ -195,6 +195,12 @@ def longest_input(model: Any) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
+def takes_segments(model: Any) -> bool:
+    """Was this model trained to be told which text of a pair a token belongs to (BERT's token types)?"""
+    kinds = getattr(model.config.get_text_config(), "type_vocab_size", 0)
+    return isinstance(kinds, int) and kinds > 1
+
+
 def longest_row(folder: Path) -> int | None:
     """The same, of a model that is not loaded."""
     from transformers import AutoConfig

@@ -15,6 +15,7 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
+from pyrite.models.load import takes_segments
 from pyrite.models.prefix import group
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Block, Pass, Reader, branch_mask, layout, reader_of
@@ -299,12 +300,19 @@ def class_logits(
     pad_id: int,
     compute: Compute,
     tick: Tick,
+    segments: Sequence[Ids] | None = None,
     batch_tokens: int | None = None,
 ) -> tuple[np.ndarray, Work]:
-    """A classifier's logits for each row [rows, labels], in the order of the rows and of our labels."""
+    """A classifier's logits for each row [rows, labels], in the order of the rows and of our labels.
+
+    `segments` say of every token to which text of a pair it belongs; models that were not trained to be told are not.
+    """
     import torch
 
-    unique, numbers = distinct(tuple(row) for row in ids)
+    if segments is None or not takes_segments(model):
+        segments = [()] * len(ids)
+    unique_pairs, numbers = distinct((tuple(row), tuple(some)) for row, some in zip(ids, segments, strict=True))
+    unique = [row for row, _ in unique_pairs]
     work = Work(len(ids), len(unique), sum(len(row) for row in ids))
     head = getattr(model, "score", None)
     with torch.inference_mode(), compute.autocast():
@@ -312,7 +320,7 @@ def class_logits(
         if reader is not None:
             logits = causal_class_logits(reader, head, unique, work, tick, batch_tokens)
         else:
-            logits = padded_class_logits(model, unique, pad_id, work, tick, batch_tokens)
+            logits = padded_class_logits(model, unique_pairs, pad_id, work, tick, batch_tokens)
     return logits[numbers][:, list(order)], work
 
 
@@ -346,11 +354,13 @@ def causal_class_logits(
 
 
 def padded_class_logits(
-    model: Any, ids: Sequence[Ids], pad_id: int, work: Work, tick: Tick, batch_tokens: int | None
+    model: Any, rows: Sequence[tuple[Ids, Ids]], pad_id: int, work: Work, tick: Tick, batch_tokens: int | None
 ) -> np.ndarray:
-    """An encoder's logits: rows of (nearly) one length in a batch, so that little or nothing is padded."""
+    """An encoder's logits: rows of (nearly) one length in a batch, so that little or nothing is padded. A row is its
+    token ids and their segments (empty where the model is not told)."""
     import torch
 
+    ids = [row for row, _ in rows]
     logits: Any = None
     layers = Prepacked(model)
     done = 0
@@ -362,6 +372,11 @@ def padded_class_logits(
         lengths = torch.tensor([len(ids[at]) for at in batch])
         mask = torch.arange(longest) < lengths[:, None]
         given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
+        if any(rows[at][1] for at in batch):
+            kinds = torch.zeros_like(tokens)
+            for row, at in enumerate(batch):
+                kinds[row, : len(ids[at])] = torch.tensor(rows[at][1])
+            given["token_type_ids"] = kinds.to(model.device)
         with layers.active():
             out = model(input_ids=tokens.to(model.device), **given).logits.float().cpu().numpy()
         if logits is None:

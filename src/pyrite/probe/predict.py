@@ -170,14 +170,16 @@ def scorer(
                 return label_word_logits(model, [prompts[at] for at in some], words, tick=tick)
 
         return by_words, 0
-    ids, cut = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+    encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
     def by_head(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
         return class_logits(
-            model, [ids[at] for at in some], order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick
-        )
+            model, [encoded.ids[at] for at in some],
+            segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
+            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick,
+        )  # fmt: skip
 
-    return by_head, cut
+    return by_head, encoded.cut
 
 
 def check_finite(logits: np.ndarray[Any, Any]) -> None:
@@ -204,4 +206,4 @@ def predict_step(context: Context) -> None:
 
 
 ITEMS = Kind("probe.items", 2, items_step)
-PREDICT = Kind("probe.predict", 2, predict_step)
+PREDICT = Kind("probe.predict", 3, predict_step)

@@ -29,14 +29,17 @@ from pyrite.steps import Context
 from pyrite.tasks import rows as files
 from pyrite.train import adapters
 from pyrite.train.classifier import encode
+from pyrite.train.fit import padded
 from pyrite.train.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow(Row):
-    """One row as a classifier trains on it: token ids, and the output that its label belongs to."""
+    """One row as a classifier trains on it: token ids, the output that its label belongs to, and which text of a pair
+    each token belongs to (empty where the model is not told)."""
 
     label: int = 0
+    segments: Sequence[int] = ()
 
     @property
     def targets(self) -> int:
@@ -58,6 +61,7 @@ class ClassReader:
         self.model, self.pad_id = model, pad_id
         self.inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.by_row = reader_of(model, prepack=False) if hasattr(self.inner, "score") else None
+        self.told = load.takes_segments(self.inner)
         self.head = Head(torch.eye(self.inner.config.num_labels, device=self.device))
 
     @property
@@ -86,6 +90,9 @@ class ClassReader:
             ids[at, : len(row.ids)] = torch.tensor(row.ids)
         mask = torch.arange(longest) < torch.tensor([len(row.ids) for row in rows])[:, None]
         given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(self.device)}
+        segments = [row.segments for row in rows if isinstance(row, LabelRow) and row.segments]
+        if self.told and len(segments) == len(rows):
+            given["token_type_ids"] = padded(segments, 0).to(self.device)
         made: torch.Tensor = self.inner(input_ids=ids.to(self.device), **given).logits
         return made
 
@@ -219,16 +226,19 @@ def encode_labelled(
         if str(record.label).lower() not in index:
             found = f"row {record.id} ({role}): {record.label!r}"
             raise UserError("A row's label is none of the model's.", found, f"the model's labels: {', '.join(labels)}")
-    ids, cut = encode(tokenizer, records, labels, reads, max_tokens) if records else ([], 0)
-    dropped = {}
-    if long_rows == "drop" and cut:
-        whole, _ = encode(tokenizer, records, labels, reads, 10**9)
-        records = [record for record, its in zip(records, whole, strict=True) if len(its) <= max_tokens]
-        ids = [its for its in whole if len(its) <= max_tokens]
-        dropped, cut = {"longer than max_tokens": cut}, 0
+    dropped, cut = {}, 0
+    if records:
+        encoded = encode(tokenizer, records, labels, reads, 10**9 if long_rows == "drop" else max_tokens)
+        segments: Sequence[Sequence[int]] = encoded.segments or [()] * len(records)
+        rows = [row for row in zip(records, encoded.ids, segments, strict=True) if len(row[1]) <= max_tokens]
+        if len(rows) < len(records):
+            dropped = {"longer than max_tokens": len(records) - len(rows)}
+        cut = encoded.cut
+    else:
+        rows = []
     made = [
-        LabelRow(record.id, its, (), role, at, label=index[str(record.label).lower()])
-        for at, (record, its) in enumerate(zip(records, ids, strict=True))
+        LabelRow(record.id, its, (), role, at, label=index[str(record.label).lower()], segments=some)
+        for at, (record, its, some) in enumerate(rows)
     ]
     used = len(made)
     return made, {"read": used + sum(dropped.values()), "used": used, "split": 0, "cut": cut, "dropped": dropped}

@@ -286,6 +286,8 @@ def training_step(planned: Planned) -> Step:
         "seed": planned.config.seed,
         "base_name": planned.base_name,
     }
+    if given.labels:
+        chosen["segments"] = True  # rows of pairs tell the model which text is which
     if planned.config.report_to != "none":
         chosen["report_to"] = [planned.config.report_to]
     return Step(REPAIR, chosen, inputs, label=f"repair {output.stem_of(planned.given.name)}: {planned.settings.method}")

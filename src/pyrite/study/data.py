@@ -189,4 +189,4 @@ def by_label_mean(rows: Sequence[Labelled], wrong: Sequence[bool], labels: Seque
 GRAMMAR = Kind("data.grammar", 1, grammar_step)
 POOLS = Kind("data.pools", 1, pools_step)
 ARM = Kind("data.arm", 2, arm_step)
-QUALITY = Kind("synth.quality", 2, quality_step)
+QUALITY = Kind("synth.quality", 3, quality_step)

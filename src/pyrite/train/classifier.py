@@ -1,6 +1,7 @@
 """Train a sequence classifier on labelled rows, from a base model or further from a trained one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +21,18 @@ Reads = Literal["pair", "prompt"]
 """How a classifier reads a row: as one or two segments (encoders), or as a prompt (decoders)."""
 
 
-def encode(
-    tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int
-) -> tuple[list[list[int]], int]:
-    """Each row's token ids, and how many rows had to be cut to `max_tokens`."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows as a classifier reads them: each row's token ids, the segment of each of its tokens (None where the tokenizer
+    does not tell the texts of a pair apart), and how many rows had to be cut."""
+
+    ids: list[list[int]]
+    segments: list[list[int]] | None
+    cut: int
+
+
+def encode(tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int) -> Encoded:
+    """Each row in at most `max_tokens` tokens."""
     if reads == "prompt":
         texts: list[Any] = [[classify(row.fields, labels) for row in rows]]
     else:
@@ -33,13 +42,16 @@ def encode(
             if len(columns) > 1
             else [list(columns[0])]
         )
-    whole = tokenizer(*texts, truncation=False, add_special_tokens=True)["input_ids"]
+    made = tokenizer(*texts, truncation=False, add_special_tokens=True)
+    whole, segments = made["input_ids"], made.get("token_type_ids")
     too_long = [at for at, ids in enumerate(whole) if len(ids) > max_tokens]
     for at in too_long:
-        whole[at] = tokenizer(*([column[at]] for column in texts), truncation=True, max_length=max_tokens)["input_ids"][
-            0
-        ]
-    return whole, len(too_long)
+        cut = tokenizer(*([column[at]] for column in texts), truncation=True, max_length=max_tokens)
+        whole[at] = cut["input_ids"][0]
+        if segments is not None:
+            segments[at] = cut["token_type_ids"][0]
+    apart = segments is not None and any(map(any, segments))
+    return Encoded(whole, segments if apart else None, len(too_long))
 
 
 def load_trained(
@@ -70,7 +82,7 @@ def run(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, labels)
     tokenizer = load.load_tokenizer(start or base)
-    ids, cut = encode(tokenizer, rows, labels, config["reads"], settings.max_tokens)
+    encoded = encode(tokenizer, rows, labels, config["reads"], settings.max_tokens)
     four_bit = settings.method == "qlora"
     if settings.method == "full":
         model, order = load.load_classifier(start or base, labels, compute, seed=config["seed"])
@@ -81,7 +93,11 @@ def run(context: Context) -> None:
         else:
             model = adapters.add_adapter(model, settings.lora, "SEQ_CLS", seed=config["seed"], four_bit=four_bit)
     index = {label: at for at, label in enumerate(labels)}
-    examples = [Example(i, order[index[str(row.label)]]) for i, row in zip(ids, rows, strict=True)]
+    classes = [order[index[str(row.label)]] for row in rows]
+    segments: Sequence[list[int] | None] = [None] * len(rows)
+    if encoded.segments is not None and load.takes_segments(model):
+        segments = encoded.segments
+    examples = [Example(*row) for row in zip(encoded.ids, classes, segments, strict=True)]
     model = fit(
         model,
         examples,
@@ -92,7 +108,7 @@ def run(context: Context) -> None:
         context=context,
     )
     adapters.save(model, tokenizer, context.out, config["base_name"])
-    told: Mapping[str, Any] = {"rows": len(rows), "rows_cut": cut, "max_tokens": settings.max_tokens}
+    told: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": settings.max_tokens}
     (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
@@ -104,4 +120,4 @@ def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
             raise UserError("A training row has an unknown label.", found, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = Kind("train.classifier", 1, run)
+TRAIN_CLASSIFIER = Kind("train.classifier", 2, run)

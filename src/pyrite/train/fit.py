@@ -33,10 +33,12 @@ def checkpoint_seconds() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as a model trains on it: token ids, and a class index or next-token labels (-100: not learned)."""
+    """One row as a model trains on it: token ids, a class index or next-token labels (-100: not learned), and which
+    text of a pair each token belongs to, for models that are told."""
 
     input_ids: list[int]
     labels: int | list[int]
+    segments: list[int] | None = None
 
 
 class Examples(torch.utils.data.Dataset[dict[str, Any]]):
@@ -50,7 +52,8 @@ class Examples(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self.examples[index]
-        return {"input_ids": example.input_ids, "labels": example.labels}
+        made: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
+        return made if example.segments is None else {**made, "token_type_ids": example.segments}
 
 
 class Order(torch.utils.data.Sampler[int]):
@@ -117,7 +120,15 @@ def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Te
             labels[at, :length] = torch.tensor(row["labels"])
         else:
             labels[at] = row["labels"]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    made = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    if "token_type_ids" in rows[0]:
+        made["token_type_ids"] = padded([row["token_type_ids"] for row in rows], 0)
+    return made
+
+
+def padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
+    """Whole numbers of each row, filled up on the right to the longest [rows, longest]."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
