@@ -11,6 +11,7 @@ import pytest
 from pyrite.audit import figures as drawing
 from pyrite.audit.figures import figures
 from pyrite.audit.show import clean, number, show_audit
+from pyrite.charts import OKABE_ITO
 
 HOSTILE = "[bold red]not markup[/] \x1b[31mred\x07 \u202eturned\u2066 \x00 a\nb :smile: \ud83d"
 
@@ -222,14 +223,14 @@ def test_every_figure_is_drawn_offline_and_the_same_each_time(tmp_path: Path) ->
 def test_a_figure_shows_both_groups_with_titles_and_units(tmp_path: Path) -> None:
     svg = {path.stem: path.read_text("utf-8") for path in figures(drawable(), tmp_path) if path.suffix == ".svg"}
     for text in svg.values():
-        assert drawing.OKABE_ITO[1] in text
+        assert OKABE_ITO[1] in text
     for name in ("tokens", "perplexity", "map", "openings"):
-        assert drawing.OKABE_ITO[0] in svg[name]
+        assert OKABE_ITO[0] in svg[name]
     assert "nats per token" in svg["perplexity"]
     assert "token id" in svg["tokens"]
     assert "share of answers" in svg["openings"]
     assert "Certainly! Here is what …" in svg["openings"]
-    assert drawing.OKABE_ITO[0] not in svg["skeletons"]  # no references, no bars of theirs
+    assert OKABE_ITO[0] not in svg["skeletons"]  # no references, no bars of theirs
     assert not re.search(r"[\x00-\x08\x1b\u202e\ud800-\udfff]", svg["openings"])
 
 
@@ -239,7 +240,7 @@ def test_what_has_no_values_is_left_out(tmp_path: Path) -> None:
     told["findings"] = [one for one in told["findings"] if one["flaw"] == "tokens"]
     del told["findings"][0]["evidence"]["values"]["density"]["reference"]
     assert [path.name for path in figures(told, tmp_path)] == ["tokens.svg", "tokens.png"]
-    assert drawing.OKABE_ITO[0] not in (tmp_path / "figures" / "tokens.svg").read_text()
+    assert OKABE_ITO[0] not in (tmp_path / "figures" / "tokens.svg").read_text()
 
 
 def test_a_density_of_ratios_is_not_drawn_over_nats(tmp_path: Path) -> None:

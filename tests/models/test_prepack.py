@@ -129,7 +129,7 @@ def test_readers_that_train_lay_nothing_out() -> None:
     model = build("llama")
     assert Reader(model).layers is None
     assert getattr(reader_of(model, prepack=False), "layers", 0) is None
-    read = reader_of(model)
+    read = reader_of(build("llama"))
     assert read is not None
     assert read.layers is not None
-    assert len(read.layers.laid) == 2 * 7 + 1  # the check of a first reading used them all
+    assert len(read.layers.laid) == 2 * 7 + 1  # a first reading's check went through all of them

@@ -144,6 +144,18 @@ def test_tokens_and_cost(stub: Stub, tmp_path: Path) -> None:
     assert (last.tokens, last.prompt_tokens) == (None, None)
 
 
+def test_a_resumed_run_tells_what_all_its_answers_cost(stub: Stub, tmp_path: Path) -> None:
+    stub.script["d"] = [Reply(body=good(usage=None)), Reply(body=good(None, refusal="I will not."))]
+    first = ask(stub, "abd", tmp_path / "a", price_in=2.0, price_out=8.0)
+    again = ask(stub, "abcd", tmp_path / "a", price_in=2.0, price_out=8.0)
+    assert (first.kept, first.requests, first.unknown_tokens) == (0, 3, 1)
+    assert (again.kept, again.requests, again.unknown_tokens, again.refused) == (3, 1, 1, 0)
+    assert (again.prompt_tokens, again.tokens) == (30, 15)
+    assert again.cost == pytest.approx(0.00018)
+    nothing_left = ask(stub, "abcd", tmp_path / "a", price_in=2.0, price_out=8.0)
+    assert (nothing_left.kept, nothing_left.requests, nothing_left.cost) == (4, 0, pytest.approx(0.00018))
+
+
 @pytest.mark.parametrize(
     ("body", "text", "finish"),
     [

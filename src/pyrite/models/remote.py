@@ -52,6 +52,10 @@ def chat(
     with AnswerFile(out) as file:
         jobs = [(prompt, at) for prompt in prompts for at in range(attempts) if (prompt.id, at) not in file.done]
         done = total - len(jobs)
+        for prompt in prompts:
+            for at in range(attempts):
+                if (prompt.id, at) in file.done:
+                    usage.keep(endpoint, file.done[prompt.id, at])
 
         def answered() -> None:
             nonlocal done

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pyrite.errors import UserError
+from pyrite.models.answers import Answer
 from pyrite.strict import Strict
 
 
@@ -56,12 +57,12 @@ class Endpoint(Strict):
 
 @dataclass
 class Usage:
-    """What one run took; what an earlier attempt of it took is not in here.
+    """What answers took, those too that an earlier attempt at the same file had got (`kept` of them).
 
-    Tokens are as the endpoint counts them, over all its replies, also unusable ones. `unknown_tokens` counts the kept
-    answers whose size it did not tell: with any of these, tokens and cost are lower bounds. `cost` is in the currency
-    of the given prices, None where none are given. `retries` is a part of `requests`; `failed` and `refused` count
-    answers.
+    Tokens are as the endpoint counts them, over all its replies, also unusable ones (of an earlier attempt, only the
+    answers that it kept). `unknown_tokens` counts the kept answers whose size it did not tell: with any of these, tokens
+    and cost are lower bounds. `cost` is in the currency of the given prices, None where none are given. `retries` is a
+    part of `requests`; `failed` and `refused` count answers. Requests, retries, failures and seconds are this attempt's.
     """
 
     requests: int = 0
@@ -71,8 +72,20 @@ class Usage:
     unknown_tokens: int = 0
     failed: int = 0
     refused: int = 0
+    kept: int = 0
     seconds: float = 0.0
     cost: float | None = None
+
+    def keep(self, endpoint: Endpoint, answer: Answer) -> None:
+        """Count an answer that was there before."""
+        self.kept += 1
+        self.charge(endpoint, answer.prompt_tokens, answer.tokens)
+        self.settled(answer)
+
+    def settled(self, answer: Answer) -> None:
+        """Count what an answer is."""
+        self.refused += answer.finish == "refused"
+        self.unknown_tokens += answer.tokens is None or answer.prompt_tokens is None
 
     def charge(self, endpoint: Endpoint, prompt_tokens: int | None, tokens: int | None) -> None:
         """Add the tokens of one reply, and what they cost."""

@@ -144,8 +144,7 @@ class Run:
         elif isinstance(found, Answer):
             self.file.add(found)
             self.in_a_row = 0
-            self.usage.refused += found.finish == "refused"
-            self.usage.unknown_tokens += found.tokens is None or found.prompt_tokens is None
+            self.usage.settled(found)
             self.answered()
         elif not found.again:
             self.unasked += 1
