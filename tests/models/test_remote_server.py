@@ -79,7 +79,7 @@ def test_three_prompts_and_a_resume_that_asks_nothing(server: Endpoint, tmp_path
     assert usage.tokens == sum(answer.tokens or 0 for answer in answers)
     assert usage.prompt_tokens > 3 * 5
     again = chat(server, ASKED, writing, tmp_path / "a", tick=no_tick)
-    assert (again.requests, again.tokens) == (0, 0)
+    assert (again.requests, again.kept, again.tokens) == (0, 3, usage.tokens)
 
 
 def test_the_stop_string_is_not_in_the_text(server: Endpoint, tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ class Prepacked:
         self.layers = linear_layers(model) if kernels() is not None else []
         self.laid: dict[int, Laid] = {}
 
+    def __contains__(self, layer: Any) -> bool:
+        """Will this layer be quick?"""
+        return any(one is layer for one in self.layers)
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """The time of a forward pass: layers multiply by their laid-out weights, whoever calls them."""

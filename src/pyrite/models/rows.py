@@ -343,7 +343,7 @@ class Reader:
         Without laid-out weights, written as weights times states: that order is up to twice as fast on CPUs.
         """
         head = self.head
-        if self.layers is not None:
+        if self.layers is not None and head in self.layers:
             with self.quick():
                 return head(hidden)
         if hidden.device.type == "cpu" and head.bias is None:
