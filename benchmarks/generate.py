@@ -99,7 +99,8 @@ def ours_sampled(
     seed: int,
 ) -> list[list[int]]:
     """Our sampled texts, token ids without what ended them. A job is a prompt and how many texts it gets."""
-    from pyrite.models.generate import Drawing, generate
+    from pyrite.models.generate import generate
+    from pyrite.models.sampling import Drawing
 
     prompts = [prompt for prompt, count in jobs for _ in range(count)]
     at_break = set(breaks)

@@ -7,9 +7,10 @@ import transformers
 from tests.models.test_score import build
 
 import pyrite.models.generate
-from pyrite.models.generate import Drawing, generate, sample, sample_rows
+from pyrite.models.generate import generate, sample
 from pyrite.models.hardware import Compute
 from pyrite.models.rows import Reader
+from pyrite.models.sampling import Drawing, sample_rows
 
 END = (2,)
 

@@ -10,8 +10,9 @@ import torch
 from pyrite.cli import run
 from pyrite.io import read_all
 from pyrite.models import load
-from pyrite.models.generate import Drawing, draw, sample
+from pyrite.models.generate import sample
 from pyrite.models.hardware import Compute
+from pyrite.models.sampling import Drawing, draw
 
 from conftest import review_rows, write_jsonl  # isort: skip
 

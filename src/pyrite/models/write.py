@@ -63,8 +63,9 @@ def write(
     Raises:
         OutOfTime: `expired` says that the time is up; what is finished is in the file.
     """
-    from pyrite.models.generate import Drawing, generate
+    from pyrite.models.generate import generate
     from pyrite.models.rows import reader_of
+    from pyrite.models.sampling import Drawing
 
     check_ids(prompts)
     groups: dict[float, list[Chat]] = {}

@@ -83,7 +83,8 @@ def scorer(model: Any, tick: Callable[[float, float, str], None]) -> Any:
 
 def writer(model: Any, tokenizer: Any, seed: int, tick: Callable[[float, float, str], None]) -> Any:
     """Our engine as the harness asks for texts: requests of one setting together."""
-    from pyrite.models.generate import Drawing, generate
+    from pyrite.models.generate import generate
+    from pyrite.models.sampling import Drawing
     from pyrite.models.write import cut_at, end_ids, stopper
 
     ends = end_ids(model, tokenizer)

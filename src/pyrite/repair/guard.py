@@ -239,7 +239,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
 
     def repetition(self, reader: Reader) -> float | None:
         """Short greedy answers to the guard's prompts; how much of them repeats."""
-        from pyrite.models.generate import Drawing, generate
+        from pyrite.models.generate import generate
+        from pyrite.models.sampling import Drawing
 
         prompts = self.watched.prompts[: self.settings.answers]
         if not prompts or sharded.size() > 1:  # writing reads the model outside of the root's forward pass

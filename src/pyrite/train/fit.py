@@ -103,23 +103,11 @@ class OrderedTrainer(Trainer):  # type: ignore[misc]
 
 def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
     """Rows of one batch, padded on the right to the longest of them."""
-    longest = max(len(row["input_ids"]) for row in rows)
-    ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    per_token = isinstance(rows[0]["labels"], list)
-    labels = (
-        torch.full((len(rows), longest), -100, dtype=torch.long)
-        if per_token
-        else torch.zeros(len(rows), dtype=torch.long)
-    )
-    for at, row in enumerate(rows):
-        length = len(row["input_ids"])
-        ids[at, :length] = torch.tensor(row["input_ids"])
-        mask[at, :length] = 1
-        if per_token:
-            labels[at, :length] = torch.tensor(row["labels"])
-        else:
-            labels[at] = row["labels"]
+    ids = padded([row["input_ids"] for row in rows], pad_id)
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    targets = [row["labels"] for row in rows]
+    labels = padded(targets, -100) if isinstance(targets[0], list) else torch.tensor(targets)
     made = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     if "token_type_ids" in rows[0]:
         made["token_type_ids"] = padded([row["token_type_ids"] for row in rows], 0)
