@@ -72,11 +72,9 @@ QUICK = Plan(steps=1, rounds=1, max_tokens=48, product_tokens=(64,))
 def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
     """The product's own training step. Two of its functions are listened to: when the model was loaded, and how long the
     frozen model's states took."""
-    from pyrite.models.hardware import Compute
     from pyrite.repair import language, train
 
-    context, settings, tokenizer, rows, steps = read(job, clock)
-    method, weights = train.chosen(settings)
+    asked, steps = read(job, clock)
     load, references = language.load_to_train, train.references
     told: dict[str, Any] = {"reference_seconds": 0.0}
 
@@ -92,19 +90,17 @@ def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
         return made
 
     language.load_to_train, train.references = load_to_train, timed  # type: ignore[assignment]
-    compute = Compute(job["device"], job["precision"])
-    made, _ = train.train(context, settings, compute, method, weights, rows, tokenizer, job["seed"])
+    made = train.train(asked).told
     assert sum(made["tokens"].values()) == sum(len(row.ids) for step in steps for row in step)
     parts = [{name: one[name] for name in ("forget", "replay", "kl")} for one in made["curve"]]
-    shares = weights._asdict()
+    shares = asked.weights._asdict()
     return told | {"losses": [{"loss": sum(shares[name] * one[name] for name in one), **one} for one in parts]}
 
 
 def plain(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
     """The straightforward way, on the same rows with the same settings."""
-    from pyrite.repair import train
-
-    _, settings, tokenizer, _, steps = read(job, clock)
+    asked, steps = read(job, clock)
+    settings = asked.settings
     lora = settings.training.lora
     options = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "target_modules": lora.targets}
     split = [tuple([row for row in step if row.role == role] for role in ("forget", "replay")) for step in steps]
@@ -112,12 +108,12 @@ def plain(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
         Path(job["model"]),
         split,
         lora=options if job["how"] == "lora" else None,
-        weights=train.chosen(settings)[1]._asdict(),
+        weights=asked.weights._asdict(),
         learning_rate=settings.training.learning_rate,
         max_grad_norm=settings.training.max_grad_norm,
         bf16=job["precision"] == "bf16-mixed",
         device=job["device"],
-        pad_id=tokenizer.pad_token_id,
+        pad_id=asked.tokenizer.pad_token_id,
         seed=job["seed"],
         loaded=peak.start,
         stepped=clock,

@@ -264,24 +264,27 @@ def settings_of(job: dict[str, Any]) -> Any:
     )
 
 
-def read(job: dict[str, Any], clock: Clock) -> tuple[Any, Any, Any, Any, list[list[Any]]]:
-    """Context and settings of a repair, its tokenizer and rows, and the rows of each step, through the product."""
-    from pyrite.models.load import load_tokenizer
-    from pyrite.repair import language, train
+def read(job: dict[str, Any], clock: Clock) -> tuple[Any, list[list[Any]]]:
+    """A repair as its step would be given it, and the rows of each step, through the product."""
+    from pyrite.repair.job import job_of
+    from pyrite.repair.plan import plan_steps
     from pyrite.steps import Context
 
     settings = settings_of(job)
     home, rows, base = Path(job["home"]), Path(job["rows_folder"]), Path(job["model"])
     files = {role: f"{role}.jsonl" for role in ("forget", "replay")}
     context = Context(
-        config={"files": files, "settings": settings.model_dump(mode="json"), "seed": job["seed"]},
+        config={
+            "files": files,
+            "settings": settings.model_dump(mode="json"),
+            "seed": job["seed"],
+            "compute": {"device": job["device"], "precision": job["precision"]},
+        },
         inputs={"base": base, "forget": rows, "replay": rows},
         out=home,
         checkpoint=home,
         tick=clock,
         expired=lambda: False,
     )
-    tokenizer = load_tokenizer(base)
-    method, _ = train.chosen(settings)
-    encoded = language.read_rows(context, tokenizer, settings, method)
-    return context, settings, tokenizer, encoded, train.plan_steps(encoded, settings, ("forget", "replay"), job["seed"])
+    asked = job_of(context)
+    return asked, plan_steps(asked.rows, settings, ("forget", "replay"), job["seed"])

@@ -138,6 +138,19 @@ def test_an_unwritable_run_folder_is_met_before_the_work(tiny_study: Path, capsy
     assert not (tiny_study.parent / "store").exists()
 
 
+def test_a_value_that_a_flag_does_not_take_is_told_by_the_flag_and_the_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["probe", "m", "--task", "nli=x", "--max-time", "[b]1h[/b]", "--items", "-3"]) == 2
+    out, err = capsys.readouterr()
+    shown = " ".join(err.replace("│", " ").split())
+    assert "--max-time [b]1h[/b]: input should be a valid number" in shown
+    assert "--items -3: input should be greater than or equal to 1" in shown
+    assert (out, "pydantic" in shown) == ("", False)
+    assert run(["probe", "m", "--tsk", "nli=x"]) == 2
+    assert "Did you mean --task?" in capsys.readouterr().err
+
+
 def test_refresh_of_an_unknown_step(tiny_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(study_line(tiny_study, "--quiet", "--refresh", "train.clasifier")) == 2
     assert "train.classifier" in capsys.readouterr().err

@@ -57,7 +57,9 @@ def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit code (0 done, 1 gate failed, 2 user error, 3 undecided, 4 ours, 130)."""
     try:
         arguments = with_config(arguments)
-        done = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        done = app(
+            arguments, exit_on_error=False, print_error=True, result_action="return_value", error_formatter=wrong_line
+        )
     except cyclopts.CycloptsError:
         return 2
     except UserError as error:
@@ -78,6 +80,21 @@ def run(arguments: list[str]) -> int:
         print("pyrite: this is a mistake in Pyrite, not yours; please report it with the lines above.", file=sys.stderr)
         return 4
     return done if isinstance(done, int) else 0
+
+
+def wrong_line(error: cyclopts.CycloptsError) -> Any:
+    """How a wrong command line is told: a value that does not fit, by its flag and by what would."""
+    from cyclopts import CycloptsPanel
+
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return CycloptsPanel(error)
+    told = []
+    for one in cause.errors():
+        says = str(one["msg"]).removeprefix("Value error, ")
+        flag = "--" + "-".join(str(part).replace("_", "-") for part in one["loc"] if isinstance(part, str))
+        told.append(f"{flag} {one['input']}: {says[:1].lower()}{says[1:]}" if one["loc"] else says)
+    return CycloptsPanel("\n".join(told))
 
 
 def with_config(arguments: list[str]) -> list[str]:

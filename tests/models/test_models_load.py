@@ -12,7 +12,8 @@ from transformers import AutoModelForSequenceClassification
 from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute, choose
-from pyrite.models.score import batches, class_logits, label_word_logits
+from pyrite.models.score import class_logits, label_word_logits
+from pyrite.models.work import batches
 from pyrite.records import Labelled
 from pyrite.train.classifier import encode
 from pyrite.train.fit import Example, Examples, pad_batch

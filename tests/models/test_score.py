@@ -5,10 +5,13 @@ import pytest
 import torch
 import transformers
 
+from pyrite.models.continuations import continuations, plain
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import Shared, group
 from pyrite.models.rows import Reader, Unreadable
-from pyrite.models.score import Ask, Work, batches, class_logits, continuations, label_word_logits, packed, plain
+from pyrite.models.score import class_logits, label_word_logits
+from pyrite.models.trees import Ask, bunches, packed
+from pyrite.models.work import Work, batches
 
 FP32 = Compute("cpu", "fp32")
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -97,6 +100,34 @@ def test_greedy_is_true_for_what_the_model_would_write() -> None:
     assert [one.greedy for one in told[0]] == [True, False]
 
 
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt_neox"])
+def test_questions_about_one_passage_share_it_and_never_see_each_other(kind: str) -> None:
+    model, rng = build(kind), np.random.default_rng(4)
+    passages = [tuple(rng.integers(3, 97, 30).tolist()) for _ in range(3)]
+    asks = [
+        Ask((*passage, *rng.integers(3, 97, size).tolist()), ((7, 9), (11,), tuple(rng.integers(3, 97, 3).tolist())))
+        for size in (4, 4, 6, 1)
+        for passage in passages
+    ]
+    found, work = continuations(model, asks, tick=tick)
+    for ask, row in zip(asks, found, strict=True):
+        for one, (logprob, greedy) in zip(row, by_hand(model, ask), strict=True):
+            assert one.logprob == pytest.approx(logprob, abs=2e-4)
+            assert one.greedy == greedy
+    assert work.computed == 3 * 30 + sum(ask.tokens - 30 for ask in asks)
+
+
+def test_rows_share_a_beginning_only_where_that_saves_enough_and_their_ends_stay_short() -> None:
+    start = tuple(range(20))
+    asks = [Ask((*start, 50 + at, *range(at)), ((1,),)) for at in range(40)]
+    made = bunches(asks, range(40), 0, 16)
+    assert sorted(at for row in made for at in row.members) == list(range(40))
+    assert all(sum(asks[at].tokens - row.shared for at in row.members) <= 96 for row in made if len(row.members) > 1)
+    assert {row.shared for row in made if len(row.members) > 1} == {20}
+    assert [row.members for row in bunches(asks[:2], range(2), 0, 21)] == [(0,), (1,)]  # 20 tokens would be saved
+    assert len(bunches(asks[:2], range(2), 0, 20)) == 1
+
+
 def test_label_words_differ_from_full_scores_by_one_constant_a_row() -> None:
     model = build("llama")
     rng = np.random.default_rng(2)
@@ -172,9 +203,11 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
     padded = sum(max(lengths[at] for at in batch) * len(batch) for batch in made)
     assert padded <= 1.05 * sum(lengths)
     asks = [Ask(tuple(range(length + 3)), ((1,), (2, 3))) for length in lengths]
-    rows = packed(asks, 3, 100)
-    assert sorted(at for batch in rows for at in batch) == list(range(200))
-    assert all(sum(lengths[at] + 1 for at in batch) <= 100 for batch in rows)
+    made = packed(asks, bunches(asks, range(200), 3, 16), 3, 100)
+    assert sorted(at for batch in made for _, row in batch for at in row.members) == list(range(200))
+    sizes = [[sum(size for _, size in segments) for segments, _ in batch] for batch in made]
+    assert all(sum(batch) <= 100 or len(batch) == 1 for batch in sizes)
+    assert sum(map(sum, sizes)) < sum(length + 1 for length in lengths)  # these contexts begin alike
 
 
 def test_rows_are_grouped_by_the_prefix_that_saves_most() -> None:

@@ -14,6 +14,7 @@ from training_kit import CPU, repair_step, rows_folder, run, settings_of, told, 
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
+from pyrite.repair.guard import Look, breach_of, certain_rise, repetition_of
 from pyrite.repair.plan import draws
 from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Store
@@ -182,3 +183,21 @@ def test_an_architecture_that_cannot_be_read_by_row_is_refused_with_the_reason(t
     rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
     with pytest.raises(UserError, match="cannot be trained or repaired here"):
         run(repair_step(base, rows, settings_of()), store)
+
+
+def test_repetition_breaks_its_limit_only_where_the_rise_stands_clear_of_chance() -> None:
+    limits = GuardSettings(repetition_rise=0.3)
+    start = Look(0, 0, 1.0, None, None, None, None, 0.2)
+
+    def rises(now: list[float], before: list[float]) -> str | None:
+        mean = sum(now) / len(now)
+        return breach_of(Look(1, 1, 1.0, None, None, None, None, mean, certain_rise(now, before)), start, limits)
+
+    before = [0.0, 0.8, 0.0, 0.0]  # mean 0.2
+    assert rises([0.0, 0.8, 0.8, 0.8], before) is None  # two of four answers loop: 0.4 more, and 0.4 +- 0.54
+    assert rises([0.9, 0.95, 0.9, 0.8], before) is not None  # all of them loop
+    assert rises([0.2, 0.8, 0.2, 0.2], before) is None  # certain, yet within the limit
+    assert certain_rise([0.9, 0.95, 0.9, 0.8], before) == pytest.approx(0.2622, abs=1e-3)
+    assert certain_rise([1.0], [0.0]) is None  # of one answer no spread is known
+    assert repetition_of([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(0.2)
+    assert (repetition_of([1, 2, 3]), repetition_of([])) == (0.0, 0.0)

@@ -17,6 +17,7 @@ from training_kit import told as told_by
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
+from pyrite.repair.job import Job
 from pyrite.repair.settings import GuardSettings, RepairSettings
 from pyrite.repair.train import TOLD, TRAINED, one_of_several
 from pyrite.steps import Context, Store
@@ -63,14 +64,14 @@ def every_case(context: Context) -> None:
 
     real, base, at = module.train, context.inputs["base"], context.checkpoint
 
-    def looked_at(given: Context, *more: Any) -> tuple[dict[str, Any], Any]:
-        told, model = real(given, *more)
-        if model is not None and sharded.is_first():
-            held = list(model.parameters())
+    def looked_at(given: Job) -> module.Repaired:
+        made = real(given)
+        if made.model is not None and sharded.is_first():
+            held = list(made.model.parameters())
             share = sum(one.to_local().numel() for one in held) / sum(one.numel() for one in held)
             kinds = sorted({type(one).__name__ for one in held})
-            (given.checkpoint / KINDS).write_text(json.dumps({"kinds": kinds, "share": share}))
-        return told, model
+            (given.context.checkpoint / KINDS).write_text(json.dumps({"kinds": kinds, "share": share}))
+        return made
 
     module.train = looked_at
     for name, settings in CASES.items():

@@ -13,9 +13,9 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.repair.methods import METHODS, Weights, resolve
 from pyrite.repair.objective import RepairObjective
+from pyrite.repair.plan import plan_steps
 from pyrite.repair.reference import Beneath, switched_off, write_reference
 from pyrite.repair.settings import GuardSettings
-from pyrite.repair.train import plan_steps
 from pyrite.steps import Source, Store
 from pyrite.train import adapters
 from pyrite.train.packed import Trained, flatten, hidden_states, packs_of, totals_of
@@ -245,7 +245,7 @@ def test_cut_off_anywhere_and_resumed_is_never_cut_off(
 
     from conftest import Clock
 
-    guard = GuardSettings(every_tokens=150, answers=1, answer_tokens=8, kl=50, replay_rise=50, repetition_rise=1)
+    guard = GuardSettings(every_tokens=150, answers=3, answer_tokens=8, kl=50, replay_rise=50, repetition_rise=1)
     settings = settings_of(training=training, steps=5, rate=1e-3, guard=guard)
     rows = rows_folder(tmp_path / "rows")
     step = repair_step(tiny_causal, rows, settings)
@@ -336,7 +336,7 @@ def test_rows_without_answers_leave_nothing_to_forget(tmp_path: Path, tiny_causa
 
 
 def test_steps_are_paired_by_the_seed_and_the_budget_counts_every_token(tmp_path: Path) -> None:
-    from pyrite.repair.train import Rows
+    from pyrite.repair.sorts import Rows
 
     rows = Rows(some_rows(6, "forget"), [], some_rows(5, "replay"), [], [], {})
     reads = ("forget", "replay")

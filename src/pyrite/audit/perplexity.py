@@ -17,8 +17,8 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.perplexity import Row as Tokens
 from pyrite.models.perplexity import surprises
-from pyrite.models.score import Tick, distinct
 from pyrite.models.template import BETWEEN, render
+from pyrite.models.work import Tick, distinct
 from pyrite.records import Message
 
 SHIFT = Measure(

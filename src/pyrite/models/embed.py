@@ -15,7 +15,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, Reader, layout, reader_of
-from pyrite.models.score import BATCH_TOKENS, Tick, batches, distinct
+from pyrite.models.work import BATCH_TOKENS, Tick, batches, distinct
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 """[texts, width], each of unit length."""

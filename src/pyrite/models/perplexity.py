@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.models.rows import Pass, layout, reader_of
-from pyrite.models.score import BATCH_TOKENS, HEAD_ROWS, Tick
 from pyrite.models.template import BETWEEN, render
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, Tick
 from pyrite.records import Chat, Text
 
 Part = Literal["all", "answers"]

@@ -6,8 +6,8 @@ sequence is which rows, which keys they may see, and where keys are kept for lat
 so each row computes exactly what it would compute alone.
 
 Rows of equal length that lie next to each other form a `Block` and are one attention call. Rows may share a *prefix*
-(computed once, its keys given) and may end in *branches* that see the row but not each other (continuations of one
-context). Decoding uses `Cohort`s: sequences that were admitted together and grow by one token a step.
+(computed once, its keys given), and a row may be a tree of `Segments` whose branches do not see each other
+(`pyrite.models.trees`). Decoding uses `Cohort`s: sequences that were admitted together and grow by one token a step.
 
 Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
 few short rows with the library's own forward pass when a model is first read, and says so where they differ.
@@ -39,6 +39,9 @@ KEYS_AT_ONCE = 131_072
 
 COMPARED: "WeakSet[Any]" = WeakSet()
 """Models whose flat pass agreed with the library's own: a guard or a callback reads one model many times."""
+
+Segments = tuple[tuple[int, int], ...]
+"""A row as a tree: stretches of tokens, each with the number of the one before it (-1: none) and its length."""
 
 Keys = list[tuple[Any, Any]]
 """Keys and values of each layer, [rows, key heads, positions, head size] each."""
@@ -234,20 +237,25 @@ def no_mask(*given: Any, **named: Any) -> None:
     """The mask of a flat pass: none."""
 
 
-def branch_mask(shape: tuple[int, ...], past: int, device: Any) -> tuple[Any, Any]:
+def tree_mask(segments: Segments, past: int, device: Any) -> tuple[Any, Any]:
     """Which keys does a row's token see [tokens, past + tokens], and where in its row is each token [tokens]?
 
-    Branches see the prefix, the context and themselves, never each other. The mask is None where that is plain causal
-    order.
+    A token sees the prefix, the segments above its own, and its own up to itself; branches never see each other. The
+    mask is None where that is plain causal order.
     """
     import torch
 
-    context, branches = shape[0], shape[1:]
-    place = torch.cat([torch.arange(context), *(context + torch.arange(size) for size in branches)])
-    if past == 0 and sum(size > 0 for size in branches) <= 1:
+    above = torch.eye(len(segments), dtype=torch.bool)
+    begins = [0] * len(segments)
+    for at, (parent, _) in enumerate(segments):
+        if parent >= 0:
+            above[at] |= above[parent]
+            begins[at] = begins[parent] + segments[parent][1]
+    segment = torch.cat([torch.full((size,), at) for at, (_, size) in enumerate(segments)])
+    place = torch.cat([torch.arange(begin, begin + size) for begin, (_, size) in zip(begins, segments, strict=True)])
+    if past == 0 and len(segments) == 1:
         return None, place.to(device)
-    branch = torch.cat([torch.zeros(context), *(torch.full((size,), at + 1.0) for at, size in enumerate(branches))])
-    seen = ((branch[:, None] == branch) | (branch == 0)) & (place[:, None] >= place)
+    seen = above[segment][:, segment] & (place[:, None] >= place)
     return torch.cat([torch.ones(len(place), past, dtype=torch.bool), seen], 1).to(device), place.to(device)
 
 
@@ -258,7 +266,7 @@ def layout(lengths: Sequence[int], past: int, device: Any) -> list[Block]:
     start = 0
     for length, equal in itertools.groupby(lengths):
         count = len(list(equal))
-        blocks.append(Block(start, count, length, *branch_mask((length,), past, device)))
+        blocks.append(Block(start, count, length, *tree_mask(((-1, length),), past, device)))
         start += count * length
     return blocks
 

@@ -1,9 +1,9 @@
 """The task `harness:NAME`: any task of lm-evaluation-harness, asked through our engine, measured item by item."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,10 +12,15 @@ from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.texts import Texts
-from pyrite.steps import Context, Kind, Source, Step, Store
+from pyrite.steps import PART_TOKENS, Context, Kind, Source, Step, Store, digest, in_parts
 from pyrite.tasks.measure import Measured, Metric
 
+if TYPE_CHECKING:
+    from pyrite.models.work import Tick
+
 PREFIX = "harness:"
+WRITTEN = 4
+"""Texts are written in parts so many times as large as those that are read: the more at once, the fewer wait."""
 MAX_LENGTH = 4096
 """Prompts are cut from the left to so many tokens, or to what the model reads if that is less."""
 
@@ -39,8 +44,8 @@ def benchmark_step(context: Context) -> None:
     with compute.autocast():
         lm = language_model(
             tokenizer,
-            scorer(model, context.tick),
-            writer(model, tokenizer, config["seed"], context.tick),
+            scorer(model, context, compute),
+            writer(model, tokenizer, config["seed"], context, compute),
             max_length=min(longest, MAX_LENGTH),
         )
         found = run(config["task"], lm, settings)
@@ -61,27 +66,36 @@ def benchmark_step(context: Context) -> None:
     )
 
 
-def scorer(model: Any, tick: Callable[[float, float, str], None]) -> Any:
+def scorer(model: Any, context: Context, compute: Compute) -> Any:
     """Our engine as the harness asks for log-probabilities: continuations of one context share it."""
-    from pyrite.models.score import Ask, continuations
+    from pyrite.models.continuations import continuations
+    from pyrite.models.trees import Ask
 
     def score(requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
         groups: dict[tuple[int, ...], dict[tuple[int, ...], None]] = defaultdict(dict)
-        for context, follows in requests:
-            groups[tuple(context)][tuple(follows)] = None
-        asks = [Ask(context, tuple(some)) for context, some in groups.items()]
-        found, _ = continuations(model, asks, tick=tick)
+        for asked, follows in requests:
+            groups[tuple(asked)][tuple(follows)] = None
+        asks = [Ask(asked, tuple(some)) for asked, some in groups.items()]
+
+        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
+            found, _ = continuations(model, [asks[at] for at in part], tick=tick)
+            return [[(one.logprob, one.greedy) for one in row] for row in found], {}
+
+        name = f"scores-{digest([asdict(ask) for ask in asks])[:16]}"
+        alike = sorted(range(len(asks)), key=lambda at: (asks[at].context, at))
+        tokens = PART_TOKENS[compute.device]
+        found, _ = in_parts(context, name, [ask.tokens for ask in asks], some, tokens=tokens, order=alike)
         told = {
-            (ask.context, follows): (one.logprob, one.greedy)
+            (ask.context, follows): (one[0], one[1])
             for ask, row in zip(asks, found, strict=True)
             for follows, one in zip(ask.continuations, row, strict=True)
         }
-        return [told[tuple(context), tuple(follows)] for context, follows in requests]
+        return [told[tuple(asked), tuple(follows)] for asked, follows in requests]
 
     return score
 
 
-def writer(model: Any, tokenizer: Any, seed: int, tick: Callable[[float, float, str], None]) -> Any:
+def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Compute) -> Any:
     """Our engine as the harness asks for texts: requests of one setting together."""
     from pyrite.models.generate import generate
     from pyrite.models.sampling import Drawing
@@ -94,23 +108,38 @@ def writer(model: Any, tokenizer: Any, seed: int, tick: Callable[[float, float, 
         for at, one in enumerate(settings):
             groups[tuple(one["until"]), one["temperature"], one.get("top_p", 1.0)].append(at)
         texts = [""] * len(prompts)
-        done = 0
         for (until, temperature, top_p), members in groups.items():
             stops = [stop for stop in until if stop]
-            for number, made in generate(
-                model,
-                [prompts[at] for at in members],
-                max_new_tokens=[settings[at]["max_gen_toks"] for at in members],
-                end_ids=ends,
-                drawing=Drawing(temperature, top_p),
-                seeds=[[seed, at, settings[at].get("attempt", 0)] for at in members],
-                ended=stopper(tokenizer, stops) if stops else None,
-            ):
-                text = tokenizer.decode(made.ids, skip_special_tokens=True)
-                cut = cut_at(text, stops)
-                texts[members[number]] = text if cut is None else cut
-                done += 1
-                tick(done, len(prompts), "answers")
+
+            def some(
+                part: list[int],
+                tick: "Tick",
+                stops: list[str] = stops,
+                drawing: Drawing = Drawing(temperature, top_p),  # noqa: B008
+                members: list[int] = members,
+            ) -> tuple[list[Any], dict[str, Any]]:
+                made: dict[int, str] = {}
+                chosen = [members[at] for at in part]
+                for number, one in generate(
+                    model,
+                    [prompts[at] for at in chosen],
+                    max_new_tokens=[settings[at]["max_gen_toks"] for at in chosen],
+                    end_ids=ends,
+                    drawing=drawing,
+                    seeds=[[seed, at, settings[at].get("attempt", 0)] for at in chosen],
+                    ended=stopper(tokenizer, stops) if stops else None,
+                ):
+                    text = tokenizer.decode(one.ids, skip_special_tokens=True)
+                    cut = cut_at(text, stops)
+                    made[number] = text if cut is None else cut
+                    tick(len(made), len(part), "answers")
+                return [made[at] for at in range(len(part))], {}
+
+            name = f"texts-{digest([until, temperature, top_p, members, [list(prompts[at]) for at in members]])[:16]}"
+            sizes = [len(prompts[at]) + settings[at]["max_gen_toks"] for at in members]
+            found, _ = in_parts(context, name, sizes, some, tokens=WRITTEN * PART_TOKENS[compute.device])
+            for at, text in zip(members, found, strict=True):
+                texts[at] = text
         return texts
 
     return write

@@ -18,7 +18,7 @@ from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
 from pyrite.probe.asked import Asked, Cuts, LabelTask, Result, Subject
-from pyrite.probe.predict import check_finite, scorer
+from pyrite.probe.predict import check_finite, prepared
 from pyrite.probe.surprise import Perplexity, measured_rows, records_of
 from pyrite.probe.texts import texts_of
 from pyrite.probe.written import WRITTEN, WrittenTask, items_of
@@ -96,8 +96,8 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
     by_head = config["by"] == "head"
     order = load.label_order(load.read_config(model.folder), labels, NAME) if by_head else []
     longest = None if by_head else load.longest_input(model.model)
-    score, cut = scorer(config, model.tokenizer, items, order=order, longest=longest, tick=no_tick)
-    logits, work = score(model.model, model.compute, list(range(len(items))))
+    asked, cut = prepared(config, model.tokenizer, items, order=order, longest=longest)
+    logits, work = asked.logits(model.model, model.compute, list(range(len(items))), no_tick)
     check_finite(logits)
     answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
     notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []

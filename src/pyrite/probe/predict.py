@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pyrite.io import ReadOptions, open_records, write_parquet
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
-from pyrite.steps import Context, Kind
+from pyrite.steps import PART_TOKENS, Context, Kind, in_parts
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import generate_pairs
 from pyrite.tasks.prompts import classify
@@ -20,7 +21,7 @@ from pyrite.tasks.rows import as_labelled, read_rows, write_counts, write_rows
 from pyrite.tasks.score import matching, slice_names
 
 if TYPE_CHECKING:
-    from pyrite.models.score import Scorer
+    from pyrite.models.work import Tick, Work
 
 
 def choose_items(
@@ -112,6 +113,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     word after the task's prompt.
     """
     from pyrite.models.score import fast_where_it_agrees
+    from pyrite.models.work import Tick, Work
     from pyrite.train.classifier import load_trained
 
     load.quiet_libraries()
@@ -130,21 +132,44 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         return model
 
     longest = load.read_config(base).get("max_position_embeddings") if config["by"] == "words" else None
-    score, cut = scorer(config, load.load_tokenizer(folder), rows, order=order, longest=longest, tick=context.tick)
+    asked, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest)
+
+    def score(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
+        if len(some) < len(rows):
+            return asked.logits(model, compute, some, context.tick)
+
+        def part(members: list[int], tick: Tick) -> tuple[list[Any], dict[str, Any]]:
+            logits, work = asked.logits(model, compute, members, tick)
+            return logits.tolist(), asdict(work)
+
+        precision = str(next(model.parameters()).dtype).removeprefix("torch.")
+        made, told = in_parts(
+            context, f"logits-{compute.precision}-{precision}", asked.sizes, part,
+            tokens=PART_TOKENS[compute.device], order=asked.alike,
+        )  # fmt: skip
+        return np.array(made, dtype=np.float32), sum((Work(**one) for one in told), Work())
+
     logits, told = fast_where_it_agrees(load_model, compute, len(rows), score)
     (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
     return logits
 
 
-def scorer(
-    config: Mapping[str, Any],
-    tokenizer: Any,
-    rows: Sequence[Labelled],
-    *,
-    order: Sequence[int],
-    longest: Any,
-    tick: Callable[[float, float, str], None],
-) -> tuple["Scorer", int]:
+Logits = Callable[[Any, Compute, list[int], "Tick"], tuple[np.ndarray[Any, Any], "Work"]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a loaded model is asked for the labels of rows; each row's size in tokens; and an order in which rows that
+    begin alike, and those that are the same, lie together."""
+
+    logits: Logits
+    sizes: list[int]
+    alike: list[int]
+
+
+def prepared(
+    config: Mapping[str, Any], tokenizer: Any, rows: Sequence[Labelled], *, order: Sequence[int], longest: Any
+) -> tuple[Asked, int]:
     """How is a loaded model asked for the labels of these rows? And how many rows had to be cut for it.
 
     `config` is that of the step (`labels`, `by`, `reads`, `max_tokens`). `order`, the output of each label, is looked
@@ -153,7 +178,7 @@ def scorer(
     Raises:
         UserError: a row that fills a language model's positions.
     """
-    from pyrite.models.score import Work, class_logits, label_word_logits
+    from pyrite.models.score import class_logits, label_word_logits
     from pyrite.train.classifier import encode
 
     labels: list[str] = config["labels"]
@@ -165,21 +190,29 @@ def scorer(
                 raise UserError("A row is longer than the model can read.", found, "shorten it, or leave it out")
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
 
-        def by_words(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
+        def by_words(
+            model: Any, compute: Compute, some: list[int], tick: "Tick"
+        ) -> tuple[np.ndarray[Any, Any], "Work"]:
             with compute.autocast():
                 return label_word_logits(model, [prompts[at] for at in some], words, tick=tick)
 
-        return by_words, 0
+        return asked_of(prompts, by_words), 0
     encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
-    def by_head(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
+    def by_head(model: Any, compute: Compute, some: list[int], tick: "Tick") -> tuple[np.ndarray[Any, Any], "Work"]:
         return class_logits(
             model, [encoded.ids[at] for at in some],
             segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
             order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick,
         )  # fmt: skip
 
-    return by_head, encoded.cut
+    return asked_of(encoded.ids, by_head), encoded.cut
+
+
+def asked_of(ids: Sequence[Sequence[int]], logits: Logits) -> Asked:
+    """The same for rows of these token ids."""
+    alike = sorted(range(len(ids)), key=lambda at: (list(ids[at]), at))
+    return Asked(logits, [len(row) for row in ids], alike)
 
 
 def check_finite(logits: np.ndarray[Any, Any]) -> None:

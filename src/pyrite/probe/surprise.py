@@ -1,7 +1,7 @@
 """The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from pyrite.probe.asked import Result, Subject, model_folder, model_input, sourc
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.texts import Texts, shown
 from pyrite.records import Chat, Text
-from pyrite.steps import Context, Kind, Source, Step, Store
+from pyrite.steps import PART_TOKENS, Context, Kind, Source, Step, Store, in_parts
 from pyrite.strict import mapping
 from pyrite.tasks.measure import Measured, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.perplexity import Part
+    from pyrite.models.work import Tick
 
 METRICS = (
     Metric("nats_per_token", "real", "lower", "negative log-likelihood, mean over the counted tokens"),
@@ -31,7 +32,7 @@ METRICS = (
 
 def perplexity_step(context: Context) -> None:
     """Step: a model and a file → `rows.parquet` (id, nats, tokens, bytes of each row) and `counts.json`."""
-    from pyrite.models.perplexity import encode, surprises
+    from pyrite.models.perplexity import Surprise, encode, surprises
 
     load.quiet_libraries()
     config = context.config
@@ -44,7 +45,16 @@ def perplexity_step(context: Context) -> None:
     )
     with compute.autocast():
         size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
-        found = surprises(model, rows, max_tokens=size, tick=context.tick)
+
+        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
+            made = surprises(model, [rows[at] for at in part], max_tokens=size, tick=tick)
+            return [asdict(one) for one in made], {}
+
+        sizes = [len(row.ids) for row in rows]
+        longest_first = sorted(range(len(rows)), key=lambda at: (-sizes[at], at))
+        tokens = PART_TOKENS[compute.device]
+        read, _ = in_parts(context, "surprises", sizes, some, tokens=tokens, order=longest_first)
+    found = [Surprise(**one) for one in read]
     write_parquet(
         [
             {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes, "windows": one.windows}

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pyrite.models.hardware import Compute
@@ -72,8 +71,3 @@ def curve(logs: Sequence[dict[str, float]], steps: Sequence[Sequence[Any]]) -> l
         | {ours: log[theirs] for theirs, ours in names.items() if theirs in log}
         for log in logs
     ]
-
-
-def plain(look: Any) -> dict[str, Any]:
-    """A look as plain values."""
-    return asdict(look)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import torch
 from safetensors.torch import load_file, save_file
@@ -34,7 +35,9 @@ RULE = "the safe point, start included, with the lowest objective on the guard's
 @dataclass(frozen=True, slots=True)
 class Look:
     """What the guard saw after `step` steps and `tokens` tokens. Nats a token (of a classifier: a row); `entropy` of the
-    next token (the label) on replay rows; `repetition` the share of four-token pieces of short answers that repeat an earlier one; None: not measured."""
+    next token (the label) on replay rows; `repetition` the share of an answer's four-token pieces that occurred in it
+    before, mean over short answers, and `repetition_rise` how much that rose since the start for certain (the 95 % lower
+    bound over the answers, which are written to the same prompts at every look); None: not measured."""
 
     step: int
     tokens: int
@@ -44,6 +47,7 @@ class Look:
     kl: float | None
     entropy: float | None
     repetition: float | None
+    repetition_rise: float | None = None
     breach: str | None = None
 
 
@@ -85,9 +89,9 @@ def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
         ratio = max(look.entropy, 1e-9) / start.entropy
         if not 1 / limits.entropy_ratio <= ratio <= limits.entropy_ratio:
             return f"entropy went from {start.entropy:.3f} to {look.entropy:.3f} nats (factor {limits.entropy_ratio:g})"
-    if look.repetition is not None and start.repetition is not None:
+    if look.repetition is not None and start.repetition is not None and look.repetition_rise is not None:
         rise = look.repetition - start.repetition
-        if rise > limits.repetition_rise:
+        if rise > limits.repetition_rise and look.repetition_rise > 0:
             return f"repeated pieces rose by {rise:.2f} to {look.repetition:.2f} (limit {limits.repetition_rise:g})"
     for name, op, bound in parse_gates(limits.gates):
         value = getattr(look, name)
@@ -98,14 +102,21 @@ def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
     return None
 
 
-def repetition_of(answers: Sequence[Sequence[int]], size: int = 4) -> float | None:
-    """Share of the answers' pieces of `size` tokens that occurred before in the same answer; None without pieces."""
-    seen = total = 0
-    for ids in answers:
-        pieces = [tuple(ids[at : at + size]) for at in range(len(ids) - size + 1)]
-        total += len(pieces)
-        seen += len(pieces) - len(set(pieces))
-    return seen / total if total else None
+def repetition_of(answer: Sequence[int], size: int = 4) -> float:
+    """Share of an answer's pieces of `size` tokens that occurred in it before; 0 without pieces."""
+    pieces = [tuple(answer[at : at + size]) for at in range(len(answer) - size + 1)]
+    return 1 - len(set(pieces)) / len(pieces) if pieces else 0.0
+
+
+def certain_rise(now: Sequence[float], before: Sequence[float]) -> float | None:
+    """How much have paired values risen for certain? The lower 95 % bound (one-sided, paired t) of the mean rise; None
+    for fewer than two, of which no spread is known."""
+    from scipy.stats import t
+
+    if len(now) < 2:
+        return None
+    rises = np.array(now) - np.array(before)
+    return float(rises.mean() - t.ppf(0.95, len(rises) - 1) * rises.std(ddof=1) / len(rises) ** 0.5)
 
 
 class Guard(TrainerCallback):  # type: ignore[misc]
@@ -130,6 +141,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         """Tokens that the guard itself read and wrote, each pass counted."""
         self.looked_at = 0
         """Positions at which it looked at the vocabulary."""
+        self.first_repetitions: list[float] = []
+        """Of each short answer that was written at the start."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at the start, or take up what a checkpoint knows."""
@@ -162,6 +175,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             "since": self.since,
             "read": self.read,
             "looked_at": self.looked_at,
+            "first_repetitions": self.first_repetitions,
         }
         with atomic_write(folder / "guard.json") as part:
             Path(part).write_bytes(orjson.dumps(told))
@@ -175,6 +189,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         self.state = GuardState([Look(**look) for look in told["looks"]], told["stopped"], told["best"])
         self.tokens, self.since = told["tokens"], told["since"]
         self.read, self.looked_at = told["read"], told["looked_at"]
+        self.first_repetitions = told["first_repetitions"]
         if not sharded.is_first():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -222,7 +237,9 @@ class Guard(TrainerCallback):  # type: ignore[misc]
                     sums[name] += value
                 tokens, targets = self.objective.look_reads(pack)
                 self.read, self.looked_at = self.read + tokens, self.looked_at + targets
-            repetition = self.repetition(self.trainer.model.reader)
+            repeated = self.repetitions(self.trainer.model.reader)
+        if not step:
+            self.first_repetitions = repeated
         weights = self.objective.weights
         objective = weights.forget * sums["forget"] + weights.replay * sums["replay"] + weights.kl * sums["kl"]
         replay, forget = totals.tokens.get(REPLAY, 0), totals.tokens.get(FORGET, 0)
@@ -234,17 +251,18 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             sums["forget_nats"] / forget if forget else None,
             sums["kl_nats"] / replay if replay and self.objective.last is not None else None,
             sums["entropy"] / replay if replay else None,
-            repetition,
+            float(np.mean(repeated)) if repeated else None,
+            certain_rise(repeated, self.first_repetitions) if step else None,
         )
 
-    def repetition(self, reader: Reader) -> float | None:
-        """Short greedy answers to the guard's prompts; how much of them repeats."""
+    def repetitions(self, reader: Reader) -> list[float]:
+        """Short greedy answers to the guard's prompts; how much of each repeats."""
         from pyrite.models.generate import generate
         from pyrite.models.sampling import Drawing
 
         prompts = self.watched.prompts[: self.settings.answers]
         if not prompts or sharded.size() > 1:  # writing reads the model outside of the root's forward pass
-            return None
+            return []
         written = generate(
             reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,
             drawing=Drawing(0.0, 1.0), seeds=[[0]] * len(prompts),
@@ -252,7 +270,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         answers = [one.ids for _, one in sorted(written, key=lambda pair: pair[0])]
         written_tokens = sum(map(len, answers))
         self.read, self.looked_at = self.read + written_tokens + sum(map(len, prompts)), self.looked_at + written_tokens
-        return repetition_of(answers)
+        return [repetition_of(answer) for answer in answers]
+
+    def told(self) -> dict[str, Any]:
+        """What a repair tells of its guard: where it stopped and why, every look, and the point that was chosen."""
+        point = {"step": self.state.best, "tokens": self.state.point().tokens, "rule": RULE}
+        values = asdict(self.state.point())
+        looks = [asdict(look) for look in self.state.looks]
+        return {"stopped": self.state.stopped, "guard": looks, "point": point | {"values": values}}
 
     def roll_back(self, model: Any) -> bool:
         """Put the best safe point's weights into the model; False where that is the start, to which nothing was kept."""

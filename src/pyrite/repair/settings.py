@@ -22,9 +22,14 @@ class GuardSettings(Strict):
         2.0, gt=1, description="breach: mean entropy of the next token grows or shrinks by this factor"
     )
     repetition_rise: float = Field(
-        0.3, gt=0, le=1, description="breach: the share of repeated four-token pieces in short answers rises by so much"
+        0.3,
+        gt=0,
+        le=1,
+        description="breach: the share of repeated four-token pieces in short answers rises by so much, beyond chance",
     )
-    answers: int = Field(4, ge=0, description="short answers written at each look, to see repetition; 0: none")
+    answers: int = Field(
+        8, ge=0, description="short answers written at each look, to see repetition; 0: none; one tells nothing"
+    )
     answer_tokens: int = Field(48, ge=8, description="their length")
     gates: tuple[str, ...] = Field(
         (), description="conditions of your own, such as 'kl <= 0.2': replay_nats, forget_nats, kl, entropy, repetition"

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,55 +13,88 @@ from pyrite.io import atomic_write
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.cost import NOTHING
-from pyrite.repair.methods import Method, Weights, resolve
+from pyrite.repair.job import Job, job_of, whole_folder
+from pyrite.repair.methods import Method
 from pyrite.repair.plan import plan_steps
-from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import Rows, sort_of
 from pyrite.steps import Context, Kind
 from pyrite.train import adapters
 
-
-def chosen(settings: RepairSettings) -> tuple[Method, Weights]:
-    """The method with the options given, and its weights.
-
-    Raises:
-        UserError: an unknown method or option, or a weight that would be told but not applied.
-    """
-    method = resolve(settings.method, settings.options)
-    own = (settings.forget_weight, settings.replay_weight, settings.kl_weight)
-    weights = [mine if mine is not None else theirs for mine, theirs in zip(own, method.weights, strict=True)]
-    made = Weights(*weights)
-    if method.kind == "hidden" and made.kl:
-        found = f"{method.name} with a weight of {made.kl:g} for KL"
-        raise UserError("This method keeps hidden states, not distributions.", found, "leave --kl-weight out, or 0")
-    if not settings.replay_rows and (made.replay or made.kl):
-        found = f"replay_rows 0, weights {made.replay:g} (replay) and {made.kl:g} (KL)"
-        raise UserError("Replay and KL need replay rows.", found, "give rows a step, or set both weights to 0")
-    return method, made
+if TYPE_CHECKING:
+    from pyrite.repair.guard import Guard
+    from pyrite.repair.objective import RepairObjective
+    from pyrite.train.packed import Trained
 
 
-def references(
-    model: Any, reader: Any, rows: Rows, steps: Sequence[Sequence[Any]], objective: Any, settings: RepairSettings,
-    compute: Compute, folder: Path, pack_tokens: int,
-) -> tuple[Any, Any, list[Any]]:  # fmt: skip
-    """The model as given, for the loss and for the guard's KL: live beneath the adapter, or from disk; and the rows that
-    were read for it."""
-    from pyrite.repair.reference import Beneath, write_reference
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair came to: what is told of it, and the model at the best point; None: the model as it was given."""
 
-    moved = settings.training.method == "full" or bool(settings.training.lora.also_train)
-    layer = objective.layer
-    roles = {"replay"} | ({"forget"} if objective.method.teacher == "reference" else set())
-    if not moved:
-        live = Beneath(model, reader, see=objective.see)
-        return (live if layer is None else Beneath(model, reader, layer, see=objective.see)), live, []
-    used = {(row.role, row.number): row for step in steps for row in step if row.role in roles}
-    used |= {(row.role, row.number): row for row in rows.guard if row.role in roles}
-    ordered = [used[key] for key in sorted(used)]
-    how: dict[str, Any] = {"pack_tokens": pack_tokens, "compute": compute, "see": objective.see}
-    last = write_reference(reader, ordered, folder / "last", **how)
-    if layer is None:
-        return last, last, ordered
-    return write_reference(reader, ordered, folder / "layer", **how, layer=layer), last, [*ordered, *ordered]
+    told: dict[str, Any]
+    model: Any
+
+
+def run(context: Context) -> None:
+    """The step."""
+    load.quiet_libraries()
+    job = job_of(context)
+    if not any(job.weights):
+        made = Repaired(NOTHING, None)
+    elif job.settings.processes > 1:
+        made = train_together(job)
+    else:
+        made = train(job)
+    if made.model is not None:
+        save(job, made.model)
+    else:
+        as_given(job)
+    told = {
+        "method": job.method.name,
+        "weights": job.weights._asdict(),
+        "options": dict(job.method.options),
+        "rows": job.rows.counts,
+        **made.told,
+    }
+    (context.out / "repair.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+def train(job: Job) -> Repaired:
+    """Take the steps under the guard."""
+    from pyrite.repair import cost
+    from pyrite.repair.objective import RepairObjective
+    from pyrite.repair.reference import Beneath
+    from pyrite.train.cost import shape_of
+    from pyrite.train.packed import Trained, fit_packed
+
+    began = time.monotonic()
+    model = job.prepare()
+    layer = layer_of(job.method, model)
+    objective = RepairObjective(job.method, job.weights, None, layer=layer, seed=job.seed, see=job.sort.see)
+    module = Trained(model, objective, job.sort.reader(model, job.tokenizer))
+    steps = plan_steps(job.rows, job.settings, objective.reads(), job.seed)
+    asked = [*references(job, module, objective, steps), *frozen(job, module, objective, steps)]
+    guard = guard_of(job, model, objective)
+    prepared = time.monotonic() - began
+    ended = fit_packed(
+        module, steps, course=job.settings.training, pack_tokens=job.pack_tokens, compute=job.compute, seed=job.seed,
+        context=job.context, callbacks=[guard] if guard else [], report_to=job.context.config.get("report_to", ()),
+    )  # fmt: skip
+    spent = cost.spent(
+        shape_of(model), steps[: ended.steps], job.settings, objective, live=isinstance(objective.reference, Beneath),
+        beforehand=asked, guard=(guard.read, guard.looked_at) if guard else (0, 0),
+    )  # fmt: skip
+    told = {
+        "steps": ended.steps,
+        "planned_steps": len(steps),
+        **spent,
+        "seconds": prepared + ended.seconds,
+        "peak_bytes": cost.peak_bytes(job.compute),
+        "curve": cost.curve(ended.curve, steps),
+    }
+    if guard is None:
+        rule = "the last point: there was no guard"
+        last = {"step": ended.steps, "tokens": sum(spent["tokens"].values()), "rule": rule, "values": {}}
+        return Repaired({**told, "stopped": None, "guard": [], "point": last}, ended.model)
+    return Repaired(told | guard.told(), ended.model if guard.roll_back(ended.model) else None)
 
 
 def layer_of(method: Method, model: Any) -> int | None:
@@ -75,142 +109,87 @@ def layer_of(method: Method, model: Any) -> int | None:
     return found
 
 
-def whole_folder(context: Context) -> Path:
-    """Where the whole model lies: an adapter that is kept stands on its base (`under`)."""
-    return context.inputs.get("under", context.inputs["base"])
-
-
-def tokenizer_folder(context: Context) -> Path:
-    """Where the tokenizer lies: with the model; with its base, for an adapter that brings none."""
-    base = context.inputs["base"]
-    brings = (base / "tokenizer_config.json").is_file()
-    return base if brings else context.inputs.get("under", base)
-
-
-def run(context: Context) -> None:
-    """The step."""
-    load.quiet_libraries()
-    config = context.config
-    settings = RepairSettings.model_validate(config["settings"])
-    compute = Compute(**config["compute"])
-    seed: int = config["seed"]
-    method, weights = chosen(settings)
-    tokenizer = load.load_tokenizer(tokenizer_folder(context))
-    rows = sort_of(whole_folder(context)).read_rows(context, tokenizer, settings, method)
-    if any(weights) and settings.processes > 1:
-        told, ended = train_together(context, settings, compute, seed)
-    elif any(weights):
-        told, ended = train(context, settings, compute, method, weights, rows, tokenizer, seed)
-    else:
-        told, ended = NOTHING, None
-    if ended is not None:
-        save(ended, tokenizer, context, settings, compute)
-    else:
-        as_given(tokenizer, context, settings, compute)
-    told = {
-        "method": method.name,
-        "weights": weights._asdict(),
-        "options": dict(method.options),
-        "rows": rows.counts,
-        **told,
-    }
-    (context.out / "repair.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
-
-
-def train(
-    context: Context, settings: RepairSettings, compute: Compute, method: Method, weights: Weights, rows: Rows,
-    tokenizer: Any, seed: int,
-) -> tuple[dict[str, Any], Any]:  # fmt: skip
-    """Take the steps under the guard; what is told of them, and the model at the best point (None: as it was given)."""
-    from pyrite.models.write import end_ids
-    from pyrite.repair import cost
-    from pyrite.repair.guard import RULE, Guard, Watched
-    from pyrite.repair.objective import RepairObjective, frozen_values
-    from pyrite.repair.reference import Beneath, Evenly
+def references(
+    job: Job, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
+) -> Sequence[Any]:
+    """Give the objective the model as given, for the loss and for the guard's KL: live beneath the adapter, or from disk.
+    Returns the rows that were read for it, each time they were."""
+    from pyrite.repair.reference import Beneath, Evenly, write_reference
     from pyrite.train import sharded
-    from pyrite.train.cost import shape_of
-    from pyrite.train.packed import PACK_TOKENS, Trained, fit_packed
 
-    began = time.monotonic()
-    sort = sort_of(whole_folder(context))
-    model = sort.prepare(context, settings, compute, seed)
-    objective = RepairObjective(method, weights, None, layer=layer_of(method, model), seed=seed, see=sort.see)
-    module = Trained(model, objective, sort.reader(model, tokenizer))
-    steps = plan_steps(rows, settings, objective.reads(), seed)
-    pack_tokens = settings.pack_tokens or PACK_TOKENS[compute.device]
-    before: list[Any] = []
-    wants = weights.kl or method.teacher == "reference" or method.kind == "hidden" or settings.guard.every_tokens
-    inner = None
-    if wants:
-        with sharded.first_goes_first():
-            inner, objective.last, before = references(
-                model, module.reader, rows, steps, objective, settings, compute, context.checkpoint / "reference",
-                pack_tokens,
-            )  # fmt: skip
-    objective.reference = inner
-    live = isinstance(inner, Beneath)
-    if sharded.size() > 1 and isinstance(inner, Beneath):
-        module.objective = Evenly(objective, inner, len(objective.asks()))
-    if method.reference and method.kind in ("row", "pair"):
-        used = {(row.role, row.number): row for step in steps for row in step if row.role != "replay"}
-        used |= {(row.role, row.number): row for row in rows.guard if row.role != "replay"}
-        asked = [used[key] for key in sorted(used)]
-        objective.frozen = frozen_values(module, asked, pack_tokens, compute, sort.see)
-        before += asked
-    callbacks = []
-    guard = None
-    if settings.guard.every_tokens and rows.guard:
-        watched = Watched(rows.guard, rows.prompts, end_ids(model, tokenizer) if rows.prompts else ())
-        guard = Guard(settings.guard, watched, objective, compute, context.checkpoint / "points")
-        callbacks.append(guard)
-    prepared = time.monotonic() - began
-    ended = fit_packed(
-        module, steps, course=settings.training, pack_tokens=pack_tokens, compute=compute, seed=seed, context=context,
-        callbacks=callbacks, report_to=context.config.get("report_to", ()),
-    )  # fmt: skip
-    spent = cost.spent(
-        shape_of(model), steps[: ended.steps], settings, objective, live=live, beforehand=before,
-        guard=(guard.read, guard.looked_at) if guard else (0, 0),
-    )  # fmt: skip
-    told: dict[str, Any] = {
-        "steps": ended.steps,
-        "planned_steps": len(steps),
-        **spent,
-        "seconds": prepared + ended.seconds,
-        "peak_bytes": cost.peak_bytes(compute),
-        "curve": cost.curve(ended.curve, steps),
-    }
-    if guard is None:
-        rule = "the last point: there was no guard"
-        last_step = {"step": ended.steps, "tokens": sum(spent["tokens"].values()), "rule": rule, "values": {}}
-        return {**told, "stopped": None, "guard": [], "point": last_step}, ended.model
-    state = guard.state
-    point = {"step": state.best, "tokens": state.point().tokens, "rule": RULE, "values": cost.plain(state.point())}
-    told |= {"stopped": state.stopped, "guard": [cost.plain(look) for look in state.looks], "point": point}
-    return told, ended.model if guard.roll_back(ended.model) else None
+    method, training, reader, layer = job.method, job.settings.training, module.reader, objective.layer
+    in_loss = job.weights.kl or method.teacher == "reference" or method.kind == "hidden"
+    if not (in_loss or job.settings.guard.every_tokens):
+        return []
+    if training.method != "full" and not training.lora.also_train:  # the model as given lies beneath the adapter
+        objective.last = Beneath(module.model, reader, see=job.sort.see)
+        live = objective.last if layer is None else Beneath(module.model, reader, layer, see=job.sort.see)
+        objective.reference = live
+        if sharded.size() > 1:
+            module.objective = Evenly(objective, live, len(objective.asks()))
+        return []
+    roles = {"replay"} | ({"forget"} if method.teacher == "reference" else set())
+    rows = once([*(row for step in steps for row in step), *job.rows.guard], roles)
+    folder = job.context.checkpoint / "reference"
+    how: dict[str, Any] = {"pack_tokens": job.pack_tokens, "compute": job.compute, "see": job.sort.see}
+    with sharded.first_goes_first():
+        objective.last = objective.reference = write_reference(reader, rows, folder / "last", **how)
+        if layer is None:
+            return rows
+        objective.reference = write_reference(reader, rows, folder / "layer", **how, layer=layer)
+    return [*rows, *rows]
 
 
-def train_together(
-    context: Context, settings: RepairSettings, compute: Compute, seed: int
-) -> tuple[dict[str, Any], Any]:
+def frozen(job: Job, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Give the objective what the model as given says of whole forget rows, where the method compares with it. Returns
+    the rows that were read for it."""
+    from pyrite.repair.objective import frozen_values
+
+    if not job.method.reference or job.method.kind not in ("row", "pair"):
+        return []
+    rows = once([*(row for step in steps for row in step), *job.rows.guard], {"forget", "preferred"})
+    objective.frozen = frozen_values(module, rows, job.pack_tokens, job.compute, job.sort.see)
+    return rows
+
+
+def once(rows: Sequence[Any], roles: set[str]) -> list[Any]:
+    """The rows of these roles, each once, in their order by role and number."""
+    found = {(row.role, row.number): row for row in rows if row.role in roles}
+    return [found[key] for key in sorted(found)]
+
+
+def guard_of(job: Job, model: Any, objective: "RepairObjective") -> "Guard | None":
+    """What watches over the steps, where it is asked for and has rows."""
+    from pyrite.models.write import end_ids
+    from pyrite.repair.guard import Guard, Watched
+
+    if not job.settings.guard.every_tokens or not job.rows.guard:
+        return None
+    prompts = job.rows.prompts
+    watched = Watched(job.rows.guard, prompts, end_ids(model, job.tokenizer) if prompts else ())
+    return Guard(job.settings.guard, watched, objective, job.compute, job.context.checkpoint / "points")
+
+
+TOLD, TRAINED = "trained.json", "trained.safetensors"
+"""In a checkpoint: what several processes leave, the weights only where a step was worth keeping."""
+
+
+def train_together(job: Job) -> Repaired:
     """As `train`, in several processes that share the model; the result is a model in this one."""
     from safetensors.torch import load_file
 
     from pyrite.train.packed import put_weights
     from pyrite.train.processes import together
 
-    if not (context.checkpoint / TOLD).is_file():
-        together(settings.processes, compute, one_of_several, context)
-    told = orjson.loads((context.checkpoint / TOLD).read_bytes())
-    if not (context.checkpoint / TRAINED).is_file():
-        return told, None
-    model = sort_of(whole_folder(context)).prepare(context, settings, compute, seed)
-    put_weights(model, load_file(context.checkpoint / TRAINED))
-    return told, model
-
-
-TOLD, TRAINED = "trained.json", "trained.safetensors"
-"""In a checkpoint: what several processes leave, the weights only where a step was worth keeping."""
+    left = job.context.checkpoint
+    if not (left / TOLD).is_file():
+        together(job.settings.processes, job.compute, one_of_several, job.context)
+    told = orjson.loads((left / TOLD).read_bytes())
+    if not (left / TRAINED).is_file():
+        return Repaired(told, None)
+    model = job.prepare()
+    put_weights(model, load_file(left / TRAINED))
+    return Repaired(told, model)
 
 
 def one_of_several(context: Context) -> None:
@@ -221,42 +200,37 @@ def one_of_several(context: Context) -> None:
     from pyrite.train.packed import trained_weights
 
     load.quiet_libraries()
-    settings = RepairSettings.model_validate(context.config["settings"])
-    method, weights = chosen(settings)
-    tokenizer = load.load_tokenizer(tokenizer_folder(context))
-    rows = sort_of(whole_folder(context)).read_rows(context, tokenizer, settings, method)
-    compute, seed = Compute(**context.config["compute"]), context.config["seed"]
-    told, ended = train(context, settings, compute, method, weights, rows, tokenizer, seed)
-    made = None if ended is None else trained_weights(ended)
+    made = train(job_of(context))
+    weights = None if made.model is None else trained_weights(made.model)
     if sharded.is_first():
         (context.checkpoint / TRAINED).unlink(missing_ok=True)
-        if made is not None:
-            save_file(made, context.checkpoint / TRAINED)
+        if weights is not None:
+            save_file(weights, context.checkpoint / TRAINED)
         with atomic_write(context.checkpoint / TOLD) as part:  # last: where it lies, the training is over
-            Path(part).write_bytes(orjson.dumps(told))
+            Path(part).write_bytes(orjson.dumps(made.told))
 
 
-def save(model: Any, tokenizer: Any, context: Context, settings: RepairSettings, compute: Compute) -> None:
+def save(job: Job, model: Any) -> None:
     """The repaired model: whole, or its adapter."""
     from pyrite.repair.reference import ADAPTER
 
-    if settings.save == "adapter":
-        adapters.save(model, tokenizer, context.out, context.config["base_name"], only=ADAPTER)
+    context = job.context
+    if job.settings.save == "adapter":
+        adapters.save(model, job.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
         return
-    sort_of(whole_folder(context)).save_whole(model, tokenizer, context, compute)
+    job.sort.save_whole(model, job.tokenizer, context, job.compute)
 
 
-def as_given(tokenizer: Any, context: Context, settings: RepairSettings, compute: Compute) -> None:
+def as_given(job: Job) -> None:
     """The model as it was given, written anew; no value of it changes. As an adapter: one that does nothing."""
-    folder = whole_folder(context)
-    sort = sort_of(folder)
-    if settings.save == "adapter":
-        save(sort.prepare(context, settings, compute, context.config["seed"]), tokenizer, context, settings, compute)
+    if job.settings.save == "adapter":
+        save(job, job.prepare())
         return
-    model = sort.load_whole(folder, Compute("cpu", "fp32"))
+    context = job.context
+    model = job.sort.load_whole(whole_folder(context), Compute("cpu", "fp32"))
     if "under" in context.inputs:
         model = adapters.with_adapter(model, context.inputs["base"], train=False).merge_and_unload()
-    sort.save_whole(model, tokenizer, context, compute)
+    job.sort.save_whole(model, job.tokenizer, context, job.compute)
 
 
-REPAIR = Kind("repair.train", 1, run)
+REPAIR = Kind("repair.train", 2, run)

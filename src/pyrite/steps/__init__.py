@@ -1,11 +1,13 @@
 """Content-addressed steps: what they are, where finished ones lie, and how missing ones are run."""
 
+from pyrite.steps.parts import PART_TOKENS, in_parts
 from pyrite.steps.progress import Progress
 from pyrite.steps.run import Done, Keep, RunOptions, missing, run_steps
 from pyrite.steps.step import Context, Cost, Kind, Source, Step, closure, digest
 from pyrite.steps.store import Store, default_store
 
 __all__ = [
+    "PART_TOKENS",
     "Context",
     "Cost",
     "Done",
@@ -19,6 +21,7 @@ __all__ = [
     "closure",
     "default_store",
     "digest",
+    "in_parts",
     "missing",
     "run_steps",
 ]

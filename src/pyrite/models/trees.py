@@ -1,0 +1,181 @@
+"""Rows that begin alike, laid out as one: a tree of tokens in which each sees what lies above it.
+
+A context and its possible continuations are such a tree, and so are several contexts with a common beginning (three
+questions about one passage, the hypotheses of one premise). Within a flat pass (`pyrite.models.rows`) what they share
+is computed once, and branches never see each other, so each row computes what it would compute alone.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyrite.models.prefix import group
+from pyrite.models.rows import Block, Pass, Reader, Segments, tree_mask
+from pyrite.models.work import BATCH_TOKENS, Tick, Work
+
+BRANCH_TOKENS = 256
+"""Continuations of one context share a row up to so many tokens, or twice the context's."""
+BUNCH_TOKENS = 96
+"""Contexts that begin alike share a row while their own ends have up to so many tokens in sum, or as many as what they
+share: branches do not see each other, yet attention runs over all of them."""
+BUNCH_SAVES = {"cpu": 16, "cuda": 256, "mps": 128}
+"""Contexts share a row if that saves at least so many tokens: a row of a shape of its own is an attention call of its
+own. (Measured on a CPU only.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A context (at least one token) and what may follow it (each at least one token)."""
+
+    context: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are computed for it, sharing nothing."""
+        return len(self.context) + sum(len(one) - 1 for one in self.continuations)
+
+
+@dataclass(frozen=True, slots=True)
+class Bunch:
+    """Asks (by number) whose contexts begin with the same `shared` tokens: one row. A lone ask shares its whole
+    context with nobody."""
+
+    members: tuple[int, ...]
+    shared: int
+
+    def segments(self, asks: Sequence[Ask], past: int) -> Segments:
+        """The tree after a prefix of `past` tokens: what is shared, each context's end, its continuations but for
+        their last tokens."""
+        made = [(-1, self.shared - past)]
+        for at in self.members:
+            stem = 0
+            if len(asks[at].context) > self.shared:
+                stem = len(made)
+                made.append((0, len(asks[at].context) - self.shared))
+            made += [(stem, len(one) - 1) for one in asks[at].continuations if len(one) > 1]
+        return tuple(made)
+
+
+def split(ask: Ask) -> list[Ask]:
+    """An ask as several of the same context where its continuations are far longer than the context: branches do not
+    see each other, yet attention runs over all of them."""
+    room = max(BRANCH_TOKENS, 2 * len(ask.context))
+    made: list[list[tuple[int, ...]]] = [[]]
+    left = room
+    for one in ask.continuations:
+        if made[-1] and len(one) > left:
+            made.append([])
+            left = room
+        made[-1].append(one)
+        left -= len(one)
+    return [Ask(ask.context, tuple(some)) for some in made]
+
+
+def bunches(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[Bunch]:
+    """The asks of these numbers, which begin with the same `past` tokens, as rows: together where that saves at least
+    `saves` tokens a row."""
+    made = []
+    for alike in group([asks[at].context[past:] for at in numbers], saves):
+        rows = [numbers[at] for at in alike.rows]
+        parts = roomy(asks, rows, past + alike.prefix, max(BUNCH_TOKENS, alike.prefix)) if alike.prefix else [rows]
+        for some in parts:
+            if alike.prefix and alike.prefix * (len(some) - 1) >= saves:
+                made.append(Bunch(tuple(some), past + alike.prefix))
+            else:
+                made += [Bunch((at,), len(asks[at].context)) for at in some]
+    return made
+
+
+def roomy(asks: Sequence[Ask], rows: Sequence[int], shared: int, room: int) -> list[list[int]]:
+    """The rows in parts whose tokens after the `shared` ones are at most `room` (at least one row each)."""
+    made: list[list[int]] = []
+    left = 0
+    for at in rows:
+        size = asks[at].tokens - shared
+        if not made or size > left:
+            made.append([])
+            left = room
+        made[-1].append(at)
+        left -= size
+    return made
+
+
+def packed(asks: Sequence[Ask], rows: Sequence[Bunch], past: int, tokens: int) -> list[list[tuple[Segments, Bunch]]]:
+    """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
+    together."""
+    shaped = [(row.segments(asks, past), row) for row in rows]
+    shaped.sort(key=lambda one: (sum(size for _, size in one[0]), one[0], one[1].members), reverse=True)
+    made: list[list[tuple[Segments, Bunch]]] = []
+    room = 0
+    for segments, row in shaped:
+        size = sum(size for _, size in segments)
+        if not made or size > room:
+            made.append([])
+            room = tokens
+        made[-1].append((segments, row))
+        room -= size
+    return made
+
+
+@dataclass(slots=True)
+class Laid:
+    """A flat sequence: its tokens, their positions, which stretches are which rows, and for each ask (by number) where
+    its context ends and where each token of its continuations but the last lies."""
+
+    ids: list[int]
+    positions: list[int]
+    blocks: list[Block]
+    ends: dict[int, int]
+    follow: dict[int, list[list[int]]]
+
+
+def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int, device: Any) -> Laid:
+    """A batch's tokens side by side."""
+    flat = Laid([], [], [], {}, {})
+    for segments, rows in itertools.groupby(batch, key=lambda one: one[0]):
+        start = len(flat.ids)
+        for _, row in rows:
+            add(flat, asks[row.members[0]].context[past : row.shared], past)
+            for at in row.members:
+                ask = asks[at]
+                add(flat, ask.context[row.shared :], row.shared)
+                flat.ends[at] = len(flat.ids) - 1
+                flat.follow[at] = [add(flat, one[:-1], len(ask.context)) for one in ask.continuations]
+        length = sum(size for _, size in segments)
+        count = (len(flat.ids) - start) // length
+        flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))
+    return flat
+
+
+def passes(
+    reader: Reader, asks: Sequence[Ask], work: Work, tick: Tick, batch_tokens: int | None = None
+) -> Iterator[tuple[Any, Laid]]:
+    """All asks, read in flat passes: the last hidden states [tokens, width] of each, and what lies where."""
+    import torch
+
+    kind, device = reader.device.type, reader.device
+    done = 0
+    for alike in group([ask.context for ask in asks]):
+        past = alike.prefix
+        prefix = reader.prefix(asks[alike.rows[0]].context[:past])
+        work.computed += past
+        work.prefixes += prefix is not None
+        rows = bunches(asks, alike.rows, past, BUNCH_SAVES[kind])
+        for batch in packed(asks, rows, past, batch_tokens or BATCH_TOKENS[kind]):
+            flat = laid(asks, batch, past, device)
+            work.computed += len(flat.ids)
+            work.scored += sum(block.count * block.length * (block.length + 2 * past) // 2 for block in flat.blocks)
+            ids, positions = torch.tensor(flat.ids, device=device), torch.tensor(flat.positions, device=device)
+            yield reader.hidden(ids, positions, Pass(flat.blocks, prefix)), flat
+            done += len(flat.ends)
+            tick(done, len(asks), "rows")
+
+
+def add(flat: Laid, tokens: Sequence[int], position: int) -> list[int]:
+    """Append tokens that begin at a position of their row; returns their places in the flat sequence."""
+    first = len(flat.ids)
+    flat.ids += tokens
+    flat.positions += range(position, position + len(tokens))
+    return list(range(first, len(flat.ids)))

@@ -1,0 +1,64 @@
+"""How much is read at a time, and how much was: budgets, batches, progress, counts."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Tick = Callable[[float, float, str], None]
+"""Told how much is done, of how much, and what it counts."""
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 8192}
+"""So many tokens are read at a time."""
+HEAD_ROWS = {"cpu": 128, "cuda": 2048, "mps": 256}
+"""How many positions get the whole vocabulary's logits at a time."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What was asked for and what was computed, in tokens: the difference is what sharing saved."""
+
+    rows: int = 0
+    distinct: int = 0
+    given: int = 0
+    computed: int = 0
+    prefixes: int = 0
+    head: int = 0
+    """Positions at which the whole vocabulary was looked at."""
+    scored: int = 0
+    """Query-key products of the attention, summed over tokens (of one head in one layer)."""
+
+    def __add__(self, other: "Work") -> "Work":
+        mine, theirs = asdict(self), asdict(other)
+        return Work(**{name: mine[name] + theirs[name] for name in mine})
+
+    def as_json(self) -> dict[str, int]:
+        """As plain values."""
+        return {
+            "rows": self.rows,
+            "distinct": self.distinct,
+            "tokens_given": self.given,
+            "tokens_computed": self.computed,
+            "prefixes": self.prefixes,
+        }
+
+
+def distinct(rows: Iterable[Any]) -> tuple[list[Any], list[int]]:
+    """The different rows in order of first appearance, and for every row its number among them."""
+    numbers: dict[Any, int] = {}
+    return_to = [numbers.setdefault(row, len(numbers)) for row in rows]
+    return list(numbers), return_to
+
+
+def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Row numbers in batches of at most `tokens` padded tokens, longest first. A batch takes a shorter row only while it
+    is far from full, so that most batches have one length and need no mask."""
+    order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], at))
+    made: list[list[int]] = []
+    for at in order:
+        longest = lengths[made[-1][0]] if made else 0
+        fits = made and longest * (len(made[-1]) + 1) <= tokens
+        if fits and (lengths[at] == longest or longest * len(made[-1]) < tokens // 8):
+            made[-1].append(at)
+        else:
+            made.append([at])
+    return made

@@ -1,0 +1,85 @@
+"""One repair as its step was given it: settings and method, the model's folders, and every row, encoded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.repair.methods import Method, Weights, resolve
+from pyrite.repair.settings import RepairSettings
+from pyrite.repair.sorts import Rows, Sort, sort_of
+from pyrite.steps import Context
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be repaired, with what, and how."""
+
+    context: Context
+    settings: RepairSettings
+    compute: Compute
+    seed: int
+    method: Method
+    weights: Weights
+    sort: Sort
+    tokenizer: Any
+    rows: Rows
+
+    def prepare(self) -> Any:
+        """The model, ready to train."""
+        return self.sort.prepare(self.context, self.settings, self.compute, self.seed)
+
+    @property
+    def pack_tokens(self) -> int:
+        """How many tokens are read at a time."""
+        from pyrite.train.packed import PACK_TOKENS
+
+        return self.settings.pack_tokens or PACK_TOKENS[self.compute.device]
+
+
+def job_of(context: Context) -> Job:
+    """What a step is asked to do; its rows are read.
+
+    Raises:
+        UserError: files, rows, a method or a model that do not go together.
+    """
+    settings = RepairSettings.model_validate(context.config["settings"])
+    method, weights = chosen(settings)
+    sort = sort_of(whole_folder(context))
+    tokenizer = load.load_tokenizer(tokenizer_folder(context))
+    rows = sort.read_rows(context, tokenizer, settings, method)
+    compute, seed = Compute(**context.config["compute"]), context.config["seed"]
+    return Job(context, settings, compute, seed, method, weights, sort, tokenizer, rows)
+
+
+def chosen(settings: RepairSettings) -> tuple[Method, Weights]:
+    """The method with the options given, and its weights.
+
+    Raises:
+        UserError: an unknown method or option, or a weight that would be told but not applied.
+    """
+    method = resolve(settings.method, settings.options)
+    own = (settings.forget_weight, settings.replay_weight, settings.kl_weight)
+    weights = [mine if mine is not None else theirs for mine, theirs in zip(own, method.weights, strict=True)]
+    made = Weights(*weights)
+    if method.kind == "hidden" and made.kl:
+        found = f"{method.name} with a weight of {made.kl:g} for KL"
+        raise UserError("This method keeps hidden states, not distributions.", found, "leave --kl-weight out, or 0")
+    if not settings.replay_rows and (made.replay or made.kl):
+        found = f"replay_rows 0, weights {made.replay:g} (replay) and {made.kl:g} (KL)"
+        raise UserError("Replay and KL need replay rows.", found, "give rows a step, or set both weights to 0")
+    return method, made
+
+
+def whole_folder(context: Context) -> Path:
+    """Where the whole model lies: an adapter that is kept stands on its base (`under`)."""
+    return context.inputs.get("under", context.inputs["base"])
+
+
+def tokenizer_folder(context: Context) -> Path:
+    """Where the tokenizer lies: with the model; with its base, for an adapter that brings none."""
+    base = context.inputs["base"]
+    brings = (base / "tokenizer_config.json").is_file()
+    return base if brings else context.inputs.get("under", base)

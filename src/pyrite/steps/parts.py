@@ -1,0 +1,82 @@
+"""Long steps that go row by row: some rows at a time, what is finished stays, and `--max-time` stops in between."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import OutOfTime
+from pyrite.steps.step import Context
+
+PART_TOKENS = {"cpu": 65_536, "cuda": 2_097_152, "mps": 262_144}
+"""About how many tokens are a part: a part is what a killed run can lose, and how late it can notice that its time is up."""
+
+Tick = Callable[[float, float, str], None]
+Work = Callable[[list[int], Tick], tuple[list[Any], dict[str, Any]]]
+"""Given row numbers: the result of each in their order, and what else is told of the part; all plain JSON values."""
+
+
+def in_parts(
+    context: Context, name: str, sizes: Sequence[int], work: Work, *, tokens: int, order: Sequence[int] | None = None
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The results of all rows, in the order of the rows, and what was told of each part.
+
+    Rows are taken in `order` (by default their own), so many at a time that their `sizes` come to about `tokens`. Each
+    part's results are appended to a file of the step's checkpoint, under `name`, as soon as it is finished; a run that
+    was cut off goes on with the rows that are not there.
+
+    Raises:
+        OutOfTime: the run's time is up, and at least one part was finished in this attempt.
+    """
+    context.checkpoint.mkdir(parents=True, exist_ok=True)
+    file = context.checkpoint / f"{name}.jsonl"
+    found, told = left_by(file)
+    todo = [at for at in (range(len(sizes)) if order is None else order) if at not in found]
+    with file.open("a") as sink:
+        while todo:
+            part = first_part(todo, sizes, tokens)
+            done = len(found)
+
+            def tick(now: float, of: float, unit: str, part: list[int] = part, done: int = done) -> None:
+                context.tick(done + len(part) * now / max(of, 1), len(sizes), "rows")
+
+            results, more = work(part, tick)
+            found |= dict(zip(part, results, strict=True))
+            told.append(more)
+            sink.write(json.dumps({"rows": part, "results": results, "told": more}) + "\n")
+            sink.flush()
+            todo = todo[len(part) :]
+            if todo and context.expired():
+                raise OutOfTime(f"--max-time is over; {len(found)} of {len(sizes)} rows are finished and stay")
+    return [found[at] for at in range(len(sizes))], told
+
+
+def left_by(file: Path) -> tuple[dict[int, Any], list[dict[str, Any]]]:
+    """What an earlier attempt finished; a torn last line is cut off."""
+    found: dict[int, Any] = {}
+    told = []
+    end = 0
+    if file.exists():
+        with file.open("rb") as source:
+            for line in source:
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                part = json.loads(line)  # with NaN and Infinity, which orjson does not read
+                found |= dict(zip(part["rows"], part["results"], strict=True))
+                told.append(part["told"])
+        with file.open("r+b") as sink:
+            sink.truncate(end)
+    return found, told
+
+
+def first_part(rows: Sequence[int], sizes: Sequence[int], tokens: int) -> list[int]:
+    """The first rows that come to at most `tokens` together; at least one."""
+    made: list[int] = []
+    room = tokens
+    for at in rows:
+        if made and sizes[at] > room:
+            break
+        made.append(at)
+        room -= sizes[at]
+    return made

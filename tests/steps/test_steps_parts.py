@@ -1,0 +1,54 @@
+"""Rows taken some at a time: nothing finished is done again, nothing is lost, and the order is that of the rows."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyrite.errors import OutOfTime
+from pyrite.steps import Context, in_parts
+
+
+def context_of(folder: Path, expired: Callable[[], bool] = lambda: False, ticks: list[Any] | None = None) -> Context:
+    seen: list[Any] = [] if ticks is None else ticks
+    return Context({}, {}, folder / "out", folder / "checkpoint", lambda *told: seen.append(told), expired)
+
+
+def test_every_row_is_worked_once_in_parts_of_a_size_and_comes_back_in_its_place(tmp_path: Path) -> None:
+    parts, ticks = [], list[Any]()
+
+    def work(rows: list[int], tick: Any) -> tuple[list[Any], dict[str, Any]]:
+        parts.append(rows)
+        tick(1, 2, "pieces")
+        return [at * 10 for at in rows], {"rows": len(rows)}
+
+    sizes = [5, 1, 9, 1, 1, 30]
+    found, told = in_parts(context_of(tmp_path, ticks=ticks), "x", sizes, work, tokens=10, order=[5, 2, 0, 1, 3, 4])
+    assert found == [0, 10, 20, 30, 40, 50]
+    assert parts == [[5], [2], [0, 1, 3, 4]]  # a row larger than a part is a part of its own
+    assert told == [{"rows": 1}, {"rows": 1}, {"rows": 4}]
+    assert ticks == [(0.5, 6, "rows"), (1.5, 6, "rows"), (4.0, 6, "rows")]
+    assert in_parts(context_of(tmp_path), "none", [], work, tokens=10) == ([], [])
+
+
+def test_a_cut_run_goes_on_after_its_finished_parts_even_if_the_last_was_torn(tmp_path: Path) -> None:
+    worked: list[int] = []
+
+    def work(rows: list[int], tick: Any) -> tuple[list[Any], dict[str, Any]]:
+        worked.extend(rows)
+        return [[at, math.nan if at == 1 else -math.inf] for at in rows], {}
+
+    with pytest.raises(OutOfTime, match="2 of 5 rows"):
+        in_parts(context_of(tmp_path, lambda: True), "x", [4] * 5, work, tokens=8)
+    with (tmp_path / "checkpoint" / "x.jsonl").open("a") as sink:
+        sink.write('{"rows": [2, 3], "resu')
+    found, told = in_parts(context_of(tmp_path), "x", [4] * 5, work, tokens=8)
+    assert worked == [0, 1, 2, 3, 4]
+    assert [row[0] for row in found] == [0, 1, 2, 3, 4]
+    assert [math.isnan(row[1]) for row in found] == [False, True, False, False, False]
+    assert found[4][1] == -math.inf
+    assert len(told) == 3
+    again, _ = in_parts(context_of(tmp_path), "x", [4] * 5, work, tokens=8)
+    assert (len(worked), [row[0] for row in again]) == (5, [0, 1, 2, 3, 4])
