@@ -101,14 +101,15 @@ def answers_step(context: Context) -> None:
     if name == "mt_bench" and config["own_temperatures"]:
         temperatures = {item.id: mt_bench.TEMPERATURES[item.meta["category"]] for item in items}
         temperatures |= {f"{item.id}/2": temperatures[item.id] for item in items}
-    answer = answer_remotely if config["backend"] == "openai" else answer_locally
-    made, told = answer(context, items, writing, temperatures)
+    answers = remote_answers if config["backend"] == "openai" else local_answers
+    answer = answers(context, writing, temperatures)
+    made, told = answer(items)
     if WRITTEN[name].turns == 2:
         first = {one.id: one for one in made}
         second = [
             mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
         ]
-        later, told_later = answer(context, second, writing, temperatures)
+        later, told_later = answer(second)
         made = [*made, *later]
         capped = told.get("capped", 0) + told_later.get("capped", 0)
         told = {**told_later, "capped": capped, "turn_1": told}
@@ -127,36 +128,44 @@ def served(answers: Sequence[Answer]) -> dict[str, list[str]]:
 
 
 Made = tuple[list[Answer], dict[str, Any]]
+Answering = Callable[[Sequence[Chat]], Made]
+"""Given prompts: the answers in their order, and what is told of them."""
 
 
-def answer_locally(
-    context: Context, prompts: Sequence[Chat], writing: Writing, temperatures: Mapping[str, float] | None
-) -> Made:
-    """The packaged, downloaded or own model answers, on this machine."""
+def local_answers(context: Context, writing: Writing, temperatures: Mapping[str, float] | None) -> Answering:
+    """The packaged, downloaded or own model, on this machine, loaded once for all turns."""
     from pyrite.models.write import write
 
     load.quiet_libraries()
     compute = Compute(**context.config["compute"])
     base = model_folder(context, context.config["task"])
     model, compute = load.for_generation(load.load_causal(base, compute), compute)
+    tokenizer = load.load_tokenizer(base)
     file = context.checkpoint / "answers.jsonl"
-    with compute.autocast():
-        told = write(
-            model, load.load_tokenizer(base), prompts, writing, file,
-            temperatures=temperatures, tick=context.tick, expired=context.expired,
-        )  # fmt: skip
-    by_id = {one.id: one for one in read_answers(file)}
-    return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
+
+    def answer(prompts: Sequence[Chat]) -> Made:
+        with compute.autocast():
+            told = write(
+                model, tokenizer, prompts, writing, file,
+                temperatures=temperatures, tick=context.tick, expired=context.expired,
+            )  # fmt: skip
+        by_id = {one.id: one for one in read_answers(file)}
+        return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
+
+    return answer
 
 
-def answer_remotely(
-    context: Context, prompts: Sequence[Chat], writing: Writing, temperatures: Mapping[str, float] | None
-) -> Made:
-    """An endpoint answers."""
+def remote_answers(context: Context, writing: Writing, temperatures: Mapping[str, float] | None) -> Answering:
+    """An endpoint."""
     endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
-    usage = ask_endpoint(context, endpoint, prompts, writing, temperatures, context.checkpoint / "answers.jsonl", 1)
-    found = ordered(context.checkpoint / "answers.jsonl", prompts)
-    return [one for one in found if one is not None], asdict(usage)
+    file = context.checkpoint / "answers.jsonl"
+
+    def answer(prompts: Sequence[Chat]) -> Made:
+        usage = ask_endpoint(context, endpoint, prompts, writing, temperatures, file, 1)
+        found = ordered(file, prompts)
+        return [one for one in found if one is not None], asdict(usage)
+
+    return answer
 
 
 def ask_endpoint(
