@@ -25,12 +25,14 @@ def test_every_row_is_worked_once_in_parts_of_a_size_and_comes_back_in_its_place
         return [at * 10 for at in rows], {"rows": len(rows)}
 
     sizes = [5, 1, 9, 1, 1, 30]
-    found, told = in_parts(context_of(tmp_path, ticks=ticks), "x", sizes, work, tokens=10, order=[5, 2, 0, 1, 3, 4])
+    found, told = in_parts(
+        context_of(tmp_path, ticks=ticks), "x", "rows", sizes, work, tokens=10, order=[5, 2, 0, 1, 3, 4]
+    )
     assert found == [0, 10, 20, 30, 40, 50]
     assert parts == [[5], [2], [0, 1, 3, 4]]  # a row larger than a part is a part of its own
     assert told == [{"rows": 1}, {"rows": 1}, {"rows": 4}]
     assert ticks == [(0.5, 6, "rows"), (1.5, 6, "rows"), (4.0, 6, "rows")]
-    assert in_parts(context_of(tmp_path), "none", [], work, tokens=10) == ([], [])
+    assert in_parts(context_of(tmp_path), "x", "none", [], work, tokens=10) == ([], [])
 
 
 def test_a_cut_run_goes_on_after_its_finished_parts_even_if_the_last_was_torn(tmp_path: Path) -> None:
@@ -41,14 +43,26 @@ def test_a_cut_run_goes_on_after_its_finished_parts_even_if_the_last_was_torn(tm
         return [[at, math.nan if at == 1 else -math.inf] for at in rows], {}
 
     with pytest.raises(OutOfTime, match="2 of 5 rows"):
-        in_parts(context_of(tmp_path, lambda: True), "x", [4] * 5, work, tokens=8)
-    with (tmp_path / "checkpoint" / "x.jsonl").open("a") as sink:
+        in_parts(context_of(tmp_path, lambda: True), "x", "rows", [4] * 5, work, tokens=8)
+    (file,) = (tmp_path / "checkpoint").glob("x-*.jsonl")
+    with file.open("a") as sink:
         sink.write('{"rows": [2, 3], "resu')
-    found, told = in_parts(context_of(tmp_path), "x", [4] * 5, work, tokens=8)
+    found, told = in_parts(context_of(tmp_path), "x", "rows", [4] * 5, work, tokens=8)
     assert worked == [0, 1, 2, 3, 4]
     assert [row[0] for row in found] == [0, 1, 2, 3, 4]
     assert [math.isnan(row[1]) for row in found] == [False, True, False, False, False]
     assert found[4][1] == -math.inf
     assert len(told) == 3
-    again, _ = in_parts(context_of(tmp_path), "x", [4] * 5, work, tokens=8)
+    again, _ = in_parts(context_of(tmp_path), "x", "rows", [4] * 5, work, tokens=8)
     assert (len(worked), [row[0] for row in again]) == (5, [0, 1, 2, 3, 4])
+
+
+def test_one_question_never_finds_the_answers_to_another(tmp_path: Path) -> None:
+    def answers(texts: list[str]) -> list[Any]:
+        return in_parts(
+            context_of(tmp_path), "x", texts, [1] * len(texts), lambda rows, tick: ([texts[at] for at in rows], {}), tokens=9
+        )[0]  # fmt: skip
+
+    assert answers(["a", "b", "c"]) == ["a", "b", "c"]
+    assert answers(["d", "e"]) == ["d", "e"]
+    assert answers(["a", "b", "c"]) == ["a", "b", "c"]

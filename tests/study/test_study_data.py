@@ -135,8 +135,8 @@ def test_the_error_rate_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     synthetic, human = folder_of(tmp_path / "s", rows(12)), folder_of(tmp_path / "h", rows(12, 60), "test.jsonl")
 
     def judge(_: Context, given: list[Labelled]) -> list[str]:
-        wrong = 6 if given[0].id == "0" else 3
-        return [LABELS[(LABELS.index(str(row.label)) + (at < wrong)) % 3] for at, row in enumerate(given)]
+        wrong = [*range(6), 12, 13, 14]  # of the twelve synthetic and the twelve human rows
+        return [LABELS[(LABELS.index(str(row.label)) + (at in wrong)) % 3] for at, row in enumerate(given)]
 
     monkeypatch.setattr("pyrite.probe.predict.predict_with", judge)
     data.quality_step(context(tmp_path, {"labels": LABELS, "human_file": "test.jsonl"}, rows=synthetic, human=human))
@@ -148,6 +148,36 @@ def test_the_error_rate_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     more = [Labelled(row.fields, "entailment", f"more-{row.id}") for row in rows(9)]
     wrong = [at < 6 for at in range(21)]
     assert data.by_label_mean([*rows(12), *more], wrong, LABELS) == pytest.approx(0.384615, abs=1e-6)
+
+
+def test_the_judge_reads_the_synthetic_rows_and_the_human_rows(tmp_path: Path, tiny_causal: Path) -> None:
+    """Human rows whose labels are what a model says of them, synthetic rows whose labels are what it does not say."""
+    from pyrite.probe.predict import logits_with, predict_with
+
+    config = {
+        "labels": LABELS, "human_file": "test.jsonl", "by": "words", "reads": ["premise", "hypothesis"], "max_tokens": 64,
+        "seed": 0, "four_bit": False, "compute": {"device": "cpu", "precision": "fp32"},
+    }  # fmt: skip
+    texts = rows(40)
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    said = predict_with(context(apart, config, base=tiny_causal), texts)
+    human = [Labelled(row.fields, label, row.id) for row, label in zip(texts, said, strict=True)][20:]
+    synthetic = [
+        Labelled(row.fields, LABELS[LABELS.index(label) - 1], row.id)
+        for row, label in zip(texts[:20], said, strict=False)
+    ]
+    given = {"rows": folder_of(tmp_path / "s", synthetic), "human": folder_of(tmp_path / "h", human, "test.jsonl")}
+    data.quality_step(context(tmp_path, config, base=tiny_causal, **given))
+    told = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert (told["agreement"], told["n"]) == (0.0, 20)
+    assert (told["judge_accuracy_on_human"], told["n_human"]) == (1.0, 20)
+    shown = {row.id: row.meta["judge"] for row in read_rows(tmp_path / "out" / "to_read.jsonl")}
+    assert shown == {row.id: label for row, label in zip(texts[:20], said, strict=False)}
+    read = logits_with(context(apart, config, base=tiny_causal), texts)
+    other = logits_with(context(apart, config, base=tiny_causal), texts[::-1])  # of one step, whose checkpoint is there
+    assert len({tuple(row) for row in read.tolist()}) > 10
+    assert np.array_equal(other, read[::-1])
 
 
 SPEC = """

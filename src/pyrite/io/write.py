@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 65_536
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """What a killed run left in a file that it appended lines to; a torn last line is cut off. Empty without a file."""
+    if not path.exists():
+        return []
+    with path.open("r+b") as file:
+        lines = file.readlines()
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        file.truncate(sum(map(len, lines)))
+    return lines
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path, with the same suffix, that becomes `path` when the block ends well and else leaves no trace.

@@ -14,6 +14,7 @@ import orjson
 from pydantic import Field
 
 from pyrite.errors import UserError
+from pyrite.io import whole_lines
 from pyrite.records import Chat
 from pyrite.strict import Strict
 
@@ -56,18 +57,10 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: dict[tuple[str, int], Answer] = {}
-        end = 0
-        if path.exists():
-            with path.open("rb") as source:
-                for line in source:
-                    if not line.endswith(b"\n"):
-                        break
-                    end += len(line)
-                    row = Answer(**orjson.loads(line))
-                    self.done[row.id, row.attempt] = row
-        self._sink = path.open("r+b" if path.exists() else "wb")
-        self._sink.truncate(end)
-        self._sink.seek(end)
+        for line in whole_lines(path):
+            row = Answer(**orjson.loads(line))
+            self.done[row.id, row.attempt] = row
+        self._sink = path.open("ab")
 
     def __enter__(self) -> "AnswerFile":
         return self

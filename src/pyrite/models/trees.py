@@ -61,16 +61,9 @@ class Bunch:
 def split(ask: Ask) -> list[Ask]:
     """An ask as several of the same context where its continuations are far longer than the context: branches do not
     see each other, yet attention runs over all of them."""
-    room = max(BRANCH_TOKENS, 2 * len(ask.context))
-    made: list[list[tuple[int, ...]]] = [[]]
-    left = room
-    for one in ask.continuations:
-        if made[-1] and len(one) > left:
-            made.append([])
-            left = room
-        made[-1].append(one)
-        left -= len(one)
-    return [Ask(ask.context, tuple(some)) for some in made]
+    sizes = [len(one) for one in ask.continuations]
+    parts = filled(sizes, max(BRANCH_TOKENS, 2 * len(ask.context))) or [[]]
+    return [Ask(ask.context, tuple(ask.continuations[at] for at in part)) for part in parts]
 
 
 def bunches(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[Bunch]:
@@ -79,8 +72,9 @@ def bunches(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) 
     made = []
     for alike in group([asks[at].context[past:] for at in numbers], saves):
         rows = [numbers[at] for at in alike.rows]
-        parts = roomy(asks, rows, past + alike.prefix, max(BUNCH_TOKENS, alike.prefix)) if alike.prefix else [rows]
-        for some in parts:
+        ends = [asks[at].tokens - past - alike.prefix for at in rows]
+        for part in filled(ends, max(BUNCH_TOKENS, alike.prefix)):
+            some = [rows[at] for at in part]
             if alike.prefix and alike.prefix * (len(some) - 1) >= saves:
                 made.append(Bunch(tuple(some), past + alike.prefix))
             else:
@@ -88,12 +82,11 @@ def bunches(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) 
     return made
 
 
-def roomy(asks: Sequence[Ask], rows: Sequence[int], shared: int, room: int) -> list[list[int]]:
-    """The rows in parts whose tokens after the `shared` ones are at most `room` (at least one row each)."""
+def filled(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Numbers in their order, in parts whose sizes come to at most `room` (at least one each)."""
     made: list[list[int]] = []
     left = 0
-    for at in rows:
-        size = asks[at].tokens - shared
+    for at, size in enumerate(sizes):
         if not made or size > left:
             made.append([])
             left = room
@@ -106,17 +99,13 @@ def packed(asks: Sequence[Ask], rows: Sequence[Bunch], past: int, tokens: int) -
     """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
     together."""
     shaped = [(row.segments(asks, past), row) for row in rows]
-    shaped.sort(key=lambda one: (sum(size for _, size in one[0]), one[0], one[1].members), reverse=True)
-    made: list[list[tuple[Segments, Bunch]]] = []
-    room = 0
-    for segments, row in shaped:
-        size = sum(size for _, size in segments)
-        if not made or size > room:
-            made.append([])
-            room = tokens
-        made[-1].append((segments, row))
-        room -= size
-    return made
+    shaped.sort(key=lambda one: (size_of(one[0]), one[0], one[1].members), reverse=True)
+    return [[shaped[at] for at in part] for part in filled([size_of(segments) for segments, _ in shaped], tokens)]
+
+
+def size_of(segments: Segments) -> int:
+    """How many tokens are computed for a row of this shape."""
+    return sum(size for _, size in segments)
 
 
 @dataclass(slots=True)
@@ -143,7 +132,7 @@ def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int
                 add(flat, ask.context[row.shared :], row.shared)
                 flat.ends[at] = len(flat.ids) - 1
                 flat.follow[at] = [add(flat, one[:-1], len(ask.context)) for one in ask.continuations]
-        length = sum(size for _, size in segments)
+        length = size_of(segments)
         count = (len(flat.ids) - start) // length
         flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))
     return flat

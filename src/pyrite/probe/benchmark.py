@@ -12,7 +12,7 @@ from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.texts import Texts
-from pyrite.steps import PART_TOKENS, Context, Kind, Source, Step, Store, digest, in_parts
+from pyrite.steps import PART_TOKENS, Context, Kind, Source, Step, Store, in_parts
 from pyrite.tasks.measure import Measured, Metric
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def scorer(model: Any, context: Context, compute: Compute) -> Any:
             found, _ = continuations(model, [asks[at] for at in part], tick=tick)
             return [[(one.logprob, one.greedy) for one in row] for row in found], {}
 
-        name = f"scores-{digest([asdict(ask) for ask in asks])[:16]}"
-        alike = sorted(range(len(asks)), key=lambda at: (asks[at].context, at))
-        tokens = PART_TOKENS[compute.device]
-        found, _ = in_parts(context, name, [ask.tokens for ask in asks], some, tokens=tokens, order=alike)
+        found, _ = in_parts(
+            context, "scores", [asdict(ask) for ask in asks], [ask.tokens for ask in asks], some,
+            tokens=PART_TOKENS[compute.device], order=sorted(range(len(asks)), key=lambda at: (asks[at].context, at)),
+        )  # fmt: skip
         told = {
             (ask.context, follows): (one[0], one[1])
             for ask, row in zip(asks, found, strict=True)
@@ -103,42 +103,40 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
 
     ends = end_ids(model, tokenizer)
 
+    def of_one_setting(prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+        drawing = Drawing(settings[0]["temperature"], settings[0].get("top_p", 1.0))
+        stops = [stop for stop in settings[0]["until"] if stop]
+
+        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
+            made: dict[int, str] = {}
+            for number, one in generate(
+                model,
+                [prompts[at] for at in part],
+                max_new_tokens=[settings[at]["max_gen_toks"] for at in part],
+                end_ids=ends,
+                drawing=drawing,
+                seeds=[[seed, settings[at]["number"], settings[at].get("attempt", 0)] for at in part],
+                ended=stopper(tokenizer, stops) if stops else None,
+            ):
+                text = tokenizer.decode(one.ids, skip_special_tokens=True)
+                cut = cut_at(text, stops)
+                made[number] = text if cut is None else cut
+                tick(len(made), len(part), "answers")
+            return [made[at] for at in range(len(part))], {}
+
+        sizes = [len(prompt) + own["max_gen_toks"] for prompt, own in zip(prompts, settings, strict=True)]
+        asked = [list(map(list, prompts)), list(map(dict, settings))]
+        return in_parts(context, "texts", asked, sizes, some, tokens=WRITTEN * PART_TOKENS[compute.device])[0]
+
     def write(prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
         groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for at, one in enumerate(settings):
             groups[tuple(one["until"]), one["temperature"], one.get("top_p", 1.0)].append(at)
         texts = [""] * len(prompts)
-        for (until, temperature, top_p), members in groups.items():
-            stops = [stop for stop in until if stop]
-
-            def some(
-                part: list[int],
-                tick: "Tick",
-                stops: list[str] = stops,
-                drawing: Drawing = Drawing(temperature, top_p),  # noqa: B008
-                members: list[int] = members,
-            ) -> tuple[list[Any], dict[str, Any]]:
-                made: dict[int, str] = {}
-                chosen = [members[at] for at in part]
-                for number, one in generate(
-                    model,
-                    [prompts[at] for at in chosen],
-                    max_new_tokens=[settings[at]["max_gen_toks"] for at in chosen],
-                    end_ids=ends,
-                    drawing=drawing,
-                    seeds=[[seed, at, settings[at].get("attempt", 0)] for at in chosen],
-                    ended=stopper(tokenizer, stops) if stops else None,
-                ):
-                    text = tokenizer.decode(one.ids, skip_special_tokens=True)
-                    cut = cut_at(text, stops)
-                    made[number] = text if cut is None else cut
-                    tick(len(made), len(part), "answers")
-                return [made[at] for at in range(len(part))], {}
-
-            name = f"texts-{digest([until, temperature, top_p, members, [list(prompts[at]) for at in members]])[:16]}"
-            sizes = [len(prompts[at]) + settings[at]["max_gen_toks"] for at in members]
-            found, _ = in_parts(context, name, sizes, some, tokens=WRITTEN * PART_TOKENS[compute.device])
-            for at, text in zip(members, found, strict=True):
+        for members in groups.values():
+            numbered = [{**settings[at], "number": at} for at in members]
+            made = of_one_setting([prompts[at] for at in members], numbered)
+            for at, text in zip(members, made, strict=True):
                 texts[at] = text
         return texts
 

@@ -96,8 +96,8 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
     by_head = config["by"] == "head"
     order = load.label_order(load.read_config(model.folder), labels, NAME) if by_head else []
     longest = None if by_head else load.longest_input(model.model)
-    asked, cut = prepared(config, model.tokenizer, items, order=order, longest=longest)
-    logits, work = asked.logits(model.model, model.compute, list(range(len(items))), no_tick)
+    reading, cut = prepared(config, model.tokenizer, items, order=order, longest=longest)
+    logits, work = reading.logits(model.model, model.compute, list(range(len(items))), no_tick)
     check_finite(logits)
     answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
     notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []

@@ -132,20 +132,21 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         return model
 
     longest = load.read_config(base).get("max_position_embeddings") if config["by"] == "words" else None
-    asked, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest)
+    reading, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest)
 
     def score(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
         if len(some) < len(rows):
-            return asked.logits(model, compute, some, context.tick)
+            return reading.logits(model, compute, some, context.tick)
 
         def part(members: list[int], tick: Tick) -> tuple[list[Any], dict[str, Any]]:
-            logits, work = asked.logits(model, compute, members, tick)
+            logits, work = reading.logits(model, compute, members, tick)
             return logits.tolist(), asdict(work)
 
-        precision = str(next(model.parameters()).dtype).removeprefix("torch.")
+        weights = str(next(model.parameters()).dtype).removeprefix("torch.")
+        alike = sorted(range(len(rows)), key=lambda at: (reading.ids[at], at))  # those that begin alike in one part
         made, told = in_parts(
-            context, f"logits-{compute.precision}-{precision}", asked.sizes, part,
-            tokens=PART_TOKENS[compute.device], order=asked.alike,
+            context, f"logits-{compute.precision}-{weights}", reading.ids, [len(ids) for ids in reading.ids], part,
+            tokens=PART_TOKENS[compute.device], order=alike,
         )  # fmt: skip
         return np.array(made, dtype=np.float32), sum((Work(**one) for one in told), Work())
 
@@ -158,18 +159,16 @@ Logits = Callable[[Any, Compute, list[int], "Tick"], tuple[np.ndarray[Any, Any],
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How a loaded model is asked for the labels of rows; each row's size in tokens; and an order in which rows that
-    begin alike, and those that are the same, lie together."""
+class Reading:
+    """Rows as a model reads them (token ids), and how a loaded model is asked for the logits of some of them."""
 
+    ids: list[list[int]]
     logits: Logits
-    sizes: list[int]
-    alike: list[int]
 
 
 def prepared(
     config: Mapping[str, Any], tokenizer: Any, rows: Sequence[Labelled], *, order: Sequence[int], longest: Any
-) -> tuple[Asked, int]:
+) -> tuple[Reading, int]:
     """How is a loaded model asked for the labels of these rows? And how many rows had to be cut for it.
 
     `config` is that of the step (`labels`, `by`, `reads`, `max_tokens`). `order`, the output of each label, is looked
@@ -196,7 +195,7 @@ def prepared(
             with compute.autocast():
                 return label_word_logits(model, [prompts[at] for at in some], words, tick=tick)
 
-        return asked_of(prompts, by_words), 0
+        return Reading(prompts, by_words), 0
     encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
     def by_head(model: Any, compute: Compute, some: list[int], tick: "Tick") -> tuple[np.ndarray[Any, Any], "Work"]:
@@ -206,13 +205,7 @@ def prepared(
             order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick,
         )  # fmt: skip
 
-    return asked_of(encoded.ids, by_head), encoded.cut
-
-
-def asked_of(ids: Sequence[Sequence[int]], logits: Logits) -> Asked:
-    """The same for rows of these token ids."""
-    alike = sorted(range(len(ids)), key=lambda at: (list(ids[at]), at))
-    return Asked(logits, [len(row) for row in ids], alike)
+    return Reading(encoded.ids, by_head), encoded.cut
 
 
 def check_finite(logits: np.ndarray[Any, Any]) -> None:

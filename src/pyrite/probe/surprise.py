@@ -50,10 +50,11 @@ def perplexity_step(context: Context) -> None:
             made = surprises(model, [rows[at] for at in part], max_tokens=size, tick=tick)
             return [asdict(one) for one in made], {}
 
-        sizes = [len(row.ids) for row in rows]
+        asked = [row.ids for row in rows]
+        sizes = [len(ids) for ids in asked]
         longest_first = sorted(range(len(rows)), key=lambda at: (-sizes[at], at))
         tokens = PART_TOKENS[compute.device]
-        read, _ = in_parts(context, "surprises", sizes, some, tokens=tokens, order=longest_first)
+        read, _ = in_parts(context, "surprises", asked, sizes, some, tokens=tokens, order=longest_first)
     found = [Surprise(**one) for one in read]
     write_parquet(
         [

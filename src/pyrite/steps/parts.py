@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import OutOfTime
-from pyrite.steps.step import Context
+from pyrite.io import whole_lines
+from pyrite.steps.step import Context, digest
 
 PART_TOKENS = {"cpu": 65_536, "cuda": 2_097_152, "mps": 262_144}
 """About how many tokens are a part: a part is what a killed run can lose, and how late it can notice that its time is up."""
@@ -17,19 +18,27 @@ Work = Callable[[list[int], Tick], tuple[list[Any], dict[str, Any]]]
 
 
 def in_parts(
-    context: Context, name: str, sizes: Sequence[int], work: Work, *, tokens: int, order: Sequence[int] | None = None
+    context: Context,
+    name: str,
+    asked: Any,
+    sizes: Sequence[int],
+    work: Work,
+    *,
+    tokens: int,
+    order: Sequence[int] | None = None,
 ) -> tuple[list[Any], list[dict[str, Any]]]:
     """The results of all rows, in the order of the rows, and what was told of each part.
 
     Rows are taken in `order` (by default their own), so many at a time that their `sizes` come to about `tokens`. Each
-    part's results are appended to a file of the step's checkpoint, under `name`, as soon as it is finished; a run that
-    was cut off goes on with the rows that are not there.
+    part's results are appended to a file of the step's checkpoint as soon as it is finished; a run that was cut off goes
+    on with the rows that are not there. The file is of `name` and of what is asked (`asked`, a plain JSON value that
+    tells the rows): a step may ask several times, and one question never finds the answers to another.
 
     Raises:
         OutOfTime: the run's time is up, and at least one part was finished in this attempt.
     """
     context.checkpoint.mkdir(parents=True, exist_ok=True)
-    file = context.checkpoint / f"{name}.jsonl"
+    file = context.checkpoint / f"{name}-{digest(asked)[:16]}.jsonl"
     found, told = left_by(file)
     todo = [at for at in (range(len(sizes)) if order is None else order) if at not in found]
     with file.open("a") as sink:
@@ -55,18 +64,10 @@ def left_by(file: Path) -> tuple[dict[int, Any], list[dict[str, Any]]]:
     """What an earlier attempt finished; a torn last line is cut off."""
     found: dict[int, Any] = {}
     told = []
-    end = 0
-    if file.exists():
-        with file.open("rb") as source:
-            for line in source:
-                if not line.endswith(b"\n"):
-                    break
-                end += len(line)
-                part = json.loads(line)  # with NaN and Infinity, which orjson does not read
-                found |= dict(zip(part["rows"], part["results"], strict=True))
-                told.append(part["told"])
-        with file.open("r+b") as sink:
-            sink.truncate(end)
+    for line in whole_lines(file):
+        part = json.loads(line)  # with NaN and Infinity, which orjson does not read
+        found |= dict(zip(part["rows"], part["results"], strict=True))
+        told.append(part["told"])
     return found, told
 
 

@@ -150,10 +150,9 @@ def quality_step(context: Context) -> None:
     labels: list[str] = context.config["labels"]
     synthetic = read_rows(context.inputs["rows"] / "rows.jsonl")
     human = read_rows(context.inputs["human"] / context.config["human_file"])
-    said = predict_with(context, synthetic)
-    own = predict_with(context, human)
-    wrong = [row.label != label for row, label in zip(synthetic, said, strict=True)]
-    wrong_human = [row.label != label for row, label in zip(human, own, strict=True)]
+    said = predict_with(context, [*synthetic, *human])
+    wrong = [row.label != label for row, label in zip(synthetic, said, strict=False)]
+    wrong_human = [row.label != label for row, label in zip(human, said[len(synthetic) :], strict=True)]
     k = len(labels)
     d_s, d_h = by_label_mean(synthetic, wrong, labels), by_label_mean(human, wrong_human, labels)
     rate = max(0.0, (d_s - d_h) / max(1e-9, 1 - d_h * k / (k - 1)))
@@ -189,4 +188,4 @@ def by_label_mean(rows: Sequence[Labelled], wrong: Sequence[bool], labels: Seque
 GRAMMAR = Kind("data.grammar", 1, grammar_step)
 POOLS = Kind("data.pools", 1, pools_step)
 ARM = Kind("data.arm", 2, arm_step)
-QUALITY = Kind("synth.quality", 3, quality_step)
+QUALITY = Kind("synth.quality", 4, quality_step)
