@@ -176,9 +176,9 @@ def test_evidence_shows_words_and_item(tmp_path: Path) -> None:
     shown = evidence("ngram_13", Population(rows, told), {"h": Population(rows_of("q"), {})}, extras)
     assert shown.lines == (
         "66.67% of rows (2 of 3) hold 13 words in a row of an evaluation text (references 0.00%)",
-        "exam: 2 rows touch 2 of 2 items",
-        f"“{numbered(0, 20)}” (r2) is in exam item 0",
-        f"“{numbered(30, 44)}” (r1) is in exam item 1",
+        "exam: 2 rows touch 2 of 2 texts",
+        f"“{numbered(0, 20)}” (r2) is in text 1 of exam",
+        f"“{numbered(30, 44)}” (r1) is in text 2 of exam",
     )
     assert shown.rows == (9, 8)
 

@@ -198,16 +198,13 @@ def test_evidence_and_marks() -> None:
     assert any("“a " in line or "“b " in line for line in shown["tail_loss"].lines)
     rule = shown["shift"].rule
     assert rule is not None
-    mine = Extras(
-        surprises={name: values[:100] for name, values in given.surprises.items()} if given.surprises else None
-    )
-    made = marks(data.rows, {"shift": json.loads(json.dumps(rule))}, mine, None)["shift"]
+    made = marks(data.rows, {"shift": json.loads(json.dumps(rule))}, Extras(), None)["shift"]
     assert made.dtype == np.float32
-    assert set(np.flatnonzero(made >= 0.5)) == set(np.flatnonzero(ours[PROMPTED] <= rule["below"])) >= set(range(20))
+    below = np.quantile(human[PROMPTED], 0.01)
+    assert set(np.flatnonzero(made >= 0.5)) == set(np.flatnonzero(ours[PROMPTED] <= below)) >= set(range(20))
     assert made.max() <= 1
     assert made[30] == 0
-    assert not marks(data.rows, {"shift": rule}, given, None)["shift"].any()  # surprises of other rows
-    assert not marks(data.rows, {"shift": rule}, Extras(), None)["shift"].any()
+    assert not marks(some_rows(9), {"shift": rule}, Extras(), None)["shift"].any()  # rows that were not measured
 
 
 def test_evidence_of_hostile_text_and_without_references() -> None:

@@ -6,51 +6,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from audit_kit import caller, chat_line, write
 from planted import PLANT, human_rows, pair_rows, with_near_duplicates, with_opening, with_overlap_label
-from pyarrow import parquet
 
 from pyrite.audit.rows import Row
 from pyrite.cli import run
 
-LIGHT = "format,duplicates,diversity"
-"""Families that need no model; semantic duplicates do, see `audit`."""
-
-
-def chat_line(row: Row) -> dict[str, Any]:
-    """A row as a chat."""
-    turns = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.answer}]
-    return {"messages": turns, "id": row.id}
-
-
-def write(path: Path, rows: Sequence[Row]) -> Path:
-    """Rows as JSON lines: pairs where they have labels, else chats."""
-    lines = [
-        {**row.fields, "label": row.label, "id": row.id} if row.fields else chat_line(row) for row in rows
-    ]  # fmt: skip
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
 
 @pytest.fixture
 def audit(tmp_path: Path, tiny_encoder: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command with tiny models in a store of its own; returns (exit code, what --json told, stderr)."""
-
-    def call(*words: object, only: str = LIGHT, store: str = "store") -> tuple[int, dict[str, Any], str]:
-        line = ["audit", *map(str, words), "--only", only, "--store", str(tmp_path / store), "--json"]
-        line += ["--embedder", str(tiny_encoder), "--model", str(tiny_causal)]
-        line += [] if "--permutations" in line else ["--permutations", "499"]
-        line += [] if "--workers" in line else ["--workers", "1"]
-        code = run(line)
-        out, err = capfd.readouterr()
-        return code, json.loads(out) if out else {}, err
-
-    return call
+    return caller(tmp_path, tiny_encoder, tiny_causal, capfd)
 
 
 def severities(told: dict[str, Any]) -> dict[str, str]:
@@ -204,6 +174,10 @@ def test_gates_with_two_sources(tmp_path: Path, audit: Any) -> None:
     assert audit(data, "--reference", small, "--gate", "severity < warn", only="format")[0] == 3
     flawed = write(tmp_path / "flawed.jsonl", with_opening(human_rows(200, 1), 0.5, 1)[0])
     assert audit(flawed, *both, *gates, only="format")[0] == 1
+    tiny = write(tmp_path / "tiny.jsonl", human_rows(30, 5))  # a second source too small to say how people differ
+    code, told, _ = audit(flawed, *both[:2], "--reference", tiny, "--gate", "severity < fail", only="format")
+    assert (code, told["gates"][0]["outcome"]) == (3, "undecided")
+    assert "too few rows of each human source" in told["gates"][0]["why"]
     few = audit(flawed, *both, "--permutations", "99", only="format,diversity")[1]
     assert severities(few)["format.opening_concentration"] == "fail"  # more draws than asked, since Holm needs them
 
@@ -439,93 +413,3 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
             one.wait()
     again = subprocess.run(command("cut", plain), capture_output=True, check=True, env=environment).stdout
     assert json.loads(once) == json.loads(again)
-
-
-def test_the_run_folder_holds_the_flagged_rows(tmp_path: Path, audit: Any) -> None:
-    """The table is the file of --flagged, row by row; two shards, numbered on; a long text is cut, none is lost."""
-    rows, _ = with_opening(human_rows(300, 1, source="made"), 0.3, 1)
-    long = replace(rows[3], id="long", answers=(rows[3].answer + " word" * 1000,))
-    parts = [write(tmp_path / "a.jsonl", [*rows[:3], long, *rows[4:100]]), write(tmp_path / "b.jsonl", rows[100:])]
-    human = write(tmp_path / "human.jsonl", human_rows(300, 2))
-    out, flagged = tmp_path / "run", tmp_path / "flagged.jsonl"
-    words = (*parts, "--reference", human, "--out", out)
-    code, told, err = audit(*words, "--flagged", flagged, only="format")
-    assert code == 0, err
-    table = parquet.read_table(out / "results" / "flagged.parquet").to_pylist()
-    lines = [json.loads(line) for line in flagged.read_text().splitlines()]
-    assert [(row["id"], row["flagged_by"]) for row in table] == [(row["id"], row["flagged_by"]) for row in lines]
-    assert told["flagged"]["flagged"] == len(table) > 50
-    whole = [*rows[:3], long, *rows[4:]]
-    for row in table:
-        shown = whole[row["number"]]
-        assert (row["id"], row["prompt"], row["answer"]) == (shown.id, shown.prompt, shown.answer[:2000])
-        assert row["label"] is None
-    kept = json.loads((out / "run.json").read_text())
-    assert kept["verb"] == "audit"
-    assert kept["settings"]["data"] == [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
-    assert str(tmp_path) not in json.dumps({name: value for name, value in kept.items() if name != "settings"})
-    more = ("verb", "files", "command", "made_with")
-    assert {name: value for name, value in kept.items() if name not in more} == told
-    assert [one["file"] for one in kept["files"]] == ["a.jsonl", "b.jsonl", "human.jsonl"]
-    assert kept["command"].startswith("pyrite audit a.jsonl b.jsonl --reference human.jsonl --only format ")
-    before = (out / "results" / "flagged.parquet").read_bytes()
-    code, again, _ = audit(*words, only="format")  # without --flagged the rows are marked, too
-    assert again["flagged"] == told["flagged"]
-    assert (out / "results" / "flagged.parquet").read_bytes() == before
-
-
-def test_shards_of_two_kinds_have_one_table_of_flagged_rows(tmp_path: Path, audit: Any) -> None:
-    rows, _ = with_opening(human_rows(120, 1), 0.6, 1)
-    chats = write(tmp_path / "chats.jsonl", rows[:60])
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"text": row.answer, "id": row.id}) + "\n" for row in rows[60:]))
-    human = write(tmp_path / "human.jsonl", human_rows(200, 2))
-    code, told, err = audit(chats, texts, "--reference", human, "--out", tmp_path / "run", only="format")
-    assert code == 0, err
-    table = parquet.read_table(tmp_path / "run" / "results" / "flagged.parquet").to_pylist()
-    assert len(table) == told["flagged"]["flagged"] > 0
-    assert {row["number"] < 60 for row in table} == {True, False}
-    assert {bool(row["prompt"]) for row in table if row["number"] >= 60} == {False}
-
-
-def test_a_run_folder_in_use_is_left_alone(tmp_path: Path, audit: Any) -> None:
-    data, out = write(tmp_path / "data.jsonl", human_rows(60, 1)), tmp_path / "run"
-    out.mkdir()
-    (out / "run.json").write_text('{"schema_version": 1, "verb": "probe"}')
-    code, _, err = audit(data, "--out", out, only="format")
-    assert code == 2
-    assert "a run of pyrite probe" in err
-    assert not (tmp_path / "store").exists()
-
-
-def test_the_table_of_flagged_rows_holds_any_text(tmp_path: Path) -> None:
-    from pyrite.audit.marks import Flags, write_flagged
-    from pyrite.io import ReadOptions
-
-    rows = [{"premise": "<script>\x00{{7*7}}", "hypothesis": "b\u202e", "label": "x", "id": str(n)} for n in range(5)]
-    data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = Flags([[(), ("format.a", "format.b"), (), (), ("format.b",)]])
-    write_flagged([(str(data), ReadOptions())], found, tmp_path / "flagged.parquet")
-    assert parquet.read_table(tmp_path / "flagged.parquet").to_pylist() == [
-        {"number": 1, "id": "1", "flagged_by": "format.a, format.b", "prompt": "<script>\x00{{7*7}}",
-         "answer": "b\u202e", "label": "x"},
-        {"number": 4, "id": "4", "flagged_by": "format.b", "prompt": "<script>\x00{{7*7}}", "answer": "b\u202e",
-         "label": "x"},
-    ]  # fmt: skip
-    write_flagged([(str(data), ReadOptions())], Flags([[()] * 5]), tmp_path / "none.parquet")
-    assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
-
-
-def test_the_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
-    from pyrite.audit.config import AuditConfig
-    from pyrite.audit.run import command
-
-    config = AuditConfig(
-        data=("/d/a.jsonl", "hf://org/name"), reference=("/d/human.txt",), against=("hans=/e/h.txt", "/e/own.jsonl"),
-        model="packaged:smollm2-135m-instruct", embedder=str(tmp_path), gate=("severity < fail",), out=tmp_path / "run",
-    )  # fmt: skip
-    assert command(config) == (
-        "pyrite audit a.jsonl hf://org/name --reference human.txt --against hans=h.txt --against own.jsonl "
-        f"--embedder {tmp_path.name} --gate 'severity < fail'"
-    )

@@ -22,6 +22,8 @@ BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.json
         ({"audit": {"gate": ["severity < fail"]}}, "gate: the loop sets this itself"),
         ({"model": "m", "repair": {"task": ["ifeval=x"]}}, "task: the loop sets this itself"),
         ({"model": "m", "probe": {"task": ["a=b"], "max_tokens": 64}, "repair": {}}, "say it under repair"),
+        ({"model": "m", "probe": {"task": ["a=b"], "part": "all"}, "repair": {}}, "probe.part: a repair cannot ask"),
+        ({"model": "m", "probe": {"task": ["a=b"], "on_bad_row": "skip"}, "repair": {}}, "probe.on_bad_row: a repair"),
         ({"synthetic": ["study:biased"]}, "study: rows or a model of a study are named"),
         ({"gates": ["study: primary >= 0"]}, "names no part that runs"),
         ({"gates": ["severity < fail"]}, "names no part that runs"),
@@ -125,14 +127,19 @@ def test_names_below_the_data_folder(tmp_path: Path) -> None:
     spec = LoopSpec.model_validate(
         {
             **BASE,
-            "audit": {"model": "mine", "embedder": "packaged:minilm-l6"},
+            "audit": {"model": "mine", "embedder": "packaged:minilm-l6", "against": ["history.json", "x=history.json"]},
             "model": "mine",
             "probe": {"task": ["heuristics", "heuristics=300", "perplexity=history.json"]},
             "repair": {"undoes": "history.json"},
         }
     )
     inputs = Inputs(spec, tmp_path, tmp_path / "runs" / "x")
-    assert inputs.options(spec.audit) == {"model": str(tmp_path / "mine"), "embedder": "packaged:minilm-l6"}
+    there = str(tmp_path / "history.json")
+    assert inputs.options(spec.audit) == {
+        "model": str(tmp_path / "mine"),
+        "embedder": "packaged:minilm-l6",
+        "against": (there, f"x={there}"),
+    }
     assert inputs.model({}) == str(tmp_path / "mine")
     asked = ("heuristics", "heuristics=300", f"perplexity={tmp_path / 'history.json'}")
     assert inputs.probe_options()["task"] == asked

@@ -88,6 +88,19 @@ def test_the_command_writes_rows_with_provenance(
     assert counts.kept == len(rows) == len(records)
 
 
+def test_rows_are_never_written_over_what_they_are_made_from(
+    tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(review_rows(120, 4), tmp_path / "reviews.jsonl")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(causal=tiny_causal))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for name in ("reviews.jsonl", "recipe.yaml"):
+        line = ["synth", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / name), "--store", str(tmp_path / "s")]
+        assert run(line) == 2
+        assert "written over" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def test_recipe_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["synth", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "o.jsonl")]) == 2
     (tmp_path / "r.yaml").write_text("labels: [a]\nrow: x\n")

@@ -78,9 +78,38 @@ def test_duplicates_are_counted() -> None:
     dropped: Counter[str] = Counter()
     kept = drop_exact(rows, dropped)
     assert [row.id for row in kept] == ["1", "3", "4"]
-    kept = drop_near(kept, 0.5, dropped)
+    kept = drop_near(kept, 0.4, dropped)  # six of twelve trigrams are shared
     assert [row.id for row in kept] == ["1", "4"]
     assert dropped == {"exact duplicate": 1, "near duplicate": 1}
+
+
+def test_near_duplicates_are_as_similar_as_is_said() -> None:
+    """Ninety rows of 60 words, each the twin of one before it with some words of its own: at a similarity well over the
+    threshold all twins go, well below it none, and nothing goes that is less similar than 0.8."""
+
+    def grams(row: Labelled) -> set[tuple[str, ...]]:
+        words = " | ".join(row.fields.values()).lower().split()
+        return {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
+
+    rows, similar = [], {}
+    for at in range(90):
+        words = [f"w{at}-{place}" for place in range(60)]
+        rows.append(pair(" ".join(words), "x", "entailment", f"{at}"))
+        changed = at % 6  # at the end, so that so many trigrams differ
+        twin = pair(
+            " ".join([*words[: 60 - changed], *(f"new{at}-{one}" for one in range(changed))]),
+            "x",
+            "neutral",
+            f"{at}-twin",
+        )
+        rows.append(twin)
+        similar[twin.id] = len(grams(rows[-2]) & grams(twin)) / len(grams(rows[-2]) | grams(twin))
+    dropped: Counter[str] = Counter()
+    kept = {row.id for row in drop_near(rows, 0.9, dropped)}
+    assert dropped["near duplicate"] == len(rows) - len(kept)
+    assert {str(at) for at in range(90)} <= kept
+    assert not {name for name, value in similar.items() if value > 0.96} & kept
+    assert {name for name, value in similar.items() if value < 0.8} <= kept
 
 
 def many(count: int) -> list[Labelled]:

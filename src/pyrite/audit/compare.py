@@ -92,9 +92,12 @@ def figure_values(flaw: str, name: str, sampled: Sampled, data: Population, give
         return {"density": data.whole["density"]}
     if (flaw, name) == ("embedding", "classifier_auc") and given.embeddings is not None:
         points = module(flaw).map_2d(given.embeddings, seed=given.seed)
-        groups = {at: source for source, some in sampled.references.items() for at in some}
+        people = {at for some in sampled.references.values() for at in some}
         return {
-            "map": [{"x": float(x), "y": float(y), "group": groups.get(at, "data")} for at, (x, y) in enumerate(points)]
+            "map": [
+                {"x": float(x), "y": float(y), "group": "references" if at in people else "data"}
+                for at, (x, y) in enumerate(points)
+            ]
         }
     return {}
 
@@ -134,4 +137,4 @@ def excerpt(row: Row) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-COMPARE = Kind("audit.compare", 1, compare_step)
+COMPARE = Kind("audit.compare", 2, compare_step)

@@ -70,9 +70,9 @@ class Index:
     boilerplate: int
 
     def named(self, item: int) -> str:
-        """An item as the user knows it."""
+        """An item by its place, from 1, among the set's texts (each once, in the file's order)."""
         at = int(np.searchsorted(self.starts, item, side="right")) - 1
-        return f"{self.names[at]} item {item - int(self.starts[at])}"
+        return f"text {item - int(self.starts[at]) + 1} of {self.names[at]}"
 
 
 def index_of(against: Mapping[str, Sequence[str]]) -> Index:

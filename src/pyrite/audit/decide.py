@@ -16,6 +16,7 @@ ORDER: tuple[Severity, ...] = ("fail", "warn", "ok")
 
 COUNTED = "counted over all rows: too few in the sample to compare, or no more than people have"
 ONE_SOURCE = "one human source: how much people differ from people is not known, so a warning is the most"
+TOO_FEW = "too few rows of each source: how much people differ is not known, so a warning is the most"
 NO_REFERENCE = "no reference: measured on the data alone, so a warning is the most"
 
 
@@ -95,7 +96,7 @@ def severity_of(
     if one["between"] is None:
         if one.get("alone") and sources:
             return "warn", "measured on the data alone, so a warning is the most"
-        return "warn", ONE_SOURCE if sources == 1 else NO_REFERENCE if sources == 0 else "too few rows of each source"
+        return "warn", ONE_SOURCE if sources == 1 else NO_REFERENCE if sources == 0 else TOO_FEW
     if one["low"] is not None and one["low"] > 0:
         return "fail", ""
     return "warn", "within what human sources differ by, or not clearly beyond it"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyrite.audit.decide import Finding
+from pyrite.audit.decide import TOO_FEW, Finding
 from pyrite.errors import UserError
 from pyrite.stats.gates import Outcome, outcome_of
 
@@ -77,6 +77,14 @@ def compared(gate: Gate, one: Finding, bound: float) -> tuple[Outcome, str]:
     return outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"
 
 
+def capped(findings: Sequence[Finding]) -> str:
+    """Warnings that could not be failures, since how much human sources differ is not known; "anything" where that is
+    known of no measure, and nothing was found; "" where no failure was out of reach."""
+    names = [one.full_name for one in findings if one.severity == "warn" and one.told["why"] == TOO_FEW]
+    between = [one.told["between_human"] for one in findings if one.told["null"] is not None]
+    return ", ".join(names) or ("anything" if between and not any(between) else "")
+
+
 def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateResult:
     """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure for want of a second human source, leaves it undecided."""
@@ -87,6 +95,8 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
             return GateResult(gate, "failed", ", ".join(bad))
         if gate.bound == "fail" and sources < 2:
             return GateResult(gate, "undecided", "without two human sources nothing can be called a failure")
+        if gate.bound == "fail" and (few := capped(findings)):
+            return GateResult(gate, "undecided", f"too few rows of each human source to call it a failure: {few}")
         if lacking or not findings:
             return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
         return GateResult(gate, "passed", "no such finding")

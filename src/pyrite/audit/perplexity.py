@@ -197,19 +197,14 @@ def marks(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """How much easier is each row than the easiest 1 % of the references? 0.5 at that bound, 1 at no surprise at all.
 
-    Only measured rows are marked: `extras.surprises` must be of these rows, else all are 0.
+    Only rows of the sample are marked: no others were measured.
     """
     made = {}
     for name, rule in rules.items():
         if name != SHIFT.name:
             continue
-        strength = np.zeros(len(rows), dtype=np.float32)
-        values = extras.surprises.get(rule["compared"]) if extras.surprises else None
-        if values is not None and len(values) == len(rows):
-            below = float(rule["below"])
-            easy = np.flatnonzero(values <= below)  # nan is not
-            strength[easy] = 1 - 0.5 * values[easy] / max(below, 1e-9)
-        made[name] = strength
+        strengths = dict(zip(rule["numbers"], rule["strengths"], strict=True))
+        made[name] = np.array([strengths.get(row.number, 0.0) for row in rows], dtype=np.float32)
     return made
 
 

@@ -111,16 +111,21 @@ def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> No
     """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
     seen: dict[str, str] = {}
     for path in config.reference:
-        identity = inputs_of[path].identity
+        identity = content_of(inputs_of[path])
         if identity in seen:
             found = f"{path} has the content of {seen[identity]}"
             raise UserError("A reference is given twice.", found, "give each human source once")
         seen[identity] = path
     for path in config.data:
-        identity = inputs_of[path].identity
+        identity = content_of(inputs_of[path])
         if identity in seen:
             found = f"{path} has the content of {seen[identity]}"
             raise UserError("The data is its own reference.", found, "name text that is not the data")
+
+
+def content_of(given: Source) -> str:
+    """What tells an input's content from another's: parts and splits of one data set on the hub share a commit."""
+    return f"{given.path}#{given.identity}" if is_hub(given.path) else given.identity
 
 
 def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:

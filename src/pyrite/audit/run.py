@@ -312,16 +312,21 @@ def write_run(
     from pyrite.audit.figures import figures
 
     (folder / "results").mkdir(parents=True, exist_ok=True)
+    old = {*(folder / "results").glob("rows-*.parquet"), *(folder / "figures").glob("*")}  # of a run before this one
     for (name, shard), step in planned.streams.items():
         if name == DATA:
             for part in sorted(store.path(step.key).glob("part-*/rows.parquet")):
                 target = folder / "results" / f"rows-{shard}-{part.parent.name}.parquet"
                 with atomic_write(target) as temporary:
                     shutil.copyfile(part, temporary)
+                old.discard(target)
     if found is not None:
         write_flagged(data_sources(config, planned), found, folder / "results" / "flagged.parquet")
     for path in figures(told, folder):
         print(path, file=sys.stderr)
+        old.discard(path)
+    for path in old:
+        path.unlink()
     files = [{"file": Path(one.path).name, "hash": one.identity} for one in inputs(planned)]
     run = {**told, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
     with atomic_write(folder / "run.json") as temporary:

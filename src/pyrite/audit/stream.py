@@ -141,7 +141,12 @@ def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], in
     except BaseException as error:
         import traceback
 
-        told.put((type(error).__name__, str(error), traceback.format_exc()))
+        told.put(error.args if isinstance(error, UserError) else traceback.format_exc())
+
+
+def failure(answer: str | tuple[str, str, str]) -> Exception:
+    """What went wrong in a part: what the user can mend in its three pieces, or a traceback of ours."""
+    return RuntimeError(f"a part of the audit failed: {answer}") if isinstance(answer, str) else UserError(*answer)
 
 
 def next_batch(inbox: Any) -> list[Row] | None:
@@ -206,7 +211,7 @@ class Crew:
                     if not any(process.is_alive() for process in self.processes):
                         self.fail()
             if answer is not None:
-                raise RuntimeError(f"a part of the audit failed: {answer[2]}")
+                raise failure(answer)
         for process in self.processes:
             process.join()
 
@@ -217,7 +222,7 @@ class Crew:
         except queue.Empty:
             answer = None
         if answer is not None:
-            raise RuntimeError(f"a part of the audit failed: {answer[2]}")
+            raise failure(answer)
         raise UserError("A process of the audit was killed.", "it may have run out of memory", "use --workers 1")
 
     def stop(self) -> None:

@@ -59,7 +59,7 @@ def verdicts(text: str, primary: Sequence[Contrast]) -> Checked:
         outcome: Outcome = "failed" if one["verdict"] == Verdict.WORSE else "undecided"
         outcome = "passed" if one["verdict"] in GOOD else outcome
         said = f"{names(one)[0]}: {one['verdict']}: {one['why']}"
-        if outcome != "undecided" and not is_known(one["difference"]):
+        if outcome == "passed" and not is_known(one["difference"]):
             outcome, said = "undecided", f"{names(one)[0]}: the run says {one['verdict']}, but holds no interval for it"
         told.append((outcome, said, about(one)))
     return worst(text.strip(), told)

@@ -52,14 +52,16 @@ def check_files(inputs: Inputs) -> None:
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
     named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
-    for text in [*named, *(spec.probe.task if spec.probe else ())]:
+    for text in named:
+        check_file(text, inputs, plain=True)
+    for text in spec.probe.task if spec.probe else ():
         check_file(text, inputs)
 
 
-def check_file(text: str, inputs: Inputs) -> None:
-    """Refuse `NAME=FILE`, or a task's YAML, whose file is not there."""
+def check_file(text: str, inputs: Inputs, *, plain: bool = False) -> None:
+    """Refuse `NAME=FILE`, a task's YAML, or (where `plain`) any other name, whose file is not there."""
     name, sign, where = text.partition("=")
-    file = where if sign else name if name.endswith((".yaml", ".yml")) else ""
+    file = where if sign else name if plain or name.endswith((".yaml", ".yml")) else ""
     if file and not file.isdigit():
         check_there(text, data_path(file, inputs.data))
 

@@ -8,6 +8,7 @@ from typing import Any
 from pyrite.io import atomic_write, is_hub
 from pyrite.loop.spec import LOOP, SHARED, STUDY, LoopSpec
 from pyrite.strict import Strict
+from pyrite.study.files import arm_title, file_of
 from pyrite.study.spec import StudySpec, bundled, data_path, is_language, load_language, load_spec
 
 LISTS = ("against", "task")
@@ -43,17 +44,19 @@ class Inputs:
         path = data_path(name, self.data)
         return path if not is_hub(path) and Path(path).exists() else name
 
-    def at(self, text: str) -> str:
-        """A task or evaluation set, `NAME=FILE` or a YAML file, with the file's path."""
+    def at(self, text: str, *, plain: bool) -> str:
+        """A task or evaluation set, `NAME=FILE`, a task's YAML, or (where `plain`) a file, with the file's path."""
         name, sign, where = text.partition("=")
         if sign:
             return f"{name}={self.local(where)}"
-        return self.local(name) if name.endswith((".yaml", ".yml")) else text
+        return self.local(text) if plain or text.endswith((".yaml", ".yml")) else text
 
     def options(self, part: Strict, *left_out: str) -> dict[str, Any]:
         """What the file says of a part, as options of its verb; files and models by their paths."""
         said = part.model_dump(exclude_unset=True, exclude=set(left_out))
-        said |= {name: tuple(self.at(one) for one in said[name]) for name in LISTS if said.get(name)}
+        said |= {
+            name: tuple(self.at(one, plain=name == "against") for one in said[name]) for name in LISTS if said.get(name)
+        }
         for name in FILES & set(said):
             here = None if said[name] is None else self.local(str(said[name]))
             said[name] = Path(here) if here is not None and isinstance(said[name], Path) else here
@@ -125,7 +128,7 @@ class Inputs:
         """The rows that the study drew for an arm (first seed, largest size), as its run folder has them."""
         spec = self.study_spec()
         sizes = sorted(spec.sizes) if isinstance(spec, StudySpec) else []
-        return self.folder / "study" / str(spec.study) / "rows" / f"arm-{arm}-{sizes[-1]}.jsonl"
+        return self.folder / "study" / str(spec.study) / "rows" / file_of(arm_title(arm, sizes[-1]))
 
     def model(self, common: dict[str, Any]) -> str:
         """The model's name; of `study:ARM`, the folder of the finished step, made again where its weights were dropped."""

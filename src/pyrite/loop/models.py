@@ -23,8 +23,7 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
         fix = "name the model itself under model"
         raise UserError("That cell of the study was not trained.", f"study:{name} is the model as given", fix)
     minutes = common["max_time"]
-    dropped = {step.kind.name} if store.has(step) and not store.has(step, weights=True) else set()
-    options = RunOptions(refresh=dropped, max_seconds=None if minutes is None else minutes * 60)
+    options = RunOptions(weights=True, max_seconds=None if minutes is None else minutes * 60)
     run_steps([step], store, options, Progress(quiet=common["quiet"]))
     link = inputs.folder / "models" / name
     link.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from pyrite.errors import OutOfTime, PyriteError, UserError
 from pyrite.io import atomic_write
 from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.loop.inputs import Inputs
-from pyrite.loop.spec import LoopSpec, load_loop
+from pyrite.loop.spec import ASKED_AGAIN, LoopSpec, load_loop
 from pyrite.outputs import command_line
 from pyrite.report.page import Verdict
 from pyrite.runs import read_run
@@ -323,7 +323,7 @@ def repair_part(running: Running) -> bool:
     if not replay:
         fix = "replay people's rows: replay: [human]"
         raise UserError("There is no row to replay: the audit cleared none.", "replay: [clean]", fix)
-    asked = {name: value for name, value in inputs.probe_options().items() if name in RepairConfig.model_fields}
+    asked = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}
     made = repair_run.repair(
         RepairConfig(
             **{**asked, **inputs.options(spec.repair)},

@@ -25,6 +25,11 @@ OURS = ("out", "store", "quiet", "max_time", "gate", "undecided")
 """Options that the loop sets for all its parts; gates stand under `gates`."""
 SHARED = ("seed", "precision", "max_tokens")
 """Options that probe and repair have in common: with a repair they stand there, once."""
+ASKED_AGAIN = (
+    *("task", "items", "skip", "max_new_tokens", "margin"),
+    *("judge_url", "judge_model", "judge_votes", "judge_key_variable"),
+)
+"""What the probe says of its questions, and the repair asks again."""
 
 
 def refuse_ours(part: Strict, more: tuple[str, ...]) -> None:
@@ -73,8 +78,7 @@ class RepairPart(RepairOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "RepairPart":
-        shared = ("task", "items", "skip", "max_new_tokens", "judge_url", "judge_model", "judge_votes", "margin")
-        refuse_ours(self, ("forget", "replay", *shared))
+        refuse_ours(self, ("forget", "replay", *ASKED_AGAIN))
         return self
 
 
@@ -143,6 +147,9 @@ class LoopSpec(Strict):
         said = sorted(self.probe.model_fields_set & set(SHARED)) if self.probe and self.repair else []
         if said:
             raise ValueError(f"probe.{said[0]}: say it under repair, for both")
+        more = sorted(self.probe.model_fields_set - {*SHARED, *ASKED_AGAIN}) if self.probe and self.repair else []
+        if more:
+            raise ValueError(f"probe.{more[0]}: a repair cannot ask the same again with it; leave out one of the two")
         made = [one for one in (*self.synthetic, *self.human) if one in LOOP]
         if made:
             raise ValueError(f"{made[0]}: that is what the audit of these very rows leaves; name files")

@@ -78,4 +78,4 @@ def parse_step(context: Context) -> None:
 
 
 READ = Kind("data.read", 1, read_step)
-PARSE = Kind("synth.rows", 1, parse_step)
+PARSE = Kind("synth.rows", 2, parse_step)

@@ -159,6 +159,10 @@ def synth(config: SynthConfig) -> Synthetic:
         "first": recipe.use,
         "names": {"file0": f"{file}#{file_hash(file)}" if file.startswith("hf://") else ""},
     }
+    for path in (config.recipe, Path(file)):
+        if config.out.resolve() == path.resolve() or path.resolve() in config.out.resolve().parents:
+            fix = "choose another: --out FILE"
+            raise UserError("The rows would be written over what they are made from.", str(config.out), fix)
     rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")
     found = load.resolve(recipe.synth.model)
     target = synth_steps(

@@ -13,6 +13,8 @@ from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.rows import by_label
 
 PERMUTATIONS = 128
+PROPOSED = 0.8
+"""The share of the threshold from which on rows are compared: a row at the threshold is then missed once in hundreds."""
 SHINGLE = 3
 
 
@@ -36,20 +38,26 @@ def drop_exact(rows: Iterable[Labelled], dropped: Counter[str]) -> list[Labelled
 
 
 def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str]) -> list[Labelled]:
-    """Rows whose word trigrams are less than `threshold` similar (Jaccard, by MinHash) to every row kept before."""
+    """Rows whose word trigrams are less than `threshold` similar (Jaccard, estimated by MinHash) to every row kept before.
+
+    The index proposes rows from a lower similarity on (it finds one that is as similar as its own threshold only about
+    every other time); what is proposed is compared sketch by sketch.
+    """
     from datasketch import MinHash, MinHashLSH
 
-    index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+    index = MinHashLSH(threshold=PROPOSED * threshold, num_perm=PERMUTATIONS)
+    sketches: list[MinHash] = []
     kept: list[Labelled] = []
     for row in rows:
         tokens = " | ".join(fields_key(row)).split()
         grams = {" ".join(tokens[at : at + SHINGLE]) for at in range(max(1, len(tokens) - SHINGLE + 1))}
         sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
         sketch.update_batch([gram.encode() for gram in grams])
-        if index.query(sketch):
+        if any(sketch.jaccard(sketches[at]) >= threshold for at in index.query(sketch)):
             dropped["near duplicate"] += 1
         else:
             index.insert(len(kept), sketch)
+            sketches.append(sketch)
             kept.append(row)
     return kept
 

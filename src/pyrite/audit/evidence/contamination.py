@@ -28,7 +28,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     lines = [_share_told(measure, data, references, index, int(np.count_nonzero(found)))]
     for name, one in sorted(sets.items(), key=lambda item: -item[1]["rows"]):
         if one["rows"]:
-            lines.append(f"{name}: {one['rows']:,} rows touch {one['items_touched']:,} of {one['items']:,} items")
+            lines.append(f"{name}: {one['rows']:,} rows touch {one['items_touched']:,} of {one['items']:,} texts")
     lines += [f"“{one['words']}” ({one['id']}) is in {one['item']}" for one in shown[:5]]
     if measure == "ngram_8" and index.boilerplate:
         lines.append(f"left out: {index.boilerplate:,} 8-grams that stand in {BOILERPLATE} or more evaluation texts")

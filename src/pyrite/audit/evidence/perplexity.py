@@ -54,7 +54,9 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     rule = None
     if measure == SHIFT.name and len(other):
         below = float(np.quantile(other, EASY))
-        rule = {"below": below, "compared": name}
+        easy = np.flatnonzero(ours <= below).tolist()  # nan is not
+        marked = [data.rows[at].number for at in easy]
+        rule = {"numbers": marked, "strengths": (1 - 0.5 * ours[easy] / max(below, 1e-9)).tolist()}
         share = float((seen <= below).mean())
         lines.insert(1, f"{percent(share)} of the data is easier than 99 % of the references")
     return Evidence(tuple(lines), tuple(data.rows[at].number for at in order[:20]), told, rule)
