@@ -228,6 +228,9 @@ def test_a_folders_identity_follows_its_content(tmp_path: Path, tiny_encoder: Pa
     shutil.copytree(tiny_encoder, other)
     (other / "config.json").write_text((other / "config.json").read_text() + " ")
     assert load.folder_identity(str(other)) != load.folder_identity(str(tiny_encoder))
+    before = load.folder_identity(str(copy))
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")  # saved again while we run
+    assert load.folder_identity(str(copy)) == load.folder_identity(str(other)) != before
 
 
 def test_precision_follows_the_hardware() -> None:

@@ -163,6 +163,7 @@ def test_a_resumed_run_tells_what_all_its_answers_cost(stub: Stub, tmp_path: Pat
         (good("one END two END"), "one ", "stop"),
         (good("one END two", finish="length"), "one ", "stop"),
         (good(""), "", "stop"),
+        (good(None, finish="length"), "", "length"),  # all of the limit went into thinking
         (good("x", finish=None), "x", "stop"),
         (good("x", finish=None, usage={"prompt_tokens": 1, "completion_tokens": 9}), "x", "length"),
         (good("half a", finish="content_filter"), "", "refused"),

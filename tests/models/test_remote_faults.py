@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,15 @@ def test_a_break_that_is_asked_for_holds_all_requests(stub: Stub, tmp_path: Path
     assert stub.times[2] - stub.times[0] >= 0.4  # f waits too
 
 
+def test_a_break_holds_requests_that_had_their_turn(stub: Stub, tmp_path: Path) -> None:
+    """At 600 a minute eight requests have turns 0.1 s apart; the first is told to wait 0.5 s, and so do all."""
+    stub.script["a"] = [Reply(429, {}, {"retry-after-ms": "500"})]
+    ask(stub.url, "abcdefgh", tmp_path / "a", concurrency=8, requests_per_minute=600)
+    assert len(stub.times) == 9
+    assert stub.times[1] - stub.times[0] >= 0.45
+    assert all(later - earlier >= 0.05 for earlier, later in pairwise(stub.times))  # and at their pace after it
+
+
 def test_too_long_a_break_stops(stub: Stub, tmp_path: Path) -> None:
     stub.always = Reply(429, {"error": {"message": "daily limit"}}, {"retry-after": "3599"})
     with pytest.raises(UserError, match="asks to wait 3599 s") as caught:
@@ -161,8 +171,11 @@ def test_reading_retry_after() -> None:
     now = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
     date = format_datetime(now.replace(minute=2), usegmt=True)
     assert date == "Sun, 01 Mar 2026 12:02:00 GMT"
-    read = {text: retry_after({"retry-after": text}, now.timestamp()) for text in ("7", "-3", date, "soon", "nan", "")}
-    assert read == {"7": 7.0, "-3": 0.0, date: 120.0, "soon": None, "nan": None, "": None}
+    read = {
+        text: retry_after({"retry-after": text}, now.timestamp())
+        for text in ("7", "-3", date, "soon", "nan", "inf", "")
+    }
+    assert read == {"7": 7.0, "-3": 0.0, date: 120.0, "soon": None, "nan": None, "inf": None, "": None}
     assert retry_after({"retry-after-ms": "250", "retry-after": "9"}, 0) == 0.25
     assert retry_after({}, 0) is None
 

@@ -124,6 +124,84 @@ def test_a_cut_off_step_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert (store.path(step.key) / "whole.txt").read_text() == "first second"
 
 
+def cut_reader(context: Context) -> None:
+    """Reads its input's number once, keeps it in the checkpoint, and is cut off the first time."""
+    part = context.checkpoint / "part.txt"
+    if not part.exists():
+        part.write_text((context.inputs["a"] / "number.txt").read_text())
+        raise OutOfTime("time is up")
+    (context.out / "whole.txt").write_text(part.read_text())
+
+
+def test_a_checkpoint_goes_when_an_input_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key says what an input is made of: trained again on another day, its bytes may differ."""
+    store = Store(tmp_path)
+    one = number(1)
+    step = Step(Kind("reader", 1, cut_reader), {}, {"a": one}, label="reader")
+    with pytest.raises(OutOfTime):
+        go(step, store)
+    (store.path(one.key) / "number.txt").write_text("from before")
+    (part,) = (tmp_path / "attempts" / step.key).glob("checkpoint-*/part.txt")
+    part.write_text("from before")
+    with pytest.raises(OutOfTime):
+        go(step, store, refresh=("number",))  # its input is new, so it begins anew
+    go(step, store)  # its input is that of the last attempt, so it goes on
+    assert (store.path(step.key) / "whole.txt").read_text() == "1"
+
+
+def test_refresh_begins_anew_and_a_refresh_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = Step(Kind("parts", 1, in_two_parts), {}, label="parts")
+    with pytest.raises(OutOfTime):
+        go(step, store)
+    (part,) = (tmp_path / "attempts" / step.key).glob("checkpoint-*/part.txt")
+    part.write_text("stale")
+    with pytest.raises(OutOfTime):
+        go(step, store, refresh=("parts",))
+    (part,) = (tmp_path / "attempts" / step.key).glob("checkpoint-*/part.txt")
+    assert part.read_text() == "first"
+    go(step, store, refresh=("parts",))
+    assert (store.path(step.key) / "whole.txt").read_text() == "first second"
+
+
+def test_weights_are_kept_for_every_reader_of_the_same_step(tmp_path: Path) -> None:
+    """Two readers each hold a step of their own, equal in all that counts."""
+
+    def reader(context: Context) -> None:
+        (context.out / "size.txt").write_text(str(len((context.inputs["a"] / "model.safetensors").read_bytes())))
+
+    kind = Kind("weights", 1, reader)
+    first, second = (Step(kind, {"at": at}, {"a": number(1)}, label=f"reader {at}") for at in range(2))
+    store = Store(tmp_path)
+    run_steps([first, second], store, RunOptions(keep="predictions"), Progress(quiet=True))
+    assert RUNS == ["1"]
+    assert not (store.path(number(1).key) / "model.safetensors").exists()
+
+
+def test_weights_that_another_run_dropped_are_made_again(tmp_path: Path) -> None:
+    """Two runs share a store: the other one drops a start's weights after this one saw them."""
+    store, one = Store(tmp_path), number(1)
+
+    def drops(context: Context) -> None:
+        store.drop_weights(one)
+
+    def reader(context: Context) -> None:
+        assert (context.inputs["a"] / "model.safetensors").read_bytes() == b"weights"
+
+    other = Step(Kind("other", 1, drops), {}, label="other")
+    mine = Step(Kind("mine", 1, reader), {}, {"a": one, "after": other}, label="mine")
+    go(mine, store)
+    assert RUNS == ["1", "1"]
+
+
+def test_targets_whose_weights_are_wanted_get_them_back(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), number(1)
+    go(Step(SUM, {}, {"a": one}, label="total"), store, keep="predictions")
+    assert missing([one], store) == []
+    go(one, store, weights=True)
+    assert (store.path(one.key) / "model.safetensors").exists()
+
+
 def test_several_workers_give_the_same_files(tmp_path: Path) -> None:
     total = Step(SUM, {}, {"a": number(1), "b": number(2), "c": number(3)}, label="total")
     go(total, Store(tmp_path / "one"))

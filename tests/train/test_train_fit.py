@@ -1,5 +1,6 @@
 """Training: resumed = never interrupted, one big batch = several small ones, adapters continued, 4-bit on this machine."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,33 @@ def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path: Path, tiny_causal:
     small = run(train_step(base, rows, TrainSettings(batch_size=8, accumulate=8, **plain)), store)
     for name, tensor in weights(big).items():
         assert torch.allclose(tensor, weights(small)[name], atol=2e-5), name
+
+
+def losses_of(folder: Path) -> list[float]:
+    return [row["loss"] for row in json.loads((folder / "history.json").read_text())["losses"]]
+
+
+@pytest.mark.parametrize("count", [16, 22])
+def test_parts_of_a_batch_weigh_by_their_rows_and_are_cut_by_the_same_norm(
+    tmp_path: Path, tiny_causal: Path, count: int
+) -> None:
+    """A gradient that is too large tells in the losses and where it is cut at a norm (Adam itself hides a constant
+    factor); of 22 rows the last step's parts have four and two, which must not count alike."""
+    rows = rows_source(tmp_path / "rows", count)
+    plain = {"epochs": 6, "learning_rate": 1e-3, "max_tokens": 64, "max_grad_norm": 1.0}
+    base = tmp_path / "start"
+    model, _ = load.load_classifier(tiny_causal, LABELS, CPU, seed=0)
+    model.save_pretrained(base)
+    load.load_tokenizer(tiny_causal).save_pretrained(base)
+    store = Store(tmp_path / "store")
+    big, small = (
+        run(train_step(base, rows, TrainSettings(batch_size=8, accumulate=parts, **plain)), store)  # type: ignore[arg-type]
+        for parts in (1, 2)
+    )
+    assert losses_of(big)
+    assert losses_of(big) == pytest.approx(losses_of(small), abs=1e-4)
+    for name, tensor in weights(big).items():
+        assert torch.allclose(tensor, weights(small)[name], atol=1e-4), name
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])

@@ -80,14 +80,20 @@ def resolve_hub(ref: str, *, download: bool = True) -> ModelRef:
     return ModelRef(ref, folder, f"commit:{folder.name}")
 
 
-@cache
 def folder_identity(folder: str) -> str:
-    """The hash of a model folder's configuration, tokenizer and weights."""
+    """The hash of a model folder's configuration, tokenizer and weights (read again only where a file has changed)."""
+    kinds = {".json", ".safetensors", ".model", ".jinja", ".txt"}
+    files = (file for file in sorted(Path(folder).iterdir()) if file.suffix in kinds and file.is_file())
+    return hash_of_files(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def hash_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """The hash of these files' names and contents; their sizes and times only say which they are."""
     total = hashlib.sha256()
-    for file in sorted(Path(folder).iterdir()):
-        if file.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"} and file.is_file():
-            with file.open("rb") as handle:
-                total.update(file.name.encode() + hashlib.file_digest(handle, "sha256").digest())
+    for file, _, _ in files:
+        with file.open("rb") as handle:
+            total.update(file.name.encode() + hashlib.file_digest(handle, "sha256").digest())
     return "sha256:" + total.hexdigest()
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.remote_endpoint import Endpoint, Usage
-from pyrite.models.remote_run import Job, Run
+from pyrite.models.remote_run import Job, Run, Unanswered
 from pyrite.records import Chat
 
-__all__ = ["Endpoint", "Usage", "chat", "ordered"]
+__all__ = ["Endpoint", "Unanswered", "Usage", "chat", "ordered"]
 
 
 def chat(
@@ -39,8 +39,8 @@ def chat(
 
     Raises:
         UserError: a request that no retry can mend (its status, a break of more than ten minutes, no credit), at
-            once; failed prompts, after all others are finished; an endpoint that fails only, after a few. What was
-            answered is kept, requests under way included.
+            once; an endpoint that fails only, after a few. What was answered is kept, requests under way included.
+        Unanswered: failed prompts, after all others are finished.
         OutOfTime: `expired` said so; nothing is asked any more and requests under way are finished first.
     """
     assert attempts >= 1, attempts

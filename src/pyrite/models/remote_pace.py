@@ -19,7 +19,7 @@ class Pace(Generic[Found]):
 
     def __init__(self, endpoint: Endpoint, usage: Usage, stopping: Callable[[], bool], base_wait: float) -> None:
         self.endpoint, self.usage, self.stopping, self.base_wait = endpoint, usage, stopping, base_wait
-        self.next_at = 0.0
+        self.next_at = self.held_until = 0.0
 
     async def retried(self, ask: Callable[[], Awaitable[Found | Fault]], seed: int) -> Found | Fault | None:
         """What the last of several tries brought; None where the run stopped while there was nothing final.
@@ -66,15 +66,17 @@ class Pace(Generic[Found]):
         return await retrying(once)
 
     def hold(self, seconds: float) -> None:
-        """No request goes out for so long."""
-        self.next_at = max(self.next_at, asyncio.get_running_loop().time() + seconds)
+        """No request goes out for so long, not even one whose turn was given before."""
+        self.held_until = max(self.held_until, asyncio.get_running_loop().time() + seconds)
 
     async def slot(self) -> None:
-        """Wait for the turn of a request."""
-        now = asyncio.get_running_loop().time()
-        at = max(now, self.next_at)
-        self.next_at = at + (60 / self.endpoint.requests_per_minute if self.endpoint.requests_per_minute else 0.0)
-        await self.pause(at - now)
+        """Wait for the turn of a request; for another one, where the endpoint asked for a break meanwhile."""
+        loop = asyncio.get_running_loop()
+        at = -1.0
+        while at < self.held_until and not self.stopping():
+            at = max(loop.time(), self.next_at, self.held_until)
+            self.next_at = at + (60 / self.endpoint.requests_per_minute if self.endpoint.requests_per_minute else 0.0)
+            await self.pause(at - loop.time())
 
     async def pause(self, seconds: float) -> None:
         """Sleep so long, or until the run is to stop."""

@@ -64,6 +64,8 @@ def answer_of(body: dict[str, Any], prompt: str, attempt: int, writing: Writing)
             meta["refusal"] = str(message["refusal"])
         return Answer(prompt, "", "refused", size.tokens, size.prompt_tokens, attempt, meta)
     text = message.get("content")
+    if text is None and ended == "length":
+        text = ""  # the limit fell into what a model thinks before it answers
     if not isinstance(text, str):
         what = "null" if text is None else f"a {type(text).__name__}"
         return Fault(f"the reply's content is {what} (finish_reason: {ended})")

@@ -24,6 +24,10 @@ def seed_of(seed: int, prompt: str, attempt: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{attempt}\0{prompt}".encode()).digest()[:4]) >> 1
 
 
+class Unanswered(UserError):
+    """Some prompts got no answer, though all were asked."""
+
+
 class Run:
     """Asks the missing answers of one file.
 
@@ -173,5 +177,6 @@ class Run:
             (prompt, attempt), fault = self.failed[0]
             more = f", {left} were then not asked" if left else ""
             found = f"{len(self.failed)} failed{more}; first: prompt {prompt.id!r}, attempt {attempt}: {fault.reason}"
-            raise UserError("Some prompts got no answer.", found, f"{fault.fix}; {kept}, only the rest is asked then")
+            fix = f"{fault.fix}; {kept}, only the rest is asked then"
+            raise (UserError if left else Unanswered)("Some prompts got no answer.", found, fix)
         assert not left, left

@@ -158,6 +158,6 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
                 seconds = email.utils.parsedate_to_datetime(text).timestamp() - now
             except ValueError:
                 continue
-        if not math.isnan(seconds):
+        if math.isfinite(seconds):
             return max(seconds, 0.0)
     return None

@@ -57,6 +57,9 @@ def write(
 ) -> dict[str, Any]:
     """Answer every prompt that `out` (an `AnswerFile`) does not hold yet; returns what it took.
 
+    `answers`, `tokens` and `capped` (answers with less room than the limit) are of all prompts, `kept` of them found in
+    the file; `seconds` and `engine` are those of this attempt.
+
     `temperatures` maps a prompt's id to a temperature of its own. A killed run goes on with the prompts that are
     missing: in fp32 with the same texts, in bf16 a near tie may fall differently in another batch.
 
@@ -69,19 +72,18 @@ def write(
 
     check_ids(prompts)
     groups: dict[float, list[Chat]] = {}
-    began, tokens, here, capped = time.monotonic(), 0, 0, 0
+    began, tokens = time.monotonic(), 0
     with AnswerFile(out) as file:
         for prompt in file.missing(prompts, attempt):
             temperature = (temperatures or {}).get(prompt.id, writing.temperature)
             groups.setdefault(temperature, []).append(prompt)
-        done = len(prompts) - sum(map(len, groups.values()))
+        done = kept = len(prompts) - sum(map(len, groups.values()))
         for temperature, some in sorted(groups.items()):
             ids = [prompt_ids(tokenizer, prompt) for prompt in some]
             limits = [
                 room_for(model, prompt.id, len(row), writing.max_new_tokens)
                 for prompt, row in zip(some, ids, strict=True)
             ]
-            capped += sum(limit < writing.max_new_tokens for limit in limits)
             finished = generate(
                 model,
                 ids,
@@ -107,12 +109,21 @@ def write(
                     )
                 )
                 tokens += size
-                done, here = done + 1, here + 1
+                done += 1
                 tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
                 if expired() and done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
-    engine = "none" if not here else "rows" if reader_of(model) is not None else "library"
-    return {"answers": here, "tokens": tokens, "seconds": time.monotonic() - began, "engine": engine, "capped": capped}
+        made = [file.done[prompt.id, attempt] for prompt in prompts]
+    longest = longest_input(model)
+    room = [writing.max_new_tokens if longest is None else longest - (one.prompt_tokens or 0) for one in made]
+    return {
+        "answers": len(made),
+        "kept": kept,
+        "tokens": sum(one.tokens or 0 for one in made),
+        "seconds": time.monotonic() - began,
+        "engine": "none" if kept == done else "rows" if reader_of(model) is not None else "library",
+        "capped": sum(left < writing.max_new_tokens for left in room),
+    }
 
 
 def room_for(model: Any, prompt: str, length: int, limit: int) -> int:

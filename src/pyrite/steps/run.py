@@ -44,6 +44,8 @@ class RunOptions:
     keep: Keep = "all"
     refresh: Collection[str] = ()
     """Names of step kinds to redo although they are in the store."""
+    weights: bool = False
+    """Whether the targets' droppable files are needed, too: a target that lost them is run again."""
     max_seconds: float | None = None
 
 
@@ -56,8 +58,9 @@ class Done:
     seconds: float
 
 
-def missing(targets: list[Step], store: Store, refresh: Collection[str] = ()) -> list[Step]:
-    """Which steps must run for the targets to be there? In an order that respects their inputs."""
+def missing(targets: list[Step], store: Store, refresh: Collection[str] = (), *, weights: bool = False) -> list[Step]:
+    """Which steps must run for the targets (with `weights`, their droppable files, too) to be there? In an order that
+    respects their inputs."""
     needed: set[str] = set()
 
     def need(step: Step, *, weights: bool) -> None:
@@ -70,7 +73,7 @@ def missing(targets: list[Step], store: Store, refresh: Collection[str] = ()) ->
             need(parent, weights=True)
 
     for target in targets:
-        need(target, weights=False)
+        need(target, weights=weights)
     return [step for step in closure(targets) if step.key in needed]
 
 
@@ -79,10 +82,13 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     started = time.monotonic()
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     steps = closure(targets)
-    todo = missing(targets, store, options.refresh)
+    todo = missing(targets, store, options.refresh, weights=options.weights)
     warn_if_made_otherwise([step for step in steps if step not in todo], store)
     progress.plan(todo, len(steps) - len(todo), options.workers)
-    readers = {step.key: {s.key for s in todo if step in s.parents()} for step in steps}
+    readers: dict[str, set[str]] = {step.key: set() for step in steps}
+    for step in todo:
+        for parent in step.parents():  # by key: a plan may name a step twice
+            readers[parent.key].add(step.key)
     by_key = {step.key: step for step in steps}
     ran = {step.key for step in todo}  # what was here before is somebody else's to keep
 
@@ -101,7 +107,7 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
             for step in todo:
                 out_of_time(deadline)
                 progress.start(step)
-                finished(step, run_one(step, store.root, deadline, progress.tick, redo=bool(options.refresh)))
+                finished(step, run_one(step, store.root, deadline, progress.tick, options.refresh))
         elif todo:
             run_pool(todo, store, options, deadline, progress, finished)
     finally:
@@ -109,10 +115,10 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
 
 
-def run_one(step: Step, root: Path, deadline: float | None, tick: Any, *, redo: bool = False) -> float:
+def run_one(step: Step, root: Path, deadline: float | None, tick: Any, refresh: Collection[str] = ()) -> float:
     """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
     try:
-        return attempt_one(step, Store(root), deadline, tick, redo=redo)
+        return attempt_one(step, Store(root), deadline, tick, refresh)
     except Exception as error:
         if is_disk_full(error, root):
             what = f"The disk is full; the step '{step.label}' was not stored."
@@ -120,12 +126,15 @@ def run_one(step: Step, root: Path, deadline: float | None, tick: Any, *, redo: 
         raise
 
 
-def attempt_one(step: Step, store: Store, deadline: float | None, tick: Any, *, redo: bool) -> float:
+def attempt_one(step: Step, store: Store, deadline: float | None, tick: Any, refresh: Collection[str]) -> float:
     """The same, with the errors as they come."""
     with store.lock(step.key):
-        if store.has(step, weights=True) and not redo:
+        if store.has(step, weights=True) and not refresh:
             return 0.0
-        out, checkpoint = store.attempt(step.key)
+        for parent in step.parents():  # another run that shares the store may have dropped weights that this one needs
+            if not store.has(parent, weights=True):
+                attempt_one(parent, store, deadline, tick, ())
+        out, checkpoint = store.attempt(step, anew=step.kind.name in refresh)
         inputs = {
             name: Path(given.path) if isinstance(given, Source) else store.path(given.key)
             for name, given in step.inputs.items()
@@ -170,7 +179,7 @@ def run_pool(
                     step = by_key[key]
                     del waiting[key]
                     progress.start(step)
-                    running[pool.submit(work, step, store.root, deadline, bool(options.refresh))] = step
+                    running[pool.submit(work, step, store.root, deadline, options.refresh)] = step
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 while not ticks.empty():
                     progress.tick(*ticks.get())
@@ -215,7 +224,7 @@ def prepare_worker(threads: int, parent: int, ticks: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(step: Step, root: Path, deadline: float | None, redo: bool) -> float:
+def work(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
     """What a worker process does with one step."""
     last = 0.0
 
@@ -225,7 +234,7 @@ def work(step: Step, root: Path, deadline: float | None, redo: bool) -> float:
             last = time.monotonic()
             _ticks.put((key, done, total, unit))
 
-    return run_one(step, root, deadline, tick, redo=redo)
+    return run_one(step, root, deadline, tick, refresh)
 
 
 def set_threads(threads: int) -> None:

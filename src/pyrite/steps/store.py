@@ -1,7 +1,8 @@
 """Finished steps, each in a folder named by its key and published by one atomic rename.
 
     STORE/done/ab/abcdef…/      what the step wrote, and step.json (recipe, versions, seconds)
-    STORE/attempts/abcdef…/     an attempt under way or cut off: out/ is thrown away, checkpoint/ is resumed from
+    STORE/attempts/abcdef…/     an attempt under way or cut off: out/ is thrown away, checkpoint-…/ is resumed from while
+                                the inputs are those that its name is a hash of
     STORE/locks/abcdef….lock    held while a process works on that step
 
 A folder under `done` is complete by construction, so any number of processes and machines may share a store.
@@ -24,7 +25,7 @@ from filelock import FileLock
 
 import pyrite
 from pyrite.errors import UserError
-from pyrite.steps.step import Step
+from pyrite.steps.step import Step, digest
 
 MANIFEST = "step.json"
 DROPPED = "weights-dropped"
@@ -74,14 +75,22 @@ class Store:
         with FileLock(folder / f"{key}.lock"):
             yield
 
-    def attempt(self, key: str) -> tuple[Path, Path]:
-        """An empty `out` folder and the `checkpoint` folder that a cut-off attempt may have left something in."""
-        work = self.root / "attempts" / key
-        out, checkpoint = work / "out", work / "checkpoint"
-        shutil.rmtree(out, ignore_errors=True)
-        make_folder(out)
+    def attempt(self, step: Step, *, anew: bool = False) -> tuple[Path, Path]:
+        """An empty `out` folder and the checkpoint folder that a cut-off attempt may have left something in.
+
+        What it left is thrown away where an input was made again since (a key names what an input is made of, not the
+        bytes that it has), and where this attempt is to begin `anew` and that one was not begun so.
+        """
+        work = self.root / "attempts" / step.key
+        made = digest({one.key: self.manifest(one.key)["finished"] for one in step.parents()})[:16]
+        fresh = work / f"checkpoint-{made}-anew"
+        checkpoint = fresh if anew or fresh.is_dir() else work / f"checkpoint-{made}"
+        for other in work.glob("*"):
+            if other != checkpoint:
+                shutil.rmtree(other)
+        make_folder(work / "out")
         make_folder(checkpoint)
-        return out, checkpoint
+        return work / "out", checkpoint
 
     def publish(self, step: Step, out: Path, seconds: float) -> None:
         """Make an attempt's `out` the finished step: write its manifest, flush, rename once, forget the attempt."""

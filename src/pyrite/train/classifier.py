@@ -120,4 +120,4 @@ def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
             raise UserError("A training row has an unknown label.", found, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = Kind("train.classifier", 2, run)
+TRAIN_CLASSIFIER = Kind("train.classifier", 3, run)

@@ -184,6 +184,13 @@ def arguments_of(
     return made
 
 
+def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """A part's share of a step's mean cross-entropy (nats): its rows' sum over the rows of the whole step. (Classifiers
+    of the library give the mean over the part, which it then neither divides by the number of parts nor weighs.)"""
+    total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction="sum")
+    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
 def without_printers(trainer: Any) -> None:
     """Take the library's own printing off a trainer."""
     for callback in list(trainer.callback_handler.callbacks):
@@ -233,6 +240,7 @@ def fit(
         train_dataset=Examples(examples),
         data_collator=lambda rows: pad_batch(rows, pad_id),
         callbacks=[watch],
+        compute_loss_func=class_loss if isinstance(examples[0].labels, int) else None,
     )
     lengths = [len(example.input_ids) for example in examples]
     trainer.order = Order(lengths, settings.batch_size, seed=seed, group=settings.group_by_length)

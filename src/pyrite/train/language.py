@@ -122,6 +122,9 @@ def run(context: Context) -> None:
     }
     history["losses"] = ended.curve
     save_whole(ended.model, tokenizer, base, context.out, compute, config["base_name"])
+    (context.out / "took.json").write_bytes(
+        orjson.dumps({"seconds": ended.seconds})
+    )  # apart: it is never the same twice
     (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
     told = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
     (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
