@@ -1,10 +1,11 @@
 """The base of every configuration, and how one is read from YAML: every mistake named with its line and what to write."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyrite.errors import UserError
 
@@ -16,6 +17,10 @@ class Strict(BaseModel):
 
 
 Config = TypeVar("Config", bound=Strict)
+Place = tuple[str | int, ...]
+"""Keys and positions that lead to a part of a configuration."""
+Mistake = tuple[Place, str]
+"""Where something is wrong, and what."""
 
 
 def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str) -> Config:
@@ -52,6 +57,22 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
                 fixes.append(f"'{key}' is no key here" + (f", did you mean '{near[0]}'?" if near else ""))
         fix = "; ".join(fixes) or f"mend the lines above; {see}"
         raise UserError(f"The {what} has mistakes.", "\n         ".join(found), fix) from error
+
+
+def refuse(found: Iterable[Mistake]) -> None:
+    """Raise an error that names each mistake at its place, if there are any; for validators of whole configurations."""
+    told = [
+        InitErrorDetails(type=PydanticCustomError("value_error", "{why}", {"why": why}), loc=tuple(at), input=None)
+        for at, why in found
+    ]
+    if told:
+        raise ValidationError.from_exception_data("mistakes", told)
+
+
+def not_there(name: str, known: Sequence[str]) -> str:
+    """'there is no X, did you mean Y?'"""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"there is no '{name}'" + (f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}")
 
 
 def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:

@@ -192,7 +192,7 @@ def test_a_judge_reads_the_same_part(
     """Answers and judge are told the same items."""
     task = f"followbench={examples_in(tmp_path)}"
     folder = Subject("folder", load.resolve(str(tiny_causal)))
-    judged = ask(task, options(task, judge_url="http://localhost:1/v1", skip=5, items=5)).step(folder)
+    judged = ask(task, options(task, judge_url="http://localhost:1/v1", judge_model="j", skip=5, items=5)).step(folder)
     answers = judged.inputs["answers"]
     assert isinstance(answers, Step)
     assert {one.config["skip"] for one in (judged, answers)} == {5}

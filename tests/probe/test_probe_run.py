@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pyrite.cli import run
+from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.tasks import HANS, NLI
 from pyrite.tasks.score import score
@@ -239,3 +241,69 @@ def test_the_hans_sample_scores_perfect_answers(
     told = json.loads(capsys.readouterr().out)
     assert (told["overall"]["value"], told["overall"]["n"]) == (1.0, 6000)
     assert sum(s["by"] == "subcase" for s in told["slices"]) == 30
+
+
+def test_after_old_steps_are_cleaned_away_a_probe_makes_what_it_reads(
+    tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "s"
+    line = [
+        "probe",
+        str(tiny_causal),
+        "--task",
+        f"hans={hans_file(tmp_path)}",
+        "--json",
+        "--store",
+        str(store),
+        "--precision",
+        "fp32",
+    ]
+    assert run(line) == 0
+    first = json.loads(capsys.readouterr().out)
+    (items,) = store.glob("done/*/*/items.jsonl")
+    shutil.rmtree(items.parent)
+    assert run(line) == 0
+    assert json.loads(capsys.readouterr().out)["overall"] == first["overall"]
+
+
+def test_ids_with_blanks_around_them(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = hans_file(tmp_path)
+    file.write_text(file.read_text().replace('"ex1"', '"ex1 "'))
+    fixed = ["--json", "--store", str(tmp_path / "s"), "--precision", "fp32"]
+    assert run(["probe", str(tiny_causal), "--task", f"hans={file}", *fixed]) == 0
+    overall = json.loads(capsys.readouterr().out)["overall"]
+    assert (overall["n"], overall["n_missing"]) == (6, 0)
+    answers = write_answers(tmp_path, "csv")
+    assert run(["probe", "--task", f"hans={file}", "--predictions", str(answers), *fixed[:-2]]) == 0
+    overall = json.loads(capsys.readouterr().out)["overall"]
+    assert (overall["value"], overall["n"], overall["n_missing"]) == (0.6, 5, 1)
+
+
+def test_a_metric_is_a_share_only_where_both_models_values_say_so() -> None:
+    from pyrite.probe.run import common_scales
+    from pyrite.tasks.measure import Metric
+
+    never, sometimes = (Metric("f1"), Metric("acc")), (Metric("f1", "real"), Metric("acc"))
+    for first, second in ((never, sometimes), (sometimes, never)):
+        assert [one.scale for one in common_scales(first, second)] == ["real", "share"]
+    assert [one.scale for one in common_scales(never, never)] == ["share", "share"]
+
+
+def test_logits_that_are_no_numbers_stop_every_reader(
+    tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study's judge, too, must not take them for the first label."""
+    import numpy as np
+
+    from pyrite.probe import predict
+    from pyrite.steps import Context
+
+    config = {
+        "labels": ["yes", "no"], "by": "words", "reads": ["text"], "max_tokens": 64, "seed": 0, "four_bit": False,
+        "compute": {"device": "cpu", "precision": "fp32"},
+    }  # fmt: skip
+    broken = np.array([[0.5, np.nan]], dtype=np.float32)
+    monkeypatch.setattr("pyrite.models.score.fast_where_it_agrees", lambda *given: (broken, {}))
+    context = Context(config, {"base": tiny_causal}, tmp_path, tmp_path, lambda *_: None, lambda: False)
+    with pytest.raises(UserError, match="answers are no numbers"):
+        predict.predict_with(context, [Labelled({"text": "x"}, "yes", "1")])

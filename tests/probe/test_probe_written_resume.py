@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.remote_stub import Stub, served
-from tests.probe.written_kit import judge, line, overall, questions_in, ratings, told
+from tests.models.remote_stub import Reply, Stub, served
+from tests.probe.written_kit import Says, judge, line, overall, questions_in, ratings, told
 
 from pyrite.cli import run
 from pyrite.models import generate as generating
 from pyrite.models import write as writing
-from pyrite.probe import written
+from pyrite.probe import written_steps
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_cut_off_run_asks_only_the_rest(
     command = line(tiny_causal, f"mt_bench={questions}", tmp_path / "cut")
     assert run(command) == 130
     assert "Run the same command again" in capsys.readouterr().err
-    (file,) = (tmp_path / "cut").glob("attempts/*/checkpoint/answers.jsonl")
+    (file,) = (tmp_path / "cut").glob("attempts/*/checkpoint-*/answers.jsonl")
     assert file.read_bytes().count(b"\n") == len(asked) == 2
     with file.open("ab") as sink:
         sink.write(b'{"id":"82","te')
@@ -82,11 +82,65 @@ def test_a_cut_off_judge_is_asked_only_the_rest(
 ) -> None:
     flags = judge(stub, ratings, "--judge-votes", "2")
     command = line(tiny_causal, f"mt_bench={questions}", tmp_path / "s", *flags)
-    real = written.chat
+    real = written_steps.chat
     with monkeypatch.context() as patch:
-        patch.setattr(written, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k))
+        patch.setattr(
+            written_steps, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k)
+        )
         assert run(command) == 130
     assert len(stub.asked) == 5
     capsys.readouterr()
     assert overall(told(capsys, command)) == {"score": (pytest.approx(4.4), 5, 1)}
     assert len(stub.asked) == 12
+
+
+def test_a_judge_reads_anew_when_the_answers_are_made_anew(
+    tiny_causal: Path, questions: Path, tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Cut off after five replies; then the answers are deleted and written again: the five were about others."""
+    command = line(tiny_causal, f"mt_bench={questions}", tmp_path / "s", *judge(stub, ratings, "--judge-votes", "2"))
+    real = written_steps.chat
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            written_steps, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k)
+        )
+        assert run(command) == 130
+    (answers,) = (tmp_path / "s").glob("done/*/*/answers.jsonl")
+    assert run(["store", "rm", answers.parent.name, "--store", str(tmp_path / "s")]) == 0
+    capsys.readouterr()
+    stub.asked.clear()
+    stub.script = Says(ratings)  # type: ignore[assignment]
+    assert overall(told(capsys, command)) == {"score": (pytest.approx(4.4), 5, 1)}
+    assert len(stub.asked) == 12
+
+
+def test_a_judge_has_a_name(tiny_causal: Path, questions: Path, tmp_path: Path, stub: Stub, capsys: Any) -> None:
+    """Its stored replies are found by it."""
+    assert run(line(tiny_causal, f"mt_bench={questions}", tmp_path / "s", "--judge-url", stub.url)) == 2
+    assert "--judge-model" in capsys.readouterr().err
+    assert not stub.asked
+
+
+def test_what_two_turns_took_is_added_up() -> None:
+    first = {"answers": 3, "tokens": 10, "seconds": 1.5, "cost": None, "engine": "rows"}
+    second = {"answers": 2, "tokens": 7, "seconds": 0.5, "cost": None, "engine": "rows"}
+    assert written_steps.together(first, second) == {
+        "answers": 5,
+        "tokens": 17,
+        "seconds": 2.0,
+        "cost": None,
+        "engine": "rows",
+    }
+
+
+def test_prompts_of_all_temperatures_are_asked_before_a_failure_is_told(
+    questions: Path, tmp_path: Path, stub: Stub, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MT-Bench asks maths at 0 and writing at 0.7: the failing prompt is of the lowest temperature, asked first."""
+    monkeypatch.setattr("pyrite.models.remote_pace.LONGEST_BACKOFF", 0.001)
+    stub.script["What is 6 times 7?"] = [Reply(500, {}) for _ in range(20)]
+    flags = ["--backend", "openai", "--base-url", stub.url, "--concurrency", "1", "--retries", "1"]
+    assert run(line("stub", f"mt_bench={questions}", tmp_path / "s", *flags)) == 2
+    assert "Some prompts got no answer" in capsys.readouterr().err
+    asked = [one["messages"][-1]["content"] for one in stub.asked]
+    assert {"Write of a film.", "You are a critic."} <= set(asked)

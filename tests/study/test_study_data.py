@@ -83,6 +83,31 @@ def test_pools_share_no_row_and_everything_is_somewhere(tmp_path: Path) -> None:
     assert shared["start", "full"] == 30
 
 
+def test_held_out_rows_of_every_kind_stay_out_and_the_order_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    source = folder_of(
+        tmp_path / "in", [*rows(100), *(Labelled({"text": f"more {at}"}, LABELS[0], f"m{at}") for at in range(20))]
+    )
+    pools = {
+        "start": pool(30),
+        "test": pool("rest", balance=True),
+        "full": pool("all", disjoint=False),
+        "third": pool(9),
+    }
+    found = []
+    for number, order in enumerate((pools, dict(reversed(pools.items())))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        data.pools_step(context(folder, {"pools": order, "labels": LABELS, "seed": 0}, rows=source))
+        found.append({name: [row.id for row in read_rows(folder / "out" / f"{name}.jsonl")] for name in pools})
+    first, second = found
+    assert first == second
+    assert not set(first["test"]) & (set(first["full"]) | set(first["start"]))
+    counted = Counter(row.label for row in read_rows(tmp_path / "0" / "out" / "test.jsonl"))
+    assert len(counted) == 3
+    assert len(set(counted.values())) == 1  # balanced, as many as there are of the rarest
+    assert len(first["full"]) == 120 - len(first["test"])
+
+
 def test_a_pool_that_is_too_large_is_refused(tmp_path: Path) -> None:
     config = {"pools": {"test": pool(200)}, "labels": LABELS, "seed": 0}
     with pytest.raises(UserError, match="too few rows"):
@@ -266,6 +291,86 @@ def test_the_starts_own_rows_again(tmp_path: Path) -> None:
             Compute("cpu", "fp32"),
             only_plan=True,
         )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("arms: {human", "arms: {start: {mix: {h: 1}}, human", "arms.start: the name 'start'"),
+        ("data: {h:", "data: {start: {files: [z.csv]}, h:", "data.start: the name 'start'"),
+        ("t: {files: [y.csv]}", "t: {files: [y.csv], pools: {a: 5}}", None),
+        ("other: {mix: {h: 1}}", "other: {mix: {t.a: 1}}", "models are trained on t.a"),
+        (
+            "sizes: [10]",
+            "sizes: [10]\ncells: [{name: c, start: raw, steps: [human], size: 5}, {name: c, start: raw, steps: [other], size: 5}]",
+            "'c' of size 5 after raw is there twice",
+        ),
+    ],
+)
+def test_names_and_rows_that_would_be_taken_for_others(old: str, new: str, says: str | None) -> None:
+    text = SPEC if "t.a" not in new else SPEC.replace("t: {files: [y.csv]}", "t: {files: [y.csv], pools: {a: 5}}")
+    assert old in text
+    if says is None:
+        assert parse_spec(text.replace(old, new, 1), "s.yaml")
+        return
+    with pytest.raises(UserError) as caught:
+        parse_spec(text.replace(old, new, 1), "s.yaml")
+    assert says in caught.value.found + caught.value.fix + caught.value.what
+
+
+def test_a_contrast_that_compares_nothing_is_refused_by_the_plan(tmp_path: Path) -> None:
+    from pyrite.models.hardware import Compute
+    from pyrite.study.plan import make_plan
+
+    cells = "sizes: [10]\ncells: [{name: chain, start: raw, steps: [human, other], size: 12}]"
+    text = SPEC.replace("sizes: [10]", cells)
+    text = (
+        text[: text.index("contrasts:")] + "contrasts: [{arm: chain}]\n"
+        if "contrasts:" in text
+        else text + "contrasts: [{arm: chain}]\n"
+    )
+    with pytest.raises(UserError, match="compares nothing"):
+        make_plan(parse_spec(text, "s.yaml"), tmp_path, Compute("cpu", "fp32"), only_plan=True)
+
+
+def test_names_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
+    from pyrite.models.hardware import Compute
+    from pyrite.study.files import arm_title, file_of
+    from pyrite.study.plan import make_plan
+
+    assert file_of(arm_title("share=0.25", 600)) == "arm-share_0.25-600.jsonl"
+    assert file_of("start trained") == "start-trained.jsonl"
+    text = SPEC.replace("other: {mix: {h: 1}}", "a b: {mix: {h: 1}}, a_b: {mix: {h: 1}}")
+    text = text[: text.index("contrasts:")] if "contrasts:" in text else text
+    with pytest.raises(UserError, match="share a file"):
+        make_plan(parse_spec(text, "s.yaml"), tmp_path, Compute("cpu", "fp32"), only_plan=True)
+
+
+def test_shared_rows_of_a_probe_are_told() -> None:
+    from pyrite.study.run import leaks
+
+    spec = parse_spec(SPEC, "s.yaml")
+    shared = [
+        {"a": "arm other (10, first seed)", "b": "probe spot", "rows_a": 10, "rows_b": 40, "shared": 3},
+        {"a": "t", "b": "probe general", "rows_a": 40, "rows_b": 40, "shared": 40},  # the probe's own data
+        {"a": "start raw", "b": "arm other (10, first seed)", "rows_a": 10, "rows_b": 10, "shared": 2},
+        {"a": "start raw", "b": "probe spot", "rows_a": 10, "rows_b": 40, "shared": 0},
+    ]
+    (said,) = leaks(spec, shared)
+    assert said == "3 texts of probe spot (40 rows) are also in arm other (10, first seed): what is asked was seen"
+
+
+def test_power_plans_for_the_first_step_of_holm() -> None:
+    from pyrite.stats import seeds_needed
+    from pyrite.study.power import power_row
+
+    spec = parse_spec(SPEC, "s.yaml")
+    differences = [-0.05, 0.0, 0.05]
+    alone, of_three = (power_row(spec.primary()[0], differences, 0.05, family) for family in (1, 3))
+    assert alone["seeds_for_a_difference_of_the_margin"] == 10
+    wanted = seeds_needed(0.05, effect=0.05, margin=None, alpha=0.05 / 3).for_difference
+    assert of_three["seeds_for_a_difference_of_the_margin"] == wanted > 10
+    assert of_three["seeds_for_equivalence"] > alone["seeds_for_equivalence"]
 
 
 def test_a_headline_without_items_is_refused() -> None:

@@ -14,7 +14,7 @@ from pyrite.models import hardware, load
 from pyrite.models.load import ModelRef
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.predict import ITEMS, PREDICT
-from pyrite.probe.predictions import match, read_predictions
+from pyrite.probe.predictions import match, read_predictions, stored_predictions
 from pyrite.probe.texts import Texts, of_labels
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Source, Step, Store
@@ -95,15 +95,15 @@ class Asked(Protocol):
 
 def ask(text: str, config: ProbeConfig) -> Asked:
     """What does a `--task` name?"""
-    from pyrite.probe import benchmark, surprise, written
+    from pyrite.probe import benchmark, surprise, written, written_steps
 
     name, _, where = text.partition("=")
-    if name in written.WRITTEN and where:
+    if name in written_steps.WRITTEN and where:
         return written.WrittenTask(name, where, config)
     if name == "perplexity" and where:
         return surprise.Perplexity(where, config)
     if config.skip:
-        fix = f"give it with {', '.join(written.WRITTEN)} or perplexity only"
+        fix = f"give it with {', '.join(written_steps.WRITTEN)} or perplexity only"
         raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
     if name.startswith(benchmark.PREFIX):
         return benchmark.Benchmark(text, config)
@@ -159,6 +159,12 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
 def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
     """The step that chooses a task's items."""
     return Step(ITEMS, {**config, "strata": strata}, inputs, label=f"{label}: items")
+
+
+def opened(step: Step) -> list[Step]:
+    """The steps that reading a probe's result opens: its own, and that of its items or of the answers that it judges."""
+    beneath = (step.inputs.get(name) for name in ("items", "answers"))
+    return [step, *(one for one in beneath if isinstance(one, Step))]
 
 
 def source(path: str) -> Source:
@@ -311,7 +317,7 @@ class LabelTask:
         import orjson
 
         items = read_rows(store.path(self.items.key) / "items.jsonl")
-        answers = dict(read_predictions(store.path(step.key) / "predictions.parquet"))
+        answers = stored_predictions(store.path(step.key) / "predictions.parquet")
         told = orjson.loads((store.path(step.key) / "reading.json").read_bytes())
         notes = [f"{told['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if told["rows_cut"] else []
         return self.result(from_labels(items, answers, self.task), 0, {"reading": told}, notes)
@@ -325,11 +331,12 @@ class LabelTask:
     def texts(self, store: Store, step: Step) -> Texts:
         """The items, the model's labels, and the right ones."""
         items = read_rows(store.path(self.items.key) / "items.jsonl")
-        return of_labels(items, dict(read_predictions(store.path(step.key) / "predictions.parquet")))
+        return of_labels(items, stored_predictions(store.path(step.key) / "predictions.parquet"))
 
     def texts_of_file(self, store: Store, path: Path) -> Texts:
         """The same of answers from a file."""
-        return of_labels(read_rows(store.path(self.items.key) / "items.jsonl"), dict(read_predictions(path)))
+        items = read_rows(store.path(self.items.key) / "items.jsonl")
+        return of_labels(items, match(read_predictions(path), items, path)[0])
 
     def result(
         self, measured: list[Measured], unmatched: int, details: Mapping[str, Any], notes: Sequence[str]

@@ -54,7 +54,9 @@ class ProbeOptions(Strict):
     )
     base_url: str | None = Field(None, description="the endpoint's address, such as http://localhost:8000/v1")
     judge_url: str | None = Field(None, description="address of the endpoint of the judge (followbench, mt_bench)")
-    judge_model: str | None = Field(None, description="the judge's name there; pin a dated version")
+    judge_model: str | None = Field(
+        None, description="the judge's name there, needed with --judge-url; pin a dated version"
+    )
     judge_votes: int = Field(1, ge=1, description="how often each answer is judged; 2 or more show the judge's noise")
     judge_temperature: float = Field(0.0, ge=0, description="the judge's sampling temperature")
     key_variable: str = Field("OPENAI_API_KEY", description="the environment variable that holds the endpoint's key")

@@ -21,7 +21,8 @@ from pyrite.probe.asked import Asked, Cuts, LabelTask, Result, Subject
 from pyrite.probe.predict import check_finite, prepared
 from pyrite.probe.surprise import Perplexity, measured_rows, records_of
 from pyrite.probe.texts import texts_of
-from pyrite.probe.written import WRITTEN, WrittenTask, items_of
+from pyrite.probe.written import WrittenTask
+from pyrite.probe.written_steps import WRITTEN, items_of
 from pyrite.steps import Source, Store
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.summary import from_labels

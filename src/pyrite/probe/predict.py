@@ -151,6 +151,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         return np.array(made, dtype=np.float32), sum((Work(**one) for one in told), Work())
 
     logits, told = fast_where_it_agrees(load_model, compute, len(rows), score)
+    check_finite(logits)
     (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
     return logits
 
@@ -222,7 +223,6 @@ def predict_step(context: Context) -> None:
     items = read_rows(context.inputs["items"] / "items.jsonl")
     labels: list[str] = context.config["labels"]
     logits = logits_with(context, items)
-    check_finite(logits)
     rows: list[dict[str, Any]] = [
         {"id": item.id, "gold": item.label, "predicted": labels[int(line.argmax())]}
         | {f"logit_{label}": float(value) for label, value in zip(labels, line, strict=True)}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,14 +63,28 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
     return answers
 
 
+def stored_predictions(path: Path) -> dict[str, str | None]:
+    """The label that our own step gave to each item, by id."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["id", "predicted"]).to_pydict()
+    return dict(zip(table["id"], table["predicted"], strict=True))
+
+
 def match(answers: list[tuple[str, str]], items: list[Labelled], path: Path) -> tuple[Mapping[str, str | None], int]:
-    """Answers by item id, and how many are for items that the task does not have."""
-    known = {item.id for item in items}
-    matched = {item: label for item, label in answers if item in known}
+    """Answers by item id (blanks around an id do not count), and how many are for items that the task does not have."""
+    known: dict[str, list[str]] = defaultdict(list)
+    for one in items:
+        known[one.id.strip()].append(one.id)
+    matched = {own: label for item, label in answers for own in known.get(item, ()) if len(known[item]) == 1}
     if not matched:
         example = answers[0][0] if answers else "no lines"
         found = (
             f"{path}: none of {len(answers)} ids is an item of the task (first: {example}; the task has: {items[0].id})"
         )
         raise UserError("The predictions are for other items.", found, "give the predictions of this task's file")
+    alike = next((ids for ids in known.values() if len(ids) > 1), None)
+    if alike is not None:
+        found = f"{path}: {alike}"
+        raise UserError("Items differ in blanks around their ids only.", found, "give them ids that differ")
     return matched, len(answers) - len(matched)

@@ -1,6 +1,6 @@
 """How good is this model on its general task, and in its blind spots? One model, two to compare, or answers from a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,13 @@ from pyrite.names import here, unlike
 from pyrite.outputs import check_folder
 from pyrite.probe import gate as gating
 from pyrite.probe import output
-from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask
+from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask, opened
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.texts import Texts
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
+from pyrite.tasks.measure import Metric
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.summary import Line, summarise
 
@@ -169,7 +170,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
         local = config.backend == "local"
         whom = [Subject(name, load.resolve(name) if local else None) for name in models]
         steps = [{one.name: one.step(subject) for one in asked} for subject in whom]
-        run_steps([step for some in steps for step in some.values()], store, options, progress)
+        run_steps([one for some in steps for step in some.values() for one in opened(step)], store, options, progress)
         results = [{one.name: one.read(store, some[one.name]) for one in asked} for some in steps]
     cards = [
         scorecard(subject, one, some[one.name], config.seed)
@@ -245,12 +246,13 @@ def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
 def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig) -> Compared:
     """The second model minus the first, metric by metric."""
     first, second = results[0][asked.name], results[1][asked.name]
+    metrics = common_scales(first.metrics, second.metrics)
     cuts = {cut: None for some in first.cuts.values() for cut in some if cut}
     there = {column for one in first.measured for column in one.slices}
     made = compare(
         first.measured,
         second.measured,
-        first.metrics,
+        metrics,
         tuple(cut for cut in cuts if set(cut) <= there),
         margin=config.margin,
         margins=asked.margins,
@@ -266,8 +268,15 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
         )
         change = next(line.change.difference for line in made.primary if line.metric == name)
         against[name] = str(verdict_against_noise(change, larger))
-    shares = tuple(metric for metric in first.metrics if metric.scale == "share")
+    shares = tuple(metric for metric in metrics if metric.scale == "share")
     return Compared(asked.name, made, flips(first.measured, second.measured, shares), against)
+
+
+def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The metrics of both: a share only where each model's values say so (what a harness task measures is known from
+    its values, and those of a model that is never right are all 0)."""
+    real = {metric.name for metric in second if metric.scale == "real"}
+    return tuple(replace(metric, scale="real") if metric.name in real else metric for metric in first)
 
 
 def answer(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> gating.GateResult:

@@ -13,7 +13,7 @@ from pyrite.errors import UserError
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe import gate as gating
-from pyrite.probe.asked import Asked
+from pyrite.probe.asked import Asked, opened
 from pyrite.probe.output import described
 from pyrite.probe.run import Compared
 from pyrite.repair import merge, output, proofs, scorecard
@@ -311,7 +311,7 @@ def score(planned: Planned, models: Mapping[str, Step | Source], finish: Finish)
     asked, store = planned.asked, planned.store
     subjects = {name: scorecard.subject(name, *place(one, store)) for name, one in models.items()}
     steps = {name: scorecard.steps_of(asked, whom) for name, whom in subjects.items()}
-    finish([step for some in steps.values() for step in some.values()])
+    finish([one for some in steps.values() for step in some.values() for one in opened(step)])
     return {
         name: scorecard.read_scores(asked, whom, steps[name], store, planned.config.seed)
         for name, whom in subjects.items()
@@ -334,7 +334,6 @@ def finisher(config: RepairConfig, store: Store) -> Finish:
 
     def finish(steps: Sequence[Step]) -> None:
         left = None if end is None else max(0.0, end - time.monotonic())
-        dropped = {one.kind.name for one in steps if store.has(one) and not store.has(one, weights=True)}
-        run_steps(list(steps), store, RunOptions(max_seconds=left, refresh=dropped), Progress(quiet=config.quiet))
+        run_steps(list(steps), store, RunOptions(max_seconds=left, weights=True), Progress(quiet=config.quiet))
 
     return finish

@@ -56,6 +56,10 @@ class Probe:
             raise UserError(
                 "A probe's headline slice is empty.", f"{name}: no item has {dict(headline)}", "check headline"
             )
+        strange = next((item for item in items if item.label not in {*task.labels, *task.merge}), None)
+        if strange is not None:
+            fix = f"use one of: {', '.join(sorted({*task.labels, *task.merge}))}"
+            raise UserError("A probe's item has an unknown label.", f"{name}: {strange.id}: {strange.label!r}", fix)
         return cls(name, items, task, mask, ", ".join(headline.values()) or "overall")
 
 
@@ -203,15 +207,36 @@ def matched(results: Sequence[Scored], contrast: ContrastSpec, spec: StudySpec) 
     """Every (seed, model of the arm, model that it is compared with): same start, size and seed."""
     probe = "general" if contrast.probe == "gap" else contrast.probe
     index = {(*r.cell, r.seed): r for r in results if r.probe == probe}
+    return [(one[-1], index[one], index[other]) for one, other in compared_cells(list(index), contrast)]
+
+
+Key = tuple[str, str, int, int]
+"""A model by start, arm, size and seed."""
+
+
+def check_contrasts(cells: Sequence[Key], spec: StudySpec) -> None:
+    """Refuse, before anything runs, a primary contrast of which no two models can be compared."""
+    for contrast in spec.primary():
+        compared_cells(cells, contrast)
+
+
+def compared_cells(cells: Sequence[Key], contrast: ContrastSpec) -> list[tuple[Key, Key]]:
+    """Every model of the contrast's arm with the one that it is compared with: same start, size and seed.
+
+    Raises:
+        UserError: there is no such pair.
+    """
+    known = set(cells)
     pairs = []
-    for (start, arm, size, seed), scored in index.items():
+    for one in cells:
+        start, arm, size, seed = one
         if arm != contrast.arm or (contrast.starts and start not in contrast.starts):
             continue
         if contrast.sizes and size not in contrast.sizes:
             continue
         other = (start, START, 0, seed) if contrast.against == START else (start, contrast.against, size, seed)
-        if other in index:
-            pairs.append((seed, scored, index[other]))
+        if other in known:
+            pairs.append((one, other))
     if not pairs:
         found = f"{contrast.arm} against {contrast.against}: no two cells of the same start, size and seed"
         raise UserError("A contrast compares nothing.", found, "check contrasts against starts, arms and sizes")

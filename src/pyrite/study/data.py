@@ -1,7 +1,7 @@
 """Steps that make the rows of a study: read and clean, divide into pools, write by grammar, draw an arm, judge labels."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -54,26 +54,30 @@ def pools_step(context: Context) -> None:
     pools: dict[str, list[Labelled]] = {}
     wanted: dict[str, dict[str, Any]] = context.config["pools"]
     everything = list(free)
-    for name, pool in wanted.items():
-        if not pool["disjoint"] or pool["rows"] in ("rest", "all"):
-            continue
-        pools[name] = take(free, pool["rows"], labels if pool["balance"] else None, f"pool {name}")
+    apart = [name for name, pool in wanted.items() if pool["disjoint"] and pool["rows"] != "all"]
+    apart.sort(key=lambda name: (wanted[name]["rows"] == "rest", name))  # the same whatever the order in the file
+    for name in apart:
+        pools[name] = pool_of(free, wanted[name], labels, name)
         used = {row.id for row in pools[name]}
         free = [row for row in free if row.id not in used]
     held = {row.id for name in HELD_OUT for row in pools.get(name, [])}
-    for name, pool in wanted.items():
-        if name in pools:
-            continue
-        if pool["disjoint"] and pool["rows"] == "rest":
-            pools[name], free = free, []
-            continue
-        candidates = [row for row in everything if row.id not in held]
-        count = len(candidates) if pool["rows"] in ("rest", "all") else pool["rows"]
-        pools[name] = take(candidates, count, labels if pool["balance"] else None, f"pool {name}")
+    candidates = [row for row in everything if row.id not in held]
+    for name in [name for name in wanted if name not in pools]:
+        pools[name] = pool_of(candidates, wanted[name], labels, name)
     for name in wanted:
         write_rows(pools[name], context.out / f"{name}.jsonl")
     shared = overlap({name: pools[name] for name in wanted})
     (context.out / "overlap.json").write_bytes(orjson.dumps(shared, option=orjson.OPT_INDENT_2))
+
+
+def pool_of(rows: Sequence[Labelled], pool: Mapping[str, Any], labels: Sequence[str], name: str) -> list[Labelled]:
+    """The rows of one pool: so many, or as many as there are (balanced: as many of each label as of the rarest)."""
+    count = pool["rows"]
+    if count in ("rest", "all"):
+        count = len(rows)
+        if pool["balance"]:
+            count = len(labels) * min(len(group) for group in by_label(rows, labels).values())
+    return take(rows, count, labels if pool["balance"] else None, f"pool {name}")
 
 
 def take(rows: Sequence[Labelled], count: int, labels: Sequence[str] | None, where: str) -> list[Labelled]:
@@ -186,6 +190,6 @@ def by_label_mean(rows: Sequence[Labelled], wrong: Sequence[bool], labels: Seque
 
 
 GRAMMAR = Kind("data.grammar", 1, grammar_step)
-POOLS = Kind("data.pools", 1, pools_step)
+POOLS = Kind("data.pools", 2, pools_step)
 ARM = Kind("data.arm", 2, arm_step)
 QUALITY = Kind("synth.quality", 4, quality_step)

@@ -4,6 +4,7 @@ A cell is a start and the arms it is trained on, for one size and seed. Cells sh
 is trained once for each seed, an arm's rows are drawn once, a probe's items are chosen once.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute
 from pyrite.probe.predict import ITEMS, PREDICT
-from pyrite.steps import Cost, Source, Step, Store, closure, missing
+from pyrite.steps import Cost, Source, Step, Store
+from pyrite.study.contrasts import check_contrasts
 from pyrite.study.data import ARM, GRAMMAR, POOLS, QUALITY
-from pyrite.study.sources import Sources
+from pyrite.study.files import arm_title, file_of
+from pyrite.study.sources import Sources, StepPlan
 from pyrite.study.spec import START_ROWS, ArmSpec, PoolSpec, ProbeSpec, SourceSpec, StudySpec
 from pyrite.synth.rows import READ
 from pyrite.synth.run import WEIGHTS, Shown, portable_name, synth_steps
@@ -50,7 +53,7 @@ class Cell:
 
 
 @dataclass
-class Plan:
+class Plan(StepPlan):
     """A study as steps. `rows` are the row files whose overlaps are reported: name → (step, file)."""
 
     spec: StudySpec
@@ -75,24 +78,12 @@ class Plan:
         ]
 
     @property
-    def steps(self) -> list[Step]:
-        """Every step, inputs first."""
-        return closure(self.targets)
-
-    @property
     def trainings(self) -> list[Step]:
         """The steps that train a model."""
         return [step for step in self.steps if step.kind in (TRAIN_CLASSIFIER, TRAIN_GENERATOR)]
 
-    def cost(self, steps: list[Step] | None = None) -> Cost:
-        """What these steps (all by default) should take, one after the other."""
-        return sum((step.cost for step in (self.steps if steps is None else steps)), Cost())
-
     def summary(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What `study --plan` says, as plain values."""
-        todo = {step.key for step in missing(self.targets, store, refresh)}
-        stored = [step for step in self.steps if step.key not in todo]
-        cost = self.cost()
         generators = sum(step.kind is TRAIN_GENERATOR for step in self.trainings)
         starts = sum(cell.is_start and cell.model is not None for cell in self.cells)
         return {
@@ -105,16 +96,7 @@ class Plan:
                 "generators": generators,
                 "arms": len(self.trainings) - starts - generators,
             },
-            "steps": len(self.steps),
-            "tokens": cost.tokens,
-            "seconds": round(cost.seconds, 1),
-            "bytes": cost.bytes,
-            "stored": {
-                "steps": len(stored),
-                "of": len(self.steps),
-                "seconds_saved": round(self.cost(stored).seconds, 1),
-            },
-            "absent": self.absent,
+            **self.takes(store, refresh),
             "primary": [contrast.model_dump(mode="json") for contrast in self.spec.primary()],
         }
 
@@ -234,7 +216,7 @@ class Planner(Sources):
         self.plan.counts[name] = rows
         if spec.judge and name not in self.plan.quality:
             judge = self.start(spec.judge, self.spec.seeds[0])
-            held, held_file = self.held_out()
+            held, held_file = self.held_out(spec.train_on)
             config = {**self.reading(self.spec.seeds[0]), "human_file": held_file}
             given: dict[str, Step | Source] = {
                 "base": self.model(self.spec.task_model.model),
@@ -250,17 +232,18 @@ class Planner(Sources):
             )
         return rows
 
-    def held_out(self) -> tuple[Step, str]:
-        """Human rows that no model was trained on: the general probe's data, or a validation pool."""
-        for source, spec in self.spec.data.items():
-            if "validation" in spec.pools:
+    def held_out(self, near: str | None) -> tuple[Step, str]:
+        """Rows that no generator wrote and no model was trained on: a validation pool, first that of the source of
+        `near` (which the generator learned from); else the general probe's data."""
+        known = [source for source, spec in self.spec.data.items() if not spec.synth]
+        for source in sorted(known, key=lambda source: source != (near or "").partition(".")[0]):
+            if "validation" in self.spec.data[source].pools:
                 return self.data(f"{source}.validation")
-        general = self.spec.probes["general"]
-        if general.data is None:
-            raise UserError(
-                "A judge needs held-out human rows.", "no pool named validation", "add one to the human source's pools"
-            )
-        return self.data(general.data)
+        general = self.spec.probes["general"].data
+        if general is None or general.partition(".")[0] not in known:
+            fix = "add one to the human source's pools"
+            raise UserError("A judge needs held-out human rows.", "no pool named validation", fix)
+        return self.data(general)
 
     # models
 
@@ -343,7 +326,7 @@ class Planner(Sources):
         seed = seed if self.spec.arm_rows_vary else 0
         label = f"arm {name}, {size} rows, seed {seed}: draw"
         rows = self.drawn(parts, seed=seed, balance=True, noise=arm.noise, label=label, start=start)
-        self.plan.rows.setdefault(f"arm {name} ({size}, first seed)", (rows, "rows.jsonl"))
+        self.plan.rows.setdefault(arm_title(name, size), (rows, "rows.jsonl"))
         return rows, sum(counts.values())
 
     def trained(self, start: Step | None, arm: str, size: int, seed: int, label: str, begun: str) -> Step:
@@ -444,6 +427,12 @@ class Planner(Sources):
                 self.plan.rows[f"{name}.{pool}"] = self.data(f"{name}.{pool}")
             if not source.pools:
                 self.plan.rows[name] = self.data(name)
+        files = Counter(file_of(title) for title in self.plan.rows)
+        twice = [title for title in self.plan.rows if files[file_of(title)] > 1]
+        if twice:
+            found = f"{', '.join(twice)}: all {file_of(twice[0])}"
+            raise UserError("Two names of this study would share a file.", found, "give one of them another name")
+        check_contrasts([(cell.start, cell.arm, cell.size, cell.seed) for cell in self.plan.cells], spec)
         return self.plan
 
 

@@ -7,7 +7,7 @@ runs/NAME/figure.svg, .png    the panels
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import pyrite
 from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, default_store, digest, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, digest, missing, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
     Answer,
@@ -29,7 +29,9 @@ from pyrite.study.contrasts import (
     score_model,
     summary_table,
 )
+from pyrite.study.files import file_of
 from pyrite.study.plan import Plan, make_plan
+from pyrite.study.power import power_row
 from pyrite.study.spec import StudySpec, is_language, load_spec
 from pyrite.tasks.rows import read_rows
 
@@ -148,7 +150,16 @@ def study_of_labels(config: StudyConfig) -> Study:
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
-    done = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+    todo = missing(made.targets, store, config.refresh)
+    early = [step for step in made.items.values() if not any("compute" in one.config for one in closure([step]))]
+    first = run_steps(early, store, replace(options, refresh=()), Progress(quiet=True))
+    for name, step in made.items.items():
+        if step in early:
+            probe_of(made, name, store)  # what is wrong with a probe is told before anything is trained
+    if options.max_seconds is not None:
+        options = replace(options, max_seconds=options.max_seconds - first.seconds)
+    rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+    done = Done(len(todo), len(made.steps) - len(todo), first.seconds + rest.seconds)
     return write_run(spec, made, store, config.out / spec.study, compute, done)
 
 
@@ -180,16 +191,17 @@ def writable(folder: Path) -> None:
         raise UserError("The run folder cannot be written.", f"{folder}: {error.strerror}", fix) from error
 
 
+def probe_of(made: Plan, name: str, store: Store) -> Probe:
+    """A probe with its items, which are stored by now."""
+    items = read_rows(store.path(made.items[name].key) / "items.jsonl")
+    return Probe.make(name, items, made.tasks[name], made.spec.probes[name].headline)
+
+
 def collect(made: Plan, store: Store) -> tuple[list[Scored], dict[str, Probe]]:
     """Score every stored answer."""
     import pyarrow.parquet as pq
 
-    probes = {
-        name: Probe.make(
-            name, read_rows(store.path(step.key) / "items.jsonl"), made.tasks[name], made.spec.probes[name].headline
-        )
-        for name, step in made.items.items()
-    }
+    probes = {name: probe_of(made, name, store) for name in made.items}
     results = []
     for cell in made.cells:
         for name, step in cell.answers.items():
@@ -236,7 +248,7 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
         },
         "overlap": shared,
         "looks": looks,
-        "notes": notes(spec, looks),
+        "notes": [*notes(spec, looks), *leaks(spec, shared)],
         "primary": [answer.as_json() for answer in answers],
         "timing": {
             "this_run_seconds": done.seconds,
@@ -256,10 +268,7 @@ def write_row_files(made: Plan, store: Store, folder: Path) -> dict[str, Path]:
 
     written = {}
     for name, (step, file) in made.rows.items():
-        kind, _, rest = name.partition(" ")
-        stem = rest.replace(", first seed", "").replace(" (", "-").rstrip(")")
-        stem = f"{kind}-{stem}" if rest else kind
-        target = folder / f"{''.join(one if one.isalnum() or one in '._-' else '_' for one in stem)}.jsonl"
+        target = folder / file_of(name)
         with atomic_write(target) as temporary:
             shutil.copyfile(store.path(step.key) / file, temporary)
         written[name] = target
@@ -309,6 +318,17 @@ def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
         said.append(
             f"interim looks: the verdicts were looked at before, with {earlier} seeds; the p-values do not know it"
         )
+    return said
+
+
+def leaks(spec: StudySpec, shared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which probes hold rows that models, or their generators, were trained on? `shared` is the table of overlaps."""
+    taught = {source.train_on for source in spec.data.values() if source.synth}
+    said = []
+    for row in shared:
+        for rows, probe, of in ((row["a"], row["b"], row["rows_b"]), (row["b"], row["a"], row["rows_a"])):
+            if probe.startswith("probe ") and row["shared"] and (rows.startswith(("start ", "arm ")) or rows in taught):
+                said.append(f"{row['shared']} texts of {probe} ({of} rows) are also in {rows}: what is asked was seen")
     return said
 
 
@@ -416,8 +436,6 @@ def write_json(value: Any, path: Path) -> None:
 
 def power(config: StudyConfig) -> dict[str, Any]:
     """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
-    from pyrite.stats import sd_from_pilot, seeds_needed
-
     spec = resolve_spec(config)
     compute = hardware.choose(spec.task_model.precision)
     made = make_plan(spec, config.data, compute)
@@ -430,24 +448,7 @@ def power(config: StudyConfig) -> dict[str, Any]:
     told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "margin": spec.margin, "contrasts": []}
     for answer in answer_primary(results, probes, spec):
         differences = per_seed_differences(results, answer, probes, spec)
-        if len(differences) < 2:
-            raise UserError(
-                "Power needs at least two finished seeds.", f"{len(differences)}", "run with --seeds 2 or more"
-            )
-        sd, upper = sd_from_pilot(differences)
-        told["contrasts"].append(
-            {
-                "contrast": answer.contrast.model_dump(mode="json"),
-                "pilot_seeds": len(differences),
-                "sd": sd,
-                "sd_upper_80": upper,
-                "seeds_for_a_difference_of_the_margin": seeds_needed(
-                    sd, effect=spec.margin, margin=None
-                ).for_difference,
-                "seeds_for_equivalence": seeds_needed(sd, effect=None, margin=spec.margin).for_equivalence,
-                "the_same_at_sd_upper_80": seeds_needed(upper, effect=spec.margin, margin=None).for_difference,
-            }
-        )
+        told["contrasts"].append(power_row(answer.contrast, differences, spec.margin, len(spec.primary())))
     return told
 
 

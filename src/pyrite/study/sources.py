@@ -1,10 +1,47 @@
-"""What both planners of studies share: data files as inputs, and a note of what a plan names and this machine lacks."""
+"""What both sorts of plan share: what it should take, data files as inputs, a note of what this machine lacks."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.steps import Source, Step
+from pyrite.steps import Cost, Source, Step, Store, closure, missing
 from pyrite.study.spec import data_path
+
+
+class StepPlan(ABC):
+    """A study as steps. `absent` names what the plan mentions and this machine does not have."""
+
+    absent: list[str]
+
+    @property
+    @abstractmethod
+    def targets(self) -> list[Step]:
+        """The steps whose results the report reads."""
+
+    @property
+    def steps(self) -> list[Step]:
+        """Every step, inputs first."""
+        return closure(self.targets)
+
+    def cost(self, steps: list[Step] | None = None) -> Cost:
+        """What these steps (all by default) should take, one after the other."""
+        return sum((step.cost for step in (self.steps if steps is None else steps)), Cost())
+
+    def takes(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
+        """What the plan should take, and what of it is stored, as plain values."""
+        todo = {step.key for step in missing(self.targets, store, refresh)}
+        steps, cost = self.steps, self.cost()
+        stored = [step for step in steps if step.key not in todo]
+        return {
+            "steps": len(steps),
+            "tokens": cost.tokens,
+            "seconds": round(cost.seconds, 1),
+            "bytes": cost.bytes,
+            "stored": {"steps": len(stored), "of": len(steps), "seconds_saved": round(self.cost(stored).seconds, 1)},
+            "absent": self.absent,
+        }
 
 
 class Sources:

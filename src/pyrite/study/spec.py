@@ -3,9 +3,8 @@
 Names of data are dotted: `human` is a whole source, `human.start` one of its pools.
 """
 
-import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
-from pyrite.strict import Strict, from_yaml
+from pyrite.strict import Strict, from_yaml, refuse
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.settings import TrainSettings
 
@@ -54,12 +53,14 @@ class PoolSpec(Strict):
     """A part of a source."""
 
     rows: int | Literal["rest", "all"] = Field(
-        description="rows in the pool; rest: what no other pool takes; all: every row"
+        description="rows in the pool; rest: what no other pool takes; all: every row. Pools are filled by name, rest last"
     )
     disjoint: bool = Field(
         True, description="false: draw from every row but those of disjoint pools named test or validation"
     )
-    balance: bool = Field(False, description="the same number of rows for every label")
+    balance: bool = Field(
+        False, description="the same number of rows for every label; of rest and all, as many as of the rarest"
+    )
 
 
 class SourceSpec(Strict):
@@ -249,102 +250,11 @@ class StudySpec(Strict):
         )
 
     @model_validator(mode="after")
-    def _names(self) -> "StudySpec":
-        def check(name: str, known: Sequence[str], where: str) -> None:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
-                raise ValueError(f"{where}: there is no '{name}'{hint}")
+    def _checked(self) -> "StudySpec":
+        from pyrite.study.check import mistakes
 
-        data = [*self.data, *(f"{source}.{pool}" for source, spec in self.data.items() for pool in spec.pools)]
-        arms = list(self.all_arms())
-        for name, source in self.data.items():
-            if source.train_on:
-                check(source.train_on, data, f"data.{name}.train_on")
-                if self.data[source.train_on.partition(".")[0]].synth:
-                    raise ValueError(
-                        f"data.{name}.train_on: a generator learns from files or a grammar, not from a generator"
-                    )
-            if source.grammar and tuple(self.fields) != ("premise", "hypothesis"):
-                raise ValueError(
-                    f"data.{name}: the grammars write premise and hypothesis, this study has {self.fields}"
-                )
-            if source.judge:
-                check(source.judge, list(self.starts), f"data.{name}.judge")
-                judged_on = {used.partition(".")[0] for used in self.starts[source.judge].rows}
-                if any(used in self.data and self.data[used].synth for used in judged_on):
-                    raise ValueError(f"data.{name}.judge: start {source.judge} is itself trained on synthetic rows")
-        for name, start in self.starts.items():
-            for used in start.rows:
-                check(used, data, f"starts.{name}.rows")
-            if start.after is not None:
-                check(
-                    start.after,
-                    list(self.starts)[: list(self.starts).index(name)],
-                    f"starts.{name}.after (an earlier start)",
-                )
-        for name, arm in self.all_arms().items():
-            for used in arm.mix:
-                check(used, [*data, START_ROWS], f"arms.{name}.mix")
-            if arm.bias:
-                check(arm.bias.label, self.labels, f"arms.{name}.bias.label")
-                if len(self.fields) < 2:
-                    raise ValueError(
-                        f"arms.{name}.bias: the heuristics compare two fields, this study has {self.fields}"
-                    )
-            if isinstance(arm.noise, str):
-                check(arm.noise, [n for n, s in self.data.items() if s.synth], f"arms.{name}.noise")
-                if not self.data[arm.noise].judge:
-                    raise ValueError(f"arms.{name}.noise: data.{arm.noise} has no judge, so its error rate is unknown")
-        for name, probe in self.probes.items():
-            if (probe.data is None) == (probe.file is None):
-                raise ValueError(f"probes.{name}: give data or file")
-            if probe.data:
-                check(probe.data, data, f"probes.{name}.data")
-            own = {used for start in self.starts.values() for used in start.rows}
-            own |= {used for arm in self.all_arms().values() for used in arm.mix}
-            whole = (probe.data or "").partition(".")[0]
-            seen = [used for used in own if probe.data and used in (probe.data, whole)]
-            if seen:
-                raise ValueError(
-                    f"probes.{name}: models are trained on {seen[0]}, which holds the rows of {probe.data}"
-                )
-        self._check_chains()
-        check(self.human_arm, arms, "human_arm")
-        clash = {cell.name for cell in self.cells} & {*arms, "start"}
-        if clash:
-            raise ValueError(f"cells: the name '{clash.pop()}' is an arm's")
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("seeds: each once, 0 or more")
-        for number, contrast in enumerate(self.primary()):
-            for start_name in contrast.starts or ():
-                check(start_name, list(self.starts), f"contrasts[{number}].starts")
-            for size in contrast.sizes or ():
-                check(
-                    str(size),
-                    [*map(str, self.sizes), *(str(cell.size) for cell in self.cells)],
-                    f"contrasts[{number}].sizes",
-                )
-            if contrast.probe == "gap" and len(self.probes) < 2:
-                raise ValueError(f"contrasts[{number}]: a gap needs a blind spot beside the general task")
-            check(contrast.arm, [*arms, *(cell.name for cell in self.cells)], f"contrasts[{number}].arm")
-            check(contrast.against, [*arms, "start"], f"contrasts[{number}].against")
-            check(contrast.probe, [*self.probes, "gap"], f"contrasts[{number}].probe")
-        for cell in self.cells:
-            check(cell.start, list(self.starts), f"cells.{cell.name}.start")
-            for step in cell.steps:
-                check(step, arms, f"cells.{cell.name}.steps")
-        if "general" not in self.probes:
-            raise ValueError("probes: one of them must be called 'general', the general task")
+        refuse(mistakes(self))
         return self
-
-    def _check_chains(self) -> None:
-        """A model is trained further the way it was begun: one method, one set of adapters."""
-        trained = [start.training or self.training.start for start in self.starts.values() if start.rows]
-        for settings in [*trained, self.training.arm]:
-            first = trained[0] if trained else settings
-            if settings.method != first.method or (settings.method != "full" and settings.lora != first.lora):
-                raise ValueError("training: starts and arms must share one method and one set of lora options")
 
 
 def bundled() -> Mapping[str, Path]:

@@ -1,13 +1,11 @@
 """What fits together in a study of a language model? Every mistake with its place in the file and what to write."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 from pyrite.errors import UserError
+from pyrite.strict import Mistake, Place, not_there
 from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec, pools_of
 from pyrite.study.language.uses import (
-    Mistake,
-    Place,
     Use,
     damage_in_part,
     damages,
@@ -16,12 +14,6 @@ from pyrite.study.language.uses import (
     shared_files,
     uses,
 )
-
-
-def unknown(name: str, known: Sequence[str]) -> str:
-    """'there is no X, did you mean Y?'"""
-    near = difflib.get_close_matches(name, known, 1)
-    return f"there is no '{name}'" + (f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}")
 
 
 def mistakes(spec: LanguageSpec) -> Iterator[Mistake]:
@@ -46,7 +38,7 @@ def names(spec: LanguageSpec) -> Iterator[Mistake]:
     if DAMAGE in spec.data:
         yield ("data", DAMAGE), f"the name '{DAMAGE}' stands for the rows of the chosen damage"
     if spec.damage is not None and spec.damage not in spec.all_trainings():
-        yield ("damage",), unknown(spec.damage, list(spec.all_trainings()))
+        yield ("damage",), not_there(spec.damage, list(spec.all_trainings()))
     if len(set(spec.seeds)) < len(spec.seeds) or min(spec.seeds) < 0:
         yield ("seeds",), "each once, 0 or more"
 
@@ -83,7 +75,7 @@ def unresolved(some: Sequence[Use], known: Sequence[str], damage: str | None) ->
             yield use.place, "the pilot has still to say what the damage is: name DATA.POOL"
         elif use.pool not in known:
             lost = use.pool.partition(".")[0] == DAMAGE
-            why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else unknown(use.pool, known)
+            why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else not_there(use.pool, known)
             yield use.place, why
 
 
@@ -114,12 +106,12 @@ def cells(spec: LanguageSpec) -> Iterator[Mistake]:
     for name, path in spec.cells.items():
         for number, step in enumerate(path):
             if step not in steps:
-                yield ("cells", name, number), unknown(step, steps)
+                yield ("cells", name, number), not_there(step, steps)
             elif step == DAMAGE and spec.damage is None and spec.pilot is None:
                 yield ("cells", name, number), "damage: NAME must say which training this is"
     for number, name in enumerate(spec.compare_with or ()):
         if name not in spec.cells:
-            yield ("compare_with", number), unknown(name, list(spec.cells))
+            yield ("compare_with", number), not_there(name, list(spec.cells))
 
 
 def probes(spec: LanguageSpec) -> Iterator[Mistake]:
@@ -129,18 +121,18 @@ def probes(spec: LanguageSpec) -> Iterator[Mistake]:
             yield ("probes", name), "a probe's name has no dot in it"
         for number, cell in enumerate(probe.only_cells or ()):
             if cell not in spec.cells:
-                yield ("probes", name, "only_cells", number), unknown(cell, list(spec.cells))
+                yield ("probes", name, "only_cells", number), not_there(cell, list(spec.cells))
 
 
 def known_metrics(probe: LanguageProbe) -> tuple[str, ...] | None:
     """The metrics of a probe's task; None where only its run can say."""
-    from pyrite.probe import surprise, written
+    from pyrite.probe import surprise, written_steps
 
     if probe.task.startswith(HARNESS):
         return None
     if probe.task == "perplexity":
         return tuple(metric.name for metric in surprise.METRICS)
-    kindred = written.WRITTEN.get(probe.task)
+    kindred = written_steps.WRITTEN.get(probe.task)
     return None if kindred is None else tuple(metric.name for metric in kindred.metrics)
 
 
@@ -150,17 +142,17 @@ def contrasts(spec: LanguageSpec) -> Iterator[Mistake]:
         at = ("contrasts", number)
         for key in ("cell", "against"):
             if getattr(contrast, key) not in spec.cells:
-                yield (*at, key), unknown(getattr(contrast, key), list(spec.cells))
+                yield (*at, key), not_there(getattr(contrast, key), list(spec.cells))
         if contrast.cell == contrast.against:
             yield (*at, "against"), f"{contrast.cell} is compared with itself"
         name, _, metric = contrast.probe.partition(".")
         if name not in spec.probes:
-            yield (*at, "probe"), unknown(name, list(spec.probes))
+            yield (*at, "probe"), not_there(name, list(spec.probes))
             continue
         probe = spec.probes[name]
         known = known_metrics(probe)
         if known is not None and metric not in known:
-            yield (*at, "probe"), f"{name}: {unknown(metric, known)}"
+            yield (*at, "probe"), f"{name}: {not_there(metric, known)}"
         for cell in (contrast.cell, contrast.against):
             if probe.only_cells is not None and cell not in probe.only_cells:
                 yield (*at, "probe"), f"the probe {name} does not ask the cell {cell} (only_cells)"
@@ -168,7 +160,7 @@ def contrasts(spec: LanguageSpec) -> Iterator[Mistake]:
         known = known_metrics(probe)
         for number, metric in enumerate(probe.metrics if known is not None else ()):
             if metric not in (known or ()):
-                yield ("probes", name, "metrics", number), unknown(metric, known or ())
+                yield ("probes", name, "metrics", number), not_there(metric, known or ())
 
 
 def pilot(spec: LanguageSpec) -> Iterator[Mistake]:
@@ -177,10 +169,10 @@ def pilot(spec: LanguageSpec) -> Iterator[Mistake]:
         return
     first = spec.pilot.probe
     if spec.pilot.against not in spec.cells:
-        yield ("pilot", "against"), unknown(spec.pilot.against, list(spec.cells))
+        yield ("pilot", "against"), not_there(spec.pilot.against, list(spec.cells))
     elif DAMAGE in spec.cells[spec.pilot.against]:
         yield ("pilot", "against"), "a damage is compared with a cell that has none"
     known = known_metrics(first)
     if known is not None and spec.pilot.metric not in known:
-        yield ("pilot", "metric"), unknown(spec.pilot.metric, known)
+        yield ("pilot", "metric"), not_there(spec.pilot.metric, known)
     yield from seen_by_pilot(spec)

@@ -77,6 +77,8 @@ def cost_of(folder: Path, step: Step) -> dict[str, Any] | None:
         }
     if (folder / "history.json").is_file():
         told = orjson.loads((folder / "history.json").read_bytes())
-        known = {name: told.get(name) for name in ("steps", "tokens", "flops")}
+        if (folder / "took.json").is_file():
+            told |= orjson.loads((folder / "took.json").read_bytes())
+        known = {name: told.get(name) for name in ("steps", "tokens", "flops", "seconds")}
         return {**empty, "method": f"train {step.config['trains']}", **known}
     return None

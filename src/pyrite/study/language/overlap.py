@@ -8,7 +8,8 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.probe.asked import Asked
 from pyrite.probe.surprise import Perplexity
-from pyrite.probe.written import WRITTEN, WrittenTask
+from pyrite.probe.written import WrittenTask
+from pyrite.probe.written_steps import WRITTEN
 from pyrite.records import Chat, Text
 from pyrite.steps import Store
 from pyrite.study.language.plan import Plan

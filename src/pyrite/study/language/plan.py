@@ -12,16 +12,16 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
-from pyrite.probe.asked import Asked, Subject, ask
+from pyrite.probe.asked import Asked, Subject, ask, opened
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.train import REPAIR
-from pyrite.steps import Cost, Source, Step, Store, closure, missing
+from pyrite.steps import Cost, Source, Step, Store
 from pyrite.study.language.kinds import ABSENT, repair_of
 from pyrite.study.language.mix import MIX
 from pyrite.study.language.pool import PoolPerplexity
 from pyrite.study.language.spec import DAMAGE, LanguageProbe, LanguageRepair, LanguageSpec, LanguageTraining
 from pyrite.study.plan import FLOPS, MATMUL_PARAMETERS, parameters_in_name, pinned
-from pyrite.study.sources import Sources
+from pyrite.study.sources import Sources, StepPlan
 from pyrite.study.spec import data_path
 from pyrite.synth.run import WEIGHTS, portable_name
 from pyrite.train.language import TRAIN_LANGUAGE
@@ -46,7 +46,7 @@ class Cell:
 
 
 @dataclass
-class Plan:
+class Plan(StepPlan):
     """A study as steps. `pools` says which step and file hold each DATA.POOL that is read; `flops` what trainings and
     repairs should take, by key; `absent` names what a plan mentions and this machine does not have."""
 
@@ -62,23 +62,23 @@ class Plan:
     @property
     def targets(self) -> list[Step]:
         """The steps whose results the report reads: one model after the other, so that its weights can go early."""
-        models = [step for cell in self.cells for step in [*(s for _, s in cell.path), *cell.answers.values()]]
-        return [*self.counts.values(), *models]
+        models = [
+            step
+            for cell in self.cells
+            for step in [
+                *(s for _, s in cell.path),
+                *(one for answers in cell.answers.values() for one in opened(answers)),
+            ]
+        ]
+        return [*self.counts.values(), *self.pool_steps, *models]
 
     @property
-    def steps(self) -> list[Step]:
-        """Every step, inputs first."""
-        return closure(self.targets)
-
-    def cost(self, steps: list[Step] | None = None) -> Cost:
-        """What these steps (all by default) should take, one after the other."""
-        return sum((step.cost for step in (self.steps if steps is None else steps)), Cost())
+    def pool_steps(self) -> list[Step]:
+        """The steps that hold the pools, which are compared before anything is trained."""
+        return [step for step, _ in self.pools.values()]
 
     def summary(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What `study --plan` says, as plain values."""
-        todo = {step.key for step in missing(self.targets, store, refresh)}
-        steps, cost = self.steps, self.cost()
-        stored = [step for step in steps if step.key not in todo]
         kinds = {"trainings": TRAIN_LANGUAGE, "repairs": REPAIR, "quantised": QUANTISE}
         return {
             "study": self.spec.study,
@@ -86,17 +86,12 @@ class Plan:
             "cells": len(self.spec.cells),
             "seeds": list(self.spec.seeds),
             "models_probed": len({cell.path[-1][1].key if cell.path else "" for cell in self.cells}),
-            **{name: sum(step.kind.name == kind.name for step in steps) for name, kind in kinds.items()},
+            **{name: sum(step.kind.name == kind.name for step in self.steps) for name, kind in kinds.items()},
             "damage": self.damage,
             "damage_chosen": self.spec.damage is not None,
-            "steps": len(steps),
             "of_steps": self.named(),
             "gpu_hours": round(sum(row["gpu_hours"] * row["times"] for row in self.named()), 3),
-            "tokens": cost.tokens,
-            "seconds": round(cost.seconds, 1),
-            "bytes": cost.bytes,
-            "stored": {"steps": len(stored), "of": len(steps), "seconds_saved": round(self.cost(stored).seconds, 1)},
-            "absent": self.absent,
+            **self.takes(store, refresh),
             "primary": [contrast.model_dump(mode="json") for contrast in self.spec.contrasts],
         }
 

@@ -38,6 +38,7 @@ from pyrite.study.language.tables import (
     values_of,
 )
 from pyrite.study.language.uses import at_hand, check_files, like_pilot
+from pyrite.study.power import power_row
 from pyrite.study.run import (
     check_refresh,
     looks_at,
@@ -144,7 +145,8 @@ def finish(spec: LanguageSpec, config: StudyConfig) -> Finished:
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
     todo = missing(made.targets, store, config.refresh)
-    first = run_steps(list(made.counts.values()), store, replace(options, refresh=()), Progress(quiet=True))
+    early = [*made.counts.values(), *made.pool_steps]
+    first = run_steps(early, store, replace(options, refresh=()), Progress(quiet=True))
     shared = overlaps(made, store)
     if options.max_seconds is not None:
         options = replace(options, max_seconds=options.max_seconds - first.seconds)
@@ -308,8 +310,6 @@ def remarks(spec: LanguageSpec, looks: Sequence[dict[str, Any]], found: dict[str
 
 def power(config: StudyConfig) -> dict[str, Any]:
     """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
-    from pyrite.stats import sd_from_pilot, seeds_needed
-
     spec = resolve_spec(config)
     store = open_store(config)
     made = make_plan(spec, config.data, hardware.choose(spec.precision), store=store.root)
@@ -322,21 +322,5 @@ def power(config: StudyConfig) -> dict[str, Any]:
         if answer.uneven:
             told["left_out"].append(answer.sentence)
             continue
-        if len(answer.per_seed) < 2:
-            fix = "run with --seeds 2 or more"
-            raise UserError("Power needs at least two finished seeds.", f"{len(answer.per_seed)}", fix)
-        sd, upper = sd_from_pilot(list(answer.per_seed))
-        margin = answer.margin
-        told["contrasts"].append(
-            {
-                "contrast": answer.contrast.model_dump(mode="json"),
-                "margin": margin,
-                "pilot_seeds": len(answer.per_seed),
-                "sd": sd,
-                "sd_upper_80": upper,
-                "seeds_for_a_difference_of_the_margin": seeds_needed(sd, effect=margin, margin=None).for_difference,
-                "seeds_for_equivalence": seeds_needed(sd, effect=None, margin=margin).for_equivalence,
-                "the_same_at_sd_upper_80": seeds_needed(upper, effect=margin, margin=None).for_difference,
-            }
-        )
+        told["contrasts"].append(power_row(answer.contrast, answer.per_seed, answer.margin, len(spec.contrasts)))
     return told

@@ -5,17 +5,16 @@ cell; as rows, for those that it is trained on; `damage.POOL` is a pool of the d
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, model_validator
 
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.probe.config import ProbeConfig
 from pyrite.repair.settings import RepairSettings
-from pyrite.strict import Strict, from_yaml
+from pyrite.strict import Strict, from_yaml, refuse
 from pyrite.train.settings import TrainSettings
 
 DAMAGE = "damage"
@@ -231,16 +230,8 @@ class LanguageSpec(Strict):
     def _checked(self) -> "LanguageSpec":
         from pyrite.study.language.check import mistakes
 
-        found = list(mistakes(self))
-        if found:
-            raise ValidationError.from_exception_data("study", [mistake(at, why) for at, why in found])
+        refuse(mistakes(self))
         return self
-
-
-def mistake(at: Iterable[str | int], why: str) -> InitErrorDetails:
-    """A mistake at a place of the file, so that its line is named."""
-    kind = PydanticCustomError("value_error", "{why}", {"why": why})
-    return InitErrorDetails(type=kind, loc=tuple(at), input=None)
 
 
 def parse_language(text: str, where: str) -> LanguageSpec:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from pyrite.errors import UserError
+from pyrite.strict import Mistake, Place
 from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec
 
-Place = tuple[str | int, ...]
-Mistake = tuple[Place, str]
 Role = Literal["trained", "guard", "probe"]
 ROLES: tuple[Role, ...] = ("trained", "guard", "probe")
 SAYS = {"trained": "is trained on", "guard": "watches", "probe": "asks"}

@@ -1,0 +1,242 @@
+"""The two steps of tasks whose answers are texts: a model or an endpoint answers, a judge reads the answers."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from pyrite.io import Counts
+from pyrite.models import load
+from pyrite.models.answers import Answer, Writing, read_answers, write_answers
+from pyrite.models.hardware import Compute
+from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
+from pyrite.probe.asked import Cuts, choose, model_folder
+from pyrite.probe.texts import texts_of
+from pyrite.records import Chat
+from pyrite.steps import Context, Kind, Step
+from pyrite.tasks import followbench, gsm8k, ifeval, mt_bench
+from pyrite.tasks.measure import Measured, Metric
+
+OnBadRow = Literal["stop", "skip"]
+JUDGE_TOKENS = 1024
+"""What a judge may write about one answer."""
+
+
+@dataclass(frozen=True)
+class Kindred:
+    """What the code must know of one benchmark of texts."""
+
+    read: Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]
+    standard_tokens: int
+    metrics: tuple[Metric, ...]
+    cuts: Mapping[str, Cuts]
+    alike: str
+    turns: int = 1
+    by_rule: Callable[[Sequence[Chat], Mapping[str, str | None]], list[Measured]] | None = None
+    """What a program finds of prompts and answers; None: a judge has a say. Only by rule can bad rows be left out."""
+    checkers: Callable[[], str] | None = None
+    """What the rule's verdicts hang on beside the answers."""
+
+
+def published(read: Callable[[Path], list[Chat]]) -> Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]:
+    """A reader of files that are taken as they were published: a bad row always stops."""
+
+    def counted(path: Path, on_bad_row: OnBadRow) -> tuple[list[Chat], Counts]:
+        items = read(path)
+        return items, Counts(len(items), len(items))
+
+    return counted
+
+
+WRITTEN = {
+    "ifeval": Kindred(
+        ifeval.read_counted,
+        ifeval.STANDARD_NEW_TOKENS,
+        ifeval.METRICS,
+        dict.fromkeys(("instruction_strict", "instruction_loose"), ifeval.SLICES),
+        "prompts",
+        by_rule=ifeval.measure,
+        checkers=ifeval.identity,
+    ),
+    "gsm8k": Kindred(
+        gsm8k.read_counted, gsm8k.STANDARD_NEW_TOKENS, gsm8k.METRICS, {}, "questions", by_rule=gsm8k.measure
+    ),
+    "followbench": Kindred(
+        published(followbench.read),
+        2048,
+        followbench.METRICS,
+        {"hsr": followbench.SLICES, "ssr": followbench.SLICES, "csl": ((), ("category",))},
+        "examples",
+    ),
+    "mt_bench": Kindred(
+        published(mt_bench.read), 1024, mt_bench.METRICS, {"score": mt_bench.SLICES}, "questions", turns=2
+    ),
+}
+
+
+def items_of(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
+    """The prompts that a step's configuration names (task, items, skip, seed), and the file's rows by their fate."""
+    items, counts = WRITTEN[config["task"]].read(path, config.get("on_bad_row", "stop"))
+    return choose(items, config["items"], config.get("skip", 0), config["seed"]), counts
+
+
+def answers_step(context: Context) -> None:
+    """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
+    config = context.config
+    name = config["task"]
+    items, _ = items_of(context.inputs["file"], config)
+    writing = Writing.model_validate(config["writing"])
+    temperatures = None
+    if name == "mt_bench" and config["own_temperatures"]:
+        temperatures = {item.id: mt_bench.TEMPERATURES[item.meta["category"]] for item in items}
+        temperatures |= {f"{item.id}/2": temperatures[item.id] for item in items}
+    answers = remote_answers if config["backend"] == "openai" else local_answers
+    answer = answers(context, writing, temperatures)
+    made, told = answer(items)
+    if WRITTEN[name].turns == 2:
+        first = {one.id: one for one in made}
+        second = [
+            mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
+        ]
+        later, told_later = answer(second)
+        made = [*made, *later]
+        told = {**together(told, told_later), "turn_1": told}
+    write_answers(made, context.out / "answers.jsonl")
+    cut = sum(one.finish == "length" for one in made)
+    refused = sum(one.finish == "refused" for one in made)
+    told |= {"prompts": len(made), "cut_at_limit": cut, "refused": refused, "models": served(made)}
+    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+def together(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """What two turns took: numbers are added up, all else is the second's."""
+    added = {
+        name: value + second[name]
+        for name, value in first.items()
+        if isinstance(value, int | float) and isinstance(second.get(name), int | float)
+    }
+    return {**first, **second, **added}
+
+
+def served(answers: Sequence[Answer]) -> dict[str, list[str]]:
+    """Which models and versions the server says it used."""
+    models = sorted({str(one.meta["model"]) for one in answers if one.meta.get("model")})
+    prints = sorted({str(one.meta["system_fingerprint"]) for one in answers if one.meta.get("system_fingerprint")})
+    return {"models": models, "fingerprints": prints}
+
+
+Made = tuple[list[Answer], dict[str, Any]]
+Answering = Callable[[Sequence[Chat]], Made]
+"""Given prompts: the answers in their order, and what is told of them."""
+
+
+def local_answers(context: Context, writing: Writing, temperatures: Mapping[str, float] | None) -> Answering:
+    """The packaged, downloaded or own model, on this machine, loaded once for all turns."""
+    from pyrite.models.write import write
+
+    load.quiet_libraries()
+    compute = Compute(**context.config["compute"])
+    base = model_folder(context, context.config["task"])
+    model, compute = load.for_generation(load.load_causal(base, compute), compute)
+    tokenizer = load.load_tokenizer(base)
+    file = context.checkpoint / "answers.jsonl"
+
+    def answer(prompts: Sequence[Chat]) -> Made:
+        with compute.autocast():
+            told = write(
+                model, tokenizer, prompts, writing, file,
+                temperatures=temperatures, tick=context.tick, expired=context.expired,
+            )  # fmt: skip
+        by_id = {one.id: one for one in read_answers(file)}
+        return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
+
+    return answer
+
+
+def remote_answers(context: Context, writing: Writing, temperatures: Mapping[str, float] | None) -> Answering:
+    """An endpoint."""
+    endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
+    file = context.checkpoint / "answers.jsonl"
+
+    def answer(prompts: Sequence[Chat]) -> Made:
+        usage = ask_endpoint(context, endpoint, prompts, writing, temperatures, file, 1)
+        found = ordered(file, prompts)
+        return [one for one in found if one is not None], asdict(usage)
+
+    return answer
+
+
+def ask_endpoint(
+    context: Context,
+    endpoint: Endpoint,
+    prompts: Sequence[Chat],
+    writing: Writing,
+    temperatures: Mapping[str, float] | None,
+    out: Path,
+    attempts: int,
+) -> Usage:
+    """Ask an endpoint, prompts of one temperature together.
+
+    Raises:
+        UserError: some prompts got no answer, after those of all temperatures were asked.
+    """
+    groups: dict[float, list[Chat]] = defaultdict(list)
+    for prompt in prompts:
+        groups[(temperatures or {}).get(prompt.id, writing.temperature)].append(prompt)
+    usage, trouble = Usage(), []
+    for temperature, some in sorted(groups.items()):
+        with_it = writing.model_copy(update={"temperature": temperature})
+        try:
+            chat(
+                endpoint, some, with_it, out,
+                attempts=attempts, tick=context.tick, expired=context.expired, usage=usage,
+            )  # fmt: skip
+        except Unanswered as error:
+            trouble.append(error)
+    if trouble:
+        raise trouble[0]
+    return usage
+
+
+def judge_step(context: Context) -> None:
+    """Step: a judge's replies about answers → `replies.jsonl` (every vote) and `run.json`."""
+    config = context.config
+    items, _ = items_of(context.inputs["file"], config)
+    prompts = judge_prompts(config["task"], items, list(read_answers(context.inputs["answers"] / "answers.jsonl")))
+    endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
+    writing = Writing(max_new_tokens=JUDGE_TOKENS, temperature=config["temperature"], seed=config["seed"])
+    out = context.checkpoint / "replies.jsonl"
+    began = time.monotonic()
+    usage = ask_endpoint(context, endpoint, prompts, writing, None, out, config["votes"])
+    replies = [one for one in ordered(out, prompts, config["votes"]) if one is not None]
+    write_answers(replies, context.out / "replies.jsonl")
+    told = {**asdict(usage), "seconds": time.monotonic() - began, **served(replies)}
+    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+ANSWERS = Kind("probe.answers", 1, answers_step)
+JUDGE = Kind("probe.judge", 1, judge_step)
+
+
+def answers_of(step: Step) -> Step:
+    """The step in which the subject answered: this one, or the one that this one judges."""
+    answers = step.inputs["answers"] if step.kind is JUDGE else step
+    assert isinstance(answers, Step)
+    return answers
+
+
+def pairs_of(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
+    """MT-Bench: the two answers to each question."""
+    return {item.id: (texts.get(item.id), texts.get(f"{item.id}/2")) for item in items}
+
+
+def judge_prompts(name: str, items: Sequence[Chat], answers: Sequence[Answer]) -> list[Chat]:
+    """What the judge is asked."""
+    texts = texts_of(answers)
+    if name == "mt_bench":
+        return mt_bench.judge_prompts(items, pairs_of(items, texts))
+    return followbench.judge_prompts(items, texts)

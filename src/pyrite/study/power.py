@@ -1,0 +1,41 @@
+"""How many seeds would settle a primary contrast, judging by the seeds that are finished."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.stats import sd_from_pilot, seeds_needed
+
+ALPHA = 0.05
+
+
+def power_row(contrast: Any, differences: Sequence[float], margin: float, family: int) -> dict[str, Any]:
+    """The seeds that a contrast calls for, as a line of `--power`.
+
+    `differences` are its paired differences, one for each finished seed; `family` is how many primary contrasts are
+    judged together: Holm's procedure asks the first of them for a p-value of 0.05 divided by their number, and that is
+    what is planned for.
+
+    Raises:
+        UserError: fewer than two differences, or all identical.
+    """
+    if len(differences) < 2:
+        fix = "run with --seeds 2 or more"
+        raise UserError("Power needs at least two finished seeds.", f"{len(differences)}", fix)
+    sd, upper = sd_from_pilot(list(differences))
+    alpha = ALPHA / family
+
+    def to_differ(spread: float) -> int | None:
+        return seeds_needed(spread, effect=margin, margin=None, alpha=alpha).for_difference
+
+    return {
+        "contrast": contrast.model_dump(mode="json"),
+        "margin": margin,
+        "pilot_seeds": len(differences),
+        "sd": sd,
+        "sd_upper_80": upper,
+        "alpha": alpha,
+        "seeds_for_a_difference_of_the_margin": to_differ(sd),
+        "seeds_for_equivalence": seeds_needed(sd, effect=None, margin=margin, alpha=alpha).for_equivalence,
+        "the_same_at_sd_upper_80": to_differ(upper),
+    }
