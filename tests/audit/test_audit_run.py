@@ -294,6 +294,7 @@ def value(told: dict[str, Any], measure: str) -> float:
         (["--gate", "rm -rf"], "gate"),
         (["--thresholds", "format.opening_concentration=much"], "number"),
         (["--reference", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--only", "contamination", "--against", "hf://org/eval"], "hf download"),
     ],
 )
 def test_mistakes_name_themselves(

@@ -66,6 +66,9 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
         given["tokenizer"] = Source(str(found.folder), found.identity)
     sets = evaluation_sets(config.against)
     if "contamination" in flaws:
+        for path in filter(is_hub, sets.values()):
+            fix = "download it (hf download --repo-type dataset ORG/NAME) and name its file"
+            raise UserError("An evaluation set is read from a file.", path, fix)
         given |= {f"against {name}": file_input(path, "evaluation set") for name, path in sets.items()}
         flaws = flaws if sets else [flaw for flaw in flaws if flaw != "contamination"]
     against = sorted(sets) if "contamination" in flaws else []
