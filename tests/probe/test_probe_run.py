@@ -289,6 +289,30 @@ def test_a_metric_is_a_share_only_where_both_models_values_say_so() -> None:
     assert [one.scale for one in common_scales(never, never)] == ["share", "share"]
 
 
+def test_a_gate_on_a_change_from_a_model_that_is_never_right() -> None:
+    """The second model scores 0 throughout, so that its values alone look like a share; the first's are 12 to 61."""
+    from pyrite.probe import gate as gating
+    from pyrite.probe.asked import Result
+    from pyrite.probe.run import answer
+    from pyrite.tasks.measure import Measured, Metric
+
+    before = Result(
+        [Measured(str(at), "f1", 12.0 + at, str(at)) for at in range(50)], (Metric("f1", "real"),), {}, "groups"
+    )
+    after = Result([Measured(str(at), "f1", 0.0, str(at)) for at in range(50)], (Metric("f1"),), {}, "groups")
+    gate = gating.parse("change t.f1 >= -1", ["t"])
+    assert answer(gate, [{"t": before}, {"t": after}], 0).outcome == "failed"
+    assert answer(gate, [{"t": after}, {"t": before}], 0).outcome == "passed"
+
+
+def test_items_that_differ_in_blanks_only_are_refused(tmp_path: Path) -> None:
+    from pyrite.probe.predictions import match
+
+    items = [Labelled({"text": "x"}, "yes", name) for name in ("1", "1 ", "2")]
+    with pytest.raises(UserError, match="blanks around their ids"):
+        match([("1", "yes"), ("2", "yes")], items, tmp_path)
+
+
 def test_logits_that_are_no_numbers_stop_every_reader(
     tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,19 +71,21 @@ def stored_predictions(path: Path) -> dict[str, str | None]:
 
 
 def match(answers: list[tuple[str, str]], items: list[Labelled], path: Path) -> tuple[Mapping[str, str | None], int]:
-    """Answers by item id (blanks around an id do not count), and how many are for items that the task does not have."""
-    known: dict[str, list[str]] = defaultdict(list)
-    for one in items:
-        known[one.id.strip()].append(one.id)
-    matched = {own: label for item, label in answers for own in known.get(item, ()) if len(known[item]) == 1}
+    """Answers by item id (blanks around an id do not count), and how many are for items that the task does not have.
+
+    Raises:
+        UserError: items whose ids differ in blanks only, or no answer to any item.
+    """
+    known = {one.id.strip(): one.id for one in items}
+    alike = next((one.id for one in items if known[one.id.strip()] != one.id), None)
+    if alike is not None:
+        found = f"{alike!r} and {known[alike.strip()]!r}"
+        raise UserError("Items differ in blanks around their ids only.", found, "give them ids that differ")
+    matched = {known[item]: label for item, label in answers if item in known}
     if not matched:
         example = answers[0][0] if answers else "no lines"
         found = (
             f"{path}: none of {len(answers)} ids is an item of the task (first: {example}; the task has: {items[0].id})"
         )
         raise UserError("The predictions are for other items.", found, "give the predictions of this task's file")
-    alike = next((ids for ids in known.values() if len(ids) > 1), None)
-    if alike is not None:
-        found = f"{path}: {alike}"
-        raise UserError("Items differ in blanks around their ids only.", found, "give them ids that differ")
     return matched, len(answers) - len(matched)

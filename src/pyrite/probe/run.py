@@ -281,7 +281,7 @@ def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Me
 
 def answer(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> gating.GateResult:
     """Does a gate hold? With two models, a plain gate looks at the second."""
-    last = results[-1][gate.task]
-    before = results[0][gate.task].measured if len(results) == 2 else None
-    known = {gate.task: gating.Measurements(last.metrics, last.measured, before)}
+    first, last = results[0][gate.task], results[-1][gate.task]
+    before = first.measured if len(results) == 2 else None
+    known = {gate.task: gating.Measurements(common_scales(first.metrics, last.metrics), last.measured, before)}
     return gating.ask(gate, known, seed=seed, alike=last.alike)
