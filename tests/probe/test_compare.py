@@ -98,11 +98,75 @@ def test_too_small_to_matter_is_equivalent() -> None:
 
 
 def test_not_testable_near_the_floor_or_the_ceiling() -> None:
-    floor = run(*table(1, 0, 40, 59), 0.02)
+    floor = run(*table(1, 0, 1, 98), 0.02)
     assert (floor.verdict, "not testable here" in floor.sentence) == (Verdict.NOT_TESTABLE, True)
-    assert "A's share of 0.010 lies within the margin of 0.02 of 0" in floor.why
-    assert run(*table(60, 39, 0, 1), 0.02).why.startswith("A's share of 0.990")
+    assert "both sides lie within the margin of 0.02 of 0 (B 0.020, A 0.010)" in floor.why
+    assert run(*table(99, 0, 1, 0), 0.02).why.startswith("both sides lie within the margin of 0.02 of 1")
+    # from the floor upwards no fall has room: 1 of 100 against 4 of 100, p = 0.25
+    assert "leaves no room for a fall" in run(*table(1, 0, 3, 96), 0.02).why
     assert run([0.001] * 3, [0.5, 0.4, 0.6], 0.02, LOSS).verdict is Verdict.WORSE  # a loss has no floor to speak of
+
+
+def test_the_largest_change_has_a_verdict_wherever_its_ends_lie() -> None:
+    """From 60 % to 1 % and from 60 % to 99 %: 59 items lost, 39 gained."""
+    lost = run(*table(1, 59, 0, 40), 0.03)
+    assert (lost.verdict, lost.change.difference.value) == (Verdict.WORSE, pytest.approx(-0.59))
+    assert run(*table(60, 0, 39, 1), 0.03).verdict is Verdict.BETTER
+    assert run(*table(1, 0, 59, 40), 0.03).verdict is Verdict.BETTER
+
+
+def golds(values: Sequence[float | None], labels: Sequence[str]) -> list[Measured]:
+    return [
+        Measured(f"i{at}", "right", value, f"g{at}", {"gold": label})
+        for at, (value, label) in enumerate(zip(values, labels, strict=True))
+    ]
+
+
+def test_two_models_with_one_answer_to_everything_are_not_equivalent() -> None:
+    """100 items, half of them entailment: both say "entailment" throughout and stand at one half."""
+    labels = ["entailment", "non-entailment"] * 50
+    same = golds([1, 0] * 50, labels)
+    line = only(compare(same, same, [RIGHT], [], margin=0.03, seed=0))
+    assert line.verdict is Verdict.NOT_TESTABLE
+    assert "entailment 1.000 and 1.000, non-entailment 0.000 and 0.000" in line.why
+    # at 70 % of each label they can be compared
+    some = golds([float(at % 10 < 7) for at in range(100)], ["a"] * 50 + ["b"] * 50)
+    assert only(compare(some, some, [RIGHT], [], margin=0.06, seed=0)).verdict is Verdict.EQUIVALENT
+
+
+def test_headline_slices_carry_the_verdict_in_the_place_of_all_items() -> None:
+    labels = ["entailment", "non-entailment"] * 100
+    a = golds([float(at % 2 == 0 or at % 8 < 6) for at in range(200)], labels)
+    b = golds([float(at % 2 == 0) for at in range(200)], labels)
+    made = compare(a, b, [RIGHT], [("gold",)], margin=0.03, seed=0, headlines={"right": [{"gold": "non-entailment"}]})
+    assert [(line.name, line.primary) for line in made.lines] == [
+        ("overall", False), ("entailment", False), ("non-entailment", True)
+    ]  # fmt: skip
+    (headline,) = made.primary
+    assert headline.verdict is Verdict.WORSE
+    assert "right where gold is non-entailment" in headline.sentence
+    assert "Exploratory" not in headline.sentence
+
+
+def test_missing_answers_decide_no_verdict() -> None:
+    """Two models that are equal on all 300 items; of B's 90 failures some have no answer. A third of them is a tenth of
+    the items: no verdict. Ten of them leave 290 items, on which the models are equal; if all ten were right, B would
+    have 220 of 300 against 210 (3.3 points)."""
+    a = [1.0] * 210 + [0.0] * 90
+    third = run(a, [1.0] * 210 + [None] * 31 + [0.0] * 59, 0.03)
+    assert (third.verdict, "31 of 300 items have no answer" in third.why) == (Verdict.NOT_TESTABLE, True)
+    ten = run(a, [1.0] * 210 + [None] * 10 + [0.0] * 80, 0.03)
+    assert (ten.change.difference.value, ten.change.difference.n) == (0.0, 290)
+    assert ten.verdict is Verdict.CANNOT_TELL
+    assert "10 of 300 items lack an answer; without them it would be equivalent" in ten.why
+    assert ten.worst is not None
+    assert [one.difference.value for one in ten.worst] == pytest.approx([0.0, 10 / 300])
+    one = run(a, [1.0] * 210 + [None] + [0.0] * 89, 0.03)
+    assert one.verdict is Verdict.EQUIVALENT
+    bounds = one.as_json()["bounds"]
+    assert bounds["high"] > one.as_json()["difference"]["high"]
+    # the flaw of comparing each model's own answers: 210 of 269 against 210 of 300 would be +8.1 points
+    assert run(a, a, 0.03).as_json()["bounds"] is None
 
 
 def test_items_of_one_model_only_are_missing_and_never_wrong() -> None:
@@ -113,7 +177,7 @@ def test_items_of_one_model_only_are_missing_and_never_wrong() -> None:
     assert (difference.n, difference.n_missing) == (3, 4)
     assert (line.first, line.second) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     nothing = run([None, 1], [1, None])
-    assert (nothing.verdict, nothing.change.difference.n_missing) == (Verdict.CANNOT_TELL, 2)
+    assert (nothing.verdict, nothing.change.difference.n_missing) == (Verdict.NOT_TESTABLE, 2)
     assert nothing.as_json()["difference"]["value"] is None
     assert "2 items, none answered by both" in nothing.sentence
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from pyrite import stats as pyrite_stats
 from pyrite.records import Estimate
 from pyrite.stats import (
+    Cell,
     Verdict,
+    answered_by_both,
     cluster_bootstrap,
     crossed_bootstrap,
     holm,
@@ -139,6 +141,84 @@ def test_false_equivalent_is_rare(seeds: int) -> None:
         assert _at_most(rate, 0.05, repetitions)
 
 
+def _at_the_floor(rng: np.random.Generator, shape: tuple[int, ...], level: float) -> Array:
+    """Shares of 1,000 items of models that stand at `level`, give or take half of it from seed to seed."""
+    chance = np.clip(level * (1 + 0.5 * rng.standard_normal(shape)), 0, 1)
+    return rng.binomial(1000, chance) / 1000
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("level", [0.005, 0.025, 0.035])
+def test_cells_at_the_floor_make_no_false_verdict(seeds: int, level: float) -> None:
+    """Two cells at the floor (below, near and just above the margin of 0.03) beside a robust one.
+
+    No true difference anywhere: "worse" and "better" in at most 5 %. The robust cell harmed by the margin: "equivalent"
+    in at most 5 %. Nothing but cells at the floor: any of the three in at most 5 %.
+    """
+    repetitions, margin = 1_200, 0.03
+    rng = np.random.default_rng(int(55 + seeds + 1000 * level))
+    shape = (repetitions, seeds)
+    shared = 0.6 + 0.02 * rng.standard_normal(shape)
+    a, b = (np.clip(shared + 0.01 * rng.standard_normal(shape), 0, 1) for _ in range(2))
+    floors = [tuple(_at_the_floor(rng, shape, level) for _ in range(2)) for _ in range(2)]
+
+    def verdicts(harm: float, *, robust: bool) -> list[Verdict]:
+        said = []
+        for at in range(repetitions):
+            cells = [Cell(f"floor {n}", x[at], y[at]) for n, (x, y) in enumerate(floors)]
+            if robust:
+                cells.append(Cell("robust", a[at] - harm, b[at]))
+            said.append(judge_family({"c": cells}, margin)["c"].verdict)
+        return said
+
+    null = verdicts(0.0, robust=True)
+    assert _at_most(float(np.mean([one in (Verdict.WORSE, Verdict.BETTER) for one in null])), 0.05, repetitions)
+    if level < margin:  # above it, a cell that can answer says rightly that nothing changed there
+        if (
+            level < margin / 2
+        ):  # near it, some floors can answer, and their average with the robust cell's harm is small
+            harmed = verdicts(margin, robust=True)
+            assert _at_most(float(np.mean([one is Verdict.EQUIVALENT for one in harmed])), 0.05, repetitions)
+        nothing = verdicts(0.0, robust=False)
+        answers = (Verdict.WORSE, Verdict.BETTER, Verdict.EQUIVALENT)
+        assert _at_most(float(np.mean([one in answers for one in nothing])), 0.05, repetitions)
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_answers_missing_not_at_random_make_no_false_verdict(seeds: int) -> None:
+    """250 items; a judge cannot read some of the arm's failures, the same items or others in every seed.
+
+    Equal models: "worse" and "better" in at most 5 %, where comparing each model's own answers says "better" nearly
+    always. An arm worse by the margin: "equivalent" in at most 5 %, where own answers nearly always say so.
+    """
+    repetitions, items, margin = 400, 250, 0.04
+    rng = np.random.default_rng(65 + seeds)
+    false_difference, false_equivalent, naive_better, naive_equivalent = [], [], [], []
+    for _ in range(repetitions):
+        difficulty = rng.beta(3, 2, items)
+        hidden = rng.random((1 if rng.random() < 0.5 else seeds, items)) < rng.uniform(0.02, 0.2)
+        for harm in (0.0, margin):
+            chance = np.clip(difficulty - harm / max(0.2, float(np.mean(difficulty > 0.1))) * (difficulty > 0.1), 0, 1)
+            a = (rng.random((seeds, items)) < chance) * 1.0
+            b = (rng.random((seeds, items)) < difficulty) * 1.0
+            a[(a == 0) & hidden] = np.nan
+            both = answered_by_both(a, b, bounded=True)
+            cell = Cell("x", both.a, both.b, both.low, both.high, both.items, both.missing)
+            verdict = judge_family({"c": [cell]}, margin, max_missing=0.5)["c"].verdict
+            naive = judge(np.nanmean(a, axis=1), b.mean(axis=1), margin=margin).verdict
+            if harm:
+                false_equivalent.append(verdict is Verdict.EQUIVALENT)
+                naive_equivalent.append(naive is Verdict.EQUIVALENT)
+            else:
+                false_difference.append(verdict in (Verdict.WORSE, Verdict.BETTER))
+                naive_better.append(naive is Verdict.BETTER)
+    assert _at_most(float(np.mean(false_difference)), 0.05, repetitions)
+    assert _at_most(float(np.mean(false_equivalent)), 0.05, repetitions)
+    if seeds == 10:
+        assert float(np.mean(naive_better)) > 0.3
+        assert float(np.mean(naive_equivalent)) > 0.2
+
+
 def test_identical_differences_do_not_make_false_verdicts() -> None:
     """A coarse grid: each seed gains or loses one item of 50 by a coin flip, so one study in four looks certain."""
     repetitions = 10_000
@@ -194,7 +274,11 @@ def test_pilot_bound_holds_in_four_of_five() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["bootstrap", "equivalence", "gap", "intervals", "multiplicity", "paired", "power", "verdict"]
+    "module",
+    [
+        *("bootstrap", "edges", "equivalence", "gap", "intervals", "missing", "multiplicity", "paired", "power"),
+        "verdict",
+    ],
 )
 def test_the_examples_in_the_docstrings_run(module: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(f"pyrite.stats.{module}"))

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.stats import Verdict, holm, judge, judge_family
+from pyrite.stats import Cell, Verdict, holm, judge, judge_family
 
 BASE = [0.600, 0.610, 0.620]
 HARMED = [0.502, 0.509, 0.519]
@@ -64,16 +64,113 @@ def test_equivalence_goes_before_a_small_real_difference() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "named"),
     [
-        ([0.01, 0.0, 0.02], BASE, "the arm's mean of 0.010"),
-        (BASE, [0.99, 1.0, 0.98], "the comparison's mean of 0.990"),
-        ([0.98] * 3, [0.5] * 3, "the arm's mean of 0.980 lies within the margin of 0.02 of 1"),
+        ([0.01, 0.0, 0.0], [0.0, 0.01, 0.01], "both sides lie within the margin of 0.02 of 0 (the arm 0.003, the"),
+        ([0.985, 1.0, 0.99], [0.99, 1.0, 0.98], "both sides lie within the margin of 0.02 of 1"),
+        (
+            [0.00, 0.06, 0.03],
+            [0.01, 0.02, 0.0],
+            "the comparison at 0.010 leaves no room for a fall of the margin of 0.02",
+        ),
     ],
 )
 def test_floor_and_ceiling_are_not_testable(a: list[float], b: list[float], named: str) -> None:
     judgement = judge(a, b, margin=0.02)
     assert judgement.verdict == "not testable"
     assert named in judgement.why
+    assert judgement.cells == ()
     assert judge(a, b, margin=0.02, bounded=False).verdict != "not testable"
+
+
+def test_room_is_asked_for_in_the_direction_of_harm() -> None:
+    """The comparison stands at 0.98: a fall has all the room there is, a rise of a share of refusals has none."""
+    a, b = [0.96, 0.90, 0.93], [0.98, 0.99, 0.97]
+    assert judge(a, b, margin=0.03).verdict == "cannot tell yet"
+    lower = judge(a, b, margin=0.03, direction="lower")
+    assert lower.verdict == "not testable"
+    assert "leaves no room for a rise of the margin of 0.03" in lower.why
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.004])
+def test_the_largest_harm_is_worse(spread: float) -> None:
+    """An arm at 1 % against one at 60 % over five seeds: -59 points."""
+    jitter = [spread * at for at in (-1, 0, 1, 0.5, -0.5)]
+    floor = [0.01 + value for value in jitter]
+    high = [0.60 - value for value in jitter]
+    worse = judge(floor, high, margin=0.03)
+    assert worse.verdict == "worse"
+    assert worse.difference.value == pytest.approx(-0.59)
+    assert worse.difference.low is not None
+    assert judge([0.98 + value for value in jitter], high, margin=0.03).verdict == "better"
+    assert judge(high, floor, margin=0.03).verdict == "better"
+    assert judge([0.0, 0.01, 0.01, 0.0, 0.01], [0.01, 0.01, 0.0, 0.0, 0.0], margin=0.03).verdict == "not testable"
+
+
+def test_identical_differences_on_a_fine_grid_have_the_spread_of_one_step() -> None:
+    """0.01 and 0.60 lie on a grid of 0.01: -0.59 in five seeds, standard error 0.01 / sqrt(5), t(4) at 97.5 % 2.7764."""
+    judgement = judge([0.01] * 5, [0.60] * 5, margin=0.03)
+    assert judgement.difference.low == pytest.approx(-0.59 - 2.7764 * 0.01 / 5**0.5, abs=1e-5)
+    assert "one step of the values, 0.01" in judgement.difference.method
+    # four seeds, or a difference of a few steps: the sign test
+    assert judge([0.01] * 4, [0.60] * 4, margin=0.03).verdict == "cannot tell yet"
+    assert judge([0.50] * 5, [0.60] * 5, margin=0.03).verdict == "cannot tell yet"
+
+
+def test_a_cell_at_the_floor_does_not_dilute_the_others() -> None:
+    """The robust start alone: -0.043, -0.039, -0.047, -0.044, -0.042 (mean -0.043). Averaged with a start at the floor,
+    where neither arm gets anything right, it would be -0.0215, "equivalent" within 0.03."""
+    comparison = [0.70, 0.71, 0.69, 0.70, 0.72]
+    robust = [x - d for x, d in zip(comparison, (0.043, 0.039, 0.047, 0.044, 0.042), strict=True)]
+    floor = [0.001, 0.0, 0.002, 0.001, 0.0]
+    cells = [Cell("robust", robust, comparison), Cell("base", floor, floor[::-1])]
+    judgement = judge_family({"c": cells}, 0.03)["c"]
+    assert judgement.verdict == "worse"
+    assert judgement.difference.value == pytest.approx(-0.043)
+    assert judgement.cells == ("robust",)
+    assert judgement.left_out["base"].startswith("both sides lie within the margin of 0.03 of 0")
+    averaged = [(x + y) / 2 for x, y in zip(robust, floor, strict=True)]
+    against = [(x + y) / 2 for x, y in zip(comparison, floor[::-1], strict=True)]
+    assert judge(averaged, against, margin=0.03).verdict == "equivalent"
+    every = judge_family({"c": [Cell("base", floor, floor[::-1]), Cell("other", floor, floor[::-1])]}, 0.03)["c"]
+    assert every.verdict == "not testable"
+    assert "base: both sides" in every.why
+    assert "other: both sides" in every.why
+
+
+def test_cells_are_averaged_by_their_weights() -> None:
+    """0.1 with weight 1 and 0.2 with weight 3: 0.175."""
+    cells = [Cell("a", [0.6, 0.61], [0.5, 0.51], weight=1), Cell("b", [0.7, 0.72], [0.5, 0.52], weight=3)]
+    assert judge_family({"c": cells}, 0.03)["c"].difference.value == pytest.approx(0.175)
+
+
+def test_an_average_is_not_equivalent_while_a_cell_differs() -> None:
+    """-0.06 at one start and +0.06 at another: 0 on average, and no "equivalent"."""
+    base, jitter = [0.5, 0.52, 0.51, 0.5, 0.53], [0.001, -0.001, 0.0, 0.002, -0.002]
+    down = [x - 0.06 + e for x, e in zip(base, jitter, strict=True)]
+    up = [x + 0.06 - e for x, e in zip(base, jitter, strict=True)]
+    judgement = judge_family({"c": [Cell("one", down, base), Cell("two", up, base)]}, 0.03)["c"]
+    assert judgement.difference.value == pytest.approx(0.0)
+    assert judgement.verdict == "cannot tell yet"
+    assert "one -0.060 (p < 0.001), two +0.060" in judgement.why
+    near = [x - 0.01 + e for x, e in zip(base, jitter, strict=True)]
+    assert judge_family({"c": [Cell("one", near, base), Cell("two", near, base)]}, 0.03)["c"].verdict == "equivalent"
+
+
+def test_missing_answers_must_not_be_able_to_change_a_verdict() -> None:
+    a, b = [0.60, 0.61, 0.62], [0.70, 0.71, 0.73]
+    few = Cell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=98, missing=2)
+    judgement = judge_family({"c": [few]}, 0.03)["c"]
+    assert (judgement.verdict, judgement.items, judgement.missing) == ("worse", 98, 2)
+    more = Cell("x", a, b, low=[-0.2, -0.2, -0.2], high=[-0.02, 0.01, -0.01], items=91, missing=9)
+    judgement = judge_family({"c": [more]}, 0.03)["c"]
+    assert judgement.verdict == "cannot tell yet"
+    assert "9 of 100 items have no answer on one side or both; without them it would be worse" in judgement.why
+    assert judgement.bounds is not None
+    assert judgement.bounds[1] > 0  # type: ignore[operator]
+    many = Cell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=89, missing=11)
+    judgement = judge_family({"c": [many]}, 0.03)["c"]
+    assert judgement.verdict == "not testable"
+    assert "more than the share of 0.1" in judgement.why
+    assert judge_family({"c": [many]}, 0.03, max_missing=0.2)["c"].verdict == "worse"
 
 
 def test_one_seed_cannot_tell() -> None:
@@ -127,12 +224,12 @@ def test_a_family_adjusts_the_verdict_but_not_the_interval() -> None:
 
 
 def test_contrasts_without_an_answer_still_count_in_the_family() -> None:
-    """The floor contrast has the smallest p, the single seed counts as 1: the one in between is doubled."""
+    """The floor contrast's p is 1, as is that of the single seed: the third is tripled."""
     borderline = ([0.56, 0.59, 0.59], BASE)
-    family = judge_family({"a": borderline, "floor": ([0.0] * 3, BASE), "one": ([0.2], [0.6])}, 0.005)
+    family = judge_family({"a": borderline, "floor": ([0.0] * 3, [0.0] * 3), "one": ([0.2], [0.6])}, 0.005)
     assert family["floor"].verdict == "not testable"
     assert family["one"].p_difference_adjusted is None
-    assert family["a"].p_difference_adjusted == pytest.approx(2 * (1 - math.sqrt(27 / 29)))
+    assert family["a"].p_difference_adjusted == pytest.approx(3 * (1 - math.sqrt(27 / 29)))
 
 
 def test_a_judgement_becomes_plain_values() -> None:

@@ -12,9 +12,10 @@ from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.steps import Context
 from pyrite.study import data
-from pyrite.study.contrasts import Probe, answer_primary, headline, score_model, summary_table
+from pyrite.study.contrasts import Answer, Probe, answer_primary, headline, score_model, summary_table
 from pyrite.study.spec import parse_spec
 from pyrite.synth.settings import BiasSettings
+from pyrite.tasks import TASKS
 from pyrite.tasks.nli import clean
 from pyrite.tasks.rows import read_rows, write_rows
 from pyrite.tasks.score import Task
@@ -247,7 +248,7 @@ def test_contrasts_by_hand() -> None:
     assert against_human.judgement.difference.low == pytest.approx(-0.2 - 0.496828, abs=1e-5)
     assert against_start.judgement.difference.value == pytest.approx(0.0)
     assert gap.judgement.difference.value == pytest.approx(-0.3)
-    assert (against_human.seeds, against_human.cells) == (3, 1)
+    assert (against_human.seeds, against_human.judgement.cells) == ((0, 1, 2), ("start raw, 10 rows",))
     assert "cannot tell yet" in against_human.sentence
     rows = {(r["arm"], r["probe"], r["name"]): r for r in summary_table(results, "human")}
     assert rows["other", "spot", "hard"]["minus_human"] == pytest.approx(-0.2)
@@ -272,6 +273,107 @@ def test_a_gap_at_the_floor_is_not_testable() -> None:
     (gap,) = answer_primary(results, probes, spec)
     assert gap.judgement.verdict == "not testable"
     assert "spot" in gap.judgement.why
+
+
+HANS_SPEC = SPEC.replace("labels: [a, b]", "labels: [entailment, neutral, contradiction]").replace(
+    "spot: {task: labelled, data: t, headline: {kind: hard}}", "spot: {task: hans, file: hans.txt}"
+)
+HEURISTICS = ("lexical_overlap", "subsequence")
+
+
+def hans_items() -> list[Labelled]:
+    """20 items of each of two heuristics and gold labels; ids tell which."""
+    return [
+        Labelled({"text": str(at)}, gold, f"{heuristic}/{gold}/{at}", {"heuristic": heuristic, "template": f"t{at}"})
+        for heuristic in HEURISTICS
+        for gold in ("entailment", "non-entailment")
+        for at in range(20)
+    ]
+
+
+def hans_study(right: dict[str, list[int]], seeds: int = 5) -> list[Answer]:
+    """A study whose arms get so many non-entailment items of each heuristic right (and every entailment item)."""
+    spec = parse_spec(HANS_SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]"), "s.yaml")  # fmt: skip
+    items = hans_items()
+    general = [Labelled({"text": str(at)}, "neutral", str(at)) for at in range(10)]
+    probes = {
+        "general": Probe.make("general", general, TASKS["nli"], {}),
+        "spot": Probe.make("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
+    }
+    results = []
+    for seed in range(seeds):
+        for arm, size in (("start", 0), ("human", 10), ("other", 10)):
+            known = right.get(arm, [0, 0])
+            answers: dict[str, str | None] = {}
+            for item in items:
+                heuristic, gold, at = item.id.split("/")
+                count = known[HEURISTICS.index(heuristic)] - (seed % 2)
+                sure = gold == "entailment" or int(at) < count
+                answers[item.id] = gold if sure else "entailment"
+                if answers[item.id] == "non-entailment":
+                    answers[item.id] = "neutral"
+            results.append(score_model(probes["spot"], answers, start="raw", arm=arm, size=size, seed=seed))
+            plain: dict[str, str | None] = {item.id: "neutral" for item in general}
+            results.append(score_model(probes["general"], plain, start="raw", arm=arm, size=size, seed=seed))
+    return answer_primary(results, probes, spec)
+
+
+def test_hans_without_a_headline_looks_at_non_entailment_for_each_heuristic() -> None:
+    """Models that say "entailment" to everything are not equivalent; a heuristic at the floor is left out by name."""
+    (same,) = hans_study({})
+    assert same.judgement.verdict == "not testable"
+    assert "non-entailment" in same.sentence
+    (answer,) = hans_study({"human": [15, 0], "other": [9, 0]})
+    assert answer.judgement.cells == ("start raw, 10 rows, lexical_overlap",)
+    assert answer.judgement.difference.value == pytest.approx(-6 / 20)
+    assert "start raw, 10 rows, subsequence: both sides lie within the margin of 0.03 of 0" in answer.sentence
+    spec = parse_spec(HANS_SPEC, "s.yaml")
+    assert spec.model_dump(mode="json")["probes"]["spot"]["headline"] == {"gold": "non-entailment"}
+    overall = HANS_SPEC.replace("file: hans.txt", "file: hans.txt, headline: overall")
+    assert parse_spec(overall, "s.yaml").probes["spot"].headline_slice == {}
+
+
+def test_the_same_answer_to_everything_is_not_testable_under_an_overall_headline() -> None:
+    spec = parse_spec(SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]"), "s.yaml")  # fmt: skip
+    items = [Labelled({"text": str(at)}, "ab"[at % 2], str(at)) for at in range(20)]
+    probes = {name: Probe.make(name, items, Task("labelled", ("a", "b")), {}) for name in ("general", "spot")}
+    answers: dict[str, str | None] = {item.id: "a" for item in items}
+    results = [
+        score_model(probe, answers, start="raw", arm=arm, size=size, seed=seed)
+        for seed in range(10) for arm, size in (("start", 0), ("human", 10), ("other", 10)) for probe in probes.values()
+    ]  # fmt: skip
+    (answer,) = answer_primary(results, probes, spec)
+    assert answer.judgement.verdict == "not testable"
+    assert "on every gold label" in answer.judgement.why
+
+
+def test_items_missing_on_one_side_do_not_decide_a_study() -> None:
+    """Two arms, equal on all 40 items (28 right); one loses the answers to failures: a third of them, then one."""
+    spec = parse_spec(SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]").replace(", headline: {kind: hard}", ""), "s.yaml")  # fmt: skip
+    items = [Labelled({"text": str(at)}, "ab"[at % 2], str(at)) for at in range(40)]
+    probes = {name: Probe.make(name, items, Task("labelled", ("a", "b")), {}) for name in ("general", "spot")}
+
+    def answered(lost: int) -> Answer:
+        results = []
+        for seed in range(5):
+            for arm, size in (("start", 0), ("human", 10), ("other", 10)):
+                for probe in probes.values():
+                    answers: dict[str, str | None] = {
+                        item.id: item.label if at < 28 else "ab"[1 - at % 2] for at, item in enumerate(items)
+                    }
+                    if arm == "other":
+                        answers |= {str(at): None for at in range(28, 28 + lost)}
+                    results.append(score_model(probe, answers, start="raw", arm=arm, size=size, seed=seed))
+        (answer,) = answer_primary(results, probes, spec)
+        return answer
+
+    assert answered(0).judgement.verdict == "equivalent"
+    lost = answered(5).judgement
+    assert (lost.verdict, lost.missing) == ("not testable", 5)
+    one = answered(1)
+    assert (one.judgement.difference.value, one.judgement.items, one.judgement.missing) == (0.0, 39, 1)
+    assert one.judgement.bounds is not None
+    assert "1 of 40 items lack an answer on a side and are left out" in one.sentence
 
 
 def test_the_starts_own_rows_again(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ def compared(one: Contrast, op: str, bound: float) -> tuple[Outcome, str, Mappin
     """How one contrast stands to the bound, in words, and its difference."""
     difference = one["difference"]
     outcome = outcome_of(difference["low"], difference["high"], op, bound)
+    at_worst = one.get("bounds")
+    if at_worst and outcome_of(at_worst["low"], at_worst["high"], op, bound) != outcome:
+        said = (
+            f"{one['missing']} items have no answer on a side; counted against one side they could change the outcome"
+        )
+        return "undecided", f"{names(one)[0]}: {said}", about(one)
     said = f"{names(one)[0]}: "
     if difference["low"] is None or difference["value"] is None:
         return outcome, f"{said}no interval ({difference['method']})", about(one)

@@ -59,6 +59,8 @@ class Result:
     noise: Mapping[str, Estimate] = field(default_factory=dict)
     """A judge's own noise, by metric: a change smaller than it says nothing."""
     unmatched: int = 0
+    headlines: Mapping[str, tuple[Mapping[str, str], ...]] = field(default_factory=dict)
+    """The slices that a metric's verdicts look at, by its name, in the place of all items."""
 
 
 class Asked(Protocol):
@@ -345,4 +347,13 @@ class LabelTask:
         metrics = label_metrics(self.task)
         cuts = {metrics[0].name: ((), *self.task.slices)}
         alike = f"{self.task.template}s" if self.task.template else "groups"
-        return Result(measured, metrics, cuts, alike, tuple(notes), details, unmatched=unmatched)
+        headlines = {metrics[0].name: headline_slices(measured, self.task)}
+        return Result(measured, metrics, cuts, alike, tuple(notes), details, unmatched=unmatched, headlines=headlines)
+
+
+def headline_slices(measured: Sequence[Measured], task: Task) -> tuple[Mapping[str, str], ...]:
+    """The slices of a task that verdicts look at: its headline for each value of the column that it is judged by."""
+    if not task.headline or task.headline_by is None:
+        return ()
+    values = dict.fromkeys(one.slices[task.headline_by] for one in measured if task.headline_by in one.slices)
+    return tuple({task.headline_by: value, **task.headline} for value in values)

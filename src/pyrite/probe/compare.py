@@ -12,10 +12,11 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate
-from pyrite.stats import Verdict, holm
+from pyrite.stats import Verdict, holm, no_room
 from pyrite.stats.clustered import Change, change_of_items
+from pyrite.stats.missing import too_many_missing
 from pyrite.tasks.measure import Measured, Metric
-from pyrite.tasks.summary import check_columns, cut, is_grouped, of_metric, title
+from pyrite.tasks.summary import OVERALL, STRATUM, check_columns, cut, is_grouped, of_metric, title
 
 ALPHA = 0.05
 WORDS = {Verdict.EQUIVALENT: "equivalent within the margin", Verdict.NOT_TESTABLE: "not testable here"}
@@ -39,8 +40,11 @@ class Pair:
 class Contrast:
     """One metric on one slice: both means over the items that both answered, B - A, and what that says.
 
-    Overall lines are primary and their verdicts rest on p-values adjusted (Holm) over all of them; lines of slices are
-    exploratory and rest on their own. `verdict` is None for a metric of which neither way is better.
+    A metric's overall line is primary, or the lines of its headline slices where the task names such (HANS: the
+    non-entailment of each heuristic); verdicts of primary lines rest on p-values adjusted (Holm) over all of them, those
+    of the others are exploratory and rest on their own. `verdict` is None for a metric of which neither way is better.
+    `worst` holds the least and the largest change that the missing answers could make, where an item has an answer on one
+    side only and values are shares.
     """
 
     metric: str
@@ -56,6 +60,14 @@ class Contrast:
     sentence: str
     p_difference_adjusted: float | None = None
     p_equivalence_adjusted: float | None = None
+    worst: tuple[Change, Change] | None = None
+
+    @property
+    def bounds(self) -> dict[str, float | None] | None:
+        """The ends of the interval whatever the missing answers would have been; None where none is missing."""
+        if self.worst is None:
+            return None
+        return {"low": self.worst[0].difference.low, "high": self.worst[1].difference.high}
 
     def as_json(self) -> dict[str, Any]:
         """The contrast as plain values; `value` is null where no item was answered by both."""
@@ -70,6 +82,7 @@ class Contrast:
             "first": self.first,
             "second": self.second,
             "difference": difference,
+            "bounds": self.bounds,
             "margin": self.margin,
             "p_difference": self.change.p_difference,
             "p_equivalence": self.change.p_equivalence,
@@ -83,14 +96,14 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Model B against model A: every metric overall (primary) and by slice (exploratory)."""
+    """Model B against model A: every metric overall and by slice."""
 
     names: tuple[str, str]
     lines: list[Contrast]
 
     @property
     def primary(self) -> list[Contrast]:
-        """The overall line of each metric."""
+        """The lines that verdicts rest on: each metric's overall one, or those of its headline slices."""
         return [line for line in self.lines if line.primary]
 
     def as_json(self) -> dict[str, Any]:
@@ -127,14 +140,19 @@ def compare(
     margins: Mapping[str, float] | None = None,
     names: tuple[str, str] = ("A", "B"),
     alike: str = "groups",
+    headlines: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
 ) -> Comparison:
     """Is model B worse than, better than or equivalent to model A on the items that both answered?
 
     An item that only one of them answered counts as missing. `margin` is in units of the metric; `margins` names
-    others by metric. Intervals and p-values are those of `change_of_items`. The verdict, in this order: "not testable"
-    where either share lies within the margin of 0 or 1; "equivalent" where the p of equivalence is below 0.05, which
-    goes before a difference too small to matter; "worse" or "better" where that of the difference is, by its sign and
-    by which way is better; else "cannot tell yet". It speaks of these two models, not of training others like them.
+    others by metric; `headlines` names the slices that a metric's verdicts look at in the place of all items. Intervals
+    and p-values are those of `change_of_items`. The verdict, in this order: "not testable" where more than a tenth of the
+    items have an answer on one side only, where both shares lie near the same edge (on all items, or on every gold
+    label), or where no difference is clear and the first model leaves no room for a harm as large as the margin
+    (`stats.edges`); "equivalent" where the p of equivalence is below 0.05, which goes before a difference too small to
+    matter; "worse" or "better" where that of the difference is, by its sign and by which way is better; else "cannot
+    tell yet". Of shares, a verdict that the missing answers could change is "cannot tell yet", too. It speaks of these
+    two models, not of training others like them.
 
     Raises:
         UserError: a metric that neither has, the same item with another group or other slices, a margin not above 0,
@@ -151,21 +169,77 @@ def compare(
             change = change_of(here, metric, grouped=grouped, seed=seed, margin=own, alike=alike)
             first, second = means(here)
             by, name = title(values)
-            plain.append(
-                (metric, Contrast(metric.name, by, name, not values, first, second, change, own, None, "", ""))
-            )
-    asked = [(metric, line) for metric, line in plain if line.primary and metric.direction != "none"]
-    difference = adjusted({line.metric: line.change.p_difference for _, line in asked})
-    equivalence = adjusted({line.metric: line.change.p_equivalence for _, line in asked})
+            slices = (headlines or {}).get(metric.name) or ({},)
+            primary = any(dict(values) == dict(one) for one in slices)
+            line = Contrast(metric.name, by, name, primary, first, second, change, own, None, "", "")
+            line = replace(line, worst=at_worst(here, metric, grouped=grouped, seed=seed, margin=own, alike=alike))
+            plain.append((metric, here, line))
+    family = {at: line for at, (metric, _, line) in enumerate(plain) if line.primary and metric.direction != "none"}
+    difference = {at: line.change.p_difference for at, line in family.items()}
+    equivalence = {at: line.change.p_equivalence for at, line in family.items()}
     lines = []
-    for metric, line in plain:
-        p, q = line.change.p_difference, line.change.p_equivalence
-        if line.primary and metric.direction != "none":
-            p, q = difference[line.metric], equivalence[line.metric]
+    for at, (metric, here, line) in enumerate(plain):
+
+        def counted(change: Change, at: int = at) -> tuple[float | None, float | None]:
+            """The p-values of a line's change that count, adjusted where it is primary."""
+            if at not in family:
+                return change.p_difference, change.p_equivalence
+            return (
+                adjusted({**difference, at: change.p_difference})[at],
+                adjusted({**equivalence, at: change.p_equivalence})[at],
+            )
+
+        p, q = counted(line.change)
+        if at in family:
             line = replace(line, p_difference_adjusted=p, p_equivalence_adjusted=q)
-        verdict, why = judge_line(line, metric, p, q, names)
+        verdict, why = judge_line(line, here, metric, p, q, names)
+        if line.worst and verdict not in (None, Verdict.CANNOT_TELL, Verdict.NOT_TESTABLE):
+            for worst in line.worst:
+                if decide(worst, metric, *counted(worst), line.margin)[0] is not verdict:
+                    of = line.change.difference.n + line.change.difference.n_missing
+                    why = (
+                        f"{line.change.difference.n_missing} of {of} items lack an answer; without them it would be "
+                        f"{verdict.value if verdict else 'none'}, but counted against one side they could change that"
+                    )
+                    verdict = Verdict.CANNOT_TELL
+                    break
         lines.append(replace(line, verdict=verdict, why=why, sentence=say(line, metric, verdict, why, names)))
     return Comparison(names, lines)
+
+
+def at_worst(
+    pairs: Sequence[Pair],
+    metric: Metric,
+    *,
+    grouped: bool,
+    seed: int,
+    margin: float | None = None,
+    alike: str = "groups",
+) -> tuple[Change, Change] | None:
+    """B - A at the least and at the most that it could be: every missing answer counted as 0 for B and as 1 for A, and
+    the reverse. None where values have no bounds or no item has an answer on one side only; items that neither answered
+    are left out."""
+    if metric.scale != "share" or not one_sided(pairs):
+        return None
+    some = [one for one in pairs if one.first is not None or one.second is not None]
+
+    def filled(first: float, second: float) -> Change:
+        whole = [
+            replace(
+                one,
+                first=first if one.first is None else one.first,
+                second=second if one.second is None else one.second,
+            )
+            for one in some
+        ]
+        return change_of(whole, metric, grouped=grouped, seed=seed, margin=margin, alike=alike)
+
+    return filled(1.0, 0.0), filled(0.0, 1.0)
+
+
+def one_sided(pairs: Sequence[Pair]) -> int:
+    """How many items have an answer on one side only?"""
+    return sum((one.first is None) != (one.second is None) for one in pairs)
 
 
 def pair(a: Sequence[Measured], b: Sequence[Measured], metric: Metric) -> list[Pair]:
@@ -231,7 +305,7 @@ def means(pairs: Sequence[Pair]) -> tuple[float | None, float | None]:
     return float(first), float(second)
 
 
-def adjusted(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+def adjusted(p_values: Mapping[int, float | None]) -> dict[int, float | None]:
     """Holm over a family, in which a line without a p-value counts as p = 1 and stays without one."""
     if not p_values:
         return {}
@@ -240,17 +314,43 @@ def adjusted(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def judge_line(
-    line: Contrast, metric: Metric, p: float | None, q: float | None, names: tuple[str, str]
+    line: Contrast, pairs: Sequence[Pair], metric: Metric, p: float | None, q: float | None, names: tuple[str, str]
 ) -> tuple[Verdict | None, str]:
     """What does a line say, given the p-values of difference (p) and equivalence (q) that count, and why?"""
-    difference, margin = line.change.difference, line.margin
     if metric.direction == "none":
         return None, "of this metric neither way is better"
-    if metric.scale == "share":
-        for name, mean in zip(names, (line.first, line.second), strict=True):
-            if mean is not None and min(mean, 1 - mean) <= margin + 1e-12:
-                near = f"{name}'s share of {mean:.3f} lies within the margin of {margin:g} of {round(mean)}"
-                return Verdict.NOT_TESTABLE, f"{near}, where a difference has no room to show"
+    lost = one_sided(pairs)
+    if why := too_many_missing(lost, lost + line.change.difference.n):
+        return Verdict.NOT_TESTABLE, why
+    if metric.scale == "share" and line.first is not None and line.second is not None:
+        clear = p is not None and p < ALPHA
+        why = no_room(
+            line.second,
+            line.first,
+            line.margin,
+            clear=clear,
+            direction=metric.direction,
+            names=(names[1], names[0]),
+            by_gold=by_gold(pairs),
+        )
+        if why:
+            return Verdict.NOT_TESTABLE, why
+    return decide(line.change, metric, p, q, line.margin)
+
+
+def by_gold(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
+    """The second model's and the first one's share on each gold label, where the items have such."""
+    golds: dict[str, list[Pair]] = {}
+    for one in pairs:
+        if STRATUM in one.slices:
+            golds.setdefault(one.slices[STRATUM], []).append(one)
+    shares = {gold: means(some) for gold, some in golds.items()}
+    return {gold: (b, a) for gold, (a, b) in shares.items() if a is not None and b is not None}
+
+
+def decide(change: Change, metric: Metric, p: float | None, q: float | None, margin: float) -> tuple[Verdict, str]:
+    """Equivalent, worse, better, or cannot tell yet, by the p-values of difference (p) and equivalence (q) that count."""
+    difference = change.difference
     if p is None or q is None:
         return Verdict.CANNOT_TELL, difference.method
     if q < ALPHA:
@@ -272,7 +372,7 @@ def say(line: Contrast, metric: Metric, verdict: Verdict | None, why: str, names
     """One plain sentence on a line."""
     difference = line.change.difference
     share = metric.scale == "share"
-    where = line.metric if line.primary else f"{line.metric} where {line.by} is {line.name}"
+    where = line.metric if line.by == OVERALL else f"{line.metric} where {line.by} is {line.name}"
     told = f"{names[1]} against {names[0]} on {where}, these two models: "
     told += "no verdict" if verdict is None else WORDS.get(verdict, verdict.value)
     if difference.n == 0:

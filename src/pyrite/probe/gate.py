@@ -10,14 +10,15 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.probe.compare import change_of, pair
+from pyrite.probe.compare import at_worst, change_of, one_sided, pair
 from pyrite.records import Estimate
 from pyrite.stats.gates import Op, Outcome, exit_code, outcome_of
+from pyrite.stats.missing import too_many_missing
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
 
@@ -166,10 +167,30 @@ def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str 
         assert own.before is not None
         pairs = pair(_slice(gate, of_metric(own.before, metric)), measured, metric)
         estimate = change_of(pairs, metric, grouped=grouped, seed=seed, alike=alike).difference
+        lost = one_sided(pairs)
+        ends = at_worst(pairs, metric, grouped=grouped, seed=seed, alike=alike)
+        others = [one.difference for one in ends or ()]
     else:
         estimate = mean(measured, metric, grouped=grouped, seed=seed, alike=alike)
+        lost = estimate.n_missing
+        others = [
+            mean(counted_as(measured, value), metric, grouped=grouped, seed=seed, alike=alike)
+            for value in (0.0, 1.0)
+            if lost and metric.scale == "share"
+        ]
     outcome = decide(gate, estimate)
-    return GateResult(gate, metric.name, estimate, outcome, why(gate, estimate, outcome))
+    reason = why(gate, estimate, outcome)
+    if estimate.n and outcome != "undecided" and (too_many := too_many_missing(lost, lost + estimate.n)):
+        outcome, reason = "undecided", too_many
+    elif any(decide(gate, one) != outcome for one in others) and outcome != "undecided":
+        reason = f"it {outcome} on the items that have answers ({reason}), but the missing ones could change that"
+        outcome = "undecided"
+    return GateResult(gate, metric.name, estimate, outcome, reason)
+
+
+def counted_as(measured: Sequence[Measured], value: float) -> list[Measured]:
+    """The items, with those that have no value counted as `value`."""
+    return [replace(one, value=value) if one.value is None else one for one in measured]
 
 
 def decide(gate: Gate, estimate: Estimate) -> Outcome:

@@ -259,6 +259,7 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
         seed=config.seed,
         names=(subjects[0], subjects[1]),
         alike=first.alike,
+        headlines=first.headlines,
     )
     against = {}
     for name, noise in second.noise.items():

@@ -50,7 +50,8 @@ def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scor
     metrics = {card.task: {metric.name: metric for metric in card.result.metrics} for card in cards}
     for one in compared:
         for line in one.comparison.primary:
-            name, _, *numbers, verdict = change_cells(line, metrics[one.task][line.metric])
+            name, part, *numbers, verdict = change_cells(line, metrics[one.task][line.metric])
+            name = name if line.by == "overall" else f"{name} ({part})"
             table.add_row(escape(one.task), name, *numbers, str(line.change.difference.n), verdict)
     console.print(table)
     for one in compared:

@@ -1,7 +1,9 @@
 """Do two sides that share their seeds, or their items, differ?"""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -40,16 +42,47 @@ def paired_t(
     return mean_over_seeds(differences, "paired t", n_missing, confidence, direction)
 
 
-def paired_t_pvalue(differences: Values, null: float = 0.0, alternative: Alternative = "two-sided") -> float:
+FINE = 10
+"""Identical differences of so many steps of their values' grid are no accident of a coarse grid."""
+FEWEST_IDENTICAL = 5
+"""With fewer seeds, runs that collapse or do not (each for a reason of its own) fall on one side too often."""
+
+
+def grid_step(*sides: Values) -> float:
+    """On which grid do these shares lie? The largest step of which all are multiples: 0.01 for 0.01 and 0.60.
+
+    A share of n items lies on a grid of 1/n, or of a coarser one by accident; so the step is an upper bound of 1/n.
+
+    >>> grid_step([0.01, 0.02], [0.60])
+    0.01
+    >>> round(grid_step([1 / 3], [2 / 3]), 4)
+    0.3333
+    """
+    values = {float(value) for side in sides for value in np.asarray(side, dtype=np.float64)}
+    return 1 / math.lcm(*(Fraction(value).limit_denominator(1_000_000).denominator for value in values))
+
+
+def fine_grid(differences: Values, step: float | None, null: float = 0.0) -> bool:
+    """Are identical differences so many steps of a grid away from `null` that the grid cannot have made them identical?"""
+    x = np.asarray(differences, dtype=np.float64)
+    if step is None or x.size < FEWEST_IDENTICAL or not no_spread(x):
+        return False
+    return bool(abs(float(x.mean()) - null) >= FINE * step - 1e-12)
+
+
+def paired_t_pvalue(
+    differences: Values, null: float = 0.0, alternative: Alternative = "two-sided", *, step: float | None = None
+) -> float:
     """How surprising would these per-seed differences be if their true mean were `null`?
 
     `differences` has shape [seeds], at least two. "less" asks for evidence that the mean lies below `null`, "greater"
-    that it lies above.
+    that it lies above. `step` is the step of the grid that the values lie on (`grid_step`), where it is known.
 
     Identical differences (often a coarse grid of items: -0.02 in three seeds out of three) leave no spread, and t would
     be infinite. We do not call that p = 0: the exact sign test speaks instead, which asks only on which side of `null`
     the seeds fall: p = 0.5^n one-sided, 2 * 0.5^n two-sided (0.25 for three seeds), and 1 where the differences equal
-    `null` or fall on the other side.
+    `null` or fall on the other side. But five or more seeds that all lost 59 points on a grid of 1 point differ by less
+    than the grid shows: where `null` is at least ten steps away, the spread is taken as one step, its upper bound.
 
     Raises:
         UserError: fewer than two differences, some that are not finite, or an unknown alternative.
@@ -67,7 +100,11 @@ def paired_t_pvalue(differences: Values, null: float = 0.0, alternative: Alterna
     if x.size < 2:
         raise UserError("A p-value needs at least two seeds.", "1 seed", "Run more seeds; nothing finished is rerun.")
     shift = float(x.mean()) - null
-    if no_spread(x):
+    if fine_grid(x, step, null):
+        assert step is not None
+        t = shift / (step / x.size**0.5)
+        below, above = float(special.stdtr(x.size - 1, t)), float(special.stdtr(x.size - 1, -t))
+    elif no_spread(x):
         if no_spread(np.append(x, null)):
             return 1.0
         below = above = 0.5**x.size

@@ -1,7 +1,8 @@
 """Is the arm worse, better, equivalent, or can nobody tell yet?"""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from pyrite.errors import UserError
 from pyrite.records import Direction, Estimate
 from pyrite.stats._checks import Values, fraction, no_spread, positive, same_length, vector
+from pyrite.stats.edges import no_room
 from pyrite.stats.equivalence import tost
+from pyrite.stats.intervals import t_quantile
+from pyrite.stats.missing import MAX_MISSING, too_many_missing
 from pyrite.stats.multiplicity import holm
-from pyrite.stats.paired import paired_t, paired_t_pvalue
+from pyrite.stats.paired import fine_grid, grid_step, paired_t, paired_t_pvalue
 
 MAX_PRIMARY = 3
 """A study names at most this many primary contrasts; anything further is exploratory."""
@@ -35,6 +39,8 @@ class Judgement:
 
     `difference` is arm minus comparison with its plain 95 % interval. The p-values are None with fewer than two seeds;
     the adjusted ones (Holm over the family, equal to the raw ones for a single contrast) decided the verdict.
+    `cells` names the cells that were averaged, `left_out` those that could not answer, each with the reason. `items` are
+    those that both sides answered in every seed (None: not known), `missing` the others.
     """
 
     verdict: Verdict
@@ -44,6 +50,12 @@ class Judgement:
     why: str
     p_difference_adjusted: float | None = None
     p_equivalence_adjusted: float | None = None
+    cells: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    items: int | None = None
+    missing: int = 0
+    bounds: tuple[float | None, float | None] | None = None
+    """Where answers are missing: the 95 % interval's ends with every missing answer counted against the arm, and for it."""
 
     def as_json(self) -> dict[str, Any]:
         """The judgement as plain values, for `--json` and run folders."""
@@ -55,7 +67,48 @@ class Judgement:
             "p_difference_adjusted": self.p_difference_adjusted,
             "p_equivalence_adjusted": self.p_equivalence_adjusted,
             "why": self.why,
+            "cell_names": list(self.cells),
+            "left_out": [{"cell": cell, "why": why} for cell, why in self.left_out.items()],
+            "items": self.items,
+            "missing": self.missing,
+            "bounds": None if self.bounds is None else dict(zip(("low", "high"), self.bounds, strict=True)),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Two mean shares behind a cell's values, whose floor and ceiling count.
+
+    `by_gold`: both on each gold label. `harm` says that this is the share in which a harm is looked for, so that it must
+    have room for one; of any other (the general task in a gap) only that both sides stand at one edge counts.
+    `name` says what it is a share of, where a cell has several.
+    """
+
+    arm: float
+    comparison: float
+    by_gold: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    harm: bool = True
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a contrast (a start and a size, a heuristic): arm `a` and comparison `b`, one value per seed.
+
+    `low` and `high` [seeds] bound a - b whatever the missing answers would have been (`stats.missing`); `items` were
+    answered by both sides in every seed, `missing` were not. `weight` is the cell's share in the average. `shares`:
+    what edges are judged by; None means `a` and `b` themselves where they are fractions.
+    """
+
+    name: str
+    a: Values
+    b: Values
+    low: Values | None = None
+    high: Values | None = None
+    items: int | None = None
+    missing: int = 0
+    weight: float = 1.0
+    shares: tuple[Share, ...] | None = None
 
 
 def judge(
@@ -71,7 +124,8 @@ def judge(
 
     `a` and `b` have shape [seeds], one value per seed, the same seeds in the same order. In this order:
 
-    1. "not testable": the mean of either side lies within `margin` of 0 or of 1. Asked only where `bounded`, which
+    1. "not testable": both sides' means lie within `margin` of the same edge (0 or 1); or no difference is clear and the
+       comparison leaves no room for a harm as large as the margin (`stats.edges`). Asked only where `bounded`, which
        says that values are fractions 0-1; gap contrasts (differences of differences) pass `bounded=False`.
     2. "cannot tell yet": fewer than two seeds.
     3. "equivalent": TOST within +-margin, p < alpha. It goes before a difference that is real but too small to matter.
@@ -86,31 +140,45 @@ def judge(
 
     >>> judge([0.50, 0.52, 0.51], [0.60, 0.61, 0.62], margin=0.02).verdict
     <Verdict.WORSE: 'worse'>
+    >>> judge([0.01, 0.0, 0.02], [0.60, 0.61, 0.62], margin=0.02).verdict
+    <Verdict.WORSE: 'worse'>
     """
     return judge_family({"contrast": (a, b)}, margin, alpha, direction=direction, bounded=bounded)["contrast"]
 
 
 def judge_family(
-    contrasts: Mapping[str, tuple[Values, Values]],
+    contrasts: Mapping[str, tuple[Values, Values] | Sequence[Cell]],
     margin: float,
     alpha: float = 0.05,
     *,
     direction: Direction = "higher",
     bounded: bool = True,
     unbounded: Collection[str] = (),
+    max_missing: float = MAX_MISSING,
 ) -> dict[str, Judgement]:
     """What do a study's primary contrasts say, when all of them are asked at once?
 
-    `contrasts` maps a name to (a, b) as in `judge`: at most three. Holm goes over the difference p-values and,
-    separately, over the equivalence p-values; verdicts come from the adjusted ones. A contrast that is not testable,
-    or has one seed, still counts in the family (with p = 1 where it has none), so that no contrast gets easier because
-    another one failed. The intervals stay at the plain 95 %, so one may exclude 0 where the verdict is
-    "cannot tell yet". `unbounded` names contrasts of a bounded family that are no fractions (gaps).
+    `contrasts` maps a name to (a, b) as in `judge`, or to cells that share their seeds: at most three contrasts. Holm
+    goes over the difference p-values and, separately, over the equivalence p-values; verdicts come from the adjusted
+    ones. A contrast that is not testable, or has one seed, still counts in the family (with p = 1 where it has none), so
+    that no contrast gets easier because another one failed. The intervals stay at the plain 95 %, so one may exclude 0
+    where the verdict is "cannot tell yet". `unbounded` names contrasts of a bounded family that are no fractions (gaps).
+
+    **Cells.** Floors are judged cell by cell: a start at the floor can only dilute the others. A cell that cannot answer
+    is left out of the average and named; a contrast of which no cell can answer is not testable. Whether a cell's own
+    difference is clear is asked at alpha divided by the number of all cells and contrasts (Bonferroni), so that looking
+    for cells which answer makes no answer by itself. An average is not "equivalent" while one of its cells, asked at that
+    level, differs by more than the margin: it is then "cannot tell yet", and the cell is named.
+
+    **Missing answers.** Where more than `max_missing` of a cell's items have no answer on either side in some seed, the
+    cell cannot answer. Where fewer have none, the verdict must be the same with every missing answer counted against
+    the arm and with every one counted for it; else it is "cannot tell yet".
 
     Raises:
-        UserError: no contrasts, more than three, or anything that `judge` refuses.
+        UserError: no contrasts, more than three, cells of different numbers of seeds, or anything that `judge` refuses.
 
-    Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
+    Source: Holm (1979), Scandinavian Journal of Statistics 6:65; worst-case bounds: Manski (1990), American Economic
+    Review 80:319.
     """
     positive(margin, "margin")
     fraction(alpha, "alpha")
@@ -122,44 +190,104 @@ def judge_family(
             f"{len(contrasts)}: {', '.join(contrasts) or 'none'}",
             "Name the ones that decide; report the rest as exploratory, each with `judge`.",
         )
-    fractions = {name: bounded and name not in unbounded for name in contrasts}
-    sides = {name: _sides(a, b, fractions[name]) for name, (a, b) in contrasts.items()}
-    differences = {name: a - b for name, (a, b) in sides.items()}
-    p_difference = {name: paired_t_pvalue(d) if d.size > 1 else None for name, d in differences.items()}
-    p_equivalence = {name: tost(d, margin) if d.size > 1 else None for name, d in differences.items()}
-    adjusted_difference = _holm(p_difference)
-    adjusted_equivalence = _holm(p_equivalence)
-
+    sides = {
+        name: [_side(cell, bounded and name not in unbounded) for cell in _cells(one)]
+        for name, one in contrasts.items()
+    }
+    level = alpha / len(contrasts)
+    left_out = {
+        name: {one.cell.name: why for one in some if (why := _unable(one, margin, direction, level / len(some), max_missing))}
+        for name, some in sides.items()
+    }  # fmt: skip
+    averages = {
+        name: _average([one for one in some if one.cell.name not in left_out[name]] or some)
+        for name, some in sides.items()
+    }
+    p_values = {name: _p_values(one.difference, one.step, margin) for name, one in averages.items()}
+    adjusted = _adjusted(p_values)
+    p_name = "adjusted p" if len(contrasts) > 1 else "p"
     judgements = {}
-    for name, (a, b) in sides.items():
-        difference = paired_t(differences[name], direction=direction)
-        verdict, why = _edge(a, b, margin) if fractions[name] else (None, "")
-        if verdict is None:
-            verdict, why = _decide(
-                difference,
-                no_spread(differences[name]),
-                adjusted_difference[name],
-                adjusted_equivalence[name],
-                margin,
-                alpha,
-                "adjusted p" if len(contrasts) > 1 else "p",
-            )
+    for name, average in averages.items():
+        out, some = left_out[name], sides[name]
+        at_worst = paired_t(average.low, direction=direction), paired_t(average.high, direction=direction)
+        estimate = _estimate(average, direction)
+        if average.items == 0:
+            none = "no item was answered by both sides in every seed"
+            estimate = Estimate(math.nan, None, None, 0, average.missing, direction, method=none)
+        verdict, why = _decide(estimate, average.difference, *adjusted[name], margin, alpha, p_name)
+        unlike = _unlike([one for one in some if one.cell.name not in out], margin, level / len(some))
+        if verdict is Verdict.EQUIVALENT and unlike:
+            verdict = Verdict.CANNOT_TELL
+            why = f"{why}; but an average hides what cells say: {unlike}"
+        if len(out) == len(some):
+            verdict, why = Verdict.NOT_TESTABLE, _reasons(out)
+        elif average.missing and verdict is not Verdict.CANNOT_TELL:
+            for differences, bound in zip((average.low, average.high), at_worst, strict=True):
+                worst = _adjusted({**p_values, name: _p_values(differences, None, margin)})[name]
+                if _decide(bound, differences, *worst, margin, alpha, p_name)[0] is not verdict:
+                    why = (
+                        f"{average.missing} of {average.missing + (average.items or 0)} items have no answer on one side "
+                        f"or both; without them it would be {verdict.value}, but counted against one side they could "
+                        "change that"
+                    )
+                    verdict = Verdict.CANNOT_TELL
+                    break
         judgements[name] = Judgement(
             verdict,
-            difference,
-            p_difference[name],
-            p_equivalence[name],
+            estimate,
+            *p_values[name],
             why,
-            adjusted_difference[name],
-            adjusted_equivalence[name],
+            *adjusted[name],
+            cells=tuple(one.cell.name for one in some if one.cell.name not in out),
+            left_out=out,
+            items=average.items,
+            missing=average.missing,
+            bounds=(at_worst[0].low, at_worst[1].high) if average.missing else None,
         )
     return judgements
 
 
-def _sides(a: Values, b: Values, bounded: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both sides as arrays [seeds], checked to be paired and, where bounded, to be fractions."""
-    arm, comparison = vector(a, "per-seed values"), vector(b, "per-seed values")
+PValues = tuple[float | None, float | None]
+"""Of a difference, and of equivalence."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A cell, checked: values [seeds], per-seed differences and their bounds, shares whose edges count."""
+
+    cell: Cell
+    arm: NDArray[np.float64]
+    comparison: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Average:
+    """Per-seed differences [seeds] averaged over cells, their bounds, the step of the grid that the values lie on."""
+
+    difference: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    step: float
+    items: int | None
+    missing: int
+
+
+def _cells(contrast: tuple[Values, Values] | Sequence[Cell]) -> Sequence[Cell]:
+    """A contrast's cells; a bare pair of sides is one."""
+    if isinstance(contrast, tuple) and not any(isinstance(one, Cell) for one in contrast):
+        a, b = contrast
+        return [Cell("", a, b)]
+    return contrast  # type: ignore[return-value]
+
+
+def _side(cell: Cell, bounded: bool) -> _Side:
+    """A cell's values as arrays [seeds], checked to be paired and, where bounded, to be fractions."""
+    arm, comparison = vector(cell.a, "per-seed values"), vector(cell.b, "per-seed values")
     same_length(arm, comparison, "seeds")
+    shares = cell.shares or ()
     if bounded:
         for side in (arm, comparison):
             outside = side[(side < 0) | (side > 1)]
@@ -169,29 +297,96 @@ def _sides(a: Values, b: Values, bounded: bool) -> tuple[NDArray[np.float64], ND
                     f"{outside[0]:g}",
                     "Divide percentages by 100; pass bounded=False for gaps and other differences.",
                 )
-    return arm, comparison
+        if cell.shares is None:
+            shares = (Share(float(arm.mean()), float(comparison.mean())),)
+    low = arm - comparison if cell.low is None else vector(cell.low, "per-seed bounds")
+    high = arm - comparison if cell.high is None else vector(cell.high, "per-seed bounds")
+    return _Side(cell, arm, comparison, low, high, shares)
 
 
-def _holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+def _unable(side: _Side, margin: float, direction: Direction, level: float, max_missing: float) -> str:
+    """Why can this cell not answer? Empty where it can."""
+    cell = side.cell
+    if cell.items is not None and (why := too_many_missing(cell.missing, cell.items + cell.missing, max_missing)):
+        return why
+    p, _ = _p_values(side.arm - side.comparison, grid_step(side.arm, side.comparison), margin)
+    clear = p is not None and p < level
+    for share in side.shares:
+        why = no_room(
+            share.arm, share.comparison, margin, clear=clear, direction=direction, by_gold=share.by_gold
+        )  # fmt: skip
+        together = why.startswith("both sides")
+        if why and (share.harm or (together and not clear)):
+            return f"on {share.name} {why}" if share.name else why
+    return ""
+
+
+def _unlike(sides: Sequence[_Side], margin: float, level: float) -> str:
+    """Which of several cells clearly differ by more than the margin, each by itself? Empty where none does."""
+    said = []
+    for one in sides if len(sides) > 1 else ():
+        difference = one.arm - one.comparison
+        p, _ = _p_values(difference, grid_step(one.arm, one.comparison), margin)
+        if p is not None and p < level and abs(float(difference.mean())) > margin:
+            said.append(f"{one.cell.name} {float(difference.mean()):+.3f} ({_p('p', p)})")
+    return ", ".join(said)
+
+
+def _average(sides: Sequence[_Side]) -> _Average:
+    """The weighted average over cells, within each seed."""
+    for one in sides[1:]:
+        same_length(sides[0].arm, one.arm, "seeds of cells")
+    weights = np.array([one.cell.weight for one in sides])
+
+    def over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = np.average(np.stack(values), axis=0, weights=weights)
+        return mean
+
+    a, b = over([one.arm for one in sides]), over([one.comparison for one in sides])
+    low, high = over([one.low for one in sides]), over([one.high for one in sides])
+    counts = [one.cell.items for one in sides]
+    items = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
+    return _Average(a - b, low, high, grid_step(a, b), items, sum(one.cell.missing for one in sides))
+
+
+def _p_values(differences: NDArray[np.float64], step: float | None, margin: float) -> PValues:
+    """Of no difference, and of one as large as the margin; None with one seed."""
+    if differences.size < 2:
+        return None, None
+    return paired_t_pvalue(differences, step=step), tost(differences, margin)
+
+
+def _adjusted(p_values: Mapping[str, PValues]) -> dict[str, PValues]:
     """Holm over a family in which a contrast without a p-value counts as p = 1 and stays without."""
-    adjusted = holm([1.0 if p is None else p for p in p_values.values()])
-    return {name: None if raw is None else new for (name, raw), new in zip(p_values.items(), adjusted, strict=True)}
+    columns = []
+    for which in (0, 1):
+        raw = [one[which] for one in p_values.values()]
+        new = holm([1.0 if p is None else p for p in raw])
+        columns.append([None if p is None else q for p, q in zip(raw, new, strict=True)])
+    return dict(zip(p_values, zip(*columns, strict=True), strict=True))
 
 
-def _edge(a: NDArray[np.float64], b: NDArray[np.float64], margin: float) -> tuple[Verdict | None, str]:
-    """Does either side sit so near the floor or the ceiling that a fall or a rise could not show?"""
-    for name, side in (("arm", a), ("comparison", b)):
-        mean = float(side.mean())
-        for edge in (0, 1):
-            if abs(mean - edge) <= margin + 1e-12:
-                near = f"the {name}'s mean of {mean:.3f} lies within the margin of {margin:g} of {edge}"
-                return Verdict.NOT_TESTABLE, f"{near}, where a difference has no room to show"
-    return None, ""
+def _estimate(average: _Average, direction: Direction) -> Estimate:
+    """The mean difference with its t interval; identical differences on a fine grid get that of one step of it."""
+    estimate = paired_t(average.difference, direction=direction)
+    n = average.difference.size
+    if estimate.low is None and fine_grid(average.difference, average.step):
+        half = t_quantile(estimate.confidence, n - 1) * average.step / n**0.5
+        method = f"paired t; the differences are identical, so their spread is taken as one step of the values, {average.step:g}"
+        return replace(estimate, low=estimate.value - half, high=estimate.value + half, method=method)
+    return estimate
+
+
+def _reasons(left_out: Mapping[str, str]) -> str:
+    """Why no cell can answer, each reason with the cells of which it holds."""
+    if len(left_out) == 1:
+        return next(iter(left_out.values()))
+    return "; ".join(f"{cell}: {why}" for cell, why in left_out.items())
 
 
 def _decide(
     difference: Estimate,
-    identical: bool,
+    differences: NDArray[np.float64],
     p_difference: float | None,
     p_equivalence: float | None,
     margin: float,
@@ -222,7 +417,7 @@ def _decide(
         f"the mean difference of {mean:+.3f} over {seeds} seeds is neither clearly different from 0 ({p_diff}) "
         f"nor shown to lie within ±{margin:g} ({p_equi})"
     )
-    if identical:
+    if no_spread(differences) and difference.low is None:
         why += ", as it is the same in every seed and leaves only a sign test"
     return Verdict.CANNOT_TELL, why
 

@@ -3,8 +3,9 @@
 `Scored` is one model on one probe; a study's results are a list of them. Everything here is arithmetic on that list.
 """
 
+import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +13,25 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate, Labelled
-from pyrite.stats import Judgement, Verdict, crossed_bootstrap, gap, judge_family, paired_t, t_interval
+from pyrite.stats import (
+    Answered,
+    Cell,
+    Judgement,
+    Share,
+    answered_by_both,
+    crossed_bootstrap,
+    gap,
+    judge_family,
+    paired_t,
+    t_interval,
+)
 from pyrite.study.spec import ContrastSpec, StudySpec
 from pyrite.tasks.score import Slice, Task, matching, right, score
 
 START = "start"
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+"""Which items of a probe, [items]."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +55,22 @@ class Scored:
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe's items and task, with the mask of its headline slice (the number that contrasts look at)."""
+    """A probe's items and task, with the mask of its headline slice (the number that contrasts look at).
+
+    `parts` divides the headline where the task asks for it (HANS: by heuristic), so that a part at the floor is seen.
+    """
 
     name: str
     items: list[Labelled]
     task: Task
-    headline: np.ndarray[Any, Any]
+    headline: Mask
     headline_name: str
+    parts: Mapping[str, Mask]
 
     @classmethod
     def make(cls, name: str, items: list[Labelled], task: Task, headline: Mapping[str, str]) -> "Probe":
         """A probe; `headline` maps columns to the values that an item of the headline slice has."""
-        mask = np.array(matching(items, headline), dtype=bool)
+        mask = np.array(matching(items, headline, task), dtype=bool)
         if not mask.any():
             raise UserError(
                 "A probe's headline slice is empty.", f"{name}: no item has {dict(headline)}", "check headline"
@@ -60,7 +79,24 @@ class Probe:
         if strange is not None:
             fix = f"use one of: {', '.join(sorted({*task.labels, *task.merge}))}"
             raise UserError("A probe's item has an unknown label.", f"{name}: {strange.id}: {strange.label!r}", fix)
-        return cls(name, items, task, mask, ", ".join(headline.values()) or "overall")
+        return cls(name, items, task, mask, ", ".join(headline.values()) or "overall", parts_of(items, task, mask))
+
+    def golds(self, mask: Mask) -> dict[str, Mask]:
+        """The items of a mask by gold label, as masks of the masked items."""
+        labels = [str(self.task.answer(item.label)) for item, on in zip(self.items, mask, strict=True) if on]
+        return {gold: np.array([label == gold for label in labels]) for gold in dict.fromkeys(labels)}
+
+
+def parts_of(items: Sequence[Labelled], task: Task, headline: Mask) -> dict[str, Mask]:
+    """The parts of a headline slice: one for each value of the task's column, where it holds one gold label and several
+    such values; else all of it, under no name."""
+    inside = [item for item, on in zip(items, headline, strict=True) if on]
+    if task.headline_by is None or len({task.answer(item.label) for item in inside}) > 1:
+        return {"": headline}
+    values = dict.fromkeys(str(item.meta.get(task.headline_by)) for item in inside)
+    if len(values) < 2:
+        return {"": headline}
+    return {value: headline & np.array(matching(items, {task.headline_by: value}), dtype=bool) for value in values}
 
 
 def score_model(
@@ -146,13 +182,13 @@ def within(bound: float | None, least: float, most: float) -> float | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """A primary contrast, answered: the judgement, how many seeds and cells it rests on, the item-level interval
-    (seeds and templates resampled), and one plain sentence."""
+    """A primary contrast, answered: the judgement, its seeds and their differences, the item-level interval (seeds and
+    templates resampled), and one plain sentence. `per_seed` is averaged over the cells of the judgement."""
 
     contrast: ContrastSpec
     judgement: Judgement
-    seeds: int
-    cells: int
+    seeds: tuple[int, ...]
+    per_seed: tuple[float, ...]
     over_items: Estimate | None
     sentence: str
 
@@ -161,46 +197,116 @@ class Answer:
         return {
             "contrast": self.contrast.model_dump(mode="json"),
             **self.judgement.as_json(),
-            "seeds": self.seeds,
-            "cells": self.cells,
+            "seeds": len(self.seeds),
+            "cells": len(self.judgement.cells),
+            "per_seed": list(self.per_seed),
             "over_items": self.over_items.as_json() if self.over_items else None,
             "sentence": self.sentence,
         }
 
 
 def answer_primary(results: Sequence[Scored], probes: Mapping[str, Probe], spec: StudySpec) -> list[Answer]:
-    """The study's primary contrasts, judged as one family (Holm)."""
+    """The study's primary contrasts, judged as one family (Holm), each cell by cell (`judge_family`)."""
     contrasts = spec.primary()
     if not contrasts:
         return []
-    family: dict[str, tuple[list[float], list[float]]] = {}
-    about: dict[str, tuple[ContrastSpec, int, int]] = {}
-    unbounded = []
-    for number, contrast in enumerate(contrasts):
-        name = f"{number}:{contrast.arm} - {contrast.against} on {contrast.probe}"
-        pairs = matched(results, contrast, spec)
-        seeds = sorted({seed for seed, _, _ in pairs})
-        if contrast.probe == "gap":
-            a = [float(np.mean([openings(x, y, results, probes) for s, x, y in pairs if s == seed])) for seed in seeds]
-            b = [0.0] * len(a)
-            unbounded.append(name)
-            a = [-value for value in a]
-        else:
-            probe = probes[contrast.probe]
-            a = [float(np.mean([headline(x, probe) for s, x, _ in pairs if s == seed])) for seed in seeds]
-            b = [float(np.mean([headline(y, probe) for s, _, y in pairs if s == seed])) for seed in seeds]
-        family[name] = (a, b)
-        about[name] = (contrast, len(seeds), len(pairs) // max(1, len(seeds)))
-    judged = judge_family(family, spec.margin, unbounded=unbounded)
+    names = [f"{at}:{one.arm} - {one.against} on {one.probe}" for at, one in enumerate(contrasts)]
+    cells = {name: cells_of(results, probes, one, spec) for name, one in zip(names, contrasts, strict=True)}
+    unbounded = [name for name, one in zip(names, contrasts, strict=True) if one.probe == "gap"]
+    judgements = judge_family(cells, spec.margin, unbounded=unbounded, max_missing=spec.max_missing)
     answers = []
-    for name, judgement in judged.items():
-        contrast, seeds_used, cells = about[name]
-        if contrast.probe == "gap":
-            judgement = at_an_edge(judgement, matched(results, contrast, spec), results, probes, spec.margin)
-        over_items = None if contrast.probe == "gap" else item_interval(results, probes[contrast.probe], contrast, spec)
-        sentence = say(contrast, judgement, seeds_used, cells, probes, spec)
-        answers.append(Answer(contrast, judgement, seeds_used, cells, over_items, sentence))
+    for name, contrast in zip(names, contrasts, strict=True):
+        judgement = judgements[name]
+        seeds = tuple(sorted({seed for seed, _, _ in matched(results, contrast, spec)}))
+        per_seed = per_seed_differences([one for one in cells[name] if one.name in judgement.cells])
+        over_items = None
+        if contrast.probe != "gap":
+            over_items = item_interval(results, probes[contrast.probe], contrast, spec, judgement.cells)
+        sentence = say(contrast, judgement, len(seeds), probes, spec)
+        answers.append(Answer(contrast, judgement, seeds, per_seed, over_items, sentence))
     return answers
+
+
+def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
+    """Arm minus comparison in each seed, averaged over cells by their weights; nothing without cells."""
+    if not cells:
+        return ()
+    differences = np.array([np.asarray(one.a) - np.asarray(one.b) for one in cells])
+    return tuple(float(value) for value in np.average(differences, axis=0, weights=[one.weight for one in cells]))
+
+
+def cells_of(
+    results: Sequence[Scored], probes: Mapping[str, Probe], contrast: ContrastSpec, spec: StudySpec
+) -> list[Cell]:
+    """Every cell of a contrast: each start and size, and each part of the probe's headline within it."""
+    by_cell: dict[tuple[str, int], dict[int, tuple[Scored, Scored]]] = defaultdict(dict)
+    for seed, x, y in matched(results, contrast, spec):
+        by_cell[x.start, x.size][seed] = (x, y)
+    cells = []
+    for (start, size), by_seed in by_cell.items():
+        pairs = [by_seed[seed] for seed in sorted(by_seed)]
+        if contrast.probe == "gap":
+            cells.append(gap_cell(cell_name(start, size), pairs, results, probes))
+            continue
+        probe = probes[contrast.probe]
+        cells += [
+            share_cell(cell_name(start, size, part), pairs, probe, mask, weight=float(mask.sum()) / len(pairs[0][0].correct))
+            for part, mask in probe.parts.items()
+        ]  # fmt: skip
+    return cells
+
+
+def cell_name(start: str, size: int, part: str = "") -> str:
+    """What a cell is called in a verdict."""
+    return f"start {start}, {size:,} rows" + (f", {part}" if part else "")
+
+
+def share_cell(name: str, pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask, *, weight: float) -> Cell:
+    """One cell on some items of a probe: shares right per seed, over the items that both sides answered in every seed."""
+    both, share = compared_items(pairs, probe, mask)
+    low, high = (None, None) if both.low is None or both.high is None else (both.low.tolist(), both.high.tolist())
+    if not both.items:
+        nothing = [0.0] * len(pairs)
+        return Cell(name, nothing, nothing, low, high, 0, both.missing, weight)
+    return Cell(name, both.a.tolist(), both.b.tolist(), low, high, both.items, both.missing, weight, (share,))
+
+
+def compared_items(pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask) -> tuple[Answered, Share]:
+    """Both sides on the items of a mask that both answered in every seed, and their mean shares, also by gold label."""
+    arm_SI = np.array([x.correct[mask] for x, _ in pairs])
+    comparison_SI = np.array([y.correct[mask] for _, y in pairs])
+    both = answered_by_both(arm_SI, comparison_SI, bounded=True)
+    by_gold = {}
+    for gold, own in probe.golds(mask).items():
+        counted = own & both.counted
+        if counted.any():
+            by_gold[gold] = (float(arm_SI[:, counted].mean()), float(comparison_SI[:, counted].mean()))
+    return both, Share(float(both.a.mean()), float(both.b.mean()), by_gold)
+
+
+def gap_cell(
+    name: str, pairs: Sequence[tuple[Scored, Scored]], results: Sequence[Scored], probes: Mapping[str, Probe]
+) -> Cell:
+    """One cell of the gap, its sign turned so that negative means it opened: change on the blind spot minus change on the
+    general task. A harm is looked for in the blind spot, which must have room for it."""
+    blind = probes[next(probe for probe in probes if probe != "general")]
+    index = {(*one.cell, one.seed): one for one in results if one.probe == blind.name}
+    spots = [(index[(*x.cell, x.seed)], index[(*y.cell, y.seed)]) for x, y in pairs]
+    general, general_share = compared_items(pairs, probes["general"], probes["general"].headline)
+    spot, spot_share = compared_items(spots, blind, blind.headline)
+    items, missing = general.items + spot.items, general.missing + spot.missing
+    if not general.items or not spot.items:
+        nothing = [0.0] * len(pairs)
+        return Cell(name, nothing, nothing, items=0, missing=missing)
+    closed = -gap(general.a, spot.a, general.b, spot.b)
+    low, high = bounds(spot)[0] - bounds(general)[1], bounds(spot)[1] - bounds(general)[0]
+    shares = (replace(general_share, harm=False, name="general"), replace(spot_share, name=blind.name))
+    return Cell(name, closed, np.zeros(len(pairs)), low, high, items, missing, shares=shares)
+
+
+def bounds(both: Answered) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The per-seed difference of two sides at worst and at best, whatever the missing answers would have been."""
+    return (both.a - both.b, both.a - both.b) if both.low is None or both.high is None else (both.low, both.high)
 
 
 def matched(results: Sequence[Scored], contrast: ContrastSpec, spec: StudySpec) -> list[tuple[int, Scored, Scored]]:
@@ -243,56 +349,33 @@ def compared_cells(cells: Sequence[Key], contrast: ContrastSpec) -> list[tuple[K
     return pairs
 
 
-def openings(arm: Scored, other: Scored, results: Sequence[Scored], probes: Mapping[str, Probe]) -> float:
-    """How much further the blind spot fell than the general task, from `other` to `arm`; positive: the gap opened."""
-    blind_name = next(name for name in probes if name != "general")
-    blind = {(*r.cell, r.seed): headline(r, probes[blind_name]) for r in results if r.probe == blind_name}
-    general = [headline(r, probes["general"]) for r in (arm, other)]
-    spots = [blind[(*r.cell, r.seed)] for r in (arm, other)]
-    return float(gap([general[0]], [spots[0]], [general[1]], [spots[1]])[0])
-
-
-def at_an_edge(
-    judgement: Judgement,
-    pairs: Sequence[tuple[int, Scored, Scored]],
-    results: Sequence[Scored],
-    probes: Mapping[str, Probe],
-    margin: float,
-) -> Judgement:
-    """A gap is not testable where any of the four means behind it lies within the margin of 0 or 1."""
-    blind_name = next(name for name in probes if name != "general")
-    blind = {(*r.cell, r.seed): headline(r, probes[blind_name]) for r in results if r.probe == blind_name}
-    for side, models in (("arm", [x for _, x, _ in pairs]), ("comparison", [y for _, _, y in pairs])):
-        means = {
-            "general": np.mean([headline(model, probes["general"]) for model in models]),
-            blind_name: np.mean([blind[(*model.cell, model.seed)] for model in models]),
-        }
-        for probe, mean in means.items():
-            if min(mean, 1 - mean) <= margin:
-                why = f"the {side}'s mean of {mean:.3f} on {probe} lies within the margin of {margin:g} of 0 or 1"
-                return replace(judgement, verdict=Verdict.NOT_TESTABLE, why=why)
-    return judgement
-
-
-def item_interval(results: Sequence[Scored], probe: Probe, contrast: ContrastSpec, spec: StudySpec) -> Estimate | None:
-    """The same difference with seeds and templates resampled as crossed factors; None without templates."""
+def item_interval(
+    results: Sequence[Scored], probe: Probe, contrast: ContrastSpec, spec: StudySpec, cells: Collection[str]
+) -> Estimate | None:
+    """The same difference with seeds and templates resampled as crossed factors, over the items that both sides answered
+    in every seed; None without templates."""
     if probe.task.template is None:
         return None
-    pairs = matched(results, contrast, spec)
-    seeds = sorted({seed for seed, _, _ in pairs})
-    rows = [
-        np.nanmean([x.correct[probe.headline] - y.correct[probe.headline] for s, x, y in pairs if s == seed], axis=0)
-        for seed in seeds
-    ]
-    templates = [
-        str(item.meta.get(probe.task.template)) for item, on in zip(probe.items, probe.headline, strict=True) if on
-    ]
-    return crossed_bootstrap(np.array(rows), templates, rng=np.random.default_rng(0))
+    mask = np.zeros(len(probe.items), dtype=bool)
+    kept: dict[int, list[np.ndarray[Any, Any]]] = defaultdict(list)
+    for seed, x, y in matched(results, contrast, spec):
+        own = [part for name, part in probe.parts.items() if cell_name(x.start, x.size, name) in cells]
+        if own:
+            mask |= np.any(own, axis=0)
+            kept[seed].append(np.where(np.any(own, axis=0), x.correct - y.correct, np.nan))
+    if not kept:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # items that no cell of a seed answered
+        rows = np.array([np.nanmean(kept[seed], axis=0) for seed in sorted(kept)])
+    mask &= np.isfinite(rows).all(axis=0)
+    if not mask.any():
+        return None
+    templates = [str(item.meta.get(probe.task.template)) for item, on in zip(probe.items, mask, strict=True) if on]
+    return crossed_bootstrap(rows[:, mask], templates, rng=np.random.default_rng(0))
 
 
-def say(
-    contrast: ContrastSpec, judgement: Judgement, seeds: int, cells: int, probes: Mapping[str, Probe], spec: StudySpec
-) -> str:
+def say(contrast: ContrastSpec, judgement: Judgement, seeds: int, probes: Mapping[str, Probe], spec: StudySpec) -> str:
     """One plain sentence on a contrast."""
     estimate = judgement.difference
     interval = estimate.method  # why there is none
@@ -309,11 +392,25 @@ def say(
         "equivalent": f"equivalent within ±{spec.margin * 100:g} points",
     }.get(judgement.verdict.value, judgement.verdict.value)
     against = "the start" if contrast.against == START else f"arm {contrast.against}"
+    about = f"Arm {contrast.arm} against {against} on {where}: {verdict}"
+    cells = len(judgement.cells)
+    if not cells:
+        return f"{about} ({seeds} seed{'s' * (seeds != 1)}): {judgement.why}.{whose_data(contrast, spec)}"
+    left_out = "; ".join(f"{cell}: {why}" for cell, why in judgement.left_out.items())
     return (
-        f"Arm {contrast.arm} against {against} on {where}: {verdict} ({points(estimate.value)}, {interval}; "
+        f"{about} ({points(estimate.value)}, {interval}; "
         f"{seeds} seed{'s' * (seeds != 1)}, {cells} cell{'s' * (cells != 1)} averaged in each): {judgement.why}."
+        f"{f' Left out, for they cannot answer: {left_out}.' * bool(left_out)}{unanswered(judgement)}"
         f"{whose_data(contrast, spec)}"
     )
+
+
+def unanswered(judgement: Judgement) -> str:
+    """How many items a judgement leaves out because some model has no answer to them."""
+    if not judgement.missing:
+        return ""
+    items = judgement.items or 0
+    return f" {judgement.missing} of {items + judgement.missing} items lack an answer on a side and are left out."
 
 
 def whose_data(contrast: ContrastSpec, spec: StudySpec) -> str:

@@ -194,7 +194,7 @@ def writable(folder: Path) -> None:
 def probe_of(made: Plan, name: str, store: Store) -> Probe:
     """A probe with its items, which are stored by now."""
     items = read_rows(store.path(made.items[name].key) / "items.jsonl")
-    return Probe.make(name, items, made.tasks[name], made.spec.probes[name].headline)
+    return Probe.make(name, items, made.tasks[name], made.spec.probes[name].headline_slice)
 
 
 def collect(made: Plan, store: Store) -> tuple[list[Scored], dict[str, Probe]]:
@@ -446,25 +446,10 @@ def power(config: StudyConfig) -> dict[str, Any]:
         raise UserError("Power needs a finished pilot.", found, f"run first: pyrite study {config.spec}")
     results, probes = collect(made, store)
     told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "margin": spec.margin, "contrasts": []}
+    told["left_out"] = []
     for answer in answer_primary(results, probes, spec):
-        differences = per_seed_differences(results, answer, probes, spec)
-        told["contrasts"].append(power_row(answer.contrast, differences, spec.margin, len(spec.primary())))
+        if not answer.judgement.cells:
+            told["left_out"].append(answer.sentence)
+            continue
+        told["contrasts"].append(power_row(answer.contrast, answer.per_seed, spec.margin, len(spec.primary())))
     return told
-
-
-def per_seed_differences(
-    results: list[Scored], answer: Answer, probes: Mapping[str, Probe], spec: StudySpec
-) -> list[float]:
-    """The paired differences of a contrast, one for each seed."""
-    import numpy as np
-
-    from pyrite.study.contrasts import matched, openings
-
-    pairs = matched(results, answer.contrast, spec)
-    if answer.contrast.probe == "gap":
-        change = {(s, *x.cell): -openings(x, y, results, probes) for s, x, y in pairs}
-    else:
-        probe = probes[answer.contrast.probe]
-        change = {(s, *x.cell): headline(x, probe) - headline(y, probe) for s, x, y in pairs}
-    seeds = sorted({key[0] for key in change})
-    return [float(np.mean([value for key, value in change.items() if key[0] == seed])) for seed in seeds]

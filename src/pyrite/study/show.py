@@ -50,7 +50,7 @@ def study(made: Study) -> None:
     """The table, the verdicts, and where everything lies."""
     console = wide()
     for probe in made.spec.probes:
-        wanted = made.spec.probes[probe].headline
+        wanted = made.spec.probes[probe].headline_slice
         table = Table(title=escape(title_of(made, probe)), title_justify="left", box=box.SIMPLE_HEAD)
         for column in ("start", "arm", "rows", "accuracy", "against start", "against human arm", "per seed"):
             table.add_column(column, justify="left" if column in ("start", "arm") else "right")
@@ -106,7 +106,7 @@ def timing(console: Console, run: Mapping[str, Any], where: str) -> None:
 def title_of(made: Study, probe: str) -> str:
     """A table's title."""
     spec = made.spec.probes[probe]
-    part = f", {', '.join(spec.headline.values())}" if spec.headline else ""
+    part = f", {', '.join(spec.headline_slice.values())}" if spec.headline_slice else ""
     return f"{probe}: {spec.task}{part}, accuracy in %, mean over seeds with 95 % t interval"
 
 

@@ -6,9 +6,9 @@ Names of data are dotted: `human` is a whole source, `human.start` one of its po
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
@@ -161,11 +161,27 @@ class ProbeSpec(Strict):
     template: str | None = Field(None, description="labelled: the column that says which items are alike")
     items: int | None = Field(None, ge=1, description="at most so many items, balanced over the slices")
     in_full: dict[str, str] = Field(default_factory=dict, description="items with these values are all taken")
-    headline: dict[str, str] = Field(
-        default_factory=dict, description="the slice that contrasts look at; empty: overall"
+    headline: dict[str, str] | Literal["overall"] | None = Field(
+        None,
+        description="the slice that contrasts look at, or overall; by default of hans its non-entailment, judged for each heuristic, and of other tasks overall",
     )
     seed: int = Field(0, ge=0, description="seed of the choice of items")
     grammar_rows: int = Field(3000, ge=30, description="items written for grammar:heuristics")
+
+    @property
+    def headline_slice(self) -> dict[str, str]:
+        """The columns and values of the headline slice; empty for all items."""
+        if isinstance(self.headline, dict):
+            return self.headline
+        from pyrite.tasks import TASKS
+
+        task = TASKS.get(self.task)
+        return {} if self.headline == "overall" or task is None else dict(task.headline)
+
+    @model_serializer(mode="wrap")
+    def _resolved(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        return {**plain, "headline": self.headline_slice}
 
 
 class ContrastSpec(Strict):
@@ -223,6 +239,12 @@ class StudySpec(Strict):
     )
     margin: float = Field(
         0.03, gt=0, lt=1, description="differences smaller than this do not matter (fraction of items)"
+    )
+    max_missing: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="a contrast of which a larger share of items has no answer on some side is not testable",
     )
     tokens_per_row: int = Field(40, ge=1, description="for plans: tokens in a row")
     keep: Literal["predictions", "adapters", "all"] = Field("predictions", description="what stays of trained models")

@@ -24,6 +24,10 @@ class Task:
     template: str | None = None
     also_merged: tuple[str, Mapping[str, str]] | None = None
     """A second metric's name and its merging of both gold and predicted labels (NLI: two-way)."""
+    headline: Mapping[str, str] = field(default_factory=dict)
+    """The slice that verdicts look at where nobody names another; empty: all items."""
+    headline_by: str | None = None
+    """The column whose values are judged apart within it."""
 
     def answer(self, predicted: str | None) -> str | None:
         """A model's label in the task's own labels."""
@@ -104,6 +108,11 @@ def score(items: Sequence[Labelled], predictions: Mapping[str, str | None], task
     return lines
 
 
-def matching(items: Sequence[Labelled], values: Mapping[str, Any]) -> list[bool]:
-    """Which items have these values (meta columns, or `gold`)?"""
-    return [all(slice_names(item, [column])[0] == str(value) for column, value in values.items()) for item in items]
+def matching(items: Sequence[Labelled], values: Mapping[str, Any], task: Task | None = None) -> list[bool]:
+    """Which items have these values (meta columns, or `gold`)? With a task, a gold label counts also as what it merges into."""
+
+    def has(item: Labelled, column: str, value: str) -> bool:
+        merged = task is not None and column == "gold" and task.answer(item.label) == value
+        return merged or slice_names(item, [column])[0] == value
+
+    return [all(has(item, column, str(value)) for column, value in values.items()) for item in items]

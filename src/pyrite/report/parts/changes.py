@@ -38,7 +38,7 @@ def verdicts(compared: Sequence[Told], known: Shares) -> list[Verdict]:
                 share = known.get((one["task"], line["metric"]), False)
                 label = shared.words(verdict)
                 text = (
-                    f"{one['second']} against {one['first']} on {one['task']} ({line['metric']}): {label} "
+                    f"{one['second']} against {one['first']} on {one['task']} ({of_slice(line)}): {label} "
                     f"({shared.in_words(line['difference'], share, signed=True)}; {line['difference']['n']:,} items)."
                 )
                 made.append(Verdict(label, text, TONES.get(verdict, "plain")))
@@ -54,8 +54,9 @@ def table(compared: Iterable[Told], known: Shares, *, primary: bool, caption: st
     if not rows:
         return []
     if primary:
-        rows, columns = [[*row[:2], *row[3:]] for row in rows], [*columns[:2], *columns[3:]]
-        note += " p-values are adjusted (Holm) over the metrics of a task."
+        if all(row[2] == "overall" for row in rows):
+            rows, columns = [[*row[:2], *row[3:]] for row in rows], [*columns[:2], *columns[3:]]
+        note += " p-values are adjusted (Holm) over the lines of a task."
     else:
         note += " Slices are exploratory."
     return [Table(columns, rows, caption, note)]
@@ -78,12 +79,22 @@ def line(one: Told, told: Told, known: Shares) -> list[Cell | str]:
     return [
         one["task"],
         told["metric"],
-        "overall" if told["primary"] else f"{told['by']}: {told['name']}",
+        slice_name(told),
         *(Cell(shared.number(told[side], share), sort=told[side]) for side in ("first", "second")),
         shared.cell(told["difference"], share, signed=True),
         shared.count(told["difference"]["n"]),
         shared.of_verdict(shared.judged(told["verdict"], told["difference"])),
     ]
+
+
+def slice_name(line: Told) -> str:
+    """Which items a line is about."""
+    return "overall" if line["by"] == "overall" else f"{line['by']}: {line['name']}"
+
+
+def of_slice(line: Told) -> str:
+    """A line's metric, and its slice where it is about one."""
+    return line["metric"] if line["by"] == "overall" else f"{line['metric']}, {line['name']}"
 
 
 def sentences(compared: Iterable[Told]) -> list[Block]:

@@ -154,7 +154,7 @@ def of_changes(run: Run) -> Column:
     """Every metric's change, overall."""
     known = changes.shares(run.told)
     return {
-        f"{one['task']}.{line['metric']}": judged(
+        f"{one['task']}.{changes.of_slice(line)}": judged(
             line["verdict"], line["difference"], known.get((one["task"], line["metric"]), False)
         )
         for one in run.told["compared"]

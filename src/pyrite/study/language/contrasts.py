@@ -7,9 +7,9 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate
-from pyrite.stats import Judgement, Verdict, judge_family
+from pyrite.stats import MAX_MISSING, Answered, Cell, Judgement, Verdict, judge_family
 from pyrite.study.language.spec import LanguageContrast, LanguageSpec
-from pyrite.study.language.tables import Value, by_seed, number, over_items, shared_seeds, within
+from pyrite.study.language.tables import Value, answered, by_seed, number, over_items, shared_seeds, within
 from pyrite.tasks.measure import Metric
 
 
@@ -46,8 +46,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sides:
-    """A contrast's values of the seeds that both cells have. `uneven` says which items are missing on one side only, where
-    that is the model's doing (see `unevenly`); there, `a` and `b` hold also models of which nothing is known."""
+    """A contrast's models in the seeds that both cells have, and what both sides score on the items that both answered in
+    every seed. `uneven` says which items are missing on one side only, where that is the model's doing (see `unevenly`)."""
 
     contrast: LanguageContrast
     metric: Metric
@@ -55,7 +55,17 @@ class Sides:
     seeds: tuple[int, ...]
     a: tuple[Value, ...]
     b: tuple[Value, ...]
+    both: Answered
     uneven: str = ""
+
+    def cell(self, scale: float = 1.0) -> Cell:
+        """The sides as a contrast's only cell, values multiplied by `scale`."""
+        both = self.both
+        if self.uneven or not both.items:
+            nothing = [0.0] * len(self.seeds)
+            return Cell(self.contrast.cell, nothing, nothing, items=0, missing=max(1, both.missing))
+        low, high = (None if bound is None else bound * scale for bound in (both.low, both.high))
+        return Cell(self.contrast.cell, both.a * scale, both.b * scale, low, high, both.items, both.missing)
 
 
 def unevenly(a: Mapping[int, Value], b: Mapping[int, Value]) -> str:
@@ -79,53 +89,48 @@ def sides(values: Sequence[Value], spec: LanguageSpec) -> list[Sides]:
     Raises:
         UserError: a metric that was not measured on both cells in any seed, or of which neither way is better.
     """
-    found, everything = by_seed(values), by_seed(values, unknown=True)
+    everything = by_seed(values, unknown=True)
     made = []
     for contrast in spec.contrasts:
         probe, _, name = contrast.probe.partition(".")
-        keys = [(cell, probe, name) for cell in (contrast.cell, contrast.against)]
-        a, b = (everything.get(key, {}) for key in keys)
+        a, b = (everything.get((cell, probe, name), {}) for cell in (contrast.cell, contrast.against))
+        seeds = shared_seeds(a, b)
         uneven = unevenly(a, b) if spec.probes[probe].task == "perplexity" else ""
-        if not uneven:
-            a, b = (found.get(key, {}) for key in keys)
-        both = shared_seeds(a, b)
-        if not both:
+        if not uneven and not any(a[seed].known and b[seed].known for seed in seeds):
             known = sorted({f"{one.probe}.{one.metric.name}" for one in values})
             seen = f"{contrast.cell} against {contrast.against} on {contrast.probe}; measured: {', '.join(known)}"
             raise UserError("A contrast compares nothing.", seen, "name a metric that both cells have")
-        metric = a[both[0]].metric
+        metric = a[seeds[0]].metric
         if metric.direction == "none":
             fix = "take another metric; this one is in the tables"
             raise UserError("Of that metric neither way is better.", contrast.probe, fix)
         margin = contrast.margin or (spec.margin if metric.scale == "share" else spec.margin_real)
-        values_a, values_b = tuple(a[s] for s in both), tuple(b[s] for s in both)
-        made.append(Sides(contrast, metric, margin, tuple(both), values_a, values_b, uneven))
+        values_a, values_b = tuple(a[s] for s in seeds), tuple(b[s] for s in seeds)
+        both = answered(values_a, values_b)
+        made.append(Sides(contrast, metric, margin, tuple(seeds), values_a, values_b, both, uneven))
     return made
 
 
-def judge_all(asked: Sequence[Sides]) -> list[Judgement]:
+def judge_all(asked: Sequence[Sides], max_missing: float = MAX_MISSING) -> list[Judgement]:
     """One family (Holm) of contrasts whose metrics, margins and directions differ.
 
     The p-values of a difference and of equivalence do not change when a contrast's values and margin are multiplied
     by the same number. So each contrast is judged in its own units, beside the others brought to its margin. One whose
-    items are missing on one side is not judged, and counts in the family as any other without a p-value: as p = 1.
+    items are missing on one side is not judged, and counts in the family as any other without an answer.
     """
-    judged = []
+    judgements = []
     for place, own in enumerate(asked):
         if own.uneven:
-            judged.append(not_testable(own))
+            judgements.append(not_testable(own))
             continue
-        family: dict[str, tuple[list[float], list[float]]] = {}
-        for at, one in enumerate(asked):
-            scale = 1.0 if at == place else own.margin / one.margin
-            if one.uneven:
-                family[str(at)] = ([0.0], [0.0])
-                continue
-            family[str(at)] = tuple([value.estimate.value * scale for value in side] for side in (one.a, one.b))  # type: ignore[assignment]
+        family = {str(at): [one.cell(1.0 if at == place else own.margin / one.margin)] for at, one in enumerate(asked)}
         fractions = {str(place)} if own.metric.scale == "share" else set()
-        made = judge_family(family, own.margin, direction=own.metric.direction, unbounded=set(family) - fractions)
-        judged.append(made[str(place)])
-    return judged
+        unbounded = set(family) - fractions
+        judged = judge_family(
+            family, own.margin, direction=own.metric.direction, unbounded=unbounded, max_missing=max_missing
+        )
+        judgements.append(judged[str(place)])
+    return judgements
 
 
 def not_testable(one: Sides) -> Judgement:
@@ -157,10 +162,12 @@ def answer_primary(values: Sequence[Value], spec: LanguageSpec) -> list[Answer]:
     if not asked:
         return []
     answers = []
-    for one, judgement in zip(asked, judge_all(asked), strict=True):
+    for one, judgement in zip(asked, judge_all(asked, spec.max_missing), strict=True):
         known = [pair for pair in zip(one.seeds, one.a, one.b, strict=True) if pair[1].known and pair[2].known]
         seeds = tuple(seed for seed, _, _ in known)
-        per_seed = tuple(a.estimate.value - b.estimate.value for _, a, b in known)
+        per_seed: tuple[float, ...] = ()
+        if judgement.cells:
+            per_seed = tuple(float(value) for value in one.both.a - one.both.b)
         each = tuple(over_items([a], [b]) for _, a, b in known)
         items = over_items(one.a, one.b)
         told = (one.contrast, one.metric, one.margin, judgement, seeds, per_seed, each, items)
@@ -174,6 +181,8 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
     if one.uneven:
         return f"{about}: not testable here: {judgement.why}."
     count = len(one.seeds)
+    if not judgement.cells:
+        return f"{about}: not testable here ({count} seed{'s' * (count != 1)}): {judgement.why}."
     share = one.metric.scale == "share"
     same = f"equivalent within ±{amount(one.margin, share, signed=False)}"
     verdict = same if judgement.verdict.value == "equivalent" else judgement.verdict.value
@@ -181,9 +190,17 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
     return (
         f"{about}: {verdict} "
         f"({amount(judgement.difference.value, share)}, {over_seeds}, {count} seed{'s' * (count != 1)}): "
-        f"{judgement.why}. These very models on other items like these {items.n}: "
+        f"{judgement.why}.{left_out(judgement)} These very models on other items like these {items.n}: "
         f"{amount(items.value, share)}, {between(items, one.metric) or items.method}."
     )
+
+
+def left_out(judgement: Judgement) -> str:
+    """How many items a judgement leaves out because some model has no answer to them."""
+    if not judgement.missing:
+        return ""
+    of = judgement.missing + (judgement.items or 0)
+    return f" {judgement.missing} of {of} items lack an answer on a side and are left out."
 
 
 def between(estimate: Estimate, metric: Metric) -> str:

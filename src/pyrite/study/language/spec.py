@@ -202,6 +202,12 @@ class LanguageSpec(Strict):
     contrasts: tuple[LanguageContrast, ...] = Field((), max_length=3, description="at most three primary questions")
     margin: float = Field(0.03, gt=0, lt=1, description="differences of shares smaller than this do not matter")
     margin_real: float = Field(0.05, gt=0, description="the same for other metrics (nats, points)")
+    max_missing: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="a contrast of which a larger share of items has no answer on some side is not testable",
+    )
     pilot: PilotSpec | None = Field(None, description="how the damage is chosen: pyrite study FILE --pilot")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="training seeds: the unit of replication")
     keep: Literal["predictions", "adapters", "all"] = Field("predictions", description="what stays of trained models")

@@ -5,15 +5,17 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.probe.asked import Result
 from pyrite.probe.compare import change_of, pair
 from pyrite.records import Estimate
-from pyrite.stats import paired_t, t_interval
+from pyrite.stats import Answered, answered_by_both, paired_t, t_interval
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.summary import is_grouped, mean
 
@@ -129,9 +131,26 @@ def shared_seeds(a: Mapping[int, Value], b: Mapping[int, Value]) -> list[int]:
     return sorted(a.keys() & b.keys())
 
 
+def answered(a: Sequence[Value], b: Sequence[Value]) -> Answered:
+    """What do both sides score, seed by seed, on the items that both answered in every seed?"""
+    metric = a[0].metric
+    names = list(dict.fromkeys(item.item for value in (*a, *b) for item in value.items))
+
+    def column(side: Sequence[Value], of: Callable[[Measured], float | None], without: float) -> Any:
+        rows = [{item.item: of(item) for item in value.items} for value in side]
+        return np.array([[without if (x := row.get(name)) is None else x for name in names] for row in rows])
+
+    values = [column(side, lambda item: item.value, math.nan) for side in (a, b)]
+    weights = [column(side, lambda item: item.weight, 1.0) for side in (a, b)]
+    bounded = metric.scale == "share"
+    return answered_by_both(*values, bounded=bounded, a_weights=weights[0], b_weights=weights[1])
+
+
 def differences(a: Mapping[int, Value], b: Mapping[int, Value]) -> list[float]:
-    """Cell minus the other, within each seed that both have."""
-    return [a[seed].estimate.value - b[seed].estimate.value for seed in shared_seeds(a, b)]
+    """Cell minus the other, within each seed that both have, over the items that both answered in all of them."""
+    seeds = shared_seeds(a, b)
+    both = answered([a[seed] for seed in seeds], [b[seed] for seed in seeds])
+    return [float(value) for value in both.a - both.b] if both.items else []
 
 
 def pooled(values: Sequence[Value]) -> tuple[Measured, ...]:
@@ -189,7 +208,10 @@ def against(
     both = shared_seeds(seeds, other)
     if not both or reference == cell:
         return dict.fromkeys(columns)
-    change = paired_t(differences(seeds, other))
+    within_seeds = differences(seeds, other)
+    if not within_seeds:
+        return dict.fromkeys(columns)
+    change = paired_t(within_seeds)
     items = over_items([seeds[seed] for seed in both], [other[seed] for seed in both])
     told = (change.value, *within(change, metric, -1.0), *within(items, metric, -1.0))
     return dict(zip(columns, told, strict=True))
