@@ -152,8 +152,8 @@ def _at_the_floor(rng: np.random.Generator, shape: tuple[int, ...], level: float
 def test_cells_at_the_floor_make_no_false_verdict(seeds: int, level: float) -> None:
     """Two cells at the floor (below, near and just above the margin of 0.03) beside a robust one.
 
-    No true difference anywhere: "worse" and "better" in at most 5 %. The robust cell harmed by the margin: "equivalent"
-    in at most 5 %. Nothing but cells at the floor: any of the three in at most 5 %.
+    No true difference anywhere, with and without the robust cell: "worse" and "better" in at most 5 %. The robust cell
+    harmed by the margin: "equivalent" in at most 5 %. Nothing but cells at the floor: never "equivalent".
     """
     repetitions, margin = 1_200, 0.03
     rng = np.random.default_rng(int(55 + seeds + 1000 * level))
@@ -173,15 +173,12 @@ def test_cells_at_the_floor_make_no_false_verdict(seeds: int, level: float) -> N
 
     null = verdicts(0.0, robust=True)
     assert _at_most(float(np.mean([one in (Verdict.WORSE, Verdict.BETTER) for one in null])), 0.05, repetitions)
-    if level < margin:  # above it, a cell that can answer says rightly that nothing changed there
-        if (
-            level < margin / 2
-        ):  # near it, some floors can answer, and their average with the robust cell's harm is small
-            harmed = verdicts(margin, robust=True)
-            assert _at_most(float(np.mean([one is Verdict.EQUIVALENT for one in harmed])), 0.05, repetitions)
-        nothing = verdicts(0.0, robust=False)
-        answers = (Verdict.WORSE, Verdict.BETTER, Verdict.EQUIVALENT)
-        assert _at_most(float(np.mean([one in answers for one in nothing])), 0.05, repetitions)
+    nothing = verdicts(0.0, robust=False)
+    assert _at_most(float(np.mean([one in (Verdict.WORSE, Verdict.BETTER) for one in nothing])), 0.05, repetitions)
+    if level < margin / 2:  # near the margin some floors can answer, and rightly say that nothing changed there
+        harmed = verdicts(margin, robust=True)
+        assert _at_most(float(np.mean([one is Verdict.EQUIVALENT for one in harmed])), 0.05, repetitions)
+        assert Verdict.EQUIVALENT not in nothing
 
 
 @pytest.mark.parametrize("seeds", SEEDS)
