@@ -13,10 +13,18 @@ class AuditOptions(Strict):
 
     reference: tuple[str, ...] = Field(
         (),
-        description="data written by people (or pre-training text): file, folder or hf://…; repeatable, each is a source",
+        description="data written by people (or pre-training text): file, folder or hf://…; repeatable, each is a source; files of one source after a comma, or shards NAME-00001-of-00004",
     )
     source_column: str | None = Field(
         None, description="column of the references that names each row's source, instead of one source a file"
+    )
+    cluster: str | None = Field(
+        None,
+        description="column that says which rows come together (author, article, conversation): chance moves them together, and those of 50 rows or more count as human sources",
+    )
+    prior: bool = Field(
+        True,
+        description="also use the table of how far human sources lie apart that comes with Pyrite; off: the references alone",
     )
     only: tuple[str, ...] = Field(
         (),

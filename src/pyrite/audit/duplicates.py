@@ -252,7 +252,7 @@ def _closest(a: Array, b: Array, values: Floats) -> tuple[Array, Array, Floats]:
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     """Of each group, the share of rows that have a partner in the same group, data minus references."""
-    found = find(rows, extras.embeddings)
+    found = find(rows, extras.row_embeddings)
     a, b, values = found.near
     both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
     made = [
@@ -323,7 +323,7 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
 
     if extras.embeddings is None or not rows:
         return []
-    semantic = find(rows, extras.embeddings).semantic
+    semantic = find(rows, extras.row_embeddings).semantic
     assert semantic is not None
     found = wilson(len(np.unique(semantic[0])), len(rows))
     return [Alone(SEMANTIC, found.value, None, len(rows), FEW, found.low, found.high)]

@@ -92,18 +92,31 @@ class Alone:
 class Extras:
     """What else a family may need. A sample row's number in `embeddings` and `surprises` is its place in the sample.
 
-    `embeddings` [rows, width] fp32, unit length. `surprises`: per row, the mean negative log-likelihood in nats per token
+    `embeddings` [rows, width] fp32, unit length: of the answers; `prompt_embeddings` of the prompts, 0 where a row has
+    none. `surprises`: per row, the mean negative log-likelihood in nats per token
     of the answer given the prompt (`with_prompt`), of the answer alone (`without_prompt`), nan where not measured.
     `tokenize(texts)` gives token ids. `against` are the evaluation sets: name -> texts. `permutations`: draws of a null that a
     family makes itself.
     """
 
     embeddings: np.ndarray[Any, Any] | None = None
+    prompt_embeddings: np.ndarray[Any, Any] | None = None
     surprises: Mapping[str, Floats] | None = None
     tokenize: Callable[[Sequence[str]], list[list[int]]] | None = None
     against: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
     permutations: int = 999
+
+    @property
+    def row_embeddings(self) -> np.ndarray[Any, Any] | None:
+        """Prompt and answer of each row as one vector of unit length: a cosine is the mean of both cosines, and far below
+        1 between a row with a prompt and one without."""
+        if self.embeddings is None or self.prompt_embeddings is None:
+            return self.embeddings
+        prompted = np.linalg.norm(self.prompt_embeddings, axis=1, keepdims=True) > 0
+        both = np.concatenate([self.embeddings, self.prompt_embeddings], axis=1)
+        joined: np.ndarray[Any, Any] = np.where(prompted, both / np.float32(2**0.5), both).astype(np.float32)
+        return joined
 
 
 class Stream(Protocol):

@@ -194,7 +194,11 @@ def surprise_step(context: Context) -> None:
 
 
 def embed_step(context: Context) -> None:
-    """Step: `embeddings.npy` [rows of the sample, width], of what each row holds (prompt and answers)."""
+    """Step: `embeddings.npz`: `answers` and `prompts` [rows of the sample, width]; a row without a prompt has zeros there.
+
+    Apart, because a prompt that many rows share would hide how their answers differ, and because prompts say whether the
+    data is of the references' task.
+    """
     from pyrite.models import embed, load
     from pyrite.models.hardware import Compute
 
@@ -203,27 +207,32 @@ def embed_step(context: Context) -> None:
     sampled = Sampled.read(context.inputs["sample"])
     config = context.config
     compute = Compute(**config["compute"])
-    texts = [row.text for row in sampled.rows]
+    prompted = [at for at, row in enumerate(sampled.rows) if row.prompt.strip()]
+    texts = [*(row.answer for row in sampled.rows), *(sampled.rows[at].prompt for at in prompted)]
     if config["by"] == "sentences":
-        made = embed.sentence_embeddings(
+        vectors = embed.sentence_embeddings(
             context.inputs["model"], texts, compute=compute, max_tokens=config["max_tokens"], tick=context.tick
         )
     else:
         model, _ = load.for_generation(load.load_causal(context.inputs["model"], compute), compute)
         tokenizer = load.load_tokenizer(context.inputs["model"])
-        made = embed.hidden_state_embeddings(
+        vectors = embed.hidden_state_embeddings(
             model, tokenizer, texts, max_tokens=config["max_tokens"], tick=context.tick
         )
-    if not np.isfinite(made).all():
+    if not np.isfinite(vectors).all():
         raise UserError("The embeddings are not numbers.", str(context.inputs["model"]), "name another --embedder")
-    np.save(context.out / "embeddings.npy", made.astype(np.float32))
+    answers = vectors[: len(sampled.rows)].astype(np.float32)
+    prompts = np.zeros_like(answers)
+    prompts[prompted] = vectors[len(sampled.rows) :]
+    np.savez(context.out / "embeddings.npz", answers=answers, prompts=prompts)
 
 
 def model_extras(context: Context) -> Extras:
     """What the families of a comparing step are given."""
     more: dict[str, Any] = {}
     if "embeddings" in context.inputs:
-        more["embeddings"] = np.load(context.inputs["embeddings"] / "embeddings.npy", allow_pickle=False)
+        with np.load(context.inputs["embeddings"] / "embeddings.npz", allow_pickle=False) as file:
+            more |= {"embeddings": file["answers"], "prompt_embeddings": file["prompts"]}
     if "surprises" in context.inputs:
         with np.load(context.inputs["surprises"] / "surprises.npz", allow_pickle=False) as file:
             more["surprises"] = {name: file[name] for name in file.files}
@@ -233,4 +242,4 @@ def model_extras(context: Context) -> Extras:
 WHOLE = Kind("audit.whole", 1, whole_step)
 SAMPLE = Kind("audit.sample", 1, sample_step)
 SURPRISE = Kind("audit.surprise", 1, surprise_step)
-EMBED = Kind("audit.embed", 1, embed_step)
+EMBED = Kind("audit.embed", 2, embed_step)

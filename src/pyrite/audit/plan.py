@@ -1,6 +1,7 @@
 """The steps of an audit: every file is read once, the sample is compared family by family."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,11 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     against = sorted(sets) if "contamination" in flaws else []
     streamed = [flaw for flaw in STREAMED if flaw in flaws]
     inputs_of = {path: file_input(path, "data set") for path in config.data}
-    inputs_of |= {path: file_input(path, "reference") for path in config.reference}
+    inputs_of |= {path: file_input(path, "reference") for path in reference_files(config.reference)}
     check_references(config, inputs_of)
-    names = [Path(path).name for path in config.reference]
-    labels = [path if names.count(name) > 1 else name for path, name in zip(config.reference, names, strict=True)]
     files = [(DATA, shard, DATA, path) for shard, path in enumerate(config.data)]
-    files += [(f"reference {at}", 0, labels[at], path) for at, path in enumerate(config.reference)]
+    labels = source_labels(config.reference)
+    files += [(f"reference {at}", 0, label, path) for at, (path, label) in enumerate(labels)]
     streams = {
         (name, shard): stream(config, name, label, inputs_of[path], streamed, against, given)
         for name, shard, label, path in files
@@ -90,6 +90,38 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     whole = Step(WHOLE, settings, {**inputs, **given}, label="whole data set")
     sample = Step(SAMPLE, {**common, "sample": config.sample}, inputs, label="sample")
     return Planned(flaws, streams, whole, sample, given, against)
+
+
+SHARD = re.compile(r"-\d{5}-of-\d{5}")
+
+
+def reference_files(texts: Sequence[str]) -> list[str]:
+    """Every file of `--reference`, in order: a text names one, or several of one source after commas."""
+    return [path for text in texts for path in files_of(text)]
+
+
+def files_of(text: str) -> list[str]:
+    """The files that one `--reference` names."""
+    if "," not in text or Path(text).exists():
+        return [text]
+    return [path.strip() for path in text.split(",") if path.strip()]
+
+
+def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, and the shards
+    NAME-00001-of-00004 of one folder, are one source. Called by the file's name, or its path where two share it."""
+    whole = []
+    for text in texts:
+        paths = files_of(text)
+        first = Path(paths[0])
+        source = text if len(paths) > 1 else str(first.with_name(SHARD.sub("", first.name)))
+        if is_hub(text):
+            source = text
+        whole += [(path, source) for path in paths]
+    distinct = list(dict.fromkeys(source for _, source in whole))
+    names = [Path(source.partition(",")[0]).name for source in distinct]
+    called = {source: source if names.count(name) > 1 else name for source, name in zip(distinct, names, strict=True)}
+    return [(path, called[source]) for path, source in whole]
 
 
 def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
@@ -113,7 +145,7 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
 def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
     """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
     seen: dict[str, str] = {}
-    for path in config.reference:
+    for path in reference_files(config.reference):
         identity = content_of(inputs_of[path])
         if identity in seen:
             found = f"{path} has the content of {seen[identity]}"
@@ -205,6 +237,8 @@ def stream(
         "revision": found.identity if is_hub(path) else None,
         "file": Path(path).name,  # row ids begin with it
     }
+    if config.cluster is not None:
+        settings["cluster"] = config.cluster
     return Step(STREAM, settings, {"file": found, **given}, label=f"{what} {Path(path).name}: read")
 
 

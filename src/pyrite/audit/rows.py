@@ -14,7 +14,8 @@ class Row:
     `number` is the record's place among the kept records of its source, from 0, and with `id` names it to the user.
     `prompt` is what was asked (empty for plain text), `answers` what a model or a person wrote in reply: the assistant's
     turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text. `label` and `fields`
-    are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes from.
+    are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes from, `cluster`
+    which rows come from one author, article or conversation (empty: a row of its own).
     """
 
     number: int
@@ -24,6 +25,7 @@ class Row:
     label: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    cluster: str = ""
 
     @property
     def text(self) -> str:
@@ -39,6 +41,7 @@ class Row:
         """As plain values; `row_from_json` reads it back."""
         told: dict[str, Any] = {"number": self.number, "id": self.id, "prompt": self.prompt}
         told |= {"answers": self.answers, "source": self.source}
+        told |= {"cluster": self.cluster} if self.cluster else {}
         return told | ({"label": self.label, "fields": dict(self.fields)} if self.fields else {})
 
 
@@ -62,6 +65,15 @@ def as_row(record: Record, number: int, source: str = "") -> Row:
             return Row(number, record.id, "", (joined,), record.label, dict(record.fields), source)
         case Text():
             return Row(number, record.id, "", (record.text,), source=source)
+
+
+def cluster_of(record: Record, column: str) -> str:
+    """What a record's column says it belongs to; empty where it does not have the column."""
+    fields: Mapping[str, Any] = record.fields if isinstance(record, Labelled) else {}
+    if isinstance(record, Pair):
+        fields = {"premise": record.premise, "hypothesis": record.hypothesis}
+    value = record.meta.get(column, fields.get(column))
+    return "" if value is None else str(value)
 
 
 def as_rows(records: Iterable[Record], source: str = "") -> Iterator[Row]:

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from pyrite.audit.families import extras, module
-from pyrite.audit.rows import Row, as_row
+from pyrite.audit.rows import Row, as_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.steps import Context, Kind
@@ -33,9 +33,11 @@ ALONE_BYTES = 24_000_000
 class Batches:
     """Rows of a file in batches of bounded size, sampled on the way; `counts` once they are exhausted."""
 
-    def __init__(self, path: Path | str, options: ReadOptions, *, source: str, column: str | None) -> None:
+    def __init__(
+        self, path: Path | str, options: ReadOptions, *, source: str, column: str | None, cluster: str | None = None
+    ) -> None:
         self.reader = open_records(path, options)
-        self.source, self.column = source, column
+        self.source, self.column, self.cluster = source, column, cluster
         self.rows = 0
 
     def __iter__(self) -> Iterator[list[Row]]:
@@ -49,6 +51,8 @@ class Batches:
                     raise UserError("The column that names the source is not there.", found, "--source-column NAME")
                 name = str(record.meta[self.column])
             row = as_row(record, number, name)
+            if self.cluster is not None:
+                row = replace(row, cluster=cluster_of(record, self.cluster))
             batch.append(row)
             size += len(row.prompt) + sum(map(len, row.answers))
             if len(batch) >= BATCH_ROWS or size >= BATCH_CHARS:
@@ -248,7 +252,13 @@ def stream_step(context: Context) -> None:
     """Step: `part-K/FLAW/` (what each family gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
     config = context.config
     path: Path | str = config.get("hub") or context.inputs["file"]
-    batches = Batches(path, read_options(config), source=config["source"], column=config["source_column"])
+    batches = Batches(
+        path,
+        read_options(config),
+        source=config["source"],
+        column=config["source_column"],
+        cluster=config.get("cluster"),
+    )
     drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"]])
     inputs = {name: given for name, given in context.inputs.items() if name != "file"}
     began = time.monotonic()

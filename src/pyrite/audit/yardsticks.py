@@ -2,8 +2,8 @@
 
 (a) Is it real? A permutation null: rows of the data and of the references change places at random, and the measure is
     taken again; the p-value counts how often chance alone gives as much.
-(b) Is it large? The same measure between each human source and the others. Data that differs from human data by more
-    than human sources differ from each other differs by much.
+(b) Is it large? The same measure between each human source and the others, from which `pyrite.audit.sources` predicts
+    what the next human source would show. Data beyond that differs by more than people do.
 
 Every measure is one-sided: larger is worse. A value at n rows is compared with values at n rows only, since most
 measures of difference shrink as n grows. Standard errors come from half-samples: over random halves of a data set of n
@@ -11,6 +11,7 @@ rows, a statistic varies as much as it would over fresh samples of n rows (the d
 and Wu 1989), and no row is ever repeated, as it would be in a bootstrap, where copies look like duplicates.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ CHUNK = 128
 """Draws given to a statistic at a time."""
 LEAST = 50
 """References of fewer rows than this say too little."""
+SIZES = (50, 100, 150)
+"""Numbers of rows on each side at which human sources are compared: those of the table of human sources."""
 Z95 = 1.959963984540054
 
 
@@ -38,13 +41,17 @@ class Yardsticks:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The largest distance of a human source from the other human sources: which source, how large, at how many rows
-    on each side, and the data's own value at that number of rows."""
+    """How far the data, and each human source, lies from (the other) human sources, at `n` rows on each side.
 
-    source: str
-    value: float
+    `distances` maps a source to its distance from all others pooled; empty where there is one source. `error` is the
+    standard error of the data's own distance. What the next human source would show is worked out of these and of the
+    prior (`pyrite.audit.sources`); nothing is decided here.
+    """
+
     n: int
     value_of_data: float
+    error: float
+    distances: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +66,9 @@ class Counted:
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """A measure between its two yardsticks. `n`: rows on each side. `null_mean`, `null_high`: mean and 95 % point of the
-    null. `p`: its one-sided p-value, nan without a null. `excess`: above the largest distance between human sources,
-    or, with one source or none, above the null's mean (without a null, above `threshold`); `low` and `high` bound its
-    95 % interval. `alone`: measured on the data alone."""
+    null. `p`: its one-sided p-value, nan without a null. `excess`: above the null's mean (without a null, above
+    `threshold`); `low` and `high` bound its 95 % interval. `between`: what human sources differ by, None without a
+    reference of enough rows. `alone`: measured on the data alone."""
 
     measure: Measure
     value: float
@@ -85,11 +92,14 @@ def weigh(
     settings: Yardsticks,
     *,
     size: int | None = None,
+    clusters: Sequence[str] | None = None,
+    sizes: Sequence[int] = SIZES,
 ) -> Weighed | None:
     """Put a measure between its yardsticks; None where fewer than two rows of either side can be measured.
 
     `data` and each of `references` are places of rows in the sample that the contrast was prepared on, `size` is its
-    number of rows (by default these are all there are).
+    number of rows (by default these are all there are). `clusters` [rows of the sample] names what each row belongs to
+    (empty: itself): rows of a cluster change places together. `sizes`: numbers of rows at which human sources are compared.
     """
     allowed = None if contrast.rows is None else set(contrast.rows)
     ours = np.array([at for at in data if allowed is None or at in allowed], dtype=np.int64)
@@ -104,70 +114,104 @@ def weigh(
         return None
     size = size or 1 + max([*data, *(at for some in references.values() for at in some)])
     rng = np.random.default_rng([settings.seed, 1])
-    ours, human = rng.permutation(ours), rng.permutation(human)
+    groups = Groups.of(clusters)
+    ours, human = groups.shuffled(ours, rng), groups.shuffled(human, rng)
     pooled = np.concatenate([ours[:n], human[:n]])
     value = float(evaluate(contrast, [(ours[:n], human[:n])], size)[0])
-    orders = (rng.permutation(pooled) for _ in range(settings.permutations))
+    orders = (groups.shuffled(pooled, rng) for _ in range(settings.permutations))
     null = evaluate(contrast, ((one[:n], one[n:]) for one in orders), size)
     p = float((1 + np.count_nonzero(null >= value - 1e-12)) / (1 + len(null)))
-    error = half_error(contrast, ours, human, n, size, settings, 2)
+    error = half_error(contrast, ours, human, n, size, settings, 2, groups)
     mean, top = float(null.mean()), float(np.quantile(null, 0.95))
-    between = between_sources(contrast, ours, sources, size, settings)
-    if between is None:
-        excess = value - mean
-    else:
-        found, other_error = between
-        excess = found.value_of_data - found.value
-        at_n = half_error(contrast, ours, human, found.n, size, settings, 3)
-        error = float(np.hypot(at_n, other_error))
-    told = between[0] if between else None
-    return Weighed(
-        contrast.measure, value, n, mean, top, p, told, excess, excess - Z95 * error, excess + Z95 * error
-    )  # fmt: skip
+    between = between_sources(contrast, ours, sources, size, settings, groups, sizes)
+    excess = value - mean
+    low, high = excess - Z95 * error, excess + Z95 * error
+    return Weighed(contrast.measure, value, n, mean, top, p, between, excess, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which rows come together: `of_row` [rows of the sample] numbers each row's cluster; None: every row is its own."""
+
+    of_row: Any = None
+
+    @classmethod
+    def of(cls, clusters: Sequence[str] | None) -> "Groups":
+        """From the clusters' names, empty for a row that is its own."""
+        if clusters is None or not any(clusters):
+            return cls()
+        numbers = {name: at for at, name in enumerate(dict.fromkeys(filter(None, clusters)))}
+        alone = itertools.count(len(numbers))
+        return cls(np.array([numbers[name] if name else next(alone) for name in clusters], dtype=np.int64))
+
+    def shuffled(self, rows: Any, rng: np.random.Generator) -> Any:
+        """Rows in random order, those of a cluster next to each other."""
+        if self.of_row is None:
+            return rng.permutation(rows)
+        rows = rng.permutation(rows)
+        _, own = np.unique(self.of_row[rows], return_inverse=True)
+        place = rng.permutation(int(own.max()) + 1)
+        return rows[np.argsort(place[own], kind="stable")]
+
+    def some(self, rows: Any, count: int, rng: np.random.Generator) -> Any:
+        """So many rows at random, clusters as whole as the number allows."""
+        if self.of_row is None:
+            return rng.choice(rows, count, replace=False)
+        return self.shuffled(rows, rng)[:count]
 
 
 def between_sources(
-    contrast: Contrast, ours: Any, sources: Mapping[str, Any], size: int, settings: Yardsticks
-) -> tuple[Between, float] | None:
-    """How far is each human source from the others, and the farthest of them; None where there is one source only, or
-    too few rows. Each is the mean over random subsamples of equal size, and comes with its standard error."""
-    big = {name: some for name, some in sources.items() if len(some) >= LEAST}
-    if len(big) < 2:
+    contrast: Contrast,
+    ours: Any,
+    sources: Mapping[str, Any],
+    size: int,
+    settings: Yardsticks,
+    groups: Groups,
+    sizes: Sequence[int],
+) -> Between | None:
+    """How far is the data from all human sources, and each human source from the others? Means over random subsamples of
+    the largest of `sizes` that every side has; None where a side has fewer rows than the smallest."""
+    big = {name: some for name, some in sources.items() if len(some) >= min(sizes)}
+    if not big or len(ours) < min(sizes):
         return None
-    rest = {name: np.concatenate([other for key, other in big.items() if key != name]) for name in big}
-    n = min(len(ours), *(min(len(big[name]), len(rest[name])) for name in big))
-    if n < LEAST // 2:
-        return None
-    found: list[tuple[float, str]] = []
-    for number, name in enumerate(big):
-        rng = np.random.default_rng([settings.seed, 4, number])
-        found.append((float(subsampled(contrast, big[name], rest[name], n, size, rng, settings).mean()), name))
-    largest, name = max(found)
-    rng = np.random.default_rng([settings.seed, 5])
+    n = max(one for one in sizes if one <= min(len(ours), *map(len, big.values())))
     human = np.concatenate(list(big.values()))
-    own = float(subsampled(contrast, ours, human, n, size, rng, settings).mean())
-    error = half_error(contrast, big[name], rest[name], n, size, settings, 6)
-    return Between(name, largest, n, own), error
+    rng = np.random.default_rng([settings.seed, 5])
+    own = float(subsampled(contrast, ours, human, n, size, rng, settings, groups).mean())
+    error = half_error(contrast, ours, human, n, size, settings, 3, groups)
+    distances = {}
+    for number, name in enumerate(big if len(big) > 1 else ()):
+        rest = np.concatenate([other for key, other in big.items() if key != name])
+        rng = np.random.default_rng([settings.seed, 4, number])
+        distances[name] = float(subsampled(contrast, big[name], rest, n, size, rng, settings, groups).mean())
+    return Between(n, own, error, distances)
 
 
-def subsampled(contrast: Contrast, a: Any, b: Any, n: int, size: int, rng: Any, settings: Yardsticks) -> Floats:
+def subsampled(
+    contrast: Contrast,
+    a: Any,
+    b: Any,
+    n: int,
+    size: int,
+    rng: np.random.Generator,
+    settings: Yardsticks,
+    groups: Groups,
+) -> Floats:
     """The measure over random subsamples of n rows of each side."""
-    pairs = (
-        (rng.choice(a, n, replace=False), rng.choice(b, n, replace=False)) for _ in range(settings.subsamples)
-    )  # fmt: skip
+    pairs = ((groups.some(a, n, rng), groups.some(b, n, rng)) for _ in range(settings.subsamples))
     return evaluate(contrast, pairs, size)
 
 
-def half_error(contrast: Contrast, a: Any, b: Any, n: int, size: int, settings: Yardsticks, stream: int) -> float:
+def half_error(
+    contrast: Contrast, a: Any, b: Any, n: int, size: int, settings: Yardsticks, stream: int, groups: Groups
+) -> float:
     """The standard error of the measure at n rows, from halves of n rows of each side."""
     half = n // 2
     if half < 2:
         return float("nan")
     rng = np.random.default_rng([settings.seed, stream])
-    few_a, few_b = rng.choice(a, n, replace=False), rng.choice(b, n, replace=False)
-    pairs = (
-        (rng.choice(few_a, half, replace=False), rng.choice(few_b, half, replace=False)) for _ in range(settings.halves)
-    )
+    few_a, few_b = groups.some(a, n, rng), groups.some(b, n, rng)
+    pairs = ((groups.some(few_a, half, rng), groups.some(few_b, half, rng)) for _ in range(settings.halves))
     return float(evaluate(contrast, pairs, size).std(ddof=1))
 
 

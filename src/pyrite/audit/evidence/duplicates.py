@@ -24,15 +24,17 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     are `Row.number`s."""
     if measure == AGAINST.name:
         return _copied(data, references)
-    found = find(data.rows, extras.embeddings)
+    found = find(data.rows, extras.row_embeddings)
     groups = _groups(measure, found)
-    rows, total = _share(measure, data, extras.embeddings)
+    rows, total = _share(measure, data, extras.row_embeddings)
     share = f"{rows / total:.1%} of rows ({rows:,} of {total:,}) {SAID[measure]}"
     values: dict[str, Any] = {"rows": rows, "share": rows / total}
     if references:
         theirs, start = [], len(data.rows)
         for one in references.values():
-            theirs.append(_share(measure, one, None if extras.embeddings is None else extras.embeddings[start:]))
+            theirs.append(
+                _share(measure, one, None if extras.row_embeddings is None else extras.row_embeddings[start:])
+            )
             start += len(one.rows)
         values["reference_share"] = sum(some for some, _ in theirs) / sum(of for _, of in theirs)
         share += f" (references {values['reference_share']:.1%})"
