@@ -55,27 +55,27 @@ def question_of(spec: "StudySpec | LanguageSpec", *, defaults: bool = True) -> d
     Without `defaults`, keys at their defaults are left out: a digest of the rest stays as it was where a newer version of
     Pyrite knows more keys.
     """
-    told = spec.model_dump(mode="json", exclude_defaults=not defaults)
-    told["contrasts"] = [one.model_dump(mode="json", exclude_defaults=not defaults) for one in spec.primary()]
-    return question_in(told)
+    keys = spec.model_dump(mode="json", exclude_defaults=not defaults)
+    keys["contrasts"] = [contrast.model_dump(mode="json", exclude_defaults=not defaults) for contrast in spec.primary()]
+    return question_in(keys)
 
 
-def question_in(told: Mapping[str, Any]) -> dict[str, Any]:
+def question_in(keys: Mapping[str, Any]) -> dict[str, Any]:
     """A study file, as plain values, without what changes no answer."""
-    kept: dict[str, Any] = dict(told)
+    question: dict[str, Any] = dict(keys)
     for key in NOT_THE_QUESTION:
-        kept = without(kept, key.split("."))
-    return kept
+        question = without(question, key.split("."))
+    return question
 
 
-def without(told: Any, path: Sequence[str]) -> Any:
+def without(values: Any, path: Sequence[str]) -> Any:
     """Plain values without what a path leads to; `*` stands for any key."""
-    if not isinstance(told, Mapping):
-        return told
+    if not isinstance(values, Mapping):
+        return values
     first, rest = path[0], path[1:]
     if not rest:
-        return {key: value for key, value in told.items() if key != first}
-    return {key: without(value, rest) if first in (key, "*") else value for key, value in told.items()}
+        return {key: value for key, value in values.items() if key != first}
+    return {key: without(value, rest) if first in (key, "*") else value for key, value in values.items()}
 
 
 def changes(before: Any, now: Any, at: str = "") -> Iterator[str]:
@@ -98,7 +98,7 @@ def changes(before: Any, now: Any, at: str = "") -> Iterator[str]:
 
 def are_mappings(value: Any) -> bool:
     """Is this a list of mappings, and not an empty one?"""
-    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def shortened(value: Any) -> str:
@@ -116,15 +116,15 @@ def looks_at(spec: "StudySpec | LanguageSpec", folder: Path, seeds: Sequence[int
     Raises:
         UserError: the folder's run.json is broken.
     """
-    told = last_run(folder)
-    before: list[Look] = list(told.get("looks", []))
+    record = last_run(folder)
+    before: list[Look] = list(record.get("looks", []))
     judged = list(spec.seeds if seeds is None else seeds)
-    changed = changed_since(told, spec, judged)
-    if before and not changed and seeds_seen(told) == judged:
+    changed = changed_since(record, spec, judged)
+    if before and not changed and seeds_seen(record) == judged:
         return before
     look: Look = {
         "seeds": judged,
-        "asked": digest([one.model_dump(mode="json") for one in spec.primary()]),
+        "asked": digest([contrast.model_dump(mode="json") for contrast in spec.primary()]),
         "question": digest(question_of(spec, defaults=False)),
         "changed": changed,
         "at": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -138,55 +138,57 @@ def last_run(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        told: dict[str, Any] = orjson.loads(file.read_bytes())
+        record: dict[str, Any] = orjson.loads(file.read_bytes())
     except orjson.JSONDecodeError as error:
         fix = "move it away, or choose another --out"
         raise UserError("The run folder holds a broken run.json.", f"{file}: {error}", fix) from error
-    return told
+    return record
 
 
-def seeds_seen(told: Mapping[str, Any]) -> list[int]:
+def seeds_seen(record: Mapping[str, Any]) -> list[int]:
     """The seeds of the last look; of an older one, which has their number only, those of its study file."""
-    looks = told.get("looks") or [{}]
+    looks = record.get("looks") or [{}]
     seeds = looks[-1].get("seeds")
-    return list(seeds if isinstance(seeds, list) else told.get("spec", {}).get("seeds", []))
+    return list(seeds if isinstance(seeds, list) else record.get("spec", {}).get("seeds", []))
 
 
-def changed_since(told: Mapping[str, Any], spec: "StudySpec | LanguageSpec", seeds: Sequence[int]) -> list[str]:
+def changed_since(record: Mapping[str, Any], spec: "StudySpec | LanguageSpec", seeds: Sequence[int]) -> list[str]:
     """What is not as it was at the last look: keys of the question, and seeds if one that was looked at is left out.
 
     Keys that the older file does not have count as their defaults.
     """
-    former = told.get("spec")
+    former = record.get("spec")
     if former is None:
         return []
     try:
         pair = question_of(type(spec).model_validate(former)), question_of(spec)
     except ValidationError:  # a file that this version refuses, or of the other sort of study
         pair = question_in(former), question_in(spec.model_dump(mode="json"))
-    found = list(changes(*pair))
-    seen = seeds_seen(told)
+    changed = list(changes(*pair))
+    seen = seeds_seen(record)
     if set(seen) - set(seeds):
-        found.append(f"seeds: {shortened(seen)} → {shortened(list(seeds))}")
-    return found
+        changed.append(f"seeds: {shortened(seen)} → {shortened(list(seeds))}")
+    return changed
 
 
 def remarks(looks: Sequence[Look]) -> list[str]:
     """What a reader must know of the looks: earlier ones at the same question, and what was changed after the first."""
     if not looks:
         return []
-    said, last = [], looks[-1]
+    sentences, last = [], looks[-1]
     earlier = [look for look in looks[:-1] if same_question(look, last)]
     if earlier:
         counts = ", ".join(str(count(look)) for look in earlier)
-        said.append(
+        sentences.append(
             f"interim looks: the verdicts were looked at before, with {counts} seeds; the p-values do not know it"
         )
     events = [(number, look) for number, look in enumerate(looks) if look.get("changed")]
     if events:
-        told = "; ".join(one_change(look, number) for number, look in events)
-        said.append(f"the question was changed after results were seen: {told}; the p-values do not know it")
-    return said
+        all_changes = "; ".join(one_change(look, number) for number, look in events)
+        sentences.append(
+            f"the question was changed after results were seen: {all_changes}; the p-values do not know it"
+        )
+    return sentences
 
 
 def same_question(look: Look, other: Look) -> bool:
