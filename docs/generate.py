@@ -83,10 +83,13 @@ pyrite study unlearning_small --data FOLDER --pilot --out runs   # hours
 pyrite study unlearning_small --data FOLDER --out runs           # hours
 ```
 
-`--pilot` trains every damage of the grid with the first seed and asks the pilot's items, which are the first of the seeded
-order. It names the damage whose paired 95 % interval over items lies wholly on the bad side of 0 and ends farthest from
-it (of equals, the one that read fewer tokens), writes `pilot.json`, and stops; where there is none it says so. You write
-the name into the file. The study's own probe of that task must say `skip:` with the number of the pilot's items.
+`--pilot` trains every damage of the grid with a seed of its own (`pilot: seed`) and asks the pilot's items, which are the
+first of the seeded order. It names the damage whose paired 95 % interval over items lies wholly on the bad side of 0 and ends
+farthest from it (of equals, the one that read fewer tokens), writes `pilot.json`, and stops; where there is none it says so.
+You write the name into the file. The study's own probe of that task must say `skip:` with the number of the pilot's items,
+and the study trains the damage anew, with its own seeds: a model that was picked for its result would make the damage look
+worse than it is. Older pilots trained with the study's first seed; the verdicts of a study that finds such a `pilot.json` leave
+that seed out, and say so (`--seeds +1` trains another).
 
 What it tells:
 
@@ -108,7 +111,8 @@ the study: the message names the cells that need it. Take them out of `cells`, o
 finished is stored, and the next call goes on from there.
 
 The run folder holds `run.json`, `pilot.json`, and `results/`: `results` (each model, probe, metric), `summary` (over seeds),
-`contrasts`, `items` (each answer), `costs`, `overlap`.""".splitlines()
+`contrasts`, `items` (each answer), `costs`, `overlap`. `looks` in `run.json` says when the verdicts were looked at, with which
+seeds, and which keys of the file were changed since the look before ([statistics.md](statistics.md#primary-and-exploratory)).""".splitlines()
 
 
 def cli_page() -> str:

@@ -355,6 +355,16 @@ class Timing(Shape):
     seconds_of_all_steps: float
 
 
+class Look(Shape):
+    """A look at a study's verdicts; older ones know the number of seeds only, and no change."""
+
+    at: str
+    asked: str
+    seeds: int | list[int]
+    question: str | None = None
+    changed: list[str] = []
+
+
 class Study(Shape):
     """A run of `pyrite study`."""
 
@@ -368,7 +378,7 @@ class Study(Shape):
     steps: Plain
     quality: dict[str, Plain] = {}
     rows_cut: dict[str, Plain] = {}
-    looks: list[Plain] = []
+    looks: list[Look] = []
     compute: Plain | None = None
     made_with: Plain | None = None
 

@@ -206,16 +206,39 @@ def test_soft_is_cross_entropy_to_the_shifted_teacher(shift: float, taught: bool
     goal = (plain_logprobs(*given) if given is not None else now).detach().clone()
     goal[range(N), targets] -= shift
     values = -(goal.softmax(1) * now).sum(1)
-    close((made.values, made.logp), (values.detach(), now.gather(1, targets[:, None])[:, 0].detach()), 1e-6)
+    # Taught by itself, its teacher's entropy moves along and is left out: log((1 - p shifted) / (1 - p)) is what is lowered.
+    lowered = (
+        values
+        if taught
+        else (goal.softmax(1).gather(1, targets[:, None]).neg().log1p() - complement(now, targets))[:, 0]
+    )
+    close((made.values, made.logp), (lowered.detach(), now.gather(1, targets[:, None])[:, 0].detach()), 1e-6)
     leaves = (hidden, weight, bias)
     close(torch.autograd.grad(made.total, leaves), torch.autograd.grad((values * weights).sum(), leaves), 1e-4)
 
 
-def test_lower_bounded_forgetting_and_ce_u_have_the_same_gradient_token_by_token() -> None:
+def complement(logprobs: Tensor, targets: Tensor) -> Tensor:
+    """log(1 - p) of the targets [n, 1], summed over the others."""
+    return logprobs.scatter(1, targets[:, None], -math.inf).logsumexp(1, keepdim=True)
+
+
+def test_taught_by_itself_without_the_target_the_value_is_the_divergence_from_the_teacher() -> None:
+    """p = 1/2 and two others of 1/4: the teacher is 1/2, 1/2 on those. KL(teacher || model) = log(1/2 / 1/4) = log 2,
+    where the cross-entropy is log 4; with others of 3/8 and 1/8 the KL is the same, and the cross-entropy is not."""
+    states, targets = torch.ones(1, 1), torch.tensor([0])
+    for others in ((1 / 4, 1 / 4), (3 / 8, 1 / 8)):
+        weight = torch.tensor([[1 / 2], *([one] for one in others)]).log()
+        made = soft(states, weight, None, targets, teacher=None, shift=math.inf)
+        assert made.values.tolist() == pytest.approx([math.log(2)])
+        assert made.total.item() == pytest.approx(math.log(2))
+
+
+def test_lower_bounded_forgetting_and_ce_u_have_the_same_value_and_gradient_token_by_token() -> None:
     hidden, weight, bias, targets = parts()
     one = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.log1mp)
     other = soft(hidden, weight, bias, targets, teacher=None, shift=math.inf)
-    assert one.total.item() != pytest.approx(other.total.item(), rel=0.1)
+    assert one.total.item() == pytest.approx(other.total.item(), rel=1e-6)
+    torch.testing.assert_close(other.values, -one.log1mp)
     # hidden's gradient is per token: row i of it comes from token i alone
     for mine, theirs in zip(
         torch.autograd.grad(one.total, (hidden, weight, bias)),

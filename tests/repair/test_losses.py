@@ -38,10 +38,14 @@ def slope(value: Tensor, by: Tensor) -> list[float]:
         (losses.lower_bounded, math.log(4 / 3), 1 / 4),
         # log p; gradient 1 - p.
         (losses.ascent, -2 * math.log(2), 3 / 4),
-        # p^2 log p, weight 1/16 detached: gradient (1 - p) / 16.
-        (lambda stats: losses.weighted(stats, alpha=2.0), -2 * math.log(2) / 16, 3 / 64),
-        # p^2 (1 - p)^3 log p: weight 1/16 * 27/64 = 27/1024, detached.
-        (lambda stats: losses.satimp(stats, beta1=2.0, beta2=3.0), -2 * math.log(2) * 27 / 1024, 81 / 4096),
+        # (p^2 - 1) / 2; gradient p^2 (1 - p).
+        (lambda stats: losses.weighted(stats, alpha=2.0), -15 / 32, 3 / 64),
+        # alpha 0: log p; gradient 1 - p.
+        (lambda stats: losses.weighted(stats, alpha=0.0), -2 * math.log(2), 3 / 4),
+        # minus the integral of t (1 - t)^3 from 1/4 to 1, which is x^4/4 - x^5/5 at x = 3/4; gradient p^2 (1 - p)^4.
+        (lambda stats: losses.satimp(stats, beta1=2.0, beta2=3.0), -81 / 2560, 81 / 4096),
+        # exponents 0: log p; gradient 1 - p.
+        (lambda stats: losses.satimp(stats, beta1=0.0, beta2=0.0), -2 * math.log(2), 3 / 4),
     ],
 )
 def test_token_losses_by_hand(loss: Callable[[Stats], Tensor], value: float, gradient: float) -> None:
@@ -49,6 +53,35 @@ def test_token_losses_by_hand(loss: Callable[[Stats], Tensor], value: float, gra
     made = loss(stats)
     assert made.tolist() == pytest.approx([value])
     assert slope(made, margin) == pytest.approx([gradient])
+
+
+@pytest.mark.parametrize(("beta1", "beta2"), [(5.0, 1.0), (0.0, 1.0), (0.5, 2.5), (1e-3, 0.0), (2.0, 0.0)])
+def test_satimp_is_the_integral_of_its_gradient(beta1: float, beta2: float) -> None:
+    """Against the sum over many thin slices of log p, from nearly forgotten to nearly certain."""
+    logp = torch.linspace(-40, 0, 400_001, dtype=torch.float64)
+    middles = (logp[1:] + logp[:-1]) / 2
+    slices = (beta1 * middles).exp() * (-torch.expm1(middles)) ** beta2 * (logp[1] - logp[0])
+    wanted = -slices.flip(0).cumsum(0).flip(0)
+    made = losses.satimp_primitive(logp[:-1], beta1, beta2)
+    torch.testing.assert_close(made, wanted, rtol=1e-6, atol=1e-6)
+    if beta2 == 0:  # it is WGA
+        torch.testing.assert_close(made, losses.weighted(Stats(logp[:-1], logp[:-1]), beta1), rtol=1e-9, atol=1e-9)
+
+
+def test_a_weight_is_passed_on_to_the_gradient_bit_by_bit() -> None:
+    """The value of a loss with a detached weight is not weight * log p, but its gradient is that one's to the last bit."""
+    margin = torch.linspace(-30, 30, 1001, requires_grad=True)
+    stats = stats_of(margin)
+    logp, log1mp = stats.logp.detach(), stats.log1mp.detach()
+    for made, weight in (
+        (losses.weighted(stats, 1.5), (1.5 * logp).exp()),
+        (losses.satimp(stats, 5.0, 1.0), (5.0 * logp + 1.0 * log1mp).exp()),
+        (losses.ascent(stats), torch.ones_like(logp)),
+    ):
+        gradients = [
+            torch.autograd.grad(one.sum(), margin, retain_graph=True)[0] for one in (made, weight * stats.logp)
+        ]
+        assert torch.equal(*gradients)
 
 
 def test_one_weight_covers_ascent_wga_satimp_and_lbf() -> None:
@@ -78,9 +111,11 @@ def test_limits() -> None:
     assert slope(losses.lower_bounded(stats_of(gone)), gone) == pytest.approx([math.exp(-80)], rel=1e-4)
     assert losses.ascent(stats_of(gone)).item() == pytest.approx(-80)
     assert slope(losses.ascent(stats_of(gone)), gone) == pytest.approx([1])
-    for loss in (lambda s: losses.weighted(s, 1.0), lambda s: losses.satimp(s, 5.0, 1.0)):
-        assert loss(stats_of(gone)).item() == pytest.approx(0, abs=1e-30)
+    # so do the bounded ones: -1 / alpha, and minus the whole beta function B(5, 2) = 4! 1! / 6!.
+    for loss, floor in ((lambda s: losses.weighted(s, 2.0), -1 / 2), (lambda s: losses.satimp(s, 5.0, 1.0), -1 / 30)):
+        assert loss(stats_of(gone)).item() == pytest.approx(floor)
         assert slope(loss(stats_of(gone)), gone) == pytest.approx([0], abs=1e-30)
+        assert loss(stats_of(sure)).item() == pytest.approx(0, abs=1e-30)
     # p -> 1: lower-bounded forgetting pulls with force 1, ascent with none; everything stays finite.
     assert losses.lower_bounded(stats_of(sure)).item() == pytest.approx(80)
     assert slope(losses.lower_bounded(stats_of(sure)), sure) == pytest.approx([1])
@@ -205,17 +240,17 @@ class Toy:
         at = self.targets[..., None]
         logp, old = now.gather(-1, at)[..., 0], before.gather(-1, at)[..., 0]
         options = dict(method.options)
-        if method.kind == "soft":
-            goal = (self.logprobs(self.frozen) if method.teacher == "reference" else now).detach()
-            goal = goal.scatter_add(-1, at, torch.full_like(logp, -options.get("shift", math.inf))[..., None])
+        if method.kind == "soft" and method.teacher == "reference":
+            goal = before.detach().scatter_add(-1, at, torch.full_like(logp, -options["shift"])[..., None])
             per_token = -(goal.softmax(-1) * now).sum(-1)
-        elif method.kind in ("token", "answer"):
+        elif method.kind in ("token", "answer", "soft"):
             p = logp.exp()
-            w = p.detach()
+            assert method.name != "satimp" or (options["beta1"], options["beta2"]) == (5, 1)
             per_token = {
                 "lbf": lambda: -(1 - p).log(),
-                "wga": lambda: w ** options["alpha"] * logp,
-                "satimp": lambda: w ** options["beta1"] * (1 - w) ** options["beta2"] * logp,
+                "ce_u": lambda: -(1 - p).log(),
+                "wga": lambda: (p ** options["alpha"] - 1) / options["alpha"],
+                "satimp": lambda: p**5 / 5 - p**6 / 6 - 1 / 30,
                 "idk": lambda: -logp,
             }.get(method.name, lambda: logp)()
         else:
@@ -265,14 +300,31 @@ def test_an_optimiser_step_lowers_the_objective(method: Method) -> None:
     before.backward()
     step.step()
     after = toy.objective(method)
-    if method.name in ("wga", "satimp"):  # their weights are held while they learn: what falls is w(p) fixed * log p
-        fixed = losses.log_likelihood_weight(method.name, stats_now(Toy()), **method.options)  # type: ignore[arg-type]
-        first, then = ((fixed * stats_now(one).logp).sum() for one in (Toy(), toy))
-        assert then < first
-    elif method.name == "ce_u":  # its teacher moves along: what falls is lbf, whose gradient it is
-        assert toy.objective(METHODS["lbf"]) < Toy().objective(METHODS["lbf"])
-    else:
-        assert after < before
+    assert after < before
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_the_value_is_what_the_gradient_is_the_slope_of(method: Method) -> None:
+    """Along random directions, how the value changes is what the gradient of training says: no part of it moves unseen."""
+    toy = Toy()
+    gradient = torch.autograd.grad(toy.objective(method), toy.weight)[0]
+    for seed in range(4):
+        direction = torch.randn(V, D, generator=torch.Generator().manual_seed(seed))
+        direction /= direction.norm()
+        wanted = (gradient * direction).sum().item()
+        assert change_along(toy, method, direction) == pytest.approx(
+            wanted, rel=5e-3, abs=2e-3 * gradient.norm().item()
+        )
+
+
+def change_along(toy: Toy, method: Method, direction: Tensor, size: float = 0.02) -> float:
+    """The derivative of the value along a direction, from the values at four points (error of fourth order)."""
+    start, values = toy.weight, []
+    for steps in (1, -1, 2, -2):
+        toy.weight = (start.detach() + steps * size * direction).requires_grad_()
+        values.append(toy.objective(method).item())
+    toy.weight = start
+    return (8 * (values[0] - values[1]) - (values[2] - values[3])) / (12 * size)
 
 
 def stats_now(toy: Toy) -> Stats:

@@ -218,13 +218,59 @@ def test_every_method_lowers_its_own_loss(tmp_path: Path, learned: Path, name: s
     assert found["method"] == name
     assert found["steps"] == 8
     curve = found["curve"]
-    if name in ("ce_u", "wga", "satimp"):  # no potentials: teacher or weights are detached and move along
+    assert curve[-1]["loss"] < curve[0]["loss"] - 1e-4
+    if METHODS[name].weights.forget >= 0.1:
+        assert curve[-1]["forget"] < curve[0]["forget"]
+    if name in ("ce_u", "wga", "satimp"):
         assert found["guard"][-1]["forget_nats"] > found["guard"][0]["forget_nats"] + 0.05
-    else:
-        assert curve[-1]["loss"] < curve[0]["loss"] - 1e-4
-        if METHODS[name].weights.forget >= 0.1:
-            assert curve[-1]["forget"] < curve[0]["forget"]
     assert found["tokens"]["forget" if name != "idk" else "preferred"] > 0
+
+
+@pytest.mark.parametrize("forget_alone", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_the_guard_compares_points_by_what_training_lowers(
+    tmp_path: Path, tiny_causal: Path, name: str, forget_alone: bool
+) -> None:
+    """Along a random direction of all weights, the guard's objective changes as the gradient of the training loss says."""
+    from types import SimpleNamespace
+
+    from pyrite.repair.guard import Guard, Watched
+    from pyrite.repair.objective import Frozen
+
+    options = {"rmu": {"layer": 1.0}, "satimp": {"beta1": 0.5}}  # p^5 of a model that knows nothing is below rounding
+    method = resolve(name, options.get(name, {}))
+    model = tiny(tiny_causal, noise=0.05).eval()
+    roles = {"pair": ("forget", "preferred", "replay"), "answer": ("preferred", "replay")}
+    rows = [
+        row for at, role in enumerate(roles.get(method.kind, ("forget", "replay"))) for row in some_rows(3, role, at)
+    ]
+    terms = Weights(1, 0, 0) if forget_alone else method.weights
+    objective = RepairObjective(method, terms, None, layer=1 if name == "rmu" else None)
+    module, given = Trained(model, objective), Trained(tiny(tiny_causal).eval(), objective)
+    how: dict[str, Any] = {"pack_tokens": 1024, "compute": CPU}
+    objective.last = write_reference(given.reader, rows, tmp_path / "last", **how)
+    objective.reference = objective.last
+    if name == "rmu":
+        objective.reference = write_reference(given.reader, rows, tmp_path / "layer", **how, layer=1)
+    objective.frozen = Frozen({(row.role, row.number): -40.0 - row.number for row in rows})
+    guard = Guard(GuardSettings(answers=0), Watched(rows, (), ()), objective, CPU, tmp_path / "points")
+    guard.trainer = SimpleNamespace(pack_tokens=1024, model=module, model_wrapped=module)  # type: ignore[assignment]
+
+    objective(module, rows, totals_of(rows))[0].backward()
+    weights = [one for one in model.parameters() if one.grad is not None]
+    generator = torch.Generator().manual_seed(1)
+    directions = [torch.randn(one.shape, generator=generator) for one in weights]
+    norm = sum(float((one**2).sum()) for one in directions) ** 0.5
+    wanted = sum(float((one.grad * way).sum()) for one, way in zip(weights, directions, strict=True)) / norm
+    size = sum(float((one.grad**2).sum()) for one in weights) ** 0.5
+    start, values = [one.detach().clone() for one in weights], []
+    with torch.no_grad():
+        for steps in (1, -1, 2, -2):
+            for one, was, way in zip(weights, start, directions, strict=True):
+                one.copy_(was + 0.05 * steps * way / norm)
+            values.append(guard.measure(1).objective)
+    made = (8 * (values[0] - values[1]) - (values[2] - values[3])) / 0.6
+    assert made == pytest.approx(wanted, rel=0.02, abs=2e-4 * size)
 
 
 def test_a_repair_without_weights_changes_no_bit(tmp_path: Path, tiny_causal: Path) -> None:

@@ -1,5 +1,6 @@
 """The pages of both sorts of studies: every number is the run's, seeds are visible, doubt is said."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pyrite.report.html import render
 from pyrite.report.page import Figure, Rows
 from pyrite.runs import Run, read_run
 from pyrite.study.language.spec import parse_language
+from pyrite.study.looks import remarks
 from pyrite.study.run import Study
 from pyrite.study.spec import parse_spec
 
@@ -84,8 +86,33 @@ def test_data_counts_quality_overlap_and_looks_are_told(study: Study) -> None:
     assert cells(quality)[0][:3] == ["made", "62.5% of 52", "87.5% of 30"]
     assert cells(shared) == [["start trained", "probe voices", "20", "40", "3"]]
     looks = blocks(made, "study-ran")[1]
-    assert cells(looks)[0][:2] == ["2026-01-02 03:04:05", "3"]
+    assert cells(looks) == [["2026-01-02 03:04:05", "3", "nothing", "cdcdcdcdcdcd"]]
     assert "A note." in blocks(made, "study-unsaid")[0].lines
+
+
+@pytest.mark.parametrize("about", ["labels", "language"])
+def test_what_was_changed_after_results_were_seen_is_on_the_page(about: str, tmp_path: Path) -> None:
+    folder = study_made(tmp_path / "run").folder if about == "labels" else language_run(tmp_path / "run").folder
+    told = json.loads((folder / "run.json").read_text())
+    told["looks"] += [
+        {
+            "seeds": [0, 1],
+            "asked": "ab" * 20,
+            "question": "ef" * 20,
+            "at": "2026-01-03 00:00:00",
+            "changed": ["margin: 0.03 → 0.05"],
+        }
+    ]
+    told["notes"] = remarks(told["looks"])
+    (folder / "run.json").write_text(json.dumps(told))
+    made = page(read_run(folder))
+    table = blocks(made, "study-ran")[1]
+    assert cells(table)[1] == ["2026-01-03 00:00:00", "0, 1", "margin: 0.03 → 0.05", "efefefefefef"]
+    assert "The question was changed after results were seen." in table.note
+    (note,) = (line for line in blocks(made, "study-unsaid")[0].lines if "margin: 0.03" in line)
+    assert note.startswith(
+        "The question was changed after results were seen: margin: 0.03 → 0.05 (on 2026-01-03, after 1 look)"
+    )
 
 
 def test_the_study_file_on_the_page_makes_the_same_study(study: Study, words: Run) -> None:

@@ -130,6 +130,8 @@ def test_a_study_from_pilot_to_verdict(tiny: Path, tiny_causal: Path, capfd: pyt
         assert counted["read"] == counted["kept"] + sum(counted["dropped"].values())
         assert counted["kept"] == sum(counted["pools"].values())
     assert any("chosen on 12 items" in note for note in run_json["notes"])
+    assert (pilot["seed"], json.loads((folder / "pilot.json").read_text())["seed"]) == (100_000, 100_000)
+    assert not any("leave out seed" in note for note in run_json["notes"])
     items = pq.read_table(folder / "results" / "items.parquet").to_pylist()
     texts = {row["item"] for row in items if row["probe"] == "texts"}
     assert len(texts) == 40 - 12
@@ -162,6 +164,25 @@ def test_a_study_from_pilot_to_verdict(tiny: Path, tiny_causal: Path, capfd: pyt
     shown = capfd.readouterr().out
     assert "full against damaged on people.nats_per_token" in shown
     assert "of damage" in shown
+
+    # an older pilot trained with the study's first seed: the verdicts leave it out, and say so
+    older = json.loads((folder / "pilot.json").read_text())
+    del older["seed"], older["spec"]["pilot"]["seed"]
+    assert older["spec"]["seeds"] == [0, 1]
+    (folder / "pilot.json").write_text(json.dumps(older))
+    assert run(study_line(tiny, "--seeds", "+1", "--json")) == 0
+    less = told(capfd)
+    assert [(one["seeds"], one["seeds_left_out"]) for one in less["primary"]] == [([1, 2], [0])] * 2
+    assert "Seed 0 left out: the pilot chose the damage" in less["primary"][0]["sentence"]
+    assert any(
+        "the verdicts leave out seed 0: the pilot chose the damage hard" in note for note in less["run"]["notes"]
+    )
+    assert less["run"]["looks"][-1]["seeds"] == [1, 2]
+    assert less["run"]["looks"][-1]["changed"] == ["seeds: [0, 1] → [1, 2]"]
+    assert run(study_line(tiny, "--power", "--seeds", "+1", "--json")) == 0
+    assert [one["pilot_seeds"] for one in told(capfd)["contrasts"]] == [2, 2]
+    assert run(study_line(tiny, "--seeds", "1")) == 2
+    assert "--seeds +3" in capfd.readouterr().err
 
 
 def test_power_and_seeds(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:

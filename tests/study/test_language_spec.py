@@ -7,8 +7,10 @@ import pytest
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
-from pyrite.steps import Store
+from pyrite.steps import Step, Store
+from pyrite.study.config import StudyConfig
 from pyrite.study.language.plan import make_plan, pilot_spec
+from pyrite.study.language.run import resolve_spec
 from pyrite.study.language.spec import LanguageSpec, parse_language
 from pyrite.study.language.uses import check_files
 from pyrite.study.spec import bundled, is_language, load_language
@@ -86,6 +88,8 @@ def test_a_good_file() -> None:
         ("file: prompts.jsonl, skip: 9", "file: prompts.jsonl, skip: 9, seed: 1", 31, "seed: 0"),
         ("file: prompts.jsonl, skip: 9", "file: train.jsonl, skip: 9", 31, "cut a pool out of data.qa"),
         ("items: 9}", "items: 9, skip: 2}", 12, "skips none"),
+        ("metric: prompt_strict", "metric: prompt_strict\n  seed: 1", 15, "1 is a seed of the study too"),
+        ("seeds: [0, 1]", "seeds: [0, 100000]", 12, "100000 is a seed of the study too"),
         ("metric: prompt_strict", "metric: prompt_strickt", 14, "did you mean 'prompt_strict'"),
         ("only_cells: [start, full]", "only_cells: [start, fall]", 33, "did you mean 'full'"),
         ("probe: ifeval.prompt_strict}", "probe: ifeval.prompt_stric}", 35, "did you mean 'prompt_strict'"),
@@ -213,12 +217,30 @@ def test_the_pilot_trains_the_grid_once_and_asks_only_its_items() -> None:
     spec = pilot_spec(read(GOOD.replace("damage: hard", "damage: null")))
     made = make_plan(spec, Path("nowhere"), CPU, only_plan=True)
     assert [cell.name for cell in made.cells] == ["start", "gentle", "hard"]
-    assert {cell.seed for cell in made.cells} == {0}
+    assert {cell.seed for cell in made.cells} == {100_000}
     assert all(list(cell.answers) == ["pilot"] for cell in made.cells)
-    # the chosen damage is found in the store by the study
-    assert made.cells[2].path[0][1].key in {step.key for step in plan().steps}
+    # the study trains the chosen damage anew, on the same rows: a model that was picked for its result is no replicate
+    picked = made.cells[2].path[0][1]
+    study = plan(GOOD.replace("seeds: [0, 1]", "seeds: [0, 1, 7]"))
+    trained = {cell.path[0][1].key for cell in study.cells if cell.name == "damaged"}
+    assert len(trained) == 3
+    assert picked.key not in {step.key for step in study.steps}
+    rows = picked.inputs["rows"]
+    assert isinstance(rows, Step)
+    assert rows.key in {step.key for step in study.steps}
+    named = pilot_spec(read(GOOD.replace("metric: prompt_strict", "metric: prompt_strict\n  seed: 7")))
+    assert {cell.seed for cell in make_plan(named, Path("nowhere"), CPU, only_plan=True).cells} == {7}
     with pytest.raises(UserError, match="no pilot"):
         pilot_spec(read().model_copy(update={"pilot": None}))
+
+
+def test_more_seeds_never_hand_out_the_pilots(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(GOOD.replace("metric: prompt_strict", "metric: prompt_strict\n  seed: 2"))
+    for text in ("+2", "4"):
+        assert resolve_spec(StudyConfig(spec=str(file), seeds=text, data=tmp_path)).seeds == (0, 1, 3, 4)
+    file.write_text(GOOD)
+    assert resolve_spec(StudyConfig(spec=str(file), seeds="+2", data=tmp_path)).seeds == (0, 1, 2, 3)
 
 
 def test_a_run_needs_a_chosen_damage(tiny_causal: Path, tmp_path: Path) -> None:

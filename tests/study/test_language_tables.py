@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from pyrite.steps import Context, Kind, Progress, RunOptions, Source, Step, Stor
 from pyrite.study.language.contrasts import answer_primary, contrast_rows, missing_items
 from pyrite.study.language.costs import cost_table
 from pyrite.study.language.mix import MIX, choose, named
-from pyrite.study.language.pilot import Tried, answer_pilot
+from pyrite.study.language.pilot import Tried, answer_pilot, picked_seeds
 from pyrite.study.language.pilot import choose as choose_damage
-from pyrite.study.language.plan import Cell
-from pyrite.study.language.spec import LanguageSpec, parse_language
+from pyrite.study.language.plan import Cell, pilot_spec
+from pyrite.study.language.spec import PILOT_SEED, LanguageSpec, parse_language
 from pyrite.study.language.tables import Value, check_apart, over_items, pooled, results_table, summary_table, values_of
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.train.language import read_language
@@ -237,7 +238,7 @@ def test_a_contrast_that_is_not_judged_still_counts_in_the_family() -> None:
 
 
 def test_a_pilot_whose_damage_destroys_the_model() -> None:
-    asked = spec(more=PILOT).model_copy(update={"seeds": (0,)})
+    asked = spec(more=PILOT)
     values = of_pilot(shares("start", [60], 100) + shares("gentle", [50], 100) + model("hard", 0, [None] * 100))
     found = answer_pilot(asked, values, [{"step": "hard", "tokens": None}])
     assert (found.chosen, found.tried[1].n, found.tried[1].low) == ("gentle", 0, None)
@@ -300,11 +301,11 @@ pilot:
 
 
 def of_pilot(values: Sequence[Value]) -> list[Value]:
-    return [Value(v.cell, v.seed, "pilot", v.metric, v.items, v.estimate) for v in values]
+    return [Value(v.cell, PILOT_SEED, "pilot", v.metric, v.items, v.estimate) for v in values]
 
 
 def test_the_pilot_names_the_surest_damage() -> None:
-    asked = spec(more=PILOT).model_copy(update={"seeds": (0,)})
+    asked = spec(more=PILOT)
     costs = [{"step": "gentle", "tokens": 100}, {"step": "hard", "tokens": 200}]
     values = of_pilot(shares("start", [60], 100) + shares("gentle", [50], 100) + shares("hard", [40], 100))
     found = answer_pilot(asked, values, costs)
@@ -316,6 +317,73 @@ def test_the_pilot_names_the_surest_damage() -> None:
     same = answer_pilot(asked, of_pilot(shares("start", [60], 100) + shares("gentle", [60], 100) + shares("hard", [61], 100)), costs)  # fmt: skip
     assert same.chosen is None
     assert same.sentence.startswith("No damage is found")
+
+
+def test_which_seeds_of_the_study_the_pilot_picked_on() -> None:
+    asked = spec(more=PILOT).model_copy(update={"damage": "hard"})
+    tried = {"tried": [{"name": "gentle"}, {"name": "hard"}], "spec": {"seeds": [1, 0, 2]}}
+    assert picked_seeds(asked, None) == ()
+    assert picked_seeds(asked, tried) == (1,)  # older pilots took the study's first seed
+    assert picked_seeds(asked.model_copy(update={"pilot": None}), tried) == (1,)
+    assert picked_seeds(asked, {**tried, "seed": PILOT_SEED}) == ()
+    assert picked_seeds(asked, {**tried, "seed": 2}) == (2,)  # the file was changed since
+    assert picked_seeds(asked.model_copy(update={"seeds": (0, 2)}), tried) == ()
+    assert picked_seeds(asked.model_copy(update={"damage": "hurt"}), tried) == ()
+
+
+def test_a_seed_that_the_pilot_picked_on_does_not_count() -> None:
+    asked = spec("cell: damaged, against: start, probe: asked.right, margin: 0.03")
+    values = shares("start", [12, 12, 12, 12]) + shares("damaged", [2, 7, 6, 7])
+    (whole,) = answer_primary(values, asked)
+    (answer,) = answer_primary(values, asked, (0,))
+    assert (answer.seeds, answer.as_json()["seeds_left_out"]) == ((1, 2, 3), [0])
+    assert answer.judgement == answer_primary([one for one in values if one.seed], asked)[0].judgement
+    assert answer.judgement.difference.value == pytest.approx(-0.8 / 3)
+    assert answer.sentence.endswith(" Seed 0 left out: the pilot chose the damage on that model's result.")
+    assert (whole.as_json()["seeds_left_out"], whole.judgement.difference.value) == ([], pytest.approx(-0.325))
+    assert "left out" not in whole.sentence
+
+
+def lucky_model(trial: int, training: str, seed: int, cell: str, part: str) -> list[Value]:
+    """A model that no training harms: right on half of 100 items (of this part), give or take the luck of its seed."""
+    name = [trial, seed, *training.encode()]
+    luck = 0.0 if training == "start" else np.random.default_rng(name).normal(0, 0.15)
+    answers = np.random.default_rng([*name, *part.encode()]).random(100) < 0.5 + luck
+    return model(cell, seed, [float(one) for one in answers])
+
+
+@pytest.mark.parametrize("pilot_seed", [None, 0])
+def test_a_pilot_does_not_bias_the_study_that_follows_it(pilot_seed: int | None) -> None:
+    """Of five trainings that do no harm a pilot takes the one that looks worst; a study asks the seeds 0 to 2 for it, on
+    other items. With a seed of its own the pilot leaves the study's mean difference at 0. Where it shared the study's
+    seed 0, that model pulls the mean below 0, unless it is left out."""
+    grid = "".join(f"    d{at}: {{on: qa.damage}}\n" for at in range(5))
+    asked = spec("cell: damaged, against: start, probe: asked.right", more=PILOT.partition("    gentle")[0] + grid)
+    assert asked.pilot is not None
+    if pilot_seed is not None:
+        asked = asked.model_copy(update={"pilot": asked.pilot.model_copy(update={"seed": pilot_seed})})
+    found: dict[str, list[float]] = {"all": [], "without seed 0": []}
+    for trial in range(120):
+        (seed,) = pilot_spec(asked).seeds
+        first = [one for name in ("start", *asked.pilot.grid) for one in lucky_model(trial, name, seed, name, "pilot")]
+        first = [replace(one, probe="pilot") for one in first]
+        chosen = answer_pilot(asked, first, [{"step": "start", "tokens": 1}]).chosen
+        if chosen is None:
+            continue
+        both = {"start": "start", chosen: "damaged"}
+        values = [
+            v for at in asked.seeds for one, cell in both.items() for v in lucky_model(trial, one, at, cell, "study")
+        ]
+        found["all"].append(answer_primary(values, asked)[0].judgement.difference.value)
+        found["without seed 0"].append(answer_primary(values, asked, (0,))[0].judgement.difference.value)
+    assert len(found["all"]) > 60
+    standardised = {name: np.mean(some) / (np.std(some) / len(some) ** 0.5) for name, some in found.items()}
+    assert abs(standardised["without seed 0"]) < 3
+    if pilot_seed is None:
+        assert abs(standardised["all"]) < 3
+    else:
+        assert np.mean(found["all"]) < -0.04
+        assert standardised["all"] < -5
 
 
 def test_of_equal_damages_the_cheaper_one() -> None:

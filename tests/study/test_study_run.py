@@ -46,8 +46,23 @@ def test_a_study_on_two_user_files(tiny_study: Path, capfd: pytest.CaptureFixtur
     assert run(study_line(tiny_study, "--seeds", "+1", "--json")) == 0
     more = json.loads(capfd.readouterr().out)
     assert more["primary"][0]["seeds"] == 3
-    assert [look["seeds"] for look in more["run"]["looks"]] == [2, 3]
+    assert [look["seeds"] for look in more["run"]["looks"]] == [[0, 1], [0, 1, 2]]
     assert any("interim looks" in note for note in more["run"]["notes"])
+    # a margin that is changed now leaves a trace, also after it was changed back
+    written = tiny_study.read_text()
+    tiny_study.write_text(written.replace("margin: 0.05", "margin: 0.01"))
+    assert run(study_line(tiny_study, "--json")) == 0
+    changed = json.loads(capfd.readouterr().out)["run"]
+    assert changed["timing"]["steps_run"] == 0
+    assert changed["looks"][-1]["changed"] == ["margin: 0.05 → 0.01", "seeds: [0, 1, 2] → [0, 1]"]
+    tiny_study.write_text(written)
+    assert run(study_line(tiny_study)) == 0
+    told_again = capfd.readouterr().out
+    assert (
+        "the question was changed after results were seen: margin: 0.05 → 0.01, seeds: [0, 1, 2] → [0, 1] (on"
+        in told_again
+    )
+    assert "margin: 0.01 → 0.05 (on" in told_again
     assert (folder / "results" / "synthetic_to_read.jsonl").read_text().count("\n") > 20
     assert "data of one generator" in told["primary"][0]["sentence"]
     assert 0 < more["run"]["timing"]["steps_run"] < told["run"]["timing"]["steps_run"]

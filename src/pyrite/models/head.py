@@ -51,7 +51,7 @@ class Fused(NamedTuple):
 
 
 class Soft(NamedTuple):
-    """The differentiable weighted sum of the cross-entropies; per token [n], detached: cross-entropy and log p."""
+    """The differentiable weighted sum of the values; per token [n], detached: the value (see `soft`) and log p."""
 
     total: Tensor
     values: Tensor
@@ -96,8 +96,13 @@ def soft(
 ) -> Soft:
     """How far is each token's distribution from a teacher's, whose target logit was lowered by `shift`?
 
-    Cross-entropy to the teacher's softmax; math.inf takes the target away altogether. Teacher None: the model itself,
-    detached (CE-U, whose gradient per token is that of -log(1 - p): p * (onehot_y - q)). weights [n]: of each token.
+    Cross-entropy to the teacher's softmax; math.inf takes the target away altogether. weights [n]: of each token.
+
+    Teacher None: the model itself, detached (CE-U). The gradient is that of the cross-entropy, (p - p_shifted) * (onehot_y
+    - q) for a target of probability p that the shift lowers to p_shifted. The value is not: such a cross-entropy holds its
+    teacher's entropy, which moves with the model and has no gradient, so that its rise and fall says nothing of what is
+    trained. The value is the primitive of the gradient, log((1 - p_shifted) / (1 - p)); without the target, where p_shifted
+    is 0, that is -log(1 - p) = KL(teacher || model).
     """
     train = torch.is_grad_enabled()
     given = (hidden, weight, bias, targets, teacher, shift, weights, chunk, train)
@@ -347,19 +352,22 @@ class _Soft(torch.autograd.Function):
 def _soft_chunk(
     head: _Head, guide: _Head | None, at: slice, targets: Tensor, shift: float, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A chunk's cross-entropies and margins [c]; its gradient, scale * (softmax - teacher), goes to the head."""
+    """A chunk's values and margins [c]; its gradient, scale * (softmax - teacher), goes to the head."""
     teacher = None
     if guide is not None:
         given = guide.logits(at)
         teacher = _split(_take(given, targets), given)
     logits = head.logits(at)
-    now = _split(_take(logits, targets), logits, keep=True)
+    now = _split(_take(logits, targets), logits, keep=teacher is not None)
     taught = now if teacher is None else teacher
-    told = logits.scatter_(1, targets[:, None], 0.0).mul_(taught.others).sum(1) / taught.total
     stats, goal = stats_of(now.margin), stats_of(taught.margin - shift)
     share, rest = goal.logp.exp(), goal.log1mp.exp()
-    own = torch.where(share > 0, share * stats.logp, 0.0)
-    values = -own - rest * (told - now.norm + stats.log1mp)
+    if teacher is None:
+        values = goal.log1mp - stats.log1mp
+    else:
+        told = logits.scatter_(1, targets[:, None], 0.0).mul_(teacher.others).sum(1) / teacher.total
+        own = torch.where(share > 0, share * stats.logp, 0.0)
+        values = -own - rest * (told - now.norm + stats.log1mp)
     if head.learns:
         both = scale * (stats.logp.exp() - share)
         if teacher is None:  # the same q on both sides: their difference is one number per token

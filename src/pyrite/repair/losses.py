@@ -4,19 +4,22 @@ They see no model, no padding and no mask: the caller hands over the tokens that
 divides by the totals of the whole step, so that splitting a batch changes nothing. All work on log-probabilities
 (never on raw logits), in nats, fp32.
 
-Token losses take `Stats` and return [n]. Four of them are one family: the loss of a token is w(p) * log p with a weight
-that is not differentiated, so that its gradient is w(p) times that of gradient ascent.
+Token losses take `Stats` and return [n]. Four of them are one family: training follows w(p) times the gradient of log p,
+the weight held fixed while the gradient is taken. What a step then lowers is not w(p) * log p, as the papers write it (its
+weight moves with the model and has no part in the gradient), but the primitive of w(p) / p. That is the value of each loss
+here, so that two points of a training, or of a guard's looks, are compared by what is optimised:
 
-    method    w(p)                 source
-    ga        1                    Jang et al., arXiv 2210.01504
-    wga       p^alpha              Wang et al., arXiv 2502.19301
-    satimp    p^b1 * (1 - p)^b2    Yang et al., arXiv 2505.11953
-    lbf       p / (1 - p)          Chen et al., arXiv 2406.12397
+    method    w(p)                 primitive of w(p) / p                      source
+    ga        1                    log p                                      Jang et al., arXiv 2210.01504
+    wga       p^alpha              (p^alpha - 1) / alpha; log p for 0         Wang et al., arXiv 2502.19301
+    satimp    p^b1 * (1 - p)^b2    -(integral of t^(b1-1) (1-t)^b2, p to 1)   Yang et al., arXiv 2505.11953
+    lbf       p / (1 - p)          -log(1 - p)                                Chen et al., arXiv 2406.12397
 
-`log_likelihood_weight` is that table. Lower-bounded forgetting is written as -log(1 - p), whose value has a floor of 0;
-its gradient is the family's with w = p / (1 - p), and per token the same as that of CE-U (Yang, arXiv 2503.01224), the
-cross-entropy to the model's own distribution with the target removed: p at the target's logit, -p * p_j / (1 - p) at
-every other. The two methods differ in their value and in nothing else.
+A primitive is known but for a constant: the first three are 0 at p = 1, lower-bounded forgetting is 0 at p = 0.
+`log_likelihood_weight` is the second column. The gradient of lower-bounded forgetting is per token the same as that of CE-U
+(Yang, arXiv 2503.01224), the cross-entropy to the model's own distribution q with the target removed: p at the target's
+logit, -p * p_j / (1 - p) at every other. That cross-entropy is KL(q || p) = -log(1 - p) plus the entropy of q, which moves
+with the model and has no gradient: `models.head.soft` leaves the entropy out, and the two methods have one value.
 
 Letters: n tokens, r rows, d width. A row's log-likelihood is the sum over its learned tokens.
 """
@@ -72,17 +75,45 @@ def lower_bounded(stats: Stats) -> Tensor:
 
 def ascent(stats: Stats) -> Tensor:
     """Gradient ascent: log p [n], without a floor (Jang et al., arXiv 2210.01504)."""
-    return log_likelihood_weight("ga", stats) * stats.logp
+    return stats.logp
 
 
 def weighted(stats: Stats, alpha: float) -> Tensor:
-    """Weighted gradient ascent: p^alpha * log p [n], the weight detached (WGA, Wang et al., arXiv 2502.19301)."""
-    return log_likelihood_weight("wga", stats, alpha=alpha) * stats.logp
+    """Weighted gradient ascent: p^alpha times the gradient of log p (WGA, Wang et al., arXiv 2502.19301).
+
+    Value [n]: (p^alpha - 1) / alpha, from -1 / alpha (forgotten) to 0; log p for alpha = 0.
+    """
+    logp = stats.logp.detach()
+    value = torch.expm1(alpha * logp) / alpha if alpha else logp
+    return _following(log_likelihood_weight("wga", stats, alpha=alpha), stats.logp, value)
 
 
 def satimp(stats: Stats, beta1: float, beta2: float) -> Tensor:
-    """SatImp: p^beta1 * (1 - p)^beta2 * log p [n], the weight detached (Yang et al., arXiv 2505.11953)."""
-    return log_likelihood_weight("satimp", stats, beta1=beta1, beta2=beta2) * stats.logp
+    """SatImp: p^beta1 * (1 - p)^beta2 times the gradient of log p (Yang et al., arXiv 2505.11953).
+
+    Value [n]: `satimp_primitive`, from -B(beta1, beta2 + 1) (forgotten) to 0.
+    """
+    weight = log_likelihood_weight("satimp", stats, beta1=beta1, beta2=beta2)
+    return _following(weight, stats.logp, satimp_primitive(stats.logp.detach(), beta1, beta2))
+
+
+def satimp_primitive(logp: Tensor, beta1: float, beta2: float) -> Tensor:
+    """What SatImp lowers: minus the integral of t^(beta1 - 1) * (1 - t)^beta2 over t from p to 1 [n], for exponents >= 0.
+
+    The complement of the incomplete beta function, -B(beta1, beta2 + 1) * (1 - I_p(beta1, beta2 + 1)), which is exact also
+    where p is tiny. For beta1 = 0 the integral is finite but B is not: there 1e-9 stands for 0 (off by less than 1e-6 for
+    p > e^-40). Worked out on the CPU in float64, without a gradient; below e^-700 p counts as e^-700.
+    """
+    from scipy.special import beta, betaincc
+
+    p = logp.detach().to("cpu", torch.float64).clamp(min=-700).exp().numpy()
+    first, second = max(beta1, 1e-9), beta2 + 1
+    return torch.from_numpy(-beta(first, second) * betaincc(first, second, p)).to(logp)
+
+
+def _following(weight: Tensor, logp: Tensor, value: Tensor) -> Tensor:
+    """A loss [n] of this value whose gradient is exactly `weight` times that of log p; `value` is taken as it stands."""
+    return value + weight * (logp - logp.detach())
 
 
 def npo(row_logp: Tensor, reference_row_logp: Tensor, beta: float) -> Tensor:

@@ -3,12 +3,17 @@
 A method's `kind` says what its loss is called with, and so what the forget rows must be:
 
     token    loss(stats, **options) -> [n]                      each learned token by itself
-    soft     no function: cross-entropy to a teacher's distribution whose target logit is lowered by `shift`
+    soft     no function: cross-entropy to a teacher's distribution whose target logit is lowered by `shift`; where the
+             teacher is the model itself, without the teacher's entropy (`models.head.soft`)
     row      loss(row_logp, reference_row_logp | None, row_tokens, **options) -> [r]
     pair     loss(chosen, rejected, reference_chosen, reference_rejected, **options) -> [r]; chosen: an answer that says
              nothing (REFUSALS) to the prompt of the forget row
     hidden   loss(hidden, target) -> [n], on hidden states after `layer`
     answer   as token, on the forget rows' prompts with answers that say nothing
+
+A loss's value is the primitive of the gradient that training follows, also where a paper writes a weight or a teacher that
+is held fixed (`ce_u`, `wga`, `satimp`: see `losses`): the guard takes the point where it is lowest. Of the others nothing
+that moves with the model is without a gradient: `undial`, `npo`, `dpo` and `rmu` look at the frozen model or at constants.
 
 Defaults are the paper's or those of open-unlearning (github.com/locuslab/open-unlearning, Dorna et al., arXiv
 2506.12618), as each entry says. Ours are weights of 1 where a source gives none; they have not been tuned for anyone's

@@ -233,4 +233,4 @@ def as_given(job: Job) -> None:
     job.sort.save_whole(model, job.tokenizer, context, job.compute)
 
 
-REPAIR = Kind("repair.train", 2, run)
+REPAIR = Kind("repair.train", 3, run)

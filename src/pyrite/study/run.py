@@ -17,7 +17,7 @@ import pyrite
 from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, digest, missing, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
     Answer,
@@ -30,6 +30,7 @@ from pyrite.study.contrasts import (
     summary_table,
 )
 from pyrite.study.files import file_of
+from pyrite.study.looks import Look, looks_at, remarks
 from pyrite.study.plan import Plan, make_plan
 from pyrite.study.power import power_row
 from pyrite.study.spec import StudySpec, is_language, load_spec
@@ -83,8 +84,9 @@ def resolve_spec(config: StudyConfig) -> StudySpec:
     return spec if config.seeds is None else spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds)})
 
 
-def more_seeds(seeds: Sequence[int], text: str) -> tuple[int, ...]:
-    """A study's seeds as `--seeds` wants them: N in all, or +N more, filled up with the smallest that are free."""
+def more_seeds(seeds: Sequence[int], text: str, taken: Sequence[int] = ()) -> tuple[int, ...]:
+    """A study's seeds as `--seeds` wants them: N in all, or +N more, filled up with the smallest that are free; never
+    with one that is `taken` (a pilot's)."""
     more, number = text.startswith("+"), text.lstrip("+")
     if not number.isdigit() or int(number) < 1:
         raise UserError("--seeds takes a number or +number.", text, "for three more seeds: --seeds +3")
@@ -92,7 +94,7 @@ def more_seeds(seeds: Sequence[int], text: str) -> tuple[int, ...]:
     found = list(seeds[:count])
     candidate = 0
     while len(found) < count:
-        if candidate not in seeds:
+        if candidate not in seeds and candidate not in taken:
             found.append(candidate)
         candidate += 1
     return tuple(found)
@@ -232,8 +234,7 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
     for name, step in made.quality.items():
         with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
             shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
-    asked = [contrast.model_dump(mode="json") for contrast in spec.primary()]
-    looks = looks_at(asked, len(spec.seeds), folder)
+    looks = looks_at(spec, folder)
     run: dict[str, Any] = {
         "schema_version": 1,
         "verb": "study",
@@ -304,7 +305,7 @@ def rows_cut(made: Plan, store: Store) -> dict[str, dict[str, int]]:
     return found
 
 
-def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
+def notes(spec: StudySpec, looks: list[Look]) -> list[str]:
     """What a reader must know before believing the verdicts."""
     said = []
     if len(spec.seeds) < 2:
@@ -313,12 +314,7 @@ def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
     arms = spec.all_arms()
     if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
         said.append("the human arm is a grammar stand-in, not text that people wrote")
-    if len(looks) > 1:
-        earlier = ", ".join(str(look["seeds"]) for look in looks[:-1])
-        said.append(
-            f"interim looks: the verdicts were looked at before, with {earlier} seeds; the p-values do not know it"
-        )
-    return said
+    return [*said, *remarks(looks)]
 
 
 def leaks(spec: StudySpec, shared: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -330,24 +326,6 @@ def leaks(spec: StudySpec, shared: Sequence[Mapping[str, Any]]) -> list[str]:
             if probe.startswith("probe ") and row["shared"] and (rows.startswith(("start ", "arm ")) or rows in taught):
                 said.append(f"{row['shared']} texts of {probe} ({of} rows) are also in {rows}: what is asked was seen")
     return said
-
-
-def looks_at(asked: Sequence[Mapping[str, Any]], seeds: int, folder: Path) -> list[dict[str, Any]]:
-    """Every number of seeds with which the verdicts on what is asked were looked at, this time's last."""
-    import time
-
-    before: list[dict[str, Any]] = []
-    if (folder / "run.json").is_file():
-        try:
-            before = orjson.loads((folder / "run.json").read_bytes()).get("looks", [])
-        except orjson.JSONDecodeError as error:
-            found = f"{folder / 'run.json'}: {error}"
-            raise UserError(
-                "The run folder holds a broken run.json.", found, "move it away, or choose another --out"
-            ) from error
-    look = {"seeds": seeds, "asked": digest(asked), "at": time.strftime("%Y-%m-%d %H:%M:%S")}
-    same = [old for old in before if (old["seeds"], old["asked"]) == (look["seeds"], look["asked"])]
-    return before if before and same == before[-1:] else [*before, look]
 
 
 def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:

@@ -254,10 +254,21 @@ def ran(told: Told) -> list[Block]:
 
 
 def looks(told: Sequence[Told]) -> list[Block]:
-    """With how many seeds the verdicts were looked at."""
-    rows = [(one["at"], shared.count(one["seeds"]), one["asked"][:12]) for one in told]
-    note = "" if len(rows) < 2 else "The verdicts were looked at before; the p-values do not know it."
-    return [Table(("when", "seeds", "hash of the contrasts"), rows, "Looks at the verdicts", note)] if rows else []
+    """When the verdicts were looked at, with which seeds, and what of the question was changed since the look before."""
+    if not told:
+        return []
+    rows = [(one["at"], seeds_of(one), "; ".join(one.get("changed") or ()) or "nothing", str(one.get("question") or one["asked"])[:12])
+            for one in told]  # fmt: skip
+    before = "The verdicts were looked at before; the p-values do not know it." * (len(rows) > 1)
+    later = "The question was changed after results were seen." * any(one.get("changed") for one in told)
+    columns = ("when", "seeds", "changed since the look before", "hash of the question")
+    return [Table(columns, rows, "Looks at the verdicts", " ".join(filter(None, (before, later))))]
+
+
+def seeds_of(look: Told) -> Cell:
+    """The seeds of a look; their number where it tells no more."""
+    seeds = look["seeds"]
+    return Cell(", ".join(map(str, seeds)), sort=len(seeds)) if isinstance(seeds, list) else shared.count(seeds)
 
 
 def again(run: Run) -> list[Block]:

@@ -164,7 +164,7 @@ def contrasts(spec: LanguageSpec) -> Iterator[Mistake]:
 
 
 def pilot(spec: LanguageSpec) -> Iterator[Mistake]:
-    """The pilot's items are not the study's, its metric exists, and it compares with a cell."""
+    """The pilot's items and seed are not the study's, its metric exists, and it compares with a cell."""
     if spec.pilot is None:
         return
     first = spec.pilot.probe
@@ -175,4 +175,7 @@ def pilot(spec: LanguageSpec) -> Iterator[Mistake]:
     known = known_metrics(first)
     if known is not None and spec.pilot.metric not in known:
         yield ("pilot", "metric"), not_there(spec.pilot.metric, known)
+    if spec.pilot.seed in spec.seeds:
+        why = f"{spec.pilot.seed} is a seed of the study too, so a model that was picked for its result would come back"
+        yield ("pilot", "seed"), f"{why} as a replicate: name another"
     yield from seen_by_pilot(spec)

@@ -29,6 +29,8 @@ class Answer:
     sentence: str
     uneven: str = ""
     """Why a mean over the items that have a value compares nothing; nothing where it does."""
+    left_out: tuple[int, ...] = ()
+    """Seeds that do not count: the pilot chose the damage on the results of their models."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -37,6 +39,7 @@ class Answer:
             "margin": self.margin,
             **self.judgement.as_json(),
             "seeds": list(self.seeds),
+            "seeds_left_out": list(self.left_out),
             "per_seed": list(self.per_seed),
             "over_items": self.items.as_json(),
             "over_items_per_seed": [one.as_json() for one in self.items_per_seed],
@@ -156,9 +159,12 @@ def missing_items(values: Sequence[Value], spec: LanguageSpec) -> list[str]:
     return list(told)
 
 
-def answer_primary(values: Sequence[Value], spec: LanguageSpec) -> list[Answer]:
-    """The study's primary contrasts. The verdict rests on seeds; the intervals over items stand beside it."""
-    asked = sides(values, spec)
+def answer_primary(values: Sequence[Value], spec: LanguageSpec, left_out: Sequence[int] = ()) -> list[Answer]:
+    """The study's primary contrasts. The verdict rests on seeds; the intervals over items stand beside it.
+
+    `left_out` are seeds that do not count, since the pilot chose the damage on their models (`pilot.picked_seeds`).
+    """
+    asked = sides([one for one in values if one.seed not in left_out], spec)
     if not asked:
         return []
     answers = []
@@ -171,7 +177,8 @@ def answer_primary(values: Sequence[Value], spec: LanguageSpec) -> list[Answer]:
         each = tuple(over_items([a], [b]) for _, a, b in known)
         items = over_items(one.a, one.b)
         told = (one.contrast, one.metric, one.margin, judgement, seeds, per_seed, each, items)
-        answers.append(Answer(*told, say(one, judgement, items), one.uneven))
+        sentence = say(one, judgement, items) + without_seeds(left_out)
+        answers.append(Answer(*told, sentence, one.uneven, tuple(left_out)))
     return answers
 
 
@@ -190,17 +197,25 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
     return (
         f"{about}: {verdict} "
         f"({amount(judgement.difference.value, share)}, {over_seeds}, {count} seed{'s' * (count != 1)}): "
-        f"{judgement.why}.{left_out(judgement)} These very models on other items like these {items.n}: "
+        f"{judgement.why}.{unanswered(judgement)} These very models on other items like these {items.n}: "
         f"{amount(items.value, share)}, {between(items, one.metric) or items.method}."
     )
 
 
-def left_out(judgement: Judgement) -> str:
+def unanswered(judgement: Judgement) -> str:
     """How many items a judgement leaves out because some model has no answer to them."""
     if not judgement.missing:
         return ""
     of = judgement.missing + (judgement.items or 0)
     return f" {judgement.missing} of {of} items lack an answer on a side and are left out."
+
+
+def without_seeds(left_out: Sequence[int]) -> str:
+    """A sentence on the seeds that do not count; nothing where all do."""
+    if not left_out:
+        return ""
+    which = f"Seed{'s' * (len(left_out) > 1)} {', '.join(map(str, left_out))}"
+    return f" {which} left out: the pilot chose the damage on that model's result."
 
 
 def between(estimate: Estimate, metric: Metric) -> str:

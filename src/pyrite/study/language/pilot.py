@@ -28,9 +28,11 @@ class Tried:
 
 @dataclass(frozen=True)
 class Pilot:
-    """A pilot's table and the damage that its rule names; None where no interval excludes 0 on the bad side."""
+    """A pilot's table, the seed that it trained with, and the damage that its rule names; None where no interval excludes
+    0 on the bad side."""
 
     study: str
+    seed: int
     metric: str
     share: bool
     against: str
@@ -41,7 +43,7 @@ class Pilot:
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         table = [asdict(one) for one in self.tried]
-        told = {"study": self.study, "metric": self.metric, "against": self.against, "tried": table}
+        told = {"study": self.study, "seed": self.seed, "metric": self.metric, "against": self.against, "tried": table}
         return {**told, "chosen": self.chosen, "sentence": self.sentence}
 
 
@@ -53,7 +55,7 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
     """
     assert spec.pilot is not None
     found = by_seed(values)
-    name, against, seed = spec.pilot.metric, spec.pilot.against, spec.seeds[0]
+    name, against, seed = spec.pilot.metric, spec.pilot.against, spec.pilot.seed
     before = found.get((against, "pilot", name), {}).get(seed)
     if before is None:
         known = sorted({one.metric.name for one in values})
@@ -76,7 +78,20 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
     worse = before.metric.direction == "higher"
     best = choose(tried, falls=worse)
     share = before.metric.scale == "share"
-    return Pilot(spec.study, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
+    return Pilot(spec.study, seed, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
+
+
+def picked_seeds(spec: LanguageSpec, found: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """Which of the study's seeds did the pilot train with, on whose models it then chose the study's damage?
+
+    Of such a seed the same model, row by row, comes back as a replicate, and the choice among several makes it look worse
+    than another training of the same kind would. Pilots have a seed of their own; older ones took the study's first.
+    `found` is what pilot.json holds.
+    """
+    if found is None or spec.damage not in {one["name"] for one in found["tried"]}:
+        return ()
+    seed = found["seed"] if "seed" in found else found["spec"]["seeds"][0]
+    return (seed,) if seed in spec.seeds else ()
 
 
 def choose(tried: Sequence[Tried], *, falls: bool) -> str | None:

@@ -346,7 +346,8 @@ def needs_damage(spec: LanguageSpec) -> bool:
 
 
 def pilot_spec(spec: LanguageSpec) -> LanguageSpec:
-    """The study that a pilot is: one seed, one probe, the grid's trainings and the cell that they are compared with.
+    """The study that a pilot is: a seed of its own, one probe, the grid's trainings and the cell that they are compared
+    with. The study trains the chosen damage anew: a model that was picked for its result is no replicate.
 
     Raises:
         UserError: the file has no pilot.
@@ -357,5 +358,5 @@ def pilot_spec(spec: LanguageSpec) -> LanguageSpec:
         )
     cells = {spec.pilot.against: spec.cells[spec.pilot.against], **{name: (name,) for name in spec.pilot.grid}}
     probe = spec.pilot.probe.model_copy(update={"only_cells": None})
-    changed = {"cells": cells, "probes": {"pilot": probe}, "contrasts": (), "seeds": spec.seeds[:1]}
+    changed = {"cells": cells, "probes": {"pilot": probe}, "contrasts": (), "seeds": (spec.pilot.seed,)}
     return spec.model_copy(update=changed)

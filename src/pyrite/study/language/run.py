@@ -25,7 +25,7 @@ from pyrite.study.language.contrasts import Answer, answer_primary, contrast_row
 from pyrite.study.language.costs import cost_table
 from pyrite.study.language.figure import write_figure
 from pyrite.study.language.overlap import overlaps
-from pyrite.study.language.pilot import Pilot, answer_pilot
+from pyrite.study.language.pilot import Pilot, answer_pilot, picked_seeds
 from pyrite.study.language.plan import GPU_FLOPS, Plan, make_plan, pilot_spec
 from pyrite.study.language.spec import LanguageSpec
 from pyrite.study.language.tables import (
@@ -38,10 +38,11 @@ from pyrite.study.language.tables import (
     values_of,
 )
 from pyrite.study.language.uses import at_hand, check_files, like_pilot
+from pyrite.study.looks import Look, looks_at
+from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.power import power_row
 from pyrite.study.run import (
     check_refresh,
-    looks_at,
     made_with,
     more_seeds,
     open_store,
@@ -100,7 +101,10 @@ def resolve_spec(config: StudyConfig) -> LanguageSpec:
     """The study file with `--seeds` applied; refused where files that it must keep apart are the same ones."""
     spec, _ = load_language(config.spec)
     check_files(spec, config.data)
-    return spec if config.seeds is None else spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds)})
+    if config.seeds is None:
+        return spec
+    taken = () if spec.pilot is None else (spec.pilot.seed,)
+    return spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds, taken)})
 
 
 def plan(config: StudyConfig) -> dict[str, Any]:
@@ -159,10 +163,12 @@ def study(config: StudyConfig) -> LanguageStudy:
     """Did the training do harm, did the repair undo it, and at what cost? Runs what is missing and judges it.
 
     Raises:
-        UserError: a mistake in the file, absent data or models, no damage chosen, items that the pilot has seen.
+        UserError: a mistake in the file, absent data or models, no damage chosen, items that the pilot has seen, no seed
+            but the pilot's.
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     spec = resolve_spec(config)
+    judged_seeds(spec, read_pilot(config.out / spec.study))
     return write_run(spec, finish(spec, config), config)
 
 
@@ -197,6 +203,20 @@ def pilot(config: StudyConfig) -> Pilot:
     return answer
 
 
+def judged_seeds(spec: LanguageSpec, found: dict[str, Any] | None) -> tuple[int, ...]:
+    """The seeds that verdicts rest on: all of the study's but those on whose models the pilot chose the damage.
+
+    Raises:
+        UserError: none is left.
+    """
+    picked = picked_seeds(spec, found)
+    left = tuple(seed for seed in spec.seeds if seed not in picked)
+    if not left:
+        what = f"the pilot chose {spec.damage} on the model of seed {picked[0]}, the study's only one"
+        raise UserError("No seed is left for the verdicts.", what, "train others: --seeds +3")
+    return left
+
+
 Notes = dict[str, dict[str, list[str]]]
 """By probe: what a reader must know, and the models of which it is said."""
 
@@ -225,7 +245,8 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     found = read_pilot(folder)
     if spec.pilot and found:
         check_apart(values, like_pilot(spec, at_hand(spec, config.data)), found["items"])
-    answers = answer_primary(values, spec)
+    judged, picked = judged_seeds(spec, found), picked_seeds(spec, found)
+    answers = answer_primary(values, spec, picked)
     tables = {
         "results": results_table(values),
         "summary": summary_table(values, spec.references()),
@@ -239,8 +260,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     write_parquet(items_table(values), folder / "results" / "items.parquet")
     write_csv(costs, folder / "results" / "costs.csv")
     write_csv(ended.shared, folder / "results" / "overlap.csv")
-    asked = [contrast.model_dump(mode="json") for contrast in spec.contrasts]
-    looks = looks_at(asked, len(spec.seeds), folder)
+    looks = looks_at(spec, folder, judged)
     steps = made.steps
     run: dict[str, Any] = {
         "schema_version": 1,
@@ -257,7 +277,11 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
         "overlap": ended.shared,
         "probes": notes,
         "looks": looks,
-        "notes": [*remarks(spec, looks, found), *overlap.remarks(ended.shared), *missing_items(values, spec)],
+        "notes": [
+            *remarks(spec, looks, found),
+            *overlap.remarks(ended.shared),
+            *missing_items([one for one in values if one.seed in judged], spec),
+        ],
         "primary": [answer.as_json() for answer in answers],
         "timing": {
             "this_run_seconds": ended.done.seconds,
@@ -285,19 +309,24 @@ def read_pilot(folder: Path) -> dict[str, Any] | None:
     return told
 
 
-def remarks(spec: LanguageSpec, looks: Sequence[dict[str, Any]], found: dict[str, Any] | None) -> list[str]:
+def remarks(spec: LanguageSpec, looks: Sequence[Look], found: dict[str, Any] | None) -> list[str]:
     """What a reader must know before believing the verdicts."""
-    said = []
-    if len(spec.seeds) < 2:
-        said.append("one seed: no interval over seeds and no verdict can be given")
-    elif len(spec.seeds) < 5:
+    said, picked = [], picked_seeds(spec, found)
+    judged = len(spec.seeds) - len(picked)
+    for seed in picked:
         said.append(
-            f"{len(spec.seeds)} seeds give wide t intervals; those over items are narrower because they speak of these "
+            f"the verdicts leave out seed {seed}: the pilot chose the damage {spec.damage} on the result of that very model, "
+            "and a choice among several makes it look worse than another training would; the tables and the figure "
+            "hold it. `--seeds +1` trains another in its place"
+        )
+    if judged < 2:
+        said.append("one seed: no interval over seeds and no verdict can be given")
+    elif judged < 5:
+        said.append(
+            f"{judged} seeds give wide t intervals; those over items are narrower because they speak of these "
             "models only, not of training others alike"
         )
-    if len(looks) > 1:
-        earlier = ", ".join(str(look["seeds"]) for look in looks[:-1])
-        said.append(f"the verdicts were looked at before, with {earlier} seeds; the p-values do not know it")
+    said += remarks_on_looks(looks)
     if spec.pilot and spec.damage in spec.pilot.grid:
         told = f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
         if found is None:
@@ -318,8 +347,9 @@ def power(config: StudyConfig) -> dict[str, Any]:
         found = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
         raise UserError("Power needs finished seeds.", found, f"run first: pyrite study {config.spec}")
     told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "contrasts": [], "left_out": []}
-    for answer in answer_primary(collect(made, store)[0], spec):
-        if answer.uneven:
+    picked = picked_seeds(spec, read_pilot(config.out / spec.study))
+    for answer in answer_primary(collect(made, store)[0], spec, picked):
+        if answer.uneven or not answer.judgement.cells:
             told["left_out"].append(answer.sentence)
             continue
         told["contrasts"].append(power_row(answer.contrast, answer.per_seed, answer.margin, len(spec.contrasts)))

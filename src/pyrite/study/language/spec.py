@@ -18,6 +18,8 @@ from pyrite.strict import Strict, from_yaml, refuse
 from pyrite.train.settings import TrainSettings
 
 DAMAGE = "damage"
+PILOT_SEED = 100_000
+"""The seed with which a pilot trains unless its file names another: far above those that studies and `--seeds` take."""
 TASKS = ("ifeval", "followbench", "mt_bench", "gsm8k", "perplexity")
 HARNESS = "harness:"
 OWN = ("task", "columns", "on_bad_row", "items", "skip", "seed", "max_tokens", "max_new_tokens", "part", "margin")
@@ -165,7 +167,12 @@ class PilotSpec(Strict):
     probe: LanguageProbe = Field(description="what is asked; its items are the first of the seeded order (no skip)")
     metric: str = Field(description="the number that must fall")
     against: str = Field("start", description="the cell that every damage is compared with, item by item")
-    grid: dict[str, LanguageTraining] = Field(min_length=1, description="damages to try, on the first seed")
+    grid: dict[str, LanguageTraining] = Field(min_length=1, description="damages to try, trained with the pilot's seed")
+    seed: int = Field(
+        PILOT_SEED,
+        ge=0,
+        description="training seed of the pilot, none of the study's: what was picked for its result is no replicate",
+    )
     rule: Literal["most negative upper bound"] = Field(
         "most negative upper bound",
         description="of those whose paired 95 % interval lies below 0, the one whose upper bound is lowest; of equals the one of fewer tokens",
@@ -216,6 +223,10 @@ class LanguageSpec(Strict):
     def all_trainings(self) -> dict[str, LanguageTraining]:
         """The trainings and the pilot's grid."""
         return {**self.trainings, **(self.pilot.grid if self.pilot else {})}
+
+    def primary(self) -> tuple[LanguageContrast, ...]:
+        """The primary contrasts."""
+        return self.contrasts
 
     def references(self) -> tuple[str, ...]:
         """The cells that every cell is compared with."""
