@@ -30,6 +30,7 @@ from pyrite.study.contrasts import (
     summary_table,
 )
 from pyrite.study.files import file_of
+from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.plan import Plan, make_plan
 from pyrite.study.power import power_row
 from pyrite.study.spec import StudySpec, is_language, load_spec
@@ -313,6 +314,8 @@ def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
     arms = spec.all_arms()
     if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
         said.append("the human arm is a grammar stand-in, not text that people wrote")
+    if len(spec.seeds) > 1 and (fixed := drawn_once(spec)):
+        said.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of these")
     if len(looks) > 1:
         earlier = ", ".join(str(look["seeds"]) for look in looks[:-1])
         said.append(
@@ -321,15 +324,17 @@ def notes(spec: StudySpec, looks: list[dict[str, Any]]) -> list[str]:
     return said
 
 
-def leaks(spec: StudySpec, shared: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which probes hold rows that models, or their generators, were trained on? `shared` is the table of overlaps."""
-    taught = {source.train_on for source in spec.data.values() if source.synth}
-    said = []
-    for row in shared:
-        for rows, probe, of in ((row["a"], row["b"], row["rows_b"]), (row["b"], row["a"], row["rows_a"])):
-            if probe.startswith("probe ") and row["shared"] and (rows.startswith(("start ", "arm ")) or rows in taught):
-                said.append(f"{row['shared']} texts of {probe} ({of} rows) are also in {rows}: what is asked was seen")
-    return said
+def drawn_once(spec: StudySpec) -> list[str]:
+    """What the seeds of a study do not draw anew, with the option that lets them."""
+    fixed = []
+    if not spec.pools_vary and any(source.pools for source in spec.data.values()):
+        fixed.append("the division of the data into pools (pools_vary)")
+    if not spec.arm_rows_vary:
+        fixed.append("the rows of an arm (arm_rows_vary)")
+    written = [name for name, source in spec.data.items() if source.synth]
+    if written and not spec.texts_vary:
+        fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
+    return fixed
 
 
 def looks_at(asked: Sequence[Mapping[str, Any]], seeds: int, folder: Path) -> list[dict[str, Any]]:
@@ -351,12 +356,10 @@ def looks_at(asked: Sequence[Mapping[str, Any]], seeds: int, folder: Path) -> li
 
 
 def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
-    """Rows that the study's row files and probes share, pair by pair."""
-    from pyrite.study.data import overlap
-
+    """What the study's row files and probes share, pair by pair."""
     sets = {name: read_rows(store.path(step.key) / file) for name, (step, file) in made.rows.items()}
     sets |= {f"probe {name}": read_rows(store.path(step.key) / "items.jsonl") for name, step in made.items.items()}
-    return overlap(sets)
+    return overlap_table(sets)
 
 
 def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[dict[str, Any]]:

@@ -295,6 +295,10 @@ def remarks(spec: LanguageSpec, looks: Sequence[dict[str, Any]], found: dict[str
             f"{len(spec.seeds)} seeds give wide t intervals; those over items are narrower because they speak of these "
             "models only, not of training others alike"
         )
+    if len(spec.seeds) > 1:
+        said.append(
+            "drawn once, whatever the seed: the division of the data into pools; the verdicts speak of these rows"
+        )
     if len(looks) > 1:
         earlier = ", ".join(str(look["seeds"]) for look in looks[:-1])
         said.append(f"the verdicts were looked at before, with {earlier} seeds; the p-values do not know it")
