@@ -1,6 +1,7 @@
 """A whole study through the command: two user files, two labels, slices of their own."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -89,3 +90,14 @@ def test_a_study_whose_pools_and_texts_vary(tiny_study: Path, capfd: pytest.Capt
     assert all(row["shared"] == row["shared_a"] == row["shared_b"] == 0 for row in pools)
     header = (folder / "results" / "overlap.csv").read_text().splitlines()[0]
     assert header == "a,b,rows_a,rows_b,shared,shared_a,shared_b"
+
+
+def test_a_group_that_no_row_has_is_told_before_any_model_runs(
+    tiny_study: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = tiny_study.read_text().replace("data: human.test", "file: voices.jsonl, columns: {label: sentiment}")
+    tiny_study.write_text(text.replace("    files: [reviews.jsonl]", "    files: [reviews.jsonl]\n    group: vioce"))
+    assert run(study_line(tiny_study)) == 2
+    shown = " ".join(capfd.readouterr().err.split())
+    assert re.search(r"group: vioce: (\d+) of \1 rows have nothing there", shown)
+    assert not list((tiny_study.parent / "store").rglob("predictions.parquet"))  # nor is the raw start asked

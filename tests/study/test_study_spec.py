@@ -86,6 +86,16 @@ def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, say
     assert says in error.found + error.fix
 
 
+def test_two_sources_of_one_file_are_the_same_rows() -> None:
+    text = GOOD.replace("starts:", "  again: {files: [./x.csv]}\nstarts:").replace("data: human.test", "data: again")
+    error = mistakes(text)
+    assert (
+        "s.yaml:18: probes.general: models are trained on human.arm, and again reads the same file (x.csv)"
+        in error.found
+    )
+    parse_spec(text.replace("./x.csv", "y.csv"), "s.yaml")
+
+
 TWENTY_OF_TWENTY = GOOD.replace(
     "pools: {test: 10, more: 5, arm: 20}",
     "pools: {asked: {rows: 20, disjoint: DISJOINT}, arm: {rows: all, disjoint: false}, more: 5}",

@@ -24,18 +24,19 @@ def overlap_table(sets: Mapping[str, Sequence[Labelled]]) -> list[dict[str, Any]
     whatever stands beside it. Case and white space do not matter. Fields that choose among a few short values do not count.
     """
     table = overlap(sets)
-    columns = {"shared": {name: Counter(map(fields_key, rows)) for name, rows in sets.items()}}
+    add_sides(table, "shared", {name: Counter(map(fields_key, rows)) for name, rows in sets.items()})
     for field in text_fields(sets):
-        columns[f"shared_{field}"] = {
-            name: Counter((plain_text(row.fields[field]),) for row in rows if field in row.fields)
-            for name, rows in sets.items()
-        }
-    for line in table:
-        for column, counts in columns.items():
-            a, b = counts[line["a"]], counts[line["b"]]
-            both = a.keys() & b.keys()
-            line[f"{column}_a"], line[f"{column}_b"] = sum(a[key] for key in both), sum(b[key] for key in both)
+        texts = {name: [row.fields[field] for row in rows if field in row.fields] for name, rows in sets.items()}
+        add_sides(table, f"shared_{field}", {name: Counter(map(plain_text, some)) for name, some in texts.items()})
     return table
+
+
+def add_sides(table: Sequence[dict[str, Any]], column: str, counts: Mapping[str, Counter[Any]]) -> None:
+    """Add to each line `COLUMN_a` and `COLUMN_b`: the rows of a set whose text the other has; `counts` are by set and text."""
+    for line in table:
+        a, b = counts[line["a"]], counts[line["b"]]
+        both = a.keys() & b.keys()
+        line[f"{column}_a"], line[f"{column}_b"] = sum(a[text] for text in both), sum(b[text] for text in both)
 
 
 def text_fields(sets: Mapping[str, Sequence[Labelled]]) -> list[str]:

@@ -29,6 +29,7 @@ from pyrite.study.contrasts import (
     score_model,
     summary_table,
 )
+from pyrite.study.data import POOLS
 from pyrite.study.files import file_of
 from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.plan import Plan, make_plan
@@ -152,11 +153,14 @@ def study_of_labels(config: StudyConfig) -> Study:
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
     todo = missing(made.targets, store, config.refresh)
-    early = [step for step in made.items.values() if not any("compute" in one.config for one in closure([step]))]
+    divided = [step for step in made.steps if step.kind is POOLS]
+    early = [
+        step for step in (*made.items.values(), *divided) if not any("compute" in s.config for s in closure([step]))
+    ]
     first = run_steps(early, store, replace(options, refresh=()), Progress(quiet=True))
     for name, step in made.items.items():
         if step in early:
-            probe_of(made, name, store)  # what is wrong with a probe is told before anything is trained
+            probe_of(made, name, store)  # what is wrong with a probe or a pool is told before anything is trained
     if options.max_seconds is not None:
         options = replace(options, max_seconds=options.max_seconds - first.seconds)
     rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
