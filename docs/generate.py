@@ -58,6 +58,53 @@ STUDIES = """\
 There are two sorts of study. The first (`StudySpec`, the default) trains a model that names labels, and compares arms. The
 second (`about: language`, `LanguageSpec`) trains a language model, repairs it, and asks what is left of harm and gain.
 
+## Rows that are kept apart
+
+What a probe asks should not be what the model was trained on. Before anything runs, a study of labels is refused, with the
+line, where a start, an arm or a generator is trained on
+
+- the rows that a probe reads, its whole source, or a pool of it;
+- a pool that may hold rows of a pool that a probe reads, as pools with `disjoint: false` may. Disjoint pools never share a
+  row, and a pool with `disjoint: false` leaves alone every disjoint pool that a probe or judge reads (or that is called test
+  or validation), so the remedy is most often to leave out `disjoint: false` of the pool that is read. To share on purpose,
+  say so by name in the pool that is trained on: `arm: {rows: all, disjoint: false, shares_with: [asked]}`. A note of the run
+  then tells how many of the probe's rows were trained on;
+- the file that a probe reads, or a source that reads the same file.
+
+A judge's held-out rows are protected in the same way from the start that judges.
+
+Rows that differ can still share a text: MultiNLI has three hypotheses for each premise, a passage has many questions.
+`group: premise` keeps all rows of one premise in one pool; `group` takes a field of the study (case and blanks do not
+matter) or a column of the file, such as `page`. Pools take whole groups at random while these fit. Where no group fits what
+is still missing, the smallest that is left is taken too, so that a pool has its number of rows or more by less than that
+group. A balanced pool has exactly its rows of each label: what the balance leaves over of its groups is in no pool. Rows
+with nothing in the column are refused, since what belongs to them cannot be known. In a study of language, `group` is a
+column or `prompt`, what stands before the first answer of a chat.
+
+`results/overlap.csv` (`overlap` in `run.json`) compares every two sets of rows `a` and `b` of a study of labels, without
+regard to case and blanks: starts and arms of the first seed, pools, probes. `shared` counts the distinct whole texts in both, `shared_a`
+and `shared_b` the rows of a and of b that have them; of rows with several fields, `shared_premise_a` counts the rows of a
+whose premise is in b, whatever stands beside it, and so for each field, but for those that choose among a few short values,
+as a label does. Whole rows of a probe that were trained on are a note of the run; so is, once for each probe, the text that
+most of its other rows share with something trained on.
+
+## What the seeds draw anew
+
+A verdict speaks of whatever its seeds drew anew, and of nothing else. A note of the run says what was drawn once.
+
+| of a study of labels | each seed draws its own | option |
+|---|---|---|
+| order of rows, dropout, new heads in training | yes | |
+| rows of an arm, out of its pools | yes | `arm_rows_vary: false` draws them once |
+| division of the sources into pools, rows of a start | no | `pools_vary: true`: all pools but those that a probe or judge reads, and, unless texts vary, those that a generator learns from |
+| raw texts of a generator | no | `texts_vary: true` |
+| training of a generator, rows that it is shown | no | with `texts_vary` and `pools_vary`: it learns from each seed's own pool, by the same training seed |
+| items of a probe, held-out rows of a judge | no | never: answers are compared item by item |
+| judge of the labels | no | never: the first seed's model; with `texts_vary` it judges each seed's texts that a noised arm needs |
+
+With either option, seed 0 has the rows that all seeds have without it, so that what is stored of it stays of use. In a study
+of language the seeds draw the order of rows and what a repair draws; pools, mixes and items are drawn once.
+
 ## A study about language
 
 A *cell* is a path of named steps from the model as given: trainings, repairs, roundings (`quantise`); `[]` is the model
@@ -70,7 +117,8 @@ probe asks are three different things:
 - before anything is trained, the rows of all data are compared with one another. `results/overlap.csv` (`overlap` in
   `run.json`) counts, for each probe and guard, the rows that are also trained on or watched: `shared` the same row (up to
   case and blanks, without the system's turn), `shared_prompts` the same prompt with another answer. A prompt without an
-  answer is shared where its prompt is. What is shared is also said in a note; where all rows are, the study is refused.
+  answer is shared where its prompt is. Notes say what is shared: whole rows pool by pool, of prompts the pool that has the
+  most; where all rows are trained on, the study is refused.
   Chats are compared with chats, plain text with plain text; harness tasks, whose items come with them, are not compared.
 
 `damage` is one training, named by the key `damage`. In a cell it is a step, elsewhere the rows that it was trained on, and

@@ -9,6 +9,7 @@ from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Step, Store
 from pyrite.study.config import StudyConfig
+from pyrite.study.language.overlap import remarks
 from pyrite.study.language.plan import make_plan, pilot_spec
 from pyrite.study.language.run import resolve_spec
 from pyrite.study.language.spec import LanguageSpec, parse_language
@@ -115,6 +116,7 @@ def test_a_good_file() -> None:
         ("ifeval, file: prompts.jsonl, items: 9", "perplexity, data: damage.held_out, items: 9", 13, "name DATA.POOL"),
         ("ifeval, file: prompts.jsonl, items: 9", "perplexity, data: qa.held_out, items: 9", 32, "say skip: 9"),
         ("settings: {epochs: 2}", "first: 30, settings: {epochs: 2}", 17, "make a pool of so many rows"),
+        ("files: [human.jsonl]", "files: [human.jsonl]\n    group: prompt\n    duplicates: keep", 8, "another group"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
@@ -258,6 +260,35 @@ def test_rows_follow_the_chosen_damage() -> None:
     assert full.config["files"]["forget"] == "some.jsonl"
     assert full.inputs["forget"] is full.inputs["guard_forget"]
     assert full.inputs["forget"].label == "play: divide into pools"
+
+
+def test_a_group_divides_its_own_data_only() -> None:
+    first = {step.label: step for step in plan().steps}
+    more = {
+        step.label: step
+        for step in plan(GOOD.replace("files: [train.jsonl]", "files: [train.jsonl]\n    group: prompt")).steps
+    }
+    assert more["qa: divide into pools"].config["group"] == "prompt"
+    assert "group" not in first["qa: divide into pools"].config
+    assert more["human: divide into pools"].key == first["human: divide into pools"].key
+
+
+def test_of_the_prompts_that_are_trained_on_the_pool_with_the_most_is_told() -> None:
+    def line(a: str, b: str, shared: int, prompts: int) -> dict[str, object]:
+        return {"a": a, "b": b, "rows_a": 40, "rows_b": 9, "shared": shared, "shared_prompts": prompts}
+
+    table = [
+        line("probe gain", "trained qa.damage", 2, 5),
+        line("probe gain", "trained human.replay", 1, 37),
+        line("probe gain", "guard human.guard", 0, 1),
+        line("guard human.guard", "trained qa.damage", 0, 0),
+    ]
+    assert list(remarks(table)) == [
+        "probe gain: 2 of 40 rows are trained on (qa.damage; 5 %)",
+        "probe gain: 1 of 40 rows are trained on (human.replay; 2 %)",
+        "probe gain: 37 of 40 prompts, with another answer, are trained on (human.replay; 92 %)",
+        "probe gain: 1 of 40 prompts, with another answer, are read by a guard (human.guard; 2 %)",
+    ]
 
 
 def test_bundled_studies_of_language_plan_without_data(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pyrite.records import Labelled
 from pyrite.steps import Context
 from pyrite.study import data
 from pyrite.study.contrasts import Answer, Probe, answer_primary, headline, score_model, summary_table
+from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.spec import parse_spec
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import TASKS
@@ -113,6 +114,113 @@ def test_a_pool_that_is_too_large_is_refused(tmp_path: Path) -> None:
     config = {"pools": {"test": pool(200)}, "labels": LABELS, "seed": 0}
     with pytest.raises(UserError, match="too few rows"):
         data.pools_step(context(tmp_path, config, rows=folder_of(tmp_path / "in", rows(100))))
+
+
+def divided(folder: Path, source: Path, **config: Any) -> dict[str, list[Labelled]]:
+    """The pools that the step makes of a source."""
+    folder.mkdir()
+    data.pools_step(context(folder, {"labels": LABELS, "seed": 0, **config}, rows=source))
+    return {name: read_rows(folder / "out" / f"{name}.jsonl") for name in config["pools"]}
+
+
+def ids(rows: list[Labelled]) -> set[str]:
+    return {row.id for row in rows}
+
+
+def test_what_a_probe_reads_is_drawn_by_no_other_pool_but_by_name(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", rows(60))
+    pools = {"asked": pool(20), "arm": pool("all", disjoint=False), "few": pool(30, disjoint=False)}
+    before = divided(tmp_path / "before", source, pools=pools)
+    assert ids(before["asked"]) <= ids(before["arm"])  # all 20 of 20
+    apart = divided(tmp_path / "apart", source, pools=pools, held_out=["asked"])
+    assert ids(apart["asked"]) == ids(before["asked"])
+    assert len(apart["arm"]) == 40
+    assert not ids(apart["asked"]) & (ids(apart["arm"]) | ids(apart["few"]))
+    pools["arm"]["shares_with"] = ["asked"]
+    shared = divided(tmp_path / "shared", source, pools=pools, held_out=["asked"])
+    assert len(shared["arm"]) == 60
+    assert not ids(shared["asked"]) & ids(shared["few"])
+
+
+def grouped_rows(seed: int) -> list[Labelled]:
+    """Premises with one to five hypotheses each; the premise's spelling differs in case and blanks."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for group in range(80):
+        for number in range(int(rng.integers(1, 6))):
+            premise = f"Premise  {group}" if number % 2 else f"premise {group}"
+            label = LABELS[int(rng.integers(3))]
+            fields = {"premise": premise, "hypothesis": f"hypothesis {number}"}
+            made.append(Labelled(fields, label, f"{group}-{number}", {"page": group // 2}))
+    return [made[at] for at in rng.permutation(len(made))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("group", ["premise", "page"])
+def test_a_group_is_in_one_pool(seed: int, group: str, tmp_path: Path) -> None:
+    content = grouped_rows(seed)
+
+    def of(row: Labelled) -> int:
+        return int(row.id.partition("-")[0]) // (2 if group == "page" else 1)
+
+    sizes = Counter(map(of, content))
+    pools = {"validation": pool(30, balance=True), "test": pool(41), "start": pool(50), "arm": pool("rest")}
+    pools["full"] = pool("all", disjoint=False)
+    source = folder_of(tmp_path / "in", content)
+    made = divided(tmp_path / "made", source, pools=pools, group=group, seed=seed)
+    groups = {name: {of(row) for row in some} for name, some in made.items()}
+    for one, other in (("validation", "test"), ("validation", "start"), ("validation", "arm"), ("test", "start"),
+                       ("test", "arm"), ("start", "arm"), ("validation", "full"), ("test", "full")):  # fmt: skip
+        assert not groups[one] & groups[other], (one, other)
+    for name in ("test", "start", "arm", "full"):  # whole groups
+        assert len(made[name]) == sum(sizes[one] for one in groups[name])
+    assert Counter(row.label for row in made["validation"]) == dict.fromkeys(LABELS, 10)
+    # with groups of one to ten rows the stated number is reached, or passed by less than a group
+    for name, count in (("test", 41), ("start", 50)):
+        assert count <= len(made[name]) < count + max(sizes.values())
+    again = divided(tmp_path / "again", source, pools=dict(reversed(pools.items())), group=group, seed=seed)
+    assert again == {name: made[name] for name in again}
+
+
+def test_groups_that_do_not_fit_are_passed_over_and_too_few_are_counted(tmp_path: Path) -> None:
+    """Three groups of four rows: six rows are two groups, with two rows more than asked for; fourteen are not there."""
+    content = [Labelled({"text": f"{group} {at}"}, LABELS[0], f"{group}-{at}", {"page": group}) for group in range(3) for at in range(4)]  # fmt: skip
+    source = folder_of(tmp_path / "in", content)
+    made = divided(tmp_path / "fits", source, pools={"test": pool(6), "arm": pool("rest")}, group="page")
+    assert {name: len(some) for name, some in made.items()} == {"test": 8, "arm": 4}
+    with pytest.raises(UserError, match="pool test: 12 of 14"):
+        divided(tmp_path / "large", source, pools={"test": pool(14)}, group="page")
+    with pytest.raises(UserError, match="pool test: 12 of 15"):
+        divided(tmp_path / "labels", source, pools={"test": pool(15, balance=True)}, group="page", labels=LABELS[:1]
+                )  # fmt: skip
+
+
+def test_rows_without_a_group_are_refused_with_their_number(tmp_path: Path) -> None:
+    content = [*grouped_rows(0)[:9], Labelled({"premise": " ", "hypothesis": "x"}, LABELS[0], "bare", {"page": None})]
+    source = folder_of(tmp_path / "in", content)
+    for group, lacking in (("premise", 1), ("page", 1), ("pgae", 10)):
+        with pytest.raises(UserError, match=f"group: {group}: {lacking} of 10 rows have nothing there"):
+            divided(tmp_path / f"out-{group}", source, pools={"test": pool(4)}, group=group)
+
+
+@pytest.mark.parametrize("group", [None, "premise"])
+def test_another_division_keeps_what_is_read_and_divides_the_rest_anew(group: str | None, tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", grouped_rows(1))
+    pools = {"test": pool(40), "validation": pool(30, balance=True), "start": pool(50), "arm": pool("rest"), "full": pool("all", disjoint=False)}  # fmt: skip
+    config: dict[str, Any] = {"pools": pools, "held_out": ["test", "validation"]} | ({"group": group} if group else {})
+    first = divided(tmp_path / "first", source, **config)
+    kept = {"kept": ["test", "validation"]}
+    others = [divided(tmp_path / f"{seed}", source, **config, **kept, division=seed) for seed in (1, 2)]
+    for made in others:
+        assert made["test"] == first["test"]
+        assert made["validation"] == first["validation"]
+        held = ids(made["test"]) | ids(made["validation"])
+        assert not held & (ids(made["start"]) | ids(made["arm"]) | ids(made["full"]))
+        assert not ids(made["start"]) & ids(made["arm"])
+        if group is None:
+            assert ids(made["start"]) | ids(made["arm"]) == ids(first["start"]) | ids(first["arm"])
+    starts = [frozenset(ids(made["start"])) for made in (first, *others)]
+    assert len(set(starts)) == 3
 
 
 def arm(
@@ -449,8 +557,6 @@ def test_names_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_shared_rows_of_a_probe_are_told() -> None:
-    from pyrite.study.run import leaks
-
     spec = parse_spec(SPEC, "s.yaml")
     shared = [
         {"a": "arm other (10, first seed)", "b": "probe spot", "rows_a": 10, "rows_b": 40, "shared": 3},
@@ -460,6 +566,103 @@ def test_shared_rows_of_a_probe_are_told() -> None:
     ]
     (said,) = leaks(spec, shared)
     assert said == "3 texts of probe spot (40 rows) are also in arm other (10, first seed): what is asked was seen"
+
+
+def pair(premise: str, hypothesis: str, kind: str = "a") -> Labelled:
+    return Labelled(
+        {"premise": premise, "hypothesis": hypothesis, "kind": kind}, "entailment", f"{premise}-{hypothesis}"
+    )
+
+
+def test_shared_texts_of_a_field_by_hand() -> None:
+    """Of the probe's 20 rows two are rows of the arm (case and blanks tell nothing) and 16 more have a premise of it; two
+    have neither. Of the arm's ten rows, eight have a premise of the probe. Three hypotheses are in both, one of them
+    under another premise. The field of one letter is no text."""
+    arm_rows = [pair(f"The dog {at} ran home", f"it moved {at}") for at in range(9)] + [pair("apart", "as ever")]
+    probe = [pair("the  DOG 0 ran home", "it moved 0"), pair("the dog 1 ran home ", "It moved 1")]
+    probe += [pair(f"the dog {at} ran home", f"it slept {at} {time}") for at in range(8) for time in "ab"]
+    probe += [pair("nobody ran", "as ever"), pair("nobody ran at all", "so it was")]
+    (line,) = overlap_table({"arm human": arm_rows, "probe general": probe})
+    assert line == {
+        "a": "arm human", "b": "probe general", "rows_a": 10, "rows_b": 20,
+        "shared": 2, "shared_a": 2, "shared_b": 2,
+        "shared_premise_a": 8, "shared_premise_b": 18,
+        "shared_hypothesis_a": 3, "shared_hypothesis_b": 3,
+    }  # fmt: skip
+
+
+def test_a_study_of_one_field_has_no_fields_to_tell_apart() -> None:
+    texts = [Labelled({"text": f"text {at % 3}"}, "a", str(at)) for at in range(6)]
+    (line,) = overlap_table({"a": texts, "b": texts[:1]})
+    assert line == {"a": "a", "b": "b", "rows_a": 6, "rows_b": 1, "shared": 1, "shared_a": 2, "shared_b": 1}
+
+
+def test_the_most_of_what_a_probe_shares_with_training_is_one_note() -> None:
+    spec = parse_spec(SPEC.replace("fields: [text]", "fields: [premise, hypothesis]"), "s.yaml")
+
+    def line(a: str, b: str, shared: int, premise: int, hypothesis: int, of: int = 50) -> dict[str, Any]:
+        told = {"a": a, "b": b, "rows_a": 80, "rows_b": of, "shared": shared, "shared_a": shared, "shared_b": shared}
+        told |= {"shared_premise_a": 7, "shared_premise_b": premise}
+        return told | {"shared_hypothesis_a": 7, "shared_hypothesis_b": hypothesis}
+
+    table = [
+        line("arm human", "probe general", 2, 48, 3),
+        line("arm other", "probe general", 0, 40, 0),
+        line("start raw", "probe spot", 5, 5, 5),  # whole rows only
+        line("t", "probe general", 50, 50, 50),  # the probe's own rows
+        line("arm other", "probe fresh", 0, 0, 1, of=1000),
+    ]
+    assert leaks(spec, table) == [
+        "2 texts of probe general (50 rows) are also in arm human: what is asked was seen",
+        "5 texts of probe spot (50 rows) are also in start raw: what is asked was seen",
+        "92 % of the rows of probe general (46 of 50) share their premise with arm human, the rest of the row apart: "
+        "part of what is asked was seen",
+        "under 1 % of the rows of probe fresh (1 of 1000) share their hypothesis with arm other, the rest of the row "
+        "apart: part of what is asked was seen",
+    ]
+
+
+def test_each_seed_has_its_own_pools_and_the_probe_the_same_rows(tmp_path: Path) -> None:
+    """The row steps of a study, run: the probe's items are those of every seed, starts and arms are others."""
+    from pyrite.models.hardware import Compute
+    from pyrite.steps import Progress, RunOptions, Store, closure, run_steps
+    from pyrite.study.plan import make_plan
+
+    content = "".join(f'{{"text": "the text {at}", "label": "{"ab"[at % 2]}"}}\n' for at in range(120))
+    (tmp_path / "x.jsonl").write_text(content)
+    text = SPEC.replace("data: {h: {files: [x.csv]}, t: {files: [y.csv]}}",
+                        "data: {h: {files: [x.jsonl], pools: {t: 30, start: 40, arm: {rows: rest}}}}\nVARY")  # fmt: skip
+    text = text.replace("{mix: {h: 1}}", "{mix: {h.arm: 1}}").replace("data: t", "data: h.t")
+    text = text.replace("starts: {raw: {}}", "starts: {raw: {rows: {h.start: 20}}}")
+    store = Store(tmp_path / "store")
+
+    def drawn(vary: str) -> dict[tuple[str, int], frozenset[str]]:
+        plan = make_plan(
+            parse_spec(text.replace("VARY", vary), "s.yaml"), tmp_path, Compute("cpu", "fp32"), only_plan=True
+        )
+        found = {}
+        for cell in plan.cells:
+            assert cell.model is not None
+            rows = cell.model.inputs["rows"]
+            run_steps([rows], store, RunOptions(), Progress(quiet=True))  # type: ignore[list-item]
+            some = read_rows(store.path(rows.key) / "rows.jsonl")  # type: ignore[union-attr]
+            found[cell.arm, cell.seed] = frozenset(row.fields["text"] for row in some)
+        (items,) = {step.key: step for step in plan.items.values()}.values()
+        run_steps([items], store, RunOptions(), Progress(quiet=True))
+        found["probe", 0] = frozenset(row.fields["text"] for row in read_rows(store.path(items.key) / "items.jsonl"))
+        assert all("compute" not in step.config for step in closure([items]))
+        return found
+
+    fixed, varied = drawn(""), drawn("pools_vary: true")
+    assert fixed["probe", 0] == varied["probe", 0]
+    assert len({fixed["start", seed] for seed in range(3)}) == 1
+    assert len({varied["start", seed] for seed in range(3)}) == 3
+    assert all(not some & varied["probe", 0] for (name, _), some in varied.items() if name != "probe")
+    assert all(not varied["start", seed] & varied["human", seed] for seed in range(3))
+    assert varied["human", 0] == fixed["human", 0]
+    once = drawn("arm_rows_vary: false")
+    assert len({once["human", seed] for seed in range(3)}) == 1
+    assert len({drawn("arm_rows_vary: false\npools_vary: true")["human", seed] for seed in range(3)}) == 3
 
 
 def test_power_plans_for_the_first_step_of_holm() -> None:

@@ -1,6 +1,7 @@
 """A whole study through the command: two user files, two labels, slices of their own."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -79,3 +80,39 @@ def test_max_time_stops_and_goes_on(tiny_study: Path, capfd: pytest.CaptureFixtu
     assert run(study_line(tiny_study, "--max-time", "0.0001")) == 130
     assert "Run the same command again" in capfd.readouterr().err
     assert not (tiny_study.parent / "runs").exists()
+
+
+def test_a_study_whose_pools_and_texts_vary(tiny_study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = tiny_study.read_text().replace("seeds: [0, 1]", "seeds: [0, 1]\npools_vary: true\ntexts_vary: true")
+    text = text.replace("  synthetic: {mix: {synthetic: 1}}", "  noised: {mix: {human.arm: 1}, noise: synthetic}")
+    text = text.replace("  raw: {rows: {}}\n", "").replace("raw: 60", "raw: 30").replace("epochs: 12", "epochs: 6")
+    tiny_study.write_text(text)
+    assert run(study_line(tiny_study, "--json")) == 0
+    told = json.loads(capfd.readouterr().out)
+    folder = tiny_study.parent / "runs" / "tiny"
+    table = pq.read_table(folder / "results" / "predictions.parquet").to_pylist()
+    items = {seed: {row["id"] for row in table if row["probe"] == "general" and row["seed"] == seed} for seed in (0, 1)}
+    assert items[0] == items[1]
+    assert len(items[0]) == 60
+    assert set(told["run"]["counts"]) == {"human", "synthetic", "synthetic, seed 1", "probe general", "probe voices"}
+    assert not any("drawn once" in note for note in told["run"]["notes"])
+    steps = told["run"]["steps"]
+    for label in ("synthetic, seed 1: train the generator", "synthetic, seed 1: judge the labels", "human: divide into pools, seed 1", "start trained: rows, seed 1"):  # fmt: skip
+        assert label in steps
+    # nothing that a probe asks was trained on in whole
+    pools = [row for row in told["run"]["overlap"] if row["a"].startswith(("arm", "start")) and row["b"] == "probe general"]  # fmt: skip
+    assert pools
+    assert all(row["shared"] == row["shared_a"] == row["shared_b"] == 0 for row in pools)
+    header = (folder / "results" / "overlap.csv").read_text().splitlines()[0]
+    assert header == "a,b,rows_a,rows_b,shared,shared_a,shared_b"
+
+
+def test_a_group_that_no_row_has_is_told_before_any_model_runs(
+    tiny_study: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = tiny_study.read_text().replace("data: human.test", "file: voices.jsonl, columns: {label: sentiment}")
+    tiny_study.write_text(text.replace("    files: [reviews.jsonl]", "    files: [reviews.jsonl]\n    group: vioce"))
+    assert run(study_line(tiny_study)) == 2
+    shown = " ".join(capfd.readouterr().err.split())
+    assert re.search(r"group: vioce: (\d+) of \1 rows have nothing there", shown)
+    assert not list((tiny_study.parent / "store").rglob("predictions.parquet"))  # nor is the raw start asked

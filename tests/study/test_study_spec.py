@@ -7,10 +7,10 @@ import pytest
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
-from pyrite.steps import Store
+from pyrite.steps import Store, closure
 from pyrite.study.config import StudyConfig
-from pyrite.study.plan import arm_counts, make_plan, parameters_in_name
-from pyrite.study.run import resolve_spec
+from pyrite.study.plan import Plan, arm_counts, make_plan, parameters_in_name
+from pyrite.study.run import notes, resolve_spec
 from pyrite.study.spec import ArmSpec, bundled, is_language, load_spec, parse_spec
 
 CPU = Compute("cpu", "fp32")
@@ -68,6 +68,15 @@ def test_a_good_file() -> None:
         ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other, probe: gap}]", 15, "needs a blind spot"),
         ("sizes: [4]", "sizes: [4]\nhuman_arm: humans", 15, "did you mean 'human'"),
         ("raw: {}", "raw: {rows: {human.arm: 5}, training: {method: lora}}", 1, "share one method"),
+        ("test: 10", "test: {rows: 10, disjoint: false}", 17, "data.human.pools.arm: shares_with: [test]"),
+        ("test: 10", "test: {rows: 10, disjoint: false}", 17, "data.human.pools.more: shares_with: [test]"),
+        ("test: 10", "test: {rows: all, disjoint: false}", 17, "give it a number of rows"),
+        ("arm: 20}", "arm: {rows: 20, disjoint: false, shares_with: [tset]}}", 8, "did you mean 'test'"),
+        ("arm: 20}", "arm: {rows: 20, disjoint: false, shares_with: [arm]}}", 8, "there is no 'arm'"),
+        ("arm: 20}", "arm: {rows: 20, shares_with: [test]}}", 8, "arm and test are both disjoint"),
+        ("data: human.test", "file: ./x.csv", 17, "cut a pool out of data.human"),
+        ("    pools: {test: 10, more: 5, arm: 20}", "    group: text", 6, "add pools"),
+        ("sizes: [4]", "sizes: [4]\ntexts_vary: true", 15, "no data is written by a generator"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
@@ -75,6 +84,170 @@ def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, say
     error = mistakes(GOOD.replace(old, new, 1))
     assert f"s.yaml:{line}:" in error.found
     assert says in error.found + error.fix
+
+
+def test_two_sources_of_one_file_are_the_same_rows() -> None:
+    text = GOOD.replace("starts:", "  again: {files: [./x.csv]}\nstarts:").replace("data: human.test", "data: again")
+    error = mistakes(text)
+    assert (
+        "s.yaml:18: probes.general: models are trained on human.arm, and again reads the same file (x.csv)"
+        in error.found
+    )
+    parse_spec(text.replace("./x.csv", "y.csv"), "s.yaml")
+
+
+TWENTY_OF_TWENTY = GOOD.replace(
+    "pools: {test: 10, more: 5, arm: 20}",
+    "pools: {asked: {rows: 20, disjoint: DISJOINT}, arm: {rows: all, disjoint: false}, more: 5}",
+).replace("data: human.test", "data: human.asked")
+
+
+def test_a_pool_that_a_probe_reads_is_trained_on_only_where_the_file_says_so_by_name() -> None:
+    """The probe's 20 rows are among all rows, which the human arm draws from."""
+    error = mistakes(TWENTY_OF_TWENTY.replace("DISJOINT", "false"))
+    assert "s.yaml:17: probes.general: models are trained on human.arm, and human.asked" in error.found
+    assert "leave out its disjoint: false (data.human.pools.asked)" in error.found
+    assert "say that they may be shared (data.human.pools.arm: shares_with: [asked])" in error.found
+    said = TWENTY_OF_TWENTY.replace("DISJOINT", "false")
+    said = said.replace("arm: {rows: all, disjoint: false}", "arm: {rows: all, disjoint: false, shares_with: [asked]}")
+    error = mistakes(said)  # the other arm does not say so yet
+    assert "human.arm" not in error.found
+    parse_spec(said.replace("more: 5", "more: {rows: 5, shares_with: [asked]}"), "s.yaml")
+    parse_spec(TWENTY_OF_TWENTY.replace("DISJOINT", "true"), "s.yaml")  # its rows are drawn by no other pool
+
+
+def division(text: str) -> dict[str, object]:
+    plan = make_plan(parse_spec(text, "s.yaml"), Path("nowhere"), CPU, only_plan=True)
+    (config,) = [dict(step.config) for step in plan.steps if step.kind.name == "data.pools"]
+    return config
+
+
+def test_pools_that_are_not_disjoint_leave_alone_what_a_probe_reads() -> None:
+    text = TWENTY_OF_TWENTY.replace("DISJOINT", "true")
+    assert division(text)["held_out"] == ["asked"]
+    shared = text.replace("all, disjoint: false}", "all, disjoint: false, shares_with: [asked, more]}")
+    config = division(shared)
+    assert config["held_out"] == ["asked"]
+    assert config["pools"]["arm"] == {"rows": "all", "disjoint": False, "balance": False, "shares_with": ["asked"]}
+    # a study that asks for none of this is divided as it always was
+    assert division(GOOD) == {
+        "pools": {name: {"rows": rows, "disjoint": True, "balance": False} for name, rows in
+                  (("test", 10), ("more", 5), ("arm", 20))},
+        "labels": ["a", "b"],
+        "seed": 0,
+    }  # fmt: skip
+    named = text.replace("asked", "test")  # nor is one whose probes read a pool called test
+    assert set(division(named)) == {"pools", "labels", "seed"}
+
+
+JUDGED = """\
+study: judged
+labels: [a, b]
+fields: [text]
+task_model: {model: packaged:minilm-l6}
+data:
+  human:
+    files: [x.csv]
+    pools: {test: 10, validation: 8, start: 20, generator: 20, arm: rest}
+  synthetic:
+    train_on: human.generator
+    judge: second
+    synth: {model: packaged:smollm2-135m-instruct, raw: 20}
+starts:
+  first: {rows: {human.start: 20}}
+  second: {rows: {human.start: 10}, after: first}
+arms:
+  human: {mix: {human.arm: 1}}
+  synthetic: {mix: {synthetic: 1}}
+  noised: {mix: {human.arm: 1}, noise: synthetic}
+sizes: [4]
+seeds: [3, 0, 5]
+probes:
+  general: {task: labelled, data: human.test}
+""".replace("arm: rest", "arm: {rows: rest}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("first: {rows: {human.start: 20}}", "first: {rows: {human.validation: 8}}", "trained on human.validation"),
+        ("second: {rows: {human.start: 10}", "second: {rows: {human: 10}", "shares rows with human.validation"),
+        ("validation: 8", "validation: {rows: 8, disjoint: false}", "shares_with: [validation]"),
+    ],
+)
+def test_a_judge_is_tried_on_rows_that_it_was_not_trained_on(old: str, new: str, says: str) -> None:
+    parse_spec(JUDGED, "s.yaml")
+    assert old in JUDGED
+    error = mistakes(JUDGED.replace(old, new))
+    assert "s.yaml:11: data.synthetic.judge: start second is tried as a judge on human.validation" in error.found
+    assert says in error.found
+
+
+def planned(more: str = "") -> tuple[Plan, dict[tuple[str, int], dict[str, set[str]]]]:
+    """The plan, and for each arm's model and seed the keys of the steps that it stands on, by kind."""
+    plan = make_plan(parse_spec(JUDGED + more, "s.yaml"), Path("nowhere"), CPU, only_plan=True)
+    kinds: dict[tuple[str, int], dict[str, set[str]]] = {}
+    for cell in plan.cells:
+        if cell.start == "first" and cell.model is not None:
+            steps = kinds.setdefault((cell.arm, cell.seed), {})
+            for step in closure([cell.model]):
+                steps.setdefault(step.kind.name, set()).add(step.key)
+    return plan, kinds
+
+
+def test_texts_that_vary_are_sampled_by_the_seed_from_one_generator() -> None:
+    fixed, once = planned()
+    varied, each = planned("texts_vary: true\n")
+    samples = {seed: each["synthetic", seed]["synth.sample"] for seed in (3, 0, 5)}
+    assert len(set.union(*samples.values())) == 3
+    assert samples[0] == once["synthetic", 0]["synth.sample"] == once["synthetic", 3]["synth.sample"]
+    assert len({frozenset(each["synthetic", seed]["train.generator"]) for seed in (3, 0, 5)}) == 1
+    # the noise of an arm is the error rate of its own seed's texts; the first seed's is reported
+    rates = {seed: each["noised", seed]["synth.quality"] for seed in (3, 0, 5)}
+    assert len(set.union(*rates.values())) == 3
+    assert {varied.quality["synthetic"].key} == rates[3]
+    assert {"synthetic", "synthetic, seed 0", "synthetic, seed 5"} <= set(varied.counts)
+    # what no generator wrote stays as it was
+    assert each["human", 5] == once["human", 5]
+    labels = [step.label for step in varied.steps]
+    assert len(labels) == len(set(labels))
+    assert fixed.summary(Store(Path("nowhere")))["trainings_of"]["generators"] == 1
+
+
+def test_pools_that_vary_are_those_that_nothing_fixed_reads() -> None:
+    fixed, once = planned()
+    varied, each = planned("pools_vary: true\n")
+    assert varied.items["general"].key == fixed.items["general"].key
+    for arm in ("human", "synthetic"):
+        starts = [each[arm, seed]["data.pools"] for seed in (3, 0, 5)]
+        assert len({frozenset(one) for one in starts}) == 3
+    assert each["human", 0] == once["human", 0]  # seed 0 has the rows that there are without
+    # one generator, which learns from rows that no seed trains on
+    divisions = [step for step in varied.steps if step.kind.name == "data.pools" and "division" in step.config]
+    assert {(step.config["division"], tuple(step.config["kept"])) for step in divisions} == {
+        (seed, ("generator", "test", "validation")) for seed in (3, 5)
+    }
+    assert varied.summary(Store(Path("nowhere")))["trainings_of"]["generators"] == 1
+    labels = [step.label for step in varied.steps]
+    assert len(labels) == len(set(labels))
+    both, each = planned("pools_vary: true\ntexts_vary: true\n")
+    assert both.summary(Store(Path("nowhere")))["trainings_of"]["generators"] == 3
+    assert len(set.union(*(each["synthetic", seed]["train.generator"] for seed in (3, 0, 5)))) == 3
+
+
+def test_what_the_seeds_do_not_redraw_is_a_note() -> None:
+    def told(more: str = "") -> list[str]:
+        return [note for note in notes(parse_spec(JUDGED + more, "s.yaml"), []) if "drawn once" in note]
+
+    assert told() == [
+        "drawn once, whatever the seed: the division of the data into pools (pools_vary); the raw texts of synthetic "
+        "(texts_vary); the verdicts speak of these"
+    ]
+    assert told("pools_vary: true\n") == [
+        "drawn once, whatever the seed: the raw texts of synthetic (texts_vary); the verdicts speak of these"
+    ]
+    assert told("pools_vary: true\ntexts_vary: true\n") == []
+    assert "the rows of an arm (arm_rows_vary)" in told("arm_rows_vary: false\n")[0]
 
 
 def test_every_bundled_study_loads_and_plans(tmp_path: Path) -> None:

@@ -149,3 +149,40 @@ def test_bad_rows_are_counted_where_asked(tmp_path: Path) -> None:
     file = write([*chats(3), {"messages": []}], tmp_path / "a.jsonl")
     folder = run(step([file], {"x": "rest"}, on_bad_row="skip"), tmp_path / "store")
     assert counts(folder)["dropped"] == {"empty text": 1}
+
+
+def asked_again(groups: int) -> list[dict[str, Any]]:
+    """Chats of which two to four answer each question; the topic goes over two questions."""
+    return [
+        {
+            "messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"{n} {time}"}],
+            "topic": f"topic {n // 2}",
+        }
+        for n in range(groups)
+        for time in range(2 + n % 3)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("group", "width"), [("prompt", 1), ("topic", 2)])
+def test_a_group_is_in_one_pool(group: str, width: int, seed: int, tmp_path: Path) -> None:
+    file = write(asked_again(30), tmp_path / "a.jsonl")
+    pools = {"guard": 11, "scorecard": 20, "train": "rest"}
+    folder = run(step([file], pools, group=group, seed=seed), tmp_path / "store")
+    told = counts(folder)
+    assert (told["read"], told["dropped"]) == (90, {})
+    assert 11 <= told["pools"]["guard"] < 11 + 7
+    assert 20 <= told["pools"]["scorecard"] < 20 + 7
+    groups = {pool: {int(text.split()[0]) // width for text in texts(folder, pool)} for pool in pools}
+    assert sum(map(len, groups.values())) == 30 // width  # each whole, and in one pool only
+    assert set.union(*groups.values()) == set(range(30 // width))
+
+
+def test_groups_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
+    file = write(asked_again(3), tmp_path / "a.jsonl")  # 2 + 3 + 4 rows
+    with pytest.raises(UserError, match=r"a\.jsonl: topci: 9 of 9 rows have nothing there"):
+        run(step([file], {"train": "rest"}, group="topci"), tmp_path / "store")
+    with pytest.raises(UserError, match=r"0 of 1 rows for pool train; 9 rows in 3 groups"):
+        run(step([file], {"a": 8, "train": "rest"}, group="prompt"), tmp_path / "store")
+    some = run(step([file], {"a": 2}, group="prompt"), tmp_path / "store")
+    assert counts(some)["dropped"] == {"in no pool": 7}

@@ -3,18 +3,14 @@
 from collections.abc import Iterator
 
 from pyrite.strict import Mistake, not_there
-from pyrite.study.spec import START_ROWS, ArmSpec, StudySpec
+from pyrite.study.spec import START_ROWS, ArmSpec, StudySpec, as_pool
+from pyrite.study.uses import data_of, file_trained_on, rows_of_judge, rows_of_start, rows_trained_on, shared_rows
 
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Every mistake in how the parts of a study name each other: where, and what is wrong."""
-    for check in (names, sources, starts, arms, probes, one_method, cells, contrasts):
+    for check in (names, sources, shared_pools, starts, arms, probes, judges, redrawn, one_method, cells, contrasts):
         yield from check(spec)
-
-
-def data_of(spec: StudySpec) -> list[str]:
-    """Whatever can be named as data: whole sources and their pools."""
-    return [*spec.data, *(f"{source}.{pool}" for source, one in spec.data.items() for pool in one.pools)]
 
 
 def names(spec: StudySpec) -> Iterator[Mistake]:
@@ -46,6 +42,19 @@ def sources(spec: StudySpec) -> Iterator[Mistake]:
             judged_on = {used.partition(".")[0] for used in spec.starts[source.judge].rows}
             if any(used in spec.data and spec.data[used].synth for used in judged_on):
                 yield ("data", name, "judge"), f"start {source.judge} is itself trained on synthetic rows"
+
+
+def shared_pools(spec: StudySpec) -> Iterator[Mistake]:
+    """What pools say they share rows with is another pool of the source, and one that they can share rows with."""
+    for name, source in spec.data.items():
+        pools = {pool: as_pool(one) for pool, one in source.pools.items()}
+        for pool, one in pools.items():
+            where = ("data", name, "pools", pool, "shares_with")
+            for other in one.shares_with:
+                if other == pool or other not in pools:
+                    yield where, not_there(other, [known for known in pools if known != pool])
+                elif one.disjoint and pools[other].disjoint:
+                    yield where, f"{pool} and {other} are both disjoint and share no row; one must say disjoint: false"
 
 
 def starts(spec: StudySpec) -> Iterator[Mistake]:
@@ -86,20 +95,41 @@ def biased(spec: StudySpec, name: str, arm: ArmSpec) -> Iterator[Mistake]:
 
 def probes(spec: StudySpec) -> Iterator[Mistake]:
     """Each has its items, and no model, nor the generator of its rows, is trained on them."""
-    taught = {used for start in spec.starts.values() for used in start.rows}
-    taught |= {used for arm in spec.all_arms().values() for used in arm.mix}
-    taught |= {source.train_on for source in spec.data.values() if source.train_on}
+    known = data_of(spec)
+    trained = sorted(rows_trained_on(spec) & set(known))
     for name, probe in spec.probes.items():
         if (probe.data is None) == (probe.file is None):
             yield ("probes", name), "give data or file"
         if probe.data is None:
+            source = file_trained_on(spec, probe.file or "")
+            if source:
+                fix = f"give another file, or cut a pool out of data.{source.partition('.')[0]} for the probe (data: …)"
+                yield ("probes", name, "file"), f"models are trained on {source}, rows of {probe.file}: {fix}"
+        elif probe.data not in known:
+            yield ("probes", name, "data"), not_there(probe.data, known)
+        else:
+            for why in filter(None, (shared_rows(spec, probe.data, used) for used in trained)):
+                yield ("probes", name), why
+
+
+def judges(spec: StudySpec) -> Iterator[Mistake]:
+    """A judge is tried on rows that it was not trained on."""
+    known = data_of(spec)
+    for name, source in spec.data.items():
+        if source.judge not in spec.starts:
             continue
-        if probe.data not in data_of(spec):
-            yield ("probes", name, "data"), not_there(probe.data, data_of(spec))
-        whole = probe.data.partition(".")[0]
-        for used in sorted(taught):
-            if used in (probe.data, whole) or used.partition(".")[0] == probe.data:
-                yield ("probes", name), f"models are trained on {used}, which shares rows with {probe.data}"
+        held = rows_of_judge(spec, source.train_on)
+        for used in sorted(rows_of_start(spec, source.judge) & set(known)) if held in known else ():
+            if held and (why := shared_rows(spec, held, used)):
+                yield ("data", name, "judge"), f"start {source.judge} is tried as a judge on {held}: {why}"
+
+
+def redrawn(spec: StudySpec) -> Iterator[Mistake]:
+    """What each seed is to draw anew is there."""
+    if spec.texts_vary and not any(source.synth for source in spec.data.values()):
+        yield ("texts_vary",), "no data is written by a generator (synth)"
+    if spec.pools_vary and not any(source.pools for source in spec.data.values()):
+        yield ("pools_vary",), "no data is divided into pools"
 
 
 def one_method(spec: StudySpec) -> Iterator[Mistake]:

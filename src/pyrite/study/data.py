@@ -11,13 +11,13 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.steps import Context, Kind
+from pyrite.study.uses import HELD_OUT
 from pyrite.synth.select import draw, fields_key
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs
+from pyrite.tasks.groups import balanced_groups, group_of, grouped, whole_groups
 from pyrite.tasks.rows import as_labelled, by_label, read_rows, write_counts, write_rows
-
-HELD_OUT = ("test", "validation")
 
 
 def grammar_step(context: Context) -> None:
@@ -46,38 +46,86 @@ def grammar_step(context: Context) -> None:
 
 
 def pools_step(context: Context) -> None:
-    """Step: one source divided into named pools, each a file, with `overlap.json`: rows that two pools share."""
+    """Step: one source divided into named pools, each a file, with `overlap.json`: rows that two pools share.
+
+    With a `division` (a seed of the study), only the pools that are `kept` hold the rows that they hold without; the
+    other rows are divided anew.
+    """
+    config = context.config
     rows = read_rows(context.inputs["rows"] / "rows.jsonl")
-    rng = np.random.default_rng(context.config["seed"])
-    free = [rows[at] for at in rng.permutation(len(rows))]
-    labels: list[str] = context.config["labels"]
-    pools: dict[str, list[Labelled]] = {}
-    wanted: dict[str, dict[str, Any]] = context.config["pools"]
-    everything = list(free)
-    apart = [name for name, pool in wanted.items() if pool["disjoint"] and pool["rows"] != "all"]
-    apart.sort(key=lambda name: (wanted[name]["rows"] == "rest", name))  # the same whatever the order in the file
-    for name in apart:
+    pools = divide(rows, config, np.random.default_rng(config["seed"]))
+    if "division" in config:
+        kept = {name: pools[name] for name in config["kept"]}
+        pools = divide(rows, config, np.random.default_rng([config["seed"], config["division"]]), kept)
+    for name, some in pools.items():
+        write_rows(some, context.out / f"{name}.jsonl")
+    (context.out / "overlap.json").write_bytes(orjson.dumps(overlap(pools), option=orjson.OPT_INDENT_2))
+
+
+def divide(
+    rows: Sequence[Labelled],
+    config: Mapping[str, Any],
+    rng: np.random.Generator,
+    kept: Mapping[str, list[Labelled]] | None = None,
+) -> dict[str, list[Labelled]]:
+    """Rows → pools, in the order of the file, by a step's configuration; `kept` are pools that are filled already.
+
+    Disjoint pools are filled by name, the rest last. A pool that is not disjoint draws from every row but those of the
+    disjoint pools that are held out, unless it shares with them by name. With a `group`, what is drawn are whole groups,
+    and the rows that a balance leaves over of a group are in no pool.
+    """
+    wanted: Mapping[str, Mapping[str, Any]] = config["pools"]
+    labels: list[str] = config["labels"]
+    units = drawing_order(rows, config.get("group"), rng)
+    unit_of = {row.id: number for number, unit in enumerate(units) for row in unit}
+    pools: dict[str, list[Labelled]] = dict(kept or {})
+    disjoint = {name for name, pool in wanted.items() if pool["disjoint"] and pool["rows"] != "all"}
+    taken = {name: {unit_of[row.id] for row in pools[name]} for name in pools if name in disjoint}
+
+    def fill(name: str, shut: set[int]) -> None:
+        free = [unit for number, unit in enumerate(units) if number not in shut]
         pools[name] = pool_of(free, wanted[name], labels, name)
-        used = {row.id for row in pools[name]}
-        free = [row for row in free if row.id not in used]
-    held = {row.id for name in HELD_OUT for row in pools.get(name, [])}
-    candidates = [row for row in everything if row.id not in held]
+
+    # by name: the same whatever the order in the file
+    for name in sorted(disjoint - pools.keys(), key=lambda name: (wanted[name]["rows"] == "rest", name)):
+        fill(name, set().union(*taken.values()))
+        taken[name] = {unit_of[row.id] for row in pools[name]}
+    held_out = taken.keys() & set(config.get("held_out", HELD_OUT))
     for name in [name for name in wanted if name not in pools]:
-        pools[name] = pool_of(candidates, wanted[name], labels, name)
-    for name in wanted:
-        write_rows(pools[name], context.out / f"{name}.jsonl")
-    shared = overlap({name: pools[name] for name in wanted})
-    (context.out / "overlap.json").write_bytes(orjson.dumps(shared, option=orjson.OPT_INDENT_2))
+        fill(name, set().union(*(taken[one] for one in held_out if one not in wanted[name].get("shares_with", ()))))
+    if config.get("group"):
+        at = {row.id: number for number, row in enumerate(rows)}
+        order = rng.permutation(len(rows))  # a pool's first rows are a fair draw, not the first groups
+        pools = {
+            name: some if kept and name in kept else sorted(some, key=lambda row: order[at[row.id]])
+            for name, some in pools.items()
+        }
+    return {name: pools[name] for name in wanted}
 
 
-def pool_of(rows: Sequence[Labelled], pool: Mapping[str, Any], labels: Sequence[str], name: str) -> list[Labelled]:
+def drawing_order(rows: Sequence[Labelled], group: str | None, rng: np.random.Generator) -> list[list[Labelled]]:
+    """What is drawn one after the other: rows, or with a `group` the rows of one group together."""
+    if group is None:
+        return [[rows[at]] for at in rng.permutation(len(rows))]
+    groups = grouped(rows, lambda row: group_of(row, group), f"group: {group}")
+    return [groups[at] for at in rng.permutation(len(groups))]
+
+
+def pool_of(
+    units: Sequence[Sequence[Labelled]], pool: Mapping[str, Any], labels: Sequence[str], name: str
+) -> list[Labelled]:
     """The rows of one pool: so many, or as many as there are (balanced: as many of each label as of the rarest)."""
+    rows = [row for unit in units for row in unit]
     count = pool["rows"]
-    if count in ("rest", "all"):
-        count = len(rows)
-        if pool["balance"]:
-            count = len(labels) * min(len(group) for group in by_label(rows, labels).values())
-    return take(rows, count, labels if pool["balance"] else None, f"pool {name}")
+    if not pool["balance"]:
+        count = len(rows) if count in ("rest", "all") else count
+        chosen = [row for at in whole_groups([len(unit) for unit in units], count) for row in units[at]]
+        return take(chosen, max(count, len(chosen)), None, f"pool {name}")
+    there = by_label(rows, labels)
+    share = min(map(len, there.values())) if count in ("rest", "all") else count // len(labels)
+    tables = [Counter(str(row.label) for row in unit) for unit in units]
+    chosen = [row for at in balanced_groups(tables, dict.fromkeys(labels, share)) for row in units[at]]
+    return take(chosen, share * len(labels), labels, f"pool {name}")
 
 
 def take(rows: Sequence[Labelled], count: int, labels: Sequence[str] | None, where: str) -> list[Labelled]:
@@ -95,7 +143,7 @@ def take(rows: Sequence[Labelled], count: int, labels: Sequence[str] | None, whe
     return chosen
 
 
-def overlap(sets: dict[str, list[Labelled]]) -> list[dict[str, Any]]:
+def overlap(sets: Mapping[str, Sequence[Labelled]]) -> list[dict[str, Any]]:
     """How many rows of one set have the same text as a row of another? Every pair of sets, by normalised text."""
     keys = {name: {fields_key(row) for row in rows} for name, rows in sets.items()}
     return [

@@ -2,6 +2,9 @@
 
 A cell is a start and the arms it is trained on, for one size and seed. Cells share every step that they can: a start
 is trained once for each seed, an arm's rows are drawn once, a probe's items are chosen once.
+
+Rows that a study lets vary (`pools_vary`, `texts_vary`) are those of a seed; seed 0 has the rows that all seeds share
+where they do not vary, and probes and judges always read those.
 """
 
 from collections import Counter
@@ -9,6 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.models import load, packaged
@@ -19,7 +24,8 @@ from pyrite.study.contrasts import check_contrasts
 from pyrite.study.data import ARM, GRAMMAR, POOLS, QUALITY
 from pyrite.study.files import arm_title, file_of
 from pyrite.study.sources import Sources, StepPlan
-from pyrite.study.spec import START_ROWS, ArmSpec, PoolSpec, ProbeSpec, SourceSpec, StudySpec
+from pyrite.study.spec import START_ROWS, ArmSpec, ProbeSpec, SourceSpec, StudySpec, as_pool
+from pyrite.study.uses import HELD_OUT, pools_held_out, pools_kept, rows_of_judge
 from pyrite.synth.rows import READ
 from pyrite.synth.run import WEIGHTS, Shown, portable_name, synth_steps
 from pyrite.tasks import TASKS
@@ -147,11 +153,11 @@ class Planner(Sources):
 
     # data
 
-    def source(self, name: str) -> Step:
-        """All rows of a source."""
+    def source(self, name: str, seed: int = 0) -> Step:
+        """All rows of a source, for one seed."""
         spec = self.spec.data[name]
         if spec.synth:
-            return self.synthetic(name, spec)
+            return self.synthetic(name, spec, seed if self.spec.texts_vary else 0)
         if spec.grammar:
             written = {"grammar": spec.grammar.model_dump(mode="json"), "fields": list(self.spec.fields)}
             step = self.keep(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
@@ -172,16 +178,33 @@ class Planner(Sources):
         self.plan.counts[name] = step
         return step
 
-    def data(self, name: str) -> tuple[Step, str]:
-        """The step and file that hold the rows of a source or pool."""
+    def data(self, name: str, seed: int = 0) -> tuple[Step, str]:
+        """The step and file that hold the rows of a source or pool, for one seed."""
         source, _, pool = name.partition(".")
-        step = self.source(source)
+        step = self.source(source, seed)
         if not pool:
             return step, "rows.jsonl"
-        pools = {key: as_pool(value).model_dump(mode="json") for key, value in self.spec.data[source].pools.items()}
-        config = {"pools": pools, "labels": list(self.spec.labels), "seed": 0}
-        divided = Step(POOLS, config, {"rows": step}, label=f"{source}: divide into pools", cost=Cost(seconds=2))
-        return self.keep(divided), f"{pool}.jsonl"
+        config = self.division(source)
+        label = f"{source}: divide into pools"
+        kept = pools_kept(self.spec, source)
+        if self.spec.pools_vary and seed and pool not in kept:
+            config |= {"division": seed, "kept": sorted(kept)}
+            label += f", seed {seed}"
+        return self.keep(Step(POOLS, config, {"rows": step}, label=label, cost=Cost(seconds=2))), f"{pool}.jsonl"
+
+    def division(self, source: str) -> dict[str, Any]:
+        """How a source is divided. What the file does not ask for is left out, so that older divisions are found again."""
+        spec = self.spec.data[source]
+        pools = {name: as_pool(pool) for name, pool in spec.pools.items()}
+        held_out = pools_held_out(self.spec, source)
+        wanted = {name: pool.model_dump(mode="json", exclude={"shares_with"}) for name, pool in pools.items()}
+        for name, pool in pools.items():
+            shares = sorted(held_out & set(pool.shares_with))
+            wanted[name] |= {"shares_with": shares} if shares else {}
+        config: dict[str, Any] = {"pools": wanted, "labels": list(self.spec.labels), "seed": 0}
+        if held_out - set(HELD_OUT) and not all(pool.disjoint for pool in pools.values()):
+            config["held_out"] = sorted(held_out)
+        return config | ({"group": spec.group} if spec.group is not None else {})
 
     def rows_in(self, name: str) -> int:
         """How many rows a plan expects this data to have."""
@@ -195,14 +218,16 @@ class Planner(Sources):
             return sum(spec.synth.raw_per_label(list(self.spec.labels)).values())
         return spec.expected_rows or 10_000
 
-    def synthetic(self, name: str, spec: SourceSpec) -> Step:
+    def synthetic(self, name: str, spec: SourceSpec, seed: int) -> Step:
         """A generator's rows: train it (or show it rows), sample, parse, drop duplicates, judge the labels."""
         synth = spec.synth
         assert synth is not None
         assert spec.train_on is not None
-        step, file = self.data(spec.train_on)
+        step, file = self.data(spec.train_on, seed)
+        is_first = seed == (self.spec.seeds[0] if self.spec.texts_vary else 0)
+        title = name if is_first else f"{name}, seed {seed}"
         rows = synth_steps(
-            name,
+            title,
             synth,
             base=self.model(synth.model),
             shown=Shown(step, file, self.rows_in(spec.train_on)),
@@ -211,39 +236,44 @@ class Planner(Sources):
             compute=self.compute,
             tokens_per_row=self.spec.tokens_per_row,
             cost=lambda tokens, training: self.cost(synth.model, tokens, training=training),
+            texts_seed=seed_of_texts(synth.seed, seed),
         )
         rows = self.keep(rows)
-        self.plan.counts[name] = rows
-        if spec.judge and name not in self.plan.quality:
-            judge = self.start(spec.judge, self.spec.seeds[0])
-            held, held_file = self.held_out(spec.train_on)
-            config = {**self.reading(self.spec.seeds[0]), "human_file": held_file}
-            given: dict[str, Step | Source] = {
-                "base": self.model(self.spec.task_model.model),
-                "rows": rows,
-                "human": held,
-            }
-            if judge is not None:
-                given["model"] = judge
-            texts = sum(synth.raw_per_label(list(self.spec.labels)).values())
-            cost = self.cost(self.spec.task_model.model, texts * self.spec.tokens_per_row, training=False)
-            self.plan.quality[name] = self.keep(
-                Step(QUALITY, config, given, label=f"{name}: judge the labels", cost=cost)
-            )
+        self.plan.counts[title] = rows
+        if spec.judge and is_first and name not in self.plan.quality:
+            self.plan.quality[name] = self.judged(name, rows)
         return rows
 
-    def held_out(self, near: str | None) -> tuple[Step, str]:
-        """Rows that no generator wrote and no model was trained on: a validation pool, first that of the source of
-        `near` (which the generator learned from); else the general probe's data."""
-        known = [source for source, spec in self.spec.data.items() if not spec.synth]
-        for source in sorted(known, key=lambda source: source != (near or "").partition(".")[0]):
-            if "validation" in self.spec.data[source].pools:
-                return self.data(f"{source}.validation")
-        general = self.spec.probes["general"].data
-        if general is None or general.partition(".")[0] not in known:
+    def judged(self, name: str, rows: Step) -> Step:
+        """How good the labels of a generator's rows are."""
+        spec = self.spec.data[name]
+        known = self.plan.quality.get(name)
+        if known is not None and known.inputs["rows"] is rows:
+            return known
+        assert spec.synth is not None
+        assert spec.judge is not None
+        judge = self.start(spec.judge, self.spec.seeds[0])
+        held, held_file = self.held_out(spec.train_on)
+        config = {**self.reading(self.spec.seeds[0]), "human_file": held_file}
+        given: dict[str, Step | Source] = {"base": self.model(self.spec.task_model.model), "rows": rows, "human": held}
+        if judge is not None:
+            given["model"] = judge
+        texts = sum(spec.synth.raw_per_label(list(self.spec.labels)).values())
+        cost = self.cost(self.spec.task_model.model, texts * self.spec.tokens_per_row, training=False)
+        label = f"{rows.label.partition(':')[0]}: judge the labels"
+        return self.keep(Step(QUALITY, config, given, label=label, cost=cost))
+
+    def held_out(self, train_on: str | None) -> tuple[Step, str]:
+        """The rows that a judge is tried on (`rows_of_judge`).
+
+        Raises:
+            UserError: there are none.
+        """
+        name = rows_of_judge(self.spec, train_on)
+        if name is None:
             fix = "add one to the human source's pools"
             raise UserError("A judge needs held-out human rows.", "no pool named validation", fix)
-        return self.data(general)
+        return self.data(name)
 
     # models
 
@@ -252,12 +282,13 @@ class Planner(Sources):
         parts: list[dict[str, Any]],
         *,
         seed: int,
+        order: int,
         balance: bool,
         noise: float | str | None,
         label: str,
         start: str = "",
     ) -> Step:
-        """The rows of an arm or start."""
+        """The rows of an arm or start for one seed; `order` is the seed that draws them from their pools."""
         inputs: dict[str, Step | Source] = {}
         for number, part in enumerate(parts):
             if part["name"] == START_ROWS:
@@ -266,14 +297,13 @@ class Planner(Sources):
                     raise UserError(
                         "An arm of the start's own rows needs a start with rows.", found, "leave this start out"
                     )
-                inputs[f"part{number}"], part["file"] = self.start_rows(start)[0], "rows.jsonl"
+                inputs[f"part{number}"], part["file"] = self.start_rows(start, seed)[0], "rows.jsonl"
             else:
-                inputs[f"part{number}"], part["file"] = self.data(part["name"])
+                inputs[f"part{number}"], part["file"] = self.data(part["name"], seed)
         if isinstance(noise, str):
-            self.source(noise)
-            inputs["quality"] = self.plan.quality[noise]
+            inputs["quality"] = self.judged(noise, self.source(noise, seed))
             noise = None
-        config = {"parts": parts, "labels": list(self.spec.labels), "seed": seed, "balance": balance, "noise": noise}
+        config = {"parts": parts, "labels": list(self.spec.labels), "seed": order, "balance": balance, "noise": noise}
         return self.keep(Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
 
     def train(
@@ -303,17 +333,24 @@ class Planner(Sources):
         before = self.start(spec.after, seed) if spec.after else None
         if not spec.rows or all(count == 0 for count in spec.rows.values()):
             return before
-        rows, count = self.start_rows(name)
+        rows, count = self.start_rows(name, seed)
         settings = spec.training or self.spec.training.start
-        self.plan.rows[f"start {name}"] = (rows, "rows.jsonl")
+        self.plan.rows.setdefault(f"start {name}", (rows, "rows.jsonl"))
         return self.train(rows, settings, start=before, seed=seed, count=count, label=f"start {name}, seed {seed}")
 
-    def start_rows(self, name: str) -> tuple[Step, int]:
-        """The rows that a start is trained on, and how many they are."""
+    def start_rows(self, name: str, seed: int) -> tuple[Step, int]:
+        """The rows that a start is trained on for one seed, and how many they are."""
         spec = self.spec.starts[name]
         parts = [{"name": used, "rows": count, "bias": None} for used, count in spec.rows.items()]
         count = sum(self.rows_in(used) if n == "all" else n for used, n in spec.rows.items())
-        return self.drawn(parts, seed=0, balance=False, noise=None, label=f"start {name}: rows"), count
+        order = seed if self.spec.pools_vary else 0
+        label = f"start {name}: rows{f', seed {seed}' if self.rows_vary else ''}"
+        return self.drawn(parts, seed=seed, order=order, balance=False, noise=None, label=label), count
+
+    @property
+    def rows_vary(self) -> bool:
+        """Does each seed have rows of its own to draw from?"""
+        return self.spec.pools_vary or self.spec.texts_vary
 
     def arm_rows(self, name: str, size: int, seed: int, start: str) -> tuple[Step, int]:
         """An arm's rows of one size and seed, and how many they are."""
@@ -323,9 +360,9 @@ class Planner(Sources):
         for used, count in counts.items():
             bias = arm.bias if arm.bias and arm.bias_on in (None, used) else None
             parts.append({"name": used, "rows": count, "bias": bias.model_dump(mode="json") if bias else None})
-        seed = seed if self.spec.arm_rows_vary else 0
-        label = f"arm {name}, {size} rows, seed {seed}: draw"
-        rows = self.drawn(parts, seed=seed, balance=True, noise=arm.noise, label=label, start=start)
+        order = seed if self.spec.arm_rows_vary else 0
+        label = f"arm {name}, {size} rows, seed {seed if self.rows_vary else order}: draw"
+        rows = self.drawn(parts, seed=seed, order=order, balance=True, noise=arm.noise, label=label, start=start)
         self.plan.rows.setdefault(arm_title(name, size), (rows, "rows.jsonl"))
         return rows, sum(counts.values())
 
@@ -424,9 +461,11 @@ class Planner(Sources):
                 )
         for name, source in spec.data.items():
             for pool in source.pools:
-                self.plan.rows[f"{name}.{pool}"] = self.data(f"{name}.{pool}")
+                self.plan.rows[f"{name}.{pool}"] = self.data(f"{name}.{pool}", spec.seeds[0])
             if not source.pools:
-                self.plan.rows[name] = self.data(name)
+                self.plan.rows[name] = self.data(name, spec.seeds[0])
+            if source.train_on:
+                self.plan.rows.setdefault(source.train_on, self.data(source.train_on, spec.seeds[0]))
         files = Counter(file_of(title) for title in self.plan.rows)
         twice = [title for title in self.plan.rows if files[file_of(title)] > 1]
         if twice:
@@ -446,9 +485,9 @@ def pinned(source: Source) -> str:
     return f"{source.path}#{source.identity}" if source.path.startswith("hf://") else ""
 
 
-def as_pool(value: int | PoolSpec) -> PoolSpec:
-    """A pool written as a number, or in full."""
-    return value if isinstance(value, PoolSpec) else PoolSpec(rows=value)
+def seed_of_texts(seed: int, study_seed: int) -> int:
+    """The seed that samples a generator's texts for one seed of the study: its own for 0, else another for each."""
+    return seed if study_seed == 0 else int(np.random.SeedSequence([seed, study_seed]).generate_state(1)[0])
 
 
 def arm_counts(arm: ArmSpec, size: int) -> dict[str, int]:

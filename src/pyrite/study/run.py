@@ -29,8 +29,10 @@ from pyrite.study.contrasts import (
     score_model,
     summary_table,
 )
+from pyrite.study.data import POOLS
 from pyrite.study.files import file_of
 from pyrite.study.looks import Look, looks_at, remarks
+from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.plan import Plan, make_plan
 from pyrite.study.power import power_row
 from pyrite.study.spec import StudySpec, is_language, load_spec
@@ -153,11 +155,14 @@ def study_of_labels(config: StudyConfig) -> Study:
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
     todo = missing(made.targets, store, config.refresh)
-    early = [step for step in made.items.values() if not any("compute" in one.config for one in closure([step]))]
+    divided = [step for step in made.steps if step.kind is POOLS]
+    early = [
+        step for step in (*made.items.values(), *divided) if not any("compute" in s.config for s in closure([step]))
+    ]
     first = run_steps(early, store, replace(options, refresh=()), Progress(quiet=True))
     for name, step in made.items.items():
         if step in early:
-            probe_of(made, name, store)  # what is wrong with a probe is told before anything is trained
+            probe_of(made, name, store)  # what is wrong with a probe or a pool is told before anything is trained
     if options.max_seconds is not None:
         options = replace(options, max_seconds=options.max_seconds - first.seconds)
     rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
@@ -314,27 +319,29 @@ def notes(spec: StudySpec, looks: list[Look]) -> list[str]:
     arms = spec.all_arms()
     if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
         said.append("the human arm is a grammar stand-in, not text that people wrote")
+    if len(spec.seeds) > 1 and (fixed := drawn_once(spec)):
+        said.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of these")
     return [*said, *remarks(looks)]
 
 
-def leaks(spec: StudySpec, shared: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which probes hold rows that models, or their generators, were trained on? `shared` is the table of overlaps."""
-    taught = {source.train_on for source in spec.data.values() if source.synth}
-    said = []
-    for row in shared:
-        for rows, probe, of in ((row["a"], row["b"], row["rows_b"]), (row["b"], row["a"], row["rows_a"])):
-            if probe.startswith("probe ") and row["shared"] and (rows.startswith(("start ", "arm ")) or rows in taught):
-                said.append(f"{row['shared']} texts of {probe} ({of} rows) are also in {rows}: what is asked was seen")
-    return said
+def drawn_once(spec: StudySpec) -> list[str]:
+    """What the seeds of a study do not draw anew, with the option that lets them."""
+    fixed = []
+    if not spec.pools_vary and any(source.pools for source in spec.data.values()):
+        fixed.append("the division of the data into pools (pools_vary)")
+    if not spec.arm_rows_vary:
+        fixed.append("the rows of an arm (arm_rows_vary)")
+    written = [name for name, source in spec.data.items() if source.synth]
+    if written and not spec.texts_vary:
+        fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
+    return fixed
 
 
 def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
-    """Rows that the study's row files and probes share, pair by pair."""
-    from pyrite.study.data import overlap
-
+    """What the study's row files and probes share, pair by pair."""
     sets = {name: read_rows(store.path(step.key) / file) for name, (step, file) in made.rows.items()}
     sets |= {f"probe {name}": read_rows(store.path(step.key) / "items.jsonl") for name, step in made.items.items()}
-    return overlap(sets)
+    return overlap_table(sets)
 
 
 def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[dict[str, Any]]:

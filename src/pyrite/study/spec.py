@@ -56,11 +56,21 @@ class PoolSpec(Strict):
         description="rows in the pool; rest: what no other pool takes; all: every row. Pools are filled by name, rest last"
     )
     disjoint: bool = Field(
-        True, description="false: draw from every row but those of disjoint pools named test or validation"
+        True,
+        description="false: draw from every row but those of disjoint pools that a probe or judge reads, or that are named test or validation",
     )
     balance: bool = Field(
         False, description="the same number of rows for every label; of rest and all, as many as of the rarest"
     )
+    shares_with: tuple[str, ...] = Field(
+        (),
+        description="pools of this source whose rows may be in this one too, though a probe or judge reads them: it is then asked what was trained on",
+    )
+
+
+def as_pool(value: int | PoolSpec) -> PoolSpec:
+    """A pool written as a number, or in full."""
+    return value if isinstance(value, PoolSpec) else PoolSpec(rows=value)
 
 
 class SourceSpec(Strict):
@@ -79,6 +89,10 @@ class SourceSpec(Strict):
     train_on: str | None = Field(None, description="synth: the data that the generator is trained on or shown")
     judge: str | None = Field(None, description="synth: the start whose model (first seed) judges the labels' quality")
     pools: dict[str, int | PoolSpec] = Field(default_factory=dict, description="parts of this source that share no row")
+    group: str | None = Field(
+        None,
+        description="rows with the same value here go to one pool: a field of the study, such as premise, or a column of the file",
+    )
     expected_rows: int | None = Field(None, ge=1, description="rows after cleaning, for plans made without the data")
 
     @model_validator(mode="after")
@@ -95,6 +109,8 @@ class SourceSpec(Strict):
             > 1
         ):
             raise ValueError("pools: only one can take the rest")
+        if self.group is not None and not self.pools:
+            raise ValueError("group keeps rows together in pools, and there are none: add pools, or leave group out")
         return self
 
 
@@ -229,6 +245,11 @@ class StudySpec(Strict):
     arm_rows_vary: bool = Field(
         True, description="each seed draws its own rows for an arm, where there are more than needed"
     )
+    pools_vary: bool = Field(
+        False,
+        description="each seed divides the sources into pools anew, but for the pools that a probe or judge reads, and draws its own rows for a start",
+    )
+    texts_vary: bool = Field(False, description="each seed samples its own raw texts of every synth source")
     training: TrainingSpec = Field(default_factory=TrainingSpec, description="how starts and arms are trained")
     probes: dict[str, ProbeSpec] = Field(description="'general' is the general task; every other one a blind spot")
     cells: tuple[CellSpec, ...] = Field((), description="paths beyond the grid")

@@ -56,8 +56,10 @@ def synth_steps(
     compute: hardware.Compute,
     tokens_per_row: int = 40,
     cost: Callable[[float, bool], Cost] = no_cost,
+    texts_seed: int | None = None,
 ) -> Step:
-    """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts."""
+    """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts;
+    `texts_seed` is the seed of the sampling where that is another than the training's."""
     texts = sum(synth.raw_per_label(labels).values())
     common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": shown.file}
     inputs: dict[str, Step | Source] = {"base": base}
@@ -80,6 +82,7 @@ def synth_steps(
     asked = synth.model_dump(mode="json", exclude={"select", "training"})
     asked["training"] = {"method": synth.training.method}
     asked["model"] = portable_name(synth.model, base)
+    asked["seed"] = synth.seed if texts_seed is None else texts_seed
     raw = Step(
         SAMPLE,
         {**common, "synth": asked, "model_identity": base.identity},

@@ -68,7 +68,11 @@ class SynthSettings(Strict):
     shots: int = Field(4, ge=1, description="rows shown in each prompt (few_shot)")
     sampling: SamplingSettings = Field(default_factory=SamplingSettings, description="how continuations are drawn")
     select: SelectSettings = Field(default_factory=SelectSettings, description="which parsed rows stay")
-    seed: int = Field(0, ge=0, description="seed of training and sampling; one generator, whatever the study's seeds")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of training and sampling; in a study each seed samples texts of its own with texts_vary",
+    )
 
     @property
     def together(self) -> int:

@@ -14,10 +14,13 @@ from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records, write_jsonl
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 from pyrite.steps import Context, Kind
+from pyrite.tasks.groups import column_value, grouped, whole_groups
 from pyrite.tasks.nli import NO_LABEL
 from pyrite.tasks.rows import as_labelled, read_rows, write_rows
 
 REST = "rest"
+PROMPT = "prompt"
+"""As the column of a group: what stands before a chat's first answer."""
 IN_NO_POOL = "in no pool"
 REPEATED = "same text as an earlier row"
 COPIED = "same text as a row of another pool"
@@ -66,8 +69,9 @@ def prompt_key(record: Row) -> bytes | None:
 def split_step(context: Context) -> None:
     """Step: files → `POOL.jsonl` for each pool, `counts.json`, and with an input `apart` also `overlap.json`.
 
-    Rows are shuffled by the seed, so that a pool's first rows are a fair draw. With `apart` (a step of row files, named
-    in config["apart"]), rows whose text is among those files are dropped, counted, and reported. With duplicates
+    Rows are shuffled by the seed, so that a pool's first rows are a fair draw. With a `group`, rows that have it in common
+    are in one pool. With `apart` (a step of row files, named in
+    config["apart"]), rows whose text is among those files are dropped, counted, and reported. With duplicates
     "keep", copies of a text go to the pool that takes the rest, and are dropped where another pool has the text.
 
     A row that holds several conversations counts as one for each of them.
@@ -91,9 +95,17 @@ def split_step(context: Context) -> None:
     if config["duplicates"] == "drop":
         dropped[REPEATED] += len(copies)
         copies = []
-    order = np.random.default_rng(config["seed"]).permutation(len(unique))
+    rng = np.random.default_rng(config["seed"])
+    shuffled = [unique[at] for at in rng.permutation(len(unique))]
     where = ", ".join(config["names"][name].rpartition("/")[2] for name in names)
-    pools = divide([unique[at] for at in order], config["pools"], where, dropped)
+    if config.get("group"):
+        groups = grouped(
+            range(len(shuffled)), lambda at: group_key(shuffled[at], config["group"]), f"{where}: {config['group']}"
+        )
+        groups = [groups[at] for at in rng.permutation(len(groups))]
+        pools = divide_groups(shuffled, groups, config["pools"], where, dropped)
+    else:
+        pools = divide(shuffled, config["pools"], where, dropped)
     place_copies(copies, pools, config["pools"], dropped)
     for name, some in pools.items():
         write_pool(some, context.out / f"{name}.jsonl")
@@ -221,6 +233,41 @@ def stay_apart(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> 
 def label_of(row: Row) -> str | None:
     """A labelled row's label."""
     return row.label if isinstance(row, Labelled) else None
+
+
+def group_key(record: Row, column: str) -> str | None:
+    """The group of a chat or text: its prompt, or the value of a column; None where it has none."""
+    if isinstance(record, Chat) and column == PROMPT:
+        key = prompt_key(record)
+        return None if key is None else key.hex()
+    return column_value(record.meta, column)
+
+
+def divide_groups(
+    rows: Sequence[Row],
+    groups: Sequence[Sequence[int]],
+    wanted: Mapping[str, int | str],
+    where: str,
+    dropped: Counter[str],
+) -> dict[str, list[Row]]:
+    """The same with whole groups (places among the rows), so that a pool has its rows or as few more as its groups allow.
+
+    Raises:
+        UserError: too few rows, or groups too large to leave one for every pool.
+    """
+    pools: dict[str, list[Row]] = {}
+    left = list(groups)
+    for name, size in sorted(wanted.items(), key=lambda one: (one[1] == REST, one[0])):
+        count = sum(map(len, left)) if size == REST else int(size)
+        chosen = set(whole_groups([len(group) for group in left], count))
+        places = sorted(place for at in chosen for place in left[at])
+        left = [group for at, group in enumerate(left) if at not in chosen]
+        pools[name] = [rows[place] for place in places]
+        if len(places) < max(1, count):
+            found = f"{where}: {len(places)} of {max(1, count)} rows for pool {name}; {len(rows)} rows in {len(groups)} groups"
+            raise UserError("There are too few rows.", found, "give more rows, or ask for smaller pools")
+    dropped[IN_NO_POOL] += sum(map(len, left))
+    return pools
 
 
 def divide(

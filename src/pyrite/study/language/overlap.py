@@ -1,6 +1,6 @@
 """How many rows of a probe or a guard are also trained on? Row by row over all data of a study, for its run folder."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pyrite.steps import Store
 from pyrite.study.language.plan import Plan
 from pyrite.study.language.pool import PoolPerplexity
 from pyrite.study.language.uses import roles_of
+from pyrite.study.overlap import percent
 from pyrite.train.split import prompt_key, read_pool, row_key
 
 Row = Chat | Text
@@ -124,10 +125,23 @@ def rows_of_file(asked: Perplexity) -> Iterator[Row]:
 
 
 def remarks(table: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What a reader must know of it."""
+    """What a reader must know of it: whole rows that are shared, pool by pool; of prompts, the pool that has the most."""
     for line in table:
-        (role, _, name), (other, _, pool) = line["a"].partition(" "), line["b"].partition(" ")
-        for key, what in (("shared", "rows"), ("shared_prompts", "prompts, with another answer,")):
-            if line[key]:
-                says = {"trained": "are trained on", "guard": "are read by a guard"}[other]
-                yield f"{role} {name}: {line[key]} of {line['rows_a']} {what} {says} ({pool})"
+        if line["shared"]:
+            yield remark(line, "shared", "rows")
+    most: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in table:
+        about = line["a"], line["b"].partition(" ")[0]
+        if line["shared_prompts"] > most.get(about, {"shared_prompts": 0})["shared_prompts"]:
+            most[about] = line
+    for line in most.values():
+        yield remark(line, "shared_prompts", "prompts, with another answer,")
+
+
+def remark(line: Mapping[str, Any], key: str, what: str) -> str:
+    """One line of the table as a sentence."""
+    (role, _, name), (other, _, pool) = line["a"].partition(" "), line["b"].partition(" ")
+    says = {"trained": "are trained on", "guard": "are read by a guard"}[other]
+    return (
+        f"{role} {name}: {line[key]} of {line['rows_a']} {what} {says} ({pool}; {percent(line[key] / line['rows_a'])})"
+    )

@@ -165,7 +165,7 @@ class Planner(Sources):
             "on_bad_row": one.on_bad_row,
             "duplicates": one.duplicates,
         }
-        config |= {"pools": dict(one.pools), "seed": 0}
+        config |= {"pools": dict(one.pools), "seed": 0} | ({"group": one.group} if one.group is not None else {})
         step = self.once(Step(SPLIT, config, inputs, label=f"{name}: divide into pools", cost=Cost(seconds=2)))
         self.plan.counts[name] = step
         return step

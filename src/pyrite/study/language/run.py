@@ -326,6 +326,10 @@ def remarks(spec: LanguageSpec, looks: Sequence[Look], found: dict[str, Any] | N
             f"{judged} seeds give wide t intervals; those over items are narrower because they speak of these "
             "models only, not of training others alike"
         )
+    if len(spec.seeds) > 1:
+        said.append(
+            "drawn once, whatever the seed: the division of the data into pools; the verdicts speak of these rows"
+        )
     said += remarks_on_looks(looks)
     if spec.pilot and spec.damage in spec.pilot.grid:
         told = f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"

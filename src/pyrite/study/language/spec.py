@@ -38,6 +38,10 @@ class LanguageData(Strict):
     pools: dict[str, int | Literal["rest"]] = Field(
         min_length=1, description="rows of each pool; one may take the rest"
     )
+    group: str | None = Field(
+        None,
+        description="rows with the same value here go to one pool: prompt (what stands before the first answer of a chat), or a column of the file",
+    )
     expected_rows: int | None = Field(None, ge=1, description="rows in all, for plans made without the data")
     tokens_per_row: int = Field(200, ge=1, description="for plans: tokens in a row")
 
@@ -47,6 +51,10 @@ class LanguageData(Strict):
             raise ValueError("pools: only one can take the rest")
         if any(isinstance(rows, int) and rows < 1 for rows in self.pools.values()):
             raise ValueError("pools: a pool has one row or more")
+        if self.group is not None and self.duplicates == "keep":
+            raise ValueError(
+                "group: a copy that is kept may be of another group than its row; leave out duplicates: keep"
+            )
         return self
 
 
