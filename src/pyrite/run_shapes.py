@@ -60,6 +60,9 @@ class Between(Shape):
     value_of_data: float | None
     source: str
     n: int
+    high: float | None = None
+    table: bool = False
+    sources: int = 2
 
 
 class Null(Shape):

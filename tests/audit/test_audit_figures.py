@@ -26,7 +26,15 @@ def finding(flaw: str, measure: str, severity: str, **more: Any) -> dict[str, An
         "value": 0.31,
         "unit": "share",
         "null": {"mean": 0.01, "high": 0.02, "p": 0.0005, "p_adjusted": 0.018},
-        "between_human": {"source": "seed_tasks", "value": 0.05, "n": 175, "value_of_data": 0.29},
+        "between_human": {
+            "source": "seed_tasks",
+            "value": 0.05,
+            "n": 150,
+            "value_of_data": 0.29,
+            "high": 0.07,
+            "sources": 2,
+            "table": True,
+        },
         "excess": {"value": 0.24, "low": 0.2, "high": 0.28},
         "n": 1000,
         "evidence": {
@@ -91,9 +99,9 @@ def test_worst_first_with_both_yardsticks_evidence_and_advice(capsys: Any, monke
         "± 3.1 points",
         "1 failure, 1 warning, 3 fine",
         "FAIL Is opening uneven?",
-        "format.opening: 31.0 % (1,000 rows) chance alone stays below 2.0 % in 95 of 100 draws (adjusted p 0.018) human sources differ by at most "
-        "5.0 % (seed_tasks), this data by 29.0 % at the same 175 rows excess over human sources: 24.0 % (95 %: 20.0 % to "
-        "28.0 %)",
+        "format.opening: 31.0 % (1,000 rows) chance alone stays below 2.0 % in 95 of 100 draws (adjusted p 0.018) human sources differ by up to "
+        "5.0 % (seed_tasks), this data by 29.0 % at the same 150 rows; the next human source would show at most 7.0 % excess "
+        "over the next human source: 24.0 % (95 %: 20.0 % to 28.0 %)",
         "- line 3 of opening and 2 more lines of evidence",
         "row row-7: “Certainly! Here is”",
         "Do this next: rewrite opening",

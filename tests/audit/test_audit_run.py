@@ -29,7 +29,7 @@ def severities(told: dict[str, Any]) -> dict[str, str]:
 
 
 def test_planted_flaws_are_found_and_their_rows_divided(tmp_path: Path, audit: Any) -> None:
-    rows, opened = with_opening(human_rows(400, 1, source="made"), 0.3, 1)
+    rows, opened = with_opening(human_rows(400, 1, source="made"), 0.6, 1)
     data = write(tmp_path / "data.jsonl", rows)
     one = write(tmp_path / "one.jsonl", human_rows(300, 2, source="one", topic=1))
     two = write(tmp_path / "two.jsonl", human_rows(300, 3, source="two", topic=2))
@@ -40,9 +40,13 @@ def test_planted_flaws_are_found_and_their_rows_divided(tmp_path: Path, audit: A
     assert told["rows"] == {"read": 400, "kept": 400, "dropped": {}}
     found = next(one for one in told["findings"] if one["measure"] == "opening_concentration")
     assert found["severity"] == "fail"
-    assert found["value"] == pytest.approx(0.3, abs=0.06)
+    assert found["value"] == pytest.approx(0.6, abs=0.06)
     assert found["null"]["p_adjusted"] <= 0.05
-    assert found["between_human"]["source"] in ("one.jsonl", "two.jsonl")
+    assert found["between_human"]["table"]
+    assert found["between_human"]["high"] < 0.3
+    assert any("table of" in note for note in told["notes"])
+    assert "one.jsonl, two.jsonl cannot be told from each other: they count as one human source" in told["notes"]
+    assert [one["source"] for one in told["references"]] == ["one.jsonl + two.jsonl"]
     assert 0 < found["excess"]["low"] < found["excess"]["value"] < found["excess"]["high"]
     assert any(PLANT.split()[0] in line for line in found["evidence"]["lines"])
     assert found["advice"]
@@ -63,7 +67,9 @@ def test_the_twin_without_a_flaw_is_silent(tmp_path: Path, audit: Any) -> None:
     code, told, _ = audit(data, "--reference", human, "--gate", "severity < warn")
     assert code == 0
     assert set(severities(told).values()) == {"ok"}
-    assert "one human source" in " ".join(told["notes"])
+    assert "the references (1) and from a table" in " ".join(told["notes"])
+    _, alone, _ = audit(data, "--reference", human, "--no-prior")
+    assert "1 human source, and the table of human sources is not used" in " ".join(alone["notes"])
 
 
 def test_shards_audited_apart_and_together(tmp_path: Path, audit: Any) -> None:
@@ -106,13 +112,14 @@ def test_several_processes_find_the_same(tmp_path: Path, audit: Any, monkeypatch
 
 def test_a_column_names_the_sources(tmp_path: Path, audit: Any) -> None:
     data = write(tmp_path / "data.jsonl", human_rows(150, 1))
-    rows = [*human_rows(100, 2, topic=1), *human_rows(100, 3, topic=2)]
+    rows = [*human_rows(100, 2, topic=1), *with_opening(human_rows(100, 3, topic=2), 0.9, 1)[0]]
     lines = [{**chat_line(row), "who": "ann" if at < 100 else "ben", "id": str(at)} for at, row in enumerate(rows)]
     human = tmp_path / "human.jsonl"
     human.write_text("".join(json.dumps(line) + "\n" for line in lines))
     _, told, _ = audit(data, "--reference", human, "--source-column", "who", only="format")
     assert {one["source"]: one["rows_sampled"] for one in told["references"]} == {"ann": 100, "ben": 100}
     assert {one["between_human"]["source"] for one in told["findings"]} <= {"ann", "ben"}
+    assert {name for one in told["findings"] for name in one["between_human"]["distances"]} == {"ann", "ben"}
     code, _, err = audit(data, "--reference", human, "--source-column", "whose", only="format")
     assert code == 2
     assert "whose" in err
@@ -151,10 +158,11 @@ def test_gates_and_thresholds_decide_without_measuring_again(tmp_path: Path, aud
     human = write(tmp_path / "human.jsonl", human_rows(200, 2))
     words = (data, "--reference", human)
     assert audit(*words, "--gate", "severity < warn", only="format")[0] == 1
-    code, told, err = audit(*words, "--gate", "severity < fail", only="format")
-    assert code == 3  # with one human source nothing can be a failure
+    code, told, err = audit(*words, "--no-prior", "--gate", "severity < fail", only="format")
+    assert code == 3  # with one human source, and no table of others, nothing can be a failure
     assert "steps to run" not in err
     assert told["gates"][0]["outcome"] == "undecided"
+    code, told, err = audit(*words, only="format")
     assert audit(*words, "--gate", "format.opening_concentration < 5%", only="format")[0] == 1
     assert audit(*words, "--gate", "format.opening_concentration < 90%", only="format")[0] == 0
     middle = f"format.opening_concentration < {value(told, 'opening_concentration'):.4f}"
@@ -172,12 +180,14 @@ def test_gates_with_two_sources(tmp_path: Path, audit: Any) -> None:
     assert audit(data, *both, *gates, only="format")[0] == 0
     small = write(tmp_path / "small.jsonl", human_rows(20, 4))
     assert audit(data, "--reference", small, "--gate", "severity < warn", only="format")[0] == 3
-    flawed = write(tmp_path / "flawed.jsonl", with_opening(human_rows(200, 1), 0.5, 1)[0])
+    flawed = write(tmp_path / "flawed.jsonl", with_opening(human_rows(200, 1), 0.7, 1)[0])
     assert audit(flawed, *both, *gates, only="format")[0] == 1
     tiny = write(tmp_path / "tiny.jsonl", human_rows(30, 5))  # a second source too small to say how people differ
     code, told, _ = audit(flawed, *both[:2], "--reference", tiny, "--gate", "severity < fail", only="format")
+    assert (code, told["gates"][0]["outcome"]) == (1, "failed")  # the one of enough rows, and the table
+    code, told, _ = audit(flawed, *both, "--no-prior", "--gate", "severity < fail", only="format")
     assert (code, told["gates"][0]["outcome"]) == (3, "undecided")
-    assert "too few rows of each human source" in told["gates"][0]["why"]
+    assert "5 sources would do" in told["gates"][0]["why"]
     few = audit(flawed, *both, "--permutations", "99", only="format,diversity")[1]
     assert severities(few)["format.opening_concentration"] == "fail"  # more draws than asked, since Holm needs them
 

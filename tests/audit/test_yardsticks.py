@@ -1,11 +1,13 @@
 """The two yardsticks: p-values of true nulls, distances between sources, standard errors, severities worked by hand."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pyrite.audit.decide import decide
+from pyrite.audit.compare import weighed_json
+from pyrite.audit.decide import Human, decide
 from pyrite.audit.family import Alone, Contrast, Measure
 from pyrite.audit.yardsticks import Yardsticks, weigh, weigh_alone
 
@@ -48,7 +50,9 @@ def test_a_shift_is_real_and_its_error_is_right() -> None:
     assert found is not None
     assert found.p == 0.001
     assert found.n == 400
-    assert found.between is None
+    assert found.between is not None
+    assert found.between.distances == {}  # one source has no others
+    assert (found.between.n, found.between.value_of_data) == (150, pytest.approx(1, abs=0.1))
     assert found.value == pytest.approx(1, abs=0.2)
     assert found.low is not None
     assert found.high is not None
@@ -65,32 +69,75 @@ def test_sources_that_differ_more_than_the_data_does() -> None:
     found = weigh(difference(values), data, {"one": one, "other": other}, Yardsticks(permutations=199))
     assert found is not None
     assert found.between is not None
-    assert found.between.source == "other"
-    assert found.between.value == pytest.approx(3, abs=0.4)
-    assert found.between.n == 200
-    assert found.excess < 0
+    assert found.between.distances == pytest.approx({"one": -3, "other": 3}, abs=0.4)
+    assert found.between.n == 150
+    assert found.between.value_of_data == pytest.approx(0.8 - 1.5, abs=0.3)
+
+
+def told_by(contrast: Contrast, data: list[int], references: dict[str, list[int]], size: int) -> dict[str, Any]:
+    """What a family's step tells of a measure."""
+    made = weigh(contrast, data, references, Yardsticks(permutations=199), size=size)
+    assert made is not None
+    return {**weighed_json(made), "evidence": {"rule": None}}
 
 
 def test_severities() -> None:
+    """Five human sources at 0, 0.1, … 0.4: each lies from the mean of the others by -0.25, -0.125, 0, 0.125, 0.25, whose
+    spread s is 0.198 (noise of 150 rows beside it). Student's t(4) at 95 % is 2.132: the next one shows at most
+    2.132 * s * sqrt(1.2), about 0.5. Data at 3.2 lies 3.0 above them; data at 0.35 is real but within."""
     rng = np.random.default_rng(3)
-    values = np.concatenate([rng.standard_normal(300) + 3, rng.standard_normal(200), rng.standard_normal(200) + 0.5])
-    data, one, other = split(values, 300, 200, 200)
-    contrast, draws = difference(values), Yardsticks(permutations=199)
+    places = [list(range(200 * at, 200 * at + 200)) for at in range(7)]
+    values = np.concatenate([0.1 * rng.standard_normal(200) + at for at in (3.2, 0.35, 0.0, 0.1, 0.2, 0.3, 0.4)])
+    human = {f"s{at}": places[2 + at] for at in range(5)}
+    far, near = (told_by(difference(values), places[at], human, len(values)) for at in (0, 1))
 
-    def severity(references: dict[str, list[int]], least: float = 0.0) -> str:
-        from pyrite.audit.compare import weighed_json
+    def severity(told: dict[str, Any], known: Human, least: float | None = None) -> str:
+        limits = {} if least is None else {"format.opening_concentration": least}
+        return decide([told], alpha=0.05, thresholds=limits, human=known)[0].severity
 
-        made = weigh(contrast, data, references, draws, size=len(values))
-        assert made is not None
-        told = {**weighed_json(made), "evidence": {"rule": None}}
-        limits = {"format.opening_concentration": least}
-        return decide([told], alpha=0.05, thresholds=limits, sources=len(references))[0].severity
+    assert severity(far, Human(5)) == "fail"
+    assert severity(near, Human(5)) == "warn"
+    (found,) = decide([far], alpha=0.05, thresholds={}, human=Human(5))
+    between = found.told["between_human"]
+    assert (between["source"], between["sources"], between["table"]) == ("s4", 5, False)
+    assert between["high"] == pytest.approx(
+        2.132 * np.std([-0.25, -0.125, 0, 0.125, 0.25], ddof=1) * 1.2**0.5, abs=0.05
+    )
+    assert found.told["excess"]["value"] == pytest.approx(3.0 - between["high"], abs=0.05)
+    assert severity(far, Human(5), least=2) == "fail"
+    assert severity(far, Human(5), least=3) == "ok"
+    # another task than the references, or too few of them: never worse than a warning, and it says why
+    (other,) = decide([far], alpha=0.05, thresholds={}, human=Human(5, task="another task"))
+    assert (other.severity, other.told["why"], other.told["capped"]) == ("warn", "another task", True)
+    four = {name: human[name] for name in list(human)[:4]}
+    (few,) = decide(
+        [told_by(difference(values), places[0], four, len(values))], alpha=0.05, thresholds={}, human=Human(4)
+    )
+    assert few.severity == "warn"
+    assert few.told["why"].startswith("4 human sources, and the table of human sources is not used")
+    assert "5 sources would do" in few.told["why"]
 
-    assert severity({"one": one, "other": other}) == "fail"
-    assert severity({"one": one}) == "warn"  # one source: never worse
-    assert severity({"one": one}, least=5) == "ok"
-    assert severity({"one": one, "other": other}, least=2.5) == "ok"  # the excess over the sources is about 2.25
-    assert severity({"one": one, "other": other}, least=2) == "fail"
+
+def test_rows_of_a_cluster_change_places_together() -> None:
+    """Ten clusters of ten equal rows on each side: 20 numbers, not 200. The standard error of a difference of means of ten
+    is sqrt(2 / 10) = 0.45, and chance makes a difference of 0.5 easily; taken row by row it would be 0.14."""
+    of = [f"c{at // 10}" for at in range(200)]
+    p, alone, errors = [], [], []
+    for seed in range(60):
+        values = np.repeat(np.random.default_rng(seed).standard_normal(20), 10)
+        data, human = split(values, 100, 100)
+        draws = Yardsticks(permutations=99, halves=60, subsamples=2, seed=seed)
+        found = weigh(difference(values), data, {"human": human}, draws, clusters=of)
+        apart = weigh(difference(values), data, {"human": human}, draws)
+        assert found is not None
+        assert apart is not None
+        assert found.low is not None
+        p.append(found.p)
+        alone.append(apart.p)
+        errors.append((found.excess - found.low) / 1.96)
+    assert np.mean(np.array(p) <= 0.05) <= 0.05 + 3 * (0.05 * 0.95 / 60) ** 0.5
+    assert np.mean(np.array(alone) <= 0.05) > 0.2
+    assert np.mean(errors) == pytest.approx((2 / 10) ** 0.5, rel=0.25)
 
 
 def test_rows_that_cannot_be_measured_are_left_out() -> None:

@@ -1,10 +1,13 @@
-"""Step: one family's measures, put between their yardsticks, with what shows them."""
+"""Steps: which references are sources of their own; one family's measures between their yardsticks, with what shows them."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from pyrite.audit.families import evidence_of, measures, module
@@ -28,7 +31,8 @@ def compare_step(context: Context) -> None:
     whole = orjson.loads((context.inputs["whole"] / "whole.json").read_bytes())
     data, references = sampled.populations(flaw, whole, context.inputs["whole"])
     draws = Yardsticks(permutations=config["permutations"], seed=config["seed"])
-    weighed, missing = measured(flaw, sampled, data, given, draws)
+    sources = stored_sources(context.inputs["sources"]) if "sources" in context.inputs else None
+    weighed, missing = measured(flaw, sampled, data, given, draws, sources)
     told = []
     for number, one in enumerate(weighed):
         shown = evidence_of(flaw)(one.measure.name, data, references, given)
@@ -37,14 +41,21 @@ def compare_step(context: Context) -> None:
         told.append({**weighed_json(one), "evidence": evidence_json(shown, data)})
         context.tick(number + 1, len(weighed), "measures")
     lacking = [{"measure": one.name, "why": why} for one, why in missing]
-    made = {"measures": told, "not_measured": lacking}
+    made = {"measures": told, "not_measured": lacking, "prompts": prompts_apart(flaw, sampled, given, draws, sources)}
     (context.out / "measures.json").write_bytes(orjson.dumps(made, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def measured(
-    flaw: str, sampled: Sampled, data: Population, given: Extras, draws: Yardsticks
+    flaw: str,
+    sampled: Sampled,
+    data: Population,
+    given: Extras,
+    draws: Yardsticks,
+    sources: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[list[Weighed], list[tuple[Measure, str]]]:
-    """Every measure of a family that can be taken, and the others with the reason."""
+    """Every measure of a family that can be taken, and the others with the reason. `sources`: the places of the rows of
+    each human source, where they are not the references themselves."""
+    sources = sampled.references if sources is None else sources
     family = module(flaw)
     human = sum(map(len, sampled.references.values()))
     found: dict[str, Weighed] = {}
@@ -52,7 +63,7 @@ def measured(
     if human >= LEAST and len(sampled.data) >= 2 and (flaw != "artifacts" or same_labels(sampled)):
         contrasts = family.contrasts(sampled.rows, given)
     for contrast in contrasts:
-        made = weigh(contrast, sampled.data, sampled.references, draws, size=len(sampled.rows))
+        made = weigh(contrast, sampled.data, sources, draws, size=len(sampled.rows), clusters=sampled.clusters)
         if made is not None:
             found[contrast.measure.name] = made
     own: list[Alone] = []
@@ -77,6 +88,98 @@ def measured(
                 why = f"needs a reference of {LEAST} rows; this one has {human}"
             missing.append((measure, why))
     return [found[one.name] for one in measures(flaw) if one.name in found], missing
+
+
+def prompts_apart(
+    flaw: str,
+    sampled: Sampled,
+    given: Extras,
+    draws: Yardsticks,
+    sources: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, Any] | None:
+    """How far are the data's prompts, and each human source's, from the (other) sources' prompts? `Between` of the AUC of
+    the family's classifier; None for another family, and where not every row has a prompt."""
+    prompts = given.prompt_embeddings
+    if flaw != "embedding" or prompts is None or not sampled.references or not np.linalg.norm(prompts, axis=1).all():
+        return None
+    family = module(flaw)
+    of_prompts = replace(given, embeddings=prompts, prompt_embeddings=None)
+    (contrast,) = [one for one in family.contrasts(sampled.rows, of_prompts) if one.measure == family.CLASSIFIER]
+    few = replace(draws, permutations=1)
+    sources = sampled.references if sources is None else sources
+    made = weigh(contrast, sampled.data, sources, few, size=len(sampled.rows), clusters=sampled.clusters)
+    return None if made is None or made.between is None else asdict(made.between)
+
+
+TOLD_APART_BY = {
+    "format": {"shape_distance": True, "opening_concentration": False, "length_spread": False},
+    "tokens": {"distance": True},
+    "embedding": {"mmd": True},
+}
+"""By which measures of each family references are told from each other; True: a distance, the same in both directions."""
+DRAWS_APART = 199
+
+
+def sources_step(context: Context) -> None:
+    """Step: `sources.json`: places of each human source's rows in the sample, and which references could not be told apart.
+
+    Two files of one source are no two sources: between them people seem not to differ at all, and anything else looks far.
+    So each pair of sources is compared by some measures of each family (permutation null, Bonferroni over them, 5 %);
+    those that nothing tells apart are one source.
+    """
+    config = context.config
+    sampled = Sampled.read(context.inputs["sample"])
+    apart = sampled.human_sources(LEAST)
+    given = model_extras(context)
+    known = [flaw for flaw in config["flaws"] if flaw in TOLD_APART_BY]
+    contrasts = [
+        one
+        for flaw in known
+        for one in (module(flaw).contrasts(sampled.rows, given) if len(apart) > 1 else ())
+        if one.measure.name in TOLD_APART_BY[flaw]
+    ]
+    tests = [
+        (contrast, way)
+        for contrast in contrasts
+        for way in ((1,) if TOLD_APART_BY[contrast.measure.flaw][contrast.measure.name] else (1, -1))
+    ]
+    pairs, root = [], {name: name for name in apart}
+    draws = Yardsticks(permutations=DRAWS_APART, subsamples=1, halves=2, seed=config["seed"])
+    for one, other in itertools.combinations(apart, 2) if tests else ():
+        p = min(
+            pair_p(contrast, apart[one], apart[other], sampled, draws)
+            if way == 1
+            else pair_p(contrast, apart[other], apart[one], sampled, draws)
+            for contrast, way in tests
+        )
+        adjusted = min(1.0, p * len(tests))
+        pairs.append({"a": one, "b": other, "p": adjusted})
+        if adjusted > APART_AT:
+            first, second = root[one], root[other]
+            root = {name: first if under == second else under for name, under in root.items()}
+        context.tick(len(pairs), len(apart) * (len(apart) - 1) / 2, "pairs of sources")
+    joined: dict[str, list[str]] = {}
+    for name, under in root.items():
+        joined.setdefault(under, []).append(name)
+    places = {" + ".join(names): [at for name in names for at in apart[name]] for names in joined.values()}
+    one_source = [names for names in joined.values() if len(names) > 1]
+    told = {"places": places, "pairs": pairs, "one_source": one_source}
+    (context.out / "sources.json").write_bytes(orjson.dumps(told))
+
+
+APART_AT = 0.05
+
+
+def pair_p(contrast: Contrast, one: Sequence[int], other: Sequence[int], sampled: Sampled, draws: Yardsticks) -> float:
+    """How surprising is the distance of two sources if their rows could change places?"""
+    found = weigh(contrast, one, {"other": other}, draws, size=len(sampled.rows), clusters=sampled.clusters)
+    return 1.0 if found is None else found.p
+
+
+def stored_sources(folder: Path) -> dict[str, list[int]]:
+    """The places of each human source's rows."""
+    found: dict[str, list[int]] = orjson.loads((folder / "sources.json").read_bytes())["places"]
+    return found
 
 
 def same_labels(sampled: Sampled) -> bool:
@@ -137,4 +240,5 @@ def excerpt(row: Row) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-COMPARE = Kind("audit.compare", 2, compare_step)
+COMPARE = Kind("audit.compare", 3, compare_step)
+SOURCES = Kind("audit.sources", 1, sources_step)

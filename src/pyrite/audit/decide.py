@@ -1,23 +1,39 @@
 """How bad is it? Severities out of what was measured; nothing is measured here, so thresholds can change at no cost.
 
 A measure beyond its null (Holm over all measures of the audit, so that clean data gets any warning at all with the
-chance `alpha` at most) is a warning; if its excess over the largest distance between human sources is above 0 with its
-whole interval, it is a failure. With one human source there is no such distance, and nothing is worse than a warning.
+chance `alpha` at most) is a warning. It is a failure if it also lies, with its whole interval, beyond what the next human
+source would show (`pyrite.audit.sources`: the references left out one by one, and the table of human sources). Where that
+cannot be said (no reference, too few sources, another task than the references), nothing is worse than a warning, and
+`why` says so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pyrite.audit.sources import FEWEST, NextSource, limit_of, predict, prior_of
+from pyrite.audit.yardsticks import Z95
 from pyrite.stats.multiplicity import holm
 
 Severity = Literal["fail", "warn", "ok"]
 ORDER: tuple[Severity, ...] = ("fail", "warn", "ok")
 
 COUNTED = "counted over all rows: too few in the sample to compare, or no more than people have"
-ONE_SOURCE = "one human source: how much people differ from people is not known, so a warning is the most"
 TOO_FEW = "too few rows of each source: how much people differ is not known, so a warning is the most"
 NO_REFERENCE = "no reference: measured on the data alone, so a warning is the most"
+WITHIN = "within what the next human source may show, or not clearly beyond it"
+ALONE = "measured on the data alone, so a warning is the most"
+
+
+def few_sources(sources: int, *, tabled: bool) -> str:
+    """Why nothing is worse than a warning beside so few human sources, and how many would do."""
+    without = (
+        "the table of human sources does not hold this measure" if tabled else "the table of human sources is not used"
+    )
+    return (
+        f"{sources} human source{'s' * (sources != 1)}, and {without}: what the next one would show is not known, so a warning "
+        f"is the most ({FEWEST} sources would do: give --reference, --source-column or --cluster)"
+    )
 
 
 @dataclass(frozen=True)
@@ -40,22 +56,43 @@ class Finding:
         return {"flaw": self.flaw, "measure": self.measure, "severity": self.severity, **self.told}
 
 
+@dataclass(frozen=True)
+class Human:
+    """What is known of human sources in an audit. `sources`: how many there are; `tabled`: for which measures' flaws the
+    table may be used; `task`: what says that the data is of another task than they are (empty: nothing)."""
+
+    sources: int
+    tabled: Collection[str] = ()
+    task: str = ""
+    alpha: float = 0.05
+
+
 def decide(
-    measured: Sequence[Mapping[str, Any]], *, alpha: float, thresholds: Mapping[str, float], sources: int
+    measured: Sequence[Mapping[str, Any]], *, alpha: float, thresholds: Mapping[str, float], human: Human
 ) -> list[Finding]:
     """Findings, worst first: by severity, then by how far beyond the yardstick, in its standard errors.
 
     `measured` are the measures of all families, as `compare` told them; `thresholds`: name -> the excess up to which
-    there is no finding; `sources`: how many human sources there are.
+    there is no finding.
     """
     with_null = [at for at, one in enumerate(measured) if one["p"] is not None]
     adjusted = dict(zip(with_null, holm([measured[at]["p"] for at in with_null]), strict=True)) if with_null else {}
+    compared = sum(one["between"] is not None for one in measured)
     found = []
     for at, one in enumerate(measured):
         measure = one["measure"]
         name = f"{measure['flaw']}.{measure['name']}"
-        least = thresholds.get(name)
-        severity, why = severity_of(one, adjusted.get(at), alpha=alpha, least=least, sources=sources)
+        following = next_human(one, human, compared)
+        excess = excess_of(one, following)
+        severity, why = severity_of(
+            one,
+            adjusted.get(at),
+            alpha=alpha,
+            least=thresholds.get(name),
+            human=human,
+            following=following,
+            excess=excess,
+        )
         null = None
         if one["p"] is not None:
             null = {"mean": one["null_mean"], "high": one["null_high"], "p": one["p"], "p_adjusted": adjusted[at]}
@@ -65,20 +102,86 @@ def decide(
             "value": one["value"],
             "unit": measure["unit"],
             "null": null,
-            "between_human": one["between"],
-            "excess": {"value": one["excess"], "low": one["low"], "high": one["high"]},
+            "between_human": between_json(one["between"], following),
+            "excess": excess,
             "n": one["n"],
             "counted": one.get("counted"),
             "evidence": shown,
             "advice": measure["advice"] if severity != "ok" else "",
             "why": why,
+            "capped": severity == "warn" and bool(cap(one, human, following)),
         }
         found.append(Finding(measure["flaw"], measure["name"], severity, told, one["evidence"]["rule"]))
     return sorted(found, key=lambda finding: (ORDER.index(finding.severity), -strength(finding), finding.full_name))
 
 
+def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSource | None:
+    """What would the next human source show in this measure? None where it cannot be said."""
+    between, measure = one["between"], one["measure"]
+    if between is None or human.sources == 0:
+        return None
+    prior = None
+    if measure["flaw"] in human.tabled:
+        prior = prior_of(f"{measure['flaw']}.{measure['name']}", between["n"])
+    distances = list(between["distances"].values())
+    limit = limit_of(len(distances)) if prior is not None else None
+    return predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=human.alpha)
+
+
+def excess_of(one: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:
+    """Above what the next human source may show, with its 95 % interval; else above the null's mean or the threshold."""
+    between = one["between"]
+    if following is None or between is None:
+        return {"value": one["excess"], "low": one["low"], "high": one["high"]}
+    value = between["value_of_data"] - following.high
+    reach = None if between["error"] is None else Z95 * between["error"]
+    return {
+        "value": value,
+        "low": None if reach is None else value - reach,
+        "high": None if reach is None else value + reach,
+    }
+
+
+def between_json(between: Mapping[str, Any] | None, following: NextSource | None) -> dict[str, Any] | None:
+    """What human sources differ by, as `--json` tells it: the farthest of them, and what the next one would show."""
+    if between is None:
+        return None
+    farthest = max(between["distances"], key=between["distances"].get, default="")
+    return {
+        "n": between["n"],
+        "value_of_data": between["value_of_data"],
+        "source": farthest,
+        "value": between["distances"].get(farthest),
+        "distances": between["distances"],
+        "centre": following.centre if following else None,
+        "high": following.high if following else None,
+        "sources": following.sources if following else len(between["distances"]),
+        "table": following.table if following else False,
+    }
+
+
+def cap(one: Mapping[str, Any], human: Human, following: NextSource | None) -> str:
+    """Why a measure cannot be a failure here, whatever it shows; empty where it could be."""
+    if human.sources == 0:
+        return NO_REFERENCE
+    if one.get("alone"):
+        return ALONE
+    if one["between"] is None:
+        return TOO_FEW
+    if following is None:
+        return few_sources(human.sources, tabled=bool(human.tabled))
+    return human.task
+
+
 def severity_of(
-    one: Mapping[str, Any], p: float | None, *, alpha: float, least: float | None, sources: int
+    one: Mapping[str, Any],
+    p: float | None,
+    *,
+    alpha: float,
+    least: float | None,
+    human: Human,
+    following: NextSource | None,
+    excess: Mapping[str, float | None],
 ) -> tuple[Severity, str]:
     """The severity of one measure, and why it is not worse."""
     counted = one.get("counted")
@@ -86,20 +189,18 @@ def severity_of(
         counts: tuple[Severity, str] = ("warn", COUNTED)
     else:
         counts = ("ok", "")
-    if least is not None and one["excess"] <= least:
+    if least is not None and (excess["value"] is None or excess["value"] <= least):
         return counts
+    capped = cap(one, human, following)
     if one["p"] is None:
-        why = NO_REFERENCE if sources == 0 else "measured on the data alone, so a warning is the most"
-        return ("warn", why) if one["excess"] > 0 else ("ok", "")
+        return ("warn", capped or ALONE) if one["excess"] > 0 else ("ok", "")
     if p is None or p > alpha or one["value"] <= one["null_mean"]:
         return counts
-    if one["between"] is None:
-        if one.get("alone") and sources:
-            return "warn", "measured on the data alone, so a warning is the most"
-        return "warn", ONE_SOURCE if sources == 1 else NO_REFERENCE if sources == 0 else TOO_FEW
-    if one["low"] is not None and one["low"] > 0:
+    if capped:
+        return "warn", capped
+    if excess["low"] is not None and excess["low"] > 0:
         return "fail", ""
-    return "warn", "within what human sources differ by, or not clearly beyond it"
+    return "warn", WITHIN
 
 
 def strength(finding: Finding) -> float:

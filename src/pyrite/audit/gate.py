@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyrite.audit.decide import TOO_FEW, Finding
+from pyrite.audit.decide import ALONE, Finding
 from pyrite.errors import UserError
 from pyrite.stats.gates import Outcome, outcome_of
 
@@ -78,25 +78,37 @@ def compared(gate: Gate, one: Finding, bound: float) -> tuple[Outcome, str]:
 
 
 def capped(findings: Sequence[Finding]) -> str:
-    """Warnings that could not be failures, since how much human sources differ is not known; "anything" where that is
-    known of no measure, and nothing was found; "" where no failure was out of reach."""
-    names = [one.full_name for one in findings if one.severity == "warn" and one.told["why"] == TOO_FEW]
+    """Warnings that could not be failures, with the reason; "anything" where no measure could be one, and nothing was
+    found; "" where no failure was out of reach."""
+    names: dict[str, list[str]] = {}
+    for one in findings:
+        if one.severity == "warn" and is_capped(one) and one.told["null"] is not None and one.told["why"] != ALONE:
+            names.setdefault(one.told["why"], []).append(one.full_name)
+    if names:
+        return "; ".join(f"{', '.join(some)}: {why}" for why, some in names.items())
     between = [one.told["between_human"] for one in findings if one.told["null"] is not None]
-    return ", ".join(names) or ("anything" if between and not any(between) else "")
+    return (
+        "anything" if between and not any(one and one.get("high", one["value"]) is not None for one in between) else ""
+    )
+
+
+def is_capped(one: Finding) -> bool:
+    """Could this finding not be a failure? Findings of older runs say so in their reason only."""
+    return bool(one.told.get("capped", "a warning is the most" in (one.told["why"] or "")))
 
 
 def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateResult:
     """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
-    (`lacking`: full names), or could not be a failure for want of a second human source, leaves it undecided."""
+    (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves it undecided."""
     if gate.name == "severity":
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
         bad = [one.full_name for one in findings if one.severity in worse]
         if bad:
             return GateResult(gate, "failed", ", ".join(bad))
-        if gate.bound == "fail" and sources < 2:
-            return GateResult(gate, "undecided", "without two human sources nothing can be called a failure")
+        if gate.bound == "fail" and sources < 1:
+            return GateResult(gate, "undecided", "without a human source nothing can be called a failure")
         if gate.bound == "fail" and (few := capped(findings)):
-            return GateResult(gate, "undecided", f"too few rows of each human source to call it a failure: {few}")
+            return GateResult(gate, "undecided", f"a failure was out of reach: {few}")
         if lacking or not findings:
             return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
         return GateResult(gate, "passed", "no such finding")

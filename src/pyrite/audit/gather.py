@@ -148,6 +148,31 @@ class Sampled:
         places = {name: range(start, end) for name, start, end in zip(references, ends, ends[1:], strict=False)}
         return cls(rows, range(len(data)), places)
 
+    @property
+    def clusters(self) -> list[str] | None:
+        """What each row belongs to, where rows come in clusters; the same name in two sources is two clusters."""
+        if not any(row.cluster for row in self.rows):
+            return None
+        return [f"{row.source}/{row.cluster}" if row.cluster else "" for row in self.rows]
+
+    def human_sources(self, least: int) -> dict[str, list[int]]:
+        """Places of the rows of each human source. Clusters of at least so many rows count as sources of their own, and
+        what is left of their reference as one more where it is large enough."""
+        found: dict[str, list[int]] = {}
+        for name, places in self.references.items():
+            by_cluster: dict[str, list[int]] = defaultdict(list)
+            for at in places:
+                by_cluster[self.rows[at].cluster].append(at)
+            big = {cluster: some for cluster, some in by_cluster.items() if cluster and len(some) >= least}
+            rest = [at for at in places if self.rows[at].cluster not in big]
+            if not big or (len(big) == 1 and len(rest) < least):
+                found[name] = list(places)
+                continue
+            found |= {f"{name}: {cluster}": some for cluster, some in big.items()}
+            if rest:
+                found[f"{name}: other rows"] = rest
+        return found
+
     def first(self, size: int) -> list[int]:
         """Places of a smaller sample: the first rows of the data, and as many of the references, evenly by source (at
         least 60 of each)."""

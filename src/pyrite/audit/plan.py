@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyrite.audit.compare import COMPARE
+from pyrite.audit.compare import COMPARE, SOURCES, TOLD_APART_BY
 from pyrite.audit.config import AuditConfig
 from pyrite.audit.families import STREAMED, measures
 from pyrite.audit.family import FLAWS
@@ -192,11 +192,14 @@ def comparisons(config: AuditConfig, planned: Planned) -> dict[str, Step]:
         settings = {"by": "hidden-states" if hidden else "sentences", "compute": compute, "max_tokens": MAX_TOKENS}
         inputs = {"sample": planned.sample, "model": Source(str(found.folder), found.identity)}
         more["embeddings"] = Step(EMBED, settings, inputs, label="embeddings")
+    sources = sources_of(config, planned, more)
     made = {}
     for flaw in flaws:
         settings = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
         settings |= {"permutations": draws_for(config, flaws), "seed": config.seed}
         own: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.whole}
+        if sources is not None:
+            own["sources"] = sources
         if flaw == "contamination":
             own |= {name: one for name, one in planned.given.items() if name.startswith("against ")}
         if flaw == "tokens":
@@ -204,6 +207,19 @@ def comparisons(config: AuditConfig, planned: Planned) -> dict[str, Step]:
         own |= {name: more[name] for name in NEEDS.get(flaw, ())}
         made[flaw] = Step(COMPARE, settings, own, label=f"{flaw}: yardsticks")
     return made
+
+
+def sources_of(config: AuditConfig, planned: Planned, more: Mapping[str, Step]) -> Step | None:
+    """The step that says which references are human sources of their own; None without references."""
+    if not config.reference:
+        return None
+    flaws = [flaw for flaw in planned.flaws if flaw in TOLD_APART_BY]
+    inputs: dict[str, Step | Source] = {"sample": planned.sample}
+    if "tokens" in flaws:
+        inputs["tokenizer"] = planned.given["tokenizer"]
+    if "embedding" in flaws:
+        inputs["embeddings"] = more["embeddings"]
+    return Step(SOURCES, {"flaws": flaws, "seed": config.seed}, inputs, label="human sources")
 
 
 def stream(

@@ -13,11 +13,12 @@ import orjson
 from pyrite.audit import gate as gating
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
-from pyrite.audit.decide import Finding, decide
+from pyrite.audit.decide import Finding, Human, decide, few_sources
 from pyrite.audit.families import measures
 from pyrite.audit.gather import DATA, Sampled
 from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
-from pyrite.audit.plan import Planned, comparisons, plan, processes, wanted
+from pyrite.audit.plan import Planned, comparisons, plan, processes, reference_files, source_labels, wanted
+from pyrite.audit.sources import FEWEST, another_task, table
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
@@ -87,19 +88,19 @@ def audit(config: AuditConfig) -> Audit:
     compare = comparisons(config, planned)
     finish(list(compare.values()), workers=min(processes(config), max(1, len(compare))), threads=1)
     told = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
-    sources = reference_sources(store, planned)
+    check_cluster(config, store, planned)
+    sources, one_source = human_sources(store, planned, compare)
+    human = Human(len(sources), tabled(config), task_of(told), config.alpha)
     findings = decide(
-        [one for flaw in compare for one in told[flaw]["measures"]],
-        alpha=config.alpha,
-        thresholds=limits,
-        sources=len(sources),
+        [one for flaw in compare for one in told[flaw]["measures"]], alpha=config.alpha, thresholds=limits, human=human
     )
     lacking = [one["measure"] for one in not_measured(told) if "needs a reference" in one["why"]]
     asked = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
     code = exit_code([one.outcome for one in asked], config.undecided)
     wanted_rows = config.flagged or config.clean or config.out
     found = split(config, planned, store, findings, told, finish) if wanted_rows else None
-    made = report(config, planned, store, findings, told, sources, found, asked, code)
+    notes = notes_on_sources(config, findings, human, one_source)
+    made = report(config, planned, store, findings, told, sources, found, asked, code, notes)
     if config.out is not None:
         write_run(config, config.out, made, planned, store, found)
     return Audit(findings, made, code)
@@ -109,7 +110,11 @@ def check_outputs(config: AuditConfig) -> None:
     """Refuse, before anything runs, to write flagged or clean rows over each other or over what is read, or the run
     folder over something else."""
     outs = [path.resolve() for path in (config.flagged, config.clean) if path is not None]
-    texts = [*config.data, *config.reference, *(text.partition("=")[2] or text for text in config.against)]
+    texts = [
+        *config.data,
+        *reference_files(config.reference),
+        *(text.partition("=")[2] or text for text in config.against),
+    ]
     ins = [Path(text).resolve() for text in texts if not is_hub(text)]
     for at, out in enumerate(outs):
         if out in outs[:at]:
@@ -161,9 +166,62 @@ def read_json(store: Store, step: Step, name: str) -> Any:
     return orjson.loads((store.path(step.key) / name).read_bytes())
 
 
-def reference_sources(store: Store, planned: Planned) -> dict[str, int]:
-    """Every human source and its rows in the sample."""
-    return {name: len(rows) for name, rows in Sampled.read(store.path(planned.sample.key)).references.items()}
+def human_sources(
+    store: Store, planned: Planned, compare: Mapping[str, Step]
+) -> tuple[dict[str, int], list[list[str]]]:
+    """Every human source and its rows in the sample, and the references that could not be told from each other."""
+    for step in compare.values():
+        own = step.inputs.get("sources")
+        if isinstance(own, Step):
+            told = read_json(store, own, "sources.json")
+            return {name: len(rows) for name, rows in told["places"].items()}, told["one_source"]
+    return {}, []
+
+
+def check_cluster(config: AuditConfig, store: Store, planned: Planned) -> None:
+    """Refuse a `--cluster` column that no row has."""
+    if config.cluster is not None and Sampled.read(store.path(planned.sample.key)).clusters is None:
+        found = f"no sampled row of the data or the references has a column {config.cluster}"
+        raise UserError("The column that names the clusters is not there.", found, "--cluster COLUMN")
+
+
+def tabled(config: AuditConfig) -> tuple[str, ...]:
+    """The flaws whose measures the table of human sources speaks of: it was made with the default models."""
+    if not config.prior:
+        return ()
+    default = AuditOptions.model_fields
+    own = ["format", "diversity", "duplicates"]
+    if config.model == default["model"].default:
+        own += ["perplexity", *(["tokens"] if config.tokenizer is None else [])]
+    if config.embedder == default["embedder"].default:
+        own.append("embedding")
+    return tuple(own)
+
+
+def task_of(told: Mapping[str, Any]) -> str:
+    """What says that the data is of another task than the references; empty where nothing does."""
+    embedding = told.get("embedding", {})
+    answers = [one for one in embedding.get("measures", ()) if one["measure"]["name"] == "classifier_auc"]
+    return another_task(embedding.get("prompts"), answers[0]["between"] if answers else None)
+
+
+def notes_on_sources(
+    config: AuditConfig, findings: Sequence[Finding], human: Human, one_source: Sequence[Sequence[str]]
+) -> list[str]:
+    """What a reader must know of the human sources: which are one, what the table did, whether the task is another."""
+    notes = [human.task] if human.task else []
+    for names in one_source:
+        called = ", ".join(here(name) for name in names)
+        notes.append(f"{called} cannot be told from each other: they count as one human source")
+    if any((one.told["between_human"] or {}).get("table") for one in findings):
+        made = table()
+        notes.append(
+            f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
+            f"{len(made['sources'])} public human sources in English (--no-prior: from the references alone)"
+        )
+    elif human.sources and human.sources < FEWEST:
+        notes.append(few_sources(human.sources, tabled=config.prior))
+    return notes
 
 
 def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
@@ -229,19 +287,18 @@ def report(
     found: Flags | None,
     asked: Sequence[gating.GateResult],
     code: int,
+    notes: list[str],
 ) -> dict[str, Any]:
-    """Everything, as `--json` tells it."""
+    """Everything, as `--json` tells it; `notes` are those on the human sources."""
     sampled = Sampled.read(store.path(planned.sample.key))
     counts = [read_json(store, step, "counts.json") for step in planned.streams.values()]
     rows = counted(store, planned, data=True)
     n = len(sampled.data)
     records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
     lacking = not_measured(told)
-    plain = [here(name) if name in config.reference else name for name in sources]  # else a column named it
+    files = {label for _, label in source_labels(config.reference)}
+    plain = [here(name) if name in files else name for name in sources]  # else a column named it
     called = dict(zip(sources, unlike(plain), strict=True))
-    notes = []
-    if len(sources) == 1:
-        notes.append("one human source: give a second --reference, so that it is known how much people differ")
     if "contamination" in wanted(config.only) and "contamination" not in planned.flaws:
         notes.append("contamination was not looked for: name evaluation sets with --against")
     if config.against and "contamination" not in planned.flaws:
@@ -285,9 +342,10 @@ def report(
 def finding_json(one: Finding, called: Mapping[str, str]) -> dict[str, Any]:
     """A finding as plain values, its human source named without the folders of this machine."""
     told = one.as_json()
-    if told["between_human"]:
-        source = told["between_human"]["source"]
-        told["between_human"] = {**told["between_human"], "source": called.get(source, source)}
+    if between := told["between_human"]:
+        distances = {called.get(name, name): value for name, value in between["distances"].items()}
+        source = called.get(between["source"], between["source"])
+        told["between_human"] = {**between, "source": source, "distances": distances}
     return told
 
 

@@ -146,11 +146,14 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
             f"chance alone stays below {number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
         )
     if between:
-        here = number(between["value_of_data"], unit)
-        most = f"human sources differ by at most {number(between['value'], unit)} ({between['source']})"
-        said.append(f"{most}, this data by {here} at the same {between['n']:,} rows")
+        here = f"this data by {number(between['value_of_data'], unit)} at the same {between['n']:,} rows"
+        if between["value"] is not None:
+            here = f"human sources differ by up to {number(between['value'], unit)} ({between['source']}), {here}"
+        if between.get("high") is not None:
+            here += f"; the next human source would show at most {number(between['high'], unit)}"
+        said.append(here)
     if excess and excess["value"] is not None:
-        above = "human sources" if between else "chance" if null else "the threshold"
+        above = "the next human source" if predicted(between) else "chance" if null else "the threshold"
         interval = ""
         if excess["low"] is not None and excess["high"] is not None:
             interval = f" (95 %: {number(excess['low'], unit)} to {number(excess['high'], unit)})"
@@ -159,6 +162,11 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
         most = f"{number(counted['threshold'], unit)} would pass"
         said.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")
     return said
+
+
+def predicted(between: Mapping[str, Any] | None) -> bool:
+    """Is it known what the next human source would show? Audits of older runs had the farthest source instead."""
+    return bool(between) and (between or {}).get("high", (between or {}).get("value")) is not None
 
 
 def number(value: float | None, unit: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pyrite.audit.show import NAMED, by_flaw, number, p_value, reference_name, rows_read
+from pyrite.audit.show import NAMED, by_flaw, number, p_value, predicted, reference_name, rows_read
 from pyrite.names import shown
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
@@ -90,7 +90,8 @@ def worst(one: Told) -> str:
 
 def yardstick(one: Told) -> str:
     """What the excess is an excess over."""
-    return "what human sources differ by" if one["between_human"] else "chance" if one["null"] else "the threshold"
+    known = predicted(one["between_human"])
+    return "what the next human source would show" if known else "chance" if one["null"] else "the threshold"
 
 
 def finding(one: Told, config: ReportConfig) -> Finding:
@@ -105,13 +106,13 @@ def numbers(one: Told) -> list[tuple[str, str]]:
     unit, null, human = one["unit"], one["null"], one["between_human"]
     told = [("measure", f"{one['flaw']}.{one['measure']}")]
     if human:
-        here = number(human["value_of_data"], unit)
-        told.append(
-            (
-                "human sources",
-                f"differ by at most {number(human['value'], unit)} ({shown(human['source'])}); this data by {here} at the same {human['n']:,} rows",
-            )
-        )
+        said = f"this data by {number(human['value_of_data'], unit)} at the same {human['n']:,} rows"
+        if human["value"] is not None:
+            said = f"differ by up to {number(human['value'], unit)} ({shown(human['source'])}); {said}"
+        if human.get("high") is not None:
+            table = " and the table of human sources" if human.get("table") else ""
+            said += f"; the next one would show at most {number(human['high'], unit)} (from {human['sources']} of them{table})"
+        told.append(("human sources", said))
     else:
         told.append(("human sources", f"unknown how much they differ: {one['why'] or 'no two human sources'}"))
     if null:
