@@ -35,6 +35,8 @@ from pyrite.models.hardware import choose
 ROWS = 160
 """Rows of each source; of these the model reads the first `READ`."""
 READ = 60
+TOGETHER = 8
+"""Sources that the model reads together."""
 COUNTS = (1, 2, 3, 5, 8)
 DRAWS = 3
 QUIETLY = 0.05
@@ -115,20 +117,24 @@ def features(folder: Path, work: Path) -> None:
         made = embed.sentence_embeddings(embedder, texts, compute=compute, max_tokens=256, tick=lambda *_: None)
         return made.astype(np.float32)
 
-    for name in names_in(folder):
+    names = names_in(folder)
+    for name in names:
         rows = rows_of(folder, name)
         file = feature_file(work, name, "embed")
         if not file.exists():
             prompts = [row.prompt for row in rows]
-            np.savez(
-                file, a=vectors([row.answer for row in rows]), p=vectors(prompts) if all(prompts) else np.zeros((0, 0))
-            )
-        file = feature_file(work, name, "ppl")
-        if not file.exists():
-            np.savez(
-                file, **measure_surprises(model, rows[:READ], compute=compute, max_tokens=256, tick=lambda *_: None)
-            )
-        print(name, len(rows), file=sys.stderr, flush=True)
+            asked = vectors(prompts) if all(prompts) else np.zeros((0, 0))
+            np.savez(file, a=vectors([row.answer for row in rows]), p=asked)
+            print(name, len(rows), file=sys.stderr, flush=True)
+    unread = [name for name in names if not feature_file(work, name, "ppl").exists()]
+    for at in range(0, len(unread), TOGETHER):
+        some = unread[at : at + TOGETHER]
+        rows = [row for name in some for row in rows_of(folder, name)[:READ]]
+        nats = measure_surprises(model, rows, compute=compute, max_tokens=256, tick=lambda *_: None)
+        for name in some:
+            own = [place for place, row in enumerate(rows) if row.source == name]
+            np.savez(feature_file(work, name, "ppl"), **{kind: values[own] for kind, values in nats.items()})
+        print(*some, file=sys.stderr, flush=True)
 
 
 @cache

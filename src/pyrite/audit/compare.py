@@ -171,8 +171,12 @@ APART_AT = 0.05
 
 
 def pair_p(contrast: Contrast, one: Sequence[int], other: Sequence[int], sampled: Sampled, draws: Yardsticks) -> float:
-    """How surprising is the distance of two sources if their rows could change places?"""
-    found = weigh(contrast, one, {"other": other}, draws, size=len(sampled.rows), clusters=sampled.clusters)
+    """How surprising is the distance of two sources if their rows could change places? (Their clusters could, where each
+    source has several.)"""
+    clusters = sampled.clusters
+    if clusters is not None and any(len({clusters[at] for at in side}) == 1 for side in (one, other)):
+        clusters = None
+    found = weigh(contrast, one, {"other": other}, draws, size=len(sampled.rows), clusters=clusters)
     return 1.0 if found is None else found.p
 
 

@@ -22,9 +22,9 @@ class AuditOptions(Strict):
         None,
         description="column that says which rows come together (author, article, conversation): chance moves them together, and those of 50 rows or more count as human sources",
     )
-    prior: bool = Field(
-        True,
-        description="also use the table of how far human sources lie apart that comes with Pyrite; off: the references alone",
+    no_prior: bool = Field(
+        False,
+        description="judge by the references alone, without the table of how far human sources lie apart that comes with Pyrite",
     )
     only: tuple[str, ...] = Field(
         (),

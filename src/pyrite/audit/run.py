@@ -187,7 +187,7 @@ def check_cluster(config: AuditConfig, store: Store, planned: Planned) -> None:
 
 def tabled(config: AuditConfig) -> tuple[str, ...]:
     """The flaws whose measures the table of human sources speaks of: it was made with the default models."""
-    if not config.prior:
+    if config.no_prior:
         return ()
     default = AuditOptions.model_fields
     own = ["format", "diversity", "duplicates"]
@@ -220,7 +220,7 @@ def notes_on_sources(
             f"{len(made['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
     elif human.sources and human.sources < FEWEST:
-        notes.append(few_sources(human.sources, tabled=config.prior))
+        notes.append(few_sources(human.sources, tabled=not config.no_prior))
     return notes
 
 
