@@ -2,13 +2,17 @@
 
 python -m tests.audit.trust alarms --data DATA --source NAME --splits 200     whole audits with any warning, of halves of one source
 python -m tests.audit.trust power  --data DATA --seeds 5                      share of seeds in which a planted flaw is found
+python -m tests.audit.trust sources --data SOURCES --work WORK --audits 40    whole audits of human sources that fail, and of planted ones
 
 `power` measures the planted flaw's own family only and calls it found where its p-value times the number of all measures is at most 5 %
 (Bonferroni: a little stricter than the audit's Holm); unplanted twins are audited with every model-free family.
 
 `alarms` halves one human source at random, audits one half against the other with every family, and counts the audits
 with a warning or worse. Model readings of the rows are taken once. `power` plants flaws of growing strength in 1,000
-rows and compares them with 1,000 others of the same source, without the families that need a model.
+rows and compares them with 1,000 others of the same source, without the families that need a model. `sources` audits one
+human source against 2, 3, 5 or 8 others (SOURCES and WORK as `tools/human_sources.py` has them): as it is, which no audit
+should call a failure, and with flaws planted into a share of its rows (the shipped table holds these sources, too; `tools/human_sources.py table`
+prints the rates with genres held out).
 """
 
 import argparse
@@ -24,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.compare import evidence_json, measured, weighed_json
-from pyrite.audit.decide import Finding, decide
+from pyrite.audit.decide import Finding, Human, decide
 from pyrite.audit.families import evidence_of, measures, module, tokenizer_of
 from pyrite.audit.family import FLAWS, Extras, Population
 from pyrite.audit.gather import Sampled
@@ -73,7 +77,7 @@ def audited(
     for flaw in flaws:
         found, _ = measured(flaw, sampled, Population(list(data), {}), given, draws)
         told += [{**weighed_json(one), "evidence": {"rule": None}} for one in found]
-    return decide(told, alpha=0.05, thresholds={}, sources=len(human))
+    return decide(told, alpha=0.05, thresholds={}, human=Human(len(human), EVERY))
 
 
 def alarms(data: Path, name: str, splits: int, permutations: int, first: int) -> dict[str, Any]:
@@ -167,6 +171,72 @@ def power(data: Path, seeds: int, n: int, permutations: int, only: str | None) -
     return made
 
 
+SHARES = (0.2, 0.4, 0.6, 0.8)
+PLANTS: dict[str, tuple[str, Plant]] = {
+    "one opening": ("format.opening_concentration", planted.with_opening),
+    "near-duplicates": ("duplicates.near", planted.with_near_duplicates),
+    "topic words": ("tokens.overuse", planted.with_topic),
+}
+
+
+def sources(folder: Path, work: Path, audits: int, permutations: int, counts: Sequence[int]) -> dict[str, Any]:
+    """By number of references, of one genre or of several: the share of audits with a failure and with a warning, of a
+    human source as it is (every family), and with each flaw planted (its own family)."""
+    import random
+
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+    import human_sources as made_by
+
+    names = made_by.names_in(folder)
+    tokenize = tokenizer()
+    made: dict[str, Any] = {}
+    for mode in ("same", "mixed"):
+        for count in counts:
+            rng = random.Random(f"{mode} {count}")
+            told: dict[str, list[tuple[bool, bool]]] = {}
+            while len(told.get("as it is", [])) < audits:
+                data = rng.choice(names)
+                pool = [one for one in names if one != data]
+                if mode == "same":
+                    pool = [one for one in pool if made_by.genre(one) == made_by.genre(data)]
+                if len(pool) < count:
+                    continue
+                refs = rng.sample(pool, count)
+                parts = [made_by.source(folder, work, one) for one in (data, *refs)]
+                seed = len(told.get("as it is", []))
+                given = Extras(
+                    np.concatenate([part.answers for part in parts]),
+                    surprises={kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats},
+                    tokenize=tokenize,
+                    seed=seed,
+                )
+                human = dict(zip(refs, [part.rows for part in parts[1:]], strict=True))
+                draws = Yardsticks(permutations=permutations, subsamples=5, halves=40, seed=seed)
+                found = audited(parts[0].rows, human, given, EVERY[:-2], draws)
+                told.setdefault("as it is", []).append(worst_of(found))
+                if len(told["as it is"]) > audits // 2:
+                    continue
+                light = Extras(tokenize=tokenize, seed=seed)
+                for what, (measure, plant) in PLANTS.items():
+                    for share in SHARES:
+                        rows, _ = plant(parts[0].rows, share, seed)
+                        some = audited(rows, human, light, (measure.partition(".")[0],), draws)
+                        own = [one for one in some if one.full_name == measure]
+                        told.setdefault(f"{what} {share:g}", []).append(worst_of(own))
+            made[f"{mode} {count}"] = {
+                name: {"fail": float(np.mean([one[0] for one in some])), "warn": float(np.mean([one[1] for one in some])), "audits": len(some)}
+                for name, some in told.items()
+            }  # fmt: skip
+            print(mode, count, json.dumps(made[f"{mode} {count}"]), file=sys.stderr, flush=True)
+    return made
+
+
+def worst_of(findings: Sequence[Finding]) -> tuple[bool, bool]:
+    """Is any finding a failure, and is any a warning or worse?"""
+    severities = {one.severity for one in findings}
+    return "fail" in severities, bool(severities - {"ok"})
+
+
 def mean_of(values: Sequence[float]) -> float | None:
     """The mean of what there is."""
     there = [value for value in values if np.isfinite(value)]
@@ -203,7 +273,7 @@ def marked(
 def main() -> None:
     """Run one of the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["alarms", "power"])
+    parser.add_argument("what", choices=["alarms", "power", "sources"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--source", default="user", choices=sorted(SOURCES))
     parser.add_argument("--splits", type=int, default=200)
@@ -212,9 +282,14 @@ def main() -> None:
     parser.add_argument("--plant", help="this flaw only, such as 'one opening'")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--permutations", type=int, default=1999)
+    parser.add_argument("--work", type=Path, help="sources: what models say of the sources")
+    parser.add_argument("--audits", type=int, default=40)
+    parser.add_argument("--counts", type=int, nargs="+", default=[2, 3, 5, 8])
     given = parser.parse_args()
     if given.what == "alarms":
         made = alarms(given.data, given.source, given.splits, given.permutations, given.first)
+    elif given.what == "sources":
+        made = sources(given.data, given.work, given.audits, given.permutations, given.counts)
     else:
         made = power(given.data, given.seeds, given.rows, given.permutations, given.plant)
     print(json.dumps(made, indent=1))

@@ -1,0 +1,444 @@
+"""Repairs in weight space: a model between two others, or without what a third one learned. No training, no rows.
+
+    interpolate    before + alpha * (model - before)           WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903
+    negate         model - alpha * (forgetter - before)        task vectors, Ilharco et al. 2023, arXiv 2212.04089
+
+Merging a model from before and after some training (arXiv 2412.19512, 2604.01538) is `interpolate`. All three models
+have one architecture, vocabulary and shapes. Weights are read and written tensor by tensor: memory holds one tensor of
+each model in fp32 (fp64 where a model is stored in fp32), whatever the models' size. Arithmetic is done there and rounded
+once to the dtype of the tensor that is repaired; where a coefficient is 0 or 1 bytes are copied, so alpha = 1 is the
+model and alpha = 0 the one before, bit for bit. Files keep the names, the order of tensors and the header of the model
+that is repaired, and everything else in its folder stays as it is.
+"""
+
+import fnmatch
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import orjson
+
+from pyrite.errors import OutOfTime, UserError
+from pyrite.models import load
+from pyrite.models.load import ADAPTER_CONFIG
+from pyrite.steps import Context, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""The dtypes that arithmetic is done on, as safetensors and torch call them; tensors of others must be equal."""
+METHODS = ("interpolate", "negate")
+SAME_KEYS = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_labels")
+"""Entries of config.json whose difference is told by name, before shapes are looked at."""
+CHUNK = 1 << 24
+"""Bytes copied at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor's bytes lie in a safetensors file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A safetensors file: its header as it stands, and its tensors in the order of their bytes."""
+
+    path: Path
+
+    @cached_property
+    def header(self) -> bytes:
+        """The first eight bytes and the JSON after them.
+
+        Raises:
+            UserError: no safetensors file, or one that is cut off.
+        """
+        with self.path.open("rb") as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            if not 2 <= size <= 100_000_000:
+                raise broken(self.path, "its first bytes are no safetensors header")
+            text = handle.read(size)
+        if len(text) < size:
+            raise broken(self.path, "it ends within its header")
+        return size.to_bytes(8, "little") + text
+
+    @cached_property
+    def tensors(self) -> list[Tensor]:
+        """Every tensor, in the order of their bytes."""
+        try:
+            entries = json.loads(self.header[8:])
+        except ValueError as error:
+            raise broken(self.path, str(error)) from None
+        entries.pop("__metadata__", None)
+        found = [
+            Tensor(name, one["dtype"], tuple(one["shape"]), one["data_offsets"][0], one["data_offsets"][1])
+            for name, one in entries.items()
+        ]
+        found.sort(key=lambda one: one.start)
+        if found and self.path.stat().st_size < len(self.header) + found[-1].end:
+            raise broken(self.path, "it is shorter than its header says")
+        return found
+
+    def read(self, tensor: Tensor) -> "torch.Tensor":
+        """A tensor, in its own dtype."""
+        import torch
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="pt") as file:
+            loaded: torch.Tensor = file.get_tensor(tensor.name)
+        return loaded
+
+
+def broken(path: Path, why: str) -> UserError:
+    """The error for a file that is not whole."""
+    return UserError(
+        "A weight file cannot be read.", f"{path}: {why}", "get the file again (git lfs pull, hf download)"
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a model folder or an adapter folder, by tensor name."""
+
+    folder: Path
+    name: str
+    """What the model is called in messages."""
+
+    @cached_property
+    def files(self) -> list[WeightFile]:
+        """The safetensors files of the folder: those that its index names, else all."""
+        load.check_safetensors(self.folder)
+        index = next(self.folder.glob("*.safetensors.index.json"), None)
+        if index is None:
+            return [WeightFile(path) for path in sorted(self.folder.glob("*.safetensors"))]
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        absent = [name for name in names if not (self.folder / name).is_file()]
+        if absent:
+            found = f"{index}: {', '.join(absent)}"
+            raise UserError("A model lacks some of its weight files.", found, "get the model again")
+        return [WeightFile(self.folder / name) for name in names]
+
+    @cached_property
+    def places(self) -> dict[str, tuple[WeightFile, Tensor]]:
+        """Each tensor's file and place."""
+        return {tensor.name: (file, tensor) for file in self.files for tensor in file.tensors}
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The folder's config.json (an adapter's adapter_config.json)."""
+        file = self.folder / ADAPTER_CONFIG
+        if file.is_file():
+            loaded: dict[str, Any] = json.loads(file.read_bytes())
+            return loaded
+        return load.read_config(self.folder)
+
+    def find(self, name: str) -> tuple[WeightFile, Tensor] | None:
+        """A tensor's place, or that of the one it is tied to: a model with tied embeddings may store its head or not."""
+        found = self.places.get(name)
+        if found is None and name.endswith("lm_head.weight") and self.config.get("tie_word_embeddings", True):
+            ends = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+            found = next((place for other, place in self.places.items() if other.endswith(ends)), None)
+        return found
+
+
+Part = tuple[Weights, Callable[[str], float]]
+"""A model and its coefficient for each tensor name."""
+
+
+def interpolation(model: Weights, before: Weights, alpha: Callable[[str], float]) -> list[Part]:
+    """before + alpha * (model - before), as the coefficients of the two."""
+    return [(model, alpha), (before, lambda name: 1.0 - alpha(name))]
+
+
+def negation(model: Weights, before: Weights, forgetter: Weights, alpha: Callable[[str], float]) -> list[Part]:
+    """model - alpha * (forgetter - before), as the coefficients of the three."""
+    return [(model, lambda name: 1.0), (before, alpha), (forgetter, lambda name: -alpha(name))]
+
+
+def alphas(alpha: float, groups: Mapping[str, float]) -> Callable[[str], float]:
+    """The alpha of a tensor: that of the first group whose pattern its name fits (`*` and `?` as in file names), else `alpha`.
+
+    >>> of = alphas(0.5, {"*layers.0.*": 0.2})
+    >>> of("model.layers.0.mlp.up_proj.weight"), of("model.norm.weight")
+    (0.2, 0.5)
+    """
+
+    def of(name: str) -> float:
+        return next((value for pattern, value in groups.items() if fnmatch.fnmatchcase(name, pattern)), alpha)
+
+    return of
+
+
+def check_alike(model: Weights, others: Sequence[Weights]) -> None:
+    """Refuse models that cannot be added tensor by tensor.
+
+    Raises:
+        UserError: another architecture, vocabulary, tensor or shape, quantised weights, or a file that is cut off.
+    """
+    for one in (model, *others):
+        if one.config.get("quantization_config"):
+            fix = "give the models before quantisation"
+            raise UserError("Quantised weights cannot be added.", f"{one.name} is quantised", fix)
+    for other in others:
+        for key in SAME_KEYS:
+            mine, theirs = model.config.get(key), other.config.get(key)
+            if mine != theirs and key in model.config and key in other.config:
+                found = f"{key}: {mine} in {model.name}, {theirs} in {other.name}"
+                raise UserError(
+                    "The two models are not alike.", found, "give a model of the same architecture and size"
+                )
+        check_vocabulary(model, other)
+        check_tensors(model, other)
+
+
+def check_vocabulary(model: Weights, other: Weights) -> None:
+    """Refuse two tokenizers that give a token another number."""
+    files = [one.folder / "tokenizer.json" for one in (model, other)]
+    if not all(file.is_file() for file in files):
+        return
+    vocabularies = [json.loads(file.read_bytes())["model"].get("vocab") for file in files]
+    if vocabularies[0] != vocabularies[1]:
+        found = f"the vocabularies of {model.name} and {other.name} differ"
+        raise UserError("The two models are not alike.", found, "give a model with the same tokenizer")
+
+
+def check_tensors(model: Weights, other: Weights) -> None:
+    """Refuse a tensor that one of the two lacks, or has in another shape."""
+    for name, (_, tensor) in model.places.items():
+        place = other.find(name)
+        if place is None:
+            raise UserError("The two models are not alike.", f"{other.name} has no tensor {name}", "give a model alike")
+        if place[1].shape != tensor.shape:
+            found = f"{name}: {list(tensor.shape)} in {model.name}, {list(place[1].shape)} in {other.name}"
+            raise UserError("The two models are not alike.", found, "give a model of the same shapes")
+    more = [name for name in other.places if model.find(name) is None]
+    if more:
+        raise UserError("The two models are not alike.", f"{model.name} has no tensor {more[0]}", "give a model alike")
+
+
+@dataclass
+class Changed:
+    """What a combination did: tensors whose bytes changed, of how many, and the relative change of all weights."""
+
+    tensors: int = 0
+    of: int = 0
+    squared_change: float = 0.0
+    squared_size: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; `rms_change` is sqrt(sum (w' - w)^2 / sum w^2)."""
+        share = math.sqrt(self.squared_change / self.squared_size) if self.squared_size else 0.0
+        return {"tensors_changed": self.tensors, "tensors": self.of, "rms_change": float(f"{share:.6g}")}
+
+
+def combine_file(file: WeightFile, parts: Sequence[Part], out: Path, changed: Changed) -> None:
+    """Write one file of the first part's model, each tensor the sum of all parts' by their coefficients."""
+    partial = out.with_name(f"{out.name}.partial")
+    with file.path.open("rb") as source, partial.open("wb") as sink:
+        sink.write(file.header)
+        for tensor in file.tensors:
+            source.seek(len(file.header) + tensor.start)
+            combine_tensor(file, tensor, parts, source, sink, changed)
+        sink.flush()
+        os.fsync(sink.fileno())
+    partial.replace(out)
+
+
+def combine_tensor(
+    file: WeightFile, tensor: Tensor, parts: Sequence[Part], source: BinaryIO, sink: BinaryIO, changed: Changed
+) -> None:
+    """Write one tensor: the bytes of the one whose coefficient is 1 and all others' 0, else the rounded sum."""
+    used = [(weights, value) for weights, of in parts if (value := of(tensor.name)) != 0.0]
+    changed.of += 1
+    if tensor.dtype not in FLOATS:
+        check_equal(tensor, [weights for weights, _ in parts])
+        used = [(parts[0][0], 1.0)]
+    if len(used) == 1 and used[0] == (parts[0][0], 1.0):
+        copy_bytes(source, sink, tensor.end - tensor.start)
+        if tensor.dtype in FLOATS:
+            changed.squared_size += float(file.read(tensor).double().square().sum())
+        return
+    own = file.read(tensor)
+    made = combined(tensor, used, own)
+    sink.write(raw_bytes(made))
+    changed.tensors += int(not same_bits(made, own))
+    changed.squared_change += float((made.double() - own.double()).square().sum())
+    changed.squared_size += float(own.double().square().sum())
+
+
+def combined(tensor: Tensor, used: Sequence[tuple[Weights, float]], own: "torch.Tensor") -> "torch.Tensor":
+    """The sum of some models' tensors by their coefficients, in the dtype of `own`.
+
+    Added as a base and differences to it, so that models which agree change no bit: with coefficients that sum to 1 the
+    sum is w0 + c1 (w1 - w0) + ….
+    """
+    import torch
+
+    if len(used) == 1 and used[0][1] == 1.0:
+        return read_tensor(tensor, used[0][0]).to(own.dtype)
+    wide = torch.float64 if own.dtype in (torch.float32, torch.float64) else torch.float32
+    total = sum(value for _, value in used)
+    base = own.to(wide)
+    made = base * total if abs(total - 1) > 1e-9 else base.clone()
+    for weights, value in used:
+        other = read_tensor(tensor, weights).to(wide)
+        made += value * (other - base)
+    if not made.isfinite().all():
+        found = f"{tensor.name} of {', '.join(weights.name for weights, _ in used)}"
+        raise UserError(
+            "The sum of the models' weights is not finite.", found, "use smaller coefficients, or other models"
+        )
+    return made.to(own.dtype)
+
+
+def read_tensor(tensor: Tensor, weights: Weights) -> "torch.Tensor":
+    """A model's tensor of that name, or the one that it is tied to."""
+    place = weights.find(tensor.name)
+    assert place is not None  # checked before
+    return place[0].read(place[1])
+
+
+def check_equal(tensor: Tensor, models: Sequence[Weights]) -> None:
+    """Refuse whole numbers (positions, masks) that differ: they cannot be mixed."""
+    first, *others = [read_tensor(tensor, one) for one in models]
+    if any(not bool((first == other).all()) for other in others):
+        found = f"{tensor.name} ({tensor.dtype}) differs between {', '.join(one.name for one in models)}"
+        raise UserError("The two models are not alike.", found, "give a model alike")
+
+
+def same_bits(a: "torch.Tensor", b: "torch.Tensor") -> bool:
+    """Are two tensors of one dtype the same, bit for bit?"""
+    import torch
+
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def raw_bytes(tensor: "torch.Tensor") -> memoryview:
+    """A tensor's bytes as safetensors stores them: in order, little-endian."""
+    import torch
+
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
+
+
+def copy_bytes(source: BinaryIO, sink: BinaryIO, count: int) -> None:
+    """So many bytes from where the source stands."""
+    while count:
+        some = source.read(min(CHUNK, count))
+        if not some:
+            raise UserError("A weight file cannot be read.", f"{source.name}: it ends too early", "get the file again")
+        sink.write(some)
+        count -= len(some)
+
+
+def combine(parts: Sequence[Part], context: Context) -> dict[str, Any]:
+    """Write the first part's folder with combined weights into the step's; what was done, as plain values.
+
+    Files that an interrupted attempt finished are taken from the step's checkpoint. One of a model's files is the most that
+    a kill can lose.
+
+    Raises:
+        UserError: models that are not alike.
+        OutOfTime: the run's time is up, and at least one file was finished.
+    """
+    model = parts[0][0]
+    check_alike(model, [weights for weights, _ in parts[1:]])
+    context.checkpoint.mkdir(parents=True, exist_ok=True)
+    changed = []
+    for at, file in enumerate(model.files):
+        done, told = context.checkpoint / file.path.name, context.checkpoint / f"{file.path.name}.json"
+        fresh = not (done.is_file() and told.is_file())
+        if fresh:
+            own = Changed()
+            combine_file(file, parts, done, own)
+            told.write_bytes(orjson.dumps([own.tensors, own.of, own.squared_change, own.squared_size]))
+        changed.append(Changed(*orjson.loads(told.read_bytes())))
+        context.tick(at + 1, len(model.files), "weight files")
+        if fresh and at + 1 < len(model.files) and context.expired():
+            raise OutOfTime(f"--max-time is over; {at + 1} of {len(model.files)} weight files are finished and stay")
+    for file in model.files:
+        shutil.move(context.checkpoint / file.path.name, context.out / file.path.name)
+    copy_the_rest(model, context.out)
+    total = Changed(*(sum(getattr(one, name) for one in changed) for name in Changed.__dataclass_fields__))
+    return total.as_json()
+
+
+def copy_the_rest(model: Weights, out: Path) -> None:
+    """Every other file and folder of the model, as it is; not weights in formats that we do not read."""
+    named = {file.path.name for file in model.files}
+    for path in sorted(model.folder.iterdir()):
+        if path.name in named or path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors"):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, out / path.name, dirs_exist_ok=True)
+        elif not (out / path.name).exists():
+            shutil.copyfile(path, out / path.name)
+
+
+def combine_step(context: Context) -> None:
+    """Step: a model folder with the weights of a method of `METHODS`, and `weights.json`: what was done.
+
+    An adapter on the model before is scaled: before + alpha * (adapter's change) is the adapter with its second factor
+    times alpha, which is the interpolation of the whole models without their merge.
+    """
+    config, inputs = context.config, context.inputs
+    names = config["names"]
+    of = alphas(config["alpha"], config["groups"])
+    if (inputs["model"] / ADAPTER_CONFIG).is_file():
+        told = scale_adapter(Weights(inputs["model"], names["model"]), of, context)
+    else:
+        model, before = (Weights(inputs[name], names[name]) for name in ("model", "before"))
+        parts = interpolation(model, before, of)
+        if config["method"] == "negate":
+            parts = negation(model, before, Weights(inputs["forgetter"], names["forgetter"]), of)
+        told = combine(parts, context)
+    told |= {"method": config["method"], "alpha": config["alpha"], "groups": config["groups"]}
+    (context.out / "weights.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
+def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Context) -> dict[str, Any]:
+    """Write an adapter whose change is alpha times as large: the second factor of each pair (lora_B) is scaled.
+
+    Raises:
+        UserError: an adapter that is not low-rank pairs alone (DoRA, whole modules, biases): its change is not linear
+            in one factor, so it must be merged first.
+    """
+    config = adapter.config
+    whole = config.get("modules_to_save") or (config.get("bias") or "none") != "none"
+    if config.get("peft_type") != "LORA" or config.get("use_dora") or whole:
+        found = f"{adapter.name}: {config.get('peft_type')}" + ", with modules or biases of its own" * bool(whole)
+        fix = "merge it into its base (save: merged), and give the merged model"
+        raise UserError("Only plain low-rank adapters can be scaled as they are.", found, fix)
+    changed = Changed()
+    for file in adapter.files:
+        out = context.out / file.path.name
+        with file.path.open("rb") as source, out.open("wb") as sink:
+            sink.write(file.header)
+            for tensor in file.tensors:
+                source.seek(len(file.header) + tensor.start)
+                value = alpha(tensor.name) if ".lora_B." in tensor.name or ".lora_embedding_B" in tensor.name else 1.0
+                changed.of += 1
+                if value == 1.0:
+                    copy_bytes(source, sink, tensor.end - tensor.start)
+                    continue
+                own = file.read(tensor)
+                sink.write(raw_bytes((own.double() * value).to(own.dtype)))
+                changed.tensors += 1
+                changed.squared_change += float(((1 - value) * own.double()).square().sum())
+                changed.squared_size += float(own.double().square().sum())
+    copy_the_rest(adapter, context.out)
+    return changed.as_json()
+
+
+COMBINE = Kind("repair.weights", 1, combine_step)
