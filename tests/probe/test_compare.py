@@ -169,6 +169,38 @@ def test_missing_answers_decide_no_verdict() -> None:
     assert run(a, a, 0.03).as_json()["bounds"] is None
 
 
+RATING = Metric("score", "real", least=1, most=10)
+
+
+def test_ratings_that_are_missing_decide_nothing() -> None:
+    """160 answers rated alike (5 and 7 in turn); B's 16 worst have no rating. They could have been 1: 16 * 4 / 160 = 0.4
+    points worse; or 10."""
+    a = [5.0, 7.0] * 80
+    b: list[float | None] = [None if at < 32 and at % 2 == 0 else value for at, value in enumerate(a)]
+    line = run(a, b, 0.3, RATING)
+    assert (line.verdict, line.change.difference.n_missing) == (Verdict.CANNOT_TELL, 16)
+    assert line.worst is not None
+    assert line.worst[0].difference.value == pytest.approx(-16 * 4 / 160)
+    assert line.worst[1].difference.value == pytest.approx(16 * 5 / 160)
+    assert run(a, [None, *a[1:]], 0.3, RATING).verdict is Verdict.EQUIVALENT
+    # without a least and a most anything may be missing
+    unknown = run(a, [None, *a[1:]], 0.3, Metric("score", "real"))
+    assert unknown.verdict is Verdict.NOT_TESTABLE
+    assert "no least and most" in unknown.why
+
+
+def test_lines_that_are_not_testable_make_no_other_easier() -> None:
+    """One line with p = 0.0078 (7 of 7 items for B), one that cannot be tested and has p = 1 in the family: 0.0156."""
+    a, b = table(40, 0, 8, 52)
+    zero = items([0.0] * 100, "floor")
+    both = [RIGHT, Metric("floor")]
+    made = compare([*items(a), *zero], [*items(b), *zero], both, [], margin=0.02, seed=0)
+    right, floor = made.lines
+    assert floor.verdict is Verdict.NOT_TESTABLE
+    assert floor.p_difference_adjusted is None
+    assert right.p_difference_adjusted == pytest.approx(2 * 2 / 2**8)
+
+
 def test_items_of_one_model_only_are_missing_and_never_wrong() -> None:
     a = items([1, 0, 1, None, 1, 0])
     b = items([1, 1, 0, 1])

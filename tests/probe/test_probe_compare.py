@@ -103,7 +103,10 @@ def test_two_models_item_by_item(
     assert (difference["value"], difference["n"], difference["n_missing"]) == (0.5, 60, 0)
     assert line["verdict"] == "better"
     assert {one["by"] for one in compared["contrasts"]} == {"overall", "voice", "voice x gold"}
-    assert {one["difference"]["n"] for one in heuristics["contrasts"] if one["primary"]} == {60}
+    headlines = [one for one in heuristics["contrasts"] if one["primary"] and one["metric"] == "accuracy"]
+    assert {(one["by"], one["difference"]["n"]) for one in headlines} == {("heuristic x gold", 10)}
+    assert {one["name"].rpartition(" / ")[2] for one in headlines} == {"non-entailment"}
+    assert len(headlines) == 3
 
 
 def test_equal_models_do_not_differ(

@@ -199,7 +199,7 @@ def test_answers_missing_not_at_random_make_no_false_verdict(seeds: int) -> None
             a = (rng.random((seeds, items)) < chance) * 1.0
             b = (rng.random((seeds, items)) < difficulty) * 1.0
             a[(a == 0) & hidden] = np.nan
-            both = answered_by_both(a, b, bounded=True)
+            both = answered_by_both(a, b, bounds=(0, 1))
             cell = Cell("x", both.a, both.b, both.low, both.high, both.items, both.missing)
             verdict = judge_family({"c": [cell]}, margin, max_missing=0.5)["c"].verdict
             naive = judge(np.nanmean(a, axis=1), b.mean(axis=1), margin=margin).verdict

@@ -142,6 +142,45 @@ def test_cells_are_averaged_by_their_weights() -> None:
     assert judge_family({"c": cells}, 0.03)["c"].difference.value == pytest.approx(0.175)
 
 
+def test_a_contrast_that_is_not_testable_makes_no_other_easier() -> None:
+    """Its own p-value would take the first step of Holm; it counts as 1, and tells none."""
+    borderline = ([0.56, 0.59, 0.59], BASE)
+    raw = 1 - math.sqrt(27 / 29)
+    empty = [Cell("x", [0.0] * 3, [0.0] * 3, items=0, missing=4)]
+    family = judge_family({"a": borderline, "empty": empty}, 0.005)
+    assert family["empty"].verdict == "not testable"
+    assert (family["empty"].p_difference, family["empty"].p_equivalence_adjusted) == (None, None)
+    assert math.isnan(family["empty"].difference.value)
+    assert family["a"].p_difference_adjusted == pytest.approx(2 * raw)
+
+
+def test_a_cell_that_lost_its_answers_takes_the_contrast_with_it() -> None:
+    lost = Cell("A", [0.1, 0.11, 0.12], [0.6, 0.61, 0.62], items=85, missing=15)
+    fine = Cell("B", CLOSE, BASE, items=100)
+    judgement = judge_family({"c": [lost, fine]}, 0.03)["c"]
+    assert (judgement.verdict, judgement.cells) == ("not testable", ())
+    assert judgement.why.startswith("15 of 100 items have no answer")
+
+
+def test_identical_differences_of_cells_with_unlike_items() -> None:
+    """97, 89 and 83 items, one item lost in the first cell in all five seeds: -1 / (3 * 97) = -0.0034. The step of the
+    average is the mean of 1/97, 1/89 and 1/83, a hundredth: no fine grid, so the sign test speaks, and nothing is worse."""
+    cells = [
+        Cell(name, [(n // 2 - loss) / n] * 5, [n // 2 / n] * 5)
+        for name, n, loss in (("a", 97, 1), ("b", 89, 0), ("c", 83, 0))
+    ]
+    family = judge_family({"c": cells, "d": (BASE, NOISY), "e": (NOISY, BASE)}, 0.03)
+    assert family["c"].verdict == "cannot tell yet"
+    assert family["c"].p_difference == 2 * 0.5**5
+    assert family["c"].difference.low is None
+    # values that lie on no grid of items have no step: five equal differences of losses are a sign test
+    nats = judge_family(
+        {"c": ([2.345612] * 5, [2.345590] * 5), "d": (BASE, NOISY)}, 0.05, direction="lower", bounded=False
+    )
+    assert nats["c"].p_difference == 2 * 0.5**5
+    assert nats["c"].verdict != "worse"
+
+
 def test_an_average_is_not_equivalent_while_a_cell_differs() -> None:
     """-0.06 at one start and +0.06 at another: 0 on average, and no "equivalent"."""
     base, jitter = [0.5, 0.52, 0.51, 0.5, 0.53], [0.001, -0.001, 0.0, 0.002, -0.002]

@@ -441,6 +441,39 @@ def test_hans_without_a_headline_looks_at_non_entailment_for_each_heuristic() ->
     assert parse_spec(overall, "s.yaml").probes["spot"].headline_slice == {}
 
 
+def test_the_gap_of_hans_is_judged_for_each_heuristic() -> None:
+    text = HANS_SPEC.replace(
+        "[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other, probe: gap}]"
+    )
+    spec = parse_spec(text, "s.yaml")
+    items = hans_items()
+    general = [Labelled({"text": str(at)}, "neutral", str(at)) for at in range(10)]
+    probes = {
+        "general": Probe.make("general", general, TASKS["nli"], {}),
+        "spot": Probe.make("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
+    }
+    results = []
+    for seed in range(5):
+        for arm, size, right in (("start", 0, 15), ("human", 10, 15), ("other", 10, 9)):
+            answers: dict[str, str | None] = {}
+            for item in items:
+                heuristic, gold, at = item.id.split("/")
+                known = gold == "entailment" or (heuristic == "lexical_overlap" and int(at) < right - seed % 2)
+                answers[item.id] = gold if known else "entailment"
+                answers[item.id] = "neutral" if answers[item.id] == "non-entailment" else answers[item.id]
+            plain: dict[str, str | None] = {
+                item.id: "neutral" if int(item.id) < 7 else "entailment" for item in general
+            }
+            for probe, said in (("spot", answers), ("general", plain)):
+                results.append(score_model(probes[probe], said, start="raw", arm=arm, size=size, seed=seed))
+    (answer,) = answer_primary(results, probes, spec)
+    assert answer.judgement.cells == ("start raw, 10 rows, lexical_overlap",)
+    assert answer.judgement.difference.value == pytest.approx(
+        -6 / 20
+    )  # of both heuristics at the floor's half it would be -3/20
+    assert "subsequence: on spot both sides" in answer.sentence
+
+
 def test_the_same_answer_to_everything_is_not_testable_under_an_overall_headline() -> None:
     spec = parse_spec(SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]"), "s.yaml")  # fmt: skip
     items = [Labelled({"text": str(at)}, "ab"[at % 2], str(at)) for at in range(20)]

@@ -56,7 +56,10 @@ def examples(run: Run) -> list[str]:
 def tasks(run: Run) -> dict[str, tuple[Metric, ...]]:
     """What was measured, by task."""
     return {
-        task: tuple(Metric(one["name"], one["scale"], one["direction"], one.get("says", "")) for one in some)
+        task: tuple(
+            Metric(one["name"], one["scale"], one["direction"], one.get("says", ""), one.get("least"), one.get("most"))
+            for one in some
+        )
         for task, some in run.told["metrics"].items()
     }
 

@@ -58,7 +58,7 @@ def verdicts(text: str, primary: Sequence[Contrast]) -> Checked:
     for one in primary:
         outcome: Outcome = "failed" if one["verdict"] == Verdict.WORSE else "undecided"
         outcome = "passed" if one["verdict"] in GOOD else outcome
-        said = f"{names(one)[0]}: {one['verdict']}: {one['why']}"
+        said = f"{names(one)[0]}: {one['verdict']}: {one['why']}{left_out(one)}"
         if outcome == "passed" and not is_known(one["difference"]):
             outcome, said = "undecided", f"{names(one)[0]}: the run says {one['verdict']}, but holds no interval for it"
         told.append((outcome, said, about(one)))
@@ -112,9 +112,17 @@ def compared(one: Contrast, op: str, bound: float) -> tuple[Outcome, str, Mappin
         return outcome, f"{said}no interval ({difference['method']})", about(one)
     interval = f"{difference['low']:.4g} to {difference['high']:.4g}"
     said += f"difference {difference['value']:.4g} ({difference['confidence']:.0%} interval {interval})"
-    if one["verdict"] == Verdict.NOT_TESTABLE and outcome == "passed":
+    if one["verdict"] == Verdict.NOT_TESTABLE and outcome != "undecided":
         return "undecided", f"{said}, not testable: {one['why']}", about(one)
-    return outcome, said, about(one)
+    if one.get("unlike") and outcome == "passed":
+        return "undecided", f"{said}, but an average hides what cells say: {one['unlike']}", about(one)
+    return outcome, f"{said}{left_out(one)}", about(one)
+
+
+def left_out(one: Contrast) -> str:
+    """The cells that could not answer; nothing where all could."""
+    cells = ", ".join(cell["cell"] for cell in one.get("left_out") or () if one.get("cell_names"))
+    return f" (left out, for they cannot answer: {cells})" if cells else ""
 
 
 def is_known(difference: Mapping[str, Any]) -> bool:

@@ -352,8 +352,10 @@ class LabelTask:
 
 
 def headline_slices(measured: Sequence[Measured], task: Task) -> tuple[Mapping[str, str], ...]:
-    """The slices of a task that verdicts look at: its headline for each value of the column that it is judged by."""
+    """The slices of a task that verdicts look at: its headline for each value of the column that it is judged by; none
+    where no item is in it (verdicts then look at all items)."""
     if not task.headline or task.headline_by is None:
         return ()
-    values = dict.fromkeys(one.slices[task.headline_by] for one in measured if task.headline_by in one.slices)
+    inside = [one for one in measured if all(one.slices.get(name) == value for name, value in task.headline.items())]
+    values = dict.fromkeys(one.slices[task.headline_by] for one in inside if task.headline_by in one.slices)
     return tuple({task.headline_by: value, **task.headline} for value in values)

@@ -14,7 +14,7 @@ from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import Verdict, holm, no_room
 from pyrite.stats.clustered import Change, change_of_items
-from pyrite.stats.missing import too_many_missing
+from pyrite.stats.missing import UNBOUNDED, too_many_missing
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.summary import OVERALL, STRATUM, check_columns, cut, is_grouped, of_metric, title
 
@@ -151,8 +151,8 @@ def compare(
     label), or where no difference is clear and the first model leaves no room for a harm as large as the margin
     (`stats.edges`); "equivalent" where the p of equivalence is below 0.05, which goes before a difference too small to
     matter; "worse" or "better" where that of the difference is, by its sign and by which way is better; else "cannot
-    tell yet". Of shares, a verdict that the missing answers could change is "cannot tell yet", too. It speaks of these
-    two models, not of training others like them.
+    tell yet". A verdict that the missing answers could change is "cannot tell yet", too; of a metric without a least and
+    a most, one missing answer on one side leaves nothing to test. It speaks of these two models, not of training others.
 
     Raises:
         UserError: a metric that neither has, the same item with another group or other slices, a margin not above 0,
@@ -175,14 +175,19 @@ def compare(
             line = replace(line, worst=at_worst(here, metric, grouped=grouped, seed=seed, margin=own, alike=alike))
             plain.append((metric, here, line))
     family = {at: line for at, (metric, _, line) in enumerate(plain) if line.primary and metric.direction != "none"}
-    difference = {at: line.change.p_difference for at, line in family.items()}
-    equivalence = {at: line.change.p_equivalence for at, line in family.items()}
-    lines = []
+    unable = {}
     for at, (metric, here, line) in enumerate(plain):
+        p = line.change.p_difference
+        clear = p is not None and p < (ALPHA / max(1, len(family)) if at in family else ALPHA)
+        unable[at] = not_testable(line, here, metric, names, clear=clear)
+    difference = {at: None if unable[at] else line.change.p_difference for at, line in family.items()}
+    equivalence = {at: None if unable[at] else line.change.p_equivalence for at, line in family.items()}
+    lines = []
+    for at, (metric, _, line) in enumerate(plain):
 
         def counted(change: Change, at: int = at) -> tuple[float | None, float | None]:
             """The p-values of a line's change that count, adjusted where it is primary."""
-            if at not in family:
+            if at not in family or unable[at]:
                 return change.p_difference, change.p_equivalence
             return (
                 adjusted({**difference, at: change.p_difference})[at],
@@ -191,8 +196,9 @@ def compare(
 
         p, q = counted(line.change)
         if at in family:
-            line = replace(line, p_difference_adjusted=p, p_equivalence_adjusted=q)
-        verdict, why = judge_line(line, here, metric, p, q, names)
+            given = (None, None) if unable[at] else (p, q)
+            line = replace(line, p_difference_adjusted=given[0], p_equivalence_adjusted=given[1])
+        verdict, why = judge_line(line, metric, p, q, unable[at])
         if line.worst and verdict not in (None, Verdict.CANNOT_TELL, Verdict.NOT_TESTABLE):
             for worst in line.worst:
                 if decide(worst, metric, *counted(worst), line.margin)[0] is not verdict:
@@ -216,11 +222,12 @@ def at_worst(
     margin: float | None = None,
     alike: str = "groups",
 ) -> tuple[Change, Change] | None:
-    """B - A at the least and at the most that it could be: every missing answer counted as 0 for B and as 1 for A, and
-    the reverse. None where values have no bounds or no item has an answer on one side only; items that neither answered
+    """B - A at the least and at the most that it could be: every missing answer counted as the least for B and the
+    most for A, and the reverse. None where values have no bounds or no item has an answer on one side only; items that neither answered
     are left out."""
-    if metric.scale != "share" or not one_sided(pairs):
+    if metric.bounds is None or not one_sided(pairs):
         return None
+    least, most = metric.bounds
     some = [one for one in pairs if one.first is not None or one.second is not None]
 
     def filled(first: float, second: float) -> Change:
@@ -234,7 +241,7 @@ def at_worst(
         ]
         return change_of(whole, metric, grouped=grouped, seed=seed, margin=margin, alike=alike)
 
-    return filled(1.0, 0.0), filled(0.0, 1.0)
+    return filled(most, least), filled(least, most)
 
 
 def one_sided(pairs: Sequence[Pair]) -> int:
@@ -314,28 +321,35 @@ def adjusted(p_values: Mapping[int, float | None]) -> dict[int, float | None]:
 
 
 def judge_line(
-    line: Contrast, pairs: Sequence[Pair], metric: Metric, p: float | None, q: float | None, names: tuple[str, str]
+    line: Contrast, metric: Metric, p: float | None, q: float | None, unable: str
 ) -> tuple[Verdict | None, str]:
-    """What does a line say, given the p-values of difference (p) and equivalence (q) that count, and why?"""
+    """What does a line say, given the p-values of difference (p) and equivalence (q) that count, and why? `unable`: why it
+    cannot be tested."""
     if metric.direction == "none":
         return None, "of this metric neither way is better"
+    if unable:
+        return Verdict.NOT_TESTABLE, unable
+    return decide(line.change, metric, p, q, line.margin)
+
+
+def not_testable(line: Contrast, pairs: Sequence[Pair], metric: Metric, names: tuple[str, str], *, clear: bool) -> str:
+    """Why can a line not be answered? Empty where it can. `clear`: its difference is beyond chance."""
     lost = one_sided(pairs)
     if why := too_many_missing(lost, lost + line.change.difference.n):
-        return Verdict.NOT_TESTABLE, why
-    if metric.scale == "share" and line.first is not None and line.second is not None:
-        clear = p is not None and p < ALPHA
-        why = no_room(
-            line.second,
-            line.first,
-            line.margin,
-            clear=clear,
-            direction=metric.direction,
-            names=(names[1], names[0]),
-            by_gold=by_gold(pairs),
-        )
-        if why:
-            return Verdict.NOT_TESTABLE, why
-    return decide(line.change, metric, p, q, line.margin)
+        return why
+    if lost and metric.bounds is None:
+        return f"{lost} items have an answer on one side only, and {UNBOUNDED}"
+    if metric.scale != "share" or line.first is None or line.second is None:
+        return ""
+    return no_room(
+        line.second,
+        line.first,
+        line.margin,
+        clear=clear,
+        direction=metric.direction,
+        names=(names[1], names[0]),
+        by_gold=by_gold(pairs),
+    )
 
 
 def by_gold(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:

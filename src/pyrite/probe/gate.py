@@ -18,7 +18,7 @@ from pyrite.errors import UserError
 from pyrite.probe.compare import at_worst, change_of, one_sided, pair
 from pyrite.records import Estimate
 from pyrite.stats.gates import Op, Outcome, exit_code, outcome_of
-from pyrite.stats.missing import too_many_missing
+from pyrite.stats.missing import UNBOUNDED, too_many_missing
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
 
@@ -175,13 +175,15 @@ def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str 
         lost = estimate.n_missing
         others = [
             mean(counted_as(measured, value), metric, grouped=grouped, seed=seed, alike=alike)
-            for value in (0.0, 1.0)
-            if lost and metric.scale == "share"
+            for value in (metric.bounds or ())
+            if lost
         ]
     outcome = decide(gate, estimate)
     reason = why(gate, estimate, outcome)
     if estimate.n and outcome != "undecided" and (too_many := too_many_missing(lost, lost + estimate.n)):
         outcome, reason = "undecided", too_many
+    elif estimate.n and lost and metric.bounds is None and outcome != "undecided":
+        outcome, reason = "undecided", f"{lost} items have no answer, and {UNBOUNDED}"
     elif any(decide(gate, one) != outcome for one in others) and outcome != "undecided":
         reason = f"it {outcome} on the items that have answers ({reason}), but the missing ones could change that"
         outcome = "undecided"

@@ -26,7 +26,8 @@ class Answered:
     """Both sides' means per seed [S] over the items that both answered in every seed, and what was missing.
 
     `low` and `high` [S] bound the difference a - b whatever the missing answers would have been: every missing answer of
-    a counted as 0 and of b as 1, and the reverse; over all items. None where nothing is missing or values have no bounds.
+    a counted as the least value and of b as the most, and the reverse; over all items. None where nothing is missing or
+    values have no bounds (`unbounded`: something is missing, and they have none).
     `counted` [I] marks the items of the means, `nobody` [I] those that no model answered in any seed: they say nothing of
     either side, and are in no number but their own.
     """
@@ -39,6 +40,11 @@ class Answered:
     high: Array | None
 
     @property
+    def unbounded(self) -> bool:
+        """Is something missing of which no worst case is known?"""
+        return self.missing > 0 and self.low is None
+
+    @property
     def items(self) -> int:
         """Items that both sides answered in every seed."""
         return int(self.counted.sum())
@@ -48,19 +54,25 @@ class Answered:
         """Items that some model did not answer, and another did."""
         return int((~self.counted & ~self.nobody).sum())
 
+    @property
+    def unanswered(self) -> int:
+        """Items that no model answered."""
+        return int(self.nobody.sum())
+
 
 def answered_by_both(
-    a: NDArray[Any], b: NDArray[Any], *, bounded: bool, a_weights: NDArray[Any] | None = None, b_weights: NDArray[Any] | None = None
+    a: NDArray[Any], b: NDArray[Any], *, bounds: tuple[float, float] | None, a_weights: NDArray[Any] | None = None, b_weights: NDArray[Any] | None = None
 ) -> Answered:  # fmt: skip
     """What do both sides score on the items that both answered in every seed?
 
     `a` and `b` have shape [S, I], NaN where there is no answer, the same items in the same order; weights too (tokens,
-    for a mean over tokens), 1 by default. `bounded` says that values are shares 0-1, so that a worst case exists.
+    for a mean over tokens), 1 by default. `bounds` are the least and the most that a value can be (0 and 1 for a share);
+    None where it has no end, so that there is no worst case.
 
     Raises:
         UserError: no items, or tables of different shape.
 
-    >>> both = answered_by_both(np.array([[1.0, np.nan, 0.0]]), np.array([[1.0, 0.0, 0.0]]), bounded=True)
+    >>> both = answered_by_both(np.array([[1.0, np.nan, 0.0]]), np.array([[1.0, 0.0, 0.0]]), bounds=(0, 1))
     >>> both.a, both.items, both.missing
     (array([0.5]), 2, 1)
     >>> both.low, both.high
@@ -83,10 +95,11 @@ def answered_by_both(
     ]
     nobody_I = np.array(~(np.isfinite(a_SI).any(axis=0) | np.isfinite(b_SI).any(axis=0)), dtype=np.bool_)
     low = high = None
-    if bounded and (~counted_I & ~nobody_I).any():
+    if bounds is not None and (~counted_I & ~nobody_I).any():
+        least, most = bounds
         sides = (a_SI[:, ~nobody_I], wa[:, ~nobody_I]), (b_SI[:, ~nobody_I], wb[:, ~nobody_I])
-        low = _filled(*sides[0], 0.0) - _filled(*sides[1], 1.0)
-        high = _filled(*sides[0], 1.0) - _filled(*sides[1], 0.0)
+        low = _filled(*sides[0], least) - _filled(*sides[1], most)
+        high = _filled(*sides[0], most) - _filled(*sides[1], least)
     return Answered(means[0], means[1], counted_I, nobody_I, low, high)
 
 
@@ -100,6 +113,9 @@ def too_many_missing(missing: int, of: int, most: float = MAX_MISSING) -> str:
     if missing == 0 or (of and missing / of <= most):
         return ""
     return f"{missing} of {of} items have no answer on one side or both, more than the share of {most:g} that a verdict bears"
+
+
+UNBOUNDED = "values have no least and most, so that the missing answers could have been anything"
 
 
 def _filled(side_SI: Array, weights_SI: Array, value: float) -> Array:

@@ -44,14 +44,17 @@ def paired_t(
 
 FINE = 10
 """Identical differences of so many steps of their values' grid are no accident of a coarse grid."""
+MOST_ITEMS = 100_000
 FEWEST_IDENTICAL = 5
 """With fewer seeds, runs that collapse or do not (each for a reason of its own) fall on one side too often."""
 
 
-def grid_step(*sides: Values) -> float:
-    """On which grid do these shares lie? The largest step of which all are multiples: 0.01 for 0.01 and 0.60.
+def grid_step(*sides: Values) -> float | None:
+    """On which grid do these shares of one set of items lie? The largest step of which all are multiples: 0.01 for 0.01 and
+    0.60. None where they lie on none of at most a hundred thousand items.
 
-    A share of n items lies on a grid of 1/n, or of a coarser one by accident; so the step is an upper bound of 1/n.
+    A share of n items lies on a grid of 1/n, or of a coarser one by accident; so the step is an upper bound of 1/n. That
+    does not hold for averages of shares of different items: their step is the average of the steps.
 
     >>> grid_step([0.01, 0.02], [0.60])
     0.01
@@ -59,7 +62,11 @@ def grid_step(*sides: Values) -> float:
     0.3333
     """
     values = {float(value) for side in sides for value in np.asarray(side, dtype=np.float64)}
-    return 1 / math.lcm(*(Fraction(value).limit_denominator(1_000_000).denominator for value in values))
+    nearest = [Fraction(value).limit_denominator(MOST_ITEMS) for value in values]
+    if any(abs(float(near) - value) > 1e-12 for near, value in zip(nearest, values, strict=True)):
+        return None
+    items = math.lcm(*(near.denominator for near in nearest))
+    return 1 / items if items <= MOST_ITEMS else None
 
 
 def fine_grid(differences: Values, step: float | None, null: float = 0.0) -> bool:

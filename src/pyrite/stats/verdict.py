@@ -54,6 +54,10 @@ class Judgement:
     left_out: Mapping[str, str] = field(default_factory=dict)
     items: int | None = None
     missing: int = 0
+    unanswered: int = 0
+    """Items that no model answered, on either side; they are in no other number."""
+    unlike: str = ""
+    """Cells that clearly differ by more than the margin where the average does not; empty where there are none."""
     bounds: tuple[float | None, float | None] | None = None
     """Where answers are missing: the 95 % interval's ends with every missing answer counted against the arm, and for it."""
 
@@ -71,6 +75,8 @@ class Judgement:
             "left_out": [{"cell": cell, "why": why} for cell, why in self.left_out.items()],
             "items": self.items,
             "missing": self.missing,
+            "unanswered": self.unanswered,
+            "unlike": self.unlike,
             "bounds": None if self.bounds is None else dict(zip(("low", "high"), self.bounds, strict=True)),
         }
 
@@ -96,8 +102,9 @@ class Cell:
     """One cell of a contrast (a start and a size, a heuristic): arm `a` and comparison `b`, one value per seed.
 
     `low` and `high` [seeds] bound a - b whatever the missing answers would have been (`stats.missing`); `items` were
-    answered by both sides in every seed, `missing` were not. `weight` is the cell's share in the average. `shares`:
-    what edges are judged by; None means `a` and `b` themselves where they are fractions.
+    answered by both sides in every seed, `missing` were not, `unanswered` by no model. `weight` is the cell's share in the
+    average. `shares`: what edges are judged by; None means `a` and `b` themselves where they are fractions. `unable` says
+    why the cell cannot answer, where that is known from elsewhere: the whole contrast then cannot.
     """
 
     name: str
@@ -109,6 +116,8 @@ class Cell:
     missing: int = 0
     weight: float = 1.0
     shares: tuple[Share, ...] | None = None
+    unanswered: int = 0
+    unable: str = ""
 
 
 def judge(
@@ -160,18 +169,18 @@ def judge_family(
 
     `contrasts` maps a name to (a, b) as in `judge`, or to cells that share their seeds: at most three contrasts. Holm
     goes over the difference p-values and, separately, over the equivalence p-values; verdicts come from the adjusted
-    ones. A contrast that is not testable, or has one seed, still counts in the family (with p = 1 where it has none), so
-    that no contrast gets easier because another one failed. The intervals stay at the plain 95 %, so one may exclude 0
+    ones. A contrast that is not testable, or has one seed, still counts in the family, with p = 1, so that no contrast
+    gets easier because another one failed. The intervals stay at the plain 95 %, so one may exclude 0
     where the verdict is "cannot tell yet". `unbounded` names contrasts of a bounded family that are no fractions (gaps).
 
     **Cells.** Floors are judged cell by cell: a start at the floor can only dilute the others. A cell that cannot answer
     is left out of the average and named; a contrast of which no cell can answer is not testable. Whether a cell's own
     difference is clear is asked at alpha divided by the number of all cells and contrasts (Bonferroni), so that looking
-    for cells which answer makes no answer by itself. An average is not "equivalent" while one of its cells, asked at that
-    level, differs by more than the margin: it is then "cannot tell yet", and the cell is named.
+    for cells which answer makes no answer by itself. An average is not "equivalent" while one of its cells lies by more than
+    the margin away and, asked at that level, clearly differs: it is then "cannot tell yet", and the cell is named.
 
-    **Missing answers.** Where more than `max_missing` of a cell's items have no answer on either side in some seed, the
-    cell cannot answer. Where fewer have none, the verdict must be the same with every missing answer counted against
+    **Missing answers.** Where more than `max_missing` of a cell's items have no answer on some side in some seed, the whole
+    contrast is not testable: which cells answer would hang on what was lost. Where fewer have none, the verdict must be the same with every missing answer counted against
     the arm and with every one counted for it; else it is "cannot tell yet".
 
     Raises:
@@ -195,56 +204,78 @@ def judge_family(
         for name, one in contrasts.items()
     }
     level = alpha / len(contrasts)
+    lost = {name: _lost([one.cell for one in some], max_missing) for name, some in sides.items()}
     left_out = {
-        name: {one.cell.name: why for one in some if (why := _unable(one, margin, direction, level / len(some), max_missing))}
+        name: lost[name] or {one.cell.name: why for one in some if (why := _unable(one, margin, direction, level / len(some)))}
         for name, some in sides.items()
     }  # fmt: skip
     averages = {
         name: _average([one for one in some if one.cell.name not in left_out[name]] or some)
         for name, some in sides.items()
     }
-    p_values = {name: _p_values(one.difference, one.step, margin) for name, one in averages.items()}
+    testable = {name: not lost[name] and len(left_out[name]) < len(some) for name, some in sides.items()}
+    p_values = {
+        name: _p_values(one.difference, one.step, margin) if testable[name] else (None, None)
+        for name, one in averages.items()
+    }
     adjusted = _adjusted(p_values)
     p_name = "adjusted p" if len(contrasts) > 1 else "p"
     judgements = {}
     for name, average in averages.items():
-        out, some = left_out[name], sides[name]
-        at_worst = paired_t(average.low, direction=direction), paired_t(average.high, direction=direction)
+        out = left_out[name]
+        kept = [one for one in sides[name] if one.cell.name not in out] if testable[name] else []
         estimate = _estimate(average, direction)
-        if average.items == 0:
-            none = "no item was answered by both sides in every seed"
-            estimate = Estimate(math.nan, None, None, 0, average.missing, direction, method=none)
-        verdict, why = _decide(estimate, average.difference, *adjusted[name], margin, alpha, p_name)
-        unlike = _unlike([one for one in some if one.cell.name not in out], margin, level / len(some))
-        if verdict is Verdict.EQUIVALENT and unlike:
-            verdict = Verdict.CANNOT_TELL
-            why = f"{why}; but an average hides what cells say: {unlike}"
-        if len(out) == len(some):
+        unlike = ""
+        if not testable[name]:
             verdict, why = Verdict.NOT_TESTABLE, _reasons(out)
-        elif average.missing and verdict is not Verdict.CANNOT_TELL:
-            for differences, bound in zip((average.low, average.high), at_worst, strict=True):
-                worst = _adjusted({**p_values, name: _p_values(differences, None, margin)})[name]
-                if _decide(bound, differences, *worst, margin, alpha, p_name)[0] is not verdict:
-                    why = (
-                        f"{average.missing} of {average.missing + (average.items or 0)} items have no answer on one side "
-                        f"or both; without them it would be {verdict.value}, but counted against one side they could "
-                        "change that"
-                    )
-                    verdict = Verdict.CANNOT_TELL
-                    break
+        else:
+            verdict, why = _decide(estimate, average.difference, *adjusted[name], margin, alpha, p_name)
+            unlike = _unlike(kept, margin, level / len(sides[name]))
+            if unlike and verdict in (Verdict.EQUIVALENT, Verdict.CANNOT_TELL):
+                verdict, why = Verdict.CANNOT_TELL, f"{why}; but an average hides what cells say: {unlike}"
+            if average.missing and verdict is not Verdict.CANNOT_TELL:
+                verdict, why = _at_worst(verdict, why, average, {**p_values}, name, margin, alpha, p_name, direction)
+        at_worst = paired_t(average.low, direction=direction), paired_t(average.high, direction=direction)
         judgements[name] = Judgement(
             verdict,
             estimate,
             *p_values[name],
             why,
             *adjusted[name],
-            cells=tuple(one.cell.name for one in some if one.cell.name not in out),
+            cells=tuple(one.cell.name for one in kept),
             left_out=out,
             items=average.items,
             missing=average.missing,
-            bounds=(at_worst[0].low, at_worst[1].high) if average.missing else None,
+            unanswered=average.unanswered,
+            unlike=unlike,
+            bounds=(at_worst[0].low, at_worst[1].high) if average.missing and testable[name] else None,
         )
     return judgements
+
+
+def _at_worst(
+    verdict: Verdict,
+    why: str,
+    average: "_Average",
+    p_values: "dict[str, PValues]",
+    name: str,
+    margin: float,
+    alpha: float,
+    p_name: str,
+    direction: Direction,
+) -> tuple[Verdict, str]:
+    """The verdict, if it is the same with every missing answer counted against one side, and against the other."""
+    for differences in (average.low, average.high):
+        worst = _adjusted({**p_values, name: _p_values(differences, None, margin)})[name]
+        bound = paired_t(differences, direction=direction)
+        if _decide(bound, differences, *worst, margin, alpha, p_name)[0] is not verdict:
+            of = average.missing + (average.items or 0)
+            lost = f"{average.missing} of {of} items have no answer on one side or both"
+            return (
+                Verdict.CANNOT_TELL,
+                f"{lost}; without them it would be {verdict.value}, but counted against one side they could change that",
+            )
+    return verdict, why
 
 
 PValues = tuple[float | None, float | None]
@@ -261,6 +292,7 @@ class _Side:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     shares: tuple[Share, ...]
+    step: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,9 +302,10 @@ class _Average:
     difference: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    step: float
+    step: float | None
     items: int | None
     missing: int
+    unanswered: int
 
 
 def _cells(contrast: tuple[Values, Values] | Sequence[Cell]) -> Sequence[Cell]:
@@ -301,15 +334,25 @@ def _side(cell: Cell, bounded: bool) -> _Side:
             shares = (Share(float(arm.mean()), float(comparison.mean())),)
     low = arm - comparison if cell.low is None else vector(cell.low, "per-seed bounds")
     high = arm - comparison if cell.high is None else vector(cell.high, "per-seed bounds")
-    return _Side(cell, arm, comparison, low, high, shares)
+    return _Side(cell, arm, comparison, low, high, shares, grid_step(arm, comparison) if bounded else None)
 
 
-def _unable(side: _Side, margin: float, direction: Direction, level: float, max_missing: float) -> str:
-    """Why can this cell not answer? Empty where it can."""
-    cell = side.cell
-    if cell.items is not None and (why := too_many_missing(cell.missing, cell.items + cell.missing, max_missing)):
-        return why
-    p, _ = _p_values(side.arm - side.comparison, grid_step(side.arm, side.comparison), margin)
+def _lost(cells: Sequence[Cell], max_missing: float) -> dict[str, str]:
+    """The cells of which so many answers are missing, or missing in such a way, that their contrast cannot be answered."""
+    found = {}
+    for one in cells:
+        of = None if one.items is None else one.items + one.missing
+        why = one.unable or ("" if of is None else too_many_missing(one.missing, of, max_missing))
+        if not why and one.items == 0:
+            why = "no item was answered by both sides in every seed"
+        if why:
+            found[one.name] = why
+    return found
+
+
+def _unable(side: _Side, margin: float, direction: Direction, level: float) -> str:
+    """Why has this cell no room to answer? Empty where it has."""
+    p, _ = _p_values(side.arm - side.comparison, side.step, margin)
     clear = p is not None and p < level
     for share in side.shares:
         why = no_room(
@@ -326,7 +369,7 @@ def _unlike(sides: Sequence[_Side], margin: float, level: float) -> str:
     said = []
     for one in sides if len(sides) > 1 else ():
         difference = one.arm - one.comparison
-        p, _ = _p_values(difference, grid_step(one.arm, one.comparison), margin)
+        p, _ = _p_values(difference, one.step, margin)
         if p is not None and p < level and abs(float(difference.mean())) > margin:
             said.append(f"{one.cell.name} {float(difference.mean()):+.3f} ({_p('p', p)})")
     return ", ".join(said)
@@ -346,14 +389,19 @@ def _average(sides: Sequence[_Side]) -> _Average:
     low, high = over([one.low for one in sides]), over([one.high for one in sides])
     counts = [one.cell.items for one in sides]
     items = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
-    return _Average(a - b, low, high, grid_step(a, b), items, sum(one.cell.missing for one in sides))
+    steps = [one.step for one in sides]
+    step = None
+    if all(one is not None for one in steps):
+        step = float(np.average(np.array(steps, dtype=np.float64), weights=weights))
+    missing, unanswered = (sum(getattr(one.cell, name) for one in sides) for name in ("missing", "unanswered"))
+    return _Average(a - b, low, high, step, items, missing, unanswered)
 
 
 def _p_values(differences: NDArray[np.float64], step: float | None, margin: float) -> PValues:
     """Of no difference, and of one as large as the margin; None with one seed."""
     if differences.size < 2:
         return None, None
-    return paired_t_pvalue(differences, step=step), tost(differences, margin)
+    return paired_t_pvalue(differences, step=step), tost(differences, margin, step=step)
 
 
 def _adjusted(p_values: Mapping[str, PValues]) -> dict[str, PValues]:
@@ -368,9 +416,13 @@ def _adjusted(p_values: Mapping[str, PValues]) -> dict[str, PValues]:
 
 def _estimate(average: _Average, direction: Direction) -> Estimate:
     """The mean difference with its t interval; identical differences on a fine grid get that of one step of it."""
+    if average.items == 0:
+        none = "no item was answered by both sides in every seed"
+        return Estimate(math.nan, None, None, 0, average.missing, direction, method=none)
     estimate = paired_t(average.difference, direction=direction)
     n = average.difference.size
     if estimate.low is None and fine_grid(average.difference, average.step):
+        assert average.step is not None
         half = t_quantile(estimate.confidence, n - 1) * average.step / n**0.5
         method = f"paired t; the differences are identical, so their spread is taken as one step of the values, {average.step:g}"
         return replace(estimate, low=estimate.value - half, high=estimate.value + half, method=method)

@@ -25,6 +25,7 @@ from pyrite.stats import (
     paired_t,
     t_interval,
 )
+from pyrite.stats.missing import too_many_missing
 from pyrite.study.spec import ContrastSpec, StudySpec
 from pyrite.tasks.score import Slice, Task, matching, right, score
 
@@ -246,7 +247,12 @@ def cells_of(
     for (start, size), by_seed in by_cell.items():
         pairs = [by_seed[seed] for seed in sorted(by_seed)]
         if contrast.probe == "gap":
-            cells.append(gap_cell(cell_name(start, size), pairs, results, probes))
+            blind = probes[next(probe for probe in probes if probe != "general")]
+            for part, mask in blind.parts.items():
+                weight = float(mask.sum()) / len(blind.items)
+                cells.append(
+                    gap_cell(cell_name(start, size, part), pairs, results, probes, mask, weight, spec.max_missing)
+                )
             continue
         probe = probes[contrast.probe]
         cells += [
@@ -267,15 +273,16 @@ def share_cell(name: str, pairs: Sequence[tuple[Scored, Scored]], probe: Probe, 
     low, high = (None, None) if both.low is None or both.high is None else (both.low.tolist(), both.high.tolist())
     if not both.items:
         nothing = [0.0] * len(pairs)
-        return Cell(name, nothing, nothing, low, high, 0, both.missing, weight)
-    return Cell(name, both.a.tolist(), both.b.tolist(), low, high, both.items, both.missing, weight, (share,))
+        return Cell(name, nothing, nothing, low, high, 0, both.missing, weight, unanswered=both.unanswered)
+    a, b = both.a.tolist(), both.b.tolist()
+    return Cell(name, a, b, low, high, both.items, both.missing, weight, (share,), both.unanswered)
 
 
 def compared_items(pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask) -> tuple[Answered, Share]:
     """Both sides on the items of a mask that both answered in every seed, and their mean shares, also by gold label."""
     arm_SI = np.array([x.correct[mask] for x, _ in pairs])
     comparison_SI = np.array([y.correct[mask] for _, y in pairs])
-    both = answered_by_both(arm_SI, comparison_SI, bounded=True)
+    both = answered_by_both(arm_SI, comparison_SI, bounds=(0.0, 1.0))
     by_gold = {}
     for gold, own in probe.golds(mask).items():
         counted = own & both.counted
@@ -285,23 +292,34 @@ def compared_items(pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: M
 
 
 def gap_cell(
-    name: str, pairs: Sequence[tuple[Scored, Scored]], results: Sequence[Scored], probes: Mapping[str, Probe]
+    name: str,
+    pairs: Sequence[tuple[Scored, Scored]],
+    results: Sequence[Scored],
+    probes: Mapping[str, Probe],
+    mask: Mask,
+    weight: float,
+    max_missing: float,
 ) -> Cell:
-    """One cell of the gap, its sign turned so that negative means it opened: change on the blind spot minus change on the
-    general task. A harm is looked for in the blind spot, which must have room for it."""
+    """One cell of the gap on a part of the blind spot, its sign turned so that negative means it opened: change on the blind
+    spot minus change on the general task. A harm is looked for in the blind spot, which must have room for it."""
     blind = probes[next(probe for probe in probes if probe != "general")]
     index = {(*one.cell, one.seed): one for one in results if one.probe == blind.name}
     spots = [(index[(*x.cell, x.seed)], index[(*y.cell, y.seed)]) for x, y in pairs]
     general, general_share = compared_items(pairs, probes["general"], probes["general"].headline)
-    spot, spot_share = compared_items(spots, blind, blind.headline)
+    spot, spot_share = compared_items(spots, blind, mask)
     items, missing = general.items + spot.items, general.missing + spot.missing
     if not general.items or not spot.items:
         nothing = [0.0] * len(pairs)
-        return Cell(name, nothing, nothing, items=0, missing=missing)
+        return Cell(name, nothing, nothing, items=0, missing=max(1, missing), weight=weight)
+    unable = [too_many_missing(both.missing, both.missing + both.items, max_missing) for both in (general, spot)]
     closed = -gap(general.a, spot.a, general.b, spot.b)
     low, high = bounds(spot)[0] - bounds(general)[1], bounds(spot)[1] - bounds(general)[0]
     shares = (replace(general_share, harm=False, name="general"), replace(spot_share, name=blind.name))
-    return Cell(name, closed, np.zeros(len(pairs)), low, high, items, missing, shares=shares)
+    lost = next((f"on {where} {why}" for where, why in zip(("general", blind.name), unable, strict=True) if why), "")
+    unanswered = general.unanswered + spot.unanswered
+    return Cell(
+        name, closed, np.zeros(len(pairs)), low, high, items, missing, weight, shares, unanswered, unable=lost
+    )  # fmt: skip
 
 
 def bounds(both: Answered) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -352,8 +370,8 @@ def compared_cells(cells: Sequence[Key], contrast: ContrastSpec) -> list[tuple[K
 def item_interval(
     results: Sequence[Scored], probe: Probe, contrast: ContrastSpec, spec: StudySpec, cells: Collection[str]
 ) -> Estimate | None:
-    """The same difference with seeds and templates resampled as crossed factors, over the items that both sides answered
-    in every seed; None without templates."""
+    """The difference with seeds and templates resampled as crossed factors, over the items that both sides answered in some
+    cell of every seed, each item averaged over its cells (the judgement averages cells); None without templates."""
     if probe.task.template is None:
         return None
     mask = np.zeros(len(probe.items), dtype=bool)
@@ -406,11 +424,14 @@ def say(contrast: ContrastSpec, judgement: Judgement, seeds: int, probes: Mappin
 
 
 def unanswered(judgement: Judgement) -> str:
-    """How many items a judgement leaves out because some model has no answer to them."""
-    if not judgement.missing:
-        return ""
-    items = judgement.items or 0
-    return f" {judgement.missing} of {items + judgement.missing} items lack an answer on a side and are left out."
+    """How many items a judgement leaves out because some model, or every one, has no answer to them."""
+    items = (judgement.items or 0) + judgement.missing + judgement.unanswered
+    said = ""
+    if judgement.missing:
+        said += f" {judgement.missing} of {items} items lack an answer on a side and are left out."
+    if judgement.unanswered:
+        said += f" {judgement.unanswered} of {items} items were answered by no model and are left out."
+    return said
 
 
 def whose_data(contrast: ContrastSpec, spec: StudySpec) -> str:

@@ -39,3 +39,18 @@ def power_row(contrast: Any, differences: Sequence[float], margin: float, family
         "seeds_for_equivalence": seeds_needed(sd, effect=None, margin=margin, alpha=alpha).for_equivalence,
         "the_same_at_sd_upper_80": to_differ(upper),
     }
+
+
+def add_power(told: dict[str, Any], contrast: Any, differences: Sequence[float], margin: float, family: int) -> None:
+    """Add a contrast's line to what `--power` tells, or name it under `left_out`: where it is not testable (no
+    differences), or its seeds do not show how much they differ. No difference is told, so this is no look at the results."""
+    name = f"{getattr(contrast, 'arm', None) or contrast.cell} against {contrast.against} on {contrast.probe}"
+    if not differences:
+        told["left_out"].append(f"{name}: not testable with what is finished")
+        return
+    try:
+        told["contrasts"].append(power_row(contrast, differences, margin, family))
+    except UserError as error:
+        if len(differences) < 2:
+            raise
+        told["left_out"].append(f"{name}: {error.what}")

@@ -34,7 +34,7 @@ from pyrite.study.files import file_of
 from pyrite.study.looks import Look, looks_at, remarks
 from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.plan import Plan, make_plan
-from pyrite.study.power import power_row
+from pyrite.study.power import add_power
 from pyrite.study.spec import StudySpec, is_language, load_spec
 from pyrite.tasks.rows import read_rows
 
@@ -433,8 +433,5 @@ def power(config: StudyConfig) -> dict[str, Any]:
     told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "margin": spec.margin, "contrasts": []}
     told["left_out"] = []
     for answer in answer_primary(results, probes, spec):
-        if not answer.judgement.cells:
-            told["left_out"].append(answer.sentence)
-            continue
-        told["contrasts"].append(power_row(answer.contrast, answer.per_seed, spec.margin, len(spec.primary())))
+        add_power(told, answer.contrast, answer.per_seed, spec.margin, len(spec.primary()))
     return told

@@ -37,8 +37,8 @@ from pyrite.tasks.measure import Measured, Metric
 
 METRICS: tuple[Metric, ...] = (
     Metric("hsr", "share", says="all requirements of the prompt are met"),
-    Metric("ssr", "real", says="share of the prompt's requirements that are met, 0-1"),
-    Metric("csl", "real", says="levels in a row, from the first, that are met in full, 0-5"),
+    Metric("ssr", "real", says="share of the prompt's requirements that are met, 0-1", least=0, most=1),
+    Metric("csl", "real", says="levels in a row, from the first, that are met in full, 0-5", least=0, most=5),
 )
 SLICES: tuple[tuple[str, ...], ...] = ((), ("level",), ("category",), ("category", "level"))
 """Cuts: all, by level, by category, by both. CSL belongs to an example and has no level."""

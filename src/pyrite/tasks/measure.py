@@ -18,6 +18,16 @@ class Metric:
     scale: Scale = "share"
     direction: Direction = "higher"
     says: str = ""
+    least: float | None = None
+    most: float | None = None
+    """What a real value can be at least and at most, where that is known (a judge's points); a share lies in 0-1."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the most that a value can be; None where it has no end."""
+        if self.scale == "share":
+            return 0.0, 1.0
+        return None if self.least is None or self.most is None else (self.least, self.most)
 
 
 @dataclass(frozen=True, slots=True)

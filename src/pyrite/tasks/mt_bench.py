@@ -26,7 +26,9 @@ from pyrite.records import Chat, Message
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced, last_word, prompt_hash
 from pyrite.tasks.measure import Measured, Metric
 
-METRICS: tuple[Metric, ...] = (Metric("score", "real", says="the judge's rating of the answer, 1-10"),)
+METRICS: tuple[Metric, ...] = (
+    Metric("score", "real", says="the judge's rating of the answer, 1-10", least=1, most=10),
+)
 SLICES: tuple[tuple[str, ...], ...] = ((), ("category",), ("turn",), ("category", "turn"))
 
 TEMPERATURES: dict[str, float] = {

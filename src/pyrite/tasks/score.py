@@ -53,9 +53,10 @@ class Slice:
         return wilson(self.correct, self.n, n_missing=self.n_missing)
 
 
-def slice_names(item: Labelled, columns: Sequence[str]) -> tuple[str, ...]:
-    """An item's values in the columns of a slice."""
-    return tuple(str(item.label) if column == "gold" else str(item.meta.get(column, "?")) for column in columns)
+def slice_names(item: Labelled, columns: Sequence[str], task: Task | None = None) -> tuple[str, ...]:
+    """An item's values in the columns of a slice; with a task, its gold label is the one of the task's that it merges into."""
+    gold = str(item.label if task is None else task.answer(item.label))
+    return tuple(gold if column == "gold" else str(item.meta.get(column, "?")) for column in columns)
 
 
 def right(item: Labelled, predicted: str | None, task: Task, merge: Mapping[str, str] | None = None) -> bool | None:
@@ -96,7 +97,7 @@ def score(items: Sequence[Labelled], predictions: Mapping[str, str | None], task
             counts: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
             for item in items:
                 outcome = right(item, predictions.get(item.id), task, merge)
-                count = counts[slice_names(item, columns)]
+                count = counts[slice_names(item, columns, task)]
                 count[0] += outcome is True
                 count[1] += outcome is not None
                 count[2] += outcome is None

@@ -209,7 +209,7 @@ def from_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None]
 
     Items of one template are one group, so that their intervals speak of other templates; where the task has no
     template column, or none of these items has it, each item is its own group. An item that lacks it while others have
-    it joins the group "?". Slices are the items' plain meta columns and `gold`, the label in the file.
+    it joins the group "?". Slices are the items' plain meta columns and `gold`, the task's label that the file's merges into.
 
     Raises:
         UserError: no items, or a gold or predicted label that is not one of the task's.
@@ -233,7 +233,7 @@ def _slices(item: Labelled, task: Task) -> dict[str, str]:
     """An item's plain columns and its gold label; "?" in a column that the task cuts by and the item lacks."""
     lacking = {column: UNKNOWN for columns in task.slices for column in columns}
     plain = {name: str(value) for name, value in item.meta.items() if isinstance(value, str | int | float)}
-    return {**lacking, **plain, "gold": str(item.label)}
+    return {**lacking, **plain, "gold": str(task.answer(item.label))}
 
 
 def _check_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> None:

@@ -61,6 +61,8 @@ def verdict(one: Told, spec: Told) -> Verdict:
     judged = shared.judged(one["verdict"], one["difference"])
     label = shared.words(judged)
     text = f"Models trained on {about['arm']}, against {other}, {where}: {label} ({shared.in_words(difference, True, signed=True)}; {seeds})."
+    if cells := [cell["cell"] for cell in one.get("left_out") or () if one.get("cell_names")]:
+        text += f" Left out, for they cannot answer: {'; '.join(cells)}."
     return Verdict(label, text, TONES.get(judged, "plain"))
 
 

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import MAX_MISSING, Answered, Cell, Judgement, Verdict, judge_family
+from pyrite.stats.missing import UNBOUNDED
 from pyrite.study.language.spec import LanguageContrast, LanguageSpec
 from pyrite.study.language.tables import Value, answered, by_seed, number, over_items, shared_seeds, within
 from pyrite.tasks.measure import Metric
@@ -63,12 +64,26 @@ class Sides:
 
     def cell(self, scale: float = 1.0) -> Cell:
         """The sides as a contrast's only cell, values multiplied by `scale`."""
-        both = self.both
+        both, name = self.both, self.contrast.cell
         if self.uneven or not both.items:
             nothing = [0.0] * len(self.seeds)
-            return Cell(self.contrast.cell, nothing, nothing, items=0, missing=max(1, both.missing))
+            return Cell(name, nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)
         low, high = (None if bound is None else bound * scale for bound in (both.low, both.high))
-        return Cell(self.contrast.cell, both.a * scale, both.b * scale, low, high, both.items, both.missing)
+        unable = f"{both.missing} items have no answer on a side, and {UNBOUNDED}" if both.unbounded else ""
+        a, b = both.a * scale, both.b * scale
+        if self.one_model:  # the same models in every seed are no replicates
+            a, b, low, high = a[:1], b[:1], None if low is None else low[:1], None if high is None else high[:1]
+        cell = Cell(name, a, b, low, high, both.items, both.missing)
+        return replace(cell, unanswered=both.unanswered, unable=unable)
+
+    @property
+    def one_model(self) -> bool:
+        """Are both sides' items the same in every seed, so that each side is one model (nothing of it was trained)?"""
+        return len(self.seeds) > 1 and all(
+            [(item.item, item.value) for item in one.items] == [(item.item, item.value) for item in side[0].items]
+            for side in (self.a, self.b)
+            for one in side
+        )
 
 
 def unevenly(a: Mapping[int, Value], b: Mapping[int, Value]) -> str:
@@ -103,7 +118,10 @@ def sides(values: Sequence[Value], spec: LanguageSpec) -> list[Sides]:
             known = sorted({f"{one.probe}.{one.metric.name}" for one in values})
             seen = f"{contrast.cell} against {contrast.against} on {contrast.probe}; measured: {', '.join(known)}"
             raise UserError("A contrast compares nothing.", seen, "name a metric that both cells have")
-        metric = a[seeds[0]].metric
+        every = [one.metric for side in (a, b) for one in side.values()]
+        metric = next(
+            (one for one in every if one.scale == "real"), every[0]
+        )  # of a model that is never right all is 0
         if metric.direction == "none":
             fix = "take another metric; this one is in the tables"
             raise UserError("Of that metric neither way is better.", contrast.probe, fix)
@@ -139,8 +157,10 @@ def judge_all(asked: Sequence[Sides], max_missing: float = MAX_MISSING) -> list[
 def not_testable(one: Sides) -> Judgement:
     """The judgement on a contrast whose items are missing on one side."""
     why = f"items without a value on one side ({one.uneven}): the mean of the others compares nothing"
-    none = Estimate(math.nan, None, None, 0, len(one.seeds), one.metric.direction, method="items missing on one side")
-    return Judgement(Verdict.NOT_TESTABLE, none, None, None, why)
+    none = Estimate(math.nan, None, None, 0, one.both.missing, one.metric.direction, method="items missing on one side")
+    return Judgement(
+        Verdict.NOT_TESTABLE, none, None, None, why, missing=one.both.missing, unanswered=one.both.unanswered
+    )
 
 
 def missing_items(values: Sequence[Value], spec: LanguageSpec) -> list[str]:
@@ -190,6 +210,9 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
     count = len(one.seeds)
     if not judgement.cells:
         return f"{about}: not testable here ({count} seed{'s' * (count != 1)}): {judgement.why}."
+    if one.one_model:
+        why = "both models are the same in every seed, so nothing is known of other trainings"
+        judgement = replace(judgement, why=why)
     share = one.metric.scale == "share"
     same = f"equivalent within ±{amount(one.margin, share, signed=False)}"
     verdict = same if judgement.verdict.value == "equivalent" else judgement.verdict.value
@@ -203,11 +226,14 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
 
 
 def unanswered(judgement: Judgement) -> str:
-    """How many items a judgement leaves out because some model has no answer to them."""
-    if not judgement.missing:
-        return ""
-    of = judgement.missing + (judgement.items or 0)
-    return f" {judgement.missing} of {of} items lack an answer on a side and are left out."
+    """How many items a judgement leaves out because some model, or every one, has no answer to them."""
+    of = judgement.missing + judgement.unanswered + (judgement.items or 0)
+    said = ""
+    if judgement.missing:
+        said += f" {judgement.missing} of {of} items lack an answer on a side and are left out."
+    if judgement.unanswered:
+        said += f" {judgement.unanswered} of {of} items were answered by no model and are left out."
+    return said
 
 
 def without_seeds(left_out: Sequence[int]) -> str:

@@ -40,7 +40,7 @@ from pyrite.study.language.tables import (
 from pyrite.study.language.uses import at_hand, check_files, like_pilot
 from pyrite.study.looks import Look, looks_at
 from pyrite.study.looks import remarks as remarks_on_looks
-from pyrite.study.power import power_row
+from pyrite.study.power import add_power
 from pyrite.study.run import (
     check_refresh,
     made_with,
@@ -353,8 +353,6 @@ def power(config: StudyConfig) -> dict[str, Any]:
     told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "contrasts": [], "left_out": []}
     picked = picked_seeds(spec, read_pilot(config.out / spec.study))
     for answer in answer_primary(collect(made, store)[0], spec, picked):
-        if answer.uneven or not answer.judgement.cells:
-            told["left_out"].append(answer.sentence)
-            continue
-        told["contrasts"].append(power_row(answer.contrast, answer.per_seed, answer.margin, len(spec.contrasts)))
+        per_seed = () if answer.uneven else answer.per_seed
+        add_power(told, answer.contrast, per_seed, answer.margin, len(spec.contrasts))
     return told

@@ -142,8 +142,7 @@ def answered(a: Sequence[Value], b: Sequence[Value]) -> Answered:
 
     values = [column(side, lambda item: item.value, math.nan) for side in (a, b)]
     weights = [column(side, lambda item: item.weight, 1.0) for side in (a, b)]
-    bounded = metric.scale == "share"
-    return answered_by_both(*values, bounded=bounded, a_weights=weights[0], b_weights=weights[1])
+    return answered_by_both(*values, bounds=metric.bounds, a_weights=weights[0], b_weights=weights[1])
 
 
 def differences(a: Mapping[int, Value], b: Mapping[int, Value]) -> list[float]:
