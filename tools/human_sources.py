@@ -39,8 +39,9 @@ TOGETHER = 8
 """Sources that the model reads together."""
 COUNTS = (1, 2, 3, 5, 8)
 DRAWS = 3
-QUIETLY = 0.05
-"""The share of audits of a human source that may show any failure."""
+QUIETLY = 0.025
+"""The share of audits of a human source that may show any failure by the limit alone: half of what is promised, since the
+sources of the table are not all there are, and measures that it does not hold take the other half."""
 FLAWS = ("format", "tokens", "diversity", "duplicates", "embedding", "perplexity")
 AUC = "embedding.classifier_auc"
 PROMPTS = "prompt:"
@@ -282,10 +283,7 @@ def make_table(folder: Path, work: Path, out: Path) -> None:
             measure, _, n = name.partition("@")
             measures[measure][n] = {"mean": round(prior.mean, 5), "spread": round(prior.spread, 5)}
     judged = list(held_out(made))
-    limits = {}
-    for count in COUNTS:
-        values = [value for one, value, _ in judged if one["K"] == count]
-        limits[str(count)] = round(float(np.quantile(values, 1 - QUIETLY)), 2)
+    limits = {str(count): round(limit, 2) for count, limit in limits_of(judged).items()}
     names = sorted({name for one in made for name in (one["data"], *one["refs"])})
     told = {
         "says": "how far public human sources lie from others (tools/human_sources.py)",
@@ -299,6 +297,20 @@ def make_table(folder: Path, work: Path, out: Path) -> None:
     print_alarms(judged, made)
 
 
+def limits_of(judged: Sequence[tuple[Audit, float, str]]) -> dict[int, float]:
+    """The limit beside so many references: what all audits of a human source but `QUIETLY` stay below, in the worse of
+    references of one genre and of several; never larger beside more references."""
+    found: dict[int, float] = {}
+    for count in COUNTS:
+        by_mode: dict[str, list[float]] = defaultdict(list)
+        for one, value, _ in judged:
+            if one["K"] == count:
+                by_mode["one genre" if one["mode"] == "same" else "others"].append(value)
+        found[count] = max(float(np.quantile(some, 1 - QUIETLY)) for some in by_mode.values() if len(some) >= 40)
+    pooled = float(np.quantile([value for _, value, _ in judged], 1 - QUIETLY))
+    return {count: max(pooled, (found[count] + pooled) / 2) for count in COUNTS}
+
+
 def print_alarms(judged: Sequence[tuple[Audit, float, str]], made: Sequence[Audit]) -> None:
     """Of audits of a human source, the share with any failure, by references and genre: limits from half of the genres,
     asked of the other half, and the reverse."""
@@ -306,12 +318,10 @@ def print_alarms(judged: Sequence[tuple[Audit, float, str]], made: Sequence[Audi
     halves = set(genres[::2]), set(genres[1::2])
     said: dict[tuple[str, int], list[bool]] = defaultdict(list)
     for asked, other in (halves, halves[::-1]):
-        for count in COUNTS:
-            values = [value for one, value, _ in judged if one["K"] == count and genre(one["data"]) in other]
-            limit = float(np.quantile(values, 1 - QUIETLY))
-            for one, value, _ in judged:
-                if one["K"] == count and genre(one["data"]) in asked:
-                    said[one["mode"], count].append(value > limit)
+        limits = limits_of([one for one in judged if genre(one[0]["data"]) in other])
+        for one, value, _ in judged:
+            if one["K"] in limits and genre(one["data"]) in asked:
+                said[one["mode"], one["K"]].append(value > limits[one["K"]])
     print(f"{len(made)} audits, {len(judged)} of the references' task; share with any failure")
     for mode in ("same", "mixed", "other"):
         cells = [f"{np.mean(some):.3f} ({len(some)})" if (some := said[mode, count]) else "-" for count in COUNTS]

@@ -85,7 +85,7 @@ def test_shards_audited_apart_and_together(tmp_path: Path, audit: Any) -> None:
     _, together, _ = audit(whole, "--reference", human)
     assert apart["rows"] == together["rows"]
     ours, theirs = ({one["measure"]: one for one in told["findings"]} for told in (apart, together))
-    assert ours["near"]["severity"] == theirs["near"]["severity"] == "warn"
+    assert ours["near"]["severity"] == theirs["near"]["severity"] == "fail"
     assert ours.keys() == theirs.keys()
     for name, one in ours.items():
         assert one["n"] == theirs[name]["n"]
@@ -384,7 +384,7 @@ def test_identical_rows(tmp_path: Path, audit: Any) -> None:
     human = write(tmp_path / "human.jsonl", human_rows(200, 2))
     code, told, _ = audit(data, "--reference", human)
     assert code == 0
-    assert severities(told)["duplicates.exact"] == "warn"
+    assert severities(told)["duplicates.exact"] == "fail"
     exact = next(one for one in told["findings"] if one["measure"] == "exact")
     assert exact["value"] == pytest.approx(1)
 

@@ -98,6 +98,49 @@ def test_shards_of_a_reference_are_read_as_one_source(tmp_path: Path, audit: Any
     assert [one["rows_sampled"] for one in listed["references"]] == [160]
 
 
+def test_sources_that_were_told_apart_are_never_joined() -> None:
+    from pyrite.audit.compare import one_source_each
+
+    assert one_source_each(["a", "b", "c"], {("a", "b"): 0.9, ("a", "c"): 0.01, ("b", "c"): 0.5}) == [["a", "b"], ["c"]]
+    assert one_source_each(["a", "b", "c"], {("a", "b"): 0.2, ("a", "c"): 0.01, ("b", "c"): 0.5}) == [["a"], ["b", "c"]]
+    assert one_source_each(["a", "b"], {("a", "b"): 0.3}) == [["a", "b"]]
+    assert one_source_each(["a"], {}) == [["a"]]
+
+
+def test_a_tiny_reference_joins_nothing_and_counts_as_no_source(tmp_path: Path, audit: Any) -> None:
+    """Two references that differ in how they open, and four rows of a third."""
+    data = write(tmp_path / "data.jsonl", human_rows(120, 1))
+    one = write(tmp_path / "one.jsonl", human_rows(100, 2))
+    two = write(tmp_path / "two.jsonl", with_opening(human_rows(100, 3), 0.9, 1)[0])
+    tiny = write(tmp_path / "tiny.jsonl", human_rows(4, 4))
+    words = [word for path in (one, two, tiny) for word in ("--reference", path)]
+    _, told, err = audit(data, *words, only="format,diversity")
+    assert [(one["source"], one["rows_sampled"]) for one in told["references"]] == [
+        ("one.jsonl", 100), ("two.jsonl", 100), ("tiny.jsonl", 4)
+    ], err  # fmt: skip
+    assert {tuple(one["between_human"]["distances"]) for one in told["findings"]} == {("one.jsonl", "two.jsonl")}
+    # splits of one file are one source whatever is looked for
+    other = write(tmp_path / "other.jsonl", human_rows(100, 5))
+    _, told, _ = audit(data, "--reference", one, "--reference", other, "--no-prior", only="diversity")
+    assert [one["source"] for one in told["references"]] == ["one.jsonl + other.jsonl"]
+
+
+def test_few_clusters_leave_a_gate_undecided(tmp_path: Path, audit: Any) -> None:
+    """Three clusters a side: 20 ways to change places, so no p-value below 0.05, and Holm asks for less."""
+    sides = {}
+    for name, seed, opening in (("data", 1, 0.9), ("human", 2, 0.0)):
+        rows = human_rows(90, seed)
+        rows = with_opening(rows, opening, 1)[0] if opening else rows
+        lines = [{**chat_line(row), "thread": f"{name} {at // 30}"} for at, row in enumerate(rows)]
+        sides[name] = tmp_path / f"{name}.jsonl"
+        sides[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = (sides["data"], "--reference", sides["human"], "--gate", "severity < warn")
+    code, told, err = audit(*words, "--cluster", "thread", only="format")
+    assert code == 3, err
+    assert "so few clusters" in told["gates"][0]["why"]
+    assert audit(*words, only="format")[0] == 1
+
+
 def authors(path: Path, count: int, rows: int, opening: float) -> Path:
     """A reference of so many authors, every second one with a habit of opening."""
     lines = []

@@ -14,7 +14,8 @@ from pyrite.audit.families import evidence_of, measures, module
 from pyrite.audit.family import Alone, Contrast, Evidence, Extras, Measure, Population
 from pyrite.audit.gather import Sampled, model_extras
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import LEAST, Counted, Weighed, Yardsticks, weigh, weigh_alone
+from pyrite.audit.sources import sizes_of
+from pyrite.audit.yardsticks import LEAST, SIZES, Counted, Weighed, Yardsticks, weigh, weigh_alone
 from pyrite.steps import Context, Kind
 
 EXCERPT = 300
@@ -63,7 +64,10 @@ def measured(
     if human >= LEAST and len(sampled.data) >= 2 and (flaw != "artifacts" or same_labels(sampled)):
         contrasts = family.contrasts(sampled.rows, given)
     for contrast in contrasts:
-        made = weigh(contrast, sampled.data, sources, draws, size=len(sampled.rows), clusters=sampled.clusters)
+        sizes = sizes_of(contrast.measure.full_name) or SIZES
+        made = weigh(
+            contrast, sampled.data, sources, draws, size=len(sampled.rows), clusters=sampled.clusters, sizes=sizes
+        )
         if made is not None:
             found[contrast.measure.name] = made
     own: list[Alone] = []
@@ -125,17 +129,19 @@ def sources_step(context: Context) -> None:
 
     Two files of one source are no two sources: between them people seem not to differ at all, and anything else looks far.
     So each pair of sources is compared by some measures of each family (permutation null, Bonferroni over them, 5 %);
-    those that nothing tells apart are one source.
+    those that nothing tells apart are one source, but never two that were told apart. References of fewer than fifty rows
+    say nothing of it: they stay as they are, and count as no source.
     """
     config = context.config
     sampled = Sampled.read(context.inputs["sample"])
     apart = sampled.human_sources(LEAST)
     given = model_extras(context)
-    known = [flaw for flaw in config["flaws"] if flaw in TOLD_APART_BY]
+    known = [flaw for flaw in TOLD_APART_BY if flaw in config["flaws"]]
+    large = [name for name, some in apart.items() if len(some) >= LEAST]
     contrasts = [
         one
         for flaw in known
-        for one in (module(flaw).contrasts(sampled.rows, given) if len(apart) > 1 else ())
+        for one in (module(flaw).contrasts(sampled.rows, given) if len(large) > 1 else ())
         if one.measure.name in TOLD_APART_BY[flaw]
     ]
     tests = [
@@ -143,9 +149,9 @@ def sources_step(context: Context) -> None:
         for contrast in contrasts
         for way in ((1,) if TOLD_APART_BY[contrast.measure.flaw][contrast.measure.name] else (1, -1))
     ]
-    pairs, root = [], {name: name for name in apart}
+    p_values: dict[tuple[str, str], float] = {}
     draws = Yardsticks(permutations=DRAWS_APART, subsamples=1, halves=2, seed=config["seed"])
-    for one, other in itertools.combinations(apart, 2) if tests else ():
+    for one, other in itertools.combinations(large, 2):
         p = min(
             pair_p(contrast, apart[one], apart[other], sampled, draws)
             if way == 1
@@ -153,21 +159,38 @@ def sources_step(context: Context) -> None:
             for contrast, way in tests
         )
         adjusted = min(1.0, p * len(tests))
-        pairs.append({"a": one, "b": other, "p": adjusted})
-        if adjusted > APART_AT:
-            first, second = root[one], root[other]
-            root = {name: first if under == second else under for name, under in root.items()}
-        context.tick(len(pairs), len(apart) * (len(apart) - 1) / 2, "pairs of sources")
-    joined: dict[str, list[str]] = {}
-    for name, under in root.items():
-        joined.setdefault(under, []).append(name)
-    places = {" + ".join(names): [at for name in names for at in apart[name]] for names in joined.values()}
-    one_source = [names for names in joined.values() if len(names) > 1]
+        p_values[one, other] = adjusted
+        context.tick(len(p_values), len(large) * (len(large) - 1) / 2, "pairs of sources")
+    joined = one_source_each(large, p_values)
+    joined += [[name] for name in apart if name not in large]
+    places = {" + ".join(names): [at for name in names for at in apart[name]] for names in joined}
+    one_source = [names for names in joined if len(names) > 1]
+    pairs = [{"a": a, "b": b, "p": p} for (a, b), p in p_values.items()]
     told = {"places": places, "pairs": pairs, "one_source": one_source}
     (context.out / "sources.json").write_bytes(orjson.dumps(told))
 
 
 APART_AT = 0.05
+
+
+def one_source_each(names: Sequence[str], p_values: Mapping[tuple[str, str], float]) -> list[list[str]]:
+    """Sources in groups of which no two were told apart (p at most 5 %), the least distinguishable pairs joined first.
+
+    >>> one_source_each(["a", "b", "c"], {("a", "b"): 0.9, ("a", "c"): 0.01, ("b", "c"): 0.5})
+    [['a', 'b'], ['c']]
+    """
+    groups = [[name] for name in names]
+
+    def group_of(name: str) -> list[str]:
+        return next(group for group in groups if name in group)
+
+    for (one, other), p in sorted(p_values.items(), key=lambda pair: (-pair[1], pair[0])):
+        first, second = group_of(one), group_of(other)
+        apart = any(p_values.get((a, b), p_values.get((b, a), 1.0)) <= APART_AT for a in first for b in second)
+        if p > APART_AT and first is not second and not apart:
+            first.extend(second)
+            groups.remove(second)
+    return groups
 
 
 def pair_p(contrast: Contrast, one: Sequence[int], other: Sequence[int], sampled: Sampled, draws: Yardsticks) -> float:

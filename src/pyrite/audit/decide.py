@@ -23,6 +23,7 @@ TOO_FEW = "too few rows of each source: how much people differ is not known, so 
 NO_REFERENCE = "no reference: measured on the data alone, so a warning is the most"
 WITHIN = "within what the next human source may show, or not clearly beyond it"
 ALONE = "measured on the data alone, so a warning is the most"
+FEW_CLUSTERS = "rows come in so few clusters that chance could not be told from a flaw: nothing can be found here"
 
 
 def few_sources(sources: int, *, tabled: bool) -> str:
@@ -78,6 +79,7 @@ def decide(
     with_null = [at for at, one in enumerate(measured) if one["p"] is not None]
     adjusted = dict(zip(with_null, holm([measured[at]["p"] for at in with_null]), strict=True)) if with_null else {}
     compared = sum(one["between"] is not None for one in measured)
+    smallest = alpha / max(1, len(with_null))
     found = []
     for at, one in enumerate(measured):
         measure = one["measure"]
@@ -93,6 +95,9 @@ def decide(
             following=following,
             excess=excess,
         )
+        unable = severity == "ok" and one["p"] is not None and one.get("least_p", 0.0) > smallest
+        if unable:
+            why = FEW_CLUSTERS
         null = None
         if one["p"] is not None:
             null = {"mean": one["null_mean"], "high": one["null_high"], "p": one["p"], "p_adjusted": adjusted[at]}
@@ -109,7 +114,7 @@ def decide(
             "evidence": shown,
             "advice": measure["advice"] if severity != "ok" else "",
             "why": why,
-            "capped": severity == "warn" and bool(cap(one, human, following)),
+            "capped": unable or (severity == "warn" and bool(cap(one, human, following))),
         }
         found.append(Finding(measure["flaw"], measure["name"], severity, told, one["evidence"]["rule"]))
     return sorted(found, key=lambda finding: (ORDER.index(finding.severity), -strength(finding), finding.full_name))
@@ -125,7 +130,8 @@ def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSourc
         prior = prior_of(f"{measure['flaw']}.{measure['name']}", between["n"])
     distances = list(between["distances"].values())
     limit = limit_of(len(distances)) if prior is not None else None
-    return predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=human.alpha)
+    alpha = human.alpha / 2 if human.tabled else human.alpha  # the table's limits take the other half
+    return predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
 
 
 def excess_of(one: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyrite.audit.decide import ALONE, Finding
+from pyrite.audit.decide import ALONE, FEW_CLUSTERS, Finding
 from pyrite.errors import UserError
 from pyrite.stats.gates import Outcome, outcome_of
 
@@ -73,6 +73,8 @@ def compared(gate: Gate, one: Finding, bound: float) -> tuple[Outcome, str]:
         said = f"{counted['value']:.3g} of {counted['rows']:,} rows, {above:.3g} above the threshold"
         return outcome_of(above, above, gate.op, bound), f"{one.full_name}: {said}"
     outcome = outcome_of(excess["low"], excess["high"], gate.op, bound)
+    if outcome == "failed" and one.severity == "warn" and "another task" in (one.told["why"] or ""):
+        return "undecided", f"{one.full_name}: {one.told['why']}"
     shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
     return outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"
 
@@ -101,6 +103,7 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
     """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves it undecided."""
     if gate.name == "severity":
+        few_clusters = [one.full_name for one in findings if one.told["why"] == FEW_CLUSTERS]
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
         bad = [one.full_name for one in findings if one.severity in worse]
         if bad:
@@ -109,6 +112,8 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
             return GateResult(gate, "undecided", "without a human source nothing can be called a failure")
         if gate.bound == "fail" and (few := capped(findings)):
             return GateResult(gate, "undecided", f"a failure was out of reach: {few}")
+        if few_clusters:
+            return GateResult(gate, "undecided", f"{', '.join(few_clusters)}: {FEW_CLUSTERS}")
         if lacking or not findings:
             return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
         return GateResult(gate, "passed", "no such finding")

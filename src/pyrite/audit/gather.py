@@ -169,7 +169,7 @@ class Sampled:
                 found[name] = list(places)
                 continue
             found |= {f"{name}: {cluster}": some for cluster, some in big.items()}
-            if rest:
+            if rest:  # fewer than `least` count as no source, and are people's rows all the same
                 found[f"{name}: other rows"] = rest
         return found
 

@@ -213,7 +213,7 @@ def sources_of(config: AuditConfig, planned: Planned, more: Mapping[str, Step]) 
     """The step that says which references are human sources of their own; None without references."""
     if not config.reference:
         return None
-    flaws = [flaw for flaw in planned.flaws if flaw in TOLD_APART_BY]
+    flaws = [flaw for flaw in TOLD_APART_BY if flaw == "format" or flaw in planned.flaws]  # format needs no model
     inputs: dict[str, Step | Source] = {"sample": planned.sample}
     if "tokens" in flaws:
         inputs["tokenizer"] = planned.given["tokenizer"]

@@ -20,6 +20,7 @@ from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
 from pyrite.audit.plan import Planned, comparisons, plan, processes, reference_files, source_labels, wanted
 from pyrite.audit.sources import FEWEST, another_task, table
 from pyrite.audit.stream import LONGEST, read_options
+from pyrite.audit.yardsticks import LEAST
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
 from pyrite.names import here, unlike
@@ -90,7 +91,8 @@ def audit(config: AuditConfig) -> Audit:
     told = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
     check_cluster(config, store, planned)
     sources, one_source = human_sources(store, planned, compare)
-    human = Human(len(sources), tabled(config), task_of(told), config.alpha)
+    large = sum(rows >= LEAST for rows in sources.values())
+    human = Human(large or len(sources), tabled(config), task_of(told), config.alpha)
     findings = decide(
         [one for flaw in compare for one in told[flaw]["measures"]], alpha=config.alpha, thresholds=limits, human=human
     )

@@ -73,6 +73,11 @@ def prior_of(measure: str, n: int) -> Prior | None:
     return None if entry is None else Prior(entry["mean"], entry["spread"])
 
 
+def sizes_of(measure: str) -> tuple[int, ...]:
+    """The numbers of rows at which the table holds a measure, smallest first; empty where it does not hold it."""
+    return tuple(sorted(map(int, table()["measures"].get(measure, {}))))
+
+
 def limit_of(sources: int) -> float:
     """How many spreads above the centre a *fail* lies, beside so many sources: of the largest number in the table that
     is not above it."""

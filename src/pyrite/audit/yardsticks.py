@@ -12,6 +12,7 @@ and Wu 1989), and no row is ever repeated, as it would be in a bootstrap, where 
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,8 @@ class Weighed:
     """A measure between its two yardsticks. `n`: rows on each side. `null_mean`, `null_high`: mean and 95 % point of the
     null. `p`: its one-sided p-value, nan without a null. `excess`: above the null's mean (without a null, above
     `threshold`); `low` and `high` bound its 95 % interval. `between`: what human sources differ by, None without a
-    reference of enough rows. `alone`: measured on the data alone."""
+    reference of enough rows. `alone`: measured on the data alone. `least_p`: the smallest p-value that the null can give,
+    which is large where rows come in few clusters."""
 
     measure: Measure
     value: float
@@ -83,6 +85,7 @@ class Weighed:
     threshold: float = 0.0
     alone: bool = False
     counted: Counted | None = None
+    least_p: float = 0.0
 
 
 def weigh(
@@ -126,7 +129,8 @@ def weigh(
     between = between_sources(contrast, ours, sources, size, settings, groups, sizes)
     excess = value - mean
     low, high = excess - Z95 * error, excess + Z95 * error
-    return Weighed(contrast.measure, value, n, mean, top, p, between, excess, low, high)
+    least = groups.least_p(ours[:n], human[:n])
+    return Weighed(contrast.measure, value, n, mean, top, p, between, excess, low, high, least_p=least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,13 @@ class Groups:
         _, own = np.unique(self.of_row[rows], return_inverse=True)
         place = rng.permutation(int(own.max()) + 1)
         return rows[np.argsort(place[own], kind="stable")]
+
+    def least_p(self, ours: Any, human: Any) -> float:
+        """The smallest p-value of a null in which these two sides' clusters change places: one over the number of ways."""
+        if self.of_row is None:
+            return 0.0
+        mine, theirs = (len(np.unique(self.of_row[side])) for side in (ours, human))
+        return 1 / math.comb(mine + theirs, mine)
 
     def some(self, rows: Any, count: int, rng: np.random.Generator) -> Any:
         """So many rows at random, clusters as whole as the number allows."""
