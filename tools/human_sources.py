@@ -38,6 +38,8 @@ READ = 60
 TOGETHER = 8
 """Sources that the model reads together."""
 COUNTS = (1, 2, 3, 5, 8)
+FEW_AUDITS = 40
+"""Of fewer audits no quantile is taken."""
 DRAWS = 3
 QUIETLY = 0.025
 """The share of audits of a human source that may show any failure by the limit alone: half of what is promised, since the
@@ -298,15 +300,16 @@ def make_table(folder: Path, work: Path, out: Path) -> None:
 
 
 def limits_of(judged: Sequence[tuple[Audit, float, str]]) -> dict[int, float]:
-    """The limit beside so many references: what all audits of a human source but `QUIETLY` stay below, in the worse of
-    references of one genre and of several; never larger beside more references."""
+    """The limit beside so many references: what all audits of a human source but `QUIETLY` stay below, whatever the
+    references; halfway to what those beside so many show, of one genre or of several, where that is more."""
     found: dict[int, float] = {}
     for count in COUNTS:
         by_mode: dict[str, list[float]] = defaultdict(list)
         for one, value, _ in judged:
             if one["K"] == count:
                 by_mode["one genre" if one["mode"] == "same" else "others"].append(value)
-        found[count] = max(float(np.quantile(some, 1 - QUIETLY)) for some in by_mode.values() if len(some) >= 40)
+        own = [float(np.quantile(some, 1 - QUIETLY)) for some in by_mode.values() if len(some) >= FEW_AUDITS]
+        found[count] = max(own, default=0.0)
     pooled = float(np.quantile([value for _, value, _ in judged], 1 - QUIETLY))
     return {count: max(pooled, (found[count] + pooled) / 2) for count in COUNTS}
 
