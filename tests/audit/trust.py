@@ -219,6 +219,8 @@ def sources(folder: Path, work: Path, audits: int, permutations: int, counts: Se
                 light = Extras(tokenize=tokenize, seed=seed)
                 for what, (measure, plant) in PLANTS.items():
                     for share in SHARES:
+                        if what == "near-duplicates" and max(len(row.answer.split()) for row in parts[0].rows) < 30:
+                            continue  # copies are made of longer answers
                         rows, _ = plant(parts[0].rows, share, seed)
                         some = audited(rows, human, light, (measure.partition(".")[0],), draws)
                         own = [one for one in some if one.full_name == measure]

@@ -160,7 +160,7 @@ def study_made(folder: Path, seeds: Sequence[int] = (0, 1, 2)) -> Study:
     items = [Labelled({"text": f"{PLANTED} {at}"}, ("positive", "negative")[at % 2], f"{PLANTED}-{at}",
                       {"voice": ("guest", "critic")[at // 20]}) for at in range(40)]  # fmt: skip
     task = Task("labelled", ("positive", "negative"), slices=(("voice",), ("voice", "gold")))
-    probes = {name: Probe.make(name, items, task, spec.probes[name].headline) for name in spec.probes}
+    probes = {name: Probe.make(name, items, task, spec.probes[name].headline_slice) for name in spec.probes}
     results = []
     for arm, right in RIGHT.items():
         for seed in seeds:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
@@ -179,25 +179,27 @@ class ProbeSpec(Strict):
     in_full: dict[str, str] = Field(default_factory=dict, description="items with these values are all taken")
     headline: dict[str, str] | Literal["overall"] | None = Field(
         None,
+        validate_default=True,
         description="the slice that contrasts look at, or overall; by default of hans its non-entailment, judged for each heuristic, and of other tasks overall",
     )
     seed: int = Field(0, ge=0, description="seed of the choice of items")
     grammar_rows: int = Field(3000, ge=30, description="items written for grammar:heuristics")
 
+    @field_validator("headline")
+    @classmethod
+    def _resolved(cls, value: Any, info: ValidationInfo) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        from pyrite.tasks import TASKS
+
+        task = TASKS.get(info.data.get("task", ""))
+        return {} if value == "overall" or task is None else dict(task.headline)
+
     @property
     def headline_slice(self) -> dict[str, str]:
         """The columns and values of the headline slice; empty for all items."""
-        if isinstance(self.headline, dict):
-            return self.headline
-        from pyrite.tasks import TASKS
-
-        task = TASKS.get(self.task)
-        return {} if self.headline == "overall" or task is None else dict(task.headline)
-
-    @model_serializer(mode="wrap")
-    def _resolved(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        plain: dict[str, Any] = handler(self)
-        return {**plain, "headline": self.headline_slice}
+        assert isinstance(self.headline, dict)
+        return self.headline
 
 
 class ContrastSpec(Strict):
