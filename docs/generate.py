@@ -107,7 +107,7 @@ of language the seeds draw the order of rows and what a repair draws; pools, mix
 
 ## A study about language
 
-A *cell* is a path of named steps from the model as given: trainings, repairs, roundings (`quantise`); `[]` is the model
+A *cell* is a path of named steps from the model as given: trainings, repairs, roundings (`quantise`), merges with the model before (`merge`); `[]` is the model
 itself. Cells share their common beginnings, so `[damage, full]` and `[damage, replay]` train the damage once for each
 seed. Rows are named `DATA.POOL`; pools of one data share no row. What is trained on, what a guard watches and what a
 probe asks are three different things:

@@ -304,3 +304,65 @@ def test_a_repair_that_ends_in_an_error_names_its_cells(tiny: Path, capfd: pytes
     assert "cells ascent (damage + ascent, seed 0)" in shown
     assert "take ascent out of the study's cells" in shown
     assert "every_tokens" in shown
+
+
+def test_models_between_a_model_and_the_one_before(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """alpha 0 answers as the start does and alpha 1 as the damaged model, to the last bit; half lies between the two."""
+    text = tiny.read_text().partition("repairs:")[0]
+    text += """\
+merge:
+  none: {alpha: 0.0}
+  half: {alpha: 0.5}
+  whole: {alpha: 1.0}
+  from_gentle: {alpha: 0.0, before: gentle}
+cells:
+  start: []
+  gentle: [gentle]
+  damaged: [damage]
+  none: [damage, none]
+  half: [damage, half]
+  whole: [damage, whole]
+  from_gentle: [damage, from_gentle]
+probes:
+  gain: {task: perplexity, data: damage.held_out, metrics: [nats_per_token]}
+contrasts:
+  - {cell: half, against: damaged, probe: gain.nats_per_token}
+seeds: [0, 1]
+workers: 1
+"""
+    tiny.write_text(text)
+    assert run(study_line(tiny, "--plan", "--json")) == 0
+    planned = told(capfd)
+    assert (planned["trainings"], planned["merged"]) == (4, 8)
+    assert run(study_line(tiny, "--json")) == 0
+    made = told(capfd)
+    items = pq.read_table(tiny.parent / "runs" / "tiny" / "results" / "items.parquet").to_pylist()
+    values = {(row["cell"], row["seed"], row["item"]): row["value"] for row in items}
+    for (cell, seed, item), value in values.items():
+        same = {"none": "start", "whole": "damaged", "from_gentle": "gentle"}.get(cell)
+        assert same is None or value == values[same, seed, item]
+    means = {row["cell"]: row["mean"] for row in made["summary"]}
+    assert means["damaged"] < means["half"] < means["start"]
+    assert {row["step"] for row in made["costs"]} == {"damage", "gentle"}  # a merge trains nothing
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("half: {alpha: 0.5}", "half: {alpha: 1.5}", "merge.half.alpha"),
+        ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: strat}", "did you mean 'start'"),
+        ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: merged}", "cell merged holds a merge"),
+        ("merged: [damage, half]", "merged: [half]", "would mix the model as given with itself"),
+        ("half: {alpha: 0.5}", "damage: {alpha: 0.5}", "the name 'damage' is taken"),
+    ],
+)
+def test_merges_that_cannot_be(tiny: Path, old: str, new: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    text = tiny.read_text().partition("repairs:")[0]
+    text += "merge:\n  half: {alpha: 0.5}\ncells:\n  start: []\n  merged: [damage, half]\n"
+    text += "probes:\n  gain: {task: perplexity, data: damage.held_out}\n"
+    assert old in text
+    tiny.write_text(text.replace(old, new))
+    assert run(study_line(tiny, "--plan")) == 2
+    err = capfd.readouterr().err
+    assert says in err
+    assert "tiny.yaml:" in err

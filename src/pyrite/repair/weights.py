@@ -28,6 +28,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.models.load import ADAPTER_CONFIG
 from pyrite.steps import Context, Kind
+from pyrite.steps.store import DROPPED, MANIFEST
 
 if TYPE_CHECKING:
     import torch
@@ -374,9 +375,22 @@ def combine(parts: Sequence[Part], context: Context) -> dict[str, Any]:
     return total.as_json()
 
 
+RECORDS = {
+    MANIFEST,
+    DROPPED,
+    "history.json",
+    "took.json",
+    "repair.json",
+    "quantise.json",
+    "weights.json",
+    "training.json",
+}
+"""What our own steps write beside a model, which is not of the model."""
+
+
 def copy_the_rest(model: Weights, out: Path) -> None:
-    """Every other file and folder of the model, as it is; not weights in formats that we do not read."""
-    named = {file.path.name for file in model.files}
+    """Every other file and folder of the model, as it is; not weights in formats that we do not read, nor our records."""
+    named = {file.path.name for file in model.files} | RECORDS
     for path in sorted(model.folder.iterdir()):
         if path.name in named or path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors"):
             continue

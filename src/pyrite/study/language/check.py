@@ -30,6 +30,7 @@ def names(spec: LanguageSpec) -> Iterator[Mistake]:
         (("pilot", "grid"), list(spec.pilot.grid) if spec.pilot else []),
         (("repairs",), list(spec.repairs)),
         (("quantise",), list(spec.quantise)),
+        (("merge",), list(spec.merge)),
     ):
         for name in some:
             if name in seen or name == DAMAGE:
@@ -102,7 +103,15 @@ def methods(spec: LanguageSpec) -> Iterator[Mistake]:
 
 def cells(spec: LanguageSpec) -> Iterator[Mistake]:
     """Cells name steps that there are."""
-    steps = [DAMAGE, *spec.all_trainings(), *spec.repairs, *spec.quantise]
+    steps = [DAMAGE, *spec.all_trainings(), *spec.repairs, *spec.quantise, *spec.merge]
+    for name, one in spec.merge.items():
+        if one.before is not None and one.before not in spec.cells:
+            yield ("merge", name, "before"), not_there(one.before, list(spec.cells))
+        elif one.before is not None and set(spec.cells[one.before]) & set(spec.merge):
+            yield ("merge", name, "before"), f"the model before is trained, not merged: cell {one.before} holds a merge"
+    for name, path in spec.cells.items():
+        if path and path[0] in spec.merge and spec.merge[path[0]].before is None:
+            yield ("cells", name, 0), f"{path[0]} would mix the model as given with itself"
     for name, path in spec.cells.items():
         for number, step in enumerate(path):
             if step not in steps:

@@ -1,6 +1,6 @@
 """From a study file to the graph of steps that answers it. Nothing is read but what is there; nothing is run.
 
-A cell is a path of steps (train, repair, quantise) from the model as given; cells that begin alike share those steps.
+A cell is a path of steps (train, repair, merge, quantise) from the model as given; cells that begin alike share those steps.
 """
 
 from collections.abc import Collection
@@ -15,11 +15,19 @@ from pyrite.models.load import ModelRef
 from pyrite.probe.asked import Asked, Subject, ask, opened
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.train import REPAIR
+from pyrite.repair.weights import COMBINE
 from pyrite.steps import Cost, Source, Step, Store
 from pyrite.study.language.kinds import ABSENT, repair_of
 from pyrite.study.language.mix import MIX
 from pyrite.study.language.pool import PoolPerplexity
-from pyrite.study.language.spec import DAMAGE, LanguageProbe, LanguageRepair, LanguageSpec, LanguageTraining
+from pyrite.study.language.spec import (
+    DAMAGE,
+    LanguageMerge,
+    LanguageProbe,
+    LanguageRepair,
+    LanguageSpec,
+    LanguageTraining,
+)
 from pyrite.study.plan import FLOPS, MATMUL_PARAMETERS, parameters_in_name, pinned
 from pyrite.study.sources import Sources, StepPlan
 from pyrite.study.spec import data_path
@@ -79,7 +87,7 @@ class Plan(StepPlan):
 
     def summary(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What `study --plan` says, as plain values."""
-        kinds = {"trainings": TRAIN_LANGUAGE, "repairs": REPAIR, "quantised": QUANTISE}
+        kinds = {"trainings": TRAIN_LANGUAGE, "repairs": REPAIR, "quantised": QUANTISE, "merged": COMBINE}
         return {
             "study": self.spec.study,
             "about": "language",
@@ -260,7 +268,19 @@ class Planner(Sources):
             return self.once(
                 Step(QUANTISE, config, {"base": base}, label=label, cost=Cost(seconds=20), weights=WEIGHTS)
             )
+        if name in spec.merge:
+            return self.merge(spec.merge[name], base, seed, label)
         return self.train(spec.all_trainings()[name], base, seed, label)
+
+    def merge(self, merge: LanguageMerge, base: Step | Source, seed: int, label: str) -> Step:
+        """The model between itself and the one before."""
+        before: Step | Source = self.base
+        if merge.before is not None and (path := self.path(self.spec.cells[merge.before], seed)):
+            before = path[-1][1]
+        names = {"model": "the merged cell's model", "before": merge.before or "the model as given"}
+        config = {"method": "interpolate", "alpha": merge.alpha, "groups": dict(merge.groups), "names": names}
+        inputs = {"model": base, "before": before}
+        return self.once(Step(COMBINE, config, inputs, label=label, cost=Cost(seconds=20), weights=WEIGHTS))
 
     def path(self, names: tuple[str, ...], seed: int) -> tuple[tuple[str, Step], ...]:
         """The steps of a cell for one seed."""

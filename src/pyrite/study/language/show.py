@@ -18,7 +18,7 @@ def plan(told: dict[str, Any]) -> None:
     seeds = len(told["seeds"])
     head = (
         f"study {told['study']}: {told['cells']} cells, {seeds} seed{'s' * (seeds != 1)}; {told['trainings']} trainings, "
-        f"{told['repairs']} repairs, {told['quantised']} roundings; {told['models_probed']} models probed"
+        f"{told['repairs']} repairs, {told['quantised']} roundings, {told['merged']} merges; {told['models_probed']} models probed"
     )
     console.print(escape(head), highlight=False)
     if not told["damage_chosen"] and told["damage"]:

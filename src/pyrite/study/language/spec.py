@@ -7,7 +7,7 @@ cell; as rows, for those that it is trained on; `damage.POOL` is a pool of the d
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,18 @@ class LanguageRepair(Strict):
     def pools(self) -> tuple[str, ...]:
         """The rows that are read."""
         return (self.forget, self.replay, self.guard_forget, self.guard_replay)
+
+
+class LanguageMerge(Strict):
+    """A model between itself and the one before: before + alpha * (model - before), weight by weight (arXiv 2109.01903)."""
+
+    alpha: float = Field(ge=0, le=1, description="0: the model before; 1: the model that the step is given")
+    before: str | None = Field(
+        None, description="the cell whose model of the same seed is the one before [the model as given]"
+    )
+    groups: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="alpha of the weights whose names fit a pattern, such as '*layers.0.*': 0.2"
+    )
 
 
 class LanguageProbe(Strict):
@@ -207,6 +219,9 @@ class LanguageSpec(Strict):
     damage: str | None = Field(None, description="the training (of trainings or of the pilot's grid) called damage")
     repairs: dict[str, LanguageRepair] = Field(default_factory=dict, description="steps that repair")
     quantise: dict[str, Literal["int8", "nf4"]] = Field(default_factory=dict, description="steps that round weights")
+    merge: dict[str, LanguageMerge] = Field(
+        default_factory=dict, description="steps that mix a model with the one before, without training"
+    )
     cells: dict[str, tuple[str, ...]] = Field(
         min_length=1, description="steps in order; none is the model as given. Cells share their common beginnings"
     )
