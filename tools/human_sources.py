@@ -301,7 +301,7 @@ def make_table(folder: Path, work: Path, out: Path) -> None:
 
 def limits_of(judged: Sequence[tuple[Audit, float, str]]) -> dict[int, float]:
     """The limit beside so many references: what all audits of a human source but `QUIETLY` stay below, whatever the
-    references; halfway to what those beside so many show, of one genre or of several, where that is more."""
+    references; halfway to what those beside so many or more show, of one genre or of several, where that is more."""
     found: dict[int, float] = {}
     for count in COUNTS:
         by_mode: dict[str, list[float]] = defaultdict(list)
@@ -311,7 +311,8 @@ def limits_of(judged: Sequence[tuple[Audit, float, str]]) -> dict[int, float]:
         own = [float(np.quantile(some, 1 - QUIETLY)) for some in by_mode.values() if len(some) >= FEW_AUDITS]
         found[count] = max(own, default=0.0)
     pooled = float(np.quantile([value for _, value, _ in judged], 1 - QUIETLY))
-    return {count: max(pooled, (found[count] + pooled) / 2) for count in COUNTS}
+    halfway = {count: max(pooled, (found[count] + pooled) / 2) for count in COUNTS}
+    return {count: max(halfway[other] for other in COUNTS if other >= count) for count in COUNTS}
 
 
 def print_alarms(judged: Sequence[tuple[Audit, float, str]], made: Sequence[Audit]) -> None:

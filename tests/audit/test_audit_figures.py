@@ -100,15 +100,15 @@ def test_worst_first_with_both_yardsticks_evidence_and_advice(capsys: Any, monke
         "1 failure, 1 warning, 3 fine",
         "FAIL Is opening uneven?",
         "format.opening: 31.0 % (1,000 rows) chance alone stays below 2.0 % in 95 of 100 draws (adjusted p 0.018) human sources differ by up to "
-        "5.0 % (seed_tasks), this data by 29.0 % at the same 150 rows; the next human source would show at most 7.0 % excess "
-        "over the next human source: 24.0 % (95 %: 20.0 % to 28.0 %)",
+        "5.0 % (seed_tasks), this data by 29.0 % at the same 150 rows; by these and the table of human sources one more human "
+        "source would hardly show more than 7.0 % excess over what one more human source would show: 24.0 % (95 %: 20.0 % to 28.0 %)",
         "- line 3 of opening and 2 more lines of evidence",
         "row row-7: “Certainly! Here is”",
         "Do this next: rewrite opening",
         "WARN Is words uneven?",
         "artifacts.words: 0.31 bits",
         "excess over chance: 0.24 bits",
-        "No worse, because: one human source.",
+        "Only a warning, because: one human source.",
         "Looked at and found fine: format (closing, layout), diversity (novelty).",
         "Needs a reference (--reference FILE): tokens.distance.",
         "Not measured (too few rows): duplicates.leak.",

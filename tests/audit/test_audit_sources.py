@@ -81,9 +81,64 @@ def test_files_that_are_one_source() -> None:
         (shards[0], "human.jsonl"), (shards[1], "human.jsonl"), ("other.jsonl", "other.jsonl")
     ]  # fmt: skip
     assert source_labels(["a.jsonl,b.jsonl", "c.jsonl"]) == [
-        ("a.jsonl", "a.jsonl"), ("b.jsonl", "a.jsonl"), ("c.jsonl", "c.jsonl")
+        ("a.jsonl", "a.jsonl and 1 more"), ("b.jsonl", "a.jsonl and 1 more"), ("c.jsonl", "c.jsonl")
     ]  # fmt: skip
     assert source_labels(["x/h.jsonl", "y/h.jsonl"]) == [("x/h.jsonl", "x/h.jsonl"), ("y/h.jsonl", "y/h.jsonl")]
+
+
+def test_a_folder_of_files_is_one_source(tmp_path: Path, audit: Any) -> None:
+    data = tmp_path / "data"
+    human = tmp_path / "human, all"
+    for folder, seeds in ((data, (1, 2)), (human, (3, 4))):
+        folder.mkdir()
+        for seed in seeds:
+            write(folder / f"part {seed}.jsonl", human_rows(60, seed, source=f"s{seed}"))
+        (folder / "notes.md").write_text("not data")
+    code, told, err = audit(data, "--reference", human, only="format")
+    assert code == 0, err
+    assert told["references"] == [{"source": "human, all", "rows_sampled": 120}]
+    assert told["rows"]["kept"] == 120
+    assert source_labels(["my, file.jsonl"]) == [("my", "my and 1 more"), ("file.jsonl", "my and 1 more")]
+    odd = write(tmp_path / "my, file.jsonl", human_rows(60, 5))
+    assert source_labels([str(odd)]) == [(str(odd), "my, file.jsonl")]
+
+
+def test_what_lies_at_the_end_of_a_scale_cannot_be_exceeded() -> None:
+    from pyrite.audit.decide import AT_END, Human, decide
+    from pyrite.audit.gate import ask
+    from pyrite.audit.gate import parse as parse_gate
+    from pyrite.audit.sources import within_scale
+
+    far = NextSource(0.5, 1.9, 2, True)
+    assert within_scale(far, 1.0) == NextSource(0.5, 1.0, 2, True, at_end=True)
+    assert within_scale(NextSource(0.1, 0.4, 2, True), 1.0) == NextSource(0.1, 0.4, 2, True)
+    assert within_scale(far, None) == far
+    measure = {"flaw": "format", "name": "shape_distance", "question": "?", "unit": "bits", "advice": "do"}
+    told = {
+        "measure": measure, "value": 1.0, "n": 100, "null_mean": 0.1, "null_high": 0.2, "p": 0.0005, "alone": False,
+        "between": {"n": 100, "value_of_data": 1.0, "error": 0.0, "distances": {"a": 0.2, "b": 0.2}},
+        "excess": 0.9, "low": 0.9, "high": 0.9, "evidence": {"rule": None},
+    }  # fmt: skip
+    (found,) = decide([told], alpha=0.05, thresholds={}, human=Human(2, ("format",)))
+    assert (found.severity, found.told["why"]) == ("warn", AT_END)
+    assert found.told["between_human"]["high"] == 1.0
+    name = "format.shape_distance"
+    passed = ask(parse_gate("severity < fail", [name]), [found], sources=2, lacking=[])
+    assert passed.outcome == "passed"
+    assert f"not asked of {name}" in passed.why
+    assert ask(parse_gate(f"{name} <= 0", [name]), [found], sources=2, lacking=[]).outcome == "undecided"
+
+
+def test_text_in_other_letters_is_judged_without_the_english_table(tmp_path: Path, audit: Any) -> None:
+    def greek(rows: Any) -> list[dict[str, Any]]:
+        turn = str.maketrans("abcdefghijklmnopqrstuvwxyz", "αβψδεφγηιξκλμνοπθρστυωχζςώ")
+        return [{"messages": [{"role": "user", "content": "τι"}, {"role": "assistant", "content": row.answer.lower().translate(turn)}]} for row in rows]  # fmt: skip
+
+    for name, seed in (("data", 1), ("human", 2)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in greek(human_rows(80, seed))))
+    _, told, err = audit(tmp_path / "data.jsonl", "--reference", tmp_path / "human.jsonl", only="format")
+    assert any("written in other letters" in note for note in told["notes"]), err
+    assert not any(one["between_human"]["table"] for one in told["findings"])
 
 
 def test_shards_of_a_reference_are_read_as_one_source(tmp_path: Path, audit: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyrite.audit.sources import FEWEST, NextSource, limit_of, predict, prior_of
+from pyrite.audit.sources import CEILINGS, FEWEST, NextSource, limit_of, predict, prior_of, within_scale
 from pyrite.audit.yardsticks import Z95
 from pyrite.stats.multiplicity import holm
 
@@ -22,8 +22,9 @@ COUNTED = "counted over all rows: too few in the sample to compare, or no more t
 TOO_FEW = "too few rows of each source: how much people differ is not known, so a warning is the most"
 NO_REFERENCE = "no reference: measured on the data alone, so a warning is the most"
 WITHIN = "within what the next human source may show, or not clearly beyond it"
-ALONE = "measured on the data alone, so a warning is the most"
+ALONE = "counted or measured without a null of rows that change places, so a warning is the most"
 FEW_CLUSTERS = "rows come in so few clusters that chance could not be told from a flaw: nothing can be found here"
+AT_END = "human sources reach the end of this scale, so nothing can lie beyond them"
 
 
 def few_sources(sources: int, *, tabled: bool) -> str:
@@ -131,7 +132,9 @@ def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSourc
     distances = list(between["distances"].values())
     limit = limit_of(len(distances)) if prior is not None else None
     alpha = human.alpha / 2 if human.tabled else human.alpha  # the table's limits take the other half
-    return predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
+    found = predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
+    ceiling = CEILINGS.get(f"{measure['flaw']}.{measure['name']}", 1.0 if measure["unit"] == "share" else None)
+    return within_scale(found, ceiling)
 
 
 def excess_of(one: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:
@@ -163,6 +166,7 @@ def between_json(between: Mapping[str, Any] | None, following: NextSource | None
         "high": following.high if following else None,
         "sources": following.sources if following else len(between["distances"]),
         "table": following.table if following else False,
+        "at_end": following.at_end if following else False,
     }
 
 
@@ -206,7 +210,7 @@ def severity_of(
         return "warn", capped
     if excess["low"] is not None and excess["low"] > 0:
         return "fail", ""
-    return "warn", WITHIN
+    return "warn", AT_END if following is not None and following.at_end else WITHIN
 
 
 def strength(finding: Finding) -> float:

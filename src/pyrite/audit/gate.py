@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyrite.audit.decide import ALONE, FEW_CLUSTERS, Finding
+from pyrite.audit.decide import ALONE, AT_END, FEW_CLUSTERS, Finding
 from pyrite.errors import UserError
 from pyrite.stats.gates import Outcome, outcome_of
 
@@ -73,6 +73,10 @@ def compared(gate: Gate, one: Finding, bound: float) -> tuple[Outcome, str]:
         said = f"{counted['value']:.3g} of {counted['rows']:,} rows, {above:.3g} above the threshold"
         return outcome_of(above, above, gate.op, bound), f"{one.full_name}: {said}"
     outcome = outcome_of(excess["low"], excess["high"], gate.op, bound)
+    between = one.told["between_human"] or {}
+    if outcome == "passed" and between.get("at_end") and gate.op in ("<", "<="):
+        fix = "ask it with --no-prior and five sources or more"
+        return "undecided", f"{one.full_name}: {AT_END}, and any data would pass: {fix}"
     if outcome == "failed" and one.severity == "warn" and "another task" in (one.told["why"] or ""):
         return "undecided", f"{one.full_name}: {one.told['why']}"
     shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
@@ -116,7 +120,9 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
             return GateResult(gate, "undecided", f"{', '.join(few_clusters)}: {FEW_CLUSTERS}")
         if lacking or not findings:
             return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
-        return GateResult(gate, "passed", "no such finding")
+        ends = [one.full_name for one in findings if one.severity == "warn" and one.told["why"] == AT_END]
+        apart = f"; not asked of {', '.join(ends)}: {AT_END}" if ends and gate.bound == "fail" else ""
+        return GateResult(gate, "passed", f"no such finding{apart}")
     told: list[tuple[Outcome, str]] = []
     for one in findings:
         if one.full_name == gate.name or one.flaw == gate.name:

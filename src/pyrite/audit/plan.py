@@ -14,6 +14,7 @@ from pyrite.audit.gather import DATA, EMBED, SAMPLE, SURPRISE, WHOLE
 from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
+from pyrite.io.formats import data_suffix
 from pyrite.steps import Source, Step
 from pyrite.strict import mapping
 
@@ -102,25 +103,39 @@ def reference_files(texts: Sequence[str]) -> list[str]:
 
 def files_of(text: str) -> list[str]:
     """The files that one `--reference` names."""
-    if "," not in text or Path(text).exists():
+    texts = (
+        [text] if "," not in text or Path(text).exists() else [one.strip() for one in text.split(",") if one.strip()]
+    )
+    return [path for one in texts for path in files_in(one)]
+
+
+def files_in(text: str) -> list[str]:
+    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it is."""
+    folder = Path(text)
+    if is_hub(text) or not folder.is_dir() or any((folder / name).is_file() for name in SAVED):
         return [text]
-    return [path.strip() for path in text.split(",") if path.strip()]
+    return [str(path) for path in sorted(folder.iterdir()) if path.is_file() and data_suffix(path.name)] or [text]
+
+
+SAVED = ("dataset_dict.json", "state.json")
+"""What a data set that was saved as a folder holds."""
 
 
 def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, and the shards
-    NAME-00001-of-00004 of one folder, are one source. Called by the file's name, or its path where two share it."""
-    whole = []
+    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a folder,
+    and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the first one's,
+    and how many more), or its path where two share it."""
+    whole: list[tuple[str, str]] = []
+    names: dict[str, str] = {}
     for text in texts:
         paths = files_of(text)
         first = Path(paths[0])
-        source = text if len(paths) > 1 else str(first.with_name(SHARD.sub("", first.name)))
-        if is_hub(text):
-            source = text
+        source = str(first.with_name(SHARD.sub("", first.name))) if len(paths) == 1 and not is_hub(text) else text
+        folder = len(paths) > 1 and Path(text).is_dir()
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
+        names[source] = Path(source).name if not more else f"{first.name}{more}"
         whole += [(path, source) for path in paths]
-    distinct = list(dict.fromkeys(source for _, source in whole))
-    names = [Path(source.partition(",")[0]).name for source in distinct]
-    called = {source: source if names.count(name) > 1 else name for source, name in zip(distinct, names, strict=True)}
+    called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}
     return [(path, called[source]) for path, source in whole]
 
 

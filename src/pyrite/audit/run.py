@@ -17,7 +17,7 @@ from pyrite.audit.decide import Finding, Human, decide, few_sources
 from pyrite.audit.families import measures
 from pyrite.audit.gather import DATA, Sampled
 from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
-from pyrite.audit.plan import Planned, comparisons, plan, processes, reference_files, source_labels, wanted
+from pyrite.audit.plan import Planned, comparisons, files_in, plan, processes, reference_files, source_labels, wanted
 from pyrite.audit.sources import FEWEST, another_task, table
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.audit.yardsticks import LEAST
@@ -69,6 +69,7 @@ def audit(config: AuditConfig) -> Audit:
     Raises:
         UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
     """
+    config = config.model_copy(update={"data": tuple(path for text in config.data for path in files_in(text))})
     flaws = wanted(config.only)
     known = [one.full_name for flaw in flaws for one in measures(flaw)]
     limits = thresholds(config.thresholds, known)
@@ -92,16 +93,19 @@ def audit(config: AuditConfig) -> Audit:
     check_cluster(config, store, planned)
     sources, one_source = human_sources(store, planned, compare)
     large = sum(rows >= LEAST for rows in sources.values())
-    human = Human(large or len(sources), tabled(config), task_of(told), config.alpha)
+    sampled = Sampled.read(store.path(planned.sample.key))
+    flaws_tabled = tabled(config) if in_latin_letters(sampled) else ()
+    human = Human(large or len(sources), flaws_tabled, task_of(told), config.alpha)
     findings = decide(
         [one for flaw in compare for one in told[flaw]["measures"]], alpha=config.alpha, thresholds=limits, human=human
     )
-    lacking = [one["measure"] for one in not_measured(told) if "needs a reference" in one["why"]]
+    lacking = [one["measure"] for one in not_measured(told) if one["why"].startswith("needs a reference")]
     asked = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
     code = exit_code([one.outcome for one in asked], config.undecided)
     wanted_rows = config.flagged or config.clean or config.out
     found = split(config, planned, store, findings, told, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
+    notes += notes_on_rows(config, planned, sampled, sources)
     made = report(config, planned, store, findings, told, sources, found, asked, code, notes)
     if config.out is not None:
         write_run(config, config.out, made, planned, store, found)
@@ -221,9 +225,36 @@ def notes_on_sources(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(made['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
-    elif human.sources and human.sources < FEWEST:
-        notes.append(few_sources(human.sources, tabled=not config.no_prior))
+    elif 0 < human.sources < FEWEST and any(one.told["between_human"] for one in findings):
+        notes.append(few_sources(human.sources, tabled=bool(human.tabled)))
+    if not config.no_prior and human.sources and not human.tabled:
+        notes.append(
+            "the table of human sources holds English text, and this is written in other letters: it is not used"
+        )
     return notes
+
+
+def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sources: Mapping[str, int]) -> list[str]:
+    """What a reader must know of the rows behind the sources: those that are too few, clusters of one side, the task."""
+    notes = []
+    small = [f"{here(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
+    if small:
+        shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
+        notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {shown}")
+    if config.cluster is not None:
+        sides = {"data": sampled.data, "references": [at for some in sampled.references.values() for at in some]}
+        for side, places in sides.items():
+            if places and not any(sampled.rows[at].cluster for at in places):
+                notes.append(f"no row of the {side} has a column {config.cluster}: each counts by itself")
+    if sources and "embedding" not in planned.flaws and all(row.prompt for row in sampled.rows):
+        notes.append("whether the references are of the data's task was not asked: that needs the family embedding")
+    return notes
+
+
+def in_latin_letters(sampled: Sampled) -> bool:
+    """Are most letters of the sample Latin ones? The table of human sources holds English text."""
+    letters = [one for row in sampled.rows[:400] for one in row.answer[:400] if one.isalpha()]
+    return not letters or sum(ord(one) < 0x250 for one in letters) > 0.8 * len(letters)
 
 
 def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
@@ -329,9 +360,10 @@ def report(
             "model_n": min(n, config.model_sample),
             "precision": f"a share is known to ± {100 * 1.96 * math.sqrt(0.25 / max(1, n)):.1f} points",
         },
+        "another_task": task_of(told),
         "findings": [finding_json(one, called) for one in findings],
         "not_measured": lacking,
-        "needs_reference": [one["measure"] for one in lacking if "needs a reference" in one["why"]],
+        "needs_reference": [one["measure"] for one in lacking if one["why"] == "needs a reference"],
         "flagged": found.as_json() if found else None,
         "gates": [one.as_json() for one in asked],
         "exit_code": code,

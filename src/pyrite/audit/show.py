@@ -28,8 +28,15 @@ def show_audit(audit: Mapping[str, Any]) -> None:
     for finding in findings:
         if finding["severity"] in NAMED:
             headline(console, finding)
-    if fine := [one for one in findings if one["severity"] == "ok"]:
+    if fine := [one for one in findings if one["severity"] == "ok" and not one["why"]]:
         put(console, f"Looked at and found fine: {by_flaw(fine)}.", after=1)
+    if untested := [one for one in findings if one["severity"] == "ok" and one["why"]]:
+        put(
+            console,
+            f"Not fine, and not flawed: {by_flaw(untested)}. {upper(untested[0]['why'])}.",
+            style="bold",
+            after=1,
+        )
     missing(console, audit)
     closing(console, audit)
 
@@ -84,8 +91,17 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
     sample = audit["sample"]
     put(console, f"{sample['n']:,} rows of the data were sampled for what is compared: {sample['precision']}", after=1)
     counts = {name: sum(one["severity"] == name for one in audit["findings"]) for name in ("fail", "warn", "ok")}
-    words = [counted(counts["fail"], "failure"), counted(counts["warn"], "warning"), f"{counts['ok']} fine"]
+    untested = sum(one["severity"] == "ok" and bool(one["why"]) for one in audit["findings"])
+    words = [counted(counts["fail"], "failure"), counted(counts["warn"], "warning"), f"{counts['ok'] - untested} fine"]
+    words += [f"{untested} could not be tested"] if untested else []
     put(console, ", ".join(words), style="bold", after=1)
+    if task := audit.get("another_task"):
+        put(console, f"{upper(task)}: nothing below is called a failure.", style="bold", after=1)
+
+
+def upper(text: str) -> str:
+    """With a capital."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def listed(value: Any) -> Sequence[Any]:
@@ -121,7 +137,7 @@ def headline(console: Console, finding: Mapping[str, Any]) -> None:
     for line in yardsticks(finding):
         put(console, line, indent=8)
     if finding["why"]:
-        put(console, f"No worse, because: {finding['why']}.", indent=6)
+        put(console, f"Only a warning, because: {finding['why']}.", indent=6)
     evidence = finding["evidence"]
     for line in evidence["lines"][:LINES]:
         put(console, line, indent=6, mark="- ")
@@ -150,23 +166,34 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
         if between["value"] is not None:
             here = f"human sources differ by up to {number(between['value'], unit)} ({between['source']}), {here}"
         if between.get("high") is not None:
-            here += f"; the next human source would show at most {number(between['high'], unit)}"
+            table = " and the table of human sources" if between.get("table") else ""
+            here += (
+                f"; by these{table} one more human source would hardly show more than {number(between['high'], unit)}"
+            )
         said.append(here)
     if excess and excess["value"] is not None:
-        above = "the next human source" if predicted(between) else "chance" if null else "the threshold"
+        above = beyond(between) or ("chance" if null else "the threshold")
         interval = ""
         if excess["low"] is not None and excess["high"] is not None:
             interval = f" (95 %: {number(excess['low'], unit)} to {number(excess['high'], unit)})"
-        said.append(f"excess over {above}: {number(excess['value'], unit)}{interval}")
+        name = "below" if excess["value"] < 0 else "excess over"
+        said.append(
+            f"{name} {above}: {number(abs(excess['value']) if name == 'below' else excess['value'], unit)}{interval}"
+        )
     if counted := finding.get("counted"):
         most = f"{number(counted['threshold'], unit)} would pass"
         said.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")
     return said
 
 
-def predicted(between: Mapping[str, Any] | None) -> bool:
-    """Is it known what the next human source would show? Audits of older runs had the farthest source instead."""
-    return bool(between) and (between or {}).get("high", (between or {}).get("value")) is not None
+def beyond(between: Mapping[str, Any] | None) -> str:
+    """What an excess is over where human sources were compared: the next one, or (in audits of an older Pyrite) the
+    farthest; empty where neither is known."""
+    if between is None:
+        return ""
+    if "high" in between:
+        return "what one more human source would show" if between["high"] is not None else ""
+    return "the farthest human source (audited by an older Pyrite)" if between.get("value") is not None else ""
 
 
 def number(value: float | None, unit: str) -> str:

@@ -20,7 +20,7 @@ measures), and needs five sources.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ MEAN_WORTH = 1.0
 SPREAD_WORTH = 10.0
 FEWEST = 5
 """Human sources that a prediction needs without the table."""
+CEILINGS = {"format.shape_distance": 1.0, "tokens.distance": 1.0, "embedding.classifier_auc": 0.5}
+"""What a measure can be at most, where its unit does not say it (a share is 1 at most)."""
 TASK_TOLERANCE = 0.02
 TASK_CLEAR = 0.05
 TASK_ALONE = 0.4
@@ -52,12 +54,14 @@ class Prior:
 @dataclass(frozen=True, slots=True)
 class NextSource:
     """What the next human source would show: the `centre`, and the `high` that fewer than one of twenty audits of a human
-    source crosses in any measure. `sources` human sources of the audit's own stand behind it, and the table or not."""
+    source crosses in any measure. `sources` human sources of the audit's own stand behind it, and the table or not.
+    `at_end`: it lies at the end of the measure's scale, so that nothing can lie beyond it."""
 
     centre: float
     high: float
     sources: int
     table: bool
+    at_end: bool = False
 
 
 @lru_cache(maxsize=1)
@@ -83,6 +87,13 @@ def limit_of(sources: int) -> float:
     is not above it."""
     limits = {int(count): value for count, value in table()["limits"].items()}
     return float(limits[max(count for count in limits if count <= max(1, sources))])
+
+
+def within_scale(found: NextSource | None, ceiling: float | None) -> NextSource | None:
+    """The prediction, cut at what the measure can be at most."""
+    if found is None or ceiling is None or found.high < ceiling:
+        return found
+    return replace(found, high=ceiling, at_end=True)
 
 
 def predict(

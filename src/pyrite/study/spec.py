@@ -185,6 +185,15 @@ class ProbeSpec(Strict):
     seed: int = Field(0, ge=0, description="seed of the choice of items")
     grammar_rows: int = Field(3000, ge=30, description="items written for grammar:heuristics")
 
+    @field_validator("headline", mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        if value is None or value == "overall" or isinstance(value, Mapping):
+            return value
+        raise ValueError(
+            f"a headline is columns and their values, such as {{gold: non-entailment}}, or overall; not {value!r}"
+        )
+
     @field_validator("headline")
     @classmethod
     def _resolved(cls, value: Any, info: ValidationInfo) -> dict[str, str]:

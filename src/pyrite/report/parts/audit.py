@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pyrite.audit.show import NAMED, by_flaw, number, p_value, predicted, reference_name, rows_read
+from pyrite.audit.show import NAMED, beyond, by_flaw, number, p_value, reference_name, rows_read
 from pyrite.names import shown
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
@@ -31,7 +31,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """An audit's share of the page."""
     told = run.told
     found = [one for one in told["findings"] if one["severity"] in NAMED]
-    fine = [one for one in told["findings"] if one["severity"] == "ok"]
+    fine = [one for one in told["findings"] if one["severity"] == "ok" and not one["why"]]
     sections = [
         Section(
             f"{anchor}-findings", "Findings, worst first", [finding(one, config) for one in found] or nothing(told)
@@ -63,9 +63,10 @@ def verdict(told: Told, found: Sequence[Told]) -> Verdict:
     """How many findings there are, and the worst with its interval."""
     counts = {name: sum(one["severity"] == name for one in found) for name in ("fail", "warn")}
     many = f"{plural(counts['fail'], 'failure')} and {plural(counts['warn'], 'warning')}"
-    fine = len(told["findings"]) - len(found)
+    untested = sum(one["severity"] == "ok" and bool(one["why"]) for one in told["findings"])
+    fine = len(told["findings"]) - len(found) - untested
     if not found:
-        lacking = len(told["not_measured"])
+        lacking = len(told["not_measured"]) + untested
         left = f"; {lacking} could not be measured" if lacking else ""
         return Verdict(
             "nothing found", f"Nothing stands out in {fine} measures{left}.", "unsure" if lacking else "good"
@@ -90,8 +91,7 @@ def worst(one: Told) -> str:
 
 def yardstick(one: Told) -> str:
     """What the excess is an excess over."""
-    known = predicted(one["between_human"])
-    return "what the next human source would show" if known else "chance" if one["null"] else "the threshold"
+    return beyond(one["between_human"]) or ("chance" if one["null"] else "the threshold")
 
 
 def finding(one: Told, config: ReportConfig) -> Finding:
@@ -111,7 +111,7 @@ def numbers(one: Told) -> list[tuple[str, str]]:
             said = f"differ by up to {number(human['value'], unit)} ({shown(human['source'])}); {said}"
         if human.get("high") is not None:
             table = " and the table of human sources" if human.get("table") else ""
-            said += f"; the next one would show at most {number(human['high'], unit)} (from {human['sources']} of them{table})"
+            said += f"; one more would hardly show more than {number(human['high'], unit)} (by {human['sources']} of them{table})"
         told.append(("human sources", said))
     else:
         told.append(("human sources", f"unknown how much they differ: {one['why'] or 'no two human sources'}"))
@@ -236,7 +236,7 @@ def ran(told: Told) -> list[Block]:
     """Data, references, counts and the sample."""
     sample = told["sample"]
     references = ", ".join(reference_name({**one, "source": shown(one["source"])}) for one in told["references"])
-    fine = [one for one in told["findings"] if one["severity"] == "ok"]
+    fine = [one for one in told["findings"] if one["severity"] == "ok" and not one["why"]]
     items = [
         ("data", f"{', '.join(names(told))}: {rows_read(told['rows'])}"),
         ("references", f"{references}: {rows_read(told['reference_rows'])}" if told["references"] else "none"),
