@@ -4,11 +4,11 @@
     negate         model - alpha * (forgetter - before)        task vectors, Ilharco et al. 2023, arXiv 2212.04089
 
 Merging a model from before and after some training (arXiv 2412.19512, 2604.01538) is `interpolate`. All three models
-have one architecture, vocabulary and shapes. Weights are read and written tensor by tensor: memory holds one tensor of
-each model in fp32 (fp64 where a model is stored in fp32), whatever the models' size. Arithmetic is done there and rounded
-once to the dtype of the tensor that is repaired; where a coefficient is 0 or 1 bytes are copied, so alpha = 1 is the
-model and alpha = 0 the one before, bit for bit. Files keep the names, the order of tensors and the header of the model
-that is repaired, and everything else in its folder stays as it is.
+have one architecture, vocabulary and shapes. Weights are read and written some million values at a time, whatever the
+models' size. Arithmetic is done in fp32 (fp64 where a model is stored in fp32) and rounded once to the dtype of the
+tensor that is repaired; where a coefficient is 0 or 1 values are copied, so alpha = 1 is the model and alpha = 0 the one
+before, bit for bit. Files keep the names, the order of tensors and the header of the model that is repaired, and
+everything else in its folder stays as it is.
 """
 
 import fnmatch
@@ -16,7 +16,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,8 @@ SAME_KEYS = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "nu
 """Entries of config.json whose difference is told by name, before shapes are looked at."""
 CHUNK = 1 << 24
 """Bytes copied at a time."""
+BLOCK = 1 << 22
+"""Values added at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,48 +263,92 @@ def combine_file(file: WeightFile, parts: Sequence[Part], out: Path, changed: Ch
 def combine_tensor(
     file: WeightFile, tensor: Tensor, parts: Sequence[Part], source: BinaryIO, sink: BinaryIO, changed: Changed
 ) -> None:
-    """Write one tensor: the bytes of the one whose coefficient is 1 and all others' 0, else the rounded sum."""
+    """Write one tensor: the bytes of the one whose coefficient is 1 and all others' 0, else the rounded sum, some values at
+    a time."""
     used = [(weights, value) for weights, of in parts if (value := of(tensor.name)) != 0.0]
     changed.of += 1
     if tensor.dtype not in FLOATS:
         check_equal(tensor, [weights for weights, _ in parts])
-        used = [(parts[0][0], 1.0)]
-    if len(used) == 1 and used[0] == (parts[0][0], 1.0):
         copy_bytes(source, sink, tensor.end - tensor.start)
-        if tensor.dtype in FLOATS:
-            changed.squared_size += float(file.read(tensor).double().square().sum())
         return
-    own = file.read(tensor)
-    made = combined(tensor, used, own)
-    sink.write(raw_bytes(made))
-    changed.tensors += int(not same_bits(made, own))
-    changed.squared_change += float((made.double() - own.double()).square().sum())
-    changed.squared_size += float(own.double().square().sum())
+    whole = len(used) == 1 and used[0][1] == 1.0
+    differs = False
+    with ExitStack() as opened:
+        streams = [(opened.enter_context(values_of(weights, tensor.name)), value) for weights, value in used]
+        count = math.prod(tensor.shape)
+        for start in range(0, count, BLOCK):
+            size = min(BLOCK, count - start)
+            own = read_values(source, tensor.dtype, size)
+            others = [(read_values(stream.handle, stream.dtype, size), value) for stream, value in streams]
+            made = others[0][0].to(own.dtype) if whole else combined(own, others, tensor.name)
+            sink.write(made.view(torch_dtype("uint8")).numpy().data)
+            before, after = own.double(), made.double()
+            differs = differs or not same_bits(made, own)
+            changed.squared_change += float((after - before).square().sum())
+            changed.squared_size += float(before.square().sum())
+    changed.tensors += int(differs)
 
 
-def combined(tensor: Tensor, used: Sequence[tuple[Weights, float]], own: "torch.Tensor") -> "torch.Tensor":
-    """The sum of some models' tensors by their coefficients, in the dtype of `own`.
+def combined(own: "torch.Tensor", others: Sequence[tuple["torch.Tensor", float]], name: str) -> "torch.Tensor":
+    """The sum of some models' values by their coefficients, in the dtype of `own`.
 
     Added as a base and differences to it, so that models which agree change no bit: with coefficients that sum to 1 the
     sum is w0 + c1 (w1 - w0) + ….
     """
     import torch
 
-    if len(used) == 1 and used[0][1] == 1.0:
-        return read_tensor(tensor, used[0][0]).to(own.dtype)
     wide = torch.float64 if own.dtype in (torch.float32, torch.float64) else torch.float32
-    total = sum(value for _, value in used)
+    total = sum(value for _, value in others)
     base = own.to(wide)
     made = base * total if abs(total - 1) > 1e-9 else base.clone()
-    for weights, value in used:
-        other = read_tensor(tensor, weights).to(wide)
-        made += value * (other - base)
+    for other, value in others:
+        made += value * (other.to(wide) - base)
     if not made.isfinite().all():
-        found = f"{tensor.name} of {', '.join(weights.name for weights, _ in used)}"
-        raise UserError(
-            "The sum of the models' weights is not finite.", found, "use smaller coefficients, or other models"
-        )
+        found, fix = f"{name}", "use smaller coefficients, or other models"
+        raise UserError("The sum of the models' weights is not finite.", found, fix)
     return made.to(own.dtype)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A tensor's values, to be read in order."""
+
+    handle: BinaryIO
+    dtype: str
+
+
+@contextmanager
+def values_of(weights: Weights, name: str) -> Iterator[Stream]:
+    """A model's tensor of that name (or the one that it is tied to), opened where its values begin."""
+    place = weights.find(name)
+    assert place is not None  # checked before
+    file, tensor = place
+    with file.path.open("rb") as handle:
+        handle.seek(len(file.header) + tensor.start)
+        yield Stream(handle, tensor.dtype)
+
+
+def read_values(handle: BinaryIO, dtype: str, count: int) -> "torch.Tensor":
+    """The next so many values, as a flat tensor.
+
+    Raises:
+        UserError: the file ends before.
+    """
+    import torch
+
+    kind = torch_dtype(FLOATS[dtype])
+    size = torch.empty((), dtype=kind).element_size() * count
+    text = bytearray(size)
+    if handle.readinto(text) != size:  # type: ignore[attr-defined]
+        raise UserError("A weight file cannot be read.", f"{handle.name}: it ends too early", "get the file again")
+    return torch.frombuffer(text, dtype=kind)
+
+
+def torch_dtype(name: str) -> Any:
+    """torch's dtype of that name."""
+    import torch
+
+    return getattr(torch, name)
 
 
 def read_tensor(tensor: Tensor, weights: Weights) -> "torch.Tensor":
