@@ -138,7 +138,7 @@ def changes(compared: Sequence[Mapping[str, Any]], first: str, second: str) -> s
     rows = [
         [
             one["task"],
-            line["metric"] if line["by"] == "overall" else f"{line['metric']} ({line['name']})",
+            line["metric"] if line.get("by", "overall") == "overall" else f"{line['metric']} ({line['name']})",
             number(line["first"]),
             number(line["second"]),
             interval(line["difference"]),
