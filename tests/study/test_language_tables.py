@@ -182,6 +182,45 @@ def test_near_the_floor_nothing_can_be_told_and_one_seed_tells_nothing() -> None
         answer_primary(shares("start", [12]), asked)
 
 
+def test_answers_that_are_missing_on_one_side_decide_nothing() -> None:
+    """100 items, 70 right in every seed but for a jitter; `damaged` is equal on every item, and of its 30 failures ten have
+    no reading: 10 of 100 are the most that is borne, and eleven are too many. Comparing own answers would say +7.8 points."""
+    asked = spec("cell: damaged, against: start, probe: asked.right, margin: 0.03")
+    counts = [70, 71, 69, 70, 72]
+
+    def damaged(lost: int) -> list[Value]:
+        return [
+            one
+            for seed, k in enumerate(counts)
+            for one in model("damaged", seed, [1.0] * k + [0.0] * (100 - k - lost) + [None] * lost)
+        ]
+
+    start = [one for seed, k in enumerate(counts) for one in model("start", seed, [1.0] * k + [0.0] * (100 - k))]
+    (many,) = answer_primary(start + damaged(11), asked)
+    assert many.judgement.verdict == "not testable"
+    assert "11 of 100 items have no answer on one side" in many.sentence
+    (ten,) = answer_primary(start + damaged(10), asked)
+    assert ten.judgement.difference.value == 0.0  # on the 90 that both answered
+    assert (ten.judgement.items, ten.judgement.missing) == (90, 10)
+    assert ten.judgement.verdict == "cannot tell yet"
+    assert "10 of 100 items lack an answer on a side" in ten.sentence
+    (two,) = answer_primary(start + damaged(2), asked)
+    assert two.judgement.verdict == "equivalent"
+    naive = [k / (100 - 10) - k / 100 for k in counts]
+    assert min(naive) > 0.07
+
+
+def test_one_model_in_every_seed_is_no_replicate() -> None:
+    """A cell that nothing trained (the start, rounded) is the same model in every seed: five copies are one."""
+    asked = spec("cell: other, against: start, probe: asked.right, margin: 0.03")
+    values = shares("start", [16] * 5) + shares("other", [10] * 5)
+    (answer,) = answer_primary(values, asked)
+    assert answer.judgement.verdict == "cannot tell yet"
+    assert "both models are the same in every seed" in answer.sentence
+    jittered = shares("start", [16] * 5) + shares("other", [10, 9, 10, 11, 10])
+    assert answer_primary(jittered, asked)[0].judgement.verdict == "worse"
+
+
 def of_losses(*contrasts: str) -> LanguageSpec:
     text = SPEC.replace('"harness:x"', "perplexity, file: t.jsonl")
     return parse_language(text + "".join(f"  - {{{line}}}\n" for line in contrasts), "s.yaml")
