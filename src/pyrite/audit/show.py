@@ -173,13 +173,12 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
         said.append(here)
     if excess and excess["value"] is not None:
         above = beyond(between) or ("chance" if null else "the threshold")
-        interval = ""
-        if excess["low"] is not None and excess["high"] is not None:
-            interval = f" (95 %: {number(excess['low'], unit)} to {number(excess['high'], unit)})"
+        ends = excess["low"], excess["high"]
+        if excess["value"] < 0 and None not in ends:
+            ends = -excess["high"], -excess["low"]
+        interval = "" if None in ends else f" (95 %: {number(ends[0], unit)} to {number(ends[1], unit)})"
         name = "below" if excess["value"] < 0 else "excess over"
-        said.append(
-            f"{name} {above}: {number(abs(excess['value']) if name == 'below' else excess['value'], unit)}{interval}"
-        )
+        said.append(f"{name} {above}: {number(abs(excess['value']), unit)}{interval}")
     if counted := finding.get("counted"):
         most = f"{number(counted['threshold'], unit)} would pass"
         said.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")

@@ -208,12 +208,16 @@ def excess_of(one: Told) -> str:
     excess, unit = one["excess"], one["unit"]
     if not excess or excess["value"] is None:
         return "no excess"
-    told = f"{over(excess['value'], unit)} over {yardstick(one)}"
+    way = "below" if excess["value"] < 0 else "over"
+    told = f"{over(abs(excess['value']), unit)} {way} {yardstick(one)}"
     if excess["low"] is None:
         return (
             f"{told} (no interval: {'counted over all rows' if one.get('counted') else 'measured on the data alone'})"
         )
-    low, high = over(excess["low"], unit), over(excess["high"], unit)
+    ends = excess["low"], excess["high"]
+    if way == "below":
+        ends = -excess["high"], -excess["low"]
+    low, high = (over(end, unit) for end in ends)
     return f"{told} (95 % interval {low.partition(' ')[0]} to {high})"
 
 
