@@ -134,14 +134,21 @@ def looks_at(spec: "StudySpec | LanguageSpec", folder: Path, seeds: Sequence[int
 
 def last_run(folder: Path) -> dict[str, Any]:
     """The run.json of a run folder; empty where there is none."""
-    file = folder / "run.json"
+    return read_record(folder / "run.json", "move it away, or choose another --out") or {}
+
+
+def read_record(file: Path, fix: str) -> dict[str, Any] | None:
+    """A JSON file that a study wrote into its run folder; None where it is not there.
+
+    Raises:
+        UserError: it is broken; `fix` says what to do.
+    """
     if not file.is_file():
-        return {}
+        return None
     try:
         record: dict[str, Any] = orjson.loads(file.read_bytes())
     except orjson.JSONDecodeError as error:
-        fix = "move it away, or choose another --out"
-        raise UserError("The run folder holds a broken run.json.", f"{file}: {error}", fix) from error
+        raise UserError(f"The run folder holds a broken {file.name}.", f"{file}: {error}", fix) from error
     return record
 
 

@@ -9,6 +9,7 @@ from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import MAX_MISSING, Answered, Cell, Judgement, Verdict, judge_family
 from pyrite.stats.missing import UNBOUNDED
+from pyrite.study.contrasts import unanswered
 from pyrite.study.language.spec import LanguageContrast, LanguageSpec
 from pyrite.study.language.tables import Value, answered, by_seed, number, over_items, shared_seeds, within
 from pyrite.tasks.measure import Metric
@@ -223,17 +224,6 @@ def say(one: Sides, judgement: Judgement, items: Estimate) -> str:
         f"{judgement.why}.{unanswered(judgement)} These very models on other items like these {items.n}: "
         f"{amount(items.value, share)}, {between(items, one.metric) or items.method}."
     )
-
-
-def unanswered(judgement: Judgement) -> str:
-    """How many items a judgement leaves out because some model, or every one, has no answer to them."""
-    of = judgement.missing + judgement.unanswered + (judgement.items or 0)
-    said = ""
-    if judgement.missing:
-        said += f" {judgement.missing} of {of} items lack an answer on a side and are left out."
-    if judgement.unanswered:
-        said += f" {judgement.unanswered} of {of} items were answered by no model and are left out."
-    return said
 
 
 def without_seeds(left_out: Sequence[int]) -> str:

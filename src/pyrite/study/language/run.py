@@ -38,7 +38,7 @@ from pyrite.study.language.tables import (
     values_of,
 )
 from pyrite.study.language.uses import at_hand, check_files, like_pilot
-from pyrite.study.looks import Look, looks_at
+from pyrite.study.looks import Look, looks_at, read_record
 from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.power import add_power
 from pyrite.study.run import (
@@ -298,15 +298,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
 
 def read_pilot(folder: Path) -> dict[str, Any] | None:
     """What the pilot of this study found, where it was run."""
-    file = folder / "pilot.json"
-    if not file.is_file():
-        return None
-    try:
-        told: dict[str, Any] = orjson.loads(file.read_bytes())
-    except orjson.JSONDecodeError as error:
-        fix = "move it away, and run --pilot again"
-        raise UserError("The run folder holds a broken pilot.json.", f"{file}: {error}", fix) from error
-    return told
+    return read_record(folder / "pilot.json", "move it away, and run --pilot again")
 
 
 def remarks(spec: LanguageSpec, looks: Sequence[Look], found: dict[str, Any] | None) -> list[str]:
