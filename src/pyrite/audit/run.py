@@ -89,27 +89,30 @@ def audit(config: AuditConfig) -> Audit:
     finish([planned.whole, planned.sample])
     compare = comparisons(config, planned)
     finish(list(compare.values()), workers=min(processes(config), max(1, len(compare))), threads=1)
-    told = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
+    measured = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
     check_cluster(config, store, planned)
     sources, one_source = human_sources(store, planned, compare)
     large = sum(rows >= LEAST for rows in sources.values())
     sampled = Sampled.read(store.path(planned.sample.key))
     flaws_tabled = tabled(config) if in_latin_letters(sampled) else ()
-    human = Human(large or len(sources), flaws_tabled, task_of(told), config.alpha)
+    human = Human(large or len(sources), flaws_tabled, task_of(measured), config.alpha)
     findings = decide(
-        [one for flaw in compare for one in told[flaw]["measures"]], alpha=config.alpha, thresholds=limits, human=human
+        [one for flaw in compare for one in measured[flaw]["measures"]],
+        alpha=config.alpha,
+        thresholds=limits,
+        human=human,
     )
-    lacking = [one["measure"] for one in not_measured(told) if one["why"].startswith("needs a reference")]
-    asked = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
-    code = exit_code([one.outcome for one in asked], config.undecided)
+    lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
+    gate_results = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
+    code = exit_code([one.outcome for one in gate_results], config.undecided)
     wanted_rows = config.flagged or config.clean or config.out
-    found = split(config, planned, store, findings, told, finish) if wanted_rows else None
+    flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
-    made = report(config, planned, store, findings, told, sources, found, asked, code, notes)
+    record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
     if config.out is not None:
-        write_run(config, config.out, made, planned, store, found)
-    return Audit(findings, made, code)
+        write_run(config, config.out, record, planned, store, flagged)
+    return Audit(findings, record, code)
 
 
 def check_outputs(config: AuditConfig) -> None:
@@ -143,28 +146,28 @@ def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
         )
 
 
-def not_measured(told: Mapping[str, Any]) -> list[dict[str, str]]:
+def not_measured(measured: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every measure that could not be taken, and why."""
     return [
         {"measure": f"{flaw}.{one['measure']}", "why": one["why"]}
-        for flaw in told
-        for one in told[flaw]["not_measured"]
+        for flaw in measured
+        for one in measured[flaw]["not_measured"]
     ]
 
 
 def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
     """Least excesses by measure."""
-    found = {}
+    numbers = {}
     for name, number in (mapping("--thresholds", tuple(texts)) or {}).items():
         if name not in known:
             raise UserError("A threshold names no measure.", name, f"known: {', '.join(known)}")
         try:
-            found[name] = float(number)
+            numbers[name] = float(number)
         except ValueError:
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
+            numbers[name] = math.nan
+        if not math.isfinite(numbers[name]):
             raise UserError("A threshold is a number.", f"{name}={number}", f"such as {name}=0.05")
-    return found
+    return numbers
 
 
 def read_json(store: Store, step: Step, name: str) -> Any:
@@ -179,16 +182,16 @@ def human_sources(
     for step in compare.values():
         own = step.inputs.get("sources")
         if isinstance(own, Step):
-            told = read_json(store, own, "sources.json")
-            return {name: len(rows) for name, rows in told["places"].items()}, told["one_source"]
+            sources = read_json(store, own, "sources.json")
+            return {name: len(rows) for name, rows in sources["places"].items()}, sources["one_source"]
     return {}, []
 
 
 def check_cluster(config: AuditConfig, store: Store, planned: Planned) -> None:
     """Refuse a `--cluster` column that no row has."""
     if config.cluster is not None and Sampled.read(store.path(planned.sample.key)).clusters is None:
-        found = f"no sampled row of the data or the references has a column {config.cluster}"
-        raise UserError("The column that names the clusters is not there.", found, "--cluster COLUMN")
+        missing = f"no sampled row of the data or the references has a column {config.cluster}"
+        raise UserError("The column that names the clusters is not there.", missing, "--cluster COLUMN")
 
 
 def tabled(config: AuditConfig) -> tuple[str, ...]:
@@ -204,9 +207,9 @@ def tabled(config: AuditConfig) -> tuple[str, ...]:
     return tuple(own)
 
 
-def task_of(told: Mapping[str, Any]) -> str:
+def task_of(measured: Mapping[str, Any]) -> str:
     """What says that the data is of another task than the references; empty where nothing does."""
-    embedding = told.get("embedding", {})
+    embedding = measured.get("embedding", {})
     answers = [one for one in embedding.get("measures", ()) if one["measure"]["name"] == "classifier_auc"]
     return another_task(embedding.get("prompts"), answers[0]["between"] if answers else None)
 
@@ -220,14 +223,14 @@ def notes_on_sources(
         called = ", ".join(here(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
     if any((one.told["between_human"] or {}).get("table") for one in findings):
-        made = table()
+        human_table = table()
         notes.append(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
-            f"{len(made['sources'])} public human sources in English (--no-prior: from the references alone)"
+            f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
     elif 0 < human.sources < FEWEST and any(one.told["between_human"] for one in findings):
-        notes.append(few_sources(human.sources, tabled=bool(human.tabled)))
-    if not config.no_prior and human.sources and not human.tabled:
+        notes.append(few_sources(human.sources, human_table=bool(human.tabled)))
+    if not config.no_prior and human.sources and not human.human_table:
         notes.append(
             "the table of human sources holds English text, and this is written in other letters: it is not used"
         )
@@ -262,10 +265,10 @@ def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
     total: dict[str, Any] = {"read": 0, "kept": 0, "dropped": {}}
     for (name, _), step in planned.streams.items():
         if (name == DATA) == data:
-            told = read_json(store, step, "counts.json")
-            total["read"] += told["read"]
-            total["kept"] += told["kept"]
-            for reason, count in told["dropped"].items():
+            counts = read_json(store, step, "counts.json")
+            total["read"] += counts["read"]
+            total["kept"] += counts["kept"]
+            for reason, count in counts["dropped"].items():
                 total["dropped"][reason] = total["dropped"].get(reason, 0) + count
     return total
 
@@ -275,12 +278,12 @@ def split(
     planned: Planned,
     store: Store,
     findings: Sequence[Finding],
-    told: Mapping[str, Any],
+    measured: Mapping[str, Any],
     finish: Callable[[Sequence[Step]], None],
 ) -> Flags:
     """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
     rules: dict[str, dict[str, Any]] = {}
-    for flaw, some in told.items():
+    for flaw, some in measured.items():
         own = {one["measure"]["name"]: one["evidence"]["rule"] for one in some["measures"] if one["evidence"]["rule"]}
         if own:
             rules[flaw] = own
@@ -299,9 +302,9 @@ def split(
         offset += rows
     finish(steps)
     names = [one.full_name for one in findings if one.severity != "ok"]
-    found = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
-    write_split(data_sources(config, planned), found, flagged=config.flagged, clean=config.clean)
-    return found
+    row_flags = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
+    write_split(data_sources(config, planned), row_flags, flagged=config.flagged, clean=config.clean)
+    return row_flags
 
 
 def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadOptions]]:
@@ -315,10 +318,10 @@ def report(
     planned: Planned,
     store: Store,
     findings: Sequence[Finding],
-    told: Mapping[str, Any],
+    measured: Mapping[str, Any],
     sources: Mapping[str, int],
-    found: Flags | None,
-    asked: Sequence[gating.GateResult],
+    flagged: Flags | None,
+    gate_results: Sequence[gating.GateResult],
     code: int,
     notes: list[str],
 ) -> dict[str, Any]:
@@ -328,7 +331,7 @@ def report(
     rows = counted(store, planned, data=True)
     n = len(sampled.data)
     records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
-    lacking = not_measured(told)
+    lacking = not_measured(measured)
     files = {label for _, label in source_labels(config.reference)}
     plain = [here(name) if name in files else name for name in sources]  # else a column named it
     called = dict(zip(sources, unlike(plain), strict=True))
@@ -345,7 +348,12 @@ def report(
     if long:
         notes.append(f"{long} of the {len(sampled.rows)} sampled rows were cut to {LONGEST:,} characters a text")
     notes += copies(read_json(store, planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
-    if len({row.label for row in sampled.rows}) > 1 and "artifacts" in told and not same_labels(sampled) and sources:
+    if (
+        len({row.label for row in sampled.rows}) > 1
+        and "artifacts" in measured
+        and not same_labels(sampled)
+        and sources
+    ):
         notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")
     return {
         "schema_version": 1,
@@ -360,12 +368,12 @@ def report(
             "model_n": min(n, config.model_sample),
             "precision": f"a share is known to ± {100 * 1.96 * math.sqrt(0.25 / max(1, n)):.1f} points",
         },
-        "another_task": task_of(told),
+        "another_task": task_of(measured),
         "findings": [finding_json(one, called) for one in findings],
         "not_measured": lacking,
         "needs_reference": [one["measure"] for one in lacking if one["why"] == "needs a reference"],
-        "flagged": found.as_json() if found else None,
-        "gates": [one.as_json() for one in asked],
+        "flagged": flagged.as_json() if flagged else None,
+        "gates": [one.as_json() for one in gate_results],
         "exit_code": code,
         "disk_mb_per_million_rows": sum(one["bytes"] for one in counts) / max(1, sum(one["rows"] for one in counts)),
         "settings": config.model_dump(mode="json", exclude={"store", "out", "quiet", "workers", "max_time"}),
@@ -375,28 +383,28 @@ def report(
 
 def finding_json(one: Finding, called: Mapping[str, str]) -> dict[str, Any]:
     """A finding as plain values, its human source named without the folders of this machine."""
-    told = one.as_json()
-    if between := told["between_human"]:
+    values = one.as_json()
+    if between := values["between_human"]:
         distances = {called.get(name, name): value for name, value in between["distances"].items()}
         source = called.get(between["source"], between["source"])
-        told["between_human"] = {**between, "source": source, "distances": distances}
-    return told
+        values["between_human"] = {**between, "source": source, "distances": distances}
+    return values
 
 
-def copies(told: Mapping[str, Any] | None) -> list[str]:
+def copies(counts: Mapping[str, Any] | None) -> list[str]:
     """What is said of copies in the whole data set: in a sample most pairs are apart, so few would be seen there."""
     said = []
     for name, what in (("exact", "repeat another row word for word"), ("near", "are nearly another row")):
-        one = (told or {}).get(name)
-        if one and one["rows"]:
+        counted = (counts or {}).get(name)
+        if counted and counted["rows"]:
             said.append(
-                f"of all rows, {one['rows']:,} ({100 * one['share']:.2g} %) {what} (in {one['groups']:,} groups)"
+                f"of all rows, {counted['rows']:,} ({100 * counted['share']:.2g} %) {what} (in {counted['groups']:,} groups)"
             )
     return said
 
 
 def write_run(
-    config: AuditConfig, folder: Path, told: Mapping[str, Any], planned: Planned, store: Store, found: Flags | None
+    config: AuditConfig, folder: Path, record: Mapping[str, Any], planned: Planned, store: Store, flagged: Flags | None
 ) -> None:
     """The run folder: row-level tables of every data file, the flagged rows with their texts, figures, `run.json`."""
     import shutil
@@ -412,24 +420,24 @@ def write_run(
                 with atomic_write(target) as temporary:
                     shutil.copyfile(part, temporary)
                 old.discard(target)
-    if found is not None:
-        write_flagged(data_sources(config, planned), found, folder / "results" / "flagged.parquet")
-    for path in figures(told, folder):
+    if flagged is not None:
+        write_flagged(data_sources(config, planned), flagged, folder / "results" / "flagged.parquet")
+    for path in figures(record, folder):
         print(path, file=sys.stderr)
         old.discard(path)
     for path in old:
         path.unlink()
     files = [{"file": Path(one.path).name, "hash": one.identity} for one in inputs(planned)]
-    run = {**told, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
+    run = {**record, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
     with atomic_write(folder / "run.json") as temporary:
         temporary.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
 
 
 def inputs(planned: Planned) -> list[Source]:
     """Every file that was read, with what identifies its content."""
-    found = [step.inputs["file"] for step in planned.streams.values()]
-    found += [one for name, one in planned.given.items() if name.startswith("against ")]
-    return [one for one in found if isinstance(one, Source)]
+    sources = [step.inputs["file"] for step in planned.streams.values()]
+    sources += [one for name, one in planned.given.items() if name.startswith("against ")]
+    return [one for one in sources if isinstance(one, Source)]
 
 
 def command(config: AuditConfig) -> str:

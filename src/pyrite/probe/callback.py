@@ -140,8 +140,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     def _take_up(self, states: Mapping[str, Any]) -> None:
         """The start's values out of a checkpoint: of the same tasks on the same items."""
         kept = states.get(KEPT, {})
-        found = {task: kept[key] for task, key in self._keys().items() if key in kept}
-        self._start = {task: [Measured(**one) for one in orjson.loads(text)] for task, text in found.items()}
+        states = {task: kept[key] for task, key in self._keys().items() if key in kept}
+        self._start = {task: [Measured(**one) for one in orjson.loads(text)] for task, text in states.items()}
 
     def _keys(self) -> dict[str, str]:
         """What each task asks, as a hash that is the same in every process and on every machine of the same kind."""
@@ -170,63 +170,65 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         if self._last == state.global_step and moment != "start":
             return
         self._last = state.global_step
-        told = {"step": state.global_step, "epoch": state.epoch, "moment": moment} | self._everywhere(moment)
-        self.history.append(told)
-        if told.get("error"):
-            logger.warning("the probe at step %s failed: %s", told["step"], told["error"])
+        record = {"step": state.global_step, "epoch": state.epoch, "moment": moment} | self._everywhere(moment)
+        self.history.append(record)
+        if record.get("error"):
+            logger.warning("the probe at step %s failed: %s", record["step"], record["error"])
             return
         should_log = control.should_log  # logging takes this mark away, and the trainer's own line with it
-        self.trainer.log(logged(told, self.options.slices))
+        self.trainer.log(logged(record, self.options.slices))
         control.should_log = should_log
-        failed = [one for one in told["gates"] if one["outcome"] == "failed"]
+        failed = [one for one in record["gates"] if one["outcome"] == "failed"]
         for one in failed:
-            logger.warning("gate failed at step %s: %s: %s", told["step"], one["gate"], one["why"])
-        if self.options.stop and told["exit_code"] == 1:
+            logger.warning("gate failed at step %s: %s: %s", record["step"], one["gate"], one["why"])
+        if self.options.stop and record["exit_code"] == 1:
             control.should_training_stop = True
 
     def _everywhere(self, moment: str) -> dict[str, Any]:
         """What the main process finds, in every process; so is its failure, lest the others wait for ever."""
-        told: dict[str, Any] = {}
+        record: dict[str, Any] = {}
         failure: Exception | None = None
         if self.trainer.is_world_process_zero():
             try:
-                told = self._measure(moment)
+                record = self._measure(moment)
             except Exception as error:
                 failure = error
-                told = {"error": f"{type(error).__name__}: {error}"}
+                record = {"error": f"{type(error).__name__}: {error}"}
         if self.trainer.accelerator.num_processes > 1:
             from accelerate.utils import broadcast_object_list
 
-            (told,) = broadcast_object_list([told], from_process=0)
-        if "error" in told and self.options.on_error == "raise":
-            raise failure or RuntimeError(f"The probe failed in the main process: {told['error']}")
-        return told
+            (record,) = broadcast_object_list([record], from_process=0)
+        if "error" in record and self.options.on_error == "raise":
+            raise failure or RuntimeError(f"The probe failed in the main process: {record['error']}")
+        return record
 
     def _measure(self, moment: str) -> dict[str, Any]:
         """Every task's scorecard and every gate, with the training left as it was."""
         began = time.monotonic()
         with untouched(self.trainer.model), held(self.trainer, self._tokenizer) as model:
-            found = {one.name: ask_now(one, model, self.store) for one in self.asked}
-        cards = [scorecard(NAME, one, found[one.name], self.config.seed) for one in self.asked]
-        told = [self._answer(gate, found) for gate in self.gates]
+            results = {one.name: ask_now(one, model, self.store) for one in self.asked}
+        cards = [scorecard(NAME, one, results[one.name], self.config.seed) for one in self.asked]
+        gate_results = [self._answer(gate, results) for gate in self.gates]
         if moment == "start":  # asked all the same: a slice that no item has is found before anything is trained
-            self._start, told = {name: list(one.measured) for name, one in found.items()}, []
+            self._start, gate_results = {name: list(one.measured) for name, one in results.items()}, []
         return {
             "scorecards": [told_of(card) for card in cards],
-            "gates": [one.as_json() for one in told],
-            "exit_code": gating.verdict(told, self.config.undecided),
+            "gates": [one.as_json() for one in gate_results],
+            "exit_code": gating.verdict(gate_results, self.config.undecided),
             "seconds": time.monotonic() - began,
         }
 
-    def _answer(self, gate: gating.Gate, found: Mapping[str, Result]) -> gating.GateResult:
+    def _answer(self, gate: gating.Gate, results: Mapping[str, Result]) -> gating.GateResult:
         """Does a gate hold? One on a change that has nothing to be measured from is undecided."""
         known = gate.task in self._start
-        before = replace(found[gate.task], measured=self._start[gate.task]) if known else found[gate.task]
-        told = answer(gate, [{gate.task: before}, dict(found)], self.config.seed)
+        before = replace(results[gate.task], measured=self._start[gate.task]) if known else results[gate.task]
+        gate_result = answer(gate, [{gate.task: before}, dict(results)], self.config.seed)
         if known or not gate.change:
-            return told
-        nothing = Estimate(math.nan, None, None, 0, told.estimate.n, told.estimate.direction, method=self._no_start)
-        return replace(told, estimate=nothing, outcome="undecided", why=self._no_start)
+            return gate_result
+        nothing = Estimate(
+            math.nan, None, None, 0, gate_result.estimate.n, gate_result.estimate.direction, method=self._no_start
+        )
+        return replace(gate_result, estimate=nothing, outcome="undecided", why=self._no_start)
 
     def table(self) -> "pl.DataFrame":
         """Every line of every scorecard: step, epoch, moment, task, metric, slice, value, interval, counts."""
@@ -253,8 +255,8 @@ def checked(model: type[Options], given: Mapping[str, Any]) -> Options:
     try:
         return model(**given)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise UserError("An option of the callback does not fit.", found, "see docs/callback.md") from None
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise UserError("An option of the callback does not fit.", faults, "see docs/callback.md") from None
 
 
 def config_of(tasks: tuple[str, ...], options: Mapping[str, Any]) -> ProbeConfig:
@@ -276,10 +278,10 @@ def check_whole(trainer: Any) -> None:
         "layers on several devices": getattr(trainer, "is_model_parallel", False),
         "a parallelism_config": parallel is not None and parallel.total_size > 1,
     }
-    found = [name for name, is_so in sharded.items() if is_so]
-    if found:
+    ways = [name for name, is_so in sharded.items() if is_so]
+    if ways:
         fix = "probe the checkpoints instead (pyrite probe FOLDER), or train with DDP or on one device"
-        raise UserError("The callback asks models that are whole in one process.", ", ".join(found), fix)
+        raise UserError("The callback asks models that are whole in one process.", ", ".join(ways), fix)
 
 
 def told_of(card: Scorecard) -> dict[str, Any]:
@@ -291,23 +293,23 @@ def told_of(card: Scorecard) -> dict[str, Any]:
     return {"task": card.task, "source": card.source, "notes": list(card.result.notes), "lines": lines}
 
 
-def logged(told: Mapping[str, Any], slices: Collection[str]) -> dict[str, float]:
+def logged(record: Mapping[str, Any], slices: Collection[str]) -> dict[str, float]:
     """What goes to the tracker: the value and both ends of the interval of each line whose columns are in `slices`.
 
     A line without a value, or an end without a number, is left out: nothing is filled in. Trackers differ in what a name
     may hold, so other characters become `_`, and a name that is taken is told apart by its columns.
     """
-    made: dict[str, float] = {}
-    for card in told["scorecards"]:
+    numbers: dict[str, float] = {}
+    for card in record["scorecards"]:
         for line in card["lines"]:
             if line["value"] is None or not set(line["values"]) <= set(slices):
                 continue
             parts = ["probe", card["task"], line["metric"], *line["values"].values()]
             key = "/".join(re.sub(r"[^\w.\- ]", "_", part) for part in parts)
-            key = key if key not in made else f"{key}.{re.sub(r'[^A-Za-z0-9_.-]', '_', line['by'])}"
-            made[key] = line["value"]
-            made |= {f"{key}_{end}": line[end] for end in ("low", "high") if line[end] is not None}
-    if told["gates"]:
+            key = key if key not in numbers else f"{key}.{re.sub(r'[^A-Za-z0-9_.-]', '_', line['by'])}"
+            numbers[key] = line["value"]
+            numbers |= {f"{key}_{end}": line[end] for end in ("low", "high") if line[end] is not None}
+    if record["gates"]:
         for outcome in ("failed", "undecided"):
-            made[f"probe/gates_{outcome}"] = sum(one["outcome"] == outcome for one in told["gates"])
-    return made | {"probe/seconds": told["seconds"]}
+            numbers[f"probe/gates_{outcome}"] = sum(one["outcome"] == outcome for one in record["gates"])
+    return numbers | {"probe/seconds": record["seconds"]}

@@ -70,8 +70,8 @@ def interval(line: Line) -> dict[str, Any]:
     """An estimate as plain values; null where nothing was answered."""
     one = line.estimate
     value = None if one.n == 0 else one.value
-    told = {"value": value, "low": one.low, "high": one.high, "n": one.n, "n_missing": one.n_missing}
-    return {**told, "direction": one.direction, "method": one.method}
+    values = {"value": value, "low": one.low, "high": one.high, "n": one.n, "n_missing": one.n_missing}
+    return {**values, "direction": one.direction, "method": one.method}
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Compared:
 
     def as_json(self) -> dict[str, Any]:
         """The comparison and the items that changed sides."""
-        told = {"task": self.task, **self.comparison.as_json(), "flips": [flip.as_json() for flip in self.flips]}
-        return told | ({"against_judge_noise": dict(self.against_noise)} if self.against_noise else {})
+        values = {"task": self.task, **self.comparison.as_json(), "flips": [flip.as_json() for flip in self.flips]}
+        return values | ({"against_judge_noise": dict(self.against_noise)} if self.against_noise else {})
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,16 @@ class ProbeResult:
 
     def as_json(self) -> dict[str, Any]:
         """One task and one model: its scorecard; several: a list of them."""
-        told: dict[str, Any] = {"schema_version": 1, "about": self.about}
+        record: dict[str, Any] = {"schema_version": 1, "about": self.about}
         if len(self.cards) == 1:
-            told |= self.cards[0].as_json()
+            record |= self.cards[0].as_json()
         else:
-            told["scorecards"] = [{"about": card.about, **card.as_json()} for card in self.cards]
+            record["scorecards"] = [{"about": card.about, **card.as_json()} for card in self.cards]
         if self.compared:
-            told["compared"] = [one.as_json() for one in self.compared]
+            record["compared"] = [one.as_json() for one in self.compared]
         if self.gates:
-            told |= {"gates": [one.as_json() for one in self.gates], "exit_code": self.exit_code}
-        return told
+            record |= {"gates": [one.as_json() for one in self.gates], "exit_code": self.exit_code}
+        return record
 
     def as_run(self) -> dict[str, Any]:
         """What a run folder tells of the result: the same, always in the shape of several."""
@@ -144,13 +144,13 @@ def probe(config: ProbeConfig) -> ProbeResult:
         raise UserError(
             "Give a model or --predictions, and not both.", f"model {config.model}", "pyrite probe MODEL --task …"
         )
-    asked = [ask(text, config) for text in config.task]
-    names = [one.name for one in asked]
+    tasks = [ask(text, config) for text in config.task]
+    names = [one.name for one in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each --task once")
     wanted = [gating.parse(text, names) for text in config.gate]
     for one in wanted:
-        early(one, asked, two_models=config.other is not None)
+        early(one, tasks, two_models=config.other is not None)
     if config.out is not None:
         check_folder(config.out, "probe")
     store = Store(config.store or default_store())
@@ -158,7 +158,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
     options = RunOptions(max_seconds=config.max_time * 60 if config.max_time else None)
     steps: list[dict[str, Step]] = []
     if config.predictions is not None:
-        (only, *more) = asked
+        (only, *more) = tasks
         if more or not isinstance(only, LabelTask):
             raise UserError("--predictions answers one task of labels.", ", ".join(names), "give one such --task")
         run_steps([only.items], store, options, progress)
@@ -169,35 +169,35 @@ def probe(config: ProbeConfig) -> ProbeResult:
         subjects = unlike([here(name) for name in models])
         local = config.backend == "local"
         whom = [Subject(name, load.resolve(name) if local else None) for name in models]
-        steps = [{one.name: one.step(subject) for one in asked} for subject in whom]
+        steps = [{one.name: one.step(subject) for one in tasks} for subject in whom]
         run_steps([one for some in steps for step in some.values() for one in opened(step)], store, options, progress)
-        results = [{one.name: one.read(store, some[one.name]) for one in asked} for some in steps]
+        results = [{one.name: one.read(store, some[one.name]) for one in tasks} for some in steps]
     cards = [
         scorecard(subject, one, some[one.name], config.seed)
         for subject, some in zip(subjects, results, strict=True)
-        for one in asked
+        for one in tasks
     ]
-    made = ProbeResult(" against ".join(subjects), cards)
+    probed = ProbeResult(" against ".join(subjects), cards)
     if len(results) == 2:
-        made = replace(made, compared=[compare_two(one, results, subjects, config) for one in asked])
+        probed = replace(probed, compared=[compare_two(one, results, subjects, config) for one in tasks])
     if wanted:
-        told = [answer(one, results, config.seed) for one in wanted]
-        made = replace(made, gates=told, exit_code=gating.verdict(told, config.undecided))
+        gate_results = [answer(one, results, config.seed) for one in wanted]
+        probed = replace(probed, gates=gate_results, exit_code=gating.verdict(gate_results, config.undecided))
     if config.out is not None:
-        texts = texts_of(config, asked, steps, store)
+        texts = texts_of(config, tasks, steps, store)
         told_of = [output.Told(*one) for one in zip(subjects, results, texts, strict=True)]
         about = output.described(results[-1], config.margin)
-        output.write(config.out, made.as_run() | about | output.settings(config), told_of)
-    return made
+        output.write(config.out, probed.as_run() | about | output.settings(config), told_of)
+    return probed
 
 
 def texts_of(
-    config: ProbeConfig, asked: list[Asked], steps: list[dict[str, Step]], store: Store
+    config: ProbeConfig, tasks: list[Asked], steps: list[dict[str, Step]], store: Store
 ) -> list[dict[str, Texts]]:
     """The texts of each subject, by task; of a predictions file its labels."""
     if config.predictions is not None:
-        return [{one.name: one.texts_of_file(store, config.predictions)} for one in asked if isinstance(one, LabelTask)]
-    return [{one.name: one.texts(store, some[one.name]) for one in asked} for some in steps]
+        return [{one.name: one.texts_of_file(store, config.predictions)} for one in tasks if isinstance(one, LabelTask)]
+    return [{one.name: one.texts(store, some[one.name]) for one in tasks} for some in steps]
 
 
 def export_tasks(config: ProbeConfig) -> list[Path]:
@@ -209,21 +209,21 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
     from pyrite.probe.export import export
 
     assert config.export is not None
-    asked = [ask(text, config) for text in config.task]
+    tasks = [ask(text, config) for text in config.task]
     store = Store(config.store or default_store())
-    made = []
-    for one in asked:
+    written = []
+    for one in tasks:
         if not isinstance(one, LabelTask):
             raise UserError("Only tasks of labels can be exported.", one.name, "hans, nli, heuristics, or a YAML")
         run_steps([one.items], store, RunOptions(), Progress(quiet=config.quiet))
         items = read_rows(store.path(one.items.key) / "items.jsonl")
-        made.append(export(items, one.task, config.export, labels=config.labels or None, name=f"pyrite_{one.name}"))
-    return made
+        written.append(export(items, one.task, config.export, labels=config.labels or None, name=f"pyrite_{one.name}"))
+    return written
 
 
-def early(gate: gating.Gate, asked: list[Asked], *, two_models: bool) -> None:
+def early(gate: gating.Gate, tasks: list[Asked], *, two_models: bool) -> None:
     """Refuse, before anything runs, a gate on a task or metric that is not asked, or on a change from nothing."""
-    known = {one.name: one.metrics for one in asked}
+    known = {one.name: one.metrics for one in tasks}
     if known.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
         if gate.change and not two_models:
             raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")
@@ -249,7 +249,7 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
     metrics = common_scales(first.metrics, second.metrics)
     cuts = {cut: None for some in first.cuts.values() for cut in some if cut}
     there = {column for one in first.measured for column in one.slices}
-    made = compare(
+    comparison = compare(
         first.measured,
         second.measured,
         metrics,
@@ -267,10 +267,10 @@ def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[s
         larger = max(
             [one for one in (noise, other) if one is not None], key=lambda one: (one.value != one.value, one.value)
         )
-        change = next(line.change.difference for line in made.primary if line.metric == name)
+        change = next(line.change.difference for line in comparison.primary if line.metric == name)
         against[name] = str(verdict_against_noise(change, larger))
     shares = tuple(metric for metric in metrics if metric.scale == "share")
-    return Compared(asked.name, made, flips(first.measured, second.measured, shares), against)
+    return Compared(asked.name, comparison, flips(first.measured, second.measured, shares), against)
 
 
 def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Metric, ...]:

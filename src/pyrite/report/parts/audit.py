@@ -29,49 +29,51 @@ UNSAID = (
 
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """An audit's share of the page."""
-    told = run.told
-    found = [one for one in told["findings"] if one["severity"] in NAMED]
-    fine = [one for one in told["findings"] if one["severity"] == "ok" and not one["why"]]
+    record = run.told
+    standing_out = [one for one in record["findings"] if one["severity"] in NAMED]
+    fine = [one for one in record["findings"] if one["severity"] == "ok" and not one["why"]]
     sections = [
         Section(
-            f"{anchor}-findings", "Findings, worst first", [finding(one, config) for one in found] or nothing(told)
+            f"{anchor}-findings",
+            "Findings, worst first",
+            [finding(one, config) for one in standing_out] or nothing(record),
         ),
         *figures(run, config, anchor),
         *flagged(run, config, anchor),
-        Section(f"{anchor}-fine", "Measured and fine", measured(fine), folded=bool(found)),
-        Section(f"{anchor}-missing", "Not measured", missing(told)),
-        *shared.gates(told["gates"], anchor),
+        Section(f"{anchor}-fine", "Measured and fine", measured(fine), folded=bool(standing_out)),
+        Section(f"{anchor}-missing", "Not measured", missing(record)),
+        *shared.gates(record["gates"], anchor),
     ]
     return Part(
-        title=f"Audit of {', '.join(names(told))}",
-        verdicts=[verdict(told, found)],
+        title=f"Audit of {', '.join(names(record))}",
+        verdicts=[verdict(record, standing_out)],
         sections=sections,
-        ran=ran(told),
-        software=shared.software(told),
-        again=shared.command(told.get("command")),
-        unsaid=[*(f"{note[:1].upper()}{note[1:]}." for note in told["notes"]), NO_HARM, *UNSAID],
-        settings=shared.settings(told["settings"]),
+        ran=ran(record),
+        software=shared.software(record),
+        again=shared.command(record.get("command")),
+        unsaid=[*(f"{note[:1].upper()}{note[1:]}." for note in record["notes"]), NO_HARM, *UNSAID],
+        settings=shared.settings(record["settings"]),
     )
 
 
-def names(told: Told) -> list[str]:
+def names(record: Told) -> list[str]:
     """The data's files, without their folders."""
-    return [shown(one) for one in told["data"]]
+    return [shown(one) for one in record["data"]]
 
 
-def verdict(told: Told, found: Sequence[Told]) -> Verdict:
+def verdict(record: Told, standing_out: Sequence[Told]) -> Verdict:
     """How many findings there are, and the worst with its interval."""
-    counts = {name: sum(one["severity"] == name for one in found) for name in ("fail", "warn")}
+    counts = {name: sum(one["severity"] == name for one in standing_out) for name in ("fail", "warn")}
     many = f"{plural(counts['fail'], 'failure')} and {plural(counts['warn'], 'warning')}"
-    untested = sum(one["severity"] == "ok" and bool(one["why"]) for one in told["findings"])
-    fine = len(told["findings"]) - len(found) - untested
-    if not found:
-        lacking = len(told["not_measured"]) + untested
+    untested = sum(one["severity"] == "ok" and bool(one["why"]) for one in record["findings"])
+    fine = len(record["findings"]) - len(standing_out) - untested
+    if not standing_out:
+        lacking = len(record["not_measured"]) + untested
         left = f"; {lacking} could not be measured" if lacking else ""
         return Verdict(
             "nothing found", f"Nothing stands out in {fine} measures{left}.", "unsure" if lacking else "good"
         )
-    one = found[0]
+    one = standing_out[0]
     label = "FAIL" if counts["fail"] else "WARN"
     text = f"{many}; {plural(fine, 'measure')} fine. The worst: {one['question']} {worst(one)}"
     return Verdict(label, text, TONES[one["severity"]])
@@ -85,8 +87,8 @@ def plural(many: int, what: str) -> str:
 def worst(one: Told) -> str:
     """A finding's value and excess in half a sentence."""
     excess, unit = one["excess"] or {"value": None, "low": None}, one["unit"]
-    told = f"{number(one['value'], unit)} in {one['n']:,} rows"
-    return f"{told}." if excess["value"] is None else f"{told}: {excess_of(one)}."
+    amount = f"{number(one['value'], unit)} in {one['n']:,} rows"
+    return f"{amount}." if excess["value"] is None else f"{amount}: {excess_of(one)}."
 
 
 def yardstick(one: Told) -> str:
@@ -104,7 +106,7 @@ def finding(one: Told, config: ReportConfig) -> Finding:
 def numbers(one: Told) -> list[tuple[str, str]]:
     """A finding's name, both yardsticks, and what to do."""
     unit, null, human = one["unit"], one["null"], one["between_human"]
-    told = [("measure", f"{one['flaw']}.{one['measure']}")]
+    facts = [("measure", f"{one['flaw']}.{one['measure']}")]
     if human:
         said = f"this data by {number(human['value_of_data'], unit)} at the same {human['n']:,} rows"
         if human["value"] is not None:
@@ -112,41 +114,41 @@ def numbers(one: Told) -> list[tuple[str, str]]:
         if human.get("high") is not None:
             table = " and the table of human sources" if human.get("table") else ""
             said += f"; one more would hardly show more than {number(human['high'], unit)} (by {human['sources']} of them{table})"
-        told.append(("human sources", said))
+        facts.append(("human sources", said))
     else:
-        told.append(("human sources", f"unknown how much they differ: {one['why'] or 'no two human sources'}"))
+        facts.append(("human sources", f"unknown how much they differ: {one['why'] or 'no two human sources'}"))
     if null:
         p = null["p"] if null.get("p_adjusted") is None else null["p_adjusted"]
-        told.append(
+        facts.append(
             ("chance", f"stays below {number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})")
         )
     else:
-        told.append(("chance", "not asked: this is measured on the data alone"))
+        facts.append(("chance", "not asked: this is measured on the data alone"))
     if counted := one.get("counted"):
         most = f"{number(counted['threshold'], unit)} would pass"
-        told.append(("over all rows", f"{number(counted['value'], unit)} of {counted['rows']:,} ({most})"))
+        facts.append(("over all rows", f"{number(counted['value'], unit)} of {counted['rows']:,} ({most})"))
     if one["why"]:
-        told.append(("no worse, because", one["why"]))
-    return [*told, *([("do this next", one["advice"])] if one["advice"] else [])]
+        facts.append(("no worse, because", one["why"]))
+    return [*facts, *([("do this next", one["advice"])] if one["advice"] else [])]
 
 
 def evidence(one: Told, config: ReportConfig) -> list[Block]:
     """Templates and other lines, then example rows; all of it is text of the data."""
-    told = one["evidence"]
+    evidence = one["evidence"]
     if config.no_rows:
         return []
-    made: list[Block] = [Lines(told["lines"][:SHOWN], "list")] if told["lines"] else []
-    made += [Lines(told["lines"][SHOWN:], "quote")] if told["lines"][SHOWN:] else []
-    rows = [(str(row["id"]), row["excerpt"]) for row in told["rows"][: config.rows]]
+    blocks: list[Block] = [Lines(evidence["lines"][:SHOWN], "list")] if evidence["lines"] else []
+    blocks += [Lines(evidence["lines"][SHOWN:], "quote")] if evidence["lines"][SHOWN:] else []
+    rows = [(str(row["id"]), row["excerpt"]) for row in evidence["rows"][: config.rows]]
     caption = "Rows that show it" + (
-        f" (the first {len(rows)} of {len(told['rows'])})" if len(rows) < len(told["rows"]) else ""
+        f" (the first {len(rows)} of {len(evidence['rows'])})" if len(rows) < len(evidence["rows"]) else ""
     )
-    return [*made, *([Table(("row", "begins"), rows, caption)] if rows else [])]
+    return [*blocks, *([Table(("row", "begins"), rows, caption)] if rows else [])]
 
 
-def nothing(told: Told) -> list[Block]:
+def nothing(record: Told) -> list[Block]:
     """What is said where there is no finding."""
-    return [Lines([f"No finding in {plural(len(told['findings']), 'measure')}."])]
+    return [Lines([f"No finding in {plural(len(record['findings']), 'measure')}."])]
 
 
 def figures(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
@@ -155,17 +157,19 @@ def figures(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
     from pyrite.report.draw import SCREEN, figure
 
     drawn = charts(run.told, SCREEN, shapes=not config.no_rows, points=POINTS)
-    made: list[Figure] = [figure(chart, f"{anchor}-{name}", alt_text(run.told, name)) for name, chart in drawn.items()]
-    return [Section(f"{anchor}-figures", "Data and references, drawn", made)] if made else []
+    drawings: list[Figure] = [
+        figure(chart, f"{anchor}-{name}", alt_text(run.told, name)) for name, chart in drawn.items()
+    ]
+    return [Section(f"{anchor}-figures", "Data and references, drawn", drawings)] if drawings else []
 
 
 def flagged(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
     """Which rows show a finding: how many by finding, and the rows."""
-    told = run.told["flagged"]
-    if told is None:
+    counts = run.told["flagged"]
+    if counts is None:
         return []
-    by = [(name, shared.count(many)) for name, many in sorted(told["by"].items(), key=lambda one: (-one[1], one[0]))]
-    said = f"{told['flagged']:,} of {told['rows']:,} rows show a finding at least so strongly as {run.told['settings']['flag_at']:g}; a row can show several."
+    by = [(name, shared.count(many)) for name, many in sorted(counts["by"].items(), key=lambda one: (-one[1], one[0]))]
+    said = f"{counts['flagged']:,} of {counts['rows']:,} rows show a finding at least so strongly as {run.told['settings']['flag_at']:g}; a row can show several."
     table = [Table(("finding", "rows"), by, "Rows flagged by each finding")] if by else []
     blocks: list[Block] = [Lines([said]), *table, *([] if config.no_rows else rows_of(run, config, anchor))]
     return [Section(f"{anchor}-flagged", "Flagged rows", blocks)]
@@ -209,16 +213,16 @@ def excess_of(one: Told) -> str:
     if not excess or excess["value"] is None:
         return "no excess"
     way = "below" if excess["value"] < 0 else "over"
-    told = f"{over(abs(excess['value']), unit)} {way} {yardstick(one)}"
+    amount = f"{over(abs(excess['value']), unit)} {way} {yardstick(one)}"
     if excess["low"] is None:
         return (
-            f"{told} (no interval: {'counted over all rows' if one.get('counted') else 'measured on the data alone'})"
+            f"{amount} (no interval: {'counted over all rows' if one.get('counted') else 'measured on the data alone'})"
         )
     ends = excess["low"], excess["high"]
     if way == "below":
         ends = -excess["high"], -excess["low"]
     low, high = (over(end, unit) for end in ends)
-    return f"{told} (95 % interval {low.partition(' ')[0]} to {high})"
+    return f"{amount} (95 % interval {low.partition(' ')[0]} to {high})"
 
 
 def over(value: float, unit: str) -> str:
@@ -230,23 +234,23 @@ def over(value: float, unit: str) -> str:
     return number(value, unit).replace(" %", " points")
 
 
-def missing(told: Told) -> list[Block]:
+def missing(record: Told) -> list[Block]:
     """What could not be measured, and why."""
-    rows = [(one["measure"], one["why"]) for one in told["not_measured"]]
+    rows = [(one["measure"], one["why"]) for one in record["not_measured"]]
     return [Table(("measure", "why not"), rows)] if rows else [Lines(["Every measure that was asked for was taken."])]
 
 
-def ran(told: Told) -> list[Block]:
+def ran(record: Told) -> list[Block]:
     """Data, references, counts and the sample."""
-    sample = told["sample"]
-    references = ", ".join(reference_name({**one, "source": shown(one["source"])}) for one in told["references"])
-    fine = [one for one in told["findings"] if one["severity"] == "ok" and not one["why"]]
+    sample = record["sample"]
+    references = ", ".join(reference_name({**one, "source": shown(one["source"])}) for one in record["references"])
+    fine = [one for one in record["findings"] if one["severity"] == "ok" and not one["why"]]
     items = [
-        ("data", f"{', '.join(names(told))}: {rows_read(told['rows'])}"),
-        ("references", f"{references}: {rows_read(told['reference_rows'])}" if told["references"] else "none"),
+        ("data", f"{', '.join(names(record))}: {rows_read(record['rows'])}"),
+        ("references", f"{references}: {rows_read(record['reference_rows'])}" if record["references"] else "none"),
         ("sample", f"{sample['n']:,} of {sample['of']:,} rows ({sample['precision']}); the model read {sample['model_n']:,}"),
-        ("seed", str(told["settings"]["seed"])),
-        ("level", f"chance of any false warning at most {told['settings']['alpha']:g} (Holm over all measures)"),
+        ("seed", str(record["settings"]["seed"])),
+        ("level", f"chance of any false warning at most {record['settings']['alpha']:g} (Holm over all measures)"),
         ("found fine", by_flaw(fine) or "nothing"),
     ]  # fmt: skip
-    return [Facts(items), *shared.files(told.get("files", ()))]
+    return [Facts(items), *shared.files(record.get("files", ()))]
