@@ -14,7 +14,7 @@ from pyrite.steps import Context
 from pyrite.study import data
 from pyrite.study.contrasts import Answer, Probe, answer_primary, headline, score_model, summary_table
 from pyrite.study.overlap import leaks, overlap_table
-from pyrite.study.spec import parse_spec
+from pyrite.study.spec import StudySpec, parse_spec
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import TASKS
 from pyrite.tasks.nli import clean
@@ -399,15 +399,23 @@ def hans_items() -> list[Labelled]:
     ]
 
 
+def hans_probes(spec: StudySpec) -> tuple[list[Labelled], list[Labelled], dict[str, Probe]]:
+    """The items of the blind spot, those of the general probe, and both probes of a study of HANS."""
+    items, general = hans_items(), [Labelled({"text": str(at)}, "neutral", str(at)) for at in range(10)]
+    return (
+        items,
+        general,
+        {
+            "general": Probe.make("general", general, TASKS["nli"], {}),
+            "spot": Probe.make("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
+        },
+    )
+
+
 def hans_study(right: dict[str, list[int]], seeds: int = 5) -> list[Answer]:
     """A study whose arms get so many non-entailment items of each heuristic right (and every entailment item)."""
     spec = parse_spec(HANS_SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]"), "s.yaml")  # fmt: skip
-    items = hans_items()
-    general = [Labelled({"text": str(at)}, "neutral", str(at)) for at in range(10)]
-    probes = {
-        "general": Probe.make("general", general, TASKS["nli"], {}),
-        "spot": Probe.make("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
-    }
+    items, general, probes = hans_probes(spec)
     results = []
     for seed in range(seeds):
         for arm, size in (("start", 0), ("human", 10), ("other", 10)):
@@ -446,12 +454,7 @@ def test_the_gap_of_hans_is_judged_for_each_heuristic() -> None:
         "[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other, probe: gap}]"
     )
     spec = parse_spec(text, "s.yaml")
-    items = hans_items()
-    general = [Labelled({"text": str(at)}, "neutral", str(at)) for at in range(10)]
-    probes = {
-        "general": Probe.make("general", general, TASKS["nli"], {}),
-        "spot": Probe.make("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
-    }
+    items, general, probes = hans_probes(spec)
     results = []
     for seed in range(5):
         for arm, size, right in (("start", 0, 15), ("human", 10, 15), ("other", 10, 9)):

@@ -268,5 +268,5 @@ def marks(
         made[name] = np.zeros(len(rows), dtype=np.float32)
         names = tuple(rule["fields"])
         places = [at for at, row in enumerate(rows) if row.label is not None and tuple(row.fields) == names]
-        made[name][places] = strongest([look(rows[at]) for at in places], [cue_from(one) for one in rule["cues"]])
+        made[name][places] = strongest([look(rows[at]) for at in places], [cue_from(cue) for cue in rule["cues"]])
     return made

@@ -241,11 +241,11 @@ def whole(folders: Sequence[Path], out: Path, extras: Extras, reference: Sequenc
     """
     index = index_of(extras.against)
     counts = [orjson.loads((folder / "counts.json").read_bytes()) for folder in folders]
-    total = sum(one["rows"] for one in counts)
+    total = sum(count["rows"] for count in counts)
     told: dict[str, Any] = {"rows": total}
     if not total or not index.names:
         return told
-    hit = {name: np.sum([one[name] for one in counts], axis=0).tolist() for name in SIZES}
+    hit = {name: np.sum([count[name] for count in counts], axis=0).tolist() for name in SIZES}
     touched = np.any([np.load(folder / "touched.npy", allow_pickle=False) for folder in folders], axis=0)
     told |= {name: {"rows": hit[name][0], "share": hit[name][0] / total} for name in SIZES}
     told |= {"boilerplate": index.boilerplate, "sets": {}}
@@ -353,7 +353,7 @@ def _followbench(path: Path) -> Iterator[str]:
 
     examples = {item.meta["example"]: item.meta["requests"] for item in followbench.read(path)}
     for requests in examples.values():
-        yield "\n".join(dict.fromkeys(one for one in requests if one))
+        yield "\n".join(dict.fromkeys(request for request in requests if request))
 
 
 def _mt_bench(path: Path) -> Iterator[str]:

@@ -168,7 +168,7 @@ def cross_validation(features: Any, folds: int, ridge: float = RIDGE) -> Callabl
 
     edges = np.linspace(0, len(features), folds + 1).round().astype(int)
     stretches = [slice(int(first), int(last)) for first, last in itertools.pairwise(edges)]
-    grams = [features[one].T @ features[one] for one in stretches]
+    grams = [features[stretch].T @ features[stretch] for stretch in stretches]
     whole, total = np.sum(grams, axis=0), features.sum(0)
     means, factors = [], []
     for one, own in zip(stretches, grams, strict=True):
@@ -181,7 +181,7 @@ def cross_validation(features: Any, folds: int, ridge: float = RIDGE) -> Callabl
         factors.append(cho_factor(normal, overwrite_a=True, check_finite=False))
 
     def predict(labels: Any) -> Predictions:
-        sides = [features[one].T @ labels[one] for one in stretches]
+        sides = [features[stretch].T @ labels[stretch] for stretch in stretches]
         total, sums = np.sum(sides, axis=0), labels.sum(0)
         for one, side, mean, factor in zip(stretches, sides, means, factors, strict=True):
             left = sums - labels[one].sum(0)

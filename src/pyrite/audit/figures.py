@@ -82,13 +82,13 @@ def reference(shape: Mapping[str, Any]) -> str:
 
 def values_of(told: Mapping[str, Any], flaw: str, key: str) -> list[Any]:
     """What findings of a flaw have under a name, worst first, of those that have it."""
-    values = (one["evidence"]["values"] for one in told["findings"] if one["flaw"] == flaw)
+    values = (finding["evidence"]["values"] for finding in told["findings"] if finding["flaw"] == flaw)
     return [value[key] for value in values if value.get(key)]
 
 
 def density_of(told: Mapping[str, Any], flaw: str) -> dict[str, list[tuple[float, float]]]:
     """Points (where, density) of the data, and of the references where they are told; empty where nothing is."""
-    own = [one["evidence"]["values"] for one in told["findings"] if one["flaw"] == flaw]
+    own = [finding["evidence"]["values"] for finding in told["findings"] if finding["flaw"] == flaw]
     own = [value for value in own if value.get("compared") != "instruction_difficulty"]  # a ratio, not nats
     for value in (value.get("density") or value for value in own):
         if isinstance(value, Mapping) and value.get("grid") and value.get("data"):

@@ -337,7 +337,7 @@ def _log_lengths(shapes: Sequence[Sequence[Shape]]) -> Floats:
     """For each row: how many answers, the sum of their log lengths, the sum of the squares [rows, 3]."""
     logs = [np.log([max(1, shape.words) for shape in some]) for some in shapes]
     middle = float(np.concatenate(logs).mean())
-    return np.array([[len(one), (one - middle).sum(), ((one - middle) ** 2).sum()] for one in logs])
+    return np.array([[len(log), (log - middle).sum(), ((log - middle) ** 2).sum()] for log in logs])
 
 
 def _narrowing(sums: Floats, a: Draws, b: Draws) -> Floats:
@@ -378,7 +378,7 @@ def marks(
                 key(shape)[:size] in some for key, sizes in edges for size, some in sizes.items()
             )
 
-        made[name] = np.array([any(has(shape_of(one)) for one in row.answers) for row in rows], dtype=np.float32)
+        made[name] = np.array([any(has(shape_of(answer)) for answer in row.answers) for row in rows], dtype=np.float32)
     return made
 
 

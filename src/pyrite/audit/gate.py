@@ -92,7 +92,7 @@ def capped(findings: Sequence[Finding]) -> str:
             names.setdefault(one.told["why"], []).append(one.full_name)
     if names:
         return "; ".join(f"{', '.join(some)}: {why}" for why, some in names.items())
-    between = [one.told["between_human"] for one in findings if one.told["null"] is not None]
+    between = [finding.told["between_human"] for finding in findings if finding.told["null"] is not None]
     return (
         "anything" if between and not any(one and one.get("high", one["value"]) is not None for one in between) else ""
     )
@@ -107,9 +107,9 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
     """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves it undecided."""
     if gate.name == "severity":
-        few_clusters = [one.full_name for one in findings if one.told["why"] == FEW_CLUSTERS]
+        few_clusters = [finding.full_name for finding in findings if finding.told["why"] == FEW_CLUSTERS]
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
-        bad = [one.full_name for one in findings if one.severity in worse]
+        bad = [finding.full_name for finding in findings if finding.severity in worse]
         if bad:
             return GateResult(gate, "failed", ", ".join(bad))
         if gate.bound == "fail" and sources < 1:
@@ -120,7 +120,9 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
             return GateResult(gate, "undecided", f"{', '.join(few_clusters)}: {FEW_CLUSTERS}")
         if lacking or not findings:
             return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
-        ends = [one.full_name for one in findings if one.severity == "warn" and one.told["why"] == AT_END]
+        ends = [
+            finding.full_name for finding in findings if finding.severity == "warn" and finding.told["why"] == AT_END
+        ]
         apart = f"; not asked of {', '.join(ends)}: {AT_END}" if ends and gate.bound == "fail" else ""
         return GateResult(gate, "passed", f"no such finding{apart}")
     told: list[tuple[Outcome, str]] = []

@@ -107,7 +107,7 @@ def flat(texts: Iterable[Sequence[bytes]]) -> Flat:
     texts = list(texts)
     joined = b"".join(map(_KNOWN.__getitem__, chain.from_iterable(texts)))
     starts = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum([len(one) for one in texts], out=starts[1:])
+    np.cumsum([len(text) for text in texts], out=starts[1:])
     return Flat(np.frombuffer(joined, dtype=">u8").astype(np.uint64), starts)
 
 
@@ -171,7 +171,7 @@ def trigrams(text: str) -> Array:
 def _sketch(keys: list[int], texts: list[list[bytes]]) -> Sketches:
     from rensa import RMinHash
 
-    long = np.array([len(one) >= LEAST_WORDS for one in texts], dtype=bool)
+    long = np.array([len(text) >= LEAST_WORDS for text in texts], dtype=bool)
     found, _ = grams(flat(texts), 3)
     if not texts:
         digests = np.empty((0, SLOTS), dtype=np.uint64)

@@ -15,7 +15,7 @@ def table(told: Mapping[str, Any]) -> "polars.DataFrame":
     """
     import polars
 
-    return polars.DataFrame([row(one) for one in told["findings"]], infer_schema_length=None)
+    return polars.DataFrame([row(finding) for finding in told["findings"]], infer_schema_length=None)
 
 
 def row(finding: Mapping[str, Any]) -> dict[str, Any]:

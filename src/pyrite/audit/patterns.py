@@ -103,7 +103,7 @@ def over_represented(
         if not ranked:
             break
         best = min(ranked)[2]
-        longer = [one for one in counts if one[: len(best)] == best and counts[one] >= MOST * counts[best]]
+        longer = [start for start in counts if start[: len(best)] == best and counts[start] >= MOST * counts[best]]
         best = max((one for one in longer if judged(one)[0]), key=lambda one: (len(one), counts[one], one))
         gone = [at for at, words in left.items() if words[: len(best)] == best]
         places = tuple(ours.places[at] for at in gone)

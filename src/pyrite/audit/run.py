@@ -103,8 +103,8 @@ def audit(config: AuditConfig) -> Audit:
         human=human,
     )
     lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
-    gate_results = [gating.ask(one, findings, sources=len(sources), lacking=lacking) for one in gates]
-    code = exit_code([one.outcome for one in gate_results], config.undecided)
+    gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
+    code = exit_code([result.outcome for result in gate_results], config.undecided)
     wanted_rows = config.flagged or config.clean or config.out
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
@@ -222,15 +222,15 @@ def notes_on_sources(
     for names in one_source:
         called = ", ".join(here(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
-    if any((one.told["between_human"] or {}).get("table") for one in findings):
+    if any((finding.told["between_human"] or {}).get("table") for finding in findings):
         human_table = table()
         notes.append(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
-    elif 0 < human.sources < FEWEST and any(one.told["between_human"] for one in findings):
-        notes.append(few_sources(human.sources, human_table=bool(human.tabled)))
-    if not config.no_prior and human.sources and not human.human_table:
+    elif 0 < human.sources < FEWEST and any(finding.told["between_human"] for finding in findings):
+        notes.append(few_sources(human.sources, tabled=bool(human.tabled)))
+    if not config.no_prior and human.sources and not human.tabled:
         notes.append(
             "the table of human sources holds English text, and this is written in other letters: it is not used"
         )
@@ -257,7 +257,7 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
 def in_latin_letters(sampled: Sampled) -> bool:
     """Are most letters of the sample Latin ones? The table of human sources holds English text."""
     letters = [one for row in sampled.rows[:400] for one in row.answer[:400] if one.isalpha()]
-    return not letters or sum(ord(one) < 0x250 for one in letters) > 0.8 * len(letters)
+    return not letters or sum(ord(letter) < 0x250 for letter in letters) > 0.8 * len(letters)
 
 
 def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
@@ -284,7 +284,11 @@ def split(
     """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
     rules: dict[str, dict[str, Any]] = {}
     for flaw, some in measured.items():
-        own = {one["measure"]["name"]: one["evidence"]["rule"] for one in some["measures"] if one["evidence"]["rule"]}
+        own = {
+            entry["measure"]["name"]: entry["evidence"]["rule"]
+            for entry in some["measures"]
+            if entry["evidence"]["rule"]
+        }
         if own:
             rules[flaw] = own
     steps, offset = [], 0
@@ -301,7 +305,7 @@ def split(
         steps.append(Step(MARKS, settings, inputs, label=f"{config.data[shard]}: marks"))
         offset += rows
     finish(steps)
-    names = [one.full_name for one in findings if one.severity != "ok"]
+    names = [finding.full_name for finding in findings if finding.severity != "ok"]
     row_flags = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
     write_split(data_sources(config, planned), row_flags, flagged=config.flagged, clean=config.clean)
     return row_flags
@@ -369,13 +373,14 @@ def report(
             "precision": f"a share is known to ± {100 * 1.96 * math.sqrt(0.25 / max(1, n)):.1f} points",
         },
         "another_task": task_of(measured),
-        "findings": [finding_json(one, called) for one in findings],
+        "findings": [finding_json(finding, called) for finding in findings],
         "not_measured": lacking,
         "needs_reference": [one["measure"] for one in lacking if one["why"] == "needs a reference"],
         "flagged": flagged.as_json() if flagged else None,
-        "gates": [one.as_json() for one in gate_results],
+        "gates": [result.as_json() for result in gate_results],
         "exit_code": code,
-        "disk_mb_per_million_rows": sum(one["bytes"] for one in counts) / max(1, sum(one["rows"] for one in counts)),
+        "disk_mb_per_million_rows": sum(count["bytes"] for count in counts)
+        / max(1, sum(count["rows"] for count in counts)),
         "settings": config.model_dump(mode="json", exclude={"store", "out", "quiet", "workers", "max_time"}),
         "notes": notes,
     }
@@ -437,7 +442,7 @@ def inputs(planned: Planned) -> list[Source]:
     """Every file that was read, with what identifies its content."""
     sources = [step.inputs["file"] for step in planned.streams.values()]
     sources += [one for name, one in planned.given.items() if name.startswith("against ")]
-    return [one for one in sources if isinstance(one, Source)]
+    return [source for source in sources if isinstance(source, Source)]
 
 
 def command(config: AuditConfig) -> str:

@@ -28,9 +28,9 @@ def show_audit(audit: Mapping[str, Any]) -> None:
     for finding in findings:
         if finding["severity"] in NAMED:
             headline(console, finding)
-    if fine := [one for one in findings if one["severity"] == "ok" and not one["why"]]:
+    if fine := [finding for finding in findings if finding["severity"] == "ok" and not finding["why"]]:
         put(console, f"Looked at and found fine: {by_flaw(fine)}.", after=1)
-    if untested := [one for one in findings if one["severity"] == "ok" and one["why"]]:
+    if untested := [finding for finding in findings if finding["severity"] == "ok" and finding["why"]]:
         put(
             console,
             f"Not fine, and not flawed: {by_flaw(untested)}. {upper(untested[0]['why'])}.",
@@ -45,7 +45,7 @@ def brief(audit: Mapping[str, Any], title: str) -> None:
     """The same in a line for each finding, without the rows."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
-    found = [one for one in audit["findings"] if one["severity"] in NAMED]
+    found = [finding for finding in audit["findings"] if finding["severity"] in NAMED]
     put(console, title, style="bold")
     for one in found:
         name, style = NAMED[one["severity"]]
@@ -84,14 +84,16 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
     """What was read, what it was compared with, and how many findings there are."""
     put(console, f"{', '.join(map(str, listed(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")
     if audit["references"]:
-        names = ", ".join(reference_name(one) for one in audit["references"])
+        names = ", ".join(reference_name(reference) for reference in audit["references"])
         put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
     else:
         put(console, "without a reference: what only a comparison can tell was not measured")
     sample = audit["sample"]
     put(console, f"{sample['n']:,} rows of the data were sampled for what is compared: {sample['precision']}", after=1)
-    counts = {name: sum(one["severity"] == name for one in audit["findings"]) for name in ("fail", "warn", "ok")}
-    untested = sum(one["severity"] == "ok" and bool(one["why"]) for one in audit["findings"])
+    counts = {
+        name: sum(finding["severity"] == name for finding in audit["findings"]) for name in ("fail", "warn", "ok")
+    }
+    untested = sum(finding["severity"] == "ok" and bool(finding["why"]) for finding in audit["findings"])
     words = [counted(counts["fail"], "failure"), counted(counts["warn"], "warning"), f"{counts['ok'] - untested} fine"]
     words += [f"{untested} could not be tested"] if untested else []
     put(console, ", ".join(words), style="bold", after=1)

@@ -73,7 +73,9 @@ def shortened(row: Row) -> Row:
     if max(len(row.prompt), *map(len, row.answers), *map(len, row.fields.values()), 0) <= LONGEST:
         return row
     fields = {name: text[:LONGEST] for name, text in row.fields.items()}
-    return replace(row, prompt=row.prompt[:LONGEST], answers=tuple(one[:LONGEST] for one in row.answers), fields=fields)
+    return replace(
+        row, prompt=row.prompt[:LONGEST], answers=tuple(answer[:LONGEST] for answer in row.answers), fields=fields
+    )
 
 
 class Drawn:

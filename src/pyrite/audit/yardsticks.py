@@ -122,7 +122,7 @@ def weigh(
     pooled = np.concatenate([ours[:n], human[:n]])
     value = float(evaluate(contrast, [(ours[:n], human[:n])], size)[0])
     orders = (groups.shuffled(pooled, rng) for _ in range(settings.permutations))
-    null = evaluate(contrast, ((one[:n], one[n:]) for one in orders), size)
+    null = evaluate(contrast, ((order[:n], order[n:]) for order in orders), size)
     p = float((1 + np.count_nonzero(null >= value - 1e-12)) / (1 + len(null)))
     error = half_error(contrast, ours, human, n, size, settings, 2, groups)
     mean, top = float(null.mean()), float(np.quantile(null, 0.95))
@@ -185,7 +185,7 @@ def between_sources(
     big = {name: some for name, some in sources.items() if len(some) >= min(sizes)}
     if not big or len(ours) < min(sizes):
         return None
-    n = max(one for one in sizes if one <= min(len(ours), *map(len, big.values())))
+    n = max(size for size in sizes if size <= min(len(ours), *map(len, big.values())))
     human = np.concatenate(list(big.values()))
     rng = np.random.default_rng([settings.seed, 5])
     own = float(subsampled(contrast, ours, human, n, size, rng, settings, groups).mean())

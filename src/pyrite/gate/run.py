@@ -32,7 +32,7 @@ class Gated:
             "schema_version": 1,
             "run": str(self.run),
             "verb": self.verb,
-            "gates": [one.as_json() for one in self.outcomes],
+            "gates": [gate.as_json() for gate in self.outcomes],
             "exit_code": self.exit_code,
         }
 
@@ -50,7 +50,7 @@ def gate(config: GateConfig) -> Gated:
     except KeyError as error:
         fix = "make the run again with this Pyrite"
         raise UserError("The run lacks what a gate looks at.", f"{run.folder}: no {error}", fix) from error
-    made = Gated(config.run, run.verb, outcomes, exit_code([one.outcome for one in outcomes], config.undecided))
+    made = Gated(config.run, run.verb, outcomes, exit_code([gate.outcome for gate in outcomes], config.undecided))
     if config.junit is not None:
         from pyrite.gate.junit import write_junit
 

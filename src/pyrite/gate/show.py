@@ -16,6 +16,6 @@ def gates(made: Gated) -> None:
         line = Text(f"{one.outcome:<{max(map(len, STYLES))}}", style=STYLES[one.outcome])
         about = f"{one.part}: {one.gate}" if one.part else one.gate
         console.print(line + Text(f"  {clean(about)}: {clean(one.why)}", style=""))
-    counts = {name: sum(one.outcome == name for one in made.outcomes) for name in STYLES}
+    counts = {name: sum(gate.outcome == name for gate in made.outcomes) for name in STYLES}
     said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     console.print(Text(clean(f"{made.run}: {said}; exit code {made.exit_code}")))

@@ -158,7 +158,7 @@ def check_names(inputs: Inputs) -> None:
     named = named_in(study)
     contrasts = study.primary() if isinstance(study, StudySpec) else study.contrasts
     for text in spec.gates_of("study"):
-        studies.check(text, [{"contrast": one.model_dump(mode="json")} for one in contrasts])
+        studies.check(text, [{"contrast": contrast.model_dump(mode="json")} for contrast in contrasts])
     if spec.study_first and named:
         fix = "name files in the place of one of the two"
         raise UserError(
@@ -166,7 +166,7 @@ def check_names(inputs: Inputs) -> None:
         )
     if "loop:made" in named and not spec.synth:
         raise UserError("The study reads rows that nothing makes.", "loop:made", "name a recipe under synth")
-    arms = [one.removeprefix(STUDY) for one in spec.rows if one.startswith(STUDY)]
+    arms = [row.removeprefix(STUDY) for row in spec.rows if row.startswith(STUDY)]
     if arms and not isinstance(study, StudySpec):
         raise UserError("A study about language has no arms.", f"{STUDY}{arms[0]}", "name the files themselves")
     model = (spec.model or "").removeprefix(STUDY) if (spec.model or "").startswith(STUDY) else None

@@ -49,7 +49,7 @@ class Loop:
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        said = [{"label": one.label, "sentence": one.sentence} for one in self.verdicts]
+        said = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
         return {**self.told, "folder": str(self.folder), "report": str(self.report), "verdicts": said}
 
 

@@ -165,7 +165,7 @@ class LoopSpec(Strict):
             part = gate.partition(":")[0].strip()
             if part not in self.parts or part == "synth":
                 raise ValueError(f"gates: '{gate}' names no part that runs; write PART: CONDITION, PART one of "
-                                 f"{', '.join(one for one in self.parts if one != 'synth')}")  # fmt: skip
+                                 f"{', '.join(part for part in self.parts if part != 'synth')}")  # fmt: skip
         return self
 
     def gates_of(self, part: str) -> tuple[str, ...]:

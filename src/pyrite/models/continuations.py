@@ -73,7 +73,7 @@ def followed(
         ask = asks[at]
         first = len(where)
         where.append(end)
-        follows.append([one[0] for one in ask.continuations])
+        follows.append([continuation[0] for continuation in ask.continuations])
         chains[at] = []
         for one, places in zip(ask.continuations, flat.follow[at], strict=True):
             chains[at].append([first, *range(len(where), len(where) + len(places))])

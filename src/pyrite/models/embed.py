@@ -114,7 +114,7 @@ def hidden_state_embeddings(
         for batch in side_by_side([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
             rows = [ids[at] for at in batch]
             states = [plain_states(model, row) for row in rows] if reader is None else flat_states(reader, rows)
-            made[batch] = torch.stack([one.float().mean(0) for one in states]).cpu().numpy()
+            made[batch] = torch.stack([state.float().mean(0) for state in states]).cpu().numpy()
             done += len(batch)
             tick(done, len(unique), "texts")
     return unit_length(made)[numbers]

@@ -200,7 +200,7 @@ class Writer:
         device = self.reader.device
         start, past = members[0].start, shared(members[0])
         prefix = None if start is None else self.keys_of(start, len(members))
-        lengths = [len(one.prompt) - past for one in members]
+        lengths = [len(member.prompt) - past for member in members]
         blocks = layout(lengths, past, device)
         flat = torch.tensor([token for one in members for token in one.prompt[past:]], device=device)
         positions = torch.cat([torch.arange(past, past + length, device=device) for length in lengths])
@@ -257,7 +257,7 @@ class Writer:
         """Every member's next token; which go on, and the finished ones."""
         uniform = None
         if self.drawing.temperature > 0:
-            uniform = np.array([one.uniforms[len(one.ids)] for one in members])
+            uniform = np.array([member.uniforms[len(member.ids)] for member in members])
         tokens, logprobs = draw(logits, uniform, self.drawing)
         kept, done = [], []
         for one, token, logprob in zip(members, tokens, logprobs, strict=True):
@@ -308,7 +308,7 @@ def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]
     if not share or len(waiting) == 1:
         return waiting
     members = list(waiting)
-    prompts = [one.prompt for one in members]
+    prompts = [member.prompt for member in members]
     apart = [(list(some.rows), some.prefix) for some in group(prompts) if some.prefix and len(some.rows) >= TOGETHER]
     rest = sorted(set(range(len(prompts))) - {at for rows, _ in apart for at in rows})
     if len(rest) > 1:

@@ -214,7 +214,7 @@ class _Head:
 
     @property
     def learns(self) -> bool:
-        return any(one is not None for one in self.gradients)
+        return any(gradient is not None for gradient in self.gradients)
 
     def learn(self, at: slice, slopes: Tensor) -> None:
         """Pass the gradient of the chunk's logits [c, V] on. fp16 cannot hold small ones: they travel scaled."""

@@ -310,7 +310,7 @@ class Reader:
             raise Unreadable(f"{type(model).__name__} has attention of its own")
         rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         kinds = [one for one in (rope, *rope.values()) if isinstance(one, dict)]
-        if any((one.get("rope_type") or one.get("type")) in LENGTH_BOUND_ROPE for one in kinds):
+        if any((kind.get("rope_type") or kind.get("type")) in LENGTH_BOUND_ROPE for kind in kinds):
             raise Unreadable(f"{type(model).__name__} chooses its positions by the longest row of a batch")
         if model not in COMPARED:
             self.compare()

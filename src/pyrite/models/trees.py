@@ -34,7 +34,7 @@ class Ask:
     @property
     def tokens(self) -> int:
         """How many tokens are computed for it, sharing nothing."""
-        return len(self.context) + sum(len(one) - 1 for one in self.continuations)
+        return len(self.context) + sum(len(continuation) - 1 for continuation in self.continuations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ class Bunch:
             if len(asks[at].context) > self.shared:
                 stem = len(made)
                 made.append((0, len(asks[at].context) - self.shared))
-            made += [(stem, len(one) - 1) for one in asks[at].continuations if len(one) > 1]
+            made += [(stem, len(continuation) - 1) for continuation in asks[at].continuations if len(continuation) > 1]
         return tuple(made)
 
 
 def split(ask: Ask) -> list[Ask]:
     """An ask as several of the same context where its continuations are far longer than the context: branches do not
     see each other, yet attention runs over all of them."""
-    sizes = [len(one) for one in ask.continuations]
+    sizes = [len(continuation) for continuation in ask.continuations]
     parts = filled(sizes, max(BRANCH_TOKENS, 2 * len(ask.context))) or [[]]
     return [Ask(ask.context, tuple(ask.continuations[at] for at in part)) for part in parts]
 
@@ -131,7 +131,7 @@ def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int
                 ask = asks[at]
                 add(flat, ask.context[row.shared :], row.shared)
                 flat.ends[at] = len(flat.ids) - 1
-                flat.follow[at] = [add(flat, one[:-1], len(ask.context)) for one in ask.continuations]
+                flat.follow[at] = [add(flat, continuation[:-1], len(ask.context)) for continuation in ask.continuations]
         length = size_of(segments)
         count = (len(flat.ids) - start) // length
         flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))

@@ -130,7 +130,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
     def _keep(self, states: MutableMapping[str, Any]) -> None:
         """Put the start's values, of tasks with a gate on a change, where checkpoints keep the states of callbacks."""
-        tasks = [one.task for one in self.gates if one.change and one.task in self._start]
+        tasks = [gate.task for gate in self.gates if gate.change and gate.task in self._start]
         if tasks:
             kept = {
                 key: orjson.dumps(self._start[task]).decode() for task, key in self._keys().items() if task in tasks
@@ -140,8 +140,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     def _take_up(self, states: Mapping[str, Any]) -> None:
         """The start's values out of a checkpoint: of the same tasks on the same items."""
         kept = states.get(KEPT, {})
-        states = {task: kept[key] for task, key in self._keys().items() if key in kept}
-        self._start = {task: [Measured(**one) for one in orjson.loads(text)] for task, text in states.items()}
+        starts = {task: kept[key] for task, key in self._keys().items() if key in kept}
+        self._start = {task: [Measured(**one) for one in orjson.loads(text)] for task, text in starts.items()}
 
     def _keys(self) -> dict[str, str]:
         """What each task asks, as a hash that is the same in every process and on every machine of the same kind."""
@@ -178,7 +178,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         should_log = control.should_log  # logging takes this mark away, and the trainer's own line with it
         self.trainer.log(logged(record, self.options.slices))
         control.should_log = should_log
-        failed = [one for one in record["gates"] if one["outcome"] == "failed"]
+        failed = [gate for gate in record["gates"] if gate["outcome"] == "failed"]
         for one in failed:
             logger.warning("gate failed at step %s: %s: %s", record["step"], one["gate"], one["why"])
         if self.options.stop and record["exit_code"] == 1:
@@ -213,7 +213,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             self._start, gate_results = {name: list(one.measured) for name, one in results.items()}, []
         return {
             "scorecards": [told_of(card) for card in cards],
-            "gates": [one.as_json() for one in gate_results],
+            "gates": [result.as_json() for result in gate_results],
             "exit_code": gating.verdict(gate_results, self.config.undecided),
             "seconds": time.monotonic() - began,
         }
@@ -311,5 +311,5 @@ def logged(record: Mapping[str, Any], slices: Collection[str]) -> dict[str, floa
             numbers |= {f"{key}_{end}": line[end] for end in ("low", "high") if line[end] is not None}
     if record["gates"]:
         for outcome in ("failed", "undecided"):
-            numbers[f"probe/gates_{outcome}"] = sum(one["outcome"] == outcome for one in record["gates"])
+            numbers[f"probe/gates_{outcome}"] = sum(gate["outcome"] == outcome for gate in record["gates"])
     return numbers | {"probe/seconds": record["seconds"]}

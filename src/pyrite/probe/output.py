@@ -109,7 +109,7 @@ def texts_table(subjects: Sequence[Told]) -> "pyarrow.Table":
 def text_rows(subjects: Sequence[Told]) -> Iterator[tuple[str, str, str | None, str]]:
     """(task, item, subject, text): what was asked, the right label, then the answers in the subjects' order."""
     for task in dict.fromkeys(task for one in subjects for task in one.texts):
-        told = [(one.subject, one.texts[task]) for one in subjects if task in one.texts]
+        told = [(subject.subject, subject.texts[task]) for subject in subjects if task in subject.texts]
         asked = {item: text for _, texts in reversed(told) for item, text in texts.asked.items()}
         gold = {item: text for _, texts in reversed(told) for item, text in texts.gold.items()}
         sides: list[tuple[str | None, Mapping[str, str]]] = [(None, asked), (GOLD, gold)]

@@ -76,8 +76,8 @@ def match(answers: list[tuple[str, str]], items: list[Labelled], path: Path) -> 
     Raises:
         UserError: items whose ids differ in blanks only, or no answer to any item.
     """
-    known = {one.id.strip(): one.id for one in items}
-    alike = next((one.id for one in items if known[one.id.strip()] != one.id), None)
+    known = {item.id.strip(): item.id for item in items}
+    alike = next((item.id for item in items if known[item.id.strip()] != item.id), None)
     if alike is not None:
         found = f"{alike!r} and {known[alike.strip()]!r}"
         raise UserError("Items differ in blanks around their ids only.", found, "give them ids that differ")

@@ -116,7 +116,7 @@ class ProbeResult:
         if self.compared:
             record["compared"] = [one.as_json() for one in self.compared]
         if self.gates:
-            record |= {"gates": [one.as_json() for one in self.gates], "exit_code": self.exit_code}
+            record |= {"gates": [gate.as_json() for gate in self.gates], "exit_code": self.exit_code}
         return record
 
     def as_run(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class ProbeResult:
             "models": list(dict.fromkeys(card.about for card in self.cards)),
             "scorecards": [{"about": card.about, **card.as_json()} for card in self.cards],
             "compared": [one.as_json() for one in self.compared],
-            "gates": [one.as_json() for one in self.gates],
+            "gates": [gate.as_json() for gate in self.gates],
             "exit_code": self.exit_code,
         }
 
@@ -145,7 +145,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
             "Give a model or --predictions, and not both.", f"model {config.model}", "pyrite probe MODEL --task …"
         )
     tasks = [ask(text, config) for text in config.task]
-    names = [one.name for one in tasks]
+    names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each --task once")
     wanted = [gating.parse(text, names) for text in config.gate]
@@ -169,9 +169,9 @@ def probe(config: ProbeConfig) -> ProbeResult:
         subjects = unlike([here(name) for name in models])
         local = config.backend == "local"
         whom = [Subject(name, load.resolve(name) if local else None) for name in models]
-        steps = [{one.name: one.step(subject) for one in tasks} for subject in whom]
+        steps = [{task.name: task.step(subject) for task in tasks} for subject in whom]
         run_steps([one for some in steps for step in some.values() for one in opened(step)], store, options, progress)
-        results = [{one.name: one.read(store, some[one.name]) for one in tasks} for some in steps]
+        results = [{task.name: task.read(store, some[task.name]) for task in tasks} for some in steps]
     cards = [
         scorecard(subject, one, some[one.name], config.seed)
         for subject, some in zip(subjects, results, strict=True)
@@ -179,7 +179,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
     ]
     probed = ProbeResult(" against ".join(subjects), cards)
     if len(results) == 2:
-        probed = replace(probed, compared=[compare_two(one, results, subjects, config) for one in tasks])
+        probed = replace(probed, compared=[compare_two(task, results, subjects, config) for task in tasks])
     if wanted:
         gate_results = [answer(one, results, config.seed) for one in wanted]
         probed = replace(probed, gates=gate_results, exit_code=gating.verdict(gate_results, config.undecided))
@@ -196,8 +196,10 @@ def texts_of(
 ) -> list[dict[str, Texts]]:
     """The texts of each subject, by task; of a predictions file its labels."""
     if config.predictions is not None:
-        return [{one.name: one.texts_of_file(store, config.predictions)} for one in tasks if isinstance(one, LabelTask)]
-    return [{one.name: one.texts(store, some[one.name]) for one in tasks} for some in steps]
+        return [
+            {task.name: task.texts_of_file(store, config.predictions)} for task in tasks if isinstance(task, LabelTask)
+        ]
+    return [{task.name: task.texts(store, some[task.name]) for task in tasks} for some in steps]
 
 
 def export_tasks(config: ProbeConfig) -> list[Path]:
@@ -223,7 +225,7 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
 
 def early(gate: gating.Gate, tasks: list[Asked], *, two_models: bool) -> None:
     """Refuse, before anything runs, a gate on a task or metric that is not asked, or on a change from nothing."""
-    known = {one.name: one.metrics for one in tasks}
+    known = {task.name: task.metrics for task in tasks}
     if known.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
         if gate.change and not two_models:
             raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")

@@ -29,7 +29,7 @@ def of_labels(items: Sequence[Labelled], answers: Mapping[str, str | None]) -> T
 
 def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
     """Each prompt's answer; None where it was refused."""
-    return {one.id: None if one.finish == "refused" else one.text for one in answers}
+    return {answer.id: None if answer.finish == "refused" else answer.text for answer in answers}
 
 
 def of_answers(items: Sequence[Chat], answers: Mapping[str, str | None], turns: int) -> Texts:

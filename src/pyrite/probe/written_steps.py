@@ -124,8 +124,10 @@ def together(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, A
 
 def served(answers: Sequence[Answer]) -> dict[str, list[str]]:
     """Which models and versions the server says it used."""
-    models = sorted({str(one.meta["model"]) for one in answers if one.meta.get("model")})
-    prints = sorted({str(one.meta["system_fingerprint"]) for one in answers if one.meta.get("system_fingerprint")})
+    models = sorted({str(answer.meta["model"]) for answer in answers if answer.meta.get("model")})
+    prints = sorted(
+        {str(answer.meta["system_fingerprint"]) for answer in answers if answer.meta.get("system_fingerprint")}
+    )
     return {"models": models, "fingerprints": prints}
 
 

@@ -111,9 +111,9 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
         UserError: the share of forget rows that are also replay rows is above `limit`.
     """
     pools = read_json(rows.replay, store, "overlap.json")
-    total = sum(one["rows"] for one in pools.values())
-    shared = sum(one["shared"] for one in pools.values())
-    prompts = sum(one["shared_prompts"] for one in pools.values())
+    total = sum(pool["rows"] for pool in pools.values())
+    shared = sum(pool["shared"] for pool in pools.values())
+    prompts = sum(pool["shared_prompts"] for pool in pools.values())
     if shared > limit * total:
         where = ", ".join(f"{one['shared']} in {pool}" for pool, one in pools.items() if one["shared"])
         found = f"{shared} of {total} forget rows ({shared / total:.1%}) are also replay rows ({where})"
@@ -121,8 +121,8 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
         raise UserError("The rows to forget are also rows to keep.", found, fix)
     left_out = counts(rows.replay, store)["dropped"].get(APART, 0)
     told = {"rows": total, "shared": shared, "share": shared / total, "shared_prompts": prompts, "left_out": left_out}
-    if any("other_label" in one for one in pools.values()):
-        told["other_label"] = sum(one["other_label"] for one in pools.values())
+    if any("other_label" in pool for pool in pools.values()):
+        told["other_label"] = sum(pool["other_label"] for pool in pools.values())
     return {**told, "limit": limit, "pools": pools}
 
 

@@ -147,17 +147,17 @@ def repair(config: RepairConfig) -> Repair:
     trained = training_step(planned)
     finish([trained])
     models = models_of(planned, trained, chats=chats)
-    finish([one for one in models.values() if isinstance(one, Step)])
+    finish([model for model in models.values() if isinstance(model, Step)])
     scored = score(planned, models, finish)
     before, repaired = scored[BEFORE], scored[REPAIRED]
     compared = scorecard.compared(planned.asked, before, repaired, config)
     proved = [
         Proved(
-            scored[one.name],
-            scorecard.compared(planned.asked, repaired, scored[one.name], config),
-            scorecard.compared(planned.asked, before, scored[one.name], config),
+            scored[proof.name],
+            scorecard.compared(planned.asked, repaired, scored[proof.name], config),
+            scorecard.compared(planned.asked, before, scored[proof.name], config),
         )
-        for one in planned.proofs
+        for proof in planned.proofs
     ]
     gates = scorecard.gate_results(planned.gates, before, repaired, config.seed)
     code = gating.verdict(gates, config.undecided)
@@ -170,9 +170,11 @@ def repair(config: RepairConfig) -> Repair:
         "scorecards": [*before.as_json(), *repaired.as_json()],
         "compared": both,
         "proofs": [one.as_json() for one in proved],
-        "gates": [one.as_json() for one in gates],
+        "gates": [gate.as_json() for gate in gates],
         "exit_code": code,
-        "steps": {step.label: step.key for step in closure([one for one in models.values() if isinstance(one, Step)])},
+        "steps": {
+            step.label: step.key for step in closure([model for model in models.values() if isinstance(model, Step)])
+        },
     }
     output.write(planned.folder, told, store.path(trained.key), [one.told for one in scored.values()])
     return Repair(planned.folder, before, repaired, compared, proved, gates, told, code)

@@ -360,9 +360,9 @@ def read_tensor(tensor: Tensor, weights: Weights) -> "torch.Tensor":
 
 def check_equal(tensor: Tensor, models: Sequence[Weights]) -> None:
     """Refuse whole numbers (positions, masks) that differ: they cannot be mixed."""
-    first, *others = [read_tensor(tensor, one) for one in models]
+    first, *others = [read_tensor(tensor, model) for model in models]
     if any(not bool((first == other).all()) for other in others):
-        found = f"{tensor.name} ({tensor.dtype}) differs between {', '.join(one.name for one in models)}"
+        found = f"{tensor.name} ({tensor.dtype}) differs between {', '.join(model.name for model in models)}"
         raise UserError("The two models are not alike.", found, "give a model alike")
 
 

@@ -47,4 +47,4 @@ def of_study(run: Run) -> Run:
     told = run.told
     called = {path: shown(path) for path in paths_in(told["spec"])}
     primary = [{**one, "sentence": replaced(one["sentence"], called)} for one in told["primary"]]
-    return replace(run, told={**told, "primary": primary, "notes": [replaced(one, called) for one in told["notes"]]})
+    return replace(run, told={**told, "primary": primary, "notes": [replaced(note, called) for note in told["notes"]]})

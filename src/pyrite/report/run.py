@@ -24,7 +24,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        said = [{"label": one.label, "sentence": one.sentence} for one in self.verdicts]
+        said = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
         return {
             "schema_version": 1,
             "out": str(self.out),

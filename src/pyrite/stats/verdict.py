@@ -379,21 +379,21 @@ def _average(sides: Sequence[_Side]) -> _Average:
     """The weighted average over cells, within each seed."""
     for one in sides[1:]:
         same_length(sides[0].arm, one.arm, "seeds of cells")
-    weights = np.array([one.cell.weight for one in sides])
+    weights = np.array([side.cell.weight for side in sides])
 
     def over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = np.average(np.stack(values), axis=0, weights=weights)
         return mean
 
-    a, b = over([one.arm for one in sides]), over([one.comparison for one in sides])
-    low, high = over([one.low for one in sides]), over([one.high for one in sides])
-    counts = [one.cell.items for one in sides]
+    a, b = over([side.arm for side in sides]), over([side.comparison for side in sides])
+    low, high = over([side.low for side in sides]), over([side.high for side in sides])
+    counts = [side.cell.items for side in sides]
     items = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
-    steps = [one.step for one in sides]
+    steps = [side.step for side in sides]
     step = None
-    if all(one is not None for one in steps):
+    if all(step is not None for step in steps):
         step = float(np.average(np.array(steps, dtype=np.float64), weights=weights))
-    missing, unanswered = (sum(getattr(one.cell, name) for one in sides) for name in ("missing", "unanswered"))
+    missing, unanswered = (sum(getattr(side.cell, name) for side in sides) for name in ("missing", "unanswered"))
     return _Average(a - b, low, high, step, items, missing, unanswered)
 
 
@@ -408,7 +408,7 @@ def _adjusted(p_values: Mapping[str, PValues]) -> dict[str, PValues]:
     """Holm over a family in which a contrast without a p-value counts as p = 1 and stays without."""
     columns = []
     for which in (0, 1):
-        raw = [one[which] for one in p_values.values()]
+        raw = [value[which] for value in p_values.values()]
         new = holm([1.0 if p is None else p for p in raw])
         columns.append([None if p is None else q for p, q in zip(raw, new, strict=True)])
     return dict(zip(p_values, zip(*columns, strict=True), strict=True))

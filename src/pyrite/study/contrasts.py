@@ -232,8 +232,8 @@ def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
     """Arm minus comparison in each seed, averaged over cells by their weights; nothing without cells."""
     if not cells:
         return ()
-    differences = np.array([np.asarray(one.a) - np.asarray(one.b) for one in cells])
-    return tuple(float(value) for value in np.average(differences, axis=0, weights=[one.weight for one in cells]))
+    differences = np.array([np.asarray(cell.a) - np.asarray(cell.b) for cell in cells])
+    return tuple(float(value) for value in np.average(differences, axis=0, weights=[cell.weight for cell in cells]))
 
 
 def cells_of(
@@ -303,7 +303,7 @@ def gap_cell(
     """One cell of the gap on a part of the blind spot, its sign turned so that negative means it opened: change on the blind
     spot minus change on the general task. A harm is looked for in the blind spot, which must have room for it."""
     blind = probes[next(probe for probe in probes if probe != "general")]
-    index = {(*one.cell, one.seed): one for one in results if one.probe == blind.name}
+    index = {(*result.cell, result.seed): result for result in results if result.probe == blind.name}
     spots = [(index[(*x.cell, x.seed)], index[(*y.cell, y.seed)]) for x, y in pairs]
     general, general_share = compared_items(pairs, probes["general"], probes["general"].headline)
     spot, spot_share = compared_items(spots, blind, mask)

@@ -22,13 +22,13 @@ PARTS = {"chat": "answers", "text": "all"}
 def read_language(file: Path) -> list[Chat | Text]:
     """Chats or texts of a row file that a step wrote."""
     records: Sequence[Record] = list(open_records(str(file), ReadOptions()))
-    wrong = next((one for one in records if not isinstance(one, Chat | Text)), None)
+    wrong = next((record for record in records if not isinstance(record, Chat | Text)), None)
     if wrong is not None:
         fix = "give chats (messages, Alpaca, ShareGPT, question and answer) or plain text"
         raise UserError(
             "A language model is trained on chats or texts.", f"{file.name}: row {wrong.id} is labelled", fix
         )
-    return [one for one in records if isinstance(one, Chat | Text)]
+    return [record for record in records if isinstance(record, Chat | Text)]
 
 
 def load_to_train(base: Path, compute: Compute, method: str) -> Any:

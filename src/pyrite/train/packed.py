@@ -224,7 +224,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         """The loss's parts go along with it."""
         if "loss" in logs and self.parts:
             names = {name for one in self.parts for name in one}
-            logs |= {name: sum(one.get(name, 0.0) for one in self.parts) / len(self.parts) for name in sorted(names)}
+            logs |= {name: sum(part.get(name, 0.0) for part in self.parts) / len(self.parts) for name in sorted(names)}
             self.parts.clear()
         super().log(logs, *given, **more)
 

@@ -94,7 +94,7 @@ def together(count: int, compute: Compute, task: Task, context: Context) -> None
                 one.process.kill()
                 one.process.join()
                 one.link.close()
-    failures = [one.failure for one in processes if one.failure is not None]
+    failures = [process.failure for process in processes if process.failure is not None]
     for kind in (UserError, OutOfTime, BaseException):
         for failure in failures:
             if isinstance(failure, kind):
@@ -117,7 +117,7 @@ def check_devices(count: int, compute: Compute) -> None:
 
 def _listen(processes: Sequence[_Process], context: Context) -> None:
     """Answer the processes until all have ended, or one has failed and the others have had their say."""
-    left = {one.link: one for one in processes}
+    left = {process.link: process for process in processes}
     until: float | None = None
     while left and (until is None or time.monotonic() < until):
         for link in wait(list(left), timeout=None if until is None else 0.1):
@@ -131,9 +131,9 @@ def _listen(processes: Sequence[_Process], context: Context) -> None:
                     found = f"process {one.rank}, exit code {one.process.exitcode}"
                     fix = "if memory ran out, use more processes or a smaller model; run again"
                     one.failure = UserError("A process of the training was killed.", found, fix)
-        if until is None and any(one.failure for one in processes):
+        if until is None and any(process.failure for process in processes):
             until = time.monotonic() + GRACE
-        if any(isinstance(one.failure, PyriteError) for one in processes):
+        if any(isinstance(process.failure, PyriteError) for process in processes):
             return  # the cause is known (and out of time is said by all, when the checkpoint is complete)
 
 

@@ -79,7 +79,7 @@ def _edges(seen: _Seen, kind: str) -> _Listed:
         return phrase(words, least) if kind == "openings" else len(words) >= least
 
     patterns = over_represented(seen.ours, seen.theirs, key, allowed=allowed)
-    shown = tuple(_spelled(seen.rows, one, kind) for one in patterns)
+    shown = tuple(_spelled(seen.rows, pattern, kind) for pattern in patterns)
     lines = [f"“{text}” {verb} {share_of_answers(one, seen.theirs)}" for one, text in zip(patterns, shown, strict=True)]
     return _Listed(kind, tuple(lines), tuple(patterns), shown)
 
@@ -93,7 +93,7 @@ def _layouts(seen: _Seen, kind: str) -> _Listed:
 
     patterns = over_represented(seen.ours, seen.theirs, key)
     show = drawn if kind == "skeletons" else drawn_structure
-    shown = tuple(show(one.key[0]) for one in patterns)
+    shown = tuple(show(pattern.key[0]) for pattern in patterns)
     lines = [f"`{text}`: {share_of_answers(one, seen.theirs)}" for one, text in zip(patterns, shown, strict=True)]
     return _Listed(kind, tuple(lines), tuple(patterns), shown)
 
@@ -107,7 +107,7 @@ def _told(seen: _Seen, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
 
 def _named(listed: _Listed) -> list[str]:
     """The patterns as a rule names them. Plain paragraphs are told, but no row is marked for being one."""
-    names = [" ".join(one.key) for one in listed.patterns]
+    names = [" ".join(pattern.key) for pattern in listed.patterns]
     layouts = listed.kind in ("skeletons", "structures")
     return [name for name in names if not (layouts and name.split(" ")[0] in PLAIN)]
 
@@ -130,7 +130,7 @@ def _templates(seen: _Seen) -> Evidence:
     parts = [_edges(seen, "openings"), _edges(seen, "closings"), _layouts(seen, "skeletons")]
     parts = [part for part in parts if part.patterns]
     openings = [one for part in parts if part.kind == "openings" for one in part.patterns]
-    spelled = {one.key: _spelled(seen.rows, one, "openings").removesuffix(" …") for one in openings}
+    spelled = {opening.key: _spelled(seen.rows, opening, "openings").removesuffix(" …") for opening in openings}
 
     def key(shape: Shape) -> Words:
         begins = next((one for one in spelled if shape.opening[: len(one)] == one), ())

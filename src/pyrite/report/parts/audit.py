@@ -243,7 +243,9 @@ def missing(record: Told) -> list[Block]:
 def ran(record: Told) -> list[Block]:
     """Data, references, counts and the sample."""
     sample = record["sample"]
-    references = ", ".join(reference_name({**one, "source": shown(one["source"])}) for one in record["references"])
+    references = ", ".join(
+        reference_name({**reference, "source": shown(reference["source"])}) for reference in record["references"]
+    )
     fine = [one for one in record["findings"] if one["severity"] == "ok" and not one["why"]]
     items = [
         ("data", f"{', '.join(names(record))}: {rows_read(record['rows'])}"),

@@ -49,7 +49,7 @@ def together(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
     for caption, column in COLUMNS["language" if is_language(runs[0]) else runs[0].verb].items():
         columns = [column(run) for run in runs]
         lines = list(dict.fromkeys(line for one in columns for line in one))
-        rows: list[list[Cell | str]] = [[line, *(one.get(line, Cell("")) for one in columns)] for line in lines]
+        rows: list[list[Cell | str]] = [[line, *(column.get(line, Cell("")) for column in columns)] for line in lines]
         if rows:
             made.append(Table(("what", *names), rows, caption))
     return made
@@ -146,7 +146,7 @@ def of_scorecards(run: Run) -> Column:
 
 def subject(run: Run, card: Told) -> str:
     """Which of several subjects: its place, as names differ from run to run."""
-    names = list(dict.fromkeys(one["about"] for one in run.told["scorecards"]))
+    names = list(dict.fromkeys(scorecard["about"] for scorecard in run.told["scorecards"]))
     return card["about"] if run.verb == "repair" else f"model {names.index(card['about']) + 1}"
 
 

@@ -67,7 +67,7 @@ def headline(part: Part, name: str) -> Verdict:
 
 def said(verdicts: Sequence[Verdict]) -> list[Block]:
     """Verdicts as a table, for runs whose verdicts do not all stand on top of the page."""
-    rows = [(Cell(one.label, one.tone), one.sentence) for one in verdicts]
+    rows = [(Cell(verdict.label, verdict.tone), verdict.sentence) for verdict in verdicts]
     return [Table(("verdict", "it says"), rows)] if rows else []
 
 
@@ -162,7 +162,11 @@ def is_known(one: Told) -> bool:
 
 def sentences(contrasts: Sequence[Told]) -> list[Block]:
     """What primary contrasts say, in full, as far as their numbers bear it."""
-    lines = [one["sentence"] for one in contrasts if judged(one["verdict"], one["difference"]) == one["verdict"]]
+    lines = [
+        contrast["sentence"]
+        for contrast in contrasts
+        if judged(contrast["verdict"], contrast["difference"]) == contrast["verdict"]
+    ]
     return [Lines(lines, "list")] if lines else []
 
 

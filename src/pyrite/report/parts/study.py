@@ -228,8 +228,8 @@ def overlap(told: Sequence[Told]) -> list[Block]:
     shares = [one for one in told if one["shared"]]
     if not shares:
         return [Lines([f"No row stands in two of the study's sets ({len(told)} pairs were compared)."])] if told else []
-    rows = [(one["a"], one["b"], shared.count(one["rows_a"]), shared.count(one["rows_b"]), shared.count(one["shared"]))
-            for one in shares]  # fmt: skip
+    rows = [(share["a"], share["b"], shared.count(share["rows_a"]), shared.count(share["rows_b"]), shared.count(share["shared"]))
+            for share in shares]  # fmt: skip
     note = f"{len(told)} pairs of sets were compared; those that share nothing are not listed."
     return [Table(("set", "and set", "rows", "rows of the other", "shared"), rows, "Rows that two sets share", note)]
 

@@ -185,7 +185,7 @@ def answer_primary(values: Sequence[Value], spec: LanguageSpec, left_out: Sequen
 
     `left_out` are seeds that do not count, since the pilot chose the damage on their models (`pilot.picked_seeds`).
     """
-    asked = sides([one for one in values if one.seed not in left_out], spec)
+    asked = sides([value for value in values if value.seed not in left_out], spec)
     if not asked:
         return []
     answers = []

@@ -25,7 +25,7 @@ BETTER = {"higher": "higher is better", "lower": "lower is better"}
 def headline_metrics(spec: Mapping[str, Any], summary: Sequence[Row]) -> list[tuple[str, str]]:
     """(probe, metric) of every panel: those of the primary contrasts first, then those that the probes show."""
     there = list(dict.fromkeys((row["probe"], row["metric"]) for row in summary))
-    asked = [tuple(one["probe"].split(".", 1)) for one in spec["contrasts"]]
+    asked = [tuple(contrast["probe"].split(".", 1)) for contrast in spec["contrasts"]]
     named = [(probe, metric) for probe, one in spec["probes"].items() for metric in one["metrics"]]
     silent = [one for one in there if not spec["probes"].get(one[0], {}).get("metrics")]
     wanted = dict.fromkeys([*asked, *named, *silent])

@@ -58,7 +58,7 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
     name, against, seed = spec.pilot.metric, spec.pilot.against, spec.pilot.seed
     before = found.get((against, "pilot", name), {}).get(seed)
     if before is None:
-        known = sorted({one.metric.name for one in values})
+        known = sorted({value.metric.name for value in values})
         raise UserError(
             "The pilot's metric was not measured.", f"{name}; there is {', '.join(known)}", "name one of these"
         )

@@ -280,7 +280,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
         "notes": [
             *remarks(spec, looks, found),
             *overlap.remarks(ended.shared),
-            *missing_items([one for one in values if one.seed in judged], spec),
+            *missing_items([value for value in values if value.seed in judged], spec),
         ],
         "primary": [answer.as_json() for answer in answers],
         "timing": {

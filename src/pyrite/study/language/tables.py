@@ -40,7 +40,7 @@ class Value:
     @property
     def missing(self) -> frozenset[str]:
         """The items without a value, over which the mean is not taken."""
-        return frozenset(one.item for one in self.items if one.value is None)
+        return frozenset(item.item for item in self.items if item.value is None)
 
 
 def values_of(cell: str, seed: int, probe: str, result: Result) -> list[Value]:
@@ -52,7 +52,7 @@ def values_of(cell: str, seed: int, probe: str, result: Result) -> list[Value]:
     for metric in result.metrics:
         items = tuple(finite(one) for one in result.measured if one.metric == metric.name)
         if items:
-            grouped = is_grouped([one.group for one in items])
+            grouped = is_grouped([item.group for item in items])
             estimate = mean(items, metric, grouped=grouped, seed=0, alike=result.alike)
             made.append(Value(cell, seed, probe, metric, items, estimate, result.alike))
     return made
@@ -67,20 +67,20 @@ def results_table(values: Iterable[Value]) -> list[dict[str, Any]]:
     """One row for each model, probe and metric, with the interval of that one model over items."""
     return [
         {
-            "cell": one.cell,
-            "seed": one.seed,
-            "probe": one.probe,
-            "metric": one.metric.name,
-            "scale": one.metric.scale,
-            "direction": one.metric.direction,
-            "value": number(one.estimate.value),
-            "low": one.estimate.low,
-            "high": one.estimate.high,
-            "n": one.estimate.n,
-            "n_missing": one.estimate.n_missing,
-            "method": one.estimate.method,
+            "cell": value.cell,
+            "seed": value.seed,
+            "probe": value.probe,
+            "metric": value.metric.name,
+            "scale": value.metric.scale,
+            "direction": value.metric.direction,
+            "value": number(value.estimate.value),
+            "low": value.estimate.low,
+            "high": value.estimate.high,
+            "n": value.estimate.n,
+            "n_missing": value.estimate.n_missing,
+            "method": value.estimate.method,
         }
-        for one in values
+        for value in values
     ]
 
 
