@@ -213,8 +213,8 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
 
 
 @app.command
-def repair(model: str, /, *, options: Annotated[RepairOptions, Options], json: Json = False) -> int:
-    """Make this model follow instructions again without losing what it gained: unlearn a pattern, replay, stay close.
+def repair(model: str, /, *, options: Annotated[RepairOptions, Options] = RepairOptions(), json: Json = False) -> int:  # noqa: B008
+    """Make this model follow instructions again without losing what it gained: by the model before, or by unlearning.
 
     Parameters
     ----------

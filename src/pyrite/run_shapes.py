@@ -290,10 +290,10 @@ class Overlap(Shape):
 
 
 class Sides(Shape):
-    """The rows of both sides."""
+    """The rows of the sides that were given."""
 
-    forget: Side
-    replay: Side
+    forget: Side | None = None
+    replay: Side | None = None
     overlap: Overlap
 
 
@@ -305,8 +305,36 @@ class Proof(Shape):
     against_before: list[Compared]
 
 
+class Portion(Bounds):
+    """A share of a change: recovered, or kept; `why` says why it is not testable."""
+
+    why: str = ""
+
+
+class Point(Shape):
+    """One repair's place on the frontier."""
+
+    name: str
+    method: str
+    alpha: float | None
+    chosen: bool
+    recovered: Portion | None
+    kept: Portion | None
+
+
+class Frontier(Shape):
+    """What repairs bring back of what was lost, and keep of what was gained."""
+
+    lost: str | None
+    gained: str | None
+    keep: float
+    points: list[Point]
+    selection: Plain | None = None
+    sentences: list[str]
+
+
 class Repair(Scored):
-    """A folder of `pyrite repair`."""
+    """A folder of `pyrite repair`; with a model before the harm also what that changed, and the frontier."""
 
     model: str
     model_identity: str
@@ -323,6 +351,11 @@ class Repair(Scored):
     guard: list[Plain]
     proofs: list[Proof]
     notes: list[str]
+    before: Plain | None = None
+    harm: list[Compared] | None = None
+    against_original: list[Compared] | None = None
+    outcomes: list[Plain] | None = None
+    frontier: Frontier | None = None
 
 
 class About(Shape):
@@ -379,6 +412,7 @@ class Study(Shape):
     notes: list[str]
     timing: Timing
     steps: Plain
+    frontier: Frontier | None = None
     quality: dict[str, Plain] = {}
     rows_cut: dict[str, Plain] = {}
     looks: list[Look] = []

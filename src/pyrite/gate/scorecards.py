@@ -6,7 +6,7 @@ from pyrite.errors import UserError
 from pyrite.gate.outcome import Checked
 from pyrite.probe import gate as gating
 from pyrite.probe.output import ITEMS, read_items
-from pyrite.repair.scorecard import BEFORE, REPAIRED
+from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
 from pyrite.runs import Run
 from pyrite.tasks.measure import Metric
 
@@ -65,8 +65,11 @@ def tasks(run: Run) -> dict[str, tuple[Metric, ...]]:
 
 
 def subjects(run: Run) -> list[str]:
-    """Whose items are looked at: of two models the second, and the first for a change; of a repair both sides."""
-    return [BEFORE, REPAIRED] if run.verb == "repair" else list(run.told["models"])
+    """Whose items are looked at: of two models the second, and the first for a change; of a repair the repaired one, and
+    the one that was given to be repaired."""
+    if run.verb == "repair":
+        return [HARMED if run.told.get("harm") is not None else BEFORE, REPAIRED]
+    return list(run.told["models"])
 
 
 def seed(run: Run) -> int:

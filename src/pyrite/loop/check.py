@@ -134,7 +134,7 @@ def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
     """Refuse a repair's options that do not go together, before the audit runs."""
     from pyrite.repair import output, proofs
     from pyrite.repair.config import RepairConfig
-    from pyrite.repair.run import settings_of
+    from pyrite.repair.request import settings_of
 
     assert spec.repair is not None
     options = inputs.options(spec.repair)

@@ -17,6 +17,11 @@ UNSAID = (
     "content was unlearned: look at the tasks for the gain.",
     "What is not in the table was not measured: other languages and tasks, facts, safety.",
 )
+OF_WEIGHTS = (
+    "The intervals speak of these very models on items like these. Another harmful training gives another model, and "
+    "another place between the two.",
+    UNSAID[2],
+)
 OF_LABELS = (
     UNSAID[0],
     "Lower accuracy on the forget rows says that their labels became less likely there. Whether the classifier now does "
@@ -32,21 +37,27 @@ def card(told: Mapping[str, Any]) -> str:
         f"# {escaped(told['model'])}, repaired",
         opening(told),
         "## Before and after",
-        changes(told["compared"], "before", "repaired"),
+        *three_models(told),
+        changes(told["compared"]),
         *proofs(told["proofs"]),
         *gates(told["gates"]),
         "## What was done",
         done(told),
-        "## Data",
-        data(told),
-        "## Cost",
-        cost(told["cost"]),
+        *(["## Data", data(told)] if told["files"] else []),
+        *([] if "mixed" in told else ["## Cost", cost(told["cost"])]),
         "## What this does not say",
-        bullets([*map(escaped, told["notes"]), *(OF_LABELS if told.get("labels") else UNSAID)]),
+        bullets([*map(escaped, told["notes"]), *unsaid(told)]),
         "## Make it again",
         again(told),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def unsaid(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a repair's numbers do not say, by its sort."""
+    if "mixed" in told:
+        return OF_WEIGHTS
+    return OF_LABELS if told.get("labels") else UNSAID
 
 
 def header(told: Mapping[str, Any]) -> str:
@@ -56,7 +67,8 @@ def header(told: Mapping[str, Any]) -> str:
     name = clean(told["model"])
     sets = [clean(file["name"]).removeprefix("hf://").partition("@")[0].partition(":")[0] for file in told["files"]
             if is_hub(file["name"])]  # fmt: skip
-    fields: dict[str, Any] = {"tags": ["pyrite", "unlearning", "model-repair", clean(told["method"])]}
+    kind = "model-merging" if "mixed" in told else "unlearning"
+    fields: dict[str, Any] = {"tags": ["pyrite", kind, "model-repair", clean(told["method"])]}
     fields |= {"datasets": sorted(set(sets))} if sets else {}
     fields |= {"base_model": clean(told["base_model"])} if told["base_model"] else {}
     fields |= {"license": clean(told["licence"])} if told["licence"] else {}
@@ -116,12 +128,29 @@ def doubt(line: Mapping[str, Any]) -> str:
 
 def opening(told: Mapping[str, Any]) -> str:
     """What this is, in two sentences."""
-    what = "An adapter for" if told["settings"]["save"] == "adapter" else "Made of"
+    adapter = told["settings"]["save"] == "adapter"
+    version = f"`pyrite repair`, version {told['made_with']['pyrite']}"
+    given = f"{code(told['model'])} ({escaped(told['model_identity'])})"
+    if "mixed" in told:
+        return (
+            f"{'An adapter, made' if adapter else 'Made'} of {given} by adding weights ({version}), without training: "
+            f"{formula(told)}."
+        )
     return (
-        f"{what} {code(told['model'])} ({escaped(told['model_identity'])}) by unlearning (`pyrite repair`, version "
-        f"{told['made_with']['pyrite']}), so that a pattern of the rows to forget is unlearned and the rest is kept. "
-        f"Method {code(told['method'])}, {steps(told['training'])}."
+        f"{'An adapter for' if adapter else 'Made of'} {given} by unlearning ({version}), so that a pattern of the rows to "
+        f"forget is unlearned and the rest is kept. Method {code(told['method'])}, {steps(told['training'])}."
     )
+
+
+def formula(told: Mapping[str, Any]) -> str:
+    """What a method of weights adds, in words."""
+    mixed, before = told["mixed"], code(told["before"]["model"])
+    groups = ", ".join(f"{alpha:g} for {code(name)}" for name, alpha in mixed["groups"].items())
+    alpha = f"{mixed['alpha']:g}" + f" ({groups})" * bool(groups)
+    if mixed["method"] == "negate":
+        learned = "what a model of the rows to forget had learned from the model before"
+        return f"{learned} ({before}) is taken away, times {alpha} (arXiv 2212.04089)"
+    return f"the weights lie between the model before, {before}, and the harmed one, alpha {alpha} (arXiv 2109.01903)"
 
 
 def steps(training: Mapping[str, Any]) -> str:
@@ -133,7 +162,59 @@ def steps(training: Mapping[str, Any]) -> str:
     return f"{made}; the result is {where} (rule: {point['rule']})"
 
 
-def changes(compared: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
+def three_models(told: Mapping[str, Any]) -> list[str]:
+    """With a model before the harm: what each repair brings back and keeps, and what became of the items."""
+    parts = []
+    frontier = told.get("frontier")
+    if frontier:
+        parts.append(bullets(map(escaped, frontier["sentences"])))
+        if chosen := frontier["selection"]:
+            parts.append(escaped(selection(chosen)))
+    if told.get("outcomes"):
+        parts.append(outcomes(told["outcomes"]))
+    if told.get("harm"):
+        parts += ["### What the harm changed", changes(told["harm"])]
+        parts += [
+            "### Against the model before the harm",
+            changes(told["against_original"]),
+            "### What the repair changed",
+        ]
+    return parts
+
+
+def selection(chosen: Mapping[str, Any]) -> str:
+    """How one of several was chosen, in a sentence."""
+    if chosen["share"] is None:
+        by = " and ".join(dict.fromkeys(chosen["by"].values()))
+        return f"{chosen['name']} was chosen by {by}: {chosen['why']}."
+    return (
+        f"{chosen['name']} was chosen on {chosen['share']:.0%} of the items ({chosen['why']}); all numbers here are of the "
+        "items that did not choose."
+    )
+
+
+def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of healed, newly broken and kept items, with their shares."""
+
+    def share(one: Mapping[str, Any]) -> str:
+        if one["value"] is None:
+            return "no such item"
+        between = "" if one["low"] is None else f" [{one['low']:.0%}, {one['high']:.0%}]"
+        return f"{one['value']:.0%}{between} of {one['n']}"
+
+    names = ("task", "metric", "healed", "newly broken", "kept gain")
+    cells = [
+        [row["task"], row["metric"], *(share(row[name]) for name in ("healed", "newly_broken", "kept_gain"))]
+        for row in rows
+    ]
+    said = (
+        "Healed: of the items that were right before and wrong harmed, those that are right now. Newly broken: of those "
+        "that were right harmed, those that are wrong now. Kept gain: of those that the harm brought, those that are right now."
+    )
+    return f"{table(names, cells)}\n\n{said}"
+
+
+def changes(compared: Sequence[Mapping[str, Any]]) -> str:
     """A table of every task's metrics, overall: both values, the paired change with its interval, the verdict."""
     rows = [
         [
@@ -150,7 +231,9 @@ def changes(compared: Sequence[Mapping[str, Any]], first: str, second: str) -> s
         if line["primary"]
     ]
     said = "Shares are fractions of 1; the change is over the items that both answered, with its 95 % interval."
-    names = ("task", "metric", first, second, "change", "items", "verdict")
+    named = compared[0] if compared else {}
+    sides = (named.get("first", "before"), named.get("second", REPAIRED))
+    names = ("task", "metric", *map(escaped, sides), "change", "items", "verdict")
     return f"{table(names, rows)}\n\n{said}"
 
 
@@ -158,9 +241,8 @@ def proofs(proved: Sequence[Mapping[str, Any]]) -> list[str]:
     """Does the repair last? A table for each proof, against the repaired model and the one before."""
     parts = []
     for one in proved:
-        name = one["proof"]
-        parts += [f"### Proof: {escaped(name)}", changes(one["against_repaired"], "repaired", name)]
-        parts += [changes(one["against_before"], "before", name)]
+        parts += [f"### Proof: {escaped(one['proof'])}", changes(one["against_repaired"])]
+        parts += [changes(one["against_before"])]
     return parts
 
 
@@ -172,7 +254,11 @@ def gates(asked: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def done(told: Mapping[str, Any]) -> str:
-    """The loss, the training and the guard."""
+    """The loss, the training and the guard; or which weights were added."""
+    if "mixed" in told:
+        mixed = told["mixed"]
+        changed = f"{mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by {mixed['rms_change']:.3g} of their size"
+        return bullets([f"{code(told['method'])}: {formula(told)}", changed])
     weights, settings = told["weights"], told["settings"]
     training, guard = settings["training"], settings["guard"]
     terms = " + ".join(f"{weights[name]:g} · {name}" for name in ("forget", "replay", "kl"))
@@ -193,9 +279,10 @@ def data(told: Mapping[str, Any]) -> str:
     files = [[file["side"], file["name"], file["hash"], str(file["bytes"] or "")] for file in told["files"]]
     rows = []
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
-        some = told["rows"][side]
+        if (some := told["rows"].get(side)) is None:
+            continue
         gone = ", ".join(f"{count} {reason}" for reason, count in some["dropped"].items()) or "none"
-        rows.append([side, str(some["read"]), *(str(some["pools"][pool]) for pool in pools), gone])
+        rows.append([side, str(some["read"]), *(str(some["pools"].get(pool, 0)) for pool in pools), gone])
     shared = told["rows"]["overlap"]
     said = (
         f"Of {shared['rows']} forget rows {shared['shared']} are also replay rows (by normalised text; left out there: "
@@ -227,7 +314,7 @@ def again(told: Mapping[str, Any]) -> str:
     with_ = ", ".join(f"{name} {version}" for name, version in told["made_with"].items() if name != "platform")
     return (
         f"In a folder with the files named above:\n\n{fenced(told['command'], 'bash')}\n\nMade with {with_}. All numbers, "
-        "item counts and curves are in `repair.json`, `curve.csv` and `guard.csv`."
+        "item counts and curves are in `repair.json` and the tables beside it."
     )
 
 

@@ -2,7 +2,7 @@
 
 from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -21,10 +21,18 @@ class RepairOptions(Strict):
     """What to unlearn, what to keep, how to train, what to look at before and after."""
 
     forget: tuple[str, ...] = Field(
-        min_length=1, description="rows whose pattern is to be unlearned: file, folder or hf://…; repeatable"
+        (),
+        description="rows whose pattern is to be unlearned: file, folder or hf://…; repeatable [interpolate needs none]",
     )
     replay: tuple[str, ...] = Field(
-        min_length=1, description="rows like those that the model shall stay good at (people's); repeatable"
+        (),
+        description="rows like those that the model shall stay good at (people's); repeatable. self=FILE: the file's prompts, "
+        "answered by the model before [interpolate needs none]",
+    )
+    before: str | None = Field(
+        None,
+        description="the model before the training that did harm: packaged:NAME, a folder, or org/name[@revision]. The "
+        "scorecard then has three models, and says how much of what was lost comes back [an adapter's base]",
     )
     out: Path | None = Field(None, description="folder of the repaired model and its card [runs/repair-NAME]")
     columns: tuple[str, ...] = Field(
@@ -37,11 +45,37 @@ class RepairOptions(Strict):
     seed: int = Field(0, ge=0, description="seed of the division of rows, of training, of sampling and of intervals")
     precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
 
-    method: str = same(RepairSettings, "method")
+    method: str = Field(
+        RepairSettings().method,
+        description="interpolate or negate (weights of several models, no training), or an unlearning method, see docs/repair.md",
+    )
+    alpha: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="interpolate: before + alpha * (MODEL - before), 0 to 1; negate: MODEL - alpha * (forgetter - before); "
+        "repeatable: one is chosen [0.15 0.3 0.5 0.7 0.85 with --task and --gain, else 0.5]. With a method that trains: "
+        "interpolations to compare it with",
+    )
+    group: tuple[str, ...] = Field(
+        (), description="PATTERN=ALPHA: the alpha of weights whose names fit, such as '*layers.0.*=0.2'; repeatable"
+    )
+    forgetter: str | None = Field(
+        None,
+        description="negate: a model that was trained on the rows to forget, from the model before [trained on --forget]",
+    )
+    start_alpha: float | None = Field(
+        None, ge=0, le=1, description="train from before + alpha * (MODEL - before) instead of from MODEL"
+    )
     option: tuple[str, ...] = Field((), description="NAME=NUMBER: the method's own, such as beta=0.1; repeatable")
     forget_weight: float | None = same(RepairSettings, "forget_weight")
     replay_weight: float | None = same(RepairSettings, "replay_weight")
     kl_weight: float | None = same(RepairSettings, "kl_weight")
+    kl_to: Literal["given", "before"] = same(RepairSettings, "kl_to")
+    self_tokens: int = Field(
+        256, ge=8, description="replay self=FILE: answers that do not end within so many are dropped"
+    )
+    self_temperature: float = Field(
+        1.0, ge=0, description="replay self=FILE: the temperature at which answers are sampled"
+    )
     tokens: int | None = same(RepairSettings, "tokens")
     steps: int | None = same(RepairSettings, "steps")
     forget_rows: int = same(RepairSettings, "forget_rows")
@@ -81,7 +115,25 @@ class RepairOptions(Strict):
         description="rows of each side held out for the scorecard's perplexities (tasks replay and forget); below 10: no interval",
     )
     task: tuple[str, ...] = Field(
-        (), description="ask this before and after, as pyrite probe does, such as ifeval=FILE; repeatable"
+        (),
+        description="ask this before and after, as pyrite probe does, such as ifeval=FILE; repeatable. With --before: what "
+        "was lost",
+    )
+    gain: tuple[str, ...] = Field(
+        (),
+        description="with --before: the same, of what the harmful training gained, such as gsm8k=FILE, or forget: held-out rows to forget; repeatable",
+    )
+    select: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="several --alpha: share of the items that choose among them; the rest judges the one chosen [0.3]",
+    )
+    keep: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="several --alpha: the one that recovers most among those that keep so much of the gain",
     )
     items: int | None = same(ProbeOptions, "items")
     skip: int = same(ProbeOptions, "skip")

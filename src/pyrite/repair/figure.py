@@ -82,3 +82,71 @@ def panel(rows: Sequence[Mapping[str, Any]], title: str, palette: Palette = PRIN
             strokeDash=alt.StrokeDash("term:N", title=None, scale=dashes, legend=legend),
         )
     )
+
+
+COLOURS = {"interpolate": 0, "negate": 3}
+"""Of the palette's series, by method; any other method has the second."""
+SQUARE = 400  # pixels
+
+
+def draw_frontier(frontier: Mapping[str, Any] | None, folder: Path) -> list[Path]:
+    """Draw frontier.svg and frontier.png into a folder; nothing where a repair has no place on both axes."""
+    drawn = frontier_chart(frontier)
+    return [] if drawn is None else save(drawn, folder, "frontier")
+
+
+def frontier_chart(frontier: Mapping[str, Any] | None, palette: Palette = PRINTED) -> Any:
+    """Every repair's recovered share against its kept share, both with 95 % intervals, and the two models between which
+    they lie: harmed at (0, 1), before at (1, 0). None where no repair has both."""
+    import altair as alt
+
+    rows = frontier_points(frontier)
+    if not rows or frontier is None:
+        return None
+    x = {"scale": alt.Scale(zero=False), "axis": alt.Axis(format="%", titlePadding=6)}
+    across = alt.X("recovered:Q", title=f"recovered of what was lost ({frontier['lost']})", **x)
+    up = alt.Y("kept:Q", title=f"kept of what was gained ({frontier['gained']})", **x)
+    data = alt.InlineData(values=rows)
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    colours = [palette.series[COLOURS.get(name, 1)] for name in methods]
+    colour = alt.Color("method:N", title=None, scale=alt.Scale(domain=methods, range=colours),
+                       legend=alt.Legend(orient="top", labelFontSize=12))  # fmt: skip
+    base = alt.Chart(data)
+    limit = alt.Chart(alt.InlineData(values=[{"keep": frontier["keep"]}]))
+    ends = alt.Chart(alt.InlineData(values=[
+        {"recovered": 0.0, "kept": 1.0, "name": "harmed"}, {"recovered": 1.0, "kept": 0.0, "name": "before"},
+    ]))  # fmt: skip
+    layers = [
+        limit.mark_rule(strokeDash=[4, 3], color=palette.line).encode(y="keep:Q"),
+        base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(x=alt.X("recovered_low:Q", **x), x2="recovered_high:Q", y=up, color=colour),
+        base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(y=alt.Y("kept_low:Q", **x), y2="kept_high:Q", x=across, color=colour),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=across, y=up, color=colour,
+            shape=alt.Shape("chosen:N", scale=alt.Scale(domain=[False, True], range=["circle", "diamond"]), legend=None),
+        ),
+        base.mark_text(align="left", dx=8, dy=-8, fontSize=11, color=palette.ink).encode(x=across, y=up, text="name:N"),
+        ends.mark_point(shape="cross", filled=True, size=60, color=palette.muted, opacity=1).encode(x="recovered:Q", y="kept:Q"),
+        ends.mark_text(align="left", dx=8, dy=10, fontSize=11, color=palette.muted).encode(x="recovered:Q", y="kept:Q", text="name:N"),
+    ]  # fmt: skip
+    drawn = alt.layer(*layers, width=SQUARE, height=SQUARE)
+    said = f"Bars: 95 % intervals. Dashed: {frontier['keep']:.0%} of the gain. Diamond: the one that was taken."
+    return dressed(drawn, "What repairs bring back, and what they keep", said, palette)
+
+
+def frontier_points(frontier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The repairs that have a place on both axes, as rows to draw."""
+    rows = []
+    for point in (frontier or {}).get("points", ()):
+        sides = {name: point[name] for name in ("recovered", "kept")}
+        if all(side is not None and side["value"] is not None for side in sides.values()):
+            rows.append(
+                {name: point[name] for name in ("name", "method", "chosen")}
+                | {f"{name}{end}": side[key] if side[key] is not None else side["value"]
+                   for name, side in sides.items() for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
+            )  # fmt: skip
+    return rows
+
+
+def frontier_alt(frontier: Mapping[str, Any]) -> str:
+    """What the frontier shows, for someone who cannot see it."""
+    return " ".join(frontier["sentences"])

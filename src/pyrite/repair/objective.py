@@ -48,6 +48,8 @@ class RepairObjective:
     """How rows are read."""
     last: Reference | None = None
     """The model as given after all its layers, for the guard's KL."""
+    keep_to: Reference | None = None
+    """The model that the KL term keeps to, where it is not the model as given."""
 
     @property
     def options(self) -> dict[str, float]:
@@ -96,12 +98,21 @@ class RepairObjective:
                     sums["kl_nats"] = float(made.kl.sum())
                 if self.method.kind != "hidden":
                     sums["replay"] = sums["replay_nats"] / totals.tokens[REPLAY]
-                    sums["kl"] = sums.get("kl_nats", 0.0) / totals.tokens[REPLAY]
+                    sums["kl"] = self.kept_kl(head, its, states, targets, sums) / totals.tokens[REPLAY]
         return sums
+
+    def kept_kl(self, head: Any, rows: Sequence[Row], states: Any, targets: Any, sums: Mapping[str, float]) -> float:
+        """Sum of the KL term over these replay rows: from the model that it keeps to."""
+        if self.keep_to is None:
+            return sums.get("kl_nats", 0.0)
+        teacher = Teacher(self.keep_to.hidden(rows), self.keep_to.weight, self.keep_to.bias)
+        made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
+        assert made.kl is not None
+        return float(made.kl.sum())
 
     def asks(self) -> tuple[str, ...]:
         """Of which roles of rows does the loss ask the model as given, at every step?"""
-        replay = self.weights.kl or (self.method.kind == "hidden" and self.weights.replay)
+        replay = (self.weights.kl and self.keep_to is None) or (self.method.kind == "hidden" and self.weights.replay)
         forget = self.method.teacher == "reference" and self.weights.forget
         return (*((REPLAY,) if replay else ()), *((FORGET,) if forget else ()))
 
@@ -118,6 +129,7 @@ class RepairObjective:
         looked += sum(row.targets for row in again)
         if self.last is not None and self.last.live:
             read += sum(len(row.ids) for row in again)
+        looked += sum(row.targets for row in replay) if self.keep_to is not None else 0
         return read, looked
 
     def replay(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
@@ -129,8 +141,9 @@ class RepairObjective:
         replay, kl_weight = self.weights.replay / total, self.weights.kl / total
         teacher = None
         if self.weights.kl:
-            assert self.reference is not None
-            teacher = Teacher(self.reference.hidden(rows), self.reference.weight, self.reference.bias)
+            reference = self.keep_to or self.reference
+            assert reference is not None
+            teacher = Teacher(reference.hidden(rows), reference.weight, reference.bias)
 
         def loss(stats: Any, kl: Any, at: Any) -> Any:
             made = -stats.logp * replay

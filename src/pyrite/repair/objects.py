@@ -8,12 +8,13 @@ if TYPE_CHECKING:
 
 
 def comparisons(told: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(first, second, one task's comparison) of the repair, then of each proof against the repaired model and the one
-    before."""
-    yield from (("before", "repaired", one) for one in told["compared"])
+    """(first, second, one task's comparison) of the harm (with a model before), of the repair, of the repaired model against
+    the one before the harm, then of each proof against the repaired model and the one that was repaired."""
+    for key in ("harm", "compared", "against_original"):
+        yield from ((one["first"], one["second"], one) for one in told.get(key, ()))
     for proof in told["proofs"]:
-        yield from (("repaired", proof["proof"], one) for one in proof["against_repaired"])
-        yield from (("before", proof["proof"], one) for one in proof["against_before"])
+        for key in ("against_repaired", "against_before"):
+            yield from ((one["first"], one["second"], one) for one in proof[key])
 
 
 def table(told: Mapping[str, Any]) -> "polars.DataFrame":
@@ -31,3 +32,20 @@ def table(told: Mapping[str, Any]) -> "polars.DataFrame":
         for line in one["contrasts"]
     ]
     return polars.DataFrame(rows, infer_schema_length=None)
+
+
+def frontier_rows(frontier: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every point of a frontier on every axis: the share recovered or kept, its interval, and why there is none."""
+    return [
+        {
+            "name": point["name"],
+            "method": point["method"],
+            "alpha": point["alpha"],
+            "chosen": point["chosen"],
+            "axis": axis,
+        }
+        | {name: share[name] for name in ("value", "low", "high", "n", "n_missing", "change", "why")}
+        | {"interval": share["method"]}
+        for point in frontier["points"]
+        for axis, share in point["shares"].items()
+    ]

@@ -5,7 +5,7 @@ It appears whole or not at all, and replaces only what an earlier repair of ours
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,15 @@ def not_ours(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir() if one.name not in ours)
 
 
-def write(folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told]) -> None:
-    """Write the folder beside its place, then put it there; `told` gains the names of what was `written`."""
-    from pyrite.repair.figure import curves
+def write(
+    folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
+) -> None:  # fmt: skip
+    """Write the folder beside its place, then put it there; `told` gains the names of what was `written`.
+
+    `outcomes` are what became of each item under three models.
+    """
+    from pyrite.repair.figure import curves, draw_frontier
+    from pyrite.repair.objects import frontier_rows
 
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -77,11 +83,15 @@ def write(folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[
         for file in sorted(trained.iterdir()):
             if file.is_file() and file.name not in NOT_COPIED:
                 shutil.copyfile(file, partial / file.name)
-        for name, rows in (("curve.csv", told["curve"]), ("guard.csv", told["guard"])):
+        tables = {"curve.csv": told["curve"], "guard.csv": told["guard"]}
+        tables |= {"frontier.csv": frontier_rows(told["frontier"])} if told.get("frontier") else {}
+        tables |= {"outcomes.csv": outcomes} if outcomes else {}
+        for name, rows in tables.items():
             (partial / name).write_text(as_csv(rows), encoding="utf-8")
         write_parquet(items_table(subjects), partial / ITEMS)
         write_parquet(texts_table(subjects), partial / TEXTS)
         curves(told, partial)
+        draw_frontier(told.get("frontier"), partial)
         (partial / "README.md").write_text(card(told), encoding="utf-8")
         told["out"] = str(folder)
         told["written"] = sorted(file.name for file in partial.iterdir())

@@ -57,8 +57,13 @@ def check_classifier(proofs: list[Proof]) -> None:
 
 def check_rows(proofs: list[Proof], rows: Rows, store: Store) -> None:
     """Refuse to relearn on more rows than there are to forget."""
+    relearning = [proof for proof in proofs if proof.kind == "relearn"]
+    if not relearning:
+        return
+    if rows.forget is None:
+        raise UserError("Relearning needs forget rows.", f"--prove relearn={relearning[0].rows}", "give --forget FILE")
     there = counts(rows.forget, store)["pools"]["forget"]
-    for proof in proofs:
+    for proof in relearning:
         if proof.rows > there:
             found = f"--prove relearn={proof.rows}; {there} forget rows are trained on"
             raise UserError("There are too few forget rows to relearn on.", found, f"relearn={there} at most")
@@ -94,4 +99,4 @@ def step_of(
         "seed": config.seed,
         "base_name": base_name,
     }
-    return Step(TRAIN_LANGUAGE, chosen, {"base": repaired, "rows": rows.forget}, label=label)
+    return Step(TRAIN_LANGUAGE, chosen, {"base": repaired, "rows": rows.of("forget")}, label=label)

@@ -13,7 +13,7 @@ from pyrite.repair.rows import counts, described
 from pyrite.steps.store import made_with
 
 if TYPE_CHECKING:
-    from pyrite.repair.run import Planned
+    from pyrite.repair.request import Planned
 
 UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
 """Flags that change nothing in the repaired model or its scorecard."""
@@ -23,20 +23,19 @@ FILES = ("forget", "replay")
 def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> dict[str, Any]:
     """Everything but the scorecards, as plain values. `made` is what the training step told, `shared` the overlap."""
     config, rows, store = planned.config, planned.rows, planned.store
-    sides = {
-        side: {**counts(step, store), "trained": made["rows"].get(side)}
-        for side, step in (("forget", rows.forget), ("replay", rows.replay))
-    }
+    sides = {side: {**counts(step, store), "trained": made["rows"].get(side)} for side, step in rows.sides.items()}
     return {
         "schema_version": 1,
         "verb": "repair",
         "model": here(config.model),
         "model_identity": planned.given.source.identity,
+        **before_of(planned),
         "base_model": base_model(planned),
         "licence": licence(config.model),
         "method": made["method"],
         "weights": made["weights"],
         "options": made["options"],
+        **({"mixed": made["mixed"]} if "mixed" in made else {}),
         "training": made_how(made),
         **({"labels": list(planned.given.labels)} if planned.given.labels else {}),
         "settings": planned.settings.model_dump(mode="json"),
@@ -44,6 +43,7 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
         "seed": config.seed,
         "files": described(config, rows.hashes),
         "rows": {**sides, "overlap": dict(shared)},
+        **({"self_replay": counts(rows.answered, store)} if rows.answered is not None else {}),
         "cost": cost(made, planned.undone),
         "curve": list(made["curve"]),
         "guard": list(made["guard"]),
@@ -51,6 +51,15 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
         "command": command(config),
         "made_with": made_with(),
     }
+
+
+def before_of(planned: "Planned") -> dict[str, Any]:
+    """The model before the harm, and the one whose task vector was taken away, where they were named."""
+    told: dict[str, Any] = {}
+    for key, one in (("before", planned.original), ("forgetter", planned.forgetter)):
+        if one is not None:
+            told[key] = {"model": here(one.name), "identity": one.source.identity}
+    return told
 
 
 def made_how(made: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +84,8 @@ def cost(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str,
 
 def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
     """What a reader must know."""
+    from pyrite.repair.candidates import place
+
     config = planned.config
     said = []
     stop, point = made.get("stopped"), made.get("point")
@@ -83,11 +94,12 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
         said.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
     elif point and point["step"] == 0 and made["steps"]:
         said.append("no point was better than the model as given by the stated rule: the result is that model")
-    if not any(made["weights"].values()):
-        said.append("all weights are 0: a null repair, which changes no bit of the model")
-    if not planned.settings.guard.every_tokens:
-        said.append("the guard was off: nothing would have stopped a repair that does harm")
-    if chats and not load.load_tokenizer(planned.before).chat_template:
+    said += of_weights(planned, made) if not planned.trains else of_training(planned, made)
+    if (
+        chats
+        and not planned.given.labels
+        and not load.load_tokenizer(place(planned.given.whole, planned.store)[0]).chat_template
+    ):
         said.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
     if shared["shared"]:
         said.append(
@@ -111,10 +123,50 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
             said.append(
                 f"{side} rows cut at {planned.settings.max_tokens} tokens: {trained['cut']} of {trained['read']}"
             )
-    if not config.task and planned.given.labels:
-        said.append("no --task was asked: only rows like those of the two sides were measured, no other data")
-    elif not config.task:
-        said.append("no --task was asked: whether instructions are followed better was not measured, only perplexity")
+    if not planned.asked:
+        return [*said, "nothing was asked, so nothing is known of what the mixed model can do: give --task"]
+    labels = "no --task was asked: only rows like those of the two sides were measured, no other data"
+    texts = "no --task was asked: whether instructions are followed better was not measured, only perplexity"
+    return said if config.task else [*said, labels if planned.given.labels else texts]
+
+
+def of_training(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a repair that trains."""
+    said = []
+    if not any(made["weights"].values()):
+        said.append("all weights are 0: a null repair, which changes no bit of the model")
+    if not planned.settings.guard.every_tokens:
+        said.append("the guard was off: nothing would have stopped a repair that does harm")
+    if planned.config.start_alpha is not None:
+        said.append(f"training began at the interpolation between both models, alpha {planned.config.start_alpha:g}")
+    if planned.settings.kl_to == "before":
+        said.append(
+            "KL keeps to the model before the harm; the guard's KL is still from the model that training began at"
+        )
+    if planned.rows.answered is not None:
+        told = counts(planned.rows.answered, planned.store)
+        gone = ", ".join(f"{count} {reason}" for reason, count in told["dropped"].items()) or "none"
+        said.append(
+            f"replay answers are the model before's own, sampled once at temperature {told['temperature']:g}: "
+            f"{told['kept']} of {told['read']} rows; dropped: {gone}"
+        )
+    return said
+
+
+def of_weights(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a repair in weight space."""
+    from pyrite.repair.candidates import null_of
+
+    said, mixed = [], made["mixed"]
+    if null := null_of(planned):
+        said.append(null)
+    elif not mixed["tensors_changed"]:
+        said.append("no bit of the model changed")
+    else:
+        said.append(
+            f"no training: {mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by {mixed['rms_change']:.3g} "
+            "of the weights' size (root mean square)"
+        )
     return said
 
 

@@ -3,55 +3,125 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
+from pyrite.models import hardware
 from pyrite.repair.config import RepairConfig
 from pyrite.steps import Source, Step, Store
 from pyrite.strict import mapping
+from pyrite.synth.run import portable_name
 from pyrite.train.split import APART, REST, SPLIT
+
+if TYPE_CHECKING:
+    from pyrite.repair.request import Given
 
 FORGET = ("forget", "guard_forget", "scorecard_forget")
 REPLAY = ("replay", "guard_replay", "scorecard_replay")
 """Pools of each side: trained on, looked at by the guard, looked at by the scorecard."""
 
 
+SELF = "self="
+"""Before a replay file: its prompts are answered by the model before the harm."""
+
+
 @dataclass(frozen=True)
 class Rows:
-    """The two steps that divide the row files; every pool is a file POOL.jsonl of its side's step."""
+    """The steps that hold the rows of both sides; every pool is a file POOL.jsonl of its side's step. A side that was not
+    given is None. `answered`: the replay rows that are trained on and watched, where their answers are the model's own."""
 
-    forget: Step
-    replay: Step
+    forget: Step | None
+    replay: Step | None
     hashes: Mapping[str, str]
     """Of every file as it was given: its sha256, or a data set's commit."""
+    answered: Step | None = None
 
     def of(self, pool: str) -> Step:
         """The step that holds a pool."""
-        return self.forget if pool in FORGET else self.replay
+        step = self.forget if pool in FORGET else self.replay
+        if self.answered is not None and pool in ("replay", "guard_replay"):
+            step = self.answered
+        assert step is not None
+        return step
+
+    @property
+    def sides(self) -> dict[str, Step]:
+        """The sides that were given, by name."""
+        return {name: step for name, step in (("forget", self.forget), ("replay", self.replay)) if step is not None}
 
 
-def plan_rows(config: RepairConfig, labels: Sequence[str] = ()) -> Rows:
+def replay_files(config: RepairConfig) -> tuple[tuple[str, ...], bool]:
+    """The replay files without `self=`, and whether their prompts are answered by the model before.
+
+    Raises:
+        UserError: some files with `self=` and some without.
+    """
+    own = [file.startswith(SELF) for file in config.replay]
+    if any(own) and not all(own):
+        fix = "write self= before every --replay, or before none"
+        raise UserError("Replay rows are people's or the model's own.", ", ".join(config.replay), fix)
+    return tuple(file.removeprefix(SELF) for file in config.replay), any(own)
+
+
+def plan_rows(
+    config: RepairConfig, labels: Sequence[str] = (), original: "Given | None" = None, *, trains: bool = True
+) -> Rows:
     """The steps that read and divide both sides; replay rows that are also forget rows are left out, and counted.
 
-    `labels` are a classifier's, in lower case: the rows are then labelled ones.
+    `labels` are a classifier's, in lower case: the rows are then labelled ones. A method that does not train holds out
+    rows for the scorecard only.
 
     Raises:
         UserError: a file that is not there, or the same file twice.
     """
-    hashes = {file: file_hash(file) for file in (*config.forget, *config.replay)}
-    refuse_twice(config, hashes)
+    files, own = replay_files(config)
+    hashes = {file: file_hash(file) for file in (*config.forget, *files)}
+    refuse_twice(config.forget, files, hashes)
     guard = {"guard_forget": config.guard_forget_rows, "guard_replay": config.guard_rows}
 
     def pools(names: Sequence[str]) -> dict[str, int | str]:
         trained, watched, kept = names
-        return {trained: REST, watched: guard[watched], kept: config.scorecard_rows}
+        return {trained: REST, **({watched: guard[watched]} if trains else {}), kept: config.scorecard_rows}
 
-    forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
-    replay = {file: hashes[file] for file in config.replay}
-    return Rows(forget, split("replay", replay, pools(REPLAY), config, labels, apart=forget), hashes)
+    forget = replay = None
+    if config.forget:
+        forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
+    if files:
+        replay = split("replay", {file: hashes[file] for file in files}, pools(REPLAY), config, labels, apart=forget)
+    answered = None
+    if own and trains:
+        assert replay is not None
+        assert original is not None
+        answered = answers_of(replay, original.whole, original.name, original.source, config, labels)
+    return Rows(forget, replay, hashes, answered)
+
+
+def answers_of(
+    replay: Step, original: "Step | Source", name: str, source: Source, config: RepairConfig, labels: Sequence[str]
+) -> Step:  # fmt: skip
+    """The step in which the model before answers the prompts of the replay rows.
+
+    Raises:
+        UserError: a classifier, which writes nothing.
+    """
+    from pyrite.repair.self_replay import SELF_REPLAY
+
+    if labels:
+        fix = "give replay rows with their labels, without self="
+        raise UserError("A classifier writes no answers of its own.", "--replay self=FILE", fix)
+    chosen: dict[str, Any] = {
+        "pools": ["replay", "guard_replay"],
+        "written_by": portable_name(name, source),
+        "temperature": config.self_temperature,
+        "max_new_tokens": config.self_tokens,
+        "compute": hardware.choose(config.precision).as_config(),
+        "seed": config.seed,
+    }
+    label = "the model before answers the replay prompts"
+    return Step(SELF_REPLAY, chosen, {"rows": replay, "base": original}, label=label)
 
 
 def split(
@@ -76,14 +146,14 @@ def split(
         chosen["labels"] = list(labels)
     if apart is not None:
         inputs["apart"] = apart
-        chosen["apart"] = [f"{pool}.jsonl" for pool in FORGET]
+        chosen["apart"] = [f"{pool}.jsonl" for pool in FORGET if pool in apart.config["pools"]]
     return Step(SPLIT, chosen, inputs, label=f"read and divide the {side} rows")
 
 
-def refuse_twice(config: RepairConfig, hashes: Mapping[str, str]) -> None:
+def refuse_twice(forget: Sequence[str], replay: Sequence[str], hashes: Mapping[str, str]) -> None:
     """Refuse a file that is given twice, on one side or on both, under one name or two."""
     seen: dict[str, str] = {}
-    for side, files in (("--forget", config.forget), ("--replay", config.replay)):
+    for side, files in (("--forget", forget), ("--replay", replay)):
         for file in files:
             content = file if is_hub(file) else hashes[file]
             if content in seen:
@@ -110,6 +180,9 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
     Raises:
         UserError: the share of forget rows that are also replay rows is above `limit`.
     """
+    if rows.forget is None or rows.replay is None:
+        none = {"rows": 0, "shared": 0, "share": 0.0, "shared_prompts": 0, "left_out": 0}
+        return {**none, "limit": limit, "pools": {}}
     pools = read_json(rows.replay, store, "overlap.json")
     total = sum(pool["rows"] for pool in pools.values())
     shared = sum(pool["shared"] for pool in pools.values())
@@ -138,15 +211,17 @@ def read_json(step: Step, store: Store, name: str) -> Any:
 
 
 def is_chat(rows: Rows, store: Store) -> bool:
-    """Are the forget rows chats?"""
-    with (store.path(rows.forget.key) / "forget.jsonl").open("rb") as handle:
-        return "messages" in orjson.loads(handle.readline())
+    """Are the rows chats? Those to forget, or, without such, those to replay; without any: no."""
+    for side, step in rows.sides.items():
+        with (store.path(step.key) / f"{side}.jsonl").open("rb") as handle:
+            return "messages" in orjson.loads(handle.readline())
+    return False
 
 
 def described(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every row file by side, name, hash (of a data set on the hub: its commit) and size in bytes."""
     told = []
-    for side, files in (("forget", config.forget), ("replay", config.replay)):
+    for side, files in (("forget", config.forget), ("replay", replay_files(config)[0])):
         for file in files:
             size = None if is_hub(file) else sum(one.stat().st_size for one in below(Path(file)))
             name = file if is_hub(file) else Path(file).name

@@ -20,15 +20,14 @@ from pyrite.probe.surprise import METRICS, Perplexity
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import Rows
+from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Step, Store
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.score import Task
 from pyrite.tasks.summary import label_metrics
 
-BEFORE, REPAIRED = "before", "repaired"
-"""The names of the two models in scorecards and comparisons; every change is the repaired minus the one before."""
-
-
+SIDES = ("replay", "forget")
+"""The held-out rows of either side may stand for what was lost or gained, by these names."""
 SHARED = (
     *("items", "skip", "max_new_tokens", "judge_url", "judge_model", "judge_votes", "judge_key_variable"),
     *("margin", "seed", "precision", "max_tokens"),
@@ -41,11 +40,13 @@ class HeldOut:
     """The perplexity of the rows of one side that nothing was trained on: an `Asked` of our own.
 
     On replay rows lower is better. On forget rows neither way is: a rise says that the rows were forgotten, and also
-    that what the training on them had gained may be lost.
+    that what the training on them had gained may be lost; unless they stand for the gain (`--gain forget`).
     """
 
     name: str
     inner: Perplexity
+    preferred: bool
+    """Is lower better?"""
 
     @property
     def source(self) -> str:
@@ -55,7 +56,7 @@ class HeldOut:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Nats a token and bits a byte."""
-        return METRICS if self.name == "replay" else tuple(replace(one, direction="none") for one in METRICS)
+        return METRICS if self.preferred else tuple(replace(one, direction="none") for one in METRICS)
 
     @property
     def margins(self) -> Mapping[str, float]:
@@ -79,10 +80,13 @@ class HeldOut:
 class HeldOutLabels:
     """Accuracy, and the nats of the label, of the rows of one side that nothing was trained on, by a classifier.
 
-    On forget rows neither way is better: forgetting lowers the accuracy there, which is what was asked for.
+    On forget rows neither way is better: forgetting lowers the accuracy there, which is what was asked for; unless they
+    stand for the gain (`--gain forget`).
     """
 
     inner: LabelTask
+    preferred: bool
+    """Has each metric a better end?"""
 
     @property
     def name(self) -> str:
@@ -98,7 +102,7 @@ class HeldOutLabels:
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy, and nats a row."""
         made = (*label_metrics(self.inner.task), NATS)
-        return made if self.name == "replay" else tuple(replace(one, direction="none") for one in made)
+        return made if self.preferred else tuple(replace(one, direction="none") for one in made)
 
     @property
     def margins(self) -> Mapping[str, float]:
@@ -164,15 +168,40 @@ class Scored:
         """Every card as plain values."""
         return [{"about": card.about, **card.as_json()} for card in self.cards]
 
+    def called(self, name: str) -> "Scored":
+        """The same under another name."""
+        return replace(self, name=name, cards=[replace(card, about=name) for card in self.cards])
+
 
 def probing(config: RepairConfig) -> ProbeConfig:
     """The options of the scorecard's tasks, as `pyrite probe` has them."""
     given = {name: getattr(config, name) for name in SHARED}
-    return ProbeConfig(model=config.model, task=config.task or ("replay", "forget"), **given)
+    return ProbeConfig(model=config.model, task=(*config.task, *config.gain) or SIDES, **given)
+
+
+def tasks_of(config: RepairConfig, flag: str) -> list[Asked]:
+    """What is asked by `--task` or by `--gain` (`flag`) beside held-out rows, in its order."""
+    probe = probing(config)
+    return [ask(text, probe) for text in getattr(config, flag) if text not in SIDES]
+
+
+def names_of(config: RepairConfig, flag: str) -> tuple[str, ...]:
+    """The names of all that `--task` or `--gain` (`flag`) names, held-out rows among them.
+
+    Raises:
+        UserError: held-out rows of a side that was not given.
+    """
+    for text in getattr(config, flag):
+        if text in SIDES and not (getattr(config, text) and config.scorecard_rows):
+            fix = f"--{text} FILE (and --scorecard-rows above 0), or another task"
+            raise UserError("There are no held-out rows of that side.", f"--{flag} {text}", fix)
+    probe = probing(config)
+    return tuple(text if text in SIDES else ask(text, probe).name for text in getattr(config, flag))
 
 
 def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[str] = ()) -> list[Asked]:
-    """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order.
+    """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order. A method of weights may
+    go without any: large models are mixed where they could not be asked.
 
     Raises:
         UserError: no such task, or a task asked twice.
@@ -182,24 +211,30 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[st
     reading = probe.model_copy(update={"items": None, "skip": 0, "part": part})
     asked: list[Asked] = []
     if config.scorecard_rows:
-        for side in ("replay", "forget"):
+        for side in SIDES:
+            if side not in rows.sides:
+                continue
             pool = f"scorecard_{side}"
+            preferred = side == "replay" or side in (*config.task, *config.gain)
             if labels:
-                asked.append(held_out_labels(side, pool, rows, labels, reading))
+                asked.append(held_out_labels(side, pool, rows, labels, reading, preferred=preferred))
                 continue
             file = store.path(rows.of(pool).key) / f"{pool}.jsonl"
-            asked.append(HeldOut(side, Perplexity(str(file), reading)))
-    asked += [ask(text, probe) for text in config.task]
+            asked.append(HeldOut(side, Perplexity(str(file), reading), preferred))
+    asked += [*tasks_of(config, "task"), *tasks_of(config, "gain")]
     names = [one.name for one in asked]
     if len(set(names)) < len(names):
-        raise UserError("A task is asked twice.", ", ".join(names), "give each --task once; replay and forget are ours")
-    if not asked:
-        fix = "give a --task, or leave --scorecard-rows as it is"
-        raise UserError("The scorecard would be empty.", "--scorecard-rows 0 and no --task", fix)
+        fix = "give each --task and --gain once; replay and forget are ours"
+        raise UserError("A task is asked twice.", ", ".join(names), fix)
+    if not asked and config.method not in WEIGHT_METHODS:
+        fix = "give a --task, or rows (--forget, --replay) and leave --scorecard-rows as it is"
+        raise UserError("The scorecard would be empty.", "no --task, and no rows are held out", fix)
     return asked
 
 
-def held_out_labels(side: str, pool: str, rows: Rows, labels: Sequence[str], config: ProbeConfig) -> HeldOutLabels:
+def held_out_labels(
+    side: str, pool: str, rows: Rows, labels: Sequence[str], config: ProbeConfig, *, preferred: bool
+) -> HeldOutLabels:
     """A side's held-out rows as a task of labels."""
     given: dict[str, Any] = {
         "task": "labelled",
@@ -210,7 +245,7 @@ def held_out_labels(side: str, pool: str, rows: Rows, labels: Sequence[str], con
     }
     items = items_step(given, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
     task = Task(side, tuple(labels), slices=(("gold",),))
-    return HeldOutLabels(LabelTask(task, pool, items, config))
+    return HeldOutLabels(LabelTask(task, pool, items, config), preferred)
 
 
 def check_labels(asked: Sequence[Asked], folder: Path) -> None:
@@ -253,12 +288,22 @@ def read_scores(asked: Sequence[Asked], whom: Subject, steps: Mapping[str, Step]
     return Scored(whom.name, cards, results, texts)
 
 
+def on_items(asked: Sequence[Asked], model: Scored, items: Mapping[str, frozenset[str]], seed: int) -> Scored:
+    """A model's scorecards on some of the items of some tasks, the others' whole."""
+    results = {
+        task: replace(result, measured=[one for one in result.measured if task not in items or one.item in items[task]])
+        for task, result in model.results.items()
+    }
+    cards = [scorecard(model.name, one, results[one.name], seed) for one in asked]
+    return replace(model, cards=cards, results=results)
+
+
 def compared(asked: Sequence[Asked], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
     """The second model minus the first on every task: paired intervals and verdicts."""
     both, names = [first.results, second.results], [first.name, second.name]
     return [compare_two(one, both, names, probing(config)) for one in asked]
 
 
-def gate_results(gates: Sequence[gating.Gate], before: Scored, repaired: Scored, seed: int) -> list[gating.GateResult]:
-    """Does the repaired model meet the conditions?"""
-    return [answer(gate, [before.results, repaired.results], seed) for gate in gates]
+def gate_results(gates: Sequence[gating.Gate], given: Scored, repaired: Scored, seed: int) -> list[gating.GateResult]:
+    """Does the repaired model meet the conditions? A change is from the model that was given to be repaired."""
+    return [answer(gate, [given.results, repaired.results], seed) for gate in gates]

@@ -1,6 +1,6 @@
 """How a model is repaired: the method and its weights, how much is read, how it trains, what the guard watches."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -61,6 +61,10 @@ class RepairSettings(Strict):
     forget_weight: float | None = Field(None, ge=0, description="weight of the forgetting loss [the method's]")
     replay_weight: float | None = Field(None, ge=0, description="weight of cross-entropy on replay rows [the method's]")
     kl_weight: float | None = Field(None, ge=0, description="weight of KL(model as given || model) [the method's]")
+    kl_to: Literal["given", "before"] = Field(
+        "given",
+        description="the model that KL keeps to: the one that is repaired, or the one before the harmful training",
+    )
     tokens: int | None = Field(None, ge=1, description="budget: forget and replay tokens that are processed")
     steps: int | None = Field(None, ge=1, description="budget in optimiser steps [one pass over the forget rows]")
     forget_rows: int = Field(4, ge=1, description="forget rows in a step")
@@ -82,6 +86,10 @@ class RepairSettings(Strict):
     save: Literal["merged", "adapter"] = Field("merged", description="what is saved: a whole model, or the adapter")
     training: RepairTraining = Field(default_factory=RepairTraining, description="how the weights move")
     guard: GuardSettings = Field(default_factory=GuardSettings, description="what stops a repair that does harm")
+
+    def as_config(self) -> dict[str, Any]:
+        """Plain values for a step; what stays at a default that came later is left out, so that older steps keep their keys."""
+        return self.model_dump(mode="json", exclude={"kl_to"} if self.kl_to == "given" else None)
 
     @model_validator(mode="after")
     def _one_budget(self) -> "RepairSettings":

@@ -8,24 +8,36 @@ from rich.markup import escape
 
 from pyrite.probe.run import Compared, Scorecard
 from pyrite.probe.show import change_cells, table_of, wide
-from pyrite.repair.card import cost, steps
+from pyrite.repair.card import cost, selection, steps
+from pyrite.repair.outcomes import SHARES
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.repair.run import Repair
 
 
 def repair(made: Repair) -> None:
-    """Rows, course, the scorecard before and after, proofs, gates, cost, notes, and the folder."""
+    """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
     console, told = wide(), made.told
-    say(console, f"{told['method']}: {steps(told['training'])}")
+    if "mixed" in told:
+        say(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}, no training")
+    else:
+        say(console, f"{told['method']}: {steps(told['training'])}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
-        say(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
-    changes(console, made.compared, made.repaired.cards, "before and after the repair")
+        if side in told["rows"]:
+            say(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
+    three = made.original is not None
+    changes(
+        console, made.compared, made.repaired.cards, "harmed and repaired" if three else "before and after the repair"
+    )
+    if told["frontier"]:
+        frontier(console, told["frontier"])
+    for row in told.get("outcomes", ()):
+        say(console, outcome_line(row))
     for one in made.proved:
         changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
         changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against before")
     for gate in made.gates:
         say(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
-    for line in cost(told["cost"]).splitlines():
+    for line in cost(told["cost"]).splitlines() if "mixed" not in told else ():
         say(console, line.removeprefix("- "))
     for note in told["notes"]:
         say(console, f"note: {note}")
@@ -37,9 +49,41 @@ def say(console: Console, text: str) -> None:
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
+def frontier(console: Console, told: Mapping[str, Any]) -> None:
+    """Every repair's place: what it recovers of what was lost, and keeps of what was gained."""
+    sides = {"recovered": told["lost"], "kept": told["gained"]}
+    columns = [f"{word} ({name})" for word, name in sides.items() if name]
+    left = ", on items that did not choose" if told["selection"] else ""
+    title = f"shares with 95 % intervals over {told.get('over', 'items')}{left}"
+    table = table_of(title, ("repair",), (*columns, "chosen"))
+    for point in told["points"]:
+        cells = [share_of(point[word]) for word, name in sides.items() if name]
+        table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
+    console.print(table)
+    if told["selection"]:
+        say(console, selection(told["selection"]))
+    for point, sentence in zip(told["points"], told["sentences"], strict=False):
+        if point["chosen"]:
+            say(console, sentence)
+
+
+def share_of(share: Mapping[str, Any]) -> str:
+    """'92 % [35 %, 160 %]', or that it is not testable."""
+    if share["value"] is None:
+        return "not testable"
+    between = "" if share["low"] is None else f" [{share['low']:.0%}, {share['high']:.0%}]"
+    return f"{share['value']:.0%}{between}"
+
+
+def outcome_line(row: Mapping[str, Any]) -> str:
+    """What became of a metric's items, in one line."""
+    said = [f"{name.replace('_', ' ')} {share_of(row[name])} of {row[name]['n']}" for name in SHARES if row[name]["n"]]
+    return f"{row['task']}.{row['metric']}, {row['items']} items: {'; '.join(said) or 'no item changed sides'}"
+
+
 def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
     """What became of a side's rows, in one line."""
-    pools = ", ".join(f"{side['pools'][name]} {name}" for name in names)
+    pools = ", ".join(f"{side['pools'][name]} {name}" for name in names if name in side["pools"])
     gone = ", ".join(f"{count} {reason}" for reason, count in side["dropped"].items()) or "none"
     return f"{side['read']} read; {pools}; dropped: {gone}"
 

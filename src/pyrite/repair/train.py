@@ -72,6 +72,7 @@ def train(job: Job) -> Repaired:
     module = Trained(model, objective, job.sort.reader(model, job.tokenizer))
     steps = plan_steps(job.rows, job.settings, objective.reads(), job.seed)
     asked = [*references(job, module, objective, steps), *frozen(job, module, objective, steps)]
+    asked += keep_to_before(job, objective, steps)
     guard = guard_of(job, model, objective)
     prepared = time.monotonic() - began
     ended = fit_packed(
@@ -118,7 +119,9 @@ def references(
     from pyrite.train import sharded
 
     method, training, reader, layer = job.method, job.settings.training, module.reader, objective.layer
-    in_loss = job.weights.kl or method.teacher == "reference" or method.kind == "hidden"
+    in_loss = (
+        (job.weights.kl and job.settings.kl_to == "given") or method.teacher == "reference" or method.kind == "hidden"
+    )
     if not (in_loss or job.settings.guard.every_tokens):
         return []
     if training.method != "full" and not training.lora.also_train:  # the model as given lies beneath the adapter
@@ -138,6 +141,30 @@ def references(
             return rows
         objective.reference = write_reference(reader, rows, folder / "layer", **how, layer=layer)
     return [*rows, *rows]
+
+
+def keep_to_before(job: Job, objective: "RepairObjective", steps: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Let the KL term look at the model before the harm, where the settings say so: its states on the replay rows, computed
+    once and kept on disk. Returns the rows that were read for it.
+
+    Raises:
+        UserError: the two models do not share their tokens.
+    """
+    if job.settings.kl_to != "before" or not job.weights.kl:
+        return []
+    from pyrite.repair.reference import write_reference
+    from pyrite.repair.weights import Weights, check_vocabulary
+
+    folder = job.context.inputs["before"]
+    check_vocabulary(Weights(whole_folder(job.context), "the model"), Weights(folder, "the model before"))
+    rows = once([*(row for step in steps for row in step), *job.rows.guard], {"replay"})
+    model = job.sort.load_whole(folder, job.compute).eval()
+    reader = job.sort.reader(model, job.tokenizer)
+    kept = job.context.checkpoint / "reference" / "before"
+    objective.keep_to = write_reference(
+        reader, rows, kept, pack_tokens=job.pack_tokens, compute=job.compute, see=job.sort.see
+    )
+    return rows
 
 
 def frozen(job: Job, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]) -> Sequence[Any]:

@@ -431,8 +431,13 @@ RECORDS = {
     "quantise.json",
     "weights.json",
     "training.json",
+    "curve.csv",
+    "guard.csv",
+    "frontier.csv",
+    "outcomes.csv",
+    *(f"{figure}.{kind}" for figure in ("curves", "frontier") for kind in ("svg", "png")),
 }
-"""What our own steps write beside a model, which is not of the model."""
+"""What our own steps and repairs write beside a model, which is not of the model."""
 
 
 def copy_the_rest(model: Weights, out: Path) -> None:
@@ -468,6 +473,22 @@ def combine_step(context: Context) -> None:
     (context.out / "weights.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
+def unscalable(config: Mapping[str, Any]) -> str:
+    """Why can an adapter with this configuration not be scaled as it is? Empty where it can."""
+    if config.get("peft_type") != "LORA":
+        return str(config.get("peft_type"))
+    if config.get("use_dora"):
+        return "DoRA, whose change is not linear in one factor"
+    if config.get("modules_to_save") or (config.get("bias") or "none") != "none":
+        return "LORA, with modules or biases of its own"
+    return ""
+
+
+def scalable(folder: Path) -> bool:
+    """Can the adapter in a folder be scaled as it is?"""
+    return not unscalable(Weights(folder, folder.name).config)
+
+
 def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Context) -> dict[str, Any]:
     """Write an adapter whose change is alpha times as large: the second factor of each pair (lora_B) is scaled.
 
@@ -475,12 +496,9 @@ def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Cont
         UserError: an adapter that is not low-rank pairs alone (DoRA, whole modules, biases): its change is not linear
             in one factor, so it must be merged first.
     """
-    config = adapter.config
-    whole = config.get("modules_to_save") or (config.get("bias") or "none") != "none"
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or whole:
-        found = f"{adapter.name}: {config.get('peft_type')}" + ", with modules or biases of its own" * bool(whole)
+    if why := unscalable(adapter.config):
         fix = "merge it into its base (save: merged), and give the merged model"
-        raise UserError("Only plain low-rank adapters can be scaled as they are.", found, fix)
+        raise UserError("Only plain low-rank adapters can be scaled as they are.", f"{adapter.name}: {why}", fix)
     changed = Changed()
     for file in adapter.files:
         out = context.out / file.path.name

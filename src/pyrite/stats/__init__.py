@@ -9,6 +9,7 @@ from pyrite.stats.missing import MAX_MISSING, Answered, answered_by_both
 from pyrite.stats.multiplicity import holm
 from pyrite.stats.paired import McNemar, mcnemar, paired_t, paired_t_pvalue, wilson_difference
 from pyrite.stats.power import PilotSd, SeedsNeeded, sd_from_pilot, seeds_needed
+from pyrite.stats.ratio import ShareOfChange, share_over_answers, share_over_items, share_over_seeds
 from pyrite.stats.verdict import MAX_PRIMARY, Cell, Judgement, Share, Verdict, judge, judge_family
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PilotSd",
     "SeedsNeeded",
     "Share",
+    "ShareOfChange",
     "Verdict",
     "answered_by_both",
     "cluster_bootstrap",
@@ -36,6 +38,9 @@ __all__ = [
     "paired_t_pvalue",
     "sd_from_pilot",
     "seeds_needed",
+    "share_over_answers",
+    "share_over_items",
+    "share_over_seeds",
     "t_interval",
     "tost",
     "wilson",

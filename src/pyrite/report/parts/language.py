@@ -9,7 +9,7 @@ from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Lines, Section, Table, Verdict
-from pyrite.report.parts import shared, study
+from pyrite.report.parts import repair, shared, study
 from pyrite.report.parts.shared import TONES, Part, Told
 from pyrite.runs import AGAIN, Run
 from pyrite.study.language import figure as drawing
@@ -34,6 +34,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     sections = [
         Section(f"{anchor}-panels", "Every cell, seed by seed", panels(results, summary, spec, anchor)),
         Section(f"{anchor}-primary", "Primary contrasts", contrasts(primary)),
+        *repair.frontier(told, anchor, over="training seeds"),
         *(Section(*cell) for cell in cells),
         *costs(run, anchor),
         Section(f"{anchor}-data", "The data", data(told)),

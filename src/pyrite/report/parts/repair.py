@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pyrite.repair.card import OF_LABELS, UNSAID, steps
+from pyrite.repair.card import formula, selection, steps
+from pyrite.repair.card import unsaid as unsaid_of
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Verdict
@@ -11,6 +12,7 @@ from pyrite.report.parts import changes, shared
 from pyrite.report.parts.shared import Part, Told
 from pyrite.runs import Run
 
+OUTCOMES = ("healed", "newly_broken", "kept_gain")
 HELD_OUT = ("replay", "forget")
 """Rows held out of the repair's own files: what was asked beside them is the question, and comes first."""
 
@@ -18,6 +20,7 @@ HELD_OUT = ("replay", "forget")
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """A repair's share of the page."""
     told = run.told
+    mixed = told.get("mixed")
     known, compared = changes.shares(told), told["compared"]
     exploratory = changes.table(compared, known, primary=False)
     slices = [Section(f"{anchor}-slices", "By slice", exploratory, folded=True)] if exploratory else []
@@ -26,18 +29,20 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     )
     both = [*changes.table(compared, known, primary=True), *changes.sentences(compared)]
     sections = [
-        Section(f"{anchor}-change", "Before and after", both, [*slices, cards]),
+        *frontier(told, anchor),
+        Section(f"{anchor}-change", "What the repair changed", both, [*slices, cards]),
+        *three_models(told, known, anchor),
         *proofs(told, known, anchor),
         *shared.gates(told["gates"], anchor),
-        *curves(told, anchor),
-        Section(f"{anchor}-cost", "What it cost", [Facts(cost(told["cost"]))]),
+        *([] if mixed else curves(told, anchor)),
+        *([] if mixed else [Section(f"{anchor}-cost", "What it cost", [Facts(cost(told["cost"]))])]),
         *changes.flips(run, config, anchor),
-        Section(f"{anchor}-rows", "Rows used and dropped", rows(told)),
+        *([Section(f"{anchor}-rows", "Rows used and dropped", rows(told))] if told["files"] else []),
     ]
-    unsaid = OF_LABELS if told.get("labels") else UNSAID
+    unsaid = unsaid_of(told)
     return Part(
         title=f"Repair of {told['model']}",
-        verdicts=verdicts(compared, known),
+        verdicts=[*restored(told), *verdicts(compared, known, trained=not mixed)],
         sections=sections,
         ran=ran(told),
         software=shared.software(told),
@@ -47,12 +52,100 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     )
 
 
-def verdicts(compared: Sequence[Told], known: changes.Shares) -> list[Verdict]:
-    """What changed; whichever of them is read alone says what became of the rows to forget, too.
+def restored(told: Told) -> list[Verdict]:
+    """What the repair that was taken brings back and keeps, where there is a frontier."""
+    frontier = told.get("frontier")
+    point = next((one for one in (frontier or {}).get("points", ()) if one["chosen"]), None)
+    if frontier is None or point is None or point["recovered"] is None:
+        return []
+    sentence = next(text for text in frontier["sentences"] if text.startswith(f"{point['name']} "))
+    recovered, kept = point["recovered"], point["kept"]
+    if recovered["value"] is None:
+        return [Verdict("nothing to bring back", sentence, "unsure")]
+    if recovered["low"] is None:
+        return [Verdict("not sure what it brings back", sentence, "unsure")]
+    if recovered["high"] < 0:
+        return [Verdict("loses more", sentence, "bad")]
+    if recovered["low"] <= 0:
+        return [Verdict("not shown to bring anything back", sentence, "unsure")]
+    if kept is None or kept["low"] is None:
+        return [Verdict("brings back what was lost", sentence, "unsure")]
+    if kept["high"] < frontier["keep"]:
+        return [Verdict("brings back what was lost, at the gain's cost", sentence, "bad")]
+    if kept["low"] >= frontier["keep"]:
+        return [Verdict("brings back what was lost and keeps the gain", sentence, "good")]
+    return [Verdict("brings back what was lost", sentence, "unsure")]
+
+
+def frontier(told: Told, anchor: str, *, over: str = "items") -> list[Section]:
+    """Every repair's place between the harmed model and the one before."""
+    from pyrite.repair.figure import frontier_alt, frontier_chart
+    from pyrite.report.draw import SCREEN, figure
+
+    found = told.get("frontier")
+    if not found:
+        return []
+    sides = [(word, found[side]) for word, side in (("recovered", "lost"), ("kept", "gained")) if found[side]]
+    rows: list[list[Cell | str]] = [
+        [point["name"], point["method"], *(portion(point[word]) for word, _ in sides), "yes" if point["chosen"] else ""]
+        for point in found["points"]
+    ]
+    columns = ("repair", "method", *(f"{word} of {name}" for word, name in sides), "taken")
+    note = "Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over {over}."
+    blocks: list[Block] = [Table(columns, rows, note=note)]
+    drawn = frontier_chart(found, SCREEN)
+    if drawn is not None:
+        blocks.insert(0, figure(drawn, f"{anchor}-frontier", frontier_alt(found), titled=False))
+    said = [selection(found["selection"])] if found["selection"] else []
+    return [
+        Section(f"{anchor}-front", "What comes back, and what is kept", [*blocks, Lines([*said, *found["sentences"]])])
+    ]
+
+
+def portion(share: Told) -> Cell:
+    """A share with its interval, or why it is not testable."""
+    if share["value"] is None:
+        return Cell("not testable", sort=-1e9)
+    between = "" if share["low"] is None else f" [{share['low']:.0%}, {share['high']:.0%}]"
+    return Cell(f"{share['value']:.0%}{between}", sort=share["value"])
+
+
+def three_models(told: Told, known: changes.Shares, anchor: str) -> list[Section]:
+    """What the harm changed, how the repaired model stands to the one before, and what became of the items."""
+    if told.get("harm") is None:
+        return []
+    blocks = [*changes.table(told["harm"], known, primary=True, caption="The harm")]
+    blocks += changes.table(told["against_original"], known, primary=True, caption="Repaired against before")
+    rows: list[list[Cell | str]] = [
+        [one["task"], one["metric"], shared.count(one["items"]), *(of(one[name]) for name in OUTCOMES)]
+        for one in told["outcomes"]
+    ]
+    note = (
+        "Healed: of the items that the harm broke, those that are right now. Newly broken: of those that the harmed model got "
+        "right, those that are wrong now. Kept gain: of those that the harm brought, those that are right now. The items are in outcomes.csv."
+    )
+    columns = ("task", "metric", "items", *(name.replace("_", " ") for name in OUTCOMES))
+    if rows:
+        blocks.append(Table(columns, rows, "Item by item", note))
+    return [Section(f"{anchor}-three", "Three models", blocks)]
+
+
+def of(share: Told) -> Cell:
+    """A share of items with its interval and their number."""
+    if share["value"] is None:
+        return Cell("no such item", sort=-1.0)
+    between = "" if share["low"] is None else f" [{share['low']:.0%}, {share['high']:.0%}]"
+    return Cell(f"{share['value']:.0%}{between} of {share['n']:,}", sort=share["value"])
+
+
+def verdicts(compared: Sequence[Told], known: changes.Shares, *, trained: bool = True) -> list[Verdict]:
+    """What changed; whichever of them is read alone says what became of the rows to forget, too (of a repair that trains).
 
     What got better while nothing was shown to be unlearned is no good news: it is marked as unsure.
     """
     made = changes.verdicts(sorted(compared, key=lambda one: one["task"] in HELD_OUT), known)
+    if not trained:
+        return made
     said = forgetting(compared)
     if said.tone != "good":
         made = [
@@ -143,7 +236,8 @@ def rows(told: Told) -> list[Block]:
     """What became of the rows of both sides, and how far they overlap."""
     lines: list[list[Cell | str]] = []
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
-        some = told["rows"][side]
+        if (some := told["rows"].get(side)) is None:
+            continue
         used = (shared.count(some["pools"].get(pool, 0)) for pool in pools)
         lines.append([side, shared.count(some["read"]), *used, shared.reasons(some["dropped"])])
     both = told["rows"]["overlap"]
@@ -161,8 +255,14 @@ def ran(told: Told) -> list[Block]:
     items = [
         ("model", f"{told['model']} ({told['model_identity']})"),
         ("method", f"{told['method']}" + (f" ({options})" if options else "")),
-        ("loss", " + ".join(f"{value:g} · {name}" for name, value in told["weights"].items())),
-        ("training", steps(told["training"])),
+        *(
+            [("weights", formula(told).replace("`", ""))]
+            if "mixed" in told
+            else [
+                ("loss", " + ".join(f"{value:g} · {name}" for name, value in told["weights"].items())),
+                ("training", steps(told["training"])),
+            ]
+        ),
         ("seed", str(told["seed"])),
     ]
     return [Facts(items), *shared.files(told["files"])]

@@ -18,7 +18,7 @@ from pyrite.study.language.uses import (
 
 def mistakes(spec: LanguageSpec) -> Iterator[Mistake]:
     """Every mistake in how the parts of a study name each other: where, and what is wrong."""
-    for check in (names, rows, shared_files, methods, cells, probes, contrasts, pilot):
+    for check in (names, rows, shared_files, methods, cells, probes, contrasts, frontier, pilot):
         yield from check(spec)
 
 
@@ -95,6 +95,10 @@ def methods(spec: LanguageSpec) -> Iterator[Mistake]:
     for name, repair in spec.repairs.items():
         if repair.settings.save != "merged":
             yield ("repairs", name, "settings"), "a study goes on from whole models: leave out save, or say merged"
+        if repair.settings.processes > 1 and repair.settings.kl_to == "before":
+            yield ("repairs", name, "settings"), "kl_to: before is for one process"
+        if repair.before is not None:
+            yield from model_before(spec, ("repairs", name, "before"), repair.before)
         try:
             resolve(repair.settings.method, repair.settings.options)
         except UserError as error:
@@ -105,10 +109,8 @@ def cells(spec: LanguageSpec) -> Iterator[Mistake]:
     """Cells name steps that there are."""
     steps = [DAMAGE, *spec.all_trainings(), *spec.repairs, *spec.quantise, *spec.merge]
     for name, one in spec.merge.items():
-        if one.before is not None and one.before not in spec.cells:
-            yield ("merge", name, "before"), not_there(one.before, list(spec.cells))
-        elif one.before is not None and set(spec.cells[one.before]) & set(spec.merge):
-            yield ("merge", name, "before"), f"the model before is trained, not merged: cell {one.before} holds a merge"
+        if one.before is not None:
+            yield from model_before(spec, ("merge", name, "before"), one.before)
     for name, path in spec.cells.items():
         if path and path[0] in spec.merge and spec.merge[path[0]].before is None:
             yield ("cells", name, 0), f"{path[0]} would mix the model as given with itself"
@@ -121,6 +123,17 @@ def cells(spec: LanguageSpec) -> Iterator[Mistake]:
     for number, name in enumerate(spec.compare_with or ()):
         if name not in spec.cells:
             yield ("compare_with", number), not_there(name, list(spec.cells))
+
+
+def model_before(spec: LanguageSpec, place: Place, cell: str) -> Iterator[Mistake]:
+    """The model before is a cell that trainings alone made: one that looks back itself could go round in a circle."""
+    if cell not in spec.cells:
+        yield place, not_there(cell, list(spec.cells))
+        return
+    back = {*spec.merge, *(name for name, one in spec.repairs.items() if one.before is not None)}
+    looks_back = [step for step in spec.cells[cell] if step in back]
+    if looks_back:
+        yield place, f"the model before is trained: cell {cell} holds {looks_back[0]}, which looks back itself"
 
 
 def probes(spec: LanguageSpec) -> Iterator[Mistake]:
@@ -170,6 +183,50 @@ def contrasts(spec: LanguageSpec) -> Iterator[Mistake]:
         for number, metric in enumerate(probe.metrics if known is not None else ()):
             if metric not in (known or ()):
                 yield ("probes", name, "metrics", number), not_there(metric, known or ())
+
+
+def frontier(spec: LanguageSpec) -> Iterator[Mistake]:
+    """A frontier names cells, and probes with metrics that ask them; what chooses asks other items than what judges."""
+    found = spec.frontier
+    if found is None:
+        return
+    for key in ("before", "harmed"):
+        if getattr(found, key) not in spec.cells:
+            yield ("frontier", key), not_there(getattr(found, key), list(spec.cells))
+    ends = (found.before, found.harmed)
+    asked: list[tuple[Place, str, Sequence[str]]] = [(("frontier", key), getattr(found, key), ends) for key in SIDES]
+    if found.choose is not None:
+        for number, cell in enumerate(found.choose.among):
+            if cell not in spec.cells or cell in ends:
+                why = "it is an end of the frontier" if cell in ends else not_there(cell, list(spec.cells))
+                yield ("frontier", "choose", "among", number), why
+        several = (*ends, *found.choose.among)
+        asked += [(("frontier", "choose", key), getattr(found.choose, key), several) for key in SIDES]
+        if found.choose.lost == found.lost:
+            yield (
+                ("frontier", "choose", "lost"),
+                "other items must choose than judge: a probe with other items (skip: N)",
+            )
+    for place, named, some in asked:
+        yield from probe_of_cells(spec, place, named, some)
+
+
+SIDES = ("lost", "gained")
+
+
+def probe_of_cells(spec: LanguageSpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:
+    """A PROBE.METRIC that is there, and asks these cells."""
+    name, _, metric = named.partition(".")
+    if name not in spec.probes:
+        yield place, not_there(name, list(spec.probes))
+        return
+    probe = spec.probes[name]
+    known = known_metrics(probe)
+    if known is not None and metric not in known:
+        yield place, f"{name}: {not_there(metric, known)}"
+    for cell in some:
+        if probe.only_cells is not None and cell not in probe.only_cells:
+            yield place, f"the probe {name} does not ask the cell {cell} (only_cells)"
 
 
 def pilot(spec: LanguageSpec) -> Iterator[Mistake]:

@@ -14,6 +14,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
 from pyrite.probe.asked import Asked, Subject, ask, opened
 from pyrite.repair.quantise import QUANTISE
+from pyrite.repair.self_replay import SELF_REPLAY
 from pyrite.repair.train import REPAIR
 from pyrite.repair.weights import COMBINE
 from pyrite.steps import Cost, Source, Step, Store
@@ -63,6 +64,8 @@ class Plan(StepPlan):
     cells: list[Cell] = field(default_factory=list)
     asked: dict[str, Asked] = field(default_factory=dict)
     counts: dict[str, Step] = field(default_factory=dict)
+    answered: dict[str, Step] = field(default_factory=dict)
+    """Steps in which the model before answers replay prompts; they count their rows, too."""
     pools: dict[str, tuple[Step, str]] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
@@ -239,12 +242,17 @@ class Planner(Sources):
         for key in ("forget", "replay", "guard_forget", "guard_replay"):
             inputs[key], files[key] = self.rows(getattr(repair, key))
         settings = repair.settings
+        if repair.self_replay:
+            for key in ("replay", "guard_replay"):
+                inputs[key] = self.self_replay(repair, seed, inputs[key], files[key])
+        if settings.kl_to == "before":
+            inputs["before"] = self.before(repair.before, seed)
         (rows, forget), (_, replay) = self.tokens_of(repair.forget), self.tokens_of(repair.replay)
         steps = settings.steps or -(-rows // settings.forget_rows)
         tokens = settings.tokens or steps * (settings.forget_rows * forget + settings.replay_rows * replay)
         config = {
             "files": files,
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.as_config(),
             "compute": self.compute.as_config(),
             "seed": seed,
             "base_name": portable_name(self.spec.model, self.base),
@@ -274,13 +282,38 @@ class Planner(Sources):
 
     def merge(self, merge: LanguageMerge, base: Step | Source, seed: int, label: str) -> Step:
         """The model between itself and the one before."""
-        before: Step | Source = self.base
-        if merge.before is not None and (path := self.path(self.spec.cells[merge.before], seed)):
-            before = path[-1][1]
+        before = self.before(merge.before, seed)
         names = {"model": "the merged cell's model", "before": merge.before or "the model as given"}
         config = {"method": "interpolate", "alpha": merge.alpha, "groups": dict(merge.groups), "names": names}
         inputs = {"model": base, "before": before}
         return self.once(Step(COMBINE, config, inputs, label=label, cost=Cost(seconds=20), weights=WEIGHTS))
+
+    def before(self, cell: str | None, seed: int) -> Step | Source:
+        """The model before: that of a cell with the same seed, or the model as given."""
+        path = () if cell is None else self.path(self.spec.cells[cell], seed)
+        return path[-1][1] if path else self.base
+
+    def self_replay(self, repair: LanguageRepair, seed: int, rows: "Step | Source", file: str) -> Step:
+        """The prompts of a pool, answered by the model before, drawn with the repair's seed."""
+        pool = file.removesuffix(".jsonl")
+        config: dict[str, Any] = {
+            "pools": [pool],
+            "written_by": portable_name(self.spec.model, self.base)
+            if repair.before is None
+            else f"cell {repair.before}",
+            "temperature": repair.self_temperature,
+            "max_new_tokens": repair.self_tokens,
+            "compute": self.compute.as_config(),
+            "seed": seed,
+        }
+        inputs: dict[str, Step | Source] = {"rows": rows, "base": self.before(repair.before, seed)}
+        count, _ = self.tokens_of(repair.replay if repair.replay.endswith(f".{pool}") else repair.guard_replay)
+        tokens = count * repair.self_tokens
+        cost = self.cost(2 * self.parameters * tokens, tokens, share=WRITING)
+        label = f"{pool} rows answered by the model before, seed {seed}"
+        step = self.once(Step(SELF_REPLAY, config, inputs, label=label, cost=cost))
+        self.plan.answered[label] = step
+        return step
 
     def path(self, names: tuple[str, ...], seed: int) -> tuple[tuple[str, Step], ...]:
         """The steps of a cell for one seed."""

@@ -2,7 +2,8 @@
 
 runs/NAME/run.json            what ran: resolved spec, versions, hardware, counts, costs, timings, verdicts
 runs/NAME/results/            results (models x probes x metrics x seeds), summary over seeds, contrasts, items: parquet
-                              and, but for the items, csv; costs.csv, overlap.csv (rows used for two things)
+                              and, but for the items, csv; costs.csv, overlap.csv (rows used for two things),
+                              frontier.csv (what each cell brings back and keeps, where the file asks)
 runs/NAME/figure.svg, .png    every cell's headline metrics; figure.txt: what they show, in words
 runs/NAME/pilot.json          what --pilot found
 """
@@ -18,12 +19,15 @@ from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.models.hardware import Compute
 from pyrite.probe.asked import Result
+from pyrite.repair.figure import draw_frontier
+from pyrite.repair.objects import frontier_rows
 from pyrite.steps import Done, Progress, RunOptions, Store, missing, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.language import overlap
 from pyrite.study.language.contrasts import Answer, answer_primary, contrast_rows, missing_items
 from pyrite.study.language.costs import cost_table
 from pyrite.study.language.figure import write_figure
+from pyrite.study.language.frontier import frontier_record
 from pyrite.study.language.overlap import overlaps
 from pyrite.study.language.pilot import Pilot, answer_pilot, picked_seeds
 from pyrite.study.language.plan import GPU_FLOPS, Plan, make_plan, pilot_spec
@@ -253,6 +257,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
         "contrasts": contrast_rows(answers),
     }
     costs = cost_table(made.cells, store)
+    front = frontier_record(values, spec, judged)
     (folder / "results").mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         write_parquet(rows, folder / "results" / f"{name}.parquet")
@@ -260,6 +265,9 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     write_parquet(items_table(values), folder / "results" / "items.parquet")
     write_csv(costs, folder / "results" / "costs.csv")
     write_csv(ended.shared, folder / "results" / "overlap.csv")
+    if front is not None:
+        write_csv(frontier_rows(front), folder / "results" / "frontier.csv")
+        draw_frontier(front, folder)
     looks = looks_at(spec, folder, judged)
     steps = made.steps
     run: dict[str, Any] = {
@@ -272,7 +280,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
         "made_with": made_with(),
         "counts": {
             name: orjson.loads((store.path(step.key) / "counts.json").read_bytes())
-            for name, step in made.counts.items()
+            for name, step in {**made.counts, **made.answered}.items()
         },
         "overlap": ended.shared,
         "probes": notes,
@@ -283,6 +291,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
             *missing_items([value for value in values if value.seed in judged], spec),
         ],
         "primary": [answer.as_json() for answer in answers],
+        "frontier": front,
         "timing": {
             "this_run_seconds": ended.done.seconds,
             "steps_run": ended.done.ran,

@@ -22,6 +22,8 @@ PILOT_SEED = 100_000
 """The seed with which a pilot trains unless its file names another: far above those that studies and `--seeds` take."""
 TASKS = ("ifeval", "followbench", "mt_bench", "gsm8k", "perplexity")
 HARNESS = "harness:"
+DOTTED = r"^[^.]+\.[^.]+$"
+"""PROBE.METRIC."""
 OWN = ("task", "columns", "on_bad_row", "items", "skip", "seed", "max_tokens", "max_new_tokens", "part", "margin")
 """Options of `pyrite probe` that a probe has as keys of its own; any other goes under `options`."""
 NOT_HERE = ("model", "other", "predictions", "labels", "label_map", "backend", "base_url", "export", "gate", "undecided",
@@ -89,6 +91,16 @@ class LanguageRepair(Strict):
     replay: str = Field(description="rows to keep up")
     guard_forget: str = Field(description="the guard's own rows of the one sort")
     guard_replay: str = Field(description="the guard's own rows of the other")
+    before: str | None = Field(
+        None,
+        description="the cell whose model of the same seed is the one before, for kl_to: before and self_replay [the model as given]",
+    )
+    self_replay: bool = Field(
+        False,
+        description="replay rows (and the guard's) keep their prompts; the model before answers them, sampled once",
+    )
+    self_tokens: int = Field(256, ge=8, description="self_replay: answers that do not end within so many are dropped")
+    self_temperature: float = Field(1.0, ge=0, description="self_replay: the temperature at which they are sampled")
     settings: RepairSettings = Field(default_factory=RepairSettings, description="see pyrite repair")
 
     def pools(self) -> tuple[str, ...]:
@@ -106,6 +118,25 @@ class LanguageMerge(Strict):
     groups: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="alpha of the weights whose names fit a pattern, such as '*layers.0.*': 0.2"
     )
+
+
+class FrontierChoice(Strict):
+    """Which of several cells is the one to take, by other items than those that judge it."""
+
+    among: tuple[str, ...] = Field(min_length=2, description="the cells in question")
+    lost: str = Field(pattern=DOTTED, description="PROBE.METRIC of what was lost, on the items that choose")
+    gained: str = Field(pattern=DOTTED, description="PROBE.METRIC of what was gained")
+
+
+class LanguageFrontier(Strict):
+    """What every repair brings back of what was lost, and keeps of what was gained (docs/repair.md)."""
+
+    lost: str = Field(pattern=DOTTED, description="PROBE.METRIC, such as ifeval.prompt_strict")
+    gained: str = Field(pattern=DOTTED, description="PROBE.METRIC, such as gain.nats_per_token")
+    before: str = Field("start", description="the cell before the harm")
+    harmed: str = Field("damaged", description="the cell that was harmed")
+    keep: float = Field(0.9, ge=0, le=1, description="the share of the gain that a repair should keep")
+    choose: FrontierChoice | None = Field(None, description="how one of several cells is chosen")
 
 
 class LanguageProbe(Strict):
@@ -175,7 +206,7 @@ class LanguageContrast(Strict):
 
     cell: str = Field(description="the cell in question")
     against: str = Field(description="the cell that it is compared with, within each seed")
-    probe: str = Field(pattern=r"^[^.]+\.[^.]+$", description="PROBE.METRIC, such as ifeval.prompt_strict")
+    probe: str = Field(pattern=DOTTED, description="PROBE.METRIC, such as ifeval.prompt_strict")
     margin: float | None = Field(
         None, gt=0, description="differences smaller than this do not matter, in units of the metric [the study's]"
     )
@@ -230,6 +261,9 @@ class LanguageSpec(Strict):
     )
     probes: dict[str, LanguageProbe] = Field(min_length=1, description="what every cell is asked")
     contrasts: tuple[LanguageContrast, ...] = Field((), max_length=3, description="at most three primary questions")
+    frontier: LanguageFrontier | None = Field(
+        None, description="what each cell brings back of what was lost, and keeps of what was gained"
+    )
     margin: float = Field(0.03, gt=0, lt=1, description="differences of shares smaller than this do not matter")
     margin_real: float = Field(0.05, gt=0, description="the same for other metrics (nats, points)")
     max_missing: float = Field(

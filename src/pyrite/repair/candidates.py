@@ -1,0 +1,178 @@
+"""The models of a repair, as steps: the one before, the harmed one, and each candidate for the repaired one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.repair import merge, output
+from pyrite.repair.request import Given, Planned
+from pyrite.repair.weights import COMBINE, scalable
+from pyrite.steps import Cost, Source, Step, Store
+
+BEFORE, HARMED, REPAIRED = "before", "harmed", "repaired"
+"""Names on scorecards. Without `--before` there are two models, and the one that is repaired is called `BEFORE`."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may become the repaired one, or that it is compared with: what is saved of it, and the whole model."""
+
+    name: str
+    method: str
+    alpha: float | None
+    saved: Step
+    whole: Step
+
+
+def candidates_of(planned: Planned, *, chats: bool) -> list[Candidate]:
+    """Those of which one is taken: the trained model, or one for each alpha."""
+    if planned.trains:
+        trained = training_step(planned)
+        whole = trained
+        if planned.settings.save == "adapter":
+            whole = merge.merged(trained, start_of(planned), "merge the repair's adapter")
+        return [Candidate(REPAIRED, planned.settings.method, None, trained, whole)]
+    return [mixed(planned, planned.config.method, alpha, chats=chats) for alpha in planned.alphas]
+
+
+def interpolations(planned: Planned) -> list[Candidate]:
+    """What a trained repair is compared with: the models between the one before and the harmed one."""
+    return [mixed(planned, "interpolate", alpha) for alpha in planned.alphas] if planned.trains else []
+
+
+def mixed(planned: Planned, method: str, alpha: float, *, chats: bool = True) -> Candidate:
+    """The model that a method of weights makes.
+
+    An adapter on the very model before is scaled as it is (and merged where a whole model is saved); one that cannot be
+    scaled (DoRA, modules of its own) is merged first.
+    """
+    given, original = planned.given, planned.original
+    assert original is not None
+    name = f"alpha {alpha:g}"
+    config: dict[str, Any] = {"method": method, "alpha": alpha, "groups": dict(planned.groups)}
+    names = {"model": output.stem_of(given.name), "before": output.stem_of(original.name)}
+    inputs: dict[str, Step | Source] = {"before": original.whole}
+    if method == "negate":
+        names["forgetter"] = "the model of the rows to forget"
+        inputs["forgetter"] = forgetter_of(planned, chats=chats)
+    label = f"{method}: {name}"
+    on_original = given.base is not None and original.base is None and given.base.identity == original.source.identity
+    keep_adapter = planned.trains is False and planned.settings.save == "adapter"
+    if method == "interpolate" and on_original and (keep_adapter or scalable(Path(given.source.path))):
+        scaled = Step(COMBINE, {**config, "names": names}, {"model": given.source}, label=f"{label} (adapter)")
+        whole = merge.merged(scaled, original.source, f"merge: {name}")
+        return Candidate(name, method, alpha, scaled if keep_adapter else whole, whole)
+    if keep_adapter:
+        fix = "--save merged, or give an adapter on the model before, and --method interpolate"
+        raise UserError("Only an adapter on the model before stays an adapter.", f"--save adapter, {given.name}", fix)
+    step = Step(
+        COMBINE, {**config, "names": names}, {"model": given.whole, **inputs}, label=label, cost=Cost(seconds=20)
+    )
+    return Candidate(name, method, alpha, step, step)
+
+
+def forgetter_of(planned: Planned, *, chats: bool) -> Step | Source:
+    """The model whose task vector is taken away: as named, or the one before, trained for one pass on the forget rows."""
+    if planned.forgetter is not None:
+        return planned.forgetter.whole
+    from pyrite.train.language import TRAIN_LANGUAGE
+    from pyrite.train.settings import TrainSettings
+
+    config, original = planned.config, planned.original
+    assert original is not None
+    assert planned.rows.forget is not None
+    settings = TrainSettings(
+        method="full", batch_size=4, learning_rate=config.learning_rate, max_tokens=config.max_tokens
+    )
+    chosen: dict[str, Any] = {
+        "trains": "chat" if chats and config.part != "all" else "text",
+        "rows_file": "forget.jsonl",
+        "first": None,
+        "settings": settings.model_dump(mode="json"),
+        "pack_tokens": config.pack_tokens,
+        "compute": planned.compute.as_config(),
+        "seed": config.seed,
+        "base_name": planned.base_name,
+    }
+    inputs: dict[str, Step | Source] = {"base": original.whole, "rows": planned.rows.forget}
+    return Step(TRAIN_LANGUAGE, chosen, inputs, label="train the model before on the rows to forget")
+
+
+def start_of(planned: Planned) -> Step | Source:
+    """The whole model that training starts from: as given, or between the one before and it (`--start-alpha`)."""
+    alpha = planned.config.start_alpha
+    return planned.given.whole if alpha is None else mixed(planned, "interpolate", alpha).whole
+
+
+def training_step(planned: Planned) -> Step:
+    """The step that unlearns. An adapter that is kept stands on its base (`under`); else the two are merged before.
+
+    A tracker is named in the step's configuration, so that asking for one later trains again and sends the curve.
+    """
+    from pyrite.repair.train import REPAIR
+
+    rows, given, original = planned.rows, planned.given, planned.original
+    pools = ("forget", "replay", "guard_forget", "guard_replay")
+    inputs: dict[str, Step | Source] = {"base": start_of(planned), **{pool: rows.of(pool) for pool in pools}}
+    if given.base is not None and planned.settings.adapter == "keep":
+        if planned.config.start_alpha is not None:
+            fix = "leave out --adapter keep: the interpolated model is a whole one"
+            raise UserError("These options do not go together.", "--adapter keep with --start-alpha", fix)
+        inputs |= {"base": given.source, "under": given.base}
+    if planned.settings.kl_to == "before":
+        assert original is not None
+        inputs["before"] = original.whole
+    chosen: dict[str, Any] = {
+        "files": {pool: f"{pool}.jsonl" for pool in pools},
+        "settings": planned.settings.as_config(),
+        "compute": planned.compute.as_config(),
+        "seed": planned.config.seed,
+        "base_name": planned.base_name,
+    }
+    if given.labels:
+        chosen["segments"] = True  # rows of pairs tell the model which text is which
+    if planned.config.report_to != "none":
+        chosen["report_to"] = [planned.config.report_to]
+    return Step(REPAIR, chosen, inputs, label=f"repair {output.stem_of(planned.given.name)}: {planned.settings.method}")
+
+
+def fixed_models(planned: Planned) -> dict[str, Step | Source]:
+    """The models that are not up for choice, by their name on the scorecard."""
+    if planned.original is None:
+        return {BEFORE: planned.given.whole}
+    return {BEFORE: planned.original.whole, HARMED: planned.given.whole}
+
+
+def place(model: Step | Source, store: Store) -> tuple[Path, str]:
+    """Where is a model that is there by now, and what identifies it?"""
+    if isinstance(model, Source):
+        return Path(model.path), model.identity
+    return store.path(model.key), model.key
+
+
+def null_of(planned: Planned) -> str:
+    """Why does a method of weights change nothing? Empty where it may."""
+    original: Given | None = planned.original
+    if not planned.trains and original is not None and original.source.identity == planned.given.source.identity:
+        return "the model and the one before are the same: nothing lies between them, and no bit changes"
+    return ""
+
+
+def told_of_weights(record: Mapping[str, Any], method: str, seconds: float) -> dict[str, Any]:
+    """What a method of weights tells, in the shape of a training step's `repair.json`: no rows, no steps, no guard."""
+    return {
+        "method": method,
+        "weights": {"forget": 0.0, "replay": 0.0, "kl": 0.0},
+        "options": {"alpha": record["alpha"]},
+        "rows": {},
+        "steps": 0,
+        "planned_steps": 0,
+        "stopped": None,
+        "point": None,
+        "seconds": seconds,
+        "curve": [],
+        "guard": [],
+        "mixed": dict(record),
+    }

@@ -1,0 +1,314 @@
+"""What a repair is asked for: models, rows, tasks, gates. Everything that can be refused before a step runs is refused here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pyrite.errors import UserError
+from pyrite.models import hardware, load
+from pyrite.models.hardware import Compute
+from pyrite.probe import gate as gating
+from pyrite.probe.asked import Asked
+from pyrite.repair import merge, output, proofs, scorecard
+from pyrite.repair.config import RepairConfig
+from pyrite.repair.rows import Rows, plan_rows, replay_files
+from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
+from pyrite.repair.sorts import check_classifier, is_classifier, labels_of
+from pyrite.repair.weights import METHODS as WEIGHT_METHODS
+from pyrite.steps import Source, Step, Store, default_store
+from pyrite.strict import mapping
+from pyrite.synth.run import portable_name
+from pyrite.train.settings import LoraSettings
+
+ALPHAS = (0.15, 0.3, 0.5, 0.7, 0.85)
+"""What is tried where tasks can choose."""
+ALPHA = 0.5
+"""What is taken where none can."""
+SELECT = 0.3
+"""Share of the items that choose among several alphas."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model as given: a whole one, or an adapter and its base."""
+
+    name: str
+    source: Source
+    base: Source | None
+    labels: tuple[str, ...] = ()
+    """A classifier's outputs in order, in lower case; a language model has none."""
+
+    @cached_property
+    def whole(self) -> Step | Source:
+        """The whole model: as it is, or the step that merges adapter and base."""
+        return self.source if self.base is None else merge.merged(self.source, self.base, "merge the adapter as given")
+
+    @property
+    def folder(self) -> Path:
+        """Where its configuration lies: the whole model's folder, or the base's."""
+        return Path((self.base or self.source).path)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What was asked for, checked as far as it can be before anything runs."""
+
+    config: RepairConfig
+    settings: RepairSettings
+    proofs: list[proofs.Proof]
+    given: Given
+    original: Given | None
+    """The model before the training that did harm (`--before`)."""
+    forgetter: Given | None
+    alphas: tuple[float, ...]
+    groups: Mapping[str, float]
+    folder: Path
+    store: Store
+    rows: Rows
+    asked: list[Asked]
+    lost: tuple[str, ...]
+    """Names of the tasks that say what was lost."""
+    gained: tuple[str, ...]
+    gates: list[gating.Gate]
+    undone: Mapping[str, Any] | None
+    compute: Compute
+
+    @property
+    def trains(self) -> bool:
+        """Does the method train, or does it work on weights alone?"""
+        return self.config.method not in WEIGHT_METHODS
+
+    @property
+    def chooses(self) -> bool:
+        """Is one of several candidates to be chosen?"""
+        return not self.trains and len(self.alphas) > 1
+
+    @property
+    def base_name(self) -> str:
+        """The given model's name as it may stand in files."""
+        return portable_name(self.given.name, self.given.source)
+
+
+def plan(config: RepairConfig) -> Planned:
+    """What is asked for, checked.
+
+    Raises:
+        UserError: rows, models, options, tasks or gates that are not there or do not go together; an output folder that is
+            in use.
+    """
+    trains = config.method not in WEIGHT_METHODS
+    settings = settings_of(config)
+    check_sides(config, trains=trains)
+    given = find_model(config.model)
+    original = original_of(config, given)
+    forgetter = None if config.forgetter is None else find_model(config.forgetter)
+    check_weights(config, given, forgetter, trains=trains)
+    if original is not None:
+        check_same(given, original)
+    if given.labels:
+        from pyrite.repair.methods import resolve
+
+        if trains:
+            check_classifier(settings, resolve(settings.method, settings.options))
+        proofs.check_classifier(proofs.parse(config.prove))
+    folder = config.out or Path("runs") / f"repair-{output.stem_of(config.model)}"
+    store = Store(config.store or default_store())
+    rows = plan_rows(config, given.labels, original, trains=trains)
+    reads = [one.source.path for one in (given, original, forgetter) if one is not None]
+    output.check_folder(folder, reads=[*reads, *config.forget, *replay_files(config)[0], str(store.root)])
+    asked = scorecard.asked_of(config, rows, store, given.labels)
+    if given.labels:
+        scorecard.check_labels(asked, given.folder)
+    lost, gained = (scorecard.names_of(config, flag) for flag in ("task", "gain"))
+    return Planned(
+        config=config,
+        settings=settings,
+        proofs=proofs.parse(config.prove),
+        given=given,
+        original=original,
+        forgetter=forgetter,
+        alphas=alphas_of(config, trains=trains),
+        groups=groups_of(config),
+        folder=folder,
+        store=store,
+        rows=rows,
+        asked=asked,
+        lost=lost,
+        gained=gained,
+        gates=scorecard.gates_of(config, asked),
+        undone=output.undone(config.undoes) if config.undoes is not None else None,
+        compute=hardware.choose(config.precision),
+    )
+
+
+def check_sides(config: RepairConfig, *, trains: bool) -> None:
+    """Refuse a repair without the rows that its method needs, and options that its method does not read.
+
+    Raises:
+        UserError: which, and what to write instead.
+    """
+    if trains and not (config.forget and config.replay):
+        absent = " and ".join(f"--{side}" for side in ("forget", "replay") if not getattr(config, side))
+        fix = "give both; or, with the model before the harm, --before MODEL --method interpolate, which needs no rows"
+        raise UserError(f"The method {config.method} needs rows to forget and to replay.", f"no {absent}", fix)
+    strange = {
+        "--alpha": bool(config.alpha) and trains and config.before is None,
+        "--group": bool(config.group) and trains and not config.alpha and config.start_alpha is None,
+        "--forgetter": config.forgetter is not None and config.method != "negate",
+        "--start-alpha": config.start_alpha is not None and not trains,
+        "--kl-to": config.kl_to != "given" and not trains,
+        "--select": config.select is not None and trains,
+        "--option": bool(config.option) and not trains,
+    }
+    wrong = [flag for flag, there in strange.items() if there]
+    if wrong:
+        fix = "leave it out" if trains is False or config.before else "leave it out, or give --before MODEL"
+        raise UserError("These options do not go together.", f"{wrong[0]} with --method {config.method}", fix)
+    needs = {
+        "--gain": bool(config.gain),
+        "--start-alpha": config.start_alpha is not None,
+        "--kl-to before": config.kl_to == "before",
+        "--replay self=FILE": any(file.startswith("self=") for file in config.replay),
+    }
+    for flag, there in needs.items():
+        if there and config.before is None:
+            fix = "--before MODEL: the model before the harmful training"
+            raise UserError("This needs the model before.", flag, fix)
+    if config.kl_to == "before" and config.processes > 1:
+        raise UserError("KL to the model before is for one process.", "--processes", "--processes 1")
+
+
+def check_weights(config: RepairConfig, given: Given, forgetter: Given | None, *, trains: bool) -> None:
+    """Refuse a repair in weight space without its models or with an alpha that it cannot take.
+
+    Raises:
+        UserError: no model before, no model of the forget rows, an alpha above 1, several alphas and nothing to choose by.
+    """
+    if trains:
+        return
+    if config.before is None and given.base is None:
+        fix = "--before MODEL: the model before the training that did harm"
+        raise UserError(f"The method {config.method} needs the model before.", config.model, fix)
+    high = [alpha for alpha in (*config.alpha, *groups_of(config).values()) if alpha > 1]
+    if config.method == "interpolate" and high:
+        found = f"--alpha {high[0]:g}"
+        raise UserError("Between two models alpha is at most 1.", found, "0: the model before; 1: the harmed one")
+    if config.method == "negate" and forgetter is None and (not config.forget or given.labels):
+        fix = "--forgetter MODEL" + " (a classifier's is trained with pyrite study)" * bool(given.labels)
+        raise UserError("Negation needs a model trained on the rows to forget.", config.method, fix)
+    if len(config.alpha) > 1 and not (config.task and config.gain):
+        fix = "--task TASK (what was lost) and --gain TASK (what was gained), or one --alpha"
+        raise UserError("There is nothing to choose an alpha by.", f"{len(config.alpha)} alphas", fix)
+    if config.select is not None and len(alphas_of(config, trains=trains)) == 1:
+        raise UserError("One alpha leaves nothing to choose.", "--select", "give several --alpha, or leave it out")
+
+
+def alphas_of(config: RepairConfig, *, trains: bool) -> tuple[float, ...]:
+    """The alphas in question, each once."""
+    if config.alpha or trains:
+        return tuple(dict.fromkeys(config.alpha))
+    return ALPHAS if config.task and config.gain else (ALPHA,)
+
+
+def groups_of(config: RepairConfig) -> dict[str, float]:
+    """The alphas of groups of weights, by pattern.
+
+    Raises:
+        UserError: a text that is no PATTERN=ALPHA.
+    """
+    try:
+        groups = {name: float(value) for name, value in (mapping("--group", config.group) or {}).items()}
+    except ValueError as error:
+        found = ", ".join(config.group)
+        raise UserError("A group's alpha is a number.", found, "--group '*layers.0.*=0.2'") from error
+    for name, value in groups.items():
+        if not 0 <= value <= 1:
+            raise UserError("A group's alpha lies between 0 and 1.", f"--group {name}={value:g}", "0 to 1")
+    return groups
+
+
+def original_of(config: RepairConfig, given: Given) -> Given | None:
+    """The model before: as named, or the base of an adapter that is interpolated; None where there is none."""
+    if config.before is not None:
+        return find_model(config.before)
+    if config.method in WEIGHT_METHODS and given.base is not None:
+        return Given(given.base.path, given.base, None, given.labels)
+    return None
+
+
+def check_same(given: Given, original: Given) -> None:
+    """Refuse a model before that is of another sort, or a classifier of other labels.
+
+    Raises:
+        UserError: which.
+    """
+    if bool(given.labels) != bool(original.labels):
+        found = f"{given.name} and {original.name}: one is a classifier"
+        raise UserError("The two models are not alike.", found, "give the model that was trained further")
+    if given.labels != original.labels:
+        found = f"{given.name} says {', '.join(given.labels)}; {original.name} {', '.join(original.labels)}"
+        fix = "give the model before with the same outputs in the same order (id2label)"
+        raise UserError("The two classifiers' outputs differ.", found, fix)
+
+
+def settings_of(config: RepairConfig) -> RepairSettings:
+    """The flags as the training step's settings.
+
+    Raises:
+        UserError: options that do not go together, an unknown method, or an option that it does not have.
+    """
+    from pyrite.repair.gates import parse_gates
+    from pyrite.repair.methods import resolve
+
+    parse_gates(config.guard_gate)
+    try:
+        options = {name: float(value) for name, value in (mapping("--option", config.option) or {}).items()}
+    except ValueError as error:
+        raise UserError("A method's option is a number.", ", ".join(config.option), "--option beta=0.1") from error
+    if config.method not in WEIGHT_METHODS:
+        resolve(config.method, options)
+    both = set(RepairSettings.model_fields) & set(type(config).model_fields) - {"training", "guard"}
+    named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
+    lora = RepairTraining().lora.model_dump() | {"rank": config.lora_rank, "alpha": config.lora_alpha}
+    guard = {
+        name: getattr(config, f"guard_{name}") for name in GuardSettings.model_fields if name != "gates"
+    }  # fmt: skip
+    try:
+        training = RepairTraining(
+            method=config.training, lora=LoraSettings(**lora), **{name: getattr(config, name) for name in named}
+        )
+        return RepairSettings(
+            **{name: getattr(config, name) for name in sorted(both)},
+            options=options,
+            training=training,
+            guard=GuardSettings(**guard, gates=config.guard_gate),
+        )
+    except ValidationError as error:
+        found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise UserError("These options do not go together.", found, "pyrite repair --help") from error
+
+
+def find_model(name: str) -> Given:
+    """Which model is meant? An adapter brings its base.
+
+    Raises:
+        UserError: no such model, one that neither writes nor classifies, a classifier whose outputs have no names, or
+            a classifier's adapter without its head.
+    """
+    found = load.resolve(name)
+    base = merge.base_of(found.folder) if (found.folder / load.ADAPTER_CONFIG).is_file() else None
+    folder = found.folder if base is None else base.folder
+    labels = labels_of(folder) if is_classifier(folder) else ()
+    if not labels and base is not None and merge.is_of_classifier(found.folder):
+        fix = "merge the two into one model folder whose outputs have names (id2label)"
+        raise UserError("A classifier's adapter does not name its labels.", f"{found.folder} on {folder}", fix)
+    if not labels and not load.is_causal(folder):
+        fix = "give a model that writes, or a classifier with its head"
+        raise UserError("Repair needs a language model or a classifier.", str(folder), fix)
+    load.check_safetensors(folder)
+    source = Source(str(found.folder), found.identity)
+    return Given(name, source, None if base is None else Source(str(base.folder), base.identity), labels)

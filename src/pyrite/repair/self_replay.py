@@ -1,0 +1,99 @@
+"""Step: replay prompts answered by the model before the harm, so that what is replayed is what that model would say.
+
+Replaying a model's own samples nearly removes forgetting (arXiv 2605.26097): the rows ask nothing of the model that it did
+not already do, where people's answers would teach it something new as well.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.models import load
+from pyrite.models.answers import Writing, read_answers
+from pyrite.models.hardware import Compute
+from pyrite.records import Chat, Message, Text
+from pyrite.steps import Context, Kind
+from pyrite.train.language import read_language
+from pyrite.train.split import write_pool
+
+PROVENANCE = "written_by"
+"""The column that names the model which wrote a row's answer."""
+NO_PROMPT = "no prompt before an answer"
+CUT = "answer not ended within the limit"
+EMPTY = "empty answer"
+
+
+def prompt_of(record: Chat | Text) -> Chat | None:
+    """What stands before a chat's first answer; None where nothing does.
+
+    Raises:
+        UserError: plain text has no prompt to answer.
+    """
+    if isinstance(record, Text):
+        fix = "give chats, or take --replay FILE without self="
+        raise UserError("The model answers prompts.", f"row {record.id} is plain text", fix)
+    until = next((at for at, turn in enumerate(record.messages) if turn.role == "assistant"), len(record.messages))
+    return replace(record, messages=record.messages[:until]) if until else None
+
+
+def answer_step(context: Context) -> None:
+    """Step: `POOL.jsonl` of another step → the same prompts with the model's answers, sampled once, and `counts.json`.
+
+    Every row says who wrote its answer and how. Answers that do not end within the limit are left out and counted: a
+    model that is trained on them learns to break off.
+    """
+    load.quiet_libraries()
+    config = context.config
+    base, compute = context.inputs["base"], Compute(**config["compute"])
+    model, compute = load.for_generation(load.load_causal(base, compute), compute)
+    tokenizer = load.load_tokenizer(base)
+    with compute.autocast():
+        told = {pool: answer_pool(context, pool, model, tokenizer) for pool in config["pools"]}
+    dropped: Counter[str] = Counter()
+    for counts in told.values():
+        dropped.update(counts["dropped"])
+    sizes = {pool: counts["kept"] for pool, counts in told.items()}
+    read = sum(counts["read"] for counts in told.values())
+    counts = {"read": read, "kept": sum(sizes.values()), "dropped": dict(sorted(dropped.items())), "pools": sizes}
+    assert counts["read"] == counts["kept"] + dropped.total()
+    how = {name: config[name] for name in (PROVENANCE, "temperature", "max_new_tokens", "seed")}
+    (context.out / "counts.json").write_bytes(orjson.dumps({**counts, **how}, option=orjson.OPT_INDENT_2))
+
+
+def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """One pool's prompts, answered; what was read, kept and dropped."""
+    from pyrite.models.write import write
+
+    config = context.config
+    records = read_language(context.inputs["rows"] / f"{pool}.jsonl")
+    prompts = {record.id: prompt for record in records if (prompt := prompt_of(record)) is not None}
+    dropped = Counter({NO_PROMPT: len(records) - len(prompts)})
+    writing = Writing(max_new_tokens=config["max_new_tokens"], temperature=config["temperature"], seed=config["seed"])
+    context.checkpoint.mkdir(parents=True, exist_ok=True)
+    file = context.checkpoint / f"{pool}.answers.jsonl"
+    write(model, tokenizer, list(prompts.values()), writing, file, tick=context.tick, expired=context.expired)
+    rows: list[Chat] = []
+    answers = {answer.id: answer for answer in read_answers(file)}
+    for prompt in prompts.values():
+        text, ended = answers[prompt.id].text, answers[prompt.id].finish == "stop"
+        if not ended or not text.strip():
+            dropped[EMPTY if ended else CUT] += 1
+            continue
+        meta = {
+            **prompt.meta,
+            PROVENANCE: config[PROVENANCE],
+            "temperature": config["temperature"],
+            "seed": config["seed"],
+        }
+        rows.append(replace(prompt, messages=(*prompt.messages, Message("assistant", text)), meta=meta))
+    if not rows:
+        found = f"{pool}: {len(records)} rows, dropped: {dict(+dropped)}"
+        raise UserError("The model's own answers leave no row.", found, "raise --self-tokens, or give more prompts")
+    write_pool(rows, context.out / f"{pool}.jsonl")
+    return {"read": len(records), "kept": len(rows), "dropped": dict(+dropped)}
+
+
+SELF_REPLAY = Kind("repair.self_replay", 1, answer_step)

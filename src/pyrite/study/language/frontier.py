@@ -1,0 +1,133 @@
+"""A study's frontier: what does every cell bring back of what the harm took, and keep of what it brought?
+
+The same shares as in a single repair (`repair.frontier`), over training seeds, on which they rest, and over the items of these
+very models. A cell that was chosen among others was chosen on other items, and on the same seeds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrite.repair.frontier import GAINED, LOST, Axis, choose, sentence, share_of_change
+from pyrite.stats import ShareOfChange, share_over_answers
+from pyrite.study.language.spec import LanguageFrontier, LanguageSpec
+from pyrite.study.language.tables import Value, by_seed, pooled
+
+Sides = Mapping[int, Value]
+"""One cell's values of one metric, by seed."""
+
+
+def frontier_record(values: Sequence[Value], spec: LanguageSpec, judged: Sequence[int]) -> dict[str, Any] | None:
+    """The frontier as plain values, in the shape of a repair's; None where the file asks for none.
+
+    `judged` are the seeds that count: not those on whose models a pilot chose the harm.
+    """
+    found = spec.frontier
+    if found is None:
+        return None
+    by_cell = by_seed([value for value in values if value.seed in judged], unknown=True)
+    selection = None if found.choose is None else chosen(by_cell, found, spec)
+    points = []
+    for cell, steps in spec.cells.items():
+        sides = {side: sides_of(by_cell, getattr(found, side), cell, found) for side in (LOST, GAINED)}
+        if cell in (found.before, found.harmed) or sides[LOST] is None:
+            continue
+        mix = next((spec.merge[name] for name in steps if name in spec.merge), None)
+        method = "interpolate" if mix is not None and steps[-1] in spec.merge else method_of(spec, steps)
+        shares = {
+            word: None if sides[side] is None else both(side, sides[side])  # type: ignore[arg-type]
+            for word, side in (("recovered", LOST), ("kept", GAINED))
+        }
+        axes = {getattr(found, side): shares[word] for word, side in (("recovered", LOST), ("kept", GAINED))}
+        points.append(
+            {
+                "name": cell,
+                "method": method,
+                "alpha": None if mix is None or len(steps) > 2 else mix.alpha,
+                "chosen": selection is not None and cell == selection["name"],
+                **shares,
+                "shares": {name: share for name, share in axes.items() if share is not None},
+            }
+        )
+    names: dict[str, str | None] = {LOST: found.lost, GAINED: found.gained}
+    record: dict[str, Any] = {**names, "keep": found.keep, "points": points, "selection": selection}
+    return {**record, "over": "seeds", "sentences": [sentence(point, names) for point in points]}
+
+
+def method_of(spec: LanguageSpec, steps: Sequence[str]) -> str:
+    """How a cell's last repair worked; the name of its last step where it has none."""
+    repairs = [spec.repairs[name].settings.method for name in steps if name in spec.repairs]
+    return repairs[-1] if repairs else steps[-1]
+
+
+def sides_of(
+    by_cell: Mapping[tuple[str, str, str], Sides], named: str, cell: str, found: LanguageFrontier
+) -> tuple[Sides, Sides, Sides] | None:
+    """A metric's values of the cells before, harmed, and of this one, in the seeds that all have; None where it was not
+    asked."""
+    probe, _, metric = named.partition(".")
+    three = [by_cell.get((name, probe, metric), {}) for name in (found.before, found.harmed, cell)]
+    seeds = sorted(set.intersection(*(set(side) for side in three)))
+    if not seeds:
+        return None
+    before, harmed, now = ({seed: side[seed] for seed in seeds} for side in three)
+    return before, harmed, now
+
+
+def both(side: str, sides: tuple[Sides, Sides, Sides]) -> dict[str, Any]:
+    """A share over seeds, beside the same over the items of these models, and each seed's own."""
+    before, harmed, now = sides
+    origin, goal = (harmed, before) if side == LOST else (before, harmed)
+    over_seeds = share_of_seeds(origin, goal, now)
+    metric = next(iter(now.values())).metric
+    first, second, third = (pooled(list(one.values())) for one in (origin, goal, now))
+    items = share_of_change(first, second, third, metric)
+    each = [share_of_change(origin[seed].items, goal[seed].items, now[seed].items, metric) for seed in now]
+    per_seed = [None if one.estimate is None else one.estimate.value for one in each]
+    return {**over_seeds.as_json(), "over_items": items.as_json(), "seeds": list(now), "per_seed": per_seed}
+
+
+def share_of_seeds(origin: Sides, goal: Sides, now: Sides) -> ShareOfChange:
+    """The share over seeds, on the items that all models answered in all of them."""
+    metric = next(iter(now.values())).metric
+    names = list(dict.fromkeys(item.item for value in now.values() for item in value.items))
+
+    def table(side: Sides) -> NDArray[np.float64]:
+        rows = [{item.item: item.value for item in value.items} for value in side.values()]
+        return np.array([[math.nan if (x := row.get(name)) is None else x for name in names] for row in rows])
+
+    weights = {item.item: item.weight for item in next(iter(now.values())).items}
+    weight = np.array([[weights.get(name, 1.0) for name in names]] * len(now))
+    return share_over_answers(
+        table(origin), table(goal), table(now),
+        weights=weight, higher=metric.direction != "lower", bounds=metric.bounds,
+    )  # fmt: skip
+
+
+def chosen(
+    by_cell: Mapping[tuple[str, str, str], Sides], found: LanguageFrontier, spec: LanguageSpec
+) -> dict[str, Any] | None:
+    """Which of the cells in question is taken, by the means over seeds of what chooses; None where not all were asked."""
+    assert found.choose is not None
+    cells = (found.before, found.harmed, *found.choose.among)
+    means: dict[str, dict[str, float]] = {}
+    axes = {}
+    for side in (LOST, GAINED):
+        named = getattr(found.choose, side)
+        probe, _, name = named.partition(".")
+        sides = {cell: by_cell.get((cell, probe, name), {}) for cell in cells}
+        if any(not side for side in sides.values()):
+            return None
+        axes[side] = Axis(side, probe, next(iter(sides[found.before].values())).metric)
+        means[side] = {
+            cell: float(np.mean([one.estimate.value for one in own.values()])) for cell, own in sides.items()
+        }
+    choice = choose(
+        means[LOST], means[GAINED], found.choose.among,
+        models=(found.before, found.harmed), axes=(axes[LOST], axes[GAINED]), keep=found.keep,
+    )  # fmt: skip
+    by = {LOST: found.choose.lost, GAINED: found.choose.gained}
+    return {"share": None, "name": choice.name, "why": choice.why, "tried": choice.tried, "by": by}
