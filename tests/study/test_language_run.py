@@ -346,12 +346,137 @@ workers: 1
     assert {row["step"] for row in made["costs"]} == {"damage", "gentle"}  # a merge trains nothing
 
 
+FRONTIER = """\
+merge:
+  part: {alpha: 0.3}
+  half: {alpha: 0.6}
+cells:
+  start: []
+  damaged: [damage]
+  part: [damage, part]
+  half: [damage, half]
+  trained: [damage, full]
+  from_half: [damage, half, own]
+probes:
+  texts: {task: perplexity, file: texts.jsonl, skip: 12, metrics: [nats_per_token]}
+  texts_first: {task: perplexity, file: texts.jsonl, items: 12, only_cells: [start, damaged, part, half]}
+  gain: {task: perplexity, data: damage.held_out, skip: 4, metrics: [nats_per_token]}
+  gain_first: {task: perplexity, data: damage.held_out, items: 4, only_cells: [start, damaged, part, half]}
+frontier:
+  lost: texts.nats_per_token
+  gained: gain.nats_per_token
+  choose: {among: [part, half], lost: texts_first.nats_per_token, gained: gain_first.nats_per_token}
+seeds: [0, 1, 2]
+workers: 1
+"""
+OWN = """\
+  own:
+    replay: people.replay
+    guard_forget: damage.guard
+    guard_replay: people.guard
+    self_replay: true
+    self_tokens: 200
+    settings: {steps: 2, max_tokens: 96, kl_to: before, guard: {every_tokens: 0}}
+"""
+
+
+HARM = """\
+damage: hard
+trainings:
+  hard: {on: sums.damage, settings: {epochs: 4, batch_size: 8, learning_rate: 2.0e-2, max_tokens: 96}}
+"""
+
+
+def with_frontier(tiny: Path) -> str:
+    """The tiny study without its pilot, whose items the choice would need."""
+    text = tiny.read_text()
+    repairs = "repairs:" + text.partition("repairs:")[2].partition("quantise:")[0]
+    return text.partition("pilot:")[0] + HARM + repairs + OWN + FRONTIER
+
+
+def endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that never learned to end: every answer ends by itself after twelve tokens."""
+    from pyrite.models import generate as engine
+
+    real = engine.generate
+
+    def short(model: Any, prompts: Any, **options: Any) -> Any:
+        from dataclasses import replace
+
+        for number, one in real(model, prompts, **options | {"max_new_tokens": [12] * len(prompts)}):
+            yield number, replace(one, ended=True)
+
+    monkeypatch.setattr(engine, "generate", short)
+
+
+def test_a_frontier_over_seeds_by_hand(
+    tiny: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endings(monkeypatch)
+    tiny.write_text(with_frontier(tiny))
+    assert run(study_line(tiny, "--json")) == 0, capfd.readouterr().err
+    made = told(capfd)
+    front = made["run"]["frontier"]
+    means = {(row["cell"], row["probe"]): row for row in made["summary"]}
+    assert [point["name"] for point in front["points"]] == ["part", "half", "trained", "from_half"]
+    for point in front["points"]:
+        start, damaged, now = (means[cell, "texts"]["mean"] for cell in ("start", "damaged", point["name"]))
+        assert damaged > start  # something was lost
+        back = (damaged - now) / (damaged - start)
+        assert point["recovered"]["over_items"]["value"] == pytest.approx(back)
+        assert point["recovered"]["value"] == (None if point["recovered"]["why"] else pytest.approx(back))
+        start, damaged, now = (means[cell, "gain"]["mean"] for cell in ("start", "damaged", point["name"]))
+        assert point["kept"]["value"] == pytest.approx((start - now) / (start - damaged))
+        assert point["kept"]["n"] == 3
+        assert point["kept"]["over_items"]["n"] == 8
+        assert len(point["kept"]["per_seed"]) == 3
+    picked = front["selection"]
+    firsts = {cell: means[cell, "gain_first"]["mean"] for cell in ("start", "damaged", "part", "half")}
+    able = [
+        cell
+        for cell in ("part", "half")
+        if firsts["start"] - firsts[cell] >= 0.9 * (firsts["start"] - firsts["damaged"])
+    ]
+    best = min(able, key=lambda cell: means[cell, "texts_first"]["mean"]) if able else "half"
+    assert picked["name"] == best
+    assert [point["name"] for point in front["points"] if point["chosen"]] == [best]
+    folder = tiny.parent / "runs" / "tiny"
+    assert (folder / "frontier.svg").is_file()
+    assert len((folder / "results" / "frontier.csv").read_text().splitlines()) == 1 + 4 * 2
+    counted = made["run"]["counts"]
+    own = [one for name, one in counted.items() if "answered by the model before" in name]
+    assert len(own) == 2 * 3  # the rows and the guard's, in each seed
+    assert all(one["read"] == one["kept"] + sum(one["dropped"].values()) for one in own)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("items: 12, only", "items: 11, only", "say skip: 11 where they judge"),
+        ("lost: texts_first.nats_per_token", "lost: texts.nats_per_token", "items judge"),
+        ("among: [part, half]", "among: [part, start]", "an end of the frontier"),
+        ("among: [part, half]", "among: [part, trained]", "does not ask the cell trained"),
+        ("gained: gain.nats_per_token", "gained: gian.nats_per_token", "did you mean 'gain'"),
+        ("  lost: texts.nats_per_token", "  harmed: damagd\n  lost: texts.nats_per_token", "did you mean 'damaged'"),
+        ("self_replay: true", "self_replay: true\n    before: half", "cell half holds half"),
+    ],
+)
+def test_frontiers_that_cannot_be(tiny: Path, old: str, new: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    text = with_frontier(tiny)
+    assert old in text
+    tiny.write_text(text.replace(old, new))
+    assert run(study_line(tiny, "--plan")) == 2
+    err = capfd.readouterr().err
+    assert says in err
+    assert "tiny.yaml:" in err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("half: {alpha: 0.5}", "half: {alpha: 1.5}", "merge.half.alpha"),
         ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: strat}", "did you mean 'start'"),
-        ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: merged}", "cell merged holds a merge"),
+        ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: merged}", "cell merged holds half"),
         ("merged: [damage, half]", "merged: [half]", "would mix the model as given with itself"),
         ("half: {alpha: 0.5}", "damage: {alpha: 0.5}", "the name 'damage' is taken"),
     ],

@@ -90,9 +90,13 @@ SQUARE = 400  # pixels
 
 
 def draw_frontier(frontier: Mapping[str, Any] | None, folder: Path) -> list[Path]:
-    """Draw frontier.svg and frontier.png into a folder; nothing where a repair has no place on both axes."""
+    """Draw frontier.svg and frontier.png into a folder; where no repair has a place on both axes, older ones go."""
     drawn = frontier_chart(frontier)
-    return [] if drawn is None else save(drawn, folder, "frontier")
+    if drawn is not None:
+        return save(drawn, folder, "frontier")
+    for kind in ("svg", "png"):
+        (folder / f"frontier.{kind}").unlink(missing_ok=True)
+    return []
 
 
 def frontier_chart(frontier: Mapping[str, Any] | None, palette: Palette = PRINTED) -> Any:

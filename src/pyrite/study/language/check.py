@@ -202,16 +202,27 @@ def frontier(spec: LanguageSpec) -> Iterator[Mistake]:
                 yield ("frontier", "choose", "among", number), why
         several = (*ends, *found.choose.among)
         asked += [(("frontier", "choose", key), getattr(found.choose, key), several) for key in SIDES]
-        if found.choose.lost == found.lost:
-            yield (
-                ("frontier", "choose", "lost"),
-                "other items must choose than judge: a probe with other items (skip: N)",
-            )
+        for key in SIDES:
+            judge, chooser = (spec.probes.get(getattr(one, key).partition(".")[0]) for one in (found, found.choose))
+            if judge is not None and chooser is not None and (why := not_apart(judge, chooser)):
+                yield ("frontier", "choose", key), why
     for place, named, some in asked:
         yield from probe_of_cells(spec, place, named, some)
 
 
 SIDES = ("lost", "gained")
+
+
+def not_apart(judge: LanguageProbe, chooser: LanguageProbe) -> str:
+    """Why may two probes ask the same items? Empty where they cannot."""
+    same = judge.task == chooser.task and (judge.file, judge.data) == (chooser.file, chooser.data)
+    if not same:
+        return ""
+    if chooser.items is None or judge.seed != chooser.seed:
+        return "these items judge, too; ask items: N here, and skip: N where they judge, with one seed"
+    if chooser.skip or judge.skip != chooser.items:
+        return f"some of these items judge, too; say skip: {chooser.items} where they judge, and no skip here"
+    return ""
 
 
 def probe_of_cells(spec: LanguageSpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:

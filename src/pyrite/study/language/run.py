@@ -267,7 +267,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     write_csv(ended.shared, folder / "results" / "overlap.csv")
     if front is not None:
         write_csv(frontier_rows(front), folder / "results" / "frontier.csv")
-        draw_frontier(front, folder)
+    draw_frontier(front, folder)
     looks = looks_at(spec, folder, judged)
     steps = made.steps
     run: dict[str, Any] = {
