@@ -118,6 +118,25 @@ def test_alpha_is_chosen_on_some_items_and_judged_on_the_others(repair: Command,
     assert {**again, "out": None} == {**told, "out": None}
 
 
+def test_the_page_says_what_comes_back_and_a_gate_reads_the_folder(
+    repair: Command, two: Two, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS)
+    assert code == 0, err
+    page = tmp_path / "page.html"
+    assert run(["report", str(tmp_path / "out"), "-o", str(page)]) == 0
+    shown = capsys.readouterr().out
+    sentence = next(text for text in told["frontier"]["sentences"] if text.startswith(told["frontier"]["selection"]["name"]))
+    assert shown.splitlines()[0].endswith(sentence)
+    text = page.read_text()
+    for part in ("What comes back, and what is kept", "Three models", "The harm", "Repaired against before", "alpha 0.15"):
+        assert part in text
+    assert "What it cost" not in text  # nothing was trained
+    change = "change replay.nats_per_token"
+    assert run(["gate", str(tmp_path / "out"), "--require", f"{change} <= 0"]) == 0  # repaired minus harmed
+    assert run(["gate", str(tmp_path / "out"), "--require", f"{change} >= 0"]) == 1
+
+
 def test_the_ends_of_the_frontier_are_the_two_models(repair: Command, two: Two, tmp_path: Path) -> None:
     for alpha, place, like in (("1", (0, 1), two.harmed), ("0", (1, 0), two.before)):
         code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", alpha)

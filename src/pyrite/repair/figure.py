@@ -130,7 +130,7 @@ def frontier_chart(frontier: Mapping[str, Any] | None, palette: Palette = PRINTE
         ),
         base.mark_text(align="left", dx=8, dy=-8, fontSize=11, color=palette.ink).encode(x=across, y=up, text="name:N"),
         ends.mark_point(shape="cross", filled=True, size=60, color=palette.muted, opacity=1).encode(x="recovered:Q", y="kept:Q"),
-        ends.mark_text(align="left", dx=8, dy=10, fontSize=11, color=palette.muted).encode(x="recovered:Q", y="kept:Q", text="name:N"),
+        ends.mark_text(align="left", dx=8, dy=-9, fontSize=11, color=palette.muted).encode(x="recovered:Q", y="kept:Q", text="name:N"),
     ]  # fmt: skip
     drawn = alt.layer(*layers, width=SQUARE, height=SQUARE)
     said = f"Bars: 95 % intervals. Dashed: {frontier['keep']:.0%} of the gain. Diamond: the one that was taken."
