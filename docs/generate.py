@@ -145,6 +145,9 @@ What it tells:
   verdict of [statistics.md](statistics.md). Each has a margin in units of its metric; of losses, lower is better. Beside it, for each
   seed and for all, stands the paired interval over items: it speaks of these very models on other items, and is no verdict
   on the recipe. With three seeds the first is wide.
+- *The frontier* (`frontier:`): for each cell, which share of what the harm took it brings back, and which share of what the harm
+  brought it keeps, over seeds and over the items of these models ([repair.md](repair.md), [statistics.md](statistics.md#shares-of-a-change)). `choose` takes one of several
+  cells by other items than those that judge it; the file is refused where they may be the same. `results/frontier.csv`, `frontier.svg`.
 - *Every other value* is exploratory: the mean over seeds with a t interval, and the difference to each cell of
   `compare_with` within seeds, with both intervals.
 - *Cost*: processed tokens, FLOPs, seconds, peak memory; of a repair also as a share of the damage that it undoes. FLOPs of

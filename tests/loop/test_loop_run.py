@@ -158,7 +158,7 @@ model: study:synthetic
 probe: {{task: [voices.yaml]}}
 forget: all
 replay: [human]
-repair: {{steps: 2, training: full, scorecard_rows: 2, guard_rows: 2, guard_forget_rows: 2, precision: fp32}}
+repair: {{steps: 2, training: full, scorecard_rows: 2, guard_rows: 2, guard_forget_rows: 2, precision: fp32, before: study:human}}
 gates: ["study: primary >= -1"]
 """
 
@@ -181,6 +181,7 @@ def test_a_study_then_the_repair_of_one_of_its_models(
     loop = read_run(folder / "runs" / "after-study")
     assert loop.parts["repair"].told["rows"]["forget"]["read"] == 24  # the rows that the arm was trained on
     assert loop.parts["repair"].told["labels"]
+    assert [card["about"] for card in loop.parts["repair"].told["scorecards"]][::3] == ["before", "harmed", "repaired"]
     assert [file["file"] for file in told["files"]] == ["arm-synthetic-24.jsonl", "arm-human-24.jsonl"]
 
 

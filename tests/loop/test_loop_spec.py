@@ -140,7 +140,7 @@ def test_names_below_the_data_folder(tmp_path: Path) -> None:
         "embedder": "packaged:minilm-l6",
         "against": (there, f"x={there}"),
     }
-    assert inputs.model({}) == str(tmp_path / "mine")
+    assert inputs.model("mine", {}) == str(tmp_path / "mine")
     asked = ("heuristics", "heuristics=300", f"perplexity={tmp_path / 'history.json'}")
     assert inputs.probe_options()["task"] == asked
     assert inputs.options(spec.repair)["undoes"] == str(tmp_path / "history.json")

@@ -35,8 +35,8 @@ def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
     if spec.synth is not None:
         check_recipe(inputs)
     asked = asked_of(spec, inputs)
-    for part in ("probe", "repair"):
-        check_tasks(spec, asked, part)
+    check_tasks(spec, asked, "probe")
+    check_tasks(spec, [*asked, *gains_of(spec, inputs, asked)], "repair")
     if spec.repair is not None:
         check_repair(spec, inputs)
     if not only_plan and spec.model is not None and not spec.model.startswith(STUDY):
@@ -54,7 +54,7 @@ def check_files(inputs: Inputs) -> None:
     named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
     for text in named:
         check_file(text, inputs, plain=True)
-    for text in spec.probe.task if spec.probe else ():
+    for text in (*(spec.probe.task if spec.probe else ()), *(spec.repair.gain if spec.repair else ())):
         check_file(text, inputs)
 
 
@@ -118,6 +118,27 @@ def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[Asked]":
     return asked
 
 
+def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[Asked]") -> "list[Asked]":
+    """What a repair asks beside the probe: what the harmful training gained.
+
+    Raises:
+        UserError: no such task, or one that is asked already.
+    """
+    from pyrite.probe.asked import ask
+    from pyrite.probe.config import ProbeConfig
+    from pyrite.repair.scorecard import SIDES
+
+    gains = [text for text in inputs.options(spec.repair).get("gain", ()) if text not in SIDES] if spec.repair else []
+    if not gains:
+        return []
+    config = ProbeConfig(**{**inputs.probe_options(), "task": tuple(gains)}, model=spec.model)
+    found = [ask(text, config) for text in gains]
+    both = sorted({one.name for one in found} & {one.name for one in asked})
+    if both:
+        raise UserError("A task is asked twice.", both[0], "name it under probe.task or under repair.gain")
+    return found
+
+
 def check_tasks(spec: LoopSpec, asked: "Sequence[Asked]", part: str) -> None:
     """Refuse a gate on a task or metric that the part does not ask; the held-out rows of a repair are known later."""
     from pyrite.probe import gate as gating
@@ -169,14 +190,14 @@ def check_names(inputs: Inputs) -> None:
     arms = [row.removeprefix(STUDY) for row in spec.rows if row.startswith(STUDY)]
     if arms and not isinstance(study, StudySpec):
         raise UserError("A study about language has no arms.", f"{STUDY}{arms[0]}", "name the files themselves")
-    model = (spec.model or "").removeprefix(STUDY) if (spec.model or "").startswith(STUDY) else None
+    models = [name.removeprefix(STUDY) for name in spec.models if name.startswith(STUDY)]
     if isinstance(study, StudySpec):
         known = list(study.all_arms())
         strange = [arm for arm in arms if arm not in known]
-        strange += [model] if model is not None and model not in (*known, "start") else []
+        strange += [model for model in models if model not in (*known, "start")]
     else:
         known = list(study.cells)
-        strange = [model] if model is not None and model not in known else []
+        strange = [model for model in models if model not in known]
     if strange:
         raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
     for name in (file for data in study.data.values() for file in data.files if file not in LOOP):

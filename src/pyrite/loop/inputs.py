@@ -11,9 +11,9 @@ from pyrite.strict import Strict
 from pyrite.study.files import arm_title, file_of
 from pyrite.study.spec import StudySpec, bundled, data_path, is_language, load_language, load_spec
 
-LISTS = ("against", "task")
+LISTS = ("against", "task", "gain")
 """Options whose values name files as `NAME=FILE`."""
-FILES = frozenset({"model", "tokenizer", "embedder", "undoes", "harness_data", "harness_tasks"})
+FILES = frozenset({"model", "before", "forgetter", "tokenizer", "embedder", "undoes", "harness_data", "harness_tasks"})
 """Options that may name a file, a folder or a model."""
 
 
@@ -130,9 +130,8 @@ class Inputs:
         sizes = sorted(spec.sizes) if isinstance(spec, StudySpec) else []
         return self.folder / "study" / str(spec.study) / "rows" / file_of(arm_title(arm, sizes[-1]))
 
-    def model(self, common: dict[str, Any]) -> str:
-        """The model's name; of `study:ARM`, the folder of the finished step, made again where its weights were dropped."""
-        name = self.spec.model or ""
+    def model(self, name: str, common: dict[str, Any]) -> str:
+        """A model's name; of `study:ARM`, the folder of the finished step, made again where its weights were dropped."""
         if not name.startswith(STUDY):
             return self.local(name)
         from pyrite.loop.models import model_of_study

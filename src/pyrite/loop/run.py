@@ -298,7 +298,7 @@ def probe_part(running: Running) -> bool:
     made = probe_run.probe(
         ProbeConfig(
             **running.inputs.probe_options(),
-            model=running.inputs.model(running.common()),
+            model=running.inputs.model(running.spec.model or "", running.common()),
             gate=spec.gates_of("probe"),
             out=running.folder / "probe",
             **running.common(),
@@ -324,10 +324,13 @@ def repair_part(running: Running) -> bool:
         fix = "replay people's rows: replay: [human]"
         raise UserError("There is no row to replay: the audit cleared none.", "replay: [clean]", fix)
     asked = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}
+    options = inputs.options(spec.repair)
+    if options.get("before"):
+        options["before"] = inputs.model(options["before"], running.common())
     made = repair_run.repair(
         RepairConfig(
-            **{**asked, **inputs.options(spec.repair)},
-            model=inputs.model(running.common()),
+            **{**asked, **options},
+            model=inputs.model(spec.model or "", running.common()),
             forget=forget,
             replay=replay,
             gate=spec.gates_of("repair"),

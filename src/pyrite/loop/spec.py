@@ -125,9 +125,15 @@ class LoopSpec(Strict):
         return (*self.synthetic, *self.human, *more)
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are named: the one that is asked and repaired, and the one before the harm."""
+        named = (self.model, self.repair.before if self.repair else None)
+        return tuple(name for name in named if name is not None)
+
+    @property
     def study_first(self) -> bool:
         """Must the study run before the audit, because what it makes is audited or repaired?"""
-        return any(one.startswith(STUDY) for one in (*self.rows, self.model or ""))
+        return any(name.startswith(STUDY) for name in (*self.rows, *self.models))
 
     @property
     def parts(self) -> tuple[str, ...]:

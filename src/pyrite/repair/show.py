@@ -34,7 +34,7 @@ def repair(made: Repair) -> None:
         say(console, outcome_line(row))
     for one in made.proved:
         changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
-        changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against before")
+        changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
     for gate in made.gates:
         say(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
     for line in cost(told["cost"]).splitlines() if "mixed" not in told else ():

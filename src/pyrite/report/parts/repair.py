@@ -190,7 +190,8 @@ def proofs(told: Told, known: changes.Shares, anchor: str) -> list[Section]:
     for one in told["proofs"]:
         name = one["proof"]
         blocks += changes.table(one["against_repaired"], known, primary=True, caption=f"{name} against repaired")
-        blocks += changes.table(one["against_before"], known, primary=True, caption=f"{name} against before")
+        given = "harmed" if told.get("harm") is not None else "before"
+        blocks += changes.table(one["against_before"], known, primary=True, caption=f"{name} against {given}")
     return [Section(f"{anchor}-proofs", "Does it last?", blocks)] if blocks else []
 
 
