@@ -126,10 +126,18 @@ def test_the_page_says_what_comes_back_and_a_gate_reads_the_folder(
     page = tmp_path / "page.html"
     assert run(["report", str(tmp_path / "out"), "-o", str(page)]) == 0
     shown = capsys.readouterr().out
-    sentence = next(text for text in told["frontier"]["sentences"] if text.startswith(told["frontier"]["selection"]["name"]))
+    sentence = next(
+        text for text in told["frontier"]["sentences"] if text.startswith(told["frontier"]["selection"]["name"])
+    )
     assert shown.splitlines()[0].endswith(sentence)
     text = page.read_text()
-    for part in ("What comes back, and what is kept", "Three models", "The harm", "Repaired against before", "alpha 0.15"):
+    for part in (
+        "What comes back, and what is kept",
+        "Three models",
+        "The harm",
+        "Repaired against before",
+        "alpha 0.15",
+    ):
         assert part in text
     assert "What it cost" not in text  # nothing was trained
     change = "change replay.nats_per_token"
@@ -281,6 +289,7 @@ def test_replay_rows_answered_by_the_model_before(repair: Command, two: Two, tmp
     code, told, err = repair(*own, *TRAIN, "--task", "replay", "--self-tokens", "120", "--self-temperature", "0.5")
     assert code == 0, err
     counted = told["self_replay"]
+    assert told["rows"]["replay"]["pools"]["replay"] == 28
     assert counted["read"] == counted["kept"] + sum(counted["dropped"].values()) == 40
     assert counted["written_by"].startswith(
         "sha256:"

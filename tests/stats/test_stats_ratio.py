@@ -42,7 +42,8 @@ def test_a_denominator_that_may_be_nothing_gives_no_share() -> None:
 def test_a_change_for_the_worse_is_nothing_to_bring_back() -> None:
     """What was said to be lost had risen: clear of 0, and of the wrong sign."""
     origin, goal, now = [0.5] * 5, [0.2, 0.21, 0.2, 0.19, 0.2], [0.3] * 5
-    assert share_over_seeds(origin, goal, now).estimate is None
+    wrong = share_over_seeds(origin, goal, now)
+    assert (wrong.estimate, "the other way" in wrong.why) == (None, True)
     lower = share_over_seeds(origin, goal, now, higher=False)
     assert lower.estimate is not None
     assert lower.estimate.value == pytest.approx(2 / 3)
@@ -59,14 +60,12 @@ def test_both_ends_are_themselves_whatever_the_noise() -> None:
         assert (share.estimate.value, share.estimate.low, share.estimate.high) == pytest.approx((value, value, value))
 
 
-def test_one_seed_and_few_groups_give_a_value_without_interval() -> None:
-    one = share_over_seeds([0.2], [0.6], [0.5])
-    assert one.estimate is not None
-    assert (one.estimate.value, one.estimate.low) == (pytest.approx(0.75), None)
+def test_one_seed_and_few_groups_show_nothing() -> None:
+    """A change of a hair's breadth in one seed would otherwise have 20,000 % of it brought back."""
+    one = share_over_seeds([0.5], [0.5001], [0.52])
+    assert (one.estimate, "one seed" in one.why) == (None, True)
     few = share_over_items([0.0] * 20, [1.0] * 20, [1.0] * 10 + [0.0] * 10, ["a", "b"] * 10)
-    assert few.estimate is not None
-    assert (few.estimate.value, few.estimate.low) == (0.5, None)
-    assert "2 < 10" in few.estimate.method
+    assert (few.estimate, "2 < 10" in few.why) == (None, True)
 
 
 def test_items_of_one_group_do_not_count_as_many() -> None:
@@ -89,9 +88,9 @@ def test_items_of_one_group_do_not_count_as_many() -> None:
 
 
 def test_weights_are_those_of_the_mean() -> None:
-    share = share_over_items([0.0, 0.0] * 10, [1.0, 1.0] * 10, [1.0, 0.0] * 10, list(map(str, range(20))), weights=[3.0, 1.0] * 10)  # fmt: skip
+    share = share_over_items([0.0, 0.0] * 10, [1.0, 0.9] * 10, [1.0, 0.0] * 10, list(map(str, range(20))), weights=[3.0, 1.0] * 10)  # fmt: skip
     assert share.estimate is not None
-    assert share.estimate.value == pytest.approx(0.75)
+    assert share.estimate.value == pytest.approx(3.0 / 3.9)
 
 
 def test_missing_answers_cannot_flatter() -> None:
@@ -108,6 +107,9 @@ def test_missing_answers_cannot_flatter() -> None:
     assert lost.estimate.low <= whole.estimate.low < whole.estimate.high < lost.estimate.high  # type: ignore[operator]
     assert share_over_items(origin, goal, [*now[:35], *[None] * 5], groups).estimate is None  # an eighth
     assert share_over_items(origin, goal, [*now[:39], None], groups, bounds=None).estimate is None  # nats have no end
+    nobody = [[*side, *[None] * 9] for side in (origin, goal, now)]
+    silent = share_over_items(*nobody, [str(at) for at in range(49)])
+    assert silent == whole  # what no model answered says nothing of any
 
 
 def test_seeds_with_missing_answers_as_items() -> None:
@@ -128,11 +130,30 @@ def test_seeds_with_missing_answers_as_items() -> None:
     assert share_over_answers(origin, goal, now, bounds=None).estimate is None
 
 
+def test_what_is_missing_may_differ_from_seed_to_seed() -> None:
+    """Filled alike in all seeds the interval is 0.39 to 0.88; the worst of all 64 fillings spreads the seeds."""
+    rng = np.random.default_rng(4)
+    origin, goal = np.zeros((3, 20)), np.ones((3, 20))
+    now = (rng.random((3, 20)) < 0.6).astype(float)
+    now[:, :2] = np.nan
+    share = share_over_answers(origin, goal, now)
+    assert share.estimate is not None
+    ends = []
+    for fills in np.ndindex(*[2] * 6):
+        filled = now.copy()
+        filled[:, :2] = np.array(fills).reshape(3, 2)
+        one = share_over_seeds(origin.mean(axis=1), goal.mean(axis=1), filled.mean(axis=1))
+        if one.estimate is not None and one.estimate.low is not None:
+            ends.append((one.estimate.low, one.estimate.high))
+    assert share.estimate.low == pytest.approx(min(low for low, _ in ends))
+    assert share.estimate.high == pytest.approx(max(high for _, high in ends if high is not None))
+
+
 @pytest.mark.parametrize("truth", [0.0, 0.5, 1.0])
 def test_coverage_over_items(truth: float) -> None:
     """Three models on 200 items, 8 points lost of 40 %: the interval holds the truth in 92 % or more of the draws that give
-    one. That those draws are picked (the loss is clear in them) does not spoil it: measured, 95 to 98 % at losses of 3 to
-    12 points."""
+    one. Of smaller losses the draws in which the loss is clear are picked ones, and the intervals hold it in 90 % only
+    (docs/statistics.md); such shares say that the change is barely clear."""
     rng = np.random.default_rng(3)
     hits = given = 0
     groups = [str(at) for at in range(200)]

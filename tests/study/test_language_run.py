@@ -391,7 +391,7 @@ def with_frontier(tiny: Path) -> str:
     """The tiny study without its pilot, whose items the choice would need."""
     text = tiny.read_text()
     repairs = "repairs:" + text.partition("repairs:")[2].partition("quantise:")[0]
-    return text.partition("pilot:")[0] + HARM + repairs + OWN + FRONTIER
+    return text.partition("pilot:")[0].replace("held_out: 12", "held_out: 28") + HARM + repairs + OWN + FRONTIER
 
 
 def endings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +428,7 @@ def test_a_frontier_over_seeds_by_hand(
         start, damaged, now = (means[cell, "gain"]["mean"] for cell in ("start", "damaged", point["name"]))
         assert point["kept"]["value"] == pytest.approx((start - now) / (start - damaged))
         assert point["kept"]["n"] == 3
-        assert point["kept"]["over_items"]["n"] == 8
+        assert point["kept"]["over_items"]["n"] == 24
         assert len(point["kept"]["per_seed"]) == 3
     picked = front["selection"]
     firsts = {cell: means[cell, "gain_first"]["mean"] for cell in ("start", "damaged", "part", "half")}
@@ -452,8 +452,18 @@ def test_a_frontier_over_seeds_by_hand(
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("items: 12, only", "items: 11, only", "say skip: 11 where they judge"),
-        ("lost: texts_first.nats_per_token", "lost: texts.nats_per_token", "items judge"),
+        ("items: 12, only", "items: 11, only", "say skip: 11 in the one that judges"),
+        ("lost: texts_first.nats_per_token", "lost: texts.nats_per_token", "say items: N in the one that chooses"),
+        (
+            "texts_first: {task: perplexity, file: texts.jsonl",
+            "texts_first: {task: perplexity, file: ./texts.jsonl, on_bad_row: skip",
+            "their on_bad_row differ",
+        ),
+        (
+            "gain_first: {task: perplexity, data: damage.held_out, items: 4",
+            "gain_first: {task: perplexity, data: sums.held_out, items: 3",
+            "probe gain_first may ask items that gain judges by",
+        ),
         ("among: [part, half]", "among: [part, start]", "an end of the frontier"),
         ("among: [part, half]", "among: [part, trained]", "does not ask the cell trained"),
         ("gained: gain.nats_per_token", "gained: gian.nats_per_token", "did you mean 'gain'"),

@@ -186,7 +186,10 @@ def selection(chosen: Mapping[str, Any]) -> str:
     """How one of several was chosen, in a sentence."""
     if chosen["share"] is None:
         by = " and ".join(dict.fromkeys(chosen["by"].values()))
-        return f"{chosen['name']} was chosen by {by}: {chosen['why']}."
+        return (
+            f"{chosen['name']} was chosen by {by}, other items than those that judge, of the same models: {chosen['why']}. Over "
+            "training seeds its place is a little flattered by that."
+        )
     return (
         f"{chosen['name']} was chosen on {chosen['share']:.0%} of the items ({chosen['why']}); all numbers here are of the "
         "items that did not choose."
@@ -198,13 +201,19 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
 
     def share(one: Mapping[str, Any]) -> str:
         if one["value"] is None:
-            return "no such item"
+            return str(one["method"])
         between = "" if one["low"] is None else f" [{one['low']:.0%}, {one['high']:.0%}]"
         return f"{one['value']:.0%}{between} of {one['n']}"
 
-    names = ("task", "metric", "healed", "newly broken", "kept gain")
+    names = ("task", "metric", "items", "without three answers", "healed", "newly broken", "kept gain")
     cells = [
-        [row["task"], row["metric"], *(share(row[name]) for name in ("healed", "newly_broken", "kept_gain"))]
+        [
+            row["task"],
+            row["metric"],
+            str(row["items"]),
+            str(row["missing"]),
+            *(share(row[name]) for name in ("healed", "newly_broken", "kept_gain")),
+        ]
         for row in rows
     ]
     said = (

@@ -18,7 +18,8 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.probe.asked import Result
-from pyrite.stats import ShareOfChange, share_over_items
+from pyrite.stats import MAX_MISSING, ShareOfChange, share_over_items
+from pyrite.stats.missing import too_many_missing
 from pyrite.tasks.measure import Measured, Metric
 
 LOST, GAINED = "lost", "gained"
@@ -95,6 +96,7 @@ def share_of_change(
     metric: Metric,
     *,
     alike: str = "groups",
+    max_missing: float = MAX_MISSING,
 ) -> ShareOfChange:
     """Which share of the change from origin to goal does `now` hold, over the items that all three models answered?
 
@@ -116,6 +118,7 @@ def share_of_change(
         higher=metric.direction != "lower",
         bounds=metric.bounds,
         alike=alike,
+        max_missing=max_missing,
     )
 
 
@@ -153,24 +156,36 @@ def divided(result: Result, share: float, seed: int) -> tuple[frozenset[str], fr
     )
 
 
-def scores(results: Mapping[str, Result], metric: Metric) -> dict[str, float]:
-    """Every model's mean over the items that all of them answered, by model.
+Scores = Mapping[str, float | None]
+"""Every model's mean on the items of a choice; None of a model that lacks so many answers that it cannot be taken."""
+
+
+def scores(items: Mapping[str, Sequence[Measured]], metric: Metric, fixed: Sequence[str]) -> dict[str, float | None]:
+    """Every model's mean, by model, over the items that the `fixed` models (before, harmed) answered.
+
+    An item that another model did not answer counts as the worst that it could be: a candidate must not win by losing its
+    failures. None of a model that lacks more than a tenth of the answers, or any where values have no worst.
 
     Raises:
-        UserError: no item was answered by all.
+        UserError: no item was answered by the fixed models.
     """
-    sides = {model: {one.item: one for one in items_of(result, metric)} for model, result in results.items()}
-    first = next(iter(sides.values()))
-    shared = [
-        name for name in first if all(name in side and side[name].value is not None for side in sides.values())
-    ]  # fmt: skip
+    sides = {model: {one.item: one for one in some} for model, some in items.items()}
+    first = sides[fixed[0]]
+    shared = [name for name in first if all(name in sides[one] and sides[one][name].value is not None for one in fixed)]
     if not shared:
-        raise UserError("No item was answered by all models.", metric.name, "ask more items, or fewer candidates")
+        found, fix = metric.name, "ask more items"
+        raise UserError("No item that chooses was answered by the model before and the harmed one.", found, fix)
+    worst = None if metric.bounds is None else metric.bounds[metric.direction == "lower"]
     weights = [first[name].weight for name in shared]
-    return {
-        model: float(np.average([side[name].value for name in shared], weights=weights))
-        for model, side in sides.items()
-    }
+    means: dict[str, float | None] = {}
+    for model, side in sides.items():
+        values = [side[name].value if name in side else None for name in shared]
+        lost = values.count(None)
+        if lost and (worst is None or too_many_missing(lost, len(values))):
+            means[model] = None
+            continue
+        means[model] = float(np.average([worst if value is None else value for value in values], weights=weights))
+    return means
 
 
 @dataclass(frozen=True)
@@ -183,45 +198,74 @@ class Choice:
 
 
 def choose(
-    lost: Mapping[str, float], gained: Mapping[str, float], candidates: Sequence[str], *, models: tuple[str, str],
-    axes: tuple[Axis, Axis], keep: float = KEEP,
+    lost: Scores, gained: Scores, candidates: Sequence[str], *, models: tuple[str, str], axes: tuple[Axis, Axis],
+    middle: str, unclear: str = "", keep: float = KEEP,
 ) -> Choice:  # fmt: skip
     """Of the candidates that keep at least `keep` of the gain, the one that recovers most; where none keeps so much, the one
     that keeps most. Equal ones: the one that keeps more.
 
-    `lost` and `gained` are all models' scores on the items of the choice, `models` names the one before and the harmed one,
-    `axes` what was lost and what was gained. Where those items show no gain at all, it limits nothing.
+    `lost` and `gained` are all models' scores on the items of the choice, `models` names the one before and the harmed
+    one, `axes` what was lost and what was gained. Where these items do not show clearly that something was lost and
+    something gained (`unclear` says which), noise would choose: the candidate in the `middle` is then taken.
+
+    Raises:
+        UserError: no candidate answered enough to be taken.
     """
     before, harmed = models
-    signs = [-1.0 if axis.metric.direction == "lower" else 1.0 for axis in axes]
-    gain = signs[1] * (gained[harmed] - gained[before])
-    loss = signs[0] * (lost[before] - lost[harmed])
+    rising = [-1.0 if axis.metric.direction == "lower" else 1.0 for axis in axes]
 
-    def kept(name: str) -> float:
-        return signs[1] * (gained[name] - gained[before])
+    def way(scored: Scores, sign: float, start: str, end: str) -> float | None:
+        ends = scored[start], scored[end]
+        return None if ends[0] is None or ends[1] is None else sign * (ends[1] - ends[0])
 
-    def recovered(name: str) -> float:
-        return signs[0] * (lost[name] - lost[harmed])
-
+    recovered = {name: way(lost, rising[0], harmed, name) for name in (before, harmed, *candidates)}
+    kept = {name: way(gained, rising[1], before, name) for name in (before, harmed, *candidates)}
+    loss, gain = recovered[before], kept[harmed]
     tried = [
         {
             "name": name,
             LOST: lost[name],
             GAINED: gained[name],
-            "recovered": recovered(name) / loss if loss > 0 else None,
-            "kept": kept(name) / gain if gain > 0 else None,
+            "recovered": None if (back := recovered[name]) is None or not loss or loss < 0 else back / loss,
+            "kept": None if (held := kept[name]) is None or not gain or gain < 0 else held / gain,
         }
         for name in (before, harmed, *candidates)
     ]
-    able = [name for name in candidates if gain <= 0 or kept(name) >= keep * gain - 1e-12]
+    found = {
+        name: (back, held)
+        for name in candidates
+        if (back := recovered[name]) is not None and (held := kept[name]) is not None
+    }
+    if not found:
+        fix = "look at their answers: too many are missing"
+        raise UserError("No candidate answered enough of the items that choose.", ", ".join(candidates), fix)
+    left_out = [name for name in candidates if name not in found]
+    lacking = f"; {', '.join(left_out)} left out, as too many of their answers are missing" * bool(left_out)
+    if unclear or not gain or gain < 0:
+        name = middle if middle in found else next(iter(found))
+        why = f"{unclear or 'nothing was gained'} on the items that choose, so that noise would choose: it is the one in the middle"
+        return Choice(name, why + lacking, tried)
+    able = [name for name, (_, held) in found.items() if held >= keep * gain - 1e-12]
     if not able:
-        name = max(candidates, key=lambda one: (kept(one), recovered(one)))
-        return Choice(name, f"none keeps {keep:.0%} of the gain; it keeps most of it", tried)
-    name = max(able, key=lambda one: (recovered(one), kept(one)))
-    why = f"it recovers most of those that keep at least {keep:.0%} of the gain"
-    if gain <= 0:
-        why = "it recovers most; on these items nothing was gained, so that the gain limits nothing"
-    return Choice(name, why, tried)
+        name = max(found, key=lambda one: (found[one][1], found[one][0]))
+        return Choice(name, f"none keeps {keep:.0%} of the gain; it keeps most of it{lacking}", tried)
+    name = max(able, key=lambda one: found[one])
+    return Choice(name, f"it recovers most of those that keep at least {keep:.0%} of the gain{lacking}", tried)
+
+
+def unclear_of(
+    before: Sequence[Sequence[Measured]], harmed: Sequence[Sequence[Measured]], axes: tuple[Axis, Axis]
+) -> str:
+    """What is not clear of 0 on the items that choose: that something was lost, or gained? Empty where both are clear.
+
+    `before` and `harmed` are the two models' items on the axis of what was lost and on that of what was gained.
+    """
+    said = []
+    for old, new, axis in zip(before, harmed, axes, strict=True):
+        origin, goal = (new, old) if axis.side == LOST else (old, new)
+        if share_of_change(origin, goal, goal, axis.metric).estimate is None:
+            said.append(f"that something was {axis.side} ({axis.name})")
+    return f"it is not clear {' and '.join(said)}" if said else ""
 
 
 def sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
@@ -233,8 +277,9 @@ def sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
 
 
 def said_of(share: Mapping[str, Any], verb: str, of: str) -> str:
-    """'recovers 92 % [35 %, 160 %] of what was lost (ifeval.prompt_strict)', or why that is not testable."""
+    """'recovers 92% [35% to 160%] of what was lost (ifeval.prompt_strict)', or why that is not testable."""
     if share["value"] is None:
         return f"{verb} an untestable share {of}: {share['why']}"
+    of += ", a change that is barely clear itself, which flatters" * bool(share.get("barely"))
     between = "no interval" if share["low"] is None else f"{share['low']:.0%} to {share['high']:.0%}"
     return f"{verb} {share['value']:.0%} [{between}] {of}"

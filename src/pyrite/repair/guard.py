@@ -83,8 +83,10 @@ def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
         rise = look.replay_nats - start.replay_nats
         if rise > limits.replay_rise:
             return f"replay rows cost {rise:.3f} nats a token more than at the start (limit {limits.replay_rise:g})"
-    if look.kl is not None and look.kl > limits.kl:
-        return f"KL from the model as given is {look.kl:.3f} nats a token (limit {limits.kl:g})"
+    if look.kl is not None and look.kl - (start.kl or 0.0) > limits.kl:
+        if not start.kl:
+            return f"KL from the model as given is {look.kl:.3f} nats a token (limit {limits.kl:g})"
+        return f"KL from the model before rose from {start.kl:.3f} to {look.kl:.3f} nats a token (limit {limits.kl:g})"
     if look.entropy is not None and start.entropy:
         ratio = max(look.entropy, 1e-9) / start.entropy
         if not 1 / limits.entropy_ratio <= ratio <= limits.entropy_ratio:
@@ -249,7 +251,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             objective,
             sums["replay_nats"] / replay if replay else None,
             sums["forget_nats"] / forget if forget else None,
-            sums["kl_nats"] / replay if replay and self.objective.last is not None else None,
+            sums["kl_nats"] / replay if replay and self.objective.measures_kl else None,
             sums["entropy"] / replay if replay else None,
             float(np.mean(repeated)) if repeated else None,
             certain_rise(repeated, self.first_repetitions) if step else None,

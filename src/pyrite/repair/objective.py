@@ -49,12 +49,17 @@ class RepairObjective:
     last: Reference | None = None
     """The model as given after all its layers, for the guard's KL."""
     keep_to: Reference | None = None
-    """The model that the KL term keeps to, where it is not the model as given."""
+    """The model that the KL term keeps to, and the guard's KL, where it is not the model as given."""
 
     @property
     def options(self) -> dict[str, float]:
         """The method's own numbers."""
         return dict(self.method.options)
+
+    @property
+    def measures_kl(self) -> bool:
+        """Is there a model that the guard's KL looks at?"""
+        return self.keep_to is not None or self.last is not None
 
     def reads(self) -> tuple[str, ...]:
         """Which roles of rows have any weight? The others need not be read."""
@@ -86,9 +91,9 @@ class RepairObjective:
             its, where = of_roles(pack, (role,))
             if not its:
                 continue
-            teacher = None
-            if role == REPLAY and self.last is not None:
-                teacher = Teacher(self.last.hidden(its), self.last.weight, self.last.bias)
+            teacher, near = None, self.keep_to or self.last
+            if role == REPLAY and near is not None:
+                teacher = Teacher(near.hidden(its), near.weight, near.bias)
             states, targets = pack.states[where], pack.targets[where]
             made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
             sums[name] = float(made.total)
@@ -98,17 +103,8 @@ class RepairObjective:
                     sums["kl_nats"] = float(made.kl.sum())
                 if self.method.kind != "hidden":
                     sums["replay"] = sums["replay_nats"] / totals.tokens[REPLAY]
-                    sums["kl"] = self.kept_kl(head, its, states, targets, sums) / totals.tokens[REPLAY]
+                    sums["kl"] = sums.get("kl_nats", 0.0) / totals.tokens[REPLAY]
         return sums
-
-    def kept_kl(self, head: Any, rows: Sequence[Row], states: Any, targets: Any, sums: Mapping[str, float]) -> float:
-        """Sum of the KL term over these replay rows: from the model that it keeps to."""
-        if self.keep_to is None:
-            return sums.get("kl_nats", 0.0)
-        teacher = Teacher(self.keep_to.hidden(rows), self.keep_to.weight, self.keep_to.bias)
-        made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
-        assert made.kl is not None
-        return float(made.kl.sum())
 
     def asks(self) -> tuple[str, ...]:
         """Of which roles of rows does the loss ask the model as given, at every step?"""
@@ -124,12 +120,12 @@ class RepairObjective:
         forget = [row for row in rows if row.role == FORGET]
         read, looked = tokens, targets + sum(row.targets for row in (*forget, *replay))  # its own loss, NLL and entropy
         read += tokens if self.method.kind == "hidden" else 0
-        again = [*(replay if self.last is not None else ()), *(replay if self.method.kind == "hidden" else ())]
+        near = self.keep_to or self.last
+        again = [*(replay if near is not None else ()), *(replay if self.method.kind == "hidden" else ())]
         again += forget if FORGET in self.asks() else []
         looked += sum(row.targets for row in again)
-        if self.last is not None and self.last.live:
+        if near is not None and near.live:
             read += sum(len(row.ids) for row in again)
-        looked += sum(row.targets for row in replay) if self.keep_to is not None else 0
         return read, looked
 
     def replay(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:

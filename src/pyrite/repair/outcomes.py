@@ -4,7 +4,7 @@
     newly broken   right harmed, wrong now
     kept gain      wrong before, right harmed, right now
 
-Each is a share with its interval: of the items that the harm broke, of those that the harmed model got right, and of those that
+Of a blind spot the items are those that its verdicts look at (`frontier.items_of`). Each is a share with its interval: of the items that the harm broke, of those that the harmed model got right, and of those that
 the harm brought. They count items, not points: an item that a model answers rightly now and then changes sides by itself,
 so some of what the harm broke would also be right again in another model of the same kind. What came back on the whole is the
 recovered share of the change (`repair.frontier`).
@@ -15,6 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from pyrite.probe.asked import Result
+from pyrite.repair.frontier import items_of
+from pyrite.stats.missing import too_many_missing
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.summary import is_grouped, mean
 
@@ -41,43 +43,52 @@ SHARES: dict[str, tuple[tuple[Sides, ...], tuple[Sides, ...]]] = {
 """Of each share: the items that are counted, and those that they are a share of."""
 
 
-def sorted_items(results: Sequence[Mapping[str, Result]], task: str) -> Iterator[tuple[Metric, Measured, Sides | None]]:
-    """Every item of a task's metrics of right and wrong, with its three sides; None where a model has no answer to it or
-    judges' votes were split. `results`: before, harmed, repaired."""
+NO_ANSWER, SPLIT_VOTES = "no answer", "votes split"
+"""Of an item that has no three sides: a model gave no answer, or judges' votes were split."""
+
+
+def sorted_items(results: Sequence[Mapping[str, Result]], task: str) -> Iterator[tuple[Metric, Measured, Sides | str]]:
+    """Every item of a task's metrics of right and wrong, with its three sides, or why it has none. `results`: before, harmed,
+    repaired."""
     three = [one[task] for one in results]
     for metric in three[0].metrics:
         if metric.scale != "share" or metric.direction == "none":
             continue
-        by_item = [{one.item: one for one in result.measured if one.metric == metric.name} for result in three]
+        by_item = [{one.item: one for one in items_of(result, metric)} for result in three]
         for name, item in by_item[0].items():
             values = [side[name].value if name in side else None for side in by_item]
-            if any(value not in (0, 1) for value in values):
-                yield metric, item, None
-                continue
-            right = [(value == 1) == (metric.direction == "higher") for value in values]
-            yield metric, item, (right[0], right[1], right[2])
+            if None in values:
+                yield metric, item, NO_ANSWER
+            elif any(value not in (0, 1) for value in values):
+                yield metric, item, SPLIT_VOTES
+            else:
+                right = [(value == 1) == (metric.direction == "higher") for value in values]
+                yield metric, item, (right[0], right[1], right[2])
 
 
 def shares_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str], seed: int) -> list[dict[str, Any]]:
     """One entry for each task and metric of right and wrong: the number of items of each outcome, and the three shares with
-    their intervals (over groups, where items come in such)."""
+    their intervals (over groups, where items come in such). More than a tenth of the items without three sides: no shares,
+    since which items are left would decide."""
     table = []
     for task in tasks:
-        by_metric: dict[str, list[tuple[Metric, Measured, Sides]]] = {}
-        lost: dict[str, int] = {}
+        by_metric: dict[str, list[tuple[Metric, Measured, Sides | str]]] = {}
         for metric, item, sides in sorted_items(results, task):
-            if sides is None:
-                lost[metric.name] = lost.get(metric.name, 0) + 1
-            else:
-                by_metric.setdefault(metric.name, []).append((metric, item, sides))
+            by_metric.setdefault(metric.name, []).append((metric, item, sides))
         alike = results[0][task].alike
         for name, some in by_metric.items():
-            counts = {word: sum(sides == own for _, _, sides in some) for own, word in WORDS.items()}
-            row: dict[str, Any] = {"task": task, "metric": name, "items": len(some), "missing": lost.get(name, 0)}
-            grouped = is_grouped([item.group for _, item, _ in some])
+            there = [(item, sides) for _, item, sides in some if not isinstance(sides, str)]
+            lost = len(some) - len(there)
+            counts = {word: sum(sides == own for _, sides in there) for own, word in WORDS.items()}
+            counts |= {why: sum(sides == why for _, _, sides in some) for why in (NO_ANSWER, SPLIT_VOTES)}
+            row: dict[str, Any] = {"task": task, "metric": name, "items": len(there), "missing": lost}
+            grouped = is_grouped([item.group for item, _ in there])
             for share, (counted, of) in SHARES.items():
-                among = [replace(item, value=float(sides in counted)) for _, item, sides in some if sides in of]
-                row[share] = as_share(among, some[0][0], grouped=grouped, seed=seed, alike=alike)
+                among = [replace(item, value=float(sides in counted)) for item, sides in there if sides in of]
+                if why := too_many_missing(lost, len(some)):
+                    row[share] = {"value": None, "low": None, "high": None, "n": len(among), "method": why}
+                else:
+                    row[share] = as_share(among, some[0][0], grouped=grouped, seed=seed, alike=alike)
             table.append({**row, "counts": counts})
     return table
 
@@ -90,6 +101,11 @@ def as_share(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: 
     return {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "method": one.method}
 
 
+def sides_or_none(sides: Sides | str) -> tuple[bool | None, ...]:
+    """An item's three sides, or three times none."""
+    return (None, None, None) if isinstance(sides, str) else sides
+
+
 def rows_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each task, metric and item: what became of it."""
     return [
@@ -97,8 +113,8 @@ def rows_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str]) -> li
             "task": task,
             "metric": metric.name,
             "item": item.item,
-            **dict(zip(("before", "harmed", "repaired"), sides or (None, None, None), strict=True)),
-            "outcome": "no answer" if sides is None else WORDS[sides],
+            **dict(zip(("before", "harmed", "repaired"), sides_or_none(sides), strict=True)),
+            "outcome": sides if isinstance(sides, str) else WORDS[sides],
         }
         for task in tasks
         for metric, item, sides in sorted_items(results, task)

@@ -88,9 +88,15 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
 
     config = planned.config
     said = []
+    if "forget" in planned.gained:
+        said.append(
+            "what was gained is measured on rows to forget that this repair held out, but that the harmed model was trained "
+            "on: that is memory. Rows that neither saw measure the gain"
+        )
     stop, point = made.get("stopped"), made.get("point")
     if stop and point:
-        back = "the model as given" if point["step"] == 0 else f"step {point['step']}"
+        given = "the model as given" if config.start_alpha is None else "the interpolation that it began at"
+        back = given if point["step"] == 0 else f"step {point['step']}"
         said.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
     elif point and point["step"] == 0 and made["steps"]:
         said.append("no point was better than the model as given by the stated rule: the result is that model")
@@ -140,9 +146,7 @@ def of_training(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
     if planned.config.start_alpha is not None:
         said.append(f"training began at the interpolation between both models, alpha {planned.config.start_alpha:g}")
     if planned.settings.kl_to == "before":
-        said.append(
-            "KL keeps to the model before the harm; the guard's KL is still from the model that training began at"
-        )
+        said.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
     if planned.rows.answered is not None:
         told = counts(planned.rows.answered, planned.store)
         gone = ", ".join(f"{count} {reason}" for reason, count in told["dropped"].items()) or "none"

@@ -14,7 +14,7 @@ from pyrite.repair.config import RepairConfig
 from pyrite.steps import Source, Step, Store
 from pyrite.strict import mapping
 from pyrite.synth.run import portable_name
-from pyrite.train.split import APART, REST, SPLIT
+from pyrite.train.split import APART, PROMPT, REST, SPLIT
 
 if TYPE_CHECKING:
     from pyrite.repair.request import Given
@@ -90,7 +90,16 @@ def plan_rows(
     if config.forget:
         forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
     if files:
-        replay = split("replay", {file: hashes[file] for file in files}, pools(REPLAY), config, labels, apart=forget)
+        by_prompt = PROMPT if own and trains else None  # two answers of people to one prompt become one of the model's
+        replay = split(
+            "replay",
+            {file: hashes[file] for file in files},
+            pools(REPLAY),
+            config,
+            labels,
+            apart=forget,
+            group=by_prompt,
+        )
     answered = None
     if own and trains:
         assert replay is not None
@@ -126,9 +135,9 @@ def answers_of(
 
 def split(
     side: str, files: Mapping[str, str], pools: dict[str, int | str], config: RepairConfig, labels: Sequence[str], *,
-    apart: Step | None = None,
+    apart: Step | None = None, group: str | None = None,
 ) -> Step:  # fmt: skip
-    """One side's step, from files with their hashes."""
+    """One side's step, from files with their hashes; rows of one `group` are in one pool."""
     inputs: dict[str, Step | Source] = {f"file{at}": Source(*pair) for at, pair in enumerate(files.items())}
     names = {
         f"file{at}": f"{file}#{content}" if is_hub(file) else Path(file).name
@@ -144,6 +153,8 @@ def split(
     }
     if labels:
         chosen["labels"] = list(labels)
+    if group is not None:
+        chosen["group"] = group
     if apart is not None:
         inputs["apart"] = apart
         chosen["apart"] = [f"{pool}.jsonl" for pool in FORGET if pool in apart.config["pools"]]

@@ -15,7 +15,7 @@ from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place,
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
 from pyrite.repair.report import not_forgotten, report
-from pyrite.repair.request import SELECT, Planned, plan
+from pyrite.repair.request import ALPHA, SELECT, Planned, plan
 from pyrite.repair.rows import is_chat, overlap, read_json, too_few
 from pyrite.repair.scorecard import Scored
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
@@ -146,7 +146,10 @@ def repair(config: RepairConfig) -> Repair:
     steps = [*models.values(), *proof_models.values()]
     told = {
         **first,
-        "notes": [*first["notes"], *(not_forgotten(both) if first["training"]["steps"] else [])],
+        "notes": [
+            *first["notes"],
+            *(not_forgotten(both) if first["training"]["steps"] and "forget" not in planned.gained else []),
+        ],
         **described(repaired.results, config.margin),
         "scorecards": [card for one in three for card in one.as_json()],
         "compared": both,
@@ -209,13 +212,22 @@ def choose(
     selection = {
         name: scorecard.on_items(planned.asked, one, picks, planned.config.seed) for name, one in scored.items()
     }
+    first = (lost, gained)
+    items = [
+        {name: frontier.items_of(one.results[axis.task], axis.metric) for name, one in selection.items()}
+        for axis in first
+    ]
     lost_means, gained_means = (
-        frontier.scores({name: one.results[axis.task] for name, one in selection.items()}, axis.metric)
-        for axis in (lost, gained)
+        frontier.scores(some, axis.metric, (BEFORE, HARMED)) for some, axis in zip(items, first, strict=True)
     )
-    names = [one.name for one in tried]
-    models, first = (BEFORE, HARMED), (lost, gained)
-    return frontier.choose(lost_means, gained_means, names, models=models, axes=first, keep=planned.config.keep), judged
+    before, harmed = ([some[name] for some in items] for name in (BEFORE, HARMED))
+    choice = frontier.choose(
+        lost_means, gained_means, [one.name for one in tried],
+        models=(BEFORE, HARMED), axes=first, keep=planned.config.keep,
+        middle=min(tried, key=lambda one: abs((one.alpha or 0.0) - ALPHA)).name,
+        unclear=frontier.unclear_of(before, harmed, first),
+    )  # fmt: skip
+    return choice, judged
 
 
 def on_judged(planned: Planned, model: Scored, judged: Judged) -> Scored:

@@ -17,13 +17,14 @@ from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Message, Text
 from pyrite.steps import Context, Kind
 from pyrite.train.language import read_language
-from pyrite.train.split import write_pool
+from pyrite.train.split import row_key, write_pool
 
 PROVENANCE = "written_by"
 """The column that names the model which wrote a row's answer."""
 NO_PROMPT = "no prompt before an answer"
 CUT = "answer not ended within the limit"
 EMPTY = "empty answer"
+REPEATED = "same prompt as an earlier row"
 
 
 def prompt_of(record: Chat | Text) -> Chat | None:
@@ -69,8 +70,20 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
 
     config = context.config
     records = read_language(context.inputs["rows"] / f"{pool}.jsonl")
-    prompts = {record.id: prompt for record in records if (prompt := prompt_of(record)) is not None}
-    dropped = Counter({NO_PROMPT: len(records) - len(prompts)})
+    prompts: dict[str, Chat] = {}
+    dropped: Counter[str] = Counter()
+    seen = set()
+    for record in records:
+        prompt = prompt_of(record)
+        if prompt is None:
+            dropped[NO_PROMPT] += 1
+            continue
+        key = row_key(prompt)
+        if key in seen:
+            dropped[REPEATED] += 1
+            continue
+        seen.add(key)
+        prompts[record.id] = prompt
     writing = Writing(max_new_tokens=config["max_new_tokens"], temperature=config["temperature"], seed=config["seed"])
     context.checkpoint.mkdir(parents=True, exist_ok=True)
     file = context.checkpoint / f"{pool}.answers.jsonl"

@@ -17,7 +17,11 @@ class GuardSettings(Strict):
     replay_rise: float = Field(
         0.1, gt=0, description="breach: the guard's replay rows cost so many nats a token more than at the start"
     )
-    kl: float = Field(0.5, gt=0, description="breach: so many nats a token from the model as given, on replay rows")
+    kl: float = Field(
+        0.5,
+        gt=0,
+        description="breach: so many nats a token from the model as given, on replay rows; with kl_to before: more than at the start",
+    )
     entropy_ratio: float = Field(
         2.0, gt=1, description="breach: mean entropy of the next token grows or shrinks by this factor"
     )

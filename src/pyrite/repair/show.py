@@ -78,7 +78,8 @@ def share_of(share: Mapping[str, Any]) -> str:
 def outcome_line(row: Mapping[str, Any]) -> str:
     """What became of a metric's items, in one line."""
     said = [f"{name.replace('_', ' ')} {share_of(row[name])} of {row[name]['n']}" for name in SHARES if row[name]["n"]]
-    return f"{row['task']}.{row['metric']}, {row['items']} items: {'; '.join(said) or 'no item changed sides'}"
+    lost = f" ({row['missing']} more without three answers)" * bool(row["missing"])
+    return f"{row['task']}.{row['metric']}, {row['items']} items{lost}: {'; '.join(said) or 'no item changed sides'}"
 
 
 def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:

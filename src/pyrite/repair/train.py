@@ -22,6 +22,7 @@ from pyrite.train import adapters
 if TYPE_CHECKING:
     from pyrite.repair.guard import Guard
     from pyrite.repair.objective import RepairObjective
+    from pyrite.repair.reference import Reference
     from pyrite.train.packed import Trained
 
 
@@ -66,13 +67,16 @@ def train(job: Job) -> Repaired:
     from pyrite.train.packed import Trained, fit_packed
 
     began = time.monotonic()
+    kept, read_before = keep_to_before(job)
     model = job.prepare()
     layer = layer_of(job.method, model)
-    objective = RepairObjective(job.method, job.weights, None, layer=layer, seed=job.seed, see=job.sort.see)
+    objective = RepairObjective(
+        job.method, job.weights, None, layer=layer, seed=job.seed, see=job.sort.see, keep_to=kept
+    )
     module = Trained(model, objective, job.sort.reader(model, job.tokenizer))
     steps = plan_steps(job.rows, job.settings, objective.reads(), job.seed)
     asked = [*references(job, module, objective, steps), *frozen(job, module, objective, steps)]
-    asked += keep_to_before(job, objective, steps)
+    asked += read_before
     guard = guard_of(job, model, objective)
     prepared = time.monotonic() - began
     ended = fit_packed(
@@ -143,28 +147,29 @@ def references(
     return [*rows, *rows]
 
 
-def keep_to_before(job: Job, objective: "RepairObjective", steps: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    """Let the KL term look at the model before the harm, where the settings say so: its states on the replay rows, computed
-    once and kept on disk. Returns the rows that were read for it.
+def keep_to_before(job: Job) -> "tuple[Reference | None, Sequence[Any]]":
+    """The model before the harm, for the KL term and the guard's KL, where the settings say so: its states on the replay
+    rows, computed once and kept on disk; it is gone before the model that trains is loaded. With the rows that were read.
 
     Raises:
         UserError: the two models do not share their tokens.
     """
     if job.settings.kl_to != "before" or not job.weights.kl:
-        return []
+        return None, []
+    from pyrite.repair.objective import RepairObjective
     from pyrite.repair.reference import write_reference
     from pyrite.repair.weights import Weights, check_vocabulary
 
     folder = job.context.inputs["before"]
     check_vocabulary(Weights(whole_folder(job.context), "the model"), Weights(folder, "the model before"))
+    steps = plan_steps(job.rows, job.settings, RepairObjective(job.method, job.weights, None).reads(), job.seed)
     rows = once([*(row for step in steps for row in step), *job.rows.guard], {"replay"})
     model = job.sort.load_whole(folder, job.compute).eval()
-    reader = job.sort.reader(model, job.tokenizer)
-    kept = job.context.checkpoint / "reference" / "before"
-    objective.keep_to = write_reference(
-        reader, rows, kept, pack_tokens=job.pack_tokens, compute=job.compute, see=job.sort.see
-    )
-    return rows
+    kept = write_reference(
+        job.sort.reader(model, job.tokenizer), rows, job.context.checkpoint / "reference" / "before",
+        pack_tokens=job.pack_tokens, compute=job.compute, see=job.sort.see,
+    )  # fmt: skip
+    return kept, rows
 
 
 def frozen(job: Job, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]) -> Sequence[Any]:

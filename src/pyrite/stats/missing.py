@@ -6,7 +6,9 @@ sides answered in every seed, and its verdict must survive the worst case: every
 and for the other, and the other way round. Letters: S seeds, I items.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,36 @@ def answered_by_both(
         low = _filled(*sides[0], least) - _filled(*sides[1], most)
         high = _filled(*sides[0], most) - _filled(*sides[1], least)
     return Answered(means[0], means[1], counted_I, nobody_I, low, high)
+
+
+MOST_CORNERS = 10
+"""Seeds up to which every corner of the worst case is looked at."""
+
+
+def vertices(low: Array, high: Array) -> Iterator[Array]:
+    """The corners of what per-seed values [S] can be between two bounds: each seed at its lower or its upper one.
+
+    A t test is at its worst where some seeds are at one end and some at the other, which spreads them. Of more than ten
+    seeds not all corners: those in which the smallest are at one end and the largest at the other.
+
+    >>> [list(map(float, corner)) for corner in vertices(np.array([0.0, 1.0]), np.array([0.5, 1.0]))]
+    [[0.0, 1.0], [0.5, 1.0]]
+    """
+    open_ends = np.flatnonzero(low != high)
+    if open_ends.size <= MOST_CORNERS:
+        for ends in product((False, True), repeat=open_ends.size):
+            corner = low.copy()
+            chosen = open_ends[np.array(ends, dtype=np.bool_)]
+            corner[chosen] = high[chosen]
+            yield corner
+        return
+    order = np.argsort((low + high)[open_ends])
+    for count in range(open_ends.size + 1):
+        first, rest = open_ends[order[:count]], open_ends[order[count:]]
+        for chosen in (first, rest):
+            corner = low.copy()
+            corner[chosen] = high[chosen]
+            yield corner
 
 
 def too_many_missing(missing: int, of: int, most: float = MAX_MISSING) -> str:

@@ -19,7 +19,7 @@ from pyrite.records import Estimate
 from pyrite.stats._checks import Values, fraction, same_length, vector
 from pyrite.stats.bootstrap import MIN_TEMPLATES
 from pyrite.stats.intervals import t_quantile
-from pyrite.stats.missing import MAX_MISSING, UNBOUNDED, too_many_missing
+from pyrite.stats.missing import MAX_MISSING, UNBOUNDED, too_many_missing, vertices
 
 Array = NDArray[np.float64]
 
@@ -29,21 +29,32 @@ class ShareOfChange:
     """A share of a change with its interval, or why there is none (`why`, empty where there is one).
 
     `change` is the denominator, goal minus origin, in units of the metric. `estimate` is None where the change is not
-    clear; its interval is None where the items or seeds are too few to give one.
+    clear, or where items or seeds are too few to say so. `barely`: the change is clear, but not by much; shares that are
+    shown then lean towards "brought back", since an unlucky model at the origin makes both look large.
     """
 
     estimate: Estimate | None
     change: float
     why: str = ""
+    barely: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         told: dict[str, Any] = {"change": self.change if math.isfinite(self.change) else None, "why": self.why}
         if self.estimate is None:
-            return {"value": None, "low": None, "high": None, "n": 0, "n_missing": 0, "method": "", **told}
+            return {
+                "value": None,
+                "low": None,
+                "high": None,
+                "n": 0,
+                "n_missing": 0,
+                "method": "",
+                "barely": False,
+                **told,
+            }
         one = self.estimate
         return {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "n_missing": one.n_missing,
-                "method": one.method, **told}  # fmt: skip
+                "method": one.method, "barely": self.barely, **told}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +98,8 @@ def share_over_seeds(
     """Which share of the change from origin to goal does `now` hold, on average over training seeds?
 
     All have shape [seeds], the means of the same items in every seed. The value is the ratio of the mean differences, not
-    the mean of the ratios. `higher` says which way is better: goal must be the better end. One seed: a value without
-    interval; seeds whose differences are all the same have no spread and get none either.
+    the mean of the ratios. `higher` says which way is better: goal must be the better end. One seed shows nothing; seeds
+    whose differences are all the same have no spread, and give a value without an interval.
 
     Raises:
         UserError: no seeds, lists of different length, values that are not finite.
@@ -103,12 +114,7 @@ def share_over_seeds(
     numerator, denominator = ends[2] - ends[0], ends[1] - ends[0]
     count = numerator.size
     if count == 1:
-        if not better(float(denominator[0]), higher=higher):
-            return ShareOfChange(None, float(denominator[0]), NOTHING)
-        value = float(numerator[0] / denominator[0])
-        return ShareOfChange(
-            Estimate(value, None, None, 1, method="one seed: no interval over seeds"), float(denominator[0])
-        )
+        return ShareOfChange(None, float(denominator[0]), "one seed cannot show that the change is clear of 0")
     spread = np.cov(numerator, denominator, ddof=1) / count
     means = float(numerator.mean()), float(denominator.mean())
     moments = Moments(*means, float(spread[0, 0]), float(spread[0, 1]), float(spread[1, 1]), count - 1)
@@ -129,10 +135,14 @@ def share_over_answers(
     """`share_over_seeds` from the items of every model.
 
     All have shape [seeds, items], NaN where there is no answer, the same items in the same order; weights too. The means
-    are over the items that all models answered in every seed. What is missing is treated as in `share_over_items`.
+    are over the items that all models answered in every seed; items that no model answered say nothing. What else is
+    missing is treated as in `share_over_items`; the worst case lets it be the least in one seed and the most in another,
+    since that is what spreads seeds.
     """
     sides = [np.asarray(values, dtype=np.float64) for values in (origin, goal, now)]
     w = np.ones_like(sides[0]) if weights is None else np.asarray(weights, dtype=np.float64)
+    nobody = ~np.any([np.isfinite(side).any(axis=0) for side in sides], axis=0)
+    sides, w = [side[:, ~nobody] for side in sides], w[:, ~nobody]
     known = np.all([np.isfinite(side).all(axis=0) for side in sides], axis=0)
     lost = int((~known).sum())
     if not known.any():
@@ -142,21 +152,22 @@ def share_over_answers(
     if lost and bounds is None:
         return ShareOfChange(None, math.nan, f"{lost} items lack an answer, and {UNBOUNDED}")
 
-    def means(values: Sequence[Array], items: NDArray[Any]) -> list[Array]:
-        return [(side[:, items] * w[:, items]).sum(axis=1) / w[:, items].sum(axis=1) for side in values]
+    def share(first: Array, second: Array, third: Array) -> ShareOfChange:
+        return share_over_seeds(first, second, third, higher=higher, confidence=confidence)
 
-    first, second, third = means(sides, known)
-    made = share_over_seeds(first, second, third, higher=higher, confidence=confidence)
+    made = share(*((side[:, known] * w[:, known]).sum(axis=1) / w[:, known].sum(axis=1) for side in sides))
     if not lost or made.estimate is None or made.estimate.low is None:
         return made
     assert bounds is not None
-    everything = np.ones_like(known)
-    worst = []
-    for fills in product(bounds, repeat=3):
-        filled = [np.where(np.isfinite(side), side, fill) for side, fill in zip(sides, fills, strict=True)]
-        first, second, third = means(filled, everything)
-        worst.append(share_over_seeds(first, second, third, higher=higher, confidence=confidence))
-    return _at_worst(made, worst, lost, known.size)
+    ends = [
+        [(np.where(np.isfinite(side), side, fill) * w).sum(axis=1) / w.sum(axis=1) for fill in bounds] for side in sides
+    ]
+    open_ends = sum(int((least != most).sum()) for least, most in ends)
+    if open_ends > MOST_OPEN:
+        why = f"{lost} items lack an answer, in so many models that the worst case cannot be told"
+        return ShareOfChange(None, made.change, why)
+    corners = product(*(list(vertices(least, most)) for least, most in ends))
+    return _at_worst(made, [share(*corner) for corner in corners], lost, known.size)
 
 
 def _at_worst(made: ShareOfChange, worst: Sequence[ShareOfChange], lost: int, of: int) -> ShareOfChange:
@@ -172,7 +183,7 @@ def _at_worst(made: ShareOfChange, worst: Sequence[ShareOfChange], lost: int, of
         assert high is not None
         low, high = min(low, other.low), max(high, other.high)
     method = f"{one.method}; at worst for {lost} missing answers"
-    return ShareOfChange(Estimate(one.value, low, high, one.n, lost, method=method), made.change)
+    return ShareOfChange(Estimate(one.value, low, high, one.n, lost, method=method), made.change, barely=made.barely)
 
 
 def share_over_items(
@@ -191,16 +202,21 @@ def share_over_items(
     """Which share of the change from origin to goal does `now` hold, for these three models on other items like these?
 
     All have shape [items], the same items in the same order; `groups` names what items share (a template, a document), and
-    errors are over groups (linearised, G / (G - 1)); fewer than ten give a value without interval. `weights` are the items'
+    errors are over groups (linearised, G / (G - 1)); fewer than ten show nothing. `weights` are the items'
     shares in the mean (tokens). `higher` says which way is better: goal must be the better end.
 
-    An item without a value (None) under any of the three is left out. More than `max_missing` of them, or any at all
+    An item without a value (None) under any of the three is left out; items that none of them answered say nothing. More than `max_missing` of them, or any at all
     where values have no `bounds`: nothing is testable. Fewer: the interval is the union of those with every missing
     value counted as the least and as the most, so that what is missing cannot flatter.
 
     Source: Fieller (1954); cluster-robust errors: Liang & Zeger (1986), Biometrika 73:13.
     """
-    known = [None not in values for values in zip(origin, goal, now, strict=True)]
+    triples = list(zip(origin, goal, now, strict=True))
+    asked = [at for at, values in enumerate(triples) if values != (None, None, None)]
+    w = np.ones(len(triples)) if weights is None else vector(weights, "weights")
+    origin, goal, now = ([side[at] for at in asked] for side in (origin, goal, now))
+    groups, w = [groups[at] for at in asked], w[asked]
+    known = [None not in triples[at] for at in asked]
     lost = len(known) - sum(known)
     if not sum(known):
         return ShareOfChange(None, math.nan, "no item was answered by all three models")
@@ -208,7 +224,6 @@ def share_over_items(
         return ShareOfChange(None, math.nan, why)
     if lost and bounds is None:
         return ShareOfChange(None, math.nan, f"{lost} items lack an answer, and {UNBOUNDED}")
-    w = np.ones(len(known)) if weights is None else vector(weights, "weights")
     kept = [at for at, there in enumerate(known) if there]
     columns = [np.array([values[at] for at in kept], dtype=np.float64) for values in (origin, goal, now)]
     own = [groups[at] for at in kept]
@@ -227,6 +242,11 @@ def share_over_items(
 
 
 NOTHING = "the change that it would be a share of is not clear of 0"
+OTHER_SIDE = "the change that it would be a share of went the other way"
+MOST_OPEN = 15
+"""Means of models and seeds that missing answers leave open; their corners are counted."""
+BARELY = 3.5
+"""Standard errors; a change that is clear by less is barely so."""
 
 
 def better(change: float, *, higher: bool) -> bool:
@@ -247,10 +267,8 @@ def _of_items(
     sides = [now - origin, goal - origin]
     means = [float((weights * side).sum() / total) for side in sides]
     if k < MIN_TEMPLATES:
-        if not better(means[1], higher=higher):
-            return ShareOfChange(None, means[1], NOTHING)
-        method = f"these {alike} only ({k} < {MIN_TEMPLATES})"
-        return ShareOfChange(Estimate(means[0] / means[1], None, None, index.size, lost, method=method), means[1])
+        why = f"so few {alike} cannot show that the change is clear of 0 ({k} < {MIN_TEMPLATES})"
+        return ShareOfChange(None, means[1], why)
     errors = [
         np.bincount(index, weights=weights * (side - mean), minlength=k) / total
         for side, mean in zip(sides, means, strict=True)
@@ -268,9 +286,14 @@ def _share(
     """The ratio with Fieller's interval, where its denominator is clear of 0 and has the right sign."""
     change = moments.denominator
     ends = fieller(moments, confidence)
-    if ends is None or not better(change, higher=higher):
+    if ends is None:
         return ShareOfChange(None, change, NOTHING)
+    if not better(change, higher=higher):
+        return ShareOfChange(None, change, OTHER_SIDE)
     value = moments.numerator / change
     if moments.var_numerator <= 1e-24 and moments.var_denominator <= 1e-24:
         return ShareOfChange(Estimate(value, None, None, n, missing, method="no spread: no interval"), change)
-    return ShareOfChange(Estimate(value, *ends, n, missing, confidence=confidence, method=method), change)
+    barely = change**2 < BARELY**2 * moments.var_denominator
+    return ShareOfChange(
+        Estimate(value, *ends, n, missing, confidence=confidence, method=method), change, barely=barely
+    )

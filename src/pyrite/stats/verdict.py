@@ -15,7 +15,7 @@ from pyrite.stats._checks import Values, fraction, no_spread, positive, same_len
 from pyrite.stats.edges import no_room
 from pyrite.stats.equivalence import tost
 from pyrite.stats.intervals import t_quantile
-from pyrite.stats.missing import MAX_MISSING, too_many_missing
+from pyrite.stats.missing import MAX_MISSING, too_many_missing, vertices
 from pyrite.stats.multiplicity import holm
 from pyrite.stats.paired import fine_grid, grid_step, paired_t, paired_t_pvalue
 
@@ -59,7 +59,7 @@ class Judgement:
     unlike: str = ""
     """Cells that clearly differ by more than the margin where the average does not; empty where there are none."""
     bounds: tuple[float | None, float | None] | None = None
-    """Where answers are missing: the 95 % interval's ends with every missing answer counted against the arm, and for it."""
+    """Where answers are missing: the ends of the 95 % interval at the worst, seed by seed, of what they could have been."""
 
     def as_json(self) -> dict[str, Any]:
         """The judgement as plain values, for `--json` and run folders."""
@@ -180,7 +180,7 @@ def judge_family(
     the margin away and, asked at that level, clearly differs: it is then "cannot tell yet", and the cell is named.
 
     **Missing answers.** Where more than `max_missing` of a cell's items have no answer on some side in some seed, the whole
-    contrast is not testable: which cells answer would hang on what was lost. Where fewer have none, the verdict must be the same with every missing answer counted against
+    contrast is not testable: which cells answer would hang on what was lost. Where fewer have none, the verdict must be the same with the missing answers of each seed counted against
     the arm and with every one counted for it; else it is "cannot tell yet".
 
     Raises:
@@ -235,7 +235,7 @@ def judge_family(
                 verdict, why = Verdict.CANNOT_TELL, f"{why}; but an average hides what cells say: {unlike}"
             if average.missing and verdict is not Verdict.CANNOT_TELL:
                 verdict, why = _at_worst(verdict, why, average, {**p_values}, name, margin, alpha, p_name, direction)
-        at_worst = paired_t(average.low, direction=direction), paired_t(average.high, direction=direction)
+        at_worst = [paired_t(corner, direction=direction) for corner in vertices(average.low, average.high)]
         judgements[name] = Judgement(
             verdict,
             estimate,
@@ -248,9 +248,16 @@ def judge_family(
             missing=average.missing,
             unanswered=average.unanswered,
             unlike=unlike,
-            bounds=(at_worst[0].low, at_worst[1].high) if average.missing and testable[name] else None,
+            bounds=widest(at_worst) if average.missing and testable[name] else None,
         )
     return judgements
+
+
+def widest(estimates: Sequence[Estimate]) -> tuple[float | None, float | None]:
+    """The least and the most that any of several intervals holds; identical differences have none, and are passed over."""
+    lows = [one.low for one in estimates if one.low is not None]
+    highs = [one.high for one in estimates if one.high is not None]
+    return (min(lows), max(highs)) if lows and highs else (None, None)
 
 
 def _at_worst(
@@ -265,7 +272,7 @@ def _at_worst(
     direction: Direction,
 ) -> tuple[Verdict, str]:
     """The verdict, if it is the same with every missing answer counted against one side, and against the other."""
-    for differences in (average.low, average.high):
+    for differences in vertices(average.low, average.high):
         worst = _adjusted({**p_values, name: _p_values(differences, None, margin)})[name]
         bound = paired_t(differences, direction=direction)
         if _decide(bound, differences, *worst, margin, alpha, p_name)[0] is not verdict:

@@ -13,6 +13,8 @@ from pyrite.report.parts.shared import Part, Told
 from pyrite.runs import Run
 
 OUTCOMES = ("healed", "newly_broken", "kept_gain")
+MOST = 0.5
+"""Of what was lost, the share that must come back for certain to be called most of it."""
 HELD_OUT = ("replay", "forget")
 """Rows held out of the repair's own files: what was asked beside them is the question, and comes first."""
 
@@ -42,7 +44,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     unsaid = unsaid_of(told)
     return Part(
         title=f"Repair of {told['model']}",
-        verdicts=[*restored(told), *verdicts(compared, known, trained=not mixed)],
+        verdicts=[*restored(told), *verdicts(compared, known, unlearns=not mixed and not forget_is_gain(told))],
         sections=sections,
         ran=ran(told),
         software=shared.software(told),
@@ -50,6 +52,11 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
         unsaid=[*(f"{note[:1].upper()}{note[1:]}." for note in told["notes"]), *unsaid],
         settings=shared.settings(told["settings"]),
     )
+
+
+def forget_is_gain(told: Told) -> bool:
+    """Do the rows to forget stand for what was gained, so that their becoming less likely is no success?"""
+    return ((told.get("frontier") or {}).get("gained") or "").startswith("forget.")
 
 
 def restored(told: Told) -> list[Verdict]:
@@ -60,21 +67,21 @@ def restored(told: Told) -> list[Verdict]:
         return []
     sentence = next(text for text in frontier["sentences"] if text.startswith(f"{point['name']} "))
     recovered, kept = point["recovered"], point["kept"]
-    if recovered["value"] is None:
-        return [Verdict("nothing to bring back", sentence, "unsure")]
-    if recovered["low"] is None:
-        return [Verdict("not sure what it brings back", sentence, "unsure")]
+    if recovered["value"] is None or recovered["low"] is None:
+        return [Verdict("what comes back is not testable", sentence, "unsure")]
     if recovered["high"] < 0:
         return [Verdict("loses more", sentence, "bad")]
     if recovered["low"] <= 0:
         return [Verdict("not shown to bring anything back", sentence, "unsure")]
+    most = recovered["low"] >= MOST
+    word = "brings back most of what was lost" if most else "brings back some of what was lost"
     if kept is None or kept["low"] is None:
-        return [Verdict("brings back what was lost", sentence, "unsure")]
+        return [Verdict(word, sentence, "unsure")]
     if kept["high"] < frontier["keep"]:
-        return [Verdict("brings back what was lost, at the gain's cost", sentence, "bad")]
+        return [Verdict(f"{word}, at the gain's cost", sentence, "bad")]
     if kept["low"] >= frontier["keep"]:
-        return [Verdict("brings back what was lost and keeps the gain", sentence, "good")]
-    return [Verdict("brings back what was lost", sentence, "unsure")]
+        return [Verdict(f"{word} and keeps the gain", sentence, "good" if most else "unsure")]
+    return [Verdict(word, sentence, "unsure")]
 
 
 def frontier(told: Told, anchor: str, *, over: str = "items") -> list[Section]:
@@ -91,7 +98,7 @@ def frontier(told: Told, anchor: str, *, over: str = "items") -> list[Section]:
         for point in found["points"]
     ]
     columns = ("repair", "method", *(f"{word} of {name}" for word, name in sides), "taken")
-    note = "Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over {over}."
+    note = f"Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over {over}."
     blocks: list[Block] = [Table(columns, rows, note=note)]
     drawn = frontier_chart(found, SCREEN)
     if drawn is not None:
@@ -117,14 +124,20 @@ def three_models(told: Told, known: changes.Shares, anchor: str) -> list[Section
     blocks = [*changes.table(told["harm"], known, primary=True, caption="The harm")]
     blocks += changes.table(told["against_original"], known, primary=True, caption="Repaired against before")
     rows: list[list[Cell | str]] = [
-        [one["task"], one["metric"], shared.count(one["items"]), *(of(one[name]) for name in OUTCOMES)]
+        [
+            one["task"],
+            one["metric"],
+            shared.count(one["items"]),
+            shared.count(one["missing"]),
+            *(of(one[name]) for name in OUTCOMES),
+        ]
         for one in told["outcomes"]
     ]
     note = (
         "Healed: of the items that the harm broke, those that are right now. Newly broken: of those that the harmed model got "
         "right, those that are wrong now. Kept gain: of those that the harm brought, those that are right now. The items are in outcomes.csv."
     )
-    columns = ("task", "metric", "items", *(name.replace("_", " ") for name in OUTCOMES))
+    columns = ("task", "metric", "items", "without three answers", *(name.replace("_", " ") for name in OUTCOMES))
     if rows:
         blocks.append(Table(columns, rows, "Item by item", note))
     return [Section(f"{anchor}-three", "Three models", blocks)]
@@ -133,18 +146,18 @@ def three_models(told: Told, known: changes.Shares, anchor: str) -> list[Section
 def of(share: Told) -> Cell:
     """A share of items with its interval and their number."""
     if share["value"] is None:
-        return Cell("no such item", sort=-1.0)
+        return Cell(share["method"], sort=-1.0)
     between = "" if share["low"] is None else f" [{share['low']:.0%}, {share['high']:.0%}]"
     return Cell(f"{share['value']:.0%}{between} of {share['n']:,}", sort=share["value"])
 
 
-def verdicts(compared: Sequence[Told], known: changes.Shares, *, trained: bool = True) -> list[Verdict]:
+def verdicts(compared: Sequence[Told], known: changes.Shares, *, unlearns: bool = True) -> list[Verdict]:
     """What changed; whichever of them is read alone says what became of the rows to forget, too (of a repair that trains).
 
     What got better while nothing was shown to be unlearned is no good news: it is marked as unsure.
     """
     made = changes.verdicts(sorted(compared, key=lambda one: one["task"] in HELD_OUT), known)
-    if not trained:
+    if not unlearns:
         return made
     said = forgetting(compared)
     if said.tone != "good":

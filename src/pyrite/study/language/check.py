@@ -7,6 +7,7 @@ from pyrite.strict import Mistake, Place, not_there
 from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec, pools_of
 from pyrite.study.language.uses import (
     Use,
+    chosen_and_judged,
     damage_in_part,
     damages,
     leaks,
@@ -202,27 +203,12 @@ def frontier(spec: LanguageSpec) -> Iterator[Mistake]:
                 yield ("frontier", "choose", "among", number), why
         several = (*ends, *found.choose.among)
         asked += [(("frontier", "choose", key), getattr(found.choose, key), several) for key in SIDES]
-        for key in SIDES:
-            judge, chooser = (spec.probes.get(getattr(one, key).partition(".")[0]) for one in (found, found.choose))
-            if judge is not None and chooser is not None and (why := not_apart(judge, chooser)):
-                yield ("frontier", "choose", key), why
+        yield from chosen_and_judged(spec)
     for place, named, some in asked:
         yield from probe_of_cells(spec, place, named, some)
 
 
 SIDES = ("lost", "gained")
-
-
-def not_apart(judge: LanguageProbe, chooser: LanguageProbe) -> str:
-    """Why may two probes ask the same items? Empty where they cannot."""
-    same = judge.task == chooser.task and (judge.file, judge.data) == (chooser.file, chooser.data)
-    if not same:
-        return ""
-    if chooser.items is None or judge.seed != chooser.seed:
-        return "these items judge, too; ask items: N here, and skip: N where they judge, with one seed"
-    if chooser.skip or judge.skip != chooser.items:
-        return f"some of these items judge, too; say skip: {chooser.items} where they judge, and no skip here"
-    return ""
 
 
 def probe_of_cells(spec: LanguageSpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:

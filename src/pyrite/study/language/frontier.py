@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrite.repair.frontier import GAINED, LOST, Axis, choose, sentence, share_of_change
+from pyrite.repair.frontier import GAINED, LOST, Axis, choose, scores, sentence, share_of_change, unclear_of
 from pyrite.stats import ShareOfChange, share_over_answers
 from pyrite.study.language.spec import LanguageFrontier, LanguageSpec
 from pyrite.study.language.tables import Value, by_seed, pooled
@@ -38,7 +38,7 @@ def frontier_record(values: Sequence[Value], spec: LanguageSpec, judged: Sequenc
         mix = next((spec.merge[name] for name in steps if name in spec.merge), None)
         method = "interpolate" if mix is not None and steps[-1] in spec.merge else method_of(spec, steps)
         shares = {
-            word: None if sides[side] is None else both(side, sides[side])  # type: ignore[arg-type]
+            word: None if sides[side] is None else both(side, sides[side], spec.max_missing)  # type: ignore[arg-type]
             for word, side in (("recovered", LOST), ("kept", GAINED))
         }
         axes = {getattr(found, side): shares[word] for word, side in (("recovered", LOST), ("kept", GAINED))}
@@ -54,7 +54,11 @@ def frontier_record(values: Sequence[Value], spec: LanguageSpec, judged: Sequenc
         )
     names: dict[str, str | None] = {LOST: found.lost, GAINED: found.gained}
     record: dict[str, Any] = {**names, "keep": found.keep, "points": points, "selection": selection}
-    return {**record, "over": "seeds", "sentences": [sentence(point, names) for point in points]}
+    return {
+        **record,
+        "over": "seeds" if len(judged) > 1 else "items of one seed's models",
+        "sentences": [sentence(point, names) for point in points],
+    }
 
 
 def method_of(spec: LanguageSpec, steps: Sequence[str]) -> str:
@@ -77,20 +81,24 @@ def sides_of(
     return before, harmed, now
 
 
-def both(side: str, sides: tuple[Sides, Sides, Sides]) -> dict[str, Any]:
-    """A share over seeds, beside the same over the items of these models, and each seed's own."""
+def both(side: str, sides: tuple[Sides, Sides, Sides], max_missing: float) -> dict[str, Any]:
+    """A share over seeds, beside the same over the items of these models, and each seed's own. With one seed the share is
+    that over items."""
     before, harmed, now = sides
     origin, goal = (harmed, before) if side == LOST else (before, harmed)
-    over_seeds = share_of_seeds(origin, goal, now)
     metric = next(iter(now.values())).metric
     first, second, third = (pooled(list(one.values())) for one in (origin, goal, now))
-    items = share_of_change(first, second, third, metric)
-    each = [share_of_change(origin[seed].items, goal[seed].items, now[seed].items, metric) for seed in now]
+    items = share_of_change(first, second, third, metric, max_missing=max_missing)
+    shown = items if len(now) == 1 else share_of_seeds(origin, goal, now, max_missing)
+    each = [
+        share_of_change(origin[seed].items, goal[seed].items, now[seed].items, metric, max_missing=max_missing)
+        for seed in now
+    ]
     per_seed = [None if one.estimate is None else one.estimate.value for one in each]
-    return {**over_seeds.as_json(), "over_items": items.as_json(), "seeds": list(now), "per_seed": per_seed}
+    return {**shown.as_json(), "over_items": items.as_json(), "seeds": list(now), "per_seed": per_seed}
 
 
-def share_of_seeds(origin: Sides, goal: Sides, now: Sides) -> ShareOfChange:
+def share_of_seeds(origin: Sides, goal: Sides, now: Sides, max_missing: float) -> ShareOfChange:
     """The share over seeds, on the items that all models answered in all of them."""
     metric = next(iter(now.values())).metric
     names = list(dict.fromkeys(item.item for value in now.values() for item in value.items))
@@ -103,31 +111,53 @@ def share_of_seeds(origin: Sides, goal: Sides, now: Sides) -> ShareOfChange:
     weight = np.array([[weights.get(name, 1.0) for name in names]] * len(now))
     return share_over_answers(
         table(origin), table(goal), table(now),
-        weights=weight, higher=metric.direction != "lower", bounds=metric.bounds,
+        weights=weight, higher=metric.direction != "lower", bounds=metric.bounds, max_missing=max_missing,
     )  # fmt: skip
 
 
 def chosen(
     by_cell: Mapping[tuple[str, str, str], Sides], found: LanguageFrontier, spec: LanguageSpec
 ) -> dict[str, Any] | None:
-    """Which of the cells in question is taken, by the means over seeds of what chooses; None where not all were asked."""
+    """Which of the cells in question is taken, by their means over seeds on the items that choose; None where not all were
+    asked in a common seed."""
     assert found.choose is not None
-    cells = (found.before, found.harmed, *found.choose.among)
-    means: dict[str, dict[str, float]] = {}
-    axes = {}
+    ends = (found.before, found.harmed)
+    cells = (*ends, *found.choose.among)
+    sides: dict[str, dict[str, Sides]] = {}
     for side in (LOST, GAINED):
-        named = getattr(found.choose, side)
-        probe, _, name = named.partition(".")
-        sides = {cell: by_cell.get((cell, probe, name), {}) for cell in cells}
-        if any(not side for side in sides.values()):
-            return None
-        axes[side] = Axis(side, probe, next(iter(sides[found.before].values())).metric)
-        means[side] = {
-            cell: float(np.mean([one.estimate.value for one in own.values()])) for cell, own in sides.items()
-        }
+        probe, _, name = getattr(found.choose, side).partition(".")
+        sides[side] = {cell: by_cell.get((cell, probe, name), {}) for cell in cells}
+    seeds = sorted(set.intersection(*(set(values) for side in sides.values() for values in side.values())))
+    if not seeds:
+        return None
+    means: dict[str, dict[str, float | None]] = {}
+    axes = {}
+    for side, values in sides.items():
+        metric = next(iter(values[found.before].values())).metric
+        axes[side] = Axis(side, getattr(found.choose, side).partition(".")[0], metric)
+        each = [scores({cell: values[cell][seed].items for cell in cells}, metric, ends) for seed in seeds]
+        means[side] = {cell: mean_or_none([one[cell] for one in each]) for cell in cells}
+    first = (axes[LOST], axes[GAINED])
+    old, new = (
+        [pooled([sides[axis.side][cell][seed] for seed in seeds]) for axis in first] for cell in ends
+    )  # fmt: skip
     choice = choose(
         means[LOST], means[GAINED], found.choose.among,
-        models=(found.before, found.harmed), axes=(axes[LOST], axes[GAINED]), keep=found.keep,
+        models=ends, axes=first, keep=found.keep, middle=middle_of(found.choose.among, spec), unclear=unclear_of(old, new, first),
     )  # fmt: skip
     by = {LOST: found.choose.lost, GAINED: found.choose.gained}
-    return {"share": None, "name": choice.name, "why": choice.why, "tried": choice.tried, "by": by}
+    return {"share": None, "name": choice.name, "why": choice.why, "tried": choice.tried, "by": by, "seeds": seeds}
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is missing."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if len(there) == len(values) else None
+
+
+def middle_of(cells: Sequence[str], spec: LanguageSpec) -> str:
+    """The cell whose merge is nearest to one half; of cells without a merge the one in the middle of their list."""
+    alphas = {cell: spec.merge[step].alpha for cell in cells for step in spec.cells[cell] if step in spec.merge}
+    if not alphas:
+        return cells[len(cells) // 2]
+    return min(alphas, key=lambda cell: abs(alphas[cell] - 0.5))

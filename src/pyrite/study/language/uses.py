@@ -129,6 +129,42 @@ def seen_by_pilot(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mis
             yield ("probes", name, "skip"), f"the pilot has seen some of these items; {fix}"
 
 
+def chosen_and_judged(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mistake]:
+    """Probes by which a frontier's cell is chosen, and which may ask items that judge it, of either side."""
+    if spec.frontier is None or spec.frontier.choose is None:
+        return
+    for key in ("lost", "gained"):
+        for other in ("lost", "gained"):
+            names = [
+                getattr(one, at).partition(".")[0] for one, at in ((spec.frontier, other), (spec.frontier.choose, key))
+            ]
+            judge, chooser = (spec.probes.get(name) for name in names)
+            if judge is not None and chooser is not None and (why := not_apart(spec, judge, chooser, marks)):
+                yield ("frontier", "choose", key), f"probe {names[1]} may ask items that {names[0]} judges by: {why}"
+
+
+def not_apart(spec: LanguageSpec, judge: LanguageProbe, chooser: LanguageProbe, marks: Marks) -> str:
+    """Why may two probes ask the same items? Empty where they cannot."""
+    if judge.task != chooser.task:
+        return ""
+    files = judge.file and chooser.file and marks(judge.file) & marks(chooser.file)
+    pools = judge.data and chooser.data and any(
+        spec.rows(judge.data, one) == spec.rows(chooser.data, one) for one in damages(spec)
+    )  # fmt: skip
+    if not files and not pools and not judge.task.startswith(HARNESS):
+        return ""
+    if judge.task.startswith(HARNESS):
+        return "a harness task cannot be divided; choose by another task"
+    unlike = [name for name in ("columns", "on_bad_row", "seed") if getattr(judge, name) != getattr(chooser, name)]
+    if unlike:
+        return f"their {unlike[0]} differ, so that the draw of items does, too; say the same in both"
+    if chooser.items is None:
+        return "say items: N in the one that chooses, and skip: N in the other"
+    if chooser.skip or judge.skip != chooser.items:
+        return f"say skip: {chooser.items} in the one that judges, and no skip in the other"
+    return ""
+
+
 def at_hand(spec: LanguageSpec, folder: Path | None) -> Marks:
     """What the disk says of the study's files: where each lies and, of files of the same size, their bytes' hash.
 
@@ -157,7 +193,9 @@ def check_files(spec: LanguageSpec, folder: Path | None) -> None:
         UserError: two data have a file in common, a probe asks a file that is trained on, or the pilot's items.
     """
     marks = at_hand(spec, folder)
-    found: Sequence[Mistake] = [*shared_files(spec, marks), *seen_by_pilot(spec, marks)]
+    found: Sequence[Mistake] = [
+        *shared_files(spec, marks), *seen_by_pilot(spec, marks), *chosen_and_judged(spec, marks)
+    ]  # fmt: skip
     if found:
         told = "\n         ".join(f"{dotted(place)}: {why}" for place, why in found)
         raise UserError("The study's rows are not kept apart.", told, "mend these lines of the study file")
