@@ -270,8 +270,13 @@ def test_kl_keeps_to_the_model_before(repair: Command, two: Two) -> None:
     """With KL alone on replay rows, training draws the harmed model towards the one before, and none towards itself."""
     only_kl = ["--forget-weight", "0", "--replay-weight", "0", "--kl-weight", "1"]
     _, own, _ = repair(*two.rows, *TRAIN, *TASKS, *only_kl)
-    code, before, err = repair(*two.rows, *TRAIN, *TASKS, *only_kl, "--kl-to", "before", "--guard-kl", "9")
+    code, before, err = repair(
+        *two.rows, *TRAIN, *TASKS, *only_kl, "--kl-to", "before", "--guard-kl", "0.05", "--guard-entropy-ratio", "9"
+    )
     assert code == 0, err
+    assert before["training"]["stopped"] is None  # the guard's KL is from the model before, too, and it falls
+    looks = [look["kl"] for look in before["guard"]]
+    assert looks[0] > 0.05 > looks[-1] - looks[0]
     share = before["frontier"]["points"][0]["recovered"]
     assert share["low"] > 0.05
     assert own["frontier"]["points"][0]["recovered"]["value"] == pytest.approx(0, abs=0.01)
