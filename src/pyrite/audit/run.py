@@ -89,7 +89,7 @@ def audit(config: AuditConfig) -> Audit:
     finish([planned.whole, planned.sample])
     compare = comparisons(config, planned)
     finish(list(compare.values()), workers=min(processes(config), max(1, len(compare))), threads=1)
-    measured = {flaw: read_json(store, step, "measures.json") for flaw, step in compare.items()}
+    measured = {flaw: store.read_json(step, "measures.json") for flaw, step in compare.items()}
     check_cluster(config, store, planned)
     sources, one_source = human_sources(store, planned, compare)
     large = sum(rows >= LEAST for rows in sources.values())
@@ -136,7 +136,7 @@ def check_outputs(config: AuditConfig) -> None:
 
 def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
     """Refuse to divide shards of several kinds of rows: one file holds one kind."""
-    counts = {name: read_json(store, step, "counts.json") for name, step in planned.streams.items()}
+    counts = {name: store.read_json(step, "counts.json") for name, step in planned.streams.items()}
     kinds = {LAYOUTS[one["layout"]].kind.__name__ for (name, _), one in counts.items() if name == DATA}
     if len(kinds) > 1 and (config.flagged or config.clean):
         raise UserError(
@@ -170,11 +170,6 @@ def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
     return numbers
 
 
-def read_json(store: Store, step: Step, name: str) -> Any:
-    """A step's JSON file."""
-    return orjson.loads((store.path(step.key) / name).read_bytes())
-
-
 def human_sources(
     store: Store, planned: Planned, compare: Mapping[str, Step]
 ) -> tuple[dict[str, int], list[list[str]]]:
@@ -182,7 +177,7 @@ def human_sources(
     for step in compare.values():
         own = step.inputs.get("sources")
         if isinstance(own, Step):
-            sources = read_json(store, own, "sources.json")
+            sources = store.read_json(own, "sources.json")
             return {name: len(rows) for name, rows in sources["places"].items()}, sources["one_source"]
     return {}, []
 
@@ -265,7 +260,7 @@ def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
     total: dict[str, Any] = {"read": 0, "kept": 0, "dropped": {}}
     for (name, _), step in planned.streams.items():
         if (name == DATA) == data:
-            counts = read_json(store, step, "counts.json")
+            counts = store.read_json(step, "counts.json")
             total["read"] += counts["read"]
             total["kept"] += counts["kept"]
             for reason, count in counts["dropped"].items():
@@ -295,7 +290,7 @@ def split(
     for (name, shard), step in planned.streams.items():
         if name != DATA:
             continue
-        rows = read_json(store, step, "counts.json")["rows"]
+        rows = store.read_json(step, "counts.json")["rows"]
         kept = (
             *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
             *("source", "hub", "revision", "file", "seed"),
@@ -331,7 +326,7 @@ def report(
 ) -> dict[str, Any]:
     """Everything, as `--json` tells it; `notes` are those on the human sources."""
     sampled = Sampled.read(store.path(planned.sample.key))
-    counts = [read_json(store, step, "counts.json") for step in planned.streams.values()]
+    counts = [store.read_json(step, "counts.json") for step in planned.streams.values()]
     rows = counted(store, planned, data=True)
     n = len(sampled.data)
     records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
@@ -351,7 +346,7 @@ def report(
     long = sum(max(map(len, (row.prompt, *row.answers))) >= LONGEST for row in sampled.rows)
     if long:
         notes.append(f"{long} of the {len(sampled.rows)} sampled rows were cut to {LONGEST:,} characters a text")
-    notes += copies(read_json(store, planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
+    notes += copies(store.read_json(planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
     if (
         len({row.label for row in sampled.rows}) > 1
         and "artifacts" in measured

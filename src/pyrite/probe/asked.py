@@ -316,11 +316,10 @@ class LabelTask:
 
     def read(self, store: Store, step: Step) -> Result:
         """The model's answers, scored."""
-        import orjson
 
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-        told = orjson.loads((store.path(step.key) / "reading.json").read_bytes())
+        told = store.read_json(step, "reading.json")
         notes = [f"{told['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if told["rows_cut"] else []
         return self.result(from_labels(items, answers, self.task), 0, {"reading": told}, notes)
 

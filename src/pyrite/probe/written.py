@@ -203,7 +203,7 @@ class WrittenTask:
 
     def judge(self, store: Store, step: Step) -> dict[str, Any]:
         """Who judged, and how."""
-        told = orjson.loads((store.path(step.key) / "run.json").read_bytes())
+        told = store.read_json(step, "run.json")
         judge = Judge(
             model=str(self.config.judge_model),
             prompts=step.config["prompts"],

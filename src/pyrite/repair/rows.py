@@ -194,7 +194,7 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
     if rows.forget is None or rows.replay is None:
         none = {"rows": 0, "shared": 0, "share": 0.0, "shared_prompts": 0, "left_out": 0}
         return {**none, "limit": limit, "pools": {}}
-    pools = read_json(rows.replay, store, "overlap.json")
+    pools = store.read_json(rows.replay, "overlap.json")
     total = sum(pool["rows"] for pool in pools.values())
     shared = sum(pool["shared"] for pool in pools.values())
     prompts = sum(pool["shared_prompts"] for pool in pools.values())
@@ -212,13 +212,8 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
 
 def counts(step: Step, store: Store) -> dict[str, Any]:
     """Rows of a side: read, kept, dropped by reason, and by pool."""
-    told: dict[str, Any] = read_json(step, store, "counts.json")
+    told: dict[str, Any] = store.read_json(step, "counts.json")
     return told
-
-
-def read_json(step: Step, store: Store, name: str) -> Any:
-    """A finished step's JSON file."""
-    return orjson.loads((store.path(step.key) / name).read_bytes())
 
 
 def is_chat(rows: Rows, store: Store) -> bool:

@@ -16,7 +16,7 @@ from pyrite.repair.config import RepairConfig
 from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
 from pyrite.repair.report import not_forgotten, report
 from pyrite.repair.request import ALPHA, SELECT, Planned, plan
-from pyrite.repair.rows import is_chat, overlap, read_json, too_few
+from pyrite.repair.rows import is_chat, overlap, too_few
 from pyrite.repair.scorecard import Scored
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
 
@@ -174,10 +174,10 @@ def names_of(planned: Planned) -> list[str]:
 def record_of(planned: Planned, taken: Candidate, store: Store) -> dict[str, Any]:
     """What the step that made the repaired model tells of itself."""
     if planned.trains:
-        told: dict[str, Any] = read_json(taken.saved, store, "repair.json")
+        told: dict[str, Any] = store.read_json(taken.saved, "repair.json")
         return told
     step = next(one for one in reversed(closure([taken.whole])) if (store.path(one.key) / "weights.json").is_file())
-    return told_of_weights(read_json(step, store, "weights.json"), taken.method, store.manifest(step.key)["seconds"])
+    return told_of_weights(store.read_json(step, "weights.json"), taken.method, store.manifest(step.key)["seconds"])
 
 
 def axes_of(planned: Planned, scored: Mapping[str, Scored]) -> list[Axis]:

@@ -127,6 +127,10 @@ class Store:
         loaded: dict[str, Any] = orjson.loads((self.path(key) / MANIFEST).read_bytes())
         return loaded
 
+    def read_json(self, step: Step, name: str) -> Any:
+        """A JSON file of a finished step."""
+        return orjson.loads((self.path(step.key) / name).read_bytes())
+
     def entries(self) -> list[Entry]:
         """Everything finished, newest first."""
         found = []

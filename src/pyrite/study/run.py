@@ -249,9 +249,7 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
         "made_with": made_with(),
         "counts": counts(made, store),
         "rows_cut": rows_cut(made, store),
-        "quality": {
-            name: orjson.loads((store.path(s.key) / "quality.json").read_bytes()) for name, s in made.quality.items()
-        },
+        "quality": {name: store.read_json(s, "quality.json") for name, s in made.quality.items()},
         "overlap": shared,
         "looks": looks,
         "notes": [*notes(spec, looks), *leaks(spec, shared)],
@@ -292,7 +290,7 @@ def counts(made: Plan, store: Store) -> dict[str, Any]:
     """Rows read, kept and dropped by reason, for every source."""
     found = {}
     for name, step in made.counts.items():
-        found[name] = orjson.loads((store.path(step.key) / "counts.json").read_bytes())
+        found[name] = store.read_json(step, "counts.json")
     return found
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import orjson
 from pydantic import Field, model_validator
 
 from pyrite.errors import UserError
@@ -180,7 +179,7 @@ def synth(config: SynthConfig) -> Synthetic:
     store = Store(config.store or default_store())
     run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
     kept = read_rows(store.path(target.key) / "rows.jsonl")
-    counts = orjson.loads((store.path(target.key) / "counts.json").read_bytes())
+    counts = store.read_json(target, "counts.json")
     if recipe.bias:
         rng, bias = np.random.default_rng(recipe.synth.seed), recipe.bias
         biased = [row for row in kept if agrees(row, bias) or rng.random() >= bias.strength]

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.models.hardware import Compute
@@ -279,8 +277,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
         "compute": ended.compute.as_config(),
         "made_with": made_with(),
         "counts": {
-            name: orjson.loads((store.path(step.key) / "counts.json").read_bytes())
-            for name, step in {**made.counts, **made.answered}.items()
+            name: store.read_json(step, "counts.json") for name, step in {**made.counts, **made.answered}.items()
         },
         "overlap": ended.shared,
         "probes": notes,
