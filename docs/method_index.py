@@ -32,6 +32,8 @@ STATISTICS = (
     ("wilson_difference", "test_stats_paired.py"),
     ("seeds_needed", "test_stats_power.py"),
     ("sd_from_pilot", "test_stats_power.py"),
+    ("share_over_items", "test_stats_ratio.py"),
+    ("share_over_seeds", "test_stats_ratio.py"),
 )
 CHEN = "Chen et al., arXiv 2406.12397 (the observation; the measure is ours)"
 ARTIFACTS = "Gururangan et al., arXiv 1803.02324; McCoy et al., arXiv 1902.01007 (the observation; the measure is ours)"
@@ -84,6 +86,9 @@ OTHERS = (
     Row("half-samples", "how sure an audit's excess is", "Shao and Wu (1989), Annals of Statistics 17:1176", "src/pyrite/audit/yardsticks.py", "tests/audit/test_yardsticks.py", "error"),
     Row("permutation null", "what chance gives an audit", "Fisher (1935), The Design of Experiments", "src/pyrite/audit/yardsticks.py", "tests/audit/test_yardsticks.py", "null"),
     Row("`int8`, `nf4`", "does a repair outlast quantisation?", "Dettmers et al., arXiv 2208.07339, 2305.14314; the question: Zhang et al., arXiv 2410.16454", "src/pyrite/repair/quantise.py", "tests/repair/test_quantise.py", "nf4"),
+    Row("`interpolate`", "the model between the one before and the harmed one (`repair --method`)", "Wortsman et al., arXiv 2109.01903; before and after a training: arXiv 2412.19512, 2604.01538", "src/pyrite/repair/weights.py", "tests/repair/test_repair_weights.py", "interpolation"),
+    Row("`negate`", "minus what a model of the forget rows had learned (`repair --method`)", "Ilharco et al., arXiv 2212.04089", "src/pyrite/repair/weights.py", "tests/repair/test_repair_weights.py", "negation"),
+    Row("replay in the model's own words", "replay prompts answered by the model before (`repair --replay self=FILE`)", "arXiv 2605.26097", "src/pyrite/repair/self_replay.py", "tests/repair/test_repair_restore.py", "self"),
 )  # fmt: skip
 
 

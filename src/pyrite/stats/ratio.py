@@ -104,6 +104,8 @@ def share_over_seeds(
     Raises:
         UserError: no seeds, lists of different length, values that are not finite.
 
+    Source: Fieller (1954), JRSS B 16:175.
+
     >>> share = share_over_seeds([0.1, 0.2, 0.1], [0.5, 0.6, 0.55], [0.3, 0.42, 0.34])
     >>> f"{share.estimate.value:.2f} [{share.estimate.low:.2f}, {share.estimate.high:.2f}]"
     '0.53 [0.46, 0.59]'
@@ -209,7 +211,7 @@ def share_over_items(
     where values have no `bounds`: nothing is testable. Fewer: the interval is the union of those with every missing
     value counted as the least and as the most, so that what is missing cannot flatter.
 
-    Source: Fieller (1954); cluster-robust errors: Liang & Zeger (1986), Biometrika 73:13.
+    Source: Fieller (1954), JRSS B 16:175; cluster-robust errors: Liang & Zeger (1986), Biometrika 73:13.
     """
     triples = list(zip(origin, goal, now, strict=True))
     asked = [at for at, values in enumerate(triples) if values != (None, None, None)]
