@@ -117,7 +117,7 @@ def repair(config: RepairConfig) -> Repair:
     }  # fmt: skip
     finish(list(proof_models.values()))
     proofs_scored = score(planned, proof_models, finish)
-    scored = {name: on_judged(planned, one, judged) for name, one in {**everything, **proofs_scored}.items()}
+    scored = {name: one.on_items(judged) for name, one in {**everything, **proofs_scored}.items()}
     points = [
         frontier.point_of(
             one.name, one.method, one.alpha, axes, {name: model.results for name, model in scored.items()},
@@ -209,9 +209,7 @@ def choose(
     if lost is None or gained is None:
         fix = "give a --task and a --gain with a metric of which one way is better, or one --alpha"
         raise UserError("There is nothing to choose an alpha by.", "no metric of which one way is better", fix)
-    selection = {
-        name: scorecard.on_items(planned.asked, one, picks, planned.config.seed) for name, one in scored.items()
-    }
+    selection = {name: one.on_items(picks) for name, one in scored.items()}
     first = (lost, gained)
     items = [
         {name: frontier.items_of(one.results[axis.task], axis.metric) for name, one in selection.items()}
@@ -228,11 +226,6 @@ def choose(
         unclear=frontier.unclear_of(before, harmed, first),
     )  # fmt: skip
     return choice, judged
-
-
-def on_judged(planned: Planned, model: Scored, judged: Judged) -> Scored:
-    """A model on the items that did not choose; all of them where nothing was chosen."""
-    return scorecard.on_items(planned.asked, model, judged, planned.config.seed) if judged else model
 
 
 def three_models(planned: Planned, original: Scored | None, harmed: Scored, repaired: Scored) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Of a language model the held-out rows' perplexity is measured; of a classifier t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +153,18 @@ def nats_of(row: Mapping[str, Any], logits: Mapping[str, str]) -> float:
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's scorecards, and the results that they were made of and the texts behind them, by task."""
+    """One model's results and the texts behind them, by task, and the scorecards that are made of them when asked for."""
 
     name: str
-    cards: list[Scorecard]
+    asked: Sequence[Asked]
     results: dict[str, Result]
+    seed: int
     texts: dict[str, Texts] = field(default_factory=dict)
+
+    @cached_property
+    def cards(self) -> list[Scorecard]:
+        """A scorecard for each task: every metric with its interval, overall and by slice."""
+        return [scorecard(self.name, one, self.results[one.name], self.seed) for one in self.asked]
 
     @property
     def told(self) -> Told:
@@ -170,7 +177,17 @@ class Scored:
 
     def called(self, name: str) -> "Scored":
         """The same under another name."""
-        return replace(self, name=name, cards=[replace(card, about=name) for card in self.cards])
+        return replace(self, name=name)
+
+    def on_items(self, items: Mapping[str, frozenset[str]]) -> "Scored":
+        """The same on some of the items of some tasks, the others' whole."""
+        results = {
+            task: replace(
+                result, measured=[one for one in result.measured if task not in items or one.item in items[task]]
+            )
+            for task, result in self.results.items()
+        }
+        return replace(self, results=results)
 
 
 def probing(config: RepairConfig) -> ProbeConfig:
@@ -284,18 +301,7 @@ def read_scores(asked: Sequence[Asked], whom: Subject, steps: Mapping[str, Step]
     """A model's scorecards out of the finished steps."""
     results = {one.name: one.read(store, steps[one.name]) for one in asked}
     texts = {one.name: one.texts(store, steps[one.name]) for one in asked}
-    cards = [scorecard(whom.name, one, results[one.name], seed) for one in asked]
-    return Scored(whom.name, cards, results, texts)
-
-
-def on_items(asked: Sequence[Asked], model: Scored, items: Mapping[str, frozenset[str]], seed: int) -> Scored:
-    """A model's scorecards on some of the items of some tasks, the others' whole."""
-    results = {
-        task: replace(result, measured=[one for one in result.measured if task not in items or one.item in items[task]])
-        for task, result in model.results.items()
-    }
-    cards = [scorecard(model.name, one, results[one.name], seed) for one in asked]
-    return replace(model, cards=cards, results=results)
+    return Scored(whom.name, asked, results, seed, texts)
 
 
 def compared(asked: Sequence[Asked], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
