@@ -54,12 +54,13 @@ class Run:
         return inside if inside.is_file() else self.folder / name
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path | str) -> Run:
     """Which run lies in a folder? A path to its JSON file is as good.
 
     Raises:
         UserError: no run there, a file that cannot be read or lacks what its readers look at, a run of a newer version.
     """
+    folder = Path(folder)
     folder = folder.parent if folder.name in FILES else folder
     fix = "give a folder that pyrite study, repair or run wrote, or audit or probe with --out"
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-SPLIT = ["--scorecard-rows", "40", "--guard-rows", "12", "--guard-forget-rows", "12"]
+SPLIT = ["--scorecard-rows", "40"]
 TASKS = ["--task", "replay", "--gain", "forget"]
 
 
@@ -151,7 +152,8 @@ def test_the_ends_of_the_frontier_are_the_two_models(repair: Command, two: Two, 
         assert code == 0, err
         (point,) = told["frontier"]["points"]
         assert (point["recovered"]["value"], point["kept"]["value"]) == pytest.approx(place)
-        assert point["recovered"]["low"] == pytest.approx(place[0])
+        assert point["recovered"]["low"] is None
+        assert "not one item differs" in point["recovered"]["method"]
         assert all(value.equal(weights(like)[name]) for name, value in weights(tmp_path / "out").items())
         assert told["frontier"]["selection"] is None
 
@@ -178,6 +180,68 @@ def test_the_same_model_twice_changes_no_bit_and_says_so(repair: Command, two: T
     assert point["recovered"]["value"] is None
     assert "not clear of 0" in point["recovered"]["why"]
     assert all(line["difference"]["value"] == 0 for one in told["compared"] for line in one["contrasts"])
+
+
+def test_a_chat_template_that_only_one_model_has_is_no_gain(repair: Command, two: Two, tmp_path: Path) -> None:
+    """alpha 0 is the model before: it recovers all of what was lost, whatever template the harmed model brings."""
+    chat = tmp_path / "chat"
+    shutil.copytree(two.harmed, chat)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(chat)
+    tokenizer.chat_template = "{% for m in messages %}## {{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    tokenizer.save_pretrained(chat)
+    code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", "0", model=chat)
+    assert code == 0, err
+    (point,) = told["frontier"]["points"]
+    assert (point["recovered"]["value"], point["kept"]["value"]) == (1.0, 0.0)
+    assert any("chat templates differ" in note for note in told["notes"])
+
+
+def test_a_training_folder_leaves_its_checkpoints_behind(repair: Command, two: Two, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(two.harmed, trained)
+    for name in ("checkpoint-5/optimizer.pt", "extra/more/weights.safetensors", "extra/notes.txt"):
+        (trained / name).parent.mkdir(parents=True, exist_ok=True)
+        (trained / name).write_text("x")
+    code, _, err = repair("--method", "interpolate", model=trained)
+    assert code == 0, err
+    names = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert "extra/notes.txt" in names
+    assert not [name for name in names if "optimizer" in name or name.startswith("extra/more")]
+
+
+def test_models_that_are_swapped_are_asked_about(repair: Command, two: Two) -> None:
+    code, told, err = repair(
+        *("--method", "interpolate"), *two.rows, *SPLIT, *TASKS, model=two.before, before=two.harmed
+    )
+    assert code == 0, err
+    assert "swapped" in told["notes"][0]
+    assert "went the other way" in told["frontier"]["selection"]["why"]
+    assert told["frontier"]["selection"]["name"] == "alpha 0.5"
+
+
+def test_an_adapters_base_is_the_model_before_for_a_choice_too(repair: Command, two: Two, tmp_path: Path) -> None:
+    adapter = adapter_in(tmp_path / "adapter", two.before)
+    flags = ("--method", "interpolate", *two.rows, *SPLIT, *TASKS)
+    code, told, err = repair(*flags, model=adapter, before=None)
+    assert code == 0, err
+    assert len(told["frontier"]["points"]) == 5
+    code, told, err = repair(
+        "--method", "interpolate", "--alpha", "1", "--group", "*layers.0.*=0", model=adapter, before=None
+    )
+    assert code == 0, err
+    changed, whole = weights(tmp_path / "out"), weights(two.before)
+    assert all(value.equal(whole[name]) for name, value in changed.items() if "layers.0." in name)
+    assert not all(value.equal(whole[name]) for name, value in changed.items())
+
+
+def test_negating_with_the_model_itself_before_is_no_null(repair: Command, two: Two) -> None:
+    flags = ("--method", "negate", "--alpha", "1", "--forgetter", str(two.harmed))
+    code, told, err = repair(*flags, model=two.before, before=two.before)
+    assert code == 0, err
+    assert told["mixed"]["tensors_changed"] > 0
+    assert not any("no bit changes" in note for note in told["notes"])
 
 
 def test_an_adapter_is_scaled_and_its_base_is_the_model_before(repair: Command, two: Two, tmp_path: Path) -> None:
@@ -243,7 +307,21 @@ def test_healed_newly_broken_and_kept_by_hand(repair: Command, two: Two, tmp_pat
     assert sum(share["counts"].values()) == 40
 
 
-TRAIN = ["--steps", "4", "--training", "full", "--learning-rate", "1e-3", "--guard-answers", "0", *SPLIT]
+TRAIN = [
+    "--steps",
+    "4",
+    "--training",
+    "full",
+    "--learning-rate",
+    "1e-3",
+    "--guard-answers",
+    "0",
+    "--guard-rows",
+    "12",
+    "--guard-forget-rows",
+    "12",
+    *SPLIT,
+]
 
 
 def test_a_trained_repair_stands_on_the_frontier_beside_interpolations(repair: Command, two: Two) -> None:
@@ -319,6 +397,13 @@ def test_replay_rows_answered_by_the_model_before(repair: Command, two: Two, tmp
         (["--method", "interpolate", "--group", "a=2"], "between 0 and 1"),
         (["--method", "interpolate", "--group", "a=x"], "is a number"),
         (["--method", "interpolate", "--kl-to", "before"], "--kl-to"),
+        (["--method", "interpolate", "--steps", "10"], "--steps"),
+        (["--method", "interpolate", "--undoes", "10"], "--undoes"),
+        (["--method", "interpolate", "--group", "*layer.0.*=0.2"], "fits no weight"),
+        (["--method", "interpolate", "--replay", "self=x.jsonl"], "Nothing is replayed"),
+        (["--method", "interpolat"], "did you mean 'interpolate'"),
+        (["--method", "negate", "--alpha", "inf"], "--alpha"),
+        (["--method", "interpolate", "--task", "replay", "--gain", "replay", "--replay", "people.jsonl"], "asked twice"),
         (["--method", "interpolate", "--forgetter", "x"], "--forgetter"),
         (["--method", "interpolate", "--option", "beta=1"], "--option"),
         (["--method", "interpolate", "--prove", "relearn=4"], "Relearning needs forget rows"),
@@ -327,7 +412,8 @@ def test_replay_rows_answered_by_the_model_before(repair: Command, two: Two, tmp
         ([], "needs rows to forget and to replay"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_refused(flags: list[str], says: str, repair: Command) -> None:
+def test_what_does_not_go_together_is_refused(flags: list[str], says: str, repair: Command, two: Two) -> None:
+    flags = [str(two.folder / word) if word == "people.jsonl" else word for word in flags]
     code, _, err = repair(*flags)
     assert (code, says in err) == (2, True), err
 

@@ -278,3 +278,24 @@ def test_an_adapter_is_scaled_as_the_merged_model_is_interpolated(tmp_path: Path
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(odd))
     with pytest.raises(UserError, match="plain low-rank adapters"):
         combine_step(context(tmp_path, here.config, model=tmp_path / "adapter", before=tiny_causal))  # type: ignore[arg-type]
+
+
+def test_a_head_of_its_own_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    """The model ties its head to the embedding and the other has one of its own: only where both say the same."""
+    one, two = tensors(1), tensors(2)
+    harmed = model(tmp_path / "harmed", one, tie_word_embeddings=True)
+    same = model(
+        tmp_path / "same", two | {"lm_head.weight": two["model.embed_tokens.weight"].clone()}, tie_word_embeddings=False
+    )
+    check_alike(harmed, [same])
+    own = model(tmp_path / "own", two | {"lm_head.weight": torch.ones(11, 4)}, tie_word_embeddings=False)
+    with pytest.raises(UserError, match="head of their own"):
+        check_alike(harmed, [own])
+
+
+def test_added_tokens_are_part_of_the_vocabulary(tmp_path: Path) -> None:
+    harmed, before = (model(tmp_path / name, tensors(1)) for name in ("harmed", "before"))
+    told = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 2, "content": "<|im_start|>"}]}
+    (harmed.folder / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="vocabularies"):
+        check_alike(harmed, [before])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.models import load
 from pyrite.repair import merge, output
 from pyrite.repair.request import Given, Planned
 from pyrite.repair.weights import COMBINE, scalable
@@ -142,7 +143,25 @@ def fixed_models(planned: Planned) -> dict[str, Step | Source]:
     """The models that are not up for choice, by their name on the scorecard."""
     if planned.original is None:
         return {BEFORE: planned.given.whole}
-    return {BEFORE: planned.original.whole, HARMED: planned.given.whole}
+    before: Step | Source = planned.original.whole
+    if templates_differ(planned):
+        before = mixed(planned, "interpolate", 0.0).whole
+    return {BEFORE: before, HARMED: planned.given.whole}
+
+
+def templates_differ(planned: Planned) -> bool:
+    """Would the model before be asked in another chat template than the harmed one? It is then asked in the harmed one's, as
+    all models between the two are: else what lies between the templates would be told as lost or gained."""
+    if planned.original is None or planned.given.labels:
+        return False
+    return bool(template_of(planned.given) != template_of(planned.original))
+
+
+def template_of(given: Given) -> Any:
+    """The chat template of a model, or of an adapter that brings its own tokenizer."""
+    own = Path(given.source.path)
+    folder = own if (own / "tokenizer_config.json").is_file() else given.folder
+    return load.load_tokenizer(folder).chat_template
 
 
 def place(model: Step | Source, store: Store) -> tuple[Path, str]:
@@ -155,8 +174,18 @@ def place(model: Step | Source, store: Store) -> tuple[Path, str]:
 def null_of(planned: Planned) -> str:
     """Why does a method of weights change nothing? Empty where it may."""
     original: Given | None = planned.original
-    if not planned.trains and original is not None and original.source.identity == planned.given.source.identity:
+    if planned.trains or original is None:
+        return ""
+    same = original.source.identity == planned.given.source.identity
+    if planned.config.method == "interpolate" and same:
         return "the model and the one before are the same: nothing lies between them, and no bit changes"
+    forgetter = planned.forgetter
+    if (
+        planned.config.method == "negate"
+        and forgetter is not None
+        and forgetter.source.identity == original.source.identity
+    ):
+        return "the model of the forget rows is the one before: it learned nothing, and no bit changes"
     return ""
 
 

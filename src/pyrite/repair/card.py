@@ -36,9 +36,7 @@ def card(told: Mapping[str, Any]) -> str:
         header(told),
         f"# {escaped(told['model'])}, repaired",
         opening(told),
-        "## Before and after",
-        *three_models(told),
-        changes(told["compared"]),
+        *(["## Before and after", *three_models(told), changes(told["compared"])] if told["compared"] else []),
         *proofs(told["proofs"]),
         *gates(told["gates"]),
         "## What was done",
@@ -287,6 +285,7 @@ def data(told: Mapping[str, Any]) -> str:
     """The files with their hashes, what became of their rows, and how far the sides overlap."""
     files = [[file["side"], file["name"], file["hash"], str(file["bytes"] or "")] for file in told["files"]]
     rows = []
+    mixed = "mixed" in told
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
         if (some := told["rows"].get(side)) is None:
             continue
@@ -297,7 +296,14 @@ def data(told: Mapping[str, Any]) -> str:
         f"Of {shared['rows']} forget rows {shared['shared']} are also replay rows (by normalised text; left out there: "
         f"{shared['left_out']}), {shared['shared_prompts']} share only their prompt with one."
     )
-    names = ("side", "read", "trained on", "for the guard", "for the scorecard", "dropped")
+    names = (
+        "side",
+        "read",
+        "not for the scorecard" if mixed else "trained on",
+        "for the guard",
+        "for the scorecard",
+        "dropped",
+    )
     return "\n\n".join([table(("side", "file", "sha256 or commit", "bytes"), files), table(names, rows), said])
 
 

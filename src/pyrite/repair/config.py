@@ -32,7 +32,7 @@ class RepairOptions(Strict):
     before: str | None = Field(
         None,
         description="the model before the training that did harm: packaged:NAME, a folder, or org/name[@revision]. The "
-        "scorecard then has three models, and says how much of what was lost comes back [an adapter's base]",
+        "scorecard then has three models, and says how much of what was lost comes back [interpolate: an adapter's base]",
     )
     out: Path | None = Field(None, description="folder of the repaired model and its card [runs/repair-NAME]")
     columns: tuple[str, ...] = Field(
@@ -49,7 +49,7 @@ class RepairOptions(Strict):
         RepairSettings().method,
         description="interpolate or negate (weights of several models, no training), or an unlearning method, see docs/repair.md",
     )
-    alpha: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    alpha: tuple[Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)], ...] = Field(
         (),
         description="interpolate: before + alpha * (MODEL - before), 0 to 1; negate: MODEL - alpha * (forgetter - before); "
         "repeatable: one is chosen [0.15 0.3 0.5 0.7 0.85 with --task and --gain, else 0.5]. With a method that trains: "
@@ -147,7 +147,7 @@ class RepairOptions(Strict):
     margin: float = same(ProbeOptions, "margin")
     gate: tuple[str, ...] = Field(
         (),
-        description="'[change ]TASK[.METRIC] >= NUMBER' on the repaired model, 'change' is repaired minus before; repeatable",
+        description="'[change ]TASK[.METRIC] >= NUMBER' on the repaired model, 'change' is repaired minus MODEL as given (with --before: the harmed one); repeatable",
     )
     undecided: Literal["pass", "fail"] | None = same(ProbeOptions, "undecided")
     prove: tuple[str, ...] = Field(

@@ -20,6 +20,7 @@ from pyrite.errors import UserError
 from pyrite.probe.asked import Result
 from pyrite.stats import MAX_MISSING, ShareOfChange, share_over_items
 from pyrite.stats.missing import too_many_missing
+from pyrite.stats.ratio import OTHER_SIDE
 from pyrite.tasks.measure import Measured, Metric
 
 LOST, GAINED = "lost", "gained"
@@ -243,14 +244,17 @@ def choose(
     lacking = f"; {', '.join(left_out)} left out, as too many of their answers are missing" * bool(left_out)
     if unclear or not gain or gain < 0:
         name = middle if middle in found else next(iter(found))
-        why = f"{unclear or 'nothing was gained'} on the items that choose, so that noise would choose: it is the one in the middle"
+        why = f"it is the one in the middle, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
         return Choice(name, why + lacking, tried)
     able = [name for name, (_, held) in found.items() if held >= keep * gain - 1e-12]
     if not able:
         name = max(found, key=lambda one: (found[one][1], found[one][0]))
         return Choice(name, f"none keeps {keep:.0%} of the gain; it keeps most of it{lacking}", tried)
     name = max(able, key=lambda one: found[one])
-    return Choice(name, f"it recovers most of those that keep at least {keep:.0%} of the gain{lacking}", tried)
+    why = f"of those that keep at least {keep:.0%} of the gain it brings back the largest share there"
+    if name == max(found, key=lambda one: found[one][1]) and found[name][0] <= 0:
+        why += ", which is nothing"
+    return Choice(name, why + lacking, tried)
 
 
 def unclear_of(
@@ -263,9 +267,12 @@ def unclear_of(
     said = []
     for old, new, axis in zip(before, harmed, axes, strict=True):
         origin, goal = (new, old) if axis.side == LOST else (old, new)
-        if share_of_change(origin, goal, goal, axis.metric).estimate is None:
-            said.append(f"that something was {axis.side} ({axis.name})")
-    return f"it is not clear {' and '.join(said)}" if said else ""
+        share = share_of_change(origin, goal, goal, axis.metric)
+        if share.why == OTHER_SIDE:
+            said.append(f"nothing was {axis.side} ({axis.name} went the other way)")
+        elif share.estimate is None:
+            said.append(f"it is not clear that something was {axis.side} ({axis.name})")
+    return " and ".join(said)
 
 
 def sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
@@ -281,5 +288,26 @@ def said_of(share: Mapping[str, Any], verb: str, of: str) -> str:
     if share["value"] is None:
         return f"{verb} an untestable share {of}: {share['why']}"
     of += ", a change that is barely clear itself, which flatters" * bool(share.get("barely"))
-    between = "no interval" if share["low"] is None else f"{share['low']:.0%} to {share['high']:.0%}"
-    return f"{verb} {share['value']:.0%} [{between}] {of}"
+    between = share["method"] if share["low"] is None else f"{percent(share['low'])} to {percent(share['high'])}"
+    return f"{verb} {percent(share['value'])} [{between}] {of}"
+
+
+def percent(value: float) -> str:
+    """A share in whole percent, never as minus nothing.
+
+    >>> percent(-0.001), percent(0.917)
+    ('0%', '92%')
+    """
+    return f"{round(value, 2) + 0.0:.0%}"
+
+
+def swapped(points: Sequence[Mapping[str, Any]]) -> str:
+    """A question to the reader where what was lost had risen and what was gained had fallen; empty elsewhere."""
+    for point in points:
+        sides = [point[name] for name in ("recovered", "kept")]
+        if all(side is not None and side["why"] == OTHER_SIDE for side in sides):
+            return (
+                "what should have been lost is larger in the harmed model than in the one before, and what should have been "
+                "gained smaller: are MODEL and --before swapped, or --task and --gain?"
+            )
+    return ""

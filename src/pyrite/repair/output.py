@@ -81,9 +81,11 @@ def write(
     try:
         partial.mkdir(parents=True)
         for file in sorted(trained.iterdir()):
-            if file.is_file() and file.name not in NOT_COPIED:
+            if file.is_dir():
+                shutil.copytree(file, partial / file.name)
+            elif file.name not in NOT_COPIED:
                 shutil.copyfile(file, partial / file.name)
-        tables = {"curve.csv": told["curve"], "guard.csv": told["guard"]}
+        tables = {} if "mixed" in told else {"curve.csv": told["curve"], "guard.csv": told["guard"]}
         tables |= {"frontier.csv": frontier_rows(told["frontier"])} if told.get("frontier") else {}
         tables |= {"outcomes.csv": outcomes} if outcomes else {}
         for name, rows in tables.items():

@@ -38,7 +38,7 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
         **({"mixed": made["mixed"]} if "mixed" in made else {}),
         "training": made_how(made),
         **({"labels": list(planned.given.labels)} if planned.given.labels else {}),
-        "settings": planned.settings.model_dump(mode="json"),
+        "settings": planned.settings.model_dump(mode="json") if planned.trains else settings_of_weights(planned),
         "compute": planned.compute.as_config(),
         "seed": config.seed,
         "files": described(config, rows.hashes),
@@ -50,6 +50,19 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
         "notes": notes(planned, made, shared, chats=chats),
         "command": command(config),
         "made_with": made_with(),
+    }
+
+
+def settings_of_weights(planned: "Planned") -> dict[str, Any]:
+    """What was asked of a method of weights."""
+    config = planned.config
+    asked = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
+    return {
+        "method": config.method,
+        "alpha": list(planned.alphas),
+        "groups": dict(planned.groups),
+        "save": config.save,
+        **(asked if planned.chooses else {}),
     }
 
 
@@ -101,6 +114,7 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
     elif point and point["step"] == 0 and made["steps"]:
         said.append("no point was better than the model as given by the stated rule: the result is that model")
     said += of_weights(planned, made) if not planned.trains else of_training(planned, made)
+    said += of_three(planned)
     if (
         chats
         and not planned.given.labels
@@ -167,11 +181,26 @@ def of_weights(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
     elif not mixed["tensors_changed"]:
         said.append("no bit of the model changed")
     else:
+        size = "the adapter's second factors" if mixed.get("adapter") else "the weights' size"
         said.append(
-            f"no training: {mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by {mixed['rms_change']:.3g} "
-            "of the weights' size (root mean square)"
+            f"the model itself was not trained: {mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by "
+            f"{mixed['rms_change']:.3g} of {size} (root mean square)"
+        )
+    if planned.config.method == "negate" and planned.forgetter is None:
+        said.append(
+            f"the model of the forget rows is the one before, trained on them for one pass at {planned.config.learning_rate:g} "
+            "(--learning-rate): a rate that teaches little takes little away"
         )
     return said
+
+
+def of_three(planned: "Planned") -> list[str]:
+    """What a reader must know of a comparison with the model before."""
+    from pyrite.repair.candidates import templates_differ
+
+    if not templates_differ(planned):
+        return []
+    return ["the two models' chat templates differ: the one before was asked in the harmed one's, as all others were"]
 
 
 def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:

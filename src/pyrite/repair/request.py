@@ -1,5 +1,6 @@
 """What a repair is asked for: models, rows, tasks, gates. Everything that can be refused before a step runs is refused here."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,8 +103,8 @@ def plan(config: RepairConfig) -> Planned:
     """
     trains = config.method not in WEIGHT_METHODS
     settings = settings_of(config)
-    check_sides(config, trains=trains)
     given = find_model(config.model)
+    check_sides(config, trains=trains, has_base=given.base is not None)
     original = original_of(config, given)
     forgetter = None if config.forgetter is None else find_model(config.forgetter)
     check_weights(config, given, forgetter, trains=trains)
@@ -115,7 +116,9 @@ def plan(config: RepairConfig) -> Planned:
         if trains:
             check_classifier(settings, resolve(settings.method, settings.options))
         proofs.check_classifier(proofs.parse(config.prove))
-    folder = config.out or Path("runs") / f"repair-{output.stem_of(config.model)}"
+    folder = (
+        config.out or Path("runs") / f"repair-{output.stem_of(config.model)}{'' if trains else f'-{config.method}'}"
+    )
     store = Store(config.store or default_store())
     rows = plan_rows(config, given.labels, original, trains=trains)
     reads = [one.source.path for one in (given, original, forgetter) if one is not None]
@@ -124,6 +127,10 @@ def plan(config: RepairConfig) -> Planned:
     if given.labels:
         scorecard.check_labels(asked, given.folder)
     lost, gained = (scorecard.names_of(config, flag) for flag in ("task", "gain"))
+    both = [name for name in {*lost, *gained} if (*lost, *gained).count(name) > 1]
+    if both:
+        fix = "name each once, under --task or under --gain; two files of one task cannot be told apart by name"
+        raise UserError("A task is asked twice.", ", ".join(sorted(both)), fix)
     return Planned(
         config=config,
         settings=settings,
@@ -145,7 +152,32 @@ def plan(config: RepairConfig) -> Planned:
     )
 
 
-def check_sides(config: RepairConfig, *, trains: bool) -> None:
+TRAINING = (
+    *("forget_weight", "replay_weight", "kl_weight", "tokens", "steps", "forget_rows", "replay_rows", "long_rows"),
+    *("processes", "adapter", "training", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer"),
+    *(
+        "lora_rank",
+        "lora_alpha",
+        "guard_every_tokens",
+        "guard_rows",
+        "guard_forget_rows",
+        "guard_replay_rise",
+        "guard_kl",
+    ),
+    *("guard_entropy_ratio", "guard_repetition_rise", "guard_answers", "guard_answer_tokens", "guard_gate"),
+    *("self_tokens", "self_temperature", "undoes", "report_to"),
+)
+"""Flags of methods that train."""
+UNUSED = {"interpolate": (*TRAINING, "learning_rate"), "negate": TRAINING}
+"""Flags that a method of weights does not read; `negate` may train the model of the forget rows."""
+
+
+def is_set(config: RepairConfig, name: str) -> bool:
+    """Does a flag stand at another value than its default?"""
+    return bool(getattr(config, name) != type(config).model_fields[name].get_default(call_default_factory=True))
+
+
+def check_sides(config: RepairConfig, *, trains: bool, has_base: bool = False) -> None:
     """Refuse a repair without the rows that its method needs, and options that its method does not read.
 
     Raises:
@@ -164,10 +196,14 @@ def check_sides(config: RepairConfig, *, trains: bool) -> None:
         "--select": config.select is not None and trains,
         "--option": bool(config.option) and not trains,
     }
+    if not trains:
+        strange |= {f"--{name.replace('_', '-')}": is_set(config, name) for name in UNUSED[config.method]}
     wrong = [flag for flag, there in strange.items() if there]
     if wrong:
         fix = "leave it out" if trains is False or config.before else "leave it out, or give --before MODEL"
         raise UserError("These options do not go together.", f"{wrong[0]} with --method {config.method}", fix)
+    if not trains and replay_files(config)[1]:
+        raise UserError("Nothing is replayed without training.", "--replay self=FILE", "--replay FILE")
     needs = {
         "--gain": bool(config.gain),
         "--start-alpha": config.start_alpha is not None,
@@ -175,7 +211,7 @@ def check_sides(config: RepairConfig, *, trains: bool) -> None:
         "--replay self=FILE": any(file.startswith("self=") for file in config.replay),
     }
     for flag, there in needs.items():
-        if there and config.before is None:
+        if there and config.before is None and (trains or not has_base):
             fix = "--before MODEL: the model before the harmful training"
             raise UserError("This needs the model before.", flag, fix)
     if config.kl_to == "before" and config.processes > 1:
@@ -198,7 +234,9 @@ def check_weights(config: RepairConfig, given: Given, forgetter: Given | None, *
         found = f"--alpha {high[0]:g}"
         raise UserError("Between two models alpha is at most 1.", found, "0: the model before; 1: the harmed one")
     if config.method == "negate" and forgetter is None and (not config.forget or given.labels):
-        fix = "--forgetter MODEL" + " (a classifier's is trained with pyrite study)" * bool(given.labels)
+        fix = "--forgetter MODEL" + (
+            ", or --forget FILE to train one" if not given.labels else " (train one: pyrite study)"
+        )
         raise UserError("Negation needs a model trained on the rows to forget.", config.method, fix)
     if len(config.alpha) > 1 and not (config.task and config.gain):
         fix = "--task TASK (what was lost) and --gain TASK (what was gained), or one --alpha"
@@ -270,6 +308,7 @@ def settings_of(config: RepairConfig) -> RepairSettings:
     except ValueError as error:
         raise UserError("A method's option is a number.", ", ".join(config.option), "--option beta=0.1") from error
     if config.method not in WEIGHT_METHODS:
+        check_method(config.method)
         resolve(config.method, options)
     both = set(RepairSettings.model_fields) & set(type(config).model_fields) - {"training", "guard"}
     named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
@@ -290,6 +329,21 @@ def settings_of(config: RepairConfig) -> RepairSettings:
     except ValidationError as error:
         found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
         raise UserError("These options do not go together.", found, "pyrite repair --help") from error
+
+
+def check_method(name: str) -> None:
+    """Refuse a method that is none, of either sort.
+
+    Raises:
+        UserError: with the nearest one's name.
+    """
+    from pyrite.repair.methods import METHODS
+
+    known = (*WEIGHT_METHODS, *METHODS)
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), known, 1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError("There is no such method.", name, f"{hint}there are: {', '.join(known)}")
 
 
 def find_model(name: str) -> Given:

@@ -144,9 +144,12 @@ def repair(config: RepairConfig) -> Repair:
     made = record_of(planned, taken, store)
     first = report(planned, made, shared, chats=chats)
     steps = [*models.values(), *proof_models.values()]
+    front = frontier_record(planned, axes, points, choice, judged)
+    hint = frontier.swapped(front["points"]) if front else ""
     told = {
         **first,
         "notes": [
+            *([hint] if hint else []),
             *first["notes"],
             *(not_forgotten(both) if first["training"]["steps"] and "forget" not in planned.gained else []),
         ],
@@ -154,7 +157,7 @@ def repair(config: RepairConfig) -> Repair:
         "scorecards": [card for one in three for card in one.as_json()],
         "compared": both,
         **three_models(planned, original, given, repaired),
-        "frontier": frontier_record(planned, axes, points, choice, judged),
+        "frontier": front,
         "proofs": [one.as_json() for one in proved],
         "gates": [gate.as_json() for gate in gates],
         "exit_code": code,

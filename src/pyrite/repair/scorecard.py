@@ -241,7 +241,7 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[st
     asked += [*tasks_of(config, "task"), *tasks_of(config, "gain")]
     names = [one.name for one in asked]
     if len(set(names)) < len(names):
-        fix = "give each --task and --gain once; replay and forget are ours"
+        fix = "give each --task and --gain once, and one file of a task; replay and forget are ours"
         raise UserError("A task is asked twice.", ", ".join(names), fix)
     if not asked and config.method not in WEIGHT_METHODS:
         fix = "give a --task, or rows (--forget, --replay) and leave --scorecard-rows as it is"

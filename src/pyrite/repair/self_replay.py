@@ -103,8 +103,11 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
         }
         rows.append(replace(prompt, messages=(*prompt.messages, Message("assistant", text)), meta=meta))
     if not rows:
-        found = f"{pool}: {len(records)} rows, dropped: {dict(+dropped)}"
-        raise UserError("The model's own answers leave no row.", found, "raise --self-tokens, or give more prompts")
+        found = f"{pool}: {len(records)} rows, dropped: " + ", ".join(
+            f"{count} {why}" for why, count in (+dropped).items()
+        )
+        fix = "raise --self-tokens, give more prompts, or another model before: one that was never taught to end its answers does not"
+        raise UserError("The model's own answers leave no row.", found, fix)
     write_pool(rows, context.out / f"{pool}.jsonl")
     return {"read": len(records), "kept": len(rows), "dropped": dict(+dropped)}
 

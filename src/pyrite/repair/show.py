@@ -18,7 +18,7 @@ def repair(made: Repair) -> None:
     """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
     console, told = wide(), made.told
     if "mixed" in told:
-        say(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}, no training")
+        say(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}")
     else:
         say(console, f"{told['method']}: {steps(told['training'])}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
@@ -90,7 +90,9 @@ def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:
-    """One table over all tasks: every metric overall."""
+    """One table over all tasks: every metric overall; nothing where nothing was asked."""
+    if not compared:
+        return
     table = table_of(title, ("task", "metric"), ("first", "second", "change", "95 % interval", "items", "verdict"))
     metrics = {card.task: {metric.name: metric for metric in card.result.metrics} for card in cards}
     for one in compared:
@@ -102,4 +104,4 @@ def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scor
     for one in compared:
         for line in one.comparison.primary:
             if line.verdict is not None:
-                say(console, line.sentence)
+                say(console, f"{one.task}: {line.sentence}")

@@ -16,7 +16,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The dtypes that arithmetic is done on, as safetensors and torch call them; tensors of others must be equal."""
 METHODS = ("interpolate", "negate")
+IN_ADAPTER = "base_model.model."
+"""What an adapter puts before the names of its base's modules."""
 SAME_KEYS = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_labels")
 """Entries of config.json whose difference is told by name, before shapes are looked at."""
 CHUNK = 1 << 24
@@ -151,12 +153,19 @@ class Weights:
     def find(self, name: str) -> tuple[WeightFile, Tensor] | None:
         """A tensor's place, or that of the one it is tied to: a model with tied embeddings may store its head or not."""
         found = self.places.get(name)
-        if found is None and name.endswith("lm_head.weight") and self.config.get("tie_word_embeddings", True):
-            ends = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
-            found = next((place for other, place in self.places.items() if other.endswith(ends)), None)
+        if found is None and name.endswith(HEAD) and self.config.get("tie_word_embeddings", True):
+            found = self.embedding
         return found
 
+    @property
+    def embedding(self) -> tuple[WeightFile, Tensor] | None:
+        """The place of the input embedding, which a head may be tied to."""
+        return next((place for name, place in self.places.items() if name.endswith(EMBEDDINGS)), None)
 
+
+HEAD = "lm_head.weight"
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+"""How the names of an output head and of input embeddings end."""
 Part = tuple[Weights, Callable[[str], float]]
 """A model and its coefficient for each tensor name."""
 
@@ -180,9 +189,26 @@ def alphas(alpha: float, groups: Mapping[str, float]) -> Callable[[str], float]:
     """
 
     def of(name: str) -> float:
-        return next((value for pattern, value in groups.items() if fnmatch.fnmatchcase(name, pattern)), alpha)
+        return next((value for pattern, value in groups.items() if fits(name, pattern)), alpha)
 
     return of
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Does a weight's name fit a pattern? Of an adapter's, the name in its base is looked at, too."""
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix(IN_ADAPTER), pattern)
+
+
+def check_groups(groups: Mapping[str, float], names: Collection[str]) -> None:
+    """Refuse a pattern that no weight's name fits: a slip of the pen would change nothing, unseen.
+
+    Raises:
+        UserError: which, with some of the names.
+    """
+    for pattern in groups:
+        if not any(fits(name, pattern) for name in names):
+            some = ", ".join(sorted(names)[:4])
+            raise UserError("A group fits no weight.", pattern, f"names are such as {some}; '*' stands for anything")
 
 
 def check_alike(model: Weights, others: Sequence[Weights]) -> None:
@@ -212,10 +238,16 @@ def check_vocabulary(model: Weights, other: Weights) -> None:
     files = [one.folder / "tokenizer.json" for one in (model, other)]
     if not all(file.is_file() for file in files):
         return
-    vocabularies = [json.loads(file.read_bytes())["model"].get("vocab") for file in files]
+    vocabularies = [tokens_of(file) for file in files]
     if vocabularies[0] != vocabularies[1]:
         found = f"the vocabularies of {model.name} and {other.name} differ"
         raise UserError("The two models are not alike.", found, "give a model with the same tokenizer")
+
+
+def tokens_of(file: Path) -> tuple[Any, dict[int, str]]:
+    """A tokenizer's vocabulary, and the tokens that were added to it by their number."""
+    told = json.loads(file.read_bytes())
+    return told["model"].get("vocab"), {one["id"]: one["content"] for one in told.get("added_tokens") or ()}
 
 
 def check_tensors(model: Weights, other: Weights) -> None:
@@ -230,6 +262,20 @@ def check_tensors(model: Weights, other: Weights) -> None:
     more = [name for name in other.places if model.find(name) is None]
     if more:
         raise UserError("The two models are not alike.", f"{model.name} has no tensor {more[0]}", "give a model alike")
+    for name in set(other.places) - set(model.places):  # a head of its own, where the model's is tied to its embedding
+        if not same_as_tied(other, name):
+            found = f"{name} of {other.name} is not its embedding, and {model.name} has no head of its own"
+            raise UserError(
+                "The two models are not alike.", found, "give both with a head of their own, or both without"
+            )
+
+
+def same_as_tied(weights: Weights, name: str) -> bool:
+    """Is a stored head the same as the embedding that others tie it to?"""
+    import torch
+
+    own, tied = weights.places[name], weights.embedding
+    return tied is not None and torch.equal(own[0].read(own[1]), tied[0].read(tied[1]))
 
 
 @dataclass
@@ -440,14 +486,27 @@ RECORDS = {
 """What our own steps and repairs write beside a model, which is not of the model."""
 
 
+WEIGHT_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".npz")
+
+
+def is_other_weights(path: Path) -> bool:
+    """Does a path hold weights that are not those of the model, as they were: another format's, a training's checkpoints?"""
+    return path.suffix in WEIGHT_FILES or (path.is_dir() and path.name.startswith("checkpoint-"))
+
+
+def other_weights(folder: str, names: list[str]) -> set[str]:
+    """Of the names in a folder, those that `is_other_weights`."""
+    return {name for name in names if is_other_weights(Path(folder) / name)}
+
+
 def copy_the_rest(model: Weights, out: Path) -> None:
     """Every other file and folder of the model, as it is; not weights in formats that we do not read, nor our records."""
     named = {file.path.name for file in model.files} | RECORDS
     for path in sorted(model.folder.iterdir()):
-        if path.name in named or path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors"):
+        if path.name in named or is_other_weights(path):
             continue
         if path.is_dir():
-            shutil.copytree(path, out / path.name, dirs_exist_ok=True)
+            shutil.copytree(path, out / path.name, dirs_exist_ok=True, ignore=other_weights)
         elif not (out / path.name).exists():
             shutil.copyfile(path, out / path.name)
 
@@ -461,6 +520,7 @@ def combine_step(context: Context) -> None:
     config, inputs = context.config, context.inputs
     names = config["names"]
     of = alphas(config["alpha"], config["groups"])
+    check_groups(config["groups"], Weights(inputs["model"], names["model"]).places)
     if (inputs["model"] / ADAPTER_CONFIG).is_file():
         told = scale_adapter(Weights(inputs["model"], names["model"]), of, context)
     else:
@@ -508,6 +568,9 @@ def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Cont
                 source.seek(len(file.header) + tensor.start)
                 value = alpha(tensor.name) if ".lora_B." in tensor.name or ".lora_embedding_B" in tensor.name else 1.0
                 changed.of += 1
+                second = ".lora_B." in tensor.name or ".lora_embedding_B" in tensor.name
+                if second:
+                    changed.squared_size += float(file.read(tensor).double().square().sum())
                 if value == 1.0:
                     copy_bytes(source, sink, tensor.end - tensor.start)
                     continue
@@ -515,9 +578,8 @@ def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Cont
                 sink.write(raw_bytes((own.double() * value).to(own.dtype)))
                 changed.tensors += 1
                 changed.squared_change += float(((1 - value) * own.double()).square().sum())
-                changed.squared_size += float(own.double().square().sum())
     copy_the_rest(adapter, context.out)
-    return changed.as_json()
+    return {**changed.as_json(), "adapter": True}
 
 
 COMBINE = Kind("repair.weights", 1, combine_step)

@@ -268,7 +268,9 @@ def _of_items(
     total = float(weights.sum())
     sides = [now - origin, goal - origin]
     means = [float((weights * side).sum() / total) for side in sides]
+    grouped = k < index.size
     if k < MIN_TEMPLATES:
+        alike = alike if grouped else "items"
         why = f"so few {alike} cannot show that the change is clear of 0 ({k} < {MIN_TEMPLATES})"
         return ShareOfChange(None, means[1], why)
     errors = [
@@ -278,12 +280,14 @@ def _of_items(
     scale = k / (k - 1)
     rr, rl, ll = (float((a * b).sum()) * scale for a, b in ((errors[0], errors[0]), errors, (errors[1], errors[1])))
     moments = Moments(means[0], means[1], rr, rl, ll, k - 1)
-    method = "Fieller over items" if k == index.size else f"Fieller over {k} {alike}"
-    return _share(moments, index.size, lost, method, higher=higher, confidence=confidence)
+    method = f"Fieller over {k} {alike}" if grouped else "Fieller over items"
+    end = next((name for name, one in (("origin", origin), ("goal", goal)) if np.array_equal(now, one)), "")
+    same = f"not one item differs from the {end}: no interval" if end else ""
+    return _share(moments, index.size, lost, method, higher=higher, confidence=confidence, same=same)
 
 
 def _share(
-    moments: Moments, n: int, missing: int, method: str, *, higher: bool, confidence: float
+    moments: Moments, n: int, missing: int, method: str, *, higher: bool, confidence: float, same: str = ""
 ) -> ShareOfChange:  # fmt: skip
     """The ratio with Fieller's interval, where its denominator is clear of 0 and has the right sign."""
     change = moments.denominator
@@ -292,7 +296,9 @@ def _share(
         return ShareOfChange(None, change, NOTHING)
     if not better(change, higher=higher):
         return ShareOfChange(None, change, OTHER_SIDE)
-    value = moments.numerator / change
+    value = moments.numerator / change + 0.0
+    if same:
+        return ShareOfChange(Estimate(value, None, None, n, missing, method=same), change)
     if moments.var_numerator <= 1e-24 and moments.var_denominator <= 1e-24:
         return ShareOfChange(Estimate(value, None, None, n, missing, method="no spread: no interval"), change)
     barely = change**2 < BARELY**2 * moments.var_denominator

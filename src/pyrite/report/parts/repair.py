@@ -12,6 +12,7 @@ from pyrite.report.parts import changes, shared
 from pyrite.report.parts.shared import Part, Told
 from pyrite.runs import Run
 
+NAMED = (("before", "model before the harm"), ("forgetter", "model of the forget rows"))
 OUTCOMES = ("healed", "newly_broken", "kept_gain")
 MOST = 0.5
 """Of what was lost, the share that must come back for certain to be called most of it."""
@@ -27,12 +28,12 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     exploratory = changes.table(compared, known, primary=False)
     slices = [Section(f"{anchor}-slices", "By slice", exploratory, folded=True)] if exploratory else []
     cards = Section(
-        f"{anchor}-cards", "Both scorecards", changes.scorecards(told["scorecards"], known, overall=True), folded=True
+        f"{anchor}-cards", "All scorecards", changes.scorecards(told["scorecards"], known, overall=True), folded=True
     )
     both = [*changes.table(compared, known, primary=True), *changes.sentences(compared)]
     sections = [
         *frontier(told, anchor),
-        Section(f"{anchor}-change", "What the repair changed", both, [*slices, cards]),
+        *([Section(f"{anchor}-change", "What the repair changed", both, [*slices, cards])] if compared else []),
         *three_models(told, known, anchor),
         *proofs(told, known, anchor),
         *shared.gates(told["gates"], anchor),
@@ -119,7 +120,7 @@ def portion(share: Told) -> Cell:
 
 def three_models(told: Told, known: changes.Shares, anchor: str) -> list[Section]:
     """What the harm changed, how the repaired model stands to the one before, and what became of the items."""
-    if told.get("harm") is None:
+    if not told.get("harm"):
         return []
     blocks = [*changes.table(told["harm"], known, primary=True, caption="The harm")]
     blocks += changes.table(told["against_original"], known, primary=True, caption="Repaired against before")
@@ -259,7 +260,8 @@ def rows(told: Told) -> list[Block]:
         f"Of {both['rows']:,} forget rows {both['shared']:,} are also replay rows (by normalised text; left out there: "
         f"{both['left_out']:,}), {both['shared_prompts']:,} share only their prompt with one."
     )
-    columns = ("side", "rows read", "trained on", "for the guard", "for the scorecard", "dropped, by reason")
+    trained = "not for the scorecard" if "mixed" in told else "trained on"
+    columns = ("side", "rows read", trained, "for the guard", "for the scorecard", "dropped, by reason")
     return [Table(columns, lines, note=note)]
 
 
@@ -268,6 +270,7 @@ def ran(told: Told) -> list[Block]:
     options = ", ".join(f"{name} {value:g}" for name, value in told["options"].items())
     items = [
         ("model", f"{told['model']} ({told['model_identity']})"),
+        *((word, f"{told[key]['model']} ({told[key]['identity']})") for key, word in NAMED if told.get(key)),
         ("method", f"{told['method']}" + (f" ({options})" if options else "")),
         *(
             [("weights", formula(told).replace("`", ""))]
