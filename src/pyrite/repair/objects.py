@@ -46,6 +46,7 @@ def frontier_rows(frontier: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         | {name: share[name] for name in ("value", "low", "high", "n", "n_missing", "change", "why")}
         | {"interval": share["method"]}
+        | {f"items_{end}": share["over_items"][end] for end in ("low", "high") if "over_items" in share}
         for point in frontier["points"]
         for axis, share in point["shares"].items()
     ]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pyrite.repair.card import formula, selection, steps
 from pyrite.repair.card import unsaid as unsaid_of
+from pyrite.repair.frontier import percent
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Verdict
@@ -114,8 +115,10 @@ def portion(share: Told) -> Cell:
     """A share with its interval, or why it is not testable."""
     if share["value"] is None:
         return Cell("not testable", sort=-1e9)
-    between = "" if share["low"] is None else f" [{share['low']:.0%}, {share['high']:.0%}]"
-    return Cell(f"{share['value']:.0%}{between}", sort=share["value"])
+    between = "" if share["low"] is None else f" [{percent(share['low'])}, {percent(share['high'])}]"
+    items = share.get("over_items") or {"low": None}
+    between += "" if items["low"] is None else f"; items [{percent(items['low'])}, {percent(items['high'])}]"
+    return Cell(f"{percent(share['value'])}{between}", sort=share["value"])
 
 
 def three_models(told: Told, known: changes.Shares, anchor: str) -> list[Section]:
