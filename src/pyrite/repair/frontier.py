@@ -60,7 +60,7 @@ class Point:
 
     def as_json(self, axes: Sequence[Axis]) -> dict[str, Any]:
         """Plain values; `recovered` and `kept` are the first axes' shares, `shares` all of them."""
-        first = {side: next((one for one in axes if one.side == side), None) for side in (LOST, GAINED)}
+        first = {side: next((axis for axis in axes if axis.side == side), None) for side in (LOST, GAINED)}
         headline = {
             word: None if first[side] is None else self.shares[first[side].name].as_json()  # type: ignore[union-attr]
             for word, side in (("recovered", LOST), ("kept", GAINED))
@@ -79,14 +79,14 @@ def axes_of(side: str, results: Mapping[str, Result], tasks: Sequence[str]) -> l
 def items_of(result: Result, metric: Metric) -> list[Measured]:
     """The items of a metric that its verdicts look at: its headline slices, where the task has such (a blind spot: the
     items on which the heuristic is wrong), else all."""
-    items = [one for one in result.measured if one.metric == metric.name]
+    items = [item for item in result.measured if item.metric == metric.name]
     headlines = result.headlines.get(metric.name) or ()
     if not headlines:
         return items
     return [
-        one
-        for one in items
-        if any(all(one.slices.get(name) == value for name, value in wanted.items()) for wanted in headlines)
+        item
+        for item in items
+        if any(all(item.slices.get(name) == value for name, value in wanted.items()) for wanted in headlines)
     ]
 
 
@@ -104,7 +104,7 @@ def share_of_change(
     Raises:
         UserError: the models were not asked the same items.
     """
-    sides = [{one.item: one for one in side} for side in (origin, goal, now)]
+    sides = [{item.item: item for item in side} for side in (origin, goal, now)]
     names = list(sides[0])
     if any(set(side) != set(names) for side in sides):
         found = f"{metric.name}: {', '.join(str(len(side)) for side in sides)} items"
@@ -132,7 +132,7 @@ def point_of(
     shares = {}
     for axis in axes:
         three = [results[model][axis.task] for model in (*axis.ends(*models), name)]
-        first, second, third = (items_of(one, axis.metric) for one in three)
+        first, second, third = (items_of(result, axis.metric) for result in three)
         shares[axis.name] = share_of_change(first, second, third, axis.metric, alike=three[0].alike)
     return Point(name, method, alpha, shares, chosen)
 
@@ -144,7 +144,7 @@ def divided(result: Result, share: float, seed: int) -> tuple[frozenset[str], fr
     Raises:
         UserError: a part would be empty.
     """
-    groups = sorted({one.group for one in result.measured})
+    groups = sorted({item.group for item in result.measured})
     first = round(share * len(groups))
     if not 0 < first < len(groups):
         found = f"--select {share:g} of {len(groups)} {result.alike}"
@@ -152,8 +152,8 @@ def divided(result: Result, share: float, seed: int) -> tuple[frozenset[str], fr
     order = np.random.default_rng([seed, 0x5E1EC7]).permutation(len(groups))
     picked = {groups[int(at)] for at in order[:first]}
     return (
-        frozenset(one.item for one in result.measured if one.group in picked),
-        frozenset(one.item for one in result.measured if one.group not in picked),
+        frozenset(item.item for item in result.measured if item.group in picked),
+        frozenset(item.item for item in result.measured if item.group not in picked),
     )
 
 
@@ -170,9 +170,11 @@ def scores(items: Mapping[str, Sequence[Measured]], metric: Metric, fixed: Seque
     Raises:
         UserError: no item was answered by the fixed models.
     """
-    sides = {model: {one.item: one for one in some} for model, some in items.items()}
+    sides = {model: {item.item: item for item in measured} for model, measured in items.items()}
     first = sides[fixed[0]]
-    shared = [name for name in first if all(name in sides[one] and sides[one][name].value is not None for one in fixed)]
+    shared = [
+        name for name in first if all(name in sides[model] and sides[model][name].value is not None for model in fixed)
+    ]
     if not shared:
         found, fix = metric.name, "ask more items"
         raise UserError("No item that chooses was answered by the model before and the harmed one.", found, fix)
@@ -232,27 +234,27 @@ def choose(
         }
         for name in (before, harmed, *candidates)
     ]
-    found = {
+    eligible = {
         name: (back, held)
         for name in candidates
         if (back := recovered[name]) is not None and (held := kept[name]) is not None
     }
-    if not found:
+    if not eligible:
         fix = "look at their answers: too many are missing"
         raise UserError("No candidate answered enough of the items that choose.", ", ".join(candidates), fix)
-    left_out = [name for name in candidates if name not in found]
+    left_out = [name for name in candidates if name not in eligible]
     lacking = f"; {', '.join(left_out)} left out, as too many of their answers are missing" * bool(left_out)
     if unclear or not gain or gain < 0:
-        name = middle if middle in found else next(iter(found))
-        why = f"it is the one in the middle, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
+        name = middle if middle in eligible else next(iter(eligible))
+        why = f"it is the name in the middle, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
         return Choice(name, why + lacking, tried)
-    able = [name for name, (_, held) in found.items() if held >= keep * gain - 1e-12]
+    able = [name for name, (_, held) in eligible.items() if held >= keep * gain - 1e-12]
     if not able:
-        name = max(found, key=lambda one: (found[one][1], found[one][0]))
+        name = max(eligible, key=lambda cell: (eligible[cell][1], eligible[cell][0]))
         return Choice(name, f"none keeps {keep:.0%} of the gain; it keeps most of it{lacking}", tried)
-    name = max(able, key=lambda one: found[one])
+    name = max(able, key=lambda cell: eligible[cell])
     why = f"of those that keep at least {keep:.0%} of the gain it brings back the largest share there"
-    if name == max(found, key=lambda one: found[one][1]) and found[name][0] <= 0:
+    if eligible[name][0] <= 0:
         why += ", which is nothing"
     return Choice(name, why + lacking, tried)
 
@@ -264,26 +266,26 @@ def unclear_of(
 
     `before` and `harmed` are the two models' items on the axis of what was lost and on that of what was gained.
     """
-    said = []
+    reasons = []
     for old, new, axis in zip(before, harmed, axes, strict=True):
         origin, goal = (new, old) if axis.side == LOST else (old, new)
         share = share_of_change(origin, goal, goal, axis.metric)
         if share.why == OTHER_SIDE:
-            said.append(f"nothing was {axis.side} ({axis.name} went the other way)")
+            reasons.append(f"nothing was {axis.side} ({axis.name} went the other way)")
         elif share.estimate is None:
-            said.append(f"it is not clear that something was {axis.side} ({axis.name})")
-    return " and ".join(said)
+            reasons.append(f"it is not clear that something was {axis.side} ({axis.name})")
+    return " and ".join(reasons)
 
 
 def sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
     """What a point says, in one sentence; `point` is `Point.as_json`, `axes` the names of what was lost and gained."""
-    said = [said_of(point["recovered"], "recovers", f"of what was lost ({axes[LOST]})")]
+    clauses = [share_clause(point["recovered"], "recovers", f"of what was lost ({axes[LOST]})")]
     if point["kept"] is not None:
-        said.append(said_of(point["kept"], "keeps", f"of what was gained ({axes[GAINED]})"))
-    return f"{point['name']} {' and '.join(said)}."
+        clauses.append(share_clause(point["kept"], "keeps", f"of what was gained ({axes[GAINED]})"))
+    return f"{point['name']} {' and '.join(clauses)}."
 
 
-def said_of(share: Mapping[str, Any], verb: str, of: str) -> str:
+def share_clause(share: Mapping[str, Any], verb: str, of: str) -> str:
     """'recovers 92% [35% to 160%] of what was lost (ifeval.prompt_strict)', or why that is not testable."""
     if share["value"] is None:
         return f"{verb} an untestable share {of}: {share['why']}"

@@ -40,7 +40,7 @@ class ShareOfChange:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        told: dict[str, Any] = {"change": self.change if math.isfinite(self.change) else None, "why": self.why}
+        change: dict[str, Any] = {"change": self.change if math.isfinite(self.change) else None, "why": self.why}
         if self.estimate is None:
             return {
                 "value": None,
@@ -50,11 +50,11 @@ class ShareOfChange:
                 "n_missing": 0,
                 "method": "",
                 "barely": False,
-                **told,
+                **change,
             }
         one = self.estimate
         return {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "n_missing": one.n_missing,
-                "method": one.method, "barely": self.barely, **told}  # fmt: skip
+                "method": one.method, "barely": self.barely, **change}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
