@@ -51,6 +51,12 @@ class Chat:
     id: str
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The turns before the first answer; all of them where there is none."""
+        roles = [turn.role for turn in self.messages]
+        return self.messages[: roles.index("assistant")] if "assistant" in roles else self.messages
+
 
 @dataclass(frozen=True, slots=True)
 class Text:

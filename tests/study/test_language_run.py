@@ -102,6 +102,16 @@ def told(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return loaded
 
 
+def refused(file: Path, text: str, old: str, new: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A study file with one text in the place of another is refused, with its line and these words."""
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert run(study_line(file, "--plan")) == 2
+    err = capfd.readouterr().err
+    assert says in err
+    assert f"{file.name}:" in err
+
+
 def tables(folder: Path) -> dict[str, bytes]:
     names = [f"{name}.{kind}" for name in ("results", "summary", "contrasts") for kind in ("parquet", "csv")]
     return {name: (folder / "results" / name).read_bytes() for name in [*names, "items.parquet"]}
@@ -472,13 +482,7 @@ def test_a_frontier_over_seeds_by_hand(
     ],
 )
 def test_frontiers_that_cannot_be(tiny: Path, old: str, new: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
-    text = with_frontier(tiny)
-    assert old in text
-    tiny.write_text(text.replace(old, new))
-    assert run(study_line(tiny, "--plan")) == 2
-    err = capfd.readouterr().err
-    assert says in err
-    assert "tiny.yaml:" in err
+    refused(tiny, with_frontier(tiny), old, new, says, capfd)
 
 
 @pytest.mark.parametrize(
@@ -495,9 +499,4 @@ def test_merges_that_cannot_be(tiny: Path, old: str, new: str, says: str, capfd:
     text = tiny.read_text().partition("repairs:")[0]
     text += "merge:\n  half: {alpha: 0.5}\ncells:\n  start: []\n  merged: [damage, half]\n"
     text += "probes:\n  gain: {task: perplexity, data: damage.held_out}\n"
-    assert old in text
-    tiny.write_text(text.replace(old, new))
-    assert run(study_line(tiny, "--plan")) == 2
-    err = capfd.readouterr().err
-    assert says in err
-    assert "tiny.yaml:" in err
+    refused(tiny, text, old, new, says, capfd)

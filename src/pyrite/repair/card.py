@@ -5,6 +5,7 @@ from typing import Any
 
 from pyrite.io import is_hub
 from pyrite.markdown import bullets, clean, code, escaped, fenced, table
+from pyrite.repair.frontier import with_interval
 from pyrite.repair.rows import FORGET, REPLAY
 
 REPAIRED = "repaired"
@@ -200,8 +201,7 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
     def share(one: Mapping[str, Any]) -> str:
         if one["value"] is None:
             return str(one["method"])
-        between = "" if one["low"] is None else f" [{one['low']:.0%}, {one['high']:.0%}]"
-        return f"{one['value']:.0%}{between} of {one['n']}"
+        return f"{with_interval(one)} of {one['n']}"
 
     names = ("task", "metric", "items", "without three answers", "healed", "newly broken", "kept gain")
     cells = [

@@ -303,6 +303,21 @@ def percent(value: float) -> str:
     return f"{round(value, 2) + 0.0:.0%}"
 
 
+def with_interval(share: Mapping[str, Any]) -> str:
+    """'92% [35%, 160%]', of a study's share also its interval over items; 'not testable' where there is no value.
+
+    >>> with_interval({"value": 0.44, "low": 0.22, "high": 0.64, "over_items": {"low": 0.21, "high": 0.74}})
+    '44% [22%, 64%]; items [21%, 74%]'
+    """
+    if share["value"] is None:
+        return "not testable"
+    shown = percent(share["value"])
+    for title, ends in (("", share), ("; items", share.get("over_items") or {"low": None})):
+        if ends["low"] is not None:
+            shown += f"{title} [{percent(ends['low'])}, {percent(ends['high'])}]"
+    return shown
+
+
 def swapped(points: Sequence[Mapping[str, Any]]) -> str:
     """A question to the reader where what was lost had risen and what was gained had fallen; empty elsewhere."""
     for point in points:

@@ -31,9 +31,8 @@ def refuse(record: Chat | Text, number: int) -> Chat:
     if isinstance(record, Text):
         fix = "give chats, or take another method"
         raise UserError("This method needs prompts with answers.", f"row {record.id} is plain text", fix)
-    until = next((at for at, turn in enumerate(record.messages) if turn.role == "assistant"), len(record.messages))
     answer = Message("assistant", REFUSALS[number % len(REFUSALS)])
-    return Chat((*record.messages[:until], answer), record.id, record.meta)
+    return Chat((*record.prompt, answer), record.id, record.meta)
 
 
 def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> Rows:

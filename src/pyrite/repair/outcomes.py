@@ -4,10 +4,11 @@
     newly broken   right harmed, wrong now
     kept gain      wrong before, right harmed, right now
 
-Of a blind spot the items are those that its verdicts look at (`frontier.items_of`). Each is a share with its interval: of the items that the harm broke, of those that the harmed model got right, and of those that
-the harm brought. They count items, not points: an item that a model answers rightly now and then changes sides by itself,
-so some of what the harm broke would also be right again in another model of the same kind. What came back on the whole is the
-recovered share of the change (`repair.frontier`).
+Each is a share with its interval: of the items that the harm broke, of those that the harmed model got right, and of
+those that the harm brought. Of a blind spot the items are those that its verdicts look at (`frontier.items_of`). They count
+items, not points: an item that a model answers rightly now and then changes sides by itself, so some of what the harm broke
+would also be right again in another model of the same kind. What came back on the whole is the recovered share of the change
+(`repair.frontier`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -89,6 +89,11 @@ class Planned:
         return not self.trains and len(self.alphas) > 1
 
     @property
+    def select(self) -> float:
+        """The share of the items that chooses, where something is to be chosen."""
+        return SELECT if self.config.select is None else self.config.select
+
+    @property
     def base_name(self) -> str:
         """The given model's name as it may stand in files."""
         return portable_name(self.given.name, self.given.source)

@@ -15,7 +15,7 @@ from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place,
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
 from pyrite.repair.report import not_forgotten, report
-from pyrite.repair.request import ALPHA, SELECT, Planned, plan
+from pyrite.repair.request import ALPHA, Planned, plan
 from pyrite.repair.rows import is_chat, overlap, too_few
 from pyrite.repair.scorecard import Scored
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
@@ -42,8 +42,8 @@ class Proved:
         return {
             "proof": self.scored.name,
             "scorecards": self.scored.as_json(),
-            "against_repaired": [one.as_json() for one in self.against_repaired],
-            "against_before": [one.as_json() for one in self.against_before],
+            "against_repaired": [task.as_json() for task in self.against_repaired],
+            "against_before": [task.as_json() for task in self.against_before],
         }
 
 
@@ -102,13 +102,16 @@ def repair(config: RepairConfig) -> Repair:
     chats = is_chat(rows, store)
     tried = candidates.candidates_of(planned, chats=chats)
     beside = candidates.interpolations(planned)
-    finish([one.saved for one in (*tried, *beside)])
-    models = {**candidates.fixed_models(planned), **{one.name: one.whole for one in (*tried, *beside)}}
+    finish([candidate.saved for candidate in (*tried, *beside)])
+    models = {
+        **candidates.fixed_models(planned),
+        **{candidate.name: candidate.whole for candidate in (*tried, *beside)},
+    }
     finish([model for model in models.values() if isinstance(model, Step)])
     everything = score(planned, models, finish)
     axes = axes_of(planned, everything)
     choice, judged = choose(planned, everything, tried, axes)
-    taken = next(one for one in tried if choice is None or one.name == choice.name)
+    taken = next(candidate for candidate in tried if choice is None or candidate.name == choice.name)
     proof_models = {
         proof.name: proofs.step_of(
             proof, taken.whole, rows, config, planned.compute, planned.base_name, chats=chats
@@ -117,7 +120,7 @@ def repair(config: RepairConfig) -> Repair:
     }  # fmt: skip
     finish(list(proof_models.values()))
     proofs_scored = score(planned, proof_models, finish)
-    scored = {name: one.on_items(judged) for name, one in {**everything, **proofs_scored}.items()}
+    scored = {name: model.on_items(judged) for name, model in {**everything, **proofs_scored}.items()}
     points = [
         frontier.point_of(
             one.name, one.method, one.alpha, axes, {name: model.results for name, model in scored.items()},
@@ -139,8 +142,8 @@ def repair(config: RepairConfig) -> Repair:
     ]
     gates = scorecard.gate_results(planned.gates, given, repaired, config.seed)
     code = gating.verdict(gates, config.undecided)
-    both = [one.as_json() for one in compared]
-    three = [one for one in (original, given, repaired) if one is not None]
+    both = [task.as_json() for task in compared]
+    three = [model for model in (original, given, repaired) if model is not None]
     made = record_of(planned, taken, store)
     first = report(planned, made, shared, chats=chats)
     steps = [*models.values(), *proof_models.values()]
@@ -154,24 +157,24 @@ def repair(config: RepairConfig) -> Repair:
             *(not_forgotten(both) if first["training"]["steps"] and "forget" not in planned.gained else []),
         ],
         **described(repaired.results, config.margin),
-        "scorecards": [card for one in three for card in one.as_json()],
+        "scorecards": [card for model in three for card in model.as_json()],
         "compared": both,
         **three_models(planned, original, given, repaired),
         "frontier": front,
-        "proofs": [one.as_json() for one in proved],
+        "proofs": [proof.as_json() for proof in proved],
         "gates": [gate.as_json() for gate in gates],
         "exit_code": code,
-        "steps": {step.label: step.key for step in closure([one for one in steps if isinstance(one, Step)])},
+        "steps": {step.label: step.key for step in closure([step for step in steps if isinstance(step, Step)])},
     }
-    item_outcomes = [] if original is None else outcomes.rows_of([one.results for one in three], names_of(planned))
-    subjects = [one.told for one in (*three, *(scored[proof.name] for proof in planned.proofs))]
+    item_outcomes = [] if original is None else outcomes.rows_of([model.results for model in three], names_of(planned))
+    subjects = [model.told for model in (*three, *(scored[proof.name] for proof in planned.proofs))]
     output.write(planned.folder, told, store.path(taken.saved.key), subjects, item_outcomes)
     return Repair(planned.folder, given, repaired, compared, proved, gates, told, code, original)
 
 
 def names_of(planned: Planned) -> list[str]:
     """The names of all that is asked."""
-    return [one.name for one in planned.asked]
+    return [task.name for task in planned.asked]
 
 
 def record_of(planned: Planned, taken: Candidate, store: Store) -> dict[str, Any]:
@@ -204,15 +207,14 @@ def choose(
     """Which candidate is taken, and the items that are left to judge it; None where there is one candidate only."""
     if not planned.chooses:
         return None, {}
-    share = SELECT if planned.config.select is None else planned.config.select
     picks, judged = {}, {}
     for task in (*planned.lost, *planned.gained):
-        picks[task], judged[task] = frontier.divided(scored[BEFORE].results[task], share, planned.config.seed)
+        picks[task], judged[task] = frontier.divided(scored[BEFORE].results[task], planned.select, planned.config.seed)
     lost, gained = (next((one for one in axes if one.side == side), None) for side in (LOST, GAINED))
     if lost is None or gained is None:
         fix = "give a --task and a --gain with a metric of which one way is better, or one --alpha"
         raise UserError("There is nothing to choose an alpha by.", "no metric of which one way is better", fix)
-    selection = {name: one.on_items(picks) for name, one in scored.items()}
+    selection = {name: model.on_items(picks) for name, model in scored.items()}
     first = (lost, gained)
     items = [
         {name: frontier.items_of(one.results[axis.task], axis.metric) for name, one in selection.items()}
@@ -223,9 +225,9 @@ def choose(
     )
     before, harmed = ([some[name] for some in items] for name in (BEFORE, HARMED))
     choice = frontier.choose(
-        lost_means, gained_means, [one.name for one in tried],
+        lost_means, gained_means, [candidate.name for candidate in tried],
         models=(BEFORE, HARMED), axes=first, keep=planned.config.keep,
-        middle=min(tried, key=lambda one: abs((one.alpha or 0.0) - ALPHA)).name,
+        middle=min(tried, key=lambda candidate: abs((candidate.alpha or 0.0) - ALPHA)).name,
         unclear=frontier.unclear_of(before, harmed, first),
     )  # fmt: skip
     return choice, judged
@@ -237,10 +239,10 @@ def three_models(planned: Planned, original: Scored | None, harmed: Scored, repa
     if original is None:
         return {}
     config, asked = planned.config, planned.asked
-    three = [one.results for one in (original, harmed, repaired)]
+    three = [model.results for model in (original, harmed, repaired)]
     return {
-        "harm": [one.as_json() for one in scorecard.compared(asked, original, harmed, config)],
-        "against_original": [one.as_json() for one in scorecard.compared(asked, original, repaired, config)],
+        "harm": [task.as_json() for task in scorecard.compared(asked, original, harmed, config)],
+        "against_original": [task.as_json() for task in scorecard.compared(asked, original, repaired, config)],
         "outcomes": outcomes.shares_of(three, names_of(planned), config.seed),
     }
 
@@ -257,9 +259,8 @@ def frontier_record(
     shown = [point.as_json(axes) for point in points]
     chosen = None
     if choice is not None:
-        share = SELECT if planned.config.select is None else planned.config.select
         chosen = {
-            "share": share,
+            "share": planned.select,
             "name": choice.name,
             "why": choice.why,
             "tried": choice.tried,

@@ -36,8 +36,7 @@ def prompt_of(record: Chat | Text) -> Chat | None:
     if isinstance(record, Text):
         fix = "give chats, or take --replay FILE without self="
         raise UserError("The model answers prompts.", f"row {record.id} is plain text", fix)
-    until = next((at for at, turn in enumerate(record.messages) if turn.role == "assistant"), len(record.messages))
-    return replace(record, messages=record.messages[:until]) if until else None
+    return replace(record, messages=record.prompt) if record.prompt else None
 
 
 def answer_step(context: Context) -> None:

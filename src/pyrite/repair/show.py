@@ -9,7 +9,7 @@ from rich.markup import escape
 from pyrite.probe.run import Compared, Scorecard
 from pyrite.probe.show import change_cells, table_of, wide
 from pyrite.repair.card import cost, selection, steps
-from pyrite.repair.frontier import percent
+from pyrite.repair.frontier import with_interval
 from pyrite.repair.outcomes import SHARES
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.repair.run import Repair
@@ -55,10 +55,10 @@ def frontier(console: Console, told: Mapping[str, Any]) -> None:
     sides = {"recovered": told["lost"], "kept": told["gained"]}
     columns = [f"{word} ({name})" for word, name in sides.items() if name]
     left = ", on items that did not choose" if told["selection"] else ""
-    title = f"shares with 95 % intervals over {told.get('over', 'items')}{left}" + "; i: over items" * ("over" in told)
+    title = f"shares with 95 % intervals over {told.get('over', 'items')}{left}"
     table = table_of(title, ("repair",), (*columns, "chosen"))
     for point in told["points"]:
-        cells = [share_of(point[word]) for word, name in sides.items() if name]
+        cells = [with_interval(point[word]) for word, name in sides.items() if name]
         table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
     console.print(table)
     if told["selection"]:
@@ -68,19 +68,11 @@ def frontier(console: Console, told: Mapping[str, Any]) -> None:
             say(console, sentence)
 
 
-def share_of(share: Mapping[str, Any]) -> str:
-    """'92 % [35 %, 160 %]', or that it is not testable."""
-    if share["value"] is None:
-        return "not testable"
-    between = "" if share["low"] is None else f" [{percent(share['low'])}, {percent(share['high'])}]"
-    items = share.get("over_items") or {"low": None}
-    between += "" if items["low"] is None else f" i[{percent(items['low'])}, {percent(items['high'])}]"
-    return f"{percent(share['value'])}{between}"
-
-
 def outcome_line(row: Mapping[str, Any]) -> str:
     """What became of a metric's items, in one line."""
-    said = [f"{name.replace('_', ' ')} {share_of(row[name])} of {row[name]['n']}" for name in SHARES if row[name]["n"]]
+    said = [
+        f"{name.replace('_', ' ')} {with_interval(row[name])} of {row[name]['n']}" for name in SHARES if row[name]["n"]
+    ]
     lost = f" ({row['missing']} more without three answers)" * bool(row["missing"])
     return f"{row['task']}.{row['metric']}, {row['items']} items{lost}: {'; '.join(said) or 'no item changed sides'}"
 

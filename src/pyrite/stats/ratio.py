@@ -207,9 +207,9 @@ def share_over_items(
     errors are over groups (linearised, G / (G - 1)); fewer than ten show nothing. `weights` are the items'
     shares in the mean (tokens). `higher` says which way is better: goal must be the better end.
 
-    An item without a value (None) under any of the three is left out; items that none of them answered say nothing. More than `max_missing` of them, or any at all
-    where values have no `bounds`: nothing is testable. Fewer: the interval is the union of those with every missing
-    value counted as the least and as the most, so that what is missing cannot flatter.
+    An item without a value (None) under any of the three is left out; items that none of them answered say nothing. More
+    than `max_missing` of them, or any at all where values have no `bounds`: nothing is testable. Fewer: the interval is the
+    union of those with every missing value counted as the least and as the most, so that what is missing cannot flatter.
 
     Source: Fieller (1954), JRSS B 16:175; cluster-robust errors: Liang & Zeger (1986), Biometrika 73:13.
     """

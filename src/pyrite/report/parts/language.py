@@ -34,7 +34,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     sections = [
         Section(f"{anchor}-panels", "Every cell, seed by seed", panels(results, summary, spec, anchor)),
         Section(f"{anchor}-primary", "Primary contrasts", contrasts(primary)),
-        *repair.frontier(told, anchor, over="training seeds"),
+        *repair.frontier(told, anchor),
         *(Section(*cell) for cell in cells),
         *costs(run, anchor),
         Section(f"{anchor}-data", "The data", data(told)),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pyrite.repair.card import formula, selection, steps
 from pyrite.repair.card import unsaid as unsaid_of
-from pyrite.repair.frontier import percent
+from pyrite.repair.frontier import with_interval
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Verdict
@@ -86,7 +86,7 @@ def restored(told: Told) -> list[Verdict]:
     return [Verdict(word, sentence, "unsure")]
 
 
-def frontier(told: Told, anchor: str, *, over: str = "items") -> list[Section]:
+def frontier(told: Told, anchor: str) -> list[Section]:
     """Every repair's place between the harmed model and the one before."""
     from pyrite.repair.figure import frontier_alt, frontier_chart
     from pyrite.report.draw import SCREEN, figure
@@ -100,7 +100,7 @@ def frontier(told: Told, anchor: str, *, over: str = "items") -> list[Section]:
         for point in found["points"]
     ]
     columns = ("repair", "method", *(f"{word} of {name}" for word, name in sides), "taken")
-    note = f"Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over {over}."
+    note = f"Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over {found.get('over', 'items')}."
     blocks: list[Block] = [Table(columns, rows, note=note)]
     drawn = frontier_chart(found, SCREEN)
     if drawn is not None:
@@ -115,10 +115,7 @@ def portion(share: Told) -> Cell:
     """A share with its interval, or why it is not testable."""
     if share["value"] is None:
         return Cell("not testable", sort=-1e9)
-    between = "" if share["low"] is None else f" [{percent(share['low'])}, {percent(share['high'])}]"
-    items = share.get("over_items") or {"low": None}
-    between += "" if items["low"] is None else f"; items [{percent(items['low'])}, {percent(items['high'])}]"
-    return Cell(f"{percent(share['value'])}{between}", sort=share["value"])
+    return Cell(with_interval(share), sort=share["value"])
 
 
 def three_models(told: Told, known: changes.Shares, anchor: str) -> list[Section]:
@@ -151,8 +148,7 @@ def of(share: Told) -> Cell:
     """A share of items with its interval and their number."""
     if share["value"] is None:
         return Cell(share["method"], sort=-1.0)
-    between = "" if share["low"] is None else f" [{share['low']:.0%}, {share['high']:.0%}]"
-    return Cell(f"{share['value']:.0%}{between} of {share['n']:,}", sort=share["value"])
+    return Cell(f"{with_interval(share)} of {share['n']:,}", sort=share["value"])
 
 
 def verdicts(compared: Sequence[Told], known: changes.Shares, *, unlearns: bool = True) -> list[Verdict]:
