@@ -15,6 +15,8 @@ from tests.repair.test_repair_classifier import classifier
 from tests.repair.test_repair_run import adapter_in
 
 from pyrite.cli import run
+from pyrite.repair.config import RepairOptions
+from pyrite.repair.request import UNUSED
 
 Command = Callable[..., tuple[int, dict[str, Any], str]]
 
@@ -434,3 +436,46 @@ def test_what_needs_the_model_before_says_so(repair: Command, two: Two) -> None:
 def test_another_sort_of_model_is_refused(repair: Command, tiny_encoder: Path, tmp_path: Path) -> None:
     code, _, err = repair("--method", "interpolate", before=classifier(tmp_path / "classifier", tiny_encoder))
     assert (code, "one is a classifier" in err) == (2, True), err
+
+
+def test_every_flag_is_read_without_training_or_refused() -> None:
+    """A new flag must be put on one of the two lists: one that does nothing must not be accepted in silence."""
+    read = {
+        "forget",
+        "replay",
+        "before",
+        "out",
+        "columns",
+        "on_bad_row",
+        "overlap_limit",
+        "seed",
+        "precision",
+        "method",
+    }
+    read |= {
+        "alpha",
+        "group",
+        "max_tokens",
+        "part",
+        "pack_tokens",
+        "save",
+        "scorecard_rows",
+        "task",
+        "gain",
+        "select",
+        "keep",
+    }
+    read |= {
+        "items",
+        "skip",
+        "max_new_tokens",
+        "judge_url",
+        "judge_model",
+        "judge_votes",
+        "judge_key_variable",
+        "margin",
+    }
+    read |= {"gate", "undecided", "prove", "relearn_rate", "max_time", "store", "quiet"}
+    refused_by_name = {"forgetter", "start_alpha", "kl_to", "option"}
+    assert set(RepairOptions.model_fields) == read | refused_by_name | set(UNUSED["interpolate"])
+    assert not read & set(UNUSED["interpolate"])
