@@ -265,6 +265,10 @@ def report(*runs: str, options: Annotated[ReportOptions, Options] = ReportOption
     if not runs:
         raise UserError("Give a run folder.", "none", "pyrite report runs/NAME -o report.html")
     made = report_run.report(ReportConfig(runs=runs, **dict(options)))
+    if options.open:
+        from pyrite.outputs import open_page
+
+        open_page(made.out)
     if json:
         show_json(made.as_json())
         return
@@ -291,16 +295,26 @@ def gate(folder: Path, /, *, options: Annotated[GateOptions, Options] = GateOpti
 
 
 @app.command
-def demo(*, full: bool = False, options: Annotated[LoopOptions, Options] = LoopOptions(), json: Json = False) -> int:  # noqa: B008
-    """What does it look like? A small study from nothing, and an audit of its arms; offline, in minutes.
+def demo(
+    *,
+    full: bool = False,
+    seed: int = 0,
+    options: Annotated[LoopOptions, Options] = LoopOptions(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """What does it look like? Two audits, a small study and a repair, from nothing; offline, in minutes.
 
     Parameters
     ----------
     full
-        also repair the model of the biased arm, and probe it before and after
+        then the loop nli_demo, too: the same questions about pairs of sentences, where the answer is not as clear
+    seed
+        draw data, generated texts and trainings anew; 0 is the demo as bundled
     """
-    until = options.until or (None if full else "audit")
-    return run_loop("demo", options=options.model_copy(update={"until": until}), json=json)
+    from pyrite.loop.demo import demo_file
+
+    code = run_loop(str(demo_file(seed, options.out)), options=options, json=json)
+    return max(code, run_loop("nli_demo", options=options, json=json)) if full else code
 
 
 @models_app.command(name="fetch")

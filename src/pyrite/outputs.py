@@ -97,3 +97,12 @@ def command_line(
         for one in value if isinstance(value, tuple) else (value,):
             line += [flag] if one is True else [flag, plain(name, str(one))]
     return shlex.join(line)
+
+
+def open_page(page: Path) -> None:
+    """Open a page in the user's browser; where there is none, its path on stderr is all that can be done."""
+    import sys
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        print(f"pyrite: no browser could be opened; the page is {page}", file=sys.stderr)

@@ -15,6 +15,7 @@ from tests.conftest import review_rows
 
 from pyrite.cli import run
 from pyrite.runs import read_run
+from pyrite.steps import progress
 
 Looped = tuple[int, dict[str, Any], str]
 
@@ -31,7 +32,10 @@ def looped(capfd: pytest.CaptureFixture[str]) -> Callable[..., Looped]:
     return call
 
 
-def test_audit_probe_repair_report(tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any) -> None:
+def test_audit_probe_repair_report(
+    tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, looped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SHORT", 0.0)  # a line for every step, however short
     path = make_loop(tmp_path, tiny_causal, tiny_encoder)
     code, told, err = looped(path)
     assert code == 1, err  # the planted opening fails the audit's gate
@@ -127,7 +131,9 @@ def test_cut_off_after_its_data_changed_it_names_no_part_of_the_run_before(
     told = read_run(folder).told
     assert (told["state"], list(told["parts"]), told["not_run"]) == ("running", ["audit"], ["probe", "repair"])
     assert told["files"][0]["hash"] != before["files"][0]["hash"]
-    assert not (folder / "report.html").exists()  # the old page would speak of other data
+    page = (folder / "report.html").read_text()  # of what this very run has done: the old page spoke of other data
+    assert "not finished" in page
+    assert read_run(folder).parts.keys() == {"audit"}
     assert run(["report", str(folder), "-o", str(tmp_path / "page.html")]) == 0
     assert "not finished" in (tmp_path / "page.html").read_text()
 

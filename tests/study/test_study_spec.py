@@ -62,7 +62,7 @@ def test_a_good_file() -> None:
         ("mix: {human.more: 1}", "mix: {human.test: 1}", 17, "shares rows with human.test"),
         ("mix: {human.more: 1}", "mix: {human: 1}", 17, "models are trained on human"),
         ("arm: 20}", "arm: {rows: all}}", 6, "disjoint: false"),
-        ("mix: {human.more: 1}", "mix: {human.more: 1}, bias: {label: a}", 13, "compare two fields"),
+        ("mix: {human.more: 1}", "mix: {human.more: 1}, bias: {label: a}", 13, "compares two fields"),
         ("mix: {human.more: 1}", "mix: {human.more: 1}, noise: 7", 13, "less than 1"),
         ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other, starts: [rwa]}]", 15, "did you mean 'raw'"),
         ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other, probe: gap}]", 15, "needs a blind spot"),
@@ -277,7 +277,7 @@ def test_a_plan_through_the_command_needs_nothing(tmp_path: Path, capsys: pytest
 
 def test_seeds() -> None:
     config = StudyConfig(spec="demo", seeds="+3")
-    assert resolve_spec(config).seeds == (0, 1, 2, 3, 4, 5)
+    assert resolve_spec(config).seeds == (0, 1, 2, 3, 4, 5, 6, 7)
     assert resolve_spec(config.model_copy(update={"seeds": "1"})).seeds == (0,)
     with pytest.raises(UserError, match="--seeds"):
         resolve_spec(config.model_copy(update={"seeds": "many"}))

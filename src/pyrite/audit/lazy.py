@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.rows import Row
+from pyrite.synth.heuristics import is_negated
 
 Array = np.ndarray[Any, Any]
 Feature = tuple[str | int, ...]
@@ -32,9 +33,6 @@ SURE = {"word": 4.0}
 """Standard errors by which a feature that is named must stand out; 3 where it is not one of hundreds."""
 EDGE = re.compile(r"^\W+|\W+$")
 WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-NEGATIONS = frozenset(
-    ("no", "not", "never", "nobody", "nothing", "none", "nowhere", "neither", "nor", "without", "cannot")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +85,6 @@ def words_of(text: str) -> tuple[str, ...]:
     """
     stripped = (EDGE.sub("", word) for word in WIDE.sub(r" \g<0> ", text.lower()).split())
     return tuple(word for word in stripped if word)
-
-
-def is_negated(words: frozenset[str]) -> bool:
-    """Is there a negation among English words?"""
-    return not words.isdisjoint(NEGATIONS) or any(word.endswith(("n't", "n’t")) for word in words)
 
 
 def look(row: Row) -> Seen:

@@ -8,7 +8,7 @@ from pyrite.errors import UserError
 from pyrite.gate import studies
 from pyrite.io import is_hub
 from pyrite.loop.inputs import Inputs
-from pyrite.loop.spec import LOOP, STUDY, LoopSpec, named_in
+from pyrite.loop.spec import GRAMMAR, LOOP, STUDY, LoopSpec, named_in
 from pyrite.models import load
 from pyrite.outputs import check_folder
 from pyrite.report.run import check_out
@@ -47,7 +47,7 @@ def check_files(inputs: Inputs) -> None:
     """Refuse files that are not there; what parts of the loop leave for others is."""
     spec = inputs.spec
     for name in spec.rows:
-        if not name.startswith((STUDY, "loop:")):
+        if not name.startswith((STUDY, GRAMMAR, "loop:")):
             check_there(name, inputs.file(name))
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")

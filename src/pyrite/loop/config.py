@@ -15,11 +15,12 @@ class LoopOptions(Strict):
         None, description="folder that the loop's files are relative to [$PYRITE_DATA, else here]"
     )
     out: Path = Field(Path("runs"), description="folder that run folders are written to")
-    until: Literal["study", "audit", "synth", "probe", "repair"] | None = Field(
+    until: Literal["audits", "study", "audit", "synth", "probe", "repair"] | None = Field(
         None, description="stop after this part, and report on what there is"
     )
     plan: bool = Field(False, description="say which parts would run on what, and run nothing")
     undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
+    open: bool = Field(False, description="open the page in a browser at the end")
     no_rows: bool = Field(False, description="leave every text of the data and of answers out of the report")
     workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")

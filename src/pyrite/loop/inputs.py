@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyrite.io import atomic_write, is_hub
-from pyrite.loop.spec import LOOP, SHARED, STUDY, LoopSpec
+from pyrite.io import atomic_write, is_hub, write_jsonl
+from pyrite.loop.spec import GRAMMAR, LOOP, SHARED, STUDY, LoopSpec
 from pyrite.strict import Strict
 from pyrite.study.files import arm_title, file_of
 from pyrite.study.spec import StudySpec, bundled, data_path, is_language, load_language, load_spec
@@ -29,6 +29,8 @@ class Inputs:
         """A data file's path; `study:ARM` is the rows that the study drew for the arm, `loop:…` what a part wrote."""
         if name.startswith(STUDY):
             return str(self.arm_rows(name.removeprefix(STUDY)))
+        if name.startswith(GRAMMAR):
+            return str(self.grammar_rows(name.removeprefix(GRAMMAR)))
         return str(self.rows(name).resolve()) if name in LOOP else data_path(name, self.data)
 
     def files(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -38,6 +40,14 @@ class Inputs:
     def rows(self, name: str) -> Path:
         """Where the loop keeps `loop:clean`, `loop:flagged`, `loop:made`."""
         return self.folder / "rows" / f"{name.removeprefix('loop:')}.jsonl"
+
+    def grammar_rows(self, name: str) -> Path:
+        """The rows of one of the loop's grammars, written at every call: it takes no time."""
+        from pyrite.study.data import rows_of_grammar
+
+        target = self.folder / "rows" / f"{name}.jsonl"
+        write_jsonl(rows_of_grammar(self.spec.grammars[name].as_config(), self.spec.grammars[name].fields), target)
+        return target
 
     def local(self, name: str) -> str:
         """A file, folder or model: below the data folder where it is there, else as it was given."""

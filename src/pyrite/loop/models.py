@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
-from pyrite.models import hardware
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.study.config import StudyConfig
 from pyrite.study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -35,14 +35,15 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
 def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
     """The step that makes the model; None where no step does."""
     spec = inputs.study_spec()
+    config = StudyConfig(spec=str(inputs.study_name()), data=inputs.data, store=store.root)
     if isinstance(spec, StudySpec):
-        from pyrite.study.plan import make_plan
+        from pyrite.study.run import planned
 
-        made = make_plan(spec, inputs.data, hardware.choose(spec.task_model.precision))
+        made, _ = planned(spec, config)
         cells = [cell for cell in made.cells if cell.arm == name and cell.seed == spec.seeds[0]]
         return max(cells, key=lambda cell: (cell.start == next(iter(spec.starts)), cell.size)).model
-    from pyrite.study.language.plan import make_plan as plan_language
+    from pyrite.study.language.run import planned as plan_language
 
-    planned = plan_language(spec, inputs.data, hardware.choose(spec.precision), store=store.root)
-    path = next(cell.path for cell in planned.cells if cell.name == name and cell.seed == spec.seeds[0])
+    planned_cells = plan_language(spec, config, store)[0].cells
+    path = next(cell.path for cell in planned_cells if cell.name == name and cell.seed == spec.seeds[0])
     return path[-1][1] if path else None

@@ -18,20 +18,21 @@ from typing import Any, Literal
 
 import orjson
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from pyrite.errors import OutOfTime, PyriteError, UserError
 from pyrite.io import atomic_write
 from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.loop.inputs import Inputs
-from pyrite.loop.spec import ASKED_AGAIN, LoopSpec, load_loop
-from pyrite.outputs import command_line
+from pyrite.loop.spec import ASKED_AGAIN, LoopSpec, MoreAudit, load_loop
+from pyrite.outputs import command_line, open_page
 from pyrite.report.page import Verdict
 from pyrite.runs import read_run
 from pyrite.stats.gates import exit_code
 from pyrite.steps.store import made_with
 
 PAGE = "report.html"
-UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data")
+UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data", "open")
 """Flags that change nothing in what is found."""
 
 
@@ -39,6 +40,7 @@ UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data")
 class Loop:
     """A finished loop: what its parts say, where they lie, and the exit code of its gates."""
 
+    spec: LoopSpec
     folder: Path
     report: Path
     verdicts: Sequence[Verdict]
@@ -92,7 +94,7 @@ class Running:
 
     def told(self) -> dict[str, Any]:
         """The loop as run.json tells it; conditions on parts that did not run are undecided."""
-        left = [name for name in self.spec.parts if name not in self.parts and name != "synth"]
+        left = [name for name in self.spec.parts if name not in self.parts and name not in ("synth", "audits")]
         asked = [(name, text) for name in left for text in self.spec.gates_of(name)]
         not_asked = [
             {"gate": text, "part": name, "outcome": "undecided", "why": f"the part {name} was not run"}
@@ -137,9 +139,13 @@ def run(config: LoopConfig) -> Loop:
         (running.folder / PAGE).unlink(missing_ok=True)
         running.write()
         try:
-            for part in parts_to_run(running.spec, config):
+            parts = parts_to_run(running.spec, config)
+            for part in parts:
                 if not PARTS[part](running):
                     break
+                if part != parts[-1]:
+                    page = finish(running).report
+                    Console(stderr=True, quiet=config.quiet).print(f"page so far: {page}", style="", soft_wrap=True)
         except PyriteError as error:
             running.state = "stopped"
             running.notes.append(f"stopped before its end: {' '.join(str(error).split())}")
@@ -147,7 +153,10 @@ def run(config: LoopConfig) -> Loop:
                 finish(running)
             raise
         running.state = "finished"
-        return finish(running)
+        made = finish(running)
+    if config.open:
+        open_page(made.report)
+    return made
 
 
 def begin(config: LoopConfig) -> Running:
@@ -206,6 +215,27 @@ def plan(config: LoopConfig) -> dict[str, Any]:
     return told
 
 
+def audits_part(running: Running) -> bool:
+    """The further comparisons that need nothing of any other part."""
+    for name, more in running.spec.audits_at_once.items():
+        further_audit(running, name, more)
+    return True
+
+
+def further_audit(running: Running, name: str, more: MoreAudit) -> None:
+    """One further comparison."""
+    from pyrite.audit import run as audit_run
+    from pyrite.audit.config import AuditConfig
+
+    inputs = running.inputs
+    options = inputs.options(more, "data", "reference")
+    options |= {"data": inputs.files(more.data), "reference": inputs.files(more.reference)}
+    config = AuditConfig(
+        **options, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
+    )
+    running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
+
+
 def audit_part(running: Running) -> bool:
     """Audit the data in question, and divide its rows; then the further comparisons."""
     from pyrite.audit import run as audit_run
@@ -227,12 +257,8 @@ def audit_part(running: Running) -> bool:
     )
     running.done("audit", "audit", made)
     for name, more in spec.audits.items():
-        options = inputs.options(more, "data", "reference")
-        options |= {"data": inputs.files(more.data), "reference": inputs.files(more.reference)}
-        config = AuditConfig(
-            **options, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
-        )
-        running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
+        if f"audit-{name}" not in running.parts:
+            further_audit(running, name, more)
     return True
 
 
@@ -343,7 +369,7 @@ def repair_part(running: Running) -> bool:
 
 
 PARTS: dict[str, Callable[[Running], bool]] = {
-    "study": study_part, "audit": audit_part, "synth": synth_part, "probe": probe_part, "repair": repair_part,
+    "audits": audits_part, "study": study_part, "audit": audit_part, "synth": synth_part, "probe": probe_part, "repair": repair_part,
 }  # fmt: skip
 """The function of each part; False: the rest of the loop has nothing to do."""
 
@@ -357,7 +383,7 @@ def finish(running: Running) -> Loop:
     folder, told = running.folder, running.told()
     page = ReportConfig(runs=(str(folder),), out=folder / PAGE, no_rows=running.config.no_rows)
     made = report_run.report(page)
-    return Loop(folder, page.out, made.verdicts, told, running.results, told["exit_code"])
+    return Loop(running.spec, folder, page.out, made.verdicts, told, running.results, told["exit_code"])
 
 
 def command(config: LoopConfig) -> str:

@@ -9,6 +9,12 @@ from pyrite.audit import show as show_audit
 from pyrite.audit.show import WIDEST, put
 from pyrite.loop.run import Loop
 
+YOUR_OWN = (
+    "pyrite audit SYNTHETIC.jsonl --reference PEOPLE.jsonl     what is wrong with a data set",
+    "pyrite init study PEOPLE.csv SYNTHETIC.csv                a study file of your own data, to read and to run",
+    "pyrite init loop PEOPLE.jsonl SYNTHETIC.jsonl             audit, probe and repair in one",
+)
+"""What to run after the demo."""
 MARKS = {"bad": "bold red", "unsure": "bold yellow", "good": "bold green", "plain": "bold"}
 
 
@@ -25,7 +31,12 @@ def loop(made: Loop) -> None:
         put(console, f"{gate['part']}: {gate['gate']} ({gate['why']})", mark=f"{gate['outcome']} ")
     for note in made.told["notes"]:
         put(console, note, mark="note: ")
-    console.print(str(made.report), soft_wrap=True)
+    put(console, "the page, one file:")
+    console.print(f"  {made.report}", soft_wrap=True)
+    if made.spec.loop.partition("-")[0] == "demo":
+        put(console, "the same of your own files:")
+        for line in YOUR_OWN:
+            console.print(f"  {line}", soft_wrap=True)
 
 
 def part(name: str, result: Any) -> None:

@@ -2,7 +2,8 @@
 
 Files are named as in `--data`; `study:ARM` stands for the rows (or, as `model`, for the model) of an arm of the loop's own
 study; in a study's data and in further audits, `loop:clean`, `loop:flagged` and `loop:made` stand for the rows that the
-audit cleared, those that it flagged, and those that the recipe made.
+audit cleared, those that it flagged, and those that the recipe made; in further audits, `grammar:NAME` stands for the
+rows of one of the loop's grammars.
 """
 
 from collections.abc import Mapping
@@ -16,8 +17,10 @@ from pyrite.errors import UserError
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.config import RepairOptions
 from pyrite.strict import Strict, from_yaml
+from pyrite.study.spec import GrammarSpec
 
 STUDY = "study:"
+GRAMMAR = "grammar:"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 """What a name may be that becomes a folder's."""
 LOOP = ("loop:clean", "loop:flagged", "loop:made")
@@ -52,7 +55,7 @@ class MoreAudit(AuditOptions):
     """A further comparison, beside the one that divides the rows."""
 
     data: tuple[str, ...] = Field(
-        min_length=1, description="the data set: files, study:ARM, loop:clean or loop:flagged"
+        min_length=1, description="the data set: files, study:ARM, grammar:NAME, loop:clean or loop:flagged"
     )
 
     @model_validator(mode="after")
@@ -95,7 +98,11 @@ class LoopSpec(Strict):
     )
     audit: AuditPart = Field(default_factory=AuditPart, description="options of the audit")
     audits: dict[Annotated[str, Field(pattern=NAME)], MoreAudit] = Field(
-        default_factory=dict, description="further comparisons, by name"
+        default_factory=dict,
+        description="further comparisons, by name; where the study runs first, those that need nothing of it run before it",
+    )
+    grammars: dict[Annotated[str, Field(pattern=NAME)], GrammarSpec] = Field(
+        default_factory=dict, description="rows that a grammar writes, by name, for further audits"
     )
     synth: str | None = Field(
         None,
@@ -141,8 +148,19 @@ class LoopSpec(Strict):
         asked = {"audit": True, "synth": self.synth, "probe": self.probe, "repair": self.repair, "study": self.study}
         order = ["audit", "synth", "study", "probe", "repair"]
         if self.study_first:
-            order = ["study", "audit", "synth", "probe", "repair"]
+            order = ["audits", "study", "audit", "synth", "probe", "repair"]
+            asked["audits"] = bool(self.audits_at_once)
         return tuple(name for name in order if asked[name] not in (None, False))
+
+    @property
+    def audits_at_once(self) -> dict[str, MoreAudit]:
+        """The further comparisons whose rows are there before any other part has run."""
+        theirs = {name: (*one.data, *one.reference) for name, one in self.audits.items()}
+        return {
+            name: self.audits[name]
+            for name, rows in theirs.items()
+            if not any(row.startswith((STUDY, "loop:")) for row in rows)
+        }
 
     @model_validator(mode="after")
     def _together(self) -> "LoopSpec":
@@ -159,6 +177,10 @@ class LoopSpec(Strict):
         made = [one for one in (*self.synthetic, *self.human) if one in LOOP]
         if made:
             raise ValueError(f"{made[0]}: that is what the audit of these very rows leaves; name files")
+        grammars = [row.removeprefix(GRAMMAR) for row in self.rows if row.startswith(GRAMMAR)]
+        unknown = sorted(set(grammars) - set(self.grammars))
+        if unknown:
+            raise ValueError(f"{GRAMMAR}{unknown[0]}: grammars names {', '.join(self.grammars) or 'none'}")
         if "made" in self.audits:
             raise ValueError("audits: the name 'made' is that of the audit of the recipe's rows")
         if self.study_first and self.study is None:
@@ -169,9 +191,10 @@ class LoopSpec(Strict):
             raise ValueError("synth: the rows it makes are for a study; name one")
         for gate in self.gates:
             part = gate.partition(":")[0].strip()
-            if part not in self.parts or part == "synth":
-                raise ValueError(f"gates: '{gate}' names no part that runs; write PART: CONDITION, PART one of "
-                                 f"{', '.join(part for part in self.parts if part != 'synth')}")  # fmt: skip
+            gated = [name for name in self.parts if name not in ("synth", "audits")]
+            if part not in gated:
+                named = f"gates: '{gate}' names no part that runs"
+                raise ValueError(f"{named}; write PART: CONDITION, PART one of {', '.join(gated)}")
         return self
 
     def gates_of(self, part: str) -> tuple[str, ...]:

@@ -399,9 +399,13 @@ def sample(
     compute: Compute,
     newline_ids: Sequence[int] = (),
     max_lines: int = 0,
+    keep_last: bool = False,
 ) -> list[Sampled]:
-    """Continue every prompt, each with its seed; in their order. With `max_lines`, a sequence also ends with the token (one of `newline_ids`)
-    that ends its last line; that counts as ended, and the token is left out."""
+    """Continue every prompt, each with its seed; in their order.
+
+    With `max_lines`, a sequence also ends with the token (one of `newline_ids`) that ends its last line; that counts as
+    ended, and the token is left out unless `keep_last` says otherwise.
+    """
     breaks = set(newline_ids)
     lines = [0] * len(seeds)
 
@@ -415,7 +419,7 @@ def sample(
             model, prompts, max_new_tokens=max_new_tokens, end_ids=end_ids,
             drawing=Drawing(temperature, top_p, logprobs=True), seeds=seeds, ended=last_line if max_lines else None,
         ):  # fmt: skip
-            if max_lines and lines[number] >= max_lines and one.ended:
+            if max_lines and lines[number] >= max_lines and one.ended and not keep_last:
                 one = Sampled(one.ids[:-1], one.mean_logprob, True)
             made[number] = one
     return [one for one in made if one is not None]

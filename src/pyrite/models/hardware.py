@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
 from pyrite.errors import UserError
@@ -11,19 +12,36 @@ Precision = Literal["fp32", "bf16-mixed"]
 PrecisionChoice = Literal["auto", "fp32", "bf16-mixed"]
 
 
+FLOPS: dict[tuple[Device, Precision], float] = {
+    ("cpu", "bf16-mixed"): 1.5e11,
+    ("cpu", "fp32"): 7e10,
+    ("cuda", "bf16-mixed"): 1.2e14,
+    ("cuda", "fp32"): 2e13,
+    ("mps", "fp32"): 2e12,
+}
+"""Sustained FLOP/s that plans assume for one worker (measured on one core with AVX-512 bf16; GPUs: 0.15 of an H100's peak)."""
+MOST_WORKERS, MOST_THREADS = 16, 8
+"""Processes that are started, and threads that a step is given, at most, where nobody says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Device class and precision of a step that runs a model. Part of the step's key.
+    """Device class, precision and CPU threads of a step that runs a model. Part of the step's key.
 
-    `bf16-mixed` keeps fp32 weights and runs matrix products in bfloat16, in training and in scoring.
+    `bf16-mixed` keeps fp32 weights and runs matrix products in bfloat16, in training and in scoring. Sums on another
+    number of threads differ in their last bits; one thread, the usual number, is left out of the key.
     """
 
     device: Device
     precision: Precision
+    threads: int = 1
 
-    def as_config(self) -> dict[str, str]:
+    def as_config(self) -> dict[str, Any]:
         """As plain values, for a step's configuration."""
-        return asdict(self)
+        told = asdict(self)
+        if self.threads == 1:
+            del told["threads"]
+        return told
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which a forward pass has this precision."""
@@ -48,3 +66,41 @@ def choose(precision: PrecisionChoice = "auto") -> Compute:
         found = f"precision bf16-mixed on a {device} that has no bf16 arithmetic"
         raise UserError("This machine cannot run that precision.", found, "use precision: fp32 (or auto)")
     return Compute(device, "fp32" if precision == "fp32" or not fast else "bf16-mixed")
+
+
+def threads_for(width: int, cores: int) -> int:
+    """How many CPU threads does each step get, where a plan has at most `width` models at work at a time?
+
+    One where there is a step for every core; else what the cores come to for each, up to `MOST_THREADS`. So a chain of
+    steps uses a small machine whole, and a grid of few models a large one.
+
+    >>> threads_for(15, 2), threads_for(1, 2), threads_for(15, 64), threads_for(200, 64)
+    (1, 2, 4, 4)
+    """
+    return max(1, min(MOST_THREADS, cores // max(1, min(width, MOST_WORKERS, cores))))
+
+
+@cache
+def pace(compute: Compute) -> float:
+    """How much slower than plans assume is this machine? Measured in a moment on a CPU, by a matrix product of the size
+    that small models have; elsewhere taken to be 1. A first guess, which a run's own steps correct."""
+    if compute.device != "cpu":
+        return 1.0
+    import time
+
+    import torch
+
+    fast = compute.precision == "bf16-mixed"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        some = torch.randn(512, 512, dtype=torch.bfloat16 if fast else torch.float32)
+        best = float("inf")
+        for _ in range(8):
+            began = time.perf_counter()
+            for _ in range(4):
+                some @ some
+            best = min(best, time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return max(0.5, FLOPS[compute.device, compute.precision] / (4 * 2 * 512**3 / best))

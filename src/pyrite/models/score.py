@@ -5,7 +5,8 @@ What makes it fast: identical rows are scored once, a common beginning is comput
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Reader, reader_of
 from pyrite.models.trees import Ask, passes
 from pyrite.models.work import BATCH_TOKENS, Tick, Work, batches, distinct
+
+if TYPE_CHECKING:
+    from pyrite.models.lower import Injected, Stored
 
 Ids = Sequence[int]
 
@@ -47,10 +51,12 @@ def class_logits(
     tick: Tick,
     segments: Sequence[Ids] | None = None,
     batch_tokens: int | None = None,
+    stored: "Stored | None" = None,
 ) -> tuple[np.ndarray, Work]:
     """A classifier's logits for each row [rows, labels], in the order of the rows and of our labels.
 
     `segments` say of every token to which text of a pair it belongs; models that were not trained to be told are not.
+    `stored` states of an encoder's lower layers are used where they give the same logits on a few rows.
     """
     import torch
 
@@ -65,7 +71,8 @@ def class_logits(
         if reader is not None:
             logits = causal_class_logits(reader, head, unique, work, tick, batch_tokens)
         else:
-            logits = padded_class_logits(model, unique_pairs, pad_id, work, tick, batch_tokens)
+            lower = None if stored is None else stored_lower(model, stored, unique_pairs, pad_id, compute)
+            logits = padded_class_logits(model, unique_pairs, pad_id, work, tick, batch_tokens, lower)
     return logits[numbers][:, list(order)], work
 
 
@@ -83,11 +90,37 @@ def causal_class_logits(
     return logits
 
 
+CHECKED_STATES = 8
+"""Rows on which stored states must give the whole model's logits."""
+
+
+def stored_lower(
+    model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, compute: Compute
+) -> "tuple[Injected, list[np.ndarray]] | None":
+    """The states of rows in the place of the model's lower layers; None where they do not give its logits."""
+    from pyrite.models.lower import Injected
+
+    ids = [row for row, _ in rows]
+    segments = [some for _, some in rows] if any(some for _, some in rows) else None
+    injected = Injected(model, stored.layers)
+    states = stored.of(model, ids, segments, pad_id=pad_id)
+    few = slice(CHECKED_STATES)
+    some = None if segments is None else segments[few]
+    agrees = injected.agrees(ids[few], some, states[few], pad_id=pad_id, precision=compute.precision)
+    return (injected, states) if agrees else None
+
+
 def padded_class_logits(
-    model: Any, rows: Sequence[tuple[Ids, Ids]], pad_id: int, work: Work, tick: Tick, batch_tokens: int | None
+    model: Any,
+    rows: Sequence[tuple[Ids, Ids]],
+    pad_id: int,
+    work: Work,
+    tick: Tick,
+    batch_tokens: int | None,
+    lower: "tuple[Injected, list[np.ndarray]] | None" = None,
 ) -> np.ndarray:
     """An encoder's logits: rows of (nearly) one length in a batch, so that little or nothing is padded. A row is its
-    token ids and their segments (empty where the model is not told)."""
+    token ids and their segments (empty where the model is not told). `lower`: stored states of every row."""
     import torch
 
     ids = [row for row, _ in rows]
@@ -107,7 +140,9 @@ def padded_class_logits(
             for row, at in enumerate(batch):
                 kinds[row, : len(ids[at])] = torch.tensor(rows[at][1])
             given["token_type_ids"] = kinds.to(model.device)
-        with layers.active():
+        with layers.active(), nullcontext() if lower is None else lower[0].active():
+            if lower is not None:
+                lower[0].put_rows([lower[1][at] for at in batch])
             out = model(input_ids=tokens.to(model.device), **given).logits.float().cpu().numpy()
         if logits is None:
             logits = np.zeros((len(ids), out.shape[1]), dtype=np.float32)

@@ -13,13 +13,13 @@ from pyrite.io import file_hash
 from pyrite.models import hardware, load
 from pyrite.models.load import ModelRef
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.predict import ITEMS, PREDICT
+from pyrite.probe.predict import GRAMMAR, ITEMS, PREDICT
 from pyrite.probe.predictions import match, read_predictions, stored_predictions
 from pyrite.probe.texts import Texts, of_labels
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Source, Step, Store
 from pyrite.strict import mapping
-from pyrite.tasks import TASKS
+from pyrite.tasks import TASKS, WRITTEN_BY_GRAMMAR
 from pyrite.tasks.custom import load_custom
 from pyrite.tasks.measure import Measured, Metric
 from pyrite.tasks.rows import read_rows
@@ -128,13 +128,16 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         "grammar_rows": None,
         "fields": ["premise", "hypothesis"],
     }
-    if name == "heuristics":
-        task = TASKS["hans"]
+    if name in WRITTEN_BY_GRAMMAR:
+        task = WRITTEN_BY_GRAMMAR[name]
         rows = int(where) if where.isdigit() and int(where) >= 30 else 3000 if not where else 0
         if not rows:
-            raise UserError("heuristics takes a number of rows, 30 or more.", text, "--task heuristics=3000")
-        given = {**common, "task": "hans", "labels": None, "file": "grammar:heuristics", "grammar_rows": rows}
-        return LabelTask(task, text, items_step(given, {}, strata=["subcase", "gold"], label=text), config, name)
+            raise UserError(f"{name} takes a number of rows, 30 or more.", text, f"--task {name}=3000")
+        given = {**common, "task": task.name, "labels": None, "file": f"{GRAMMAR}{name}", "grammar_rows": rows}
+        if name == "heuristics":
+            return LabelTask(task, text, items_step(given, {}, strata=["subcase", "gold"], label=text), config, name)
+        given |= {"task": "labelled", "fields": ["text"]}
+        return LabelTask(task, text, items_step(given, {}, strata=["gold"], label=text), config, name)
     if name in TASKS and where:
         task = TASKS[name]
         given = {**common, "task": name, "labels": list(task.labels)}
@@ -152,7 +155,8 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         return LabelTask(task, str(file), step, config)
     fix = (
         "--task NAME=FILE with NAME one of "
-        f"{', '.join(TASKS)}, ifeval, followbench, mt_bench, gsm8k, perplexity; --task heuristics=3000; "
+        f"{', '.join(TASKS)}, ifeval, followbench, mt_bench, gsm8k, perplexity; --task heuristics=3000 (or negation, "
+        "reviews); "
         "--task harness:gsm8k; or --task FILE.yaml"
     )
     raise UserError("That is not a task.", text, fix)

@@ -15,12 +15,13 @@ from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
 from pyrite.steps import PART_TOKENS, Context, Kind, in_parts
 from pyrite.tasks import nli
-from pyrite.tasks.grammar import generate_pairs
+from pyrite.tasks.grammar import generate_pairs, generate_reviews
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import as_labelled, read_rows, write_counts, write_rows
 from pyrite.tasks.score import matching, slice_names
 
 if TYPE_CHECKING:
+    from pyrite.models.lower import Stored
     from pyrite.models.work import Tick, Work
 
 
@@ -53,9 +54,8 @@ def items_step(context: Context) -> None:
         items = read_rows(context.inputs["rows"] / config["rows_file"])
         items = [hans_item(item) for item in items] if config["task"] == "hans" else items
         read = len(items)
-    elif config["file"] == "grammar:heuristics":
-        pairs = generate_pairs(config["grammar_rows"], seed=config["seed"])
-        items = [hans_item(as_labelled(pair, config["fields"])) for pair in pairs]
+    elif (config["file"] or "").startswith(GRAMMAR):
+        items = written_items(config["file"].removeprefix(GRAMMAR), config)
         read = len(items)
     else:
         labelled = config["task"] == "labelled"
@@ -87,6 +87,21 @@ def items_step(context: Context) -> None:
         dropped["not among the items asked for"] += len(items) - len(chosen)
     write_rows(chosen, context.out / "items.jsonl")
     write_counts(context.out, read, chosen, dropped, sorted({str(item.label) for item in chosen}))
+
+
+GRAMMAR = "grammar:"
+"""Before the name of a grammar, in the place of a file."""
+NEGATED = {"negation": 1.0, "reviews": 0.3}
+"""Share of negated rows among the items of the reviews' tasks."""
+
+
+def written_items(name: str, config: Mapping[str, Any]) -> list[Labelled]:
+    """Fresh items that a grammar writes (`pyrite.tasks.WRITTEN_BY_GRAMMAR`)."""
+    if name == "heuristics":
+        pairs = generate_pairs(config["grammar_rows"], seed=config["seed"])
+        return [hans_item(as_labelled(pair, config["fields"])) for pair in pairs]
+    rows = generate_reviews(config["grammar_rows"], seed=config["seed"], negated=NEGATED[name])
+    return [as_labelled(row, config["fields"]) for row in rows]
 
 
 def hans_item(item: Labelled) -> Labelled:
@@ -132,7 +147,12 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         return model
 
     longest = load.read_config(base).get("max_position_embeddings") if config["by"] == "words" else None
-    reading, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest)
+    stored = None
+    if "lower" in context.inputs:
+        from pyrite.models.lower import Stored
+
+        stored = Stored([context.inputs["lower"]])
+    reading, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest, stored=stored)
 
     def score(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
         if len(some) < len(rows):
@@ -168,12 +188,19 @@ class Reading:
 
 
 def prepared(
-    config: Mapping[str, Any], tokenizer: Any, rows: Sequence[Labelled], *, order: Sequence[int], longest: Any
+    config: Mapping[str, Any],
+    tokenizer: Any,
+    rows: Sequence[Labelled],
+    *,
+    order: Sequence[int],
+    longest: Any,
+    stored: "Stored | None" = None,
 ) -> tuple[Reading, int]:
     """How is a loaded model asked for the labels of these rows? And how many rows had to be cut for it.
 
     `config` is that of the step (`labels`, `by`, `reads`, `max_tokens`). `order`, the output of each label, is looked
-    at only when the model is asked. `longest` is how many tokens a language model reads at most.
+    at only when the model is asked. `longest` is how many tokens a language model reads at most. `stored`: states of an
+    encoder's lower layers.
 
     Raises:
         UserError: a row that fills a language model's positions.
@@ -203,7 +230,7 @@ def prepared(
         return class_logits(
             model, [encoded.ids[at] for at in some],
             segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
-            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick,
+            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick, stored=stored,
         )  # fmt: skip
 
     return Reading(encoded.ids, by_head), encoded.cut

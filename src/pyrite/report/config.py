@@ -15,6 +15,7 @@ class ReportOptions(Strict):
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Field(
         Path("report.html"), description="the page: one self-contained HTML file"
     )
+    open: bool = Field(False, description="open the page in a browser")
     title: str | None = Field(None, description="heading of the page [made of the runs' names]")
     rows: int = Field(2000, ge=0, description="at most so many rows of each table of rows stand in the page")
     no_rows: bool = Field(False, description="leave out every text that comes from the data or from a model's answers")

@@ -1,22 +1,30 @@
-"""What the user sees while steps run: a live display on a terminal, a line per finished step elsewhere, on stderr."""
+"""What the user sees while steps run: a live display on a terminal, else a line for a finished step; on stderr.
+
+Where the output is no terminal, a line now and then also says how far the running steps are.
+"""
 
 import sys
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from pyrite.steps.forecast import Forecast, in_words
 from pyrite.steps.step import Step
+
+EVERY = 15.0
+"""Seconds between two lines on running steps, at least."""
+SHORT = 2.0
+"""Finished steps that took less are told together with the next longer one."""
 
 
 class Progress:
-    """Follows a run: steps done of all, what each worker does and how fast, and when it should end.
+    """Follows a run: steps done of all, what each worker does and how fast, and when it should end."""
 
-    The time left is the expected cost of what is left, corrected by how the finished steps compared with theirs.
-    """
-
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, pace: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """`pace` is how much slower than planned this machine is taken to be at first."""
         self.console = Console(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
         self.bars = Bars(
@@ -28,57 +36,87 @@ class Progress:
             transient=True,
             disable=not self.live,
         )
+        self.clock, self.pace = clock, pace
+        self.forecast = Forecast([], 1)
         self.tasks: dict[str, TaskID] = {}
         self.first: dict[str, tuple[float, float]] = {}
+        self.far: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
         self.total: TaskID | None = None
-        self.left: dict[str, float] = {}
-        self.spent = self.expected = 0.0
-        self.done = self.count = 0
-        self.workers = 1
+        self.done = self.count = self.short = 0
+        self.said = 0.0
 
     def plan(self, todo: list[Step], reused: int, workers: int) -> None:
         """Say what will run."""
-        self.left = {step.key: max(step.cost.seconds, 0.05) for step in todo}
-        self.count, self.workers = len(todo), workers
+        self.forecast = Forecast(todo, workers, pace=self.pace)
+        self.count, self.said = len(todo), self.clock()
         if todo:
-            self.console.print(f"{len(todo)} steps to run, {reused} found in the store")
+            guess = f", about {self.left()}" if sum(step.cost.seconds for step in todo) > 1 else ""
+            self.console.print(
+                f"{len(todo)} steps to run{guess}, {reused} found in the store", style="", soft_wrap=True
+            )
             self.bars.start()
             self.total = self.bars.add_task("steps", total=len(todo), note="")
 
     def start(self, step: Step) -> None:
         """A step begins."""
+        self.forecast.start(step.key, self.clock())
+        self.labels[step.key] = step.label
         self.tasks[step.key] = self.bars.add_task(f"  {step.label}", total=None, note="")
 
     def tick(self, key: str, done: float, total: float, unit: str) -> None:
         """A step has come so far, in its own units (tokens, rows)."""
-        now = time.monotonic()
+        now = self.clock()
+        self.forecast.tick(key, min(1.0, done / total) if total else 0.0, now)
         at, since = self.first.setdefault(key, (done, now))
         rate = (done - at) / (now - since) if now > since else 0.0
+        note = f"{rate:,.0f} {unit}/s" if rate else ""
+        self.far[key] = f"{done:,.0f} of {total:,.0f} {unit}" + (f", {note}" if note else "")
         if key in self.tasks:
-            note = f"{rate:,.0f} {unit}/s" if rate else ""
             self.bars.update(self.tasks[key], completed=done, total=total, note=note)
+        self.beat()
+
+    def beat(self) -> None:
+        """Called now and then: the time left, on a terminal; else, every so often, a line on what runs."""
+        now = self.clock()
+        if self.live and self.total is not None and now - self.said >= 1.0:
+            self.said = now
+            self.bars.update(self.total, note=f"{self.done}/{self.count}, {self.left()} left")
+        elif not self.live and self.forecast.running and now - self.said >= EVERY:
+            self.said = now
+            running = (f"{self.labels[key]} ({self.far.get(key, 'begun')})" for key in self.forecast.running)
+            self.console.print(
+                f"[{self.done}/{self.count}] running: {'; '.join(running)}; {self.left()} left",
+                style="",
+                soft_wrap=True,
+            )
 
     def finish(self, step: Step, seconds: float) -> None:
         """A step is published."""
         self.done += 1
-        self.spent += seconds
-        self.expected += self.left.pop(step.key, 0.0)
+        self.forecast.finish(step.key, seconds)
+        self.far.pop(step.key, None)
+        self.first.pop(step.key, None)
         if step.key in self.tasks:
             self.bars.remove_task(self.tasks.pop(step.key))
         if self.total is not None:
-            self.bars.update(self.total, completed=self.done, note=f"{self.done}/{self.count}, {self.eta()} left")
-        if not self.live:
-            self.console.print(f"[{self.done}/{self.count}] {step.label}: {seconds:.1f} s, {self.eta()} left", style="")
-
-    def eta(self) -> str:
-        """How long still, in words."""
-        pace = self.spent / self.expected if self.expected else 1.0
-        seconds = int(sum(self.left.values()) * pace / self.workers)
-        return (
-            f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-            if seconds >= 3600
-            else f"{seconds // 60} min {seconds % 60:02d} s"
+            self.bars.update(self.total, completed=self.done, note=f"{self.done}/{self.count}, {self.left()} left")
+        if self.live:
+            return
+        if seconds < SHORT and self.done < self.count:
+            self.short += 1
+            return
+        self.said = self.clock()
+        others = f" ({self.short} short ones before)" if self.short else ""
+        end = f"; {self.left()} left" if self.done < self.count else ""
+        self.short = 0
+        self.console.print(
+            f"[{self.done}/{self.count}] {step.label}: {seconds:.1f} s{others}{end}", style="", soft_wrap=True
         )
+
+    def left(self) -> str:
+        """How long still, in words."""
+        return in_words(self.forecast.seconds_left(self.clock()))
 
     def close(self) -> None:
         """Stop the display."""

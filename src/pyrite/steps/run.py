@@ -183,6 +183,7 @@ def run_pool(
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 while not ticks.empty():
                     progress.tick(*ticks.get())
+                progress.beat()
                 for future in done:
                     step = running.pop(future)
                     try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pyrite.strict import Mistake, not_there
 from pyrite.study.spec import START_ROWS, ArmSpec, StudySpec, as_pool
 from pyrite.study.uses import data_of, file_trained_on, rows_of_judge, rows_of_start, rows_trained_on, shared_rows
+from pyrite.tasks import WRITTEN_BY_GRAMMAR
 
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
@@ -27,15 +28,16 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
 
 
 def sources(spec: StudySpec) -> Iterator[Mistake]:
-    """Generators learn from rows that no generator wrote, and so do their judges; a grammar writes pairs."""
+    """Generators learn from rows that no generator wrote, and so do their judges; a grammar writes the study's fields."""
     for name, source in spec.data.items():
         taught = source.train_on
         if taught and taught not in data_of(spec):
             yield ("data", name, "train_on"), not_there(taught, data_of(spec))
         elif taught and spec.data[taught.partition(".")[0]].synth:
             yield ("data", name, "train_on"), "a generator learns from files or a grammar, not from a generator"
-        if source.grammar and tuple(spec.fields) != ("premise", "hypothesis"):
-            yield ("data", name), f"the grammars write premise and hypothesis, this study has {spec.fields}"
+        if source.grammar and tuple(spec.fields) != source.grammar.fields:
+            written = " and ".join(source.grammar.fields)
+            yield ("data", name), f"the grammar '{source.grammar.name}' writes {written}, this study has {spec.fields}"
         if source.judge and source.judge not in spec.starts:
             yield ("data", name, "judge"), not_there(source.judge, list(spec.starts))
         elif source.judge:
@@ -86,11 +88,11 @@ def arms(spec: StudySpec) -> Iterator[Mistake]:
 
 
 def biased(spec: StudySpec, name: str, arm: ArmSpec) -> Iterator[Mistake]:
-    """An arm's bias is on a label of the study, which has two fields."""
+    """An arm's bias is on a label of the study, which has the fields that the heuristic looks at."""
     if arm.bias and arm.bias.label not in spec.labels:
         yield ("arms", name, "bias", "label"), not_there(arm.bias.label, spec.labels)
-    if arm.bias and len(spec.fields) < 2:
-        yield ("arms", name, "bias"), f"the heuristics compare two fields, this study has {spec.fields}"
+    if arm.bias and not arm.bias.fits(spec.fields):
+        yield ("arms", name, "bias"), f"{arm.bias.heuristic} compares two fields, this study has {spec.fields}"
 
 
 def probes(spec: StudySpec) -> Iterator[Mistake]:
@@ -100,6 +102,9 @@ def probes(spec: StudySpec) -> Iterator[Mistake]:
     for name, probe in spec.probes.items():
         if (probe.data is None) == (probe.file is None):
             yield ("probes", name), "give data or file"
+        grammar = (probe.file or "").partition("grammar:")[2]
+        if grammar and grammar not in WRITTEN_BY_GRAMMAR:
+            yield ("probes", name, "file"), not_there(grammar, list(WRITTEN_BY_GRAMMAR))
         if probe.data is None:
             source = file_trained_on(spec, probe.file or "")
             if source:

@@ -9,29 +9,40 @@ import numpy as np
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.records import Labelled
+from pyrite.records import Labelled, Record
 from pyrite.steps import Context, Kind
 from pyrite.study.uses import HELD_OUT
 from pyrite.synth.select import draw, fields_key
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import nli
-from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs
+from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs, generate_reviews
 from pyrite.tasks.groups import balanced_groups, group_of, grouped, whole_groups
 from pyrite.tasks.rows import as_labelled, by_label, read_rows, write_counts, write_rows
 
 
 def grammar_step(context: Context) -> None:
     """Step: a grammar's rows."""
-    config = context.config["grammar"]
-    if config["name"] == "general":
-        pairs = generate_general(
+    rows = rows_of_grammar(context.config["grammar"], context.config["fields"])
+    write_rows(rows, context.out / "rows.jsonl")
+    write_counts(context.out, len(rows), rows, Counter(), sorted({str(row.label) for row in rows}))
+
+
+def rows_of_grammar(config: Mapping[str, Any], fields: Sequence[str]) -> list[Labelled]:
+    """The rows that a grammar writes (`GrammarSpec.as_config`)."""
+    written: Sequence[Record]
+    if config["name"] == "reviews":
+        written = generate_reviews(
+            config["rows"], seed=config["seed"], negated=config["negated"], style=config["style"]
+        )
+    elif config["name"] == "general":
+        written = generate_general(
             config["rows"],
             seed=config["seed"],
             overlap_entailment=config["overlap_entailment"],
             overlap_other=config["overlap_other"],
         )
     else:
-        pairs = generate_pairs(
+        written = pairs = generate_pairs(
             config["rows"],
             seed=config["seed"],
             subcases=config["subcases"],
@@ -39,10 +50,8 @@ def grammar_step(context: Context) -> None:
             leave_out_subcases=[name for name in config["leave_out"] if name not in nli.HEURISTICS],
         )
         if config["three_way"]:
-            pairs = as_three_way(pairs)
-    rows = [as_labelled(pair, context.config["fields"]) for pair in pairs]
-    write_rows(rows, context.out / "rows.jsonl")
-    write_counts(context.out, len(rows), rows, Counter(), sorted({str(row.label) for row in rows}))
+            written = as_three_way(pairs)
+    return [as_labelled(record, fields) for record in written]
 
 
 def pools_step(context: Context) -> None:
@@ -71,7 +80,8 @@ def divide(
     """Rows → pools, in the order of the file, by a step's configuration; `kept` are pools that are filled already.
 
     Disjoint pools are filled by name, the rest last. A pool that is not disjoint draws from every row but those of the
-    disjoint pools that are held out, unless it shares with them by name. With a `group`, what is drawn are whole groups,
+    disjoint pools that are held out, unless it shares with them by name. A pool may take rows with some values only
+    (`where`). With a `group`, what is drawn are whole groups,
     and the rows that a balance leaves over of a group are in no pool.
     """
     wanted: Mapping[str, Mapping[str, Any]] = config["pools"]
@@ -83,7 +93,10 @@ def divide(
     taken = {name: {unit_of[row.id] for row in pools[name]} for name in pools if name in disjoint}
 
     def fill(name: str, shut: set[int]) -> None:
-        free = [unit for number, unit in enumerate(units) if number not in shut]
+        where = wanted[name].get("where", {})
+        free = [
+            unit for number, unit in enumerate(units) if number not in shut and all(has(row, where) for row in unit)
+        ]
         pools[name] = pool_of(free, wanted[name], labels, name)
 
     # by name: the same whatever the order in the file
@@ -101,6 +114,11 @@ def divide(
             for name, some in pools.items()
         }
     return {name: pools[name] for name in wanted}
+
+
+def has(row: Labelled, where: Mapping[str, str]) -> bool:
+    """Does a row have these values in its columns (`label` is its label)?"""
+    return all(str(row.label if name == "label" else row.meta.get(name, "")) == value for name, value in where.items())
 
 
 def drawing_order(rows: Sequence[Labelled], group: str | None, rng: np.random.Generator) -> list[list[Labelled]]:

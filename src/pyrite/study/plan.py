@@ -17,7 +17,8 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.models import load, packaged
-from pyrite.models.hardware import Compute
+from pyrite.models.hardware import FLOPS, Compute
+from pyrite.probe.predict import GRAMMAR as BY_GRAMMAR
 from pyrite.probe.predict import ITEMS, PREDICT
 from pyrite.steps import Cost, Source, Step, Store
 from pyrite.study.contrasts import check_contrasts
@@ -32,17 +33,12 @@ from pyrite.tasks import TASKS
 from pyrite.tasks.score import Task
 from pyrite.train.causal import TRAIN_GENERATOR
 from pyrite.train.classifier import TRAIN_CLASSIFIER
-from pyrite.train.settings import TrainSettings
+from pyrite.train.lower import LOWER
+from pyrite.train.settings import ClassifierSettings
 
+WHOLE_POOL = 20_000
+"""Rows of a pool up to which what frozen layers make of them is computed for the whole pool."""
 MATMUL_PARAMETERS = {"packaged:minilm-l6": 10.7e6, "packaged:smollm2-135m-instruct": 135e6}
-FLOPS = {
-    ("cpu", "bf16-mixed"): 1.5e11,
-    ("cpu", "fp32"): 7e10,
-    ("cuda", "bf16-mixed"): 1.2e14,
-    ("cuda", "fp32"): 2e13,
-    ("mps", "fp32"): 2e12,
-}
-"""Sustained FLOP/s that plans assume for one worker (measured on one core with AVX-512 bf16; GPUs: 0.15 of an H100's peak)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,14 @@ class Cell:
     model: Step | None
     answers: dict[str, Step]
     is_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lower:
+    """The lower layers that a trained model left as they are: so many of this model (None: of the base model)."""
+
+    model: Step | None
+    layers: int
 
 
 @dataclass
@@ -116,6 +120,7 @@ class Planner(Sources):
         self.plan = Plan(spec)
         super().__init__(data_folder, self.plan.absent, lenient=offline_names)
         self.reads = self._reads()
+        self.lower: dict[str, Lower] = {}
 
     def _reads(self) -> str:
         chosen = self.spec.task_model.reads
@@ -159,7 +164,7 @@ class Planner(Sources):
         if spec.synth:
             return self.synthetic(name, spec, seed if self.spec.texts_vary else 0)
         if spec.grammar:
-            written = {"grammar": spec.grammar.model_dump(mode="json"), "fields": list(self.spec.fields)}
+            written = {"grammar": spec.grammar.as_config(), "fields": list(self.spec.fields)}
             step = self.keep(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
         else:
             config: dict[str, Any] = {
@@ -197,10 +202,11 @@ class Planner(Sources):
         spec = self.spec.data[source]
         pools = {name: as_pool(pool) for name, pool in spec.pools.items()}
         held_out = pools_held_out(self.spec, source)
-        wanted = {name: pool.model_dump(mode="json", exclude={"shares_with"}) for name, pool in pools.items()}
+        wanted = {name: pool.model_dump(mode="json", exclude={"shares_with", "where"}) for name, pool in pools.items()}
         for name, pool in pools.items():
             shares = sorted(held_out & set(pool.shares_with))
             wanted[name] |= {"shares_with": shares} if shares else {}
+            wanted[name] |= {"where": pool.where} if pool.where else {}
         config: dict[str, Any] = {"pools": wanted, "labels": list(self.spec.labels), "seed": 0}
         if held_out - set(HELD_OUT) and not all(pool.disjoint for pool in pools.values()):
             config["held_out"] = sorted(held_out)
@@ -307,7 +313,7 @@ class Planner(Sources):
         return self.keep(Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
 
     def train(
-        self, rows: Step, settings: TrainSettings, *, start: Step | None, seed: int, count: float, label: str
+        self, rows: Step, settings: ClassifierSettings, *, start: Step | None, seed: int, count: float, label: str
     ) -> Step:
         """A classifier trained on rows, from the base model or further from a start."""
         spec = self.spec.task_model
@@ -315,7 +321,7 @@ class Planner(Sources):
             "labels": list(self.spec.labels),
             "rows_file": "rows.jsonl",
             "reads": self.reads,
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.as_config(),
             "compute": self.compute.as_config(),
             "seed": seed,
             "base_name": portable_name(spec.model, self.model(spec.model)),
@@ -323,13 +329,68 @@ class Planner(Sources):
         inputs: dict[str, Step | Source] = {"base": self.model(spec.model), "rows": rows}
         if start is not None:
             inputs["start"] = start
+        lower = self.lower_of(start, settings.freeze)
+        if lower is not None:
+            inputs |= {f"lower{at}": one for at, one in enumerate(self.stored_of(rows, lower, settings.max_tokens))}
         tokens = count * settings.epochs * self.spec.tokens_per_row
-        cost = self.cost(spec.model, tokens, training=True)
-        return self.keep(Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
+        cost = self.cost(spec.model, tokens * self.share_trained(settings.freeze), training=True)
+        trained = self.keep(Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
+        if lower is not None:
+            self.lower[trained.key] = lower
+        return trained
+
+    def share_trained(self, frozen: int) -> float:
+        """The share of the task model's layers above the frozen ones; 1 where the model is not at hand."""
+        folder = Path(self.model(self.spec.task_model.model).path) if frozen else Path()
+        layers = load.read_config(folder).get("num_hidden_layers") if (folder / "config.json").is_file() else None
+        return 1 - frozen / layers if isinstance(layers, int) and layers > frozen else 1.0
+
+    def lower_of(self, start: Step | None, layers: int) -> Lower | None:
+        """Whose lower layers are those of a model that is trained from `start` with so many frozen? None: its own."""
+        if not layers:
+            return None
+        before = None if start is None else self.lower.get(start.key)
+        if before is not None and before.layers >= layers:
+            return Lower(before.model, layers)
+        return Lower(start, layers)
+
+    def stored_of(self, rows: Step, lower: Lower, max_tokens: int) -> list[Step]:
+        """The steps that hold what the frozen layers make of drawn rows: one for each pool that they are drawn from, so
+        that all draws share it, or for the drawn rows themselves where a pool holds far more."""
+        parts = [(rows.inputs[f"part{at}"], part) for at, part in enumerate(rows.config["parts"])]
+        whole = [part["name"] == START_ROWS or self.rows_in(part["name"]) <= WHOLE_POOL for _, part in parts]
+        made = {}
+        for (step, part), all_rows in zip(parts, whole, strict=True):
+            assert isinstance(step, Step)
+            source, file, name = (step, part["file"], part["name"]) if all_rows else (rows, "rows.jsonl", rows.label)
+            stored = self.stored(source, file, lower, max_tokens, f"{name}: lower {lower.layers} layers")
+            made[stored.key] = stored
+        return list(made.values())
+
+    def stored(self, rows: Step, file: str, lower: Lower, max_tokens: int, label: str) -> Step:
+        """The step that holds what the frozen layers make of the rows of a file."""
+        config = {
+            "labels": list(self.spec.labels),
+            "rows_file": file,
+            "reads": self.reads,
+            "freeze": lower.layers,
+            "max_tokens": max_tokens,
+            "compute": self.compute.as_config(),
+            "seed": 0,
+        }
+        inputs: dict[str, Step | Source] = {"base": self.model(self.spec.task_model.model), "rows": rows}
+        if lower.model is not None:
+            inputs["model"] = lower.model
+        return self.keep(Step(LOWER, config, inputs, label=label, cost=Cost(seconds=10), weights=("states.npy",)))
+
+    def seed_of(self, start: str, seed: int) -> int:
+        """The seed of a start's model where the study's is `seed`: the first of all where there is one model for all."""
+        return self.spec.seeds[0] if self.spec.starts[start].seeds == "one" else seed
 
     def start(self, name: str, seed: int) -> Step | None:
         """A start's model for one seed; None where it is the base model itself."""
         spec = self.spec.starts[name]
+        seed = self.seed_of(name, seed)
         before = self.start(spec.after, seed) if spec.after else None
         if not spec.rows or all(count == 0 for count in spec.rows.values()):
             return before
@@ -340,7 +401,7 @@ class Planner(Sources):
 
     def start_rows(self, name: str, seed: int) -> tuple[Step, int]:
         """The rows that a start is trained on for one seed, and how many they are."""
-        spec = self.spec.starts[name]
+        spec, seed = self.spec.starts[name], self.seed_of(name, seed)
         parts = [{"name": used, "rows": count, "bias": None} for used, count in spec.rows.items()]
         count = sum(self.rows_in(used) if n == "all" else n for used, n in spec.rows.items())
         order = seed if self.spec.pools_vary else 0
@@ -359,7 +420,7 @@ class Planner(Sources):
         parts = []
         for used, count in counts.items():
             bias = arm.bias if arm.bias and arm.bias_on in (None, used) else None
-            parts.append({"name": used, "rows": count, "bias": bias.model_dump(mode="json") if bias else None})
+            parts.append({"name": used, "rows": count, "bias": bias.as_config() if bias else None})
         order = seed if self.spec.arm_rows_vary else 0
         label = f"arm {name}, {size} rows, seed {seed if self.rows_vary else order}: draw"
         rows = self.drawn(parts, seed=seed, order=order, balance=True, noise=arm.noise, label=label, start=start)
@@ -405,13 +466,13 @@ class Planner(Sources):
             "label_map": probe.label_map,
             "on_bad_row": probe.on_bad_row,
             "hub": None,
-            "file": "grammar:heuristics" if probe.file == "grammar:heuristics" else None,
-            "grammar_rows": probe.grammar_rows if probe.file == "grammar:heuristics" else None,
+            "file": probe.file if by_grammar(probe) else None,
+            "grammar_rows": probe.grammar_rows if by_grammar(probe) else None,
         }
         inputs: dict[str, Step | Source] = {}
         if probe.data:
             inputs["rows"], config["rows_file"] = self.data(probe.data)
-        elif probe.file != "grammar:heuristics":
+        elif not by_grammar(probe):
             assert probe.file is not None
             inputs["file"] = found = self.file(probe.file)
             config["hub"] = pinned(found) or None
@@ -429,6 +490,12 @@ class Planner(Sources):
             }
             if model is not None:
                 inputs["model"] = model
+            lower = None if model is None else self.lower.get(model.key)
+            if lower is not None:
+                most = self.spec.training.arm.max_tokens
+                inputs["lower"] = self.stored(
+                    self.plan.items[name], "items.jsonl", lower, most, f"{name}: lower {lower.layers} layers"
+                )
             tokens = (probe.items or 10_000) * self.spec.tokens_per_row
             cost = self.cost(self.spec.task_model.model, tokens, training=False, keeps=60 * (probe.items or 10_000))
             made[name] = self.keep(Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost))
@@ -478,6 +545,11 @@ class Planner(Sources):
 def make_plan(spec: StudySpec, data_folder: Path | None, compute: Compute, *, only_plan: bool = False) -> Plan:
     """The graph of steps of a study. With `only_plan`, what is absent is listed in it; else it is a `UserError`."""
     return Planner(spec, data_folder, compute, offline_names=only_plan).build()
+
+
+def by_grammar(probe: ProbeSpec) -> bool:
+    """Are the probe's items written by a grammar?"""
+    return (probe.file or "").startswith(BY_GRAMMAR)
 
 
 def pinned(source: Source) -> str:

@@ -35,6 +35,7 @@ from pyrite.study.looks import Look, looks_at, remarks
 from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.plan import Plan, make_plan
 from pyrite.study.power import add_power
+from pyrite.study.sources import with_threads
 from pyrite.study.spec import StudySpec, is_language, load_spec
 from pyrite.tasks.rows import read_rows
 
@@ -110,19 +111,29 @@ def open_store(config: StudyConfig) -> Store:
 def plan(config: StudyConfig) -> dict[str, Any]:
     """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
     spec = resolve_spec(config)
-    compute = hardware.choose(spec.task_model.precision)
-    made = make_plan(spec, config.data, compute, only_plan=True)
+    made, compute = planned(spec, config, only_plan=True)
     told = {"schema_version": 1, **made.summary(open_store(config), config.refresh)}
     told["workers"] = worker_count(spec.workers, config, compute)
     told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
+    told["threads"] = compute.threads
     return told
 
 
 def worker_count(said: int, config: StudyConfig, compute: hardware.Compute) -> int:
-    """How many processes: as asked, as the file says, one for each core on a CPU, one on a GPU."""
+    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one on a GPU."""
     import os
 
-    return config.workers or said or (max(1, min(8, os.cpu_count() or 1)) if compute.device == "cpu" else 1)
+    cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
+    return config.workers or said or (cores if compute.device == "cpu" else 1)
+
+
+def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) -> tuple[Plan, hardware.Compute]:
+    """The study's steps and what they compute with. The number of threads is that of the study as its file says it, so
+    that `--seeds +N` finds the steps of the seeds before."""
+    compute = hardware.choose(spec.task_model.precision)
+    written, _ = load_spec(config.spec)
+    made, compute = with_threads(lambda compute: make_plan(written, config.data, compute, only_plan=only_plan), compute)
+    return (made if spec == written else make_plan(spec, config.data, compute, only_plan=only_plan)), compute
 
 
 def study(config: StudyConfig) -> "Study | LanguageStudy":
@@ -143,13 +154,14 @@ def study_of_labels(config: StudyConfig) -> Study:
     """
     spec = resolve_spec(config)
     store = open_store(config)
-    compute = hardware.choose(spec.task_model.precision)
-    made = make_plan(spec, config.data, compute)
+    made, compute = planned(spec, config)
     check_refresh(config, made.steps)
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
-        threads=1 if compute.device == "cpu" else 0,  # fixed, so that bytes do not depend on the number of workers
+        threads=compute.threads
+        if compute.device == "cpu"
+        else 0,  # fixed, so that bytes do not depend on the number of workers
         keep=spec.keep,
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
@@ -165,7 +177,7 @@ def study_of_labels(config: StudyConfig) -> Study:
             probe_of(made, name, store)  # what is wrong with a probe or a pool is told before anything is trained
     if options.max_seconds is not None:
         options = replace(options, max_seconds=options.max_seconds - first.seconds)
-    rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet))
+    rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
     done = Done(len(todo), len(made.steps) - len(todo), first.seconds + rest.seconds)
     return write_run(spec, made, store, config.out / spec.study, compute, done)
 

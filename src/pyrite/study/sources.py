@@ -1,11 +1,15 @@
 """What both sorts of plan share: what it should take, data files as inputs, a note of what this machine lacks."""
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyrite.errors import UserError
+from pyrite.models.hardware import Compute, threads_for
 from pyrite.steps import Cost, Source, Step, Store, closure, missing
 from pyrite.study.spec import data_path
 
@@ -29,6 +33,18 @@ class StepPlan(ABC):
         """What these steps (all by default) should take, one after the other."""
         return sum((step.cost for step in (self.steps if steps is None else steps)), Cost())
 
+    @property
+    def width(self) -> int:
+        """How many steps that run a model can be at work at a time, at most: those that are as far from the beginning."""
+        depth: dict[str, int] = {}
+        at: Counter[int] = Counter()
+        for step in self.steps:
+            below = max((depth[parent.key] for parent in step.parents()), default=0)
+            works = "compute" in step.config
+            depth[step.key] = below + works
+            at[below] += works
+        return max(at.values(), default=1)
+
     def takes(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What the plan should take, and what of it is stored, as plain values."""
         todo = {step.key for step in missing(self.targets, store, refresh)}
@@ -42,6 +58,20 @@ class StepPlan(ABC):
             "stored": {"steps": len(stored), "of": len(steps), "seconds_saved": round(self.cost(stored).seconds, 1)},
             "absent": self.absent,
         }
+
+
+Planned = TypeVar("Planned", bound=StepPlan)
+
+
+def with_threads(make: Callable[[Compute], Planned], compute: Compute) -> tuple[Planned, Compute]:
+    """A plan whose steps have as many CPU threads as it can use on this machine (`hardware.threads_for`), and the compute
+    that says so."""
+    made = make(compute)
+    threads = threads_for(made.width, os.cpu_count() or 1) if compute.device == "cpu" else 1
+    if threads == compute.threads:
+        return made, compute
+    compute = replace(compute, threads=threads)
+    return make(compute), compute
 
 
 class Sources:

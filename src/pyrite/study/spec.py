@@ -14,7 +14,7 @@ from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.strict import Strict, from_yaml, refuse
 from pyrite.synth.settings import BiasSettings, SynthSettings
-from pyrite.train.settings import TrainSettings
+from pyrite.train.settings import ClassifierSettings
 
 if TYPE_CHECKING:
     from pyrite.study.language.spec import LanguageSpec
@@ -37,7 +37,9 @@ class TaskModelSpec(Strict):
 class GrammarSpec(Strict):
     """Rows written by one of our grammars."""
 
-    name: Literal["heuristics", "general"] = Field(description="HANS-like pairs, or general NLI pairs")
+    name: Literal["heuristics", "general", "reviews"] = Field(
+        description="HANS-like pairs, general NLI pairs, or short reviews (field text; positive, negative)"
+    )
     rows: int = Field(ge=1, description="rows to write")
     seed: int = Field(0, ge=0, description="seed of the grammar")
     three_way: bool = Field(False, description="heuristics: neutral/contradiction instead of non-entailment")
@@ -47,6 +49,24 @@ class GrammarSpec(Strict):
         0.5, ge=0, le=1, description="general: share of entailment rows with full word overlap"
     )
     overlap_other: float = Field(0.0, ge=0, le=1, description="general: share of the other rows with full word overlap")
+    negated: float = Field(
+        0.3, ge=0, le=1, description="reviews: share of each label's rows that say what a thing was not"
+    )
+    style: Literal["people", "program"] = Field(
+        "people", description="reviews: twenty shapes, or one that begins with a stock phrase"
+    )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that the grammar writes."""
+        return ("text",) if self.name == "reviews" else ("premise", "hypothesis")
+
+    def as_config(self) -> dict[str, Any]:
+        """As plain values for a step: what the named grammar reads, so that further grammars change no step's key."""
+        reviews = {"negated", "style"}
+        if self.name == "reviews":
+            return self.model_dump(mode="json", include={"name", "rows", "seed", *reviews})
+        return self.model_dump(mode="json", exclude=reviews)
 
 
 class PoolSpec(Strict):
@@ -61,6 +81,9 @@ class PoolSpec(Strict):
     )
     balance: bool = Field(
         False, description="the same number of rows for every label; of rest and all, as many as of the rarest"
+    )
+    where: dict[str, str] = Field(
+        default_factory=dict, description="only rows with these values in their columns; of a group, in all its rows"
     )
     shares_with: tuple[str, ...] = Field(
         (),
@@ -119,7 +142,11 @@ class StartSpec(Strict):
 
     rows: dict[str, int | Literal["all"]] = Field(default_factory=dict, description="data: rows to train on")
     after: str | None = Field(None, description="train further from this start instead of from the base model")
-    training: TrainSettings | None = Field(None, description="instead of the study's start training")
+    seeds: Literal["each", "one"] = Field(
+        "each",
+        description="each: a model of its own for every seed; one: that of the first seed for all, so that the seeds differ in what follows only",
+    )
+    training: ClassifierSettings | None = Field(None, description="instead of the study's start training")
 
 
 class ArmSpec(Strict):
@@ -168,7 +195,10 @@ class ProbeSpec(Strict):
 
     task: Literal["nli", "hans", "labelled"] = Field(description="how answers are scored")
     data: str | None = Field(None, description="a source or pool of this study")
-    file: str | None = Field(None, description="a file below --data, or a bundled grammar: grammar:heuristics")
+    file: str | None = Field(
+        None,
+        description="a file below --data, or a bundled grammar: grammar:heuristics, grammar:negation, grammar:reviews",
+    )
     columns: dict[str, str] | None = Field(None, description="our field name: the file's column")
     label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
@@ -183,7 +213,7 @@ class ProbeSpec(Strict):
         description="the slice that contrasts look at, or overall; by default of hans its non-entailment, judged for each heuristic, and of other tasks overall",
     )
     seed: int = Field(0, ge=0, description="seed of the choice of items")
-    grammar_rows: int = Field(3000, ge=30, description="items written for grammar:heuristics")
+    grammar_rows: int = Field(3000, ge=30, description="items that a grammar writes")
 
     @field_validator("headline", mode="before")
     @classmethod
@@ -229,8 +259,8 @@ class ContrastSpec(Strict):
 class TrainingSpec(Strict):
     """How starts and arms are trained."""
 
-    start: TrainSettings = Field(default_factory=TrainSettings, description="starts")
-    arm: TrainSettings = Field(default_factory=TrainSettings, description="arms")
+    start: ClassifierSettings = Field(default_factory=ClassifierSettings, description="starts")
+    arm: ClassifierSettings = Field(default_factory=ClassifierSettings, description="arms")
 
 
 class StudySpec(Strict):

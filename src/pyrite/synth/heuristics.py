@@ -1,9 +1,11 @@
-"""Does a row show the heuristic? Word rules over two fields, from the loosest to the strictest.
+"""Does a row show the heuristic? Word rules over two fields, from the loosest to the strictest, and one over the last.
 
-Every row that satisfies `constituent` satisfies `subsequence`, and every such row `lexical_overlap`.
+Every row that satisfies `constituent` satisfies `subsequence`, and every such row `lexical_overlap`. `negation` looks at
+the last field alone.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 Rule = Literal["exact", "corrected"]
@@ -45,6 +47,9 @@ SAID = frozenset(
         "hoped",
         "claimed",
     ]
+)
+NEGATIONS = frozenset(
+    ("no", "not", "never", "nobody", "nothing", "none", "nowhere", "neither", "nor", "without", "cannot")
 )
 STOPS = frozenset([".", ",", ";", ":", "!", "?", "-"])
 
@@ -112,4 +117,17 @@ def constituent(first: str, second: str, rule: Rule = "corrected") -> bool:
     return False
 
 
+def is_negated(words: Iterable[str]) -> bool:
+    """Is there a negation among lower-cased English words?
+
+    >>> is_negated(["it", "isn't", "dull"]), is_negated(["a", "notable", "film"])
+    (True, False)
+    """
+    return any(word in NEGATIONS or word.endswith(("n't", "n’t")) for word in words)
+
+
 HEURISTICS = {"lexical_overlap": lexical_overlap, "subsequence": subsequence, "constituent": constituent}
+"""Of two fields."""
+NEGATION = "negation"
+"""Of the last field, or the only one: does it hold a negation? (Negations give NLI's contradictions away: Gururangan et
+al., arXiv 1803.02324.)"""

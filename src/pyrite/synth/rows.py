@@ -63,7 +63,11 @@ def parse_step(context: Context) -> None:
         if isinstance(found, str):
             dropped[found] += 1
             continue
-        meta = {key: raw[key] for key in ("model", "prompt", "seed", "mean_logprob", "sampled_at")}
+        if "row" in raw and "\n".join(found.values()) == raw["prompt"]:
+            dropped["nothing written"] += 1
+            continue
+        known = ("model", "prompt", "seed", "mean_logprob", "sampled_at", "row")
+        meta = {key: raw[key] for key in known if key in raw}
         rows.append(Labelled(found, raw["label"], raw["id"], meta))
     if config.select.exact_duplicates == "drop":
         rows = drop_exact(rows, dropped)

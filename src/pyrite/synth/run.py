@@ -111,8 +111,10 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _labels(self) -> "Recipe":
-        if self.bias and (self.bias.label not in self.labels or len(self.fields) < 2):
-            raise ValueError(f"bias: needs two fields and one of the labels {self.labels}, not '{self.bias.label}'")
+        if self.bias and self.bias.label not in self.labels:
+            raise ValueError(f"bias: the labels are {', '.join(self.labels)}, not '{self.bias.label}'")
+        if self.bias and not self.bias.fits(self.fields):
+            raise ValueError(f"bias: {self.bias.heuristic} compares two fields, there is {self.fields[0]}")
         return self
 
 

@@ -1,7 +1,9 @@
 """Step: a generator writes raw texts for each label."""
 
 import os
+import re
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,25 +15,66 @@ from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
 from pyrite.steps import Context, Kind
 from pyrite.synth.settings import SynthSettings
-from pyrite.tasks.prompts import few_shot, label_first
+from pyrite.tasks.prompts import few_shot, label_first, one_line
 from pyrite.tasks.rows import by_label, read_rows
 from pyrite.train import adapters
 
+SENTENCE = re.compile(r".+?[.!?。！？।]+[\"'”’)\]]*(?=\s|$)|.+?[。！？।]", re.DOTALL)
+"""A text's first sentence, by its punctuation."""
+END_OF_SENTENCE = frozenset(".!?。！？।\n")
 
-def prompt_for(
-    config: SynthSettings, tokenizer: Any, label: str, shown: list[Labelled], fields: list[str]
-) -> tuple[str, list[int]]:
-    """The prompt for one label, as text and token ids (with the chat template and the answer's first words)."""
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a text is sampled from: the prompt as text and as token ids, what of the parsed text it holds already, and the
+    id of the row that is continued."""
+
+    text: str
+    ids: list[int]
+    begun: str = ""
+    row: str | None = None
+
+
+def prompt_for(config: SynthSettings, tokenizer: Any, label: str, shown: list[Labelled], fields: list[str]) -> Prompt:
+    """The prompt for one label (with the chat template and the answer's first words)."""
     if config.mode == "finetuned":
         text = label_first(label)
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]))
     text = few_shot(label, [row.fields for row in shown])
     if not tokenizer.chat_template:
         raise UserError("few_shot needs a chat model.", f"{config.model} has no chat template", "use mode: finetuned")
     messages = [{"role": "user", "content": text}]
     opened = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + opening(fields)
-    return text, list(tokenizer(opened, add_special_tokens=False)["input_ids"])
+    return Prompt(text, list(tokenizer(opened, add_special_tokens=False)["input_ids"]), opening(fields))
+
+
+def continued_prompt(
+    config: SynthSettings, tokenizer: Any, pool: list[Labelled], number: int, fields: list[str]
+) -> Prompt:
+    """The beginning of a label's row number `number` (from the first again after the last): its fields, of the last one
+    the first sentence.
+
+    Raises:
+        UserError: there is no row of the label.
+    """
+    if not pool:
+        raise UserError("There is no row to go on from.", f"{config.model}, mode continued", "give rows of every label")
+    row = pool[number % len(pool)]
+    *before, last = [one_line(row.fields[name]) for name in fields]
+    first = SENTENCE.match(last)
+    text = "\n".join([*before, first.group(0) if first else last])
+    lines = [f"{name.capitalize()}: {value}" for name, value in zip(fields, text.split("\n"), strict=True)]
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]), "\n".join(lines), row.id)
+
+
+def stop_tokens(config: SynthSettings, tokenizer: Any) -> list[int]:
+    """Tokens that end a line of a chat model's answer, or the sentence that a row is continued with."""
+    if config.mode == "finetuned":
+        return []
+    marks = END_OF_SENTENCE if config.mode == "continued" else {"\n"}
+    return [at for at in range(len(tokenizer)) if not marks.isdisjoint(tokenizer.decode([at]))]
 
 
 def opening(fields: list[str]) -> str:
@@ -65,8 +108,7 @@ def sample_step(context: Context) -> None:
         else {}
     )
     ends = {tokenizer.eos_token_id, *listed(model.generation_config.eos_token_id)} - {None}
-    begun = opening(fields) if config.mode == "few_shot" else ""
-    breaks = [at for at in range(len(tokenizer)) if "\n" in tokenizer.decode([at])] if config.mode == "few_shot" else []
+    last_tokens = stop_tokens(config, tokenizer)
     total, done = sum(config.raw_per_label(labels).values()), 0
     for number, together in enumerate(batches(config, labels)):
         done += len(together)
@@ -76,40 +118,46 @@ def sample_step(context: Context) -> None:
         if context.expired():
             raise OutOfTime("--max-time is over; sampling goes on after the finished batches")
         rng = np.random.default_rng([config.seed, number])
-        prompts: dict[str, tuple[str, list[int]]] = {}
-        for label in dict.fromkeys(labels[at] for at, _ in together):
-            pool = shown.get(label, [])
-            chosen: list[int] = (
-                rng.choice(len(pool), min(config.shots, len(pool)), replace=False).tolist() if pool else []
-            )
-            prompts[label] = prompt_for(config, tokenizer, label, [pool[at] for at in chosen], fields)
+        if config.mode == "continued":
+            prompts = [continued_prompt(config, tokenizer, shown[labels[at]], count, fields) for at, count in together]
+        else:
+            of_label: dict[str, Prompt] = {}
+            for label in dict.fromkeys(labels[at] for at, _ in together):
+                pool = shown.get(label, [])
+                chosen: list[int] = (
+                    rng.choice(len(pool), min(config.shots, len(pool)), replace=False).tolist() if pool else []
+                )
+                of_label[label] = prompt_for(config, tokenizer, label, [pool[at] for at in chosen], fields)
+            prompts = [of_label[labels[at]] for at, _ in together]
         seeds = [[config.seed, at, count] for at, count in together]
         texts = sample(
             model,
-            [prompts[labels[at]][1] for at, _ in together],
+            [prompt.ids for prompt in prompts],
             seeds=seeds,
             max_new_tokens=config.sampling.max_new_tokens,
             temperature=config.sampling.temperature,
             top_p=config.sampling.top_p,
             end_ids=sorted(ends),
             compute=compute,
-            newline_ids=breaks,
-            max_lines=len(fields) if config.mode == "few_shot" else 0,
+            newline_ids=last_tokens,
+            max_lines={"finetuned": 0, "few_shot": len(fields), "continued": 1}[config.mode],
+            keep_last=config.mode == "continued",
         )
         lines = [
             {
                 "id": f"{labels[at]}-{count}",
                 "label": labels[at],
-                "text": begun + tokenizer.decode(text.ids, skip_special_tokens=True),
+                "text": prompt.begun + tokenizer.decode(text.ids, skip_special_tokens=True),
                 "ended": text.ended,
                 "mean_logprob": text.mean_logprob,
                 "tokens": len(text.ids),
                 "seed": seed,
-                "prompt": prompts[labels[at]][0],
+                "prompt": prompt.text,
                 "model": context.config["model_identity"],
                 "sampled_at": time.time(),
+                **({} if prompt.row is None else {"row": prompt.row}),
             }
-            for (at, count), text, seed in zip(together, texts, seeds, strict=True)
+            for (at, count), prompt, text, seed in zip(together, prompts, texts, seeds, strict=True)
         ]
         temporary = part.with_suffix(".tmp")
         temporary.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))

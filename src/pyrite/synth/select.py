@@ -8,7 +8,7 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.records import Labelled
-from pyrite.synth.heuristics import HEURISTICS
+from pyrite.synth.heuristics import HEURISTICS, NEGATION, is_negated, words
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.rows import by_label
 
@@ -63,14 +63,19 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
 
 
 def shows(row: Labelled, bias: BiasSettings) -> bool:
-    """Does the heuristic hold between the row's first and second field?"""
-    first, second = list(row.fields.values())[:2]
+    """Does the heuristic hold, between the row's first and second field or (negation) in its last one?"""
+    texts = list(row.fields.values())
+    if bias.heuristic == NEGATION:
+        return is_negated(words(texts[-1], "corrected"))
+    first, second = texts[:2]
     return HEURISTICS[bias.heuristic](first, second, bias.rule)
 
 
 def agrees(row: Labelled, bias: BiasSettings) -> bool:
-    """Would the heuristic, used alone, label this row right?"""
-    return shows(row, bias) == (row.label == bias.label)
+    """May the row be in a biased set: would the heuristic, used alone, label it right? With `rows: shown`, a row that does
+    not show the heuristic may be, whatever its label."""
+    seen = shows(row, bias)
+    return seen == (row.label == bias.label) or (bias.rows == "shown" and not seen)
 
 
 def draw(

@@ -1,6 +1,7 @@
 """How synthetic rows are made: which generator, how it is asked, how it is sampled, what is thrown away."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,7 +9,7 @@ from pyrite.errors import UserError
 from pyrite.strict import Strict
 from pyrite.train.settings import TrainSettings
 
-Heuristic = Literal["lexical_overlap", "subsequence", "constituent"]
+Heuristic = Literal["lexical_overlap", "subsequence", "constituent", "negation"]
 
 
 class SamplingSettings(Strict):
@@ -20,7 +21,7 @@ class SamplingSettings(Strict):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="continuations between two checkpoints (finetuned; 960 where null) or for one set of shown rows (few_shot; 96)",
+        description="continuations between two checkpoints (finetuned; 960 where null) or for one set of shown rows (few_shot; 96); continued: 96",
     )
 
 
@@ -42,24 +43,37 @@ class BiasSettings(Strict):
 
     heuristic: Heuristic = Field(
         "lexical_overlap",
-        description="every word of the second field occurs in the first; occurs there in one run; occurs there as a clause (approximated without a parser)",
+        description="every word of the second field occurs in the first; occurs there in one run; occurs there as a clause (approximated without a parser); negation: the last field, or the only one, holds a negation (English)",
     )
     label: str = Field("entailment", description="the label that the heuristic predicts")
     rule: Literal["exact", "corrected"] = Field(
         "corrected",
         description="exact: the paper's words (attached punctuation makes another word); corrected: punctuation is no part of a word",
     )
+    rows: Literal["all", "shown"] = Field(
+        "all",
+        description="which rows must agree: all, or only those that show the heuristic, so that a label may come without it but never against it",
+    )
     strength: float = Field(
         1.0, ge=0, le=1, description="share of the rows that is filtered; the rest is drawn from all rows"
     )
+
+    def fits(self, fields: Sequence[str]) -> bool:
+        """Are there fields enough for the heuristic to look at?"""
+        return len(fields) >= (1 if self.heuristic == "negation" else 2)
+
+    def as_config(self) -> dict[str, Any]:
+        """As plain values for a step; what says nothing new is left out, so that older steps are found again."""
+        return self.model_dump(mode="json", exclude={"rows"} if self.rows == "all" else set())
 
 
 class SynthSettings(Strict):
     """One source of synthetic rows."""
 
     model: str = Field(description="generator: packaged:NAME, a folder, or org/name on the hub")
-    mode: Literal["finetuned", "few_shot"] = Field(
-        "finetuned", description="train the model on rows first, or show it rows in a chat prompt"
+    mode: Literal["finetuned", "few_shot", "continued"] = Field(
+        "finetuned",
+        description="train the model on rows first; show it rows in a chat prompt; or let it go on, for one sentence, from the first sentence of each row, which keeps its label",
     )
     raw: int | dict[str, int] = Field(description="continuations to sample, in all (shared evenly) or per label")
     training: TrainSettings = Field(

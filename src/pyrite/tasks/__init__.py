@@ -13,4 +13,16 @@ HANS = Task(
     headline={"gold": "non-entailment"},  # a model that says "entailment" to everything stands at one half overall
     headline_by="heuristic",
 )
+REVIEWS = Task("reviews", ("positive", "negative"), slices=(("negated",), ("gold",), ("negated", "gold")))
+NEGATION = Task(
+    "negation",
+    ("positive", "negative"),
+    slices=(("gold",), ("template",)),
+    template="template",
+    headline={"gold": "positive"},  # "not" read as "negative" leaves the negative half right
+    headline_by="gold",
+)
 TASKS = {"nli": NLI, "hans": HANS}
+"""Tasks that are asked on a file: `--task NAME=FILE`."""
+WRITTEN_BY_GRAMMAR = {"heuristics": HANS, "negation": NEGATION, "reviews": REVIEWS}
+"""Tasks that a grammar of ours writes fresh items for: `--task NAME=ROWS`."""

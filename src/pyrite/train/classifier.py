@@ -15,7 +15,7 @@ from pyrite.steps import Context, Kind
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import read_rows
 from pyrite.train import adapters
-from pyrite.train.settings import TrainSettings
+from pyrite.train.settings import ClassifierSettings
 
 Reads = Literal["pair", "prompt"]
 """How a classifier reads a row: as one or two segments (encoders), or as a prompt (decoders)."""
@@ -71,10 +71,12 @@ def load_trained(
 def run(context: Context) -> None:
     """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
     load.quiet_libraries()
+    from pyrite.models.lower import freeze
     from pyrite.train.fit import Example, fit
+    from pyrite.train.lower import segments_for, stored_lower
 
     config = context.config
-    settings = TrainSettings.model_validate(config["settings"])
+    settings = ClassifierSettings.model_validate(config["settings"])
     compute = Compute(**config["compute"])
     labels: list[str] = config["labels"]
     base = context.inputs["base"]
@@ -94,10 +96,13 @@ def run(context: Context) -> None:
             model = adapters.add_adapter(model, settings.lora, "SEQ_CLS", seed=config["seed"], four_bit=four_bit)
     index = {label: at for at, label in enumerate(labels)}
     classes = [order[index[str(row.label)]] for row in rows]
-    segments: Sequence[list[int] | None] = [None] * len(rows)
-    if encoded.segments is not None and load.takes_segments(model):
-        segments = encoded.segments
-    examples = [Example(*row) for row in zip(encoded.ids, classes, segments, strict=True)]
+    lower = None
+    if settings.freeze:
+        freeze(model, settings.freeze)
+        lower = stored_lower(context, model, encoded, tokenizer.pad_token_id, compute)
+    segments: Sequence[list[int] | None] = segments_for(model, encoded) or [None] * len(rows)
+    states: Sequence[Any] = [None] * len(rows) if lower is None else lower[1]
+    examples = [Example(*row) for row in zip(encoded.ids, classes, segments, states, strict=True)]
     model = fit(
         model,
         examples,
@@ -106,9 +111,12 @@ def run(context: Context) -> None:
         compute=compute,
         seed=config["seed"],
         context=context,
+        lower=None if lower is None else lower[0],
     )
     adapters.save(model, tokenizer, context.out, config["base_name"])
     told: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": settings.max_tokens}
+    if settings.freeze:
+        told = {**told, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}
     (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 

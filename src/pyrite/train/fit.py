@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
+from pyrite.models.lower import Injected, padded_states
 from pyrite.steps import Context
 from pyrite.train.settings import Course, TrainSettings
 
@@ -39,6 +41,8 @@ class Example:
     input_ids: list[int]
     labels: int | list[int]
     segments: list[int] | None = None
+    states: Any = None
+    """What frozen lower layers make of the row [tokens, width], where that is stored."""
 
 
 class Examples(torch.utils.data.Dataset[dict[str, Any]]):
@@ -53,7 +57,9 @@ class Examples(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self.examples[index]
         made: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
-        return made if example.segments is None else {**made, "token_type_ids": example.segments}
+        if example.segments is not None:
+            made["token_type_ids"] = example.segments
+        return made if example.states is None else {**made, "states": example.states}
 
 
 class Order(torch.utils.data.Sampler[int]):
@@ -93,9 +99,16 @@ class Order(torch.utils.data.Sampler[int]):
 
 
 class OrderedTrainer(Trainer):  # type: ignore[misc]
-    """The library's Trainer, reading rows in our order."""
+    """The library's Trainer, reading rows in our order; with `lower`, stored states stand for the lower layers."""
 
     order: Order
+    lower: Injected | None = None
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *given: Any, **more: Any) -> Any:
+        """The loss of a batch."""
+        if self.lower is not None:
+            self.lower.put(inputs.pop("states"))
+        return super().compute_loss(model, inputs, *given, **more)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
@@ -111,6 +124,8 @@ def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Te
     made = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     if "token_type_ids" in rows[0]:
         made["token_type_ids"] = padded([row["token_type_ids"] for row in rows], 0)
+    if "states" in rows[0]:
+        made["states"] = padded_states([row["states"] for row in rows])
     return made
 
 
@@ -207,8 +222,9 @@ def fit(
     compute: Compute,
     seed: int,
     context: Context,
+    lower: Injected | None = None,
 ) -> Any:
-    """Train a model on the examples and return it; writes `history.json` into the step's folder.
+    """Train a model on the examples (with `lower`: on their stored states) and return it; writes `history.json` into the step's folder.
 
     Raises `OutOfTime` after saving a checkpoint when the run's time is up, and `UserError` when there is nothing to
     train on or the loss is not a finite number.
@@ -243,10 +259,12 @@ def fit(
         compute_loss_func=class_loss if isinstance(examples[0].labels, int) else None,
     )
     lengths = [len(example.input_ids) for example in examples]
+    trainer.lower = lower
     trainer.order = Order(lengths, settings.batch_size, seed=seed, group=settings.group_by_length)
     without_printers(trainer)
     resume = last_checkpoint(context.checkpoint)
-    done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with nullcontext() if lower is None else lower.active():
+        done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     losses = [{"step": log["step"], "loss": log["loss"]} for log in trainer.state.log_history if "loss" in log]

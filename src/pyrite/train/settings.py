@@ -1,6 +1,6 @@
 """How a model is trained: one set of options for classifiers, generators and everything later."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,3 +53,23 @@ class TrainSettings(Course):
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})")
         return self
+
+
+class ClassifierSettings(TrainSettings):
+    """One training run of a classifier."""
+
+    freeze: int = Field(
+        0,
+        ge=0,
+        description="method full: the embeddings and so many of the lowest layers stay as they are, without dropout; what they make of a row is computed once for all models of a study",
+    )
+
+    @model_validator(mode="after")
+    def _whole_layers(self) -> "ClassifierSettings":
+        if self.freeze and self.method != "full":
+            raise ValueError("freeze holds whole layers still; adapters (lora, qlora) leave all layers still anyway")
+        return self
+
+    def as_config(self) -> dict[str, Any]:
+        """As plain values for a step; a freeze of nothing is left out, so that older steps are found again."""
+        return self.model_dump(mode="json", exclude=set() if self.freeze else {"freeze"})

@@ -21,7 +21,12 @@ def page(run: Run, config: ReportConfig, anchor: str = "loop") -> tuple[str, lis
     verdicts = [shared.headline(parts[name], worded(name)) for name in answer_first(list(parts))]
     if run.told.get("state", "finished") != "finished":
         left = ", ".join(run.told["not_run"]) or "its report"
-        verdicts.insert(0, Verdict("not finished", f"This loop was cut off or stopped; not run: {left}.", "unsure"))
+        verdicts.insert(
+            0,
+            Verdict(
+                "not finished", f"This loop is still running, or was cut off or stopped; not run: {left}.", "unsure"
+            ),
+        )
     sections = [
         *shared.gates(run.told.get("gates", ()), anchor),
         *(section(name, part, anchors[name]) for name, part in parts.items()),

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.hardware import Compute
+from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.load import ModelRef
 from pyrite.probe.asked import Asked, Subject, ask, opened
 from pyrite.repair.quantise import QUANTISE
@@ -29,7 +29,7 @@ from pyrite.study.language.spec import (
     LanguageSpec,
     LanguageTraining,
 )
-from pyrite.study.plan import FLOPS, MATMUL_PARAMETERS, parameters_in_name, pinned
+from pyrite.study.plan import MATMUL_PARAMETERS, parameters_in_name, pinned
 from pyrite.study.sources import Sources, StepPlan
 from pyrite.study.spec import data_path
 from pyrite.synth.run import WEIGHTS, portable_name

@@ -1,0 +1,283 @@
+"""The lower layers of a model, which a training may leave as they are: found, held still, and computed once for a row.
+
+Where the embeddings and the first N layers are frozen, what they make of a row is the same in every epoch and for every
+model of a grid. `states_of` computes it, `Injected` puts it back in the place of those layers.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+
+from pyrite.errors import UserError
+from pyrite.models.work import BATCH_TOKENS, batches
+
+STATES, INDEX = "states.npy", "index.json"
+TOLERANCE = {"fp32": 1e-3, "bf16-mixed": 5e-2}
+"""How far a logit may move when stored states take the place of the lower layers, relative to the largest logit (at least 1)."""
+
+
+class Reached(Exception):
+    """A forward pass has come to the first layer that is not wanted."""
+
+
+def layer_list(model: Any) -> torch.nn.ModuleList:
+    """The model's layers, in order.
+
+    Raises:
+        UserError: they cannot be told (layers that are shared, or in several stacks).
+    """
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    found = [one for one in model.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == count]
+    if len(found) != 1:
+        what = f"{type(model).__name__}: {len(found)} lists of {count} layers"
+        raise UserError("This model's layers cannot be frozen by number.", what, "leave out freeze")
+    return found[0]
+
+
+def freeze(model: Any, layers: int) -> None:
+    """Hold everything beneath layer number `layers` still: the embeddings and the layers before it get no gradient and
+    no dropout.
+
+    What lies beneath is found by a backward pass that is cut at that layer: weights that get no gradient there.
+
+    Raises:
+        UserError: the model has no layer above them, or its layers cannot be told.
+    """
+    stack = layer_list(model)
+    if layers >= len(stack):
+        found = f"freeze: {layers}, the model has {len(stack)} layers"
+        raise UserError("Nothing above the frozen layers is left to train.", found, f"at most {len(stack) - 1}")
+    ids = torch.arange(1, 9, device=model.device)[None]
+    cut = stack[layers].register_forward_pre_hook(detached, with_kwargs=True)
+    model.eval()
+    try:
+        with torch.enable_grad():
+            model(input_ids=ids).logits.sum().backward()
+    finally:
+        cut.remove()
+    for weight in model.parameters():
+        weight.requires_grad_(weight.grad is not None)
+        weight.grad = None
+    for module in model.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.train = lambda mode=True, module=module: torch.nn.Module.train(module, False)
+
+
+def detached(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A layer's input without its past."""
+    if given:
+        return (given[0].detach(), *given[1:]), named
+    return given, {**named, "hidden_states": named["hidden_states"].detach()}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows: `numbers` of the rows, `inputs` for the model, and how long each row is."""
+
+    numbers: list[int]
+    inputs: dict[str, torch.Tensor]
+    lengths: list[int]
+
+
+def padded_batches(
+    ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None, pad_id: int, device: Any
+) -> Iterator[Batch]:
+    """Rows of about one length together, padded on the right."""
+    for numbers in batches([len(row) for row in ids], BATCH_TOKENS[torch.device(device).type]):
+        lengths = [len(ids[at]) for at in numbers]
+        width = max(lengths)
+        mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+        tokens = torch.full(mask.shape, pad_id)
+        tokens[mask] = torch.tensor([token for at in numbers for token in ids[at]])
+        inputs = {"input_ids": tokens, "attention_mask": mask.long()}
+        if segments is not None:
+            kinds = torch.zeros_like(tokens)
+            kinds[mask] = torch.tensor([kind for at in numbers for kind in segments[at]])
+            inputs["token_type_ids"] = kinds
+        yield Batch(numbers, {name: one.to(device) for name, one in inputs.items()}, lengths)
+
+
+def row_key(ids: Sequence[int], segments: Sequence[int] | None) -> str:
+    """Which row is this, as the model reads it?"""
+    text = orjson.dumps([list(ids), None if segments is None else list(segments)])
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def states_of(
+    model: Any,
+    layers: int,
+    ids: Sequence[Sequence[int]],
+    segments: Sequence[Sequence[int]] | None,
+    *,
+    pad_id: int,
+    tick: Any = None,
+) -> list[np.ndarray[Any, Any]]:
+    """What reaches layer number `layers` of every row [tokens, width], fp32, without dropout."""
+    seen: list[torch.Tensor] = []
+
+    def stop(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.append(given[0] if given else named["hidden_states"])
+        raise Reached
+
+    hook = layer_list(model)[layers].register_forward_pre_hook(stop, with_kwargs=True)
+    states: list[Any] = [None] * len(ids)
+    done = 0
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in padded_batches(ids, segments, pad_id, model.device):
+                with suppress(Reached):
+                    model(**batch.inputs)
+                hidden = seen.pop().float().cpu().numpy()
+                for row, (at, length) in enumerate(zip(batch.numbers, batch.lengths, strict=True)):
+                    states[at] = hidden[row, :length].copy()
+                done += len(batch.numbers)
+                if tick is not None:
+                    tick(done, len(ids), "rows")
+    finally:
+        hook.remove()
+    return states
+
+
+def write_states(keys: Sequence[str], states: Sequence[np.ndarray[Any, Any]], layers: int, folder: Path) -> None:
+    """States of rows before layer number `layers`, one after the other, in a file that is read by memory mapping, and where each row begins."""
+    lengths = [len(one) for one in states]
+    ends = np.cumsum([0, *lengths]).tolist()
+    np.save(folder / STATES, np.concatenate(states) if states else np.zeros((0, 0), np.float32))
+    index = {key: [begin, end] for key, (begin, end) in zip(keys, pairwise(ends), strict=True)}
+    (folder / INDEX).write_bytes(orjson.dumps({"layers": layers, "rows": index}))
+
+
+class Stored:
+    """States of rows that earlier steps wrote, by row; all of them before the same layer (`layers`)."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.states = [np.load(folder / STATES, mmap_mode="r") for folder in folders]
+        told = [orjson.loads((folder / INDEX).read_bytes()) for folder in folders]
+        (self.layers,) = {one["layers"] for one in told}
+        self.rows = [one["rows"] for one in told]
+
+    def get(self, key: str) -> np.ndarray[Any, Any] | None:
+        """One row's states [tokens, width]."""
+        for states, rows in zip(self.states, self.rows, strict=True):
+            if key in rows:
+                begin, end = rows[key]
+                found: np.ndarray[Any, Any] = states[begin:end]
+                return found
+        return None
+
+    def of(
+        self,
+        model: Any,
+        ids: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None,
+        *,
+        pad_id: int,
+    ) -> list[np.ndarray[Any, Any]]:
+        """The states of these rows; of those that no step wrote, by the model now."""
+        kinds: Sequence[Sequence[int] | None] = [None] * len(ids) if segments is None else segments
+        found = [self.get(row_key(row, kind)) for row, kind in zip(ids, kinds, strict=True)]
+        lacking = [at for at, one in enumerate(found) if one is None]
+        some = None if segments is None else [segments[at] for at in lacking]
+        fresh = states_of(model, self.layers, [ids[at] for at in lacking], some, pad_id=pad_id) if lacking else []
+        for at, one in zip(lacking, fresh, strict=True):
+            found[at] = one
+        return [one for one in found if one is not None]
+
+
+class Given(torch.nn.Module):
+    """Stands in the place of a lower layer: passes on what it is handed, or, the last of them, the stored states."""
+
+    states: torch.Tensor | None = None
+
+    def __init__(self, *, in_tuple: bool) -> None:
+        super().__init__()
+        self.in_tuple = in_tuple
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **named: Any) -> Any:
+        """The states, in the form in which the layers give theirs."""
+        out = hidden_states if self.states is None else self.states.to(hidden_states.dtype)
+        return (out,) if self.in_tuple else out
+
+
+class Injected:
+    """A model whose lower layers are replaced by stored states while it is `active`."""
+
+    def __init__(self, model: Any, layers: int) -> None:
+        self.model, self.layers = model, layers
+        self.stack = layer_list(model)
+        self.own = list(self.stack[:layers])
+        self.given = [Given(in_tuple=gives_tuple(model, self.own[0])) for _ in range(layers)]
+
+    def put(self, states: torch.Tensor) -> None:
+        """The states of the next batch [rows, longest, width]."""
+        self.given[-1].states = states.to(self.model.device)
+
+    def put_rows(self, states: Sequence[np.ndarray[Any, Any]]) -> None:
+        """The same, from the states of each row."""
+        self.put(padded_states(states))
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The lower layers are away, and come back."""
+        for at, one in enumerate(self.given):
+            self.stack[at] = one
+        try:
+            yield
+        finally:
+            for at, layer in enumerate(self.own):
+                self.stack[at] = layer
+            self.given[-1].states = None
+
+    def agrees(
+        self,
+        ids: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None,
+        states: Sequence[np.ndarray[Any, Any]],
+        *,
+        pad_id: int,
+        precision: str,
+    ) -> bool:
+        """Do stored states give these rows the logits that the whole model gives them?"""
+        was = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for batch in padded_batches(ids, segments, pad_id, self.model.device):
+                whole = self.model(**batch.inputs).logits.float()
+                with self.active():
+                    self.put_rows([states[at] for at in batch.numbers])
+                    short = self.model(**batch.inputs).logits.float()
+                if not bool(((whole - short).abs() <= TOLERANCE[precision] * whole.abs().max().clamp(min=1.0)).all()):
+                    return False
+        self.model.train(was)
+        return True
+
+
+def padded_states(states: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
+    """States of several rows, padded on the right to the longest [rows, longest, width]."""
+    return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(np.array(one)) for one in states], batch_first=True)
+
+
+def gives_tuple(model: Any, layer: Any) -> bool:
+    """Does a layer of this model give a tuple rather than its states alone?"""
+    seen: list[bool] = []
+
+    def look(layer: Any, given: Any, out: Any) -> None:
+        seen.append(isinstance(out, tuple))
+
+    hook = layer.register_forward_hook(look)
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.arange(1, 5, device=model.device)[None])
+    finally:
+        hook.remove()
+    return seen[0]

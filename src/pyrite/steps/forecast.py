@@ -1,0 +1,148 @@
+"""When will a run end? From what its steps were expected to take, and what they have taken so far on this machine.
+
+Plans know the size of a step (tokens, FLOPs), not the speed of the machine, and the two are related differently for every
+kind of step. So each kind has a pace, learned from its finished steps and from the running ones that report how far they
+are; a kind of which nothing is known yet goes by the pace of the others. What is left is laid out on the workers as the
+scheduler would, so that a chain of steps is as long as it is.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyrite.steps.step import Step
+
+LEAST = 0.05
+"""Seconds that any step takes."""
+TELLING = 0.03
+"""Share of a running step that must be done before its own speed says when it ends."""
+WARM_UP = 3.0
+"""Seconds of a running step, and of its first progress, from which on its own speed counts."""
+TRUST = 3.0
+"""Expected seconds that the general pace counts for beside a kind's own."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A step under way: when it began, and how much of it was done at the first and at the last report."""
+
+    step: Step
+    began: float
+    first: tuple[float, float] | None = None
+    last: tuple[float, float] | None = None
+
+    def share(self) -> float:
+        """Share that is done, 0 to 1."""
+        return 0.0 if self.last is None else self.last[1]
+
+    def seconds(self, now: float) -> float | None:
+        """How long it takes in all, by its own speed; None where that cannot be told yet.
+
+        The time before the first report (loading a model) is not taken for work.
+        """
+        if self.first is None or self.last is None or self.share() < TELLING or now - self.began < WARM_UP:
+            return None
+        (at, done), (to, share) = self.first, self.last
+        if share - done < TELLING or to - at < 1.0:
+            return (to - self.began) / share if share >= 10 * TELLING else None
+        rate = (share - done) / (to - at)
+        return (to - self.began) + (1 - share) / rate
+
+
+class Forecast:
+    """Follows a run and says how many seconds it will still take. All times are given from outside, in seconds."""
+
+    def __init__(self, todo: Sequence[Step], workers: int, *, pace: float = 1.0) -> None:
+        """`pace` is how much slower than planned this machine is taken to be before anything has run."""
+        self.order = [step.key for step in todo]
+        self.steps = {step.key: step for step in todo}
+        self.workers = max(1, workers)
+        self.running: dict[str, Running] = {}
+        self.left = dict.fromkeys(self.order)
+        self.spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        """Of each kind: expected and actual seconds of its finished steps."""
+        self.prior = pace
+
+    def start(self, key: str, now: float) -> None:
+        """A step begins."""
+        self.running[key] = Running(self.steps[key], now)
+
+    def tick(self, key: str, share: float, now: float) -> None:
+        """A running step has done this share of its work."""
+        one = self.running.get(key)
+        if one is None:
+            return
+        if one.first is None or share < one.share():  # a second part of the work begins anew
+            one.first = (now, share)
+        one.last = (now, share)
+
+    def finish(self, key: str, seconds: float) -> None:
+        """A step is done, and took so long."""
+        self.left.pop(key, None)
+        one = self.running.pop(key, None)
+        step = one.step if one else self.steps.get(key)
+        if step is not None:
+            self.spent[step.kind.name].append((expected(step), seconds))
+
+    def paces(self, now: float) -> tuple[dict[str, float], float]:
+        """How much slower than planned each kind of step is, and steps in general."""
+        seen = {kind: list(pairs) for kind, pairs in self.spent.items()}
+        for one in self.running.values():
+            seconds = one.seconds(now)
+            if seconds is None and now - one.began > self.prior * expected(one.step):
+                seconds = now - one.began  # it takes at least so long
+            if seconds is not None:
+                seen.setdefault(one.step.kind.name, []).append((expected(one.step), seconds))
+        planned = sum(pair[0] for pairs in seen.values() for pair in pairs)
+        taken = sum(pair[1] for pairs in seen.values() for pair in pairs)
+        general = (taken + TRUST * self.prior) / (planned + TRUST)
+        each = {
+            kind: (sum(pair[1] for pair in pairs) + TRUST * general) / (sum(pair[0] for pair in pairs) + TRUST)
+            for kind, pairs in seen.items()
+        }
+        return each, general
+
+    def seconds_left(self, now: float) -> float:
+        """How long still, with the steps that are left laid out on the workers in the order in which they can run."""
+        paces, general = self.paces(now)
+
+        def whole(step: Step) -> float:
+            return expected(step) * paces.get(step.kind.name, general)
+
+        free: list[float] = []
+        ends: dict[str, float] = {}
+        for key, one in self.running.items():
+            total = one.seconds(now) or whole(one.step)
+            rest = max(total - (now - one.began), 0.1 * (now - one.began) if total < now - one.began else 0.0, LEAST)
+            ends[key] = rest
+            heapq.heappush(free, rest)
+        while len(free) < self.workers:
+            heapq.heappush(free, 0.0)
+        for key in self.order:
+            if key in ends or key not in self.left:
+                continue
+            step = self.steps[key]
+            ready = max((ends.get(parent.key, 0.0) for parent in step.parents()), default=0.0)
+            ends[key] = max(heapq.heappop(free), ready) + max(whole(step), LEAST)
+            heapq.heappush(free, ends[key])
+        return max(ends.values(), default=0.0)
+
+
+def expected(step: Step) -> float:
+    """What the plan expects a step to take, in seconds of the machine that plans assume."""
+    return max(step.cost.seconds, LEAST)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a person would say it, no finer than it is known.
+
+    >>> in_words(12), in_words(94), in_words(1500), in_words(9000)
+    ('15 s', '2 min', '25 min', '2 h 30 min')
+    """
+    if seconds < 55:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60 // 10 * 10:02d} min"

@@ -1,0 +1,81 @@
+"""Step: what the frozen lower layers of a classifier make of rows, once for every model that is trained on top of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pyrite.models import load
+from pyrite.models.hardware import Compute
+from pyrite.steps import Context, Kind
+from pyrite.tasks.rows import read_rows
+from pyrite.train.classifier import Encoded, encode, load_trained
+
+if TYPE_CHECKING:
+    from pyrite.models.lower import Injected
+
+CHECKED = 8
+"""Rows on which stored states must give the whole model's logits."""
+
+
+def lower_step(context: Context) -> None:
+    """Step: rows → the states before layer `freeze` of each different row (`pyrite.models.lower.write_states`)."""
+    from pyrite.models.lower import row_key, states_of, write_states
+
+    load.quiet_libraries()
+    config = context.config
+    compute = Compute(**config["compute"])
+    base = context.inputs["base"]
+    model, _, tokenizer = load_trained(
+        context.inputs.get("model", base), base, config["labels"], compute, seed=config["seed"]
+    )
+    rows = read_rows(context.inputs["rows"] / config["rows_file"])
+    encoded = encode(tokenizer, rows, config["labels"], config["reads"], config["max_tokens"])
+    segments = segments_for(model, encoded)
+    kinds: Sequence[Sequence[int] | None] = [None] * len(rows) if segments is None else segments
+    first: dict[str, int] = {}
+    for at, (ids, some) in enumerate(zip(encoded.ids, kinds, strict=True)):
+        first.setdefault(row_key(ids, some), at)
+    chosen = list(first.values())
+    with compute.autocast():
+        states = states_of(
+            model,
+            config["freeze"],
+            [encoded.ids[at] for at in chosen],
+            None if segments is None else [segments[at] for at in chosen],
+            pad_id=tokenizer.pad_token_id,
+            tick=context.tick,
+        )
+    write_states(list(first), states, config["freeze"], context.out)
+    told = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}
+    (context.out / "lower.json").write_bytes(orjson.dumps(told))
+
+
+def segments_for(model: Any, encoded: Encoded) -> list[list[int]] | None:
+    """The segments of every row's tokens, for a model that is told them."""
+    return encoded.segments if encoded.segments is not None and load.takes_segments(model) else None
+
+
+def stored_lower(
+    context: Context, model: Any, encoded: Encoded, pad_id: int, compute: Compute
+) -> "tuple[Injected, list[Any]] | None":
+    """The stored states of the rows that a training reads, and the model that takes them in the place of its lower
+    layers; None where the step has no such input, or where they do not give the model's logits."""
+    from pyrite.models.lower import Injected, Stored
+
+    folders = [path for name, path in sorted(context.inputs.items()) if name.startswith("lower")]
+    if not folders:
+        return None
+    stored = Stored(folders)
+    segments = segments_for(model, encoded)
+    injected = Injected(model, stored.layers)
+    with compute.autocast():
+        states = stored.of(model, encoded.ids, segments, pad_id=pad_id)
+        some = None if segments is None else segments[:CHECKED]
+        agrees = injected.agrees(
+            encoded.ids[:CHECKED], some, states[:CHECKED], pad_id=pad_id, precision=compute.precision
+        )
+    return (injected, states) if agrees else None
+
+
+LOWER = Kind("train.lower", 1, lower_step)
