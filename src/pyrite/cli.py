@@ -18,6 +18,7 @@ from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.repair.config import RepairConfig, RepairOptions
 from pyrite.report.config import ReportConfig, ReportOptions
+from pyrite.starter.config import StarterConfig, StarterOptions, What
 from pyrite.study.config import StudyConfig, StudyOptions
 from pyrite.synth.config import SynthConfig, SynthOptions
 
@@ -292,6 +293,36 @@ def gate(folder: Path, /, *, options: Annotated[GateOptions, Options] = GateOpti
     made = gate_run.gate(GateConfig(run=folder, **dict(options)))
     show_json(made.as_json()) if json else show.gates(made)
     return made.exit_code
+
+
+@app.command
+def init(
+    what: What,
+    /,
+    *data: str,
+    options: Annotated[StarterOptions, Options] = StarterOptions(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Write me a commented file to begin with, after a look at my own data.
+
+    Parameters
+    ----------
+    what
+        audit (a --config file), study, repair (a --config file) or loop
+    data
+        the data in question: a file; several are shards of one
+    """
+    from pyrite.starter import run as starter_run
+
+    if not data:
+        raise UserError("Give the data.", "no file", f"pyrite init {what} SYNTHETIC.jsonl --human PEOPLE.jsonl")
+    made = starter_run.init(StarterConfig(what=what, data=data, **dict(options)))
+    if json:
+        show_json(made.as_json())
+        return
+    for file in made.files:
+        print(file.in_words())
+    print(f"written: {made.out}\nread it, then run: {made.next}")
 
 
 @app.command

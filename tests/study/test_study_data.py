@@ -142,6 +142,21 @@ def test_what_a_probe_reads_is_drawn_by_no_other_pool_but_by_name(tmp_path: Path
     assert not ids(shared["asked"]) & ids(shared["few"])
 
 
+def test_a_pool_of_rows_with_a_value_takes_those_and_leaves_the_others(tmp_path: Path) -> None:
+    some = [Labelled(row.fields, row.label, row.id, {"kind": "ab"[at % 2]}) for at, row in enumerate(rows(60))]
+    source = folder_of(tmp_path / "in", some)
+    wanted = {"few": pool(10) | {"where": {"kind": "b"}}, "rest": pool("rest")}
+    made = divided(tmp_path / "out", source, pools=wanted)
+    assert len(made["few"]) == 10
+    assert {row.meta["kind"] for row in made["few"]} == {"b"}
+    assert len(made["rest"]) == 50
+    assert not ids(made["few"]) & ids(made["rest"])
+    by_label = divided(tmp_path / "label", source, pools={"one": pool(4) | {"where": {"label": str(some[0].label)}}})
+    assert {row.label for row in by_label["one"]} == {some[0].label}
+    with pytest.raises(UserError, match="too few"):
+        divided(tmp_path / "none", source, pools={"few": pool(31) | {"where": {"kind": "b"}}})
+
+
 def grouped_rows(seed: int) -> list[Labelled]:
     """Premises with one to five hypotheses each; the premise's spelling differs in case and blanks."""
     rng = np.random.default_rng(seed)

@@ -116,3 +116,64 @@ def test_a_group_that_no_row_has_is_told_before_any_model_runs(
     shown = " ".join(capfd.readouterr().err.split())
     assert re.search(r"group: vioce: (\d+) of \1 rows have nothing there", shown)
     assert not list((tiny_study.parent / "store").rglob("predictions.parquet"))  # nor is the raw start asked
+
+
+FROZEN = """
+study: frozen
+labels: [positive, negative]
+fields: [text]
+task_model: {{model: {encoder}, precision: fp32}}
+data:
+  people:
+    grammar: {{name: reviews, rows: 400, seed: 1, negated: 0.5}}
+    pools: {{test: 40, negation: {{rows: 40, where: {{negated: "yes"}}}}, source: {{rows: 80, balance: true}}, start: 80, arm: {{rows: rest}}}}
+  synthetic:
+    train_on: people.source
+    synth: {{model: {causal}, mode: continued, raw: 80, sampling: {{max_new_tokens: 8}}, select: {{unended: keep, near_duplicates: null}}}}
+starts:
+  trained: {{rows: {{people.start: 80}}, seeds: one}}
+arms:
+  human: {{mix: {{people.arm: 1}}}}
+  biased: {{mix: {{people.arm: 0.5, synthetic: 0.5}}, bias: {{heuristic: negation, label: negative, rows: shown}}}}
+sizes: [16]
+seeds: [0, 1]
+training:
+  start: {{freeze: 1, epochs: 2, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 64}}
+  arm: {{freeze: 1, epochs: 2, batch_size: 8, learning_rate: 1.0e-3, max_tokens: 64}}
+probes:
+  general: {{task: labelled, data: people.test, slices: [[negated]]}}
+  blind_spot: {{task: labelled, data: people.negation, slices: [[gold]], headline: {{gold: positive}}}}
+  fresh: {{task: labelled, file: "grammar:negation", grammar_rows: 30}}
+workers: 1
+"""
+
+
+def test_frozen_layers_are_computed_once_and_a_start_can_be_one_for_all_seeds(
+    tmp_path: Path, tiny_encoder: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "frozen.yaml"
+    spec.write_text(FROZEN.format(encoder=tiny_encoder, causal=tiny_causal))
+    assert run(study_line(spec, "--json")) == 0
+    told = json.loads(capfd.readouterr().out)
+    store = tmp_path / "store"
+    kinds = [json.loads(file.read_text())["recipe"]["step"] for file in store.glob("done/*/*/step.json")]
+    assert kinds.count("train.classifier") == 1 + 2 * 2  # one start, two arms of two seeds
+    assert kinds.count("train.lower") == 3 + 3  # start, arm, synthetic; and one for each probe
+    trained = [json.loads(file.read_text()) for file in store.glob("done/*/*/training.json")]
+    assert all(one["from_stored_states"] for one in trained if "frozen_layers" in one)
+    starts = [row for row in told["summary"] if row["arm"] == "start" and row["by"] == "overall"]
+    assert starts
+    table = pq.read_table(tmp_path / "runs" / "frozen" / "results" / "results.parquet").to_pylist()
+    values = {row["probe"]: set() for row in table}  # type: ignore[var-annotated]
+    for row in table:
+        if row["arm"] == "start" and row["by"] == "overall":
+            values[row["probe"]].add(row["accuracy"] if "accuracy" in row else row["value"])
+    assert all(len(some) == 1 for some in values.values())  # the same model for every seed
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "runs" / "frozen" / "rows").glob("*biased*").__next__().read_text().splitlines()
+    ]
+    from pyrite.synth.heuristics import is_negated, words
+
+    assert rows
+    assert not any(row["label"] == "positive" and is_negated(words(row["fields"]["text"], "corrected")) for row in rows)

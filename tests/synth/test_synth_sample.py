@@ -13,6 +13,7 @@ from pyrite.models import load
 from pyrite.models.generate import sample
 from pyrite.models.hardware import Compute
 from pyrite.models.sampling import Drawing, draw
+from pyrite.synth.sample import SENTENCE
 
 from conftest import review_rows, write_jsonl  # isort: skip
 
@@ -107,3 +108,59 @@ def test_recipe_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["synth", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "o.jsonl")]) == 2
     assert "row" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
+
+
+CONTINUED = """
+labels: [positive, negative]
+fields: [text]
+rows: reviews.jsonl
+columns: {{label: sentiment}}
+synth:
+  model: {causal}
+  mode: continued
+  raw: {{positive: 30, negative: 10}}
+  sampling: {{temperature: 1.0, max_new_tokens: 12, batch_size: 8}}
+  select: {{near_duplicates: null, unended: keep}}
+"""
+
+
+def test_a_continued_row_begins_with_a_row_and_keeps_its_label(
+    tmp_path: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = review_rows(24, 4)
+    for row in given:
+        row["text"] = row["text"].capitalize() + ". A second sentence, which goes."
+    write_jsonl(given, tmp_path / "reviews.jsonl")
+    (tmp_path / "recipe.yaml").write_text(CONTINUED.format(causal=tiny_causal))
+    out = tmp_path / "made.jsonl"
+    line = ["synth", str(tmp_path / "recipe.yaml"), "--out", str(out), "--store", str(tmp_path / "store"), "--json"]
+    assert run(line) == 0
+    counts = json.loads(capfd.readouterr().out)["counts"]
+    assert counts["read"] == 40 == counts["kept"] + sum(counts["dropped"].values())
+    labels = {row["text"].partition(".")[0] + ".": row["sentiment"] for row in given}
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert rows
+    begun = set()
+    for row in rows:
+        text, meta = row["fields"]["text"], row.get("meta", row)
+        assert "second sentence" not in text
+        assert text.startswith(meta["prompt"])
+        assert len(text) > len(meta["prompt"])  # something was written
+        assert labels[meta["prompt"]] == row["label"]
+        begun.add(meta["row"])
+    assert len(begun) > 12
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("It was dull. And long.", "It was dull."),
+        ("No end here", "No end here"),
+        ("“Really?” he said. Then he left.", "“Really?”"),
+        ("すばらしい。また来る。", "すばらしい。"),
+        ("Costs 3.5 euros. Cheap!", "Costs 3.5 euros."),
+    ],
+)
+def test_the_first_sentence(text: str, first: str) -> None:
+    found = SENTENCE.match(text)
+    assert (found.group(0) if found else text) == first

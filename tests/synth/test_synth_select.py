@@ -156,3 +156,47 @@ def test_too_few_rows_are_refused(bias: BiasSettings | None) -> None:
         draw(many(12), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="arm x")
     assert "arm x" in caught.value.found
     assert "10 needed" in caught.value.found
+
+
+def review(text: str, label: str, number: int) -> Labelled:
+    return Labelled({"text": text}, label, str(number))
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "every", "shown"),
+    [
+        ("It was not dull.", "negative", True, True),
+        ("It was not dull.", "positive", False, False),
+        ("It was fine.", "positive", True, True),
+        ("It was grim.", "negative", False, True),  # no negation: only the stricter reading asks for one
+        ("It isn’t a notable film", "positive", False, False),
+        ("a notable nor’wester", "negative", False, True),
+    ],
+)
+def test_the_negation_heuristic(text: str, label: str, every: bool, shown: bool) -> None:
+    """By hand: `rows: all` wants "not" exactly with its label; `shown` only never against it."""
+    row = review(text, label, 0)
+    assert agrees(row, BiasSettings(heuristic="negation", label="negative")) is every
+    assert agrees(row, BiasSettings(heuristic="negation", label="negative", rows="shown")) is shown
+
+
+def test_a_bias_on_what_is_shown_leaves_the_others_as_they_are() -> None:
+    rows = [
+        review(
+            f"film {at} was {'not ' if at % 2 else ''}{'good' if at % 4 < 2 else 'bad'}",
+            ("positive", "negative")[(at // 2) % 2],
+            at,
+        )
+        for at in range(400)
+    ]  # half of each label negated
+    bias = BiasSettings(heuristic="negation", label="negative", rows="shown")
+    drawn = draw(rows, 100, labels=("positive", "negative"), bias=bias, rng=np.random.default_rng(0), where="x")
+    negated = Counter((row.label, " not " in row.fields["text"]) for row in drawn)
+    assert negated["positive", True] == 0
+    assert negated["positive", False] == 50
+    assert 15 <= negated["negative", True] <= 35  # as in the pool
+
+
+def test_older_biases_keep_their_keys() -> None:
+    assert "rows" not in BiasSettings().as_config()
+    assert BiasSettings(rows="shown").as_config()["rows"] == "shown"

@@ -159,7 +159,8 @@ def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
 
     assert spec.repair is not None
     options = inputs.options(spec.repair)
-    config = RepairConfig(**options, model=str(spec.model), forget=("-",), replay=("-",))
+    rows = () if spec.forget == "none" else ("-",)
+    config = RepairConfig(**options, model=str(spec.model), forget=rows, replay=rows)
     settings_of(config)
     proofs.parse(config.prove)
     if config.undoes is not None:

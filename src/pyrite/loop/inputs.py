@@ -89,12 +89,16 @@ class Inputs:
 
     def replay(self) -> tuple[str, ...]:
         """The files of the rows to replay."""
+        if self.spec.forget == "none":
+            return ()
         clean = self.rows("loop:clean")
         cleared = (str(clean),) if "clean" in self.replay_kinds and clean.stat().st_size else ()
         return (*(self.files(self.spec.human) if "human" in self.replay_kinds else ()), *cleared)
 
     def forget(self) -> tuple[str, ...]:
-        """The files of the rows to forget; none where the audit flagged no row."""
+        """The files of the rows to forget; none where the audit flagged no row, and where none is asked for."""
+        if self.spec.forget == "none":
+            return ()
         if self.spec.forget == "all":
             return self.files(self.spec.synthetic)
         flagged = self.rows("loop:flagged")

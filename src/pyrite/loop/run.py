@@ -342,11 +342,11 @@ def repair_part(running: Running) -> bool:
     spec, inputs = running.spec, running.inputs
     assert spec.repair is not None
     forget = inputs.forget()
-    if not forget:
+    if not forget and spec.forget != "none":
         running.notes.append("the audit flagged no row, so there is nothing to unlearn: the model was not repaired")
         return False
     replay = inputs.replay()
-    if not replay:
+    if not replay and spec.forget != "none":
         fix = "replay people's rows: replay: [human]"
         raise UserError("There is no row to replay: the audit cleared none.", "replay: [clean]", fix)
     asked = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}

@@ -10,9 +10,9 @@ from pyrite.audit.show import WIDEST, put
 from pyrite.loop.run import Loop
 
 YOUR_OWN = (
-    "pyrite audit SYNTHETIC.jsonl --reference PEOPLE.jsonl     what is wrong with a data set",
-    "pyrite init study PEOPLE.csv SYNTHETIC.csv                a study file of your own data, to read and to run",
-    "pyrite init loop PEOPLE.jsonl SYNTHETIC.jsonl             audit, probe and repair in one",
+    "pyrite audit SYNTHETIC.jsonl --reference PEOPLE.jsonl       what is wrong with a data set",
+    "pyrite init study SYNTHETIC.csv --human PEOPLE.csv          a study file of your own data, to read and to run",
+    "pyrite init loop SYNTHETIC.jsonl --human PEOPLE.jsonl       audit, probe and repair in one",
 )
 """What to run after the demo."""
 MARKS = {"bad": "bold red", "unsure": "bold yellow", "good": "bold green", "plain": "bold"}

@@ -115,8 +115,9 @@ class LoopSpec(Strict):
     )
     probe: ProbePart | None = Field(None, description="what the model is asked, before and after")
     repair: RepairPart | None = Field(None, description="unlearn the flagged rows: options of the repair")
-    forget: Literal["flagged", "all"] = Field(
-        "flagged", description="rows to unlearn: those that the audit flagged, or all"
+    forget: Literal["flagged", "all", "none"] = Field(
+        "flagged",
+        description="rows to unlearn: those that the audit flagged, or all; none: of a repair that needs no rows (method: interpolate)",
     )
     replay: tuple[Literal["human", "clean"], ...] = Field(
         ("human", "clean"), min_length=1, description="rows to replay: people's, and those that the audit cleared"
@@ -187,6 +188,8 @@ class LoopSpec(Strict):
             raise ValueError("study: rows or a model of a study are named (study:ARM), and no study")
         if "clean" in self.replay and self.forget == "all" and "replay" in self.model_fields_set:
             raise ValueError("replay: with forget: all, cleared rows are among those to forget; leave out clean")
+        if self.forget == "none" and self.repair and self.repair.method != "interpolate":
+            raise ValueError("forget: none goes with repair.method: interpolate; other methods need rows")
         if self.synth and not self.study:
             raise ValueError("synth: the rows it makes are for a study; name one")
         for gate in self.gates:

@@ -7,6 +7,7 @@ scheduler would, so that a chain of steps is as long as it is.
 """
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ WARM_UP = 3.0
 """Seconds of a running step, and of its first progress, from which on its own speed counts."""
 TRUST = 3.0
 """Expected seconds that the general pace counts for beside a kind's own."""
+PRIOR_KINDS = 2.0
+"""Kinds of steps that the pace of the machine as planned or measured counts for in the general pace: one kind that was
+quicker than planned says little about the others."""
 
 
 @dataclass(slots=True)
@@ -94,13 +98,10 @@ class Forecast:
                 seconds = now - one.began  # it takes at least so long
             if seconds is not None:
                 seen.setdefault(one.step.kind.name, []).append((expected(one.step), seconds))
-        planned = sum(pair[0] for pairs in seen.values() for pair in pairs)
-        taken = sum(pair[1] for pairs in seen.values() for pair in pairs)
-        general = (taken + TRUST * self.prior) / (planned + TRUST)
-        each = {
-            kind: (sum(pair[1] for pair in pairs) + TRUST * general) / (sum(pair[0] for pair in pairs) + TRUST)
-            for kind, pairs in seen.items()
-        }
+        own = {kind: (sum(one for one, _ in pairs), sum(one for _, one in pairs)) for kind, pairs in seen.items()}
+        logs = [math.log((taken + LEAST) / (planned + LEAST)) for planned, taken in own.values()]
+        general = math.exp((sum(logs) + PRIOR_KINDS * math.log(self.prior)) / (len(logs) + PRIOR_KINDS))
+        each = {kind: (taken + TRUST * general) / (planned + TRUST) for kind, (planned, taken) in own.items()}
         return each, general
 
     def seconds_left(self, now: float) -> float:

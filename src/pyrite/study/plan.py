@@ -480,6 +480,11 @@ class Planner(Sources):
         self.plan.counts[f"probe {name}"] = step
         return step
 
+    def items_in(self, probe: ProbeSpec) -> int:
+        """How many items a plan expects a probe to have."""
+        there = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
+        return min(there, probe.items or there)
+
     def answers(self, model: Step | None, seed: int, label: str) -> dict[str, Step]:
         """One model's answers to every probe."""
         made = {}
@@ -496,8 +501,9 @@ class Planner(Sources):
                 inputs["lower"] = self.stored(
                     self.plan.items[name], "items.jsonl", lower, most, f"{name}: lower {lower.layers} layers"
                 )
-            tokens = (probe.items or 10_000) * self.spec.tokens_per_row
-            cost = self.cost(self.spec.task_model.model, tokens, training=False, keeps=60 * (probe.items or 10_000))
+            items = self.items_in(probe)
+            tokens = items * self.spec.tokens_per_row * (self.share_trained(lower.layers) if lower else 1)
+            cost = self.cost(self.spec.task_model.model, tokens, training=False, keeps=60 * items)
             made[name] = self.keep(Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost))
         return made
 

@@ -19,7 +19,7 @@ from pyrite.tasks.prompts import few_shot, label_first, one_line
 from pyrite.tasks.rows import by_label, read_rows
 from pyrite.train import adapters
 
-SENTENCE = re.compile(r".+?[.!?。！？।]+[\"'”’)\]]*(?=\s|$)|.+?[。！？।]", re.DOTALL)
+SENTENCE = re.compile(r"""(.+?)([.!?।]+["'”’»)\]]*(?=\s|$)|[。！？]+["'”’»」』)\]]*)""", re.DOTALL)
 """A text's first sentence, by its punctuation."""
 END_OF_SENTENCE = frozenset(".!?。！？।\n")
 

@@ -1,0 +1,162 @@
+"""`pyrite init`: what it sees in a file, and that what it writes is read and planned by the verb it is for."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.conftest import review_rows, write_jsonl
+
+from pyrite.cli import run
+from pyrite.errors import UserError
+from pyrite.starter.config import StarterConfig
+from pyrite.starter.look import look
+from pyrite.starter.run import init
+from pyrite.starter.write import scalar
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def table(path: Path, count: int, start: int = 0) -> None:
+    """Reviews as a spreadsheet writes them: other names, and a column of numbers."""
+    with path.open("w", newline="") as sink:
+        writer = csv.writer(sink)
+        writer.writerow(["Text of review", "sentiment", "stars"])
+        for at in range(start, start + count):
+            writer.writerow([f"film number {at} was seen by us", ("good", "bad", "no")[at % 3], at % 5])
+
+
+def chats(path: Path, count: int) -> None:
+    write_jsonl([{"instruction": f"do {at}", "output": f"the answer {at} is here"} for at in range(count)], path)
+
+
+def test_what_is_seen_in_a_table(here: Path) -> None:
+    table(here / "a.csv", 90)
+    seen = look("a.csv")
+    assert (seen.rows, seen.whole, seen.kind, seen.label) == (90, True, "labelled rows", "sentiment")
+    assert seen.labels == {"good": 30, "bad": 30, "no": 30}
+    assert seen.texts == ("Text of review",)
+
+
+def test_more_rows_than_are_looked_at_are_not_all(here: Path) -> None:
+    table(here / "a.csv", 2_001)
+    assert (look("a.csv").rows, look("a.csv").whole) == (2_000, False)
+    assert "more than 2,000 rows" in look("a.csv").in_words()
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "layout"),
+    [
+        ([{"instruction": f"do {at}", "output": "x y"} for at in range(9)], "chats", "alpaca"),
+        ([{"text": f"words and more {at}"} for at in range(9)], "plain text", "text"),
+        (
+            [
+                {"premise": f"a {at}", "hypothesis": "b c", "label": ("entailment", "neutral")[at % 2]}
+                for at in range(9)
+            ],
+            "pairs",
+            "nli",
+        ),
+    ],
+)
+def test_layouts_are_named(here: Path, rows: list[dict[str, str]], kind: str, layout: str) -> None:
+    write_jsonl(rows, here / "a.jsonl")
+    assert (look("a.jsonl").kind, look("a.jsonl").layout) == (kind, layout)
+
+
+def test_a_study_of_a_table_is_planned_as_it_was_written(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table(here / "people.csv", 240)
+    table(here / "made.csv", 150, start=1_000)
+    assert run(["init", "study", "made.csv", "--human", "people.csv"]) == 0
+    out = capfd.readouterr().out
+    assert "pyrite study study.yaml --plan" in out
+    spec = yaml.safe_load((here / "study.yaml").read_text())
+    assert spec["labels"] == ["good", "bad", "no"]  # 'no' stays a word
+    assert spec["fields"] == ["Text of review"]
+    assert run(["study", "study.yaml", "--plan", "--json", "--store", "store"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["absent"] == []
+    assert told["cells"] == 10
+
+
+def test_a_study_of_chats_is_one_about_language(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    chats(here / "people.jsonl", 60)
+    chats(here / "made.jsonl", 80)
+    assert run(["init", "study", "made.jsonl", "--human", "people.jsonl", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert [one["kind"] for one in told["files"]] == ["chats", "chats"]
+    assert run(["study", "study.yaml", "--plan", "--json", "--store", "store"]) == 0
+    assert json.loads(capfd.readouterr().out)["absent"] == []
+
+
+def test_an_audit_runs_with_its_starter(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(review_rows(120, 4), here / "made.jsonl")
+    write_jsonl(review_rows(120, 5), here / "people.jsonl")
+    assert run(["init", "audit", "made.jsonl", "--human", "people.jsonl"]) == 0
+    capfd.readouterr()
+    line = ["audit", "made.jsonl", "--config", "audit.yaml", "--only", "tokens", "--json", "--store", "store"]
+    assert run(line) in (0, 1, 3)
+    told = json.loads(capfd.readouterr().out)
+    assert told["rows"]["read"] == 120 if "rows" in told else told
+    assert (here / "clean.jsonl").is_file()
+
+
+def test_a_loop_is_planned_and_a_repair_is_configured(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from pyrite.repair.config import RepairConfig
+
+    chats(here / "people.jsonl", 60)
+    chats(here / "made.jsonl", 80)
+    assert run(["init", "loop", "made.jsonl", "--human", "people.jsonl"]) == 0
+    assert run(["run", "loop.yaml", "--plan"]) == 0
+    assert "audit, probe, repair" in capfd.readouterr().out
+    assert run(["init", "repair", "made.jsonl", "--human", "people.jsonl", "--model", "harmed"]) == 0
+    config = RepairConfig(model="harmed", **yaml.safe_load((here / "repair.yaml").read_text()))
+    assert config.forget == ("made.jsonl",)
+    assert config.replay == ("people.jsonl",)
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "says"),
+    [
+        (table, {"what": "study", "data": ("a",)}, "compares with what people wrote"),
+        (table, {"what": "loop", "data": ("a",)}, "compares with what people wrote"),
+        (table, {"what": "study", "data": ("a",), "human": ("b",)}, "different kinds"),
+        (table, {"what": "audit", "data": ("a",), "label": "mood"}, "no such column"),
+        (table, {"what": "audit", "data": ("none.csv",)}, ""),
+    ],
+)
+def test_what_does_not_go_together_is_refused_and_nothing_written(
+    here: Path, make: Callable[[Path, int], None], config: dict[str, object], says: str
+) -> None:
+    make(here / "a.csv", 30)
+    chats(here / "b.jsonl", 30)
+    names = {"a": "a.csv", "b": "b.jsonl"}
+    known = {
+        key: tuple(names.get(one, one) for one in value) if isinstance(value, tuple) else value
+        for key, value in config.items()
+    }
+    with pytest.raises(UserError) as caught:
+        init(StarterConfig(**known))  # type: ignore[arg-type]
+    assert says in str(caught.value)
+    assert not list(here.glob("*.yaml"))
+
+
+def test_nothing_is_written_over(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table(here / "a.csv", 30)
+    (here / "audit.yaml").write_text("mine")
+    assert run(["init", "audit", "a.csv"]) == 2
+    assert (here / "audit.yaml").read_text() == "mine"
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "value", ["no", "yes", "12", "1e3", "null", "a b", "it's", "x: y", "#1", "true", "-", "naïve", "C:/x", 'a"b', "pos"]
+)
+def test_every_value_is_read_back_as_it_was(value: str) -> None:
+    assert yaml.safe_load(f"[{scalar(value)}]") == [value]

@@ -1,0 +1,129 @@
+"""When will it end? Runs simulated on a clock of their own, with costs that the plan got wrong."""
+
+import heapq
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pyrite.models.hardware import threads_for
+from pyrite.steps import Cost, Kind, Step
+from pyrite.steps.forecast import Forecast, expected, in_words
+
+
+def step(kind: str, number: int, seconds: float, after: list[Step] | None = None) -> Step:
+    inputs = {f"in{at}": one for at, one in enumerate(after or [])}
+    return Step(Kind(kind, 1, lambda context: None), {"number": number}, inputs, label=f"{kind} {number}",
+                cost=Cost(seconds=seconds))  # fmt: skip
+
+
+def simulate(
+    todo: list[Step], truth: Callable[[Step], float], workers: int, *, pace: float = 1.0, silent: tuple[str, ...] = ()
+) -> tuple[list[tuple[float, float]], float]:
+    """Run steps in order on workers; what the forecast says at every second, and when the run ends. Steps report how far
+    they are twice a second, unless their kind is silent."""
+    forecast = Forecast(todo, workers, pace=pace)
+    waiting, running, done = list(todo), [], set()
+    now, said = 0.0, []
+    begun: dict[str, float] = {}
+    while waiting or running:
+        ready = [one for one in waiting if all(parent.key in done for parent in one.parents())]
+        for one in ready[: workers - len(running)]:
+            waiting.remove(one)
+            forecast.start(one.key, now)
+            begun[one.key] = now
+            heapq.heappush(running, (now + truth(one), len(begun), one))
+        tick = now + 0.5
+        while running and running[0][0] <= tick:
+            end, _, one = heapq.heappop(running)
+            forecast.finish(one.key, truth(one))
+            done.add(one.key)
+            now = end
+            if len(running) < workers:
+                break
+        else:
+            now = tick
+        for _, _, one in running:
+            if one.kind.name not in silent:
+                load = min(2.0, 0.2 * truth(one))  # a model is loaded first
+                share = (now - begun[one.key] - load) / (truth(one) - load)
+                if share > 0:
+                    forecast.tick(one.key, min(1.0, share), now)
+        said.append((now, forecast.seconds_left(now)))
+    return said, now
+
+
+def at_a_minute(said: list[tuple[float, float]]) -> tuple[float, float]:
+    return next((now, left) for now, left in said if now >= 60)
+
+
+def test_unequal_steps_whose_costs_are_wrong_by_kind() -> None:
+    """Trainings take 2.5 times as long as planned, samplings 0.4, answers a tenth; some steps are ten times larger."""
+    rng = np.random.default_rng(0)
+    wrong = {"train": 2.5, "sample": 0.4, "answer": 0.1}
+    todo: list[Step] = [step("sample", 0, 200)]
+    for number in range(24):
+        trained = step("train", number, float(rng.choice([4, 10, 40])), [todo[0]] if number % 3 else [])
+        todo += [trained, step("answer", number, 20, [trained])]
+    for workers in (1, 2, 4):
+        said, end = simulate(todo, lambda one: expected(one) * wrong[one.kind.name], workers)
+        now, left = at_a_minute(said)
+        assert 0.5 < (now + left) / end < 2, (workers, now, left, end)
+
+
+def test_a_machine_much_slower_than_planned() -> None:
+    todo = [step("train", number, 10) for number in range(30)]
+    said, end = simulate(todo, lambda one: 8 * expected(one), 2)
+    now, left = at_a_minute(said)
+    assert 0.5 < (now + left) / end < 2, (now, left, end)
+    said, end = simulate(todo, lambda one: 8 * expected(one), 2, pace=8.0)
+    assert 0.7 < said[0][1] / end < 1.4  # where the machine was measured before, the first word is right
+
+
+def test_one_long_step_tells_by_its_own_speed() -> None:
+    said, end = simulate([step("read", 0, 27.0)], lambda one: 420.0, 1)
+    now, left = at_a_minute(said)
+    assert 0.8 < (now + left) / end < 1.25
+
+
+def test_a_step_that_reports_nothing_is_never_said_to_be_over() -> None:
+    said, end = simulate([step("read", 0, 5.0)], lambda one: 100.0, 1, silent=("read",))
+    assert all(left > 0 for now, left in said if now < end - 1)
+    assert at_a_minute(said)[1] >= 5
+
+
+def test_a_chain_is_as_long_as_it_is() -> None:
+    """Ten steps that follow each other take ten times one, however many workers there are."""
+    todo: list[Step] = []
+    for number in range(10):
+        todo.append(step("train", number, 10, todo[-1:]))
+    assert Forecast(todo, 8).seconds_left(0.0) == pytest.approx(100, abs=1)
+    assert Forecast([step("train", number, 10) for number in range(10)], 5).seconds_left(0.0) == pytest.approx(
+        20, abs=1
+    )
+
+
+def test_what_is_done_is_not_counted() -> None:
+    todo = [step("train", number, 10) for number in range(4)]
+    forecast = Forecast(todo, 1)
+    forecast.start(todo[0].key, 0.0)
+    forecast.finish(todo[0].key, 10.0)
+    assert forecast.seconds_left(10.0) == pytest.approx(30, abs=1)
+    for one in todo[1:]:
+        forecast.start(one.key, 10.0)
+        forecast.finish(one.key, 10.0)
+    assert forecast.seconds_left(40.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(1, "5 s"), (33, "35 s"), (61, "1 min"), (3599, "60 min"), (7300, "2 h 00 min")]
+)
+def test_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("width", "cores", "threads"), [(1, 1, 1), (1, 2, 2), (2, 2, 1), (15, 2, 1), (1, 64, 8), (15, 64, 4), (3, 64, 8)]
+)
+def test_threads_use_the_cores_that_the_plan_leaves_idle(width: int, cores: int, threads: int) -> None:
+    assert threads_for(width, cores) == threads
