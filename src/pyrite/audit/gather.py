@@ -13,7 +13,6 @@ import orjson
 from pyrite.audit.families import extras, module
 from pyrite.audit.family import Extras, Population
 from pyrite.audit.rows import Row, row_from_json
-from pyrite.errors import UserError
 from pyrite.steps import Context, Kind
 
 DATA = "data"
@@ -194,64 +193,6 @@ class Sampled:
         return data, references
 
 
-def surprise_step(context: Context) -> None:
-    """Step: `surprises.npz`: nats per token of the smaller sample's answers, with and without the prompt; nan elsewhere."""
-    from pyrite.audit.perplexity import measure_surprises
-    from pyrite.models import load
-    from pyrite.models.hardware import Compute
-
-    load.quiet_libraries()
-
-    sampled = Sampled.read(context.inputs["sample"])
-    places = sampled.first(context.config["model_sample"])
-    told = measure_surprises(
-        context.inputs["model"],
-        [sampled.rows[at] for at in places],
-        compute=Compute(**context.config["compute"]),
-        max_tokens=context.config["max_tokens"],
-        tick=context.tick,
-    )
-    made: dict[str, Any] = {}
-    for name, values in told.items():
-        made[name] = np.full(len(sampled.rows), np.nan)
-        made[name][places] = values
-    np.savez(context.out / "surprises.npz", **made)
-
-
-def embed_step(context: Context) -> None:
-    """Step: `embeddings.npz`: `answers` and `prompts` [rows of the sample, width]; a row without a prompt has zeros there.
-
-    Apart, because a prompt that many rows share would hide how their answers differ, and because prompts say whether the
-    data is of the references' task.
-    """
-    from pyrite.models import embed, load
-    from pyrite.models.hardware import Compute
-
-    load.quiet_libraries()
-
-    sampled = Sampled.read(context.inputs["sample"])
-    config = context.config
-    compute = Compute(**config["compute"])
-    prompted = [at for at, row in enumerate(sampled.rows) if row.prompt.strip()]
-    texts = [*(row.answer for row in sampled.rows), *(sampled.rows[at].prompt for at in prompted)]
-    if config["by"] == "sentences":
-        vectors = embed.sentence_embeddings(
-            context.inputs["model"], texts, compute=compute, max_tokens=config["max_tokens"], tick=context.tick
-        )
-    else:
-        model, _ = load.for_generation(load.load_causal(context.inputs["model"], compute), compute)
-        tokenizer = load.load_tokenizer(context.inputs["model"])
-        vectors = embed.hidden_state_embeddings(
-            model, tokenizer, texts, max_tokens=config["max_tokens"], tick=context.tick
-        )
-    if not np.isfinite(vectors).all():
-        raise UserError("The embeddings are not numbers.", str(context.inputs["model"]), "name another --embedder")
-    answers = vectors[: len(sampled.rows)].astype(np.float32)
-    prompts = np.zeros_like(answers)
-    prompts[prompted] = vectors[len(sampled.rows) :]
-    np.savez(context.out / "embeddings.npz", answers=answers, prompts=prompts)
-
-
 def model_extras(context: Context) -> Extras:
     """What the families of a comparing step are given."""
     more: dict[str, Any] = {}
@@ -266,5 +207,3 @@ def model_extras(context: Context) -> Extras:
 
 WHOLE = Kind("audit.whole", 1, whole_step)
 SAMPLE = Kind("audit.sample", 1, sample_step)
-SURPRISE = Kind("audit.surprise", 1, surprise_step)
-EMBED = Kind("audit.embed", 2, embed_step)

@@ -5,12 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyrite.audit.compare import COMPARE, SOURCES, TOLD_APART_BY
 from pyrite.audit.config import AuditConfig
 from pyrite.audit.families import STREAMED, measures
 from pyrite.audit.family import FLAWS
-from pyrite.audit.gather import DATA, EMBED, SAMPLE, SURPRISE, WHOLE
+from pyrite.audit.gather import DATA, SAMPLE, WHOLE
+from pyrite.audit.reading import EMBED, SURPRISE, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
@@ -185,33 +187,86 @@ def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
     return max(config.permutations, ceil(2 * sum(len(measures(flaw)) for flaw in flaws) / config.alpha))
 
 
-def comparisons(config: AuditConfig, planned: Planned) -> dict[str, Step]:
-    """The step that compares, for each family, with the models that read the sample for it."""
+FIRST_LOOK = 50
+"""Rows of each side that the causal model reads first."""
+MOST_PARTS = 8
+"""Steps that the data's rows are divided among, at most, for a model to read; one for each core."""
+MODELS_READ = ("perplexity", "embedding", "duplicates")
+"""Families for which a model reads the sample."""
+
+
+def looks(config: AuditConfig) -> int:
+    """How often are the verdicts of perplexity looked at? Twice where the first look is at part of the rows: its p-values
+    count double then (Bonferroni), at both looks."""
+    return 2 if config.model_sample > FIRST_LOOK else 1
+
+
+def surprises(config: AuditConfig, planned: Planned, size: int, before: Sequence[Step] = ()) -> Step:
+    """The step in which the causal model reads so many rows of each side; `before`: steps that have read some of them."""
     from pyrite.models import hardware, load
 
+    found = load.resolve(config.model)
+    model = Source(str(found.folder), found.identity)
+    common = {"max_tokens": MAX_TOKENS, "compute": hardware.choose(config.precision).as_config()}
+    streams = references(planned)
+    each = max(FIRST_LOOK, size // max(1, len(streams)))
+    known = dict(with_names(before))
+    own = [
+        Step(SURPRISE, {**common, "rows": each}, {"file": step, "model": model, **known}, label=f"{label}: perplexity")
+        for label, step in streams.items()
+    ]
+    given: dict[str, Step | Source] = {"sample": planned.sample, "model": model}
+    parts = min(MOST_PARTS, os.cpu_count() or 1)
+    for part in range(parts):
+        settings = {**common, "rows": size, "part": [part, parts]}
+        label = f"data: perplexity of {size} rows{f', part {part + 1} of {parts}' if parts > 1 else ''}"
+        own.append(Step(SURPRISE, settings, {**given, **known}, label=label))
+    return Step(SURPRISE, {**common, "rows": size}, given | dict(with_names(own)), label="perplexity")
+
+
+def embeddings(config: AuditConfig, planned: Planned) -> Step:
+    """The step in which the embedder reads the sample."""
+    from pyrite.models import hardware, load
+
+    hidden = config.embedder == "hidden-states"
+    found = load.resolve(config.model if hidden else config.embedder)
+    model = Source(str(found.folder), found.identity)
+    common: dict[str, Any] = {"by": "hidden-states" if hidden else "sentences", "max_tokens": MAX_TOKENS}
+    common |= {"compute": hardware.choose(config.precision).as_config()}
+    own = [
+        Step(EMBED, {**common, "rows": config.sample}, {"file": step, "model": model}, label=f"{label}: embeddings")
+        for label, step in references(planned).items()
+    ]
+    given: dict[str, Step | Source] = {"sample": planned.sample, "model": model}
+    parts = min(MOST_PARTS, os.cpu_count() or 1)
+    for part in range(parts):
+        settings = {**common, "rows": None, "part": [part, parts]}
+        label = f"data: embeddings{f', part {part + 1} of {parts}' if parts > 1 else ''}"
+        own.append(Step(EMBED, settings, given, label=label))
+    return Step(EMBED, {**common, "rows": None}, given | dict(with_names(own)), label="embeddings")
+
+
+def references(planned: Planned) -> dict[str, Step]:
+    """The steps that read the references' files, by what they are called on the screen."""
+    return {step.label.removesuffix(": read"): step for (name, _), step in planned.streams.items() if name != DATA}
+
+
+def comparisons(config: AuditConfig, planned: Planned, surprise: Step | None = None) -> dict[str, Step]:
+    """The step that compares, for each family, with the models that read the sample for it; `surprise`: the step in which
+    the causal model reads, by default at the first look."""
     flaws = planned.flaws
     more: dict[str, Step] = {}
     needed = {name for flaw in flaws for name in NEEDS.get(flaw, ())}
-    compute = hardware.choose(config.precision).as_config() if needed else {}
-    hidden = config.embedder == "hidden-states"
     if "surprises" in needed:
-        found = load.resolve(config.model)
-        settings = {"model_sample": config.model_sample, "max_tokens": MAX_TOKENS, "compute": compute}
-        inputs: dict[str, Step | Source] = {
-            "sample": planned.sample,
-            "model": Source(str(found.folder), found.identity),
-        }
-        more["surprises"] = Step(SURPRISE, settings, inputs, label="perplexity")
+        more["surprises"] = surprise or surprises(config, planned, min(FIRST_LOOK, config.model_sample))
     if "embeddings" in needed:
-        found = load.resolve(config.model if hidden else config.embedder)
-        settings = {"by": "hidden-states" if hidden else "sentences", "compute": compute, "max_tokens": MAX_TOKENS}
-        inputs = {"sample": planned.sample, "model": Source(str(found.folder), found.identity)}
-        more["embeddings"] = Step(EMBED, settings, inputs, label="embeddings")
+        more["embeddings"] = embeddings(config, planned)
     sources = sources_of(config, planned, more)
     made = {}
     for flaw in flaws:
-        settings = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
-        settings |= {"permutations": draws_for(config, flaws), "seed": config.seed}
+        settings: dict[str, Any] = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
+        draws = draws_for(config, flaws) * (looks(config) if flaw == "perplexity" else 1)
+        settings |= {"permutations": draws, "seed": config.seed}
         own: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.whole}
         if sources is not None:
             own["sources"] = sources

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,26 @@ import orjson
 from pyrite.audit import gate as gating
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
-from pyrite.audit.decide import Finding, Human, decide, few_sources
+from pyrite.audit.decide import Finding, Human, few_sources
 from pyrite.audit.families import measures
 from pyrite.audit.gather import DATA, Sampled
+from pyrite.audit.judge import Judged, clear, judge, note_on_looks, say_so_far, task_of
 from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
-from pyrite.audit.plan import Planned, comparisons, files_in, plan, processes, reference_files, source_labels, wanted
-from pyrite.audit.sources import FEWEST, another_task, table
+from pyrite.audit.plan import (
+    FIRST_LOOK,
+    MODELS_READ,
+    Planned,
+    comparisons,
+    files_in,
+    looks,
+    plan,
+    processes,
+    reference_files,
+    source_labels,
+    surprises,
+    wanted,
+)
+from pyrite.audit.sources import FEWEST, table
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.audit.yardsticks import LEAST
 from pyrite.errors import UserError
@@ -87,21 +101,26 @@ def audit(config: AuditConfig) -> Audit:
     finish(list(planned.streams.values()))
     check_kinds(config, planned, store)
     finish([planned.whole, planned.sample])
-    compare = comparisons(config, planned)
-    finish(list(compare.values()), workers=min(processes(config), max(1, len(compare))), threads=1)
-    measured = {flaw: store.read_json(step, "measures.json") for flaw, step in compare.items()}
     check_cluster(config, store, planned)
-    sources, one_source = human_sources(store, planned, compare)
-    large = sum(rows >= LEAST for rows in sources.values())
     sampled = Sampled.read(store.path(planned.sample.key))
-    flaws_tabled = tabled(config) if in_latin_letters(sampled) else ()
-    human = Human(large or len(sources), flaws_tabled, task_of(measured), config.alpha)
-    findings = decide(
-        [one for flaw in compare for one in measured[flaw]["measures"]],
-        alpha=config.alpha,
-        thresholds=limits,
-        human=human,
-    )
+
+    def judged(compare: Mapping[str, Step]) -> Judged:
+        finish(list(compare.values()), workers=processes(config), threads=1)
+        return judge(config, store, planned, compare, sampled, limits)
+
+    quick = [flaw for flaw in planned.flaws if flaw not in MODELS_READ]
+    if quick and len(quick) < len(planned.flaws) and not config.quiet:
+        say_so_far(judged(comparisons(config, replace(planned, flaws=quick))).findings, quick)
+    first = comparisons(config, planned)
+    whole, read = judged(first), min(FIRST_LOOK, config.model_sample)
+    if "perplexity" in first and read < config.model_sample and not clear(whole.findings):
+        earlier = first["perplexity"].inputs["surprises"]
+        assert isinstance(earlier, Step)
+        read = config.model_sample
+        more = comparisons(config, planned, surprises(config, planned, read, [earlier]))
+        whole = judged({**first, "perplexity": more["perplexity"]})
+    measured, findings, human = whole.measured, whole.findings, whole.human
+    sources, one_source = whole.sources, whole.one_source
     lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
     gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
@@ -109,7 +128,10 @@ def audit(config: AuditConfig) -> Audit:
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
+    if "perplexity" in first and looks(config) > 1:
+        notes.append(note_on_looks(read, config.model_sample))
     record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
+    record["sample"]["model_n"] = min(record["sample"]["n"], read)
     if config.out is not None:
         write_run(config, config.out, record, planned, store, flagged)
     return Audit(findings, record, code)
@@ -158,28 +180,16 @@ def not_measured(measured: Mapping[str, Any]) -> list[dict[str, str]]:
 def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
     """Least excesses by measure."""
     numbers = {}
-    for name, number in (mapping("--thresholds", tuple(texts)) or {}).items():
+    for name, limit in (mapping("--thresholds", tuple(texts)) or {}).items():
         if name not in known:
             raise UserError("A threshold names no measure.", name, f"known: {', '.join(known)}")
         try:
-            numbers[name] = float(number)
+            numbers[name] = float(limit)
         except ValueError:
             numbers[name] = math.nan
         if not math.isfinite(numbers[name]):
-            raise UserError("A threshold is a number.", f"{name}={number}", f"such as {name}=0.05")
+            raise UserError("A threshold is a number.", f"{name}={limit}", f"such as {name}=0.05")
     return numbers
-
-
-def human_sources(
-    store: Store, planned: Planned, compare: Mapping[str, Step]
-) -> tuple[dict[str, int], list[list[str]]]:
-    """Every human source and its rows in the sample, and the references that could not be told from each other."""
-    for step in compare.values():
-        own = step.inputs.get("sources")
-        if isinstance(own, Step):
-            sources = store.read_json(own, "sources.json")
-            return {name: len(rows) for name, rows in sources["places"].items()}, sources["one_source"]
-    return {}, []
 
 
 def check_cluster(config: AuditConfig, store: Store, planned: Planned) -> None:
@@ -187,26 +197,6 @@ def check_cluster(config: AuditConfig, store: Store, planned: Planned) -> None:
     if config.cluster is not None and Sampled.read(store.path(planned.sample.key)).clusters is None:
         missing = f"no sampled row of the data or the references has a column {config.cluster}"
         raise UserError("The column that names the clusters is not there.", missing, "--cluster COLUMN")
-
-
-def tabled(config: AuditConfig) -> tuple[str, ...]:
-    """The flaws whose measures the table of human sources speaks of: it was made with the default models."""
-    if config.no_prior:
-        return ()
-    default = AuditOptions.model_fields
-    own = ["format", "diversity", "duplicates"]
-    if config.model == default["model"].default:
-        own += ["perplexity", *(["tokens"] if config.tokenizer is None else [])]
-    if config.embedder == default["embedder"].default:
-        own.append("embedding")
-    return tuple(own)
-
-
-def task_of(measured: Mapping[str, Any]) -> str:
-    """What says that the data is of another task than the references; empty where nothing does."""
-    embedding = measured.get("embedding", {})
-    answers = [one for one in embedding.get("measures", ()) if one["measure"]["name"] == "classifier_auc"]
-    return another_task(embedding.get("prompts"), answers[0]["between"] if answers else None)
 
 
 def notes_on_sources(
@@ -247,12 +237,6 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     if sources and "embedding" not in planned.flaws and all(row.prompt for row in sampled.rows):
         notes.append("whether the references are of the data's task was not asked: that needs the family embedding")
     return notes
-
-
-def in_latin_letters(sampled: Sampled) -> bool:
-    """Are most letters of the sample Latin ones? The table of human sources holds English text."""
-    letters = [one for row in sampled.rows[:400] for one in row.answer[:400] if one.isalpha()]
-    return not letters or sum(ord(letter) < 0x250 for letter in letters) > 0.8 * len(letters)
 
 
 def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""What the families' measures come to: findings, of which human sources, and whether more rows would change them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from pyrite.audit.config import AuditConfig, AuditOptions
+from pyrite.audit.decide import Finding, Human, decide
+from pyrite.audit.gather import Sampled
+from pyrite.audit.plan import FIRST_LOOK, Planned, looks
+from pyrite.audit.show import number
+from pyrite.audit.sources import another_task
+from pyrite.audit.yardsticks import LEAST
+from pyrite.steps import Step, Store
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the families measured, and what it comes to."""
+
+    findings: Sequence[Finding]
+    measured: Mapping[str, Any]
+    sources: dict[str, int]
+    one_source: list[list[str]]
+    human: Human
+
+
+def judge(
+    config: AuditConfig,
+    store: Store,
+    planned: Planned,
+    compare: Mapping[str, Step],
+    sampled: Sampled,
+    limits: Mapping[str, float],
+) -> Judged:
+    """Findings out of what finished steps have measured."""
+    measured = {flaw: store.read_json(step, "measures.json") for flaw, step in compare.items()}
+    for one in measured.get("perplexity", {"measures": ()})["measures"]:
+        one["p"] = None if one["p"] is None else min(1.0, looks(config) * one["p"])
+        one["least_p"] = min(1.0, looks(config) * one.get("least_p", 0.0))
+    sources, one_source = human_sources(store, planned, compare)
+    large = sum(rows >= LEAST for rows in sources.values())
+    flaws_tabled = tabled(config) if in_latin_letters(sampled) else ()
+    human = Human(large or len(sources), flaws_tabled, task_of(measured), config.alpha)
+    findings = decide(
+        [one for flaw in compare for one in measured[flaw]["measures"]],
+        alpha=config.alpha,
+        thresholds=limits,
+        human=human,
+    )
+    return Judged(findings, measured, sources, one_source, human)
+
+
+def clear(findings: Sequence[Finding]) -> bool:
+    """Would more rows change no verdict of perplexity that matters? Each measure is a failure already, or what the data
+    shows lies with its whole interval within what one more human source may show, so that it cannot become one."""
+    own = [finding for finding in findings if finding.flaw == "perplexity"]
+    high = [finding.told["excess"]["high"] for finding in own]
+    return bool(own) and all(
+        finding.severity == "fail" or (most is not None and most < 0 and finding.told["between_human"] is not None)
+        for finding, most in zip(own, high, strict=True)
+    )
+
+
+def note_on_looks(read: int, most: int) -> str:
+    """How many rows the causal model read, and why."""
+    first = f"{FIRST_LOOK} rows of each side"
+    if read < most:
+        return (
+            f"the causal model read {first}, of {most}: there every verdict of perplexity is clear (a failure, or wholly "
+            "within what one more human source may show); its p-values count double, for two looks"
+        )
+    return (
+        f"the causal model read {most} rows of each side, as the verdicts of perplexity were not clear at {FIRST_LOOK}; its "
+        "p-values count double, for two looks"
+    )
+
+
+def say_so_far(findings: Sequence[Finding], flaws: Sequence[str]) -> None:
+    """What the families show for which no model reads, on stderr, before the models have read."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    found = [one for one in findings if one.severity != "ok"]
+    worst = {"fail": "FAIL", "warn": "WARN"}
+    console.print(
+        f"so far ({', '.join(flaws)}; before any model has read): {len(found)} of {len(findings)} measures stand out",
+        soft_wrap=True,
+    )
+    for one in found[:SO_FAR]:
+        value = number(one.told["value"], one.told["unit"])
+        console.print(f"  {worst[one.severity]} {one.full_name} {value}: {one.told['question']}", soft_wrap=True)
+    if len(found) > SO_FAR:
+        console.print(f"  and {len(found) - SO_FAR} more")
+
+
+SO_FAR = 8
+"""Findings that are shown before the models have read."""
+
+
+def human_sources(
+    store: Store, planned: Planned, compare: Mapping[str, Step]
+) -> tuple[dict[str, int], list[list[str]]]:
+    """Every human source and its rows in the sample, and the references that could not be told from each other."""
+    for step in compare.values():
+        own = step.inputs.get("sources")
+        if isinstance(own, Step):
+            sources = store.read_json(own, "sources.json")
+            return {name: len(rows) for name, rows in sources["places"].items()}, sources["one_source"]
+    return {}, []
+
+
+def tabled(config: AuditConfig) -> tuple[str, ...]:
+    """The flaws whose measures the table of human sources speaks of: it was made with the default models."""
+    if config.no_prior:
+        return ()
+    default = AuditOptions.model_fields
+    own = ["format", "diversity", "duplicates"]
+    if config.model == default["model"].default:
+        own += ["perplexity", *(["tokens"] if config.tokenizer is None else [])]
+    if config.embedder == default["embedder"].default:
+        own.append("embedding")
+    return tuple(own)
+
+
+def task_of(measured: Mapping[str, Any]) -> str:
+    """What says that the data is of another task than the references; empty where nothing does."""
+    embedding = measured.get("embedding", {})
+    answers = [one for one in embedding.get("measures", ()) if one["measure"]["name"] == "classifier_auc"]
+    return another_task(embedding.get("prompts"), answers[0]["between"] if answers else None)
+
+
+def in_latin_letters(sampled: Sampled) -> bool:
+    """Are most letters of the sample Latin ones? The table of human sources holds English text."""
+    letters = [one for row in sampled.rows[:400] for one in row.answer[:400] if one.isalpha()]
+    return not letters or sum(ord(letter) < 0x250 for letter in letters) > 0.8 * len(letters)

@@ -1,0 +1,166 @@
+"""Steps: what models make of rows. A reference's rows are read in a step of its own, which the next audit finds again.
+
+What was read is kept by the row's texts, so that the step that reads the sample looks up what earlier ones have read,
+whatever else is in the sample.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from pyrite.audit.gather import Sampled
+from pyrite.audit.rows import Row, row_from_json
+from pyrite.errors import UserError
+from pyrite.models.hardware import Compute
+from pyrite.steps import Context, Kind
+
+READ = "read "
+"""What the names of inputs begin with that hold what was read before."""
+FILE = "read.npz"
+Values = np.ndarray[Any, Any]
+
+
+def key_of(*texts: str) -> bytes:
+    """Which texts are these? 16 bytes."""
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def read_before(context: Context) -> dict[bytes, Values]:
+    """What earlier steps have read, by the texts' keys."""
+    found: dict[bytes, Values] = {}
+    for name, folder in sorted(context.inputs.items()):
+        if name.startswith(READ):
+            with np.load(folder / FILE, allow_pickle=False) as file:
+                found |= {bytes(key): value for key, value in zip(file["keys"], file["values"], strict=True)}
+    return found
+
+
+def read(
+    context: Context, keys: Sequence[bytes], compute: Callable[[list[int]], Values], width: int | None = None
+) -> Values:
+    """What a model makes of every item [items, …], in their order: looked up, or computed now (given the places of those
+    that are not known), and written for steps to come."""
+    known = read_before(context)
+    first = {key: at for at, key in reversed(list(enumerate(keys)))}
+    lacking = sorted(at for key, at in first.items() if key not in known)
+    if lacking:
+        known |= {keys[at]: value for at, value in zip(lacking, compute(lacking), strict=True)}
+    some = list(first)
+    values = np.stack([known[key] for key in some]) if some else np.zeros((0, width or 0), np.float32)
+    stored = (
+        np.frombuffer(b"".join(some), dtype=np.uint8).reshape(len(some), 16) if some else np.zeros((0, 16), np.uint8)
+    )
+    np.savez(context.out / FILE, keys=stored, values=values)
+    number = {key: at for at, key in enumerate(some)}
+    return values[[number[key] for key in keys]] if some else values
+
+
+def drawn_rows(folder: Path, size: int) -> list[Row]:
+    """The first so many rows that a file's reader drew of each source, in the order in which they were drawn."""
+    by_source: dict[str, list[dict[str, Any]]] = {}
+    for line in (folder / "sample.jsonl").read_bytes().splitlines():
+        one = orjson.loads(line)
+        by_source.setdefault(one["row"]["source"], []).append(one)
+    return [
+        row_from_json(one["row"])
+        for some in by_source.values()
+        for one in sorted(some, key=lambda one: cast(float, one["drawn"]))[:size]
+    ]
+
+
+def rows_of(context: Context) -> list[Row]:
+    """The rows that a step reads: of a reference's file, every n-th of the data's, or of the sample (the smaller one for
+    the causal model)."""
+    size = context.config["rows"]
+    if "file" in context.inputs:
+        return drawn_rows(context.inputs["file"], size)
+    sampled = Sampled.read(context.inputs["sample"])
+    if "part" in context.config:
+        part, parts = context.config["part"]
+        return [sampled.rows[at] for at in sampled.data[:size][part::parts]]
+    return list(sampled.rows) if size is None else [sampled.rows[at] for at in sampled.first(size)]
+
+
+def embed_step(context: Context) -> None:
+    """Step: answers and prompts of rows as vectors of unit length. Of the sample: `embeddings.npz`, `answers` and `prompts`
+    [rows of the sample, width]; a row without a prompt has zeros there.
+
+    Apart, because a prompt that many rows share would hide how their answers differ, and because prompts say whether the
+    data is of the references' task.
+    """
+    from pyrite.models import load
+
+    load.quiet_libraries()
+    rows = rows_of(context)
+    prompted = [at for at, row in enumerate(rows) if row.prompt.strip()]
+    texts = [*(row.answer for row in rows), *(rows[at].prompt for at in prompted)]
+    vectors = read(
+        context, [key_of(text) for text in texts], lambda places: vectors_of(context, [texts[at] for at in places])
+    )
+    if "file" in context.inputs or "part" in context.config:
+        return
+    answers = vectors[: len(rows)].astype(np.float32)
+    prompts = np.zeros_like(answers)
+    prompts[prompted] = vectors[len(rows) :]
+    np.savez(context.out / "embeddings.npz", answers=answers, prompts=prompts)
+
+
+def vectors_of(context: Context, texts: Sequence[str]) -> Values:
+    """Texts as vectors [texts, width]."""
+    from pyrite.models import embed, load
+
+    config = context.config
+    compute = Compute(**config["compute"])
+    folder, size = context.inputs["model"], config["max_tokens"]
+    if config["by"] == "sentences":
+        vectors = embed.sentence_embeddings(folder, texts, compute=compute, max_tokens=size, tick=context.tick)
+    else:
+        model, _ = load.for_generation(load.load_causal(folder, compute), compute)
+        tokenizer = load.load_tokenizer(folder)
+        vectors = embed.hidden_state_embeddings(model, tokenizer, texts, max_tokens=size, tick=context.tick)
+    if not np.isfinite(vectors).all():
+        raise UserError("The embeddings are not numbers.", str(folder), "name another --embedder")
+    return vectors
+
+
+def surprise_step(context: Context) -> None:
+    """Step: nats per token of answers, with and without the prompt. Of the sample: `surprises.npz`, nan for rows that are
+    not in the smaller sample."""
+    from pyrite.audit.perplexity import ALONE, PROMPTED, measure_surprises
+    from pyrite.models import load
+
+    load.quiet_libraries()
+    rows = rows_of(context)
+
+    def compute(places: list[int]) -> Values:
+        found = measure_surprises(
+            context.inputs["model"],
+            [rows[at] for at in places],
+            compute=Compute(**context.config["compute"]),
+            max_tokens=context.config["max_tokens"],
+            tick=context.tick,
+        )
+        return np.stack([found[PROMPTED], found[ALONE]], axis=1)
+
+    values = read(context, [key_of(row.prompt, row.answer) for row in rows], compute, width=2)
+    if "file" in context.inputs or "part" in context.config:
+        return
+    sampled = Sampled.read(context.inputs["sample"])
+    places = sampled.first(context.config["rows"])
+    made: dict[str, Any] = {name: np.full(len(sampled.rows), np.nan) for name in (PROMPTED, ALONE)}
+    for at, name in enumerate((PROMPTED, ALONE)):
+        made[name][places] = values[:, at]
+    np.savez(context.out / "surprises.npz", **made)
+
+
+def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Steps as inputs that hold what was read before."""
+    return ((f"{READ}{at}", step) for at, step in enumerate(steps))
+
+
+SURPRISE = Kind("audit.surprise", 2, surprise_step)
+EMBED = Kind("audit.embed", 3, embed_step)
