@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all check docs site clean bench-env
+.PHONY: demo test test-all check docs site dist clean bench-env
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -28,6 +28,10 @@ check: .venv/ready-dev
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/generate.py
+
+# A wheel with all that runs: bundled studies and loops, templates, tables.
+dist: .venv/ready
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # The pages as a site that also works from disk: open site/index.html. (--quiet would make --strict say nothing.)
 site: docs

@@ -29,6 +29,7 @@ VERBS = [
     "run",
     "report",
     "gate",
+    "init",
     "demo",
     "models fetch",
     "models ls",

@@ -344,8 +344,19 @@ def demo(
     """
     from pyrite.loop.demo import demo_file
 
+    if full and options.until:
+        raise UserError(
+            "The second loop is of other parts.", f"--full --until {options.until}", "leave out one of the two"
+        )
+    if full and json:
+        raise UserError(
+            "One JSON object is of one loop.", "--full --json", "pyrite demo --json, then pyrite run nli_demo --json"
+        )
     code = run_loop(str(demo_file(seed, options.out)), options=options, json=json)
-    return max(code, run_loop("nli_demo", options=options, json=json)) if full else code
+    if not full:
+        return code
+    more = run_loop("nli_demo", options=options.model_copy(update={"until": None}))
+    return next((one for one in (code, more) if one == 1), code or more)
 
 
 @models_app.command(name="fetch")

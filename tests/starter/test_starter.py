@@ -160,3 +160,40 @@ def test_nothing_is_written_over(here: Path, capsys: pytest.CaptureFixture[str])
 )
 def test_every_value_is_read_back_as_it_was(value: str) -> None:
     assert yaml.safe_load(f"[{scalar(value)}]") == [value]
+
+
+def test_a_file_that_is_sorted_by_its_label_shows_all_of_them(here: Path) -> None:
+    with (here / "a.csv").open("w", newline="") as sink:
+        writer = csv.writer(sink)
+        writer.writerow(["text", "label"])
+        for at in range(6_000):
+            writer.writerow([f"film number {at} was seen", "pos" if at < 3_000 else "neg"])
+    assert set(look("a.csv").labels or ()) == {"pos", "neg"}
+
+
+def test_an_arm_is_no_larger_than_the_rarest_label_allows(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, start in (("people", 0), ("made", 5_000)):
+        rows = [
+            {"text": f"row number {start + at} it is", "label": "rare" if at % 10 == 0 else "common"}
+            for at in range(300)
+        ]
+        write_jsonl(rows, here / f"{name}.jsonl")
+    assert run(["init", "study", "made.jsonl", "--human", "people.jsonl"]) == 0
+    spec = yaml.safe_load((here / "study.yaml").read_text())
+    assert spec["sizes"][0] <= 2 * 30 * (1 - (75 + 100) / 300)
+    write_jsonl([{"text": f"row number {at} it is", "label": "ab"[at % 2]} for at in range(12)], here / "few.jsonl")
+    assert run(["init", "study", "few.jsonl", "--human", "few.jsonl", "--out", "few.yaml"]) == 2
+    assert "too few rows" in capfd.readouterr().err
+
+
+def test_a_loop_on_a_table_reads_both_sides(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table(here / "people.csv", 120)
+    table(here / "made.csv", 120, start=1_000)
+    assert run(["init", "loop", "made.csv", "--human", "people.csv"]) == 0
+    written = (here / "loop.yaml").read_text().replace("model_sample: 100", "only: [tokens]")
+    (here / "loop.yaml").write_text(written)
+    assert run(["run", "loop.yaml", "--store", "store", "--json"]) in (0, 1, 3)
+    told = json.loads(capfd.readouterr().out)
+    assert list(told["parts"]) == ["audit"]
+    found = json.loads((here / "runs/mine/audit/run.json").read_text())
+    assert found["rows"]["kept"] == found["reference_rows"]["kept"] == 120

@@ -125,5 +125,22 @@ def test_words(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("width", "cores", "threads"), [(1, 1, 1), (1, 2, 2), (2, 2, 1), (15, 2, 1), (1, 64, 8), (15, 64, 4), (3, 64, 8)]
 )
-def test_threads_use_the_cores_that_the_plan_leaves_idle(width: int, cores: int, threads: int) -> None:
+def test_threads_that_would_use_the_cores_a_plan_leaves_idle(width: int, cores: int, threads: int) -> None:
     assert threads_for(width, cores) == threads
+
+
+def test_a_step_that_another_process_had_just_finished_says_nothing_of_the_pace() -> None:
+    todo = [step("train", number, 100) for number in range(5)]
+    forecast = Forecast(todo, 1)
+    forecast.start(todo[0].key, 0.0)
+    forecast.finish(todo[0].key, 0.0)
+    assert forecast.seconds_left(0.0) == pytest.approx(400, rel=0.05)
+
+
+def test_a_resumed_step_counts_for_what_was_left_of_it() -> None:
+    todo = [step("train", number, 100) for number in range(5)]
+    forecast = Forecast(todo, 1)
+    forecast.start(todo[0].key, 0.0)
+    forecast.tick(todo[0].key, 0.9, 1.0)
+    forecast.finish(todo[0].key, 10.0)
+    assert forecast.seconds_left(10.0) == pytest.approx(400, rel=0.1)

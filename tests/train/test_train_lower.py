@@ -187,3 +187,50 @@ def test_steps_share_states(tmp_path: Path, tiny_encoder: Path) -> None:
     steps = [with_states(train_step(tiny_encoder, rows, HALF, seed=seed), lower) for seed in (0, 1)]
     done = run_steps(steps, store, RunOptions(), Progress(quiet=True))
     assert done.ran == 3
+
+
+def tiny_classifier(kind: str) -> Any:
+    """A classifier of three layers and a few thousand weights."""
+    import transformers as hf
+
+    sizes = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_labels": 2}
+    sizes |= {"intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0}
+    more: dict[str, Any] = {
+        "Roberta": {}, "Electra": {"embedding_size": 32}, "MPNet": {}, "Albert": {"embedding_size": 16},
+        "ModernBert": {"reference_compile": False}, "DebertaV2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+        "Llama": {"num_key_value_heads": 2}, "Qwen2": {"num_key_value_heads": 2},
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(hf, f"{kind}Config")(**sizes, **more[kind])
+    return getattr(hf, f"{kind}ForSequenceClassification")(config).eval()
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "Electra", "ModernBert", "Llama", "Qwen2"])
+def test_other_architectures_take_stored_states(kind: str) -> None:
+    model = tiny_classifier(kind)
+    freeze(model, 2)
+    ids = [[5, 6, 7, 8, 9], [10, 11, 12], [13, 14, 15, 16, 17, 18]]
+    states = states_of(model, 2, ids, None, pad_id=0)
+    injected = Injected(model, 2)
+    assert injected.agrees(ids, None, states, pad_id=0, precision="fp32")
+    wrong = [one + 0.5 for one in states]
+    assert not injected.agrees(ids, None, wrong, pad_id=0, precision="fp32")
+    assert [type(layer).__name__ for layer in layer_list(model)].count("Given") == 0  # the layers came back
+
+
+@pytest.mark.parametrize("kind", ["MPNet", "DebertaV2", "Albert"])
+def test_layers_that_share_weights_above_and_beneath_are_refused(kind: str) -> None:
+    """A bias that every layer reads would move beneath the frozen ones."""
+    with pytest.raises(UserError, match=r"share weights|by number"):
+        freeze(tiny_classifier(kind), 2)
+
+
+def test_a_fresh_heads_small_logits_do_not_hide_wrong_states(tiny_encoder: Path) -> None:
+    model, _ = load.load_classifier(tiny_encoder, LABELS, CPU, seed=0)
+    with torch.no_grad():
+        model.classifier.weight.mul_(1e-6)
+    ids = [[1, 50, 60, 2], [1, 70, 80, 2]]
+    states = states_of(model, 1, ids, None, pad_id=0)
+    assert Injected(model, 1).agrees(ids, None, states, pad_id=0, precision="bf16-mixed")
+    zeros = [np.zeros_like(one) for one in states]
+    assert not Injected(model, 1).agrees(ids, None, zeros, pad_id=0, precision="bf16-mixed")

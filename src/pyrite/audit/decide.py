@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from scipy.stats import norm
+
 from pyrite.audit.sources import CEILINGS, FEWEST, NextSource, limit_of, predict, prior_of, within_scale
 from pyrite.audit.yardsticks import Z95
 from pyrite.stats.multiplicity import holm
@@ -131,7 +133,8 @@ def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSourc
         prior = prior_of(f"{measure['flaw']}.{measure['name']}", between["n"])
     distances = list(between["distances"].values())
     limit = limit_of(len(distances)) if prior is not None else None
-    alpha = human.alpha / 2 if human.tabled else human.alpha  # the table's limits take the other half
+    alpha = human.alpha / one.get("looks", 1)  # each look takes its share
+    alpha = alpha / 2 if human.tabled else alpha  # the table's limits take the other half
     found = predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
     ceiling = CEILINGS.get(f"{measure['flaw']}.{measure['name']}", 1.0 if measure["unit"] == "share" else None)
     return within_scale(found, ceiling)
@@ -143,7 +146,8 @@ def excess_of(one: Mapping[str, Any], following: NextSource | None) -> dict[str,
     if following is None or between is None:
         return {"value": one["excess"], "low": one["low"], "high": one["high"]}
     value = between["value_of_data"] - following.high
-    reach = None if between["error"] is None else Z95 * between["error"]
+    width = Z95 if one.get("looks", 1) == 1 else float(norm.ppf(1 - 0.025 / one["looks"]))
+    reach = None if between["error"] is None else width * between["error"]
     return {
         "value": value,
         "low": None if reach is None else value - reach,

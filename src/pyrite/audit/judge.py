@@ -9,7 +9,7 @@ from rich.console import Console
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, Human, decide
 from pyrite.audit.gather import Sampled
-from pyrite.audit.plan import FIRST_LOOK, Planned, looks
+from pyrite.audit.plan import FIRST_LOOK, Planned
 from pyrite.audit.show import number
 from pyrite.audit.sources import another_task
 from pyrite.audit.yardsticks import LEAST
@@ -38,8 +38,9 @@ def judge(
     """Findings out of what finished steps have measured."""
     measured = {flaw: store.read_json(step, "measures.json") for flaw, step in compare.items()}
     for one in measured.get("perplexity", {"measures": ()})["measures"]:
-        one["p"] = None if one["p"] is None else min(1.0, looks(config) * one["p"])
-        one["least_p"] = min(1.0, looks(config) * one.get("least_p", 0.0))
+        one["looks"] = times = looks(config, sampled)
+        one["p"] = None if one["p"] is None else min(1.0, times * one["p"])
+        one["least_p"] = min(1.0, times * one.get("least_p", 0.0))
     sources, one_source = human_sources(store, planned, compare)
     large = sum(rows >= LEAST for rows in sources.values())
     flaws_tabled = tabled(config) if in_latin_letters(sampled) else ()
@@ -53,15 +54,27 @@ def judge(
     return Judged(findings, measured, sources, one_source, human)
 
 
+def looks(config: AuditConfig, sampled: Sampled) -> int:
+    """How often are the verdicts of perplexity looked at? Twice where the first look is at part of the rows: its p-values
+    then count double (Bonferroni) at both looks, and its limits take half of the chance of an error each."""
+    more = len(sampled.first(config.model_sample)) > len(sampled.first(min(FIRST_LOOK, config.model_sample)))
+    return 2 if sampled.references and more else 1
+
+
 def clear(findings: Sequence[Finding]) -> bool:
     """Would more rows change no verdict of perplexity that matters? Each measure is a failure already, or what the data
     shows lies with its whole interval within what one more human source may show, so that it cannot become one."""
     own = [finding for finding in findings if finding.flaw == "perplexity"]
     high = [finding.told["excess"]["high"] for finding in own]
-    return bool(own) and all(
+    return all(
         finding.severity == "fail" or (most is not None and most < 0 and finding.told["between_human"] is not None)
         for finding, most in zip(own, high, strict=True)
     )
+
+
+def marks_rows(findings: Sequence[Finding]) -> bool:
+    """Does a finding of perplexity divide rows? Then all rows of the sample that may be read are."""
+    return any(one.flaw == "perplexity" and one.severity != "ok" and one.rule for one in findings)
 
 
 def note_on_looks(read: int, most: int) -> str:
@@ -73,7 +86,8 @@ def note_on_looks(read: int, most: int) -> str:
             "within what one more human source may show); its p-values count double, for two looks"
         )
     return (
-        f"the causal model read {most} rows of each side, as the verdicts of perplexity were not clear at {FIRST_LOOK}; its "
+        f"the causal model read {most} rows of each side, as the verdicts of perplexity were not clear at {FIRST_LOOK}, or "
+        "divide rows; its "
         "p-values count double, for two looks"
     )
 
@@ -84,7 +98,7 @@ def say_so_far(findings: Sequence[Finding], flaws: Sequence[str]) -> None:
     found = [one for one in findings if one.severity != "ok"]
     worst = {"fail": "FAIL", "warn": "WARN"}
     console.print(
-        f"so far ({', '.join(flaws)}; before any model has read): {len(found)} of {len(findings)} measures stand out",
+        f"so far ({', '.join(flaws)}; before any model has read, so not the last word): {len(found)} of {len(findings)} measures stand out",
         soft_wrap=True,
     )
     for one in found[:SO_FAR]:

@@ -3,9 +3,9 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyrite.audit.compare import COMPARE, SOURCES, TOLD_APART_BY
 from pyrite.audit.config import AuditConfig
@@ -17,7 +17,9 @@ from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
 from pyrite.io.formats import data_suffix
-from pyrite.steps import Source, Step
+from pyrite.models import hardware
+from pyrite.models.hardware import FLOPS, Compute
+from pyrite.steps import Cost, Kind, Source, Step
 from pyrite.strict import mapping
 
 MAX_TOKENS = 256
@@ -187,68 +189,108 @@ def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
     return max(config.permutations, ceil(2 * sum(len(measures(flaw)) for flaw in flaws) / config.alpha))
 
 
-FIRST_LOOK = 50
+FIRST_LOOK = 60
 """Rows of each side that the causal model reads first."""
-MOST_PARTS = 8
-"""Steps that the data's rows are divided among, at most, for a model to read; one for each core."""
 MODELS_READ = ("perplexity", "embedding", "duplicates")
 """Families for which a model reads the sample."""
+PARTS = 2
+"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they make
+is part of what comparisons are made of."""
 
 
-def looks(config: AuditConfig) -> int:
-    """How often are the verdicts of perplexity looked at? Twice where the first look is at part of the rows: its p-values
-    count double then (Bonferroni), at both looks."""
-    return 2 if config.model_sample > FIRST_LOOK else 1
+@dataclass(frozen=True)
+class Reading:
+    """A model that reads rows: what its steps are told, how their cost is estimated, and which input it is."""
+
+    kind: Kind
+    what: Literal["surprises", "embeddings"]
+    model: Source
+    compute: Compute
+    common: Mapping[str, Any]
+
+    def step(
+        self, rows: int | None, inputs: Mapping[str, Step | Source], label: str, *, part: int | None = None
+    ) -> Step:
+        """A step that reads so many rows (None: all of the sample)."""
+        config = {**self.common, "rows": rows} | ({} if part is None else {"part": [part, self.parts]})
+        count = (rows or 0) // (1 if part is None else self.parts)
+        return Step(self.kind, config, {"model": self.model, **inputs}, label=label, cost=self.cost(count))
+
+    @property
+    def parts(self) -> int:
+        """Steps that the data's rows are divided among."""
+        return PARTS if self.compute.device == "cpu" else 1
+
+    def cost(self, rows: int) -> Cost:
+        """What reading so many rows should take, by the packaged models; another model's pace is learned while it reads."""
+        tokens = rows * {"surprises": 300, "embeddings": 200}[self.what]
+        flops = {"surprises": 2.7e8, "embeddings": 2.1e7}[self.what]
+        return Cost(tokens, 2.0 + tokens * flops / FLOPS[self.compute.device, self.compute.precision] if rows else 0.0)
 
 
-def surprises(config: AuditConfig, planned: Planned, size: int, before: Sequence[Step] = ()) -> Step:
-    """The step in which the causal model reads so many rows of each side; `before`: steps that have read some of them."""
-    from pyrite.models import hardware, load
+def reading(config: AuditConfig, what: Literal["surprises", "embeddings"]) -> Reading:
+    """How the causal model, or the embedder, reads rows."""
+    from pyrite.models import load
 
-    found = load.resolve(config.model)
-    model = Source(str(found.folder), found.identity)
-    common = {"max_tokens": MAX_TOKENS, "compute": hardware.choose(config.precision).as_config()}
-    streams = references(planned)
-    each = max(FIRST_LOOK, size // max(1, len(streams)))
-    known = dict(with_names(before))
-    own = [
-        Step(SURPRISE, {**common, "rows": each}, {"file": step, "model": model, **known}, label=f"{label}: perplexity")
-        for label, step in streams.items()
-    ]
-    given: dict[str, Step | Source] = {"sample": planned.sample, "model": model}
-    parts = min(MOST_PARTS, os.cpu_count() or 1)
-    for part in range(parts):
-        settings = {**common, "rows": size, "part": [part, parts]}
-        label = f"data: perplexity of {size} rows{f', part {part + 1} of {parts}' if parts > 1 else ''}"
-        own.append(Step(SURPRISE, settings, {**given, **known}, label=label))
-    return Step(SURPRISE, {**common, "rows": size}, given | dict(with_names(own)), label="perplexity")
+    hidden = what == "embeddings" and config.embedder == "hidden-states"
+    found = load.resolve(config.model if hidden or what == "surprises" else config.embedder)
+    compute = hardware.choose(config.precision)
+    common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
+    common |= {"by": "hidden-states" if hidden else "sentences"} if what == "embeddings" else {}
+    kind = EMBED if what == "embeddings" else SURPRISE
+    return Reading(kind, what, Source(str(found.folder), found.identity), compute, common)
+
+
+def surprises(config: AuditConfig, planned: Planned, size: int, before: Step | None = None) -> Step:
+    """The step in which the causal model reads so many rows of each side; `before`: the step of the first look."""
+    how, own = reading(config, "surprises"), []
+    sources = len({label for _, label, _ in references(planned)})
+    given: dict[str, Step | Source] = {"sample": planned.sample}
+    for stream, _, files in references(planned):
+        label = f"{stream.label.removesuffix(': read')}: perplexity"
+        first = how.step(FIRST_LOOK // files + 1, {"file": stream}, label)
+        each = max(FIRST_LOOK, size // sources) // files + 1
+        # the first look's own step of this file, which does not know of the data
+        own.append(first if before is None else how.step(each, {"file": stream, **dict(with_names([first]))}, label))
+    known = {} if before is None else dict(with_names([before]))
+    for part in range(how.parts):
+        own.append(
+            how.step(size, {**given, **known}, f"data: perplexity of {size} rows, {part + 1} of {how.parts}", part=part)
+        )
+    return replace(how.step(size, given | dict(with_names(own)), "perplexity"), cost=Cost())
 
 
 def embeddings(config: AuditConfig, planned: Planned) -> Step:
     """The step in which the embedder reads the sample."""
-    from pyrite.models import hardware, load
-
-    hidden = config.embedder == "hidden-states"
-    found = load.resolve(config.model if hidden else config.embedder)
-    model = Source(str(found.folder), found.identity)
-    common: dict[str, Any] = {"by": "hidden-states" if hidden else "sentences", "max_tokens": MAX_TOKENS}
-    common |= {"compute": hardware.choose(config.precision).as_config()}
-    own = [
-        Step(EMBED, {**common, "rows": config.sample}, {"file": step, "model": model}, label=f"{label}: embeddings")
-        for label, step in references(planned).items()
-    ]
-    given: dict[str, Step | Source] = {"sample": planned.sample, "model": model}
-    parts = min(MOST_PARTS, os.cpu_count() or 1)
-    for part in range(parts):
-        settings = {**common, "rows": None, "part": [part, parts]}
-        label = f"data: embeddings{f', part {part + 1} of {parts}' if parts > 1 else ''}"
-        own.append(Step(EMBED, settings, given, label=label))
-    return Step(EMBED, {**common, "rows": None}, given | dict(with_names(own)), label="embeddings")
+    how, own = reading(config, "embeddings"), []
+    given: dict[str, Step | Source] = {"sample": planned.sample}
+    for stream, _, files in references(planned):
+        label = f"{stream.label.removesuffix(': read')}: embeddings"
+        own.append(how.step(config.sample // files + 1, {"file": stream}, label))
+    for part in range(how.parts):
+        made = how.step(None, given, f"data: embeddings, {part + 1} of {how.parts}", part=part)
+        own.append(replace(made, cost=how.cost(config.sample // how.parts)))
+    return how.step(None, given | dict(with_names(own)), "embeddings")
 
 
-def references(planned: Planned) -> dict[str, Step]:
-    """The steps that read the references' files, by what they are called on the screen."""
-    return {step.label.removesuffix(": read"): step for (name, _), step in planned.streams.items() if name != DATA}
+def references(planned: Planned) -> list[tuple[Step, str, int]]:
+    """The steps that read the references' files, each with its source's name and how many files that has."""
+    streams = [(step, str(step.config["source"])) for (name, _), step in planned.streams.items() if name != DATA]
+    names = [name for _, name in streams]
+    return [(step, name, names.count(name)) for step, name in streams]
+
+
+def readers(config: AuditConfig, flaws: Sequence[str]) -> int:
+    """How many processes may hold a model at a time: one on a GPU; on a CPU as many as are asked for and fit into memory."""
+    needed = {name for flaw in flaws for name in NEEDS.get(flaw, ())}
+    if not needed:
+        return processes(config)
+    ways = [reading(config, "surprises" if name == "surprises" else "embeddings") for name in needed]
+    if ways[0].compute.device != "cpu":
+        return 1
+    largest = max(sum(file.stat().st_size for file in Path(way.model.path).glob("*.safetensors")) for way in ways)
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else 2**33
+    return max(1, min(processes(config), int(0.7 * room // max(1, 2 * largest))))
 
 
 def comparisons(config: AuditConfig, planned: Planned, surprise: Step | None = None) -> dict[str, Step]:
@@ -265,7 +307,7 @@ def comparisons(config: AuditConfig, planned: Planned, surprise: Step | None = N
     made = {}
     for flaw in flaws:
         settings: dict[str, Any] = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
-        draws = draws_for(config, flaws) * (looks(config) if flaw == "perplexity" else 1)
+        draws = draws_for(config, flaws) * (2 if flaw == "perplexity" and config.model_sample > FIRST_LOOK else 1)
         settings |= {"permutations": draws, "seed": config.seed}
         own: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.whole}
         if sources is not None:

@@ -16,7 +16,7 @@ from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, Human, few_sources
 from pyrite.audit.families import measures
 from pyrite.audit.gather import DATA, Sampled
-from pyrite.audit.judge import Judged, clear, judge, note_on_looks, say_so_far, task_of
+from pyrite.audit.judge import Judged, clear, judge, looks, marks_rows, note_on_looks, say_so_far, task_of
 from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
 from pyrite.audit.plan import (
     FIRST_LOOK,
@@ -24,9 +24,8 @@ from pyrite.audit.plan import (
     Planned,
     comparisons,
     files_in,
-    looks,
     plan,
-    processes,
+    readers,
     reference_files,
     source_labels,
     surprises,
@@ -37,6 +36,7 @@ from pyrite.audit.stream import LONGEST, read_options
 from pyrite.audit.yardsticks import LEAST
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
+from pyrite.models import hardware
 from pyrite.names import here, unlike
 from pyrite.outputs import check_folder, command_line
 from pyrite.stats.gates import exit_code
@@ -93,10 +93,10 @@ def audit(config: AuditConfig) -> Audit:
     planned = plan(config, flaws)
     end = time.monotonic() + config.max_time * 60 if config.max_time else None
 
-    def finish(steps: Sequence[Step], workers: int = 1, threads: int = 0) -> None:
+    def finish(steps: Sequence[Step], workers: int = 1, threads: int = 0, pace: float = 1.0) -> None:
         left = None if end is None else max(0.0, end - time.monotonic())
         options = RunOptions(workers=workers, threads=threads, max_seconds=left)
-        run_steps(list(steps), store, options, Progress(quiet=config.quiet))
+        run_steps(list(steps), store, options, Progress(quiet=config.quiet, pace=pace))
 
     finish(list(planned.streams.values()))
     check_kinds(config, planned, store)
@@ -105,7 +105,9 @@ def audit(config: AuditConfig) -> Audit:
     sampled = Sampled.read(store.path(planned.sample.key))
 
     def judged(compare: Mapping[str, Step]) -> Judged:
-        finish(list(compare.values()), workers=processes(config), threads=1)
+        read = any(flaw in MODELS_READ for flaw in compare)
+        pace = hardware.pace(hardware.choose(config.precision)) if read else 1.0
+        finish(list(compare.values()), workers=readers(config, list(compare)), threads=1, pace=pace)
         return judge(config, store, planned, compare, sampled, limits)
 
     quick = [flaw for flaw in planned.flaws if flaw not in MODELS_READ]
@@ -113,25 +115,26 @@ def audit(config: AuditConfig) -> Audit:
         say_so_far(judged(comparisons(config, replace(planned, flaws=quick))).findings, quick)
     first = comparisons(config, planned)
     whole, read = judged(first), min(FIRST_LOOK, config.model_sample)
-    if "perplexity" in first and read < config.model_sample and not clear(whole.findings):
+    twice = "perplexity" in first and looks(config, sampled) > 1
+    wanted_rows = config.flagged or config.clean or config.out
+    if twice and (not clear(whole.findings) or (wanted_rows and marks_rows(whole.findings))):
         earlier = first["perplexity"].inputs["surprises"]
         assert isinstance(earlier, Step)
         read = config.model_sample
-        more = comparisons(config, planned, surprises(config, planned, read, [earlier]))
+        more = comparisons(config, planned, surprises(config, planned, read, earlier))
         whole = judged({**first, "perplexity": more["perplexity"]})
     measured, findings, human = whole.measured, whole.findings, whole.human
     sources, one_source = whole.sources, whole.one_source
     lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
     gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
-    wanted_rows = config.flagged or config.clean or config.out
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
-    if "perplexity" in first and looks(config) > 1:
+    if twice:
         notes.append(note_on_looks(read, config.model_sample))
     record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
-    record["sample"]["model_n"] = min(record["sample"]["n"], read)
+    record["sample"]["model_n"] = min(record["sample"]["n"], read if "perplexity" in first else config.model_sample)
     if config.out is not None:
         write_run(config, config.out, record, planned, store, flagged)
     return Audit(findings, record, code)

@@ -45,7 +45,7 @@ class Inputs:
         """The rows of one of the loop's grammars, written at every call: it takes no time."""
         from pyrite.study.data import rows_of_grammar
 
-        target = self.folder / "rows" / f"{name}.jsonl"
+        target = self.folder / "rows" / f"grammar-{name}.jsonl"
         write_jsonl(rows_of_grammar(self.spec.grammars[name].as_config(), self.spec.grammars[name].fields), target)
         return target
 
@@ -123,7 +123,7 @@ class Inputs:
         for source in told["data"].values():
             if source.get("files"):
                 source["files"] = [self.file(name) if name in LOOP else name for name in source["files"]]
-        if (self.spec.model or "").startswith(STUDY):
+        if any(name.startswith(STUDY) for name in self.spec.models):
             told["keep"] = "all"
         return written(told, self.folder / "study" / f"{spec.study}.yaml")
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
+from pyrite.models import hardware
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.spec import StudySpec
@@ -23,7 +24,12 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
         fix = "name the model itself under model"
         raise UserError("That cell of the study was not trained.", f"study:{name} is the model as given", fix)
     minutes = common["max_time"]
-    options = RunOptions(weights=True, max_seconds=None if minutes is None else minutes * 60)
+    compute = hardware.Compute(**step.config["compute"])
+    options = RunOptions(
+        threads=compute.threads if compute.device == "cpu" else 0,  # as in the study: it is the same step
+        weights=True,
+        max_seconds=None if minutes is None else minutes * 60,
+    )
     run_steps([step], store, options, Progress(quiet=common["quiet"]))
     link = inputs.folder / "models" / name
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +48,8 @@ def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
         made, _ = planned(spec, config)
         cells = [cell for cell in made.cells if cell.arm == name and cell.seed == spec.seeds[0]]
         return max(cells, key=lambda cell: (cell.start == next(iter(spec.starts)), cell.size)).model
-    from pyrite.study.language.run import planned as plan_language
+    from pyrite.study.language.plan import make_plan
 
-    planned_cells = plan_language(spec, config, store)[0].cells
+    planned_cells = make_plan(spec, inputs.data, hardware.choose(spec.precision), store=store.root).cells
     path = next(cell.path for cell in planned_cells if cell.name == name and cell.seed == spec.seeds[0])
     return path[-1][1] if path else None

@@ -69,10 +69,10 @@ def choose(precision: PrecisionChoice = "auto") -> Compute:
 
 
 def threads_for(width: int, cores: int) -> int:
-    """How many CPU threads does each step get, where a plan has at most `width` models at work at a time?
+    """How many CPU threads of each step would use the cores, where a plan has at most `width` models at work at a time?
 
     One where there is a step for every core; else what the cores come to for each, up to `MOST_THREADS`. So a chain of
-    steps uses a small machine whole, and a grid of few models a large one.
+    steps would use a small machine whole, and a grid of few models a large one.
 
     >>> threads_for(15, 2), threads_for(1, 2), threads_for(15, 64), threads_for(200, 64)
     (1, 2, 4, 4)

@@ -21,7 +21,7 @@ from pyrite.models.work import BATCH_TOKENS, batches
 
 STATES, INDEX = "states.npy", "index.json"
 TOLERANCE = {"fp32": 1e-3, "bf16-mixed": 5e-2}
-"""How far a logit may move when stored states take the place of the lower layers, relative to the largest logit (at least 1)."""
+"""How far states and logits may move when stored states take the place of the lower layers, relative to the largest of them."""
 
 
 class Reached(Exception):
@@ -46,30 +46,71 @@ def freeze(model: Any, layers: int) -> None:
     """Hold everything beneath layer number `layers` still: the embeddings and the layers before it get no gradient and
     no dropout.
 
-    What lies beneath is found by a backward pass that is cut at that layer: weights that get no gradient there.
+    What lies above is found by a backward pass that is cut at that layer; what lies beneath, by one that begins there.
 
     Raises:
-        UserError: the model has no layer above them, or its layers cannot be told.
+        UserError: the model has no layer above them, its layers cannot be told, or layers above and beneath share weights.
     """
     stack = layer_list(model)
     if layers >= len(stack):
         found = f"freeze: {layers}, the model has {len(stack)} layers"
         raise UserError("Nothing above the frozen layers is left to train.", found, f"at most {len(stack) - 1}")
-    ids = torch.arange(1, 9, device=model.device)[None]
-    cut = stack[layers].register_forward_pre_hook(detached, with_kwargs=True)
     model.eval()
-    try:
-        with torch.enable_grad():
-            model(input_ids=ids).logits.sum().backward()
-    finally:
-        cut.remove()
-    for weight in model.parameters():
-        weight.requires_grad_(weight.grad is not None)
-        weight.grad = None
+    above, beneath = moved_above(model, stack[layers]), moved_beneath(model, stack[layers])
+    both = sorted(above & beneath)
+    if both:
+        found = f"{type(model).__name__}: {', '.join(both[:3])}"
+        raise UserError("Layers above and beneath share weights, so the lower ones cannot stay as they are.", found,
+                        "leave out freeze")  # fmt: skip
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name in above)
     for module in model.modules():
         weights = list(module.parameters())
         if weights and not any(weight.requires_grad for weight in weights):
             module.train = lambda mode=True, module=module: torch.nn.Module.train(module, False)
+
+
+def moved_above(model: Any, layer: Any) -> set[str]:
+    """The weights that a loss reaches without going beneath a layer."""
+    cut = layer.register_forward_pre_hook(detached, with_kwargs=True)
+    try:
+        with torch.enable_grad():
+            model(input_ids=probe_ids(model)).logits.sum().backward()
+    finally:
+        cut.remove()
+    return take_gradients(model)
+
+
+def moved_beneath(model: Any, layer: Any) -> set[str]:
+    """The weights that make what reaches a layer."""
+    seen: list[torch.Tensor] = []
+
+    def stop(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.append(given[0] if given else named["hidden_states"])
+        raise Reached
+
+    hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.enable_grad(), suppress(Reached):
+            model(input_ids=probe_ids(model))
+        if seen[0].requires_grad:
+            (seen[0] * torch.linspace(-1, 1, seen[0].shape[-1], device=seen[0].device)).sum().backward()  # type: ignore[no-untyped-call]  # a norm's sum is flat
+    finally:
+        hook.remove()
+    return take_gradients(model)
+
+
+def probe_ids(model: Any) -> torch.Tensor:
+    """A few tokens to look at a model with."""
+    return torch.arange(1, 9, device=model.device)[None]
+
+
+def take_gradients(model: Any) -> set[str]:
+    """The names of weights that have a gradient; none has one afterwards."""
+    found = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    for weight in model.parameters():
+        weight.grad = None
+    return found
 
 
 def detached(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -195,18 +236,29 @@ class Stored:
 
 
 class Given(torch.nn.Module):
-    """Stands in the place of a lower layer: passes on what it is handed, or, the last of them, the stored states."""
+    """Stands in the place of a lower layer: passes on what it is handed, or, the last of them, the stored states.
+
+    `size`: the layer gives a tuple of so many, the states first; 0: the states alone. Whatever else the model asks the
+    layer for (its sort of attention, say) is the layer's own.
+    """
 
     states: torch.Tensor | None = None
 
-    def __init__(self, *, in_tuple: bool) -> None:
+    def __init__(self, layer: torch.nn.Module, size: int) -> None:
         super().__init__()
-        self.in_tuple = in_tuple
+        self.size = size
+        object.__setattr__(self, "layer", layer)  # no child: its weights are not this model's while it is away
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(object.__getattribute__(self, "layer"), name)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **named: Any) -> Any:
         """The states, in the form in which the layers give theirs."""
         out = hidden_states if self.states is None else self.states.to(hidden_states.dtype)
-        return (out,) if self.in_tuple else out
+        return (out, *[None] * (self.size - 1)) if self.size else out
 
 
 class Injected:
@@ -216,7 +268,8 @@ class Injected:
         self.model, self.layers = model, layers
         self.stack = layer_list(model)
         self.own = list(self.stack[:layers])
-        self.given = [Given(in_tuple=gives_tuple(model, self.own[0])) for _ in range(layers)]
+        size = tuple_size(model, self.own[0])
+        self.given = [Given(layer, size) for layer in self.own]
 
     def put(self, states: torch.Tensor) -> None:
         """The states of the next batch [rows, longest, width]."""
@@ -247,19 +300,41 @@ class Injected:
         pad_id: int,
         precision: str,
     ) -> bool:
-        """Do stored states give these rows the logits that the whole model gives them?"""
+        """Do stored states give these rows what the whole model gives them, at the input of its last layer and as logits?
+
+        A fresh head's logits are near 0 whatever it is given, so the states themselves are compared, relative to their size.
+        """
         was = self.model.training
         self.model.eval()
-        with torch.inference_mode():
-            for batch in padded_batches(ids, segments, pad_id, self.model.device):
-                whole = self.model(**batch.inputs).logits.float()
-                with self.active():
-                    self.put_rows([states[at] for at in batch.numbers])
-                    short = self.model(**batch.inputs).logits.float()
-                if not bool(((whole - short).abs() <= TOLERANCE[precision] * whole.abs().max().clamp(min=1.0)).all()):
-                    return False
-        self.model.train(was)
+        try:
+            with torch.inference_mode():
+                for batch in padded_batches(ids, segments, pad_id, self.model.device):
+                    whole = self.seen(batch)
+                    with self.active():
+                        self.put_rows([states[at] for at in batch.numbers])
+                        short = self.seen(batch)
+                    for one, other in zip(whole, short, strict=True):
+                        if not bool(((one - other).abs() <= TOLERANCE[precision] * one.abs().max()).all()):
+                            return False
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+            return False  # an architecture whose layers cannot be stood in for
+        finally:
+            self.model.train(was)
         return True
+
+    def seen(self, batch: Batch) -> list[torch.Tensor]:
+        """The states before the last layer, of every row's own tokens, and the logits."""
+        inner: list[torch.Tensor] = []
+
+        def look(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            inner.append(given[0] if given else named["hidden_states"])
+
+        hook = self.stack[-1].register_forward_pre_hook(look, with_kwargs=True)
+        try:
+            logits = self.model(**batch.inputs).logits.float()
+        finally:
+            hook.remove()
+        return [inner[0].float()[batch.inputs["attention_mask"].bool()], logits]
 
 
 def padded_states(states: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
@@ -267,17 +342,17 @@ def padded_states(states: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(np.array(one)) for one in states], batch_first=True)
 
 
-def gives_tuple(model: Any, layer: Any) -> bool:
-    """Does a layer of this model give a tuple rather than its states alone?"""
-    seen: list[bool] = []
+def tuple_size(model: Any, layer: Any) -> int:
+    """How many things does a layer of this model give, as a tuple? 0: its states alone."""
+    seen: list[int] = []
 
     def look(layer: Any, given: Any, out: Any) -> None:
-        seen.append(isinstance(out, tuple))
+        seen.append(len(out) if isinstance(out, tuple) else 0)
 
     hook = layer.register_forward_hook(look)
     try:
         with torch.inference_mode():
-            model(input_ids=torch.arange(1, 5, device=model.device)[None])
+            model(input_ids=probe_ids(model))
     finally:
         hook.remove()
     return seen[0]

@@ -52,11 +52,13 @@ def class_logits(
     segments: Sequence[Ids] | None = None,
     batch_tokens: int | None = None,
     stored: "Stored | None" = None,
+    stored_in: str = "fp32",
 ) -> tuple[np.ndarray, Work]:
     """A classifier's logits for each row [rows, labels], in the order of the rows and of our labels.
 
     `segments` say of every token to which text of a pair it belongs; models that were not trained to be told are not.
-    `stored` states of an encoder's lower layers are used where they give the same logits on a few rows.
+    `stored` states of an encoder's lower layers, made in the precision `stored_in`, are used where they give the same as
+    the whole model on a few rows.
     """
     import torch
 
@@ -71,7 +73,7 @@ def class_logits(
         if reader is not None:
             logits = causal_class_logits(reader, head, unique, work, tick, batch_tokens)
         else:
-            lower = None if stored is None else stored_lower(model, stored, unique_pairs, pad_id, compute)
+            lower = None if stored is None else stored_lower(model, stored, unique_pairs, pad_id, stored_in)
             logits = padded_class_logits(model, unique_pairs, pad_id, work, tick, batch_tokens, lower)
     return logits[numbers][:, list(order)], work
 
@@ -95,7 +97,7 @@ CHECKED_STATES = 8
 
 
 def stored_lower(
-    model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, compute: Compute
+    model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, precision: str
 ) -> "tuple[Injected, list[np.ndarray]] | None":
     """The states of rows in the place of the model's lower layers; None where they do not give its logits."""
     from pyrite.models.lower import Injected
@@ -106,7 +108,7 @@ def stored_lower(
     states = stored.of(model, ids, segments, pad_id=pad_id)
     few = slice(CHECKED_STATES)
     some = None if segments is None else segments[few]
-    agrees = injected.agrees(ids[few], some, states[few], pad_id=pad_id, precision=compute.precision)
+    agrees = injected.agrees(ids[few], some, states[few], pad_id=pad_id, precision=precision)
     return (injected, states) if agrees else None
 
 

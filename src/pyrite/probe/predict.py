@@ -226,11 +226,16 @@ def prepared(
         return Reading(prompts, by_words), 0
     encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
+    made_in = config["compute"]["precision"] if stored is not None else "fp32"
+
     def by_head(model: Any, compute: Compute, some: list[int], tick: "Tick") -> tuple[np.ndarray[Any, Any], "Work"]:
+        as_made = (
+            made_in == "fp32" or next(model.parameters()).element_size() < 4
+        )  # not in the fp32 pass that checks bf16
         return class_logits(
             model, [encoded.ids[at] for at in some],
             segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
-            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick, stored=stored,
+            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick, stored=stored if as_made else None, stored_in=made_in,
         )  # fmt: skip
 
     return Reading(encoded.ids, by_head), encoded.cut

@@ -13,7 +13,9 @@ from pyrite.io.layouts import BadRow, detect
 from pyrite.records import Chat, Labelled, Pair, Text
 
 ROWS = 2000
-"""Rows that are looked at."""
+"""Rows that are looked at, the first of a file."""
+MOST, STRIDE = 100_000, 50
+"""Of the rows after them up to so many, every fiftieth is looked at for its label."""
 LABEL_NAMES = ("label", "gold_label", "labels", "sentiment", "class", "category", "target", "intent", "topic")
 """Names of columns that are taken for the label, the first that is there."""
 MOST_LABELS = 20
@@ -56,12 +58,16 @@ def look(file: str, label: str | None = None) -> Looked:
     """
     found = find_file(Path(file))
     rows: list[Mapping[str, Any]] = []
+    spread: list[Mapping[str, Any]] = []
     more = False
-    for at, (_, values) in enumerate(islice(raw_rows(found), ROWS + 1)):
-        if at == ROWS:
-            more = True
-        elif not isinstance(values, BadRow):
+    for at, (_, values) in enumerate(islice(raw_rows(found), MOST)):
+        more = at >= ROWS
+        if isinstance(values, BadRow):
+            continue
+        if not more:
             rows.append(values)
+        elif at % STRIDE == 0:  # a file may be sorted by its label
+            spread.append(values)
     if not rows:
         raise UserError("The file holds no row that can be read.", file, "look at it, or give another")
     columns = list(dict.fromkeys(name for row in rows[:50] for name in row))
@@ -71,7 +77,7 @@ def look(file: str, label: str | None = None) -> Looked:
             "The file has no such column.", f"{file}: --label {label}", f"its columns: {', '.join(columns)}"
         )
     chosen = label or next((name for name in LABEL_NAMES if name in columns), None)
-    labels = labels_of(rows, chosen)
+    labels = labels_of([*rows, *spread], chosen)
     kind = KINDS[layout.kind] if layout else "rows"
     if layout is not None and layout.kind in (Chat, Pair):
         labelled = layout.kind is Pair and labels is not None

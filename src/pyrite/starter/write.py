@@ -32,10 +32,21 @@ def columns_line(looked: Looked) -> str:
     return f"\n    columns: {{label: {scalar(looked.label or '')}}}"
 
 
+def reading_lines(data: Sequence[Looked], human: Sequence[Looked]) -> list[str]:
+    """How an audit reads labelled rows of other column names than ours, on both sides."""
+    first, lines = data[0], []
+    if first.texts and first.layout is None:
+        lines.append(f"text_fields: {listed(first.texts)}   # the columns that a model reads, in order")
+    for name, some in (("columns", data), ("reference_columns", human)):
+        label = some[0].label if some else None
+        if label not in (None, "label", "gold_label"):
+            lines.append(f"{name}: {listed([f'label={label}'])}")
+    return lines
+
+
 def audit_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
     """Options of `pyrite audit`."""
     names = " ".join(one.file for one in data)
-    first = data[0]
     lines = [
         f"# Run: pyrite audit {names} --config {out_of(config)}",
         *comments(data, human),
@@ -43,10 +54,7 @@ def audit_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Lo
         if human
         else "# reference: [PEOPLE_A.jsonl, PEOPLE_B.jsonl]   # what people wrote; without it only counts are given, no verdict",
     ]
-    if first.texts and first.layout is None:
-        lines.append(f"text_fields: {listed(first.texts)}   # the columns that a model reads, in order")
-    if first.label not in (None, "label", "gold_label"):
-        lines.append(f"columns: {listed([f'label={first.label}'])}")
+    lines += reading_lines(data, human)
     lines += [
         "# only: [format, tokens]       # these flaws only; all of them by default, models and all",
         "flagged: flagged.jsonl         # the rows that findings are about",
@@ -66,6 +74,14 @@ def study_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Lo
     if not human:
         fix = "pyrite init study SYNTHETIC --human PEOPLE"
         raise UserError("A study compares with what people wrote.", "no --human", fix)
+    strange = next((one for one in (*data, *human) if one.kind == "rows"), None)
+    if strange is not None:
+        fix = "name the label's column with --label, or give chats or text (docs/study.md)"
+        raise UserError("What a model should learn from these rows cannot be told.", strange.in_words(), fix)
+    texts = {one.texts for one in (*data, *human)}
+    if len(texts) > 1:
+        found = "; ".join(f"{one.file}: {', '.join(one.texts) or 'none'}" for one in (*data, *human))
+        raise UserError("The text columns of the two sides have other names.", found, "rename them in one of the files")
     if bool(data[0].label) != bool(human[0].label):
         found = f"{data[0].in_words()} | {human[0].in_words()}"
         raise UserError(
@@ -83,7 +99,18 @@ def labels_study(config: StarterConfig, data: Sequence[Looked], human: Sequence[
     fields = list(people.texts)
     rows = sum(one.rows for one in human)
     test, start = max(20, rows // 4), max(20, rows // 3)
-    size = max(8, min(sum(one.rows for one in data), rows - test - start) // len(labels) // 2 * len(labels))
+    left = 1 - (test + start) / rows if rows else 0.0
+    rarest = min(
+        min(
+            sum((one.labels or {}).get(label, 0) for one in data),
+            int(left * sum((one.labels or {}).get(label, 0) for one in human)),
+        )
+        for label in labels
+    )
+    size = int(0.8 * rarest) * len(labels)  # pools are drawn: not every label keeps its share
+    if size < 2 * len(labels):
+        found = f"{rarest} rows of the rarest label are left for an arm"
+        raise UserError("There are too few rows for a study.", found, "give more rows of each label on both sides")
     more = "" if all(one.whole for one in (*data, *human)) else "; the files hold more rows: raise the numbers"
     lines = [
         f"# Run: pyrite study {out_of(config)} --plan, then without --plan",
@@ -214,7 +241,9 @@ def loop_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Loo
         "loop: mine",
         f"synthetic: {listed([one.file for one in data])}",
         f"human: {listed([one.file for one in human])}   # each a source of its own",
-        "audit: {model_sample: 100}     # options of pyrite audit",
+        "audit:                         # options of pyrite audit",
+        "  model_sample: 100",
+        *(f"  {line}" for line in reading_lines(data, human)),
     ]
     if data[0].label:
         lines += [

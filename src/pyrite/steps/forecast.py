@@ -20,6 +20,8 @@ TELLING = 0.03
 """Share of a running step that must be done before its own speed says when it ends."""
 WARM_UP = 3.0
 """Seconds of a running step, and of its first progress, from which on its own speed counts."""
+RESUMED = 0.2
+"""A step whose first report says that more is done already was resumed: what it took is of the rest."""
 TRUST = 3.0
 """Expected seconds that the general pace counts for beside a kind's own."""
 PRIOR_KINDS = 2.0
@@ -86,7 +88,9 @@ class Forecast:
         self.left.pop(key, None)
         one = self.running.pop(key, None)
         step = one.step if one else self.steps.get(key)
-        if step is not None:
+        if step is not None and seconds > 0:  # 0: another process had just finished it
+            if one is not None and one.first is not None and one.first[1] > RESUMED:
+                seconds /= max(1.0 - one.first[1], TELLING)
             self.spent[step.kind.name].append((expected(step), seconds))
 
     def paces(self, now: float) -> tuple[dict[str, float], float]:

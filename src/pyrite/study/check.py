@@ -105,6 +105,8 @@ def probes(spec: StudySpec) -> Iterator[Mistake]:
         grammar = (probe.file or "").partition("grammar:")[2]
         if grammar and grammar not in WRITTEN_BY_GRAMMAR:
             yield ("probes", name, "file"), not_there(grammar, list(WRITTEN_BY_GRAMMAR))
+        elif grammar:
+            yield from of_grammar(spec, name, grammar)
         if probe.data is None:
             source = file_trained_on(spec, probe.file or "")
             if source:
@@ -115,6 +117,21 @@ def probes(spec: StudySpec) -> Iterator[Mistake]:
         else:
             for why in filter(None, (shared_rows(spec, probe.data, used) for used in trained)):
                 yield ("probes", name), why
+
+
+def of_grammar(spec: StudySpec, name: str, grammar: str) -> Iterator[Mistake]:
+    """A grammar's items have fields, labels and a task of their own."""
+    probe, is_nli = spec.probes[name], grammar == "heuristics"
+    fields = ("premise", "hypothesis") if is_nli else ("text",)
+    if tuple(spec.fields) != fields:
+        yield ("probes", name, "file"), f"its items have {' and '.join(fields)}, this study has {spec.fields}"
+    if is_nli != (probe.task == "hans"):
+        yield ("probes", name, "task"), f"{grammar} is a task of its own: task: {'hans' if is_nli else 'labelled'}"
+    merged = {(probe.merge or {}).get(label, label) for label in spec.labels}
+    lacking = [label for label in WRITTEN_BY_GRAMMAR[grammar].labels if label not in merged]
+    if not is_nli and lacking:
+        fix = "call them so (data: label_map), or name them in merge"
+        yield ("probes", name, "file"), f"its labels are positive and negative, this study has {spec.labels}: {fix}"
 
 
 def judges(spec: StudySpec) -> Iterator[Mistake]:
@@ -133,6 +150,12 @@ def redrawn(spec: StudySpec) -> Iterator[Mistake]:
     """What each seed is to draw anew is there."""
     if spec.texts_vary and not any(source.synth for source in spec.data.values()):
         yield ("texts_vary",), "no data is written by a generator (synth)"
+    one = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
+    if spec.pools_vary and one:
+        yield (
+            ("starts", one[0], "seeds"),
+            "with pools_vary each seed divides the rows anew, so its start is its own: seeds: each",
+        )
     if spec.pools_vary and not any(source.pools for source in spec.data.values()):
         yield ("pools_vary",), "no data is divided into pools"
 

@@ -8,7 +8,7 @@ where they do not vary, and probes and judges always read those.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,9 @@ from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.lower import LOWER
 from pyrite.train.settings import ClassifierSettings
 
-WHOLE_POOL = 20_000
-"""Rows of a pool up to which what frozen layers make of them is computed for the whole pool."""
+WHOLE_POOL, DRAWS_SHARE = 20_000, 20
+"""What frozen layers make of rows is computed for a whole pool of at most so many rows, and at most so many times the rows
+of a draw."""
 MATMUL_PARAMETERS = {"packaged:minilm-l6": 10.7e6, "packaged:smollm2-135m-instruct": 135e6}
 
 
@@ -358,16 +359,25 @@ class Planner(Sources):
         """The steps that hold what the frozen layers make of drawn rows: one for each pool that they are drawn from, so
         that all draws share it, or for the drawn rows themselves where a pool holds far more."""
         parts = [(rows.inputs[f"part{at}"], part) for at, part in enumerate(rows.config["parts"])]
-        whole = [part["name"] == START_ROWS or self.rows_in(part["name"]) <= WHOLE_POOL for _, part in parts]
+        whole = [self.shares_states(part) for _, part in parts]
         made = {}
         for (step, part), all_rows in zip(parts, whole, strict=True):
             assert isinstance(step, Step)
             source, file, name = (step, part["file"], part["name"]) if all_rows else (rows, "rows.jsonl", rows.label)
-            stored = self.stored(source, file, lower, max_tokens, f"{name}: lower {lower.layers} layers")
+            count = self.rows_in(name) if all_rows and name != START_ROWS else int(part["rows"])
+            stored = self.stored(source, file, lower, max_tokens, f"{name}: lower {lower.layers} layers", count)
             made[stored.key] = stored
         return list(made.values())
 
-    def stored(self, rows: Step, file: str, lower: Lower, max_tokens: int, label: str) -> Step:
+    def shares_states(self, part: Mapping[str, Any]) -> bool:
+        """Are states computed for all rows that a part is drawn from, so that other draws find them? Where it is not far
+        more than is drawn; said by the draw alone, so that another seed changes no key."""
+        if part["name"] == START_ROWS or part["rows"] == "all":
+            return True
+        drawn: int = part["rows"]
+        return self.rows_in(part["name"]) <= min(WHOLE_POOL, DRAWS_SHARE * drawn)
+
+    def stored(self, rows: Step, file: str, lower: Lower, max_tokens: int, label: str, count: int) -> Step:
         """The step that holds what the frozen layers make of the rows of a file."""
         config = {
             "labels": list(self.spec.labels),
@@ -381,7 +391,14 @@ class Planner(Sources):
         inputs: dict[str, Step | Source] = {"base": self.model(self.spec.task_model.model), "rows": rows}
         if lower.model is not None:
             inputs["model"] = lower.model
-        return self.keep(Step(LOWER, config, inputs, label=label, cost=Cost(seconds=10), weights=("states.npy",)))
+        tokens = count * self.spec.tokens_per_row
+        cost = self.cost(
+            self.spec.task_model.model,
+            tokens * (1 - self.share_trained(lower.layers)),
+            training=False,
+            keeps=1536 * tokens,
+        )
+        return self.keep(Step(LOWER, config, inputs, label=label, cost=cost, weights=("states.npy",)))
 
     def seed_of(self, start: str, seed: int) -> int:
         """The seed of a start's model where the study's is `seed`: the first of all where there is one model for all."""
@@ -495,13 +512,13 @@ class Planner(Sources):
             }
             if model is not None:
                 inputs["model"] = model
-            lower = None if model is None else self.lower.get(model.key)
+            items = self.items_in(probe)
+            lower = None if model is None or self.reads != "pair" else self.lower.get(model.key)
             if lower is not None:
                 most = self.spec.training.arm.max_tokens
                 inputs["lower"] = self.stored(
-                    self.plan.items[name], "items.jsonl", lower, most, f"{name}: lower {lower.layers} layers"
+                    self.plan.items[name], "items.jsonl", lower, most, f"{name}: lower {lower.layers} layers", items
                 )
-            items = self.items_in(probe)
             tokens = items * self.spec.tokens_per_row * (self.share_trained(lower.layers) if lower else 1)
             cost = self.cost(self.spec.task_model.model, tokens, training=False, keeps=60 * items)
             made[name] = self.keep(Step(PREDICT, self.reading(seed), inputs, label=f"{label}: {name}", cost=cost))
@@ -516,7 +533,9 @@ class Planner(Sources):
             for start in spec.starts:
                 model = self.start(start, seed)
                 label = f"start {start}, seed {seed}"
-                self.plan.cells.append(Cell(start, "start", 0, seed, model, self.answers(model, seed, label), True))
+                self.plan.cells.append(
+                    Cell(start, "start", 0, seed, model, self.answers(model, self.seed_of(start, seed), label), True)
+                )
                 for size in spec.sizes:
                     for arm in spec.all_arms():
                         label = f"{start} + {arm} {size}, seed {seed}"

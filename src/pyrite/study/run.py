@@ -5,6 +5,7 @@ runs/NAME/results/*.parquet   row-level predictions, the tidy results, the summa
 runs/NAME/figure.svg, .png    the panels
 """
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,6 @@ from pyrite.study.looks import Look, looks_at, remarks
 from pyrite.study.overlap import leaks, overlap_table
 from pyrite.study.plan import Plan, make_plan
 from pyrite.study.power import add_power
-from pyrite.study.sources import with_threads
 from pyrite.study.spec import StudySpec, is_language, load_spec
 from pyrite.tasks.rows import read_rows
 
@@ -116,24 +116,22 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     told["workers"] = worker_count(spec.workers, config, compute)
     told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
     told["threads"] = compute.threads
+    told["threads_advised"] = hardware.threads_for(made.width, os.cpu_count() or 1) if compute.device == "cpu" else 1
     return told
 
 
 def worker_count(said: int, config: StudyConfig, compute: hardware.Compute) -> int:
     """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one on a GPU."""
-    import os
-
     cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
     return config.workers or said or (cores if compute.device == "cpu" else 1)
 
 
 def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) -> tuple[Plan, hardware.Compute]:
-    """The study's steps and what they compute with. The number of threads is that of the study as its file says it, so
-    that `--seeds +N` finds the steps of the seeds before."""
+    """The study's steps, and what they compute with."""
     compute = hardware.choose(spec.task_model.precision)
-    written, _ = load_spec(config.spec)
-    made, compute = with_threads(lambda compute: make_plan(written, config.data, compute, only_plan=only_plan), compute)
-    return (made if spec == written else make_plan(spec, config.data, compute, only_plan=only_plan)), compute
+    if compute.device == "cpu":
+        compute = replace(compute, threads=spec.threads)
+    return make_plan(spec, config.data, compute, only_plan=only_plan), compute
 
 
 def study(config: StudyConfig) -> "Study | LanguageStudy":
@@ -159,9 +157,7 @@ def study_of_labels(config: StudyConfig) -> Study:
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
-        threads=compute.threads
-        if compute.device == "cpu"
-        else 0,  # fixed, so that bytes do not depend on the number of workers
+        threads=compute.threads if compute.device == "cpu" else 0,  # fixed: bytes do not depend on the workers
         keep=spec.keep,
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
@@ -341,6 +337,9 @@ def drawn_once(spec: StudySpec) -> list[str]:
         fixed.append("the division of the data into pools (pools_vary)")
     if not spec.arm_rows_vary:
         fixed.append("the rows of an arm (arm_rows_vary)")
+    one = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
+    if one:
+        fixed.append(f"the model of start {', '.join(one)} (seeds: each)")
     written = [name for name, source in spec.data.items() if source.synth]
     if written and not spec.texts_vary:
         fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
@@ -432,8 +431,7 @@ def write_json(value: Any, path: Path) -> None:
 def power(config: StudyConfig) -> dict[str, Any]:
     """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
     spec = resolve_spec(config)
-    compute = hardware.choose(spec.task_model.precision)
-    made = make_plan(spec, config.data, compute)
+    made, _ = planned(spec, config)
     store = open_store(config)
     absent = [step.label for cell in made.cells for step in cell.answers.values() if not store.has(step)]
     if absent:

@@ -27,6 +27,9 @@ def plan(told: dict[str, Any]) -> None:
     )
     stored = told["stored"]
     console.print(f"in the store already: {stored['steps']} of {stored['of']} steps", highlight=False)
+    if told.get("threads_advised", 1) > told.get("threads", 1):
+        advised = told["threads_advised"]
+        console.print(f"few steps run a model at a time: threads: {advised} in the file would use cores that stay idle")
     for name in told["absent"]:
         console.print(f"not on this machine: {escape(name)}", highlight=False)
 

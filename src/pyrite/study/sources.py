@@ -1,15 +1,12 @@
 """What both sorts of plan share: what it should take, data files as inputs, a note of what this machine lacks."""
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import replace
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.models.hardware import Compute, threads_for
 from pyrite.steps import Cost, Source, Step, Store, closure, missing
 from pyrite.study.spec import data_path
 
@@ -58,20 +55,6 @@ class StepPlan(ABC):
             "stored": {"steps": len(stored), "of": len(steps), "seconds_saved": round(self.cost(stored).seconds, 1)},
             "absent": self.absent,
         }
-
-
-Planned = TypeVar("Planned", bound=StepPlan)
-
-
-def with_threads(make: Callable[[Compute], Planned], compute: Compute) -> tuple[Planned, Compute]:
-    """A plan whose steps have as many CPU threads as it can use on this machine (`hardware.threads_for`), and the compute
-    that says so."""
-    made = make(compute)
-    threads = threads_for(made.width, os.cpu_count() or 1) if compute.device == "cpu" else 1
-    if threads == compute.threads:
-        return made, compute
-    compute = replace(compute, threads=threads)
-    return make(compute), compute
 
 
 class Sources:

@@ -311,6 +311,11 @@ class StudySpec(Strict):
     tokens_per_row: int = Field(40, ge=1, description="for plans: tokens in a row")
     keep: Literal["predictions", "adapters", "all"] = Field("predictions", description="what stays of trained models")
     workers: int = Field(0, ge=0, description="processes; 0: one for each core on a CPU, one on a GPU")
+    threads: int = Field(
+        1,
+        ge=1,
+        description="CPU threads of each step; another number than 1 is part of what a step is (its sums differ in their last bits). --plan says where more would use cores that are idle",
+    )
 
     def all_arms(self) -> dict[str, ArmSpec]:
         """The arms as written, and those of the share axis."""

@@ -69,6 +69,15 @@ def continued_prompt(
     return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]), "\n".join(lines), row.id)
 
 
+def written(tokenizer: Any, prompt: Prompt, ids: list[int]) -> str:
+    """What a model wrote. After a row's own words, with the blank before it, which some tokenizers drop at a beginning."""
+    if prompt.row is None:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+    before = tokenizer.decode(prompt.ids, skip_special_tokens=True)
+    both: str = tokenizer.decode([*prompt.ids, *ids], skip_special_tokens=True)
+    return both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
 def stop_tokens(config: SynthSettings, tokenizer: Any) -> list[int]:
     """Tokens that end a line of a chat model's answer, or the sentence that a row is continued with."""
     if config.mode == "finetuned":
@@ -147,7 +156,7 @@ def sample_step(context: Context) -> None:
             {
                 "id": f"{labels[at]}-{count}",
                 "label": labels[at],
-                "text": prompt.begun + tokenizer.decode(text.ids, skip_special_tokens=True),
+                "text": prompt.begun + written(tokenizer, prompt, text.ids),
                 "ended": text.ended,
                 "mean_logprob": text.mean_logprob,
                 "tokens": len(text.ids),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pyrite.errors import OutOfTime
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context, Kind
@@ -37,6 +38,12 @@ def lower_step(context: Context) -> None:
     for at, (ids, some) in enumerate(zip(encoded.ids, kinds, strict=True)):
         first.setdefault(row_key(ids, some), at)
     chosen = list(first.values())
+
+    def tick(done: float, total: float, unit: str) -> None:
+        context.tick(done, total, unit)
+        if context.expired() and done < total:
+            raise OutOfTime("--max-time is over; the lower layers are computed again by the next run")
+
     with compute.autocast():
         states = states_of(
             model,
@@ -44,7 +51,7 @@ def lower_step(context: Context) -> None:
             [encoded.ids[at] for at in chosen],
             None if segments is None else [segments[at] for at in chosen],
             pad_id=tokenizer.pad_token_id,
-            tick=context.tick,
+            tick=tick,
         )
     write_states(list(first), states, config["freeze"], context.out)
     told = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}

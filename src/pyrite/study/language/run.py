@@ -53,7 +53,6 @@ from pyrite.study.run import (
     write_csv,
     write_json,
 )
-from pyrite.study.sources import with_threads
 from pyrite.study.spec import load_language
 
 if TYPE_CHECKING:
@@ -115,28 +114,14 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     spec = resolve_spec(config)
     store = open_store(config)
     whole = pilot_spec(spec) if config.pilot else spec
-    made, compute = planned(whole, config, store, only_plan=True)
+    compute = hardware.choose(spec.precision)
+    made = make_plan(whole, config.data, compute, store=store.root, only_plan=True)
     told = {"schema_version": 1, **made.summary(store, config.refresh)}
     told["damage"] = None if config.pilot else told["damage"]
     told["workers"] = worker_count(spec.workers, config, compute)
     told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
-    told["threads"] = compute.threads
     told["gpu_hours_assume"] = f"{GPU_FLOPS:.1e} FLOP/s"
     return told
-
-
-def planned(
-    spec: LanguageSpec, config: StudyConfig, store: Store, *, only_plan: bool = False
-) -> tuple[Plan, hardware.Compute]:
-    """The study's steps and what they compute with; its threads are those of the file's own seeds (`study.run.planned`)."""
-    seeds = spec.seeds if config.pilot else load_language(config.spec)[0].seeds
-
-    def make(compute: hardware.Compute, seeds: tuple[int, ...]) -> Plan:
-        these = spec.model_copy(update={"seeds": seeds})
-        return make_plan(these, config.data, compute, store=store.root, only_plan=only_plan)
-
-    made, compute = with_threads(lambda compute: make(compute, seeds), hardware.choose(spec.precision))
-    return (made if spec.seeds == seeds else make(compute, spec.seeds)), compute
 
 
 @dataclass(frozen=True)
@@ -154,14 +139,13 @@ def finish(spec: LanguageSpec, config: StudyConfig) -> Finished:
     """Plan a study and run what is missing of it: first the rows, which are then compared, so that no model is trained
     for a study that is to be refused."""
     store = open_store(config)
-    made, compute = planned(spec, config, store)
+    compute = hardware.choose(spec.precision)
+    made = make_plan(spec, config.data, compute, store=store.root)
     check_refresh(config, made.steps)
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
-        threads=compute.threads
-        if compute.device == "cpu"
-        else 0,  # fixed, so that bytes do not depend on the number of workers
+        threads=compute.threads if compute.device == "cpu" else 0,  # fixed: bytes do not depend on the workers
         keep=spec.keep,
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
