@@ -126,7 +126,7 @@ def test_a_loop_is_planned_and_a_repair_is_configured(here: Path, capfd: pytest.
     [
         (table, {"what": "study", "data": ("a",)}, "compares with what people wrote"),
         (table, {"what": "loop", "data": ("a",)}, "compares with what people wrote"),
-        (table, {"what": "study", "data": ("a",), "human": ("b",)}, "different kinds"),
+        (table, {"what": "study", "data": ("a",), "human": ("b",)}, "have other names"),
         (table, {"what": "audit", "data": ("a",), "label": "mood"}, "no such column"),
         (table, {"what": "audit", "data": ("none.csv",)}, ""),
     ],
@@ -190,6 +190,7 @@ def test_a_loop_on_a_table_reads_both_sides(here: Path, capfd: pytest.CaptureFix
     table(here / "people.csv", 120)
     table(here / "made.csv", 120, start=1_000)
     assert run(["init", "loop", "made.csv", "--human", "people.csv"]) == 0
+    capfd.readouterr()
     written = (here / "loop.yaml").read_text().replace("model_sample: 100", "only: [tokens]")
     (here / "loop.yaml").write_text(written)
     assert run(["run", "loop.yaml", "--store", "store", "--json"]) in (0, 1, 3)

@@ -222,10 +222,15 @@ class Reading:
         return PARTS if self.compute.device == "cpu" else 1
 
     def cost(self, rows: int) -> Cost:
-        """What reading so many rows should take, by the packaged models; another model's pace is learned while it reads."""
-        tokens = rows * {"surprises": 300, "embeddings": 200}[self.what]
-        flops = {"surprises": 2.7e8, "embeddings": 2.1e7}[self.what]
-        return Cost(tokens, 2.0 + tokens * flops / FLOPS[self.compute.device, self.compute.precision] if rows else 0.0)
+        """What reading so many rows should take: two FLOPs for each weight and token, of a model in fp32."""
+        tokens = rows * {"surprises": 300, "embeddings": 100}[self.what]
+        rate = FLOPS[self.compute.device, self.compute.precision]
+        return Cost(tokens, tokens * self.bytes / 2 / rate)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the model's weights on disk."""
+        return sum(file.stat().st_size for file in Path(self.model.path).glob("*.safetensors"))
 
 
 def reading(config: AuditConfig, what: Literal["surprises", "embeddings"]) -> Reading:
@@ -280,17 +285,23 @@ def references(planned: Planned) -> list[tuple[Step, str, int]]:
     return [(step, name, names.count(name)) for step, name in streams]
 
 
-def readers(config: AuditConfig, flaws: Sequence[str]) -> int:
-    """How many processes may hold a model at a time: one on a GPU; on a CPU as many as are asked for and fit into memory."""
-    needed = {name for flaw in flaws for name in NEEDS.get(flaw, ())}
+WORTH_IT = 20.0
+"""Seconds of reading from which on further processes are started: each loads the libraries and the model."""
+
+
+def readers(config: AuditConfig, flaws: Sequence[str], rows: int) -> int:
+    """How many processes compare, or read so many rows of the sample: where a model reads, one on a GPU; on a CPU as many
+    as are asked for, fit into memory and are worth their start."""
+    needed = sorted({name for flaw in flaws for name in NEEDS.get(flaw, ())})
     if not needed:
-        return processes(config)
+        return min(processes(config), max(1, len(flaws)))
     ways = [reading(config, "surprises" if name == "surprises" else "embeddings") for name in needed]
-    if ways[0].compute.device != "cpu":
+    few = min(rows, 3 * FIRST_LOOK)
+    seconds = sum(way.cost(few if way.what == "surprises" else 2 * rows).seconds for way in ways)
+    if ways[0].compute.device != "cpu" or seconds < WORTH_IT:
         return 1
-    largest = max(sum(file.stat().st_size for file in Path(way.model.path).glob("*.safetensors")) for way in ways)
     room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else 2**33
-    return max(1, min(processes(config), int(0.7 * room // max(1, 2 * largest))))
+    return max(1, min(processes(config), int(0.7 * room // max(1, 2 * max(way.bytes for way in ways)))))
 
 
 def comparisons(config: AuditConfig, planned: Planned, surprise: Step | None = None) -> dict[str, Step]:

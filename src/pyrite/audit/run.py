@@ -107,7 +107,7 @@ def audit(config: AuditConfig) -> Audit:
     def judged(compare: Mapping[str, Step]) -> Judged:
         read = any(flaw in MODELS_READ for flaw in compare)
         pace = hardware.pace(hardware.choose(config.precision)) if read else 1.0
-        finish(list(compare.values()), workers=readers(config, list(compare)), threads=1, pace=pace)
+        finish(list(compare.values()), workers=readers(config, list(compare), len(sampled.rows)), threads=1, pace=pace)
         return judge(config, store, planned, compare, sampled, limits)
 
     quick = [flaw for flaw in planned.flaws if flaw not in MODELS_READ]
