@@ -50,7 +50,7 @@ class Plan:
     rounds: int = 3
 
 
-QUICK = Plan(start=64, arm=64, arms=4, items=60, rounds=1)
+QUICK = Plan(start=48, arm=48, arms=3, items=40, epochs=2, rounds=1)
 
 
 class Grid:
