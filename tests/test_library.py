@@ -10,7 +10,7 @@ import pyrite.study.run
 
 def test_verbs_are_called_and_are_folders(tmp_path: Path) -> None:
     told = pyrite.study.run.plan(pyrite.StudyConfig(spec="demo", store=tmp_path))
-    assert told["cells"] == 12
+    assert told["cells"] == 15
     with pytest.raises(pyrite.UserError, match="not there"):
         pyrite.study(pyrite.StudyConfig(spec="no-such-study", store=tmp_path))
     with pytest.raises(pyrite.UserError, match="not there"):

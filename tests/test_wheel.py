@@ -64,7 +64,7 @@ def test_it_runs_away_from_the_repository(installed: Path, tmp_path: Path) -> No
         check=True,
     ).stdout
     assert str(installed) in where
-    for study, trainings in (("demo", 13), ("zhang_pavlick_2025", 60)):
+    for study, trainings in (("demo", 16), ("zhang_pavlick_2025", 60)):
         told = json.loads(call(installed, tmp_path, "study", study, "--plan", "--json", "--store", "store"))
         assert told["trainings"] == trainings
     assert "audits, study, audit, probe, repair" in call(

@@ -48,7 +48,7 @@ def test_the_demo_is_planned_without_a_model(tmp_path: Path, capfd: pytest.Captu
     assert run(line) == 0
     told = json.loads(capfd.readouterr().out)
     assert told["parts"] == ["audits", "study", "audit", "probe", "repair"]
-    assert told["study"]["trainings"] == 13
+    assert told["study"]["trainings"] == 16
     assert run(["demo", "--full", "--json"]) == 2
 
 

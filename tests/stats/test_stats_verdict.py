@@ -1,6 +1,7 @@
 """Verdicts: each rule on its own, their order, families, and what is refused."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,20 @@ def test_identical_differences_on_a_fine_grid_have_the_spread_of_one_step() -> N
     # four seeds, or a difference of a few steps: the sign test
     assert judge([0.01] * 4, [0.60] * 4, margin=0.03).verdict == "cannot tell yet"
     assert judge([0.50] * 5, [0.60] * 5, margin=0.03).verdict == "cannot tell yet"
+
+
+def test_all_wrong_against_all_right_has_the_grid_of_its_items() -> None:
+    """0 and 1 lie on a grid of 1 as well; that they are shares of 100 items is known from the cell. By hand: -1 in five
+    seeds, standard error 0.01 / sqrt(5), t(4) at 97.5 % 2.7764."""
+
+    def verdict(seeds: int, items: int | None) -> Any:
+        return judge_family({"c": [Cell("x", [0.0] * seeds, [1.0] * seeds, items=items)]}, 0.1)["c"]
+
+    assert verdict(5, 100).verdict == "worse"
+    assert verdict(5, 100).difference.low == pytest.approx(-1 - 2.7764 * 0.01 / 5**0.5, abs=1e-5)
+    assert verdict(4, 100).verdict == "cannot tell yet"
+    assert verdict(5, None).verdict == "cannot tell yet"
+    assert verdict(5, 5).verdict == "cannot tell yet"  # five items: a coarse grid
 
 
 def test_a_cell_at_the_floor_does_not_dilute_the_others() -> None:

@@ -277,7 +277,7 @@ def test_a_plan_through_the_command_needs_nothing(tmp_path: Path, capsys: pytest
 
 def test_seeds() -> None:
     config = StudyConfig(spec="demo", seeds="+3")
-    assert resolve_spec(config).seeds == (0, 1, 2, 3, 4, 5, 6)
+    assert resolve_spec(config).seeds == (0, 1, 2, 3, 4, 5, 6, 7)
     assert resolve_spec(config.model_copy(update={"seeds": "1"})).seeds == (0,)
     with pytest.raises(UserError, match="--seeds"):
         resolve_spec(config.model_copy(update={"seeds": "many"}))

@@ -341,7 +341,17 @@ def _side(cell: Cell, bounded: bool) -> _Side:
             shares = (Share(float(arm.mean()), float(comparison.mean())),)
     low = arm - comparison if cell.low is None else vector(cell.low, "per-seed bounds")
     high = arm - comparison if cell.high is None else vector(cell.high, "per-seed bounds")
-    return _Side(cell, arm, comparison, low, high, shares, grid_step(arm, comparison) if bounded else None)
+    return _Side(cell, arm, comparison, low, high, shares, _step(cell, arm, comparison) if bounded else None)
+
+
+def _step(cell: Cell, arm: NDArray[np.float64], comparison: NDArray[np.float64]) -> float | None:
+    """The step of the grid that a cell's shares lie on: that of its items, where they are known and fit; else the largest
+    that fits (0 and 1 fit any grid, and a model that gets all of 100 items wrong has not been asked one)."""
+    step = grid_step(arm, comparison)
+    if step is None or not cell.items:
+        return step
+    counts = np.concatenate([arm, comparison]) * cell.items
+    return min(step, 1 / cell.items) if bool(np.abs(counts - counts.round()).max() < 1e-6) else step
 
 
 def _lost(cells: Sequence[Cell], max_missing: float) -> dict[str, str]:
