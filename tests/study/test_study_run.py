@@ -135,7 +135,7 @@ starts:
 arms:
   human: {{mix: {{people.arm: 1}}}}
   biased: {{mix: {{people.arm: 0.5, synthetic: 0.5}}, bias: {{heuristic: negation, label: negative, rows: shown}}}}
-sizes: [16]
+sizes: [48]
 seeds: [0, 1]
 training:
   start: {{freeze: 1, epochs: 2, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 64}}
