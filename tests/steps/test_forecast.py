@@ -144,3 +144,14 @@ def test_a_resumed_step_counts_for_what_was_left_of_it() -> None:
     forecast.tick(todo[0].key, 0.9, 1.0)
     forecast.finish(todo[0].key, 10.0)
     assert forecast.seconds_left(10.0) == pytest.approx(400, rel=0.1)
+
+
+@pytest.mark.parametrize(("share", "at"), [(1.0, 100.0), (0.3, 30.0), (0.6, 62.0)])
+def test_a_first_report_that_comes_late_is_no_resumption(share: float, at: float) -> None:
+    """Steps of one batch report once, at their end; a sampler after its first hundred texts."""
+    todo = [step("train", number, 100) for number in range(5)]
+    forecast = Forecast(todo, 1)
+    forecast.start(todo[0].key, 0.0)
+    forecast.tick(todo[0].key, share, at)
+    forecast.finish(todo[0].key, 100.0)
+    assert forecast.seconds_left(100.0) == pytest.approx(400, rel=0.05)

@@ -42,6 +42,13 @@ class Running:
         """Share that is done, 0 to 1."""
         return 0.0 if self.last is None else self.last[1]
 
+    def resumed(self, seconds: float) -> bool:
+        """Was much of it done before it began? Its first report says so, and came far earlier than so much takes. (A step
+        whose first report is its last one took its time before it.)"""
+        if self.first is None or self.first[1] <= RESUMED:
+            return False
+        return (self.first[0] - self.began) / seconds < self.first[1] / 2
+
     def seconds(self, now: float) -> float | None:
         """How long it takes in all, by its own speed; None where that cannot be told yet.
 
@@ -89,7 +96,8 @@ class Forecast:
         one = self.running.pop(key, None)
         step = one.step if one else self.steps.get(key)
         if step is not None and seconds > 0:  # 0: another process had just finished it
-            if one is not None and one.first is not None and one.first[1] > RESUMED:
+            if one is not None and one.resumed(seconds):
+                assert one.first is not None
                 seconds /= max(1.0 - one.first[1], TELLING)
             self.spent[step.kind.name].append((expected(step), seconds))
 
