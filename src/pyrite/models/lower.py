@@ -337,6 +337,27 @@ class Injected:
         return [inner[0].float()[batch.inputs["attention_mask"].bool()], logits]
 
 
+CHECKED = 8
+"""Rows on which stored states must give what the whole model gives."""
+
+
+def where_they_fit(
+    model: Any,
+    stored: Stored,
+    ids: Sequence[Sequence[int]],
+    segments: Sequence[Sequence[int]] | None,
+    *,
+    pad_id: int,
+    precision: str,
+) -> tuple[Injected, list[np.ndarray[Any, Any]]] | None:
+    """The stored states of rows, and the model that takes them in the place of its lower layers; None where they do not
+    give what the whole model gives (`Injected.agrees`), on a few rows."""
+    injected, states = Injected(model, stored.layers), stored.of(model, ids, segments, pad_id=pad_id)
+    few = None if segments is None else segments[:CHECKED]
+    agrees = injected.agrees(ids[:CHECKED], few, states[:CHECKED], pad_id=pad_id, precision=precision)
+    return (injected, states) if agrees else None
+
+
 def padded_states(states: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
     """States of several rows, padded on the right to the longest [rows, longest, width]."""
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(np.array(one)) for one in states], batch_first=True)

@@ -92,24 +92,14 @@ def causal_class_logits(
     return logits
 
 
-CHECKED_STATES = 8
-"""Rows on which stored states must give the whole model's logits."""
-
-
 def stored_lower(
     model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, precision: str
 ) -> "tuple[Injected, list[np.ndarray]] | None":
-    """The states of rows in the place of the model's lower layers; None where they do not give its logits."""
-    from pyrite.models.lower import Injected
+    """The states of rows in the place of the model's lower layers; None where they do not fit it."""
+    from pyrite.models.lower import where_they_fit
 
-    ids = [row for row, _ in rows]
     segments = [some for _, some in rows] if any(some for _, some in rows) else None
-    injected = Injected(model, stored.layers)
-    states = stored.of(model, ids, segments, pad_id=pad_id)
-    few = slice(CHECKED_STATES)
-    some = None if segments is None else segments[few]
-    agrees = injected.agrees(ids[few], some, states[few], pad_id=pad_id, precision=precision)
-    return (injected, states) if agrees else None
+    return where_they_fit(model, stored, [row for row, _ in rows], segments, pad_id=pad_id, precision=precision)
 
 
 def padded_class_logits(

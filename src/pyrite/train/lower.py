@@ -15,9 +15,6 @@ from pyrite.train.classifier import Encoded, encode, load_trained
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected
 
-CHECKED = 8
-"""Rows on which stored states must give the whole model's logits."""
-
 
 def lower_step(context: Context) -> None:
     """Step: rows → the states before layer `freeze` of each different row (`pyrite.models.lower.write_states`)."""
@@ -68,21 +65,14 @@ def stored_lower(
 ) -> "tuple[Injected, list[Any]] | None":
     """The stored states of the rows that a training reads, and the model that takes them in the place of its lower
     layers; None where the step has no such input, or where they do not give the model's logits."""
-    from pyrite.models.lower import Injected, Stored
+    from pyrite.models.lower import Stored, where_they_fit
 
     folders = [path for name, path in sorted(context.inputs.items()) if name.startswith("lower")]
     if not folders:
         return None
-    stored = Stored(folders)
     segments = segments_for(model, encoded)
-    injected = Injected(model, stored.layers)
     with compute.autocast():
-        states = stored.of(model, encoded.ids, segments, pad_id=pad_id)
-        some = None if segments is None else segments[:CHECKED]
-        agrees = injected.agrees(
-            encoded.ids[:CHECKED], some, states[:CHECKED], pad_id=pad_id, precision=compute.precision
-        )
-    return (injected, states) if agrees else None
+        return where_they_fit(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
 
 
 LOWER = Kind("train.lower", 1, lower_step)
