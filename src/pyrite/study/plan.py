@@ -342,9 +342,13 @@ class Planner(Sources):
 
     def share_trained(self, frozen: int) -> float:
         """The share of the task model's layers above the frozen ones; 1 where the model is not at hand."""
-        folder = Path(self.model(self.spec.task_model.model).path) if frozen else Path()
-        layers = load.read_config(folder).get("num_hidden_layers") if (folder / "config.json").is_file() else None
+        layers = self.task_config().get("num_hidden_layers") if frozen else None
         return 1 - frozen / layers if isinstance(layers, int) and layers > frozen else 1.0
+
+    def task_config(self) -> dict[str, Any]:
+        """The task model's config.json; empty where the model is not at hand."""
+        folder = Path(self.model(self.spec.task_model.model).path)
+        return load.read_config(folder) if (folder / "config.json").is_file() else {}
 
     def lower_of(self, start: Step | None, layers: int) -> Lower | None:
         """Whose lower layers are those of a model that is trained from `start` with so many frozen? None: its own."""
@@ -396,7 +400,7 @@ class Planner(Sources):
             self.spec.task_model.model,
             tokens * (1 - self.share_trained(lower.layers)),
             training=False,
-            keeps=1536 * tokens,
+            keeps=4 * self.task_config().get("hidden_size", 1024) * tokens,  # fp32
         )
         return self.keep(Step(LOWER, config, inputs, label=label, cost=cost, weights=("states.npy",)))
 
