@@ -86,8 +86,8 @@ def test_yaml_in_documents(page: str, text: str) -> None:
     """A study or loop file is read as such; anything else is at least YAML."""
     import yaml
 
+    from pyrite.config_base import from_yaml
     from pyrite.loop.spec import LoopSpec
-    from pyrite.strict import from_yaml
     from pyrite.study.spec import parse_spec
 
     keys = yaml.safe_load(text)

@@ -19,7 +19,7 @@ from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.lazy import Cue, cue_from, find_cues, having, look, weigh_cue, words_of
 from pyrite.audit.lazy import labelled as having_label
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh, weigh_alone
+from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh, weigh_alone
 from pyrite.io import read_all
 from pyrite.records import Labelled
 from pyrite.synth.heuristics import lexical_overlap, subsequence
@@ -46,7 +46,7 @@ def labelled(label: str, *texts: str, number: int = 0) -> Row:
 
 def against(
     data: Sequence[Row], reference: Sequence[Row], settings: Yardsticks = QUICK, only: str = ""
-) -> dict[str, Weighed]:
+) -> dict[str, Measurement]:
     """Every measure of the data against the reference, or one."""
     n = len(data)
     places = range(n), {"human": range(n, n + len(reference))}

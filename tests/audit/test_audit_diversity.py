@@ -15,7 +15,7 @@ from pyrite.audit import diversity
 from pyrite.audit.evidence.diversity import evidence
 from pyrite.audit.family import Contrast, Extras, Population
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
+from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 QUICK = Yardsticks(permutations=199, subsamples=4, halves=6)
 HOSTILE = [
@@ -41,7 +41,7 @@ def one(rows: Sequence[Row], name: str) -> Contrast:
     return next(made for made in diversity.contrasts(rows, Extras()) if made.measure.name == name)
 
 
-def weighed(name: str, data: Sequence[Row], human: Sequence[Row]) -> Weighed:
+def weighed(name: str, data: Sequence[Row], human: Sequence[Row]) -> Measurement:
     n = len(data)
     made = weigh(one([*data, *human], name), range(n), {"human": range(n, n + len(human))}, QUICK)
     assert made is not None

@@ -19,7 +19,7 @@ from pyrite.audit.embedding import (
 from pyrite.audit.evidence.embedding import evidence, fidelity, vendi
 from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
+from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 WIDTH = 24
 N = 150
@@ -40,7 +40,7 @@ def some_rows(n: int, text: str = "row") -> list[Row]:
     return [Row(at, f"{text}-{at}", "what?", (f"{text} {at}",), source=text) for at in range(n)]
 
 
-def weighed(ours: np.ndarray, human: np.ndarray, permutations: int = 1999) -> dict[str, Weighed]:
+def weighed(ours: np.ndarray, human: np.ndarray, permutations: int = 1999) -> dict[str, Measurement]:
     rows = some_rows(len(ours), "data") + some_rows(len(human), "human")
     found = contrasts(rows, Extras(embeddings=on_sphere(np.concatenate([ours, human]))))
     settings = Yardsticks(permutations=permutations, halves=10, subsamples=5)

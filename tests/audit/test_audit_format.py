@@ -21,7 +21,7 @@ from pyrite.audit.shapes import (
     skeleton_of,
     structural_tokens,
 )
-from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
+from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 from pyrite.io import ReadOptions, open_records
 
 QUICK = Yardsticks(permutations=199, subsamples=2, halves=4)
@@ -44,7 +44,7 @@ def value(name: str, ours: Sequence[Row], theirs: Sequence[Row]) -> float:
     return float(found.statistic(a, 1 - a)[0])
 
 
-def weighed(data: Sequence[Row], human: Sequence[Row], settings: Yardsticks = QUICK) -> dict[str, Weighed]:
+def weighed(data: Sequence[Row], human: Sequence[Row], settings: Yardsticks = QUICK) -> dict[str, Measurement]:
     made = family.contrasts([*data, *human], Extras())
     places = {"human": range(len(data), len(data) + len(human))}
     told = {one.measure.name: weigh(one, range(len(data)), places, settings) for one in made}

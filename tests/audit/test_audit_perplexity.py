@@ -23,7 +23,7 @@ from pyrite.audit.perplexity import (
     winsorised,
 )
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
+from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute
 
@@ -52,7 +52,7 @@ def joined(*some: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def weighed(
     ours: Mapping[str, np.ndarray], human: Mapping[str, np.ndarray], permutations: int = 1999
-) -> dict[str, Weighed]:
+) -> dict[str, Measurement]:
     n = len(ours[ALONE])
     rows = some_rows(n, "data") + some_rows(len(human[ALONE]), "human")
     settings = Yardsticks(permutations=permutations, halves=10, subsamples=5)

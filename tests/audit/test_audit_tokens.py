@@ -19,7 +19,7 @@ from pyrite.audit.evidence.tokens import evidence
 from pyrite.audit.family import Contrast, Extras, Population
 from pyrite.audit.pieces import Pieces, Tokenize, clean
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Weighed, Yardsticks, weigh
+from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 QUICK = Yardsticks(permutations=199, subsamples=4, halves=6)
 
@@ -76,7 +76,7 @@ def one(contrasts: Sequence[Contrast], name: str) -> Contrast:
     return next(contrast for contrast in contrasts if contrast.measure.name == name)
 
 
-def weighed(name: str, data: Sequence[Row], human: Sequence[Row], extras: Extras) -> Weighed:
+def weighed(name: str, data: Sequence[Row], human: Sequence[Row], extras: Extras) -> Measurement:
     made = weigh(
         one(tokens.contrasts([*data, *human], extras), name),
         range(len(data)),

@@ -46,7 +46,7 @@ def library(loaded: tuple[Any, Any], text: str, count: int) -> list[int]:
     return made[0, ids.shape[1] :].tolist()
 
 
-class Asked:
+class ProbeTask:
     """Watches which prompts reach the model."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_a_torn_file_goes_on(
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(b"".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
-    asked = Asked(monkeypatch)
+    asked = ProbeTask(monkeypatch)
     told = write(*loaded, prompts(*TEXTS), writing, torn, tick=no_tick)
     assert (asked.count, told["answers"], told["kept"]) == (3, 5, 2)
     assert {one.id: one for one in read_answers(torn)} == whole

@@ -9,7 +9,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.probe.compare import Comparison, Contrast, compare, flips
 from pyrite.stats import Verdict, cluster_bootstrap, wilson, wilson_difference
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 RIGHT = Metric("right")
 LOSS = Metric("loss", scale="real", direction="lower")
@@ -17,9 +17,9 @@ LOSS = Metric("loss", scale="real", direction="lower")
 
 def items(
     values: Sequence[float | None], metric: str = "right", *, per_group: int = 1, kinds: Sequence[str] = ("k",)
-) -> list[Measured]:
+) -> list[ItemScore]:
     return [
-        Measured(f"i{n:03}", metric, value, f"g{n // per_group:03}", {"kind": kinds[n % len(kinds)]})
+        ItemScore(f"i{n:03}", metric, value, f"g{n // per_group:03}", {"kind": kinds[n % len(kinds)]})
         for n, value in enumerate(values)
     ]
 
@@ -115,9 +115,9 @@ def test_the_largest_change_has_a_verdict_wherever_its_ends_lie() -> None:
     assert run(*table(1, 0, 59, 40), 0.03).verdict is Verdict.BETTER
 
 
-def golds(values: Sequence[float | None], labels: Sequence[str]) -> list[Measured]:
+def golds(values: Sequence[float | None], labels: Sequence[str]) -> list[ItemScore]:
     return [
-        Measured(f"i{at}", "right", value, f"g{at}", {"gold": label})
+        ItemScore(f"i{at}", "right", value, f"g{at}", {"gold": label})
         for at, (value, label) in enumerate(zip(values, labels, strict=True))
     ]
 
@@ -204,7 +204,7 @@ def test_lines_that_are_not_testable_make_no_other_easier() -> None:
 def test_items_of_one_model_only_are_missing_and_never_wrong() -> None:
     a = items([1, 0, 1, None, 1, 0])
     b = items([1, 1, 0, 1])
-    line = only(compare(a, [*b, Measured("late", "right", 1, "g9", {"kind": "k"})], [RIGHT], [], margin=0.02, seed=0))
+    line = only(compare(a, [*b, ItemScore("late", "right", 1, "g9", {"kind": "k"})], [RIGHT], [], margin=0.02, seed=0))
     difference = line.change.difference
     assert (difference.n, difference.n_missing) == (3, 4)
     assert (line.first, line.second) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
@@ -250,8 +250,8 @@ def test_where_no_item_changed_each_group_could_have() -> None:
 
 def test_weights_of_each_model_are_its_own() -> None:
     """(1 * 1 + 3 * 2) / 4 = 1.75 against (2 * 1 + 2 * 2) / 4 = 1.5."""
-    a = [Measured("x", "loss", 1.0, "x", {}, 1), Measured("y", "loss", 2.0, "y", {}, 3)]
-    b = [Measured("x", "loss", 1.0, "x", {}, 2), Measured("y", "loss", 2.0, "y", {}, 2)]
+    a = [ItemScore("x", "loss", 1.0, "x", {}, 1), ItemScore("y", "loss", 2.0, "y", {}, 3)]
+    b = [ItemScore("x", "loss", 1.0, "x", {}, 2), ItemScore("y", "loss", 2.0, "y", {}, 2)]
     line = only(compare(a, b, [LOSS], [], margin=0.1, seed=0))
     assert (line.first, line.second, line.change.difference.value) == (1.75, 1.5, -0.25)
 

@@ -9,7 +9,7 @@ from pyrite.errors import UserError
 from pyrite.probe import gate as gate_module
 from pyrite.probe.gate import GateResult, Measurements, ask, check, decide, parse, verdict
 from pyrite.records import Estimate
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 HANS = (Metric("accuracy"), Metric("loss", scale="real", direction="lower"))
 IFEVAL = (Metric("prompt_strict"), Metric("prompt_loose"))
@@ -135,10 +135,10 @@ def test_exit_codes(outcomes: list[str], codes: tuple[int, int, int]) -> None:
     assert (verdict(results), verdict(results, "pass"), verdict(results, "fail")) == codes
 
 
-def hans(right: int, count: int, gold: str) -> list[Measured]:
+def hans(right: int, count: int, gold: str) -> list[ItemScore]:
     """Items of one gold label, each its own group, of which the first `right` are right."""
     return [
-        Measured(f"{gold}{n}", "accuracy", float(n < right), f"{gold}{n}", {"gold": gold, "odd": str(n % 2)})
+        ItemScore(f"{gold}{n}", "accuracy", float(n < right), f"{gold}{n}", {"gold": gold, "odd": str(n % 2)})
         for n in range(count)
     ]
 
@@ -160,7 +160,7 @@ def test_a_gate_looks_at_exactly_its_slice() -> None:
 
 def test_an_unknown_slice_is_refused_naming_what_there_is() -> None:
     known = {
-        "hans": Measurements(HANS, [*hans(1, 2, "entailment"), Measured("z", "accuracy", 1, "z", {"gold": "none"})])
+        "hans": Measurements(HANS, [*hans(1, 2, "entailment"), ItemScore("z", "accuracy", 1, "z", {"gold": "none"})])
     }
     for text, says in (
         ("hans[gould=entailment] >= 0.1", "did you mean 'gold'. known: gold, odd"),
@@ -181,7 +181,7 @@ def test_a_change_is_the_second_model_minus_the_first() -> None:
 
 
 def test_missing_items_and_intervals_are_said() -> None:
-    asked = [Measured(f"i{n}", "accuracy", None if n > 1 else 1.0, "one", {}) for n in range(5)]
+    asked = [ItemScore(f"i{n}", "accuracy", None if n > 1 else 1.0, "one", {}) for n in range(5)]
     few = ask(parse("hans >= 0.1"), {"hans": Measurements(HANS, asked)}, seed=0, alike="templates")
     assert (few.outcome, few.why) == (
         "undecided",
@@ -193,7 +193,7 @@ def test_missing_items_and_intervals_are_said() -> None:
 
 
 def test_a_model_at_the_floor_of_every_template_fails_its_gate() -> None:
-    floor = [Measured(f"i{n}", "accuracy", 0.0, f"t{n % 60}", {}) for n in range(600)]
+    floor = [ItemScore(f"i{n}", "accuracy", 0.0, f"t{n % 60}", {}) for n in range(600)]
     assert ask(parse("hans >= 10%"), {"hans": Measurements(HANS, floor)}, seed=0).outcome == "failed"
 
 

@@ -9,9 +9,9 @@ from tests.conftest import build_causal, review_rows, write_jsonl
 
 from pyrite.cli import run
 from pyrite.probe import run as probing
-from pyrite.probe.asked import Result
 from pyrite.probe.gate import parse
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.probe.probe_task import Result
+from pyrite.tasks.measure import ItemScore, Metric
 
 OWN = """
 file: reviews.jsonl
@@ -200,7 +200,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
     metric = Metric("hsr", "share")
 
     def result(values: list[float], scale: str) -> Result:
-        items = [Measured(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate(values)]
+        items = [ItemScore(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate(values)]
         return Result(items, (Metric("hsr", scale),), {})  # type: ignore[arg-type]
 
     split, whole = result([0.5, 0.0] * 15, metric.scale), result([1.0, 1.0] * 15, metric.scale)
@@ -212,7 +212,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
 
 def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
     """What is accepted before the judge is asked is not refused for what the judge then says."""
-    measured = [Measured(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
+    measured = [ItemScore(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
     result = Result(measured, (Metric("hsr", "share"),), {})
     told = probing.answer(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
     assert (told.estimate.value, told.outcome) == (0.75, "passed")

@@ -13,11 +13,11 @@ from tests.probe.written_kit import examples_in, jsonl, line, overall, told
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.probe.asked import Subject, ask, choose
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.surprise import draw
+from pyrite.probe.perplexity import draw
+from pyrite.probe.probe_task import ModelUnderTest, ask, choose
 from pyrite.records import Chat, Message
-from pyrite.steps import Context, Kind, Progress, RunOptions, Source, Step, Store, run_steps
+from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 
 
 def copy_step(context: Context) -> None:
@@ -27,13 +27,13 @@ def copy_step(context: Context) -> None:
         (context.out / "adapter_config.json").write_text("{}")
 
 
-MAKES = Kind("test.makes", 1, copy_step)
+MAKES = StepType("test.makes", 1, copy_step)
 
 
-def made_of(folder: Path, *, adapter: bool = False) -> Subject:
+def made_of(folder: Path, *, adapter: bool = False) -> ModelUnderTest:
     found = load.resolve(str(folder))
     step = Step(MAKES, {"adapter": adapter}, {"base": Source(str(found.folder), found.identity)})
-    return Subject("made", None, step)
+    return ModelUnderTest("made", None, step)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_made_model_answers_as_its_folder_does(
     subject = made_of(tiny_causal)
     later = asked.step(subject)
     assert later.inputs["base"] is subject.made
-    now = asked.step(Subject("folder", load.resolve(str(tiny_causal))))
+    now = asked.step(ModelUnderTest("folder", load.resolve(str(tiny_causal))))
     assert now.key != later.key
     assert now.config == later.config
     run_them(store, later, now)
@@ -130,7 +130,7 @@ def test_two_parts_share_no_item(
 ) -> None:
     """`items=5` and `skip=5` are the whole together, and each value is that of the whole."""
     task, store = f"{name}={sums if name == 'gsm8k' else texts}", Store(tmp_path / "s")
-    folder = Subject("folder", load.resolve(str(tiny_causal)))
+    folder = ModelUnderTest("folder", load.resolve(str(tiny_causal)))
     some = [options(task, **more) for more in ({}, {"items": 5}, {"skip": 5}, {"skip": 5, "items": 3})]
     tasks = [ask(task, one) for one in some]
     steps = [one.step(folder) for one in tasks]
@@ -191,7 +191,7 @@ def test_a_judge_reads_the_same_part(
 ) -> None:
     """Answers and judge are told the same items."""
     task = f"followbench={examples_in(tmp_path)}"
-    folder = Subject("folder", load.resolve(str(tiny_causal)))
+    folder = ModelUnderTest("folder", load.resolve(str(tiny_causal)))
     judged = ask(task, options(task, judge_url="http://localhost:1/v1", judge_model="j", skip=5, items=5)).step(folder)
     answers = judged.inputs["answers"]
     assert isinstance(answers, Step)

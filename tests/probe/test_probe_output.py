@@ -107,15 +107,15 @@ def test_two_models_on_several_tasks(tmp_path: Path, tiny_causal: Path, probe: P
 
 
 def test_what_is_read_back_is_what_was_measured(tmp_path: Path, probe: Probe) -> None:
-    from pyrite.tasks.measure import Measured
+    from pyrite.tasks.measure import ItemScore
 
     measured = [
-        Measured("a", "m", 0.25, "g", {"z": "1", "a": 'qu"ote'}, 2.0),
-        Measured("b", "m", None, "b"),
-        Measured("a", "n", 1.0, "a", {}, 3.5),
+        ItemScore("a", "m", 0.25, "g", {"z": "1", "a": 'qu"ote'}, 2.0),
+        ItemScore("b", "m", None, "b"),
+        ItemScore("a", "n", 1.0, "a", {}, 3.5),
     ]
     from pyrite.io import write_parquet
-    from pyrite.probe.asked import Result
+    from pyrite.probe.probe_task import Result
 
     told = [Told("one", {"t": Result(measured, (), {})}, {}), Told("two", {"t": Result(measured[:1], (), {})}, {})]
     write_parquet(items_table(told), tmp_path / "items.parquet")

@@ -292,14 +292,14 @@ def test_a_metric_is_a_share_only_where_both_models_values_say_so() -> None:
 def test_a_gate_on_a_change_from_a_model_that_is_never_right() -> None:
     """The second model scores 0 throughout, so that its values alone look like a share; the first's are 12 to 61."""
     from pyrite.probe import gate as gating
-    from pyrite.probe.asked import Result
+    from pyrite.probe.probe_task import Result
     from pyrite.probe.run import answer
-    from pyrite.tasks.measure import Measured, Metric
+    from pyrite.tasks.measure import ItemScore, Metric
 
     before = Result(
-        [Measured(str(at), "f1", 12.0 + at, str(at)) for at in range(50)], (Metric("f1", "real"),), {}, "groups"
+        [ItemScore(str(at), "f1", 12.0 + at, str(at)) for at in range(50)], (Metric("f1", "real"),), {}, "groups"
     )
-    after = Result([Measured(str(at), "f1", 0.0, str(at)) for at in range(50)], (Metric("f1"),), {}, "groups")
+    after = Result([ItemScore(str(at), "f1", 0.0, str(at)) for at in range(50)], (Metric("f1"),), {}, "groups")
     gate = gating.parse("change t.f1 >= -1", ["t"])
     assert answer(gate, [{"t": before}, {"t": after}], 0).outcome == "failed"
     assert answer(gate, [{"t": after}, {"t": before}], 0).outcome == "passed"

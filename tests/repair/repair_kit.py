@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 THINGS = ["film", "song", "meal", "book", "room", "trip", "game", "walk"]
 
@@ -71,4 +71,4 @@ def moved(context: Context) -> None:
     (context.out / "repair.json").write_text(json.dumps(told))
 
 
-STAND_IN = Kind("repair.train", 900, moved)
+STAND_IN = StepType("repair.train", 900, moved)

@@ -15,7 +15,7 @@ from tests.repair.repair_kit import STAND_IN, chats, write
 
 from pyrite.cli import run
 from pyrite.models.hardware import Compute
-from pyrite.steps import Kind
+from pyrite.steps import StepType
 
 Repair = Callable[..., tuple[int, dict[str, Any], str]]
 
@@ -170,7 +170,7 @@ def test_proofs_are_said_against_both_models(bench: Bench, monkeypatch: pytest.M
     for name, kind in (("quantise.QUANTISE", "repair.quantise"), ("language.TRAIN_LANGUAGE", "train.language")):
         package = "pyrite.repair" if "quantise" in name else "pyrite.train"
         module = ModuleType(f"{package}.{name.partition('.')[0]}")
-        setattr(module, name.partition(".")[2], Kind(kind, 900, relearn))
+        setattr(module, name.partition(".")[2], StepType(kind, 900, relearn))
         monkeypatch.setitem(sys.modules, module.__name__, module)
     code, told, _ = bench.repair("--prove", "int8", "--prove", "relearn=5")
     assert code == 0

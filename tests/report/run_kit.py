@@ -281,7 +281,7 @@ def language_run(folder: Path) -> Run:
     from pyrite.study.language.contrasts import answer_primary
     from pyrite.study.language.spec import parse_language
     from pyrite.study.language.tables import Value, results_table, summary_table
-    from pyrite.tasks.measure import Measured, Metric
+    from pyrite.tasks.measure import ItemScore, Metric
     from pyrite.tasks.summary import mean
 
     spec = parse_language(LANGUAGE, "words.yaml")
@@ -294,7 +294,7 @@ def language_run(folder: Path) -> Run:
                     float(at < right + step * seed) if metric is strict else 2.0 + at / 40 + seed / 10
                     for at in range(40)
                 ]
-                items = tuple(Measured(str(at), metric.name, value, str(at)) for at, value in enumerate(values))
+                items = tuple(ItemScore(str(at), metric.name, value, str(at)) for at, value in enumerate(values))
                 made.append(Value(cell, seed, probe, metric, items, mean(items, metric, grouped=False, seed=0)))
     answers = answer_primary(made, spec)
     told = {

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from pyrite.models.hardware import threads_for
-from pyrite.steps import Cost, Kind, Step
+from pyrite.steps import Cost, Step, StepType
 from pyrite.steps.forecast import Forecast, expected, in_words
 
 
 def step(kind: str, number: int, seconds: float, after: list[Step] | None = None) -> Step:
     inputs = {f"in{at}": one for at, one in enumerate(after or [])}
-    return Step(Kind(kind, 1, lambda context: None), {"number": number}, inputs, label=f"{kind} {number}",
+    return Step(StepType(kind, 1, lambda context: None), {"number": number}, inputs, label=f"{kind} {number}",
                 cost=Cost(seconds=seconds))  # fmt: skip
 
 

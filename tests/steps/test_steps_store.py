@@ -7,7 +7,7 @@ import pytest
 
 from pyrite.cli import run
 from pyrite.errors import OutOfTime, UserError
-from pyrite.steps import Context, Kind, Progress, RunOptions, Source, Step, Store, missing, run_steps
+from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, missing, run_steps
 
 RUNS: list[str] = []
 
@@ -37,7 +37,7 @@ def in_two_parts(context: Context) -> None:
     (context.out / "whole.txt").write_text(part.read_text() + " second")
 
 
-NUMBER, SUM = Kind("number", 1, write_number), Kind("sum", 1, add_up)
+NUMBER, SUM = StepType("number", 1, write_number), StepType("sum", 1, add_up)
 
 
 def number(value: int, label: str = "n") -> Step:
@@ -56,7 +56,7 @@ def forget() -> None:
 def test_the_key_is_what_the_result_depends_on() -> None:
     assert number(1, "one name").key == number(1, "another").key
     assert number(1).key != number(2).key
-    assert Step(Kind("number", 2, write_number), {"number": 1}).key != number(1).key
+    assert Step(StepType("number", 2, write_number), {"number": 1}).key != number(1).key
     here, there = Source("/a/file", "sha256:1"), Source("/b/file", "sha256:1")
     assert Step(SUM, {}, {"x": here}).key == Step(SUM, {}, {"x": there}).key
     assert Step(SUM, {}, {"x": here}).key != Step(SUM, {}, {"x": Source("/a/file", "sha256:2")}).key
@@ -106,7 +106,7 @@ def test_refresh_redoes_a_kind_and_what_stands_on_it(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    step = Step(Kind("full", 1, full_disk), {}, label="big step")
+    step = Step(StepType("full", 1, full_disk), {}, label="big step")
     with pytest.raises(UserError, match="disk is full") as caught:
         go(step, store)
     assert "big step" in caught.value.what
@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 def test_a_cut_off_step_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    step = Step(Kind("parts", 1, in_two_parts), {}, label="parts")
+    step = Step(StepType("parts", 1, in_two_parts), {}, label="parts")
     with pytest.raises(OutOfTime):
         go(step, store)
     assert not store.has(step)
@@ -137,7 +137,7 @@ def test_a_checkpoint_goes_when_an_input_is_made_anew(tmp_path: Path, monkeypatc
     """A key says what an input is made of: trained again on another day, its bytes may differ."""
     store = Store(tmp_path)
     one = number(1)
-    step = Step(Kind("reader", 1, cut_reader), {}, {"a": one}, label="reader")
+    step = Step(StepType("reader", 1, cut_reader), {}, {"a": one}, label="reader")
     with pytest.raises(OutOfTime):
         go(step, store)
     (store.path(one.key) / "number.txt").write_text("from before")
@@ -151,7 +151,7 @@ def test_a_checkpoint_goes_when_an_input_is_made_anew(tmp_path: Path, monkeypatc
 
 def test_refresh_begins_anew_and_a_refresh_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    step = Step(Kind("parts", 1, in_two_parts), {}, label="parts")
+    step = Step(StepType("parts", 1, in_two_parts), {}, label="parts")
     with pytest.raises(OutOfTime):
         go(step, store)
     (part,) = (tmp_path / "attempts" / step.key).glob("checkpoint-*/part.txt")
@@ -170,7 +170,7 @@ def test_weights_are_kept_for_every_reader_of_the_same_step(tmp_path: Path) -> N
     def reader(context: Context) -> None:
         (context.out / "size.txt").write_text(str(len((context.inputs["a"] / "model.safetensors").read_bytes())))
 
-    kind = Kind("weights", 1, reader)
+    kind = StepType("weights", 1, reader)
     first, second = (Step(kind, {"at": at}, {"a": number(1)}, label=f"reader {at}") for at in range(2))
     store = Store(tmp_path)
     run_steps([first, second], store, RunOptions(keep="predictions"), Progress(quiet=True))
@@ -188,8 +188,8 @@ def test_weights_that_another_run_dropped_are_made_again(tmp_path: Path) -> None
     def reader(context: Context) -> None:
         assert (context.inputs["a"] / "model.safetensors").read_bytes() == b"weights"
 
-    other = Step(Kind("other", 1, drops), {}, label="other")
-    mine = Step(Kind("mine", 1, reader), {}, {"a": one, "after": other}, label="mine")
+    other = Step(StepType("other", 1, drops), {}, label="other")
+    mine = Step(StepType("mine", 1, reader), {}, {"a": one, "after": other}, label="mine")
     go(mine, store)
     assert RUNS == ["1", "1"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.probe.asked import Result
+from pyrite.probe.probe_task import Result
 from pyrite.records import Chat, Message, Text
 from pyrite.stats import judge_family, paired_t
-from pyrite.steps import Context, Kind, Progress, RunOptions, Source, Step, Store, run_steps
+from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 from pyrite.study.language.contrasts import answer_primary, contrast_rows, missing_items
 from pyrite.study.language.costs import cost_table
 from pyrite.study.language.mix import MIX, choose, named
@@ -22,7 +22,7 @@ from pyrite.study.language.pilot import choose as choose_damage
 from pyrite.study.language.plan import Cell, pilot_spec
 from pyrite.study.language.spec import PILOT_SEED, LanguageSpec, parse_language
 from pyrite.study.language.tables import Value, check_apart, over_items, pooled, results_table, summary_table, values_of
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.train.language import read_language
 from pyrite.train.split import SPLIT
 
@@ -54,8 +54,8 @@ def spec(*contrasts: str, more: str = "") -> LanguageSpec:
 
 
 def model(cell: str, seed: int, right: Sequence[float | None], nats: Sequence[float] = ()) -> list[Value]:
-    measured = [Measured(f"i{at}", "right", value, f"i{at}") for at, value in enumerate(right)]
-    measured += [Measured(f"i{at}", "nats", value, f"i{at}", weight=at + 1) for at, value in enumerate(nats)]
+    measured = [ItemScore(f"i{at}", "right", value, f"i{at}") for at, value in enumerate(right)]
+    measured += [ItemScore(f"i{at}", "nats", value, f"i{at}", weight=at + 1) for at, value in enumerate(nats)]
     return values_of(cell, seed, "asked", Result(measured, (RIGHT, NATS), {}))
 
 
@@ -230,7 +230,7 @@ def losses(cell: str, *seeds: Sequence[float]) -> list[Value]:
     metric = Metric("nats_per_token", "real", "lower")
     made = []
     for seed, nats in enumerate(seeds):
-        measured = [Measured(f"i{at}", metric.name, value, f"i{at}") for at, value in enumerate(nats)]
+        measured = [ItemScore(f"i{at}", metric.name, value, f"i{at}") for at, value in enumerate(nats)]
         made += values_of(cell, seed, "asked", Result(measured, (metric,), {}))
     return made
 
@@ -288,7 +288,7 @@ def tell(context: Context) -> None:
 
 
 def test_costs_of_steps_that_tell_less(tmp_path: Path) -> None:
-    train, repair = Kind("train.language", 1, tell), Kind("repair.train", 1, tell)
+    train, repair = StepType("train.language", 1, tell), StepType("repair.train", 1, tell)
 
     def trained(seed: int, **more: float) -> Step:
         return Step(train, {"trains": "chat", "seed": seed, "file": "history.json", "told": {"tokens": 100, **more}})

@@ -11,7 +11,7 @@ from pyrite.errors import UserError
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench
 from pyrite.tasks.judge import vote_noise
-from pyrite.tasks.measure import Measured
+from pyrite.tasks.measure import ItemScore
 
 Row = dict[str, Any]
 
@@ -174,7 +174,7 @@ def test_an_answer_cannot_judge_itself(items: list[Chat]) -> None:
     assert followbench.read_verdict("1 is met.\nVERDICT: 1=YES, 2=NO", 2, prompt) == [True, False]
 
 
-def values(measured: list[Measured], metric: str) -> dict[str, float | None]:
+def values(measured: list[ItemScore], metric: str) -> dict[str, float | None]:
     return {m.item: m.value for m in measured if m.metric == metric}
 
 
@@ -193,7 +193,7 @@ def test_rates_by_hand(items: list[Chat]) -> None:
         "style-2-4": [[True] * 4],
     }
     measured = followbench.measure(items, answers, verdicts)
-    assert measured[10] == Measured("style-1-1", "hsr", 1.0, "style-1", {"category": "style", "level": "1"})
+    assert measured[10] == ItemScore("style-1-1", "hsr", 1.0, "style-1", {"category": "style", "level": "1"})
     hsr, ssr, csl = (values(measured, metric.name) for metric in followbench.METRICS)
     assert [hsr[f"mixed-1-{n}"] for n in range(1, 6)] == [1, 1, 1, 0, 1]
     assert [ssr[f"mixed-1-{n}"] for n in range(1, 6)] == [1, 1, 1, 0, 1]  # a rule's finding is all or nothing
@@ -201,7 +201,7 @@ def test_rates_by_hand(items: list[Chat]) -> None:
     assert [ssr[f"style-1-{n}"] for n in range(1, 6)] == pytest.approx([1, 1, 2 / 3, 1, 1 / 5])
     assert [hsr[f"style-2-{n}"] for n in range(1, 6)] == [1, None, 0, 1, None]  # unreadable, and never judged
     assert csl == {"mixed-1": 3.0, "style-1": 2.0, "style-2": None}
-    assert measured[-1] == Measured("style-2", "csl", None, "style-2", {"category": "style"})
+    assert measured[-1] == ItemScore("style-2", "csl", None, "style-2", {"category": "style"})
 
 
 def test_several_votes(items: list[Chat]) -> None:

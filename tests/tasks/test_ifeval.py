@@ -15,7 +15,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.io import Counts
 from pyrite.tasks import ifeval, punkt
-from pyrite.tasks.measure import Measured
+from pyrite.tasks.measure import ItemScore
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
@@ -117,9 +117,9 @@ def test_verdicts_worked_out_by_hand(tmp_path: Path) -> None:
     for key, *levels in expected:
         for level, (no_comma, two_bullets, prompt) in zip(("strict", "loose"), levels, strict=True):
             wanted += [
-                Measured(key, f"prompt_{level}", prompt, key),
-                Measured(f"{key}#0", f"instruction_{level}", no_comma, key, comma),
-                Measured(f"{key}#1", f"instruction_{level}", two_bullets, key, bullets),
+                ItemScore(key, f"prompt_{level}", prompt, key),
+                ItemScore(f"{key}#0", f"instruction_{level}", no_comma, key, comma),
+                ItemScore(f"{key}#1", f"instruction_{level}", two_bullets, key, bullets),
             ]
     assert measured == wanted
     assert {one.metric for one in measured} == {metric.name for metric in ifeval.METRICS}

@@ -11,7 +11,7 @@ from pyrite.errors import UserError
 from pyrite.records import Chat, Message
 from pyrite.tasks import mt_bench
 from pyrite.tasks.judge import vote_noise
-from pyrite.tasks.measure import Measured
+from pyrite.tasks.measure import ItemScore
 
 MATH: dict[str, Any] = {
     "question_id": 111,
@@ -154,7 +154,7 @@ def test_measure_by_hand(items: list[Chat]) -> None:
     answers = {"111": ("42", "21"), "81": ("A line.", None)}
     ratings = {"111/1": [9.0, 10.0], "111/2": [None, 4.0], "81/1": [None, None], "81/2": [5.0, 5.0]}
     measured = mt_bench.measure(items, answers, ratings)
-    assert measured[0] == Measured("111/1", "score", 9.5, "111", {"category": "math", "turn": "1"})
+    assert measured[0] == ItemScore("111/1", "score", 9.5, "111", {"category": "math", "turn": "1"})
     assert [(m.item, m.value) for m in measured[1:]] == [
         ("111/2", 4.0),
         ("81/1", None),  # the judge refused twice

@@ -12,7 +12,7 @@ from pyrite.records import Estimate, Labelled
 from pyrite.stats import cluster_bootstrap, clustered
 from pyrite.stats.clustered import change_of_items, mean_of_items
 from pyrite.tasks import HANS, NLI
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.score import Task, score
 from pyrite.tasks.summary import Line, from_labels, label_metrics, summarise
 
@@ -21,16 +21,18 @@ POINTS = Metric("points", scale="real")
 Z2 = 1.959964**2
 
 
-def shares(values: Sequence[float | None], *, per_group: int = 1, **columns: Sequence[str]) -> list[Measured]:
+def shares(values: Sequence[float | None], *, per_group: int = 1, **columns: Sequence[str]) -> list[ItemScore]:
     return [
-        Measured(f"i{n}", "right", value, f"g{n // per_group}", {name: column[n] for name, column in columns.items()})
+        ItemScore(f"i{n}", "right", value, f"g{n // per_group}", {name: column[n] for name, column in columns.items()})
         for n, value in enumerate(values)
     ]
 
 
 def points(values: Sequence[float | None], *, weights: Sequence[float] | None = None, per_group: int = 1):  # type: ignore[no-untyped-def]
     heavy = weights or [1.0] * len(values)
-    return [Measured(f"i{n}", "points", value, f"g{n // per_group:03}", {}, heavy[n]) for n, value in enumerate(values)]
+    return [
+        ItemScore(f"i{n}", "points", value, f"g{n // per_group:03}", {}, heavy[n]) for n, value in enumerate(values)
+    ]
 
 
 def only(lines: list[Line]) -> Estimate:
@@ -66,8 +68,8 @@ def test_lines_come_overall_first_then_by_cut_in_order_of_first_appearance() -> 
 
 
 def test_an_item_without_a_column_counts_under_a_question_mark_and_a_column_of_nobody_is_refused() -> None:
-    measured = [*shares([1, 0], kind=["a", "a"]), Measured("late", "right", 1, "g9", {})]
-    lines = summarise([*measured, Measured("i0", "points", 3.0, "g0", {})], [RIGHT, POINTS], [("kind",)], seed=0)
+    measured = [*shares([1, 0], kind=["a", "a"]), ItemScore("late", "right", 1, "g9", {})]
+    lines = summarise([*measured, ItemScore("i0", "points", 3.0, "g0", {})], [RIGHT, POINTS], [("kind",)], seed=0)
     assert [(line.metric, line.name, line.estimate.n) for line in lines] == [
         ("right", "overall", 3),
         ("right", "a", 2),
@@ -158,14 +160,14 @@ def test_a_line_does_not_depend_on_which_others_are_asked_for_or_on_the_order_of
 @pytest.mark.parametrize(
     ("measured", "says"),
     [
-        ([Measured("a", "right", 1.5, "a")], "between 0 and 1"),
-        ([Measured("a", "right", math.nan, "a")], "not a number"),
-        ([Measured("a", "right", 1, "a"), Measured("a", "right", 0, "b")], "twice"),
-        ([Measured("a", "right", 1, "a", {}, 0.0)], "above 0"),
-        ([Measured("a", "wrong", 1, "a")], "measured: wrong"),
+        ([ItemScore("a", "right", 1.5, "a")], "between 0 and 1"),
+        ([ItemScore("a", "right", math.nan, "a")], "not a number"),
+        ([ItemScore("a", "right", 1, "a"), ItemScore("a", "right", 0, "b")], "twice"),
+        ([ItemScore("a", "right", 1, "a", {}, 0.0)], "above 0"),
+        ([ItemScore("a", "wrong", 1, "a")], "measured: wrong"),
     ],
 )
-def test_what_cannot_be_is_refused(measured: list[Measured], says: str) -> None:
+def test_what_cannot_be_is_refused(measured: list[ItemScore], says: str) -> None:
     with pytest.raises(UserError, match=says):
         summarise(measured, [RIGHT], [], seed=0)
 

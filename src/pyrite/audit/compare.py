@@ -15,8 +15,8 @@ from pyrite.audit.family import Alone, Contrast, Evidence, Extras, Measure, Popu
 from pyrite.audit.gather import Sampled, model_extras
 from pyrite.audit.rows import Row
 from pyrite.audit.sources import sizes_of
-from pyrite.audit.yardsticks import LEAST, SIZES, Counted, Weighed, Yardsticks, weigh, weigh_alone
-from pyrite.steps import Context, Kind
+from pyrite.audit.yardsticks import LEAST, SIZES, Counted, Measurement, Yardsticks, weigh, weigh_alone
+from pyrite.steps import Context, StepType
 
 EXCERPT = 300
 SHOWN = 5
@@ -24,7 +24,7 @@ SHOWN = 5
 
 
 def compare_step(context: Context) -> None:
-    """Step: `measures.json`: for each measure of the family, its `Weighed` and its `Evidence` as plain values."""
+    """Step: `measures.json`: for each measure of the family, its `Measurement` and its `Evidence` as plain values."""
     config = context.config
     flaw: str = config["flaw"]
     sampled = Sampled.read(context.inputs["sample"])
@@ -53,13 +53,13 @@ def measured(
     given: Extras,
     draws: Yardsticks,
     sources: Mapping[str, Sequence[int]] | None = None,
-) -> tuple[list[Weighed], list[tuple[Measure, str]]]:
+) -> tuple[list[Measurement], list[tuple[Measure, str]]]:
     """Every measure of a family that can be taken, and the others with the reason. `sources`: the places of the rows of
     each human source, where they are not the references themselves."""
     sources = sampled.references if sources is None else sources
     family = module(flaw)
     human = sum(map(len, sampled.references.values()))
-    found: dict[str, Weighed] = {}
+    found: dict[str, Measurement] = {}
     contrasts: Sequence[Contrast] = ()
     if human >= LEAST and len(sampled.data) >= 2 and (flaw != "artifacts" or same_labels(sampled)):
         contrasts = family.contrasts(sampled.rows, given)
@@ -232,7 +232,7 @@ def figure_values(flaw: str, name: str, sampled: Sampled, data: Population, give
     return {}
 
 
-def weighed_json(one: Weighed) -> dict[str, Any]:
+def weighed_json(one: Measurement) -> dict[str, Any]:
     """As plain values; nan becomes null."""
     told = asdict(one)
     return {name: none_for_nan(value) for name, value in told.items()}
@@ -267,5 +267,5 @@ def excerpt(row: Row) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-COMPARE = Kind("audit.compare", 3, compare_step)
-SOURCES = Kind("audit.sources", 1, sources_step)
+COMPARE = StepType("audit.compare", 3, compare_step)
+SOURCES = StepType("audit.sources", 1, sources_step)

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class AuditOptions(Strict):
+class AuditOptions(ConfigBase):
     """What to compare the data with, and what to look for."""
 
     reference: tuple[str, ...] = Field(

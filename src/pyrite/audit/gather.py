@@ -13,7 +13,7 @@ import orjson
 from pyrite.audit.families import extras, module
 from pyrite.audit.family import Extras, Population
 from pyrite.audit.rows import Row, row_from_json
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 DATA = "data"
 """The data's own name among the populations."""
@@ -205,5 +205,5 @@ def model_extras(context: Context) -> Extras:
     return extras(context.config, context.inputs, **more)
 
 
-WHOLE = Kind("audit.whole", 1, whole_step)
-SAMPLE = Kind("audit.sample", 1, sample_step)
+WHOLE = StepType("audit.whole", 1, whole_step)
+SAMPLE = StepType("audit.sample", 1, sample_step)

@@ -18,7 +18,7 @@ from pyrite.errors import OutOfTime
 from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
 from pyrite.outputs import storable
 from pyrite.records import Record
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 LONGEST = 2000
 """Characters of a text in the table of flagged rows."""
@@ -129,4 +129,4 @@ def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], found: Flags) -> It
             number += 1
 
 
-MARKS = Kind("audit.marks", 1, marks_step)
+MARKS = StepType("audit.marks", 1, marks_step)

@@ -14,13 +14,13 @@ from pyrite.audit.family import FLAWS
 from pyrite.audit.gather import DATA, SAMPLE, WHOLE
 from pyrite.audit.reading import EMBED, SURPRISE, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM
+from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
 from pyrite.io.formats import data_suffix
 from pyrite.models import hardware
 from pyrite.models.hardware import FLOPS, Compute
-from pyrite.steps import Cost, Kind, Source, Step
-from pyrite.strict import mapping
+from pyrite.steps import Cost, Source, Step, StepType
 
 MAX_TOKENS = 256
 """Longer rows are cut here before a model reads them."""
@@ -202,7 +202,7 @@ is part of what comparisons are made of."""
 class Reading:
     """A model that reads rows: what its steps are told, how their cost is estimated, and which input it is."""
 
-    kind: Kind
+    kind: StepType
     what: Literal["surprises", "embeddings"]
     model: Source
     compute: Compute

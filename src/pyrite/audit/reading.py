@@ -16,7 +16,7 @@ from pyrite.audit.gather import Sampled
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 READ = "read "
 """What the names of inputs begin with that hold what was read before."""
@@ -162,5 +162,5 @@ def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{READ}{at}", step) for at, step in enumerate(steps))
 
 
-SURPRISE = Kind("audit.surprise", 2, surprise_step)
-EMBED = Kind("audit.embed", 3, embed_step)
+SURPRISE = StepType("audit.surprise", 2, surprise_step)
+EMBED = StepType("audit.embed", 3, embed_step)

@@ -34,6 +34,7 @@ from pyrite.audit.plan import (
 from pyrite.audit.sources import FEWEST, table
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.audit.yardsticks import LEAST
+from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
 from pyrite.models import hardware
@@ -42,7 +43,6 @@ from pyrite.outputs import check_folder, command_line
 from pyrite.stats.gates import exit_code
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
 from pyrite.steps.store import made_with
-from pyrite.strict import mapping
 
 if TYPE_CHECKING:
     import altair

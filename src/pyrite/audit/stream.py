@@ -22,7 +22,7 @@ from pyrite.audit.families import extras, module
 from pyrite.audit.rows import Row, as_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 BATCH_ROWS = 1000
 BATCH_CHARS = 4_000_000
@@ -299,4 +299,4 @@ def estimate(size: int, rows: int, batch: Sequence[Row]) -> float:
     return max(rows, size / max(1.0, each * 1.1))
 
 
-STREAM = Kind("audit.stream", 1, stream_step)
+STREAM = StepType("audit.stream", 1, stream_step)

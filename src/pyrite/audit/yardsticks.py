@@ -65,7 +65,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class Measurement:
     """A measure between its two yardsticks. `n`: rows on each side. `null_mean`, `null_high`: mean and 95 % point of the
     null. `p`: its one-sided p-value, nan without a null. `excess`: above the null's mean (without a null, above
     `threshold`); `low` and `high` bound its 95 % interval. `between`: what human sources differ by, None without a
@@ -97,7 +97,7 @@ def weigh(
     size: int | None = None,
     clusters: Sequence[str] | None = None,
     sizes: Sequence[int] = SIZES,
-) -> Weighed | None:
+) -> Measurement | None:
     """Put a measure between its yardsticks; None where fewer than two rows of either side can be measured.
 
     `data` and each of `references` are places of rows in the sample that the contrast was prepared on, `size` is its
@@ -130,7 +130,7 @@ def weigh(
     excess = value - mean
     low, high = excess - Z95 * error, excess + Z95 * error
     least = groups.least_p(ours[:n], human[:n])
-    return Weighed(contrast.measure, value, n, mean, top, p, between, excess, low, high, least_p=least)
+    return Measurement(contrast.measure, value, n, mean, top, p, between, excess, low, high, least_p=least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +255,13 @@ def matrix(groups: Sequence[Any], size: int) -> Draws:
     return made
 
 
-def weigh_alone(alone: Alone) -> Weighed:
+def weigh_alone(alone: Alone) -> Measurement:
     """A measure with a null of its own, or none: the same shape, without a reference."""
     if alone.null is None:
         excess = alone.value - alone.threshold
         low = None if alone.low is None else alone.low - alone.threshold
         high = None if alone.high is None else alone.high - alone.threshold
-        return Weighed(
+        return Measurement(
             alone.measure,
             alone.value,
             alone.n,
@@ -279,4 +279,6 @@ def weigh_alone(alone: Alone) -> Weighed:
     mean, top = float(alone.null.mean()), float(np.quantile(alone.null, 0.95))
     low = None if alone.low is None else alone.low - mean
     high = None if alone.high is None else alone.high - mean
-    return Weighed(alone.measure, alone.value, alone.n, mean, top, p, None, alone.value - mean, low, high, alone=True)
+    return Measurement(
+        alone.measure, alone.value, alone.n, mean, top, p, None, alone.value - mean, low, high, alone=True
+    )

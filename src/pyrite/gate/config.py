@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class GateOptions(Strict):
+class GateOptions(ConfigBase):
     """Which conditions a run must meet."""
 
     require: tuple[str, ...] = Field(

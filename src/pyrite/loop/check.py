@@ -16,7 +16,7 @@ from pyrite.runs import read_run
 from pyrite.study.spec import StudySpec, data_path
 
 if TYPE_CHECKING:
-    from pyrite.probe.asked import Asked
+    from pyrite.probe.probe_task import ProbeTask
 
 
 def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
@@ -99,14 +99,14 @@ def check_recipe(inputs: Inputs) -> None:
         raise UserError("The recipe reads what it makes.", f"{path}: {rows}", "name loop:clean, or a file")
 
 
-def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[Asked]":
+def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
     """What the model is asked.
 
     Raises:
         UserError: no such task, or a task asked twice.
     """
-    from pyrite.probe.asked import ask
     from pyrite.probe.config import ProbeConfig
+    from pyrite.probe.probe_task import ask
 
     if spec.probe is None:
         return []
@@ -118,14 +118,14 @@ def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[Asked]":
     return asked
 
 
-def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[Asked]") -> "list[Asked]":
+def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[ProbeTask]") -> "list[ProbeTask]":
     """What a repair asks beside the probe: what the harmful training gained.
 
     Raises:
         UserError: no such task, or one that is asked already.
     """
-    from pyrite.probe.asked import ask
     from pyrite.probe.config import ProbeConfig
+    from pyrite.probe.probe_task import ask
     from pyrite.repair.scorecard import SIDES
 
     gains = [text for text in inputs.options(spec.repair).get("gain", ()) if text not in SIDES] if spec.repair else []
@@ -139,7 +139,7 @@ def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[Asked]") -> "list[
     return found
 
 
-def check_tasks(spec: LoopSpec, asked: "Sequence[Asked]", part: str) -> None:
+def check_tasks(spec: LoopSpec, asked: "Sequence[ProbeTask]", part: str) -> None:
     """Refuse a gate on a task or metric that the part does not ask; the held-out rows of a repair are known later."""
     from pyrite.probe import gate as gating
     from pyrite.probe.run import early

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class LoopOptions(Strict):
+class LoopOptions(ConfigBase):
     """How to run a loop; nothing here changes a result."""
 
     data: Path | None = Field(

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyrite.config_base import ConfigBase
 from pyrite.io import atomic_write, is_hub, write_jsonl
 from pyrite.loop.spec import GRAMMAR, LOOP, SHARED, STUDY, LoopSpec
-from pyrite.strict import Strict
 from pyrite.study.files import arm_title, file_of
 from pyrite.study.spec import StudySpec, bundled, data_path, is_language, load_language, load_spec
 
@@ -61,7 +61,7 @@ class Inputs:
             return f"{name}={self.local(where)}"
         return self.local(text) if plain or text.endswith((".yaml", ".yml")) else text
 
-    def options(self, part: Strict, *left_out: str) -> dict[str, Any]:
+    def options(self, part: ConfigBase, *left_out: str) -> dict[str, Any]:
         """What the file says of a part, as options of its verb; files and models by their paths."""
         said = part.model_dump(exclude_unset=True, exclude=set(left_out))
         said |= {

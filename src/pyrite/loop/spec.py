@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pyrite.audit.config import AuditOptions
+from pyrite.config_base import ConfigBase, from_yaml
 from pyrite.errors import UserError
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.config import RepairOptions
-from pyrite.strict import Strict, from_yaml
 from pyrite.study.spec import GrammarSpec
 
 STUDY = "study:"
@@ -35,7 +35,7 @@ ASKED_AGAIN = (
 """What the probe says of its questions, and the repair asks again."""
 
 
-def refuse_ours(part: Strict, more: tuple[str, ...]) -> None:
+def refuse_ours(part: ConfigBase, more: tuple[str, ...]) -> None:
     """A part's options may not say what the loop itself says."""
     said = sorted(part.model_fields_set & {*OURS, *more})
     if said:
@@ -85,7 +85,7 @@ class RepairPart(RepairOptions):
         return self
 
 
-class LoopSpec(Strict):
+class LoopSpec(ConfigBase):
     """A whole loop. Which parts run is said by which keys are there: audit always, the others where they are named."""
 
     loop: str = Field(pattern=NAME, description="its name; the run folder is called so")

@@ -13,16 +13,16 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.io import whole_lines
 from pyrite.records import Chat
-from pyrite.strict import Strict
 
 Finish = Literal["stop", "length", "refused"]
 """Why an answer ends: by itself (end marker or stop string), at the token limit, or withheld by the model's owner."""
 
 
-class Writing(Strict):
+class Writing(ConfigBase):
     """How answers are written. Temperature 0 takes the most probable token each time."""
 
     max_new_tokens: int = Field(1280, ge=1, description="an answer is cut after so many tokens")

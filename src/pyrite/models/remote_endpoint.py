@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.models.answers import Answer
-from pyrite.strict import Strict
 
 
-class Endpoint(Strict):
+class Endpoint(ConfigBase):
     """An OpenAI-compatible chat endpoint. The key is no option: it comes from the environment and is kept nowhere."""
 
     model_config = ConfigDict(hide_input_in_errors=True)

@@ -9,11 +9,11 @@ import orjson
 
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
-from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
 from pyrite.probe.texts import Texts
-from pyrite.steps import PART_TOKENS, Context, Kind, Source, Step, Store, in_parts
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
+from pyrite.tasks.measure import ItemScore, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.work import Tick
@@ -143,7 +143,7 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
     return write
 
 
-BENCHMARK = Kind("probe.harness", 1, benchmark_step)
+BENCHMARK = StepType("probe.harness", 1, benchmark_step)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Benchmark:
         """Where the items come from."""
         return str(self.config.harness_data or "hub")
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step that runs the task."""
         import importlib.metadata
 
@@ -195,7 +195,7 @@ class Benchmark:
         """The items as the step left them; what is no mean of items stays the harness's own number."""
         folder = store.path(step.key)
         told = orjson.loads((folder / "harness.json").read_bytes())
-        measured = [Measured(**orjson.loads(line)) for line in (folder / "measured.jsonl").read_bytes().splitlines()]
+        measured = [ItemScore(**orjson.loads(line)) for line in (folder / "measured.jsonl").read_bytes().splitlines()]
         metrics = tuple(Metric(**metric) for metric in told["metrics"])
         columns = list(dict.fromkeys(column for one in measured for column in one.slices))
         many = [column for column in columns if len({one.slices.get(column) for one in measured}) > 1]

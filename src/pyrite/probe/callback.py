@@ -19,16 +19,16 @@ import orjson
 from pydantic import Field, ValidationError
 from transformers import TrainerCallback
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
-from pyrite.probe.asked import LabelTask, Result, ask
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same_chances, untouched
+from pyrite.probe.probe_task import LabelTask, Result, ask
 from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
 from pyrite.records import Estimate
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
-from pyrite.strict import Strict
-from pyrite.tasks.measure import Measured
+from pyrite.tasks.measure import ItemScore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,7 +44,7 @@ KEPT = "pyrite.probe"
 logger = logging.getLogger(__name__)
 
 
-class CallbackOptions(Strict):
+class CallbackOptions(ConfigBase):
     """When the model is asked, what is logged, and what follows."""
 
     when: Literal["steps", "evaluate", "epoch"] = Field("steps", description="after what the model is asked")
@@ -94,7 +94,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         for gate in self.gates:
             early(gate, self.asked, two_models=True)
         self._tokenizer = tokenizer
-        self._start: dict[str, list[Measured]] = {}
+        self._start: dict[str, list[ItemScore]] = {}
         self._no_start = ""
         self._last: int | None = None
         self._ready = False
@@ -141,7 +141,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         """The start's values out of a checkpoint: of the same tasks on the same items."""
         kept = states.get(KEPT, {})
         starts = {task: kept[key] for task, key in self._keys().items() if key in kept}
-        self._start = {task: [Measured(**one) for one in orjson.loads(text)] for task, text in starts.items()}
+        self._start = {task: [ItemScore(**one) for one in orjson.loads(text)] for task, text in starts.items()}
 
     def _keys(self) -> dict[str, str]:
         """What each task asks, as a hash that is the same in every process and on every machine of the same kind."""
@@ -247,7 +247,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         return pl.DataFrame(lines, infer_schema_length=None)
 
 
-Options = TypeVar("Options", bound=Strict)
+Options = TypeVar("Options", bound=ConfigBase)
 
 
 def checked(model: type[Options], given: Mapping[str, Any]) -> Options:

@@ -15,7 +15,7 @@ from pyrite.records import Estimate
 from pyrite.stats import Verdict, holm, no_room
 from pyrite.stats.clustered import Change, change_of_items
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import OVERALL, STRATUM, check_columns, cut, is_grouped, of_metric, title
 
 ALPHA = 0.05
@@ -130,8 +130,8 @@ class Flip:
 
 
 def compare(
-    a: Sequence[Measured],
-    b: Sequence[Measured],
+    a: Sequence[ItemScore],
+    b: Sequence[ItemScore],
     metrics: Sequence[Metric],
     cuts: Sequence[tuple[str, ...]],
     *,
@@ -249,7 +249,7 @@ def one_sided(pairs: Sequence[Pair]) -> int:
     return sum((one.first is None) != (one.second is None) for one in pairs)
 
 
-def pair(a: Sequence[Measured], b: Sequence[Measured], metric: Metric) -> list[Pair]:
+def pair(a: Sequence[ItemScore], b: Sequence[ItemScore], metric: Metric) -> list[Pair]:
     """The items of one metric under both models, in A's order, then those that only B has."""
     if not any(item.metric == metric.name for item in [*a, *b]):
         of_metric([*a, *b], metric)  # says what there is
@@ -400,7 +400,7 @@ def say(line: Contrast, metric: Metric, verdict: Verdict | None, why: str, names
     return f"{told} ({numbers}): {why}." + (" Exploratory." if not line.primary else "")
 
 
-def flips(a: Sequence[Measured], b: Sequence[Measured], metrics: Sequence[Metric]) -> list[Flip]:
+def flips(a: Sequence[ItemScore], b: Sequence[ItemScore], metrics: Sequence[Metric]) -> list[Flip]:
     """On which items of the share metrics do the models part? By metric, those that B lost first, then by item.
 
     Where lower is better (a share of refusals), 0 under A and 1 under B is lost; where neither is, it is "changed".

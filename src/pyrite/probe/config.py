@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.config_base import ConfigBase
 from pyrite.models.hardware import PrecisionChoice
-from pyrite.strict import Strict
 
 
-class ProbeOptions(Strict):
+class ProbeOptions(ConfigBase):
     """What to ask, and how."""
 
     task: tuple[str, ...] = Field(

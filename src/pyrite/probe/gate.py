@@ -19,7 +19,7 @@ from pyrite.probe.compare import at_worst, change_of, one_sided, pair
 from pyrite.records import Estimate
 from pyrite.stats.gates import Op, Outcome, exit_code, outcome_of
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
 
 EXAMPLES = (
@@ -53,8 +53,8 @@ class Measurements:
     and those of the first model, None where there is one model only."""
 
     metrics: Sequence[Metric]
-    measured: Sequence[Measured]
-    before: Sequence[Measured] | None = None
+    measured: Sequence[ItemScore]
+    before: Sequence[ItemScore] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str 
     return GateResult(gate, metric.name, estimate, outcome, reason)
 
 
-def counted_as(measured: Sequence[Measured], value: float) -> list[Measured]:
+def counted_as(measured: Sequence[ItemScore], value: float) -> list[ItemScore]:
     """The items, with those that have no value counted as `value`."""
     return [replace(one, value=value) if one.value is None else one for one in measured]
 
@@ -219,7 +219,7 @@ def verdict(results: Sequence[GateResult], undecided: Literal["pass", "fail"] | 
     return exit_code([result.outcome for result in results], undecided)
 
 
-def _slice(gate: Gate, items: Sequence[Measured]) -> list[Measured]:
+def _slice(gate: Gate, items: Sequence[ItemScore]) -> list[ItemScore]:
     """The items that have the gate's values, each column and value checked to be there."""
     kept = list(items)
     for column, value in gate.slices:

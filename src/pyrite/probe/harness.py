@@ -3,7 +3,7 @@
 The task's own prompts, few-shot choice, answer filters and metrics are lm-eval's (Gao et al., "A framework for few-shot
 language model evaluation", 10.5281/zenodo.12608602), through its Python API. The model is ours (`PyriteLM`): lm-eval's
 model classes, its answer cache and its request cache are not used. Each document's value of a metric becomes a
-`Measured`, so that intervals and paired comparisons are ours.
+`ItemScore`, so that intervals and paired comparisons are ours.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.probe.harness_results import HarnessResult, Number, read_results
-from pyrite.strict import Strict
 
 __all__ = ["HarnessResult", "HarnessSettings", "Number", "Scorer", "Writer", "language_model", "run"]
 
@@ -53,7 +53,7 @@ class Writer(Protocol):
     def __call__(self, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]], /) -> list[str]: ...
 
 
-class HarnessSettings(Strict):
+class HarnessSettings(ConfigBase):
     """How a task is run. What is not set is as the task's YAML says."""
 
     num_fewshot: int | None = Field(None, ge=0, description="examples shown in each prompt; by default the task's")

@@ -1,4 +1,4 @@
-"""What did lm-evaluation-harness find? Its aggregates as it gives them, and each document's value as a `Measured`."""
+"""What did lm-evaluation-harness find? Its aggregates as it gives them, and each document's value as a `ItemScore`."""
 
 import math
 from collections import defaultdict
@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from pyrite.records import Direction
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Number:
     """lm-eval's own aggregate of one metric over a task or group.
 
     `metric` is lm-eval's name, with the answer filter after a comma where it has one (`exact_match,strict-match`).
-    `of_items`: it is the mean of the `Measured` of that task or group, so that an interval can be had from them;
+    `of_items`: it is the mean of the `ItemScore` of that task or group, so that an interval can be had from them;
     otherwise it comes without interval, and `says` tells why.
     """
 
@@ -39,7 +39,7 @@ class HarnessResult:
 
     task: str
     lm_eval: str
-    measured: tuple[Measured, ...]
+    measured: tuple[ItemScore, ...]
     metrics: tuple[Metric, ...]
     numbers: tuple[Number, ...]
     shots: Mapping[str, int]
@@ -58,7 +58,7 @@ def read_results(
     averaged = {name: averages(made, results["samples"][name]) for name, made in loaded["tasks"].items()}
     parents = parent_groups(task, results.get("group_subtasks", {}))
     alone = len(loaded["tasks"]) == 1
-    measured: list[Measured] = []
+    measured: list[ItemScore] = []
     for name in loaded["tasks"]:
         where = {} if alone else {"subtask": name} | ({"group": parents[name]} if name in parents else {})
         measured += measure(name, results["samples"][name], averaged[name], where)
@@ -103,7 +103,7 @@ def parent_groups(task: str, children: Mapping[str, Sequence[str]]) -> dict[str,
 
 def measure(
     name: str, samples: Sequence[Mapping[str, Any]], ways: Mapping[str, str], where: Mapping[str, str]
-) -> Iterator[Measured]:
+) -> Iterator[ItemScore]:
     """Each document's value of each averaged metric; a value that is no number is missing."""
     for sample in samples:
         item = f"{name}-{sample['doc_id']}"
@@ -112,10 +112,10 @@ def measure(
                 value = sample[metric]
                 known = isinstance(value, (Real, bool)) and not math.isnan(float(value))
                 told = label(metric, sample["filter"])
-                yield Measured(item, told, float(value) if known else None, group=item, slices=where)
+                yield ItemScore(item, told, float(value) if known else None, group=item, slices=where)
 
 
-def describe(measured: Sequence[Measured], results: Mapping[str, Any]) -> Iterator[Metric]:
+def describe(measured: Sequence[ItemScore], results: Mapping[str, Any]) -> Iterator[Metric]:
     """The metrics of the measured values: 0/1 or any number, and which way is better (by all subtasks' word)."""
     values: dict[str, list[float]] = defaultdict(list)
     for each in measured:

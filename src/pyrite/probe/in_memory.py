@@ -17,12 +17,12 @@ from pyrite.models import load
 from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
-from pyrite.probe.asked import Asked, Cuts, LabelTask, Result, Subject
+from pyrite.probe.generative import GenerativeProbe
+from pyrite.probe.generative_steps import WRITTEN, items_of
+from pyrite.probe.perplexity import Perplexity, measured_rows, records_of
 from pyrite.probe.predict import check_finite, prepared
-from pyrite.probe.surprise import Perplexity, measured_rows, records_of
+from pyrite.probe.probe_task import Cuts, LabelTask, ModelUnderTest, ProbeTask, Result
 from pyrite.probe.texts import texts_of
-from pyrite.probe.written import WrittenTask
-from pyrite.probe.written_steps import WRITTEN, items_of
 from pyrite.steps import Source, Store
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.summary import from_labels
@@ -41,9 +41,9 @@ class Held:
     folder: Path
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> ModelUnderTest:
         """Who is asked, as the tasks plan for it."""
-        return Subject(NAME, ModelRef(NAME, self.folder, "in memory"))
+        return ModelUnderTest(NAME, ModelRef(NAME, self.folder, "in memory"))
 
 
 @contextmanager
@@ -65,27 +65,27 @@ def held(trainer: Any, tokenizer: Any = None) -> Iterator[Held]:
         yield Held(model, reader, Compute(device, "bf16-mixed" if trainer.args.bf16 else "fp32"), Path(folder))
 
 
-def check_task(task: Asked, model: Held) -> None:
+def check_task(task: ProbeTask, model: Held) -> None:
     """Refuse a task that this model cannot be asked."""
-    judged = isinstance(task, WrittenTask) and WRITTEN[task.name].by_rule is None
-    if judged or not isinstance(task, LabelTask | Perplexity | WrittenTask):
+    judged = isinstance(task, GenerativeProbe) and WRITTEN[task.name].by_rule is None
+    if judged or not isinstance(task, LabelTask | Perplexity | GenerativeProbe):
         fix = "use tasks of labels, perplexity=FILE, ifeval=FILE or gsm8k=FILE"
         raise UserError("That task is not asked during training.", task.name, fix)
     task.step(model.subject)
 
 
-def key_of(task: Asked, model: Held) -> str:
+def key_of(task: ProbeTask, model: Held) -> str:
     """Which question is a task? A hash of its options and its items, whatever the model has learned meanwhile."""
     return task.step(model.subject).key
 
 
-def ask_now(task: Asked, model: Held, store: Store) -> Result:
+def ask_now(task: ProbeTask, model: Held, store: Store) -> Result:
     """What does a task measure on the model in memory?"""
     if isinstance(task, LabelTask):
         return ask_labels(task, model, store)
     if isinstance(task, Perplexity):
         return ask_perplexity(task, model)
-    assert isinstance(task, WrittenTask)
+    assert isinstance(task, GenerativeProbe)
     return ask_written(task, model)
 
 
@@ -127,7 +127,7 @@ def ask_perplexity(task: Perplexity, model: Held) -> Result:
     return Result(measured, task.metrics, {}, "rows", tuple(notes))
 
 
-def ask_written(task: WrittenTask, model: Held) -> Result:
+def ask_written(task: GenerativeProbe, model: Held) -> Result:
     """By what the model writes, checked by rule."""
     from pyrite.models.write import write
 

@@ -17,12 +17,12 @@ import orjson
 from pyrite.io import atomic_write, write_parquet
 from pyrite.names import here
 from pyrite.outputs import command_line, storable
-from pyrite.probe.asked import Result
 from pyrite.probe.config import ProbeConfig, ProbeOptions
+from pyrite.probe.probe_task import Result
 from pyrite.probe.texts import Texts
 from pyrite.runs import read_results
 from pyrite.steps.store import made_with
-from pyrite.tasks.measure import Measured
+from pyrite.tasks.measure import ItemScore
 
 if TYPE_CHECKING:
     import pyarrow
@@ -120,7 +120,7 @@ def text_rows(subjects: Sequence[Told]) -> Iterator[tuple[str, str, str | None, 
                     yield task, item, subject, storable(side[item], LONGEST)
 
 
-def read_items(file: Path, task: str, subject: str) -> list[Measured]:
+def read_items(file: Path, task: str, subject: str) -> list[ItemScore]:
     """One subject's items of one task, as they were measured.
 
     Raises:
@@ -129,7 +129,7 @@ def read_items(file: Path, task: str, subject: str) -> list[Measured]:
     columns = ("subject", "task", "metric", "item", "value", "group", "weight", "slices")
     rows = read_results(file, columns, where=[("task", "=", task), ("subject", "=", subject)])
     return [
-        Measured(
+        ItemScore(
             row["item"], row["metric"], row["value"], row["group"], orjson.loads(row["slices"]), row["weight"]
         )
         for row in rows

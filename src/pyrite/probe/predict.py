@@ -13,7 +13,7 @@ from pyrite.io import ReadOptions, open_records, write_parquet
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
-from pyrite.steps import PART_TOKENS, Context, Kind, in_parts
+from pyrite.steps import PART_TOKENS, Context, StepType, in_parts
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import generate_pairs, generate_reviews
 from pyrite.tasks.prompts import classify
@@ -263,5 +263,5 @@ def predict_step(context: Context) -> None:
     write_parquet(rows, context.out / "predictions.parquet")
 
 
-ITEMS = Kind("probe.items", 2, items_step)
-PREDICT = Kind("probe.predict", 3, predict_step)
+ITEMS = StepType("probe.items", 2, items_step)
+PREDICT = StepType("probe.predict", 3, predict_step)

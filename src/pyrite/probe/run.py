@@ -11,9 +11,9 @@ from pyrite.names import here, unlike
 from pyrite.outputs import check_folder
 from pyrite.probe import gate as gating
 from pyrite.probe import output
-from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask, opened
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, opened
 from pyrite.probe.texts import Texts
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
@@ -168,7 +168,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
         models = [name for name in (config.model, config.other) if name is not None]
         subjects = unlike([here(name) for name in models])
         local = config.backend == "local"
-        whom = [Subject(name, load.resolve(name) if local else None) for name in models]
+        whom = [ModelUnderTest(name, load.resolve(name) if local else None) for name in models]
         steps = [{task.name: task.step(subject) for task in tasks} for subject in whom]
         run_steps([one for some in steps for step in some.values() for one in opened(step)], store, options, progress)
         results = [{task.name: task.read(store, some[task.name]) for task in tasks} for some in steps]
@@ -192,7 +192,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
 
 
 def texts_of(
-    config: ProbeConfig, tasks: list[Asked], steps: list[dict[str, Step]], store: Store
+    config: ProbeConfig, tasks: list[ProbeTask], steps: list[dict[str, Step]], store: Store
 ) -> list[dict[str, Texts]]:
     """The texts of each subject, by task; of a predictions file its labels."""
     if config.predictions is not None:
@@ -223,7 +223,7 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
     return written
 
 
-def early(gate: gating.Gate, tasks: list[Asked], *, two_models: bool) -> None:
+def early(gate: gating.Gate, tasks: list[ProbeTask], *, two_models: bool) -> None:
     """Refuse, before anything runs, a gate on a task or metric that is not asked, or on a change from nothing."""
     known = {task.name: task.metrics for task in tasks}
     if known.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
@@ -233,7 +233,7 @@ def early(gate: gating.Gate, tasks: list[Asked], *, two_models: bool) -> None:
     gating.check(gate, {name: metrics or () for name, metrics in known.items()}, two_models=two_models)
 
 
-def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
+def scorecard(about: str, asked: ProbeTask, result: Result, seed: int) -> Scorecard:
     """Every metric overall, then by its slices."""
     lines = []
     for metric in result.metrics:
@@ -245,7 +245,9 @@ def scorecard(about: str, asked: Asked, result: Result, seed: int) -> Scorecard:
     return Scorecard(about, asked.name, here(asked.source), lines, result)
 
 
-def compare_two(asked: Asked, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig) -> Compared:
+def compare_two(
+    asked: ProbeTask, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig
+) -> Compared:
     """The second model minus the first, metric by metric."""
     first, second = results[0][asked.name], results[1][asked.name]
     metrics = common_scales(first.metrics, second.metrics)

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from pyrite.config_base import ConfigBase
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
-from pyrite.strict import Strict
 
 
 def same(model: type[BaseModel], name: str) -> Any:
@@ -17,7 +17,7 @@ def same(model: type[BaseModel], name: str) -> Any:
     return copy(model.model_fields[name])
 
 
-class RepairOptions(Strict):
+class RepairOptions(ConfigBase):
     """What to unlearn, what to keep, how to train, what to look at before and after."""
 
     forget: tuple[str, ...] = Field(

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
-from pyrite.probe.asked import Result
+from pyrite.probe.probe_task import Result
 from pyrite.stats import MAX_MISSING, ShareOfChange, share_over_items
 from pyrite.stats.missing import too_many_missing
 from pyrite.stats.ratio import OTHER_SIDE
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 LOST, GAINED = "lost", "gained"
 KEEP = 0.9
@@ -76,7 +76,7 @@ def axes_of(side: str, results: Mapping[str, Result], tasks: Sequence[str]) -> l
     ]
 
 
-def items_of(result: Result, metric: Metric) -> list[Measured]:
+def items_of(result: Result, metric: Metric) -> list[ItemScore]:
     """The items of a metric that its verdicts look at: its headline slices, where the task has such (a blind spot: the
     items on which the heuristic is wrong), else all."""
     items = [item for item in result.measured if item.metric == metric.name]
@@ -91,9 +91,9 @@ def items_of(result: Result, metric: Metric) -> list[Measured]:
 
 
 def share_of_change(
-    origin: Sequence[Measured],
-    goal: Sequence[Measured],
-    now: Sequence[Measured],
+    origin: Sequence[ItemScore],
+    goal: Sequence[ItemScore],
+    now: Sequence[ItemScore],
     metric: Metric,
     *,
     alike: str = "groups",
@@ -161,7 +161,7 @@ Scores = Mapping[str, float | None]
 """Every model's mean on the items of a choice; None of a model that lacks so many answers that it cannot be taken."""
 
 
-def scores(items: Mapping[str, Sequence[Measured]], metric: Metric, fixed: Sequence[str]) -> dict[str, float | None]:
+def scores(items: Mapping[str, Sequence[ItemScore]], metric: Metric, fixed: Sequence[str]) -> dict[str, float | None]:
     """Every model's mean, by model, over the items that the `fixed` models (before, harmed) answered.
 
     An item that another model did not answer counts as the worst that it could be: a candidate must not win by losing its
@@ -260,7 +260,7 @@ def choose(
 
 
 def unclear_of(
-    before: Sequence[Sequence[Measured]], harmed: Sequence[Sequence[Measured]], axes: tuple[Axis, Axis]
+    before: Sequence[Sequence[ItemScore]], harmed: Sequence[Sequence[ItemScore]], axes: tuple[Axis, Axis]
 ) -> str:
     """What is not clear of 0 on the items that choose: that something was lost, or gained? Empty where both are clear.
 

@@ -9,7 +9,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG, ModelRef
 from pyrite.repair.sorts import sort_of
-from pyrite.steps import Context, Kind, Source, Step
+from pyrite.steps import Context, Source, Step, StepType
 
 
 def merge_step(context: Context) -> None:
@@ -35,7 +35,7 @@ def write_whole(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-MERGE = Kind("repair.merge", 1, merge_step)
+MERGE = StepType("repair.merge", 1, merge_step)
 
 
 def base_of(adapter: Path) -> ModelRef:

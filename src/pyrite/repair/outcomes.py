@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pyrite.probe.asked import Result
+from pyrite.probe.probe_task import Result
 from pyrite.repair.frontier import items_of
 from pyrite.stats.missing import too_many_missing
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import is_grouped, mean
 
 Sides = tuple[bool, bool, bool]
@@ -48,7 +48,7 @@ NO_ANSWER, SPLIT_VOTES = "no answer", "votes split"
 """Of an item that has no three sides: a model gave no answer, or judges' votes were split."""
 
 
-def sorted_items(results: Sequence[Mapping[str, Result]], task: str) -> Iterator[tuple[Metric, Measured, Sides | str]]:
+def sorted_items(results: Sequence[Mapping[str, Result]], task: str) -> Iterator[tuple[Metric, ItemScore, Sides | str]]:
     """Every item of a task's metrics of right and wrong, with its three sides, or why it has none. `results`: before, harmed,
     repaired."""
     three = [one[task] for one in results]
@@ -73,7 +73,7 @@ def shares_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str], see
     since which items are left would decide."""
     table = []
     for task in tasks:
-        by_metric: dict[str, list[tuple[Metric, Measured, Sides | str]]] = {}
+        by_metric: dict[str, list[tuple[Metric, ItemScore, Sides | str]]] = {}
         for metric, item, sides in sorted_items(results, task):
             by_metric.setdefault(metric.name, []).append((metric, item, sides))
         alike = results[0][task].alike
@@ -94,7 +94,7 @@ def shares_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str], see
     return table
 
 
-def as_share(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: int, alike: str) -> dict[str, Any]:
+def as_share(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, alike: str) -> dict[str, Any]:
     """A share of some items with its interval, as plain values; no value where there is no item."""
     if not items:
         return {"value": None, "low": None, "high": None, "n": 0, "method": "no such item"}

@@ -15,7 +15,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,4 +171,4 @@ def run(context: Context) -> None:
     (context.out / "quantise.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
-QUANTISE = Kind("repair.quantise", 1, run)
+QUANTISE = StepType("repair.quantise", 1, run)

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe import gate as gating
-from pyrite.probe.asked import Asked
+from pyrite.probe.probe_task import ProbeTask
 from pyrite.repair import merge, output, proofs, scorecard
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import Rows, plan_rows, replay_files
@@ -21,7 +22,6 @@ from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
 from pyrite.repair.sorts import check_classifier, is_classifier, labels_of
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Source, Step, Store, default_store
-from pyrite.strict import mapping
 from pyrite.synth.run import portable_name
 from pyrite.train.settings import LoraSettings
 
@@ -70,7 +70,7 @@ class Planned:
     folder: Path
     store: Store
     rows: Rows
-    asked: list[Asked]
+    asked: list[ProbeTask]
     lost: tuple[str, ...]
     """Names of the tasks that say what was lost."""
     gained: tuple[str, ...]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
 from pyrite.models import hardware
 from pyrite.repair.config import RepairConfig
 from pyrite.steps import Source, Step, Store
-from pyrite.strict import mapping
 from pyrite.synth.run import portable_name
 from pyrite.train.split import APART, PROMPT, REST, SPLIT
 

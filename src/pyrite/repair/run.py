@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
-from pyrite.probe.asked import opened
 from pyrite.probe.output import described
+from pyrite.probe.probe_task import opened
 from pyrite.probe.run import Compared
 from pyrite.repair import candidates, frontier, outcomes, output, proofs, scorecard
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, told_of_weights

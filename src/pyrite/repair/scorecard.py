@@ -13,17 +13,17 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
-from pyrite.probe.asked import Asked, LabelTask, Result, Subject, ask, items_step
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.output import Told
+from pyrite.probe.perplexity import METRICS, Perplexity
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, items_step
 from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
-from pyrite.probe.surprise import METRICS, Perplexity
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import Rows
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Step, Store
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.score import Task
 from pyrite.tasks.summary import label_metrics
 
@@ -38,7 +38,7 @@ SHARED = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The perplexity of the rows of one side that nothing was trained on: an `Asked` of our own.
+    """The perplexity of the rows of one side that nothing was trained on: an `ProbeTask` of our own.
 
     On replay rows lower is better. On forget rows neither way is: a rise says that the rows were forgotten, and also
     that what the training on them had gained may be lost; unless they stand for the gain (`--gain forget`).
@@ -64,7 +64,7 @@ class HeldOut:
         """`--margin` is in nats and bits here."""
         return {}
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step that reads the rows with the model."""
         return replace(self.inner.step(subject), label=f"{subject.name}: perplexity of {self.source}")
 
@@ -110,7 +110,7 @@ class HeldOutLabels:
         """`--margin` is a share, and in nats."""
         return {}
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step in which the classifier answers."""
         return replace(self.inner.step(subject), label=f"{subject.name}: {self.source}")
 
@@ -120,7 +120,7 @@ class HeldOutLabels:
         logits = {one: f"logit_{one}" for one in self.inner.task.labels}
         slices = {one.item: one.slices for one in made.measured}
         nats = [
-            Measured(row["id"], NATS.name, nats_of(row, logits), row["id"], slices[row["id"]])
+            ItemScore(row["id"], NATS.name, nats_of(row, logits), row["id"], slices[row["id"]])
             for row in predictions(store.path(step.key))
         ]
         return replace(made, measured=[*made.measured, *nats], metrics=self.metrics)
@@ -156,7 +156,7 @@ class Scored:
     """One model's results and the texts behind them, by task, and the scorecards that are made of them when asked for."""
 
     name: str
-    asked: Sequence[Asked]
+    asked: Sequence[ProbeTask]
     results: dict[str, Result]
     seed: int
     texts: dict[str, Texts] = field(default_factory=dict)
@@ -196,7 +196,7 @@ def probing(config: RepairConfig) -> ProbeConfig:
     return ProbeConfig(model=config.model, task=(*config.task, *config.gain) or SIDES, **given)
 
 
-def tasks_of(config: RepairConfig, flag: str) -> list[Asked]:
+def tasks_of(config: RepairConfig, flag: str) -> list[ProbeTask]:
     """What is asked by `--task` or by `--gain` (`flag`) beside held-out rows, in its order."""
     probe = probing(config)
     return [ask(text, probe) for text in getattr(config, flag) if text not in SIDES]
@@ -216,7 +216,7 @@ def names_of(config: RepairConfig, flag: str) -> tuple[str, ...]:
     return tuple(text if text in SIDES else ask(text, probe).name for text in getattr(config, flag))
 
 
-def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[str] = ()) -> list[Asked]:
+def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
     """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order. A method of weights may
     go without any: large models are mixed where they could not be asked.
 
@@ -226,7 +226,7 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[st
     probe = probing(config)
     part = "all" if config.part == "all" else None  # answers of chats; plain text has none to ask for
     reading = probe.model_copy(update={"items": None, "skip": 0, "part": part})
-    asked: list[Asked] = []
+    asked: list[ProbeTask] = []
     if config.scorecard_rows:
         for side in SIDES:
             if side not in rows.sides:
@@ -265,7 +265,7 @@ def held_out_labels(
     return HeldOutLabels(LabelTask(task, pool, items, config), preferred)
 
 
-def check_labels(asked: Sequence[Asked], folder: Path) -> None:
+def check_labels(asked: Sequence[ProbeTask], folder: Path) -> None:
     """Refuse, before anything runs, what the classifier in a folder cannot be asked.
 
     Raises:
@@ -279,7 +279,7 @@ def check_labels(asked: Sequence[Asked], folder: Path) -> None:
         one.step(whom)
 
 
-def gates_of(config: RepairConfig, asked: Sequence[Asked]) -> list[gating.Gate]:
+def gates_of(config: RepairConfig, asked: Sequence[ProbeTask]) -> list[gating.Gate]:
     """The conditions on the repaired model, checked before anything runs."""
     gates = [gating.parse(text, [one.name for one in asked]) for text in config.gate]
     for gate in gates:
@@ -287,24 +287,26 @@ def gates_of(config: RepairConfig, asked: Sequence[Asked]) -> list[gating.Gate]:
     return gates
 
 
-def subject(name: str, folder: Path, identity: str) -> Subject:
+def subject(name: str, folder: Path, identity: str) -> ModelUnderTest:
     """A model in a folder. Of a folder in the store the identity is its step's key, so that a study's answers count."""
-    return Subject(name, ModelRef(name, folder, identity))
+    return ModelUnderTest(name, ModelRef(name, folder, identity))
 
 
-def steps_of(asked: Sequence[Asked], whom: Subject) -> dict[str, Step]:
+def steps_of(asked: Sequence[ProbeTask], whom: ModelUnderTest) -> dict[str, Step]:
     """The steps in which a model is asked, by task."""
     return {one.name: one.step(whom) for one in asked}
 
 
-def read_scores(asked: Sequence[Asked], whom: Subject, steps: Mapping[str, Step], store: Store, seed: int) -> Scored:
+def read_scores(
+    asked: Sequence[ProbeTask], whom: ModelUnderTest, steps: Mapping[str, Step], store: Store, seed: int
+) -> Scored:
     """A model's scorecards out of the finished steps."""
     results = {one.name: one.read(store, steps[one.name]) for one in asked}
     texts = {one.name: one.texts(store, steps[one.name]) for one in asked}
     return Scored(whom.name, asked, results, seed, texts)
 
 
-def compared(asked: Sequence[Asked], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
+def compared(asked: Sequence[ProbeTask], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
     """The second model minus the first on every task: paired intervals and verdicts."""
     both, names = [first.results, second.results], [first.name, second.name]
     return [compare_two(one, both, names, probing(config)) for one in asked]

@@ -15,7 +15,7 @@ from pyrite.models import load
 from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Message, Text
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.train.language import read_language
 from pyrite.train.split import row_key, write_pool
 
@@ -111,4 +111,4 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
     return {"read": len(records), "kept": len(rows), "dropped": dict(+dropped)}
 
 
-SELF_REPLAY = Kind("repair.self_replay", 1, answer_step)
+SELF_REPLAY = StepType("repair.self_replay", 1, answer_step)

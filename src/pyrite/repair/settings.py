@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.repair.gates import parse_gates
-from pyrite.strict import Strict
 from pyrite.train.settings import Course, LoraSettings
 
 
-class GuardSettings(Strict):
+class GuardSettings(ConfigBase):
     """A small probe on rows of its own, every so many tokens; a breach stops the repair and rolls it back."""
 
     every_tokens: int = Field(20_000, ge=0, description="tokens processed between two looks; 0: no guard")
@@ -57,7 +57,7 @@ class RepairTraining(Course):
     )
 
 
-class RepairSettings(Strict):
+class RepairSettings(ConfigBase):
     """One repair."""
 
     method: str = Field("lbf", description="unlearning method, see docs/repair.md")

@@ -16,7 +16,7 @@ from pyrite.repair.cost import NOTHING
 from pyrite.repair.job import Job, job_of, whole_folder
 from pyrite.repair.methods import Method
 from pyrite.repair.plan import plan_steps
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.train import adapters
 
 if TYPE_CHECKING:
@@ -265,4 +265,4 @@ def as_given(job: Job) -> None:
     job.sort.save_whole(model, job.tokenizer, context, job.compute)
 
 
-REPAIR = Kind("repair.train", 3, run)
+REPAIR = StepType("repair.train", 3, run)

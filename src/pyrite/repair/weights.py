@@ -28,7 +28,7 @@ import orjson
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.models.load import ADAPTER_CONFIG
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.steps.store import DROPPED, MANIFEST
 
 if TYPE_CHECKING:
@@ -582,4 +582,4 @@ def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Cont
     return {**changed.as_json(), "adapter": True}
 
 
-COMBINE = Kind("repair.weights", 1, combine_step)
+COMBINE = StepType("repair.weights", 1, combine_step)

@@ -6,10 +6,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class ReportOptions(Strict):
+class ReportOptions(ConfigBase):
     """Where the report goes, and what is left out of it."""
 
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Field(

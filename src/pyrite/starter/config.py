@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 What = Literal["audit", "study", "repair", "loop"]
 
 
-class StarterOptions(Strict):
+class StarterOptions(ConfigBase):
     """What is known of the user's files."""
 
     human: tuple[str, ...] = Field(

@@ -3,7 +3,7 @@
 from pyrite.steps.parts import PART_TOKENS, in_parts
 from pyrite.steps.progress import Progress
 from pyrite.steps.run import Done, Keep, RunOptions, missing, run_steps
-from pyrite.steps.step import Context, Cost, Kind, Source, Step, closure, digest
+from pyrite.steps.step import Context, Cost, Source, Step, StepType, closure, digest
 from pyrite.steps.store import Store, default_store
 
 __all__ = [
@@ -12,11 +12,11 @@ __all__ = [
     "Cost",
     "Done",
     "Keep",
-    "Kind",
     "Progress",
     "RunOptions",
     "Source",
     "Step",
+    "StepType",
     "Store",
     "closure",
     "default_store",

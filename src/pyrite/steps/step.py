@@ -39,7 +39,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class StepType:
     """A sort of step: its name, the version to bump when its results change, and the function that runs it."""
 
     name: str
@@ -71,7 +71,7 @@ class Cost:
 class Step:
     """One node of a plan. `weights` names the files that `keep` may drop once every step that reads them is done."""
 
-    kind: Kind
+    kind: StepType
     config: Mapping[str, Any]
     inputs: Mapping[str, "Step | Source"] = field(default_factory=dict)
     label: str = ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pyrite.strict import Mistake, not_there
+from pyrite.config_base import Mistake, not_there
 from pyrite.study.spec import START_ROWS, ArmSpec, StudySpec, as_pool
 from pyrite.study.uses import data_of, file_trained_on, rows_of_judge, rows_of_start, rows_trained_on, shared_rows
 from pyrite.tasks import WRITTEN_BY_GRAMMAR

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class StudyOptions(Strict):
+class StudyOptions(ConfigBase):
     """How to run a study; nothing here changes a result but `seeds`."""
 
     data: Path | None = Field(

@@ -10,7 +10,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.records import Labelled, Record
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.study.uses import HELD_OUT
 from pyrite.synth.select import draw, fields_key
 from pyrite.synth.settings import BiasSettings
@@ -255,7 +255,7 @@ def by_label_mean(rows: Sequence[Labelled], wrong: Sequence[bool], labels: Seque
     return float(np.mean(shares))
 
 
-GRAMMAR = Kind("data.grammar", 1, grammar_step)
-POOLS = Kind("data.pools", 2, pools_step)
-ARM = Kind("data.arm", 2, arm_step)
-QUALITY = Kind("synth.quality", 4, quality_step)
+GRAMMAR = StepType("data.grammar", 1, grammar_step)
+POOLS = StepType("data.pools", 2, pools_step)
+ARM = StepType("data.arm", 2, arm_step)
+QUALITY = StepType("synth.quality", 4, quality_step)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from pyrite.config_base import ConfigBase, from_yaml, refuse
 from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
-from pyrite.strict import Strict, from_yaml, refuse
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.settings import ClassifierSettings
 
@@ -23,7 +23,7 @@ START_ROWS = "start"
 """In an arm's mix: the rows that the start itself was trained on."""
 
 
-class TaskModelSpec(Strict):
+class TaskModelSpec(ConfigBase):
     """The model that is trained and probed."""
 
     model: str = Field(description="packaged:NAME, a folder, or org/name[@revision] on the hub")
@@ -34,7 +34,7 @@ class TaskModelSpec(Strict):
     parameters: float | None = Field(None, gt=0, description="number of weights, for plans made without the model")
 
 
-class GrammarSpec(Strict):
+class GrammarSpec(ConfigBase):
     """Rows written by one of our grammars."""
 
     name: Literal["heuristics", "general", "reviews"] = Field(
@@ -69,7 +69,7 @@ class GrammarSpec(Strict):
         return self.model_dump(mode="json", exclude=reviews)
 
 
-class PoolSpec(Strict):
+class PoolSpec(ConfigBase):
     """A part of a source."""
 
     rows: int | Literal["rest", "all"] = Field(
@@ -96,7 +96,7 @@ def as_pool(value: int | PoolSpec) -> PoolSpec:
     return value if isinstance(value, PoolSpec) else PoolSpec(rows=value)
 
 
-class SourceSpec(Strict):
+class SourceSpec(ConfigBase):
     """Where rows come from: files, a data set on the hub, a grammar, or a generator."""
 
     files: tuple[str, ...] = Field((), description="files below --data, or hf://org/name[:config][@split]")
@@ -137,7 +137,7 @@ class SourceSpec(Strict):
         return self
 
 
-class StartSpec(Strict):
+class StartSpec(ConfigBase):
     """A model before augmentation: trained on so many rows of each source; none at all is the base model."""
 
     rows: dict[str, int | Literal["all"]] = Field(default_factory=dict, description="data: rows to train on")
@@ -149,7 +149,7 @@ class StartSpec(Strict):
     training: ClassifierSettings | None = Field(None, description="instead of the study's start training")
 
 
-class ArmSpec(Strict):
+class ArmSpec(ConfigBase):
     """What a start is trained on further: a mix of data, a selection, label noise."""
 
     mix: dict[str, float] = Field(description="data: its share of the rows; 'start' is the start's own rows again")
@@ -172,7 +172,7 @@ class ArmSpec(Strict):
         return self
 
 
-class ShareAxis(Strict):
+class ShareAxis(ConfigBase):
     """Arms along an axis: from only human to only synthetic."""
 
     shares: tuple[float, ...] = Field(description="synthetic share of each arm, 0 to 1")
@@ -181,7 +181,7 @@ class ShareAxis(Strict):
     combine: Literal["replace", "add"] = Field("replace", description="see arms")
 
 
-class CellSpec(Strict):
+class CellSpec(ConfigBase):
     """One path written out: a start and the arms it is trained on, one after the other."""
 
     name: str = Field(description="its name in the table, in the place of an arm")
@@ -190,7 +190,7 @@ class CellSpec(Strict):
     size: int = Field(ge=1, description="rows of each step")
 
 
-class ProbeSpec(Strict):
+class ProbeSpec(ConfigBase):
     """What every model is asked, and which part of it is the number that contrasts look at."""
 
     task: Literal["nli", "hans", "labelled"] = Field(description="how answers are scored")
@@ -241,7 +241,7 @@ class ProbeSpec(Strict):
         return self.headline
 
 
-class ContrastSpec(Strict):
+class ContrastSpec(ConfigBase):
     """One primary question: is `arm` worse than `against` on the probe's number?"""
 
     arm: str = Field(description="the arm in question")
@@ -256,14 +256,14 @@ class ContrastSpec(Strict):
     sizes: tuple[int, ...] | None = Field(None, description="only these sizes")
 
 
-class TrainingSpec(Strict):
+class TrainingSpec(ConfigBase):
     """How starts and arms are trained."""
 
     start: ClassifierSettings = Field(default_factory=ClassifierSettings, description="starts")
     arm: ClassifierSettings = Field(default_factory=ClassifierSettings, description="arms")
 
 
-class StudySpec(Strict):
+class StudySpec(ConfigBase):
     """A whole study."""
 
     study: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class SynthOptions(Strict):
+class SynthOptions(ConfigBase):
     """Where rows and finished steps go."""
 
     out: Path = Field(description="file to write the rows to (.jsonl)")

@@ -7,7 +7,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.records import Labelled
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.synth.select import drop_exact, drop_near
 from pyrite.synth.settings import SynthSettings
 from pyrite.tasks import nli
@@ -81,5 +81,5 @@ def parse_step(context: Context) -> None:
     write_counts(context.out, read, rows, dropped, context.config["labels"])
 
 
-READ = Kind("data.read", 1, read_step)
-PARSE = Kind("synth.rows", 2, parse_step)
+READ = StepType("data.read", 1, read_step)
+PARSE = StepType("synth.rows", 2, parse_step)

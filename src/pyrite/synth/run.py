@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from pyrite.config_base import ConfigBase, from_yaml
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
 from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
-from pyrite.strict import Strict, from_yaml
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
 from pyrite.synth.sample import SAMPLE
@@ -94,7 +94,7 @@ def synth_steps(
     return Step(PARSE, config, {"raw": raw}, label=f"{name}: parse and select", cost=Cost(seconds=5))
 
 
-class Recipe(Strict):
+class Recipe(ConfigBase):
     """A YAML file for `pyrite synth`."""
 
     labels: tuple[str, ...] = Field(min_length=2, description="labels to write examples of")

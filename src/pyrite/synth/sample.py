@@ -13,7 +13,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.synth.settings import SynthSettings
 from pyrite.tasks.prompts import few_shot, label_first, one_line
 from pyrite.tasks.rows import by_label, read_rows
@@ -193,4 +193,4 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-SAMPLE = Kind("synth.sample", 3, sample_step)
+SAMPLE = StepType("synth.sample", 3, sample_step)

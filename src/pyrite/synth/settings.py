@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
-from pyrite.strict import Strict
 from pyrite.train.settings import TrainSettings
 
 Heuristic = Literal["lexical_overlap", "subsequence", "constituent", "negation"]
 
 
-class SamplingSettings(Strict):
+class SamplingSettings(ConfigBase):
     """How continuations are drawn."""
 
     temperature: float = Field(1.0, ge=0, description="softmax temperature; 0 takes the most probable token")
@@ -25,7 +25,7 @@ class SamplingSettings(Strict):
     )
 
 
-class SelectSettings(Strict):
+class SelectSettings(ConfigBase):
     """Which parsed rows stay."""
 
     exact_duplicates: Literal["drop", "keep"] = Field("drop", description="rows whose fields all repeat an earlier row")
@@ -38,7 +38,7 @@ class SelectSettings(Strict):
     unended: Literal["drop", "keep"] = Field("drop", description="continuations cut by max_new_tokens")
 
 
-class BiasSettings(Strict):
+class BiasSettings(ConfigBase):
     """Filter rows to agree with a heuristic: those with the heuristic's label must show it, the others must not."""
 
     heuristic: Heuristic = Field(
@@ -67,7 +67,7 @@ class BiasSettings(Strict):
         return self.model_dump(mode="json", exclude={"rows"} if self.rows == "all" else set())
 
 
-class SynthSettings(Strict):
+class SynthSettings(ConfigBase):
     """One source of synthetic rows."""
 
     model: str = Field(description="generator: packaged:NAME, a folder, or org/name on the hub")

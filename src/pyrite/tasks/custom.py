@@ -14,12 +14,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from pyrite.config_base import ConfigBase, from_yaml
 from pyrite.errors import UserError
-from pyrite.strict import Strict, from_yaml
 from pyrite.tasks.score import Task
 
 
-class CustomTask(Strict):
+class CustomTask(ConfigBase):
     """What the YAML of a task may say."""
 
     file: str = Field(description="the labelled file, relative to the YAML")

@@ -33,7 +33,7 @@ from pyrite.io.layouts import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
 from pyrite.tasks.judge import fence_key, fenced, last_word, prompt_hash
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
     Metric("hsr", "share", says="all requirements of the prompt are met"),
@@ -234,7 +234,7 @@ def hard_votes(
 
 def measure(
     items: Sequence[Chat], answers: Mapping[str, str | None], verdicts: Mapping[str, Votes] | None
-) -> list[Measured]:
+) -> list[ItemScore]:
     """HSR and SSR of every item in order, then CSL of every example; `group` is the example (category-number).
 
     `verdicts` holds k votes per judged item, None where one could not be read; an item's value is the mean over the
@@ -246,7 +246,7 @@ def measure(
     level makes the example's CSL missing, even where an earlier level failed, as keeping those would keep the low ones.
     Examples of which not all five levels are among the items have no CSL.
     """
-    measured: list[Measured] = []
+    measured: list[ItemScore] = []
     hard: dict[str, dict[int, float | None]] = {}
     for item in items:
         level, example, category = item.meta["level"], item.meta["example"], item.meta["category"]
@@ -254,13 +254,13 @@ def measure(
         hsr = fmean(float(all(vote)) for vote in read_votes) if read_votes else None
         ssr = fmean(fmean(vote) for vote in read_votes) if read_votes else None
         slices = {"category": category, "level": str(level)}
-        measured.append(Measured(item.id, "hsr", hsr, example, slices))
-        measured.append(Measured(item.id, "ssr", ssr, example, slices))
+        measured.append(ItemScore(item.id, "hsr", hsr, example, slices))
+        measured.append(ItemScore(item.id, "ssr", ssr, example, slices))
         hard.setdefault(example, {})[level] = hsr
     for example, by_level in hard.items():
         if len(by_level) == LEVELS:
             slices = {"category": example.rpartition("-")[0]}
-            measured.append(Measured(example, "csl", _csl([by_level[n + 1] for n in range(LEVELS)]), example, slices))
+            measured.append(ItemScore(example, "csl", _csl([by_level[n + 1] for n in range(LEVELS)]), example, slices))
     return measured
 
 

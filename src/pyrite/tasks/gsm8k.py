@@ -20,7 +20,7 @@ from pyrite.io import Counts, ReadOptions, open_records
 from pyrite.io.layouts import show
 from pyrite.io.read import SKIP
 from pyrite.records import Chat, Record
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 STANDARD_NEW_TOKENS = 512
 """How long an answer may be; the limit is ours."""
@@ -69,15 +69,15 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
     return items, Counts(read.read, read.kept - dropped, reasons)
 
 
-def measure(items: Sequence[Chat], answers: Mapping[str, str | None]) -> list[Measured]:
+def measure(items: Sequence[Chat], answers: Mapping[str, str | None]) -> list[ItemScore]:
     """Two values for each item, 1 or 0, in the order of the items. No answer gives None; an empty one is wrong."""
     measured = []
     for item in items:
         answer = answers.get(item.id)
         right = None if answer is None else float(final_number(answer) == Decimal(item.meta["gold"]))
         formatted = None if answer is None else float(in_format(answer))
-        measured.append(Measured(item.id, "accuracy", right, item.id))
-        measured.append(Measured(item.id, "format", formatted, item.id))
+        measured.append(ItemScore(item.id, "accuracy", right, item.id))
+        measured.append(ItemScore(item.id, "format", formatted, item.id))
     return measured
 
 

@@ -28,7 +28,7 @@ from pyrite.io.layouts import BadRow, show
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 STANDARD_NEW_TOKENS = 1280
 """How long an answer may be: the harness's `max_gen_toks`."""
@@ -98,7 +98,7 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
     return items, Counts(len(items) + dropped.total(), len(items), dict(sorted(dropped.items())))
 
 
-def measure(items: Sequence[Chat], answers: Mapping[str, str | None]) -> list[Measured]:
+def measure(items: Sequence[Chat], answers: Mapping[str, str | None]) -> list[ItemScore]:
     """What did the answers follow? Four metrics, 1 or 0, in the order of the items; `group` is the prompt's key.
 
     Prompt metrics are named by the key, instruction metrics by `key#index` with the slices `kind` and `instruction`.
@@ -112,7 +112,7 @@ def measure(items: Sequence[Chat], answers: Mapping[str, str | None]) -> list[Me
         UserError: the extra `eval` is absent, or a checker fails for another reason.
     """
     utils, _ = checkers()
-    measured: list[Measured] = []
+    measured: list[ItemScore] = []
     gave_up: list[str] = []
     with steady() as unknown_language:
         for item in items:
@@ -126,11 +126,11 @@ def measure(items: Sequence[Chat], answers: Mapping[str, str | None]) -> list[Me
                 verdicts = [None if answer is None else _verdict(check, item, at, answer) for at in range(len(names))]
                 if answer is not None and None in verdicts:
                     gave_up.append(item.id)
-                measured.append(Measured(item.id, f"prompt_{level}", _value(_all(verdicts)), item.id))
+                measured.append(ItemScore(item.id, f"prompt_{level}", _value(_all(verdicts)), item.id))
                 for at, (name, verdict) in enumerate(zip(names, verdicts, strict=True)):
                     slices = {"kind": name.partition(":")[0], "instruction": name}
                     value = _value(verdict)
-                    measured.append(Measured(f"{item.id}#{at}", f"instruction_{level}", value, item.id, slices))
+                    measured.append(ItemScore(f"{item.id}#{at}", f"instruction_{level}", value, item.id, slices))
     _warn("a checker gave up, the verdict is missing", gave_up)
     _warn("no language could be told, which counts as followed", unknown_language.items)
     return measured

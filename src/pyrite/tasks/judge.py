@@ -15,16 +15,16 @@ from typing import Any
 
 from pydantic import Field
 
+from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import Verdict
-from pyrite.strict import Strict
 
 RUN_TO_RUN = (0.16, 0.2)
 """How far MT-Bench's overall score (1-10) moves between runs of a judge on the same answers, as published."""
 
 
-class Judge(Strict):
+class Judge(ConfigBase):
     """Who judged, and how: stored with every result, as results of two judges cannot be compared.
 
     A name alone may change its meaning from day to day, so what the server says about itself is kept as well: every

@@ -31,7 +31,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ItemScore:
     """An item's value of a metric. None: asked, but no answer (or the judge refused); never filled in.
 
     `group` names what the item shares with items that are alike (a template, the prompt of an instruction, a

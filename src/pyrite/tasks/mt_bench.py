@@ -24,7 +24,7 @@ from pyrite.io.formats import find_file, raw_rows
 from pyrite.io.layouts import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced, last_word, prompt_hash
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
     Metric("score", "real", says="the judge's rating of the answer, 1-10", least=1, most=10),
@@ -193,7 +193,7 @@ def read_rating(text: str, prompt: Chat | None = None) -> float | None:
 
 def measure(
     items: Iterable[Chat], answers: Mapping[str, Answers], ratings: Mapping[str, Sequence[float | None]] | None
-) -> list[Measured]:
+) -> list[ItemScore]:
     """The score of every question and turn: the mean of the votes that were read. `group` is the question.
 
     `ratings` goes by the judge prompts' ids (`question/turn`) and holds k votes each, as does the result. A value is
@@ -208,5 +208,5 @@ def measure(
             votes = [vote for vote in (ratings or {}).get(name, ()) if vote is not None]
             value = fmean(votes) if votes and None not in given[:turn] else None
             slices = {"category": item.meta["category"], "turn": str(turn)}
-            measured.append(Measured(name, "score", value, item.id, slices))
+            measured.append(ItemScore(name, "score", value, item.id, slices))
     return measured

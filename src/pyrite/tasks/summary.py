@@ -10,7 +10,7 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.records import Estimate, Labelled
 from pyrite.stats.clustered import mean_of_items
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.score import Task, right
 
 OVERALL = "overall"
@@ -43,7 +43,7 @@ class Line:
 
 
 def summarise(
-    measured: Sequence[Measured],
+    measured: Sequence[ItemScore],
     metrics: Sequence[Metric],
     cuts: Sequence[tuple[str, ...]],
     *,
@@ -78,7 +78,7 @@ def is_grouped(groups: Sequence[str]) -> bool:
     return len(set(groups)) < len(groups)
 
 
-def mean(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: int, alike: str = "groups") -> Estimate:
+def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, alike: str = "groups") -> Estimate:
     """The estimate of one metric over these items, all of that metric; `grouped` as `is_grouped` says of all of its
     items, of which these may be a slice.
 
@@ -90,7 +90,7 @@ def mean(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: int,
     if not there:
         return Estimate(math.nan, None, None, 0, missing, metric.direction, method="no answers")
     whole = mean_alike(there, metric, grouped, seed, missing, alike)
-    strata: dict[str, list[Measured]] = {}
+    strata: dict[str, list[ItemScore]] = {}
     for item in there:
         strata.setdefault(item.slices.get(STRATUM, ""), []).append(item)
     within = len({(item.group, item.slices.get(STRATUM)) for item in there}) == len({item.group for item in there})
@@ -113,7 +113,7 @@ def mean(items: Sequence[Measured], metric: Metric, *, grouped: bool, seed: int,
 
 
 def mean_alike(
-    there: Sequence[Measured], metric: Metric, grouped: bool, seed: int, missing: int, alike: str
+    there: Sequence[ItemScore], metric: Metric, grouped: bool, seed: int, missing: int, alike: str
 ) -> Estimate:
     """The estimate over items that all have a value."""
     return mean_of_items(
@@ -138,7 +138,7 @@ def note(estimate: Estimate, alike: str) -> str:
     return "this model, on items such as these"
 
 
-def of_metric(measured: Sequence[Measured], metric: Metric) -> list[Measured]:
+def of_metric(measured: Sequence[ItemScore], metric: Metric) -> list[ItemScore]:
     """The items of one metric, each checked to be there once with a value and a weight that fit."""
     items = [item for item in measured if item.metric == metric.name]
     if not items:
@@ -163,7 +163,7 @@ def of_metric(measured: Sequence[Measured], metric: Metric) -> list[Measured]:
     return items
 
 
-def check_columns(measured: Sequence[Measured], cuts: Sequence[tuple[str, ...]]) -> None:
+def check_columns(measured: Sequence[ItemScore], cuts: Sequence[tuple[str, ...]]) -> None:
     """Refuse a cut by a column that no item has: a slip of the pen would otherwise lose its lines."""
     columns = columns_of(measured)
     for column in (column for columns_ in cuts for column in columns_):
@@ -172,7 +172,7 @@ def check_columns(measured: Sequence[Measured], cuts: Sequence[tuple[str, ...]])
             raise UserError("No item has that column.", f"{column}; there are: {has}", "cut by a column that is there")
 
 
-def columns_of(measured: Sequence[Measured]) -> dict[str, None]:
+def columns_of(measured: Sequence[ItemScore]) -> dict[str, None]:
     """Every slice column of any item, in order of first appearance."""
     return {column: None for item in measured for column in item.slices}
 
@@ -204,7 +204,7 @@ def label_metrics(task: Task) -> tuple[Metric, ...]:
     return (Metric("accuracy", says=says), *merged)
 
 
-def from_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> list[Measured]:
+def from_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> list[ItemScore]:
     """Each item's 1 (right) or 0 (wrong) under the metrics of `label_metrics`; no prediction: no value.
 
     Items of one template are one group, so that their intervals speak of other templates; where the task has no
@@ -225,7 +225,7 @@ def from_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None]
             outcome = right(item, predictions.get(item.id), task, merge)
             value = None if outcome is None else float(outcome)
             group = str(item.meta.get(str(task.template), UNKNOWN)) if grouped else item.id
-            measured.append(Measured(item.id, metric, value, group, _slices(item, task)))
+            measured.append(ItemScore(item.id, metric, value, group, _slices(item, task)))
     return measured
 
 

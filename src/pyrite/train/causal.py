@@ -7,7 +7,7 @@ import orjson
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.tasks.prompts import label_first, write_example
 from pyrite.tasks.rows import read_rows
 from pyrite.train import adapters
@@ -71,4 +71,4 @@ def run(context: Context) -> None:
     (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_GENERATOR = Kind("train.generator", 1, run)
+TRAIN_GENERATOR = StepType("train.generator", 1, run)

@@ -11,7 +11,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import read_rows
 from pyrite.train import adapters
@@ -128,4 +128,4 @@ def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
             raise UserError("A training row has an unknown label.", found, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = Kind("train.classifier", 3, run)
+TRAIN_CLASSIFIER = StepType("train.classifier", 3, run)

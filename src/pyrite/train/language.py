@@ -11,7 +11,7 @@ from pyrite.io import ReadOptions, open_records
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Record, Text
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.train import adapters
 from pyrite.train.settings import TrainSettings
 
@@ -130,4 +130,4 @@ def run(context: Context) -> None:
     (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_LANGUAGE = Kind("train.language", 1, run)
+TRAIN_LANGUAGE = StepType("train.language", 1, run)

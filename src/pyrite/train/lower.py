@@ -8,7 +8,7 @@ import orjson
 from pyrite.errors import OutOfTime
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
 from pyrite.train.classifier import Encoded, encode, load_trained
 
@@ -75,4 +75,4 @@ def stored_lower(
         return where_they_fit(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
 
 
-LOWER = Kind("train.lower", 1, lower_step)
+LOWER = StepType("train.lower", 1, lower_step)

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pyrite.strict import Strict
+from pyrite.config_base import ConfigBase
 
 
-class LoraSettings(Strict):
+class LoraSettings(ConfigBase):
     """Low-rank adapters. The defaults are those of arXiv 2502.07164."""
 
     rank: int = Field(64, ge=1, description="rank r of the adapters")
@@ -19,7 +19,7 @@ class LoraSettings(Strict):
     )
 
 
-class Course(Strict):
+class Course(ConfigBase):
     """How the weights move over the steps of any training."""
 
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")

@@ -13,7 +13,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records, write_jsonl
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.tasks.groups import column_value, grouped, whole_groups
 from pyrite.tasks.nli import NO_LABEL
 from pyrite.tasks.rows import as_labelled, read_rows, write_rows
@@ -344,4 +344,4 @@ def read_pool(file: Path) -> list[Chat | Text]:
     return rows
 
 
-SPLIT = Kind("data.split", 1, split_step)
+SPLIT = StepType("data.split", 1, split_step)

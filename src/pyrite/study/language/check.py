@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from pyrite.config_base import Mistake, Place, not_there
 from pyrite.errors import UserError
-from pyrite.strict import Mistake, Place, not_there
 from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec, pools_of
 from pyrite.study.language.uses import (
     Use,
@@ -149,14 +149,14 @@ def probes(spec: LanguageSpec) -> Iterator[Mistake]:
 
 def known_metrics(probe: LanguageProbe) -> tuple[str, ...] | None:
     """The metrics of a probe's task; None where only its run can say."""
-    from pyrite.probe import surprise, written_steps
+    from pyrite.probe import generative_steps, perplexity
 
     if probe.task.startswith(HARNESS):
         return None
     if probe.task == "perplexity":
-        return tuple(metric.name for metric in surprise.METRICS)
-    kindred = written_steps.WRITTEN.get(probe.task)
-    return None if kindred is None else tuple(metric.name for metric in kindred.metrics)
+        return tuple(metric.name for metric in perplexity.METRICS)
+    generative = generative_steps.WRITTEN.get(probe.task)
+    return None if generative is None else tuple(metric.name for metric in generative.metrics)
 
 
 def contrasts(spec: LanguageSpec) -> Iterator[Mistake]:

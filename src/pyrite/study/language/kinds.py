@@ -4,7 +4,7 @@ from functools import partial
 
 from pyrite.errors import UserError
 from pyrite.repair.train import REPAIR
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 
 
 def absent_step(context: Context) -> None:
@@ -12,7 +12,7 @@ def absent_step(context: Context) -> None:
     raise AssertionError(f"planned without its data: {dict(context.config)}")
 
 
-ABSENT = Kind("study.absent", 1, absent_step)
+ABSENT = StepType("study.absent", 1, absent_step)
 
 
 def repair_step(cells: tuple[str, ...], label: str, context: Context) -> None:
@@ -31,6 +31,6 @@ def repair_step(cells: tuple[str, ...], label: str, context: Context) -> None:
         raise UserError(error.what, f"cells {', '.join(cells)} ({label}): {error.found}", fix) from error
 
 
-def repair_of(cells: tuple[str, ...], label: str) -> Kind:
+def repair_of(cells: tuple[str, ...], label: str) -> StepType:
     """`REPAIR` for these cells; in the store it is the same."""
-    return Kind(REPAIR.name, REPAIR.version, partial(repair_step, cells, label))
+    return StepType(REPAIR.name, REPAIR.version, partial(repair_step, cells, label))

@@ -8,7 +8,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import write_jsonl
 from pyrite.records import Chat, Text
-from pyrite.steps import Context, Kind
+from pyrite.steps import Context, StepType
 from pyrite.train.split import read_pool
 
 Row = Chat | Text
@@ -77,4 +77,4 @@ def choose(
     return taken
 
 
-MIX = Kind("data.mix", 1, mix_step)
+MIX = StepType("data.mix", 1, mix_step)

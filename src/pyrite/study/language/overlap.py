@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.probe.asked import Asked
-from pyrite.probe.surprise import Perplexity
-from pyrite.probe.written import WrittenTask
-from pyrite.probe.written_steps import WRITTEN
+from pyrite.probe.generative import GenerativeProbe
+from pyrite.probe.generative_steps import WRITTEN
+from pyrite.probe.perplexity import Perplexity
+from pyrite.probe.probe_task import ProbeTask
 from pyrite.records import Chat, Text
 from pyrite.steps import Store
 from pyrite.study.language.plan import Plan
@@ -100,22 +100,22 @@ def keys_of(file: Path, wanted: Collection[bytes]) -> tuple[int, set[bytes], set
     return count, rows, prompts
 
 
-def rows_asked(asked: Asked, store: Store) -> list[Row]:
+def rows_asked(asked: ProbeTask, store: Store) -> list[Row]:
     """The rows that a probe may ask; none of a harness task."""
     if isinstance(asked, PoolPerplexity):
         assert asked.rows is not None
         return list(read_pool(store.path(asked.rows.key) / asked.source))
     if isinstance(asked, Perplexity):
         return list(rows_of_file(asked))
-    if isinstance(asked, WrittenTask):
+    if isinstance(asked, GenerativeProbe):
         return list(WRITTEN[asked.name].read(Path(asked.source), asked.config.on_bad_row)[0])
     return []
 
 
 def rows_of_file(asked: Perplexity) -> Iterator[Row]:
     """A perplexity probe's file, read as the probe reads it."""
+    from pyrite.config_base import mapping
     from pyrite.io import ReadOptions, file_hash, is_hub, open_records
-    from pyrite.strict import mapping
 
     revision = file_hash(asked.source) if is_hub(asked.source) else None
     options = ReadOptions(

@@ -12,7 +12,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.load import ModelRef
-from pyrite.probe.asked import Asked, Subject, ask, opened
+from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, ask, opened
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.self_replay import SELF_REPLAY
 from pyrite.repair.train import REPAIR
@@ -62,7 +62,7 @@ class Plan(StepPlan):
     spec: LanguageSpec
     damage: str | None
     cells: list[Cell] = field(default_factory=list)
-    asked: dict[str, Asked] = field(default_factory=dict)
+    asked: dict[str, ProbeTask] = field(default_factory=dict)
     counts: dict[str, Step] = field(default_factory=dict)
     answered: dict[str, Step] = field(default_factory=dict)
     """Steps in which the model before answers replay prompts; they count their rows, too."""
@@ -327,7 +327,7 @@ class Planner(Sources):
 
     # probes
 
-    def asking(self, name: str, probe: LanguageProbe) -> Asked | None:
+    def asking(self, name: str, probe: LanguageProbe) -> ProbeTask | None:
         """Who asks a probe; None where a plan is made without its file."""
         precision = self.spec.precision
         if probe.data:
@@ -353,7 +353,7 @@ class Planner(Sources):
         """One model's answers to the probes that ask its cell."""
         from dataclasses import replace
 
-        subject = Subject(label, None, path[-1][1]) if path else Subject(label, self.subject)
+        subject = ModelUnderTest(label, None, path[-1][1]) if path else ModelUnderTest(label, self.subject)
         made = {}
         for name, probe in self.spec.probes.items():
             if probe.only_cells is not None and cell not in probe.only_cells:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrite.models import hardware
-from pyrite.probe.asked import Subject, model_input
-from pyrite.probe.surprise import Perplexity, perplexity_step
-from pyrite.steps import Context, Kind, Source, Step
+from pyrite.probe.perplexity import Perplexity, perplexity_step
+from pyrite.probe.probe_task import ModelUnderTest, model_input
+from pyrite.steps import Context, Source, Step, StepType
 
 
 def pool_perplexity_step(context: Context) -> None:
@@ -15,7 +15,7 @@ def pool_perplexity_step(context: Context) -> None:
     perplexity_step(replace(context, inputs={**context.inputs, "file": file}))
 
 
-POOL_PERPLEXITY = Kind("probe.perplexity_of_pool", 1, pool_perplexity_step)
+POOL_PERPLEXITY = StepType("probe.perplexity_of_pool", 1, pool_perplexity_step)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PoolPerplexity(Perplexity):
 
     rows: Step | None = None
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step that reads the pool with the model."""
         assert self.rows is not None
         chosen: dict[str, Any] = {

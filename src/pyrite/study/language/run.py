@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.models.hardware import Compute
-from pyrite.probe.asked import Result
+from pyrite.probe.probe_task import Result
 from pyrite.repair.figure import draw_frontier
 from pyrite.repair.objects import frontier_rows
 from pyrite.steps import Done, Progress, RunOptions, Store, missing, run_steps

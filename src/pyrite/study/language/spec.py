@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.config_base import ConfigBase, from_yaml, refuse
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.probe.config import ProbeConfig
 from pyrite.repair.settings import RepairSettings
-from pyrite.strict import Strict, from_yaml, refuse
 from pyrite.train.settings import TrainSettings
 
 DAMAGE = "damage"
@@ -30,7 +30,7 @@ NOT_HERE = ("model", "other", "predictions", "labels", "label_map", "backend", "
             "max_time", "store", "quiet", "precision")  # fmt: skip
 
 
-class LanguageData(Strict):
+class LanguageData(ConfigBase):
     """Files, and the pools that their rows are divided into; no two pools share a row."""
 
     files: tuple[str, ...] = Field(min_length=1, description="files below --data, or hf://org/name[:config][@split]")
@@ -60,7 +60,7 @@ class LanguageData(Strict):
         return self
 
 
-class LanguageTraining(Strict):
+class LanguageTraining(ConfigBase):
     """Further training: on chats (loss on answers) or on plain text (loss on every token)."""
 
     trains: Literal["chat", "text"] = Field("chat", description="chat: loss on the answers; text: on all tokens")
@@ -84,7 +84,7 @@ class LanguageTraining(Strict):
         return (self.on,) if isinstance(self.on, str) else tuple(self.on)
 
 
-class LanguageRepair(Strict):
+class LanguageRepair(ConfigBase):
     """A repair: what is unlearned, what is replayed, and the rows of its guard."""
 
     forget: str = Field(DAMAGE, description="rows to unlearn")
@@ -108,7 +108,7 @@ class LanguageRepair(Strict):
         return (self.forget, self.replay, self.guard_forget, self.guard_replay)
 
 
-class LanguageMerge(Strict):
+class LanguageMerge(ConfigBase):
     """A model between itself and the one before: before + alpha * (model - before), weight by weight (arXiv 2109.01903)."""
 
     alpha: float = Field(ge=0, le=1, description="0: the model before; 1: the model that the step is given")
@@ -120,7 +120,7 @@ class LanguageMerge(Strict):
     )
 
 
-class FrontierChoice(Strict):
+class FrontierChoice(ConfigBase):
     """Which of several cells is the one to take, by other items than those that judge it."""
 
     among: tuple[str, ...] = Field(min_length=2, description="the cells in question")
@@ -128,7 +128,7 @@ class FrontierChoice(Strict):
     gained: str = Field(pattern=DOTTED, description="PROBE.METRIC of what was gained")
 
 
-class LanguageFrontier(Strict):
+class LanguageFrontier(ConfigBase):
     """What every repair brings back of what was lost, and keeps of what was gained (docs/repair.md)."""
 
     lost: str = Field(pattern=DOTTED, description="PROBE.METRIC, such as ifeval.prompt_strict")
@@ -139,7 +139,7 @@ class LanguageFrontier(Strict):
     choose: FrontierChoice | None = Field(None, description="how one of several cells is chosen")
 
 
-class LanguageProbe(Strict):
+class LanguageProbe(ConfigBase):
     """What models are asked, as `pyrite probe --task` asks it."""
 
     task: str = Field(description="ifeval, followbench, mt_bench, gsm8k, perplexity, or harness:TASK")
@@ -201,7 +201,7 @@ class LanguageProbe(Strict):
         return self.task if self.task.startswith(HARNESS) else f"{self.task}={path}"
 
 
-class LanguageContrast(Strict):
+class LanguageContrast(ConfigBase):
     """One primary question: is this cell worse than the other on one number?"""
 
     cell: str = Field(description="the cell in question")
@@ -212,7 +212,7 @@ class LanguageContrast(Strict):
     )
 
 
-class PilotSpec(Strict):
+class PilotSpec(ConfigBase):
     """Which training does harm that shows? Chosen on items that the study then leaves alone."""
 
     probe: LanguageProbe = Field(description="what is asked; its items are the first of the seeded order (no skip)")
@@ -236,7 +236,7 @@ class PilotSpec(Strict):
         return self
 
 
-class LanguageSpec(Strict):
+class LanguageSpec(ConfigBase):
     """A whole study of a language model."""
 
     study: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
-from pyrite.probe.asked import Result
 from pyrite.probe.compare import change_of, pair
+from pyrite.probe.probe_task import Result
 from pyrite.records import Estimate
 from pyrite.stats import Answered, answered_by_both, paired_t, t_interval
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import is_grouped, mean
 
 
@@ -28,7 +28,7 @@ class Value:
     seed: int
     probe: str
     metric: Metric
-    items: tuple[Measured, ...]
+    items: tuple[ItemScore, ...]
     estimate: Estimate
     alike: str = "groups"
 
@@ -58,7 +58,7 @@ def values_of(cell: str, seed: int, probe: str, result: Result) -> list[Value]:
     return made
 
 
-def finite(item: Measured) -> Measured:
+def finite(item: ItemScore) -> ItemScore:
     """The item, without a value that is no number."""
     return item if item.value is None or math.isfinite(item.value) else replace(item, value=None)
 
@@ -136,7 +136,7 @@ def answered(a: Sequence[Value], b: Sequence[Value]) -> Answered:
     metric = a[0].metric
     names = list(dict.fromkeys(item.item for value in (*a, *b) for item in value.items))
 
-    def column(side: Sequence[Value], of: Callable[[Measured], float | None], without: float) -> Any:
+    def column(side: Sequence[Value], of: Callable[[ItemScore], float | None], without: float) -> Any:
         rows = [{item.item: of(item) for item in value.items} for value in side]
         return np.array([[without if (x := row.get(name)) is None else x for name in names] for row in rows])
 
@@ -152,9 +152,9 @@ def differences(a: Mapping[int, Value], b: Mapping[int, Value]) -> list[float]:
     return [float(value) for value in both.a - both.b] if both.items else []
 
 
-def pooled(values: Sequence[Value]) -> tuple[Measured, ...]:
+def pooled(values: Sequence[Value]) -> tuple[ItemScore, ...]:
     """Each item's mean over the models of several seeds; none where any of them has no value."""
-    items: dict[str, list[Measured]] = defaultdict(list)
+    items: dict[str, list[ItemScore]] = defaultdict(list)
     for value in values:
         for one in value.items:
             items[one.item].append(one)
@@ -164,7 +164,7 @@ def pooled(values: Sequence[Value]) -> tuple[Measured, ...]:
         whole = len(answered) == len(values)
         mean_value = sum(answered) / len(answered) if whole else None
         weight = sum(one.weight for one in some) / len(some)
-        made.append(Measured(name, some[0].metric, mean_value, some[0].group, some[0].slices, weight))
+        made.append(ItemScore(name, some[0].metric, mean_value, some[0].group, some[0].slices, weight))
     return tuple(made)
 
 

@@ -11,8 +11,8 @@ from os.path import normpath
 from pathlib import Path
 from typing import Literal
 
+from pyrite.config_base import Mistake, Place
 from pyrite.errors import UserError
-from pyrite.strict import Mistake, Place
 from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec
 
 Role = Literal["trained", "guard", "probe"]

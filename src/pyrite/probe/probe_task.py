@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
@@ -18,10 +19,9 @@ from pyrite.probe.predictions import match, read_predictions, stored_predictions
 from pyrite.probe.texts import Texts, of_labels
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Source, Step, Store
-from pyrite.strict import mapping
 from pyrite.tasks import TASKS, WRITTEN_BY_GRAMMAR
 from pyrite.tasks.custom import load_custom
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.score import Task
 from pyrite.tasks.summary import from_labels, label_metrics
@@ -31,7 +31,7 @@ Cuts = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelUnderTest:
     """Who is asked: a model on this machine, a model that a step will make, or (neither) a name at an endpoint."""
 
     name: str
@@ -49,7 +49,7 @@ class Subject:
 class Result:
     """What a task measured on one subject: the items, what can be said of them, and what a reader must know."""
 
-    measured: list[Measured]
+    measured: list[ItemScore]
     metrics: tuple[Metric, ...]
     cuts: Mapping[str, Cuts]
     """The slices of each metric, by its name; a metric that is not named has none."""
@@ -63,7 +63,7 @@ class Result:
     """The slices that a metric's verdicts look at, by its name, in the place of all items."""
 
 
-class Asked(Protocol):
+class ProbeTask(Protocol):
     """One `--task`: its name, and where its items come from."""
 
     @property
@@ -82,7 +82,7 @@ class Asked(Protocol):
         """Margins, by metric, where `--margin` is of another scale."""
         ...
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step whose result is measured."""
         ...
 
@@ -95,17 +95,17 @@ class Asked(Protocol):
         ...
 
 
-def ask(text: str, config: ProbeConfig) -> Asked:
+def ask(text: str, config: ProbeConfig) -> ProbeTask:
     """What does a `--task` name?"""
-    from pyrite.probe import benchmark, surprise, written, written_steps
+    from pyrite.probe import benchmark, generative, generative_steps, perplexity
 
     name, _, where = text.partition("=")
-    if name in written_steps.WRITTEN and where:
-        return written.WrittenTask(name, where, config)
+    if name in generative_steps.WRITTEN and where:
+        return generative.GenerativeProbe(name, where, config)
     if name == "perplexity" and where:
-        return surprise.Perplexity(where, config)
+        return perplexity.Perplexity(where, config)
     if config.skip:
-        fix = f"give it with {', '.join(written_steps.WRITTEN)} or perplexity only"
+        fix = f"give it with {', '.join(generative_steps.WRITTEN)} or perplexity only"
         raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
     if name.startswith(benchmark.PREFIX):
         return benchmark.Benchmark(text, config)
@@ -214,7 +214,7 @@ def fill(groups: Sequence[Sequence[Chat]], count: int) -> set[str]:
     return chosen
 
 
-def local(subject: Subject, doing: str) -> ModelRef:
+def local(subject: ModelUnderTest, doing: str) -> ModelRef:
     """The subject's model folder, where a task needs the model itself."""
     if subject.made is not None:
         fix = "ask it for written answers, perplexity or a harness task"
@@ -225,7 +225,7 @@ def local(subject: Subject, doing: str) -> ModelRef:
     return subject.found
 
 
-def model_input(subject: Subject, doing: str) -> Step | Source:
+def model_input(subject: ModelUnderTest, doing: str) -> Step | Source:
     """The language model as a step's input `base`: its folder, or the step that will make it.
 
     Raises:
@@ -285,7 +285,7 @@ class LabelTask:
         """Shares take `--margin` as it is."""
         return {}
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step in which a model answers: by its head where it has one, else by label words."""
         found = local(subject, "A task of labels")
         written = load.read_config(found.folder)
@@ -344,7 +344,7 @@ class LabelTask:
         return of_labels(items, match(read_predictions(path), items, path)[0])
 
     def result(
-        self, measured: list[Measured], unmatched: int, details: Mapping[str, Any], notes: Sequence[str]
+        self, measured: list[ItemScore], unmatched: int, details: Mapping[str, Any], notes: Sequence[str]
     ) -> Result:
         """Accuracy by every slice of the task; the merged accuracy overall only."""
         metrics = label_metrics(self.task)
@@ -354,7 +354,7 @@ class LabelTask:
         return Result(measured, metrics, cuts, alike, tuple(notes), details, unmatched=unmatched, headlines=headlines)
 
 
-def headline_slices(measured: Sequence[Measured], task: Task) -> tuple[Mapping[str, str], ...]:
+def headline_slices(measured: Sequence[ItemScore], task: Task) -> tuple[Mapping[str, str], ...]:
     """The slices of a task that verdicts look at: its headline for each value of the column that it is judged by; none
     where no item is in it (verdicts then look at all items)."""
     if not task.headline or task.headline_by is None:

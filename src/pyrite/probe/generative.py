@@ -14,32 +14,32 @@ from pyrite.io import atomic_write
 from pyrite.models import hardware
 from pyrite.models.answers import Answer, Writing, read_answers
 from pyrite.models.remote import Endpoint
-from pyrite.probe.asked import Result, Subject, model_input, source
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.texts import Texts, of_answers, texts_of
-from pyrite.probe.written_steps import (
+from pyrite.probe.generative_steps import (
     ANSWERS,
     JUDGE,
     WRITTEN,
-    Kindred,
+    GenerativeTask,
     answers_of,
     items_of,
     judge_prompts,
     pairs_of,
 )
+from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
+from pyrite.probe.texts import Texts, of_answers, texts_of
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Source, Step, Store
 from pyrite.steps.step import digest
 from pyrite.steps.store import make_folder
 from pyrite.tasks import followbench, mt_bench
 from pyrite.tasks.judge import Judge, vote_noise
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries")
 
 
 @dataclass(frozen=True)
-class WrittenTask:
+class GenerativeProbe:
     """`--task ifeval=FILE`, `gsm8k=FILE`, `followbench=FOLDER`, `mt_bench=FILE`."""
 
     name: str
@@ -47,7 +47,7 @@ class WrittenTask:
     config: ProbeConfig
 
     @property
-    def kindred(self) -> Kindred:
+    def kindred(self) -> GenerativeTask:
         """What is known of the benchmark."""
         return WRITTEN[self.name]
 
@@ -96,7 +96,7 @@ class WrittenTask:
             part.write_bytes(orjson.dumps(plain))
         return Source(str(file), f"endpoint:{url}#{model}")
 
-    def answers(self, subject: Subject) -> Step:
+    def answers(self, subject: ModelUnderTest) -> Step:
         """The step in which the subject answers."""
         writing = Writing(max_new_tokens=self.limit, temperature=self.config.temperature or 0.0, seed=self.config.seed)
         chosen: dict[str, Any] = {
@@ -114,7 +114,7 @@ class WrittenTask:
             chosen["compute"] = hardware.choose(self.config.precision).as_config()
         return Step(ANSWERS, chosen, inputs, label=f"{subject.name}: {self.name}")
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The answers, and where there is a judge, what it says of them."""
         answers = self.answers(subject)
         if self.kindred.by_rule is not None or self.config.judge_url is None:
@@ -180,7 +180,7 @@ class WrittenTask:
 
     def votes(
         self, items: list[Chat], answers: Sequence[Answer], replies: Mapping[str, list[str | None]]
-    ) -> tuple[list[Measured], dict[str, Estimate]]:
+    ) -> tuple[list[ItemScore], dict[str, Estimate]]:
         """The items' values from the judge's replies, and the judge's own noise."""
         texts = texts_of(answers)
         prompts = {prompt.id: prompt for prompt in judge_prompts(self.name, items, answers)}

@@ -14,12 +14,12 @@ from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
-from pyrite.probe.asked import Cuts, choose, model_folder
+from pyrite.probe.probe_task import Cuts, choose, model_folder
 from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
-from pyrite.steps import Context, Kind, Step
+from pyrite.steps import Context, Step, StepType
 from pyrite.tasks import followbench, gsm8k, ifeval, mt_bench
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.tasks.measure import ItemScore, Metric
 
 OnBadRow = Literal["stop", "skip"]
 JUDGE_TOKENS = 1024
@@ -27,7 +27,7 @@ JUDGE_TOKENS = 1024
 
 
 @dataclass(frozen=True)
-class Kindred:
+class GenerativeTask:
     """What the code must know of one benchmark of texts."""
 
     read: Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]
@@ -36,7 +36,7 @@ class Kindred:
     cuts: Mapping[str, Cuts]
     alike: str
     turns: int = 1
-    by_rule: Callable[[Sequence[Chat], Mapping[str, str | None]], list[Measured]] | None = None
+    by_rule: Callable[[Sequence[Chat], Mapping[str, str | None]], list[ItemScore]] | None = None
     """What a program finds of prompts and answers; None: a judge has a say. Only by rule can bad rows be left out."""
     checkers: Callable[[], str] | None = None
     """What the rule's verdicts hang on beside the answers."""
@@ -53,7 +53,7 @@ def published(read: Callable[[Path], list[Chat]]) -> Callable[[Path, OnBadRow], 
 
 
 WRITTEN = {
-    "ifeval": Kindred(
+    "ifeval": GenerativeTask(
         ifeval.read_counted,
         ifeval.STANDARD_NEW_TOKENS,
         ifeval.METRICS,
@@ -62,17 +62,17 @@ WRITTEN = {
         by_rule=ifeval.measure,
         checkers=ifeval.identity,
     ),
-    "gsm8k": Kindred(
+    "gsm8k": GenerativeTask(
         gsm8k.read_counted, gsm8k.STANDARD_NEW_TOKENS, gsm8k.METRICS, {}, "questions", by_rule=gsm8k.measure
     ),
-    "followbench": Kindred(
+    "followbench": GenerativeTask(
         published(followbench.read),
         2048,
         followbench.METRICS,
         {"hsr": followbench.SLICES, "ssr": followbench.SLICES, "csl": ((), ("category",))},
         "examples",
     ),
-    "mt_bench": Kindred(
+    "mt_bench": GenerativeTask(
         published(mt_bench.read), 1024, mt_bench.METRICS, {"score": mt_bench.SLICES}, "questions", turns=2
     ),
 }
@@ -220,8 +220,8 @@ def judge_step(context: Context) -> None:
     (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
-ANSWERS = Kind("probe.answers", 1, answers_step)
-JUDGE = Kind("probe.judge", 1, judge_step)
+ANSWERS = StepType("probe.answers", 1, answers_step)
+JUDGE = StepType("probe.judge", 1, judge_step)
 
 
 def answers_of(step: Step) -> Step:

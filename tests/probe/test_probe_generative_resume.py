@@ -12,7 +12,7 @@ from tests.probe.written_kit import Says, judge, line, overall, questions_in, ra
 from pyrite.cli import run
 from pyrite.models import generate as generating
 from pyrite.models import write as writing
-from pyrite.probe import written_steps
+from pyrite.probe import generative_steps
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_a_cut_off_judge_is_asked_only_the_rest(
 ) -> None:
     flags = judge(stub, ratings, "--judge-votes", "2")
     command = line(tiny_causal, f"mt_bench={questions}", tmp_path / "s", *flags)
-    real = written_steps.chat
+    real = generative_steps.chat
     with monkeypatch.context() as patch:
         patch.setattr(
-            written_steps, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k)
+            generative_steps, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k)
         )
         assert run(command) == 130
     assert len(stub.asked) == 5
@@ -99,10 +99,10 @@ def test_a_judge_reads_anew_when_the_answers_are_made_anew(
 ) -> None:
     """Cut off after five replies; then the answers are deleted and written again: the five were about others."""
     command = line(tiny_causal, f"mt_bench={questions}", tmp_path / "s", *judge(stub, ratings, "--judge-votes", "2"))
-    real = written_steps.chat
+    real = generative_steps.chat
     with monkeypatch.context() as patch:
         patch.setattr(
-            written_steps, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k)
+            generative_steps, "chat", lambda *a, expired, **k: real(*a, expired=lambda: len(stub.asked) >= 5, **k)
         )
         assert run(command) == 130
     (answers,) = (tmp_path / "s").glob("done/*/*/answers.jsonl")
@@ -124,7 +124,7 @@ def test_a_judge_has_a_name(tiny_causal: Path, questions: Path, tmp_path: Path, 
 def test_what_two_turns_took_is_added_up() -> None:
     first = {"answers": 3, "tokens": 10, "seconds": 1.5, "cost": None, "engine": "rows"}
     second = {"answers": 2, "tokens": 7, "seconds": 0.5, "cost": None, "engine": "rows"}
-    assert written_steps.together(first, second) == {
+    assert generative_steps.together(first, second) == {
         "answers": 5,
         "tokens": 17,
         "seconds": 2.0,

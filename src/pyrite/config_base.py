@@ -10,13 +10,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pyrite.errors import UserError
 
 
-class Strict(BaseModel):
+class ConfigBase(BaseModel):
     """A configuration in which an unknown key is an error, and which does not change once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Config = TypeVar("Config", bound=Strict)
+Config = TypeVar("Config", bound=ConfigBase)
 Place = tuple[str | int, ...]
 """Keys and positions that lead to a part of a configuration."""
 Mistake = tuple[Place, str]
@@ -115,7 +115,7 @@ def known_keys(model: Any, location: Sequence[Any]) -> list[str]:
         inner = [field.annotation] if field is not None else []
         while inner:
             candidate = inner.pop()
-            if isinstance(candidate, type) and issubclass(candidate, Strict):
+            if isinstance(candidate, type) and issubclass(candidate, ConfigBase):
                 model = candidate
                 break
             inner.extend(getattr(candidate, "__args__", ()))

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
-from pyrite.probe.asked import Result, Subject, model_folder, model_input, source
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
 from pyrite.probe.texts import Texts, shown
 from pyrite.records import Chat, Text
-from pyrite.steps import PART_TOKENS, Context, Kind, Source, Step, Store, in_parts
-from pyrite.strict import mapping
-from pyrite.tasks.measure import Measured, Metric
+from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
+from pyrite.tasks.measure import ItemScore, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.perplexity import Part
@@ -124,7 +124,7 @@ def draw(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]
     return [left[at] for at in sorted(rng.choice(len(left), items, replace=False))]
 
 
-def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
+def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[ItemScore]:
     """Each row's mean (of its `nats`) over its `tokens`, and in bits over its `bytes`, which weigh it in the whole."""
     from pyrite.models.perplexity import LN2
 
@@ -132,11 +132,11 @@ def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
     for row in rows:
         for metric, size, unit in ((METRICS[0], row["tokens"], 1.0), (METRICS[1], row["bytes"], LN2)):
             value = row["nats"] / size / unit if size else None
-            measured.append(Measured(row["id"], metric.name, value, row["id"], {}, float(size or 1)))
+            measured.append(ItemScore(row["id"], metric.name, value, row["id"], {}, float(size or 1)))
     return measured
 
 
-PERPLEXITY = Kind("probe.perplexity", 1, perplexity_step)
+PERPLEXITY = StepType("probe.perplexity", 1, perplexity_step)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Perplexity:
         """`--margin` is in nats and bits here."""
         return {}
 
-    def step(self, subject: Subject) -> Step:
+    def step(self, subject: ModelUnderTest) -> Step:
         """The step that reads the file with the model."""
         chosen: dict[str, Any] = {
             "part": self.config.part,
