@@ -14,8 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pyrite.loop.spec import LoopSpec
-from pyrite.study.language.spec import LanguageSpec
-from pyrite.study.spec import StudySpec, bundled, is_language, load_language, load_spec
+from pyrite.study.spec import StudySpec, bundled, load_spec
 from pyrite.synth.run import Recipe
 from pyrite.tasks.custom import CustomTask
 
@@ -56,12 +55,22 @@ pyrite study demo --power   # hours
 ```
 """.splitlines()
 STUDIES = """\
-There are two sorts of study. The first (`StudySpec`, the default) trains a model that names labels, and compares arms. The
-second (`about: language`, `LanguageSpec`) trains a language model, repairs it, and asks what is left of harm and gain.
+A study is *cells*: ordered steps from a model, with any probe after any of them, for several seeds.
+
+| written as | cells | compared by |
+|---|---|---|
+| `starts`, `arms`, `sizes` (and `synthetic_share`) | every start, and every arm of every size after it | start and human arm of the same size; `contrasts: {arm, against}` |
+| `cells: {NAME: [steps]}` | a path of steps from the model as given | the cells of `compare_with`; `contrasts: {cell, against}` |
+| `cells: {NAME: {start, steps, size}}`, beside starts | a path of steps after a start, such as an arm and then a repair | as arms are |
+
+Steps are arms, and whatever stands under `trainings`, `repairs`, `quantise` and `merge`. With `labels`, starts and arms
+train a classifier on labelled rows, and repairs and merges of a cell with a start work on that classifier
+(`studies/repair_blind_spot.yaml`: does unlearning close the blind spot that a biased arm opened?). Without, they train a language model on chats. What
+cannot work is refused with its line: a probe that asks a classifier for text, a chat training of a classifier.
 
 ## Rows that are kept apart
 
-What a probe asks should not be what the model was trained on. Before anything runs, a study of labels is refused, with the
+What a probe asks should not be what the model was trained on. Before anything runs, a study is refused, with the
 line, where a start, an arm or a generator is trained on
 
 - the rows that a probe reads, its whole source, or a pool of it;
@@ -79,10 +88,10 @@ Rows that differ can still share a text: MultiNLI has three hypotheses for each 
 matter) or a column of the file, such as `page`. Pools take whole groups at random while these fit. Where no group fits what
 is still missing, the smallest that is left is taken too, so that a pool has its number of rows or more by less than that
 group. A balanced pool has exactly its rows of each label: what the balance leaves over of its groups is in no pool. Rows
-with nothing in the column are refused, since what belongs to them cannot be known. In a study of language, `group` is a
+with nothing in the column are refused, since what belongs to them cannot be known. Of chats, `group` is a
 column or `prompt`, what stands before the first answer of a chat.
 
-`results/overlap.csv` (`overlap` in `run.json`) compares every two sets of rows `a` and `b` of a study of labels, without
+`results/overlap.csv` (`overlap` in `run.json`) compares every two sets of labelled rows `a` and `b`, without
 regard to case and blanks: starts and arms of the first seed, pools, probes. `shared` counts the distinct whole texts in both, `shared_a`
 and `shared_b` the rows of a and of b that have them; of rows with several fields, `shared_premise_a` counts the rows of a
 whose premise is in b, whatever stands beside it, and so for each field, but for those that choose among a few short values,
@@ -93,7 +102,7 @@ most of its other rows share with something trained on.
 
 A verdict speaks of whatever its seeds drew anew, and of nothing else. A note of the run says what was drawn once.
 
-| of a study of labels | each seed draws its own | option |
+| of starts, arms and labels | each seed draws its own | option |
 |---|---|---|
 | order of rows, dropout, new heads in training | yes | |
 | rows of an arm, out of its pools | yes | `arm_rows_vary: false` draws them once |
@@ -103,10 +112,10 @@ A verdict speaks of whatever its seeds drew anew, and of nothing else. A note of
 | items of a probe, held-out rows of a judge | no | never: answers are compared item by item |
 | judge of the labels | no | never: the first seed's model; with `texts_vary` it judges each seed's texts that a noised arm needs |
 
-With either option, seed 0 has the rows that all seeds have without it, so that what is stored of it stays of use. In a study
-of language the seeds draw the order of rows and what a repair draws; pools, mixes and items are drawn once.
+With either option, seed 0 has the rows that all seeds have without it, so that what is stored of it stays of use. In cells
+of a language model the seeds draw the order of rows and what a repair draws; pools, mixes and items are drawn once.
 
-## A study about language
+## Cells of a language model
 
 A *cell* is a path of named steps from the model as given: trainings, repairs, roundings (`quantise`), merges with the model before (`merge`); `[]` is the model
 itself. Cells share their common beginnings, so `[damage, full]` and `[damage, replay]` train the damage once for each
@@ -199,7 +208,6 @@ def type_name(annotation: Any) -> str:
     for module in (
         "typing.",
         "pyrite.study.spec.",
-        "pyrite.study.language.spec.",
         "pyrite.repair.settings.",
         "pyrite.synth.settings.",
         "pyrite.train.settings.",
@@ -249,11 +257,11 @@ def study_page() -> str:
         "",
     ]
     for name in bundled():
-        says = (load_language(name) if is_language(name) else load_spec(name))[0].says
+        says = load_spec(name)[0].says
         lines.append(f"- `{name}`: {says}")
     lines += ["", *STUDIES]
     seen: set[type[BaseModel]] = set()
-    for model in (StudySpec, LanguageSpec, Recipe, CustomTask):
+    for model in (StudySpec, Recipe, CustomTask):
         lines += tables(model, seen)
     return "\n".join(lines) + "\n"
 

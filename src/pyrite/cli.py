@@ -2,7 +2,6 @@
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,14 +147,11 @@ def study(spec: str, /, *, options: Annotated[StudyOptions, Options] = StudyOpti
     spec
         study file (YAML), or the name of a bundled one
     """
-    from pyrite.study.spec import is_language
+    from pyrite.study import run as study_run
+    from pyrite.study import show
 
-    config = StudyConfig(spec=spec, **dict(options))
-    sort = "pyrite.study.language" if is_language(spec) else "pyrite.study"
-    study_run, show = import_module(f"{sort}.run"), import_module(f"{sort}.show")
-    asked = next((name for name in ("plan", "power", "pilot") if getattr(config, name)), "study")
-    made = getattr(study_run, asked)(config)
-    show_json(made if isinstance(made, dict) else made.as_json()) if json else getattr(show, asked)(made)
+    result = study_run.study(StudyConfig(spec=spec, **dict(options)))
+    show_json(result.as_json()) if json else show.show(result)
 
 
 @app.command
@@ -184,13 +180,9 @@ def probe(
     except ValidationError as error:
         found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
         raise UserError("These options do not go together.", found, "pyrite probe --help") from error
-    if config.export is not None:
-        paths = [str(path) for path in probe_run.export_tasks(config)]
-        show_json({"schema_version": 1, "exported": paths}) if json else print("\n".join(paths))
-        return 0
-    made = probe_run.probe(config)
-    show_json(made.as_json()) if json else show.scorecards(made)
-    return made.exit_code
+    result = probe_run.probe(config)
+    show_json(result.as_json()) if json else show.show(result)
+    return result.exit_code
 
 
 @app.command
@@ -242,14 +234,9 @@ def run_loop(loop: str, /, *, options: Annotated[LoopOptions, Options] = LoopOpt
     from pyrite.loop import run as loop_run
     from pyrite.loop import show
 
-    config = LoopConfig(loop=loop, **dict(options))
-    if config.plan:
-        told = loop_run.plan(config)
-        show_json(told) if json else show.plan(told)
-        return 0
-    made = loop_run.run(config)
-    show_json(made.as_json()) if json else show.loop(made)
-    return made.exit_code
+    result = loop_run.run(LoopConfig(loop=loop, **dict(options)))
+    show_json(result.as_json()) if json else show.show(result)
+    return result.exit_code
 
 
 @app.command
@@ -266,10 +253,6 @@ def report(*runs: str, options: Annotated[ReportOptions, Options] = ReportOption
     if not runs:
         raise UserError("Give a run folder.", "none", "pyrite report runs/NAME -o report.html")
     made = report_run.report(ReportConfig(runs=runs, **dict(options)))
-    if options.open:
-        from pyrite.outputs import open_page
-
-        open_page(made.out)
     if json:
         show_json(made.as_json())
         return

@@ -4,7 +4,7 @@ import json
 import random
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +20,13 @@ from pyrite.report.config import ReportConfig
 from pyrite.report.page import Page
 from pyrite.report.parts import page_of
 from pyrite.runs import Run, read_run
-from pyrite.study.contrasts import Probe, answer_primary, results_table, score_model, summary_table
+from pyrite.study.cells import CellKey
+from pyrite.study.contrasts import answer_primary
+from pyrite.study.label_probes import LabelProbe
 from pyrite.study.run import Study, draw_figure
+from pyrite.study.scores import Scores, scores_of_labels
 from pyrite.study.spec import parse_spec
+from pyrite.study.tables import results_table, summary_table
 from pyrite.tasks.score import Task
 
 PLANTED = "zebrafish-planted"
@@ -154,13 +158,20 @@ SHIFT = {"start": (0, 1, 0), "human": (0, 1, 0), "synthetic": (0, 0, 1)}
 """By arm: what each seed adds, in half items."""
 
 
+def score_model(
+    probe: LabelProbe, answers: Mapping[str, str | None], *, start: str, arm: str, size: int, seed: int
+) -> Scores:
+    """One model's accuracy on a probe."""
+    return scores_of_labels(CellKey(arm, start, size), seed, probe, answers)[0]
+
+
 def study_made(folder: Path, seeds: Sequence[int] = (0, 1, 2)) -> Study:
     """A study of labels out of made-up answers, with the study's own tables, verdicts and figure."""
     spec = parse_spec(STUDY.replace("SEEDS", str(list(seeds))), "tiny.yaml")
     items = [Labelled({"text": f"{PLANTED} {at}"}, ("positive", "negative")[at % 2], f"{PLANTED}-{at}",
                       {"voice": ("guest", "critic")[at // 20]}) for at in range(40)]  # fmt: skip
     task = Task("labelled", ("positive", "negative"), slices=(("voice",), ("voice", "gold")))
-    probes = {name: Probe.make(name, items, task, spec.probes[name].headline_slice) for name in spec.probes}
+    probes = {name: LabelProbe.of(name, items, task, spec.probes[name].headline_slice) for name in spec.probes}
     results = []
     for arm, right in RIGHT.items():
         for seed in seeds:
@@ -170,11 +181,11 @@ def study_made(folder: Path, seeds: Sequence[int] = (0, 1, 2)) -> Study:
                         for at, one in enumerate(items)}  # fmt: skip
                 cell = {"start": "trained", "arm": arm, "size": 0 if arm == "start" else 16, "seed": seed}
                 results.append(score_model(probe, said, **cell))
-    answers = answer_primary(results, probes, spec)
-    table, summary = results_table(results), summary_table(results, spec.human_arm)
+    answers = answer_primary(results, spec)
+    table, summary = results_table(results, spec), summary_table(results, spec)
     (folder / "results").mkdir(parents=True)
     write_parquet(summary, folder / "results" / "summary.parquet")
-    draw_figure(spec, results, probes, folder)
+    draw_figure(spec, results, {"results": table, "summary": summary}, folder)
     counts = {
         "made": {"read": 54, "kept": 52, "dropped": {"cut at the token limit": 2}, "kept_by_label": {"positive": 52}}
     }
@@ -195,7 +206,7 @@ def study_made(folder: Path, seeds: Sequence[int] = (0, 1, 2)) -> Study:
         "timing": {"this_run_seconds": 2.0, "steps_run": 2, "steps_reused": 0, "seconds_of_all_steps": 2.0},
     }  # fmt: skip
     told_run(folder, json.loads(json.dumps(told)))
-    return Study(spec, folder, answers, table, summary, told)
+    return Study(spec, folder, answers, table, summary, [], told)
 
 
 def interval(
@@ -278,13 +289,10 @@ seeds: [0, 1]
 
 def language_run(folder: Path) -> Run:
     """A study of a language model out of made-up items, with the study's own tables and verdicts."""
-    from pyrite.study.language.contrasts import answer_primary
-    from pyrite.study.language.spec import parse_language
-    from pyrite.study.language.tables import Value, results_table, summary_table
+    from pyrite.study.spec import parse_spec
     from pyrite.tasks.measure import ItemScore, Metric
-    from pyrite.tasks.summary import mean
 
-    spec = parse_language(LANGUAGE, "words.yaml")
+    spec = parse_spec(LANGUAGE, "words.yaml")
     strict, nats = Metric("prompt_strict"), Metric("nats_per_token", "real", "lower")
     made = []
     for cell, right, step in (("start", 30, 2), ("damaged", 18, 4)):
@@ -295,7 +303,7 @@ def language_run(folder: Path) -> Run:
                     for at in range(40)
                 ]
                 items = tuple(ItemScore(str(at), metric.name, value, str(at)) for at, value in enumerate(values))
-                made.append(Value(cell, seed, probe, metric, items, mean(items, metric, grouped=False, seed=0)))
+                made.append(Scores(CellKey(cell), seed, probe, metric, items))
     answers = answer_primary(made, spec)
     told = {
         "verb": "study", "study": "words", "about": "language", "spec": spec.model_dump(mode="json"),
@@ -307,8 +315,8 @@ def language_run(folder: Path) -> Run:
         "timing": {"this_run_seconds": 2.0, "steps_run": 1, "steps_reused": 0, "seconds_of_all_steps": 2.0},
     }  # fmt: skip
     (folder / "results").mkdir(parents=True)
-    write_parquet(results_table(made), folder / "results" / "results.parquet")
-    write_parquet(summary_table(made, spec.references()), folder / "results" / "summary.parquet")
+    write_parquet(results_table(made, spec), folder / "results" / "results.parquet")
+    write_parquet(summary_table(made, spec), folder / "results" / "summary.parquet")
     head = "cell,seed,step,method,steps,tokens,flops,seconds,peak_bytes,stopped,share_of_damage_tokens,share_of_damage_flops"
     (folder / "results" / "costs.csv").write_text(f"{head}\ndamaged,0,damage,train chat,3,1234,,7.5,,,,\n")
     return told_run(folder, json.loads(json.dumps(told)))

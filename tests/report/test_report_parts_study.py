@@ -13,7 +13,6 @@ from pyrite.report import objects
 from pyrite.report.html import render
 from pyrite.report.page import Figure, Rows
 from pyrite.runs import Run, read_run
-from pyrite.study.language.spec import parse_language
 from pyrite.study.looks import remarks
 from pyrite.study.run import Study
 from pyrite.study.spec import parse_spec
@@ -119,7 +118,7 @@ def test_the_study_file_on_the_page_makes_the_same_study(study: Study, words: Ru
     text = blocks(page(run_of(study)), "study-again")[-1].lines[0]
     assert parse_spec(text, "again.yaml") == study.spec
     text = blocks(page(words), "study-again")[-1].lines[0]
-    assert parse_language(text, "again.yaml").model_dump(mode="json") == words.told["spec"]
+    assert parse_spec(text, "again.yaml").model_dump(mode="json") == words.told["spec"]
 
 
 def test_one_seed_gives_no_interval_and_the_page_says_why(tmp_path: Path) -> None:
@@ -200,7 +199,7 @@ def test_a_language_study_has_a_figure_of_every_cell(words: Run) -> None:
 
 def test_the_language_figure_is_written_and_says_what_it_shows(words: Run, tmp_path: Path) -> None:
     from pyrite.report.objects import stored
-    from pyrite.study.language.figure import explain, write_figure
+    from pyrite.study.cells_figure import explain, write_figure
 
     results, summary, spec = stored(words, "results.parquet"), stored(words, "summary.parquet"), words.told["spec"]
     write_figure(results, summary, spec, tmp_path)

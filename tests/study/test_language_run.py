@@ -12,8 +12,8 @@ from pyrite.cli import run
 from pyrite.models.hardware import Compute
 from pyrite.steps import Progress, RunOptions, Store, run_steps
 from pyrite.study.config import StudyConfig
-from pyrite.study.language.plan import make_plan
-from pyrite.study.language.run import resolve_spec
+from pyrite.study.plan import make_plan
+from pyrite.study.run import resolve_spec
 
 from conftest import THINGS, study_line, write_jsonl  # isort: skip
 

@@ -8,13 +8,12 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Step, Store
+from pyrite.study.chat_overlap import remarks
+from pyrite.study.chat_uses import check_files
 from pyrite.study.config import StudyConfig
-from pyrite.study.language.overlap import remarks
-from pyrite.study.language.plan import make_plan, pilot_spec
-from pyrite.study.language.run import resolve_spec
-from pyrite.study.language.spec import LanguageSpec, parse_language
-from pyrite.study.language.uses import check_files
-from pyrite.study.spec import bundled, is_language, load_language
+from pyrite.study.plan import make_plan, pilot_spec
+from pyrite.study.run import resolve_spec
+from pyrite.study.spec import StudySpec, bundled, load_spec, parse_spec
 
 CPU = Compute("cpu", "fp32")
 GOOD = """\
@@ -57,8 +56,8 @@ seeds: [0, 1]
 """
 
 
-def read(text: str = GOOD) -> LanguageSpec:
-    return parse_language(text, "s.yaml")
+def read(text: str = GOOD) -> StudySpec:
+    return parse_spec(text, "s.yaml")
 
 
 def plan(text: str = GOOD, folder: Path | None = None):  # type: ignore[no-untyped-def]
@@ -116,7 +115,7 @@ def test_a_good_file() -> None:
         ("ifeval, file: prompts.jsonl, items: 9", "perplexity, data: damage.held_out, items: 9", 13, "name DATA.POOL"),
         ("ifeval, file: prompts.jsonl, items: 9", "perplexity, data: qa.held_out, items: 9", 32, "say skip: 9"),
         ("settings: {epochs: 2}", "first: 30, settings: {epochs: 2}", 17, "make a pool of so many rows"),
-        ("files: [human.jsonl]", "files: [human.jsonl]\n    group: prompt\n    duplicates: keep", 8, "another group"),
+        ("files: [human.jsonl]", "files: [human.jsonl]\n    group: prompt\n    duplicates: keep", 10, "another group"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
@@ -292,18 +291,18 @@ def test_of_the_prompts_that_are_trained_on_the_pool_with_the_most_is_told() -> 
 
 
 def test_bundled_studies_of_language_plan_without_data(tmp_path: Path) -> None:
-    names = [name for name in bundled() if is_language(name)]
+    names = [name for name in bundled() if not load_spec(name)[0].has_grid]
     assert {"unlearning_small", "chen_2024"} <= set(names)
     for name in names:
-        spec, _ = load_language(name)
+        spec, _ = load_spec(name)
         told = make_plan(spec, tmp_path, CPU, only_plan=True).summary(Store(tmp_path))
         assert told["tokens"] > 0
         assert told["stored"]["steps"] == 0
-    small, _ = load_language("unlearning_small")
+    small, _ = load_spec("unlearning_small")
     weights = {name: one.settings.forget_weight for name, one in small.repairs.items()}
     assert (weights["full"], weights["replay_kl"], weights["ascent"]) == (0.01, 0.0, 1.0)
     assert small.repairs["ascent"].settings.guard.every_tokens == 0
-    steps = make_plan(small, tmp_path, CPU, only_plan=True).named()
+    steps = make_plan(small, tmp_path, CPU, only_plan=True).of_steps()["of_steps"]
     repairs = [row for row in steps if row["kind"] == "repair.train"]
     assert len(repairs) == 7
     assert len({row["tokens"] for row in repairs}) == 1  # all process the same

@@ -14,14 +14,16 @@ from pyrite.probe.probe_task import Result
 from pyrite.records import Chat, Message, Text
 from pyrite.stats import judge_family, paired_t
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
-from pyrite.study.language.contrasts import answer_primary, contrast_rows, missing_items
-from pyrite.study.language.costs import cost_table
-from pyrite.study.language.mix import MIX, choose, named
-from pyrite.study.language.pilot import Tried, answer_pilot, picked_seeds
-from pyrite.study.language.pilot import choose as choose_damage
-from pyrite.study.language.plan import Cell, pilot_spec
-from pyrite.study.language.spec import PILOT_SEED, LanguageSpec, parse_language
-from pyrite.study.language.tables import Value, check_apart, over_items, pooled, results_table, summary_table, values_of
+from pyrite.study.cells import Cell, CellKey
+from pyrite.study.contrasts import answer_primary, contrast_rows, missing_items
+from pyrite.study.costs import cost_table
+from pyrite.study.mix import MIX, choose, named
+from pyrite.study.pilot import Tried, answer_pilot, picked_seeds
+from pyrite.study.pilot import choose as choose_damage
+from pyrite.study.plan import pilot_spec
+from pyrite.study.scores import Scores, check_apart, over_items, pooled, scores_of_result
+from pyrite.study.spec import PILOT_SEED, StudySpec, parse_spec
+from pyrite.study.tables import results_table, summary_table
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.train.language import read_language
 from pyrite.train.split import SPLIT
@@ -47,37 +49,37 @@ contrasts:
 """
 
 
-def spec(*contrasts: str, more: str = "") -> LanguageSpec:
+def spec(*contrasts: str, more: str = "") -> StudySpec:
     lines = "".join(f"  - {{{line}}}\n" for line in contrasts)
     text = SPEC + lines if contrasts else SPEC.replace("contrasts:\n", "")
-    return parse_language(text + more, "s.yaml")
+    return parse_spec(text + more, "s.yaml")
 
 
-def model(cell: str, seed: int, right: Sequence[float | None], nats: Sequence[float] = ()) -> list[Value]:
+def model(cell: str, seed: int, right: Sequence[float | None], nats: Sequence[float] = ()) -> list[Scores]:
     measured = [ItemScore(f"i{at}", "right", value, f"i{at}") for at, value in enumerate(right)]
     measured += [ItemScore(f"i{at}", "nats", value, f"i{at}", weight=at + 1) for at, value in enumerate(nats)]
-    return values_of(cell, seed, "asked", Result(measured, (RIGHT, NATS), {}))
+    return scores_of_result(CellKey(cell), seed, "asked", Result(measured, (RIGHT, NATS), {}))
 
 
-def shares(cell: str, counts: Sequence[int], n: int = 20) -> list[Value]:
+def shares(cell: str, counts: Sequence[int], n: int = 20) -> list[Scores]:
     """One model for each seed, right on the first so many of n items."""
     return [one for seed, k in enumerate(counts) for one in model(cell, seed, [1] * k + [0] * (n - k))]
 
 
 def test_means_are_weighted_and_missing_items_stay_missing() -> None:
     values = model("start", 0, [1, 0, None, 1], [1.0, 2.0])
-    table = {row["metric"]: row for row in results_table(values)}
+    table = {row["metric"]: row for row in results_table(values, spec())}
     assert table["right"]["value"] == pytest.approx(2 / 3)
     assert (table["right"]["n"], table["right"]["n_missing"]) == (3, 1)
     assert table["nats"]["value"] == pytest.approx((1 * 1 + 2 * 2) / 3)
-    assert results_table(model("start", 0, [None, None]))[0]["value"] is None
-    burst = results_table(model("start", 0, [1], [2.0, math.inf, math.nan]))[1]  # the loss of a destroyed model
+    assert results_table(model("start", 0, [None, None]), spec())[0]["value"] is None
+    burst = results_table(model("start", 0, [1], [2.0, math.inf, math.nan]), spec())[1]  # the loss of a destroyed model
     assert (burst["value"], burst["n"], burst["n_missing"]) == (2.0, 1, 2)
 
 
 def test_cells_are_compared_within_seeds() -> None:
     values = shares("start", [12, 12, 12]) + shares("damaged", [10, 9, 8])
-    row = next(row for row in summary_table(values, ("start", "damaged")) if row["cell"] == "damaged")
+    row = next(row for row in summary_table(values, spec()) if row["cell"] == "damaged")
     # 0.50, 0.45, 0.40 against 0.60 in each seed: -0.10, -0.15, -0.20
     assert row["mean"] == pytest.approx(0.45)
     assert row["minus_start"] == pytest.approx(-0.15)
@@ -86,7 +88,7 @@ def test_cells_are_compared_within_seeds() -> None:
     assert row["per_seed"] == "0.5000 0.4500 0.4000"
     assert row["minus_damaged"] is None
     # over items: seeds averaged item by item: items 8..11 lost in 3, 2 (item 9), 1 ... of three seeds
-    items = over_items([v for v in values if v.cell == "damaged"], [v for v in values if v.cell == "start"])
+    items = over_items([v for v in values if v.cell.name == "damaged"], [v for v in values if v.cell.name == "start"])
     assert items.value == pytest.approx(-0.15)
     assert items.low is not None
     assert items.low < -0.15 < (items.high or 0)
@@ -95,7 +97,7 @@ def test_cells_are_compared_within_seeds() -> None:
 
 def test_a_seed_that_only_one_cell_has_is_left_out() -> None:
     values = shares("start", [12, 12]) + shares("damaged", [10, 9, 2])
-    row = next(row for row in summary_table(values, ("start",)) if row["cell"] == "damaged")
+    row = next(row for row in summary_table(values, spec()) if row["cell"] == "damaged")
     assert row["minus_start"] == pytest.approx(-0.125)
     assert row["n_seeds"] == 3
 
@@ -163,7 +165,7 @@ def test_holm_goes_over_contrasts_of_different_units() -> None:
     two = spec(lines[0], lines[2].replace("0.1", "0.05"))
     sides = {}
     for number, (a, b) in enumerate((("damaged", "start"), ("other", "damaged"))):
-        of = {c: [v.estimate.value for v in values if v.cell == c and v.metric.name == "right"] for c in (a, b)}
+        of = {c: [v.estimate.value for v in values if v.cell.name == c and v.metric.name == "right"] for c in (a, b)}
         sides[str(number)] = (of[a], of[b])
     plain = judge_family(sides, 0.05)
     for answer, one in zip(answer_primary(values, two), plain.values(), strict=True):
@@ -188,7 +190,7 @@ def test_answers_that_are_missing_on_one_side_decide_nothing() -> None:
     asked = spec("cell: damaged, against: start, probe: asked.right, margin: 0.03")
     counts = [70, 71, 69, 70, 72]
 
-    def damaged(lost: int) -> list[Value]:
+    def damaged(lost: int) -> list[Scores]:
         return [
             one
             for seed, k in enumerate(counts)
@@ -221,17 +223,17 @@ def test_one_model_in_every_seed_is_no_replicate() -> None:
     assert answer_primary(jittered, asked)[0].judgement.verdict == "worse"
 
 
-def of_losses(*contrasts: str) -> LanguageSpec:
+def of_losses(*contrasts: str) -> StudySpec:
     text = SPEC.replace('"harness:x"', "perplexity, file: t.jsonl")
-    return parse_language(text + "".join(f"  - {{{line}}}\n" for line in contrasts), "s.yaml")
+    return parse_spec(text + "".join(f"  - {{{line}}}\n" for line in contrasts), "s.yaml")
 
 
-def losses(cell: str, *seeds: Sequence[float]) -> list[Value]:
+def losses(cell: str, *seeds: Sequence[float]) -> list[Scores]:
     metric = Metric("nats_per_token", "real", "lower")
     made = []
     for seed, nats in enumerate(seeds):
         measured = [ItemScore(f"i{at}", metric.name, value, f"i{at}") for at, value in enumerate(nats)]
-        made += values_of(cell, seed, "asked", Result(measured, (metric,), {}))
+        made += scores_of_result(CellKey(cell), seed, "asked", Result(measured, (metric,), {}))
     return made
 
 
@@ -304,9 +306,9 @@ def test_costs_of_steps_that_tell_less(tmp_path: Path) -> None:
         "bare": repaired(old, {"method": "lbf", "point": None}),
         "replay": repaired(new, {"method": "lbf", "tokens": {"replay": 30}}),
     }
-    cells = [Cell("full", 0, (("damage", old), ("full", steps["full"])), {}),
-             Cell("bare", 0, (("damage", old), ("bare", steps["bare"])), {}),
-             Cell("replay", 1, (("damage", new), ("replay", steps["replay"])), {})]  # fmt: skip
+    cells = [Cell(CellKey("full"), 0, (("damage", old), ("full", steps["full"])), {}),
+             Cell(CellKey("bare"), 0, (("damage", old), ("bare", steps["bare"])), {}),
+             Cell(CellKey("replay"), 1, (("damage", new), ("replay", steps["replay"])), {})]  # fmt: skip
     store = Store(tmp_path)
     run_steps([step for cell in cells for _, step in cell.path], store, RunOptions(), Progress(quiet=True))
     table = {(row["step"], row["seed"]): row for row in cost_table(cells, store)}
@@ -339,8 +341,8 @@ pilot:
 """
 
 
-def of_pilot(values: Sequence[Value]) -> list[Value]:
-    return [Value(v.cell, PILOT_SEED, "pilot", v.metric, v.items, v.estimate) for v in values]
+def of_pilot(values: Sequence[Scores]) -> list[Scores]:
+    return [Scores(v.cell, PILOT_SEED, "pilot", v.metric, v.items) for v in values]
 
 
 def test_the_pilot_names_the_surest_damage() -> None:
@@ -383,7 +385,7 @@ def test_a_seed_that_the_pilot_picked_on_does_not_count() -> None:
     assert "left out" not in whole.sentence
 
 
-def lucky_model(trial: int, training: str, seed: int, cell: str, part: str) -> list[Value]:
+def lucky_model(trial: int, training: str, seed: int, cell: str, part: str) -> list[Scores]:
     """A model that no training harms: right on half of 100 items (of this part), give or take the luck of its seed."""
     name = [trial, seed, *training.encode()]
     luck = 0.0 if training == "start" else np.random.default_rng(name).normal(0, 0.15)
@@ -484,7 +486,7 @@ def test_a_mix_as_a_step(tmp_path: Path) -> None:
 
 
 def test_a_share_without_spread_has_no_interval_that_is_made_up() -> None:
-    rows = summary_table(shares("start", [20, 20]) + shares("damaged", [20, 20]), ("start",))
+    rows = summary_table(shares("start", [20, 20]) + shares("damaged", [20, 20]), spec())
     row = next(row for row in rows if row["cell"] == "damaged")
     assert row["minus_start"] == 0
     assert row["minus_start_low"] is None

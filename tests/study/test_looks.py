@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.study.language.spec import LanguageSpec, parse_language
 from pyrite.study.looks import NOT_THE_QUESTION, Look, looks_at, question_of, remarks
-from pyrite.study.spec import StudySpec, bundled, is_language, load_language, load_spec, parse_spec
+from pyrite.study.spec import StudySpec, bundled, load_spec, parse_spec
 
 LABELS = """\
 study: small
@@ -56,8 +55,8 @@ seeds: [0, 1]
 )  # fmt: skip
 
 
-def read(text: str) -> StudySpec | LanguageSpec:
-    return parse_language(text, "s.yaml") if "about: language" in text else parse_spec(text, "s.yaml")
+def read(text: str) -> StudySpec:
+    return parse_spec(text, "s.yaml")
 
 
 def run(text: str, folder: Path) -> list[Look]:
@@ -189,7 +188,7 @@ def test_older_runs_are_read(text: str, tmp_path: Path) -> None:
 
 def test_every_key_is_part_of_the_question_but_those_that_are_listed() -> None:
     tops = {name.partition(".")[0] for name in NOT_THE_QUESTION if "." not in name}
-    for kind, text in ((StudySpec, LABELS), (LanguageSpec, WORDS)):
+    for kind, text in ((StudySpec, LABELS), (StudySpec, WORDS)):
         assert set(kind.model_fields) - tops == set(question_of(read(text)))
     known = [read(text).model_dump(mode="json") for text in (LABELS, WORDS)]
     for name in NOT_THE_QUESTION:  # none is a slip of the pen
@@ -205,7 +204,7 @@ def leads_somewhere(told: Any, path: list[str]) -> bool:
 
 @pytest.mark.parametrize("name", bundled())
 def test_a_study_file_that_went_through_a_run_asks_the_same(name: str, tmp_path: Path) -> None:
-    spec: StudySpec | LanguageSpec = load_language(name)[0] if is_language(name) else load_spec(name)[0]
+    spec = load_spec(name)[0]
     looks = looks_at(spec, tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"spec": spec.model_dump(mode="json"), "looks": looks}))
     assert looks_at(spec, tmp_path) == looks

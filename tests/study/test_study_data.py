@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.steps import Context
-from pyrite.study import data
-from pyrite.study.contrasts import Answer, Probe, answer_primary, headline, score_model, summary_table
-from pyrite.study.overlap import leaks, overlap_table
+from pyrite.study import labelled_steps as data
+from pyrite.study.cells import CellKey
+from pyrite.study.contrasts import Answer, answer_primary
+from pyrite.study.label_probes import LabelProbe
+from pyrite.study.labelled_overlap import leaks, overlap_table
+from pyrite.study.scores import Scores, headline_value, scores_of_labels
 from pyrite.study.spec import StudySpec, parse_spec
+from pyrite.study.tables import summary_table
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import TASKS
 from pyrite.tasks.nli import clean
@@ -22,6 +27,13 @@ from pyrite.tasks.rows import read_rows, write_rows
 from pyrite.tasks.score import Task
 
 LABELS = ["entailment", "neutral", "contradiction"]
+
+
+def score_model(
+    probe: LabelProbe, answers: Mapping[str, str | None], *, start: str, arm: str, size: int, seed: int
+) -> Scores:
+    """One model's accuracy on a probe."""
+    return scores_of_labels(CellKey(arm, start, size), seed, probe, answers)[0]
 
 
 def context(folder: Path, config: dict[str, Any], **inputs: Path) -> Context:
@@ -356,8 +368,8 @@ def test_contrasts_by_hand() -> None:
     task = Task("labelled", ("a", "b"), slices=(("kind",),))
     items = [Labelled({"text": str(at)}, "a", str(at), {"kind": "hard" if at < 5 else "easy"}) for at in range(10)]
     probes = {
-        "general": Probe.make("general", items, task, {}),
-        "spot": Probe.make("spot", items, task, {"kind": "hard"}),
+        "general": LabelProbe.of("general", items, task, {}),
+        "spot": LabelProbe.of("spot", items, task, {"kind": "hard"}),
     }
     results = []
     for seed, hard in enumerate((4, 3, 2)):
@@ -365,15 +377,15 @@ def test_contrasts_by_hand() -> None:
             for probe, count in (("general", general), ("spot", right)):
                 answers: dict[str, str | None] = {str(at): "a" if at < count else "b" for at in range(10)}
                 results.append(score_model(probes[probe], answers, start="raw", arm=name, size=size, seed=seed))
-    assert headline(next(r for r in results if r.arm == "human" and r.probe == "spot"), probes["spot"]) == 0.8
-    against_human, against_start, gap = answer_primary(results, probes, spec)
+    assert headline_value(next(r for r in results if r.cell.name == "human" and r.probe == "spot")) == 0.8
+    against_human, against_start, gap = answer_primary(results, spec)
     assert against_human.judgement.difference.value == pytest.approx(-0.2)
     assert against_human.judgement.difference.low == pytest.approx(-0.2 - 0.496828, abs=1e-5)
     assert against_start.judgement.difference.value == pytest.approx(0.0)
     assert gap.judgement.difference.value == pytest.approx(-0.3)
     assert (against_human.seeds, against_human.judgement.cells) == ((0, 1, 2), ("start raw, 10 rows",))
     assert "cannot tell yet" in against_human.sentence
-    rows = {(r["arm"], r["probe"], r["name"]): r for r in summary_table(results, "human")}
+    rows = {(r["arm"], r["probe"], r["name"]): r for r in summary_table(results, spec)}
     assert rows["other", "spot", "hard"]["minus_human"] == pytest.approx(-0.2)
     assert rows["other", "spot", "hard"]["minus_start"] == pytest.approx(0.0)
     assert rows["other", "spot", "easy"]["mean"] == 0.0
@@ -386,14 +398,14 @@ def test_a_gap_at_the_floor_is_not_testable() -> None:
     spec = parse_spec(SPEC.replace("{arm: other}, {arm: other, against: start}, ", ""), "s.yaml")
     task = Task("labelled", ("a", "b"))
     items = [Labelled({"text": str(at)}, "a", str(at)) for at in range(10)]
-    probes = {name: Probe.make(name, items, task, {}) for name in ("general", "spot")}
+    probes = {name: LabelProbe.of(name, items, task, {}) for name in ("general", "spot")}
     results = []
     for seed in range(3):
         for name, size, general in (("start", 0, 4), ("human", 10, 4), ("other", 10, 8)):
             for probe, count in (("general", general), ("spot", 0)):
                 answers: dict[str, str | None] = {str(at): "a" if at < count else "b" for at in range(10)}
                 results.append(score_model(probes[probe], answers, start="raw", arm=name, size=size, seed=seed))
-    (gap,) = answer_primary(results, probes, spec)
+    (gap,) = answer_primary(results, spec)
     assert gap.judgement.verdict == "not testable"
     assert "spot" in gap.judgement.why
 
@@ -414,15 +426,15 @@ def hans_items() -> list[Labelled]:
     ]
 
 
-def hans_probes(spec: StudySpec) -> tuple[list[Labelled], list[Labelled], dict[str, Probe]]:
+def hans_probes(spec: StudySpec) -> tuple[list[Labelled], list[Labelled], dict[str, LabelProbe]]:
     """The items of the blind spot, those of the general probe, and both probes of a study of HANS."""
     items, general = hans_items(), [Labelled({"text": str(at)}, "neutral", str(at)) for at in range(10)]
     return (
         items,
         general,
         {
-            "general": Probe.make("general", general, TASKS["nli"], {}),
-            "spot": Probe.make("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
+            "general": LabelProbe.of("general", general, TASKS["nli"], {}),
+            "spot": LabelProbe.of("spot", items, TASKS["hans"], spec.probes["spot"].headline_slice),
         },
     )
 
@@ -446,7 +458,7 @@ def hans_study(right: dict[str, list[int]], seeds: int = 5) -> list[Answer]:
             results.append(score_model(probes["spot"], answers, start="raw", arm=arm, size=size, seed=seed))
             plain: dict[str, str | None] = {item.id: "neutral" for item in general}
             results.append(score_model(probes["general"], plain, start="raw", arm=arm, size=size, seed=seed))
-    return answer_primary(results, probes, spec)
+    return answer_primary(results, spec)
 
 
 def test_hans_without_a_headline_looks_at_non_entailment_for_each_heuristic() -> None:
@@ -484,7 +496,7 @@ def test_the_gap_of_hans_is_judged_for_each_heuristic() -> None:
             }
             for probe, said in (("spot", answers), ("general", plain)):
                 results.append(score_model(probes[probe], said, start="raw", arm=arm, size=size, seed=seed))
-    (answer,) = answer_primary(results, probes, spec)
+    (answer,) = answer_primary(results, spec)
     assert answer.judgement.cells == ("start raw, 10 rows, lexical_overlap",)
     assert answer.judgement.difference.value == pytest.approx(
         -6 / 20
@@ -495,13 +507,13 @@ def test_the_gap_of_hans_is_judged_for_each_heuristic() -> None:
 def test_the_same_answer_to_everything_is_not_testable_under_an_overall_headline() -> None:
     spec = parse_spec(SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]"), "s.yaml")  # fmt: skip
     items = [Labelled({"text": str(at)}, "ab"[at % 2], str(at)) for at in range(20)]
-    probes = {name: Probe.make(name, items, Task("labelled", ("a", "b")), {}) for name in ("general", "spot")}
+    probes = {name: LabelProbe.of(name, items, Task("labelled", ("a", "b")), {}) for name in ("general", "spot")}
     answers: dict[str, str | None] = {item.id: "a" for item in items}
     results = [
         score_model(probe, answers, start="raw", arm=arm, size=size, seed=seed)
         for seed in range(10) for arm, size in (("start", 0), ("human", 10), ("other", 10)) for probe in probes.values()
     ]  # fmt: skip
-    (answer,) = answer_primary(results, probes, spec)
+    (answer,) = answer_primary(results, spec)
     assert answer.judgement.verdict == "not testable"
     assert "on every gold label" in answer.judgement.why
 
@@ -510,7 +522,7 @@ def test_items_missing_on_one_side_do_not_decide_a_study() -> None:
     """Two arms, equal on all 40 items (28 right); one loses the answers to failures: a third of them, then one."""
     spec = parse_spec(SPEC.replace("[{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]", "[{arm: other}]").replace(", headline: {kind: hard}", ""), "s.yaml")  # fmt: skip
     items = [Labelled({"text": str(at)}, "ab"[at % 2], str(at)) for at in range(40)]
-    probes = {name: Probe.make(name, items, Task("labelled", ("a", "b")), {}) for name in ("general", "spot")}
+    probes = {name: LabelProbe.of(name, items, Task("labelled", ("a", "b")), {}) for name in ("general", "spot")}
 
     def answered(lost: int) -> Answer:
         results = []
@@ -523,7 +535,7 @@ def test_items_missing_on_one_side_do_not_decide_a_study() -> None:
                     if arm == "other":
                         answers |= {str(at): None for at in range(28, 28 + lost)}
                     results.append(score_model(probe, answers, start="raw", arm=arm, size=size, seed=seed))
-        (answer,) = answer_primary(results, probes, spec)
+        (answer,) = answer_primary(results, spec)
         return answer
 
     assert answered(0).judgement.verdict == "equivalent"
@@ -596,8 +608,8 @@ def test_a_contrast_that_compares_nothing_is_refused_by_the_plan(tmp_path: Path)
 
 def test_names_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
     from pyrite.models.hardware import Compute
-    from pyrite.study.files import arm_title, file_of
     from pyrite.study.plan import make_plan
+    from pyrite.study.row_files import arm_title, file_of
 
     assert file_of(arm_title("share=0.25", 600)) == "arm-share_0.25-600.jsonl"
     assert file_of("start trained") == "start-trained.jsonl"
@@ -697,7 +709,7 @@ def test_each_seed_has_its_own_pools_and_the_probe_the_same_rows(tmp_path: Path)
             rows = cell.model.inputs["rows"]
             run_steps([rows], store, RunOptions(), Progress(quiet=True))  # type: ignore[list-item]
             some = read_rows(store.path(rows.key) / "rows.jsonl")  # type: ignore[union-attr]
-            found[cell.arm, cell.seed] = frozenset(row.fields["text"] for row in some)
+            found[cell.name, cell.seed] = frozenset(row.fields["text"] for row in some)
         (items,) = {step.key: step for step in plan.items.values()}.values()
         run_steps([items], store, RunOptions(), Progress(quiet=True))
         found["probe", 0] = frozenset(row.fields["text"] for row in read_rows(store.path(items.key) / "items.jsonl"))
@@ -732,4 +744,4 @@ def test_power_plans_for_the_first_step_of_holm() -> None:
 def test_a_headline_without_items_is_refused() -> None:
     items = [Labelled({"text": "x"}, "a", "1", {"kind": "easy"})]
     with pytest.raises(UserError, match="headline slice is empty"):
-        Probe.make("spot", items, Task("labelled", ("a", "b")), {"kind": "hard"})
+        LabelProbe.of("spot", items, Task("labelled", ("a", "b")), {"kind": "hard"})

@@ -8,7 +8,7 @@ import pytest
 
 from pyrite.charts import OKABE_ITO, save
 from pyrite.errors import UserError
-from pyrite.study.figure import (
+from pyrite.study.grid_figure import (
     MAX_WIDTH,
     SHAPES,
     PanelRow,

@@ -113,5 +113,5 @@ def test_the_number_of_threads_is_the_files(tmp_path: Path) -> None:
 
     (tmp_path / "s.yaml").write_text(TEXT)
     (tmp_path / "two.yaml").write_text(TEXT + "threads: 2\n")
-    told = [plan(StudyConfig(spec=str(tmp_path / name), store=tmp_path)) for name in ("s.yaml", "two.yaml")]
+    told = [plan(StudyConfig(spec=str(tmp_path / name), store=tmp_path)).record for name in ("s.yaml", "two.yaml")]
     assert [one["threads"] for one in told] == [1, 2]

@@ -8,10 +8,12 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Store, closure
+from pyrite.study.cells import Plan
 from pyrite.study.config import StudyConfig
-from pyrite.study.plan import Plan, arm_counts, make_plan, parameters_in_name
-from pyrite.study.run import notes, resolve_spec
-from pyrite.study.spec import ArmSpec, bundled, is_language, load_spec, parse_spec
+from pyrite.study.plan import make_plan
+from pyrite.study.plan_rows import arm_counts, parameters_in_name
+from pyrite.study.run import remarks, resolve_spec
+from pyrite.study.spec import ArmSpec, bundled, load_spec, parse_spec
 
 CPU = Compute("cpu", "fp32")
 GOOD = """\
@@ -189,7 +191,7 @@ def planned(more: str = "") -> tuple[Plan, dict[tuple[str, int], dict[str, set[s
     kinds: dict[tuple[str, int], dict[str, set[str]]] = {}
     for cell in plan.cells:
         if cell.start == "first" and cell.model is not None:
-            steps = kinds.setdefault((cell.arm, cell.seed), {})
+            steps = kinds.setdefault((cell.name, cell.seed), {})
             for step in closure([cell.model]):
                 steps.setdefault(step.kind.name, set()).add(step.key)
     return plan, kinds
@@ -237,7 +239,7 @@ def test_pools_that_vary_are_those_that_nothing_fixed_reads() -> None:
 
 def test_what_the_seeds_do_not_redraw_is_a_note() -> None:
     def told(more: str = "") -> list[str]:
-        return [note for note in notes(parse_spec(JUDGED + more, "s.yaml"), []) if "drawn once" in note]
+        return [note for note in remarks(parse_spec(JUDGED + more, "s.yaml"), [], None) if "drawn once" in note]
 
     assert told() == [
         "drawn once, whatever the seed: the division of the data into pools (pools_vary); the raw texts of synthetic "
@@ -251,7 +253,7 @@ def test_what_the_seeds_do_not_redraw_is_a_note() -> None:
 
 
 def test_every_bundled_study_loads_and_plans(tmp_path: Path) -> None:
-    names = [name for name in bundled() if not is_language(name)]
+    names = [name for name in bundled() if load_spec(name)[0].has_grid]
     assert {"demo", "nli_small", "zhang_pavlick_2025"} <= set(names)
     for name in names:
         spec, _ = load_spec(name)

@@ -13,7 +13,7 @@ from pyrite.models import load
 from pyrite.outputs import check_folder
 from pyrite.report.run import check_out
 from pyrite.runs import read_run
-from pyrite.study.spec import StudySpec, data_path
+from pyrite.study.spec import START_ROWS, data_path
 
 if TYPE_CHECKING:
     from pyrite.probe.probe_task import ProbeTask
@@ -178,9 +178,8 @@ def check_names(inputs: Inputs) -> None:
         return
     study = inputs.study_spec()
     named = named_in(study)
-    contrasts = study.primary() if isinstance(study, StudySpec) else study.contrasts
     for text in spec.gates_of("study"):
-        studies.check(text, [{"contrast": contrast.model_dump(mode="json")} for contrast in contrasts])
+        studies.check(text, [{"contrast": contrast.as_json()} for contrast in study.primary()])
     if spec.study_first and named:
         fix = "name files in the place of one of the two"
         raise UserError(
@@ -189,16 +188,12 @@ def check_names(inputs: Inputs) -> None:
     if "loop:made" in named and not spec.synth:
         raise UserError("The study reads rows that nothing makes.", "loop:made", "name a recipe under synth")
     arms = [row.removeprefix(STUDY) for row in spec.rows if row.startswith(STUDY)]
-    if arms and not isinstance(study, StudySpec):
-        raise UserError("A study about language has no arms.", f"{STUDY}{arms[0]}", "name the files themselves")
+    if arms and not (study.has_grid and study.labels):
+        raise UserError("This study has no arms of labelled rows.", f"{STUDY}{arms[0]}", "name the files themselves")
     models = [name.removeprefix(STUDY) for name in spec.models if name.startswith(STUDY)]
-    if isinstance(study, StudySpec):
-        known = list(study.all_arms())
-        strange = [arm for arm in arms if arm not in known]
-        strange += [model for model in models if model not in (*known, "start")]
-    else:
-        known = list(study.cells)
-        strange = [model for model in models if model not in known]
+    known = [*study.all_arms(), *dict.fromkeys(cell.name for cell in study.cells)]
+    strange = [arm for arm in arms if arm not in study.all_arms()]
+    strange += [model for model in models if model not in (*known, *([START_ROWS] if study.has_grid else []))]
     if strange:
         raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
     for name in (file for data in study.data.values() for file in data.files if file not in LOOP):

@@ -8,8 +8,8 @@ from typing import Any
 from pyrite.config_base import ConfigBase
 from pyrite.io import atomic_write, is_hub, write_jsonl
 from pyrite.loop.spec import GRAMMAR, LOOP, SHARED, STUDY, LoopSpec
-from pyrite.study.files import arm_title, file_of
-from pyrite.study.spec import StudySpec, bundled, data_path, is_language, load_language, load_spec
+from pyrite.study.row_files import arm_title, file_of
+from pyrite.study.spec import StudySpec, bundled, data_path, load_spec
 
 LISTS = ("against", "task", "gain")
 """Options whose values name files as `NAME=FILE`."""
@@ -43,7 +43,7 @@ class Inputs:
 
     def grammar_rows(self, name: str) -> Path:
         """The rows of one of the loop's grammars, written at every call: it takes no time."""
-        from pyrite.study.data import rows_of_grammar
+        from pyrite.study.labelled_steps import rows_of_grammar
 
         target = self.folder / "rows" / f"grammar-{name}.jsonl"
         write_jsonl(rows_of_grammar(self.spec.grammars[name].as_config(), self.spec.grammars[name].fields), target)
@@ -110,10 +110,9 @@ class Inputs:
         path = data_path(self.spec.study, self.data)
         return self.spec.study if not Path(path).is_file() and self.spec.study in bundled() else path
 
-    def study_spec(self) -> Any:
+    def study_spec(self) -> StudySpec:
         """The study as its file says it."""
-        name = self.study_name()
-        return (load_language(name) if is_language(name) else load_spec(name))[0]
+        return load_spec(self.study_name())[0]
 
     def study_file(self) -> Path:
         """The study as this loop runs it, written beside its results: with the loop's rows in the place of their names,
@@ -141,8 +140,7 @@ class Inputs:
     def arm_rows(self, arm: str) -> Path:
         """The rows that the study drew for an arm (first seed, largest size), as its run folder has them."""
         spec = self.study_spec()
-        sizes = sorted(spec.sizes) if isinstance(spec, StudySpec) else []
-        return self.folder / "study" / str(spec.study) / "rows" / file_of(arm_title(arm, sizes[-1]))
+        return self.folder / "study" / spec.study / "rows" / file_of(arm_title(arm, max(spec.sizes)))
 
     def model(self, name: str, common: dict[str, Any]) -> str:
         """A model's name; of `study:ARM`, the folder of the finished step, made again where its weights were dropped."""

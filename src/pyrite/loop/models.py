@@ -6,7 +6,7 @@ from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.study.config import StudyConfig
-from pyrite.study.spec import StudySpec
+from pyrite.study.run import planned
 
 if TYPE_CHECKING:
     from pyrite.loop.inputs import Inputs
@@ -42,14 +42,6 @@ def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
     """The step that makes the model; None where no step does."""
     spec = inputs.study_spec()
     config = StudyConfig(spec=str(inputs.study_name()), data=inputs.data, store=store.root)
-    if isinstance(spec, StudySpec):
-        from pyrite.study.run import planned
-
-        made, _ = planned(spec, config)
-        cells = [cell for cell in made.cells if cell.arm == name and cell.seed == spec.seeds[0]]
-        return max(cells, key=lambda cell: (cell.start == next(iter(spec.starts)), cell.size)).model
-    from pyrite.study.language.plan import make_plan
-
-    planned_cells = make_plan(spec, inputs.data, hardware.choose(spec.precision), store=store.root).cells
-    path = next(cell.path for cell in planned_cells if cell.name == name and cell.seed == spec.seeds[0])
-    return path[-1][1] if path else None
+    cells = [cell for cell in planned(spec, config)[0].cells if cell.name == name and cell.seed == spec.seeds[0]]
+    first = next(iter(spec.starts), "")
+    return max(cells, key=lambda cell: (cell.key.start == first, cell.key.size)).model

@@ -126,7 +126,29 @@ class Running:
             temporary.write_bytes(orjson.dumps(self.told(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
-def run(config: LoopConfig) -> Loop:
+@dataclass(frozen=True)
+class LoopPlan:
+    """Which parts of a loop would run, on what: plain values."""
+
+    record: dict[str, Any]
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return self.record
+
+
+def run(config: LoopConfig) -> Loop | LoopPlan:
+    """Run what is missing of a loop, and report on it; with `plan`, say what would run, and run nothing.
+
+    Raises:
+        UserError: all that `run_loop` can raise.
+        OutOfTime: `max_time` is over; what is finished is stored.
+    """
+    return plan(config) if config.plan else run_loop(config)
+
+
+def run_loop(config: LoopConfig) -> Loop:
     """Run what is missing of a loop, and report on it.
 
     Raises:
@@ -194,12 +216,10 @@ def parts_to_run(spec: LoopSpec, config: LoopConfig) -> list[str]:
     return parts if config.until is None else parts[: parts.index(config.until) + 1]
 
 
-def plan(config: LoopConfig) -> dict[str, Any]:
+def plan(config: LoopConfig) -> LoopPlan:
     """Which parts would run, on what? Needs no model; of a study, what its own plan says."""
     from pyrite.study import run as study_run
     from pyrite.study.config import StudyConfig
-    from pyrite.study.language import run as language_run
-    from pyrite.study.spec import is_language
 
     running = begin(config)
     spec, inputs = running.spec, running.inputs
@@ -211,8 +231,8 @@ def plan(config: LoopConfig) -> dict[str, Any]:
     if spec.study is not None:
         name = inputs.study_name()
         chosen = StudyConfig(spec=name, data=config.data, store=config.store, workers=config.workers)
-        told["study"] = (language_run if is_language(name) else study_run).plan(chosen)
-    return told
+        told["study"] = study_run.plan(chosen).record
+    return LoopPlan(told)
 
 
 def audits_part(running: Running) -> bool:
@@ -299,7 +319,7 @@ def study_part(running: Running) -> bool:
     from pyrite.study.config import StudyConfig
 
     spec, inputs = running.spec, running.inputs
-    made = study_run.study(
+    made = study_run.run_study(
         StudyConfig(
             spec=str(inputs.study_file()),
             data=running.config.data,
@@ -321,7 +341,7 @@ def probe_part(running: Running) -> bool:
     from pyrite.probe.config import ProbeConfig
 
     spec = running.spec
-    made = probe_run.probe(
+    made = probe_run.score(
         ProbeConfig(
             **running.inputs.probe_options(),
             model=running.inputs.model(running.spec.model or "", running.common()),

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pyrite.audit import show as show_audit
 from pyrite.audit.show import WIDEST, put
-from pyrite.loop.run import Loop
+from pyrite.loop.run import Loop, LoopPlan
 
 YOUR_OWN = (
     "pyrite audit SYNTHETIC.jsonl --reference PEOPLE.jsonl       what is wrong with a data set",
@@ -16,6 +16,11 @@ YOUR_OWN = (
 )
 """What to run after the demo."""
 MARKS = {"bad": "bold red", "unsure": "bold yellow", "good": "bold green", "plain": "bold"}
+
+
+def show(result: Loop | LoopPlan) -> None:
+    """Whatever `pyrite.run` returns."""
+    plan(result.record) if isinstance(result, LoopPlan) else loop(result)
 
 
 def loop(made: Loop) -> None:
@@ -44,10 +49,9 @@ def part(name: str, result: Any) -> None:
     from pyrite.probe import show as show_probe
     from pyrite.repair import show as show_repair
     from pyrite.study import show as show_study
-    from pyrite.study.language import show as show_language
 
     if name == "study":
-        (show_language if hasattr(result, "costs") else show_study).study(result)
+        show_study.study(result)
     elif name.startswith("audit"):
         told = result.as_json()
         show_audit.brief(told, f"{name}: {', '.join(told['data'])}")

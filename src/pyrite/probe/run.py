@@ -59,11 +59,15 @@ class Scorecard:
 
 def slice_json(line: Line) -> dict[str, Any]:
     """A line as plain values, the gold label apart from the other columns."""
-    plain = [(column, value) for column, value in line.values if column != "gold"]
-    gold = dict(line.values).get("gold")
+    return {"metric": line.metric, **slice_title(line.values), **interval(line)}
+
+
+def slice_title(values: Sequence[tuple[str, str]]) -> dict[str, str | None]:
+    """What a slice is called, by its columns' values: `by` (columns), `name` (values) and the gold label apart."""
+    plain = [(column, value) for column, value in values if column != "gold"]
+    gold = dict(values).get("gold")
     by = " x ".join(column for column, _ in plain) or ("gold" if gold else "overall")
-    name = " / ".join(value for _, value in plain) or gold or "overall"
-    return {"metric": line.metric, "by": by, "name": name, "gold": gold, **interval(line)}
+    return {"by": by, "name": " / ".join(value for _, value in plain) or gold or "overall", "gold": gold}
 
 
 def interval(line: Line) -> dict[str, Any]:
@@ -133,7 +137,28 @@ class ProbeResult:
         }
 
 
-def probe(config: ProbeConfig) -> ProbeResult:
+@dataclass(frozen=True)
+class Exported:
+    """Tasks of labels as lm-evaluation-harness reads them: their YAML files."""
+
+    files: Sequence[Path]
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {"schema_version": 1, "exported": [str(file) for file in self.files]}
+
+
+def probe(config: ProbeConfig) -> ProbeResult | Exported:
+    """Score a model, two models, or a predictions file, on each task; with `export`, write the tasks for another harness.
+
+    Raises:
+        UserError: all that `score` and `export_tasks` can raise.
+    """
+    return score(config) if config.export is None else Exported(export_tasks(config))
+
+
+def score(config: ProbeConfig) -> ProbeResult:
     """Score a model, two models, or a predictions file, on each task.
 
     Raises:

@@ -6,12 +6,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyrite.probe.compare import Contrast
-from pyrite.probe.run import Compared, ProbeResult, Scorecard, slice_json
+from pyrite.probe.run import Compared, Exported, ProbeResult, Scorecard, slice_json
 from pyrite.tasks.measure import Metric
 from pyrite.tasks.summary import Line
 
 FLIPS = 8
 """How many of the items that changed sides are named on the terminal; all are in --json."""
+
+
+def show(result: ProbeResult | Exported) -> None:
+    """Whatever `pyrite.probe` returns."""
+    if isinstance(result, Exported):
+        print("\n".join(map(str, result.files)))
+        return
+    scorecards(result)
 
 
 def wide() -> Console:

@@ -20,9 +20,7 @@ def table(run: Run) -> "polars.DataFrame":
     from pyrite.audit import objects as of_audit
     from pyrite.probe import objects as of_probe
     from pyrite.repair import objects as of_repair
-    from pyrite.study import objects as of_study
-    from pyrite.study.language import figure as language
-    from pyrite.study.language import objects as of_language
+    from pyrite.study import tables as of_study
 
     if run.verb == "audit":
         return of_audit.table(run.told)
@@ -31,10 +29,7 @@ def table(run: Run) -> "polars.DataFrame":
     if run.verb == "repair":
         return of_repair.table(run.told)
     refuse_loop(run)
-    spec = run.told["spec"]
-    if is_language(run):
-        return of_language.table(stored(run, "summary.parquet"), language.references(spec))
-    return of_study.table(stored(run, "summary.parquet"), spec)
+    return of_study.table(stored(run, "summary.parquet"), run.told["spec"])
 
 
 def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
@@ -46,8 +41,8 @@ def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
     from pyrite.audit.figures import charts
     from pyrite.charts import PRINTED
     from pyrite.repair.figure import chart
-    from pyrite.study import objects as of_study
-    from pyrite.study.language.figure import draw, headline_metrics
+    from pyrite.study import tables as of_study
+    from pyrite.study.cells_figure import draw, headline_metrics
 
     colours = palette or PRINTED
     if run.verb == "audit":
@@ -59,11 +54,11 @@ def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
         return {}
     refuse_loop(run)
     spec = run.told["spec"]
-    if is_language(run):
+    if not of_study.has_grid(spec):
         results, summary = stored(run, "results.parquet"), stored(run, "summary.parquet")
         return {"panels": draw(results, summary, spec, colours)} if headline_metrics(spec, summary) else {}
     there = run.result(of_study.PANELS).is_file()
-    return {"panels": of_study.figure(run.folder, spec, colours)} if there else {}
+    return {"panels": of_study.grid_figure(run.folder, spec, colours)} if there else {}
 
 
 def figure(run: Run) -> Any:
@@ -78,9 +73,9 @@ def figure(run: Run) -> Any:
     return next(iter(drawn.values()))
 
 
-def is_language(run: Run) -> bool:
-    """Is it a study of a language model?"""
-    return run.told.get("about") == "language"
+def is_cells(run: Run) -> bool:
+    """Is it a study whose cells are not written as starts × arms × sizes?"""
+    return run.verb == "study" and not run.told["spec"].get("starts")
 
 
 def stored(run: Run, name: str) -> list[dict[str, Any]]:
@@ -89,10 +84,10 @@ def stored(run: Run, name: str) -> list[dict[str, Any]]:
     Raises:
         UserError: the run folder does not hold it, or not all of it.
     """
-    from pyrite.study.objects import COLUMNS
+    from pyrite.study.tables import GRID_COLUMNS
 
-    columns = ["probe", "metric", "scale"] if is_language(run) else [*COLUMNS, "per_seed"]
-    if is_language(run) and name == "summary.parquet":
+    columns = [*GRID_COLUMNS, "per_seed"] if not is_cells(run) else ["probe", "metric", "scale"]
+    if is_cells(run) and name == "summary.parquet":
         columns += ["cell", "direction", "mean", "low", "high", "per_seed", "n_seeds", "n_items"]
     return read_results(run.result(name), columns)
 

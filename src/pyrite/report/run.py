@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.outputs import open_page
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Verdict
 from pyrite.runs import Run, read_run
@@ -59,6 +60,8 @@ def report(config: ReportConfig) -> Report:
         Path(temporary).write_text(render(page), encoding="utf-8")
     written = [] if config.cards is None else write_cards(runs, config.cards, no_rows=config.no_rows)
     written += [] if config.lm_eval is None else write_results(runs, config.lm_eval, no_rows=config.no_rows)
+    if config.open:
+        open_page(config.out)
     return Report(config.out, page.verdicts, written)
 
 

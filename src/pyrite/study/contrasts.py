@@ -1,275 +1,189 @@
-"""From every model's answers to the study's tables and verdicts. Arms are compared within a seed.
+"""The primary contrasts of a study, judged over seeds as one family, and said in words.
 
-`Scored` is one model on one probe; a study's results are a list of them. Everything here is arithmetic on that list.
+A contrast between arms is judged cell by cell: each start and size, and each part of a label probe's headline. A contrast
+between cells that are not a grid has one cell.
 """
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from pyrite.errors import UserError
-from pyrite.records import Estimate, Labelled
+from pyrite.records import Estimate
 from pyrite.stats import (
+    MAX_MISSING,
     Answered,
     Cell,
     Judgement,
     Share,
+    Verdict,
     answered_by_both,
     crossed_bootstrap,
     gap,
     judge_family,
-    paired_t,
-    t_interval,
 )
-from pyrite.stats.missing import too_many_missing
-from pyrite.study.spec import ContrastSpec, StudySpec
-from pyrite.tasks.score import Slice, Task, matching, right, score
-
-START = "start"
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-"""Which items of a probe, [items]."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One model's answers to one probe: `correct` [items] is 1, 0, or NaN where there is no answer."""
-
-    start: str
-    arm: str
-    size: int
-    seed: int
-    probe: str
-    slices: list[Slice]
-    correct: np.ndarray[Any, Any]
-    predicted: list[str | None]
-
-    @property
-    def cell(self) -> tuple[str, str, int]:
-        """Which cell this is, whatever the seed."""
-        return (self.start, self.arm, self.size)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A probe's items and task, with the mask of its headline slice (the number that contrasts look at).
-
-    `parts` divides the headline where the task asks for it (HANS: by heuristic), so that a part at the floor is seen.
-    """
-
-    name: str
-    items: list[Labelled]
-    task: Task
-    headline: Mask
-    headline_name: str
-    parts: Mapping[str, Mask]
-
-    @classmethod
-    def make(cls, name: str, items: list[Labelled], task: Task, headline: Mapping[str, str]) -> "Probe":
-        """A probe; `headline` maps columns to the values that an item of the headline slice has."""
-        mask = np.array(matching(items, headline, task), dtype=bool)
-        if not mask.any():
-            raise UserError(
-                "A probe's headline slice is empty.", f"{name}: no item has {dict(headline)}", "check headline"
-            )
-        strange = next((item for item in items if item.label not in {*task.labels, *task.merge}), None)
-        if strange is not None:
-            fix = f"use one of: {', '.join(sorted({*task.labels, *task.merge}))}"
-            raise UserError("A probe's item has an unknown label.", f"{name}: {strange.id}: {strange.label!r}", fix)
-        return cls(name, items, task, mask, ", ".join(headline.values()) or "overall", parts_of(items, task, mask))
-
-    def golds(self, mask: Mask) -> dict[str, Mask]:
-        """The items of a mask by gold label, as masks of the masked items."""
-        labels = [str(self.task.answer(item.label)) for item, on in zip(self.items, mask, strict=True) if on]
-        return {gold: np.array([label == gold for label in labels]) for gold in dict.fromkeys(labels)}
-
-
-def parts_of(items: Sequence[Labelled], task: Task, headline: Mask) -> dict[str, Mask]:
-    """The parts of a headline slice: one for each value of the task's column, where it holds one gold label and several
-    such values; else all of it, under no name."""
-    inside = [item for item, on in zip(items, headline, strict=True) if on]
-    if task.headline_by is None or len({task.answer(item.label) for item in inside}) > 1:
-        return {"": headline}
-    values = dict.fromkeys(str(item.meta.get(task.headline_by)) for item in inside)
-    if len(values) < 2:
-        return {"": headline}
-    return {value: headline & np.array(matching(items, {task.headline_by: value}), dtype=bool) for value in values}
-
-
-def score_model(
-    probe: Probe, predictions: Mapping[str, str | None], *, start: str, arm: str, size: int, seed: int
-) -> Scored:
-    """Score one model's answers to one probe."""
-    said = [predictions.get(item.id) for item in probe.items]
-    outcomes = [right(item, label, probe.task) for item, label in zip(probe.items, said, strict=True)]
-    correct = np.array([np.nan if outcome is None else float(outcome) for outcome in outcomes])
-    return Scored(start, arm, size, seed, probe.name, score(probe.items, predictions, probe.task), correct, said)
-
-
-def headline(scored: Scored, probe: Probe) -> float:
-    """The accuracy on the probe's headline slice."""
-    return float(np.nanmean(scored.correct[probe.headline]))
-
-
-def results_table(results: Sequence[Scored]) -> list[dict[str, Any]]:
-    """The tidy table: one row for each model, probe, metric and slice, with the Wilson interval of that one model."""
-    table = []
-    for scored in results:
-        for line in scored.slices:
-            estimate = line.estimate()
-            table.append(
-                {
-                    "start": scored.start,
-                    "arm": scored.arm,
-                    "size": scored.size,
-                    "seed": scored.seed,
-                    "probe": scored.probe,
-                    "metric": line.metric,
-                    "by": line.by,
-                    "name": line.name,
-                    "gold": line.gold,
-                    "value": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "n": line.n,
-                    "n_missing": line.n_missing,
-                }
-            )
-    return table
-
-
-def summary_table(results: Sequence[Scored], human_arm: str) -> list[dict[str, Any]]:
-    """One row for each cell, probe, metric and slice: the mean over seeds, and its change against the start and
-    against the human arm of the same size, each paired within seeds, with t intervals."""
-    values: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
-    items: dict[tuple[Any, ...], int] = {}
-    for scored in results:
-        for line in scored.slices:
-            key = (*scored.cell, scored.probe, line.metric, line.by, line.name, line.gold)
-            values[key][scored.seed] = line.estimate().value
-            items[key] = line.n
-    table = []
-    for key, by_seed in values.items():
-        start, arm, size, *rest = key
-        row: dict[str, Any] = dict(
-            zip(("start", "arm", "size", "probe", "metric", "by", "name", "gold"), key, strict=True)
-        )
-        mean = t_interval(list(by_seed.values()))
-        row |= {"n_seeds": len(by_seed), "n_items": items[key], "mean": mean.value}
-        row |= {"low": within(mean.low, 0, 1), "high": within(mean.high, 0, 1)}
-        row["per_seed"] = " ".join(f"{value:.4f}" for _, value in sorted(by_seed.items()))
-        references = {"minus_start": (start, START, 0), "minus_human": (start, human_arm, size)}
-        for name, cell in references.items():
-            other = values.get((*cell, *rest), {})
-            shared = sorted(by_seed.keys() & other.keys())
-            if not shared or cell == (start, arm, size):
-                row |= {name: None, f"{name}_low": None, f"{name}_high": None}
-                continue
-            change = paired_t([by_seed[seed] - other[seed] for seed in shared])
-            row |= {name: change.value}
-            row |= {f"{name}_low": within(change.low, -1, 1), f"{name}_high": within(change.high, -1, 1)}
-        table.append(row)
-    return table
-
-
-def within(bound: float | None, least: float, most: float) -> float | None:
-    """An interval's bound cut at what the quantity can be: an accuracy lies in 0-1, a difference in -1 to 1."""
-    return None if bound is None else min(max(bound, least), most)
+from pyrite.stats.missing import UNBOUNDED, too_many_missing
+from pyrite.study.cells import Cell as StudyCell
+from pyrite.study.cells import CellKey
+from pyrite.study.label_probes import LabelProbe, Mask
+from pyrite.study.scores import Array, Scores, answered, by_seed, number, over_items, reference_of, shared_seeds, within
+from pyrite.study.spec import GAP, START_ROWS, ContrastSpec, StudySpec
+from pyrite.tasks.measure import Metric
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A primary contrast, answered: the judgement, its seeds and their differences, the item-level interval (seeds and
-    templates resampled), and one plain sentence. `per_seed` is averaged over the cells of the judgement."""
+    """A contrast, answered: the judgement over seeds, on which the verdict rests, and one plain sentence. `per_seed` holds
+    the differences, averaged over the cells of the judgement; `items` the interval over items (crossed with seeds where
+    items have templates; between cells of these very models, `items_per_seed` also seed by seed)."""
 
     contrast: ContrastSpec
+    metric: Metric | None
+    margin: float
     judgement: Judgement
     seeds: tuple[int, ...]
     per_seed: tuple[float, ...]
-    over_items: Estimate | None
+    items: Estimate | None
     sentence: str
+    items_per_seed: tuple[Estimate, ...] = ()
+    uneven: str = ""
+    """Why a mean over the items that have a value compares nothing; nothing where it does."""
+    left_out: tuple[int, ...] = ()
+    """Seeds that do not count: the pilot chose the damage on the results of their models."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values; a contrast between arms has its number of seeds and cells, one between cells its seeds."""
+        values = {"contrast": self.contrast.as_json(), "margin": self.margin, **self.judgement.as_json()}
+        over_items_ = self.items.as_json() if self.items else None
+        if self.contrast.arm:
+            counts = {"seeds": len(self.seeds), "cells": len(self.judgement.cells)}
+            per_seed = {"per_seed": list(self.per_seed), "over_items": over_items_}
+            return {**values, **counts, **per_seed, "sentence": self.sentence}
         return {
-            "contrast": self.contrast.model_dump(mode="json"),
-            **self.judgement.as_json(),
-            "seeds": len(self.seeds),
-            "cells": len(self.judgement.cells),
+            **values,
+            "seeds": list(self.seeds),
+            "seeds_left_out": list(self.left_out),
             "per_seed": list(self.per_seed),
-            "over_items": self.over_items.as_json() if self.over_items else None,
+            "over_items": over_items_,
+            "over_items_per_seed": [estimate.as_json() for estimate in self.items_per_seed],
             "sentence": self.sentence,
         }
 
 
-def answer_primary(results: Sequence[Scored], probes: Mapping[str, Probe], spec: StudySpec) -> list[Answer]:
-    """The study's primary contrasts, judged as one family (Holm), each cell by cell (`judge_family`)."""
-    contrasts = spec.primary()
-    if not contrasts:
-        return []
-    names = [f"{at}:{one.arm} - {one.against} on {one.probe}" for at, one in enumerate(contrasts)]
-    cells = {name: cells_of(results, probes, one, spec) for name, one in zip(names, contrasts, strict=True)}
-    unbounded = [name for name, one in zip(names, contrasts, strict=True) if one.probe == "gap"]
-    judgements = judge_family(cells, spec.margin, unbounded=unbounded, max_missing=spec.max_missing)
-    answers = []
-    for name, contrast in zip(names, contrasts, strict=True):
-        judgement = judgements[name]
-        seeds = tuple(sorted({seed for seed, _, _ in matched(results, contrast, spec)}))
-        per_seed = per_seed_differences([one for one in cells[name] if one.name in judgement.cells])
-        over_items = None
-        if contrast.probe != "gap":
-            over_items = item_interval(results, probes[contrast.probe], contrast, spec, judgement.cells)
-        sentence = say(contrast, judgement, len(seeds), probes, spec)
-        answers.append(Answer(contrast, judgement, seeds, per_seed, over_items, sentence))
-    return answers
+Pair = tuple[Scores, Scores]
+"""One seed's models: the one in question, and the one that it is compared with."""
 
 
-def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
-    """Arm minus comparison in each seed, averaged over cells by their weights; nothing without cells."""
-    if not cells:
-        return ()
-    differences = np.array([np.asarray(cell.a) - np.asarray(cell.b) for cell in cells])
-    return tuple(float(value) for value in np.average(differences, axis=0, weights=[cell.weight for cell in cells]))
+@dataclass(frozen=True)
+class Comparison:
+    """A contrast's models, pair by pair in every seed that both sides have, by the cell in question; the general task's pairs
+    too where it is a gap. `uneven` says which items are missing on one side only, where that is the model's doing."""
 
+    contrast: ContrastSpec
+    metric: Metric
+    margin: float
+    pairs: Mapping[CellKey, Mapping[int, Pair]]
+    general: Mapping[CellKey, Mapping[int, Pair]] = field(default_factory=dict)
+    uneven: str = ""
+    max_missing: float = MAX_MISSING
 
-def cells_of(
-    results: Sequence[Scored], probes: Mapping[str, Probe], contrast: ContrastSpec, spec: StudySpec
-) -> list[Cell]:
-    """Every cell of a contrast: each start and size, and each part of the probe's headline within it."""
-    by_cell: dict[tuple[str, int], dict[int, tuple[Scored, Scored]]] = defaultdict(dict)
-    for seed, x, y in matched(results, contrast, spec):
-        by_cell[x.start, x.size][seed] = (x, y)
-    cells = []
-    for (start, size), by_seed in by_cell.items():
-        pairs = [by_seed[seed] for seed in sorted(by_seed)]
-        if contrast.probe == "gap":
-            blind = probes[next(probe for probe in probes if probe != "general")]
-            for part, mask in blind.parts.items():
-                weight = float(mask.sum()) / len(blind.items)
-                cells.append(
-                    gap_cell(cell_name(start, size, part), pairs, results, probes, mask, weight, spec.max_missing)
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of any cell."""
+        return tuple(sorted({seed for by_seed_ in self.pairs.values() for seed in by_seed_}))
+
+    @property
+    def probe(self) -> LabelProbe | None:
+        """The items and parts of a probe of labels, on the metric that has a headline."""
+        model = next(iter(next(iter(self.pairs.values())).values()))[0]
+        return model.label_probe if model.is_headline_metric else None
+
+    @property
+    def one_model(self) -> bool:
+        """Are both sides' items the same in every seed, so that each side is one model (nothing of it was trained)?"""
+        return len(self.seeds) > 1 and all(
+            [(item.item, item.value) for item in model.items] == [(item.item, item.value) for item in first.items]
+            for pairs in self.pairs.values()
+            for side in zip(*pairs.values(), strict=True)
+            for first in side[:1]
+            for model in side
+        )
+
+    def cells(self, scale: float = 1.0) -> list[Cell]:
+        """Every cell as it is judged, values multiplied by `scale`: each start and size, and each part of a headline."""
+        judged = [cell for key, pairs in self.pairs.items() for cell in self.cells_at(key, pairs)]
+        if not self.contrast.arm and self.one_model:
+            judged = [first_seed(cell) for cell in judged]
+        return judged if scale == 1.0 else [scaled(cell, scale) for cell in judged]
+
+    def cells_at(self, key: CellKey, pairs: Mapping[int, Pair]) -> list[Cell]:
+        """The cells of one start and size."""
+        each = [pairs[seed] for seed in sorted(pairs)]
+        if self.uneven:
+            both = answered([a for a, _ in each], [b for _, b in each])
+            nothing = [0.0] * len(each)
+            return [Cell(cell_name(self.contrast, key), nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)]  # fmt: skip
+        if self.probe is None:
+            return [whole_cell(cell_name(self.contrast, key), each)]
+        items = len(self.probe.items)
+        if self.general:
+            general = [self.general[key][seed] for seed in sorted(pairs)]
+            return [
+                gap_cell(
+                    cell_name(self.contrast, key, part),
+                    general,
+                    each,
+                    mask,
+                    float(mask.sum()) / items,
+                    self.max_missing,
                 )
-            continue
-        probe = probes[contrast.probe]
-        cells += [
-            share_cell(cell_name(start, size, part), pairs, probe, mask, weight=float(mask.sum()) / len(pairs[0][0].correct))
-            for part, mask in probe.parts.items()
-        ]  # fmt: skip
-    return cells
+                for part, mask in self.probe.parts.items()
+            ]
+        return [
+            share_cell(cell_name(self.contrast, key, part), each, mask, weight=float(mask.sum()) / items)
+            for part, mask in self.probe.parts.items()
+        ]
 
 
-def cell_name(start: str, size: int, part: str = "") -> str:
+def first_seed(cell: Cell) -> Cell:
+    """The cell with one seed: the same models in every seed are no replicates."""
+    low, high = (None if bound is None else bound[:1] for bound in (cell.low, cell.high))
+    return replace(cell, a=cell.a[:1], b=cell.b[:1], low=low, high=high)
+
+
+def scaled(cell: Cell, scale: float) -> Cell:
+    """The cell in other units."""
+    a, b = np.asarray(cell.a) * scale, np.asarray(cell.b) * scale
+    low, high = (None if bound is None else np.asarray(bound) * scale for bound in (cell.low, cell.high))
+    return replace(cell, a=a, b=b, low=low, high=high)
+
+
+def cell_name(contrast: ContrastSpec, key: CellKey, part: str = "") -> str:
     """What a cell is called in a verdict."""
-    return f"start {start}, {size:,} rows" + (f", {part}" if part else "")
+    name = f"start {key.start}, {key.size:,} rows" if key.start else contrast.about
+    return name + (f", {part}" if part else "")
 
 
-def share_cell(name: str, pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask, *, weight: float) -> Cell:
-    """One cell on some items of a probe: shares right per seed, over the items that both sides answered in every seed."""
-    both, share = compared_items(pairs, probe, mask)
+def whole_cell(name: str, pairs: Sequence[Pair]) -> Cell:
+    """One cell over all items."""
+    both = answered([a for a, _ in pairs], [b for _, b in pairs])
+    if not both.items:
+        nothing = [0.0] * len(pairs)
+        return Cell(name, nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)
+    unable = f"{both.missing} items have no answer on a side, and {UNBOUNDED}" if both.unbounded else ""
+    cell = Cell(name, both.a, both.b, both.low, both.high, both.items, both.missing)
+    return replace(cell, unanswered=both.unanswered, unable=unable)
+
+
+def share_cell(name: str, pairs: Sequence[Pair], mask: Mask, *, weight: float) -> Cell:
+    """One cell on some items of a probe of labels: shares right per seed, over the items that both sides answered in every
+    seed."""
+    both, share = compared_items(pairs, mask)
     low, high = (None, None) if both.low is None or both.high is None else (both.low.tolist(), both.high.tolist())
     if not both.items:
         nothing = [0.0] * len(pairs)
@@ -278,175 +192,378 @@ def share_cell(name: str, pairs: Sequence[tuple[Scored, Scored]], probe: Probe, 
     return Cell(name, a, b, low, high, both.items, both.missing, weight, (share,), both.unanswered)
 
 
-def compared_items(pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask) -> tuple[Answered, Share]:
+def compared_items(pairs: Sequence[Pair], mask: Mask) -> tuple[Answered, Share]:
     """Both sides on the items of a mask that both answered in every seed, and their mean shares, also by gold label."""
-    arm_SI = np.array([x.correct[mask] for x, _ in pairs])
-    comparison_SI = np.array([y.correct[mask] for _, y in pairs])
-    both = answered_by_both(arm_SI, comparison_SI, bounds=(0.0, 1.0))
+    probe = pairs[0][0].label_probe
+    assert probe is not None
+    ours_SI = np.array([a.values[mask] for a, _ in pairs])
+    theirs_SI = np.array([b.values[mask] for _, b in pairs])
+    both = answered_by_both(ours_SI, theirs_SI, bounds=(0.0, 1.0))
     by_gold = {}
-    for gold, own in probe.golds(mask).items():
-        counted = own & both.counted
+    for gold, of_gold in probe.golds(mask).items():
+        counted = of_gold & both.counted
         if counted.any():
-            by_gold[gold] = (float(arm_SI[:, counted].mean()), float(comparison_SI[:, counted].mean()))
+            by_gold[gold] = (float(ours_SI[:, counted].mean()), float(theirs_SI[:, counted].mean()))
     return both, Share(float(both.a.mean()), float(both.b.mean()), by_gold)
 
 
 def gap_cell(
-    name: str,
-    pairs: Sequence[tuple[Scored, Scored]],
-    results: Sequence[Scored],
-    probes: Mapping[str, Probe],
-    mask: Mask,
-    weight: float,
-    max_missing: float,
+    name: str, general_pairs: Sequence[Pair], spot_pairs: Sequence[Pair], mask: Mask, weight: float, max_missing: float
 ) -> Cell:
     """One cell of the gap on a part of the blind spot, its sign turned so that negative means it opened: change on the blind
     spot minus change on the general task. A harm is looked for in the blind spot, which must have room for it."""
-    blind = probes[next(probe for probe in probes if probe != "general")]
-    index = {(*result.cell, result.seed): result for result in results if result.probe == blind.name}
-    spots = [(index[(*x.cell, x.seed)], index[(*y.cell, y.seed)]) for x, y in pairs]
-    general, general_share = compared_items(pairs, probes["general"], probes["general"].headline)
-    spot, spot_share = compared_items(spots, blind, mask)
+    general_probe, blind = general_pairs[0][0].label_probe, spot_pairs[0][0].label_probe
+    assert general_probe is not None
+    assert blind is not None
+    general, general_share = compared_items(general_pairs, general_probe.headline)
+    spot, spot_share = compared_items(spot_pairs, mask)
     items, missing = general.items + spot.items, general.missing + spot.missing
     if not general.items or not spot.items:
-        nothing = [0.0] * len(pairs)
+        nothing = [0.0] * len(spot_pairs)
         return Cell(name, nothing, nothing, items=0, missing=max(1, missing), weight=weight)
     unable = [too_many_missing(both.missing, both.missing + both.items, max_missing) for both in (general, spot)]
     closed = -gap(general.a, spot.a, general.b, spot.b)
     low, high = bounds(spot)[0] - bounds(general)[1], bounds(spot)[1] - bounds(general)[0]
     shares = (replace(general_share, harm=False, name="general"), replace(spot_share, name=blind.name))
     lost = next((f"on {where} {why}" for where, why in zip(("general", blind.name), unable, strict=True) if why), "")
-    unanswered = general.unanswered + spot.unanswered
+    unanswered_items = general.unanswered + spot.unanswered
     return Cell(
-        name, closed, np.zeros(len(pairs)), low, high, items, missing, weight, shares, unanswered, unable=lost
+        name, closed, np.zeros(len(spot_pairs)), low, high, items, missing, weight, shares, unanswered_items, unable=lost
     )  # fmt: skip
 
 
-def bounds(both: Answered) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def bounds(both: Answered) -> tuple[Array, Array]:
     """The per-seed difference of two sides at worst and at best, whatever the missing answers would have been."""
     return (both.a - both.b, both.a - both.b) if both.low is None or both.high is None else (both.low, both.high)
 
 
-def matched(results: Sequence[Scored], contrast: ContrastSpec, spec: StudySpec) -> list[tuple[int, Scored, Scored]]:
-    """Every (seed, model of the arm, model that it is compared with): same start, size and seed."""
-    probe = "general" if contrast.probe == "gap" else contrast.probe
-    index = {(*r.cell, r.seed): r for r in results if r.probe == probe}
-    return [(one[-1], index[one], index[other]) for one, other in compared_cells(list(index), contrast)]
+def unevenly(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> str:
+    """Which items have a value in one cell and none in the other, within a seed? In words; nothing where none has.
+
+    A model always gives text a probability: a loss that is missing was not finite, so the items that are left are the
+    ones that a destroyed model still bears, and their mean flatters it.
+    """
+    lost_items = []
+    for seed in shared_seeds(a, b):
+        for model, other in ((a[seed], b[seed]), (b[seed], a[seed])):
+            lost = len(model.missing - other.missing)
+            if lost:
+                lost_items.append(f"{model.cell.name}, seed {seed}: {lost} of {len(model.items)} items")
+    return "; ".join(lost_items)
 
 
-Key = tuple[str, str, int, int]
-"""A model by start, arm, size and seed."""
-
-
-def check_contrasts(cells: Sequence[Key], spec: StudySpec) -> None:
+def check_contrasts(cells: Sequence[StudyCell], spec: StudySpec) -> None:
     """Refuse, before anything runs, a primary contrast of which no two models can be compared."""
+    models = {(cell.key, cell.seed) for cell in cells}
     for contrast in spec.primary():
-        compared_cells(cells, contrast)
+        if not any(
+            (reference_of(key, contrast.against), seed) in models for key, seed in models if concerns(contrast, key)
+        ):
+            raise compares_nothing(contrast)
 
 
-def compared_cells(cells: Sequence[Key], contrast: ContrastSpec) -> list[tuple[Key, Key]]:
-    """Every model of the contrast's arm with the one that it is compared with: same start, size and seed.
+def compares_nothing(contrast: ContrastSpec) -> UserError:
+    """The message of a contrast without a pair of models."""
+    pairs = f"{contrast.about} against {contrast.against}: no two cells of the same start, size and seed"
+    return UserError("A contrast compares nothing.", pairs, "check contrasts against starts, arms and sizes")
+
+
+def concerns(contrast: ContrastSpec, key: CellKey) -> bool:
+    """Is this a cell in question of the contrast?"""
+    return (
+        key.name == contrast.about
+        and (not contrast.starts or key.start in contrast.starts)
+        and (not contrast.sizes or key.size in contrast.sizes)
+    )
+
+
+def comparisons(results: Sequence[Scores], spec: StudySpec) -> list[Comparison]:
+    """The pairs of models of every primary contrast.
 
     Raises:
-        UserError: there is no such pair.
+        UserError: a metric that was not measured on both sides in any seed, or of which neither way is better.
     """
-    known = set(cells)
-    pairs = []
-    for one in cells:
-        start, arm, size, seed = one
-        if arm != contrast.arm or (contrast.starts and start not in contrast.starts):
+    every = by_seed(results, unknown=True)
+    return [comparison(contrast, every, results, spec) for contrast in spec.primary()]
+
+
+def comparison(
+    contrast: ContrastSpec, every: Mapping[tuple[CellKey, str, str], Mapping[int, Scores]], results: Sequence[Scores],
+    spec: StudySpec,
+) -> Comparison:  # fmt: skip
+    """The pairs of one contrast."""
+    probe = contrast.probe_name
+    if contrast.probe == GAP:
+        probe = next(name for name in spec.probes if name != "general")
+    metric_name = contrast.metric or next((model.metric.name for model in results if model.probe == probe), "")
+    pairs = pairs_of(contrast, probe, metric_name, every)
+    general = pairs_of(contrast, "general", "accuracy", every) if contrast.probe == GAP else {}
+    is_loss = spec.probes[probe].task == "perplexity"
+    uneven = ""
+    if is_loss:
+        uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
+    known = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
+    if not pairs or (not uneven and not known and not spec.has_grid):
+        if spec.has_grid:
+            raise compares_nothing(contrast)
+        measured = sorted({f"{model.probe}.{model.metric.name}" for model in results})
+        seen = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
+        raise UserError("A contrast compares nothing.", seen, "name a metric that both cells have")
+    metrics = [model.metric for by_seed_ in pairs.values() for both in by_seed_.values() for model in both]
+    metric = next(
+        (metric for metric in metrics if metric.scale == "real"), metrics[0]
+    )  # of a model never right all is 0
+    if metric.direction == "none":
+        fix = "take another metric; this one is in the tables"
+        raise UserError("Of that metric neither way is better.", contrast.probe, fix)
+    margin = contrast.margin or (spec.margin if metric.scale == "share" else spec.margin_real)
+    return Comparison(contrast, metric, margin, pairs, general, uneven, spec.max_missing)
+
+
+def pairs_of(
+    contrast: ContrastSpec, probe: str, metric: str, every: Mapping[tuple[CellKey, str, str], Mapping[int, Scores]]
+) -> dict[CellKey, dict[int, Pair]]:
+    """Every model in question with the one that it is compared with: same start, size and seed."""
+    pairs: dict[CellKey, dict[int, Pair]] = {}
+    for (key, name, measured), ours in every.items():
+        if name != probe or measured != metric or not concerns(contrast, key):
             continue
-        if contrast.sizes and size not in contrast.sizes:
-            continue
-        other = (start, START, 0, seed) if contrast.against == START else (start, contrast.against, size, seed)
-        if other in known:
-            pairs.append((one, other))
-    if not pairs:
-        found = f"{contrast.arm} against {contrast.against}: no two cells of the same start, size and seed"
-        raise UserError("A contrast compares nothing.", found, "check contrasts against starts, arms and sizes")
+        theirs = every.get((reference_of(key, contrast.against), probe, metric), {})
+        seeds = shared_seeds(ours, theirs)
+        if seeds:
+            pairs[key] = {seed: (ours[seed], theirs[seed]) for seed in seeds}
     return pairs
 
 
-def item_interval(
-    results: Sequence[Scored], probe: Probe, contrast: ContrastSpec, spec: StudySpec, cells: Collection[str]
-) -> Estimate | None:
-    """The difference with seeds and templates resampled as crossed factors, over the items that both sides answered in some
-    cell of every seed, each item averaged over its cells (the judgement averages cells); None without templates."""
-    if probe.task.template is None:
+def sides(pairs: Mapping[int, Pair]) -> tuple[dict[int, Scores], dict[int, Scores]]:
+    """Both sides of one cell, by seed."""
+    return {seed: both[0] for seed, both in pairs.items()}, {seed: both[1] for seed, both in pairs.items()}
+
+
+def judge_all(compared: Sequence[Comparison], max_missing: float = MAX_MISSING) -> list[Judgement]:
+    """One family (Holm) of contrasts whose metrics, margins and directions may differ.
+
+    The p-values of a difference and of equivalence do not change when a contrast's values and margin are multiplied
+    by the same number. So where margins differ, each contrast is judged in its own units, beside the others brought to its
+    margin. One whose items are missing on one side is not judged, and counts in the family as any other without an answer.
+    """
+    units = {(one.margin, one.metric.direction) for one in compared}
+    together = len(units) == 1 and not any(one.uneven for one in compared)
+    judgements = []
+    judged: dict[str, Judgement] = {}
+    for place, own in enumerate(compared):
+        if own.uneven:
+            judgements.append(not_testable(own))
+            continue
+        if not together or not judged:
+            family = {str(at): one.cells(own.margin / one.margin) for at, one in enumerate(compared)}
+            fractions = {str(at) for at, one in enumerate(compared) if is_fraction(one) and (together or at == place)}
+            judged = judge_family(
+                family, own.margin, direction=own.metric.direction, unbounded=set(family) - fractions,
+                max_missing=max_missing,
+            )  # fmt: skip
+        judgements.append(judged[str(place)])
+    return judgements
+
+
+def is_fraction(compared: Comparison) -> bool:
+    """Does the difference lie in -1 to 1? A gap is a difference of differences."""
+    return compared.metric.scale == "share" and not compared.general
+
+
+def not_testable(compared: Comparison) -> Judgement:
+    """The judgement on a contrast whose items are missing on one side."""
+    why = f"items without a value on one side ({compared.uneven}): the mean of the others compares nothing"
+    missing = [cell.missing for cell in compared.cells()]
+    unanswered_items = sum(cell.unanswered for cell in compared.cells())
+    none = Estimate(
+        math.nan, None, None, 0, sum(missing), compared.metric.direction, method="items missing on one side"
+    )
+    return Judgement(Verdict.NOT_TESTABLE, none, None, None, why, missing=sum(missing), unanswered=unanswered_items)
+
+
+def missing_items(results: Sequence[Scores], spec: StudySpec) -> list[str]:
+    """Of each cell and metric that a primary contrast between cells reads: the items that its mean leaves out."""
+    table = by_seed(results, unknown=True)
+    notes: dict[str, None] = {}
+    for contrast in spec.primary():
+        if contrast.arm:
+            continue
+        for cell in (contrast.cell, contrast.against):
+            seeds = sorted(table.get((CellKey(cell), contrast.probe_name, contrast.metric), {}).items())
+            lost = [
+                f"{len(model.missing)} of {len(model.items)} (seed {seed})" for seed, model in seeds if model.missing
+            ]
+            if lost:
+                note = (
+                    f"{cell} on {contrast.probe}: items without a value, which its mean leaves out: {', '.join(lost)}"
+                )
+                notes[note] = None
+    return list(notes)
+
+
+def answer_primary(results: Sequence[Scores], spec: StudySpec, left_out: Sequence[int] = ()) -> list[Answer]:
+    """The study's primary contrasts. The verdict rests on seeds; the intervals over items stand beside it.
+
+    `left_out` are seeds that do not count, since the pilot chose the damage on their models (`pilot.picked_seeds`).
+    """
+    compared = comparisons([model for model in results if model.seed not in left_out], spec)
+    judgements = judge_all(compared, spec.max_missing) if compared else []
+    return [
+        answer_of(one, judgement, spec, left_out) for one, judgement in zip(compared, judgements, strict=True)
+    ]  # fmt: skip
+
+
+def answer_of(compared: Comparison, judgement: Judgement, spec: StudySpec, left_out: Sequence[int]) -> Answer:
+    """One contrast with its judgement."""
+    contrast = compared.contrast
+    cells = [cell for cell in compared.cells() if cell.name in judgement.cells]
+    items = None if compared.general else items_of(compared, judgement.cells)
+    if contrast.arm:
+        sentence = say_of_arms(compared, judgement, spec)
+        per_seed = per_seed_differences(cells)
+        return Answer(contrast, compared.metric, compared.margin, judgement, compared.seeds, per_seed, items, sentence)
+    pairs = next(iter(compared.pairs.values()))
+    known = {seed: both for seed, both in pairs.items() if both[0].known and both[1].known}
+    whole = answered([a for a, _ in pairs.values()], [b for _, b in pairs.values()])
+    per_seed = tuple(float(value) for value in whole.a - whole.b) if judgement.cells and compared.probe is None else ()
+    if judgement.cells and compared.probe is not None:
+        per_seed = per_seed_differences(cells) if not compared.one_model else ()
+    each = tuple(over_items([a.of_headline()], [b.of_headline()]) for a, b in known.values())
+    sentence = say_of_cells(compared, judgement, items) + without_seeds(left_out)
+    return Answer(
+        contrast, compared.metric, compared.margin, judgement, tuple(known), per_seed, items, sentence, each,
+        compared.uneven, tuple(left_out),
+    )  # fmt: skip
+
+
+def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
+    """One side minus the other in each seed, averaged over cells by their weights; nothing without cells."""
+    if not cells:
+        return ()
+    each = np.array([np.asarray(cell.a) - np.asarray(cell.b) for cell in cells])
+    return tuple(float(value) for value in np.average(each, axis=0, weights=[cell.weight for cell in cells]))
+
+
+def items_of(compared: Comparison, judged: Collection[str]) -> Estimate | None:
+    """The interval over items: between arms with seeds and templates resampled as crossed factors, None without templates;
+    between cells that of these very models, seeds averaged item by item."""
+    if compared.contrast.arm:
+        return crossed_interval(compared, judged)
+    pairs = next(iter(compared.pairs.values())).values()
+    return over_items([a.of_headline() for a, _ in pairs], [b.of_headline() for _, b in pairs])
+
+
+def crossed_interval(compared: Comparison, judged: Collection[str]) -> Estimate | None:
+    """The difference with seeds and templates resampled, over the items that both sides answered in some cell of every seed,
+    each item averaged over its cells (the judgement averages cells)."""
+    probe = compared.probe
+    if probe is None or probe.templates is None:
         return None
     mask = np.zeros(len(probe.items), dtype=bool)
-    kept: dict[int, list[np.ndarray[Any, Any]]] = defaultdict(list)
-    for seed, x, y in matched(results, contrast, spec):
-        own = [part for name, part in probe.parts.items() if cell_name(x.start, x.size, name) in cells]
-        if own:
-            mask |= np.any(own, axis=0)
-            kept[seed].append(np.where(np.any(own, axis=0), x.correct - y.correct, np.nan))
-    if not kept:
+    rows: dict[int, list[Array]] = defaultdict(list)
+    for key, pairs in compared.pairs.items():
+        parts = [part for name, part in probe.parts.items() if cell_name(compared.contrast, key, name) in judged]
+        if not parts:
+            continue
+        inside = np.any(parts, axis=0)
+        mask |= inside
+        for seed, (ours, theirs) in pairs.items():
+            rows[seed].append(np.where(inside, ours.values - theirs.values, np.nan))
+    if not rows:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # items that no cell of a seed answered
-        rows = np.array([np.nanmean(kept[seed], axis=0) for seed in sorted(kept)])
-    mask &= np.isfinite(rows).all(axis=0)
+        averaged = np.array([np.nanmean(rows[seed], axis=0) for seed in sorted(rows)])
+    mask &= np.isfinite(averaged).all(axis=0)
     if not mask.any():
         return None
-    templates = [str(item.meta.get(probe.task.template)) for item, on in zip(probe.items, mask, strict=True) if on]
-    return crossed_bootstrap(rows[:, mask], templates, rng=np.random.default_rng(0))
+    templates = [template for template, on in zip(probe.templates, mask, strict=True) if on]
+    return crossed_bootstrap(averaged[:, mask], templates, rng=np.random.default_rng(0))
 
 
-def say(contrast: ContrastSpec, judgement: Judgement, seeds: int, probes: Mapping[str, Probe], spec: StudySpec) -> str:
-    """One plain sentence on a contrast."""
-    estimate = judgement.difference
+# in words
+
+
+def say_of_arms(compared: Comparison, judgement: Judgement, spec: StudySpec) -> str:
+    """One plain sentence on a contrast between arms."""
+    contrast, estimate = compared.contrast, judgement.difference
+    share = compared.metric.scale == "share"
     interval = estimate.method  # why there is none
     if estimate.low is not None and estimate.high is not None:
-        most = 2.0 if contrast.probe == "gap" else 1.0  # a gap is a difference of differences
-        low, high = max(estimate.low, -most), min(estimate.high, most)
-        interval = f"95 % interval {low * 100:+.1f} to {high * 100:+.1f}"
+        most = (2.0 if compared.general else 1.0) if share else math.inf
+        interval = f"95 % interval {bare(max(estimate.low, -most), share)} to {bare(min(estimate.high, most), share)}"
     where = "the gap between general task and blind spot (negative: it opened)"
-    if contrast.probe != "gap":
-        where = f"{contrast.probe} ({probes[contrast.probe].headline_name})"
-    verdict = {
-        "worse": "worse",
-        "better": "better",
-        "equivalent": f"equivalent within ±{spec.margin * 100:g} points",
-    }.get(judgement.verdict.value, judgement.verdict.value)
-    against = "the start" if contrast.against == START else f"arm {contrast.against}"
+    if not compared.general:
+        headline = compared.probe.headline_name if compared.probe else compared.metric.name
+        where = f"{contrast.probe_name} ({headline})"
+    equivalent = f"equivalent within ±{amount(compared.margin, share, signed=False, plain=True)}"
+    verdict = equivalent if judgement.verdict.value == "equivalent" else judgement.verdict.value
+    against = "the start" if contrast.against == START_ROWS else f"arm {contrast.against}"
     about = f"Arm {contrast.arm} against {against} on {where}: {verdict}"
-    cells = len(judgement.cells)
+    cells, seeds = len(judgement.cells), len(compared.seeds)
     if not cells:
         return f"{about} ({seeds} seed{'s' * (seeds != 1)}): {judgement.why}.{whose_data(contrast, spec)}"
     left_out = "; ".join(f"{cell}: {why}" for cell, why in judgement.left_out.items())
     return (
-        f"{about} ({points(estimate.value)}, {interval}; "
+        f"{about} ({amount(estimate.value, share)}, {interval}; "
         f"{seeds} seed{'s' * (seeds != 1)}, {cells} cell{'s' * (cells != 1)} averaged in each): {judgement.why}."
         f"{f' Left out, for they cannot answer: {left_out}.' * bool(left_out)}{unanswered(judgement)}"
         f"{whose_data(contrast, spec)}"
     )
 
 
+def say_of_cells(compared: Comparison, judgement: Judgement, items: Estimate | None) -> str:
+    """One plain sentence on a contrast between cells."""
+    contrast = compared.contrast
+    about = f"{contrast.cell} against {contrast.against} on {contrast.probe}"
+    if compared.uneven:
+        return f"{about}: not testable here: {judgement.why}."
+    count = len(compared.seeds)
+    if not judgement.cells or items is None:
+        return f"{about}: not testable here ({count} seed{'s' * (count != 1)}): {judgement.why}."
+    if compared.one_model:
+        why = "both models are the same in every seed, so nothing is known of other trainings"
+        judgement = replace(judgement, why=why)
+    share = compared.metric.scale == "share"
+    same = f"equivalent within ±{amount(compared.margin, share, signed=False)}"
+    verdict = same if judgement.verdict.value == "equivalent" else judgement.verdict.value
+    over_seeds = between(judgement.difference, compared.metric) or judgement.difference.method
+    left_out = "; ".join(f"{cell}: {why}" for cell, why in judgement.left_out.items())
+    return (
+        f"{about}: {verdict} "
+        f"({amount(judgement.difference.value, share)}, {over_seeds}, {count} seed{'s' * (count != 1)}): "
+        f"{judgement.why}.{f' Left out, for they cannot answer: {left_out}.' * bool(left_out)}{unanswered(judgement)} "
+        f"These very models on other items like these {items.n}: "
+        f"{amount(items.value, share)}, {between(items, compared.metric) or items.method}."
+    )
+
+
 def unanswered(judgement: Judgement) -> str:
     """How many items a judgement leaves out because some model, or every one, has no answer to them."""
     items = (judgement.items or 0) + judgement.missing + judgement.unanswered
-    said = ""
+    sentence = ""
     if judgement.missing:
-        said += f" {judgement.missing} of {items} items lack an answer on a side and are left out."
+        sentence += f" {judgement.missing} of {items} items lack an answer on a side and are left out."
     if judgement.unanswered:
-        said += f" {judgement.unanswered} of {items} items were answered by no model and are left out."
-    return said
+        sentence += f" {judgement.unanswered} of {items} items were answered by no model and are left out."
+    return sentence
 
 
 def whose_data(contrast: ContrastSpec, spec: StudySpec) -> str:
     """What the verdict speaks of: data of this one generator, and whether it is of the task model's family."""
     arms = spec.all_arms()
     steps = {cell.name: cell.steps for cell in spec.cells}
-    used = {name for arm in steps.get(contrast.arm, (contrast.arm,)) for name in arms[arm].mix}
-    generators = {source.synth.model for name, source in spec.data.items() if source.synth and name in used}
-    told = ""
+    path = steps.get(contrast.arm, (contrast.arm,))
+    sources = {name.partition(".")[0] for arm in path if arm in arms for name in arms[arm].mix}
+    generators = {synth.model for name, source in spec.data.items() if (synth := source.synth) and name in sources}
+    sentence = ""
     for generator in sorted(generators):
-        told += f" This is about data of one generator, {generator}"
-        if family(generator) != family(spec.task_model.model):
-            told += f", of another family than the task model {spec.task_model.model}"
-        told += "."
-    return told
+        sentence += f" This is about data of one generator, {generator}"
+        if family(generator) != family(spec.given.model):
+            sentence += f", of another family than the task model {spec.given.model}"
+        sentence += "."
+    return sentence
 
 
 def family(model: str) -> str:
@@ -454,6 +571,49 @@ def family(model: str) -> str:
     return model.rpartition("/")[2].removeprefix("packaged:").lower().split("-")[0].rstrip("0123456789.")
 
 
-def points(value: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    return f"{value * 100:+.1f} points"
+def without_seeds(left_out: Sequence[int]) -> str:
+    """A sentence on the seeds that do not count; nothing where all do."""
+    if not left_out:
+        return ""
+    which = f"Seed{'s' * (len(left_out) > 1)} {', '.join(map(str, left_out))}"
+    return f" {which} left out: the pilot chose the damage on that model's result."
+
+
+def between(estimate: Estimate, metric: Metric) -> str:
+    """'95 % interval -3.0 to +1.2'; nothing where there is none."""
+    low, high = within(estimate, metric, -1.0)
+    share = metric.scale == "share"
+    if low is None or high is None:
+        return ""
+    return f"95 % interval {bare(low, share)} to {amount(high, share)}"
+
+
+def bare(value: float, share: bool) -> str:
+    """A difference without its unit."""
+    return amount(value, share).removesuffix(" points")
+
+
+def amount(value: float, share: bool, *, signed: bool = True, plain: bool = False) -> str:
+    """A difference: of shares in points, of anything else as it is; `plain`: without zeros at its end."""
+    sign = "+" if signed else ""
+    if plain:
+        return f"{value * 100:{sign}g} points" if share else f"{value:{sign}g}"
+    return f"{value * 100:{sign}.1f} points" if share else f"{value:{sign}.3f}"
+
+
+def contrast_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """One row for each contrast between cells and seed, and one for the seeds together: difference, interval, over what."""
+    rows = []
+    for answer in answers:
+        about = {"cell": answer.contrast.about, "against": answer.contrast.against, "probe": answer.contrast.probe}
+        lines: list[tuple[str, str, Estimate]] = [
+            (str(seed), "items", estimate) for seed, estimate in zip(answer.seeds, answer.items_per_seed, strict=False)
+        ]
+        lines += [("all", "items", answer.items)] if answer.items is not None else []
+        lines += [("all", "seeds", answer.judgement.difference)]
+        for seed, over, estimate in lines:
+            low, high = within(estimate, answer.metric or Metric("share"), -1.0)
+            interval = {"difference": number(estimate.value), "low": low, "high": high, "n": estimate.n}
+            verdict = answer.judgement.verdict.value if over == "seeds" else ""
+            rows.append({**about, "seed": seed, "over": over, **interval, "verdict": verdict})
+    return rows

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -19,9 +19,6 @@ from pyrite.errors import UserError
 from pyrite.names import inside
 from pyrite.steps import digest
 from pyrite.study.spec import StudySpec
-
-if TYPE_CHECKING:
-    from pyrite.study.language.spec import LanguageSpec
 
 Look = dict[str, Any]
 """`at` (local time), `seeds` (a list; their number in older runs), `asked` (digest of the primary contrasts), `question`
@@ -49,7 +46,7 @@ SHORT = 60
 ABSENT = "absent"
 
 
-def question_of(spec: "StudySpec | LanguageSpec", *, defaults: bool = True) -> dict[str, Any]:
+def question_of(spec: StudySpec, *, defaults: bool = True) -> dict[str, Any]:
     """The question that a study asks: its file as it was resolved, contrasts written out, without what changes no answer.
 
     Without `defaults`, keys at their defaults are left out: a digest of the rest stays as it was where a newer version of
@@ -108,7 +105,7 @@ def shortened(value: Any) -> str:
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 
 
-def looks_at(spec: "StudySpec | LanguageSpec", folder: Path, seeds: Sequence[int] | None = None) -> list[Look]:
+def looks_at(spec: StudySpec, folder: Path, seeds: Sequence[int] | None = None) -> list[Look]:
     """Every look at this folder's verdicts, this one last. It is none where question and seeds are as at the last one.
 
     `seeds` are those that the verdicts rest on, by default the study's.
@@ -124,7 +121,7 @@ def looks_at(spec: "StudySpec | LanguageSpec", folder: Path, seeds: Sequence[int
         return before
     look: Look = {
         "seeds": judged,
-        "asked": digest([contrast.model_dump(mode="json") for contrast in spec.primary()]),
+        "asked": digest([contrast.as_json() for contrast in spec.primary()]),
         "question": digest(question_of(spec, defaults=False)),
         "changed": changed,
         "at": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -159,7 +156,7 @@ def seeds_seen(record: Mapping[str, Any]) -> list[int]:
     return list(seeds if isinstance(seeds, list) else record.get("spec", {}).get("seeds", []))
 
 
-def changed_since(record: Mapping[str, Any], spec: "StudySpec | LanguageSpec", seeds: Sequence[int]) -> list[str]:
+def changed_since(record: Mapping[str, Any], spec: StudySpec, seeds: Sequence[int]) -> list[str]:
     """What is not as it was at the last look: keys of the question, and seeds if one that was looked at is left out.
 
     Keys that the older file does not have count as their defaults.
@@ -168,7 +165,7 @@ def changed_since(record: Mapping[str, Any], spec: "StudySpec | LanguageSpec", s
     if former is None:
         return []
     try:
-        pair = question_of(type(spec).model_validate(former)), question_of(spec)
+        pair = question_of(StudySpec.model_validate(former)), question_of(spec)
     except ValidationError:  # a file that this version refuses, or of the other sort of study
         pair = question_in(former), question_in(spec.model_dump(mode="json"))
     changed = list(changes(*pair))
@@ -182,8 +179,8 @@ def remarks(looks: Sequence[Look]) -> list[str]:
     """What a reader must know of the looks: earlier ones at the same question, and what was changed after the first."""
     if not looks:
         return []
-    sentences, last = [], looks[-1]
-    earlier = [look for look in looks[:-1] if same_question(look, last)]
+    sentences = []
+    earlier = [look for number, look in enumerate(looks[:-1]) if same_question(looks, number)]
     if earlier:
         counts = ", ".join(str(count(look)) for look in earlier)
         sentences.append(
@@ -198,10 +195,13 @@ def remarks(looks: Sequence[Look]) -> list[str]:
     return sentences
 
 
-def same_question(look: Look, other: Look) -> bool:
-    """Was the same asked? Of older looks only the contrasts are known."""
+def same_question(looks: Sequence[Look], number: int) -> bool:
+    """Did this look ask what the last one asks? So where nothing was changed since, or all changes were taken back. Of older
+    looks only the contrasts are known."""
+    look, last = looks[number], looks[-1]
     key = "question" if "question" in look else "asked"
-    return bool(look[key] == other.get(key))
+    unchanged = "question" in look and not any(later.get("changed") for later in looks[number + 1 :])
+    return unchanged or bool(look[key] == last.get(key))
 
 
 def count(look: Look) -> int:

@@ -1,8 +1,12 @@
 """Run a study: plan it, run what is missing, score every answer, write the run folder.
 
 runs/NAME/run.json            what ran: resolved spec, versions, hardware, hashes, counts, timings, verdicts
-runs/NAME/results/*.parquet   row-level predictions, the tidy results, the summary over seeds (the tables also as csv)
-runs/NAME/figure.svg, .png    the panels
+runs/NAME/results/            results (one model a row), summary over seeds: parquet and csv; predictions.parquet (answers
+                              that are labels) and items.parquet (all others), item by item; contrasts, costs, overlap
+                              (rows used for two things) and frontier as csv, where the study has them
+runs/NAME/rows/               labelled rows that starts and arms were trained on (of the first seed), as pyrite audit reads them
+runs/NAME/figure.svg, .png    the panels; figure.txt: what they show, in words
+runs/NAME/pilot.json          what --pilot found
 """
 
 import os
@@ -18,32 +22,43 @@ import pyrite
 from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
+from pyrite.repair.figure import draw_frontier
+from pyrite.repair.objects import frontier_rows
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
+from pyrite.study import cells_figure, chat_overlap, labelled_overlap
+from pyrite.study.cells import GPU_FLOPS, CellKey, Plan
+from pyrite.study.chat_uses import at_hand, check_files, like_pilot
 from pyrite.study.config import StudyConfig
-from pyrite.study.contrasts import (
-    Answer,
-    Probe,
-    Scored,
-    answer_primary,
-    headline,
-    results_table,
-    score_model,
-    summary_table,
-)
-from pyrite.study.data import POOLS
-from pyrite.study.files import file_of
-from pyrite.study.looks import Look, looks_at, remarks
-from pyrite.study.overlap import leaks, overlap_table
-from pyrite.study.plan import Plan, make_plan
+from pyrite.study.contrasts import Answer, answer_primary, contrast_rows, missing_items
+from pyrite.study.costs import cost_table
+from pyrite.study.frontier import frontier_record
+from pyrite.study.label_probes import LabelProbe
+from pyrite.study.labelled_steps import POOLS
+from pyrite.study.looks import Look, looks_at, read_record
+from pyrite.study.looks import remarks as remarks_on_looks
+from pyrite.study.pilot import Pilot, answer_pilot, picked_seeds
+from pyrite.study.plan import make_plan, pilot_spec
 from pyrite.study.power import add_power
-from pyrite.study.spec import StudySpec, is_language, load_spec
+from pyrite.study.row_files import file_of
+from pyrite.study.scores import Scores, check_apart, headline_value, same_items, scores_of_labels, scores_of_result
+from pyrite.study.spec import StudySpec, load_spec
+from pyrite.study.tables import (
+    grid_figure,
+    items_table,
+    prediction_rows,
+    results_table,
+    summary_table,
+    table,
+)
 from pyrite.tasks.rows import read_rows
 
 if TYPE_CHECKING:
     import altair
     import polars
 
-    from pyrite.study.language.run import LanguageStudy
+    from pyrite.probe.probe_task import Result
+
+KEPT_FOR_PILOT = ("study", "says", "model", "precision", "data", "trainings", "pilot", "seeds")
 
 
 @dataclass(frozen=True)
@@ -55,19 +70,18 @@ class Study:
     answers: list[Answer]
     results: list[dict[str, Any]]
     summary: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
     run: dict[str, Any]
 
     def table(self, *, slices: bool = False) -> "polars.DataFrame":
-        """Accuracy of every cell on each probe's headline slice (or, with `slices`, on all), against start and human arm."""
-        from pyrite.study.objects import table
-
+        """Every cell on each probe's headline (or, with `slices`, on all slices), against the cells that it is compared with."""
         return table(self.summary, self.run["spec"], slices=slices)
 
     def figure(self) -> "altair.VConcatChart":
         """The panels, as an Altair chart."""
-        from pyrite.study.objects import figure
-
-        return figure(self.folder, self.run["spec"])
+        if self.spec.has_grid:
+            return grid_figure(self.folder, self.run["spec"])
+        return cells_figure.draw(self.results, self.summary, self.run["spec"])
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -77,14 +91,53 @@ class Study:
             "folder": str(self.folder),
             "primary": [answer.as_json() for answer in self.answers],
             "summary": self.summary,
+            **({"costs": self.costs} if self.costs else {}),
             "run": self.run,
         }
 
 
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study would run, or how many seeds its contrasts call for: plain values."""
+
+    record: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return self.record
+
+
+@dataclass(frozen=True)
+class StudyPower(StudyPlan):
+    """How many seeds the primary contrasts call for."""
+
+
+def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot":
+    """Does training on this data make the model less robust; did a repair undo it? What is asked for by `plan`, `power` or
+    `pilot` instead of the study itself is answered in its place: the same call as the command.
+
+    Raises:
+        UserError: a mistake in the file, absent data or models, too little data for a size, no damage chosen, items that the
+            pilot has seen, no seed but the pilot's.
+        OutOfTime: `max_time` is over; what is finished is stored.
+    """
+    if config.plan:
+        return plan(config)
+    if config.power:
+        return power(config)
+    if config.pilot:
+        return pilot(config)
+    return run_study(config)
+
+
 def resolve_spec(config: StudyConfig) -> StudySpec:
-    """The study file with `--seeds` applied."""
+    """The study file with `--seeds` applied; refused where files that it must keep apart are the same ones."""
     spec, _ = load_spec(config.spec)
-    return spec if config.seeds is None else spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds)})
+    check_files(spec, config.data)
+    if config.seeds is None:
+        return spec
+    taken = () if spec.pilot is None else (spec.pilot.seed,)
+    return spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds, taken)})
 
 
 def more_seeds(seeds: Sequence[int], text: str, taken: Sequence[int] = ()) -> tuple[int, ...]:
@@ -94,13 +147,13 @@ def more_seeds(seeds: Sequence[int], text: str, taken: Sequence[int] = ()) -> tu
     if not number.isdigit() or int(number) < 1:
         raise UserError("--seeds takes a number or +number.", text, "for three more seeds: --seeds +3")
     count = len(seeds) + int(number) if more else int(number)
-    found = list(seeds[:count])
+    chosen = list(seeds[:count])
     candidate = 0
-    while len(found) < count:
+    while len(chosen) < count:
         if candidate not in seeds and candidate not in taken:
-            found.append(candidate)
+            chosen.append(candidate)
         candidate += 1
-    return tuple(found)
+    return tuple(chosen)
 
 
 def open_store(config: StudyConfig) -> Store:
@@ -108,52 +161,57 @@ def open_store(config: StudyConfig) -> Store:
     return Store(config.store or default_store())
 
 
-def plan(config: StudyConfig) -> dict[str, Any]:
-    """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
-    spec = resolve_spec(config)
-    made, compute = planned(spec, config, only_plan=True)
-    told = {"schema_version": 1, **made.summary(open_store(config), config.refresh)}
-    told["workers"] = worker_count(spec.workers, config, compute)
-    told["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
-    told["threads"] = compute.threads
-    told["threads_advised"] = hardware.threads_for(made.width, os.cpu_count() or 1) if compute.device == "cpu" else 1
-    return told
-
-
-def worker_count(said: int, config: StudyConfig, compute: hardware.Compute) -> int:
-    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one on a GPU."""
-    cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
-    return config.workers or said or (cores if compute.device == "cpu" else 1)
-
-
 def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) -> tuple[Plan, hardware.Compute]:
     """The study's steps, and what they compute with."""
-    compute = hardware.choose(spec.task_model.precision)
+    compute = hardware.choose(spec.given.precision)
     if compute.device == "cpu":
         compute = replace(compute, threads=spec.threads)
-    return make_plan(spec, config.data, compute, only_plan=only_plan), compute
+    store = open_store(config).root
+    return make_plan(spec, config.data, compute, store=store, only_plan=only_plan), compute
 
 
-def study(config: StudyConfig) -> "Study | LanguageStudy":
-    """Does training on this data make the model less robust? Either sort of study, as its file says (`about`)."""
-    if is_language(config.spec):
-        from pyrite.study.language.run import study as study_of_language
-
-        return study_of_language(config)
-    return study_of_labels(config)
-
-
-def study_of_labels(config: StudyConfig) -> Study:
-    """Does training on this data make the model less robust? Runs what is missing of the study and judges it.
-
-    Raises:
-        UserError: a mistake in the file, absent data or models, too little data for a size.
-        OutOfTime: `max_time` is over; what is finished is stored.
-    """
+def plan(config: StudyConfig) -> StudyPlan:
+    """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
     spec = resolve_spec(config)
+    whole = pilot_spec(spec) if config.pilot else spec
+    steps, compute = planned(whole, config, only_plan=True)
+    record = {"schema_version": 1, **steps.summary(open_store(config), config.refresh)}
+    record["workers"] = worker_count(spec.workers, config, compute)
+    record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
+    if config.pilot:
+        record["damage"] = None
+    if "gpu_hours" in record:
+        record["gpu_hours_assume"] = f"{GPU_FLOPS:.1e} FLOP/s"
+    if spec.has_grid:
+        record["threads"] = compute.threads
+        advised = hardware.threads_for(steps.width, os.cpu_count() or 1) if compute.device == "cpu" else 1
+        record["threads_advised"] = advised
+    return StudyPlan(record)
+
+
+def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:
+    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one on a GPU."""
+    cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
+    return config.workers or in_file or (cores if compute.device == "cpu" else 1)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study whose steps are all in the store, with the chats that it uses for two things."""
+
+    plan: Plan
+    store: Store
+    compute: hardware.Compute
+    done: Done
+    shared: list[dict[str, Any]]
+
+
+def finish(spec: StudySpec, config: StudyConfig) -> Finished:
+    """Plan a study and run what is missing of it: first the rows and items, which are then checked, so that no model is
+    trained for a study that is to be refused."""
     store = open_store(config)
-    made, compute = planned(spec, config)
-    check_refresh(config, made.steps)
+    steps, compute = planned(spec, config)
+    check_refresh(config, steps.steps)
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
@@ -162,26 +220,77 @@ def study_of_labels(config: StudyConfig) -> Study:
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
-    todo = missing(made.targets, store, config.refresh)
-    divided = [step for step in made.steps if step.kind is POOLS]
-    early = [
-        step for step in (*made.items.values(), *divided) if not any("compute" in s.config for s in closure([step]))
+    todo = missing(steps.targets, store, config.refresh)
+    divided = [step for step in steps.steps if step.kind is POOLS]
+    rows = [
+        step
+        for step in (*steps.items.values(), *steps.counts.values(), *steps.pool_steps, *divided)
+        if needs_no_model(step)
     ]
-    first = run_steps(early, store, replace(options, refresh=()), Progress(quiet=True))
-    for name, step in made.items.items():
-        if step in early:
-            probe_of(made, name, store)  # what is wrong with a probe or a pool is told before anything is trained
+    first = run_steps(rows, store, replace(options, refresh=()), Progress(quiet=True))
+    for name, step in steps.items.items():
+        if step in rows:
+            label_probe(steps, name, store)  # what is wrong with a probe is said before anything is trained
+    shared = chat_overlap.overlaps(steps, store) if steps.pools else []
     if options.max_seconds is not None:
         options = replace(options, max_seconds=options.max_seconds - first.seconds)
-    rest = run_steps(made.targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
-    done = Done(len(todo), len(made.steps) - len(todo), first.seconds + rest.seconds)
-    return write_run(spec, made, store, config.out / spec.study, compute, done)
+    rest = run_steps(steps.targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
+    done = Done(len(todo), len(steps.steps) - len(todo), first.seconds + rest.seconds)
+    return Finished(steps, store, compute, done, shared)
 
 
-def pilot(config: StudyConfig) -> dict[str, Any]:
-    """Studies of labels have no pilot."""
-    fix = "leave out --pilot; --power says how many seeds a study calls for"
-    raise UserError("Only a study about language has a pilot.", str(config.spec), fix)
+def needs_no_model(step: Step) -> bool:
+    """Can this step run before any model is loaded?"""
+    return not any("compute" in before.config for before in closure([step]))
+
+
+def run_study(config: StudyConfig) -> Study:
+    """Run what is missing of a study, and judge it."""
+    spec = resolve_spec(config)
+    judged_seeds(spec, read_pilot(config.out / spec.study))
+    return write_run(spec, finish(spec, config), config)
+
+
+def pilot(config: StudyConfig) -> Pilot:
+    """Which damage of the grid does harm that shows, on the pilot's items? Writes `pilot.json`; the user chooses.
+
+    Raises:
+        UserError: the file has no pilot, and all that `study` can raise.
+        OutOfTime: `max_time` is over; what is finished is stored.
+    """
+    spec = resolve_spec(config)
+    ended = finish(pilot_spec(spec), config)
+    results, notes = collect(ended.plan, ended.store)
+    answer = answer_pilot(spec, results, cost_table(ended.plan.cells, ended.store))
+    record = {
+        "schema_version": 1,
+        "study": spec.study,
+        "spec": spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT)),
+        **answer.as_json(),
+        "items": sorted(same_items(results, "pilot")),
+        "notes": notes.get("pilot", {}),
+        "overlap": ended.shared,
+        "compute": ended.compute.as_config(),
+        "made_with": made_with(),
+        "steps": {step.label: step.key for step in ended.plan.steps},
+        "seconds": ended.done.seconds,
+    }
+    write_json(record, config.out / spec.study / "pilot.json")
+    return answer
+
+
+def judged_seeds(spec: StudySpec, record: dict[str, Any] | None) -> tuple[int, ...]:
+    """The seeds that verdicts rest on: all of the study's but those on whose models the pilot (its record) chose the damage.
+
+    Raises:
+        UserError: none is left.
+    """
+    picked = picked_seeds(spec, record)
+    left = tuple(seed for seed in spec.seeds if seed not in picked)
+    if not left:
+        what = f"the pilot chose {spec.damage} on the model of seed {picked[0]}, the study's only one"
+        raise UserError("No seed is left for the verdicts.", what, "train others: --seeds +3")
+    return left
 
 
 def check_refresh(config: StudyConfig, steps: Sequence[Step]) -> None:
@@ -206,80 +315,117 @@ def writable(folder: Path) -> None:
         raise UserError("The run folder cannot be written.", f"{folder}: {error.strerror}", fix) from error
 
 
-def probe_of(made: Plan, name: str, store: Store) -> Probe:
-    """A probe with its items, which are stored by now."""
-    items = read_rows(store.path(made.items[name].key) / "items.jsonl")
-    return Probe.make(name, items, made.tasks[name], made.spec.probes[name].headline_slice)
+def label_probe(steps: Plan, name: str, store: Store) -> LabelProbe:
+    """A probe of labels with its items, which are stored by now."""
+    items = read_rows(store.path(steps.items[name].key) / "items.jsonl")
+    return LabelProbe.of(name, items, steps.tasks[name], steps.spec.probes[name].headline_slice)
 
 
-def collect(made: Plan, store: Store) -> tuple[list[Scored], dict[str, Probe]]:
-    """Score every stored answer."""
-    import pyarrow.parquet as pq
+Notes = dict[str, dict[str, list[str]]]
+"""By probe: what a reader must know, and the models of which it is said."""
 
-    probes = {name: probe_of(made, name, store) for name in made.items}
-    results = []
-    for cell in made.cells:
+
+def collect(steps: Plan, store: Store) -> tuple[list[Scores], Notes]:
+    """Score every stored answer; what a reader must know of each probe."""
+    from pyrite.probe.predictions import stored_predictions
+
+    probes = {name: label_probe(steps, name, store) for name in steps.items}
+    results: list[Scores] = []
+    notes: Notes = {}
+    read: dict[str, Result] = {}
+    for cell in steps.cells:
         for name, step in cell.answers.items():
-            table = pq.read_table(store.path(step.key) / "predictions.parquet", columns=["id", "predicted"]).to_pydict()
-            answers = dict(zip(table["id"], table["predicted"], strict=True))
-            results.append(
-                score_model(probes[name], answers, start=cell.start, arm=cell.arm, size=cell.size, seed=cell.seed)
-            )
-    return results, probes
+            if name in probes:
+                answers = stored_predictions(store.path(step.key) / "predictions.parquet")
+                results += scores_of_labels(cell.key, cell.seed, probes[name], answers)
+                continue
+            if step.key not in read:
+                read[step.key] = steps.probe_tasks[name].read(store, step)
+            results += scores_of_result(cell.key, cell.seed, name, read[step.key])
+            for note in read[step.key].notes:
+                notes.setdefault(name, {}).setdefault(note, []).append(f"{cell.name}, seed {cell.seed}")
+    return results, notes
 
 
-def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: hardware.Compute, done: Done) -> Study:
+def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
     """Tables, figure and run.json from the stored answers; quick, so it is redone at every call."""
     from pyrite.io import atomic_write, write_parquet
 
-    results, probes = collect(made, store)
-    answers = answer_primary(results, probes, spec)
-    table, summary = results_table(results), summary_table(results, spec.human_arm)
+    steps, store, folder = ended.plan, ended.store, config.out / spec.study
+    results, notes = collect(steps, store)
+    record = read_pilot(folder)
+    if spec.pilot and record:
+        check_apart(results, like_pilot(spec, at_hand(spec, config.data)), record["items"])
+    judged, picked = judged_seeds(spec, record), picked_seeds(spec, record)
+    answers = answer_primary(results, spec, picked)
+    tables = {"results": results_table(results, spec), "summary": summary_table(results, spec)}
+    if not spec.has_grid:
+        tables["contrasts"] = contrast_rows(answers)
+    costs = cost_table(steps.cells, store)
+    front = frontier_record(results, spec, judged)
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    for name, rows in {"results": table, "summary": summary}.items():
+    for name, rows in tables.items():
         write_parquet(rows, folder / "results" / f"{name}.parquet")
         write_csv(rows, folder / "results" / f"{name}.csv")
-    write_parquet(prediction_rows(results, probes), folder / "results" / "predictions.parquet")
-    write_row_files(made, store, folder / "rows")
-    shared = overlaps(made, store)
+    by_item = {"predictions": prediction_rows(results, spec), "items": items_table(results, spec)}
+    for name, rows in by_item.items():
+        if rows:
+            write_parquet(rows, folder / "results" / f"{name}.parquet")
+    if costs or not spec.has_grid:
+        write_csv(costs, folder / "results" / "costs.csv")
+    if front is not None:
+        write_csv(frontier_rows(front), folder / "results" / "frontier.csv")
+    draw_frontier(front, folder)
+    write_row_files(steps, store, folder / "rows")
+    shared = [*labelled_overlaps(steps, store), *ended.shared]
     write_csv(shared, folder / "results" / "overlap.csv")
-    draw_figure(spec, results, probes, folder)
-    for name, step in made.quality.items():
+    for name, step in steps.quality.items():
         with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
             shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
-    looks = looks_at(spec, folder)
+    looks = looks_at(spec, folder, judged)
     run: dict[str, Any] = {
         "schema_version": 1,
         "verb": "study",
         "study": spec.study,
+        **({} if spec.has_grid else {"about": "language"}),
         "spec": spec.model_dump(mode="json"),
-        "compute": compute.as_config(),
+        "compute": ended.compute.as_config(),
         "made_with": made_with(),
-        "counts": counts(made, store),
-        "rows_cut": rows_cut(made, store),
-        "quality": {name: store.read_json(s, "quality.json") for name, s in made.quality.items()},
-        "overlap": shared,
-        "looks": looks,
-        "notes": [*notes(spec, looks), *leaks(spec, shared)],
-        "primary": [answer.as_json() for answer in answers],
-        "timing": {
-            "this_run_seconds": done.seconds,
-            "steps_run": done.ran,
-            "steps_reused": done.reused,
-            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in made.steps if store.has(step)),
+        "counts": {
+            name: store.read_json(step, "counts.json") for name, step in {**steps.counts, **steps.answered}.items()
         },
-        "steps": {step.label: step.key for step in made.steps},
+        "rows_cut": rows_cut(steps, store),
+        "quality": {name: store.read_json(step, "quality.json") for name, step in steps.quality.items()},
+        "overlap": shared,
+        "probes": notes,
+        "looks": looks,
+        "notes": [
+            *remarks(spec, looks, record),
+            *labelled_overlap.leaks(spec, shared),
+            *chat_overlap.remarks(ended.shared),
+            *missing_items([model for model in results if model.seed in judged], spec),
+        ],
+        "primary": [answer.as_json() for answer in answers],
+        "frontier": front,
+        "timing": {
+            "this_run_seconds": ended.done.seconds,
+            "steps_run": ended.done.ran,
+            "steps_reused": ended.done.reused,
+            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in steps.steps if store.has(step)),
+        },
+        "steps": {step.label: step.key for step in steps.steps},
     }
+    draw_figure(spec, results, tables, folder)
     write_json(run, folder / "run.json")
-    return Study(spec, folder, answers, table, summary, run)
+    return Study(spec, folder, answers, tables["results"], tables["summary"], costs, run)
 
 
-def write_row_files(made: Plan, store: Store, folder: Path) -> dict[str, Path]:
+def write_row_files(steps: Plan, store: Store, folder: Path) -> dict[str, Path]:
     """What starts and arms were trained on (of the first seed), one file each, as `pyrite audit` reads them."""
     from pyrite.io import atomic_write
 
     written = {}
-    for name, (step, file) in made.rows.items():
+    for name, (step, file) in steps.rows.items():
         target = folder / file_of(name)
         with atomic_write(target) as temporary:
             shutil.copyfile(store.path(step.key) / file, temporary)
@@ -294,128 +440,138 @@ def made_with() -> dict[str, Any]:
     return versions() | {"pyrite": pyrite.__version__}
 
 
-def counts(made: Plan, store: Store) -> dict[str, Any]:
-    """Rows read, kept and dropped by reason, for every source."""
-    found = {}
-    for name, step in made.counts.items():
-        found[name] = store.read_json(step, "counts.json")
-    return found
-
-
-def rows_cut(made: Plan, store: Store) -> dict[str, dict[str, int]]:
-    """Training sets and probes with rows longer than max_tokens: how many were cut, or left out."""
-    found: dict[str, dict[str, int]] = {}
-    for step in made.steps:
+def rows_cut(steps: Plan, store: Store) -> dict[str, dict[str, int]]:
+    """Training sets and probes of labels with rows longer than max_tokens: how many were cut, or left out."""
+    cut_rows: dict[str, dict[str, int]] = {}
+    for step in steps.steps:
         for name in ("training.json", "reading.json"):
             file = store.path(step.key) / name
             if file.is_file():
-                told = orjson.loads(file.read_bytes())
-                cut = {key: told[key] for key in ("rows_cut", "rows_too_long") if told.get(key)}
-                if cut:
-                    found[step.label] = {"rows": told["rows"], **cut}
-    return found
+                record = orjson.loads(file.read_bytes())
+                cut = {key: record[key] for key in ("rows_cut", "rows_too_long") if record.get(key)}
+                if cut and "rows" in record:
+                    cut_rows[step.label] = {"rows": record["rows"], **cut}
+    return cut_rows
 
 
-def notes(spec: StudySpec, looks: list[Look]) -> list[str]:
-    """What a reader must know before believing the verdicts."""
-    said = []
-    if len(spec.seeds) < 2:
-        said.append("one seed: no interval and no verdict can be given")
+def read_pilot(folder: Path) -> dict[str, Any] | None:
+    """What the pilot of this study found, where it was run."""
+    return read_record(folder / "pilot.json", "move it away, and run --pilot again")
+
+
+def remarks(spec: StudySpec, looks: list[Look], record: dict[str, Any] | None) -> list[str]:
+    """What a reader must know before believing the verdicts; `record` is the pilot's, where there was one."""
+    notes, picked = [], picked_seeds(spec, record)
+    judged = len(spec.seeds) - len(picked)
+    for seed in picked:
+        notes.append(
+            f"the verdicts leave out seed {seed}: the pilot chose the damage {spec.damage} on the result of that very model, "
+            "and a choice among several makes it look worse than another training would; the tables and the figure "
+            "hold it. `--seeds +1` trains another in its place"
+        )
+    if judged < 2:
+        over = " over seeds" * (not spec.has_grid)
+        notes.append(f"one seed: no interval{over} and no verdict can be given")
+    elif judged < 5 and not spec.has_grid:
+        notes.append(
+            f"{judged} seeds give wide t intervals; those over items are narrower because they speak of these "
+            "models only, not of training others alike"
+        )
     grammars = {name for name, source in spec.data.items() if source.grammar}
     arms = spec.all_arms()
     if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
-        said.append("the human arm is a grammar stand-in, not text that people wrote")
+        notes.append("the human arm is a grammar stand-in, not text that people wrote")
     if len(spec.seeds) > 1 and (fixed := drawn_once(spec)):
-        said.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of these")
-    return [*said, *remarks(looks)]
+        these = "these rows" if not spec.has_grid else "these"
+        notes.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of {these}")
+    notes += remarks_on_looks(looks)
+    if spec.pilot and spec.damage in spec.pilot.grid:
+        of_damage = (
+            f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
+        )
+        if record is None:
+            of_damage = f"the damage {spec.damage} is of the pilot's grid, but no pilot.json is in the run folder"
+        elif record["chosen"] != spec.damage:
+            of_damage = f"the damage {spec.damage} is not what the pilot found ({record['chosen'] or 'none'})"
+        notes.append(of_damage)
+    return notes
 
 
 def drawn_once(spec: StudySpec) -> list[str]:
     """What the seeds of a study do not draw anew, with the option that lets them."""
     fixed = []
+    if not spec.has_grid:
+        return ["the division of the data into pools"]
     if not spec.pools_vary and any(source.pools for source in spec.data.values()):
         fixed.append("the division of the data into pools (pools_vary)")
     if not spec.arm_rows_vary:
         fixed.append("the rows of an arm (arm_rows_vary)")
-    one = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
-    if one:
-        fixed.append(f"the model of start {', '.join(one)} (seeds: each)")
+    shared = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
+    if shared:
+        fixed.append(f"the model of start {', '.join(shared)} (seeds: each)")
     written = [name for name, source in spec.data.items() if source.synth]
     if written and not spec.texts_vary:
         fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
     return fixed
 
 
-def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
-    """What the study's row files and probes share, pair by pair."""
-    sets = {name: read_rows(store.path(step.key) / file) for name, (step, file) in made.rows.items()}
-    sets |= {f"probe {name}": read_rows(store.path(step.key) / "items.jsonl") for name, step in made.items.items()}
-    return overlap_table(sets)
+def labelled_overlaps(steps: Plan, store: Store) -> list[dict[str, Any]]:
+    """What the study's labelled row files and probes share, pair by pair."""
+    sets = {name: read_rows(store.path(step.key) / file) for name, (step, file) in steps.rows.items()}
+    sets |= {f"probe {name}": read_rows(store.path(step.key) / "items.jsonl") for name, step in steps.items.items()}
+    return labelled_overlap.overlap_table(sets)
 
 
-def prediction_rows(results: list[Scored], probes: Mapping[str, Probe]) -> list[dict[str, Any]]:
-    """One row for each model and item: what was right."""
-    rows = []
-    for scored in results:
-        for item, outcome, said in zip(probes[scored.probe].items, scored.correct, scored.predicted, strict=True):
-            rows.append(
-                {
-                    "start": scored.start,
-                    "arm": scored.arm,
-                    "size": scored.size,
-                    "seed": scored.seed,
-                    "probe": scored.probe,
-                    "id": item.id,
-                    "gold": item.label,
-                    "predicted": said,
-                    "correct": None if outcome != outcome else bool(outcome),
-                }
-            )
-    return rows
-
-
-def draw_figure(spec: StudySpec, results: list[Scored], probes: Mapping[str, Probe], folder: Path) -> None:
-    """The panels: general task, each blind spot, and its headline slice; their numbers as a table, too."""
+def draw_figure(
+    spec: StudySpec, results: Sequence[Scores], tables: Mapping[str, list[dict[str, Any]]], folder: Path
+) -> None:
+    """The panels: of a grid the general task, each blind spot, and its headline slice, with their numbers as a table, too; of
+    other cells every headline metric."""
     from pyrite.io import write_parquet
-    from pyrite.study import figure
+    from pyrite.study import grid_figure as drawing
 
-    panels, rows = [], []
-    for name, probe in probes.items():
-        chance = 1 / len(probe.task.labels)
-        what = "general task" if name == "general" else name.replace("_", " ")
-        whole = headline_is_overall(probe)
-        panels.append(figure.PanelRow(name, f"{what}: {probe.task.name}", chance))
-        if not whole:
-            panels.append(
-                figure.PanelRow(f"{name}.headline", f"{name.replace('_', ' ')}: {probe.headline_name}", chance)
-            )
-        for scored in results:
-            if scored.probe != name:
-                continue
-            row = {"start": scored.start, "arm": scored.arm, "size": scored.size, "seed": scored.seed}
-            overall = next(line for line in scored.slices if line.by == "overall" and line.metric == "accuracy")
-            rows.append({**row, "panel": name, "value": overall.estimate().value})
-            if not whole:
-                rows.append({**row, "panel": f"{name}.headline", "value": headline(scored, probe)})
-    write_parquet(figure.panel_table(rows, panels), folder / "results" / "panels.parquet")
-    chart = figure.draw(rows, panels, title=spec.study, margin=spec.margin)
+    if not spec.has_grid:
+        cells_figure.write_figure(tables["results"], tables["summary"], spec.model_dump(mode="json"), folder)
+        return
+    rows, panels = panel_rows(results)
+    write_parquet(drawing.panel_table(rows, panels), folder / "results" / "panels.parquet")
+    chart = drawing.draw(rows, panels, title=spec.study, margin=spec.margin)
     save(chart, folder, "figure", spec=True)
-    (folder / "figure.txt").write_text(figure.alt_text(rows, panels) + "\n", encoding="utf-8")
+    (folder / "figure.txt").write_text(drawing.alt_text(rows, panels) + "\n", encoding="utf-8")
 
 
-def headline_is_overall(probe: Probe) -> bool:
-    """Is the probe's headline all of its items?"""
-    return bool(probe.headline.all())
+def panel_rows(results: Sequence[Scores]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The numbers of a grid's figure: each model's accuracy on every probe of labels, and on its headline slice."""
+    from pyrite.study.grid_figure import PanelRow
+
+    rows: list[dict[str, Any]] = []
+    panels: dict[str, PanelRow] = {}
+    for model in results:
+        probe = model.label_probe
+        if probe is None or not model.is_headline_metric:
+            continue
+        shown, chance = model.probe.replace("_", " "), 1 / len(probe.task.labels)
+        what = "general task" if model.probe == "general" else shown
+        panels.setdefault(model.probe, PanelRow(model.probe, f"{what}: {probe.task.name}", chance))
+        key: CellKey = model.cell
+        row = {"start": key.start, "arm": key.name, "size": key.size, "seed": model.seed}
+        rows.append({**row, "panel": model.probe, "value": model.estimate.value})
+        if not probe.headline_is_overall:
+            name = f"{model.probe}.headline"
+            panels.setdefault(name, PanelRow(name, f"{shown}: {probe.headline_name}", chance))
+            rows.append({**row, "panel": name, "value": headline_value(model)})
+    return rows, list(panels.values())
 
 
 def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    """A table as CSV, atomically."""
+    """A table as CSV, atomically; rows may have columns of their own."""
     import csv
 
     from pyrite.io import atomic_write
 
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as sink:
-        writer = csv.DictWriter(sink, list(rows[0]) if rows else [])
+        writer = csv.DictWriter(sink, columns)
         writer.writeheader()
         writer.writerows(rows)
 
@@ -428,18 +584,25 @@ def write_json(value: Any, path: Path) -> None:
         Path(temporary).write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
-def power(config: StudyConfig) -> dict[str, Any]:
+def power(config: StudyConfig) -> StudyPower:
     """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
     spec = resolve_spec(config)
-    made, _ = planned(spec, config)
+    steps, _ = planned(spec, config)
     store = open_store(config)
-    absent = [step.label for cell in made.cells for step in cell.answers.values() if not store.has(step)]
+    absent = [step.label for cell in steps.cells for step in cell.answers.values() if not store.has(step)]
     if absent:
-        found = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
-        raise UserError("Power needs a finished pilot.", found, f"run first: pyrite study {config.spec}")
-    results, probes = collect(made, store)
-    told: dict[str, Any] = {"schema_version": 1, "study": spec.study, "margin": spec.margin, "contrasts": []}
-    told["left_out"] = []
-    for answer in answer_primary(results, probes, spec):
-        add_power(told, answer.contrast, answer.per_seed, spec.margin, len(spec.primary()))
-    return told
+        lacking = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
+        what = "Power needs a finished pilot." if spec.has_grid else "Power needs finished seeds."
+        raise UserError(what, lacking, f"run first: pyrite study {config.spec}")
+    record: dict[str, Any] = {
+        "schema_version": 1,
+        "study": spec.study,
+        "margin": spec.margin,
+        "contrasts": [],
+        "left_out": [],
+    }
+    picked = picked_seeds(spec, read_pilot(config.out / spec.study))
+    for answer in answer_primary(collect(steps, store)[0], spec, picked):
+        differences = () if answer.uneven else answer.per_seed
+        add_power(record, answer.contrast, differences, answer.margin, len(spec.primary()))
+    return StudyPower(record)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pyrite.audit.show import NAMED, number
 from pyrite.names import unlike
 from pyrite.report.config import ReportConfig
-from pyrite.report.objects import is_language, stored
+from pyrite.report.objects import is_cells, stored
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Side, Table, Verdict
 from pyrite.report.parts import audit, changes, loop, shared, study
 from pyrite.report.parts.shared import Part, Told
@@ -38,7 +38,7 @@ def page(runs: Sequence[Run], config: ReportConfig) -> tuple[str, list[Verdict],
         Section(anchor, f"{name}: {title}", [] if len(said) < 2 else shared.said(said), sections)
         for anchor, name, (title, said, sections) in zip(anchors, names, parts, strict=True)
     ]
-    kinds = {(run.verb, is_language(run)) for run in runs}
+    kinds = {(run.verb, is_cells(run)) for run in runs}
     blocks = together(runs, names) if len(kinds) == 1 and runs[0].verb != "loop" else beside(runs, names, parts)
     return " and ".join(names), verdicts, [Section("compare", "Side by side", blocks), *whole]
 
@@ -46,7 +46,7 @@ def page(runs: Sequence[Run], config: ReportConfig) -> tuple[str, list[Verdict],
 def together(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
     """Runs of one verb: a line for each thing that they say, a column for each run."""
     made: list[Block] = [Lines([NOT_TESTED])]
-    for caption, column in COLUMNS["language" if is_language(runs[0]) else runs[0].verb].items():
+    for caption, column in COLUMNS["cells" if is_cells(runs[0]) else runs[0].verb].items():
         columns = [column(run) for run in runs]
         lines = list(dict.fromkeys(line for one in columns for line in one))
         rows: list[list[Cell | str]] = [[line, *(column.get(line, Cell("")) for column in columns)] for line in lines]
@@ -89,7 +89,7 @@ def of_contrasts(run: Run) -> Column:
     }
 
 
-def of_language(run: Run) -> Column:
+def contrasts_of_cells(run: Run) -> Column:
     """Every primary contrast of a study of a language model."""
     scales = {f"{row['probe']}.{row['metric']}": row["scale"] == "share" for row in stored(run, "summary.parquet")}
     return {
@@ -110,8 +110,8 @@ def judged(verdict: str | None, difference: Told, share: bool) -> Cell:
 
 
 def of_cells(run: Run) -> Column:
-    """Accuracy of every cell of a study of labels, on each probe's headline slice."""
-    from pyrite.study.objects import headline_rows
+    """Accuracy of every cell of a grid, on each probe's headline slice."""
+    from pyrite.study.tables import headline_rows
 
     made = {}
     for row in headline_rows(stored(run, "summary.parquet"), run.told["spec"]):
@@ -121,13 +121,15 @@ def of_cells(run: Run) -> Column:
     return made
 
 
-def of_language_cells(run: Run) -> Column:
-    """Every cell and metric of a study of a language model."""
+def metrics_of_cells(run: Run) -> Column:
+    """Every cell and metric of a study of cells that are not a grid."""
+    from pyrite.study.tables import shown_rows
+
     return {
         f"{row['probe']}.{row['metric']}: {row['cell']}": shared.cell(
             {"value": row["mean"], "low": row["low"], "high": row["high"]}, row["scale"] == "share", why=study.few(row)
         )
-        for row in stored(run, "summary.parquet")
+        for row in shown_rows(stored(run, "summary.parquet"), run.told["spec"])
     }
 
 
@@ -166,7 +168,7 @@ def of_changes(run: Run) -> Column:
 COLUMNS: Mapping[str, Mapping[str, Callable[[Run], Column]]] = {
     "audit": {"Measures: mark, value, excess over chance or over what human sources differ by": of_audit},
     "study": {"Primary contrasts": of_contrasts, "Accuracy of every cell, mean over seeds": of_cells},
-    "language": {"Primary contrasts": of_language, "Every cell, mean over seeds": of_language_cells},
+    "cells": {"Primary contrasts": contrasts_of_cells, "Every cell, mean over seeds": metrics_of_cells},
     "probe": {"Scorecards": of_scorecards, "Changes: second minus first": of_changes},
     "repair": {"Changes: repaired minus before": of_changes, "Scorecards": of_scorecards},
 }

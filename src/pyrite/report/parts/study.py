@@ -1,4 +1,4 @@
-"""A study of labels on the page: the verdicts, the panels, the table, the primary contrasts, the data."""
+"""A study of starts × arms × sizes on the page: the verdicts, the panels, the table, the primary contrasts, the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -83,20 +83,20 @@ def cut(difference: Told, is_gap: bool) -> Told:
 def panels(run: Run, anchor: str) -> list[Block]:
     """The figure, drawn from the stored numbers."""
     from pyrite.report.draw import SCREEN, figure
-    from pyrite.study import objects
-    from pyrite.study.figure import alt_text, panels_in
+    from pyrite.study import tables as of_study
+    from pyrite.study.grid_figure import alt_text, panels_in
 
-    rows = objects.panels(run.folder)
+    rows = of_study.panels(run.folder)
     if not rows:
         return [Lines(["No figure: the run folder does not hold its numbers (results/panels.parquet). Run the study again; "
                        "its finished steps are reused."])]  # fmt: skip
-    chart = objects.figure(run.folder, run.told["spec"], SCREEN)
+    chart = of_study.grid_figure(run.folder, run.told["spec"], SCREEN)
     return [figure(chart, anchor, alt_text(rows, panels_in(rows)), titled=False)]
 
 
 def tables(summary: Sequence[Told], spec: Told) -> list[Block]:
     """A table for each probe: its headline slice."""
-    from pyrite.study.objects import headline_rows
+    from pyrite.study.tables import headline_rows
 
     made: list[Block] = []
     for name in spec["probes"]:

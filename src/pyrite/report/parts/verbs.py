@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from pyrite.report.config import ReportConfig
-from pyrite.report.objects import is_language
-from pyrite.report.parts import audit, language, probe, repair, study
+from pyrite.report.objects import is_cells
+from pyrite.report.parts import audit, cells, probe, repair, study
 from pyrite.report.parts.shared import Part
 from pyrite.runs import Run
 
@@ -16,4 +16,4 @@ PARTS: dict[str, Callable[[Run, ReportConfig, str], Part]] = {
 
 def part_of(run: Run, config: ReportConfig, anchor: str) -> Part:
     """One run's part of the page; not for loops."""
-    return language.part(run, config, anchor) if is_language(run) else PARTS[run.verb](run, config, anchor)
+    return cells.part(run, config, anchor) if is_cells(run) else PARTS[run.verb](run, config, anchor)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyrite.records import Labelled
-from pyrite.study.data import overlap
+from pyrite.study.labelled_steps import overlap
 from pyrite.study.spec import StudySpec
 from pyrite.synth.select import fields_key
 from pyrite.tasks.groups import plain_text

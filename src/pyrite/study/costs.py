@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from pyrite.steps import Step, Store
-from pyrite.study.language.plan import Cell
-from pyrite.study.language.spec import DAMAGE
+from pyrite.study.cells import COSTED, Cell
+from pyrite.study.spec import DAMAGE
 from pyrite.train.language import TRAIN_LANGUAGE
 
 ROLES = ("forget", "replay", "preferred", "guard")
@@ -31,6 +31,8 @@ def cost_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
     for cell in cells:
         damage: Mapping[str, Any] = {}
         for name, step in cell.path:
+            if step.kind.name not in COSTED:
+                continue
             row = cost_of(store.path(step.key), step)
             if row is None:
                 continue
@@ -80,5 +82,5 @@ def cost_of(folder: Path, step: Step) -> dict[str, Any] | None:
         if (folder / "took.json").is_file():
             told |= orjson.loads((folder / "took.json").read_bytes())
         known = {name: told.get(name) for name in ("steps", "tokens", "flops", "seconds")}
-        return {**empty, "method": f"train {step.config['trains']}", **known}
+        return {**empty, "method": f"train {step.config.get('trains', 'labels')}", **known}
     return None

@@ -1,4 +1,4 @@
-"""Which rows does a study of labels use, and what for? What it trains on, and what its probes and judges read.
+"""Which labelled rows does a study use, and what for? What it trains on, and what its probes and judges read.
 
 Rows are named as in the study file: a whole source, or SOURCE.POOL.
 """
@@ -13,13 +13,15 @@ HELD_OUT = ("test", "validation")
 
 def data_of(spec: StudySpec) -> list[str]:
     """Whatever can be named as data: whole sources and their pools."""
-    return [*spec.data, *(f"{source}.{pool}" for source, one in spec.data.items() for pool in one.pools)]
+    labelled = {name: source for name, source in spec.data.items() if spec.holds(name) == "labelled"}
+    return [*labelled, *(f"{name}.{pool}" for name, source in labelled.items() for pool in source.pools)]
 
 
 def rows_trained_on(spec: StudySpec) -> set[str]:
-    """The rows that starts and arms are trained on, and generators trained on or shown."""
+    """The rows that starts and arms are trained on, repairs and their guards read, and generators are trained on or shown."""
     trained = {name for start in spec.starts.values() for name in start.rows}
     trained |= {name for arm in spec.all_arms().values() for name in arm.mix}
+    trained |= {name for repair in spec.repairs.values() for name in repair.pools().values()}
     return trained | {source.train_on for source in spec.data.values() if source.train_on}
 
 

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.study.language.contrasts import amount
-from pyrite.study.language.spec import LanguageSpec
-from pyrite.study.language.tables import Value, by_seed, over_items, within
+from pyrite.study.cells import CellKey
+from pyrite.study.contrasts import amount
+from pyrite.study.scores import Scores, by_seed, over_items, within
+from pyrite.study.spec import StudySpec
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Pilot:
         return {**told, "chosen": self.chosen, "sentence": self.sentence}
 
 
-def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Mapping[str, Any]]) -> Pilot:
+def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapping[str, Any]]) -> Pilot:
     """Each damage of the grid against the undamaged model, item by item, and the one that the rule names.
 
     Raises:
@@ -56,7 +57,7 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
     assert spec.pilot is not None
     found = by_seed(values)
     name, against, seed = spec.pilot.metric, spec.pilot.against, spec.pilot.seed
-    before = found.get((against, "pilot", name), {}).get(seed)
+    before = found.get((CellKey(against), "pilot", name), {}).get(seed)
     if before is None:
         known = sorted({value.metric.name for value in values})
         raise UserError(
@@ -67,7 +68,7 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
     read = {row["step"]: int(row["tokens"] or 0) for row in costs}
     tried = []
     for damage in spec.pilot.grid:
-        one = found.get((damage, "pilot", name), {}).get(seed)
+        one = found.get((CellKey(damage), "pilot", name), {}).get(seed)
         if one is None:  # it destroyed the model: nothing of it is a number
             tried.append(Tried(damage, math.nan, before.estimate.value, math.nan, None, None, 0, read.get(damage, 0)))
             continue
@@ -81,7 +82,7 @@ def answer_pilot(spec: LanguageSpec, values: Sequence[Value], costs: Sequence[Ma
     return Pilot(spec.study, seed, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
 
 
-def picked_seeds(spec: LanguageSpec, found: Mapping[str, Any] | None) -> tuple[int, ...]:
+def picked_seeds(spec: StudySpec, found: Mapping[str, Any] | None) -> tuple[int, ...]:
     """Which of the study's seeds did the pilot train with, on whose models it then chose the study's damage?
 
     Of such a seed the same model, row by row, comes back as a replicate, and the choice among several makes it look worse

@@ -11,7 +11,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.records import Labelled, Record
 from pyrite.steps import Context, StepType
-from pyrite.study.uses import HELD_OUT
+from pyrite.study.labelled_uses import HELD_OUT
 from pyrite.synth.select import draw, fields_key
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import nli

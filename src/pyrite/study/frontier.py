@@ -13,47 +13,50 @@ from numpy.typing import NDArray
 
 from pyrite.repair.frontier import GAINED, LOST, Axis, choose, scores, sentence, share_of_change, unclear_of
 from pyrite.stats import ShareOfChange, share_over_answers
-from pyrite.study.language.spec import LanguageFrontier, LanguageSpec
-from pyrite.study.language.tables import Value, by_seed, pooled
+from pyrite.study.cells import CellKey
+from pyrite.study.scores import Scores, ScoresKey, by_seed, pooled, reference_of
+from pyrite.study.spec import FrontierSpec, StudySpec
 
-Sides = Mapping[int, Value]
+Sides = Mapping[int, Scores]
 """One cell's values of one metric, by seed."""
 
 
-def frontier_record(values: Sequence[Value], spec: LanguageSpec, judged: Sequence[int]) -> dict[str, Any] | None:
-    """The frontier as plain values, in the shape of a repair's; None where the file asks for none.
+def frontier_record(results: Sequence[Scores], spec: StudySpec, judged: Sequence[int]) -> dict[str, Any] | None:
+    """The frontier as plain values, in the shape of a repair's; None where the file asks for none. Its points are the
+    written-out cells.
 
     `judged` are the seeds that count: not those on whose models a pilot chose the harm.
     """
-    found = spec.frontier
-    if found is None:
+    wanted = spec.frontier
+    if wanted is None:
         return None
-    by_cell = by_seed([value for value in values if value.seed in judged], unknown=True)
-    selection = None if found.choose is None else chosen(by_cell, found, spec)
+    table = by_seed([model.of_headline() for model in results if model.seed in judged], unknown=True)
+    selection = None if wanted.choose is None else chosen(table, wanted, spec)
     points = []
-    for cell, steps in spec.cells.items():
-        sides = {side: sides_of(by_cell, getattr(found, side), cell, found) for side in (LOST, GAINED)}
-        if cell in (found.before, found.harmed) or sides[LOST] is None:
+    for cell in spec.cells:
+        key = CellKey(cell.name, cell.start or "", cell.size)
+        sides = {side: sides_of(table, getattr(wanted, side), key, wanted) for side in (LOST, GAINED)}
+        if cell.name in (wanted.before, wanted.harmed) or sides[LOST] is None:
             continue
-        mix = next((spec.merge[name] for name in steps if name in spec.merge), None)
-        method = "interpolate" if mix is not None and steps[-1] in spec.merge else method_of(spec, steps)
+        mix = next((spec.merge[step] for step in cell.steps if step in spec.merge), None)
+        is_mix = mix is not None and cell.steps[-1] in spec.merge
         shares = {
             word: None if sides[side] is None else both(side, sides[side], spec.max_missing)  # type: ignore[arg-type]
             for word, side in (("recovered", LOST), ("kept", GAINED))
         }
-        axes = {getattr(found, side): shares[word] for word, side in (("recovered", LOST), ("kept", GAINED))}
+        axes = {getattr(wanted, side): shares[word] for word, side in (("recovered", LOST), ("kept", GAINED))}
         points.append(
             {
-                "name": cell,
-                "method": method,
-                "alpha": None if mix is None or len(steps) > 2 else mix.alpha,
-                "chosen": selection is not None and cell == selection["name"],
+                "name": point_name(key, spec),
+                "method": "interpolate" if is_mix else method_of(spec, cell.steps),
+                "alpha": None if mix is None or len(cell.steps) > 2 else mix.alpha,
+                "chosen": selection is not None and cell.name == selection["name"],
                 **shares,
                 "shares": {name: share for name, share in axes.items() if share is not None},
             }
         )
-    names: dict[str, str | None] = {LOST: found.lost, GAINED: found.gained}
-    record: dict[str, Any] = {**names, "keep": found.keep, "points": points, "selection": selection}
+    names: dict[str, str | None] = {LOST: wanted.lost, GAINED: wanted.gained}
+    record: dict[str, Any] = {**names, "keep": wanted.keep, "points": points, "selection": selection}
     return {
         **record,
         "over": "seeds" if len(judged) > 1 else "items of one seed's models",
@@ -61,19 +64,26 @@ def frontier_record(values: Sequence[Value], spec: LanguageSpec, judged: Sequenc
     }
 
 
-def method_of(spec: LanguageSpec, steps: Sequence[str]) -> str:
+def point_name(key: CellKey, spec: StudySpec) -> str:
+    """What a point is called: its cell, with its start and size where there are several of the name."""
+    several = sum(cell.name == key.name for cell in spec.cells) > 1
+    return f"{key.name} (start {key.start}, {key.size:,} rows)" if several else key.name
+
+
+def method_of(spec: StudySpec, steps: Sequence[str]) -> str:
     """How a cell's last repair worked; the name of its last step where it has none."""
     repairs = [spec.repairs[name].settings.method for name in steps if name in spec.repairs]
     return repairs[-1] if repairs else steps[-1]
 
 
 def sides_of(
-    by_cell: Mapping[tuple[str, str, str], Sides], named: str, cell: str, found: LanguageFrontier
+    table: Mapping[ScoresKey, Sides], named: str, key: CellKey, wanted: FrontierSpec
 ) -> tuple[Sides, Sides, Sides] | None:
-    """A metric's values of the cells before, harmed, and of this one, in the seeds that all have; None where it was not
+    """A metric's scores of the cells before, harmed, and of this one, in the seeds that all have; None where it was not
     asked."""
     probe, _, metric = named.partition(".")
-    three = [by_cell.get((name, probe, metric), {}) for name in (found.before, found.harmed, cell)]
+    cells = (reference_of(key, wanted.before), reference_of(key, wanted.harmed), key)
+    three = [table.get((cell, probe, metric), {}) for cell in cells]
     seeds = sorted(set.intersection(*(set(side) for side in three)))
     if not seeds:
         return None
@@ -115,37 +125,36 @@ def share_of_seeds(origin: Sides, goal: Sides, now: Sides, max_missing: float) -
     )  # fmt: skip
 
 
-def chosen(
-    by_cell: Mapping[tuple[str, str, str], Sides], found: LanguageFrontier, spec: LanguageSpec
-) -> dict[str, Any] | None:
+def chosen(table: Mapping[ScoresKey, Sides], wanted: FrontierSpec, spec: StudySpec) -> dict[str, Any] | None:
     """Which of the cells in question is taken, by their means over seeds on the items that choose; None where not all were
     asked in a common seed."""
-    assert found.choose is not None
-    ends = (found.before, found.harmed)
-    cells = (*ends, *found.choose.among)
+    assert wanted.choose is not None
+    ends, among = (wanted.before, wanted.harmed), wanted.choose.among
+    first_cell = next(cell for cell in spec.cells if cell.name == among[0])
+    key = CellKey(first_cell.name, first_cell.start or "", first_cell.size)
     sides: dict[str, dict[str, Sides]] = {}
     for side in (LOST, GAINED):
-        probe, _, name = getattr(found.choose, side).partition(".")
-        sides[side] = {cell: by_cell.get((cell, probe, name), {}) for cell in cells}
-    seeds = sorted(set.intersection(*(set(values) for side in sides.values() for values in side.values())))
+        probe, _, name = getattr(wanted.choose, side).partition(".")
+        sides[side] = {cell: table.get((reference_of(key, cell), probe, name), {}) for cell in (*ends, *among)}
+    seeds = sorted(set.intersection(*(set(models) for side in sides.values() for models in side.values())))
     if not seeds:
         return None
     means: dict[str, dict[str, float | None]] = {}
     axes = {}
-    for side, values in sides.items():
-        metric = next(iter(values[found.before].values())).metric
-        axes[side] = Axis(side, getattr(found.choose, side).partition(".")[0], metric)
-        each = [scores({cell: values[cell][seed].items for cell in cells}, metric, ends) for seed in seeds]
-        means[side] = {cell: mean_or_none([one[cell] for one in each]) for cell in cells}
-    first = (axes[LOST], axes[GAINED])
+    for side, models in sides.items():
+        metric = next(iter(models[wanted.before].values())).metric
+        axes[side] = Axis(side, getattr(wanted.choose, side).partition(".")[0], metric)
+        each = [scores({cell: models[cell][seed].items for cell in models}, metric, ends) for seed in seeds]
+        means[side] = {cell: mean_or_none([by_cell[cell] for by_cell in each]) for cell in models}
+    both_axes = (axes[LOST], axes[GAINED])
     old, new = (
-        [pooled([sides[axis.side][cell][seed] for seed in seeds]) for axis in first] for cell in ends
+        [pooled([sides[axis.side][cell][seed] for seed in seeds]) for axis in both_axes] for cell in ends
     )  # fmt: skip
     choice = choose(
-        means[LOST], means[GAINED], found.choose.among,
-        models=ends, axes=first, keep=found.keep, middle=middle_of(found.choose.among, spec), unclear=unclear_of(old, new, first),
+        means[LOST], means[GAINED], among, models=ends, axes=both_axes, keep=wanted.keep, middle=middle_of(among, spec),
+        unclear=unclear_of(old, new, both_axes),
     )  # fmt: skip
-    by = {LOST: found.choose.lost, GAINED: found.choose.gained}
+    by = {LOST: wanted.choose.lost, GAINED: wanted.choose.gained}
     return {"share": None, "name": choice.name, "why": choice.why, "tried": choice.tried, "by": by, "seeds": seeds}
 
 
@@ -155,9 +164,10 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
     return float(np.mean(there)) if len(there) == len(values) else None
 
 
-def middle_of(cells: Sequence[str], spec: LanguageSpec) -> str:
+def middle_of(cells: Sequence[str], spec: StudySpec) -> str:
     """The cell whose merge is nearest to one half; of cells without a merge the one in the middle of their list."""
-    alphas = {cell: spec.merge[step].alpha for cell in cells for step in spec.cells[cell] if step in spec.merge}
+    steps = {cell.name: cell.steps for cell in spec.cells}
+    alphas = {cell: spec.merge[step].alpha for cell in cells for step in steps[cell] if step in spec.merge}
     if not alphas:
         return cells[len(cells) // 2]
     return min(alphas, key=lambda cell: abs(alphas[cell] - 0.5))

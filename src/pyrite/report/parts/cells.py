@@ -1,4 +1,4 @@
-"""A study of a language model on the page: verdicts, every cell on every metric, contrasts over seeds and items, costs."""
+"""A study of cells that are not a grid on the page: verdicts, every cell on every metric, contrasts over seeds and items, costs."""
 
 import csv
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from pyrite.report.page import Block, Cell, Lines, Section, Table, Verdict
 from pyrite.report.parts import repair, shared, study
 from pyrite.report.parts.shared import TONES, Part, Told
 from pyrite.runs import AGAIN, Run
-from pyrite.study.language import figure as drawing
+from pyrite.study import cells_figure as drawing
+from pyrite.study.tables import references, shown_rows
 
 UNSAID = (
     "Few seeds give wide intervals over seeds. Those over items are narrower because they speak of these very models only, "
@@ -27,7 +28,7 @@ SEEDS, ITEMS = "seeds", "items"
 def part(run: Run, config: ReportConfig, anchor: str) -> Part:
     """A language study's share of the page."""
     told, spec = names.of_study(run).told, run.told["spec"]
-    results, summary = stored(run, "results.parquet"), stored(run, "summary.parquet")
+    results, summary = (shown_rows(stored(run, f"{name}.parquet"), spec) for name in ("results", "summary"))
     scales = {f"{row['probe']}.{row['metric']}": row["scale"] == "share" for row in summary}
     primary = [(one, scales.get(one["contrast"]["probe"], False)) for one in told["primary"]]
     cells = [(f"{anchor}-cells", "Every cell on every metric", tables(summary, spec))]
@@ -108,9 +109,9 @@ def contrasts(primary: Sequence[tuple[Told, bool]]) -> list[Block]:
 def tables(summary: Sequence[Told], spec: Told) -> list[Block]:
     """One table for each metric: every cell, its mean, its difference to the reference cells."""
     made: list[Block] = []
-    against = drawing.references(spec)
+    against = references(spec)
     for probe, metric in drawing.headline_metrics(spec, summary):
-        rows = drawing.of(summary, probe, metric)
+        rows = drawing.rows_of(summary, probe, metric, spec)
         share = rows[0]["scale"] == "share"
         better = drawing.BETTER.get(rows[0]["direction"], "neither way is better")
         columns = ["cell", "mean [95 % t interval over seeds]"]

@@ -12,10 +12,10 @@ from pyrite.probe.perplexity import Perplexity
 from pyrite.probe.probe_task import ProbeTask
 from pyrite.records import Chat, Text
 from pyrite.steps import Store
-from pyrite.study.language.plan import Plan
-from pyrite.study.language.pool import PoolPerplexity
-from pyrite.study.language.uses import roles_of
-from pyrite.study.overlap import percent
+from pyrite.study.cells import Plan
+from pyrite.study.chat_uses import roles_of
+from pyrite.study.labelled_overlap import percent
+from pyrite.study.pool import PoolPerplexity
 from pyrite.train.split import prompt_key, read_pool, row_key
 
 Row = Chat | Text
@@ -66,7 +66,9 @@ def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
         UserError: every row of a probe or a guard is trained on, or every row of a probe is read by a guard.
     """
     roles = roles_of(made.spec, made.damage)
-    held = [Held.of(name, "probe", rows) for name, asked in made.asked.items() if (rows := rows_asked(asked, store))]
+    held = [
+        Held.of(name, "probe", rows) for name, asked in made.probe_tasks.items() if (rows := rows_asked(asked, store))
+    ]
     pools = {name: store.path(step.key) / file for name, (step, file) in made.pools.items()}
     held += [Held.of(name, "guard", read_pool(file)) for name, file in pools.items() if roles[name] == "guard"]
     wanted = {key for one in held for key in (*one.rows, *one.prompts) if key is not None}

@@ -1,4 +1,4 @@
-"""A language study's figure: where does every cell stand on every headline metric, seed by seed?
+"""A figure of cells that are not a grid: where does every cell stand on every headline metric, seed by seed?
 
 One panel for each metric, one line in it for each cell. `draw` takes plain rows, as the run folder holds them.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrite.charts import PRINTED, Palette, save, themed
+from pyrite.study.tables import references, shown_rows
 
 if TYPE_CHECKING:
     import altair
@@ -25,17 +26,10 @@ BETTER = {"higher": "higher is better", "lower": "lower is better"}
 def headline_metrics(spec: Mapping[str, Any], summary: Sequence[Row]) -> list[tuple[str, str]]:
     """(probe, metric) of every panel: those of the primary contrasts first, then those that the probes show."""
     there = list(dict.fromkeys((row["probe"], row["metric"]) for row in summary))
-    asked = [tuple(contrast["probe"].split(".", 1)) for contrast in spec["contrasts"]]
-    named = [(probe, metric) for probe, one in spec["probes"].items() for metric in one["metrics"]]
-    silent = [one for one in there if not spec["probes"].get(one[0], {}).get("metrics")]
-    wanted = dict.fromkeys([*asked, *named, *silent])
-    return [one for one in wanted if one in there]
-
-
-def references(spec: Mapping[str, Any]) -> list[str]:
-    """The cells that every cell is compared with."""
-    named = spec["compare_with"]
-    return [name for name in (("start", "damaged") if named is None else named) if name in spec["cells"]]
+    primary = [tuple(contrast["probe"].split(".", 1)) for contrast in spec["contrasts"]]
+    shown = [(probe, metric) for probe, settings in spec["probes"].items() for metric in settings["metrics"]]
+    others = [panel for panel in there if not spec["probes"].get(panel[0], {}).get("metrics")]
+    return [panel for panel in dict.fromkeys([*primary, *shown, *others]) if panel in there]
 
 
 def draw(
@@ -49,7 +43,15 @@ def draw(
 
     cells = [name for name in spec["cells"] if any(row["cell"] == name for row in summary)]
     panels = [
-        panel(name, metric, cells, of(results, name, metric), of(summary, name, metric), references(spec), palette)
+        panel(
+            name,
+            metric,
+            cells,
+            rows_of(results, name, metric, spec),
+            rows_of(summary, name, metric, spec),
+            references(spec),
+            palette,
+        )
         for name, metric in headline_metrics(spec, summary)
     ]
     heading = alt.TitleParams(
@@ -68,9 +70,9 @@ def draw(
     )
 
 
-def of(rows: Sequence[Row], probe: str, metric: str) -> list[Row]:
-    """The rows of one metric."""
-    return [row for row in rows if (row["probe"], row["metric"]) == (probe, metric)]
+def rows_of(rows: Sequence[Row], probe: str, metric: str, spec: Mapping[str, Any]) -> list[Row]:
+    """The rows of one metric: of labels those of the probe's headline slice, else over all items."""
+    return shown_rows([row for row in rows if (row["probe"], row["metric"]) == (probe, metric)], spec)
 
 
 def panel(
@@ -148,7 +150,7 @@ def alt_text(summary: Sequence[Row], spec: Mapping[str, Any]) -> str:
     said = [f"Every cell of the study {spec['study']} on its headline metrics, mean over seeds with 95 % t interval."]
     for probe, metric in headline_metrics(spec, summary):
         told = []
-        for row in of(summary, probe, metric):
+        for row in rows_of(summary, probe, metric, spec):
             between = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
             told.append(f"{row['cell']} {row['mean']:.3f}{between}")
         said.append(f"{probe}.{metric}: {', '.join(told)}.")

@@ -1,4 +1,4 @@
-"""Which rows does a study use, and what for? What it trains on, what its guards read and what its probes ask stay apart.
+"""Which chats does a study use, and what for? What it trains on, what its guards read and what its probes ask stay apart.
 
 Pools are told apart by name, files by name and, where they are at hand, by their place on the disk and their bytes.
 Single rows that the pools of several data share are counted by `overlap.py`.
@@ -11,9 +11,9 @@ from os.path import normpath
 from pathlib import Path
 from typing import Literal
 
-from pyrite.config_base import Mistake, Place
+from pyrite.config_base import Mistake, Place, not_there
 from pyrite.errors import UserError
-from pyrite.study.language.spec import DAMAGE, HARNESS, LanguageProbe, LanguageSpec
+from pyrite.study.spec import DAMAGE, HARNESS, START_ROWS, TRAINED, DataSpec, ProbeSpec, StudySpec, chat_pools
 
 Role = Literal["trained", "guard", "probe"]
 ROLES: tuple[Role, ...] = ("trained", "guard", "probe")
@@ -37,29 +37,79 @@ def dotted(place: Place) -> str:
     return ".".join(map(str, place))
 
 
-def uses(spec: LanguageSpec, damage: str | None = None) -> list[Use]:
-    """Every place that names rows, with `damage` as the training to take for the chosen one."""
+def uses(spec: StudySpec, damage: str | None = None) -> list[Use]:
+    """Every place that names chats, with `damage` as the training to take for the chosen one."""
     named: list[tuple[Place, str, Role]] = []
     grid = spec.pilot.grid if spec.pilot else {}
     for start, trainings in ((("trainings",), spec.trainings), (("pilot", "grid"), grid)):
         for name, training in trainings.items():
             named += [((*start, name, "on"), pool, "trained") for pool in training.pools()]
+    if not spec.labels:
+        named += [
+            (("starts", name, "rows"), pool, "trained") for name, start in spec.starts.items() for pool in start.rows
+        ]
+        named += [
+            (("arms", name, "mix"), pool, "trained")
+            for name, arm in spec.all_arms().items()
+            for pool in arm.mix
+            if pool != START_ROWS
+        ]
     for name, repair in spec.repairs.items():
-        for key in ("forget", "replay", "guard_forget", "guard_replay"):
-            named.append((("repairs", name, key), getattr(repair, key), "guard" if "guard" in key else "trained"))
+        for role, pool in {"forget": spec.forgets(repair), **repair.pools()}.items():
+            named.append((("repairs", name, role), pool, "guard" if "guard" in role else "trained"))
     for place, probe in probes_of(spec).items():
-        if probe.data:
+        if probe.data and not probe.names_labels:
             named.append(((*place, "data"), probe.data, "probe"))
-    return [Use(place, said, spec.rows(said, damage), role) for place, said, role in named]
+    labelled = {name for name in spec.data if spec.holds(name) == "labelled"}
+    return [
+        Use(place, text, spec.rows(text, damage), role)
+        for place, text, role in named
+        if text != TRAINED and text.partition(".")[0] not in labelled
+    ]
 
 
-def probes_of(spec: LanguageSpec) -> dict[Place, LanguageProbe]:
+def mistakes(spec: StudySpec) -> Iterator[Mistake]:
+    """Rows exist, and no pool is used for two things, whichever damage is chosen."""
+    known = list(chat_pools(spec))
+    places: set[Place] = set()
+    for damage in damages(spec):
+        every = uses(spec, damage)
+        checks = (
+            unresolved(every, known, damage),
+            leaks(use for use in every if use.pool in known),
+            damage_in_part(every, spec, damage),
+        )
+        for place, why in (mistake for check in checks for mistake in check):
+            if place not in places:
+                places.add(place)
+                yield place, why
+
+
+def unresolved(every: Sequence[Use], known: Sequence[str], damage: str | None) -> Iterator[Mistake]:
+    """Names of rows that stand for no pool."""
+    for use in every:
+        if (
+            use.role == "trained"
+            and use.place[0] in ("trainings", "pilot")
+            and use.pool != use.named
+            and use.place[-2] == damage
+        ):
+            yield use.place, "the damage cannot be trained on its own rows by that name: say which"
+        elif use.place == ("pilot", "probe", "data") and use.named.partition(".")[0] == DAMAGE:
+            yield use.place, "the pilot has still to say what the damage is: name DATA.POOL"
+        elif use.pool not in known:
+            lost = use.pool.partition(".")[0] == DAMAGE
+            why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else not_there(use.pool, known)
+            yield use.place, why
+
+
+def probes_of(spec: StudySpec) -> dict[Place, ProbeSpec]:
     """The probes with their places, the pilot's first."""
-    first: dict[Place, LanguageProbe] = {("pilot", "probe"): spec.pilot.probe} if spec.pilot else {}
+    first: dict[Place, ProbeSpec] = {("pilot", "probe"): spec.pilot.probe} if spec.pilot else {}
     return {**first, **{("probes", name): probe for name, probe in spec.probes.items()}}
 
 
-def damages(spec: LanguageSpec) -> list[str | None]:
+def damages(spec: StudySpec) -> list[str | None]:
     """The trainings that `damage` may stand for: the chosen one, or any of the grid."""
     if spec.damage is None and spec.pilot:
         return list(spec.pilot.grid)
@@ -80,10 +130,15 @@ def as_written(file: str) -> frozenset[str]:
     return frozenset((file if file.startswith("hf://") else normpath(file),))
 
 
-def shared_files(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mistake]:
+def chat_data(spec: StudySpec) -> dict[str, DataSpec]:
+    """The data that hold chats."""
+    return {name: source for name, source in spec.data.items() if spec.holds(name) == "chats"}
+
+
+def shared_files(spec: StudySpec, marks: Marks = as_written) -> Iterator[Mistake]:
     """Files that two data read, or a probe and a data."""
     seen: dict[str, tuple[str, str]] = {}
-    for name, one in spec.data.items():
+    for name, one in chat_data(spec).items():
         for number, file in enumerate(one.files):
             for mark in sorted(marks(file)):
                 other, theirs = seen.setdefault(mark, (name, file))
@@ -100,12 +155,12 @@ def shared_files(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mist
             yield (*place, "file"), f"rows of {what} are trained on; {fix}"
 
 
-def like_pilot(spec: LanguageSpec, marks: Marks = as_written) -> list[str]:
+def like_pilot(spec: StudySpec, marks: Marks = as_written) -> list[str]:
     """The probes that ask the pilot's task on the pilot's rows."""
     assert spec.pilot is not None
     first = spec.pilot.probe
 
-    def same_rows(probe: LanguageProbe) -> bool:
+    def same_rows(probe: ProbeSpec) -> bool:
         if probe.file and first.file:
             return bool(marks(probe.file) & marks(first.file))
         if probe.data and first.data:
@@ -115,7 +170,7 @@ def like_pilot(spec: LanguageSpec, marks: Marks = as_written) -> list[str]:
     return [name for name, probe in spec.probes.items() if probe.task == first.task and same_rows(probe)]
 
 
-def seen_by_pilot(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mistake]:
+def seen_by_pilot(spec: StudySpec, marks: Marks = as_written) -> Iterator[Mistake]:
     """Probes that would ask the items that chose the damage."""
     if spec.pilot is None:
         return
@@ -129,7 +184,7 @@ def seen_by_pilot(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mis
             yield ("probes", name, "skip"), f"the pilot has seen some of these items; {fix}"
 
 
-def chosen_and_judged(spec: LanguageSpec, marks: Marks = as_written) -> Iterator[Mistake]:
+def chosen_and_judged(spec: StudySpec, marks: Marks = as_written) -> Iterator[Mistake]:
     """Probes by which a frontier's cell is chosen, and which may ask items that judge it, of either side."""
     if spec.frontier is None or spec.frontier.choose is None:
         return
@@ -143,7 +198,7 @@ def chosen_and_judged(spec: LanguageSpec, marks: Marks = as_written) -> Iterator
                 yield ("frontier", "choose", key), f"probe {names[1]} may ask items that {names[0]} judges by: {why}"
 
 
-def not_apart(spec: LanguageSpec, judge: LanguageProbe, chooser: LanguageProbe, marks: Marks) -> str:
+def not_apart(spec: StudySpec, judge: ProbeSpec, chooser: ProbeSpec, marks: Marks) -> str:
     """Why may two probes ask the same items? Empty where they cannot."""
     if judge.task != chooser.task:
         return ""
@@ -165,7 +220,7 @@ def not_apart(spec: LanguageSpec, judge: LanguageProbe, chooser: LanguageProbe, 
     return ""
 
 
-def at_hand(spec: LanguageSpec, folder: Path | None) -> Marks:
+def at_hand(spec: StudySpec, folder: Path | None) -> Marks:
     """What the disk says of the study's files: where each lies and, of files of the same size, their bytes' hash.
 
     A file that is not there has only its place; of a data set on the hub, its name.
@@ -173,7 +228,7 @@ def at_hand(spec: LanguageSpec, folder: Path | None) -> Marks:
     from pyrite.io import file_hash
     from pyrite.study.spec import data_path
 
-    names = {file for one in spec.data.values() for file in one.files}
+    names = {file for one in chat_data(spec).values() for file in one.files}
     names |= {probe.file for probe in probes_of(spec).values() if probe.file}
     places = {name: Path(data_path(name, folder)).resolve() for name in names if not name.startswith("hf://")}
     sizes = {place: place.stat().st_size for place in places.values() if place.is_file()}
@@ -186,7 +241,7 @@ def at_hand(spec: LanguageSpec, folder: Path | None) -> Marks:
     return marks.__getitem__
 
 
-def check_files(spec: LanguageSpec, folder: Path | None) -> None:
+def check_files(spec: StudySpec, folder: Path | None) -> None:
     """Refuse files that are the same under another name, or a copy, where a study must keep them apart.
 
     Raises:
@@ -201,12 +256,12 @@ def check_files(spec: LanguageSpec, folder: Path | None) -> None:
         raise UserError("The study's rows are not kept apart.", told, "mend these lines of the study file")
 
 
-def roles_of(spec: LanguageSpec, damage: str | None) -> Mapping[str, Role]:
+def roles_of(spec: StudySpec, damage: str | None) -> Mapping[str, Role]:
     """What each pool is used for; a study that was read uses none for two things."""
     return {use.pool: use.role for use in uses(spec, damage)}
 
 
-def damage_in_part(some: Sequence[Use], spec: LanguageSpec, damage: str | None) -> Iterator[Mistake]:
+def damage_in_part(some: Sequence[Use], spec: StudySpec, damage: str | None) -> Iterator[Mistake]:
     """`damage` names all rows of the pool, so that a training which reads only the first of them is not meant by it."""
     training = spec.all_trainings().get(damage or "")
     reader = next((use for use in some if use.named == DAMAGE), None)

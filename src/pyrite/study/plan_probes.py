@@ -1,0 +1,168 @@
+"""The probes of a study as steps: the items, and each model's answers."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyrite.probe.predict import ITEMS, PREDICT
+from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, ask
+from pyrite.steps import Cost, Source, Step
+from pyrite.study.cells import CellKey
+from pyrite.study.label_probes import by_grammar, task_of
+from pyrite.study.plan_models import WRITING, ModelPlanner
+from pyrite.study.plan_rows import pinned
+from pyrite.study.pool import PoolPerplexity
+from pyrite.study.spec import START_ROWS, ProbeSpec, data_path
+from pyrite.study.steps import ABSENT
+from pyrite.tasks.score import Task
+from pyrite.train.classifier import TRAIN_CLASSIFIER
+from pyrite.train.language import TRAIN_LANGUAGE
+
+USUAL = {"ifeval": (541, 1280), "followbench": (820, 1024), "mt_bench": (160, 1024), "gsm8k": (1319, 512)}
+"""Items of a task and tokens of an answer where the file does not say: for plans."""
+UNKNOWN = (1000, 300)
+
+
+class ProbePlanner(ModelPlanner):
+    """`given_model` is the model as given, as a probe asks it; None where a plan is made without it."""
+
+    def __init__(self, *arguments: Any, store: Path | None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.store = store
+        self.given_model = self.reference()
+
+    def prepare(self, name: str, probe: ProbeSpec) -> None:
+        """Plan the items of a probe, and the task that scores them."""
+        if probe.names_labels:
+            self.plan.items[name] = self.label_items(name, probe)
+        elif (task := self.probe_task(probe)) is not None:
+            self.plan.probe_tasks[name] = task
+
+    # answers that are labels
+
+    def label_items(self, name: str, probe: ProbeSpec) -> Step:
+        """The items of a probe of labels."""
+        task = task_of(probe, self.spec)
+        self.plan.tasks[name] = task
+        strata = list(task.slices[-1]) if task.slices else []
+        if task.name == "hans":
+            strata = ["subcase", "gold"]
+        config = {
+            "task": probe.task,
+            "fields": list(self.spec.fields),
+            "labels": list(task.labels) if not probe.data else None,
+            "items": probe.items,
+            "in_full": probe.in_full,
+            "strata": strata,
+            "seed": probe.seed,
+            "columns": probe.columns,
+            "label_map": probe.label_map,
+            "on_bad_row": probe.on_bad_row,
+            "hub": None,
+            "file": probe.file if by_grammar(probe) else None,
+            "grammar_rows": probe.grammar_rows if by_grammar(probe) else None,
+        }
+        inputs: dict[str, Step | Source] = {}
+        if probe.data:
+            inputs["rows"], config["rows_file"] = self.data(probe.data)
+        elif not by_grammar(probe):
+            assert probe.file is not None
+            inputs["file"] = file = self.file(probe.file)
+            config["hub"] = pinned(file) or None
+        step = self.keep(Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
+        self.plan.counts[f"probe {name}"] = step
+        return step
+
+    def items_in(self, probe: ProbeSpec) -> int:
+        """How many items a plan expects a probe to have."""
+        there = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
+        return min(there, probe.items or there)
+
+    def predictions(self, name: str, probe: ProbeSpec, model: Step | None, seed: int, label: str) -> Step:
+        """A model's labels: of a classifier by its head, of a language model by the label words."""
+        items = self.items_in(probe)
+        inputs: dict[str, Step | Source] = {"base": self.base, "items": self.plan.items[name]}
+        config = self.reading(seed)
+        if not self.spec.labels or (model is not None and self.writes_text(model)):
+            inputs["base"] = model or self.base
+            labels = self.spec.labels or label_words(probe, self.plan.tasks[name])
+            config |= {"labels": list(labels), "by": "words", "reads": "prompt", "four_bit": False, "seed": 0}
+            model = None
+        if model is not None:
+            inputs["model"] = model
+        lower = None if model is None or self.reads != "pair" else self.lower.get(model.key)
+        if lower is not None:
+            most = self.spec.training.arm.max_tokens
+            inputs["lower"] = self.stored(
+                self.plan.items[name], "items.jsonl", lower, most, f"{name}: lower {lower.layers} layers", items
+            )
+        tokens = items * self.spec.tokens_per_row * (self.share_trained(lower.layers) if lower else 1)
+        cost = self.cost_of(self.spec.given.model, tokens, training=False, keeps=60 * items)
+        return self.keep(Step(PREDICT, config, inputs, label=f"{label}: {name}", cost=cost))
+
+    def writes_text(self, model: Step) -> bool:
+        """Is the model of a step a language model? It is what the last training before made it."""
+        step: Step | Source = model
+        while isinstance(step, Step):
+            if step.kind.name in (TRAIN_CLASSIFIER.name, TRAIN_LANGUAGE.name):
+                return step.kind.name == TRAIN_LANGUAGE.name
+            step = step.inputs.get("model") or step.inputs["base"]
+        return not self.spec.labels
+
+    # answers that are text, and losses
+
+    def probe_task(self, probe: ProbeSpec) -> ProbeTask | None:
+        """The task that asks a probe; None where a plan is made without its file."""
+        precision = self.spec.given.precision
+        if probe.data:
+            rows, file = self.chats(probe.data)
+            return PoolPerplexity(file, probe.config(None, precision, self.store), rows=rows)
+        path = data_path(probe.file, self.folder) if probe.file else ""
+        if self.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
+            self.miss(f"data {path}" if path else f"task {probe.task}")
+            return None
+        return ask(probe.text(path), probe.config(path, precision, self.store))
+
+    def probe_cost(self, probe: ProbeSpec) -> Cost:
+        """What asking one model for text should take."""
+        items, tokens = USUAL.get(probe.task, UNKNOWN)
+        if probe.data:
+            items, tokens = self.tokens_of(probe.data)
+        count = min(probe.items or items, items)
+        writes = probe.task in USUAL
+        total = count * ((probe.max_new_tokens or tokens) if writes else tokens)
+        return self.cost(2 * self.parameters * total, total, share=WRITING if writes else 1.0, keeps=500 * count)
+
+    def written_answers(self, name: str, probe: ProbeSpec, model: Step | None, label: str) -> Step:
+        """A model's answers in text, or what it makes of text."""
+        subject = ModelUnderTest(label, None, model) if model else ModelUnderTest(label, self.given_model)
+        if name not in self.plan.probe_tasks or (model is None and self.given_model is None):
+            step = Step(ABSENT, probe.model_dump(mode="json"), {"base": model or self.base})
+        else:
+            step = self.plan.probe_tasks[name].step(subject)
+        return self.keep(replace(step, label=f"{label}: {name}", cost=self.probe_cost(probe)))
+
+    def answers(self, cell: CellKey, model: Step | None, seed: int, label: str) -> dict[str, Step]:
+        """One model's answers to the probes that ask its cell."""
+        return {
+            name: self.predictions(name, probe, model, seed, label)
+            if probe.names_labels
+            else self.written_answers(name, probe, model, label)
+            for name, probe in self.spec.probes.items()
+            if asks(probe, cell)
+        }
+
+
+def asks(probe: ProbeSpec, cell: CellKey) -> bool:
+    """Does a probe ask this cell? `only_cells` may name its arm or cell, or its start where nothing follows it."""
+    names = {cell.name, cell.start} if cell.name == START_ROWS else {cell.name}
+    return probe.only_cells is None or bool(names & set(probe.only_cells))
+
+
+def label_words(probe: ProbeSpec, task: Task) -> tuple[str, ...]:
+    """The labels that a language model chooses among, where the study names none: those of the task; of HANS the three of
+    NLI, which it merges."""
+    from pyrite.tasks import TASKS
+
+    labels: tuple[str, ...] = TASKS["nli"].labels if probe.task == "hans" else task.labels
+    return labels
