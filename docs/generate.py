@@ -208,6 +208,9 @@ def type_name(annotation: Any) -> str:
     for module in (
         "typing.",
         "pyrite.study.spec.",
+        "pyrite.study.spec_data.",
+        "pyrite.study.spec_steps.",
+        "pyrite.study.spec_probes.",
         "pyrite.repair.settings.",
         "pyrite.synth.settings.",
         "pyrite.train.settings.",

@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "Study": "pyrite.study.run",
+    "Study": "pyrite.study.run_folder",
     "StudyConfig": "pyrite.study.config",
     "ProbeResult": "pyrite.probe.run",
     "ProbeConfig": "pyrite.probe.config",

@@ -23,7 +23,7 @@ from pyrite.runs import Run, read_run
 from pyrite.study.cells import CellKey
 from pyrite.study.contrasts import answer_primary
 from pyrite.study.label_probes import LabelProbe
-from pyrite.study.run import Study, draw_figure
+from pyrite.study.run_folder import Study, draw_figure
 from pyrite.study.scores import Scores, scores_of_labels
 from pyrite.study.spec import parse_spec
 from pyrite.study.tables import results_table, summary_table

@@ -14,7 +14,7 @@ from pyrite.report.html import render
 from pyrite.report.page import Figure, Rows
 from pyrite.runs import Run, read_run
 from pyrite.study.looks import remarks
-from pyrite.study.run import Study
+from pyrite.study.run_folder import Study
 from pyrite.study.spec import parse_spec
 
 

@@ -22,7 +22,8 @@ from pyrite.study.pilot import Tried, answer_pilot, picked_seeds
 from pyrite.study.pilot import choose as choose_damage
 from pyrite.study.plan import pilot_spec
 from pyrite.study.scores import Scores, check_apart, over_items, pooled, scores_of_result
-from pyrite.study.spec import PILOT_SEED, StudySpec, parse_spec
+from pyrite.study.spec import StudySpec, parse_spec
+from pyrite.study.spec_probes import PILOT_SEED
 from pyrite.study.tables import results_table, summary_table
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.train.language import read_language

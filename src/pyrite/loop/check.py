@@ -13,7 +13,8 @@ from pyrite.models import load
 from pyrite.outputs import check_folder
 from pyrite.report.run import check_out
 from pyrite.runs import read_run
-from pyrite.study.spec import START_ROWS, data_path
+from pyrite.study.spec import data_path
+from pyrite.study.spec_steps import START_ROWS
 
 if TYPE_CHECKING:
     from pyrite.probe.probe_task import ProbeTask

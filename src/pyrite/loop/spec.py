@@ -17,7 +17,7 @@ from pyrite.config_base import ConfigBase, from_yaml
 from pyrite.errors import UserError
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.config import RepairOptions
-from pyrite.study.spec import GrammarSpec
+from pyrite.study.spec_data import GrammarSpec
 
 STUDY = "study:"
 GRAMMAR = "grammar:"

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from pyrite.data.keys import row_key
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.answers import Writing, read_answers
@@ -17,7 +18,7 @@ from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Message, Text
 from pyrite.steps import Context, StepType
 from pyrite.train.language import read_language
-from pyrite.train.split import row_key, write_pool
+from pyrite.train.split import write_pool
 
 PROVENANCE = "written_by"
 """The column that names the model which wrote a row's answer."""

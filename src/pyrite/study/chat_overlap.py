@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyrite.data.keys import prompt_key, row_key
 from pyrite.errors import UserError
 from pyrite.probe.generative import GenerativeProbe
 from pyrite.probe.generative_steps import WRITTEN
@@ -16,7 +17,7 @@ from pyrite.study.cells import Plan
 from pyrite.study.chat_uses import roles_of
 from pyrite.study.labelled_overlap import percent
 from pyrite.study.pool import PoolPerplexity
-from pyrite.train.split import prompt_key, read_pool, row_key
+from pyrite.train.split import read_pool
 
 Row = Chat | Text
 

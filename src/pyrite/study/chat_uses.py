@@ -13,7 +13,10 @@ from typing import Literal
 
 from pyrite.config_base import Mistake, Place, not_there
 from pyrite.errors import UserError
-from pyrite.study.spec import DAMAGE, HARNESS, START_ROWS, TRAINED, DataSpec, ProbeSpec, StudySpec, chat_pools
+from pyrite.study.spec import StudySpec, chat_pools
+from pyrite.study.spec_data import DataSpec
+from pyrite.study.spec_probes import HARNESS, ProbeSpec
+from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED
 
 Role = Literal["trained", "guard", "probe"]
 ROLES: tuple[Role, ...] = ("trained", "guard", "probe")

@@ -1,30 +1,17 @@
 """What fits together in a study? Every mistake with its place in the file and what to write."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
-from pyrite.config_base import Mistake, Place, not_there
+from pyrite.config_base import Mistake, not_there
 from pyrite.errors import UserError
 from pyrite.study import chat_uses, labelled_uses
-from pyrite.study.spec import (
-    DAMAGE,
-    GAP,
-    HARNESS,
-    START_ROWS,
-    TRAINED,
-    ArmSpec,
-    CellSpec,
-    PoolSpec,
-    ProbeSpec,
-    StudySpec,
-    as_pool,
-    chat_pools,
-)
+from pyrite.study.check_cells import cells, model_before, step_tables
+from pyrite.study.check_contrasts import asked_of_cells, contrasts, frontier, known_metrics, pilot
+from pyrite.study.spec import StudySpec, chat_pools
+from pyrite.study.spec_data import PoolSpec, as_pool
+from pyrite.study.spec_probes import GAP, ProbeSpec
+from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, ArmSpec
 from pyrite.tasks import WRITTEN_BY_GRAMMAR
-
-ModelType = Literal["given", "classifier", "language"]
-"""What stands at a point of a cell's path: the model as given, or what a training made of it."""
-SIDES = ("lost", "gained")
 
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
@@ -99,17 +86,6 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
         yield ("human_arm",), not_there(spec.human_arm, list(spec.all_arms()))
     if "general" not in spec.probes:
         yield ("probes",), "one of them must be called 'general', the general task"
-
-
-def step_tables(spec: StudySpec) -> list[tuple[Place, list[str]]]:
-    """Where steps of cells are written, but for arms, and their names."""
-    return [
-        (("trainings",), list(spec.trainings)),
-        (("pilot", "grid"), list(spec.pilot.grid) if spec.pilot else []),
-        (("repairs",), list(spec.repairs)),
-        (("quantise",), list(spec.quantise)),
-        (("merge",), list(spec.merge)),
-    ]
 
 
 def sources(spec: StudySpec) -> Iterator[Mistake]:
@@ -247,11 +223,6 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
             )
 
 
-def is_labelled(spec: StudySpec, repair: str) -> bool:
-    """Are the rows of a repair labelled, so that it is one of a classifier?"""
-    return spec.repairs[repair].replay in labelled_uses.data_of(spec)
-
-
 def probes(spec: StudySpec) -> Iterator[Mistake]:
     """Each has its items, and no model, nor the generator of its rows, is trained on them."""
     known = labelled_uses.data_of(spec)
@@ -353,267 +324,3 @@ def one_method(spec: StudySpec) -> Iterator[Mistake]:
                     f"{step} works on whole classifiers, and {first.method} trains adapters: training: {{method: full}}"
                 )
                 yield ("cells", number, "steps"), why
-
-
-def cells(spec: StudySpec) -> Iterator[Mistake]:
-    """Written-out cells name what is there, by a name of their own, in an order that makes sense."""
-    seen: set[tuple[str, str | None, int]] = set()
-    known = [
-        *spec.all_arms(),
-        *([DAMAGE] if spec.damage or spec.pilot else []),
-        *(name for _, some in step_tables(spec) for name in some),
-    ]
-    for name, merge in spec.merge.items():
-        if merge.before is not None:
-            yield from model_before(spec, ("merge", name, "before"), merge.before)
-    for number, cell in enumerate(spec.cells):
-        where = place_of(spec, number)
-        if spec.has_grid and cell.name in (*spec.all_arms(), START_ROWS):
-            yield where, f"the name '{cell.name}' is an arm's"
-        if (cell.name, cell.start, cell.size) in seen:
-            yield where, f"'{cell.name}' of size {cell.size} after {cell.start} is there twice"
-        seen.add((cell.name, cell.start, cell.size))
-        if cell.start is not None and cell.start not in spec.starts:
-            yield (*where, "start"), not_there(cell.start, list(spec.starts))
-            continue
-        if spec.has_grid and cell.start is None:
-            yield where, "with starts, a cell says where it begins: start: NAME"
-        if not cell.size and any(step in spec.all_arms() for step in cell.steps):
-            yield where, "an arm has so many rows: size: N"
-        for at, step in enumerate(cell.steps):
-            lost = step_place(spec, number, at)
-            if step == DAMAGE and spec.damage is None and spec.pilot is None:
-                yield lost, "damage: NAME must say which training this is"
-            elif step not in known:
-                yield lost, not_there(step, known)
-        yield from path_of_types(spec, number, cell)
-    for number, name in enumerate(spec.compare_with or ()):
-        if name not in spec.paths:
-            yield ("compare_with", number), not_there(name, list(spec.paths))
-
-
-def place_of(spec: StudySpec, number: int) -> Place:
-    """Where a cell is written: by its name where all are."""
-    cell = spec.cells[number]
-    in_short = all(one.start is None and not one.size for one in spec.cells)
-    return ("cells", cell.name) if in_short else ("cells", number)
-
-
-def step_place(spec: StudySpec, number: int, at: int) -> Place:
-    """Where a step of a cell is written."""
-    where = place_of(spec, number)
-    return (*where, at) if where[1:] != (number,) else (*where, "steps")
-
-
-def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mistake]:
-    """Every step of a cell can work on the model that it is given."""
-    standing = type_of_start(spec, cell.start)
-    for at, step in enumerate(cell.steps):
-        where = step_place(spec, number, at)
-        if step in spec.all_arms() and spec.labels and standing == "language":
-            yield (
-                where,
-                f"arm {step} trains a classifier, from the model as given or another classifier, not from a language model",
-            )
-        elif (step == DAMAGE or step in spec.all_trainings()) and standing == "classifier":
-            yield where, f"{step} trains a language model, and what it is given here is a classifier"
-        elif step in spec.repairs and is_labelled(spec, step) != (standing == "classifier"):
-            rows = "labelled rows, for a classifier" if is_labelled(spec, step) else "chats, for a language model"
-            yield (
-                where,
-                f"{step} has {rows}, and is given {'the model as given' if standing == 'given' else f'a {standing}'}",
-            )
-        elif (
-            step in spec.repairs and spec.forgets(spec.repairs[step]) == TRAINED and not trained_before(spec, cell, at)
-        ):
-            yield where, f"{step} unlearns the rows of the last training, and there is none before it"
-        elif step in spec.quantise and standing == "classifier":
-            yield where, "rounding is for language models; a classifier is not rounded"
-        elif step in spec.merge and at == 0 and spec.merge[step].before is None:
-            yield where, f"{step} would mix the model as given with itself"
-        standing = type_after(spec, step, standing)
-
-
-def trained_before(spec: StudySpec, cell: CellSpec, at: int) -> bool:
-    """Does an arm stand before this step of a cell?"""
-    return any(step in spec.all_arms() for step in cell.steps[:at])
-
-
-def type_of_start(spec: StudySpec, start: str | None) -> ModelType:
-    """What a start is."""
-    if start is None:
-        return "given"
-    own = spec.starts[start]
-    if not own.is_given:
-        return "classifier" if spec.labels else "language"
-    return type_of_start(spec, own.after if own.after in spec.starts and own.after != start else None)
-
-
-def type_after(spec: StudySpec, step: str, standing: ModelType) -> ModelType:
-    """What a step leaves."""
-    if step in spec.all_arms():
-        return "classifier" if spec.labels else "language"
-    return "language" if step == DAMAGE or step in spec.all_trainings() else standing
-
-
-def type_of_cell(spec: StudySpec, cell: CellSpec) -> ModelType:
-    """What a written-out cell comes to."""
-    standing = type_of_start(spec, cell.start)
-    for step in cell.steps:
-        standing = type_after(spec, step, standing)
-    return standing
-
-
-def types_of_cells(spec: StudySpec) -> Mapping[str, ModelType]:
-    """What every cell is, by the name that `only_cells` calls it by."""
-    types: dict[str, ModelType] = {}
-    if spec.has_grid:
-        ends = {type_of_start(spec, start) for start in spec.starts}
-        types[START_ROWS] = "classifier" if "classifier" in ends else next(iter(ends))
-        types |= {start: type_of_start(spec, start) for start in spec.starts}
-        types |= dict.fromkeys(spec.all_arms(), "classifier" if spec.labels else "language")
-    return types | {cell.name: type_of_cell(spec, cell) for cell in spec.cells}
-
-
-def model_before(spec: StudySpec, place: Place, cell: str) -> Iterator[Mistake]:
-    """The model before is a cell that trainings alone made: one that looks back itself could go round in a circle."""
-    if cell not in spec.paths:
-        yield place, not_there(cell, list(spec.paths))
-        return
-    back = {*spec.merge, *(name for name, repair in spec.repairs.items() if repair.before is not None)}
-    looks_back = [step for step in spec.paths[cell] if step in back]
-    if looks_back:
-        yield place, f"the model before is trained: cell {cell} holds {looks_back[0]}, which looks back itself"
-
-
-def asked_of_cells(spec: StudySpec) -> Iterator[Mistake]:
-    """Probes name cells that there are, and ask for text only where a model writes it."""
-    types = types_of_cells(spec)
-    for name, probe in spec.probes.items():
-        for number, cell in enumerate(probe.only_cells or ()):
-            if cell not in types:
-                yield ("probes", name, "only_cells", number), not_there(cell, list(types))
-        cells_asked = [cell for cell in (probe.only_cells or types) if cell in types]
-        silent = next((cell for cell in cells_asked if types[cell] == "classifier"), None)
-        if not probe.names_labels and silent:
-            why = f"{probe.task} asks a language model, and {silent} is a classifier: name the cells that it asks (only_cells)"
-            yield ("probes", name, "task"), why
-
-
-def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
-    """The metrics of a probe's task; None where only its run can say."""
-    from pyrite.probe import generative_steps, perplexity
-    from pyrite.study.label_probes import task_of
-    from pyrite.tasks.summary import label_metrics
-
-    if probe.names_labels:
-        return tuple(metric.name for metric in label_metrics(task_of(probe, spec)))
-    if probe.task.startswith(HARNESS):
-        return None
-    if probe.task == "perplexity":
-        return tuple(metric.name for metric in perplexity.METRICS)
-    generative = generative_steps.WRITTEN.get(probe.task)
-    return None if generative is None else tuple(metric.name for metric in generative.metrics)
-
-
-def contrasts(spec: StudySpec) -> Iterator[Mistake]:
-    """Primary contrasts name arms, cells, starts, sizes and probes that are there."""
-    every = list(spec.all_arms()) if spec.has_grid else []
-    written = list(dict.fromkeys(cell.name for cell in spec.cells))
-    sizes = [*map(str, spec.sizes), *(str(cell.size) for cell in spec.cells)]
-    for number, contrast in enumerate(spec.primary()):
-        where = ("contrasts", number)
-        if bool(contrast.arm) != spec.has_grid:
-            yield where, "with starts say arm: NAME, without say cell: NAME"
-            continue
-        looked_up = [("starts", name, list(spec.starts)) for name in contrast.starts or ()]
-        looked_up += [("sizes", str(size), sizes) for size in contrast.sizes or ()]
-        looked_up += [
-            ("arm" if contrast.arm else "cell", contrast.about, [*every, *written]),
-            ("against", contrast.against, [*every, *written, *([START_ROWS] if spec.has_grid else [])]),
-            ("probe", contrast.probe_name, [*spec.probes, *([GAP] if spec.has_grid else [])]),
-        ]
-        wrong = [((*where, key), not_there(name, known)) for key, name, known in looked_up if name not in known]
-        yield from wrong
-        if wrong:
-            continue
-        if contrast.about == contrast.against:
-            yield (*where, "against"), f"{contrast.about} is compared with itself"
-        yield from probe_of_contrast(spec, number)
-
-
-def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:
-    """A contrast's probe asks both sides, and has its metric."""
-    contrast, where = spec.primary()[number], ("contrasts", number)
-    if contrast.probe == GAP:
-        if len(spec.probes) < 2:
-            yield where, "a gap needs a blind spot beside the general task"
-        spots = [name for name in spec.probes if name != "general"][:1]
-        if any(not spec.probes[name].names_labels for name in ("general", *spots)):
-            yield (*where, "probe"), "a gap is one of labels: the general task and the first blind spot name labels"
-        return
-    probe = spec.probes[contrast.probe_name]
-    known = known_metrics(probe, spec)
-    if contrast.metric and known is not None and contrast.metric not in known:
-        yield (*where, "probe"), f"{contrast.probe_name}: {not_there(contrast.metric, known)}"
-    if not contrast.metric and known is None:
-        yield (*where, "probe"), f"{contrast.probe_name}: say which metric: PROBE.METRIC"
-    for cell in (contrast.about, contrast.against):
-        if probe.only_cells is not None and cell not in probe.only_cells:
-            yield (*where, "probe"), f"the probe {contrast.probe_name} does not ask the cell {cell} (only_cells)"
-
-
-def frontier(spec: StudySpec) -> Iterator[Mistake]:
-    """A frontier names cells, and probes with metrics that ask them; what chooses asks other items than what judges."""
-    wanted = spec.frontier
-    if wanted is None:
-        return
-    known = list(types_of_cells(spec))
-    for key in ("before", "harmed"):
-        if getattr(wanted, key) not in known:
-            yield ("frontier", key), not_there(getattr(wanted, key), known)
-    ends = (wanted.before, wanted.harmed)
-    named: list[tuple[Place, str, Sequence[str]]] = [(("frontier", key), getattr(wanted, key), ends) for key in SIDES]
-    if wanted.choose is not None:
-        for number, cell in enumerate(wanted.choose.among):
-            if cell not in known or cell in ends:
-                why = "it is an end of the frontier" if cell in ends else not_there(cell, known)
-                yield ("frontier", "choose", "among", number), why
-        several = (*ends, *wanted.choose.among)
-        named += [(("frontier", "choose", key), getattr(wanted.choose, key), several) for key in SIDES]
-        yield from chat_uses.chosen_and_judged(spec)
-    for place, text, some in named:
-        yield from probe_of_cells(spec, place, text, some)
-
-
-def probe_of_cells(spec: StudySpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:
-    """A PROBE.METRIC that is there, and asks these cells."""
-    name, _, metric = named.partition(".")
-    if name not in spec.probes:
-        yield place, not_there(name, list(spec.probes))
-        return
-    probe = spec.probes[name]
-    known = known_metrics(probe, spec)
-    if known is not None and metric not in known:
-        yield place, f"{name}: {not_there(metric, known)}"
-    for cell in some:
-        if probe.only_cells is not None and cell not in probe.only_cells:
-            yield place, f"the probe {name} does not ask the cell {cell} (only_cells)"
-
-
-def pilot(spec: StudySpec) -> Iterator[Mistake]:
-    """The pilot's items and seed are not the study's, its metric exists, and it compares with a cell."""
-    if spec.pilot is None:
-        return
-    first = spec.pilot.probe
-    if spec.pilot.against not in spec.paths:
-        yield ("pilot", "against"), not_there(spec.pilot.against, list(spec.paths))
-    elif DAMAGE in spec.paths[spec.pilot.against]:
-        yield ("pilot", "against"), "a damage is compared with a cell that has none"
-    known = known_metrics(first, spec)
-    if known is not None and spec.pilot.metric not in known:
-        yield ("pilot", "metric"), not_there(spec.pilot.metric, known)
-    if spec.pilot.seed in spec.seeds:
-        why = f"{spec.pilot.seed} is a seed of the study too, so a model that was picked for its result would come back"
-        yield ("pilot", "seed"), f"{why} as a replicate: name another"
-    yield from chat_uses.seen_by_pilot(spec)

@@ -8,7 +8,7 @@ import orjson
 
 from pyrite.steps import Step, Store
 from pyrite.study.cells import COSTED, Cell
-from pyrite.study.spec import DAMAGE
+from pyrite.study.spec_steps import DAMAGE
 from pyrite.train.language import TRAIN_LANGUAGE
 
 ROLES = ("forget", "replay", "preferred", "guard")

@@ -15,7 +15,8 @@ from pyrite.repair.frontier import GAINED, LOST, Axis, choose, scores, sentence,
 from pyrite.stats import ShareOfChange, share_over_answers
 from pyrite.study.cells import CellKey
 from pyrite.study.scores import Scores, ScoresKey, by_seed, pooled, reference_of
-from pyrite.study.spec import FrontierSpec, StudySpec
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_probes import FrontierSpec
 
 Sides = Mapping[int, Scores]
 """One cell's values of one metric, by seed."""

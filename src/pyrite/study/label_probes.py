@@ -10,7 +10,8 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.probe.predict import GRAMMAR as BY_GRAMMAR
 from pyrite.records import Labelled
-from pyrite.study.spec import ProbeSpec, StudySpec
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_probes import ProbeSpec
 from pyrite.tasks import TASKS
 from pyrite.tasks.measure import ItemScore
 from pyrite.tasks.score import Task, matching

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pyrite.data.keys import same_fields, same_text
 from pyrite.records import Labelled
 from pyrite.study.labelled_steps import overlap
 from pyrite.study.spec import StudySpec
-from pyrite.synth.select import fields_key
-from pyrite.tasks.groups import plain_text
 
 LABEL_WORDS = 3
 """A field of fewer words than this on average, whose values come back, is a choice among a few, as a label is."""
@@ -21,13 +20,13 @@ def overlap_table(sets: Mapping[str, Sequence[Labelled]]) -> list[dict[str, Any]
 
     `shared` counts distinct whole texts; `shared_a` the rows of a whose whole text b has, `shared_b` those of b; of
     rows with several fields, `shared_FIELD_a` and `shared_FIELD_b` the rows whose text in this field the other set has,
-    whatever stands beside it. Case and white space do not matter. Fields that choose among a few short values do not count.
+    whatever stands beside it. Case, white space and Unicode's compatibility forms do not matter. Fields that choose among a few short values do not count.
     """
     table = overlap(sets)
-    add_sides(table, "shared", {name: Counter(map(fields_key, rows)) for name, rows in sets.items()})
+    add_sides(table, "shared", {name: Counter(map(same_fields, rows)) for name, rows in sets.items()})
     for field in text_fields(sets):
         texts = {name: [row.fields[field] for row in rows if field in row.fields] for name, rows in sets.items()}
-        add_sides(table, f"shared_{field}", {name: Counter(map(plain_text, some)) for name, some in texts.items()})
+        add_sides(table, f"shared_{field}", {name: Counter(map(same_text, some)) for name, some in texts.items()})
     return table
 
 
@@ -45,7 +44,7 @@ def text_fields(sets: Mapping[str, Sequence[Labelled]]) -> list[str]:
     for rows in sets.values():
         for row in rows:
             for field, text in row.fields.items():
-                texts.setdefault(field, Counter())[plain_text(text)] += 1
+                texts.setdefault(field, Counter())[same_text(text)] += 1
     return [field for field, counts in texts.items() if not is_label(counts)] if len(texts) > 1 else []
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pyrite.data.keys import same_fields
 from pyrite.errors import UserError
 from pyrite.records import Labelled, Record
 from pyrite.steps import Context, StepType
 from pyrite.study.labelled_uses import HELD_OUT
-from pyrite.synth.select import draw, fields_key
+from pyrite.synth.select import draw
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs, generate_reviews
@@ -162,8 +163,8 @@ def take(rows: Sequence[Labelled], count: int, labels: Sequence[str] | None, whe
 
 
 def overlap(sets: Mapping[str, Sequence[Labelled]]) -> list[dict[str, Any]]:
-    """How many rows of one set have the same text as a row of another? Every pair of sets, by normalised text."""
-    keys = {name: {fields_key(row) for row in rows} for name, rows in sets.items()}
+    """How many rows of one set have the same text as a row of another? Every pair of sets (`data.keys.same_fields`)."""
+    keys = {name: set(map(same_fields, rows)) for name, rows in sets.items()}
     return [
         {"a": a, "b": b, "rows_a": len(sets[a]), "rows_b": len(sets[b]), "shared": len(keys[a] & keys[b])}
         for a, b in combinations(keys, 2)

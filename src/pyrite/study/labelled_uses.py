@@ -5,7 +5,8 @@ Rows are named as in the study file: a whole source, or SOURCE.POOL.
 
 from os.path import normpath
 
-from pyrite.study.spec import StudySpec, as_pool
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_data import as_pool
 
 HELD_OUT = ("test", "validation")
 """Names of disjoint pools that no other pool draws from, whether a probe reads them or not."""

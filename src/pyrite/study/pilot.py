@@ -7,8 +7,8 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.study.cells import CellKey
-from pyrite.study.contrasts import amount
 from pyrite.study.scores import Scores, by_seed, over_items, within
+from pyrite.study.sentences import amount
 from pyrite.study.spec import StudySpec
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.study.cells import Cell, CellKey, Plan
-from pyrite.study.contrasts import check_contrasts
+from pyrite.study.compare import check_contrasts
 from pyrite.study.plan_probes import ProbePlanner
 from pyrite.study.row_files import file_of
-from pyrite.study.spec import DAMAGE, START_ROWS, CellSpec, StudySpec
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_steps import DAMAGE, START_ROWS, CellSpec
 
 
 class Planner(ProbePlanner):

@@ -8,7 +8,7 @@ from typing import Any
 from pyrite.models import load, packaged
 from pyrite.steps import Source, Step
 from pyrite.study.plan_rows import RowPlanner
-from pyrite.study.spec import START_ROWS
+from pyrite.study.spec_steps import START_ROWS
 from pyrite.train.lower import LOWER
 
 WHOLE_POOL, DRAWS_SHARE = 20_000, 20

@@ -19,7 +19,8 @@ from pyrite.steps import Cost, Source, Step
 from pyrite.study.labelled_uses import data_of
 from pyrite.study.plan_lower import LowerPlanner
 from pyrite.study.plan_rows import arm_counts
-from pyrite.study.spec import DAMAGE, TRAINED, MergeStep, RepairStep, StudySpec, TrainingStep
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_steps import DAMAGE, TRAINED, MergeStep, RepairStep, TrainingStep
 from pyrite.study.steps import repair_of
 from pyrite.synth.run import WEIGHTS, portable_name
 from pyrite.train.classifier import TRAIN_CLASSIFIER

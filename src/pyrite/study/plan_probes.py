@@ -12,7 +12,9 @@ from pyrite.study.label_probes import by_grammar, task_of
 from pyrite.study.plan_models import WRITING, ModelPlanner
 from pyrite.study.plan_rows import pinned
 from pyrite.study.pool import PoolPerplexity
-from pyrite.study.spec import START_ROWS, ProbeSpec, data_path
+from pyrite.study.spec import data_path
+from pyrite.study.spec_probes import ProbeSpec
+from pyrite.study.spec_steps import START_ROWS
 from pyrite.study.steps import ABSENT
 from pyrite.tasks.score import Task
 from pyrite.train.classifier import TRAIN_CLASSIFIER

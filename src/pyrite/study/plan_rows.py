@@ -20,7 +20,9 @@ from pyrite.study.labelled_steps import ARM, GRAMMAR, POOLS, QUALITY
 from pyrite.study.labelled_uses import HELD_OUT, pools_held_out, pools_kept, rows_of_judge
 from pyrite.study.mix import MIX
 from pyrite.study.row_files import arm_title
-from pyrite.study.spec import START_ROWS, ArmSpec, DataSpec, StudySpec, TrainingStep, as_pool, data_path
+from pyrite.study.spec import StudySpec, data_path
+from pyrite.study.spec_data import DataSpec, as_pool
+from pyrite.study.spec_steps import START_ROWS, ArmSpec, TrainingStep
 from pyrite.synth.rows import READ
 from pyrite.synth.run import Shown, synth_steps
 from pyrite.train.split import SPLIT
@@ -162,7 +164,11 @@ class RowPlanner(ABC):
         config: dict[str, Any] = {"pools": wanted, "labels": list(self.spec.labels), "seed": 0}
         if held_out - set(HELD_OUT) and not all(pool.disjoint for pool in pools.values()):
             config["held_out"] = sorted(held_out)
-        return config | ({"group": spec.group} if spec.group is not None else {})
+        if spec.group is not None:
+            config["group"] = spec.group
+        if spec.group in self.spec.fields:
+            config["group_text"] = "same_text"  # before, only case and blanks did not matter
+        return config
 
     def rows_in(self, name: str) -> int:
         """How many rows a plan expects this data to have."""

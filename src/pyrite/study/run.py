@@ -1,99 +1,42 @@
-"""Run a study: plan it, run what is missing, score every answer, write the run folder.
-
-runs/NAME/run.json            what ran: resolved spec, versions, hardware, hashes, counts, timings, verdicts
-runs/NAME/results/            results (one model a row), summary over seeds: parquet and csv; predictions.parquet (answers
-                              that are labels) and items.parquet (all others), item by item; contrasts, costs, overlap
-                              (rows used for two things) and frontier as csv, where the study has them
-runs/NAME/rows/               labelled rows that starts and arms were trained on (of the first seed), as pyrite audit reads them
-runs/NAME/figure.svg, .png    the panels; figure.txt: what they show, in words
-runs/NAME/pilot.json          what --pilot found
-"""
+"""Run a study: plan it, run what is missing, and write the run folder (`run_folder`); or say what would run."""
 
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-import pyrite
-from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.repair.figure import draw_frontier
-from pyrite.repair.objects import frontier_rows
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
-from pyrite.study import cells_figure, chat_overlap, labelled_overlap
-from pyrite.study.cells import GPU_FLOPS, CellKey, Plan
-from pyrite.study.chat_uses import at_hand, check_files, like_pilot
+from pyrite.study import chat_overlap
+from pyrite.study.cells import GPU_FLOPS, Plan
+from pyrite.study.chat_uses import check_files
 from pyrite.study.config import StudyConfig
-from pyrite.study.contrasts import Answer, answer_primary, contrast_rows, missing_items
+from pyrite.study.contrasts import answer_primary
 from pyrite.study.costs import cost_table
-from pyrite.study.frontier import frontier_record
-from pyrite.study.label_probes import LabelProbe
 from pyrite.study.labelled_steps import POOLS
-from pyrite.study.looks import Look, looks_at, read_record
-from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.pilot import Pilot, answer_pilot, picked_seeds
 from pyrite.study.plan import make_plan, pilot_spec
 from pyrite.study.power import add_power
-from pyrite.study.row_files import file_of
-from pyrite.study.scores import Scores, check_apart, headline_value, same_items, scores_of_labels, scores_of_result
-from pyrite.study.spec import StudySpec, load_spec
-from pyrite.study.tables import (
-    grid_figure,
-    items_table,
-    prediction_rows,
-    results_table,
-    summary_table,
-    table,
+from pyrite.study.run_folder import (
+    Finished,
+    Study,
+    collect,
+    judged_seeds,
+    label_probe,
+    made_with,
+    read_pilot,
+    write_json,
+    write_run,
 )
-from pyrite.tasks.rows import read_rows
+from pyrite.study.scores import same_items
+from pyrite.study.spec import StudySpec, load_spec
 
 if TYPE_CHECKING:
-    import altair
-    import polars
-
-    from pyrite.probe.probe_task import Result
+    pass
 
 KEPT_FOR_PILOT = ("study", "says", "model", "precision", "data", "trainings", "pilot", "seeds")
-
-
-@dataclass(frozen=True)
-class Study:
-    """A finished study: its tables, verdicts and where they lie."""
-
-    spec: StudySpec
-    folder: Path
-    answers: list[Answer]
-    results: list[dict[str, Any]]
-    summary: list[dict[str, Any]]
-    costs: list[dict[str, Any]]
-    run: dict[str, Any]
-
-    def table(self, *, slices: bool = False) -> "polars.DataFrame":
-        """Every cell on each probe's headline (or, with `slices`, on all slices), against the cells that it is compared with."""
-        return table(self.summary, self.run["spec"], slices=slices)
-
-    def figure(self) -> "altair.VConcatChart":
-        """The panels, as an Altair chart."""
-        if self.spec.has_grid:
-            return grid_figure(self.folder, self.run["spec"])
-        return cells_figure.draw(self.results, self.summary, self.run["spec"])
-
-    def as_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        return {
-            "schema_version": 1,
-            "study": self.spec.study,
-            "folder": str(self.folder),
-            "primary": [answer.as_json() for answer in self.answers],
-            "summary": self.summary,
-            **({"costs": self.costs} if self.costs else {}),
-            "run": self.run,
-        }
 
 
 @dataclass(frozen=True)
@@ -195,17 +138,6 @@ def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -
     return config.workers or in_file or (cores if compute.device == "cpu" else 1)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A study whose steps are all in the store, with the chats that it uses for two things."""
-
-    plan: Plan
-    store: Store
-    compute: hardware.Compute
-    done: Done
-    shared: list[dict[str, Any]]
-
-
 def finish(spec: StudySpec, config: StudyConfig) -> Finished:
     """Plan a study and run what is missing of it: first the rows and items, which are then checked, so that no model is
     trained for a study that is to be refused."""
@@ -279,20 +211,6 @@ def pilot(config: StudyConfig) -> Pilot:
     return answer
 
 
-def judged_seeds(spec: StudySpec, record: dict[str, Any] | None) -> tuple[int, ...]:
-    """The seeds that verdicts rest on: all of the study's but those on whose models the pilot (its record) chose the damage.
-
-    Raises:
-        UserError: none is left.
-    """
-    picked = picked_seeds(spec, record)
-    left = tuple(seed for seed in spec.seeds if seed not in picked)
-    if not left:
-        what = f"the pilot chose {spec.damage} on the model of seed {picked[0]}, the study's only one"
-        raise UserError("No seed is left for the verdicts.", what, "train others: --seeds +3")
-    return left
-
-
 def check_refresh(config: StudyConfig, steps: Sequence[Step]) -> None:
     """Refuse `--refresh` of a step that the study does not have."""
     kinds = sorted({step.kind.name for step in steps})
@@ -313,275 +231,6 @@ def writable(folder: Path) -> None:
     except OSError as error:
         fix = "choose another: --out DIR"
         raise UserError("The run folder cannot be written.", f"{folder}: {error.strerror}", fix) from error
-
-
-def label_probe(steps: Plan, name: str, store: Store) -> LabelProbe:
-    """A probe of labels with its items, which are stored by now."""
-    items = read_rows(store.path(steps.items[name].key) / "items.jsonl")
-    return LabelProbe.of(name, items, steps.tasks[name], steps.spec.probes[name].headline_slice)
-
-
-Notes = dict[str, dict[str, list[str]]]
-"""By probe: what a reader must know, and the models of which it is said."""
-
-
-def collect(steps: Plan, store: Store) -> tuple[list[Scores], Notes]:
-    """Score every stored answer; what a reader must know of each probe."""
-    from pyrite.probe.predictions import stored_predictions
-
-    probes = {name: label_probe(steps, name, store) for name in steps.items}
-    results: list[Scores] = []
-    notes: Notes = {}
-    read: dict[str, Result] = {}
-    for cell in steps.cells:
-        for name, step in cell.answers.items():
-            if name in probes:
-                answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-                results += scores_of_labels(cell.key, cell.seed, probes[name], answers)
-                continue
-            if step.key not in read:
-                read[step.key] = steps.probe_tasks[name].read(store, step)
-            results += scores_of_result(cell.key, cell.seed, name, read[step.key])
-            for note in read[step.key].notes:
-                notes.setdefault(name, {}).setdefault(note, []).append(f"{cell.name}, seed {cell.seed}")
-    return results, notes
-
-
-def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
-    """Tables, figure and run.json from the stored answers; quick, so it is redone at every call."""
-    from pyrite.io import atomic_write, write_parquet
-
-    steps, store, folder = ended.plan, ended.store, config.out / spec.study
-    results, notes = collect(steps, store)
-    record = read_pilot(folder)
-    if spec.pilot and record:
-        check_apart(results, like_pilot(spec, at_hand(spec, config.data)), record["items"])
-    judged, picked = judged_seeds(spec, record), picked_seeds(spec, record)
-    answers = answer_primary(results, spec, picked)
-    tables = {"results": results_table(results, spec), "summary": summary_table(results, spec)}
-    if not spec.has_grid:
-        tables["contrasts"] = contrast_rows(answers)
-    costs = cost_table(steps.cells, store)
-    front = frontier_record(results, spec, judged)
-    (folder / "results").mkdir(parents=True, exist_ok=True)
-    for name, rows in tables.items():
-        write_parquet(rows, folder / "results" / f"{name}.parquet")
-        write_csv(rows, folder / "results" / f"{name}.csv")
-    by_item = {"predictions": prediction_rows(results, spec), "items": items_table(results, spec)}
-    for name, rows in by_item.items():
-        if rows:
-            write_parquet(rows, folder / "results" / f"{name}.parquet")
-    if costs or not spec.has_grid:
-        write_csv(costs, folder / "results" / "costs.csv")
-    if front is not None:
-        write_csv(frontier_rows(front), folder / "results" / "frontier.csv")
-    draw_frontier(front, folder)
-    write_row_files(steps, store, folder / "rows")
-    shared = [*labelled_overlaps(steps, store), *ended.shared]
-    write_csv(shared, folder / "results" / "overlap.csv")
-    for name, step in steps.quality.items():
-        with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
-            shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
-    looks = looks_at(spec, folder, judged)
-    run: dict[str, Any] = {
-        "schema_version": 1,
-        "verb": "study",
-        "study": spec.study,
-        **({} if spec.has_grid else {"about": "language"}),
-        "spec": spec.model_dump(mode="json"),
-        "compute": ended.compute.as_config(),
-        "made_with": made_with(),
-        "counts": {
-            name: store.read_json(step, "counts.json") for name, step in {**steps.counts, **steps.answered}.items()
-        },
-        "rows_cut": rows_cut(steps, store),
-        "quality": {name: store.read_json(step, "quality.json") for name, step in steps.quality.items()},
-        "overlap": shared,
-        "probes": notes,
-        "looks": looks,
-        "notes": [
-            *remarks(spec, looks, record),
-            *labelled_overlap.leaks(spec, shared),
-            *chat_overlap.remarks(ended.shared),
-            *missing_items([model for model in results if model.seed in judged], spec),
-        ],
-        "primary": [answer.as_json() for answer in answers],
-        "frontier": front,
-        "timing": {
-            "this_run_seconds": ended.done.seconds,
-            "steps_run": ended.done.ran,
-            "steps_reused": ended.done.reused,
-            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in steps.steps if store.has(step)),
-        },
-        "steps": {step.label: step.key for step in steps.steps},
-    }
-    draw_figure(spec, results, tables, folder)
-    write_json(run, folder / "run.json")
-    return Study(spec, folder, answers, tables["results"], tables["summary"], costs, run)
-
-
-def write_row_files(steps: Plan, store: Store, folder: Path) -> dict[str, Path]:
-    """What starts and arms were trained on (of the first seed), one file each, as `pyrite audit` reads them."""
-    from pyrite.io import atomic_write
-
-    written = {}
-    for name, (step, file) in steps.rows.items():
-        target = folder / file_of(name)
-        with atomic_write(target) as temporary:
-            shutil.copyfile(store.path(step.key) / file, temporary)
-        written[name] = target
-    return written
-
-
-def made_with() -> dict[str, Any]:
-    """Versions, for the run folder."""
-    from pyrite.steps.store import made_with as versions
-
-    return versions() | {"pyrite": pyrite.__version__}
-
-
-def rows_cut(steps: Plan, store: Store) -> dict[str, dict[str, int]]:
-    """Training sets and probes of labels with rows longer than max_tokens: how many were cut, or left out."""
-    cut_rows: dict[str, dict[str, int]] = {}
-    for step in steps.steps:
-        for name in ("training.json", "reading.json"):
-            file = store.path(step.key) / name
-            if file.is_file():
-                record = orjson.loads(file.read_bytes())
-                cut = {key: record[key] for key in ("rows_cut", "rows_too_long") if record.get(key)}
-                if cut and "rows" in record:
-                    cut_rows[step.label] = {"rows": record["rows"], **cut}
-    return cut_rows
-
-
-def read_pilot(folder: Path) -> dict[str, Any] | None:
-    """What the pilot of this study found, where it was run."""
-    return read_record(folder / "pilot.json", "move it away, and run --pilot again")
-
-
-def remarks(spec: StudySpec, looks: list[Look], record: dict[str, Any] | None) -> list[str]:
-    """What a reader must know before believing the verdicts; `record` is the pilot's, where there was one."""
-    notes, picked = [], picked_seeds(spec, record)
-    judged = len(spec.seeds) - len(picked)
-    for seed in picked:
-        notes.append(
-            f"the verdicts leave out seed {seed}: the pilot chose the damage {spec.damage} on the result of that very model, "
-            "and a choice among several makes it look worse than another training would; the tables and the figure "
-            "hold it. `--seeds +1` trains another in its place"
-        )
-    if judged < 2:
-        over = " over seeds" * (not spec.has_grid)
-        notes.append(f"one seed: no interval{over} and no verdict can be given")
-    elif judged < 5 and not spec.has_grid:
-        notes.append(
-            f"{judged} seeds give wide t intervals; those over items are narrower because they speak of these "
-            "models only, not of training others alike"
-        )
-    grammars = {name for name, source in spec.data.items() if source.grammar}
-    arms = spec.all_arms()
-    if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
-        notes.append("the human arm is a grammar stand-in, not text that people wrote")
-    if len(spec.seeds) > 1 and (fixed := drawn_once(spec)):
-        these = "these rows" if not spec.has_grid else "these"
-        notes.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of {these}")
-    notes += remarks_on_looks(looks)
-    if spec.pilot and spec.damage in spec.pilot.grid:
-        of_damage = (
-            f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
-        )
-        if record is None:
-            of_damage = f"the damage {spec.damage} is of the pilot's grid, but no pilot.json is in the run folder"
-        elif record["chosen"] != spec.damage:
-            of_damage = f"the damage {spec.damage} is not what the pilot found ({record['chosen'] or 'none'})"
-        notes.append(of_damage)
-    return notes
-
-
-def drawn_once(spec: StudySpec) -> list[str]:
-    """What the seeds of a study do not draw anew, with the option that lets them."""
-    fixed = []
-    if not spec.has_grid:
-        return ["the division of the data into pools"]
-    if not spec.pools_vary and any(source.pools for source in spec.data.values()):
-        fixed.append("the division of the data into pools (pools_vary)")
-    if not spec.arm_rows_vary:
-        fixed.append("the rows of an arm (arm_rows_vary)")
-    shared = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
-    if shared:
-        fixed.append(f"the model of start {', '.join(shared)} (seeds: each)")
-    written = [name for name, source in spec.data.items() if source.synth]
-    if written and not spec.texts_vary:
-        fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
-    return fixed
-
-
-def labelled_overlaps(steps: Plan, store: Store) -> list[dict[str, Any]]:
-    """What the study's labelled row files and probes share, pair by pair."""
-    sets = {name: read_rows(store.path(step.key) / file) for name, (step, file) in steps.rows.items()}
-    sets |= {f"probe {name}": read_rows(store.path(step.key) / "items.jsonl") for name, step in steps.items.items()}
-    return labelled_overlap.overlap_table(sets)
-
-
-def draw_figure(
-    spec: StudySpec, results: Sequence[Scores], tables: Mapping[str, list[dict[str, Any]]], folder: Path
-) -> None:
-    """The panels: of a grid the general task, each blind spot, and its headline slice, with their numbers as a table, too; of
-    other cells every headline metric."""
-    from pyrite.io import write_parquet
-    from pyrite.study import grid_figure as drawing
-
-    if not spec.has_grid:
-        cells_figure.write_figure(tables["results"], tables["summary"], spec.model_dump(mode="json"), folder)
-        return
-    rows, panels = panel_rows(results)
-    write_parquet(drawing.panel_table(rows, panels), folder / "results" / "panels.parquet")
-    chart = drawing.draw(rows, panels, title=spec.study, margin=spec.margin)
-    save(chart, folder, "figure", spec=True)
-    (folder / "figure.txt").write_text(drawing.alt_text(rows, panels) + "\n", encoding="utf-8")
-
-
-def panel_rows(results: Sequence[Scores]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """The numbers of a grid's figure: each model's accuracy on every probe of labels, and on its headline slice."""
-    from pyrite.study.grid_figure import PanelRow
-
-    rows: list[dict[str, Any]] = []
-    panels: dict[str, PanelRow] = {}
-    for model in results:
-        probe = model.label_probe
-        if probe is None or not model.is_headline_metric:
-            continue
-        shown, chance = model.probe.replace("_", " "), 1 / len(probe.task.labels)
-        what = "general task" if model.probe == "general" else shown
-        panels.setdefault(model.probe, PanelRow(model.probe, f"{what}: {probe.task.name}", chance))
-        key: CellKey = model.cell
-        row = {"start": key.start, "arm": key.name, "size": key.size, "seed": model.seed}
-        rows.append({**row, "panel": model.probe, "value": model.estimate.value})
-        if not probe.headline_is_overall:
-            name = f"{model.probe}.headline"
-            panels.setdefault(name, PanelRow(name, f"{shown}: {probe.headline_name}", chance))
-            rows.append({**row, "panel": name, "value": headline_value(model)})
-    return rows, list(panels.values())
-
-
-def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    """A table as CSV, atomically; rows may have columns of their own."""
-    import csv
-
-    from pyrite.io import atomic_write
-
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as sink:
-        writer = csv.DictWriter(sink, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_json(value: Any, path: Path) -> None:
-    """A value as indented JSON, atomically."""
-    from pyrite.io import atomic_write
-
-    with atomic_write(path) as temporary:
-        Path(temporary).write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
 def power(config: StudyConfig) -> StudyPower:

@@ -20,7 +20,7 @@ from pyrite.records import Estimate
 from pyrite.stats import Answered, answered_by_both
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import LabelProbe
-from pyrite.study.spec import START_ROWS
+from pyrite.study.spec_steps import START_ROWS
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import is_grouped, label_metrics, mean
 

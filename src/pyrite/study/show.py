@@ -11,7 +11,8 @@ from rich.table import Table
 from pyrite.probe.show import table_of, wide
 from pyrite.repair.show import frontier
 from pyrite.study.pilot import Pilot
-from pyrite.study.run import Study, StudyPlan, StudyPower
+from pyrite.study.run import StudyPlan, StudyPower
+from pyrite.study.run_folder import Study
 from pyrite.study.tables import is_headline, is_overall
 
 

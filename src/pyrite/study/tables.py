@@ -17,7 +17,8 @@ from pyrite.runs import read_results
 from pyrite.stats import answered_by_both, paired_t, t_interval
 from pyrite.study.cells import CellKey
 from pyrite.study.scores import Array, Scores, number, over_items, reference_of, within
-from pyrite.study.spec import START_ROWS, StudySpec
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_steps import START_ROWS
 from pyrite.tasks.measure import Metric
 from pyrite.tasks.summary import cut, mean, note
 

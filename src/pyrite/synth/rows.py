@@ -82,4 +82,4 @@ def parse_step(context: Context) -> None:
 
 
 READ = StepType("data.read", 1, read_step)
-PARSE = StepType("synth.rows", 2, parse_step)
+PARSE = StepType("synth.rows", 3, parse_step)

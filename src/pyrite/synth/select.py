@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pyrite.data.keys import same_fields
 from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.synth.heuristics import HEURISTICS, NEGATION, is_negated, words
@@ -18,17 +19,12 @@ PROPOSED = 0.8
 SHINGLE = 3
 
 
-def fields_key(row: Labelled) -> tuple[str, ...]:
-    """A row's text without regard to case and white space: equal keys are exact duplicates."""
-    return tuple(" ".join(text.lower().split()) for text in row.fields.values())
-
-
 def drop_exact(rows: Iterable[Labelled], dropped: Counter[str]) -> list[Labelled]:
     """The first of every group of rows with the same text, whatever the label; the others are counted."""
     seen: set[tuple[str, ...]] = set()
     kept = []
     for row in rows:
-        key = fields_key(row)
+        key = same_fields(row)
         if key in seen:
             dropped["exact duplicate"] += 1
         else:
@@ -49,7 +45,7 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
     sketches: list[MinHash] = []
     kept: list[Labelled] = []
     for row in rows:
-        tokens = " | ".join(fields_key(row)).split()
+        tokens = " | ".join(same_fields(row)).split()
         grams = {" ".join(tokens[at : at + SHINGLE]) for at in range(max(1, len(tokens) - SHINGLE + 1))}
         sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
         sketch.update_batch([gram.encode() for gram in grams])

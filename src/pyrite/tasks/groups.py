@@ -4,26 +4,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from pyrite.data.keys import same_text
 from pyrite.errors import UserError
 from pyrite.records import Labelled
 
 Row = TypeVar("Row")
 
 
-def plain_text(text: str) -> str:
-    """A text without regard to case and white space.
-
-    >>> plain_text("Two  Words ")
-    'two words'
-    """
-    return " ".join(text.lower().split())
-
-
 def group_of(row: Labelled, column: str) -> str | None:
     """The group of a labelled row: its field of that name (without regard to case and white space), else its column;
     None where it has neither, or nothing in it."""
     if column in row.fields:
-        return plain_text(row.fields[column]) or None
+        return same_text(row.fields[column]) or None
     return column_value(row.meta, column)
 
 

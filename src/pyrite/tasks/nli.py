@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
+from pyrite.data.keys import as_written
 from pyrite.records import Labelled
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -19,7 +20,7 @@ def clean(rows: Iterable[Labelled], dropped: Counter[str], *, duplicates: Duplic
     """Which rows can be trained and scored on? Rows without a gold label go, and duplicates as asked; all are counted.
 
     `drop_all` drops every copy of a row whose text occurs twice, as arXiv 2502.07164 does; `drop_repeats` keeps the
-    first. Text is compared as it is.
+    first. Text is compared as it is written (`data.keys.as_written`).
     """
     labelled = []
     for row in rows:
@@ -29,10 +30,10 @@ def clean(rows: Iterable[Labelled], dropped: Counter[str], *, duplicates: Duplic
             labelled.append(row)
     if duplicates == "keep":
         return labelled
-    times = Counter(tuple(row.fields.values()) for row in labelled)
+    times = Counter(map(as_written, labelled))
     kept, seen = [], set()
     for row in labelled:
-        key = tuple(row.fields.values())
+        key = as_written(row)
         if times[key] > 1 and (duplicates == "drop_all" or key in seen):
             dropped["duplicate"] += 1
         else:

@@ -1,15 +1,14 @@
 """Step: rows of files, divided into pools that share no row; read = in pools + dropped by reason."""
 
-import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from pyrite.data.keys import prompt_key, row_key
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records, write_jsonl
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
@@ -29,41 +28,6 @@ NO_GOLD = "no gold label"
 STRANGE = "a label that the model does not have"
 
 Row = Chat | Text | Labelled
-
-
-def text_key(parts: Iterable[str]) -> bytes:
-    """What makes two texts the same? 16 bytes of the text's hash: NFKC, without regard to case, runs of blanks as one.
-
-    >>> text_key(["Two  words"]) == text_key(["two words "])
-    True
-    >>> text_key(["two", "words"]) == text_key(["two words"])
-    False
-    """
-    plain = (" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts)
-    return hashlib.blake2b("\0".join(plain).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def row_key(record: Row) -> bytes:
-    """The key of a whole row; of a chat, of all its turns but the system's, so that a new system text makes no new row.
-    Of a labelled row, of its fields: another label makes no other row, but a contradiction."""
-    if isinstance(record, Text):
-        return text_key([record.text])
-    if isinstance(record, Labelled):
-        return text_key(record.fields.values())
-    return text_key(part for turn in record.messages if turn.role != "system" for part in (turn.role, turn.content))
-
-
-def prompt_key(record: Row) -> bytes | None:
-    """The key of what stands before a chat's first answer; None for other rows, and for a chat that has no prompt."""
-    if not isinstance(record, Chat):
-        return None
-    asked = []
-    for turn in record.messages:
-        if turn.role == "assistant":
-            break
-        if turn.role != "system":
-            asked.append(turn.content)
-    return text_key(asked) if asked else None
 
 
 def split_step(context: Context) -> None:

@@ -1,0 +1,1 @@
+"""Rows as sets: what makes two rows the same."""

@@ -1,0 +1,159 @@
+"""Which steps can follow one another in the cells of a study? Every mistake with its place in the file and what to write."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pyrite.config_base import Mistake, Place, not_there
+from pyrite.study.labelled_uses import data_of
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, CellSpec
+
+ModelType = Literal["given", "classifier", "language"]
+"""What stands at a point of a cell's path: the model as given, or what a training made of it."""
+
+
+def step_tables(spec: StudySpec) -> list[tuple[Place, list[str]]]:
+    """Where steps of cells are written, but for arms, and their names."""
+    return [
+        (("trainings",), list(spec.trainings)),
+        (("pilot", "grid"), list(spec.pilot.grid) if spec.pilot else []),
+        (("repairs",), list(spec.repairs)),
+        (("quantise",), list(spec.quantise)),
+        (("merge",), list(spec.merge)),
+    ]
+
+
+def cells(spec: StudySpec) -> Iterator[Mistake]:
+    """Written-out cells name what is there, by a name of their own, in an order that makes sense."""
+    seen: set[tuple[str, str | None, int]] = set()
+    known = [
+        *spec.all_arms(),
+        *([DAMAGE] if spec.damage or spec.pilot else []),
+        *(name for _, some in step_tables(spec) for name in some),
+    ]
+    for name, merge in spec.merge.items():
+        if merge.before is not None:
+            yield from model_before(spec, ("merge", name, "before"), merge.before)
+    for number, cell in enumerate(spec.cells):
+        where = place_of(spec, number)
+        if spec.has_grid and cell.name in (*spec.all_arms(), START_ROWS):
+            yield where, f"the name '{cell.name}' is an arm's"
+        if (cell.name, cell.start, cell.size) in seen:
+            yield where, f"'{cell.name}' of size {cell.size} after {cell.start} is there twice"
+        seen.add((cell.name, cell.start, cell.size))
+        if cell.start is not None and cell.start not in spec.starts:
+            yield (*where, "start"), not_there(cell.start, list(spec.starts))
+            continue
+        if spec.has_grid and cell.start is None:
+            yield where, "with starts, a cell says where it begins: start: NAME"
+        if not cell.size and any(step in spec.all_arms() for step in cell.steps):
+            yield where, "an arm has so many rows: size: N"
+        for at, step in enumerate(cell.steps):
+            lost = step_place(spec, number, at)
+            if step == DAMAGE and spec.damage is None and spec.pilot is None:
+                yield lost, "damage: NAME must say which training this is"
+            elif step not in known:
+                yield lost, not_there(step, known)
+        yield from path_of_types(spec, number, cell)
+    for number, name in enumerate(spec.compare_with or ()):
+        if name not in spec.paths:
+            yield ("compare_with", number), not_there(name, list(spec.paths))
+
+
+def place_of(spec: StudySpec, number: int) -> Place:
+    """Where a cell is written: by its name where all are."""
+    cell = spec.cells[number]
+    in_short = all(one.start is None and not one.size for one in spec.cells)
+    return ("cells", cell.name) if in_short else ("cells", number)
+
+
+def step_place(spec: StudySpec, number: int, at: int) -> Place:
+    """Where a step of a cell is written."""
+    where = place_of(spec, number)
+    return (*where, at) if where[1:] != (number,) else (*where, "steps")
+
+
+def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mistake]:
+    """Every step of a cell can work on the model that it is given."""
+    standing = type_of_start(spec, cell.start)
+    for at, step in enumerate(cell.steps):
+        where = step_place(spec, number, at)
+        if step in spec.all_arms() and spec.labels and standing == "language":
+            yield (
+                where,
+                f"arm {step} trains a classifier, from the model as given or another classifier, not from a language model",
+            )
+        elif (step == DAMAGE or step in spec.all_trainings()) and standing == "classifier":
+            yield where, f"{step} trains a language model, and what it is given here is a classifier"
+        elif step in spec.repairs and is_labelled(spec, step) != (standing == "classifier"):
+            rows = "labelled rows, for a classifier" if is_labelled(spec, step) else "chats, for a language model"
+            yield (
+                where,
+                f"{step} has {rows}, and is given {'the model as given' if standing == 'given' else f'a {standing}'}",
+            )
+        elif (
+            step in spec.repairs and spec.forgets(spec.repairs[step]) == TRAINED and not trained_before(spec, cell, at)
+        ):
+            yield where, f"{step} unlearns the rows of the last training, and there is none before it"
+        elif step in spec.quantise and standing == "classifier":
+            yield where, "rounding is for language models; a classifier is not rounded"
+        elif step in spec.merge and at == 0 and spec.merge[step].before is None:
+            yield where, f"{step} would mix the model as given with itself"
+        standing = type_after(spec, step, standing)
+
+
+def trained_before(spec: StudySpec, cell: CellSpec, at: int) -> bool:
+    """Does an arm stand before this step of a cell?"""
+    return any(step in spec.all_arms() for step in cell.steps[:at])
+
+
+def type_of_start(spec: StudySpec, start: str | None) -> ModelType:
+    """What a start is."""
+    if start is None:
+        return "given"
+    own = spec.starts[start]
+    if not own.is_given:
+        return "classifier" if spec.labels else "language"
+    return type_of_start(spec, own.after if own.after in spec.starts and own.after != start else None)
+
+
+def type_after(spec: StudySpec, step: str, standing: ModelType) -> ModelType:
+    """What a step leaves."""
+    if step in spec.all_arms():
+        return "classifier" if spec.labels else "language"
+    return "language" if step == DAMAGE or step in spec.all_trainings() else standing
+
+
+def type_of_cell(spec: StudySpec, cell: CellSpec) -> ModelType:
+    """What a written-out cell comes to."""
+    standing = type_of_start(spec, cell.start)
+    for step in cell.steps:
+        standing = type_after(spec, step, standing)
+    return standing
+
+
+def types_of_cells(spec: StudySpec) -> Mapping[str, ModelType]:
+    """What every cell is, by the name that `only_cells` calls it by."""
+    types: dict[str, ModelType] = {}
+    if spec.has_grid:
+        ends = {type_of_start(spec, start) for start in spec.starts}
+        types[START_ROWS] = "classifier" if "classifier" in ends else next(iter(ends))
+        types |= {start: type_of_start(spec, start) for start in spec.starts}
+        types |= dict.fromkeys(spec.all_arms(), "classifier" if spec.labels else "language")
+    return types | {cell.name: type_of_cell(spec, cell) for cell in spec.cells}
+
+
+def model_before(spec: StudySpec, place: Place, cell: str) -> Iterator[Mistake]:
+    """The model before is a cell that trainings alone made: one that looks back itself could go round in a circle."""
+    if cell not in spec.paths:
+        yield place, not_there(cell, list(spec.paths))
+        return
+    back = {*spec.merge, *(name for name, repair in spec.repairs.items() if repair.before is not None)}
+    looks_back = [step for step in spec.paths[cell] if step in back]
+    if looks_back:
+        yield place, f"the model before is trained: cell {cell} holds {looks_back[0]}, which looks back itself"
+
+
+def is_labelled(spec: StudySpec, repair: str) -> bool:
+    """Are the rows of a repair labelled, so that it is one of a classifier?"""
+    return spec.repairs[repair].replay in data_of(spec)

@@ -1,0 +1,145 @@
+"""What do probes ask of which cells, and what do contrasts, frontier and pilot read? Every mistake with its place in the file."""
+
+from collections.abc import Iterator, Sequence
+
+from pyrite.config_base import Mistake, Place, not_there
+from pyrite.study import chat_uses
+from pyrite.study.check_cells import types_of_cells
+from pyrite.study.spec import StudySpec
+from pyrite.study.spec_probes import GAP, HARNESS, ProbeSpec
+from pyrite.study.spec_steps import DAMAGE, START_ROWS
+
+SIDES = ("lost", "gained")
+
+
+def asked_of_cells(spec: StudySpec) -> Iterator[Mistake]:
+    """Probes name cells that there are, and ask for text only where a model writes it."""
+    types = types_of_cells(spec)
+    for name, probe in spec.probes.items():
+        for number, cell in enumerate(probe.only_cells or ()):
+            if cell not in types:
+                yield ("probes", name, "only_cells", number), not_there(cell, list(types))
+        cells_asked = [cell for cell in (probe.only_cells or types) if cell in types]
+        silent = next((cell for cell in cells_asked if types[cell] == "classifier"), None)
+        if not probe.names_labels and silent:
+            why = f"{probe.task} asks a language model, and {silent} is a classifier: name the cells that it asks (only_cells)"
+            yield ("probes", name, "task"), why
+
+
+def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
+    """The metrics of a probe's task; None where only its run can say."""
+    from pyrite.probe import generative_steps, perplexity
+    from pyrite.study.label_probes import task_of
+    from pyrite.tasks.summary import label_metrics
+
+    if probe.names_labels:
+        return tuple(metric.name for metric in label_metrics(task_of(probe, spec)))
+    if probe.task.startswith(HARNESS):
+        return None
+    if probe.task == "perplexity":
+        return tuple(metric.name for metric in perplexity.METRICS)
+    generative = generative_steps.WRITTEN.get(probe.task)
+    return None if generative is None else tuple(metric.name for metric in generative.metrics)
+
+
+def contrasts(spec: StudySpec) -> Iterator[Mistake]:
+    """Primary contrasts name arms, cells, starts, sizes and probes that are there."""
+    every = list(spec.all_arms()) if spec.has_grid else []
+    written = list(dict.fromkeys(cell.name for cell in spec.cells))
+    sizes = [*map(str, spec.sizes), *(str(cell.size) for cell in spec.cells)]
+    for number, contrast in enumerate(spec.primary()):
+        where = ("contrasts", number)
+        if bool(contrast.arm) != spec.has_grid:
+            yield where, "with starts say arm: NAME, without say cell: NAME"
+            continue
+        looked_up = [("starts", name, list(spec.starts)) for name in contrast.starts or ()]
+        looked_up += [("sizes", str(size), sizes) for size in contrast.sizes or ()]
+        looked_up += [
+            ("arm" if contrast.arm else "cell", contrast.about, [*every, *written]),
+            ("against", contrast.against, [*every, *written, *([START_ROWS] if spec.has_grid else [])]),
+            ("probe", contrast.probe_name, [*spec.probes, *([GAP] if spec.has_grid else [])]),
+        ]
+        wrong = [((*where, key), not_there(name, known)) for key, name, known in looked_up if name not in known]
+        yield from wrong
+        if wrong:
+            continue
+        if contrast.about == contrast.against:
+            yield (*where, "against"), f"{contrast.about} is compared with itself"
+        yield from probe_of_contrast(spec, number)
+
+
+def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:
+    """A contrast's probe asks both sides, and has its metric."""
+    contrast, where = spec.primary()[number], ("contrasts", number)
+    if contrast.probe == GAP:
+        if len(spec.probes) < 2:
+            yield where, "a gap needs a blind spot beside the general task"
+        spots = [name for name in spec.probes if name != "general"][:1]
+        if any(not spec.probes[name].names_labels for name in ("general", *spots)):
+            yield (*where, "probe"), "a gap is one of labels: the general task and the first blind spot name labels"
+        return
+    probe = spec.probes[contrast.probe_name]
+    known = known_metrics(probe, spec)
+    if contrast.metric and known is not None and contrast.metric not in known:
+        yield (*where, "probe"), f"{contrast.probe_name}: {not_there(contrast.metric, known)}"
+    if not contrast.metric and known is None:
+        yield (*where, "probe"), f"{contrast.probe_name}: say which metric: PROBE.METRIC"
+    for cell in (contrast.about, contrast.against):
+        if probe.only_cells is not None and cell not in probe.only_cells:
+            yield (*where, "probe"), f"the probe {contrast.probe_name} does not ask the cell {cell} (only_cells)"
+
+
+def frontier(spec: StudySpec) -> Iterator[Mistake]:
+    """A frontier names cells, and probes with metrics that ask them; what chooses asks other items than what judges."""
+    wanted = spec.frontier
+    if wanted is None:
+        return
+    known = list(types_of_cells(spec))
+    for key in ("before", "harmed"):
+        if getattr(wanted, key) not in known:
+            yield ("frontier", key), not_there(getattr(wanted, key), known)
+    ends = (wanted.before, wanted.harmed)
+    named: list[tuple[Place, str, Sequence[str]]] = [(("frontier", key), getattr(wanted, key), ends) for key in SIDES]
+    if wanted.choose is not None:
+        for number, cell in enumerate(wanted.choose.among):
+            if cell not in known or cell in ends:
+                why = "it is an end of the frontier" if cell in ends else not_there(cell, known)
+                yield ("frontier", "choose", "among", number), why
+        several = (*ends, *wanted.choose.among)
+        named += [(("frontier", "choose", key), getattr(wanted.choose, key), several) for key in SIDES]
+        yield from chat_uses.chosen_and_judged(spec)
+    for place, text, some in named:
+        yield from probe_of_cells(spec, place, text, some)
+
+
+def probe_of_cells(spec: StudySpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:
+    """A PROBE.METRIC that is there, and asks these cells."""
+    name, _, metric = named.partition(".")
+    if name not in spec.probes:
+        yield place, not_there(name, list(spec.probes))
+        return
+    probe = spec.probes[name]
+    known = known_metrics(probe, spec)
+    if known is not None and metric not in known:
+        yield place, f"{name}: {not_there(metric, known)}"
+    for cell in some:
+        if probe.only_cells is not None and cell not in probe.only_cells:
+            yield place, f"the probe {name} does not ask the cell {cell} (only_cells)"
+
+
+def pilot(spec: StudySpec) -> Iterator[Mistake]:
+    """The pilot's items and seed are not the study's, its metric exists, and it compares with a cell."""
+    if spec.pilot is None:
+        return
+    first = spec.pilot.probe
+    if spec.pilot.against not in spec.paths:
+        yield ("pilot", "against"), not_there(spec.pilot.against, list(spec.paths))
+    elif DAMAGE in spec.paths[spec.pilot.against]:
+        yield ("pilot", "against"), "a damage is compared with a cell that has none"
+    known = known_metrics(first, spec)
+    if known is not None and spec.pilot.metric not in known:
+        yield ("pilot", "metric"), not_there(spec.pilot.metric, known)
+    if spec.pilot.seed in spec.seeds:
+        why = f"{spec.pilot.seed} is a seed of the study too, so a model that was picked for its result would come back"
+        yield ("pilot", "seed"), f"{why} as a replicate: name another"
+    yield from chat_uses.seen_by_pilot(spec)
