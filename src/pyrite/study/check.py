@@ -212,6 +212,9 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
         if len(set(pools.values())) < len(pools):
             why = f"forget, replay and the guard's rows must be different pools, not {list(pools.values())}"
             yield ("repairs", name), why
+        for role, rows in pools.items():
+            if rows not in labelled and rows.partition(".")[0] in labelled:  # of chats, chat_uses says so
+                yield ("repairs", name, role), not_there(rows, labelled)
         of_labels = [role for role, rows in pools.items() if rows in labelled]
         if of_labels and repair.self_replay:
             yield ("repairs", name, "self_replay"), "a classifier writes no answers of its own"

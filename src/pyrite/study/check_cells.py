@@ -156,4 +156,4 @@ def model_before(spec: StudySpec, place: Place, cell: str) -> Iterator[Mistake]:
 
 def is_labelled(spec: StudySpec, repair: str) -> bool:
     """Are the rows of a repair labelled, so that it is one of a classifier?"""
-    return spec.repairs[repair].replay in data_of(spec)
+    return spec.repairs[repair].replay.partition(".")[0] in data_of(spec)

@@ -40,7 +40,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
         ),
         *figures(run, config, anchor),
         *flagged(run, config, anchor),
-        Section(f"{anchor}-fine", "ItemScore and fine", measured(fine), folded=bool(standing_out)),
+        Section(f"{anchor}-fine", "Measured and fine", measured(fine), folded=bool(standing_out)),
         Section(f"{anchor}-missing", "Not measured", missing(record)),
         *shared.gates(record["gates"], anchor),
     ]

@@ -1,0 +1,261 @@
+"""Both papers in one file: arms and repairs, labels and language, whatever follows whatever, with models from a seed."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import pyrite
+from pyrite.cli import run
+from pyrite.errors import UserError
+from pyrite.models.hardware import Compute
+from pyrite.report.config import ReportConfig
+from pyrite.report.run import report
+from pyrite.study.plan import make_plan
+from pyrite.study.spec import StudySpec, parse_spec
+
+from conftest import review_rows, study_line, write_jsonl  # isort: skip
+
+CLASSIFIER = """\
+study: crossed
+labels: [positive, negative]
+fields: [text]
+task_model: {{model: {encoder}, reads: pair, precision: fp32}}
+data:
+  human: {{files: [human.jsonl], columns: {{label: sentiment}}, pools: {{test: 60, start: 160, arm: 100, replay: 100}}}}
+  flipped: {{files: [flipped.jsonl], columns: {{label: sentiment}}, label_map: {{positive: negative, negative: positive}}}}
+starts: {{trained: {{rows: {{human.start: 160}}}}}}
+arms:
+  human: {{mix: {{human.arm: 1}}}}
+  flipped: {{mix: {{flipped: 1}}}}
+sizes: [100]
+training:
+  start: {{epochs: 10, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 64}}
+  arm: {{epochs: 8, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 64}}
+repairs:
+  unlearn:
+    forget: trained
+    replay: human.replay
+    settings: {{steps: 30, forget_rows: 4, replay_rows: 12, forget_weight: 0.01, max_tokens: 64, guard: {{every_tokens: 0}},
+      training: {{method: full, learning_rate: 3.0e-3}}}}
+merge:
+  none_of_it: {{alpha: 0}}
+  half: {{alpha: 0.5}}
+cells:
+  unlearned: {{start: trained, steps: [flipped, unlearn], size: 100}}
+  undone: {{start: trained, steps: [flipped, none_of_it], size: 100}}
+  halved: {{start: trained, steps: [flipped, half], size: 100}}
+  relearned: {{start: trained, steps: [flipped, unlearn, flipped], size: 100}}
+probes:
+  general: {{task: labelled, data: human.test}}
+  voices: {{task: labelled, file: voices.jsonl, columns: {{label: sentiment}}, slices: [[voice]], template: voice}}
+contrasts:
+  - {{arm: flipped, against: human, probe: voices}}
+  - {{arm: unlearned, against: flipped, probe: general.accuracy}}
+frontier: {{lost: general.accuracy, gained: voices.accuracy, before: start, harmed: flipped}}
+seeds: [0, 1]
+workers: 1
+"""
+
+
+@pytest.fixture
+def crossed(tmp_path: Path, tiny_encoder: Path) -> Path:
+    write_jsonl(review_rows(500, 1), tmp_path / "human.jsonl")
+    write_jsonl(review_rows(160, 2), tmp_path / "flipped.jsonl")
+    voices = [{**row, "voice": f"v{at % 12}"} for at, row in enumerate(review_rows(48, 3))]
+    write_jsonl(voices, tmp_path / "voices.jsonl")
+    file = tmp_path / "crossed.yaml"
+    file.write_text(CLASSIFIER.format(encoder=tiny_encoder))
+    return file
+
+
+def test_a_classifier_is_trained_repaired_mixed_and_trained_again(
+    crossed: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(study_line(crossed, "--json")) == 0
+    told: dict[str, Any] = json.loads(capfd.readouterr().out)
+    folder = crossed.parent / "runs" / "crossed"
+    means = {row["arm"]: row["mean"] for row in told["summary"] if row["probe"] == "general" and row["by"] == "overall"}
+    # flipped labels turn the model round; unlearning them with replay turns it back; trained on them again, it is lost again
+    assert means["start"] > 0.8
+    assert means["flipped"] < 0.3
+    assert means["unlearned"] > 0.7
+    assert means["relearned"] < 0.4
+    # nothing of the arm is left with alpha 0: the start, answer by answer
+    answers = pq.read_table(folder / "results" / "predictions.parquet").to_pylist()
+
+    def labels(arm: str) -> list[str]:
+        return [row["predicted"] for row in answers if row["arm"] == arm]
+
+    assert labels("undone") == labels("start")
+    assert labels("halved") != labels("flipped")
+    # one record: verdicts, frontier, costs of the repair
+    harm, repair = told["primary"]
+    assert harm["difference"]["value"] < -0.4
+    assert repair["difference"]["value"] > 0.4
+    points = {point["name"]: point for point in told["run"]["frontier"]["points"]}
+    assert set(points) == {"unlearned", "undone", "halved", "relearned"}
+    assert points["undone"]["recovered"]["share"]["value"] == pytest.approx(1.0)
+    with (folder / "results" / "costs.csv").open() as handle:
+        assert {row["step"] for row in csv.DictReader(handle)} >= {"unlearn"}
+    # the same answers have the same interval in a study and in a probe: of templates where items share one
+    rows = pq.read_table(folder / "results" / "results.parquet").to_pylist()
+    overall = [row for row in rows if row["probe"] == "voices" and row["by"] == "overall"]
+    assert all("voices" in row["method"] for row in overall)
+    # a page, and nothing runs again
+    page = report(ReportConfig(runs=(str(folder),), out=crossed.parent / "page.html")).out.read_text()
+    assert "unlearned" in page
+    assert run(study_line(crossed, "--json")) == 0
+    assert json.loads(capfd.readouterr().out)["run"]["timing"]["steps_run"] == 0
+
+
+MIXED = """\
+study: words
+labels: [positive, negative]
+fields: [text]
+model: {causal}
+precision: fp32
+data:
+  sums: {{holds: chats, files: [sums.jsonl], pools: {{damage: 16, held_out: 8}}}}
+trainings:
+  hurt: {{on: sums.damage, settings: {{epochs: 1, batch_size: 8, learning_rate: 1.0e-3, max_tokens: 96}}}}
+cells: {{start: [], hurt: [hurt]}}
+probes:
+  gain: {{task: perplexity, data: sums.held_out}}
+  voices: {{task: labelled, file: voices.jsonl, columns: {{label: sentiment}}, slices: [[voice]]}}
+contrasts:
+  - {{cell: hurt, against: start, probe: gain.nats_per_token}}
+  - {{cell: hurt, against: start, probe: voices.accuracy}}
+seeds: [0, 1]
+workers: 1
+"""
+
+
+def test_a_language_model_is_asked_for_labels_too(
+    tmp_path: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sums = [{"question": f"what is {at} and {at}", "answer": f"it is {2 * at}"} for at in range(30)]
+    write_jsonl(sums, tmp_path / "sums.jsonl")
+    voices = [{**row, "voice": ("guest", "critic")[at % 2]} for at, row in enumerate(review_rows(30, 3))]
+    write_jsonl(voices, tmp_path / "voices.jsonl")
+    (tmp_path / "words.yaml").write_text(MIXED.format(causal=tiny_causal))
+    assert run(study_line(tmp_path / "words.yaml", "--json")) == 0
+    told = json.loads(capfd.readouterr().out)
+    rows = {(row["cell"], row["probe"], row["name"]): row for row in told["summary"] if row["metric"] == "accuracy"}
+    assert {name for _, _, name in rows} == {"overall", "guest", "critic"}
+    assert rows["hurt", "voices", "overall"]["n_items"] == 30
+    assert told["primary"][0]["difference"]["value"] < 0  # fewer nats on what it was trained on
+    assert (tmp_path / "runs" / "words" / "results" / "items.parquet").is_file()
+    assert (tmp_path / "runs" / "words" / "results" / "predictions.parquet").is_file()
+
+
+CHATS = """\
+study: chats
+model: nowhere-7b
+parameters: 7.0e9
+data:
+  human: {files: [human.jsonl], pools: {start: 40, arm: 200, test: 50}}
+  synthetic: {files: [synthetic.jsonl], pools: {arm: 200}}
+starts: {warm: {rows: {human.start: 40}}}
+synthetic_share: {shares: [0, 0.5, 1], human: human.arm, synthetic: synthetic.arm}
+human_arm: share=0
+sizes: [100]
+repairs:
+  full:
+    forget: synthetic.arm
+    replay: human.arm
+    settings: {steps: 3, guard: {every_tokens: 0}}
+cells:
+  repaired: {start: warm, steps: [share=1, full], size: 100}
+probes:
+  general: {task: ifeval, file: ifeval.jsonl}
+  people: {task: perplexity, data: human.test}
+contrasts:
+  - {arm: share=1, against: share=0, probe: general.prompt_strict}
+  - {arm: repaired, against: share=1, probe: general.prompt_strict}
+"""
+
+
+def planned(text: str, tmp_path: Path) -> Any:
+    return make_plan(parse_spec(text, "s.yaml"), tmp_path, Compute("cpu", "fp32"), only_plan=True)
+
+
+def test_a_share_axis_of_chats_is_a_grid_too(tmp_path: Path) -> None:
+    plan = planned(CHATS, tmp_path)
+    drawn = {step.label: dict(step.config["rows"]) for step in plan.steps if step.kind.name == "data.draw_chats"}
+    assert drawn["arm share=0.5, 100 rows, seed 0: draw"] == {"human.arm": 50, "synthetic.arm": 50}
+    assert drawn["arm share=0, 100 rows, seed 1: draw"] == {"human.arm": 100}
+    arms = {cell.name: cell for cell in plan.cells if cell.seed == 0}
+    assert set(arms) == {"start", "share=0", "share=0.5", "share=1", "repaired"}
+    trained = arms["share=1"].model
+    assert trained.kind.name == "train.language"
+    assert trained.inputs["base"] is arms["start"].model
+    assert arms["repaired"].model.inputs["base"] is trained
+    # one start, three arms a seed
+    assert plan.size_of_grid()["trainings"] == 3 * (1 + 3)
+
+
+def spec_of(text: str) -> StudySpec:
+    return parse_spec(text, "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("steps: [flipped, half]", "steps: [half]", "mix the model as given with itself"),
+        ("steps: [flipped, unlearn]", "steps: [unlearn]", "the rows of the last training, and there is none before it"),
+        ("steps: [flipped, half], size: 100", "steps: [flipped, half]", "size: N"),
+        ("steps: [flipped, unlearn], size", "steps: [flipped, unlern], size", "did you mean 'unlearn'"),
+        ("{start: trained, steps: [flipped, half], size: 100}", "{steps: [flipped, half], size: 100}", "start: NAME"),
+        ("general: {task: labelled, data: human.test}", "general: {task: labelled, data: human.replay}", "shares rows with human.replay"),
+        ("replay: human.replay", "replay: human.reply", "there is no 'human.reply'"),
+        ("learning_rate: 3.0e-3, max_tokens: 64}\nrepairs", "learning_rate: 3.0e-3, max_tokens: 64, method: lora}\nrepairs", "share one method"),
+        ("voices: {task: labelled, file: voices.jsonl, columns: {label: sentiment}, slices: [[voice]], template: voice}", "voices: {task: ifeval, file: i.jsonl}", "is a classifier: name the cells"),
+        ("arm: unlearned, against: flipped", "cell: unlearned, against: flipped", "with starts say arm"),
+        ("probe: general.accuracy}", "probe: general.acuracy}", "did you mean 'accuracy'"),
+        ("harmed: flipped", "harmed: fliped", "did you mean 'flipped'"),
+        ("merge:", "quantise: {int8: int8}\nmerge:", None),
+        ("guard: {every_tokens: 0}", "guard: {every_tokens: 100}", "a guard has rows of its own"),
+        ("sizes: [100]\n", "", "there is no sizes"),
+        ("labels: [positive, negative]\n", "", "must say which labels there are"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_with_its_place(old: str, new: str, says: str | None) -> None:
+    text = CLASSIFIER.format(encoder="packaged:minilm-l6")
+    assert old in text
+    if says is None:
+        spec_of(text.replace(old, new, 1))
+        with pytest.raises(UserError, match="a classifier is not rounded"):
+            spec_of(text.replace(old, new, 1).replace("steps: [flipped, half]", "steps: [flipped, int8]"))
+        return
+    with pytest.raises(UserError) as caught:
+        spec_of(text.replace(old, new, 1))
+    assert says in caught.value.found
+    assert "s.yaml:" in caught.value.found
+
+
+def test_a_chat_training_of_a_classifier_is_refused() -> None:
+    text = CLASSIFIER.format(encoder="packaged:minilm-l6")
+    text = text.replace("data:\n", "data:\n  talk: {holds: chats, files: [t.jsonl], pools: {all: 9}}\n", 1)
+    text = text.replace("merge:", "trainings: {chat: {on: talk.all}}\nmerge:")
+    spec_of(text)
+    with pytest.raises(UserError, match="trains a language model, and what it is given here is a classifier"):
+        spec_of(text.replace("steps: [flipped, half]", "steps: [flipped, chat]"))
+    with pytest.raises(UserError, match="has chats, for a language model, and is given a classifier"):
+        spec_of(text.replace("replay: human.replay", "replay: talk.all"))
+
+
+def test_the_bundled_file_that_crosses_both_papers_plans(tmp_path: Path) -> None:
+    plan = pyrite.study(pyrite.StudyConfig(spec="repair_blind_spot", store=tmp_path, out=tmp_path, plan=True)).as_json()
+    assert (plan["trainings"], plan["repairs"], plan["merged"]) == (15, 6, 3)
+    assert plan["seeds"] if "seeds" in plan else plan["cells"] == 21
+
+
+def test_verdicts_name_what_was_compared(make_tiny_study: Callable[[Path], Path], tmp_path: Path) -> None:
+    spec = parse_spec(make_tiny_study(tmp_path).read_text(), "s.yaml")
+    assert spec.has_grid
+    assert [contrast.about for contrast in spec.primary()]
