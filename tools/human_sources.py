@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.families import module, tokenizer_of
-from pyrite.audit.family import Contrast, Extras
+from pyrite.audit.baselines import SIZES, evaluate
+from pyrite.audit.flaw import Contrast, Extras
+from pyrite.audit.flaws.registry import module, tokenizer_of
 from pyrite.audit.rows import Row
 from pyrite.audit.sources import TABLE, Prior, another_task, posterior
-from pyrite.audit.yardsticks import SIZES, evaluate
 from pyrite.models import embed, load
 from pyrite.models.hardware import choose
 
@@ -109,7 +109,7 @@ def feature_file(work: Path, name: str, what: str) -> Path:
 
 def features(folder: Path, work: Path) -> None:
     """Embeddings of answers and prompts, and nats per token, of every source that has none yet."""
-    from pyrite.audit.perplexity import measure_surprises
+    from pyrite.audit.flaws.perplexity.statistics import measure_surprises
 
     load.quiet_libraries()
     compute = choose()

@@ -12,14 +12,14 @@ import pytest
 from tests.audit import planted as source
 from tests.audit.planted import WORDS, human_rows, with_overlap_label
 
-from pyrite.audit import artifacts
-from pyrite.audit.evidence.artifacts import evidence as evidence_for
-from pyrite.audit.evidence.artifacts import lazy_accuracy
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.lazy import Cue, cue_from, find_cues, having, look, weigh_cue, words_of
-from pyrite.audit.lazy import labelled as having_label
+from pyrite.audit.baselines import Measurement, Yardsticks, weigh, weigh_alone
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.artifacts import statistics as artifacts
+from pyrite.audit.flaws.artifacts.evidence import evidence as evidence_for
+from pyrite.audit.flaws.artifacts.evidence import lazy_accuracy
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, cue_from, find_cues, having, look, weigh_cue, words_of
+from pyrite.audit.flaws.artifacts.shortcuts import labelled as having_label
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh, weigh_alone
 from pyrite.io import read_all
 from pyrite.records import Labelled
 from pyrite.synth.heuristics import lexical_overlap, subsequence

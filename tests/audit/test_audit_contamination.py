@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from tests.audit.planted import human_rows, sentence, with_leak
 
-from pyrite.audit import contamination, hashes
-from pyrite.audit.evidence.contamination import evidence
-from pyrite.audit.family import Extras, Population
+from pyrite.audit import minhash
+from pyrite.audit.baselines import Yardsticks, weigh
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.contamination import statistics as contamination
+from pyrite.audit.flaws.contamination.evidence import evidence
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Yardsticks, weigh
 from pyrite.errors import UserError
 
 DRAWS = Yardsticks(permutations=399, subsamples=5, halves=20)
@@ -135,13 +136,13 @@ def test_with_and_without_batches_and_sieve_the_same(monkeypatch: pytest.MonkeyP
     rows, _ = with_leak(people(1), 0.1, 1, exam())
     index = contamination.index_of({"exam": exam()})
     once = contamination.counted(rows, index)
-    wanted = {tuple(hashes.words(text)[at : at + 13]) for text in exam() for at in range(8)}
+    wanted = {tuple(minhash.words(text)[at : at + 13]) for text in exam() for at in range(8)}
     slow = []
     for row in rows:
-        words = hashes.words(row.text)
+        words = minhash.words(row.text)
         slow.append(sum(tuple(words[at : at + 13]) in wanted for at in range(len(words))))
     assert once["ngram_13"].tolist() == slow
-    monkeypatch.setattr(hashes, "AT_ONCE", 200)
+    monkeypatch.setattr(minhash, "AT_ONCE", 200)
     again = contamination.counted(rows, index)
     assert all((once[name] == again[name]).all() for name in once)
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tests.audit.planted import WORDS, chosen, human_rows
 
-from pyrite.audit import diversity
-from pyrite.audit.evidence.diversity import evidence
-from pyrite.audit.family import Contrast, Extras, Population
+from pyrite.audit.baselines import Measurement, Yardsticks, weigh
+from pyrite.audit.flaw import Contrast, Extras, Population
+from pyrite.audit.flaws.diversity import statistics as diversity
+from pyrite.audit.flaws.diversity.evidence import evidence
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 QUICK = Yardsticks(permutations=199, subsamples=4, halves=6)
 HOSTILE = [

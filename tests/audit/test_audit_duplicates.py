@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from tests.audit.planted import human_rows, with_near_duplicates
 
-from pyrite.audit import duplicates, hashes
-from pyrite.audit.evidence.duplicates import evidence
-from pyrite.audit.family import Extras, Population
+from pyrite.audit import minhash
+from pyrite.audit.baselines import Yardsticks, weigh
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.duplicates import statistics as duplicates
+from pyrite.audit.flaws.duplicates.evidence import evidence
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Yardsticks, weigh
 
 
 @functools.cache
@@ -72,25 +73,25 @@ LONG = "one two three four five six seven eight nine ten eleven twelve thirteen 
 
 
 def test_case_space_and_punctuation_make_no_difference_but_words_do() -> None:
-    keys = hashes.sketches(["Äpfel, don't!", "äpfel  DON’T", "äpfel dont", "A\u0308pfel don t"]).keys
+    keys = minhash.sketches(["Äpfel, don't!", "äpfel  DON’T", "äpfel dont", "A\u0308pfel don t"]).keys
     assert keys[0] == keys[1] == keys[3]
     assert keys[0] != keys[2]
 
 
 def test_each_chinese_character_is_a_word_and_vowel_signs_stay() -> None:
-    assert [word.decode() for word in hashes.words("你好，world 的")] == ["你", "好", "world", "的"]
-    assert [word.decode() for word in hashes.words("किताब कातिब")] == ["किताब", "कातिब"]
+    assert [word.decode() for word in minhash.words("你好，world 的")] == ["你", "好", "world", "的"]
+    assert [word.decode() for word in minhash.words("किताब कातिब")] == ["किताब", "कातिब"]
 
 
 def test_texts_without_words_are_compared_as_written() -> None:
-    keys = hashes.sketches(["😀", "😀 ", "🙃", "", "  "]).keys
+    keys = minhash.sketches(["😀", "😀 ", "🙃", "", "  "]).keys
     assert keys[0] == keys[1] != keys[2]
     assert keys[3] == keys[4] != keys[0]
 
 
 def test_ngrams_do_not_cross_rows() -> None:
     texts = [[b"a", b"b", b"c", b"d"], [], [b"a", b"b"], [b"b", b"c", b"d"]]
-    found, places = hashes.grams(hashes.flat(texts), 3)
+    found, places = minhash.grams(minhash.flat(texts), 3)
     assert found.starts.tolist() == [0, 2, 2, 2, 3]
     assert places.tolist() == [0, 1, 6]
     assert found.hashes[1] == found.hashes[2] != found.hashes[0]
@@ -105,10 +106,10 @@ def test_the_sketch_estimates_jaccard_within_its_error(shared: int, own: int) ->
         texts += [" ".join(words[: shared + own]), " ".join(words[:shared] + words[shared + own :])]
     true = (shared - 2) / (shared - 2 + 2 * own)
     pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    exact = [duplicates.jaccard_of(hashes.trigrams(a), hashes.trigrams(b)) for a, b in pairs]
+    exact = [duplicates.jaccard_of(minhash.trigrams(a), minhash.trigrams(b)) for a, b in pairs]
     assert exact == pytest.approx([true] * 100)
-    made = hashes.sketches(texts)
-    told = hashes.jaccard(hashes.agreement(made.signatures[::2], made.signatures[1::2]))
+    made = minhash.sketches(texts)
+    told = minhash.jaccard(minhash.agreement(made.signatures[::2], made.signatures[1::2]))
     error = (true * (1 - true) / 128) ** 0.5
     assert abs(told.mean() - true) < 3 * error / 10
     assert np.mean(np.abs(told - true) <= 2 * error) > 0.9
@@ -126,7 +127,7 @@ def test_counts_and_arrays_by_hand(tmp_path: Path) -> None:
     assert np.load(out / "exact_of.npy").tolist() == [0, 1, 0, 3, 4, 1, 0]
     assert np.load(out / "copy_of.npy").tolist() == [0, 1, 0, 1, 4, 1, 0]
     assert told["recall_at_threshold"] == pytest.approx(0.9900, abs=1e-4)
-    assert told["bytes_per_row"] == hashes.BYTES + 16 < 900
+    assert told["bytes_per_row"] == minhash.BYTES + 16 < 900
     assert sorted(path.name for path in out.iterdir()) == ["copy_of.npy", "exact_of.npy"]
     marked = duplicates.marks(rows, {"exact": {}, "near": {}}, NONE, out)
     assert marked["exact"].tolist() == [0, 0, 1, 0, 0, 1, 1]
@@ -172,8 +173,8 @@ def test_parts_make_no_difference(tmp_path: Path) -> None:
 def test_partitions_and_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = with_near_duplicates(people(1), 0.3, 5)
     once, out = merged(rows, tmp_path / "once")
-    monkeypatch.setattr(hashes, "PARTITION", 100)
-    for module in (hashes, duplicates):
+    monkeypatch.setattr(minhash, "PARTITION", 100)
+    for module in (minhash, duplicates):
         monkeypatch.setattr(module, "CHUNK", 64)
     again, other = merged(rows, tmp_path / "again")
     assert once == again
@@ -247,7 +248,7 @@ def test_semantic_leaves_out_what_is_near_and_needs_embeddings() -> None:
 
 
 def brute(rows: Sequence[Row]) -> set[tuple[int, int]]:
-    sets = [set(hashes.trigrams(one.text).tolist()) for one in rows]
+    sets = [set(minhash.trigrams(one.text).tolist()) for one in rows]
     pairs = ((x, y) for x in range(len(rows)) for y in range(x))
     return {(y, x) for x, y in pairs if len(sets[x] & sets[y]) >= 0.7 * len(sets[x] | sets[y]) > 0}
 
@@ -257,7 +258,7 @@ def test_pairs_are_those_of_the_slow_way() -> None:
     found = duplicates.find(rows, None)
     texts = {int(text): place for place, text in reversed(list(enumerate(found.text_of)))}
     made = {tuple(sorted((texts[a], texts[b]))) for a, b in zip(*map(np.ndarray.tolist, found.near[:2]), strict=True)}
-    long = {at for at, one in enumerate(rows) if len(hashes.words(one.text)) >= 5}
+    long = {at for at, one in enumerate(rows) if len(minhash.words(one.text)) >= 5}
     wanted = {(x, y) for x, y in brute(rows) if x in long and y in long and found.text_of[x] != found.text_of[y]}
     assert len(wanted) > 50
     assert len(wanted & made) >= 0.97 * len(wanted)
@@ -332,7 +333,7 @@ def test_a_row_of_100_megabytes_is_bounded_work(tmp_path: Path) -> None:
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     rows, _ = with_near_duplicates(people(1), 0.2, 4)
     one, two = (streamed(rows, tmp_path / name)[0] for name in "ab")
-    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in hashes.COLUMNS)
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in minhash.COLUMNS)
 
 
 @pytest.mark.real

@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from pyrite.audit import embedding
-from pyrite.audit.embedding import (
+from pyrite.audit.baselines import Measurement, Yardsticks, weigh
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.embedding import statistics as embedding
+from pyrite.audit.flaws.embedding.evidence import evidence, fidelity, vendi
+from pyrite.audit.flaws.embedding.statistics import (
     MEASURES,
     contrasts,
     coverage_loss,
@@ -16,10 +19,7 @@ from pyrite.audit.embedding import (
     scaled,
     squared_mmd,
 )
-from pyrite.audit.evidence.embedding import evidence, fidelity, vendi
-from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 WIDTH = 24
 N = 150
@@ -271,6 +271,6 @@ def test_importing_the_family_is_light() -> None:
     import subprocess
     import sys
 
-    code = "import sys, pyrite.audit.embedding, pyrite.audit.perplexity; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
+    code = "import sys, pyrite.audit.flaws.embedding.statistics, pyrite.audit.flaws.perplexity.statistics; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from tests.audit.planted import PLANT, human_rows, sentence, with_less_spread, with_opening
 
-from pyrite.audit import format as family
-from pyrite.audit.evidence.format import evidence
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.patterns import answers_of, difference_low, over_represented, readable
-from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.shapes import (
+from pyrite.audit.baselines import Measurement, Yardsticks, weigh
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.format import statistics as family
+from pyrite.audit.flaws.format.answer_shape import (
     collapsed,
     drawn,
     shape_of,
     skeleton_of,
     structural_tokens,
 )
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
+from pyrite.audit.flaws.format.evidence import evidence
+from pyrite.audit.flaws.format.patterns import answers_of, difference_low, over_represented, readable
+from pyrite.audit.rows import Row, as_rows
 from pyrite.io import ReadOptions, open_records
 
 QUICK = Yardsticks(permutations=199, subsamples=2, halves=4)

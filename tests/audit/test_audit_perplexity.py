@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pyrite.audit import perplexity
-from pyrite.audit.evidence.perplexity import evidence
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.perplexity import (
+from pyrite.audit.baselines import Measurement, Yardsticks, weigh
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.perplexity import statistics as perplexity
+from pyrite.audit.flaws.perplexity.evidence import evidence
+from pyrite.audit.flaws.perplexity.statistics import (
     ALONE,
     MEASURES,
     PROMPTED,
@@ -23,7 +24,6 @@ from pyrite.audit.perplexity import (
     winsorised,
 )
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute
 

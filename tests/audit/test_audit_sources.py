@@ -220,10 +220,10 @@ def test_clusters_of_enough_rows_are_sources(tmp_path: Path, audit: Any) -> None
 
 def test_an_audit_says_when_the_task_is_another(tmp_path: Path, tiny_encoder: Path, capfd: Any) -> None:
     """The embeddings stand in for meaning: prompts of the data and of the references lie on two sides of a plane."""
+    from pyrite.audit.baselines import Yardsticks
     from pyrite.audit.compare import prompts_apart
-    from pyrite.audit.family import Extras
+    from pyrite.audit.flaw import Extras
     from pyrite.audit.gather import Sampled
-    from pyrite.audit.yardsticks import Yardsticks
 
     rng = np.random.default_rng(0)
     groups = [human_rows(60, at) for at in range(3)]

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from tests.audit.planted import TOPIC, WORDS, human_rows, with_opening, with_topic
 
-from pyrite.audit import frequencies, tokens
-from pyrite.audit.boilerplate import BOILERPLATE, phrases_in
-from pyrite.audit.evidence.tokens import evidence
-from pyrite.audit.family import Contrast, Extras, Population
-from pyrite.audit.pieces import Pieces, Tokenize, clean
+from pyrite.audit.baselines import Measurement, Yardsticks, weigh
+from pyrite.audit.flaw import Contrast, Extras, Population
+from pyrite.audit.flaws.tokens import frequencies
+from pyrite.audit.flaws.tokens import statistics as tokens
+from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
+from pyrite.audit.flaws.tokens.evidence import evidence
+from pyrite.audit.flaws.tokens.tokenise import Pieces, Tokenize, clean
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 QUICK = Yardsticks(permutations=199, subsamples=4, halves=6)
 
@@ -129,7 +130,7 @@ def test_a_tokenizer_that_cuts_do_not_fit_is_asked_for_whole_texts() -> None:
 
 def test_a_full_cache_begins_anew_and_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = human_rows(60, 5)
-    monkeypatch.setattr("pyrite.audit.pieces.CACHE", 50)
+    monkeypatch.setattr("pyrite.audit.flaws.tokens.tokenise.CACHE", 50)
     small = gathered(rows, tmp_path / "small", 7)
     monkeypatch.undo()
     big = gathered(rows, tmp_path / "big", 60)
@@ -406,7 +407,7 @@ def test_importing_is_light() -> None:
     import subprocess
     import sys
 
-    code = "import sys, pyrite.audit.tokens, pyrite.audit.diversity; print(sorted({'scipy', 'torch', 'tokenizers', 'datasketches'} & set(sys.modules)))"
+    code = "import sys, pyrite.audit.flaws.tokens.statistics, pyrite.audit.flaws.diversity.statistics; print(sorted({'scipy', 'torch', 'tokenizers', 'datasketches'} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

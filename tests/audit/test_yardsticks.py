@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyrite.audit.baselines import Yardsticks, weigh, weigh_alone
 from pyrite.audit.compare import weighed_json
 from pyrite.audit.decide import Human, decide
-from pyrite.audit.family import Alone, Contrast, Measure
-from pyrite.audit.yardsticks import Yardsticks, weigh, weigh_alone
+from pyrite.audit.flaw import Alone, Contrast, Measure
 
 MEAN = Measure("format", "opening_concentration", "Is it larger?", "units", "Do something.")
 

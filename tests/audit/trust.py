@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from pyrite.audit.baselines import Yardsticks
 from pyrite.audit.compare import evidence_json, measured, weighed_json
 from pyrite.audit.decide import Finding, Human, decide
-from pyrite.audit.families import evidence_of, measures, module, tokenizer_of
-from pyrite.audit.family import FLAWS, Extras, Population
+from pyrite.audit.flaw import FLAWS, Extras, Population
+from pyrite.audit.flaws.registry import evidence_of, measures, module, tokenizer_of
 from pyrite.audit.gather import Sampled
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Yardsticks
 from pyrite.io import open_records
 from pyrite.models import embed, load
 from pyrite.models.hardware import choose
@@ -82,7 +82,7 @@ def audited(
 
 def alarms(data: Path, name: str, splits: int, permutations: int, first: int) -> dict[str, Any]:
     """Audits of random halves of one source against the other half."""
-    from pyrite.audit.perplexity import measure_surprises
+    from pyrite.audit.flaws.perplexity.statistics import measure_surprises
 
     rows = rows_of(data, name)[:400]
     compute = choose()

@@ -34,7 +34,7 @@ def test_the_workflow_audits_gates_and_uploads() -> None:
 
 def test_its_conditions_can_be_asked_of_an_audit() -> None:
     from pyrite.audit import gate as gating
-    from pyrite.audit.families import measures
+    from pyrite.audit.flaws.registry import measures
 
     words = shlex.split(LINES[2])
     conditions = [words[at + 1] for at, word in enumerate(words) if word == "--require"]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.families import evidence_of, measures, module
-from pyrite.audit.family import Alone, Contrast, Evidence, Extras, Measure, Population
+from pyrite.audit.baselines import LEAST, SIZES, Counted, Measurement, Yardsticks, weigh, weigh_alone
+from pyrite.audit.flaw import Alone, Contrast, Evidence, Extras, Measure, Population
+from pyrite.audit.flaws.registry import evidence_of, measures, module
 from pyrite.audit.gather import Sampled, model_extras
 from pyrite.audit.rows import Row
 from pyrite.audit.sources import sizes_of
-from pyrite.audit.yardsticks import LEAST, SIZES, Counted, Measurement, Yardsticks, weigh, weigh_alone
 from pyrite.steps import Context, StepType
 
 EXCERPT = 300

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from scipy.stats import norm
 
+from pyrite.audit.baselines import Z95
 from pyrite.audit.sources import CEILINGS, FEWEST, NextSource, limit_of, predict, prior_of, within_scale
-from pyrite.audit.yardsticks import Z95
 from pyrite.stats.multiplicity import holm
 
 Severity = Literal["fail", "warn", "ok"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.families import extras, module
-from pyrite.audit.family import Extras, Population
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.registry import extras, module
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.steps import Context, StepType
 

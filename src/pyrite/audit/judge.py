@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
+from pyrite.audit.baselines import LEAST
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, Human, decide
 from pyrite.audit.gather import Sampled
 from pyrite.audit.plan import FIRST_LOOK, Planned
 from pyrite.audit.show import number
 from pyrite.audit.sources import another_task
-from pyrite.audit.yardsticks import LEAST
 from pyrite.steps import Step, Store
 
 

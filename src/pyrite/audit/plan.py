@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pyrite.audit.compare import COMPARE, SOURCES, TOLD_APART_BY
 from pyrite.audit.config import AuditConfig
-from pyrite.audit.families import STREAMED, measures
-from pyrite.audit.family import FLAWS
+from pyrite.audit.flaw import FLAWS
+from pyrite.audit.flaws.registry import STREAMED, measures
 from pyrite.audit.gather import DATA, SAMPLE, WHOLE
 from pyrite.audit.reading import EMBED, SURPRISE, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM

@@ -130,7 +130,7 @@ def vectors_of(context: Context, texts: Sequence[str]) -> Values:
 def surprise_step(context: Context) -> None:
     """Step: nats per token of answers, with and without the prompt. Of the sample: `surprises.npz`, nan for rows that are
     not in the smaller sample."""
-    from pyrite.audit.perplexity import ALONE, PROMPTED, measure_surprises
+    from pyrite.audit.flaws.perplexity.statistics import ALONE, PROMPTED, measure_surprises
     from pyrite.models import load
 
     load.quiet_libraries()

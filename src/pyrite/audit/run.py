@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pyrite.audit import gate as gating
+from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, Human, few_sources
-from pyrite.audit.families import measures
+from pyrite.audit.flag_scores import MARKS, Flags, flags, write_flagged, write_split
+from pyrite.audit.flaws.registry import measures
 from pyrite.audit.gather import DATA, Sampled
 from pyrite.audit.judge import Judged, clear, judge, looks, marks_rows, note_on_looks, say_so_far, task_of
-from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
 from pyrite.audit.plan import (
     FIRST_LOOK,
     MODELS_READ,
@@ -33,7 +34,6 @@ from pyrite.audit.plan import (
 )
 from pyrite.audit.sources import FEWEST, table
 from pyrite.audit.stream import LONGEST, read_options
-from pyrite.audit.yardsticks import LEAST
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub

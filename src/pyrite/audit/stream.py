@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.families import extras, module
+from pyrite.audit.flaws.registry import extras, module
 from pyrite.audit.rows import Row, as_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyrite.audit import gate as gating
 from pyrite.audit.decide import Finding
-from pyrite.audit.families import measures
+from pyrite.audit.flaws.registry import measures
 from pyrite.audit.plan import wanted
 from pyrite.errors import UserError
 from pyrite.gate.outcome import Checked, unknown

@@ -75,7 +75,7 @@ def check_there(name: str, path: str) -> None:
 def check_audit(spec: LoopSpec) -> None:
     """Refuse unknown flaws, thresholds and gates of the audits."""
     from pyrite.audit import gate as gating
-    from pyrite.audit.families import measures
+    from pyrite.audit.flaws.registry import measures
     from pyrite.audit.plan import wanted
     from pyrite.audit.run import thresholds
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit import hashes
-from pyrite.audit.duplicates import AGAINST, CLOSE, EXACT, NEARLY, SEMANTIC, Found, find
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.hashes import NEAR, Array
+from pyrite.audit import minhash
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.duplicates.statistics import AGAINST, CLOSE, EXACT, NEARLY, SEMANTIC, Found, find
+from pyrite.audit.minhash import NEAR, Array
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import cut
 
@@ -55,7 +55,7 @@ def _groups(measure: str, found: Found) -> list[list[int]]:
     if measure == SEMANTIC.name:
         root = np.arange(len(found.text_of))
         if found.semantic is not None and len(found.semantic[0]):
-            hashes.unite(root, found.semantic[0], found.semantic[1])
+            minhash.unite(root, found.semantic[0], found.semantic[1])
     by: dict[int, list[int]] = {}
     for place, at in enumerate(root.tolist()):
         by.setdefault(at, []).append(place)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.artifacts import accuracies, fields_of, prepare, strongest, usable
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.lazy import Cue, Seen, features_of, find_cues, told
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, Seen, features_of, find_cues, told
+from pyrite.audit.flaws.artifacts.statistics import accuracies, fields_of, prepare, strongest, usable
 from pyrite.audit.rows import Row
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pyrite.audit.families import extras, module
+from pyrite.audit.flaws.registry import extras, module
 from pyrite.audit.rows import as_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime

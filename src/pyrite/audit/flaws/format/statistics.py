@@ -2,7 +2,7 @@
 
 A model that wrote a whole data set writes in few ways, and a model trained on it overfits to the pattern ("Unveiling the
 Flaws", Chen et al. 2024, arXiv 2406.12397). Every answer counts; answers of one row stay together. What an opening, a
-closing and a skeleton are is in `pyrite.audit.shapes`.
+closing and a skeleton are is in `pyrite.audit.flaws.format.answer_shape`.
 """
 
 from collections import Counter
@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.patterns import readable
-from pyrite.audit.rows import Row
-from pyrite.audit.shapes import (
+from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaws.format.answer_shape import (
     Shape,
     Words,
     drawn,
@@ -24,6 +22,8 @@ from pyrite.audit.shapes import (
     phrase,
     shape_of,
 )
+from pyrite.audit.flaws.format.patterns import readable
+from pyrite.audit.rows import Row
 
 MEASURES: tuple[Measure, ...] = (
     Measure(

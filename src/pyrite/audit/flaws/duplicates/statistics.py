@@ -1,12 +1,12 @@
 """Duplicates: which rows hold the same words as another row, nearly the same, or say the same in other words?
 
-What is compared is all that was written in a row, prompt and answers, as words (`pyrite.audit.hashes.words`): case,
+What is compared is all that was written in a row, prompt and answers, as words (`pyrite.audit.minhash.words`): case,
 white space and punctuation make no difference. Two rows are *exact* duplicates if their words are the same, *near* ones
 if they are not but the Jaccard similarity of their sets of word trigrams is at least `NEAR` (rows of fewer than five
 words take no part), *semantic* ones if their embeddings have a cosine of at least `CLOSE` and they are neither, nor
 joined by a chain of near-duplicates.
 
-On the whole data set, pairs are found by MinHash and confirmed by the sketch alone (see `pyrite.audit.hashes` for its
+On the whole data set, pairs are found by MinHash and confirmed by the sketch alone (see `pyrite.audit.minhash` for its
 error: a pair of similarity 0.7 is confirmed about every other time, one of 0.8 nearly always); on the sample, the
 trigram sets of candidates are compared. Clusters are chains of near-duplicates. Copies of one text are one text to the
 near search, and a text is compared with a bounded number of others in each band, so that no data costs quadratic time.
@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit import hashes
-from pyrite.audit.family import Alone, Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.hashes import BANDS, CHUNK, NEAR, Array, Parts
+from pyrite.audit import minhash
+from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array, Parts
 from pyrite.audit.rows import Row
 
 CLOSE = 0.95
@@ -60,15 +60,15 @@ MEASURES = (EXACT, NEARLY, SEMANTIC, AGAINST)
 
 
 class Stream:
-    """Writes a sketch of every row: `hashes.BYTES` (245) bytes. Column: `duplicates_hash`, the hash of its words."""
+    """Writes a sketch of every row: `minhash.BYTES` (245) bytes. Column: `duplicates_hash`, the hash of its words."""
 
     def __init__(self, folder: Path, extras: Extras) -> None:
         self.folder = folder
 
     def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         """Take rows in; returns the column."""
-        made = hashes.sketches(row.text for row in rows)
-        hashes.write(self.folder, [row.number for row in rows], made)
+        made = minhash.sketches(row.text for row in rows)
+        minhash.write(self.folder, [row.number for row in rows], made)
         return {"duplicates_hash": made.keys}
 
     def close(self) -> None:
@@ -95,11 +95,11 @@ def whole(
     numbers = 1 + max(int(found.max()) for _, found in data.chunks("number"))
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         exact_of = _array(out / "exact_of.npy", numbers)
-        exact_rows, exact_groups = hashes.merge_exact(data, exact_of)
+        exact_rows, exact_groups = minhash.merge_exact(data, exact_of)
         copy_of = _array(out / "copy_of.npy", numbers)
         for at in range(0, numbers, CHUNK):
             copy_of[at : at + CHUNK] = exact_of[at : at + CHUNK]
-        hashes.merge_near(data, exact_of, copy_of)
+        minhash.merge_near(data, exact_of, copy_of)
         near = _near_counts(data, exact_of, copy_of, _array(Path(temporary) / "several.npy", numbers, bool))
         others, arrays = Parts(reference), 2
         told: dict[str, Any] = {
@@ -114,8 +114,8 @@ def whole(
     return told | {
         "bytes_per_row": (data.size_on_disk() + arrays * 8 * numbers) / data.rows,
         "threshold": NEAR,
-        "recall_at_threshold": 1 - (1 - NEAR**hashes.BAND) ** BANDS,
-        "standard_error": (NEAR * (1 - NEAR) / hashes.SLOTS) ** 0.5,
+        "recall_at_threshold": 1 - (1 - NEAR**minhash.BAND) ** BANDS,
+        "standard_error": (NEAR * (1 - NEAR) / minhash.SLOTS) ** 0.5,
     }
 
 
@@ -149,17 +149,17 @@ def _merge_reference(data: Parts, others: Parts, exact_of: Array, reference_of: 
     reference_of[:] = -1
     with tempfile.TemporaryFile() as file:
         first = np.memmap(file, np.int64, "w+", shape=(others.rows,))
-        hashes.merge_exact(others, first, "place")
-        count = hashes.partitions(data.rows + others.rows)
+        minhash.merge_exact(others, first, "place")
+        count = minhash.partitions(data.rows + others.rows)
         for at in range(count):
-            keys, numbers, _ = hashes.first_of_each(hashes.texts_of(data, at, count, "number"))
-            theirs, places, _ = hashes.first_of_each(hashes.texts_of(others, at, count, "place"))
+            keys, numbers, _ = minhash.first_of_each(minhash.texts_of(data, at, count, "number"))
+            theirs, places, _ = minhash.first_of_each(minhash.texts_of(others, at, count, "place"))
             _, ours, found = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
             reference_of[numbers[ours]] = places[found]
         for band, at in np.ndindex(BANDS, count):
-            ours_here = hashes.band_of(data, band, at, count, exact_of, "number")
-            hashes.near_reference(
-                data, others, ours_here, hashes.band_of(others, band, at, count, first, "place"), reference_of
+            ours_here = minhash.band_of(data, band, at, count, exact_of, "number")
+            minhash.near_reference(
+                data, others, ours_here, minhash.band_of(others, band, at, count, first, "place"), reference_of
             )
     rows, examples = 0, list[int]()
     for _, numbers in data.chunks("number"):
@@ -186,36 +186,36 @@ class Found:
 
 def find(rows: Sequence[Row], embeddings: Array | None) -> Found:
     """All kinds of pairs among these rows."""
-    made = hashes.sketches(row.text for row in rows)
+    made = minhash.sketches(row.text for row in rows)
     _, first, text_of = np.unique(made.keys, return_index=True, return_inverse=True)
     near = _near_pairs([rows[at].text for at in first], made, first)
     cluster_of = np.arange(len(first))
     if len(near[0]):
-        hashes.unite(cluster_of, near[0], near[1])
+        minhash.unite(cluster_of, near[0], near[1])
     semantic = None if embeddings is None else _semantic_pairs(embeddings[: len(rows)], cluster_of[text_of])
     return Found(text_of, near, cluster_of, semantic)
 
 
-def _near_pairs(texts: Sequence[str], made: hashes.Sketches, first: Array) -> tuple[Array, Array, Floats]:
+def _near_pairs(texts: Sequence[str], made: minhash.Sketches, first: Array) -> tuple[Array, Array, Floats]:
     """Pairs of texts of a similarity of `NEAR` or more; of very many candidates those that sketches confirm."""
     long = np.flatnonzero(made.long[first])
     codes = [np.empty(0, dtype=np.int64)]
     for band in range(BANDS):
         own, following = (made.bands[first[long], at % BANDS] for at in (band, band + 1))
-        order, keys = hashes.band_order(own, following, long)
-        for left, right in hashes.neighbours(keys):
+        order, keys = minhash.band_order(own, following, long)
+        for left, right in minhash.neighbours(keys):
             ends = np.sort([long[order[left]], long[order[right]]], axis=0)
             codes.append(ends[0] * len(texts) + ends[1])
     pairs = np.unique(np.concatenate(codes))
     a, b = pairs // max(1, len(texts)), pairs % max(1, len(texts))
     signatures = made.signatures[first]
     chunks = range(0, len(a), CHUNK)
-    agreeing = [hashes.agreement(signatures[a[at : at + CHUNK]], signatures[b[at : at + CHUNK]]) for at in chunks]
-    values = hashes.jaccard(np.concatenate([np.empty(0), *agreeing]))
-    likely = values >= NEAR - 3 * (NEAR * (1 - NEAR) / hashes.SLOTS) ** 0.5
+    agreeing = [minhash.agreement(signatures[a[at : at + CHUNK]], signatures[b[at : at + CHUNK]]) for at in chunks]
+    values = minhash.jaccard(np.concatenate([np.empty(0), *agreeing]))
+    likely = values >= NEAR - 3 * (NEAR * (1 - NEAR) / minhash.SLOTS) ** 0.5
     a, b, values = a[likely], b[likely], values[likely]
     if len(a) <= EXACT_AT_MOST:
-        sets = {at: hashes.trigrams(texts[at]) for at in np.unique([a, b]).tolist()}
+        sets = {at: minhash.trigrams(texts[at]) for at in np.unique([a, b]).tolist()}
         values = np.array([jaccard_of(sets[x], sets[y]) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
     near = values >= NEAR
     return a[near], b[near], values[near]

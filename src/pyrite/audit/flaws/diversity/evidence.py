@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pyrite.audit.diversity import (
+from pyrite.audit.flaw import Evidence, Extras, Population, numbered
+from pyrite.audit.flaws.diversity.statistics import (
     ABOVE,
     CROSS_ROW,
     DISTINCT_2,
@@ -17,7 +18,6 @@ from pyrite.audit.diversity import (
     words_in,
     words_of,
 )
-from pyrite.audit.family import Evidence, Extras, Population, numbered
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import percent
 

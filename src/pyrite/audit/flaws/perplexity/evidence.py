@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Evidence, Extras, Floats, Population
-from pyrite.audit.perplexity import (
+from pyrite.audit.flaw import Evidence, Extras, Floats, Population
+from pyrite.audit.flaws.perplexity.statistics import (
     ALONE,
     DIFFICULTY,
     NARROWING,

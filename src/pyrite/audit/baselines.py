@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Alone, Contrast, Draws, Floats, Measure
+from pyrite.audit.flaw import Alone, Contrast, Draws, Floats, Measure
 
 CHUNK = 128
 """Draws given to a statistic at a time."""

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.boilerplate import BOILERPLATE, phrases_in
-from pyrite.audit.family import Evidence, Extras, Population, numbered
-from pyrite.audit.frequencies import at_equal_rows, slope
-from pyrite.audit.pieces import Pieces, Tokenize, clean
-from pyrite.audit.rows import Row
-from pyrite.audit.tokens import (
+from pyrite.audit.flaw import Evidence, Extras, Population, numbered
+from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
+from pyrite.audit.flaws.tokens.frequencies import at_equal_rows, slope
+from pyrite.audit.flaws.tokens.statistics import (
     DISTANCE,
     HEAD,
     PHRASES,
@@ -26,6 +24,8 @@ from pyrite.audit.tokens import (
     sums,
     told_piece,
 )
+from pyrite.audit.flaws.tokens.tokenise import Pieces, Tokenize, clean
+from pyrite.audit.rows import Row
 from pyrite.audit.wording import percent
 
 

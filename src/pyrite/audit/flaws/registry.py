@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pyrite.audit.family import Evidence, Extras, Flaw, Measure, Population
+from pyrite.audit.flaw import Evidence, Extras, Flaw, Measure, Population
 from pyrite.errors import UserError
 
 STREAMED: tuple[Flaw, ...] = ("format", "tokens", "duplicates", "diversity", "contamination")
@@ -13,13 +13,13 @@ STREAMED: tuple[Flaw, ...] = ("format", "tokens", "duplicates", "diversity", "co
 
 
 def module(flaw: str) -> Any:
-    """The family's module, with the functions that `pyrite.audit.family` lists."""
-    return import_module(f"pyrite.audit.{flaw}")
+    """The family's module, with the functions that `pyrite.audit.flaw` lists."""
+    return import_module(f"pyrite.audit.flaws.{flaw}.statistics")
 
 
 def evidence_of(flaw: str) -> Callable[[str, Population, Mapping[str, Population], Extras], Evidence]:
     """What shows a finding of the family: `evidence` of the module of its name in `pyrite.audit.evidence`."""
-    made: Callable[..., Evidence] = import_module(f"pyrite.audit.evidence.{flaw}").evidence
+    made: Callable[..., Evidence] = import_module(f"pyrite.audit.flaws.{flaw}.evidence").evidence
     return made
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.embedding import (
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.embedding.statistics import (
     CLASSIFIER,
     COVERAGE,
     DIVERSITY,
@@ -21,7 +22,6 @@ from pyrite.audit.embedding import (
     rank_wins,
     scaled,
 )
-from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import excerpt, percent
 

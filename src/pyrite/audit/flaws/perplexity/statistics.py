@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.rows import Row
 from pyrite.models import load
 from pyrite.models.hardware import Compute

@@ -1,11 +1,11 @@
 """Contamination: does the data hold what models are to be evaluated on?
 
 A row touches an evaluation text if they share a run of 13 words (GPT-3's overlap, Brown et al. 2020, appendix C, on
-words as `pyrite.audit.hashes.words` finds them) or, more sensitive, of 8. Unlike there nothing is removed around a
+words as `pyrite.audit.minhash.words` finds them) or, more sensitive, of 8. Unlike there nothing is removed around a
 match, and an 8-gram that stands in `BOILERPLATE` or more different evaluation texts ("answer with one of the following
 options") is no evidence; such 8-grams are left out and counted. An evaluation text of 5 to 7 words counts for the
 8-grams if all of it stands in the row as one run. Runs are compared by 64-bit hashes. Of a row, the first
-`hashes.WORDS` words are read.
+`minhash.WORDS` words are read.
 """
 
 import functools
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit import hashes
-from pyrite.audit.family import Alone, Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.hashes import Array
+from pyrite.audit import minhash
+from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.minhash import Array
 from pyrite.audit.rows import Row, as_row
 from pyrite.errors import UserError
 from pyrite.records import Pair
@@ -82,15 +82,15 @@ def index_of(against: Mapping[str, Sequence[str]]) -> Index:
 
 @functools.lru_cache(maxsize=2)
 def _index(against: tuple[tuple[str, tuple[str, ...]], ...]) -> Index:
-    texts = [hashes.words(text)[: hashes.WORDS] for _, some in against for text in some]
+    texts = [minhash.words(text)[: minhash.WORDS] for _, some in against for text in some]
     starts = np.cumsum([0, *(len(some) for _, some in against)])
     sizes = np.array([len(text) for text in texts], dtype=np.int64)
-    all_words = hashes.flat(texts)
-    _, same_text = np.unique([hashes.text_key("", text) for text in texts], return_inverse=True)
+    all_words = minhash.flat(texts)
+    _, same_text = np.unique([minhash.text_key("", text) for text in texts], return_inverse=True)
     runs: dict[int, Runs] = {}
     boilerplate = 0
     for n in (size for some in SIZES.values() for size in some):
-        found, _ = hashes.grams(all_words, n)
+        found, _ = minhash.grams(all_words, n)
         items = np.repeat(np.arange(len(texts)), np.diff(found.starts))
         grams, items = _once(found.hashes, items)
         if n < 8:
@@ -150,11 +150,11 @@ class Matches:
         return np.repeat(self.rows, counts), self.runs.items[np.repeat(self.runs.bounds[self.grams], counts) + within]
 
 
-def matches(all_words: hashes.Flat, index: Index, measure: str) -> Iterator[Matches]:
+def matches(all_words: minhash.Flat, index: Index, measure: str) -> Iterator[Matches]:
     """What texts share with the evaluation sets, by length."""
     for n in SIZES[measure]:
         if len(index.runs[n].items):
-            found, places = hashes.grams(all_words, n)
+            found, places = minhash.grams(all_words, n)
             hits, grams = index.runs[n].look_up(found.hashes)
             rows = np.searchsorted(found.starts, hits, side="right") - 1
             yield Matches(rows, places[hits] - all_words.starts[rows], n, index.runs[n], grams)
@@ -164,9 +164,9 @@ def _batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[list[bytes]]]]:
     """Rows as words, a bounded number of words at a time: (place of the first row, words of each)."""
     start, held, some = 0, 0, list[list[bytes]]()
     for row in rows:
-        some.append(hashes.words(row.text)[: hashes.WORDS])
+        some.append(minhash.words(row.text)[: minhash.WORDS])
         held += len(some[-1])
-        if held >= hashes.AT_ONCE:
+        if held >= minhash.AT_ONCE:
             yield start, some
             start, held, some = start + len(some), 0, []
     if some:
@@ -180,7 +180,7 @@ def counted(rows: Sequence[Row], index: Index, touched: Mapping[str, Told] | Non
     """How many runs of evaluation texts each row holds, by measure [rows]; `touched[measure](rows, items)` is told."""
     made = {name: np.zeros(len(rows), dtype=np.int64) for name in SIZES}
     for start, texts in _batches(rows):
-        all_words = hashes.flat(texts)
+        all_words = minhash.flat(texts)
         for name in SIZES:
             for found in matches(all_words, index, name):
                 np.add.at(made[name], start + found.rows, 1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.rows import Row
 
 CLASSIFIER = Measure(

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Alone, Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.lazy import Cue, Seen, common_words, cue_from, edges_of, look, shows
+from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, Seen, common_words, cue_from, edges_of, look, shows
 from pyrite.audit.rows import Row
 
 Array = np.ndarray[Any, Any]

@@ -1,6 +1,6 @@
 """What a flaw family is: how it reads a whole data set once, what it compares, and which rows show the flaw.
 
-A family is a module of this folder with these functions; `pyrite.audit.families` finds them. All are pure but for the
+A family is a module of this folder with these functions; `pyrite.audit.flaws.registry` finds them. All are pure but for the
 folder that a stream is given. What shows a finding is told by the module of the same name in `pyrite.audit.evidence`.
 
     class Stream            reads every row once; its files in a folder can be merged with those of other parts   [optional]

@@ -1,8 +1,8 @@
 """Are the tokens of the answers spread as people's are? Frequencies by the tokenizer of the model to be trained.
 
 Every part keeps an exact histogram of token ids, how many rows hold each token, and how many rows hold each phrase of
-known assistant boilerplate (`pyrite.audit.boilerplate`): whole numbers, which merge exactly. The same counts on a sample
-give the measures. A text's tokens come from a cache of its pieces (`pyrite.audit.pieces`).
+known assistant boilerplate (`pyrite.audit.flaws.tokens.boilerplate`): whole numbers, which merge exactly. The same counts on a sample
+give the measures. A text's tokens come from a cache of its pieces (`pyrite.audit.flaws.tokens.tokenise`).
 """
 
 import json
@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.boilerplate import BOILERPLATE, phrases_in
-from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.frequencies import RANKS, at_equal_rows, density, log_odds, slope
-from pyrite.audit.pieces import BLOCK, Numbers, Pieces, Tokenize
+from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
+from pyrite.audit.flaws.tokens.frequencies import RANKS, at_equal_rows, density, log_odds, slope
+from pyrite.audit.flaws.tokens.tokenise import BLOCK, Numbers, Pieces, Tokenize
 from pyrite.audit.rows import Row
 
 Array = np.ndarray[Any, Any]

@@ -6,8 +6,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.format import (
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.format.answer_shape import (
+    Shape,
+    Words,
+    drawn,
+    drawn_structure,
+    fold,
+    joined,
+    phrase,
+    printable,
+    structural_tokens,
+)
+from pyrite.audit.flaws.format.patterns import (
+    BAR,
+    Answers,
+    Counted,
+    answers_of,
+    commonest,
+    difference_low,
+    over_represented,
+)
+from pyrite.audit.flaws.format.statistics import (
     CLOSING,
     DISTANCE,
     EDGE,
@@ -19,9 +39,7 @@ from pyrite.audit.format import (
     closing_of,
     opening_of,
 )
-from pyrite.audit.patterns import BAR, Answers, Counted, answers_of, commonest, difference_low, over_represented
 from pyrite.audit.rows import Row
-from pyrite.audit.shapes import Shape, Words, drawn, drawn_structure, fold, joined, phrase, printable, structural_tokens
 from pyrite.audit.wording import percent
 
 PLAIN = ("", "p", "p+")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.family import Floats
+from pyrite.audit.flaw import Floats
 
 Array = np.ndarray[Any, Any]
 RANKS = (10, 1000)

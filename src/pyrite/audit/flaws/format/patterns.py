@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
 
+from pyrite.audit.flaws.format.answer_shape import Shape, Words, shape_of
 from pyrite.audit.rows import Row
-from pyrite.audit.shapes import Shape, Words, shape_of
 
 MOST = 0.8
 """A readable opening is lengthened while it still covers this share of its answers."""

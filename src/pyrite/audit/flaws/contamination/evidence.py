@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pyrite.audit import hashes
-from pyrite.audit.contamination import BOILERPLATE, Index, counted, index_of, matches
-from pyrite.audit.family import Evidence, Extras, Population
+from pyrite.audit import minhash
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.contamination.statistics import BOILERPLATE, Index, counted, index_of, matches
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import cut
 
@@ -52,9 +52,9 @@ def _share_told(
 
 def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
     """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
-    its_words = hashes.words(row.text)[: hashes.WORDS]
+    its_words = minhash.words(row.text)[: minhash.WORDS]
     spans: list[tuple[int, int, int]] = []
-    for found in matches(hashes.flat([its_words]), index, measure):
+    for found in matches(minhash.flat([its_words]), index, measure):
         first = found.runs.items[found.runs.bounds[found.grams]]
         spans += zip(found.words.tolist(), (found.words + found.size).tolist(), first.tolist(), strict=True)
     joined: list[list[int]] = []

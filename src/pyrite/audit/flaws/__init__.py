@@ -1,0 +1,1 @@
+"""The flaws that an audit looks for, one folder each."""

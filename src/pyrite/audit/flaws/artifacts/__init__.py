@@ -1,0 +1,1 @@
+"""Artifacts: labels that can be told without reading for meaning."""

@@ -1,0 +1,1 @@
+"""Contamination: rows that hold evaluation texts."""

@@ -1,0 +1,1 @@
+"""Diversity: answers that say less that is different."""

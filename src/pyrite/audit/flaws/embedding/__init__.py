@@ -1,0 +1,1 @@
+"""Embedding: meanings that lie where those of human data do not."""

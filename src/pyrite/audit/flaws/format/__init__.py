@@ -1,0 +1,1 @@
+"""Format: answers that share one shape."""

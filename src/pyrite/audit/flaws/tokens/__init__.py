@@ -1,0 +1,1 @@
+"""Tokens: words and stock phrases at other rates than people use them."""
