@@ -6,14 +6,12 @@ whose file or test is not there, or whose test does not mention the method, stop
 
 import inspect
 import re
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyrite import stats
-from pyrite.audit.flaw import Flaw
-from pyrite.audit.flaws import registry as families
+from pyrite.audit.flaws.registry import FLAWS
 from pyrite.repair.methods import METHODS, Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,8 +107,8 @@ def repair_rows() -> Iterator[Row]:
 
 def audit_rows() -> Iterator[Row]:
     """Every measure of an audit."""
-    for flaw in typing.get_args(Flaw):
-        for one in families.measures(flaw):
+    for flaw, entry in FLAWS.items():
+        for one in entry.statistics:
             paper = AUDIT_PAPERS.get(one.full_name) or AUDIT_PAPERS.get(flaw) or "ours"
             test = f"tests/audit/test_audit_{flaw}.py"
             yield Row(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Alone, Contrast, Draws, Floats, Measure
+from pyrite.audit.flaw import Alone, Contrast, Draws, Floats, Statistic
 
 CHUNK = 128
 """Draws given to a statistic at a time."""
@@ -31,7 +31,7 @@ Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
-class Yardsticks:
+class DrawSettings:
     """How often to draw: permutations of the null, subsamples of the distances between sources, half-samples."""
 
     permutations: int = 1999
@@ -72,7 +72,7 @@ class Measurement:
     reference of enough rows. `alone`: measured on the data alone. `least_p`: the smallest p-value that the null can give,
     which is large where rows come in few clusters."""
 
-    measure: Measure
+    measure: Statistic
     value: float
     n: int
     null_mean: float | None
@@ -88,11 +88,11 @@ class Measurement:
     least_p: float = 0.0
 
 
-def weigh(
+def measure_contrast(
     contrast: Contrast,
     data: Sequence[int],
     references: Mapping[str, Sequence[int]],
-    settings: Yardsticks,
+    settings: DrawSettings,
     *,
     size: int | None = None,
     clusters: Sequence[str] | None = None,
@@ -176,7 +176,7 @@ def between_sources(
     ours: Any,
     sources: Mapping[str, Any],
     size: int,
-    settings: Yardsticks,
+    settings: DrawSettings,
     groups: Groups,
     sizes: Sequence[int],
 ) -> Between | None:
@@ -205,7 +205,7 @@ def subsampled(
     n: int,
     size: int,
     rng: np.random.Generator,
-    settings: Yardsticks,
+    settings: DrawSettings,
     groups: Groups,
 ) -> Floats:
     """The measure over random subsamples of n rows of each side."""
@@ -214,7 +214,7 @@ def subsampled(
 
 
 def half_error(
-    contrast: Contrast, a: Any, b: Any, n: int, size: int, settings: Yardsticks, stream: int, groups: Groups
+    contrast: Contrast, a: Any, b: Any, n: int, size: int, settings: DrawSettings, stream: int, groups: Groups
 ) -> float:
     """The standard error of the measure at n rows, from halves of n rows of each side."""
     half = n // 2
@@ -255,7 +255,7 @@ def matrix(groups: Sequence[Any], size: int) -> Draws:
     return made
 
 
-def weigh_alone(alone: Alone) -> Measurement:
+def measure_alone(alone: Alone) -> Measurement:
     """A measure with a null of its own, or none: the same shape, without a reference."""
     if alone.null is None:
         excess = alone.value - alone.threshold

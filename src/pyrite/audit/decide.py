@@ -14,7 +14,8 @@ from typing import Any, Literal
 from scipy.stats import norm
 
 from pyrite.audit.baselines import Z95
-from pyrite.audit.sources import CEILINGS, FEWEST, NextSource, limit_of, predict, prior_of, within_scale
+from pyrite.audit.flaws.registry import statistic_of
+from pyrite.audit.sources import FEWEST, NextSource, limit_of, predict, prior_of, within_scale
 from pyrite.stats.multiplicity import holm
 
 Severity = Literal["fail", "warn", "ok"]
@@ -136,8 +137,9 @@ def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSourc
     alpha = human.alpha / one.get("looks", 1)  # each look takes its share
     alpha = alpha / 2 if human.tabled else alpha  # the table's limits take the other half
     found = predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
-    ceiling = CEILINGS.get(f"{measure['flaw']}.{measure['name']}", 1.0 if measure["unit"] == "share" else None)
-    return within_scale(found, ceiling)
+    statistic = statistic_of(f"{measure['flaw']}.{measure['name']}")
+    ceiling = statistic.ceiling if statistic is not None else None
+    return within_scale(found, 1.0 if ceiling is None and measure["unit"] == "share" else ceiling)
 
 
 def excess_of(one: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:

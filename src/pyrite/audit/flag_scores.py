@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pyrite.audit.flaws.registry import extras, module
+from pyrite.audit.extras import extras_of
+from pyrite.audit.flaws.registry import flaw_of
 from pyrite.audit.rows import as_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
@@ -25,28 +26,30 @@ LONGEST = 2000
 ROWS_AT_ONCE = 2000
 
 
-def marks_step(context: Context) -> None:
+def flag_scores_step(context: Context) -> None:
     """Step: `marks.parquet`: for each row of one file its number and, by measure, how strongly it shows it (0 to 1)."""
     config = context.config
-    given = extras(config, context.inputs)
+    extras = extras_of(config, context.inputs)
     batches = Batches(
         config.get("hub") or context.inputs["file"], read_options(config), source=config["source"], column=None
     )
     rules: Mapping[str, Mapping[str, Any]] = config["rules"]
-    names = [f"{flaw}.{measure}" for flaw, some in rules.items() for measure in some]
+    names = [f"{flaw}.{rule}" for flaw, flaw_rules in rules.items() for rule in flaw_rules]
     schema = pyarrow.schema([("number", pyarrow.int64()), *((name, pyarrow.float32()) for name in names)])
     with parquet.ParquetWriter(context.out / "marks.parquet", schema, compression="zstd") as writer:
         for batch in batches:
             rows = [replace(row, number=row.number + config["offset"]) for row in batch]
             columns: dict[str, Any] = {"number": [row.number for row in rows]}
-            for flaw, some in rules.items():
-                folder = context.inputs["whole"] / flaw
-                told = module(flaw).marks(rows, some, given, folder if folder.is_dir() else None)
-                columns |= {f"{flaw}.{name}": np.asarray(told[name], dtype=np.float32) for name in some}
+            for name, flaw_rules in rules.items():
+                folder = context.inputs["whole"] / name
+                score = flaw_of(name, config).flag_scores
+                assert score is not None, name
+                scores = score(rows, flaw_rules, extras, folder if folder.is_dir() else None)
+                columns |= {f"{name}.{rule}": np.asarray(scores[rule], dtype=np.float32) for rule in flaw_rules}
             writer.write_table(pyarrow.table(columns, schema=schema))
             context.tick(batches.rows, max(config["rows"], batches.rows), "rows")
             if context.expired():
-                raise OutOfTime("--max-time is over; the marks of this file start again")
+                raise OutOfTime("--max-time is over; the flag scores of this file start again")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Flags:
 
 
 def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flags:
-    """Which rows are flagged by which of these findings, out of the tables of marks, one for each file."""
+    """Which rows are flagged by which of these findings, out of the tables of flag scores, one for each file."""
     files = []
     for path in tables:
         there = [name for name in names if name in parquet.read_schema(path).names]
@@ -129,4 +132,4 @@ def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], found: Flags) -> It
             number += 1
 
 
-MARKS = StepType("audit.marks", 1, marks_step)
+FLAG_SCORES = StepType("audit.marks", 1, flag_scores_step)

@@ -19,7 +19,6 @@ from pyrite.stats.gates import Outcome, outcome_of
 _GATE = re.compile(
     r"\s*(?P<name>severity|[a-z]+(\.[a-z0-9_]+)?)\s*(?P<op>>=|<=|>|<)\s*(?P<bound>fail|warn|[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*"
 )
-EXAMPLES = "such as 'severity < fail', 'format.opening_concentration < 5%', 'contamination.ngram_13 <= 0'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,16 @@ class GateResult:
         return {"gate": self.gate.text, "outcome": self.outcome, "why": self.why}
 
 
+def examples(known: Sequence[str]) -> str:
+    """Conditions that could be written: on the worst severity, and on the first and the last statistic."""
+    lines = [
+        "'severity < fail'",
+        *(f"'{known[0]} < 5%'" for _ in known[:1]),
+        *(f"'{known[-1]} <= 0'" for _ in known[1:2]),
+    ]
+    return f"such as {', '.join(lines)}"
+
+
 def parse(text: str, known: Sequence[str]) -> Gate:
     """What does a condition say? `known` are the full names of all measures.
 
@@ -53,10 +62,10 @@ def parse(text: str, known: Sequence[str]) -> Gate:
     """
     found = _GATE.fullmatch(text)
     if found is None:
-        raise UserError("That is no gate.", text, EXAMPLES)
+        raise UserError("That is no gate.", text, examples(known))
     name, bound = found["name"], found["bound"]
     if (name == "severity") != (bound in ("fail", "warn")) or (name == "severity" and found["op"] != "<"):
-        raise UserError("That is no gate.", text, EXAMPLES)
+        raise UserError("That is no gate.", text, examples(known))
     if name == "severity":
         return Gate(text.strip(), name, "<", bound)
     if not any(one == name or one.startswith(f"{name}.") for one in known):

@@ -5,13 +5,14 @@ whatever else is in the sample.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import orjson
 
+from pyrite.audit.flaw import Need
 from pyrite.audit.gather import Sampled
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.errors import UserError
@@ -21,10 +22,12 @@ from pyrite.steps import Context, StepType
 READ = "read "
 """What the names of inputs begin with that hold what was read before."""
 FILE = "read.npz"
+INPUT_NAMES: Mapping[Need, str] = {"nll": "surprises", "embeddings": "embeddings"}
+"""What the inputs of a step that hold what a model has read of the sample are called; part of the step's key."""
 Values = np.ndarray[Any, Any]
 
 
-def key_of(*texts: str) -> bytes:
+def texts_key(*texts: str) -> bytes:
     """Which texts are these? 16 bytes."""
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -99,7 +102,7 @@ def embed_step(context: Context) -> None:
     prompted = [at for at, row in enumerate(rows) if row.prompt.strip()]
     texts = [*(row.answer for row in rows), *(rows[at].prompt for at in prompted)]
     vectors = read(
-        context, [key_of(text) for text in texts], lambda places: vectors_of(context, [texts[at] for at in places])
+        context, [texts_key(text) for text in texts], lambda places: vectors_of(context, [texts[at] for at in places])
     )
     if "file" in context.inputs or "part" in context.config:
         return
@@ -127,17 +130,17 @@ def vectors_of(context: Context, texts: Sequence[str]) -> Values:
     return vectors
 
 
-def surprise_step(context: Context) -> None:
+def nll_step(context: Context) -> None:
     """Step: nats per token of answers, with and without the prompt. Of the sample: `surprises.npz`, nan for rows that are
     not in the smaller sample."""
-    from pyrite.audit.flaws.perplexity.statistics import ALONE, PROMPTED, measure_surprises
+    from pyrite.audit.nll import ALONE, PROMPTED, answer_nll
     from pyrite.models import load
 
     load.quiet_libraries()
     rows = rows_of(context)
 
     def compute(places: list[int]) -> Values:
-        found = measure_surprises(
+        found = answer_nll(
             context.inputs["model"],
             [rows[at] for at in places],
             compute=Compute(**context.config["compute"]),
@@ -146,7 +149,7 @@ def surprise_step(context: Context) -> None:
         )
         return np.stack([found[PROMPTED], found[ALONE]], axis=1)
 
-    values = read(context, [key_of(row.prompt, row.answer) for row in rows], compute, width=2)
+    values = read(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
     sampled = Sampled.read(context.inputs["sample"])
@@ -162,5 +165,5 @@ def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{READ}{at}", step) for at, step in enumerate(steps))
 
 
-SURPRISE = StepType("audit.surprise", 2, surprise_step)
+NLL = StepType("audit.surprise", 2, nll_step)
 EMBED = StepType("audit.embed", 3, embed_step)

@@ -15,24 +15,26 @@ from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, Human, few_sources
-from pyrite.audit.flag_scores import MARKS, Flags, flags, write_flagged, write_split
-from pyrite.audit.flaws.registry import measures
+from pyrite.audit.flag_scores import FLAG_SCORES, Flags, flags, write_flagged, write_split
+from pyrite.audit.flaws.registry import FLAWS, full_names, plugin_settings
 from pyrite.audit.gather import DATA, Sampled
-from pyrite.audit.judge import Judged, clear, judge, looks, marks_rows, note_on_looks, say_so_far, task_of
+from pyrite.audit.judge import Judged, clear, divides_rows, judge, looks, note_on_looks, say_so_far, task_of, two_looks
 from pyrite.audit.plan import (
     FIRST_LOOK,
-    MODELS_READ,
     Planned,
     comparisons,
     files_in,
+    model_reads,
+    needing,
+    nll_reading,
     plan,
     readers,
     reference_files,
+    selected_flaws,
     source_labels,
-    surprises,
-    wanted,
 )
-from pyrite.audit.sources import FEWEST, table
+from pyrite.audit.reading import INPUT_NAMES
+from pyrite.audit.sources import FEWEST, source_table
 from pyrite.audit.stream import LONGEST, read_options
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
@@ -78,14 +80,14 @@ class Audit:
 
 
 def audit(config: AuditConfig) -> Audit:
-    """Measure the data against its references; nothing that was measured before is measured again.
+    """Statistic the data against its references; nothing that was measured before is measured again.
 
     Raises:
         UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
     """
     config = config.model_copy(update={"data": tuple(path for text in config.data for path in files_in(text))})
-    flaws = wanted(config.only)
-    known = [one.full_name for flaw in flaws for one in measures(flaw)]
+    flaws = selected_flaws(config.only)
+    known = full_names(flaws)
     limits = thresholds(config.thresholds, known)
     gates = [gating.parse(text, known) for text in config.gate]
     check_outputs(config)
@@ -100,29 +102,29 @@ def audit(config: AuditConfig) -> Audit:
 
     finish(list(planned.streams.values()))
     check_kinds(config, planned, store)
-    finish([planned.whole, planned.sample])
+    finish([planned.totals, planned.sample])
     check_cluster(config, store, planned)
     sampled = Sampled.read(store.path(planned.sample.key))
 
     def judged(compare: Mapping[str, Step]) -> Judged:
-        read = any(flaw in MODELS_READ for flaw in compare)
-        pace = hardware.pace(hardware.choose(config.precision)) if read else 1.0
+        pace = hardware.pace(hardware.choose(config.precision)) if model_reads(compare) else 1.0
         finish(list(compare.values()), workers=readers(config, list(compare), len(sampled.rows)), threads=1, pace=pace)
         return judge(config, store, planned, compare, sampled, limits)
 
-    quick = [flaw for flaw in planned.flaws if flaw not in MODELS_READ]
+    quick = [name for name in planned.flaws if not FLAWS[name].model_reads]
     if quick and len(quick) < len(planned.flaws) and not config.quiet:
         say_so_far(judged(comparisons(config, replace(planned, flaws=quick))).findings, quick)
     first = comparisons(config, planned)
     whole, read = judged(first), min(FIRST_LOOK, config.model_sample)
-    twice = "perplexity" in first and looks(config, sampled) > 1
+    staged = two_looks(first)
+    twice = bool(staged) and looks(config, sampled) > 1
     wanted_rows = config.flagged or config.clean or config.out
-    if twice and (not clear(whole.findings) or (wanted_rows and marks_rows(whole.findings))):
-        earlier = first["perplexity"].inputs["surprises"]
+    if twice and (not clear(whole.findings) or (wanted_rows and divides_rows(whole.findings))):
+        earlier = first[staged[0]].inputs[INPUT_NAMES["nll"]]
         assert isinstance(earlier, Step)
         read = config.model_sample
-        more = comparisons(config, planned, surprises(config, planned, read, earlier))
-        whole = judged({**first, "perplexity": more["perplexity"]})
+        second = comparisons(config, planned, nll_reading(config, planned, read, earlier))
+        whole = judged({**first, **{name: second[name] for name in staged}})
     measured, findings, human = whole.measured, whole.findings, whole.human
     sources, one_source = whole.sources, whole.one_source
     lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
@@ -132,9 +134,9 @@ def audit(config: AuditConfig) -> Audit:
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
     if twice:
-        notes.append(note_on_looks(read, config.model_sample))
+        notes.append(note_on_looks(staged, read, config.model_sample))
     record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
-    record["sample"]["model_n"] = min(record["sample"]["n"], read if "perplexity" in first else config.model_sample)
+    record["sample"]["model_n"] = min(record["sample"]["n"], read if staged else config.model_sample)
     if config.out is not None:
         write_run(config, config.out, record, planned, store, flagged)
     return Audit(findings, record, code)
@@ -211,7 +213,7 @@ def notes_on_sources(
         called = ", ".join(here(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
     if any((finding.told["between_human"] or {}).get("table") for finding in findings):
-        human_table = table()
+        human_table = source_table()
         notes.append(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
@@ -237,8 +239,10 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
         for side, places in sides.items():
             if places and not any(sampled.rows[at].cluster for at in places):
                 notes.append(f"no row of the {side} has a column {config.cluster}: each counts by itself")
-    if sources and "embedding" not in planned.flaws and all(row.prompt for row in sampled.rows):
-        notes.append("whether the references are of the data's task was not asked: that needs the family embedding")
+    by_task = [name for name, flaw in FLAWS.items() if flaw.tells_tasks_apart]
+    if sources and not {*by_task} & {*planned.flaws} and all(row.prompt for row in sampled.rows):
+        needed = " or ".join(by_task)
+        notes.append(f"whether the references are of the data's task was not asked: that needs the family {needed}")
     return notes
 
 
@@ -283,8 +287,9 @@ def split(
             *("source", "hub", "revision", "file", "seed"),
         )
         settings = {**{key: step.config[key] for key in kept}, "rules": rules, "offset": offset, "rows": rows}
-        inputs = {"file": step.inputs["file"], "whole": planned.whole, **planned.given}
-        steps.append(Step(MARKS, settings, inputs, label=f"{config.data[shard]}: marks"))
+        settings |= plugin_settings(rules)
+        inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
+        steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
         offset += rows
     finish(steps)
     names = [finding.full_name for finding in findings if finding.severity != "ok"]
@@ -321,26 +326,27 @@ def report(
     files = {label for _, label in source_labels(config.reference)}
     plain = [here(name) if name in files else name for name in sources]  # else a column named it
     called = dict(zip(sources, unlike(plain), strict=True))
-    if "contamination" in wanted(config.only) and "contamination" not in planned.flaws:
-        notes.append("contamination was not looked for: name evaluation sets with --against")
-    if config.against and "contamination" not in planned.flaws:
-        notes.append("the evaluation sets of --against were not looked for: contamination is not in --only")
+    if unread := [
+        name for name in needing("evaluation_sets", selected_flaws(config.only)) if name not in planned.flaws
+    ]:
+        notes.append(f"{', '.join(unread)} was not looked for: name evaluation sets with --against")
+    if config.against and not needing("evaluation_sets", planned.flaws):
+        names = ", ".join(needing("evaluation_sets", FLAWS))
+        notes.append(f"the evaluation sets of --against were not looked for: {names} is not in --only")
     silent = sum(not row.answer.strip() for row in sampled.rows)
     if silent:
+        *most, last = [name for name, flaw in FLAWS.items() if flaw.skips_unanswered]
         notes.append(
-            f"{silent} of the {len(sampled.rows)} sampled rows have no answer: tokens, diversity and format leave them out"
+            f"{silent} of the {len(sampled.rows)} sampled rows have no answer: {', '.join(most)} and {last} leave them out"
         )
     long = sum(max(map(len, (row.prompt, *row.answers))) >= LONGEST for row in sampled.rows)
     if long:
         notes.append(f"{long} of the {len(sampled.rows)} sampled rows were cut to {LONGEST:,} characters a text")
-    notes += copies(store.read_json(planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
-    if (
-        len({row.label for row in sampled.rows}) > 1
-        and "artifacts" in measured
-        and not same_labels(sampled)
-        and sources
-    ):
-        notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")
+    totals = store.read_json(planned.totals, "whole.json").get(DATA, {})
+    for name, flaw in FLAWS.items():
+        notes += flaw.notes(totals[name]) if flaw.notes and name in totals else []
+    if len({row.label for row in sampled.rows}) > 1 and sources and not same_labels(sampled):
+        notes += [note for name in measured if (note := FLAWS[name].where_labels_differ)]
     return {
         "schema_version": 1,
         "data": [here(text) for text in config.data],
@@ -378,18 +384,6 @@ def finding_json(one: Finding, called: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def copies(counts: Mapping[str, Any] | None) -> list[str]:
-    """What is said of copies in the whole data set: in a sample most pairs are apart, so few would be seen there."""
-    said = []
-    for name, what in (("exact", "repeat another row word for word"), ("near", "are nearly another row")):
-        counted = (counts or {}).get(name)
-        if counted and counted["rows"]:
-            said.append(
-                f"of all rows, {counted['rows']:,} ({100 * counted['share']:.2g} %) {what} (in {counted['groups']:,} groups)"
-            )
-    return said
-
-
 def write_run(
     config: AuditConfig, folder: Path, record: Mapping[str, Any], planned: Planned, store: Store, flagged: Flags | None
 ) -> None:
@@ -423,7 +417,7 @@ def write_run(
 def inputs(planned: Planned) -> list[Source]:
     """Every file that was read, with what identifies its content."""
     sources = [step.inputs["file"] for step in planned.streams.values()]
-    sources += [one for name, one in planned.given.items() if name.startswith("against ")]
+    sources += [one for name, one in planned.resources.items() if name.startswith("against ")]
     return [source for source in sources if isinstance(source, Source)]
 
 

@@ -34,8 +34,6 @@ MEAN_WORTH = 1.0
 SPREAD_WORTH = 10.0
 FEWEST = 5
 """Human sources that a prediction needs without the table."""
-CEILINGS = {"format.shape_distance": 1.0, "tokens.distance": 1.0, "embedding.classifier_auc": 0.5}
-"""What a measure can be at most, where its unit does not say it (a share is 1 at most)."""
 TASK_TOLERANCE = 0.02
 TASK_CLEAR = 0.05
 TASK_ALONE = 0.4
@@ -65,7 +63,7 @@ class NextSource:
 
 
 @lru_cache(maxsize=1)
-def table() -> Mapping[str, Any]:
+def source_table() -> Mapping[str, Any]:
     """The table of human sources: `measures` (name -> rows -> mean, spread, audits), `limits`, `sources`."""
     found: Mapping[str, Any] = orjson.loads(TABLE.read_bytes())
     return found
@@ -73,19 +71,19 @@ def table() -> Mapping[str, Any]:
 
 def prior_of(measure: str, n: int) -> Prior | None:
     """The table's entry for a measure at n rows on each side; None where it has none."""
-    entry = table()["measures"].get(measure, {}).get(str(n))
+    entry = source_table()["measures"].get(measure, {}).get(str(n))
     return None if entry is None else Prior(entry["mean"], entry["spread"])
 
 
 def sizes_of(measure: str) -> tuple[int, ...]:
     """The numbers of rows at which the table holds a measure, smallest first; empty where it does not hold it."""
-    return tuple(sorted(map(int, table()["measures"].get(measure, {}))))
+    return tuple(sorted(map(int, source_table()["measures"].get(measure, {}))))
 
 
 def limit_of(sources: int) -> float:
     """How many spreads above the centre a *fail* lies, beside so many sources: of the largest number in the table that
     is not above it."""
-    limits = {int(count): value for count, value in table()["limits"].items()}
+    limits = {int(count): value for count, value in source_table()["limits"].items()}
     return float(limits[max(count for count in limits if count <= max(1, sources))])
 
 

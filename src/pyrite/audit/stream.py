@@ -1,4 +1,4 @@
-"""Step: one file is read once, by every family that reads all rows, in several processes where it is large.
+"""Step: one file is read once, by every flaw that reads all rows, in several processes where it is large.
 
 The reader numbers the rows and hands batches to the parts in turn; what the parts gathered is merged later, so that
 files audited apart and together come to the same. A seeded sample of the rows is kept on the way: every row draws a
@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.flaws.registry import extras, module
+from pyrite.audit.extras import extras_of
+from pyrite.audit.flaw import Stream
+from pyrite.audit.flaws.registry import flaw_of
 from pyrite.audit.rows import Row, as_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
@@ -102,19 +104,22 @@ class Drawn:
 
 
 class Part:
-    """The streams of all families over some of the batches, and the row-level table."""
+    """The streams of all flaws over some of the batches, and the row-level table."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
-        given = extras(config, inputs)
+        extras = extras_of(config, inputs)
         folder.mkdir(parents=True)
-        self.folder, self.streams = folder, {}
+        self.folder = folder
+        self.streams: dict[str, Stream] = {}
         self.writer: Any = None
-        for flaw in config["flaws"]:
-            (folder / flaw).mkdir()
-            self.streams[flaw] = module(flaw).Stream(folder / flaw, given)
+        for name in config["flaws"]:
+            (folder / name).mkdir()
+            stream = flaw_of(name, config).stream
+            assert stream is not None, name
+            self.streams[name] = stream(folder / name, extras)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Show the batch to every family."""
+        """Show the batch to every flaw's stream."""
         import pyarrow
         from pyarrow import parquet
 
@@ -251,7 +256,7 @@ def read_options(config: Mapping[str, Any]) -> ReadOptions:
 
 
 def stream_step(context: Context) -> None:
-    """Step: `part-K/FLAW/` (what each family gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
+    """Step: `part-K/FLAW/` (what each flaw's stream gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
     config = context.config
     path: Path | str = config.get("hub") or context.inputs["file"]
     batches = Batches(

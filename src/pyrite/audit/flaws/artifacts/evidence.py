@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.flaw import Evidence, Extras, Population
-from pyrite.audit.flaws.artifacts.shortcuts import Cue, Seen, features_of, find_cues, told
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, Surface, features_of, find_cues, told
 from pyrite.audit.flaws.artifacts.statistics import accuracies, fields_of, prepare, strongest, usable
 from pyrite.audit.rows import Row
 
@@ -38,14 +38,14 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
 
 def seen_in(
     data: Population, references: Mapping[str, Population]
-) -> tuple[list[int], list[Seen], list[Seen], tuple[str, ...]]:
+) -> tuple[list[int], list[Surface], list[Surface], tuple[str, ...]]:
     """Places of the data's rows, what is seen of them and of the references pooled, and the names of their fields."""
     names = fields_of(data.rows)
     places, seen = usable(data.rows, names)
     return places, seen, usable([row for one in references.values() for row in one.rows], names)[1], names
 
 
-def with_overlap(measure: str, cues: Sequence[Cue], seen: Sequence[Seen], reference: Sequence[Seen]) -> list[Cue]:
+def with_overlap(measure: str, cues: Sequence[Cue], seen: Sequence[Surface], reference: Sequence[Surface]) -> list[Cue]:
     """The cues to tell: for overlap, first that of all rows whose last field repeats words of the first only."""
     covered = find_cues(seen, reference, [("overlap", "covered")]) if measure.startswith("overlap") else []
     return [*covered[:1], *cues]

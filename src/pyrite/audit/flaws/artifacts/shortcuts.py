@@ -36,7 +36,7 @@ WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Surface:
     """A labelled row as a lazy reader sees it. `overlap`: of the last field's words, "none" stand in the first field,
     "some", "all", or all as one "run"; empty where there is one field. `longer`: by how many words the last field is."""
 
@@ -77,36 +77,36 @@ class Cue:
         return self.lift / (1 + self.lift)
 
 
-def words_of(text: str) -> tuple[str, ...]:
+def folded_words(text: str) -> tuple[str, ...]:
     """Lower-cased words without punctuation at their ends; Chinese and Japanese characters stand alone.
 
-    >>> words_of("The dog's here, 日本!")
+    >>> folded_words("The dog's here, 日本!")
     ('the', "dog's", 'here', '日', '本')
     """
     stripped = (EDGE.sub("", word) for word in WIDE.sub(r" \g<0> ", text.lower()).split())
     return tuple(word for word in stripped if word)
 
 
-def look(row: Row) -> Seen:
+def surface_of(row: Row) -> Surface:
     """What a lazy reader sees of a row with a label."""
     texts = [text[:LONGEST] for text in row.fields.values()]
-    last = words_of(texts[-1])
+    last = folded_words(texts[-1])
     unique = frozenset(last)
     if len(texts) < 2:
-        return Seen(row.label or "", last, unique, "", 0.0, 0, is_negated(unique), False)
-    first = words_of(texts[0])
+        return Surface(row.label or "", last, unique, "", 0.0, 0, is_negated(unique), False)
+    first = folded_words(texts[0])
     there = frozenset(first)
     share = len(unique & there) / max(1, len(unique))
     overlap = "none" if share == 0 else "some" if share < 1 else "all"
     if overlap == "all" and f" {' '.join(last)} " in f" {' '.join(first)} ":
         overlap = "run"
     negated = is_negated(unique)
-    return Seen(
+    return Surface(
         row.label or "", last, unique, overlap, share, len(last) - len(first), negated, negated != is_negated(there)
     )
 
 
-def common_words(seen: Sequence[Seen]) -> list[str]:
+def common_words(seen: Sequence[Surface]) -> list[str]:
     """The commonest words of the last fields, of those that stand in five rows or more."""
     counts = Counter(word for one in seen for word in one.unique)
     return sorted((word for word in counts if counts[word] >= 5), key=lambda word: (-counts[word], word))[:WORDS]
@@ -118,7 +118,7 @@ def edges_of(values: Sequence[float], bins: int) -> Array:
     return edges[edges < max(values)]
 
 
-def shows(seen: Seen, feature: Feature) -> bool:
+def shows(seen: Surface, feature: Feature) -> bool:
     """Does the row have the feature?"""
     match feature:
         case ("overlap", "covered"):
@@ -136,7 +136,7 @@ def shows(seen: Seen, feature: Feature) -> bool:
     return False
 
 
-def features_of(measure: str, seen: Sequence[Seen]) -> list[Feature]:
+def features_of(measure: str, seen: Sequence[Surface]) -> list[Feature]:
     """What may stand behind a measure of the family `artifacts`."""
     overlap: list[Feature] = [("overlap", level) for level in ("run", "all", "none")]
     match measure:
@@ -154,19 +154,19 @@ def features_of(measure: str, seen: Sequence[Seen]) -> list[Feature]:
             return [("word", word) for word in common_words(seen)]
 
 
-def having(seen: Sequence[Seen], feature: Feature) -> Array:
+def having(seen: Sequence[Surface], feature: Feature) -> Array:
     """Which rows have the feature [rows], true or false."""
     if feature[0] == "word":
         return np.array([feature[1] in one.unique for one in seen], dtype=bool)
     return np.array([shows(one, feature) for one in seen], dtype=bool)
 
 
-def labelled(seen: Sequence[Seen], labels: Sequence[str]) -> Array:
+def labelled(seen: Sequence[Surface], labels: Sequence[str]) -> Array:
     """Which rows have one of the labels [rows], true or false."""
     return np.array([one.label in labels for one in seen], dtype=bool)
 
 
-def weigh_cue(there: Array, right: Array, feature: Feature, labels: tuple[str, ...]) -> Cue | None:
+def score_cue(there: Array, right: Array, feature: Feature, labels: tuple[str, ...]) -> Cue | None:
     """How strongly does a feature point at labels, where rows have the feature (`there`) and one of the labels
     (`right`)? None where all rows have the feature, or none."""
     n, m, k = len(there), int(np.count_nonzero(there)), int(np.count_nonzero(right))
@@ -179,7 +179,7 @@ def weigh_cue(there: Array, right: Array, feature: Feature, labels: tuple[str, .
     return Cue(feature, labels, m, share, elsewhere, share / max(elsewhere, 1 / (n - m + 1)), z)
 
 
-def find_cues(seen: Sequence[Seen], reference: Sequence[Seen], features: Sequence[Feature]) -> list[Cue]:
+def find_cues(seen: Sequence[Surface], reference: Sequence[Surface], features: Sequence[Feature]) -> list[Cue]:
     """The features that point at a label, the surest first: at least ten rows have it, the label is 1.5 times as
     frequent among them as elsewhere, surely, and the lift is 1.25 times that in the references.
 
@@ -196,17 +196,17 @@ def find_cues(seen: Sequence[Seen], reference: Sequence[Seen], features: Sequenc
             others = tuple(label for label in labels if label not in best)
             aims = {others: labelled(seen, others)}
         for aim, right in aims.items():
-            cue = weigh_cue(there, right, feature, aim)
+            cue = score_cue(there, right, feature, aim)
             if cue and cue.rows >= LEAST and cue.lift >= LIFT and cue.z >= SURE.get(str(feature[0]), 3.0):
                 cue = beside(cue, reference)
                 found += [cue] if cue.lift > MORE * (cue.reference_lift or 0) else []
     return sorted(found, key=lambda cue: (-cue.z, str(cue.feature), cue.labels))
 
 
-def beside(cue: Cue, reference: Sequence[Seen]) -> Cue:
+def beside(cue: Cue, reference: Sequence[Surface]) -> Cue:
     """The cue with its lift in the references, where they have its labels."""
     right = labelled(reference, cue.labels)
-    same = weigh_cue(having(reference, cue.feature), right, cue.feature, cue.labels) if right.any() else None
+    same = score_cue(having(reference, cue.feature), right, cue.feature, cue.labels) if right.any() else None
     return replace(cue, reference_lift=same.lift) if same and same.rows >= 5 else cue
 
 
@@ -215,7 +215,7 @@ def cue_from(told: Mapping[str, Any]) -> Cue:
     return Cue(**{**told, "feature": tuple(told["feature"]), "labels": tuple(told["labels"])})
 
 
-def percent(share: float) -> str:
+def whole_percent(share: float) -> str:
     """`72 %`, `0.4 %`."""
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1f} %"
 
@@ -243,4 +243,4 @@ def told(cue: Cue, fields: Sequence[str]) -> str:
     lift = f"{cue.lift:.1f}" if cue.lift < 100 else "over 100"
     there = "" if cue.reference_lift is None else f"; references {cue.reference_lift:.1f}"
     labels = " or ".join(label[:24] for label in cue.labels)
-    return f"label {labels}: {percent(cue.share)} of {cue.rows:,} {what}, {percent(cue.elsewhere)} elsewhere (lift {lift}{there})"
+    return f"label {labels}: {whole_percent(cue.share)} of {cue.rows:,} {what}, {whole_percent(cue.elsewhere)} elsewhere (lift {lift}{there})"

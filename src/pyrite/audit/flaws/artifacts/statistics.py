@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.flaws.artifacts.shortcuts import Cue, Seen, common_words, cue_from, edges_of, look, shows
+from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, Surface, common_words, cue_from, edges_of, shows, surface_of
 from pyrite.audit.rows import Row
 
 Array = np.ndarray[Any, Any]
@@ -37,8 +37,8 @@ CHUNK = 128
 _MIX = (
     "mix in rows that show the feature with other labels, or remove flagged rows until the lift is that of human data"
 )
-MEASURES = tuple(
-    Measure("artifacts", name, question, unit, advice)
+STATISTICS = tuple(
+    Statistic("artifacts", name, question, unit, advice)
     for name, question, unit, advice in (
         ("overlap_label", "Does the label follow from whether the last field repeats the first?", "bits", _MIX),
         ("length_label", "Does the label follow from the length of the last field?", "bits", _MIX),
@@ -58,7 +58,7 @@ MEASURES = tuple(
         ),
     )
 )
-BY_NAME = {measure.name: measure for measure in MEASURES}
+BY_NAME = {measure.name: measure for measure in STATISTICS}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def fields_of(rows: Sequence[Row]) -> tuple[str, ...]:
     return min(counts, key=lambda names: (-counts[names], names)) if counts else ()
 
 
-def usable(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[int], list[Seen]]:
+def usable(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[int], list[Surface]]:
     """Places of the rows that have a label, one of the commonest, and these fields; and what is seen of them."""
     places = [
         at for at, row in enumerate(rows) if row.label is not None and names and tuple(row.fields) == tuple(names)
@@ -92,7 +92,7 @@ def usable(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[int], list[S
     counts = Counter(str(rows[at].label) for at in places)
     common = sorted((label for label in counts if counts[label] >= LEAST), key=lambda label: (-counts[label], label))
     places = [at for at in places if rows[at].label in common[:LABELS]] if len(common) > 1 else []
-    return places, [look(rows[at]) for at in places]
+    return places, [surface_of(rows[at]) for at in places]
 
 
 def prepare(rows: Sequence[Row]) -> Sample | None:
@@ -111,7 +111,7 @@ def prepare(rows: Sequence[Row]) -> Sample | None:
     return Sample(np.array(places), labels, np.ascontiguousarray(labelled), words, classes_of(seen), folds)
 
 
-def classes_of(seen: Sequence[Seen]) -> dict[str, Array]:
+def classes_of(seen: Sequence[Surface]) -> dict[str, Array]:
     """For each feature, in which of its classes a row is [rows, classes].
 
     `overlap` has three features side by side: how much of the last field stands in the first (nothing, four classes of
@@ -251,7 +251,7 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
     return [Alone(BY_NAME[name], observed[name], np.concatenate(null), n) for name, null in drawn.items()]
 
 
-def strongest(seen: Sequence[Seen], cues: Sequence[Cue]) -> Array:
+def strongest(seen: Sequence[Surface], cues: Sequence[Cue]) -> Array:
     """For each row, the strength of the strongest cue that points at its own label [rows]; 0 where none does."""
     made = np.zeros(len(seen), dtype=np.float32)
     for at, one in enumerate(seen):
@@ -259,7 +259,7 @@ def strongest(seen: Sequence[Seen], cues: Sequence[Cue]) -> Array:
     return made
 
 
-def marks(
+def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, Array]:
     """How strongly does each row show a feature together with a label that it gives away? Lift / (1 + lift)."""
@@ -268,5 +268,5 @@ def marks(
         made[name] = np.zeros(len(rows), dtype=np.float32)
         names = tuple(rule["fields"])
         places = [at for at, row in enumerate(rows) if row.label is not None and tuple(row.fields) == names]
-        made[name][places] = strongest([look(rows[at]) for at in places], [cue_from(cue) for cue in rule["cues"]])
+        made[name][places] = strongest([surface_of(rows[at]) for at in places], [cue_from(cue) for cue in rule["cues"]])
     return made

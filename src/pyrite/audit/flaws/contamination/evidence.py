@@ -6,7 +6,7 @@ import numpy as np
 
 from pyrite.audit import minhash
 from pyrite.audit.flaw import Evidence, Extras, Population
-from pyrite.audit.flaws.contamination.statistics import BOILERPLATE, Index, counted, index_of, matches
+from pyrite.audit.flaws.contamination.index import BOILERPLATE, Index, index_of, matches, runs_by_row
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import cut
 
@@ -17,9 +17,9 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     index, rule = index_of(extras.against), {"measure": measure}
     if not index.names or not data.rows:
         return Evidence(rule=rule)
-    found = counted(data.rows, index)[measure]
+    found = runs_by_row(data.rows, index)[measure]
     worst = sorted(np.flatnonzero(found).tolist(), key=lambda at: (-found[at], at))[:20]
-    sets = {name: one[measure] | {"items": one["items"]} for name, one in data.whole.get("sets", {}).items()}
+    sets = {name: one[measure] | {"items": one["items"]} for name, one in data.totals.get("sets", {}).items()}
     shown = [
         {"id": data.rows[at].id, "words": words, "item": item}
         for at in worst
@@ -40,13 +40,13 @@ def _share_told(
     measure: str, data: Population, references: Mapping[str, Population], index: Index, sampled: int
 ) -> str:
     rows, total = sampled, len(data.rows)
-    if measure in data.whole:
-        rows, total = data.whole[measure]["rows"], data.whole["rows"]
+    if measure in data.totals:
+        rows, total = data.totals[measure]["rows"], data.totals["rows"]
     size = measure.removeprefix("ngram_")
     told = f"{rows / total:.2%} of rows ({rows:,} of {total:,}) hold {size} words in a row of an evaluation text"
     theirs = [row for one in references.values() for row in one.rows]
     if theirs:
-        told += f" (references {np.count_nonzero(counted(theirs, index)[measure]) / len(theirs):.2%})"
+        told += f" (references {np.count_nonzero(runs_by_row(theirs, index)[measure]) / len(theirs):.2%})"
     return told
 
 

@@ -10,14 +10,11 @@ from pyrite.audit.flaws.diversity.statistics import (
     CROSS_ROW,
     DISTINCT_2,
     DISTINCT_3,
-    FIRST,
     NOVELTY,
     SELF,
     grams_of,
-    self_repetition,
-    words_in,
-    words_of,
 )
+from pyrite.audit.flaws.diversity.words import FIRST, self_repetition, words_in, words_of
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import percent
 
@@ -44,7 +41,7 @@ def gram_evidence(measure: str, data: Sequence[Row], human: Sequence[Row], n: in
     score = np.minimum(ours, theirs) if measure == NOVELTY.name else ours - theirs
     order = np.argsort(-score, kind="stable")
     top = [at for at in order[:50].tolist() if score[at] > 0]
-    names = dict(_spelled([row.answer for row in data], n, first, set(grams.kinds[top].tolist())))
+    names = dict(_gram_texts([row.answer for row in data], n, first, set(grams.kinds[top].tolist())))
     lines, values = [], []
     for at in top[:8]:
         text = names.get(int(grams.kinds[at]), "?")[:80]
@@ -56,7 +53,7 @@ def gram_evidence(measure: str, data: Sequence[Row], human: Sequence[Row], n: in
     return Evidence(tuple(lines), worst, {"ngrams": values})
 
 
-def _spelled(texts: Sequence[str], n: int, first: int | None, wanted: set[int]) -> Iterator[tuple[int, str]]:
+def _gram_texts(texts: Sequence[str], n: int, first: int | None, wanted: set[int]) -> Iterator[tuple[int, str]]:
     """The words of n-grams that are known by their hashes."""
     for text in texts:
         if not wanted:

@@ -25,7 +25,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     if measure == AGAINST.name:
         return _copied(data, references)
     found = find(data.rows, extras.row_embeddings)
-    groups = _groups(measure, found)
+    groups = _copy_groups(measure, found)
     rows, total = _share(measure, data, extras.row_embeddings)
     share = f"{rows / total:.1%} of rows ({rows:,} of {total:,}) {SAID[measure]}"
     values: dict[str, Any] = {"rows": rows, "share": rows / total}
@@ -49,7 +49,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     return Evidence((share, *lines), shown, values, rule)
 
 
-def _groups(measure: str, found: Found) -> list[list[int]]:
+def _copy_groups(measure: str, found: Found) -> list[list[int]]:
     """Places of rows that are each other's copies, largest group first."""
     root = found.text_of if measure == EXACT.name else found.cluster_of[found.text_of]
     if measure == SEMANTIC.name:
@@ -67,20 +67,20 @@ def _groups(measure: str, found: Found) -> list[list[int]]:
 
 def _share(measure: str, population: Population, embeddings: Array | None) -> tuple[int, int]:
     """Rows with a partner, and all rows: of the whole where it is known, else of the sample."""
-    if measure in population.whole:
-        return population.whole[measure]["rows"], population.whole["rows"]
+    if measure in population.totals:
+        return population.totals[measure]["rows"], population.totals["rows"]
     found = find(population.rows, embeddings)
     if measure == SEMANTIC.name:
         return 0 if found.semantic is None else len(np.unique(found.semantic[0])), max(1, len(population.rows))
-    return sum(map(len, _groups(measure, found))), max(1, len(population.rows))
+    return sum(map(len, _copy_groups(measure, found))), max(1, len(population.rows))
 
 
 def _copied(data: Population, references: Mapping[str, Population]) -> Evidence:
     """Copies of reference rows: how many in the whole data, and those whose original is in the sample too."""
-    told = data.whole.get(AGAINST.name)
+    told = data.totals.get(AGAINST.name)
     theirs = [row for one in references.values() for row in one.rows]
     found, size = find([*data.rows, *theirs], None), len(data.rows)
-    groups = [*_groups(NEARLY.name, found), *_groups(EXACT.name, found)]
+    groups = [*_copy_groups(NEARLY.name, found), *_copy_groups(EXACT.name, found)]
     pairs = {at: some[-1] - size for some in groups if some[-1] >= size for at in some if at < size}
     lines = []
     if told:

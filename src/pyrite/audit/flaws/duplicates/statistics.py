@@ -12,7 +12,6 @@ trigram sets of candidates are compared. Clusters are chains of near-duplicates.
 near search, and a text is compared with a bounded number of others in each band, so that no data costs quadratic time.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit import minhash
-from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Measure
-from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array, Parts
+from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array
 from pyrite.audit.rows import Row
 
 CLOSE = 0.95
@@ -33,144 +32,25 @@ PARTNERS = 32
 """So many partners of a row, the most alike, are kept for the draws of the null."""
 EXACT_AT_MOST = 100_000
 """Of more candidate pairs in the sample, the sketches decide, not the trigram sets."""
-NUMBERED = True
-"""`whole` is told each part's offset: what to add to its rows' numbers."""
 
 _REMOVE = "Keep one row of each group (`--clean` does)."
-EXACT = Measure("duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE)
-NEARLY = Measure("duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE)
-SEMANTIC = Measure(
+EXACT = Statistic("duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE)
+NEARLY = Statistic("duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE)
+SEMANTIC = Statistic(
     "duplicates",
     "semantic",
     "Do rows say the same as other rows in other words?",
     "share",
     "Ask the generator for more varied tasks, and keep one row of each group.",
 )
-AGAINST = Measure(
+AGAINST = Statistic(
     "duplicates",
     "against_reference",
     "Are rows copies of the reference?",
     "share",
     "Take the copies out of the data, or another reference: a comparison with one's own copies shows no flaw.",
 )
-MEASURES = (EXACT, NEARLY, SEMANTIC, AGAINST)
-
-
-# --- every row --------------------------------------------------------------------------------------------------------
-
-
-class Stream:
-    """Writes a sketch of every row: `minhash.BYTES` (245) bytes. Column: `duplicates_hash`, the hash of its words."""
-
-    def __init__(self, folder: Path, extras: Extras) -> None:
-        self.folder = folder
-
-    def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
-        """Take rows in; returns the column."""
-        made = minhash.sketches(row.text for row in rows)
-        minhash.write(self.folder, [row.number for row in rows], made)
-        return {"duplicates_hash": made.keys}
-
-    def close(self) -> None:
-        """Everything is written already."""
-
-
-def whole(
-    folders: Sequence[Path], out: Path, extras: Extras, reference: Sequence[Path] = (), offsets: Sequence[int] = ()
-) -> dict[str, Any]:
-    """How many rows of the whole data set are copies, and of which rows?
-
-    Returns `rows`; `exact` and `near`: {rows: that have a partner, share, groups, copies: rows that are no group's
-    first}, where a group of near-duplicates may hold exact ones too; `against_reference` (with a reference): {rows,
-    share, numbers: of at most 20}; `bytes_per_row`: on disk, `threshold`, `recall_at_threshold`: with which
-    probability a pair of just this similarity becomes a candidate, `standard_error` of its similarity.
-
-    Writes int64 [rows] by number: `exact_of.npy`, the first row of the same words; `copy_of.npy`, the first row of the
-    cluster; `reference_of.npy` (with a reference), the place of a (near-)copied row among all reference rows, else -1.
-    Sorting is by partitions of 2 million rows (about 250 MB); the arrays are mapped from disk.
-    """
-    data = Parts(folders, offsets)
-    if not data.rows:
-        return {"rows": 0}
-    numbers = 1 + max(int(found.max()) for _, found in data.chunks("number"))
-    with tempfile.TemporaryDirectory(dir=out) as temporary:
-        exact_of = _array(out / "exact_of.npy", numbers)
-        exact_rows, exact_groups = minhash.merge_exact(data, exact_of)
-        copy_of = _array(out / "copy_of.npy", numbers)
-        for at in range(0, numbers, CHUNK):
-            copy_of[at : at + CHUNK] = exact_of[at : at + CHUNK]
-        minhash.merge_near(data, exact_of, copy_of)
-        near = _near_counts(data, exact_of, copy_of, _array(Path(temporary) / "several.npy", numbers, bool))
-        others, arrays = Parts(reference), 2
-        told: dict[str, Any] = {
-            "rows": data.rows,
-            "exact": _counts(data.rows, exact_rows, exact_groups, exact_rows - exact_groups),
-            "near": near,
-        }
-        if others.rows:
-            arrays = 3
-            reference_of = _array(out / "reference_of.npy", numbers)
-            told["against_reference"] = _merge_reference(data, others, exact_of, reference_of)
-    return told | {
-        "bytes_per_row": (data.size_on_disk() + arrays * 8 * numbers) / data.rows,
-        "threshold": NEAR,
-        "recall_at_threshold": 1 - (1 - NEAR**minhash.BAND) ** BANDS,
-        "standard_error": (NEAR * (1 - NEAR) / minhash.SLOTS) ** 0.5,
-    }
-
-
-def _array(path: Path, size: int, kind: Any = np.int64) -> Array:
-    """An array in a file: 0, 1, 2, … or False."""
-    made = np.asarray(np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(size,)))
-    for at in range(0, size if kind is np.int64 else 0, CHUNK):
-        made[at : at + CHUNK] = np.arange(at, min(at + CHUNK, size))
-    return made
-
-
-def _counts(total: int, rows: int, groups: int, copies: int) -> dict[str, Any]:
-    return {"rows": int(rows), "share": rows / total, "groups": int(groups), "copies": int(copies)}
-
-
-def _near_counts(data: Parts, exact_of: Array, copy_of: Array, several: Array) -> dict[str, Any]:
-    """Rows of clusters that hold more than one text."""
-    for _, numbers in data.chunks("number"):
-        joined = exact_of[numbers] != copy_of[numbers]
-        several[copy_of[numbers[joined]]] = True
-    rows = groups = 0
-    for _, numbers in data.chunks("number"):
-        near = several[copy_of[numbers]]
-        rows += int(np.count_nonzero(near))
-        groups += int(np.count_nonzero(several[numbers]))
-    return _counts(data.rows, rows, groups, rows - groups)
-
-
-def _merge_reference(data: Parts, others: Parts, exact_of: Array, reference_of: Array) -> dict[str, Any]:
-    """Copies of reference rows. A text is compared with the next few reference texts on either side in each band."""
-    reference_of[:] = -1
-    with tempfile.TemporaryFile() as file:
-        first = np.memmap(file, np.int64, "w+", shape=(others.rows,))
-        minhash.merge_exact(others, first, "place")
-        count = minhash.partitions(data.rows + others.rows)
-        for at in range(count):
-            keys, numbers, _ = minhash.first_of_each(minhash.texts_of(data, at, count, "number"))
-            theirs, places, _ = minhash.first_of_each(minhash.texts_of(others, at, count, "place"))
-            _, ours, found = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
-            reference_of[numbers[ours]] = places[found]
-        for band, at in np.ndindex(BANDS, count):
-            ours_here = minhash.band_of(data, band, at, count, exact_of, "number")
-            minhash.near_reference(
-                data, others, ours_here, minhash.band_of(others, band, at, count, first, "place"), reference_of
-            )
-    rows, examples = 0, list[int]()
-    for _, numbers in data.chunks("number"):
-        reference_of[numbers] = reference_of[exact_of[numbers]]
-        found = numbers[reference_of[numbers] >= 0]
-        rows += len(found)
-        examples = sorted([*examples, *found.tolist()])[:20]
-    return {"rows": rows, "share": rows / data.rows, "numbers": examples}
-
-
-# --- the sample -------------------------------------------------------------------------------------------------------
+STATISTICS = (EXACT, NEARLY, SEMANTIC, AGAINST)
 
 
 @dataclass(frozen=True)
@@ -256,16 +136,17 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     a, b, values = found.near
     both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
     made = [
-        Contrast(EXACT, _difference(_in_same_text(found.text_of))),
-        Contrast(NEARLY, _difference(_with_partner(found.text_of, both[0], both[1]))),
+        Contrast(EXACT, share_difference(_in_same_text(found.text_of))),
+        Contrast(NEARLY, share_difference(_with_partner(found.text_of, both[0], both[1]))),
     ]
     if found.semantic is not None:
         places = np.arange(len(rows))
-        made.append(Contrast(SEMANTIC, _difference(_with_partner(places, *found.semantic[:2]))))
+        made.append(Contrast(SEMANTIC, share_difference(_with_partner(places, *found.semantic[:2]))))
     return made
 
 
-def _difference(share: Callable[[Draws], Floats]) -> Callable[[Draws, Draws], Floats]:
+def share_difference(share: Callable[[Draws], Floats]) -> Callable[[Draws, Draws], Floats]:
+    """A share of a group's rows, a's less b's."""
     return lambda a, b: share(a) - share(b)
 
 
@@ -305,20 +186,20 @@ def _with_partner(node_of: Array, a: Array, b: Array) -> Callable[[Draws], Float
     return share
 
 
-def alone_from_whole(whole: Mapping[str, Any]) -> list[Alone]:
+def alone_from_totals(totals: Mapping[str, Any]) -> list[Alone]:
     """Without a null: a share of copies in the whole data set above `FEW` is a warning. Intervals are Wilson's."""
     from pyrite.stats.intervals import wilson
 
     made = []
     for measure in (EXACT, NEARLY, AGAINST):
-        if measure.name in whole:
-            found = wilson(whole[measure.name]["rows"], whole["rows"])
-            made.append(Alone(measure, found.value, None, whole["rows"], FEW, found.low, found.high))
+        if measure.name in totals:
+            found = wilson(totals[measure.name]["rows"], totals["rows"])
+            made.append(Alone(measure, found.value, None, totals["rows"], FEW, found.low, found.high))
     return made
 
 
 def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
-    """Semantic duplicates in the sample, which `whole` does not know; the others are told by `alone_from_whole`."""
+    """Semantic duplicates in the sample, which `merge` does not know; the others are told by `alone_from_totals`."""
     from pyrite.stats.intervals import wilson
 
     if extras.embeddings is None or not rows:
@@ -332,7 +213,7 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
 MARKED = {"exact": ("exact_of.npy", 1.0), "near": ("copy_of.npy", 1.0), "against_reference": ("reference_of.npy", 0.9)}
 
 
-def marks(
+def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, Array]:
     """1 for a row that is a copy of an earlier one, so that the rest holds one row of each group; 0.9 for a copy of a

@@ -18,6 +18,7 @@ from pyrite.audit.flaws.embedding.statistics import (
     Points,
     checked,
     cross_validation,
+    map_2d,
     median_width,
     rank_wins,
     scaled,
@@ -61,6 +62,19 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     if measure == COVERAGE.name:
         return of_coverage(sides)
     return of_classifier(sides) if measure == CLASSIFIER.name else of_mmd(sides)
+
+
+def drawn_values(
+    measure: str, data: Population, references: Mapping[str, Population], extras: Extras
+) -> dict[str, Any]:
+    """The map of the sample's embeddings, with the classifier's finding: {`x`, `y`, `group`} for each row."""
+    if measure != CLASSIFIER.name or extras.embeddings is None:
+        return {}
+    plane = map_2d(extras.embeddings, seed=extras.seed)
+    groups = ("data" if at < len(data.rows) else "references" for at in range(len(plane)))
+    return {
+        "map": [{"x": float(x), "y": float(y), "group": group} for (x, y), group in zip(plane, groups, strict=True)]
+    }
 
 
 def of_classifier(sides: Sides) -> Evidence:

@@ -13,38 +13,39 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
 from pyrite.audit.rows import Row
 
-CLASSIFIER = Measure(
+CLASSIFIER = Statistic(
     "embedding",
     "classifier_auc",
     "Can a linear classifier tell the data from the references?",
     "AUC above 0.5",
     "Look at the clusters that only the data has, and thin them out or rewrite them.",
+    ceiling=0.5,
 )
-MMD = Measure(
+MMD = Statistic(
     "embedding",
     "mmd",
     "Is the data's distribution of meanings another than the references'?",
     "squared MMD",
     "Bring the mix of topics and styles nearer to that of the references.",
 )
-COVERAGE = Measure(
+COVERAGE = Statistic(
     "embedding",
     "coverage_loss",
     "Is there human data that has nothing like it in the data?",
     "share",
     "Add data of the kinds that the references have and the data lacks.",
 )
-DIVERSITY = Measure(
+DIVERSITY = Statistic(
     "embedding",
     "diversity_loss",
     "Is the data less varied in meaning than the references?",
     "log ratio",
     "Remove rows that say nearly the same, and ask for more varied ones.",
 )
-MEASURES = (CLASSIFIER, MMD, COVERAGE, DIVERSITY)
+STATISTICS = (CLASSIFIER, MMD, COVERAGE, DIVERSITY)
 
 FOLDS = 5
 RIDGE = 1.0
@@ -59,7 +60,7 @@ MAP_ROWS = 2000
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Points = np.ndarray[Any, np.dtype[np.float32]]
-Statistic = Callable[[Draws, Draws], Floats]
+GroupStatistic = Callable[[Draws, Draws], Floats]
 
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
@@ -74,7 +75,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     points = checked(extras.embeddings, len(rows))[order]
     cosines = points @ points.T
 
-    def reordered(statistic: Statistic) -> Statistic:
+    def reordered(statistic: GroupStatistic) -> GroupStatistic:
         return lambda a, b: statistic(a[:, order], b[:, order])
 
     return [
@@ -106,7 +107,7 @@ def places_of(key: bytes, count: int) -> Indices:
     return np.flatnonzero(np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=count))
 
 
-def by_row_set(prepare: Callable[[Indices], Callable[[Draws, Draws], Floats]], count: int) -> Statistic:
+def by_row_set(prepare: Callable[[Indices], Callable[[Draws, Draws], Floats]], count: int) -> GroupStatistic:
     """A statistic from what `prepare` computes once for a set of rows: a function of groups [draws, rows of the set]."""
 
     @lru_cache(maxsize=1)
@@ -124,7 +125,7 @@ def by_row_set(prepare: Callable[[Indices], Callable[[Draws, Draws], Floats]], c
     return statistic
 
 
-def classifier_auc(points: Points) -> Statistic:
+def classifier_auc(points: Points) -> GroupStatistic:
     """The cross-validated AUC, less 0.5, of a linear classifier that tells a from b (a two-sample test by a classifier,
     Lopez-Paz and Oquab 2017, with AUC for accuracy).
 
@@ -203,7 +204,7 @@ def rank_wins(scores: Any, ours: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[F
     return wins, count * (len(scores) - count)
 
 
-def squared_mmd(cosines: Points) -> Statistic:
+def squared_mmd(cosines: Points) -> GroupStatistic:
     """The squared maximum mean discrepancy, unbiased (Gretton et al. 2012, "A Kernel Two-Sample Test", equation 3), with
     a Gaussian kernel whose width is the median distance between rows of the sample."""
     width = median_width(cosines)
@@ -231,7 +232,7 @@ def median_width(cosines: Points) -> float:
     return median if median > 1e-6 else 1.0
 
 
-def diversity_loss(cosines: Points) -> Statistic:
+def diversity_loss(cosines: Points) -> GroupStatistic:
     """The log of how much less varied a is than b: the ratio of their Vendi scores of order 2, 1 / sum of (K / n)^2
     (Friedman and Dieng 2023; Pasarkar and Dieng 2024), K the cosines. Order 2 needs no eigenvalues."""
 
@@ -259,7 +260,7 @@ def quadratics(kernel: Points, a: Draws, b: Draws) -> tuple[Floats, Floats, Floa
     return aa, (everything - same) / 4, bb
 
 
-def coverage_loss(cosines: Points) -> Statistic:
+def coverage_loss(cosines: Points) -> GroupStatistic:
     """The share of b's rows that no row of a is near to: nearer than the row's 5th nearest neighbour in b (one less
     coverage, Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics").
 

@@ -30,7 +30,6 @@ from pyrite.audit.flaws.format.patterns import (
 from pyrite.audit.flaws.format.statistics import (
     CLOSING,
     DISTANCE,
-    EDGE,
     ENTROPY,
     LENGTH,
     OPENING,
@@ -39,6 +38,7 @@ from pyrite.audit.flaws.format.statistics import (
     closing_of,
     opening_of,
 )
+from pyrite.audit.flaws.format.stream import EDGE
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import percent
 
@@ -52,7 +52,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     The rule names them: `openings`, `closings` (words from the edge inwards), `skeletons`, `structures`.
     """
     theirs = [row for population in references.values() for row in population.rows]
-    seen = _Seen(data.rows, answers_of(data.rows), answers_of(theirs) if theirs else None, theirs)
+    seen = _Sides(data.rows, answers_of(data.rows), answers_of(theirs) if theirs else None, theirs)
     if not seen.ours.shapes:
         return Evidence(("No row has an answer.",))
     match measure:
@@ -71,7 +71,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     raise KeyError(measure)
 
 
-class _Seen(NamedTuple):
+class _Sides(NamedTuple):
     rows: Sequence[Row]
     ours: Answers
     theirs: Answers | None
@@ -87,7 +87,7 @@ class _Listed(NamedTuple):
     shown: tuple[str, ...]
 
 
-def _edges(seen: _Seen, kind: str) -> _Listed:
+def _edges(seen: _Sides, kind: str) -> _Listed:
     """Over-represented openings or closings; without references of three words or more. One word alone is an opening
     where a mark sets it off ("Certainly!"), and never a closing: every last word has a mark."""
     key, verb = (opening_of, "begins") if kind == "openings" else (closing_of, "ends")
@@ -97,12 +97,12 @@ def _edges(seen: _Seen, kind: str) -> _Listed:
         return phrase(words, least) if kind == "openings" else len(words) >= least
 
     patterns = over_represented(seen.ours, seen.theirs, key, allowed=allowed)
-    shown = tuple(_spelled(seen.rows, pattern, kind) for pattern in patterns)
+    shown = tuple(_as_written(seen.rows, pattern, kind) for pattern in patterns)
     lines = [f"“{text}” {verb} {share_of_answers(one, seen.theirs)}" for one, text in zip(patterns, shown, strict=True)]
     return _Listed(kind, tuple(lines), tuple(patterns), shown)
 
 
-def _layouts(seen: _Seen, kind: str) -> _Listed:
+def _layouts(seen: _Sides, kind: str) -> _Listed:
     """Over-represented skeletons or structures. Without references, plain paragraphs are not counted as a pattern."""
 
     def key(shape: Shape) -> Words:
@@ -116,7 +116,7 @@ def _layouts(seen: _Seen, kind: str) -> _Listed:
     return _Listed(kind, tuple(lines), tuple(patterns), shown)
 
 
-def _told(seen: _Seen, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
+def _told(seen: _Sides, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
     lead = () if listed.patterns else (f"None of the {listed.kind} stands out by itself.",)
     rule = {listed.kind: _named(listed)} if listed.patterns else None
     values = {listed.kind: _values(listed)}
@@ -137,18 +137,18 @@ def _values(listed: _Listed) -> list[dict[str, Any]]:
     ]
 
 
-def _examples(seen: _Seen, patterns: Sequence[Counted]) -> tuple[int, ...]:
+def _examples(seen: _Sides, patterns: Sequence[Counted]) -> tuple[int, ...]:
     """Numbers of rows of the worst patterns, five of each, at most 20."""
     places = [at for one in patterns for at in list(dict.fromkeys(row for row, _ in one.where))[:5]]
     return tuple(seen.rows[at].number for at in dict.fromkeys(places))[:20]
 
 
-def _templates(seen: _Seen) -> Evidence:
+def _templates(seen: _Sides) -> Evidence:
     """Whole shapes, opening and layout together, then what is over-represented in parts."""
     parts = [_edges(seen, "openings"), _edges(seen, "closings"), _layouts(seen, "skeletons")]
     parts = [part for part in parts if part.patterns]
     openings = [one for part in parts if part.kind == "openings" for one in part.patterns]
-    spelled = {opening.key: _spelled(seen.rows, opening, "openings").removesuffix(" …") for opening in openings}
+    spelled = {opening.key: _as_written(seen.rows, opening, "openings").removesuffix(" …") for opening in openings}
 
     def key(shape: Shape) -> Words:
         begins = next((one for one in spelled if shape.opening[: len(one)] == one), ())
@@ -168,7 +168,7 @@ def _templates(seen: _Seen) -> Evidence:
     return Evidence(told, _examples(seen, ranked), values, rule or None)
 
 
-def _commonest(seen: _Seen, kind: str) -> tuple[str, ...]:
+def _commonest(seen: _Sides, kind: str) -> tuple[str, ...]:
     """The commonest patterns that the measure counts, over-represented or not, in one line."""
     edge = opening_of if kind == "openings" else closing_of
 
@@ -177,7 +177,7 @@ def _commonest(seen: _Seen, kind: str) -> tuple[str, ...]:
 
     told = []
     for one in commonest(seen.ours, seen.theirs, key):
-        text = f"`{drawn(one.key[0])}`" if kind == "skeletons" else f"“{_spelled(seen.rows, one, kind)}”"
+        text = f"`{drawn(one.key[0])}`" if kind == "skeletons" else f"“{_as_written(seen.rows, one, kind)}”"
         told.append(
             f"{text} {percent(one.share)}" + (f" (references {percent(one.other or 0)})" if seen.theirs else "")
         )
@@ -185,7 +185,7 @@ def _commonest(seen: _Seen, kind: str) -> tuple[str, ...]:
     return (f"The commonest {lead}: {', '.join(told)}.",)
 
 
-def _effective(seen: _Seen) -> tuple[str, ...]:
+def _effective(seen: _Sides) -> tuple[str, ...]:
     """How many equally common structures would have the same entropy."""
     told = []
     for name, answers in (("the data", seen.ours), ("the references", seen.theirs)):
@@ -195,7 +195,7 @@ def _effective(seen: _Seen) -> tuple[str, ...]:
     return (f"Layouts are as varied as this number of equally common ones: {', '.join(told)}.",)
 
 
-def _tokens(seen: _Seen) -> list[str]:
+def _tokens(seen: _Sides) -> list[str]:
     """Structural tokens and words that lead a later line, where they are over-represented, the commonest first."""
     texts = [seen.rows[at].answers[number] for at, number in seen.ours.places]
     others = [answer for row in seen.their_rows for answer in row.answers]
@@ -214,7 +214,7 @@ def _token_counts(texts: Sequence[str]) -> Counter[str]:
     return Counter(token for text in texts for token in structural_tokens(text))
 
 
-def _length_lines(seen: _Seen) -> Evidence:
+def _length_lines(seen: _Sides) -> Evidence:
     lines, values = [], {}
     for name, answers in (("data", seen.ours), ("references", seen.theirs)):
         if answers and answers.shapes:
@@ -229,7 +229,7 @@ def _length_lines(seen: _Seen) -> Evidence:
     return Evidence(tuple(lines), values=values)
 
 
-def _spelled(rows: Sequence[Row], one: Counted, kind: str) -> str:
+def _as_written(rows: Sequence[Row], one: Counted, kind: str) -> str:
     """A pattern as its first example writes it, with dots where the answer goes on, cut to 80 characters."""
     backwards = kind == "closings"
     text = joined(one.key, backwards)

@@ -7,43 +7,42 @@ import numpy as np
 
 from pyrite.audit.flaw import Evidence, Extras, Floats, Population
 from pyrite.audit.flaws.perplexity.statistics import (
-    ALONE,
     DIFFICULTY,
     NARROWING,
-    PROMPTED,
     SHIFT,
     TAIL,
     TAIL_AT,
     WASSERSTEIN,
-    compared,
+    compared_nll,
     difficulty,
 )
+from pyrite.audit.nll import ALONE, PROMPTED
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import excerpt, percent
 
 SAYS = {PROMPTED: "answers given their prompts", ALONE: "answers without their prompts"}
 EASY = 0.01
-"""Rows easier than this quantile of the references are marked."""
+"""Rows easier than this quantile of the references are flagged."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 GRID = 128
 
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """What shows a finding: densities on one grid, quantiles, and the rows at fault. Surprises are those of the data,
+    """What shows a finding: densities on one grid, quantiles, and the rows at fault. Likelihoods are those of the data,
     then of the references in their order. Rows are the easiest for the model; for narrowing those nearest to the data's
     median; none for the lost tail, whose examples are the references' and stand in the lines."""
     people = [row for one in references.values() for row in one.rows]
-    if extras.surprises is None:
+    if extras.nll is None:
         return Evidence()
     count = len(data.rows) + len(people)
-    name, values = compared(extras.surprises, count)
+    name, values = compared_nll(extras.nll, count)
     if measure == DIFFICULTY.name:
-        name, values = DIFFICULTY.name, difficulty(extras.surprises, count)
+        name, values = DIFFICULTY.name, difficulty(extras.nll, count)
     ours, human = values[: len(data.rows)], values[len(data.rows) :]
     seen, other = ours[np.isfinite(ours)], human[np.isfinite(human)]
     if not len(seen):
         return Evidence()
-    told: dict[str, Any] = {"compared": name, **densities(seen, other), "quantiles": quantiles(seen, other)}
+    told: dict[str, Any] = {"compared": name, **nats_densities(seen, other), "quantiles": quantiles(seen, other)}
     lines = [summary(measure, name, seen, other)]
     strength = -np.abs(ours - np.median(seen)) if measure == NARROWING.name else -ours
     order = np.argsort(-strength, kind="stable")[: len(seen)]
@@ -87,17 +86,17 @@ def tail_lines(people: Sequence[Row], human: Floats, seen: Floats) -> list[str]:
     return lines + [f"missing, say: {human[at]:.2f}: “{excerpt(people[at].answer)}”" for at in middle]
 
 
-def densities(seen: Floats, other: Floats) -> dict[str, Any]:
+def nats_densities(seen: Floats, other: Floats) -> dict[str, Any]:
     """Gaussian kernel densities on a grid over the middle 99 % of all values, bandwidth by Silverman's rule."""
     pooled = np.concatenate([seen, other])
     low, high = np.quantile(pooled, (0.005, 0.995))
     room = 0.1 * (high - low) + 1e-3
     grid = np.linspace(max(0.0, low - room), high + room, GRID)
-    told = {"grid": grid.tolist(), "data": density(seen, grid)}
-    return told | ({"references": density(other, grid)} if len(other) else {})
+    told = {"grid": grid.tolist(), "data": nats_density(seen, grid)}
+    return told | ({"references": nats_density(other, grid)} if len(other) else {})
 
 
-def density(values: Floats, grid: Floats) -> list[float]:
+def nats_density(values: Floats, grid: Floats) -> list[float]:
     """One density on the grid."""
     spread = min(values.std(), (np.quantile(values, 0.75) - np.quantile(values, 0.25)) / 1.34) or values.std()
     width = max(0.9 * spread * len(values) ** -0.2, float(grid[1] - grid[0]))

@@ -1,6 +1,6 @@
 """Is the data easier for a model than human data is, and less varied in how hard it is?
 
-Measured on `extras.surprises`: the mean negative log-likelihood of each row's answer in nats per token, given its prompt
+Measured on `extras.nll`: the mean negative log-likelihood of each row's answer in nats per token, given its prompt
 and alone. The measures compare the answers *given the prompt* where every measured row of the sample has one; otherwise
 the answers alone, for all rows alike.
 """
@@ -11,67 +11,58 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Measure
+from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.nll import ALONE, PROMPTED
 from pyrite.audit.rows import Row
-from pyrite.models import load
-from pyrite.models.hardware import Compute
-from pyrite.models.perplexity import Row as Tokens
-from pyrite.models.perplexity import surprises
-from pyrite.models.template import BETWEEN, render
-from pyrite.models.work import Tick, distinct
-from pyrite.records import Message
 
-SHIFT = Measure(
+SHIFT = Statistic(
     "perplexity",
     "shift",
     "Is the data easier for the model than the references?",
     "nats per token",
     "Replace the easiest answers: the model already writes them by itself.",
 )
-NARROWING = Measure(
+NARROWING = Statistic(
     "perplexity",
     "narrowing",
     "Do the data's answers differ less in how hard they are?",
     "log variance ratio",
     "Add answers of other kinds, or sample them at a higher temperature.",
 )
-TAIL = Measure(
+TAIL = Statistic(
     "perplexity",
     "tail_loss",
     "Does the data lack the hard answers that people write?",
     "nats per token",
     "Keep rare and difficult answers; do not filter by likelihood.",
 )
-WASSERSTEIN = Measure(
+WASSERSTEIN = Statistic(
     "perplexity",
     "wasserstein",
     "How far is the distribution of perplexity from the references'?",
     "nats per token",
     "Mix human answers in, so that easy and hard rows occur as often as they do there.",
 )
-DIFFICULTY = Measure(
+DIFFICULTY = Statistic(
     "perplexity",
     "instruction_difficulty",
     "Do the instructions give more of the answer away?",
     "ratio",
     "Choose rows with a higher instruction-following difficulty.",
 )
-MEASURES = (SHIFT, NARROWING, TAIL, WASSERSTEIN, DIFFICULTY)
+STATISTICS = (SHIFT, NARROWING, TAIL, WASSERSTEIN, DIFFICULTY)
 
-PROMPTED, ALONE = "with_prompt", "without_prompt"
 CUT = (0.05, 0.95)
 """Quantiles of the pooled values at which values are clipped, where one odd row could otherwise decide."""
 TAIL_AT = 0.95
-CHARACTERS = 32
-"""A text is read up to so many characters for each token: a row of 100 MB is cut before the tokenizer sees it."""
 
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
-    """The measures that can be taken: none without surprises, instruction difficulty only where rows have prompts."""
-    if extras.surprises is None:
+    """The measures that can be taken: none where no answer was read, instruction difficulty only where rows have prompts."""
+    if extras.nll is None:
         return []
     made = []
-    values = compared(extras.surprises, len(rows))[1]
+    values = compared_nll(extras.nll, len(rows))[1]
     measured = np.flatnonzero(np.isfinite(values))
     if len(measured) >= 2:
         places = measured.tolist()
@@ -81,14 +72,14 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
             Contrast(TAIL, tail_loss(values), places),
             Contrast(WASSERSTEIN, wasserstein(values), places),
         ]
-    ratios = difficulty(extras.surprises, len(rows))
+    ratios = difficulty(extras.nll, len(rows))
     prompted = np.flatnonzero(np.isfinite(ratios))
     if len(prompted) >= 2:
         made.append(Contrast(DIFFICULTY, mean_loss(winsorised(ratios)), prompted.tolist()))
     return made
 
 
-def compared(told: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
+def compared_nll(told: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
     """Which of the two is compared, and its values [rows]: given the prompt, if every measured row has one."""
     alone, prompted = column(told, ALONE, count), column(told, PROMPTED, count)
     measured = np.isfinite(alone)
@@ -99,7 +90,7 @@ def compared(told: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
 
 
 def column(told: Mapping[str, Floats], name: str, count: int) -> Floats:
-    """One kind of surprise [rows], nan where it was not measured."""
+    """One kind of likelihood [rows], nan where it was not measured."""
     if name not in told:
         return np.full(count, np.nan)
     values = np.asarray(told[name], dtype=np.float64)
@@ -192,7 +183,7 @@ def wasserstein(values: Floats) -> Callable[[Draws, Draws], Floats]:
     return statistic
 
 
-def marks(
+def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, np.ndarray[Any, Any]]:
     """How much easier is each row than the easiest 1 % of the references? 0.5 at that bound, 1 at no surprise at all.
@@ -206,57 +197,3 @@ def marks(
         strengths = dict(zip(rule["numbers"], rule["strengths"], strict=True))
         made[name] = np.array([strengths.get(row.number, 0.0) for row in rows], dtype=np.float32)
     return made
-
-
-def measure_surprises(
-    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, tick: Tick
-) -> dict[str, Floats]:
-    """How surprising is each row's answer to a causal model? {"with_prompt", "without_prompt"}: nats per token [rows].
-
-    The prompt is opened by the model's chat template, where it has one, and the answer's tokens follow: the same tokens,
-    cut off at the same place, with the prompt and without. What the template puts after an answer does not count
-    (`pyrite.models.perplexity.encode` counts it): an end marker would weigh most in the shortest answers. Read are the
-    first `max_tokens` tokens of the answer after the last `max_tokens` of the prompt. Without a prompt the answer follows
-    only what the tokenizer puts at the beginning of any text; where that is nothing, its first token is not counted.
-    nan: no prompt, or no token to count. bf16 where `compute` says so.
-
-    Raises:
-        UserError: the folder holds no causal model, or the chat template refuses a plain question.
-    """
-    tokenizer = load.load_tokenizer(model_folder)
-    model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
-    longest = load.longest_input(model) or 2 * max_tokens + 1
-    room = max(2, min(max_tokens, (longest - 1) // 2))
-    unique, numbers = distinct((row.prompt, row.answer) for row in rows)
-    names = {(row.prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
-    pieces = [tokens(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
-    pieces += [tokens(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
-    with compute.autocast():
-        found = surprises(model, pieces, max_tokens=2 * room + 1, tick=tick)
-    nats = np.array([one.nats / one.tokens if one.tokens else np.nan for one in found], dtype=np.float64)
-    prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
-    return {PROMPTED: prompted[numbers], ALONE: nats[len(unique) :][numbers]}
-
-
-def tokens(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> Tokens:
-    """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
-    before = beginning(tokenizer)
-    if prompt:
-        opened = render(tokenizer, [Message("user", clean(prompt[-CHARACTERS * room :]))], opened=True, where=where)
-        text = opened if tokenizer.chat_template else opened + BETWEEN
-        told = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
-        before = told if tokenizer.chat_template else before + told
-    ids = tokenizer(clean(answer[: CHARACTERS * room]), add_special_tokens=False)["input_ids"][:room]
-    counted = [False] * len(before) + [True] * len(ids)
-    return Tokens([*before, *ids], counted, [0] * len(counted))
-
-
-def beginning(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before any text."""
-    made: list[int] = tokenizer("")["input_ids"]
-    return made[:1] if made[:1] == [tokenizer.bos_token_id] else []
-
-
-def clean(text: str) -> str:
-    """Halves of surrogate pairs, which no tokenizer reads, become '?'."""
-    return text.encode("utf-8", "replace").decode("utf-8")

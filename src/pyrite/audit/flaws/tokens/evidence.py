@@ -10,21 +10,19 @@ import numpy as np
 
 from pyrite.audit.flaw import Evidence, Extras, Population, numbered
 from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
-from pyrite.audit.flaws.tokens.frequencies import at_equal_rows, slope
+from pyrite.audit.flaws.tokens.frequencies import Z_RULE, at_equal_rows, slope
 from pyrite.audit.flaws.tokens.statistics import (
     DISTANCE,
     HEAD,
     PHRASES,
     TAIL,
-    Z_RULE,
     ZIPF,
-    Array,
     Sample,
-    counted,
     sums,
-    told_piece,
+    token_counts,
 )
-from pyrite.audit.flaws.tokens.tokenise import Pieces, Tokenize, clean
+from pyrite.audit.flaws.tokens.stream import shown_piece
+from pyrite.audit.flaws.tokens.tokenise import Array, Pieces, Tokenize, well_formed
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import percent
 
@@ -57,14 +55,14 @@ class View:
                 made.append(f"token {token}")
                 continue
             best = int(holding[np.argmax(-lead[holding] if under else lead[holding])])
-            made.append(told_piece(known[best], len(pieces.of(best)) == 1))
+            made.append(shown_piece(known[best], len(pieces.of(best)) == 1))
         return made
 
     @cached_property
     def known(self) -> tuple[Pieces, Array, Array, Array, list[str]]:
         """Pieces, by how much more often they stand in the data; which piece each of their ids is of; ids; texts."""
         pieces = Pieces(self.tokenize, "words")
-        at, bounds = pieces.places([clean(text[:20_000]) for text in self.texts])
+        at, bounds = pieces.places([well_formed(text[:20_000]) for text in self.texts])
         split = bounds[self.n[0]]
         ours, theirs = (np.bincount(some, minlength=len(pieces.index)) for some in (at[:split], at[split:]))
         lead = ours / max(ours.sum(), 1) - theirs / max(theirs.sum(), 1)
@@ -80,7 +78,7 @@ class View:
 def viewed(data: Sequence[Row], human: Sequence[Row], tokenize: Tokenize) -> View:
     """Count both sides."""
     rows = [*data, *human]
-    sample = counted(rows, tokenize)
+    sample = token_counts(rows, tokenize)
     a = np.zeros((1, len(rows)), dtype=np.float32)
     a[:, : len(data)] = 1
     ours, theirs = sums(sample.counts, a, 1 - a)
@@ -98,12 +96,19 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         return Evidence()
     if measure in (ZIPF.name, TAIL.name):
         n = min(len(data.rows), len(human)) or len(data.rows)
-        return shape_evidence(measure, viewed(data.rows[:n], _spread(human, n), extras.tokenize))
+        return shape_evidence(measure, viewed(data.rows[:n], _spread_rows(human, n), extras.tokenize))
     view = viewed(data.rows, human, extras.tokenize)
     return numbered(rate_evidence(view) if measure == DISTANCE.name else overuse_evidence(view), data)
 
 
-def _spread(rows: Sequence[Row], n: int) -> list[Row]:
+def drawn_values(
+    measure: str, data: Population, references: Mapping[str, Population], extras: Extras
+) -> dict[str, Any]:
+    """The density over token ids of the whole sets, with the distance."""
+    return {"density": data.totals["density"]} if measure == DISTANCE.name and "density" in data.totals else {}
+
+
+def _spread_rows(rows: Sequence[Row], n: int) -> list[Row]:
     """n rows from all over."""
     return [rows[at * len(rows) // n] for at in range(n)] if rows else []
 
@@ -216,9 +221,9 @@ def _phrases(some: Sequence[Population]) -> tuple[Counter[int], int]:
     made: Counter[int] = Counter()
     n = 0
     for one in some:
-        if "boilerplate" in one.whole:
-            made.update({number[name]: count for name, count in one.whole["boilerplate"].items()})
-            n += one.whole["rows"]
+        if "boilerplate" in one.totals:
+            made.update({number[name]: count for name, count in one.totals["boilerplate"].items()})
+            n += one.totals["rows"]
         else:
             for row in one.rows:
                 made.update(phrases_in(row.answer))

@@ -8,6 +8,8 @@ from pyrite.audit.flaw import Floats
 
 Array = np.ndarray[Any, Any]
 RANKS = (10, 1000)
+Z_RULE = 3.0
+"""With the pooled counts as prior, z has a standard deviation of 0.58 under the null, so 3 is five of them."""
 
 
 def log_odds(ours: Array, theirs: Array, all_ours: Any, all_theirs: Any) -> Array:
@@ -51,7 +53,7 @@ def slope(counts: Array) -> Floats:
     return np.where(squares > 0, (away * y).sum(axis=1) / np.maximum(squares, 1e-12), 0.0)
 
 
-def density(histogram: Array, grid: Floats) -> Floats:
+def id_density(histogram: Array, grid: Floats) -> Floats:
     """How are the occurrences spread over token ids? A Gaussian kernel density estimate at the points of the grid.
 
     What `scipy.stats.gaussian_kde` gives for every occurrence as a point of its own, with Scott's bandwidth (standard

@@ -48,7 +48,7 @@ class Numbers(dict[str, int]):
         return number
 
 
-def clean(text: str) -> str:
+def well_formed(text: str) -> str:
     """The text without halves of surrogate pairs, which no tokenizer takes."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
@@ -73,7 +73,7 @@ class Pieces:
 
     def ids(self, texts: Sequence[str]) -> tuple[Array, Array]:
         """Token ids of all texts in a row [tokens], and where each text's begin and end [texts + 1]."""
-        texts = [clean(text) for text in texts]
+        texts = [well_formed(text) for text in texts]
         if self.plan is None:
             self.plan = self.choose(texts[:CHECKED])
         if self.plan == "whole":
