@@ -98,9 +98,8 @@ def test_options_list_every_flaw_and_a_chart_belongs_to_one() -> None:
 def toy() -> Iterator[Flaw]:
     import toy_flaw
 
-    flaw = Flaw("toy", (toy_flaw.SHARE,), toy_flaw.evidence, toy_flaw.contrasts, flag_scores=toy_flaw.flag_scores)
-    register_flaw(flaw)
-    yield flaw
+    register_flaw(toy_flaw.FLAW)
+    yield toy_flaw.FLAW
     del FLAWS["toy"]
 
 
@@ -137,6 +136,27 @@ def test_a_flaw_from_outside(tmp_path: Path, toy: Flaw, capfd: pytest.CaptureFix
     capfd.readouterr()
     assert run(["report", str(out), "--out", str(tmp_path / "page.html")]) == 0
     assert "Do more rows shout than in the references?" in (tmp_path / "page.html").read_text()
+
+
+def test_a_flaw_from_outside_reads_every_row_in_several_processes(
+    tmp_path: Path, toy: Flaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a reference: the share of all rows, counted by two processes that have to import the plug-in."""
+    monkeypatch.setattr("pyrite.audit.plan.ALONE_BYTES", 1000)
+    rows = human_rows(2500, 1, source="made")
+    loud = [replace(row, answers=(f"{row.answer}!!",)) if row.number % 10 == 0 else row for row in rows]
+    data = write(tmp_path / "data.jsonl", loud)
+    config = pyrite.AuditConfig(
+        data=(str(data),), only=("toy",), gate=("toy.share < 5%",), store=tmp_path / "store", workers=2, quiet=True
+    )
+    audit = pyrite.audit(config)
+    assert len(list((tmp_path / "store").rglob("part-1"))) == 1
+    (finding,) = audit.as_json()["findings"]
+    assert (finding["measure"], finding["severity"]) == ("share", "warn")
+    assert (finding["value"], finding["n"]) == (pytest.approx(0.1), 2500)
+    assert [gate["outcome"] for gate in audit.as_json()["gates"]] == ["failed"]
+    fine = config.model_copy(update={"gate": ("toy.share < 20%",)})
+    assert pyrite.audit(fine).exit_code == 0
 
 
 def test_a_newer_version_of_a_flaw_from_outside_is_measured_again(toy: Flaw) -> None:

@@ -1,9 +1,10 @@
-"""Two yardsticks for a difference between data and human references, at an equal number of rows.
+"""The null and the baseline of a difference between data and human references, at an equal number of rows.
 
-(a) Is it real? A permutation null: rows of the data and of the references change places at random, and the measure is
-    taken again; the p-value counts how often chance alone gives as much.
-(b) Is it large? The same measure between each human source and the others, from which `pyrite.audit.sources` predicts
-    what the next human source would show. Data beyond that differs by more than people do.
+(a) Is it real? The null, by permutation: rows of the data and of the references change places at random, and the
+    measure is taken again; the p-value counts how often chance alone gives as much.
+(b) Is it large? The baseline: the same statistic between each human source and the others, from which
+    `pyrite.audit.sources` predicts what the next human source would show. Data beyond that differs by more than people
+    do.
 
 Every measure is one-sided: larger is worse. A value at n rows is compared with values at n rows only, since most
 measures of difference shrink as n grows. Standard errors come from half-samples: over random halves of a data set of n
@@ -66,11 +67,11 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A measure between its two yardsticks. `n`: rows on each side. `null_mean`, `null_high`: mean and 95 % point of the
-    null. `p`: its one-sided p-value, nan without a null. `excess`: above the null's mean (without a null, above
+    """A statistic beside its null and baseline. `n`: rows on each side. `null_mean`, `null_high`: mean and 95 % point
+    of the null. `p`: its one-sided p-value, nan without a null. `excess`: above the null's mean (without a null, above
     `threshold`); `low` and `high` bound its 95 % interval. `between`: what human sources differ by, None without a
-    reference of enough rows. `alone`: measured on the data alone. `least_p`: the smallest p-value that the null can give,
-    which is large where rows come in few clusters."""
+    reference of enough rows. `alone`: measured on the data alone. `least_p`: the smallest p-value that the null can
+    give, which is large where rows come in few clusters."""
 
     measure: Statistic
     value: float
@@ -98,24 +99,24 @@ def measure_contrast(
     clusters: Sequence[str] | None = None,
     sizes: Sequence[int] = SIZES,
 ) -> Measurement | None:
-    """Put a measure between its yardsticks; None where fewer than two rows of either side can be measured.
+    """Compare a statistic with its null and baseline; None where fewer than two rows of either side can be measured.
 
     `data` and each of `references` are places of rows in the sample that the contrast was prepared on, `size` is its
     number of rows (by default these are all there are). `clusters` [rows of the sample] names what each row belongs to
-    (empty: itself): rows of a cluster change places together. `sizes`: numbers of rows at which human sources are compared.
-    """
+    (empty: itself): rows of a cluster change places together. `sizes`: numbers of rows at which human sources are
+    compared."""
     allowed = None if contrast.rows is None else set(contrast.rows)
     ours = np.array([at for at in data if allowed is None or at in allowed], dtype=np.int64)
     sources = {
-        name: np.array([at for at in some if allowed is None or at in allowed], dtype=np.int64)
-        for name, some in references.items()
+        name: np.array([at for at in places if allowed is None or at in allowed], dtype=np.int64)
+        for name, places in references.items()
     }
-    sources = {name: some for name, some in sources.items() if len(some)}
+    sources = {name: places for name, places in sources.items() if len(places)}
     human = np.concatenate(list(sources.values())) if sources else np.empty(0, dtype=np.int64)
     n = min(len(ours), len(human))
     if n < 2:
         return None
-    size = size or 1 + max([*data, *(at for some in references.values() for at in some)])
+    size = size or 1 + max([*data, *(at for places in references.values() for at in places)])
     rng = np.random.default_rng([settings.seed, 1])
     groups = Groups.of(clusters)
     ours, human = groups.shuffled(ours, rng), groups.shuffled(human, rng)
@@ -135,7 +136,8 @@ def measure_contrast(
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which rows come together: `of_row` [rows of the sample] numbers each row's cluster; None: every row is its own."""
+    """Which rows come together: `of_row` [rows of the sample] numbers each row's cluster; None: every row is its
+    own."""
 
     of_row: Any = None
 
@@ -153,18 +155,19 @@ class Groups:
         if self.of_row is None:
             return rng.permutation(rows)
         rows = rng.permutation(rows)
-        _, own = np.unique(self.of_row[rows], return_inverse=True)
-        place = rng.permutation(int(own.max()) + 1)
-        return rows[np.argsort(place[own], kind="stable")]
+        _, cluster_of = np.unique(self.of_row[rows], return_inverse=True)
+        place = rng.permutation(int(cluster_of.max()) + 1)
+        return rows[np.argsort(place[cluster_of], kind="stable")]
 
     def least_p(self, ours: Any, human: Any) -> float:
-        """The smallest p-value of a null in which these two sides' clusters change places: one over the number of ways."""
+        """The smallest p-value of a null in which these two sides' clusters change places: one over the number of
+        ways."""
         if self.of_row is None:
             return 0.0
         mine, theirs = (len(np.unique(self.of_row[side])) for side in (ours, human))
         return 1 / math.comb(mine + theirs, mine)
 
-    def some(self, rows: Any, count: int, rng: np.random.Generator) -> Any:
+    def subsample(self, rows: Any, count: int, rng: np.random.Generator) -> Any:
         """So many rows at random, clusters as whole as the number allows."""
         if self.of_row is None:
             return rng.choice(rows, count, replace=False)
@@ -180,22 +183,22 @@ def between_sources(
     groups: Groups,
     sizes: Sequence[int],
 ) -> Between | None:
-    """How far is the data from all human sources, and each human source from the others? Means over random subsamples of
-    the largest of `sizes` that every side has; None where a side has fewer rows than the smallest."""
-    big = {name: some for name, some in sources.items() if len(some) >= min(sizes)}
+    """How far the data is from all human sources, and each human source from the others: means over random subsamples
+    of the largest of `sizes` that every side has; None where a side has fewer rows than the smallest."""
+    big = {name: rows for name, rows in sources.items() if len(rows) >= min(sizes)}
     if not big or len(ours) < min(sizes):
         return None
     n = max(size for size in sizes if size <= min(len(ours), *map(len, big.values())))
     human = np.concatenate(list(big.values()))
     rng = np.random.default_rng([settings.seed, 5])
-    own = float(subsampled(contrast, ours, human, n, size, rng, settings, groups).mean())
+    value_of_data = float(subsampled(contrast, ours, human, n, size, rng, settings, groups).mean())
     error = half_error(contrast, ours, human, n, size, settings, 3, groups)
     distances = {}
     for number, name in enumerate(big if len(big) > 1 else ()):
-        rest = np.concatenate([other for key, other in big.items() if key != name])
+        rest = np.concatenate([other_rows for key, other_rows in big.items() if key != name])
         rng = np.random.default_rng([settings.seed, 4, number])
         distances[name] = float(subsampled(contrast, big[name], rest, n, size, rng, settings, groups).mean())
-    return Between(n, own, error, distances)
+    return Between(n, value_of_data, error, distances)
 
 
 def subsampled(
@@ -209,7 +212,7 @@ def subsampled(
     groups: Groups,
 ) -> Floats:
     """The measure over random subsamples of n rows of each side."""
-    pairs = ((groups.some(a, n, rng), groups.some(b, n, rng)) for _ in range(settings.subsamples))
+    pairs = ((groups.subsample(a, n, rng), groups.subsample(b, n, rng)) for _ in range(settings.subsamples))
     return evaluate(contrast, pairs, size)
 
 
@@ -221,15 +224,15 @@ def half_error(
     if half < 2:
         return float("nan")
     rng = np.random.default_rng([settings.seed, stream])
-    few_a, few_b = groups.some(a, n, rng), groups.some(b, n, rng)
-    pairs = ((groups.some(few_a, half, rng), groups.some(few_b, half, rng)) for _ in range(settings.halves))
+    few_a, few_b = groups.subsample(a, n, rng), groups.subsample(b, n, rng)
+    pairs = ((groups.subsample(few_a, half, rng), groups.subsample(few_b, half, rng)) for _ in range(settings.halves))
     return float(evaluate(contrast, pairs, size).std(ddof=1))
 
 
 def evaluate(contrast: Contrast, pairs: Any, size: int) -> Floats:
     """The measure for each pair of groups (numbers of rows)."""
-    made = [contrast.statistic(a, b) for a, b in matrices(pairs, size)]
-    values = np.concatenate(made) if made else np.empty(0)
+    chunks = [contrast.statistic(a, b) for a, b in matrices(pairs, size)]
+    values = np.concatenate(chunks) if chunks else np.empty(0)
     if not np.isfinite(values).all():
         raise FloatingPointError(f"{contrast.measure.full_name}: a value is not a finite number")
     return values.astype(np.float64)
@@ -237,22 +240,22 @@ def evaluate(contrast: Contrast, pairs: Any, size: int) -> Floats:
 
 def matrices(pairs: Any, size: int) -> Iterator[tuple[Draws, Draws]]:
     """Groups as 0-1 matrices [draws, rows], some draws at a time."""
-    some: list[tuple[Any, Any]] = []
+    chunk: list[tuple[Any, Any]] = []
     for pair in pairs:
-        some.append(pair)
-        if len(some) == CHUNK:
-            yield matrix([a for a, _ in some], size), matrix([b for _, b in some], size)
-            some = []
-    if some:
-        yield matrix([a for a, _ in some], size), matrix([b for _, b in some], size)
+        chunk.append(pair)
+        if len(chunk) == CHUNK:
+            yield matrix([a for a, _ in chunk], size), matrix([b for _, b in chunk], size)
+            chunk = []
+    if chunk:
+        yield matrix([a for a, _ in chunk], size), matrix([b for _, b in chunk], size)
 
 
 def matrix(groups: Sequence[Any], size: int) -> Draws:
     """One group a line, 1 where a row belongs to it."""
-    made = np.zeros((len(groups), size), dtype=np.float32)
-    for line, members in zip(made, groups, strict=True):
+    incidence = np.zeros((len(groups), size), dtype=np.float32)
+    for line, members in zip(incidence, groups, strict=True):
         line[members] = 1
-    return made
+    return incidence
 
 
 def measure_alone(alone: Alone) -> Measurement:

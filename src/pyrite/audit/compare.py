@@ -1,4 +1,5 @@
-"""Steps: which references are sources of their own; one flaw's statistics compared with null and baselines, with what shows them."""
+"""Steps: which references are sources of their own; one flaw's statistics compared with null and baselines, with what
+shows them."""
 
 import itertools
 import math
@@ -108,7 +109,7 @@ def compared_with_references(
 
 
 def comparable_labels(flaw: Flaw, sampled: Sampled) -> bool:
-    """May the data be compared with the references, as far as labels go?"""
+    """Whether the data may be compared with the references, as far as labels go."""
     return not flaw.where_labels_differ or same_labels(sampled)
 
 
@@ -119,7 +120,7 @@ def prompts_apart(
     draws: DrawSettings,
     sources: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any] | None:
-    """How far are the data's prompts, and each human source's, from the (other) sources' prompts? `Between` by the
+    """How far the data's prompts, and each human source's, are from the (other) sources' prompts: `Between` by the
     statistic that tells tasks apart; None for a flaw without one, and where not every row has a prompt."""
     prompts = extras.prompt_embeddings
     if (
@@ -144,13 +145,13 @@ DRAWS_APART = 199
 
 
 def sources_step(context: Context) -> None:
-    """Step: `sources.json`: places of each human source's rows in the sample, and which references could not be told apart.
+    """Step: `sources.json`: places of each human source's rows in the sample, and which references could not be told
+    apart.
 
-    Two files of one source are no two sources: between them people seem not to differ at all, and anything else looks far.
-    So each pair of sources is compared by some statistics of each flaw (permutation null, Bonferroni over them, 5 %);
-    those that nothing tells apart are one source, but never two that were told apart. References of fewer than fifty rows
-    say nothing of it: they stay as they are, and count as no source.
-    """
+    Two files of one source are no two sources: between them people seem not to differ at all, and anything else looks
+    far. So each pair of sources is compared by some statistics of each flaw (permutation null, Bonferroni over them, 5
+    %); those that nothing tells apart are one source, but never two that were told apart. References of fewer than
+    fifty rows say nothing of it: they stay as they are, and count as no source."""
     config = context.config
     sampled = Sampled.read(context.inputs["sample"])
     sources = sampled.human_sources(LEAST)
@@ -203,8 +204,8 @@ def one_source_each(names: Sequence[str], p_values: Mapping[tuple[str, str], flo
     def group_of(name: str) -> list[str]:
         return next(group for group in groups if name in group)
 
-    for (one, other), p in sorted(p_values.items(), key=lambda pair: (-pair[1], pair[0])):
-        first, second = group_of(one), group_of(other)
+    for (name_a, name_b), p in sorted(p_values.items(), key=lambda pair: (-pair[1], pair[0])):
+        first, second = group_of(name_a), group_of(name_b)
         apart = any(p_values.get((a, b), p_values.get((b, a), 1.0)) <= APART_AT for a in first for b in second)
         if p > APART_AT and first is not second and not apart:
             first.extend(second)
@@ -213,27 +214,29 @@ def one_source_each(names: Sequence[str], p_values: Mapping[tuple[str, str], flo
 
 
 def pair_p(
-    contrast: Contrast, one: Sequence[int], other: Sequence[int], sampled: Sampled, draws: DrawSettings
+    contrast: Contrast, rows: Sequence[int], other_rows: Sequence[int], sampled: Sampled, draws: DrawSettings
 ) -> float:
-    """How surprising is the distance of two sources if their rows could change places? (Their clusters could, where each
-    source has several.)"""
+    """The p-value of the distance of two sources under a null where their rows change places. (Their clusters could,
+    where each source has several.)"""
     clusters = sampled.clusters
-    if clusters is not None and any(len({clusters[at] for at in side}) == 1 for side in (one, other)):
+    if clusters is not None and any(len({clusters[at] for at in side}) == 1 for side in (rows, other_rows)):
         clusters = None
-    found = measure_contrast(contrast, one, {"other": other}, draws, size=len(sampled.rows), clusters=clusters)
-    return 1.0 if found is None else found.p
+    measurement = measure_contrast(
+        contrast, rows, {"other": other_rows}, draws, size=len(sampled.rows), clusters=clusters
+    )
+    return 1.0 if measurement is None else measurement.p
 
 
 def stored_sources(folder: Path) -> dict[str, list[int]]:
     """The places of each human source's rows."""
-    found: dict[str, list[int]] = orjson.loads((folder / "sources.json").read_bytes())["places"]
-    return found
+    places: dict[str, list[int]] = orjson.loads((folder / "sources.json").read_bytes())["places"]
+    return places
 
 
 def same_labels(sampled: Sampled) -> bool:
-    """Do the data and the references have the same labels? Else labels and groups cannot be told apart."""
+    """Whether the data and the references have the same labels; else labels and groups cannot be told apart."""
     ours = {sampled.rows[at].label for at in sampled.data}
-    theirs = {sampled.rows[at].label for some in sampled.references.values() for at in some}
+    theirs = {sampled.rows[at].label for places in sampled.references.values() for at in places}
     return ours == theirs
 
 

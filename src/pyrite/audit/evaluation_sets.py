@@ -52,7 +52,7 @@ def _mt_bench(path: Path) -> Iterator[str]:
     from pyrite.tasks import mt_bench
 
     for item in mt_bench.read(path):
-        yield "\n".join(one for one in (*item.meta["turns"], *item.meta["reference"]) if one)
+        yield "\n".join(text for text in (*item.meta["turns"], *item.meta["reference"]) if text)
 
 
 def _any(path: Path) -> Iterator[str]:

@@ -32,8 +32,8 @@ def tokenizer_of(folder: Path) -> Any:
 
 
 def extras_of(config: Mapping[str, Any], inputs: Mapping[str, Path], **read: Any) -> Extras:
-    """What the flaws of a step are given: the tokenizer and the evaluation sets among the step's inputs, and what models
-    have `read`."""
+    """What the flaws of a step are given: the tokenizer and the evaluation sets among the step's inputs, and what
+    models have `read`."""
     tokenize = tokenizer_of(inputs["tokenizer"]) if "tokenizer" in inputs else None
     sets = {name: evaluation_texts(name, inputs[f"against {name}"]) for name in config.get("against", ())}
     draws = int(config.get("permutations", Extras.permutations))

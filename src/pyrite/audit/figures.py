@@ -1,8 +1,7 @@
 """An audit's figures: the charts of every flaw that its findings' evidence has values for.
 
-Each is drawn from plain values, and left out where they are absent. Altair and vl-convert are imported when something is
-drawn; nothing is fetched.
-"""
+Each is drawn from plain values, and left out where they are absent. Altair and vl-convert are imported when something
+is drawn; nothing is fetched."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +23,8 @@ def charts(
 ) -> dict[str, Any]:
     """A chart of everything that the evidence of an audit has values for, by name; those that quote the data come last.
 
-    `audit` is what `Audit.as_json` returns; `shapes`: charts with text of the data are drawn, too; `points` is how many a
-    map has at most. What each chart is drawn from stands with the `FIGURE` of its flaw.
-    """
+    `audit` is what `Audit.as_json` returns; `shapes`: charts with text of the data are drawn, too; `points` is how many
+    a map has at most. What each chart is drawn from stands with the `FIGURE` of its flaw."""
     drawn: dict[str, Any] = {}
     for name, figure in sorted(flaw_figures().items(), key=lambda entry: entry[1].quotes):
         if shapes or not figure.quotes:

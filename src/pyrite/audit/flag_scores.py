@@ -1,4 +1,4 @@
-"""Which rows show what was found? Every row's strength for every rule, and the data split by it."""
+"""Flag scores: how strongly every row shows every finding, and the data divided by them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,34 +70,35 @@ def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flag
     """Which rows are flagged by which of these findings, out of the tables of flag scores, one for each file."""
     files = []
     for path in tables:
-        there = [name for name in names if name in parquet.read_schema(path).names]
-        table = parquet.read_table(path, columns=there or ["number"])
-        marked = [np.asarray(table[name]) >= at_least for name in there]
+        present = [name for name in names if name in parquet.read_schema(path).names]
+        table = parquet.read_table(path, columns=present or ["number"])
+        marked = [np.asarray(table[name]) >= at_least for name in present]
         lines = np.array(marked).T if marked else np.zeros((table.num_rows, 0), dtype=bool)
         sets: dict[bytes, tuple[str, ...]] = {}
         rows = []
         for line in lines:
             key = line.tobytes()
             if key not in sets:
-                sets[key] = tuple(name for name, on in zip(there, line, strict=True) if on)
+                sets[key] = tuple(name for name, on in zip(present, line, strict=True) if on)
             rows.append(sets[key])
         files.append(rows)
     return Flags(files)
 
 
 def write_split(
-    sources: Sequence[tuple[str, ReadOptions]], found: Flags, *, flagged: Path | None, clean: Path | None
+    sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: Path | None, clean: Path | None
 ) -> None:
-    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them."""
+    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of
+    them."""
     if flagged is not None:
-        write_jsonl(rows_of(sources, found, flagged=True), flagged)
+        write_jsonl(rows_of(sources, row_flags, flagged=True), flagged)
     if clean is not None:
-        write_jsonl(rows_of(sources, found, flagged=False), clean)
+        write_jsonl(rows_of(sources, row_flags, flagged=False), clean)
 
 
-def rows_of(sources: Sequence[tuple[str, ReadOptions]], found: Flags, *, flagged: bool) -> Iterator[Record]:
+def rows_of(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
     """The records of one side, in order."""
-    for (source, options), rows in zip(sources, found.files, strict=True):
+    for (source, options), rows in zip(sources, row_flags.files, strict=True):
         for record, names in zip(open_records(source, options), rows, strict=True):
             if flagged and names:
                 yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
@@ -105,7 +106,7 @@ def rows_of(sources: Sequence[tuple[str, ReadOptions]], found: Flags, *, flagged
                 yield record
 
 
-def write_flagged(sources: Sequence[tuple[str, ReadOptions]], found: Flags, path: Path) -> None:
+def write_flagged(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, path: Path) -> None:
     """Write every flagged row as a table for readers: `number` (its place among all rows of the data), `id`,
     `flagged_by`, `prompt`, `answer` and `label`; texts are cut at `LONGEST` characters.
 
@@ -113,22 +114,22 @@ def write_flagged(sources: Sequence[tuple[str, ReadOptions]], found: Flags, path
     """
     texts = ("id", "flagged_by", "prompt", "answer", "label")
     schema = pyarrow.schema([("number", pyarrow.int64()), *((name, pyarrow.string()) for name in texts)])
-    rows = flagged_rows(sources, found)
+    rows = flagged_rows(sources, row_flags)
     with atomic_write(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        while some := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
 
 
-def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], found: Flags) -> Iterator[dict[str, Any]]:
+def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags) -> Iterator[dict[str, Any]]:
     """The flagged rows in order."""
     number = 0
-    for (source, options), rows in zip(sources, found.files, strict=True):
+    for (source, options), rows in zip(sources, row_flags.files, strict=True):
         for record, names in zip(open_records(source, options), rows, strict=True):
             if names:
                 row = as_row(record, number)
-                told = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
-                kept = {name: None if text is None else storable(text, LONGEST) for name, text in told.items()}
-                yield {"number": number, **kept, "flagged_by": ", ".join(names)}
+                texts = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
+                cells = {name: None if text is None else storable(text, LONGEST) for name, text in texts.items()}
+                yield {"number": number, **cells, "flagged_by": ", ".join(names)}
             number += 1
 
 

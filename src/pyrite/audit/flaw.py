@@ -1,8 +1,8 @@
 """A flaw of data as an audit knows it: one typed entry with all that is its own.
 
 Every flaw is a folder of `pyrite.audit.flaws` whose `__init__.py` holds its entry, a `Flaw`. Steps, judgement and pages
-iterate over the entries and know no flaw by name. All functions of an entry are pure but for the folder that a stream is
-given:
+iterate over the entries and know no flaw by name. All functions of an entry are pure but for the folder that a stream
+is given:
 
     stream         reads every row once; its files in a folder can be merged with those of other parts
     merge          merges parts into what is true of the whole data set (plain values)
@@ -108,11 +108,9 @@ class Extras:
     """What a flaw may need beside the rows. A row's number in `embeddings` and `nll` is its place in the sample.
 
     `embeddings` [rows, width] fp32, unit length: of the answers; `prompt_embeddings` of the prompts, 0 where a row has
-    none. `nll`: per row, the mean negative log-likelihood in nats per token
-    of the answer given the prompt (`with_prompt`), of the answer alone (`without_prompt`), nan where not measured.
-    `tokenize(texts)` gives token ids. `against` are the evaluation sets: name -> texts. `permutations`: draws of a null that a
-    flaw has of its own.
-    """
+    none. `nll`: per row, the mean negative log-likelihood in nats per token of the answer given the prompt
+    (`with_prompt`), of the answer alone (`without_prompt`), nan where not measured. `tokenize(texts)` gives token ids.
+    `against` are the evaluation sets: name -> texts. `permutations`: draws of a null that a flaw has of its own."""
 
     embeddings: np.ndarray[Any, Any] | None = None
     prompt_embeddings: np.ndarray[Any, Any] | None = None
@@ -124,8 +122,8 @@ class Extras:
 
     @property
     def row_embeddings(self) -> np.ndarray[Any, Any] | None:
-        """Prompt and answer of each row as one vector of unit length: a cosine is the mean of both cosines, and far below
-        1 between a row with a prompt and one without."""
+        """Prompt and answer of each row as one vector of unit length: a cosine is the mean of both cosines, and far
+        below 1 between a row with a prompt and one without."""
         if self.embeddings is None or self.prompt_embeddings is None:
             return self.embeddings
         prompted = np.linalg.norm(self.prompt_embeddings, axis=1, keepdims=True) > 0
@@ -146,7 +144,8 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What shows a finding: `lines` for people (short, worst first), `rows` (`Row.number`s, worst first, at most 20), `values` as plain values for `--json`, and `rule`: what `flag_scores` needs to find such rows (plain values)."""
+    """What shows a finding: `lines` for people (short, worst first), `rows` (`Row.number`s, worst first, at most 20),
+    `values` as plain values for `--json`, and `rule`: what `flag_scores` needs to find such rows (plain values)."""
 
     lines: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
@@ -180,7 +179,7 @@ class Merge(Protocol):
 
 
 class FlagScores(Protocol):
-    """How strongly does each row show the flaw by each rule (statistic -> rule)? Statistic -> 0 to 1 [rows]."""
+    """How strongly each row shows the flaw by each rule (statistic -> rule): statistic -> 0 to 1 [rows]."""
 
     def __call__(
         self,
@@ -200,8 +199,8 @@ DrawCharts = Callable[[EvidenceValues, Palette, int], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Figure:
-    """How a flaw is drawn. `charts` names all that `draw` may return; `alt_text` says what one of them shows, for someone
-    who cannot see it; `quotes`: the charts hold text of the data."""
+    """How a flaw is drawn. `charts` names all that `draw` may return; `alt_text` says what one of them shows, for
+    someone who cannot see it; `quotes`: the charts hold text of the data."""
 
     charts: tuple[str, ...]
     draw: DrawCharts
@@ -218,17 +217,16 @@ def no_contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
 class Flaw:
     """One flaw: what it measures, what it needs, and how it is judged, shown and drawn.
 
-    `needs`: no step of a flaw gets what it does not name. A flaw that needs `nll` is judged twice where the first look at
-    part of the rows was not clear. `alone_from_totals` measures on what `merge` returned, `notes` says of it what every
-    reader must know. `drawn_values`: further evidence values of one statistic, for the figure.
+    `needs`: what its comparison gets beside the rows. A flaw that needs `nll` is judged twice where the first look at
+    part of the rows was not clear. `alone_from_totals` measures on what `merge` returned, `notes` says of it what
+    every reader must know. `drawn_values`: further evidence values of one statistic, for the figure.
 
     `tells_sources_apart`: statistics by which references are told from each other; True: a distance, the same in both
-    directions. `tells_tasks_apart`: the statistic that, on embeddings of prompts, says whether the data is of another task.
-    `prior_options`: the options that must be at their defaults for the table of human sources to speak of this flaw
-    (empty: it always does; None: the table does not hold it). `where_labels_differ`: of a flaw of labels, the note where
-    the references have other labels, so that only the data is measured. `skips_unanswered`: rows without an answer are
-    left out. `version`: of a flaw that does not come with Pyrite, to be raised when its results change.
-    """
+    directions. `tells_tasks_apart`: the statistic that, on embeddings of prompts, says whether the data is of another
+    task. `prior_options`: the options that must be at their defaults for the table of human sources to speak of this
+    flaw (empty: it always does; None: the table does not hold it). `where_labels_differ`: of a flaw of labels, the note
+    where the references have other labels, so that only the data is measured. `skips_unanswered`: rows without an
+    answer are left out. `version`: of a flaw that does not come with Pyrite, to be raised when its results change."""
 
     name: str
     statistics: tuple[Statistic, ...]

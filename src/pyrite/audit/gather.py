@@ -35,19 +35,19 @@ def counts_of(folder: Path) -> dict[str, Any]:
 
 def streamed_files(context: Context) -> dict[str, list[Path]]:
     """The folders of the streamed files by population: `data`, then each reference, in the order given."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    by_population: dict[str, list[Path]] = defaultdict(list)
     for name, number in context.config["files"]:
-        found[name].append(context.inputs[f"{name} {number}"])
-    return dict(found)
+        by_population[name].append(context.inputs[f"{name} {number}"])
+    return dict(by_population)
 
 
 def populations_of(context: Context) -> dict[str, list[Path]]:
     """The same by source: files of one source are one population; a file that names several stands for itself."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    by_population: dict[str, list[Path]] = defaultdict(list)
     for name, folders in streamed_files(context).items():
         source = DATA if name == DATA else REFERENCE + (source_of(folders[0]) or name)
-        found[source] += folders
-    return dict(found)
+        by_population[source] += folders
+    return dict(by_population)
 
 
 def totals_step(context: Context) -> None:
@@ -104,7 +104,8 @@ def safe(name: str) -> str:
 
 
 def sample_step(context: Context) -> None:
-    """Step: `sample.jsonl`: the sampled rows of the data, then of each source of the references, as `{"role", "row"}`."""
+    """Step: `sample.jsonl`: the sampled rows of the data, then of each source of the references, as `{"role",
+    "row"}`."""
     size = context.config["sample"]
     by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, folders in populations_of(context).items():
@@ -124,10 +125,10 @@ def sample_step(context: Context) -> None:
 def drawn_lines(path: Path, offset: int) -> list[dict[str, Any]]:
     """The sampled rows of one file, numbered as in the whole of its population."""
     with path.open("rb") as handle:
-        found = [orjson.loads(line) for line in handle]
-    for one in found:
-        one["row"]["number"] += offset
-    return found
+        lines = [orjson.loads(text) for text in handle]
+    for line in lines:
+        line["row"]["number"] += offset
+    return lines
 
 
 @dataclass(frozen=True)
@@ -146,16 +147,16 @@ class Sampled:
         references: dict[str, list[int]] = {}
         with (folder / "sample.jsonl").open("rb") as handle:
             for place, line in enumerate(handle):
-                told = orjson.loads(line)
-                rows.append(row_from_json(told["row"]))
-                source = told["role"].removeprefix(REFERENCE)
-                (data if told["role"] == DATA else references.setdefault(source, [])).append(place)
+                entry = orjson.loads(line)
+                rows.append(row_from_json(entry["row"]))
+                source = entry["role"].removeprefix(REFERENCE)
+                (data if entry["role"] == DATA else references.setdefault(source, [])).append(place)
         return cls(rows, data, references)
 
     @classmethod
     def of(cls, data: Sequence[Row], references: Mapping[str, Sequence[Row]]) -> "Sampled":
         """Rows at hand, as a sample."""
-        rows = [*data, *(row for some in references.values() for row in some)]
+        rows = [*data, *(row for source_rows in references.values() for row in source_rows)]
         ends = np.cumsum([len(data), *map(len, references.values())]).tolist()
         places = {name: range(start, end) for name, start, end in zip(references, ends, ends[1:], strict=False)}
         return cls(rows, range(len(data)), places)
@@ -170,26 +171,33 @@ class Sampled:
     def human_sources(self, least: int) -> dict[str, list[int]]:
         """Places of the rows of each human source. Clusters of at least so many rows count as sources of their own, and
         what is left of their reference as one more where it is large enough."""
-        found: dict[str, list[int]] = {}
+        sources: dict[str, list[int]] = {}
         for name, places in self.references.items():
             by_cluster: dict[str, list[int]] = defaultdict(list)
             for at in places:
                 by_cluster[self.rows[at].cluster].append(at)
-            big = {cluster: some for cluster, some in by_cluster.items() if cluster and len(some) >= least}
+            big = {
+                cluster: cluster_places
+                for cluster, cluster_places in by_cluster.items()
+                if cluster and len(cluster_places) >= least
+            }
             rest = [at for at in places if self.rows[at].cluster not in big]
             if not big or (len(big) == 1 and len(rest) < least):
-                found[name] = list(places)
+                sources[name] = list(places)
                 continue
-            found |= {f"{name}: {cluster}": some for cluster, some in big.items()}
+            sources |= {f"{name}: {cluster}": cluster_places for cluster, cluster_places in big.items()}
             if rest:  # fewer than `least` count as no source, and are people's rows all the same
-                found[f"{name}: other rows"] = rest
-        return found
+                sources[f"{name}: other rows"] = rest
+        return sources
 
     def first(self, size: int) -> list[int]:
         """Places of a smaller sample: the first rows of the data, and as many of the references, evenly by source (at
         least 60 of each)."""
         each = max(60, size // max(1, len(self.references)))
-        return [*self.data[:size], *itertools.chain.from_iterable(some[:each] for some in self.references.values())]
+        return [
+            *self.data[:size],
+            *itertools.chain.from_iterable(source_places[:each] for source_places in self.references.values()),
+        ]
 
     def populations(
         self, flaw: str, totals: Mapping[str, Any], folder: Path

@@ -1,4 +1,4 @@
-"""Which texts hold the same words, or nearly? Words, hashes of n-grams, and sketches of rows, in memory and on disk.
+"""Texts that hold the same words, or nearly: words, hashes of n-grams, and sketches of rows, in memory and on disk.
 
 Words are runs of letters, digits and marks, case-folded; all else (white space, punctuation, symbols) only parts them;
 each character of Chinese and Japanese script is a word. Work on one text is bounded: past its first `CHARACTERS`
@@ -73,22 +73,22 @@ def text_key(text: str, its_words: Sequence[bytes]) -> int:
     head = b" ".join(its_words) or text[:CHARACTERS].strip().encode("utf-8", "surrogatepass")
     if len(text) <= CHARACTERS:
         return xxhash.xxh3_64_intdigest(head)
-    made = xxhash.xxh3_64(head)
+    hasher = xxhash.xxh3_64(head)
     for at in range(CHARACTERS, len(text), 1 << 20):
-        made.update(text[at : at + (1 << 20)].encode("utf-8", "surrogatepass"))
-    return made.intdigest()
+        hasher.update(text[at : at + (1 << 20)].encode("utf-8", "surrogatepass"))
+    return hasher.intdigest()
 
 
 class _Known(dict[bytes, bytes]):
     """Hashes of words, kept while they are few and short."""
 
     def __missing__(self, word: bytes) -> bytes:
-        made: bytes = xxhash.xxh3_64_digest(word)
+        hashed: bytes = xxhash.xxh3_64_digest(word)
         if len(word) <= 40:
             if len(self) >= 200_000:
                 self.clear()
-            self[word] = made
-        return made
+            self[word] = hashed
+        return hashed
 
 
 _KNOWN = _Known()
@@ -118,18 +118,18 @@ def grams(of: Flat, n: int) -> tuple[Flat, Array]:
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     if total < n:
         return Flat(np.empty(0, dtype=np.uint64), bounds), np.empty(0, dtype=np.int64)
-    made = of.hashes[: total - n + 1].copy()
+    mixed = of.hashes[: total - n + 1].copy()
     for at in range(1, n):
-        made *= np.uint64(0x9E3779B97F4A7C15)
-        made += of.hashes[at : total - n + 1 + at]
-    made ^= made >> np.uint64(32)
-    made *= np.uint64(0xD6E8FEB86659FD93)
-    made ^= made >> np.uint64(32)
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed += of.hashes[at : total - n + 1 + at]
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed ^= mixed >> np.uint64(32)
     inside = np.ones(total, dtype=bool)
     last = starts[1:, None] - 1 - np.arange(n - 1)
     inside[last[last >= starts[:-1, None]]] = False
     places = np.flatnonzero(inside)
-    return Flat(made[places], bounds), places
+    return Flat(mixed[places], bounds), places
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +145,24 @@ class Sketches:
 
 def sketches(texts: Iterable[str]) -> Sketches:
     """The sketches of texts, some at a time."""
-    made: list[Sketches] = []
-    some: list[list[bytes]] = []
+    chunks: list[Sketches] = []
+    word_lists: list[list[bytes]] = []
     keys: list[int] = []
     held = 0
     for text in texts:
-        found = words(text)
-        keys.append(text_key(text, found))
-        some.append(found[:WORDS])
-        held += len(some[-1])
+        its_words = words(text)
+        keys.append(text_key(text, its_words))
+        word_lists.append(its_words[:WORDS])
+        held += len(word_lists[-1])
         if held >= AT_ONCE or len(keys) >= ROWS_AT_ONCE:
-            made.append(_sketch(keys, some))
-            some, keys, held = [], [], 0
-    made.append(_sketch(keys, some))
+            chunks.append(_sketch(keys, word_lists))
+            word_lists, keys, held = [], [], 0
+    chunks.append(_sketch(keys, word_lists))
     return Sketches(
-        *(np.concatenate([getattr(one, name) for one in made]) for name in ("keys", "long", "signatures", "bands"))
+        *(
+            np.concatenate([getattr(chunk, name) for chunk in chunks])
+            for name in ("keys", "long", "signatures", "bands")
+        )
     )
 
 
@@ -172,30 +175,32 @@ def _sketch(keys: list[int], texts: list[list[bytes]]) -> Sketches:
     from rensa import RMinHash
 
     long = np.array([len(text) >= LEAST_WORDS for text in texts], dtype=bool)
-    found, _ = grams(flat(texts), 3)
+    shingles, _ = grams(flat(texts), 3)
     if not texts:
         digests = np.empty((0, SLOTS), dtype=np.uint64)
     else:
-        rows = RMinHash.digest_matrix_from_flat_token_hashes(found.hashes, found.starts.astype(np.uint64), SLOTS, SEED)
+        rows = RMinHash.digest_matrix_from_flat_token_hashes(
+            shingles.hashes, shingles.starts.astype(np.uint64), SLOTS, SEED
+        )
         digests = np.array(rows.to_rows(), dtype=np.uint64)
-    made = np.zeros((len(texts), BANDS), dtype=np.uint64)
+    mixed = np.zeros((len(texts), BANDS), dtype=np.uint64)
     for slot in range(BAND):
-        made = (made ^ digests[:, slot : BANDS * BAND : BAND]) * np.uint64(0x9E3779B97F4A7C15)
-        made ^= made >> np.uint64(29)
-    bands = (made >> np.uint64(32)).astype(np.uint32)
+        mixed = (mixed ^ digests[:, slot : BANDS * BAND : BAND]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    bands = (mixed >> np.uint64(32)).astype(np.uint32)
     return Sketches(np.array(keys, dtype=np.uint64), long, (digests & np.uint64(255)).astype(np.uint8), bands)
 
 
 def agreement(a: Array, b: Array) -> Array:
     """In how many slots two signatures agree [pairs]."""
-    made: Array = np.count_nonzero(a == b, axis=1)
-    return made
+    agreeing: Array = np.count_nonzero(a == b, axis=1)
+    return agreeing
 
 
 def jaccard(agreeing: Array) -> Array:
     """The similarity that so many agreeing slots speak for."""
-    made: Array = np.clip((agreeing / SLOTS - 1 / 256) * 256 / 255, 0, 1)
-    return made
+    similarity: Array = np.clip((agreeing / SLOTS - 1 / 256) * 256 / 255, 0, 1)
+    return similarity
 
 
 def band_order(bands: Array, following: Array, ties: Array) -> tuple[Array, Array]:
@@ -231,10 +236,10 @@ COLUMNS = {"number": "<i8", "text": "<u8", "long": "u1", "signature": "u1"} | {
 BYTES = 8 + 8 + 1 + SLOTS + 4 * BANDS
 
 
-def write(folder: Path, numbers: Sequence[int], made: Sketches) -> None:
+def write(folder: Path, numbers: Sequence[int], sketched: Sketches) -> None:
     """Append rows to the files of a part."""
-    columns = {"number": np.array(numbers, dtype=np.int64), "text": made.keys, "long": made.long}
-    columns |= {"signature": made.signatures} | {f"band{at:02}": made.bands[:, at] for at in range(BANDS)}
+    columns = {"number": np.array(numbers, dtype=np.int64), "text": sketched.keys, "long": sketched.long}
+    columns |= {"signature": sketched.signatures} | {f"band{at:02}": sketched.bands[:, at] for at in range(BANDS)}
     for name, values in columns.items():
         with (folder / name).open("ab") as sink:
             sink.write(values.astype(COLUMNS[name]).tobytes())
@@ -245,9 +250,9 @@ class Parts:
     is the one that was written, plus the folder's offset."""
 
     def __init__(self, folders: Sequence[Path], offsets: Sequence[int] = ()) -> None:
-        given = zip(folders, offsets or [0] * len(folders), strict=True)
-        there = [(folder, offset) for folder, offset in given if (folder / "number").exists()]
-        self.folders, self.offsets = [folder for folder, _ in there], [offset for _, offset in there]
+        pairs = zip(folders, offsets or [0] * len(folders), strict=True)
+        present = [(folder, offset) for folder, offset in pairs if (folder / "number").exists()]
+        self.folders, self.offsets = [folder for folder, _ in present], [offset for _, offset in present]
         self.sizes = [(folder / "number").stat().st_size // 8 for folder in self.folders]
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         self.rows = int(self.starts[-1])
@@ -259,19 +264,21 @@ class Parts:
             for at in range(0, size, CHUNK):
                 count = min(CHUNK, size - at)
                 read = [np.fromfile(folder / name, k, count, offset=at * k.itemsize) for name, k in kinds]
-                numbered = (one + offset if name == "number" else one for name, one in zip(names, read, strict=True))
+                numbered = (
+                    column + offset if name == "number" else column for name, column in zip(names, read, strict=True)
+                )
                 yield (np.arange(start + at, start + at + count), *numbered)
 
     def signatures(self, places: Array) -> Array:
         """uint8 [places, SLOTS]."""
-        made = np.empty((len(places), SLOTS), dtype=np.uint8)
+        signatures = np.empty((len(places), SLOTS), dtype=np.uint8)
         part = np.searchsorted(self.starts, places, side="right") - 1
         for number, folder in enumerate(self.folders):
             where = np.flatnonzero(part == number)
             if len(where):
                 held = np.memmap(folder / "signature", np.uint8, "r", shape=(self.sizes[number], SLOTS))
-                made[where] = held[places[where] - self.starts[number]]
-        return made
+                signatures[where] = held[places[where] - self.starts[number]]
+        return signatures
 
     def size_on_disk(self) -> int:
         """Bytes of all files."""
@@ -279,14 +286,14 @@ class Parts:
 
 
 def partitions(rows: int) -> int:
-    """Into how many partitions (by hash) must so many rows be divided to be sorted in memory?"""
+    """The number of partitions (by hash) that so many rows must be divided into to be sorted in memory."""
     return max(1, -(-rows // PARTITION))
 
 
 def in_partition(hashes: Array, number: int, count: int) -> Array:
-    """Which 32-bit hashes are of this partition?"""
-    made: Array = (hashes.astype(np.uint64) * np.uint64(count)) >> np.uint64(32) == np.uint64(number)
-    return made
+    """Whether each 32-bit hash is of this partition."""
+    inside: Array = (hashes.astype(np.uint64) * np.uint64(count)) >> np.uint64(32) == np.uint64(number)
+    return inside
 
 
 def first_of_each(chunks: Iterable[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
@@ -342,8 +349,8 @@ def merge_exact(data: Parts, exact_of: Array, column: str = "number") -> tuple[i
         keys, first, times = first_of_each(texts_of(data, at, count, column))
         rows += int(times[times > 1].sum())
         groups += int(np.count_nonzero(times > 1))
-        for some, numbers in texts_of(data, at, count, column):
-            exact_of[numbers] = first[np.searchsorted(keys, some)]
+        for keys_here, numbers in texts_of(data, at, count, column):
+            exact_of[numbers] = first[np.searchsorted(keys, keys_here)]
     return rows, groups
 
 
@@ -351,14 +358,14 @@ def band_of(parts: Parts, band: int, at: int, count: int, exact_of: Array, colum
     """The texts of a partition in the order of a band: keys, numbers (or places), places. Each text once."""
     held: list[tuple[Array, ...]] = []
     names = ("long", f"band{band:02}", f"band{(band + 1) % BANDS:02}", "number", "text")
-    for places, long, own, following, numbers, texts in parts.chunks(*names):
+    for places, long, band_hashes, following, numbers, texts in parts.chunks(*names):
         ids = numbers if column == "number" else places
-        taken = (long > 0) & in_partition(own, at, count)
-        taken[taken] = exact_of[ids[taken]] == ids[taken]
+        chosen = (long > 0) & in_partition(band_hashes, at, count)
+        chosen[chosen] = exact_of[ids[chosen]] == ids[chosen]
         ties = ids if column == "number" else texts
-        held.append(tuple(one[taken] for one in (own, following, ties, ids, places)))
-    own, following, ties, ids, places = map(np.concatenate, zip(*held, strict=True))
-    order, keys = band_order(own, following, ties)
+        held.append(tuple(column_values[chosen] for column_values in (band_hashes, following, ties, ids, places)))
+    band_hashes, following, ties, ids, places = map(np.concatenate, zip(*held, strict=True))
+    order, keys = band_order(band_hashes, following, ties)
     return keys, ids[order], places[order]
 
 
@@ -373,9 +380,9 @@ def merge_near(data: Parts, exact_of: Array, copy_of: Array) -> None:
                 new = copy_of[ids[left]] != copy_of[ids[right]]
                 left, right = left[new], right[new]
                 alike = agreement(data.signatures(places[left]), data.signatures(places[right]))
-                found = alike >= AGREE
-                if found.any():
-                    unite(copy_of, ids[left[found]], ids[right[found]])
+                is_near = alike >= AGREE
+                if is_near.any():
+                    unite(copy_of, ids[left[is_near]], ids[right[is_near]])
 
 
 def near_reference(data: Parts, others: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:
@@ -387,12 +394,12 @@ def near_reference(data: Parts, others: Parts, ours: Any, theirs: Any, reference
     at = np.searchsorted(their_keys, keys)
     half, hash_bits = WINDOW // 2, np.uint64(32)
     for step in range(-half, half):
-        there = np.clip(at + step, 0, len(their_keys) - 1)
-        same = (there == at + step) & (their_keys[there] >> hash_bits == keys >> hash_bits) & (reference_of[ids] < 0)
+        place = np.clip(at + step, 0, len(their_keys) - 1)
+        same = (place == at + step) & (their_keys[place] >> hash_bits == keys >> hash_bits) & (reference_of[ids] < 0)
         lefts = np.flatnonzero(same)
         for start in range(0, len(lefts), CHUNK):
             left = lefts[start : start + CHUNK]
-            right = their_places[there[left]]
+            right = their_places[place[left]]
             alike = agreement(data.signatures(places[left]), others.signatures(right))
-            found = alike >= AGREE
-            reference_of[ids[left[found]]] = right[found]
+            is_near = alike >= AGREE
+            reference_of[ids[left[is_near]]] = right[is_near]

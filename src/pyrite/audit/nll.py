@@ -24,14 +24,15 @@ CHARACTERS = 32
 def answer_nll(
     model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, tick: Tick
 ) -> dict[str, Floats]:
-    """How surprising is each row's answer to a causal model? {"with_prompt", "without_prompt"}: nats per token [rows].
+    """The mean negative log-likelihood of each row's answer to a causal model: {"with_prompt", "without_prompt"}: nats
+    per token [rows].
 
-    The prompt is opened by the model's chat template, where it has one, and the answer's tokens follow: the same tokens,
-    cut off at the same place, with the prompt and without. What the template puts after an answer does not count
-    (`pyrite.models.perplexity.encode` counts it): an end marker would weigh most in the shortest answers. Read are the
-    first `max_tokens` tokens of the answer after the last `max_tokens` of the prompt. Without a prompt the answer follows
-    only what the tokenizer puts at the beginning of any text; where that is nothing, its first token is not counted.
-    nan: no prompt, or no token to count. bf16 where `compute` says so.
+    The prompt is opened by the model's chat template, where it has one, and the answer's tokens follow: the same
+    tokens, cut off at the same place, with the prompt and without. What the template puts after an answer does not
+    count (`pyrite.models.perplexity.encode` counts it): an end marker would weigh most in the shortest answers. Read
+    are the first `max_tokens` tokens of the answer after the last `max_tokens` of the prompt. Without a prompt the
+    answer follows only what the tokenizer puts at the beginning of any text; where that is nothing, its first token is
+    not counted. nan: no prompt, or no token to count. bf16 where `compute` says so.
 
     Raises:
         UserError: the folder holds no causal model, or the chat template refuses a plain question.
@@ -45,8 +46,8 @@ def answer_nll(
     pieces = [tokens_of(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
     pieces += [tokens_of(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
     with compute.autocast():
-        found = surprises(model, pieces, max_tokens=2 * room + 1, tick=tick)
-    nats = np.array([one.nats / one.tokens if one.tokens else np.nan for one in found], dtype=np.float64)
+        losses = surprises(model, pieces, max_tokens=2 * room + 1, tick=tick)
+    nats = np.array([loss.nats / loss.tokens if loss.tokens else np.nan for loss in losses], dtype=np.float64)
     prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
     return {PROMPTED: prompted[numbers], ALONE: nats[len(unique) :][numbers]}
 
@@ -59,8 +60,8 @@ def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -
             tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, where=where
         )
         text = opened if tokenizer.chat_template else opened + BETWEEN
-        told = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
-        before = told if tokenizer.chat_template else before + told
+        prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
+        before = prompt_ids if tokenizer.chat_template else before + prompt_ids
     ids = tokenizer(well_formed_text(answer[: CHARACTERS * room]), add_special_tokens=False)["input_ids"][:room]
     counted = [False] * len(before) + [True] * len(ids)
     return Tokens([*before, *ids], counted, [0] * len(counted))
@@ -68,8 +69,8 @@ def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -
 
 def beginning(tokenizer: Any) -> list[int]:
     """What the tokenizer puts before any text."""
-    made: list[int] = tokenizer("")["input_ids"]
-    return made[:1] if made[:1] == [tokenizer.bos_token_id] else []
+    ids: list[int] = tokenizer("")["input_ids"]
+    return ids[:1] if ids[:1] == [tokenizer.bos_token_id] else []
 
 
 def well_formed_text(text: str) -> str:

@@ -29,8 +29,8 @@ MAX_TOKENS = 256
 
 @dataclass(frozen=True)
 class Planned:
-    """The steps that read the files, by population and number of the file, data first. `resources`: the tokenizer and the
-    evaluation sets by the names of inputs, `against` the names of the latter."""
+    """The steps that read the files, by population and number of the file, data first. `resources`: the tokenizer and
+    the evaluation sets by the names of inputs, `against` the names of the latter."""
 
     flaws: Sequence[str]
     streams: Mapping[tuple[str, int], Step]
@@ -54,7 +54,7 @@ def selected_flaws(only: Sequence[str]) -> list[str]:
 
 
 def needing(need: Need, names: Iterable[str]) -> list[str]:
-    """Which of these flaws need it?"""
+    """Those of these flaws that need it."""
     return [name for name in names if need in FLAWS[name].needs]
 
 
@@ -136,13 +136,14 @@ def reference_files(texts: Sequence[str]) -> list[str]:
 def files_of(text: str) -> list[str]:
     """The files that one `--reference` names."""
     texts = (
-        [text] if "," not in text or Path(text).exists() else [one.strip() for one in text.split(",") if one.strip()]
+        [text] if "," not in text or Path(text).exists() else [name.strip() for name in text.split(",") if name.strip()]
     )
-    return [path for one in texts for path in files_in(one)]
+    return [path for name in texts for path in files_in(name)]
 
 
 def files_in(text: str) -> list[str]:
-    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it is."""
+    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it
+    is."""
     folder = Path(text)
     if is_hub(text) or not folder.is_dir() or any((folder / name).is_file() for name in SAVED):
         return [text]
@@ -154,10 +155,10 @@ SAVED = ("dataset_dict.json", "state.json")
 
 
 def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a folder,
-    and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the first one's,
-    and how many more), or its path where two share it."""
-    whole: list[tuple[str, str]] = []
+    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a
+    folder, and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the
+    first one's, and how many more), or its path where two share it."""
+    files: list[tuple[str, str]] = []
     names: dict[str, str] = {}
     for text in texts:
         paths = files_of(text)
@@ -166,9 +167,9 @@ def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
         folder = len(paths) > 1 and Path(text).is_dir()
         more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
         names[source] = Path(source).name if not more else f"{first.name}{more}"
-        whole += [(path, source) for path in paths]
+        files += [(path, source) for path in paths]
     called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}
-    return [(path, called[source]) for path, source in whole]
+    return [(path, called[source]) for path, source in files]
 
 
 def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
@@ -177,16 +178,16 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: a name given twice.
     """
-    made: dict[str, str] = {}
+    sets: dict[str, str] = {}
     for text in texts:
         name, sign, where = text.partition("=")
         if not sign or Path(text).exists() or not name.replace("_", "").replace("-", "").isalnum():
             name, where = Path(text).stem, text
-            name = name if name not in made else text
-        if name in made:
+            name = name if name not in sets else text
+        if name in sets:
             raise UserError("An evaluation set is named twice.", text, "give each another NAME=FILE")
-        made[name] = where
-    return made
+        sets[name] = where
+    return sets
 
 
 def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
@@ -195,19 +196,19 @@ def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> No
     for path in reference_files(config.reference):
         identity = content_of(inputs_of[path])
         if identity in seen:
-            found = f"{path} has the content of {seen[identity]}"
-            raise UserError("A reference is given twice.", found, "give each human source once")
+            twin = f"{path} has the content of {seen[identity]}"
+            raise UserError("A reference is given twice.", twin, "give each human source once")
         seen[identity] = path
     for path in config.data:
         identity = content_of(inputs_of[path])
         if identity in seen:
-            found = f"{path} has the content of {seen[identity]}"
-            raise UserError("The data is its own reference.", found, "name text that is not the data")
+            twin = f"{path} has the content of {seen[identity]}"
+            raise UserError("The data is its own reference.", twin, "name text that is not the data")
 
 
-def content_of(given: Source) -> str:
+def content_of(source: Source) -> str:
     """What tells an input's content from another's: parts and splits of one data set on the hub share a commit."""
-    return f"{given.path}#{given.identity}" if is_hub(given.path) else given.identity
+    return f"{source.path}#{source.identity}" if is_hub(source.path) else source.identity
 
 
 def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
@@ -220,8 +221,8 @@ def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
 FIRST_LOOK = 60
 """Rows of each side that the causal model reads first."""
 PARTS = 2
-"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they make
-is part of what comparisons are made of."""
+"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they
+make is part of what comparisons are made of."""
 
 
 @dataclass(frozen=True)
@@ -264,46 +265,46 @@ def reading(config: AuditConfig, need: Need) -> Reading:
     from pyrite.models import load
 
     hidden = need == "embeddings" and config.embedder == "hidden-states"
-    found = load.resolve(config.model if hidden or need == "nll" else config.embedder)
+    model = load.resolve(config.model if hidden or need == "nll" else config.embedder)
     compute = hardware.choose(config.precision)
     common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
     common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
     kind = EMBED if need == "embeddings" else NLL
-    return Reading(kind, need, Source(str(found.folder), found.identity), compute, common)
+    return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)
 
 
 def nll_reading(config: AuditConfig, planned: Planned, size: int, before: Step | None = None) -> Step:
     """The step in which the causal model reads so many rows of each side; `before`: the step of the first look."""
-    how, own = reading(config, "nll"), []
+    how, steps = reading(config, "nll"), []
     sources = len({label for _, label, _ in references(planned)})
-    given: dict[str, Step | Source] = {"sample": planned.sample}
+    inputs: dict[str, Step | Source] = {"sample": planned.sample}
     for stream, _, files in references(planned):
         label = f"{stream.label.removesuffix(': read')}: likelihoods"
         first = how.step(FIRST_LOOK // files + 1, {"file": stream}, label)
         each = max(FIRST_LOOK, size // sources) // files + 1
         # the first look's own step of this file, which does not know of the data
-        own.append(first if before is None else how.step(each, {"file": stream, **dict(with_names([first]))}, label))
-    known = {} if before is None else dict(with_names([before]))
+        steps.append(first if before is None else how.step(each, {"file": stream, **dict(with_names([first]))}, label))
+    earlier = {} if before is None else dict(with_names([before]))
     for part in range(how.parts):
-        own.append(
+        steps.append(
             how.step(
-                size, {**given, **known}, f"data: likelihoods of {size} rows, {part + 1} of {how.parts}", part=part
+                size, {**inputs, **earlier}, f"data: likelihoods of {size} rows, {part + 1} of {how.parts}", part=part
             )
         )
-    return replace(how.step(size, given | dict(with_names(own)), "likelihoods"), cost=Cost())
+    return replace(how.step(size, inputs | dict(with_names(steps)), "likelihoods"), cost=Cost())
 
 
 def embedding_reading(config: AuditConfig, planned: Planned) -> Step:
     """The step in which the embedder reads the sample."""
-    how, own = reading(config, "embeddings"), []
-    given: dict[str, Step | Source] = {"sample": planned.sample}
+    how, steps = reading(config, "embeddings"), []
+    inputs: dict[str, Step | Source] = {"sample": planned.sample}
     for stream, _, files in references(planned):
         label = f"{stream.label.removesuffix(': read')}: embeddings"
-        own.append(how.step(config.sample // files + 1, {"file": stream}, label))
+        steps.append(how.step(config.sample // files + 1, {"file": stream}, label))
     for part in range(how.parts):
-        made = how.step(None, given, f"data: embeddings, {part + 1} of {how.parts}", part=part)
-        own.append(replace(made, cost=how.cost(config.sample // how.parts)))
-    return how.step(None, given | dict(with_names(own)), "embeddings")
+        step = how.step(None, inputs, f"data: embeddings, {part + 1} of {how.parts}", part=part)
+        steps.append(replace(step, cost=how.cost(config.sample // how.parts)))
+    return how.step(None, inputs | dict(with_names(steps)), "embeddings")
 
 
 def references(planned: Planned) -> list[tuple[Step, str, int]]:
@@ -318,8 +319,8 @@ WORTH_IT = 20.0
 
 
 def readers(config: AuditConfig, flaws: Sequence[str], rows: int) -> int:
-    """How many processes compare, or read so many rows of the sample: where a model reads, one on a GPU; on a CPU as many
-    as are asked for, fit into memory and are worth their start."""
+    """How many processes compare, or read so many rows of the sample: where a model reads, one on a GPU; on a CPU as
+    many as are asked for, fit into memory and are worth their start."""
     readings = [reading(config, need) for need in model_reads(flaws)]
     if not readings:
         return min(processes(config), max(1, len(flaws)))
@@ -389,13 +390,13 @@ def stream(
     config: AuditConfig,
     name: str,
     label: str,
-    found: Source,
+    source: Source,
     flaws: Sequence[str],
     against: Sequence[str],
     resources: Mapping[str, Source],
 ) -> Step:
     """The step that reads one file."""
-    what, path = ("data set" if name == DATA else "reference"), found.path
+    what, path = ("data set" if name == DATA else "reference"), source.path
     size = Path(path).stat().st_size if Path(path).is_file() else 0
     columns = config.columns if name == DATA else config.reference_columns
     settings = {
@@ -405,7 +406,7 @@ def stream(
         "source_column": None if name == DATA else config.source_column,
         "sample": config.sample,
         "seed": config.seed,
-        "file_seed": seed_of(found.identity),
+        "file_seed": seed_of(source.identity),
         "parts": processes(config) if size > ALONE_BYTES else 1,
         "layout": config.layout if name == DATA else None,
         "columns": mapping("--columns" if name == DATA else "--reference-columns", columns),
@@ -413,13 +414,13 @@ def stream(
         "text_fields": list(config.text_fields) or None,
         "on_bad_row": config.on_bad_row,
         "hub": path if is_hub(path) else None,
-        "revision": found.identity if is_hub(path) else None,
+        "revision": source.identity if is_hub(path) else None,
         "file": Path(path).name,  # row ids begin with it
     }
     if config.cluster is not None:
         settings["cluster"] = config.cluster
     settings |= plugin_settings(flaws)
-    return Step(STREAM, settings, {"file": found, **resources}, label=f"{what} {Path(path).name}: read")
+    return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {Path(path).name}: read")
 
 
 def seed_of(identity: str) -> list[int]:

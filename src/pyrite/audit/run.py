@@ -1,4 +1,4 @@
-"""What is wrong with this data set, before anyone trains on it?"""
+"""`pyrite audit`: reads every file once, compares a sample flaw by flaw, and judges what was measured."""
 
 import math
 import sys
@@ -63,7 +63,7 @@ class Audit:
     exit_code: int = 0
 
     def table(self) -> "polars.DataFrame":
-        """Every measure, worst first, with its yardsticks."""
+        """Every statistic, worst first, with its null and baseline."""
         from pyrite.audit.objects import table
 
         return table(self.told)
@@ -87,9 +87,9 @@ def audit(config: AuditConfig) -> Audit:
     """
     config = config.model_copy(update={"data": tuple(path for text in config.data for path in files_in(text))})
     flaws = selected_flaws(config.only)
-    known = full_names(flaws)
-    limits = thresholds(config.thresholds, known)
-    gates = [gating.parse(text, known) for text in config.gate]
+    names = full_names(flaws)
+    limits = thresholds(config.thresholds, names)
+    gates = [gating.parse(text, names) for text in config.gate]
     check_outputs(config)
     store = Store(config.store or default_store())
     planned = plan(config, flaws)
@@ -115,19 +115,19 @@ def audit(config: AuditConfig) -> Audit:
     if quick and len(quick) < len(planned.flaws) and not config.quiet:
         say_so_far(judged(comparisons(config, replace(planned, flaws=quick))).findings, quick)
     first = comparisons(config, planned)
-    whole, read = judged(first), min(FIRST_LOOK, config.model_sample)
+    verdicts, read = judged(first), min(FIRST_LOOK, config.model_sample)
     staged = two_looks(first)
     twice = bool(staged) and looks(config, sampled) > 1
     wanted_rows = config.flagged or config.clean or config.out
-    if twice and (not clear(whole.findings) or (wanted_rows and divides_rows(whole.findings))):
+    if twice and (not clear(verdicts.findings) or (wanted_rows and divides_rows(verdicts.findings))):
         earlier = first[staged[0]].inputs[INPUT_NAMES["nll"]]
         assert isinstance(earlier, Step)
         read = config.model_sample
         second = comparisons(config, planned, nll_reading(config, planned, read, earlier))
-        whole = judged({**first, **{name: second[name] for name in staged}})
-    measured, findings, human = whole.measured, whole.findings, whole.human
-    sources, one_source = whole.sources, whole.one_source
-    lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
+        verdicts = judged({**first, **{name: second[name] for name in staged}})
+    measured, findings, human = verdicts.measured, verdicts.findings, verdicts.human
+    sources, one_source = verdicts.sources, verdicts.one_source
+    lacking = [entry["measure"] for entry in not_measured(measured) if entry["why"].startswith("needs a reference")]
     gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
@@ -164,7 +164,9 @@ def check_outputs(config: AuditConfig) -> None:
 def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
     """Refuse to divide shards of several kinds of rows: one file holds one kind."""
     counts = {name: store.read_json(step, "counts.json") for name, step in planned.streams.items()}
-    kinds = {LAYOUTS[one["layout"]].kind.__name__ for (name, _), one in counts.items() if name == DATA}
+    kinds = {
+        LAYOUTS[counted_rows["layout"]].kind.__name__ for (name, _), counted_rows in counts.items() if name == DATA
+    }
     if len(kinds) > 1 and (config.flagged or config.clean):
         raise UserError(
             "The shards hold several kinds of rows, and one file of flagged or clean rows holds one kind.",
@@ -176,18 +178,18 @@ def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
 def not_measured(measured: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every measure that could not be taken, and why."""
     return [
-        {"measure": f"{flaw}.{one['measure']}", "why": one["why"]}
+        {"measure": f"{flaw}.{entry['measure']}", "why": entry["why"]}
         for flaw in measured
-        for one in measured[flaw]["not_measured"]
+        for entry in measured[flaw]["not_measured"]
     ]
 
 
-def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
+def thresholds(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """Least excesses by measure."""
     numbers = {}
     for name, limit in (mapping("--thresholds", tuple(texts)) or {}).items():
-        if name not in known:
-            raise UserError("A threshold names no measure.", name, f"known: {', '.join(known)}")
+        if name not in names:
+            raise UserError("A threshold names no measure.", name, f"known: {', '.join(names)}")
         try:
             numbers[name] = float(limit)
         except ValueError:
@@ -228,14 +230,18 @@ def notes_on_sources(
 
 
 def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sources: Mapping[str, int]) -> list[str]:
-    """What a reader must know of the rows behind the sources: those that are too few, clusters of one side, the task."""
+    """What a reader must know of the rows behind the sources: those that are too few, clusters of one side, the
+    task."""
     notes = []
     small = [f"{here(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
     if small:
         shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
         notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {shown}")
     if config.cluster is not None:
-        sides = {"data": sampled.data, "references": [at for some in sampled.references.values() for at in some]}
+        sides = {
+            "data": sampled.data,
+            "references": [at for source_places in sampled.references.values() for at in source_places],
+        }
         for side, places in sides.items():
             if places and not any(sampled.rows[at].cluster for at in places):
                 notes.append(f"no row of the {side} has a column {config.cluster}: each counts by itself")
@@ -246,7 +252,7 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     return notes
 
 
-def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
+def rows_counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
     """Rows read, kept and dropped by reason, over the files of the data or of the references."""
     total: dict[str, Any] = {"read": 0, "kept": 0, "dropped": {}}
     for (name, _), step in planned.streams.items():
@@ -269,24 +275,24 @@ def split(
 ) -> Flags:
     """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
     rules: dict[str, dict[str, Any]] = {}
-    for flaw, some in measured.items():
-        own = {
+    for flaw, result in measured.items():
+        rules_of_flaw = {
             entry["measure"]["name"]: entry["evidence"]["rule"]
-            for entry in some["measures"]
+            for entry in result["measures"]
             if entry["evidence"]["rule"]
         }
-        if own:
-            rules[flaw] = own
+        if rules_of_flaw:
+            rules[flaw] = rules_of_flaw
     steps, offset = [], 0
     for (name, shard), step in planned.streams.items():
         if name != DATA:
             continue
         rows = store.read_json(step, "counts.json")["rows"]
-        kept = (
+        read_settings = (
             *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
             *("source", "hub", "revision", "file", "seed"),
         )
-        settings = {**{key: step.config[key] for key in kept}, "rules": rules, "offset": offset, "rows": rows}
+        settings = {**{key: step.config[key] for key in read_settings}, "rules": rules, "offset": offset, "rows": rows}
         settings |= plugin_settings(rules)
         inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
         steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
@@ -319,9 +325,9 @@ def report(
     """Everything, as `--json` tells it; `notes` are those on the human sources."""
     sampled = Sampled.read(store.path(planned.sample.key))
     counts = [store.read_json(step, "counts.json") for step in planned.streams.values()]
-    rows = counted(store, planned, data=True)
+    rows = rows_counted(store, planned, data=True)
     n = len(sampled.data)
-    records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
+    records = sum(entry["rows"] for (name, _), entry in zip(planned.streams, counts, strict=True) if name == DATA)
     lacking = not_measured(measured)
     files = {label for _, label in source_labels(config.reference)}
     plain = [here(name) if name in files else name for name in sources]  # else a column named it
@@ -336,9 +342,8 @@ def report(
     silent = sum(not row.answer.strip() for row in sampled.rows)
     if silent:
         *most, last = [name for name, flaw in FLAWS.items() if flaw.skips_unanswered]
-        notes.append(
-            f"{silent} of the {len(sampled.rows)} sampled rows have no answer: {', '.join(most)} and {last} leave them out"
-        )
+        names = f"{', '.join(most)} and {last}"
+        notes.append(f"{silent} of the {len(sampled.rows)} sampled rows have no answer: {names} leave them out")
     long = sum(max(map(len, (row.prompt, *row.answers))) >= LONGEST for row in sampled.rows)
     if long:
         notes.append(f"{long} of the {len(sampled.rows)} sampled rows were cut to {LONGEST:,} characters a text")
@@ -353,7 +358,7 @@ def report(
         "references": [{"source": called[name], "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
         "records": records,
-        "reference_rows": counted(store, planned, data=False),
+        "reference_rows": rows_counted(store, planned, data=False),
         "sample": {
             "n": n,
             "of": records,
@@ -363,7 +368,7 @@ def report(
         "another_task": task_of(measured),
         "findings": [finding_json(finding, called) for finding in findings],
         "not_measured": lacking,
-        "needs_reference": [one["measure"] for one in lacking if one["why"] == "needs a reference"],
+        "needs_reference": [entry["measure"] for entry in lacking if entry["why"] == "needs a reference"],
         "flagged": flagged.as_json() if flagged else None,
         "gates": [result.as_json() for result in gate_results],
         "exit_code": code,
@@ -374,9 +379,9 @@ def report(
     }
 
 
-def finding_json(one: Finding, called: Mapping[str, str]) -> dict[str, Any]:
+def finding_json(finding: Finding, called: Mapping[str, str]) -> dict[str, Any]:
     """A finding as plain values, its human source named without the folders of this machine."""
-    values = one.as_json()
+    values = finding.as_json()
     if between := values["between_human"]:
         distances = {called.get(name, name): value for name, value in between["distances"].items()}
         source = called.get(between["source"], between["source"])
@@ -408,7 +413,7 @@ def write_run(
         old.discard(path)
     for path in old:
         path.unlink()
-    files = [{"file": Path(one.path).name, "hash": one.identity} for one in inputs(planned)]
+    files = [{"file": Path(source.path).name, "hash": source.identity} for source in inputs(planned)]
     run = {**record, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
     with atomic_write(folder / "run.json") as temporary:
         temporary.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
@@ -417,7 +422,7 @@ def write_run(
 def inputs(planned: Planned) -> list[Source]:
     """Every file that was read, with what identifies its content."""
     sources = [step.inputs["file"] for step in planned.streams.values()]
-    sources += [one for name, one in planned.resources.items() if name.startswith("against ")]
+    sources += [source for name, source in planned.resources.items() if name.startswith("against ")]
     return [source for source in sources if isinstance(source, Source)]
 
 

@@ -58,8 +58,8 @@ def flaw_of(name: str, config: Mapping[str, Any]) -> Flaw:
 def statistic_of(full_name: str) -> Statistic | None:
     """The statistic of a full name, such as a stored finding has; None where its flaw is not registered."""
     flaw = FLAWS.get(full_name.partition(".")[0])
-    found = (statistic for statistic in (flaw.statistics if flaw else ()) if statistic.full_name == full_name)
-    return next(found, None)
+    matching = (statistic for statistic in (flaw.statistics if flaw else ()) if statistic.full_name == full_name)
+    return next(matching, None)
 
 
 def full_names(names: Iterable[str]) -> list[str]:

@@ -11,5 +11,7 @@ FLAW = Flaw(
     contrasts=contrasts,
     alone=alone,
     flag_scores=flag_scores,
-    where_labels_differ="data and references do not have the same labels: label artifacts were measured on the data alone",
+    where_labels_differ=(
+        "data and references do not have the same labels: label artifacts were measured on the data alone"
+    ),
 )

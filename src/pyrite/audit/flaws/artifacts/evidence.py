@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.flaw import Evidence, Extras, Population
-from pyrite.audit.flaws.artifacts.shortcuts import Cue, Surface, features_of, find_cues, told
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, Surface, cue_line, features_of, find_cues
 from pyrite.audit.flaws.artifacts.statistics import accuracies, fields_of, prepare, strongest, usable
 from pyrite.audit.rows import Row
 
@@ -19,13 +19,13 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         return Evidence()
     features = features_of(measure, seen)
     cues = find_cues(seen, reference, features)[:20]
-    lines = [told(cue, names) for cue in with_overlap(measure, cues, seen, reference)]
+    lines = [cue_line(cue, names) for cue in with_overlap(measure, cues, seen, reference)]
     values: dict[str, Any] = {
-        "labels": dict(sorted(Counter(one.label for one in seen).items())),
+        "labels": dict(sorted(Counter(surface.label for surface in seen).items())),
         "cues": [cue.as_json() for cue in cues],
     }
     if measure in ("hypothesis_only", "overlap_only"):
-        pooled = [row for one in references.values() for row in one.rows]
+        pooled = [row for population in references.values() for row in population.rows]
         values |= {"data": lazy_accuracy(measure, data.rows), "references": lazy_accuracy(measure, pooled)}
         what = f"the words of the {names[-1][:24]} alone" if measure == "hypothesis_only" else "overlap alone"
         if values["data"]:
@@ -42,7 +42,7 @@ def seen_in(
     """Places of the data's rows, what is seen of them and of the references pooled, and the names of their fields."""
     names = fields_of(data.rows)
     places, seen = usable(data.rows, names)
-    return places, seen, usable([row for one in references.values() for row in one.rows], names)[1], names
+    return places, seen, usable([row for population in references.values() for row in population.rows], names)[1], names
 
 
 def with_overlap(measure: str, cues: Sequence[Cue], seen: Sequence[Surface], reference: Sequence[Surface]) -> list[Cue]:
@@ -62,11 +62,11 @@ def lazy_accuracy(measure: str, rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def accuracy_line(what: str, data: Mapping[str, Any], reference: Mapping[str, Any] | None) -> str:
-    """A line for people."""
+    """Both accuracies as a line of evidence."""
 
-    def said(one: Mapping[str, Any]) -> tuple[str, str]:
-        return f"{100 * one['accuracy']:.1f} %", f"{100 * one['majority']:.1f} %"
+    def shares(accuracy: Mapping[str, Any]) -> tuple[str, str]:
+        return f"{100 * accuracy['accuracy']:.1f} %", f"{100 * accuracy['majority']:.1f} %"
 
-    right, common = said(data)
-    there = " (references {} and {})".format(*said(reference)) if reference else ""
-    return f"a model that sees {what} is right on {right} of rows, the commonest label on {common}{there}"
+    right, common = shares(data)
+    beside = " (references {} and {})".format(*shares(reference)) if reference else ""
+    return f"a model that sees {what} is right on {right} of rows, the commonest label on {common}{beside}"

@@ -1,4 +1,4 @@
-"""What a lazy reader sees of a labelled row, and which of it points at a label.
+"""Shortcuts of labelled rows: features that need no reading for meaning, and those that point at a label.
 
 A lazy reader does not read for meaning. It sees whether the last field repeats the first, how long the last field is,
 whether there is a negation, and which words occur.
@@ -38,7 +38,8 @@ WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 @dataclass(frozen=True, slots=True)
 class Surface:
     """A labelled row as a lazy reader sees it. `overlap`: of the last field's words, "none" stand in the first field,
-    "some", "all", or all as one "run"; empty where there is one field. `longer`: by how many words the last field is."""
+    "some", "all", or all as one "run"; empty where there is one field. `longer`: by how many words the last field
+    is."""
 
     label: str
     words: tuple[str, ...]
@@ -52,7 +53,8 @@ class Surface:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A feature that points at labels: `share` of the `rows` that have it carry one of `labels`, `elsewhere` of the rest.
+    """A feature that points at labels: `share` of the `rows` that have it carry one of `labels`, `elsewhere` of the
+    rest.
 
     `lift` is their ratio, `z` how many standard errors the share stands above that of all rows, `reference_lift` the
     lift in the references, None where fewer than five of their rows have the feature.
@@ -95,20 +97,27 @@ def surface_of(row: Row) -> Surface:
     if len(texts) < 2:
         return Surface(row.label or "", last, unique, "", 0.0, 0, is_negated(unique), False)
     first = folded_words(texts[0])
-    there = frozenset(first)
-    share = len(unique & there) / max(1, len(unique))
+    first_words = frozenset(first)
+    share = len(unique & first_words) / max(1, len(unique))
     overlap = "none" if share == 0 else "some" if share < 1 else "all"
     if overlap == "all" and f" {' '.join(last)} " in f" {' '.join(first)} ":
         overlap = "run"
     negated = is_negated(unique)
     return Surface(
-        row.label or "", last, unique, overlap, share, len(last) - len(first), negated, negated != is_negated(there)
+        row.label or "",
+        last,
+        unique,
+        overlap,
+        share,
+        len(last) - len(first),
+        negated,
+        negated != is_negated(first_words),
     )
 
 
 def common_words(seen: Sequence[Surface]) -> list[str]:
     """The commonest words of the last fields, of those that stand in five rows or more."""
-    counts = Counter(word for one in seen for word in one.unique)
+    counts = Counter(word for surface in seen for word in surface.unique)
     return sorted((word for word in counts if counts[word] >= 5), key=lambda word: (-counts[word], word))[:WORDS]
 
 
@@ -119,7 +128,7 @@ def edges_of(values: Sequence[float], bins: int) -> Array:
 
 
 def shows(seen: Surface, feature: Feature) -> bool:
-    """Does the row have the feature?"""
+    """Whether the row has the feature."""
     match feature:
         case ("overlap", "covered"):
             return seen.overlap in ("all", "run")
@@ -137,7 +146,7 @@ def shows(seen: Surface, feature: Feature) -> bool:
 
 
 def features_of(measure: str, seen: Sequence[Surface]) -> list[Feature]:
-    """What may stand behind a measure of the family `artifacts`."""
+    """The features that may stand behind a statistic of label artifacts."""
     overlap: list[Feature] = [("overlap", level) for level in ("run", "all", "none")]
     match measure:
         case "overlap_label":
@@ -147,7 +156,7 @@ def features_of(measure: str, seen: Sequence[Surface]) -> list[Feature]:
         case "negation_label":
             return [("negation",)]
         case "length_label":
-            lengths = [len(one.words) for one in seen]
+            lengths = [len(surface.words) for surface in seen]
             edges = [min(lengths) - 1, *(int(edge) for edge in edges_of(lengths, 5)), max(lengths)]
             return [("length", low, high) for low, high in pairwise(edges)]
         case _:
@@ -157,22 +166,22 @@ def features_of(measure: str, seen: Sequence[Surface]) -> list[Feature]:
 def having(seen: Sequence[Surface], feature: Feature) -> Array:
     """Which rows have the feature [rows], true or false."""
     if feature[0] == "word":
-        return np.array([feature[1] in one.unique for one in seen], dtype=bool)
-    return np.array([shows(one, feature) for one in seen], dtype=bool)
+        return np.array([feature[1] in surface.unique for surface in seen], dtype=bool)
+    return np.array([shows(surface, feature) for surface in seen], dtype=bool)
 
 
 def labelled(seen: Sequence[Surface], labels: Sequence[str]) -> Array:
     """Which rows have one of the labels [rows], true or false."""
-    return np.array([one.label in labels for one in seen], dtype=bool)
+    return np.array([surface.label in labels for surface in seen], dtype=bool)
 
 
-def score_cue(there: Array, right: Array, feature: Feature, labels: tuple[str, ...]) -> Cue | None:
+def score_cue(has_feature: Array, right: Array, feature: Feature, labels: tuple[str, ...]) -> Cue | None:
     """How strongly does a feature point at labels, where rows have the feature (`there`) and one of the labels
     (`right`)? None where all rows have the feature, or none."""
-    n, m, k = len(there), int(np.count_nonzero(there)), int(np.count_nonzero(right))
+    n, m, k = len(has_feature), int(np.count_nonzero(has_feature)), int(np.count_nonzero(right))
     if not 0 < m < n:
         return None
-    both = int(np.count_nonzero(there & right))
+    both = int(np.count_nonzero(has_feature & right))
     share, elsewhere, overall = both / m, (k - both) / (n - m), k / n
     spread = m * overall * (1 - overall) * (1 - m / n)
     z = (share - overall) * m / spread**0.5 if spread else 0.0
@@ -185,22 +194,22 @@ def find_cues(seen: Sequence[Surface], reference: Sequence[Surface], features: S
 
     That no word is shared points at every label but the one that overlap points at, where it does.
     """
-    labels = sorted({one.label for one in seen})
+    labels = sorted({surface.label for surface in seen})
     rights: dict[tuple[str, ...], Array] = {(label,): labelled(seen, [label]) for label in labels}
-    found: list[Cue] = []
+    cues: list[Cue] = []
     for feature in features:
-        there, aims = having(seen, feature), rights
-        overlapping = [cue for cue in found if cue.feature[0] == "overlap"]
+        has_feature, aims = having(seen, feature), rights
+        overlapping = [cue for cue in cues if cue.feature[0] == "overlap"]
         if feature == ("overlap", "none") and overlapping:
             best = max(overlapping, key=lambda cue: cue.z).labels
             others = tuple(label for label in labels if label not in best)
             aims = {others: labelled(seen, others)}
         for aim, right in aims.items():
-            cue = score_cue(there, right, feature, aim)
+            cue = score_cue(has_feature, right, feature, aim)
             if cue and cue.rows >= LEAST and cue.lift >= LIFT and cue.z >= SURE.get(str(feature[0]), 3.0):
                 cue = beside(cue, reference)
-                found += [cue] if cue.lift > MORE * (cue.reference_lift or 0) else []
-    return sorted(found, key=lambda cue: (-cue.z, str(cue.feature), cue.labels))
+                cues += [cue] if cue.lift > MORE * (cue.reference_lift or 0) else []
+    return sorted(cues, key=lambda cue: (-cue.z, str(cue.feature), cue.labels))
 
 
 def beside(cue: Cue, reference: Sequence[Surface]) -> Cue:
@@ -210,9 +219,9 @@ def beside(cue: Cue, reference: Sequence[Surface]) -> Cue:
     return replace(cue, reference_lift=same.lift) if same and same.rows >= 5 else cue
 
 
-def cue_from(told: Mapping[str, Any]) -> Cue:
+def cue_from(values: Mapping[str, Any]) -> Cue:
     """The cue that `as_json` told."""
-    return Cue(**{**told, "feature": tuple(told["feature"]), "labels": tuple(told["labels"])})
+    return Cue(**{**values, "feature": tuple(values["feature"]), "labels": tuple(values["labels"])})
 
 
 def whole_percent(share: float) -> str:
@@ -220,8 +229,8 @@ def whole_percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1f} %"
 
 
-def told(cue: Cue, fields: Sequence[str]) -> str:
-    """A line for people."""
+def cue_line(cue: Cue, fields: Sequence[str]) -> str:
+    """A cue as a line of evidence."""
     last, first = fields[-1][:24], fields[0][:24]
     match cue.feature:
         case ("overlap", "covered"):
@@ -241,6 +250,7 @@ def told(cue: Cue, fields: Sequence[str]) -> str:
         case _:
             what = f"rows with “{str(cue.feature[1])[:40]}” in the {last}"
     lift = f"{cue.lift:.1f}" if cue.lift < 100 else "over 100"
-    there = "" if cue.reference_lift is None else f"; references {cue.reference_lift:.1f}"
+    beside = "" if cue.reference_lift is None else f"; references {cue.reference_lift:.1f}"
     labels = " or ".join(label[:24] for label in cue.labels)
-    return f"label {labels}: {whole_percent(cue.share)} of {cue.rows:,} {what}, {whole_percent(cue.elsewhere)} elsewhere (lift {lift}{there})"
+    share, elsewhere = whole_percent(cue.share), whole_percent(cue.elsewhere)
+    return f"label {labels}: {share} of {cue.rows:,} {what}, {elsewhere} elsewhere (lift {lift}{beside})"

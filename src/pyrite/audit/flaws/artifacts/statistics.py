@@ -1,14 +1,13 @@
-"""Labelled data: what could a lazy model use instead of the meaning?
+"""Annotation artifacts of labelled data: what a model could use instead of the meaning.
 
 Annotation artifacts (Gururangan et al. 2018; McCoy et al. 2019): a label that follows from whether the last field
-repeats the first, from its length, from a negation, from single words. Every value is counted from which rows with which
-label are in a group, so that one function serves rows that change places (a difference between data and references),
-labels that change places (the null of the data alone), and the data as they are.
+repeats the first, from its length, from a negation, from single words. Every value is counted from which rows with
+which label are in a group, so that one function serves rows that change places (a difference between data and
+references), labels that change places (the null of the data alone), and the data as they are.
 
-Both classifiers are naive Bayes, over words or over classes of overlap: linear, and fitted by counting, so that they can
-be fitted anew in thousands of draws. On 1,000 pairs of SNLI, with 512 words, it is as accurate as ridge regression on a
-random projection to 200 dimensions. Rows whose last fields have the same words are held out together.
-"""
+Both classifiers are naive Bayes, over words or over classes of overlap: linear, and fitted by counting, so that they
+can be fitted anew in thousands of draws. On 1,000 pairs of SNLI, with 512 words, it is as accurate as ridge regression
+on a random projection to 200 dimensions. Rows whose last fields have the same words are held out together."""
 
 import zlib
 from collections import Counter
@@ -100,14 +99,14 @@ def prepare(rows: Sequence[Row]) -> Sample | None:
     places, seen = usable(rows, fields_of(rows))
     if not seen:
         return None
-    labels = tuple(sorted({one.label for one in seen}))
+    labels = tuple(sorted({surface.label for surface in seen}))
     ids = {label: at for at, label in enumerate(labels)}
     columns = {word: at for at, word in enumerate(common_words(seen))}
     words = np.zeros((len(seen), len(columns)), dtype=np.float32)
-    for line, one in zip(words, seen, strict=True):
-        line[[columns[word] for word in one.unique if word in columns]] = 1
-    labelled = one_hot(np.array([ids[one.label] for one in seen]), len(labels)).T
-    folds = np.array([zlib.crc32(" ".join(one.words).encode("utf-8", "replace")) % FOLDS for one in seen])
+    for line, surface in zip(words, seen, strict=True):
+        line[[columns[word] for word in surface.unique if word in columns]] = 1
+    labelled = one_hot(np.array([ids[surface.label] for surface in seen]), len(labels)).T
+    folds = np.array([zlib.crc32(" ".join(surface.words).encode("utf-8", "replace")) % FOLDS for surface in seen])
     return Sample(np.array(places), labels, np.ascontiguousarray(labelled), words, classes_of(seen), folds)
 
 
@@ -117,27 +116,27 @@ def classes_of(seen: Sequence[Surface]) -> dict[str, Array]:
     `overlap` has three features side by side: how much of the last field stands in the first (nothing, four classes of
     shares, all, all in one run), by how many words it is longer, and in which field alone there is a negation.
     """
-    made = {
-        "length": binned([len(one.words) for one in seen]),
-        "negation": one_hot(np.array([one.negated for one in seen], dtype=int), 2),
+    classes = {
+        "length": binned([len(surface.words) for surface in seen]),
+        "negation": one_hot(np.array([surface.negated for surface in seen], dtype=int), 2),
     }
     if seen[0].overlap:
-        level = np.array([("none", "all", "run", "some").index(one.overlap) for one in seen])
-        made |= {"covered": one_hot(((level == 1) | (level == 2)).astype(int), 2)}
-        made |= {"run": one_hot((level == 2).astype(int), 2)}
-        shares = np.array([one.share for one in seen])
+        level = np.array([("none", "all", "run", "some").index(surface.overlap) for surface in seen])
+        classes |= {"covered": one_hot(((level == 1) | (level == 2)).astype(int), 2)}
+        classes |= {"run": one_hot((level == 2).astype(int), 2)}
+        shares = np.array([surface.share for surface in seen])
         edges = edges_of(shares[level == 3], 4) if (level == 3).any() else np.empty(0)
         level += np.where(level == 3, np.searchsorted(edges, shares, side="left"), 0)
-        mismatch = np.array([one.mismatch * (1 + one.negated) for one in seen], dtype=int)
-        longer = binned([one.longer for one in seen], 4)
-        made["overlap"] = np.hstack([one_hot(level, 4 + len(edges)), longer, one_hot(mismatch, 3)])
-    return made
+        mismatch = np.array([surface.mismatch * (1 + surface.negated) for surface in seen], dtype=int)
+        longer = binned([surface.longer for surface in seen], 4)
+        classes["overlap"] = np.hstack([one_hot(level, 4 + len(edges)), longer, one_hot(mismatch, 3)])
+    return classes
 
 
 def one_hot(ids: Array, n: int) -> Array:
     """[rows, n], 1 where a row is of the class."""
-    made: Array = np.eye(n, dtype=np.float32)[ids]
-    return made
+    rows_by_class: Array = np.eye(n, dtype=np.float32)[ids]
+    return rows_by_class
 
 
 def binned(values: Sequence[float], bins: int = BINS) -> Array:
@@ -147,7 +146,7 @@ def binned(values: Sequence[float], bins: int = BINS) -> Array:
 
 
 def information(split: Split, classes: Array) -> Floats:
-    """How much does the class of a row say of its label? Mutual information, in bits, for each draw."""
+    """Mutual information of a row's class and its label, in bits, for each draw."""
     joint = (split @ classes).astype(np.float64)
     joint /= np.maximum(joint.sum((0, 2), keepdims=True), 1)
 
@@ -156,45 +155,45 @@ def information(split: Split, classes: Array) -> Floats:
         return terms
 
     of_label, of_class = entropy(joint.sum(2)).sum(0), entropy(joint.sum(0)).sum(1)
-    told: Floats = of_label + of_class - entropy(joint).sum((0, 2))
-    return np.maximum(told, 0)
+    bits: Floats = of_label + of_class - entropy(joint).sum((0, 2))
+    return np.maximum(bits, 0)
 
 
 def association(split: Split, words: Array) -> Floats:
-    """How far does the word with the strongest lean to a label stand out? In standard errors, for each draw.
+    """How far the word with the strongest lean to a label stands out, in standard errors, for each draw.
 
     The number of a word's rows with a label against what chance gives (hypergeometric mean and variance), over words
     that stand in 1 % of the rows and in five at least; 0 where there is none.
     """
     n_label = split.sum(2)[..., None]
     n = np.maximum(n_label.sum(0), 1)
-    found = split @ words
-    with_word = found.sum(0)
+    joint = split @ words
+    with_word = joint.sum(0)
     share = n_label / n
     chance = with_word * (1 - with_word / n)
     spread = chance * share * (1 - share)
-    z = (found - with_word * share) / np.sqrt(np.where(spread > 0, spread, np.inf))
+    z = (joint - with_word * share) / np.sqrt(np.where(spread > 0, spread, np.inf))
     z = np.where(with_word >= np.maximum(5, n / 100), z, 0)
     largest: Floats = z.max((0, 2), initial=0).astype(np.float64)
     return largest
 
 
 def accuracies(split: Split, counted: Array, folds: Array) -> tuple[Floats, Floats]:
-    """How often is naive Bayes right on rows held out, and how often is the commonest label? Shares, for each draw.
+    """Accuracy of naive Bayes on rows held out, and of the commonest label, as shares for each draw.
 
     Multinomial naive Bayes with one added to every count (Manning, Raghavan and Schütze 2008, section 13.2); words are
     counted once in a row.
     """
     held = [np.flatnonzero(folds == fold) for fold in range(FOLDS)]
     inside = [split[:, :, rows] for rows in held]
-    counts = [some @ counted[rows] for some, rows in zip(inside, held, strict=True)]
+    counts = [held_out @ counted[rows] for held_out, rows in zip(inside, held, strict=True)]
     total, n_label = np.sum(counts, axis=0), split.sum(2)
     right = np.zeros(split.shape[1])
-    for some, count, rows in zip(inside, counts, held, strict=True):
+    for held_out, count, rows in zip(inside, counts, held, strict=True):
         train = total - count + 1
         weights = np.log(train / train.sum(2, keepdims=True)) if counted.shape[1] else train
-        scores = weights @ counted[rows].T + np.log(n_label - some.sum(2) + 1)[..., None]
-        right += np.take_along_axis(some, scores.argmax(0)[None], 0).sum((0, 2))
+        scores = weights @ counted[rows].T + np.log(n_label - held_out.sum(2) + 1)[..., None]
+        right += np.take_along_axis(held_out, scores.argmax(0)[None], 0).sum((0, 2))
     n = np.maximum(n_label.sum(0), 1)
     return right / n, (n_label.max(0) / n).astype(np.float64)
 
@@ -207,18 +206,18 @@ def statistics(sample: Sample) -> dict[str, Callable[[Split], Floats]]:
         accuracy, majority = accuracies(split, counted, sample.folds)
         return accuracy - majority
 
-    made: dict[str, Callable[[Split], Floats]] = {
+    by_name: dict[str, Callable[[Split], Floats]] = {
         "length_label": lambda split: information(split, classes["length"]),
         "negation_label": lambda split: information(split, classes["negation"]),
         "word_label": lambda split: association(split, sample.words),
         "hypothesis_only": lambda split: gain(split, sample.words),
     }
     if "overlap" in classes:
-        made["overlap_label"] = lambda split: np.maximum(
+        by_name["overlap_label"] = lambda split: np.maximum(
             information(split, classes["covered"]), information(split, classes["run"])
         )
-        made["overlap_only"] = lambda split: gain(split, classes["overlap"])
-    return {name: made[name] for name in BY_NAME if name in made}
+        by_name["overlap_only"] = lambda split: gain(split, classes["overlap"])
+    return {name: by_name[name] for name in BY_NAME if name in by_name}
 
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
@@ -253,20 +252,24 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
 
 def strongest(seen: Sequence[Surface], cues: Sequence[Cue]) -> Array:
     """For each row, the strength of the strongest cue that points at its own label [rows]; 0 where none does."""
-    made = np.zeros(len(seen), dtype=np.float32)
-    for at, one in enumerate(seen):
-        made[at] = max((cue.strength for cue in cues if one.label in cue.labels and shows(one, cue.feature)), default=0)
-    return made
+    strengths = np.zeros(len(seen), dtype=np.float32)
+    for at, surface in enumerate(seen):
+        strengths[at] = max(
+            (cue.strength for cue in cues if surface.label in cue.labels and shows(surface, cue.feature)), default=0
+        )
+    return strengths
 
 
 def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, Array]:
-    """How strongly does each row show a feature together with a label that it gives away? Lift / (1 + lift)."""
-    made = {}
+    """How strongly each row shows a feature together with a label that it gives away: lift / (1 + lift)."""
+    scores = {}
     for name, rule in rules.items():
-        made[name] = np.zeros(len(rows), dtype=np.float32)
+        scores[name] = np.zeros(len(rows), dtype=np.float32)
         names = tuple(rule["fields"])
         places = [at for at, row in enumerate(rows) if row.label is not None and tuple(row.fields) == names]
-        made[name][places] = strongest([surface_of(rows[at]) for at in places], [cue_from(cue) for cue in rule["cues"]])
-    return made
+        scores[name][places] = strongest(
+            [surface_of(rows[at]) for at in places], [cue_from(cue) for cue in rule["cues"]]
+        )
+    return scores

@@ -17,52 +17,56 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     index, rule = index_of(extras.against), {"measure": measure}
     if not index.names or not data.rows:
         return Evidence(rule=rule)
-    found = runs_by_row(data.rows, index)[measure]
-    worst = sorted(np.flatnonzero(found).tolist(), key=lambda at: (-found[at], at))[:20]
-    sets = {name: one[measure] | {"items": one["items"]} for name, one in data.totals.get("sets", {}).items()}
+    counts = runs_by_row(data.rows, index)[measure]
+    worst = sorted(np.flatnonzero(counts).tolist(), key=lambda at: (-counts[at], at))[:20]
+    sets = {
+        name: counts_of_set[measure] | {"items": counts_of_set["items"]}
+        for name, counts_of_set in data.totals.get("sets", {}).items()
+    }
     shown = [
         {"id": data.rows[at].id, "words": words, "item": item}
         for at in worst
         for words, item in _runs_of(data.rows[at], index, measure)[:1]
     ]
-    lines = [_share_told(measure, data, references, index, int(np.count_nonzero(found)))]
-    for name, one in sorted(sets.items(), key=lambda item: -item[1]["rows"]):
-        if one["rows"]:
-            lines.append(f"{name}: {one['rows']:,} rows touch {one['items_touched']:,} of {one['items']:,} texts")
-    lines += [f"“{one['words']}” ({one['id']}) is in {one['item']}" for one in shown[:5]]
+    lines = [_share_line(measure, data, references, index, int(np.count_nonzero(counts)))]
+    for name, counts_of_set in sorted(sets.items(), key=lambda item: -item[1]["rows"]):
+        if counts_of_set["rows"]:
+            touched, items = counts_of_set["items_touched"], counts_of_set["items"]
+            lines.append(f"{name}: {counts_of_set['rows']:,} rows touch {touched:,} of {items:,} texts")
+    lines += [f"“{match['words']}” ({match['id']}) is in {match['item']}" for match in shown[:5]]
     if measure == "ngram_8" and index.boilerplate:
         lines.append(f"left out: {index.boilerplate:,} 8-grams that stand in {BOILERPLATE} or more evaluation texts")
-    values = {"sample_rows": int(np.count_nonzero(found)), "matches": shown, "sets": sets}
+    values = {"sample_rows": int(np.count_nonzero(counts)), "matches": shown, "sets": sets}
     return Evidence(tuple(lines), tuple(data.rows[at].number for at in worst), values, rule)
 
 
-def _share_told(
+def _share_line(
     measure: str, data: Population, references: Mapping[str, Population], index: Index, sampled: int
 ) -> str:
     rows, total = sampled, len(data.rows)
     if measure in data.totals:
         rows, total = data.totals[measure]["rows"], data.totals["rows"]
     size = measure.removeprefix("ngram_")
-    told = f"{rows / total:.2%} of rows ({rows:,} of {total:,}) hold {size} words in a row of an evaluation text"
-    theirs = [row for one in references.values() for row in one.rows]
+    line = f"{rows / total:.2%} of rows ({rows:,} of {total:,}) hold {size} words in a row of an evaluation text"
+    theirs = [row for population in references.values() for row in population.rows]
     if theirs:
-        told += f" (references {np.count_nonzero(runs_by_row(theirs, index)[measure]) / len(theirs):.2%})"
-    return told
+        line += f" (references {np.count_nonzero(runs_by_row(theirs, index)[measure]) / len(theirs):.2%})"
+    return line
 
 
 def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
     """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
     its_words = minhash.words(row.text)[: minhash.WORDS]
     spans: list[tuple[int, int, int]] = []
-    for found in matches(minhash.flat([its_words]), index, measure):
-        first = found.runs.items[found.runs.bounds[found.grams]]
-        spans += zip(found.words.tolist(), (found.words + found.size).tolist(), first.tolist(), strict=True)
+    for match in matches(minhash.flat([its_words]), index, measure):
+        first = match.runs.items[match.runs.bounds[match.grams]]
+        spans += zip(match.words.tolist(), (match.words + match.size).tolist(), first.tolist(), strict=True)
     joined: list[list[int]] = []
     for start, end, item in sorted(spans):
         if joined and start <= joined[-1][1]:
             joined[-1][1] = max(joined[-1][1], end)
         else:
             joined.append([start, end, item])
-    joined.sort(key=lambda one: (one[0] - one[1], one[0]))
+    joined.sort(key=lambda span: (span[0] - span[1], span[0]))
     texts = [(b" ".join(its_words[start:end]).decode("utf-8", "replace"), item) for start, end, item in joined]
     return [(cut(text), index.named(item)) for text, item in texts]

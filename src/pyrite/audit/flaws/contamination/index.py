@@ -1,4 +1,4 @@
-"""Which runs of words do rows share with evaluation texts? An index of the runs, by length."""
+"""An index of the runs of words of evaluation texts, by length, and what rows share with it."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ class Runs:
     sieve: Array
     shift: int
 
-    def look_up(self, wanted: Array) -> tuple[Array, Array]:
+    def look_up(self, hashes: Array) -> tuple[Array, Array]:
         """Which of the hashes are runs of an evaluation text, and which of `grams`: places in `wanted`, in `grams`."""
-        places = np.flatnonzero(self.sieve[wanted >> np.uint64(self.shift)])
-        at = np.minimum(np.searchsorted(self.grams, wanted[places]), len(self.grams) - 1)
-        same = self.grams[at] == wanted[places]
+        places = np.flatnonzero(self.sieve[hashes >> np.uint64(self.shift)])
+        at = np.minimum(np.searchsorted(self.grams, hashes[places]), len(self.grams) - 1)
+        same = self.grams[at] == hashes[places]
         return places[same], at[same]
 
 
@@ -57,20 +57,20 @@ def index_of(against: Mapping[str, Sequence[str]]) -> Index:
 
 @functools.lru_cache(maxsize=2)
 def _index(against: tuple[tuple[str, tuple[str, ...]], ...]) -> Index:
-    texts = [minhash.words(text)[: minhash.WORDS] for _, some in against for text in some]
-    starts = np.cumsum([0, *(len(some) for _, some in against)])
+    texts = [minhash.words(text)[: minhash.WORDS] for _, texts_of_set in against for text in texts_of_set]
+    starts = np.cumsum([0, *(len(texts_of_set) for _, texts_of_set in against)])
     sizes = np.array([len(text) for text in texts], dtype=np.int64)
     all_words = minhash.flat(texts)
     _, same_text = np.unique([minhash.text_key("", text) for text in texts], return_inverse=True)
     runs: dict[int, Runs] = {}
     boilerplate = 0
-    for n in (size for some in SIZES.values() for size in some):
-        found, _ = minhash.grams(all_words, n)
-        items = np.repeat(np.arange(len(texts)), np.diff(found.starts))
-        grams, items = _once(found.hashes, items)
+    for n in (size for texts_of_set in SIZES.values() for size in texts_of_set):
+        run, _ = minhash.grams(all_words, n)
+        items = np.repeat(np.arange(len(texts)), np.diff(run.starts))
+        grams, items = _once(run.hashes, items)
         if n < 8:
-            whole = sizes[items] == n
-            grams, items = grams[whole], items[whole]
+            is_whole = sizes[items] == n
+            grams, items = grams[is_whole], items[is_whole]
         if n == 8:
             common = _boilerplate_lines(grams, same_text[items])
             boilerplate = len(np.unique(grams[common]))
@@ -89,10 +89,10 @@ def _once(grams: Array, owners: Array) -> tuple[Array, Array]:
 
 
 def _boilerplate_lines(grams: Array, texts: Array) -> Array:
-    """Which (gram, item) lines are of a gram that stands in `BOILERPLATE` or more different texts?"""
+    """Whether each (gram, item) line is of a gram that stands in `BOILERPLATE` or more different texts."""
     names, times = np.unique(_once(grams, texts)[0], return_counts=True)
-    made: Array = np.isin(grams, names[times >= BOILERPLATE])
-    return made
+    is_boilerplate: Array = np.isin(grams, names[times >= BOILERPLATE])
+    return is_boilerplate
 
 
 def _runs(grams: Array, items: Array) -> Runs:
@@ -129,23 +129,23 @@ def matches(all_words: minhash.Flat, index: Index, measure: str) -> Iterator[Mat
     """What texts share with the evaluation sets, by length."""
     for n in SIZES[measure]:
         if len(index.runs[n].items):
-            found, places = minhash.grams(all_words, n)
-            hits, grams = index.runs[n].look_up(found.hashes)
-            rows = np.searchsorted(found.starts, hits, side="right") - 1
+            run, places = minhash.grams(all_words, n)
+            hits, grams = index.runs[n].look_up(run.hashes)
+            rows = np.searchsorted(run.starts, hits, side="right") - 1
             yield Matches(rows, places[hits] - all_words.starts[rows], n, index.runs[n], grams)
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[list[bytes]]]]:
     """Rows as words, a bounded number of words at a time: (place of the first row, words of each)."""
-    start, held, some = 0, 0, list[list[bytes]]()
+    start, held, batch = 0, 0, list[list[bytes]]()
     for row in rows:
-        some.append(minhash.words(row.text)[: minhash.WORDS])
-        held += len(some[-1])
+        batch.append(minhash.words(row.text)[: minhash.WORDS])
+        held += len(batch[-1])
         if held >= minhash.AT_ONCE:
-            yield start, some
-            start, held, some = start + len(some), 0, []
-    if some:
-        yield start, some
+            yield start, batch
+            start, held, batch = start + len(batch), 0, []
+    if batch:
+        yield start, batch
 
 
 Told = Callable[[Array, Array], None]
@@ -153,13 +153,13 @@ Told = Callable[[Array, Array], None]
 
 def runs_by_row(rows: Sequence[Row], index: Index, touched: Mapping[str, Told] | None = None) -> dict[str, Array]:
     """How many runs of evaluation texts each row holds, by measure [rows]; `touched[measure](rows, items)` is told."""
-    made = {name: np.zeros(len(rows), dtype=np.int64) for name in SIZES}
+    counts = {name: np.zeros(len(rows), dtype=np.int64) for name in SIZES}
     for start, texts in _batches(rows):
         all_words = minhash.flat(texts)
         for name in SIZES:
-            for found in matches(all_words, index, name):
-                np.add.at(made[name], start + found.rows, 1)
+            for match in matches(all_words, index, name):
+                np.add.at(counts[name], start + match.rows, 1)
                 if touched is not None:
-                    places, items = found.items()
+                    places, items = match.items()
                     touched[name](start + places, items)
-    return made
+    return counts

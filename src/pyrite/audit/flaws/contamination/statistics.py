@@ -1,4 +1,4 @@
-"""Contamination: does the data hold what models are to be evaluated on?
+"""The share of rows that hold text that models are to be evaluated on.
 
 A row touches an evaluation text if they share a run of 13 words (GPT-3's overlap, Brown et al. 2020, appendix C, on
 words as `pyrite.audit.minhash.words` finds them) or, more sensitive, of 8. Unlike there nothing is removed around a
@@ -32,16 +32,16 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     """The share of rows that touch an evaluation text, data minus references; none without evaluation sets."""
     if not extras.against:
         return []
-    found = runs_by_row(rows, index_of(extras.against))
-    return [Contrast(measure, hit_difference((found[measure.name] > 0).astype(np.float32))) for measure in STATISTICS]
+    counts = runs_by_row(rows, index_of(extras.against))
+    return [Contrast(measure, hit_difference((counts[measure.name] > 0).astype(np.float32))) for measure in STATISTICS]
 
 
 def hit_difference(hit: Array) -> Callable[[Draws, Draws], Floats]:
     """The share of rows that are hit, a's less b's."""
 
     def statistic(a: Draws, b: Draws) -> Floats:
-        made: Floats = (a @ hit / a.sum(1) - b @ hit / b.sum(1)).astype(np.float64)
-        return made
+        values: Floats = (a @ hit / a.sum(1) - b @ hit / b.sum(1)).astype(np.float64)
+        return values
 
     return statistic
 
@@ -52,17 +52,17 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
 
     if not extras.against or not rows:
         return []
-    found = runs_by_row(rows, index_of(extras.against))
-    shares = {measure: wilson(int(np.count_nonzero(found[measure.name])), len(rows)) for measure in STATISTICS}
+    counts = runs_by_row(rows, index_of(extras.against))
+    shares = {measure: wilson(int(np.count_nonzero(counts[measure.name])), len(rows)) for measure in STATISTICS}
     return [
-        Alone(measure, one.value, None, len(rows), FEW[measure.name], one.low, one.high)
-        for measure, one in shares.items()
+        Alone(measure, share.value, None, len(rows), FEW[measure.name], share.low, share.high)
+        for measure, share in shares.items()
     ]
 
 
 def alone_from_totals(totals: Mapping[str, Any]) -> list[Alone]:
-    """The share of all rows that touch an evaluation text. One row with thirteen words is a finding; eight words in a row
-    come about by chance, so a few rows are not."""
+    """The share of all rows that touch an evaluation text. One row with thirteen words is a finding; eight words in a
+    row come about by chance, so a few rows are not."""
     return [
         Alone(measure, totals[measure.name]["share"], None, totals["rows"], FEW[measure.name])
         for measure in STATISTICS
@@ -74,5 +74,5 @@ def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, Array]:
     """1 for a row that holds a run of an evaluation text."""
-    found = runs_by_row(rows, index_of(extras.against))
-    return {name: (found[name] > 0).astype(np.float32) for name in rules}
+    counts = runs_by_row(rows, index_of(extras.against))
+    return {name: (counts[name] > 0).astype(np.float32) for name in rules}

@@ -1,4 +1,4 @@
-"""Which rows of a whole data set touch an evaluation text, and which texts are touched?"""
+"""Counts over a whole data set: rows that touch an evaluation text, and texts that are touched."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,26 +30,26 @@ class Stream:
             return {}
         sets = {name: np.zeros((len(self.index.names), len(rows)), dtype=bool) for name in SIZES}
 
-        def told(name: str) -> Told:
-            def tell(places: Array, items: Array) -> None:
+        def recorder(name: str) -> Told:
+            def record(places: Array, items: Array) -> None:
                 self.touched[name][items] = True
                 sets[name][np.searchsorted(self.index.starts, items, side="right") - 1, places] = True
 
-            return tell
+            return record
 
-        found = runs_by_row(rows, self.index, {name: told(name) for name in SIZES})
+        counts = runs_by_row(rows, self.index, {name: recorder(name) for name in SIZES})
         for name in SIZES:
             self.hit[name][1:] += sets[name].sum(1)
-            self.hit[name][0] += np.count_nonzero(found[name])
+            self.hit[name][0] += np.count_nonzero(counts[name])
         return {
-            f"contamination_{name.removeprefix('ngram_')}": np.minimum(found[name], 65535).astype(np.uint16)
+            f"contamination_{name.removeprefix('ngram_')}": np.minimum(counts[name], 65535).astype(np.uint16)
             for name in SIZES
         }
 
     def close(self) -> None:
         """Write the counts."""
-        told = {"rows": self.rows} | {name: self.hit[name].tolist() for name in SIZES}
-        (self.folder / "counts.json").write_bytes(orjson.dumps(told))
+        counts = {"rows": self.rows} | {name: self.hit[name].tolist() for name in SIZES}
+        (self.folder / "counts.json").write_bytes(orjson.dumps(counts))
         np.save(self.folder / "touched.npy", np.array([self.touched[name] for name in SIZES]))
 
 
@@ -60,7 +60,7 @@ def merge(
     reference: Sequence[Path] = (),
     offsets: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """How many rows of the whole data set touch an evaluation text?
+    """The rows of the whole data set that touch an evaluation text.
 
     Returns `rows`; by measure {rows, share} over all sets; `sets`: name -> {items, and by measure {rows, share,
     items_touched}}; `boilerplate`: 8-grams left out. Exact, and the same however rows were divided into parts.
@@ -68,16 +68,16 @@ def merge(
     index = index_of(extras.against)
     counts = [orjson.loads((folder / "counts.json").read_bytes()) for folder in folders]
     total = sum(count["rows"] for count in counts)
-    told: dict[str, Any] = {"rows": total}
+    totals: dict[str, Any] = {"rows": total}
     if not total or not index.names:
-        return told
+        return totals
     hit = {name: np.sum([count[name] for count in counts], axis=0).tolist() for name in SIZES}
     touched = np.any([np.load(folder / "touched.npy", allow_pickle=False) for folder in folders], axis=0)
-    told |= {name: {"rows": hit[name][0], "share": hit[name][0] / total} for name in SIZES}
-    told |= {"boilerplate": index.boilerplate, "sets": {}}
+    totals |= {name: {"rows": hit[name][0], "share": hit[name][0] / total} for name in SIZES}
+    totals |= {"boilerplate": index.boilerplate, "sets": {}}
     for at, name in enumerate(index.names):
         items = slice(index.starts[at], index.starts[at + 1])
-        told["sets"][name] = {"items": int(index.starts[at + 1] - index.starts[at])} | {
+        totals["sets"][name] = {"items": int(index.starts[at + 1] - index.starts[at])} | {
             size: {
                 "rows": hit[size][at + 1],
                 "share": hit[size][at + 1] / total,
@@ -85,4 +85,4 @@ def merge(
             }
             for number, size in enumerate(SIZES)
         }
-    return told
+    return totals

@@ -21,7 +21,7 @@ from pyrite.audit.wording import percent
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
     """The stretches of words that make a finding, in how many rows; for self-repetition also the rule for rows."""
-    human = [row for one in references.values() for row in one.rows]
+    human = [row for population in references.values() for row in population.rows]
     if measure == SELF.name:
         return numbered(self_evidence(data.rows, human), data)
     n, first = {DISTINCT_2.name: (2, FIRST), DISTINCT_3.name: (3, FIRST), CROSS_ROW.name: (5, None)}.get(
@@ -31,7 +31,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
 
 
 def gram_evidence(measure: str, data: Sequence[Row], human: Sequence[Row], n: int, first: int | None) -> Evidence:
-    """Which n-grams stand in many more rows of the data than of the references (`novelty`: in many rows of both)?"""
+    """The n-grams that stand in many more rows of the data than of the references (`novelty`: in many rows of both)."""
     rows = [*data, *human]
     grams = grams_of(words_of([row.answer for row in rows]), n, first)
     a = np.zeros(len(rows), dtype=np.float32)
@@ -53,42 +53,42 @@ def gram_evidence(measure: str, data: Sequence[Row], human: Sequence[Row], n: in
     return Evidence(tuple(lines), worst, {"ngrams": values})
 
 
-def _gram_texts(texts: Sequence[str], n: int, first: int | None, wanted: set[int]) -> Iterator[tuple[int, str]]:
+def _gram_texts(texts: Sequence[str], n: int, first: int | None, lacking: set[int]) -> Iterator[tuple[int, str]]:
     """The words of n-grams that are known by their hashes."""
     for text in texts:
-        if not wanted:
+        if not lacking:
             return
-        said = words_in(text)
+        its_words = words_in(text)
         for at, gram in enumerate(words_of([text]).grams(n, first)[0].tolist()):
-            if gram in wanted:
-                wanted.discard(gram)
-                yield gram, " ".join(said[at : at + n])
+            if gram in lacking:
+                lacking.discard(gram)
+                yield gram, " ".join(its_words[at : at + n])
 
 
 def self_evidence(data: Sequence[Row], human: Sequence[Row]) -> Evidence:
-    """Which answers repeat themselves most? The rule: above 0.3 and above the references' 99 % point."""
+    """The answers that repeat themselves most. The rule: above 0.3 and above the references' 99 % point."""
     ours, theirs = (self_repetition(words_of([row.answer for row in rows]))[0] for rows in (data, human))
-    ours, known = np.nan_to_num(ours), theirs[~np.isnan(theirs)]
-    above = max(ABOVE, float(np.quantile(known, 0.99)) if len(known) else 0.0)
+    ours, defined = np.nan_to_num(ours), theirs[~np.isnan(theirs)]
+    above = max(ABOVE, float(np.quantile(defined, 0.99)) if len(defined) else 0.0)
     worst = [int(at) for at in np.argsort(-ours, kind="stable")[:20] if ours[at] > 0]
     share, share_human = (
         float(np.mean(ours > above)) if len(ours) else 0.0,
-        float(np.mean(known > above)) if len(known) else 0.0,
+        float(np.mean(defined > above)) if len(defined) else 0.0,
     )
     lines = [
         f"{percent(share, fine=True)} of answers repeat more than {percent(above, fine=True)} of their four-word stretches"
     ]
-    lines[0] += f" (references {percent(share_human, fine=True)})" if len(known) else ""
+    lines[0] += f" (references {percent(share_human, fine=True)})" if len(defined) else ""
     for at in worst[:4]:
         lines.append(f"row {data[at].id}: {percent(ours[at], fine=True)} repeats, “{_often(data[at].answer)}”")
-    values = {"above": above, "data": share, "reference": share_human if len(known) else None}
+    values = {"above": above, "data": share, "reference": share_human if len(defined) else None}
     return Evidence(tuple(lines), tuple(worst), values, {"above": above})
 
 
 def _often(text: str) -> str:
     """The 4-gram that stands most often in a text."""
-    said = words_in(text)
+    its_words = words_in(text)
     grams, _ = words_of([text]).grams(4)
     kinds, first, count = np.unique(grams, return_index=True, return_counts=True)
     at = int(first[np.argmax(count)]) if len(kinds) else 0
-    return " ".join(said[at : at + 4])[:80]
+    return " ".join(its_words[at : at + 4])[:80]

@@ -1,8 +1,7 @@
-"""Do the answers say as many different things as people's do? Word n-grams within rows, across rows, and compression.
+"""Diversity of answers: word n-grams that are repeated within rows and across rows.
 
-Words are lower-case runs of letters and digits, a CJK sign being a word of its own. Words and n-grams are known by 64-bit
-hashes (two of a million n-grams are taken for one with probability below 1e-7).
-"""
+Words are lower-case runs of letters and digits, a CJK sign being a word of its own. Words and n-grams are known by
+64-bit hashes (two of a million n-grams are taken for one with probability below 1e-7)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,8 +42,8 @@ ABOVE = 0.3
 
 @dataclass(frozen=True)
 class Grams:
-    """n-grams of a sample, once for each row that holds them: `shared` sparse [n-grams in two rows or more, rows] 0 or 1;
-    `lone` [rows] how many n-grams no other row of the sample holds; `size` [rows] distinct n-grams of each row;
+    """n-grams of a sample, once for each row that holds them: `shared` sparse [n-grams in two rows or more, rows] 0 or
+    1; `lone` [rows] how many n-grams no other row of the sample holds; `size` [rows] distinct n-grams of each row;
     `all` [rows] with repeats; `kinds` the hashes of the shared ones."""
 
     shared: Any
@@ -91,7 +90,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
 
 
 def _rows_holding(grams: Grams, a: Draws, b: Draws) -> tuple[Array, Array]:
-    """In how many rows of each group does each shared n-gram stand? [n-grams, draws]"""
+    """In how many rows of each group each shared n-gram stands [n-grams, draws]."""
     ours = grams.shared @ np.ascontiguousarray(a.T)
     both = a + b
     if (both == both[0]).all():
@@ -104,8 +103,8 @@ def distinct(grams: Grams) -> Callable[[Draws, Draws], Floats]:
 
     def statistic(a: Draws, b: Draws) -> Floats:
         shares = [
-            (np.count_nonzero(held, axis=0) + some @ grams.lone) / np.maximum(some @ grams.all, 1)
-            for held, some in zip(_rows_holding(grams, a, b), (a, b), strict=True)
+            (np.count_nonzero(held, axis=0) + group @ grams.lone) / np.maximum(group @ grams.all, 1)
+            for held, group in zip(_rows_holding(grams, a, b), (a, b), strict=True)
         ]
         return np.asarray(shares[1] - shares[0], dtype=np.float64)
 
@@ -120,8 +119,8 @@ def cross_row(grams: Grams) -> Callable[[Draws, Draws], Floats]:
 
     def statistic(a: Draws, b: Draws) -> Floats:
         shares = [
-            np.where(held > 1, held, 0).sum(axis=0, dtype=np.float64) / np.maximum(some @ grams.size, 1)
-            for held, some in zip(_rows_holding(grams, a, b), (a, b), strict=True)
+            np.where(held > 1, held, 0).sum(axis=0, dtype=np.float64) / np.maximum(group @ grams.size, 1)
+            for held, group in zip(_rows_holding(grams, a, b), (a, b), strict=True)
         ]
         return np.asarray(shares[0] - shares[1], dtype=np.float64)
 
@@ -129,12 +128,12 @@ def cross_row(grams: Grams) -> Callable[[Draws, Draws], Floats]:
 
 
 def novelty(grams: Grams) -> Callable[[Draws, Draws], Floats]:
-    """How little of a is new? The share of a's n-grams that b has (each counted once for a row)."""
+    """How little of a is new: the share of a's n-grams that b has (each counted once for a row)."""
 
     def statistic(a: Draws, b: Draws) -> Floats:
         ours, theirs = _rows_holding(grams, a, b)
-        known = np.where(theirs > 0, ours, 0).sum(axis=0, dtype=np.float64)
-        return np.asarray(known / np.maximum(a @ grams.size, 1), dtype=np.float64)
+        repeated = np.where(theirs > 0, ours, 0).sum(axis=0, dtype=np.float64)
+        return np.asarray(repeated / np.maximum(a @ grams.size, 1), dtype=np.float64)
 
     return statistic
 
@@ -151,7 +150,7 @@ def mean_difference(values: Floats) -> Callable[[Draws, Draws], Floats]:
 def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, Array]:
-    """How strongly does each row repeat itself? 0.5 at the rule's bound, 1 where every 4-gram is a repeat."""
+    """How strongly each row repeats itself: 0.5 at the rule's bound, 1 where every 4-gram is a repeat."""
     if SELF.name not in rules:
         return {}
     above = float(rules[SELF.name]["above"])

@@ -1,4 +1,4 @@
-"""How diverse is a whole data set: distinct n-grams, self-repetition, compression."""
+"""Diversity of a whole data set: distinct n-grams, self-repetition, compression."""
 
 import json
 import zlib
@@ -35,7 +35,7 @@ class Stream:
         self.sketches = {n: hll_sketch(LG_K, tgt_hll_type.HLL_8) for n in (2, 3)}
         self.squeeze = ZstdCompressor(level=LEVEL).compress
         self.waiting = bytearray()
-        self.told = {"rows": 0, "words": 0, "grams_2": 0, "grams_3": 0, "bytes": 0, "squeezed": 0}
+        self.counts = {"rows": 0, "words": 0, "grams_2": 0, "grams_3": 0, "bytes": 0, "squeezed": 0}
         self.bins = np.zeros(BINS + 1, dtype=np.int64)
 
     def add(self, rows: Sequence[Row]) -> Mapping[str, Any]:
@@ -47,19 +47,22 @@ class Stream:
         raw = [text.encode("utf-8", "replace") for text in texts]
         words = words_of(texts, self.cache)
         repeated, _ = self_repetition(words)
-        known = repeated[~np.isnan(repeated)]
-        self.bins += np.bincount(np.rint(known * BINS).astype(np.int64), minlength=BINS + 1)
-        self.told["rows"] += len(rows)
-        self.told["words"] += len(words.flat)
+        defined = repeated[~np.isnan(repeated)]
+        self.bins += np.bincount(np.rint(defined * BINS).astype(np.int64), minlength=BINS + 1)
+        self.counts["rows"] += len(rows)
+        self.counts["words"] += len(words.flat)
         for n, sketch in self.sketches.items():
             grams, _ = words.grams(n, FIRST)
-            self.told[f"grams_{n}"] += len(grams)
-            for one in np.unique(grams.view(np.int64)).tolist():
-                sketch.update(one)
-        for one in raw:
-            self.waiting += one + b"\n"
+            self.counts[f"grams_{n}"] += len(grams)
+            for gram in np.unique(grams.view(np.int64)).tolist():
+                sketch.update(gram)
+        for raw_text in raw:
+            self.waiting += raw_text + b"\n"
             self.compress(BLOCK)
-        ratio = [len(one) / len(zlib.compress(one, 6)) if one else np.nan for one in (full[:BLOCK] for full in raw)]
+        ratio = [
+            len(raw_text) / len(zlib.compress(raw_text, 6)) if raw_text else np.nan
+            for raw_text in (full[:BLOCK] for full in raw)
+        ]
         return {"diversity_self_repetition": repeated, "diversity_compression": np.array(ratio, dtype=np.float32)}
 
     def compress(self, least: int) -> None:
@@ -67,15 +70,15 @@ class Stream:
         done = 0
         while len(self.waiting) - done >= max(least, 1):
             block = bytes(self.waiting[done : done + BLOCK])
-            self.told["bytes"] += len(block)
-            self.told["squeezed"] += len(self.squeeze(block))
+            self.counts["bytes"] += len(block)
+            self.counts["squeezed"] += len(self.squeeze(block))
             done += len(block)
         del self.waiting[:done]
 
     def close(self) -> None:
         """Write the counts and the sketches."""
         self.compress(1)
-        (self.folder / "counts.json").write_text(json.dumps(self.told))
+        (self.folder / "counts.json").write_text(json.dumps(self.counts))
         np.save(self.folder / "self_repetition.npy", self.bins)
         for n, sketch in self.sketches.items():
             (self.folder / f"distinct_{n}.hll").write_bytes(sketch.serialize_compact())
@@ -88,7 +91,7 @@ def merge(
     reference: Sequence[Path] = (),
     offsets: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """How diverse is the whole data set, and are the references?
+    """Diversity of the whole data set, and of the references.
 
     `compression`: bytes of all answers over bytes after zstd, level 3, in blocks of 1 MB; a part's last block may be
     shorter, so the ratio depends on the division into parts by less than a block's worth for each part. `distinct_2`,
@@ -97,10 +100,10 @@ def merge(
     quantiles over rows, from exact counts in steps of 0.001 (not by
     a KLL sketch: the one of datasketches draws at random without a seed). `reference`: the same of the references.
     """
-    told = merged_counts(folders)
+    totals = merged_counts(folders)
     if reference:
-        told["reference"] = merged_counts(reference)
-    return told
+        totals["reference"] = merged_counts(reference)
+    return totals
 
 
 def merged_counts(folders: Sequence[Path]) -> dict[str, Any]:
@@ -111,20 +114,20 @@ def merged_counts(folders: Sequence[Path]) -> dict[str, Any]:
     total = {name: sum(part[name] for part in parts) for name in (parts[0] if parts else ())}
     if not parts or not total["rows"]:
         return {"rows": 0}
-    told: dict[str, Any] = {name: total[name] for name in ("rows", "words", "bytes")}
-    told["compression"] = total["bytes"] / max(total["squeezed"], 1)
+    counts: dict[str, Any] = {name: total[name] for name in ("rows", "words", "bytes")}
+    counts["compression"] = total["bytes"] / max(total["squeezed"], 1)
     for n in (2, 3):
         union = hll_union(LG_K)
         for folder in [*folders, *folders]:  # twice, so that one part is estimated in the way of many
             union.update(hll_sketch.deserialize((folder / f"distinct_{n}.hll").read_bytes()))
         of, distinct = total[f"grams_{n}"], union.get_estimate()
-        told[f"distinct_{n}"] = {
+        counts[f"distinct_{n}"] = {
             "distinct": distinct, "of": of, "share": min(distinct / of, 1.0) if of else None,
             "error": 1.04 / 2 ** (LG_K / 2),
         }  # fmt: skip
     bins = sum(np.load(folder / "self_repetition.npy", allow_pickle=False) for folder in folders)
-    told["self_repetition"] = repetition_quantiles(bins)
-    return told
+    counts["self_repetition"] = repetition_quantiles(bins)
+    return counts
 
 
 def repetition_quantiles(bins: Array) -> dict[str, float]:

@@ -23,9 +23,9 @@ class Hashes(dict[str, int]):
     """A word's 64-bit hash, worked out once."""
 
     def __missing__(self, word: str) -> int:
-        made = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
-        self[word] = made
-        return made
+        number = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        self[word] = number
+        return number
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,20 @@ class Words:
         text = np.repeat(np.arange(len(many)), many)
         done = np.cumsum(many) - many
         at = np.arange(len(text)) - np.repeat(done, many) + np.repeat(self.bounds[:-1], many)
-        made = np.zeros(len(text), dtype=np.uint64)
+        hashes = np.zeros(len(text), dtype=np.uint64)
         for step in range(n):
-            made += self.flat[at + step] * ODD[step]
-        return made ^ (made >> np.uint64(29)), text
+            hashes += self.flat[at + step] * ODD[step]
+        return hashes ^ (hashes >> np.uint64(29)), text
 
 
 def words_of(texts: Sequence[str], cache: Hashes | None = None) -> Words:
     """The texts' words."""
     number = (cache if cache is not None else Hashes()).__getitem__
-    made = [np.fromiter(map(number, words_in(text)), np.uint64) for text in texts]
-    return Words(np.concatenate(made) if made else np.empty(0, np.uint64), np.cumsum([0, *(len(one) for one in made)]))
+    hashes = [np.fromiter(map(number, words_in(text)), np.uint64) for text in texts]
+    return Words(
+        np.concatenate(hashes) if hashes else np.empty(0, np.uint64),
+        np.cumsum([0, *(len(of_text) for of_text in hashes)]),
+    )
 
 
 def words_in(text: str) -> list[str]:
@@ -63,7 +66,7 @@ def words_in(text: str) -> list[str]:
 
 
 def self_repetition(words: Words) -> tuple[Array, Array]:
-    """What share of each text's 4-grams stood in the text before? [texts] fp32, and how many 4-grams it has."""
+    """The share of each text's 4-grams that stood in the text before [texts] fp32, and how many 4-grams it has."""
     grams, text = words.grams(4)
     count = np.bincount(text, minlength=len(words.bounds) - 1)
     order = np.lexsort((grams, text))

@@ -1,4 +1,4 @@
-"""Duplicates: which rows hold the same words as another row, nearly the same, or say the same in other words?
+"""Duplicates: rows that hold the same words as another row, nearly the same, or say the same in other words.
 
 What is compared is all that was written in a row, prompt and answers, as words (`pyrite.audit.minhash.words`): case,
 white space and punctuation make no difference. Two rows are *exact* duplicates if their words are the same, *near* ones
@@ -54,7 +54,7 @@ STATISTICS = (EXACT, NEARLY, SEMANTIC, AGAINST)
 
 
 @dataclass(frozen=True)
-class Found:
+class SamplePairs:
     """Pairs of a sample. `text_of` [rows]: each row's text, by number; `near`: pairs of texts with their similarity;
     `cluster_of` [texts]; `semantic`: pairs of rows with their cosine, None without embeddings."""
 
@@ -64,31 +64,31 @@ class Found:
     semantic: tuple[Array, Array, Floats] | None
 
 
-def find(rows: Sequence[Row], embeddings: Array | None) -> Found:
+def find(rows: Sequence[Row], embeddings: Array | None) -> SamplePairs:
     """All kinds of pairs among these rows."""
-    made = minhash.sketches(row.text for row in rows)
-    _, first, text_of = np.unique(made.keys, return_index=True, return_inverse=True)
-    near = _near_pairs([rows[at].text for at in first], made, first)
+    sketches = minhash.sketches(row.text for row in rows)
+    _, first, text_of = np.unique(sketches.keys, return_index=True, return_inverse=True)
+    near = _near_pairs([rows[at].text for at in first], sketches, first)
     cluster_of = np.arange(len(first))
     if len(near[0]):
         minhash.unite(cluster_of, near[0], near[1])
     semantic = None if embeddings is None else _semantic_pairs(embeddings[: len(rows)], cluster_of[text_of])
-    return Found(text_of, near, cluster_of, semantic)
+    return SamplePairs(text_of, near, cluster_of, semantic)
 
 
-def _near_pairs(texts: Sequence[str], made: minhash.Sketches, first: Array) -> tuple[Array, Array, Floats]:
+def _near_pairs(texts: Sequence[str], sketches: minhash.Sketches, first: Array) -> tuple[Array, Array, Floats]:
     """Pairs of texts of a similarity of `NEAR` or more; of very many candidates those that sketches confirm."""
-    long = np.flatnonzero(made.long[first])
+    long = np.flatnonzero(sketches.long[first])
     codes = [np.empty(0, dtype=np.int64)]
     for band in range(BANDS):
-        own, following = (made.bands[first[long], at % BANDS] for at in (band, band + 1))
-        order, keys = minhash.band_order(own, following, long)
+        band_hashes, following = (sketches.bands[first[long], at % BANDS] for at in (band, band + 1))
+        order, keys = minhash.band_order(band_hashes, following, long)
         for left, right in minhash.neighbours(keys):
             ends = np.sort([long[order[left]], long[order[right]]], axis=0)
             codes.append(ends[0] * len(texts) + ends[1])
     pairs = np.unique(np.concatenate(codes))
     a, b = pairs // max(1, len(texts)), pairs % max(1, len(texts))
-    signatures = made.signatures[first]
+    signatures = sketches.signatures[first]
     chunks = range(0, len(a), CHUNK)
     agreeing = [minhash.agreement(signatures[a[at : at + CHUNK]], signatures[b[at : at + CHUNK]]) for at in chunks]
     values = minhash.jaccard(np.concatenate([np.empty(0), *agreeing]))
@@ -109,15 +109,15 @@ def jaccard_of(a: Array, b: Array) -> float:
 
 def _semantic_pairs(embeddings: Array, clusters: Array) -> tuple[Array, Array, Floats]:
     """Of each row, the closest rows of other clusters (at most `PARTNERS`)."""
-    found: list[tuple[Array, Array, Floats]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    chunks: list[tuple[Array, Array, Floats]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for at in range(0, len(embeddings), 512):
         close = embeddings[at : at + 512] @ embeddings.T
         close[clusters[at : at + 512, None] == clusters] = -1
         columns = np.argpartition(-close, min(PARTNERS, close.shape[1]) - 1, axis=1)[:, :PARTNERS]
         a, nth = np.nonzero(np.take_along_axis(close, columns, axis=1) >= CLOSE)
         b = columns[a, nth]
-        found.append((a + at, b, close[a, b].astype(np.float64)))
-    a, b, values = (np.concatenate(some) for some in zip(*found, strict=True))
+        chunks.append((a + at, b, close[a, b].astype(np.float64)))
+    a, b, values = (np.concatenate(column) for column in zip(*chunks, strict=True))
     return a, b, values
 
 
@@ -126,23 +126,23 @@ def _closest(a: Array, b: Array, values: Floats) -> tuple[Array, Array, Floats]:
     order = np.lexsort((b, -values, a))
     a, b, values = a[order], b[order], values[order]
     rank = np.arange(len(a)) - np.searchsorted(a, a)
-    kept = rank < PARTNERS
-    return a[kept], b[kept], values[kept]
+    closest = rank < PARTNERS
+    return a[closest], b[closest], values[closest]
 
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     """Of each group, the share of rows that have a partner in the same group, data minus references."""
-    found = find(rows, extras.row_embeddings)
-    a, b, values = found.near
+    pairs = find(rows, extras.row_embeddings)
+    a, b, values = pairs.near
     both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
-    made = [
-        Contrast(EXACT, share_difference(_in_same_text(found.text_of))),
-        Contrast(NEARLY, share_difference(_with_partner(found.text_of, both[0], both[1]))),
+    differences = [
+        Contrast(EXACT, share_difference(_in_same_text(pairs.text_of))),
+        Contrast(NEARLY, share_difference(_with_partner(pairs.text_of, both[0], both[1]))),
     ]
-    if found.semantic is not None:
+    if pairs.semantic is not None:
         places = np.arange(len(rows))
-        made.append(Contrast(SEMANTIC, share_difference(_with_partner(places, *found.semantic[:2]))))
-    return made
+        differences.append(Contrast(SEMANTIC, share_difference(_with_partner(places, *pairs.semantic[:2]))))
+    return differences
 
 
 def share_difference(share: Callable[[Draws], Floats]) -> Callable[[Draws, Draws], Floats]:
@@ -161,8 +161,8 @@ def _in_same_text(text_of: Array) -> Callable[[Draws], Floats]:
 
     def share(group: Draws) -> Floats:
         counts = members @ group.T
-        made: Floats = np.where(counts > 1, counts, 0).sum(0, dtype=np.float64) / group.sum(1)
-        return made
+        values: Floats = np.where(counts > 1, counts, 0).sum(0, dtype=np.float64) / group.sum(1)
+        return values
 
     return share
 
@@ -180,8 +180,8 @@ def _with_partner(node_of: Array, a: Array, b: Array) -> Callable[[Draws], Float
 
     def share(group: Draws) -> Floats:
         counts = members @ group.T
-        made: Floats = np.where(partners @ counts > 0, counts, 0).sum(0, dtype=np.float64) / group.sum(1)
-        return made
+        values: Floats = np.where(partners @ counts > 0, counts, 0).sum(0, dtype=np.float64) / group.sum(1)
+        return values
 
     return share
 
@@ -190,12 +190,12 @@ def alone_from_totals(totals: Mapping[str, Any]) -> list[Alone]:
     """Without a null: a share of copies in the whole data set above `FEW` is a warning. Intervals are Wilson's."""
     from pyrite.stats.intervals import wilson
 
-    made = []
+    measured = []
     for measure in (EXACT, NEARLY, AGAINST):
         if measure.name in totals:
-            found = wilson(totals[measure.name]["rows"], totals["rows"])
-            made.append(Alone(measure, found.value, None, totals["rows"], FEW, found.low, found.high))
-    return made
+            share = wilson(totals[measure.name]["rows"], totals["rows"])
+            measured.append(Alone(measure, share.value, None, totals["rows"], FEW, share.low, share.high))
+    return measured
 
 
 def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
@@ -206,8 +206,8 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
         return []
     semantic = find(rows, extras.row_embeddings).semantic
     assert semantic is not None
-    found = wilson(len(np.unique(semantic[0])), len(rows))
-    return [Alone(SEMANTIC, found.value, None, len(rows), FEW, found.low, found.high)]
+    share = wilson(len(np.unique(semantic[0])), len(rows))
+    return [Alone(SEMANTIC, share.value, None, len(rows), FEW, share.low, share.high)]
 
 
 MARKED = {"exact": ("exact_of.npy", 1.0), "near": ("copy_of.npy", 1.0), "against_reference": ("reference_of.npy", 0.9)}
@@ -220,17 +220,17 @@ def flag_scores(
     reference row. `near` marks exact copies too. Without a folder copies are looked for among these rows; of semantic
     copies only those of the sample are known."""
     numbers = np.array([row.number for row in rows], dtype=np.int64)
-    made = {name: np.zeros(len(rows), dtype=np.float32) for name in rules}
-    found = None
+    scores = {name: np.zeros(len(rows), dtype=np.float32) for name in rules}
+    pairs = None
     for name, rule in rules.items():
         if name == SEMANTIC.name:
-            made[name][np.isin(numbers, np.array(rule.get("numbers", ()), dtype=np.int64))] = 1
+            scores[name][np.isin(numbers, np.array(rule.get("numbers", ()), dtype=np.int64))] = 1
         elif folder is not None and (folder / MARKED[name][0]).exists():
             of = np.load(folder / MARKED[name][0], mmap_mode="r", allow_pickle=False)[numbers]
-            made[name][of >= 0 if name == AGAINST.name else of != numbers] = MARKED[name][1]
+            scores[name][of >= 0 if name == AGAINST.name else of != numbers] = MARKED[name][1]
         elif name != AGAINST.name:
-            found = found or find(rows, None)
-            root = found.text_of if name == EXACT.name else found.cluster_of[found.text_of]
+            pairs = pairs or find(rows, None)
+            root = pairs.text_of if name == EXACT.name else pairs.cluster_of[pairs.text_of]
             first = np.unique(root, return_index=True)[1]
-            made[name][np.setdiff1d(np.arange(len(rows)), first)] = 1
-    return made
+            scores[name][np.setdiff1d(np.arange(len(rows)), first)] = 1
+    return scores

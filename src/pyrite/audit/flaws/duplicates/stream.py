@@ -1,4 +1,4 @@
-"""Which rows of a whole data set are copies? By sketches on disk, within bounded memory."""
+"""Copies in a whole data set, by sketches on disk, within bounded memory."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ class Stream:
 
     def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         """Take rows in; returns the column."""
-        made = minhash.sketches(row.text for row in rows)
-        minhash.write(self.folder, [row.number for row in rows], made)
-        return {"duplicates_hash": made.keys}
+        sketches = minhash.sketches(row.text for row in rows)
+        minhash.write(self.folder, [row.number for row in rows], sketches)
+        return {"duplicates_hash": sketches.keys}
 
     def close(self) -> None:
         """Everything is written already."""
@@ -36,7 +36,7 @@ def merge(
     reference: Sequence[Path] = (),
     offsets: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """How many rows of the whole data set are copies, and of which rows?
+    """The rows of the whole data set that are copies, and of which rows.
 
     Returns `rows`; `exact` and `near`: {rows: that have a partner, share, groups, copies: rows that are no group's
     first}, where a group of near-duplicates may hold exact ones too; `against_reference` (with a reference): {rows,
@@ -50,7 +50,7 @@ def merge(
     data = Parts(folders, offsets)
     if not data.rows:
         return {"rows": 0}
-    numbers = 1 + max(int(found.max()) for _, found in data.chunks("number"))
+    numbers = 1 + max(int(column.max()) for _, column in data.chunks("number"))
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         exact_of = _array(out / "exact_of.npy", numbers)
         exact_rows, exact_groups = minhash.merge_exact(data, exact_of)
@@ -60,7 +60,7 @@ def merge(
         minhash.merge_near(data, exact_of, copy_of)
         near = _near_counts(data, exact_of, copy_of, _array(Path(temporary) / "several.npy", numbers, bool))
         others, arrays = Parts(reference), 2
-        told: dict[str, Any] = {
+        totals: dict[str, Any] = {
             "rows": data.rows,
             "exact": group_counts(data.rows, exact_rows, exact_groups, exact_rows - exact_groups),
             "near": near,
@@ -68,8 +68,8 @@ def merge(
         if others.rows:
             arrays = 3
             reference_of = _array(out / "reference_of.npy", numbers)
-            told["against_reference"] = _merge_reference(data, others, exact_of, reference_of)
-    return told | {
+            totals["against_reference"] = _merge_reference(data, others, exact_of, reference_of)
+    return totals | {
         "bytes_per_row": (data.size_on_disk() + arrays * 8 * numbers) / data.rows,
         "threshold": NEAR,
         "recall_at_threshold": 1 - (1 - NEAR**minhash.BAND) ** BANDS,
@@ -79,10 +79,10 @@ def merge(
 
 def _array(path: Path, size: int, kind: Any = np.int64) -> Array:
     """An array in a file: 0, 1, 2, … or False."""
-    made = np.asarray(np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(size,)))
+    array = np.asarray(np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(size,)))
     for at in range(0, size if kind is np.int64 else 0, CHUNK):
-        made[at : at + CHUNK] = np.arange(at, min(at + CHUNK, size))
-    return made
+        array[at : at + CHUNK] = np.arange(at, min(at + CHUNK, size))
+    return array
 
 
 def group_counts(total: int, rows: int, groups: int, copies: int) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def _merge_reference(data: Parts, others: Parts, exact_of: Array, reference_of: 
         for at in range(count):
             keys, numbers, _ = minhash.first_of_each(minhash.texts_of(data, at, count, "number"))
             theirs, places, _ = minhash.first_of_each(minhash.texts_of(others, at, count, "place"))
-            _, ours, found = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
-            reference_of[numbers[ours]] = places[found]
+            _, ours, at_place = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
+            reference_of[numbers[ours]] = places[at_place]
         for band, at in np.ndindex(BANDS, count):
             ours_here = minhash.band_of(data, band, at, count, exact_of, "number")
             minhash.near_reference(
@@ -123,9 +123,9 @@ def _merge_reference(data: Parts, others: Parts, exact_of: Array, reference_of: 
     rows, examples = 0, list[int]()
     for _, numbers in data.chunks("number"):
         reference_of[numbers] = reference_of[exact_of[numbers]]
-        found = numbers[reference_of[numbers] >= 0]
-        rows += len(found)
-        examples = sorted([*examples, *found.tolist()])[:20]
+        copied = numbers[reference_of[numbers] >= 0]
+        rows += len(copied)
+        examples = sorted([*examples, *copied.tolist()])[:20]
     return {"rows": rows, "share": rows / data.rows, "numbers": examples}
 
 

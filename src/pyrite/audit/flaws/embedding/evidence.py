@@ -46,11 +46,10 @@ class Sides:
 
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
-    """What shows a finding: clusters that the data has and the references lack (for lost coverage, the other way round),
-    the rows that show it most, and the numbers behind. Embeddings are those of the data, then of the references in
-    their order. Without references, only the variety of the data is told.
-    """
-    people = [row for one in references.values() for row in one.rows]
+    """What shows a finding: clusters that the data has and the references lack (for lost coverage, the other way
+    round), the rows that show it most, and the numbers behind. Embeddings are those of the data, then of the references
+    in their order. Without references, only the variety of the data is told."""
+    people = [row for population in references.values() for row in population.rows]
     if extras.embeddings is None or not data.rows:
         return Evidence()
     points = checked(extras.embeddings, len(data.rows) + len(people))
@@ -84,19 +83,19 @@ def of_classifier(sides: Sides) -> Evidence:
     labels = np.where(order < len(sides.ours), 1, -1).astype(np.float32)[:, None]
     scores = np.empty(len(features))
     wins = pairs = 0.0
-    for fold, told in cross_validation(features[order], min(FOLDS, len(order)))(labels):
-        won, compared = rank_wins(told, labels[fold] > 0)
+    for fold, fold_scores in cross_validation(features[order], min(FOLDS, len(order)))(labels):
+        won, compared = rank_wins(fold_scores, labels[fold] > 0)
         wins, pairs = wins + float(won[0]), pairs + float(compared[0])
-        scores[order[fold]] = told[:, 0]
+        scores[order[fold]] = fold_scores[:, 0]
     auc = wins / pairs if pairs else 0.5
     told_line = (
         f"a row of the data and one of the references are told apart in {percent(auc)} of pairs (50 % by chance)"
     )
-    found = clusters(sides)
+    listed = clusters(sides)
     return Evidence(
-        (told_line, *cluster_lines(sides, found)),
+        (told_line, *cluster_lines(sides, listed)),
         worst(sides.data, scores[: len(sides.ours)]),
-        {"auc": auc, "clusters": found},
+        {"auc": auc, "clusters": listed},
     )
 
 
@@ -106,18 +105,18 @@ def of_mmd(sides: Sides) -> Evidence:
     few = np.concatenate([ours[: MEDIAN_ROWS // 2], human[: MEDIAN_ROWS // 2]])
     width = median_width(few @ few.T)
     witness = np.exp((sides.ours @ ours.T - 1) / width).mean(1) - np.exp((sides.ours @ human.T - 1) / width).mean(1)
-    found = clusters(sides)
-    return Evidence(cluster_lines(sides, found), worst(sides.data, witness), {"clusters": found})
+    listed = clusters(sides)
+    return Evidence(cluster_lines(sides, listed), worst(sides.data, witness), {"clusters": listed})
 
 
 def of_coverage(sides: Sides) -> Evidence:
     """Kinds of human rows that the data lacks; precision and recall (Kynkaanniemi et al. 2019) and density and coverage
-    (Naeem et al. 2020), all with the 5 nearest neighbours, at equal n. Human examples stand in the lines: the data has no
-    rows to show."""
-    found = clusters(sides)
+    (Naeem et al. 2020), all with the 5 nearest neighbours, at equal n. Human examples stand in the lines: the data has
+    no rows to show."""
+    listed = clusters(sides)
     values = fidelity(*sides.equal())
     line = f"{percent(1 - values['coverage'])} of the reference rows have nothing like them in the data (3 % by chance)"
-    return Evidence((line, *cluster_lines(sides, found, lacking=True)), (), {**values, "clusters": found})
+    return Evidence((line, *cluster_lines(sides, listed, lacking=True)), (), {**values, "clusters": listed})
 
 
 def fidelity(ours: Points, human: Points) -> dict[str, Any]:
@@ -141,8 +140,8 @@ def kth_cosine(points: Points, k: int) -> Points:
     """The cosine of each row with its k-th nearest other."""
     cosines = points @ points.T
     np.fill_diagonal(cosines, -np.inf)
-    made: Points = np.partition(cosines, len(points) - k, axis=1)[:, len(points) - k]
-    return made
+    cosines_at_k: Points = np.partition(cosines, len(points) - k, axis=1)[:, len(points) - k]
+    return cosines_at_k
 
 
 def of_diversity(sides: Sides) -> Evidence:
@@ -154,9 +153,9 @@ def of_diversity(sides: Sides) -> Evidence:
         values["vendi_references"] = vendi(human)
         line += f" (references {values['vendi_references']:.1f})"
     crowded = ((sides.ours @ ours.T) ** 2).mean(1, dtype=np.float64)
-    found = clusters(sides)
-    lines = (f"{line}, in {len(ours)} rows", *cluster_lines(sides, found))
-    return Evidence(lines, worst(sides.data, crowded), {**values, "clusters": found})
+    listed = clusters(sides)
+    lines = (f"{line}, in {len(ours)} rows", *cluster_lines(sides, listed))
+    return Evidence(lines, worst(sides.data, crowded), {**values, "clusters": listed})
 
 
 def vendi(points: Points) -> float:
@@ -177,29 +176,29 @@ def clusters(sides: Sides) -> list[dict[str, Any]]:
         fitted = KMeans(count, n_init=1, random_state=sides.seed).fit(points)
     off = ((points - fitted.cluster_centers_[fitted.labels_]) ** 2).sum(1)
     ours, human = np.arange(len(sides.ours)), np.arange(len(sides.ours), len(points))
-    made = []
+    listed = []
     for number in range(count):
-        told: dict[str, Any] = {}
-        for name, some, rows in (("data", ours, sides.data), ("references", human, sides.references)):
-            members = some[fitted.labels_[some] == number]
-            told[name] = len(members) / max(1, len(some))
-            nearest_rows = members[np.argsort(off[members], kind="stable")[:3]] - (some[0] if len(some) else 0)
-            told[f"{name}_rows"] = [rows[at].number for at in nearest_rows]
-            told[f"{name}_example"] = excerpt(rows[nearest_rows[0]].text) if len(members) else None
-        made.append(told)
-    return sorted(made, key=lambda one: one["references"] - one["data"])
+        cluster_values: dict[str, Any] = {}
+        for name, places, rows in (("data", ours, sides.data), ("references", human, sides.references)):
+            members = places[fitted.labels_[places] == number]
+            cluster_values[name] = len(members) / max(1, len(places))
+            nearest_rows = members[np.argsort(off[members], kind="stable")[:3]] - (places[0] if len(places) else 0)
+            cluster_values[f"{name}_rows"] = [rows[at].number for at in nearest_rows]
+            cluster_values[f"{name}_example"] = excerpt(rows[nearest_rows[0]].text) if len(members) else None
+        listed.append(cluster_values)
+    return sorted(listed, key=lambda cluster: cluster["references"] - cluster["data"])
 
 
-def cluster_lines(sides: Sides, found: Sequence[Mapping[str, Any]], *, lacking: bool = False) -> tuple[str, ...]:
+def cluster_lines(sides: Sides, listed: Sequence[Mapping[str, Any]], *, lacking: bool = False) -> tuple[str, ...]:
     """At most three clusters that the data has too much of, or (lacking) too little, in words."""
-    side, other = ("references", "data") if lacking else ("data", "references")
+    side, other_side = ("references", "data") if lacking else ("data", "references")
     lines = []
-    for one in found[::-1] if lacking else found:
-        if one[side] <= one[other]:
+    for cluster in listed[::-1] if lacking else listed:
+        if cluster[side] <= cluster[other_side]:
             break
-        shares = f"{percent(one['data'])} of the data"
-        shares += f" (references {percent(one['references'])})" if sides.references else ""
-        lines.append(f"“{one[f'{side}_example']}” and rows like it: {shares}")
+        shares = f"{percent(cluster['data'])} of the data"
+        shares += f" (references {percent(cluster['references'])})" if sides.references else ""
+        lines.append(f"“{cluster[f'{side}_example']}” and rows like it: {shares}")
     return tuple(lines[:3])
 
 

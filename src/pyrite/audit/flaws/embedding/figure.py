@@ -14,8 +14,8 @@ def embedding_map(points: Sequence[Mapping[str, Any]], palette: Palette = PRINTE
 
     step = -(-len(points) // most)
     rows = [
-        {"x": one["x"], "y": one["y"], "group": "data" if one["group"] == "data" else "references"}
-        for one in points[::step]
+        {"x": point["x"], "y": point["y"], "group": "data" if point["group"] == "data" else "references"}
+        for point in points[::step]
     ]
     groups = {row["group"] for row in rows}
     names = [name for name in PLACES if name in groups]
@@ -34,10 +34,10 @@ def embedding_map(points: Sequence[Mapping[str, Any]], palette: Palette = PRINTE
             shape=shape,
         )
     )
-    said = "Each point is a row; rows that mean the same lie near each other."
+    subtitle = "Each point is a row; rows that mean the same lie near each other."
     if step > 1:
-        said += f" {len(rows):,} of {len(points):,} rows are drawn."
-    return dressed(chart, "Where rows lie", said, palette)
+        subtitle += f" {len(rows):,} of {len(points):,} rows are drawn."
+    return dressed(chart, "Where rows lie", subtitle, palette)
 
 
 def map_points(values: EvidenceValues) -> Sequence[Mapping[str, Any]]:

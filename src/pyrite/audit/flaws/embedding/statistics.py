@@ -1,9 +1,9 @@
-"""Does the data lie where human data lies, in the space of a sentence embedder?
+"""How far the data lies from human data in the space of a sentence embedder.
 
-Four questions on `extras.embeddings`: can a classifier tell the two apart, how far apart are they, how much of human data
-has no like in the data, and how much less varied is the data? Statistics look at group membership only. All that depends
-on the rows alone (cosines, folds, neighbours) is computed once per set of rows: the permutations of a null share one set.
-"""
+Four questions on `extras.embeddings`: can a classifier tell the two apart, how far apart are they, how much of human
+data has no like in the data, and how much less varied is the data? Statistics look at group membership only. All that
+depends on the rows alone (cosines, folds, neighbours) is computed once per set of rows: the permutations of a null
+share one set."""
 
 import itertools
 from collections import defaultdict
@@ -95,10 +95,10 @@ def checked(embeddings: np.ndarray[Any, Any], count: int) -> Points:
 
 def row_sets(a: Draws, b: Draws) -> Iterator[tuple[bytes, Indices]]:
     """Draws that divide the same rows: a key of the rows (see `places_of`), and the numbers of the draws."""
-    found: dict[bytes, list[int]] = defaultdict(list)
+    by_key: dict[bytes, list[int]] = defaultdict(list)
     for draw, line in enumerate(np.packbits((a + b) > 0, axis=1)):
-        found[line.tobytes()].append(draw)
-    for key, draws in found.items():
+        by_key[line.tobytes()].append(draw)
+    for key, draws in by_key.items():
         yield key, np.array(draws, dtype=np.int64)
 
 
@@ -108,7 +108,8 @@ def places_of(key: bytes, count: int) -> Indices:
 
 
 def by_row_set(prepare: Callable[[Indices], Callable[[Draws, Draws], Floats]], count: int) -> GroupStatistic:
-    """A statistic from what `prepare` computes once for a set of rows: a function of groups [draws, rows of the set]."""
+    """A statistic from what `prepare` computes once for a set of rows: a function of groups [draws, rows of the
+    set]."""
 
     @lru_cache(maxsize=1)
     def prepared(key: bytes) -> tuple[Indices, Callable[[Draws, Draws], Floats]]:
@@ -116,11 +117,11 @@ def by_row_set(prepare: Callable[[Indices], Callable[[Draws, Draws], Floats]], c
         return places, prepare(places)
 
     def statistic(a: Draws, b: Draws) -> Floats:
-        made = np.empty(len(a))
+        values = np.empty(len(a))
         for key, draws in row_sets(a, b):
             places, evaluate = prepared(key)
-            made[draws] = evaluate(a[np.ix_(draws, places)], b[np.ix_(draws, places)])
-        return made
+            values[draws] = evaluate(a[np.ix_(draws, places)], b[np.ix_(draws, places)])
+        return values
 
     return statistic
 
@@ -129,10 +130,9 @@ def classifier_auc(points: Points) -> GroupStatistic:
     """The cross-validated AUC, less 0.5, of a linear classifier that tells a from b (a two-sample test by a classifier,
     Lopez-Paz and Oquab 2017, with AUC for accuracy).
 
-    Ridge regression on labels +1 and -1 with an intercept, 5 folds that are fixed by the rows' order and know nothing of
-    the labels. The folds' normal equations depend on the rows only, so a draw costs its right-hand sides. AUC is counted
-    over the pairs of rows within a fold, where scores come from one classifier.
-    """
+    Ridge regression on labels +1 and -1 with an intercept, 5 folds that are fixed by the rows' order and know nothing
+    of the labels. The folds' normal equations depend on the rows only, so a draw costs its right-hand sides. AUC is
+    counted over the pairs of rows within a fold, where scores come from one classifier."""
     features = scaled(points)
 
     def prepare(places: Indices) -> Callable[[Draws, Draws], Floats]:
@@ -155,8 +155,8 @@ def scaled(points: Points) -> Points:
     """Centred, and scaled so that the mean squared length is 1: what the classifier's penalty is set for."""
     centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
     size = float(np.sqrt((centred**2).sum(1).mean()))
-    made: Points = (centred / size if size > 1e-6 else np.zeros_like(centred)).astype(np.float32)
-    return made
+    features: Points = (centred / size if size > 1e-6 else np.zeros_like(centred)).astype(np.float32)
+    return features
 
 
 Predictions = Iterator[tuple[slice, Any]]
@@ -164,18 +164,19 @@ Predictions = Iterator[tuple[slice, Any]]
 
 def cross_validation(features: Any, folds: int, ridge: float = RIDGE) -> Callable[[Any], Predictions]:
     """Ridge regression of labels [rows, draws]: for each fold (a stretch of rows), the scores of its rows [rows of the
-    fold, draws] by the regression on all other rows. The same as sklearn's RidgeClassifier, for many labellings at once."""
+    fold, draws] by the regression on all other rows. The same as sklearn's RidgeClassifier, for many labellings at
+    once."""
     from scipy.linalg import cho_factor, cho_solve
 
     edges = np.linspace(0, len(features), folds + 1).round().astype(int)
     stretches = [slice(int(first), int(last)) for first, last in itertools.pairwise(edges)]
     grams = [features[stretch].T @ features[stretch] for stretch in stretches]
-    whole, total = np.sum(grams, axis=0), features.sum(0)
+    gram_of_all, total = np.sum(grams, axis=0), features.sum(0)
     means, factors = [], []
-    for one, own in zip(stretches, grams, strict=True):
-        count = max(1, len(features) - (one.stop - one.start))
-        mean = (total - features[one].sum(0)) / count
-        normal = whole - own
+    for fold, gram in zip(stretches, grams, strict=True):
+        count = max(1, len(features) - (fold.stop - fold.start))
+        mean = (total - features[fold].sum(0)) / count
+        normal = gram_of_all - gram
         normal -= np.outer(count * mean, mean)
         normal[np.diag_indices_from(normal)] += ridge
         means.append(mean)
@@ -184,11 +185,11 @@ def cross_validation(features: Any, folds: int, ridge: float = RIDGE) -> Callabl
     def predict(labels: Any) -> Predictions:
         sides = [features[stretch].T @ labels[stretch] for stretch in stretches]
         total, sums = np.sum(sides, axis=0), labels.sum(0)
-        for one, side, mean, factor in zip(stretches, sides, means, factors, strict=True):
-            left = sums - labels[one].sum(0)
+        for fold, side, mean, factor in zip(stretches, sides, means, factors, strict=True):
+            left = sums - labels[fold].sum(0)
             weights = cho_solve(factor, total - side - np.outer(mean, left), check_finite=False)
-            level = left / max(1, len(features) - (one.stop - one.start))
-            yield one, (features[one] - mean) @ weights + level
+            level = left / max(1, len(features) - (fold.stop - fold.start))
+            yield fold, (features[fold] - mean) @ weights + level
 
     return predict
 
@@ -205,8 +206,8 @@ def rank_wins(scores: Any, ours: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[F
 
 
 def squared_mmd(cosines: Points) -> GroupStatistic:
-    """The squared maximum mean discrepancy, unbiased (Gretton et al. 2012, "A Kernel Two-Sample Test", equation 3), with
-    a Gaussian kernel whose width is the median distance between rows of the sample."""
+    """The squared maximum mean discrepancy, unbiased (Gretton et al. 2012, "A Kernel Two-Sample Test", equation 3),
+    with a Gaussian kernel whose width is the median distance between rows of the sample."""
     width = median_width(cosines)
 
     def prepare(places: Indices) -> Callable[[Draws, Draws], Floats]:
@@ -217,8 +218,8 @@ def squared_mmd(cosines: Points) -> GroupStatistic:
         def evaluate(a: Draws, b: Draws) -> Floats:
             n = a.sum(1, dtype=np.float64)
             aa, ab, bb = quadratics(kernel, a, b)
-            made: Floats = (aa + bb) / (n * (n - 1)) - 2 * ab / n**2
-            return made
+            values: Floats = (aa + bb) / (n * (n - 1)) - 2 * ab / n**2
+            return values
 
         return evaluate
 
@@ -241,8 +242,8 @@ def diversity_loss(cosines: Points) -> GroupStatistic:
 
         def evaluate(a: Draws, b: Draws) -> Floats:
             aa, _, bb = quadratics(squares, a, b)
-            made: Floats = np.log(np.maximum(aa, 1e-9) / np.maximum(bb, 1e-9))  # embeddings of nothing are zeros
-            return made
+            values: Floats = np.log(np.maximum(aa, 1e-9) / np.maximum(bb, 1e-9))  # embeddings of nothing are zeros
+            return values
 
         return evaluate
 
@@ -264,9 +265,8 @@ def coverage_loss(cosines: Points) -> GroupStatistic:
     """The share of b's rows that no row of a is near to: nearer than the row's 5th nearest neighbour in b (one less
     coverage, Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics").
 
-    A row is uncovered just when its 5 nearest neighbours in a and b together are all b's, and those do not depend on who
-    is whose. With equal groups of one population about 1 in 32 rows is.
-    """
+    A row is uncovered just when its 5 nearest neighbours in a and b together are all b's, and those do not depend on
+    who is whose. With equal groups of one population about 1 in 32 rows is."""
     count = len(cosines)
     listed = neighbour_lists(cosines, min(LISTED, count - 1))
 
@@ -278,55 +278,55 @@ def coverage_loss(cosines: Points) -> GroupStatistic:
             uncovered = alone.copy()
             for column in near.T:
                 uncovered &= alone[:, column]
-            made: Floats = uncovered.sum(1) / alone.sum(1)
-            return made
+            values: Floats = uncovered.sum(1) / alone.sum(1)
+            return values
 
         return evaluate
 
     return by_row_set(prepare, count)
 
 
-def neighbour_lists(cosines: Points, kept: int) -> Indices:
+def neighbour_lists(cosines: Points, count: int) -> Indices:
     """For each row its nearest others, nearest first [rows, kept]."""
-    made = np.empty((len(cosines), kept), dtype=np.int64)
+    lists = np.empty((len(cosines), count), dtype=np.int64)
     for first in range(0, len(cosines), BLOCK):
-        some = -cosines[first : first + BLOCK]
-        some[np.arange(len(some)), np.arange(first, first + len(some))] = np.inf
-        near = np.argpartition(some, kept - 1, axis=1)[:, :kept]
-        order = np.argsort(np.take_along_axis(some, near, 1), axis=1, kind="stable")
-        made[first : first + BLOCK] = np.take_along_axis(near, order, 1)
-    return made
+        distances = -cosines[first : first + BLOCK]
+        distances[np.arange(len(distances)), np.arange(first, first + len(distances))] = np.inf
+        near = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(distances, near, 1), axis=1, kind="stable")
+        lists[first : first + BLOCK] = np.take_along_axis(near, order, 1)
+    return lists
 
 
-def nearest(cosines: Points, listed: Indices, places: Indices, wanted: int) -> Indices:
+def nearest(cosines: Points, listed: Indices, places: Indices, count: int) -> Indices:
     """The nearest others among `places`, for each of them [places, wanted], as positions in `places`."""
     position = np.full(len(cosines), -1)
     position[places] = np.arange(len(places))
-    told = position[listed[places]]
-    rank = np.cumsum(told >= 0, axis=1)
-    enough = rank[:, -1] >= wanted
-    made = np.empty((len(places), wanted), dtype=np.int64)
-    made[enough] = told[(told >= 0) & (rank <= wanted) & enough[:, None]].reshape(-1, wanted)
+    positions = position[listed[places]]
+    rank = np.cumsum(positions >= 0, axis=1)
+    enough = rank[:, -1] >= count
+    neighbours = np.empty((len(places), count), dtype=np.int64)
+    neighbours[enough] = positions[(positions >= 0) & (rank <= count) & enough[:, None]].reshape(-1, count)
     lacking = np.flatnonzero(~enough)
     if len(lacking):
-        some = -cosines[np.ix_(places[lacking], places)]
-        some[np.arange(len(lacking)), lacking] = np.inf
-        made[lacking] = np.argpartition(some, wanted - 1, axis=1)[:, :wanted]
-    return made
+        distances = -cosines[np.ix_(places[lacking], places)]
+        distances[np.arange(len(lacking)), lacking] = np.inf
+        neighbours[lacking] = np.argpartition(distances, count - 1, axis=1)[:, :count]
+    return neighbours
 
 
 def map_2d(embeddings: np.ndarray[Any, Any], *, seed: int) -> Points:
-    """A plane in which rows that mean the same lie near each other [rows, 2]: t-SNE up to 2,000 rows (van der Maaten and
-    Hinton 2008, as in the paper's figure), the first two principal components beyond, or where there are fewer than 10
-    rows."""
+    """A plane in which rows that mean the same lie near each other [rows, 2]: t-SNE up to 2,000 rows (van der Maaten
+    and Hinton 2008, as in the paper's figure), the first two principal components beyond, or where there are fewer than
+    10 rows."""
     points = np.asarray(embeddings, dtype=np.float32)
     centred = points - points.mean(0) if len(points) else points
     if 10 <= len(points) <= MAP_ROWS and centred.any():
         from sklearn.manifold import TSNE
 
         settings = {"init": "pca", "perplexity": min(30.0, (len(points) - 1) / 3), "random_state": seed}
-        made: Points = TSNE(2, **settings).fit_transform(points)
-        return made
+        plane_points: Points = TSNE(2, **settings).fit_transform(points)
+        return plane_points
     _, axes = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
     axes = axes[:, ::-1][:, :2]
     axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)  # one sign of two

@@ -1,4 +1,4 @@
-"""What shape does an answer have: how it opens, how its lines are laid out, how it closes?
+"""The shape of an answer: how it opens, how its lines are laid out, how it closes.
 
 A skeleton is the sequence of an answer's line kinds, one letter each (`KINDS`), blank lines left out. A run of one kind
 is written once with a "+", a sequence of kinds that comes again in brackets: `pn+p` is a paragraph, a numbered list, a
@@ -120,8 +120,8 @@ def skeleton_of(text: str) -> str:
         line = line.strip()
         if not line:
             continue
-        found = _LINE.match(line)
-        kind = found.lastgroup or "p" if found else "p"
+        match = _LINE.match(line)
+        kind = match.lastgroup or "p" if match else "p"
         if kind == "c":
             fenced = not fenced
             if fenced:
@@ -139,13 +139,13 @@ def collapsed(kinds: str) -> str:
     ('pn+p', '(hp)', 'p(nb)p')
     """
     short = _RUN.sub(r"\1", kinds)
-    runs = [found.group() for found in re.finditer(r"(.)\1*", kinds)]
-    made, at = [], 0
+    runs = [match.group() for match in re.finditer(r"(.)\1*", kinds)]
+    pieces, at = [], 0
     for again in _AGAIN.finditer(short):
-        made += [run[0] + "+" * (len(run) > 1) for run in runs[at : again.start()]]
-        made.append(f"({again.group(1)})")
+        pieces += [run[0] + "+" * (len(run) > 1) for run in runs[at : again.start()]]
+        pieces.append(f"({again.group(1)})")
         at = again.end()
-    return "".join(made + [run[0] + "+" * (len(run) > 1) for run in runs[at:]])
+    return "".join(pieces + [run[0] + "+" * (len(run) > 1) for run in runs[at:]])
 
 
 def drawn(skeleton: str, opening: str = "") -> str:
@@ -155,7 +155,7 @@ def drawn(skeleton: str, opening: str = "") -> str:
     Sure! Here are … \\n1. … (×n) \\nP
     """
     pieces = _PIECE.findall(skeleton)
-    shown = [_piece(one) for one in pieces[:8]] + ["…"] * (len(pieces) > 8)
+    shown = [_piece(piece) for piece in pieces[:8]] + ["…"] * (len(pieces) > 8)
     if opening:
         several = bool(pieces) and (pieces[0][0] == "(" or pieces[0][-1] == "+")
         shown = [f"{opening} …", *shown[0 if several else 1 :]]
@@ -171,9 +171,9 @@ def _piece(piece: str) -> str:
 def drawn_structure(structure: str) -> str:
     """`Shape.structure` as a readable template."""
     skeleton, end, marks = structure.split(" ")
-    told = [drawn(skeleton), f"ends with “{end}”" if end else "ends without a full stop"]
-    told += ["bold words"] * ("*" in marks) + ["code"] * ("`" in marks)
-    return ", ".join(told)
+    parts = [drawn(skeleton), f"ends with “{end}”" if end else "ends without a full stop"]
+    parts += ["bold words"] * ("*" in marks) + ["code"] * ("`" in marks)
+    return ", ".join(parts)
 
 
 def joined(words: Words, backwards: bool = False) -> str:
@@ -183,7 +183,7 @@ def joined(words: Words, backwards: bool = False) -> str:
 
 def printable(text: str) -> str:
     """Text that a terminal and a file can take: what is no printable character is a question mark."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 _TOKENS = {
@@ -195,28 +195,30 @@ _TOKENS = {
 def structural_tokens(text: str) -> set[str]:
     """Markdown and layout marks of an answer, and the words that lead its later lines ("In conclusion,", "Answer:")."""
     shape = shape_of(text)
-    found = {_TOKENS[kind] for kind in shape.skeleton if kind in _TOKENS}
+    names = {_TOKENS[kind] for kind in shape.skeleton if kind in _TOKENS}
     marks = {"bold words (**)": "**", "code in a line (`)": "`", "empty lines": "\n\n", "line breaks": "\n"}
-    found |= {name for name, mark in marks.items() if mark in text.strip()}
+    names |= {name for name, mark in marks.items() if mark in text.strip()}
     if shape.end == ":" or ":\n" in text:
-        found.add("colons at the end of a line")
+        names.add("colons at the end of a line")
     for line in text.strip().split("\n", LINES)[1:LINES]:
         line = line.strip()
         if line and not ((kind := _LINE.match(line)) and kind.lastgroup not in ("l", "L", "P")):
             words = fold(line[:_REACH].strip("*_").split(None, 2)[:2])
-            found.add(
+            names.add(
                 f"“{' '.join(words[:1] if words[:1] and words[0].endswith(':') else words)}” at the start of a line"
             )
-    return found
+    return names
 
 
 def phrase(words: Words, least: int = 2) -> bool:
-    """Do these words say more than a common word, or a list's mark, does? Some words together, or one that is set off
-    by a mark of its own ("certainly!").
+    """Whether these words say more than a common word, or a list's mark, does: some words together, or one that is set
+    off by a mark of its own ("certainly!").
 
     >>> phrase(("the",)), phrase(("certainly!",)), phrase(("N.", "mix")), phrase(("the", "answer"))
     (False, True, False, True)
     """
     if _LAYOUT.fullmatch(words[0]):
         return False
-    return len(words) >= least or (words[0][-1] in "!:,.…" and any(one.isalpha() for one in words[0].replace("N", "")))
+    return len(words) >= least or (
+        words[0][-1] in "!:,.…" and any(letter.isalpha() for letter in words[0].replace("N", ""))
+    )

@@ -98,7 +98,10 @@ def _edges(seen: _Sides, kind: str) -> _Listed:
 
     patterns = over_represented(seen.ours, seen.theirs, key, allowed=allowed)
     shown = tuple(_as_written(seen.rows, pattern, kind) for pattern in patterns)
-    lines = [f"“{text}” {verb} {share_of_answers(one, seen.theirs)}" for one, text in zip(patterns, shown, strict=True)]
+    lines = [
+        f"“{text}” {verb} {share_of_answers(counted, seen.theirs)}"
+        for counted, text in zip(patterns, shown, strict=True)
+    ]
     return _Listed(kind, tuple(lines), tuple(patterns), shown)
 
 
@@ -112,7 +115,9 @@ def _layouts(seen: _Sides, kind: str) -> _Listed:
     patterns = over_represented(seen.ours, seen.theirs, key)
     show = drawn if kind == "skeletons" else drawn_structure
     shown = tuple(show(pattern.key[0]) for pattern in patterns)
-    lines = [f"`{text}`: {share_of_answers(one, seen.theirs)}" for one, text in zip(patterns, shown, strict=True)]
+    lines = [
+        f"`{text}`: {share_of_answers(counted, seen.theirs)}" for counted, text in zip(patterns, shown, strict=True)
+    ]
     return _Listed(kind, tuple(lines), tuple(patterns), shown)
 
 
@@ -132,14 +137,14 @@ def _named(listed: _Listed) -> list[str]:
 
 def _values(listed: _Listed) -> list[dict[str, Any]]:
     return [
-        {"text": text, "share": one.share, "reference": one.other, "difference_low": one.low}
-        for one, text in zip(listed.patterns, listed.shown, strict=True)
+        {"text": text, "share": pattern.share, "reference": pattern.reference_share, "difference_low": pattern.low}
+        for pattern, text in zip(listed.patterns, listed.shown, strict=True)
     ]
 
 
 def _examples(seen: _Sides, patterns: Sequence[Counted]) -> tuple[int, ...]:
     """Numbers of rows of the worst patterns, five of each, at most 20."""
-    places = [at for one in patterns for at in list(dict.fromkeys(row for row, _ in one.where))[:5]]
+    places = [at for pattern in patterns for at in list(dict.fromkeys(row for row, _ in pattern.where))[:5]]
     return tuple(seen.rows[at].number for at in dict.fromkeys(places))[:20]
 
 
@@ -147,25 +152,25 @@ def _templates(seen: _Sides) -> Evidence:
     """Whole shapes, opening and layout together, then what is over-represented in parts."""
     parts = [_edges(seen, "openings"), _edges(seen, "closings"), _layouts(seen, "skeletons")]
     parts = [part for part in parts if part.patterns]
-    openings = [one for part in parts if part.kind == "openings" for one in part.patterns]
+    openings = [pattern for part in parts if part.kind == "openings" for pattern in part.patterns]
     spelled = {opening.key: _as_written(seen.rows, opening, "openings").removesuffix(" …") for opening in openings}
 
     def key(shape: Shape) -> Words:
-        begins = next((one for one in spelled if shape.opening[: len(one)] == one), ())
+        begins = next((beginning for beginning in spelled if shape.opening[: len(beginning)] == beginning), ())
         plain = seen.theirs is None and not begins and shape.skeleton in PLAIN
         return () if plain else (f"{' '.join(begins)}\n{shape.skeleton}",)
 
     lines = []
-    for one in over_represented(seen.ours, seen.theirs, key):
-        begins, skeleton = one.key[0].split("\n")
+    for pattern in over_represented(seen.ours, seen.theirs, key):
+        begins, skeleton = pattern.key[0].split("\n")
         text = drawn(skeleton, spelled.get(tuple(begins.split(" ")), ""))
-        lines.append(f"`{text}`: {share_of_answers(one, seen.theirs)}")
+        lines.append(f"`{text}`: {share_of_answers(pattern, seen.theirs)}")
     closings = [line for part in parts if part.kind == "closings" for line in part.lines]
     rule = {part.kind: _named(part) for part in parts}
-    ranked = sorted((one for part in parts for one in part.patterns), key=lambda one: -one.low)
+    ranked = sorted((pattern for part in parts for pattern in part.patterns), key=lambda pattern: -pattern.low)
     values = {part.kind: _values(part) for part in parts}
-    told = (*lines[:6], *closings[:2], *_commonest(seen, "skeletons"), *_tokens(seen)[:3])
-    return Evidence(told, _examples(seen, ranked), values, rule or None)
+    summary = (*lines[:6], *closings[:2], *_commonest(seen, "skeletons"), *_tokens(seen)[:3])
+    return Evidence(summary, _examples(seen, ranked), values, rule or None)
 
 
 def _commonest(seen: _Sides, kind: str) -> tuple[str, ...]:
@@ -175,24 +180,25 @@ def _commonest(seen: _Sides, kind: str) -> tuple[str, ...]:
     def key(shape: Shape) -> Words:
         return (shape.skeleton,) if kind == "skeletons" else edge(shape)[:EDGE]
 
-    told = []
-    for one in commonest(seen.ours, seen.theirs, key):
-        text = f"`{drawn(one.key[0])}`" if kind == "skeletons" else f"“{_as_written(seen.rows, one, kind)}”"
-        told.append(
-            f"{text} {percent(one.share)}" + (f" (references {percent(one.other or 0)})" if seen.theirs else "")
+    shares = []
+    for pattern in commonest(seen.ours, seen.theirs, key):
+        text = f"`{drawn(pattern.key[0])}`" if kind == "skeletons" else f"“{_as_written(seen.rows, pattern, kind)}”"
+        shares.append(
+            f"{text} {percent(pattern.share)}"
+            + (f" (references {percent(pattern.reference_share or 0)})" if seen.theirs else "")
         )
     lead = "layouts" if kind == "skeletons" else f"{kind} of three words"
-    return (f"The commonest {lead}: {', '.join(told)}.",)
+    return (f"The commonest {lead}: {', '.join(shares)}.",)
 
 
 def _effective(seen: _Sides) -> tuple[str, ...]:
     """How many equally common structures would have the same entropy."""
-    told = []
+    parts = []
     for name, answers in (("the data", seen.ours), ("the references", seen.theirs)):
         if answers:
             counts = np.array([list(Counter(shape.structure for shape in answers.shapes).values())], dtype=np.float64)
-            told.append(f"{2 ** bits(counts)[0]:.1f} in {name} ({len(answers.shapes):,} answers)")
-    return (f"Layouts are as varied as this number of equally common ones: {', '.join(told)}.",)
+            parts.append(f"{2 ** bits(counts)[0]:.1f} in {name} ({len(answers.shapes):,} answers)")
+    return (f"Layouts are as varied as this number of equally common ones: {', '.join(parts)}.",)
 
 
 def _tokens(seen: _Sides) -> list[str]:
@@ -200,14 +206,14 @@ def _tokens(seen: _Sides) -> list[str]:
     texts = [seen.rows[at].answers[number] for at, number in seen.ours.places]
     others = [answer for row in seen.their_rows for answer in row.answers]
     ours, theirs = _token_counts(texts), _token_counts(others)
-    made = []
+    ranked = []
     for token, count in ours.items():
         p, q = count / len(texts), theirs[token] / max(1, len(others))
         low = difference_low(p, seen.ours.rows, q, seen.theirs.rows) if seen.theirs else p
         if p >= (BAR.share if seen.theirs else BAR.alone) and p >= BAR.times * q and low > 0:
-            told = f" (references {percent(q)})" if seen.theirs else ""
-            made.append((-p, token, f"{token} in {percent(p)} of answers{told}"))
-    return [line for *_, line in sorted(made)][:5]
+            beside = f" (references {percent(q)})" if seen.theirs else ""
+            ranked.append((-p, token, f"{token} in {percent(p)} of answers{beside}"))
+    return [line for *_, line in sorted(ranked)][:5]
 
 
 def _token_counts(texts: Sequence[str]) -> Counter[str]:
@@ -229,18 +235,20 @@ def _length_lines(seen: _Sides) -> Evidence:
     return Evidence(tuple(lines), values=values)
 
 
-def _as_written(rows: Sequence[Row], one: Counted, kind: str) -> str:
+def _as_written(rows: Sequence[Row], pattern: Counted, kind: str) -> str:
     """A pattern as its first example writes it, with dots where the answer goes on, cut to 80 characters."""
     backwards = kind == "closings"
-    text = joined(one.key, backwards)
-    at, number = one.where[0]
-    words = rows[at].answers[number][:400].split()[: len(one.key)]
-    if not backwards and fold(words) == one.key and "N" not in text:
+    text = joined(pattern.key, backwards)
+    at, number = pattern.where[0]
+    words = rows[at].answers[number][:400].split()[: len(pattern.key)]
+    if not backwards and fold(words) == pattern.key and "N" not in text:
         text = printable(" ".join(words))
     cut = text[-78:] if backwards else text[:78]
     return f"… {cut}" if backwards else f"{cut} …"
 
 
-def share_of_answers(one: Counted, theirs: Answers | None) -> str:
+def share_of_answers(pattern: Counted, theirs: Answers | None) -> str:
     """Its share in words."""
-    return f"{percent(one.share)} of answers" + (f" (references {percent(one.other or 0.0)})" if theirs else "")
+    return f"{percent(pattern.share)} of answers" + (
+        f" (references {percent(pattern.reference_share or 0.0)})" if theirs else ""
+    )

@@ -18,13 +18,13 @@ def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str, palette: Palette
     """Shares of the commonest shapes, in the data and in the references."""
     import altair as alt
 
-    shown = sorted(shapes, key=lambda one: -one["share"])[:BARS]
+    shown = sorted(shapes, key=lambda entry: -entry["share"])[:BARS]
     labels = unlike([one_line(shape["text"]) for shape in shown])
     rows: list[dict[str, Any]] = []
-    for label, one in zip(labels, shown, strict=True):
-        rows.append({"shape": label, "group": "data", "share": one["share"]})
-        if one.get("reference") is not None:
-            rows.append({"shape": label, "group": "references", "share": one["reference"]})
+    for label, entry in zip(labels, shown, strict=True):
+        rows.append({"shape": label, "group": "data", "share": entry["share"]})
+        if entry.get("reference") is not None:
+            rows.append({"shape": label, "group": "references", "share": entry["reference"]})
     groups = [name for name in PLACES if any(row["group"] == name for row in rows)]
     axis = alt.Axis(labelLimit=320, title=None, labelFontSize=11)
     chart = (

@@ -1,4 +1,4 @@
-"""Which openings, layouts or other patterns of answers are common, and which are over-represented?
+"""Patterns of answers (openings, layouts, …) that are common, and those that are over-represented.
 
 A pattern is a sequence of words, the outermost first, or anything else that an answer's `Shape` is given as a key.
 """
@@ -21,7 +21,7 @@ class Counted(NamedTuple):
 
     key: Words
     share: float
-    other: float | None
+    reference_share: float | None
     low: float
     where: tuple[tuple[int, int], ...]
 
@@ -58,8 +58,9 @@ def _wilson(p: float, n: int, z: float) -> float:
 
 
 class Bar(NamedTuple):
-    """When is a pattern over-represented? With references: `share` of the data's answers have it, `times` as many as of
-    the references', and the lower bound of the difference is above 0. Without: `alone` of the answers have it."""
+    """The bar above which a pattern is over-represented. With references: `share` of the data's answers have it,
+    `times` as many as of the references', and the lower bound of the difference is above 0. Without: `alone` of the
+    answers have it."""
 
     share: float = 0.02
     times: float = 3.0
@@ -78,14 +79,13 @@ def over_represented(
     allowed: Callable[[Words], bool] = bool,
     most: int = 20,
 ) -> list[Counted]:
-    """Which word sequences (or other patterns) stand at the edge of too many answers? The worst first.
+    """The word sequences (or other patterns) that stand at the edge of too many answers, the worst first.
 
-    `key` gives an answer's words, the outermost first; all their prefixes that are `allowed` are candidates.
-    Taken one after the other: the prefix with the largest excess over `bar.times` the references' share (the shortest of
-    equals) is lengthened while it still covers `MOST` of its answers, and its answers are set aside. So a broad prefix
-    is preferred where all of it is too common, a narrow one where only that is.
-    """
-    found: list[Counted] = []
+    `key` gives an answer's words, the outermost first; all their prefixes that are `allowed` are candidates. Taken one
+    after the other: the prefix with the largest excess over `bar.times` the references' share (the shortest of equals)
+    is lengthened while it still covers `MOST` of its answers, and its answers are set aside. So a broad prefix is
+    preferred where all of it is too common, a narrow one where only that is."""
+    counted: list[Counted] = []
     left = {at: words for at, words in enumerate(map(key, ours.shapes)) if words}
     rest = {at: words for at, words in enumerate(map(key, theirs.shapes)) if words} if theirs else {}
     n, m = max(1, len(ours.shapes)), max(1, len(theirs.shapes)) if theirs else 0
@@ -97,22 +97,29 @@ def over_represented(
         low = difference_low(p, ours.rows, q, theirs.rows if theirs else 0) if m else p
         return p >= floor and low > 0 and p >= bar.times * q, p - bar.times * q, low
 
-    while len(found) < most:
-        passing = [(judged(one), one) for one, count in counts.items() if count >= floor * n and allowed(one)]
-        ranked = [(-excess, len(one), one) for (passes, excess, _), one in passing if passes]
+    while len(counted) < most:
+        passing = [
+            (judged(candidate), candidate)
+            for candidate, count in counts.items()
+            if count >= floor * n and allowed(candidate)
+        ]
+        ranked = [(-excess, len(candidate), candidate) for (passes, excess, _), candidate in passing if passes]
         if not ranked:
             break
         best = min(ranked)[2]
         longer = [start for start in counts if start[: len(best)] == best and counts[start] >= MOST * counts[best]]
-        best = max((one for one in longer if judged(one)[0]), key=lambda one: (len(one), counts[one], one))
+        best = max(
+            (candidate for candidate in longer if judged(candidate)[0]),
+            key=lambda candidate: (len(candidate), counts[candidate], candidate),
+        )
         gone = [at for at, words in left.items() if words[: len(best)] == best]
         places = tuple(ours.places[at] for at in gone)
-        share, other = counts[best] / n, others[best] / m if m else None
-        found.append(Counted(best, share, other, judged(best)[2], places))
+        share, reference_share = counts[best] / n, others[best] / m if m else None
+        counted.append(Counted(best, share, reference_share, judged(best)[2], places))
         counts.subtract(prefixes(left.pop(at) for at in gone))
         lost = [at for at, words in rest.items() if words[: len(best)] == best]
         others.subtract(prefixes(rest.pop(at) for at in lost))
-    return sorted(found, key=lambda one: (-one.share, one.key))
+    return sorted(counted, key=lambda candidate: (-candidate.share, candidate.key))
 
 
 def commonest(ours: Answers, theirs: Answers | None, key: Callable[[Shape], Words], most: int = 3) -> list[Counted]:
@@ -122,25 +129,28 @@ def commonest(ours: Answers, theirs: Answers | None, key: Callable[[Shape], Word
         if key(shape):
             where.setdefault(key(shape), []).append(place)
     others = Counter(map(key, theirs.shapes)) if theirs else Counter()
-    top = sorted(where.items(), key=lambda one: (-len(one[1]), one[0]))[:most]
+    top = sorted(where.items(), key=lambda pattern: (-len(pattern[1]), pattern[0]))[:most]
     n, m = len(ours.shapes), max(1, len(theirs.shapes)) if theirs else 1
     return [
-        Counted(one, len(places) / n, others[one] / m if theirs else None, 0.0, tuple(places)) for one, places in top
+        Counted(pattern, len(places) / n, others[pattern] / m if theirs else None, 0.0, tuple(places))
+        for pattern, places in top
     ]
 
 
 def prefixes(sequences: Iterable[Words]) -> Counter[Words]:
-    """How often is each prefix there?"""
+    """How often each prefix occurs."""
     return Counter(words[:size] for words in sequences for size in range(1, len(words) + 1))
 
 
 def readable(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     """Counted prefixes (as text) of growing lengths, one mapping for each length: those that a longer one of `MOST` of
     their count stands for are left out."""
-    kept: dict[str, int] = {}
+    readable_counts: dict[str, int] = {}
     for shorter, longer in zip(counts, [*counts[1:], {}], strict=True):
         for text, count in shorter.items():
-            lengthened = any(one.startswith(f"{text} ") and number >= MOST * count for one, number in longer.items())
+            lengthened = any(
+                longer_text.startswith(f"{text} ") and number >= MOST * count for longer_text, number in longer.items()
+            )
             if not lengthened:
-                kept[text] = max(count, kept.get(text, 0))
-    return kept
+                readable_counts[text] = max(count, readable_counts.get(text, 0))
+    return readable_counts

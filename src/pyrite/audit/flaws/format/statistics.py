@@ -1,9 +1,8 @@
-"""Do the answers share one shape? Openings, closings, layouts and lengths that come again and again.
+"""Concentration of answers on few shapes: openings, closings, layouts and lengths that come again and again.
 
-A model that wrote a whole data set writes in few ways, and a model trained on it overfits to the pattern ("Unveiling the
-Flaws", Chen et al. 2024, arXiv 2406.12397). Every answer counts; answers of one row stay together. What an opening, a
-closing and a skeleton are is in `pyrite.audit.flaws.format.answer_shape`.
-"""
+A model that wrote a whole data set writes in few ways, and a model trained on it overfits to the pattern ("Unveiling
+the Flaws", Chen et al. 2024, arXiv 2406.12397). Every answer counts; answers of one row stay together. What an opening,
+a closing and a skeleton are is in `pyrite.audit.flaws.format.answer_shape`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,18 +78,18 @@ _LEAST_SD = 0.01
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     """The six measures, on the rows that have an answer; none where no row has one."""
     shapes = [[shape_of(answer) for answer in row.answers] for row in rows]
-    used = [at for at, some in enumerate(shapes) if some]
+    used = [at for at, row_shapes in enumerate(shapes) if row_shapes]
     if not used:
         return []
-    every = [shape for some in shapes for shape in some]
+    every = [shape for row_shapes in shapes for shape in row_shapes]
     common = _common_keys([edge_key(shape.opening, EDGE) for shape in every])
 
     def template(shape: Shape) -> str:
         opening = edge_key(shape.opening, EDGE)
         return f"{opening if opening in common else ''} {shape.structure}"
 
-    counts = np.array([len(some) for some in shapes], dtype=np.float32)
-    made = {
+    counts = np.array([len(row_shapes) for row_shapes in shapes], dtype=np.float32)
+    by_statistic = {
         OPENING: partial(_concentration, _table(shapes, lambda shape: edge_key(shape.opening, EDGE)), counts, TOP),
         CLOSING: partial(_concentration, _table(shapes, lambda shape: edge_key(shape.closing, EDGE)), counts, TOP),
         SKELETON: partial(_concentration, _table(shapes, lambda shape: shape.skeleton), counts, TOP_LAYOUTS),
@@ -99,7 +98,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
         LENGTH: partial(_narrowing, _log_lengths(shapes)),
     }
     only = None if len(used) == len(rows) else used
-    return [Contrast(measure, statistic, only) for measure, statistic in made.items()]
+    return [Contrast(measure, statistic, only) for measure, statistic in by_statistic.items()]
 
 
 def _common_keys(keys: Sequence[str]) -> set[str]:
@@ -115,8 +114,8 @@ def _table(shapes: Sequence[Sequence[Shape]], key: Callable[[Shape], str]) -> An
     numbers: dict[str, int] = {}
     pairs = [
         (at, numbers.setdefault(pattern, len(numbers)))
-        for at, some in enumerate(shapes)
-        for pattern in map(key, some)
+        for at, row_shapes in enumerate(shapes)
+        for pattern in map(key, row_shapes)
         if pattern
     ]
     lines, columns = zip(*pairs, strict=True) if pairs else ((), ())
@@ -161,7 +160,7 @@ def _distance(table: Any, a: Draws, b: Draws) -> Floats:
 
 def _log_lengths(shapes: Sequence[Sequence[Shape]]) -> Floats:
     """For each row: how many answers, the sum of their log lengths, the sum of the squares [rows, 3]."""
-    logs = [np.log([max(1, shape.words) for shape in some]) for some in shapes]
+    logs = [np.log([max(1, shape.words) for shape in row_shapes]) for row_shapes in shapes]
     middle = float(np.concatenate(logs).mean())
     return np.array([[len(log), (log - middle).sum(), ((log - middle) ** 2).sum()] for log in logs])
 
@@ -190,7 +189,7 @@ def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, np.ndarray[Any, Any]]:
     """1 where one of a row's answers has an opening, closing, skeleton or structure that the rule names."""
-    made = {}
+    scores = {}
     for name, rule in rules.items():
         edges = [
             (key, _by_size(rule.get(kind, ()))) for key, kind in ((opening_of, "openings"), (closing_of, "closings"))
@@ -200,12 +199,14 @@ def flag_scores(
         ]
 
         def has(shape: Shape, edges: Any = edges, layouts: Any = layouts) -> bool:
-            return any(key(shape) in some for key, some in layouts) or any(
-                key(shape)[:size] in some for key, sizes in edges for size, some in sizes.items()
+            return any(key(shape) in patterns for key, patterns in layouts) or any(
+                key(shape)[:size] in patterns for key, sizes in edges for size, patterns in sizes.items()
             )
 
-        made[name] = np.array([any(has(shape_of(answer)) for answer in row.answers) for row in rows], dtype=np.float32)
-    return made
+        scores[name] = np.array(
+            [any(has(shape_of(answer)) for answer in row.answers) for row in rows], dtype=np.float32
+        )
+    return scores
 
 
 def _skeleton(shape: Shape) -> str:

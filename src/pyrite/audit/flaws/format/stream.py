@@ -1,4 +1,4 @@
-"""How do the answers of a whole data set open, close and look? Sketches of their patterns, and their lengths."""
+"""Counts over a whole data set of how answers open, close and are laid out (sketches), and of their lengths."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +39,8 @@ class Stream:
     frequent items in data streams"; datasketches), lengths exactly (above 4,095 words to the nearest 0.1 % below): the
     library's quantile sketch draws random numbers that nobody can seed, and would differ from run to run.
 
-    Columns: `format_words` (words of all answers), `format_skeleton` and `format_opening`: hashes (xxh3, 64 bits) of the
-    answers' skeletons, and of the first answer's first three words.
-    """
+    Columns: `format_words` (words of all answers), `format_skeleton` and `format_opening`: hashes (xxh3, 64 bits) of
+    the answers' skeletons, and of the first answer's first three words."""
 
     def __init__(self, folder: Path, extras: Extras) -> None:
         from datasketches import frequent_strings_sketch
@@ -121,9 +120,9 @@ class MergedCounts:
         from datasketches import frequent_items_error_type
 
         kind = frequent_items_error_type.NO_FALSE_NEGATIVES
-        found = self.sketches[name].get_frequent_items(kind, max(1, self.answers // 2000))
-        found = sorted(((text, count) for text, count, *_ in found), key=lambda one: (-one[1], one[0]))
-        return dict(found[: 10 * LISTED])
+        items = self.sketches[name].get_frequent_items(kind, max(1, self.answers // 2000))
+        items = sorted(((text, count) for text, count, *_ in items), key=lambda item: (-item[1], item[0]))
+        return dict(items[: 10 * LISTED])
 
     def bounds(self, name: str, text: str) -> tuple[float, float]:
         """Between which shares of the answers a pattern lies for certain."""
@@ -138,7 +137,7 @@ def merge(
     reference: Sequence[Path] = (),
     offsets: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """What are the commonest openings, closings and skeletons of the whole data set, and how long are its answers?
+    """The commonest openings, closings and skeletons of the whole data set, and the lengths of its answers.
 
     Each pattern comes with its share of the answers and certain bounds of it (`low`, `high`; `count_error` is the
     largest error in answers), and, given references, with the bounds of its share there. Openings are those of
@@ -146,17 +145,19 @@ def merge(
     shorter one. Counts are the same for every
     division into parts as long as no sketch is full (12,288 patterns), and within `count_error` after that.
     """
-    merged, other = MergedCounts(folders), MergedCounts(reference) if reference else None
-    told: dict[str, Any] = {"answers": merged.answers, "count_error": merged.error()}
+    merged, references = MergedCounts(folders), MergedCounts(reference) if reference else None
+    totals: dict[str, Any] = {"answers": merged.answers, "count_error": merged.error()}
     for edge, sizes in SIZES.items():
         counts = [merged.commonest(f"{edge}{size}") for size in sizes]
-        counts = [{text: count for text, count in some.items() if phrase(tuple(text.split(" ")))} for some in counts]
-        names = {text: f"{edge}{size}" for size, some in zip(sizes, counts, strict=True) for text in some}
-        told[f"{edge}s"] = _listed(merged, other, readable(counts), names, partial(_shown, edge))
+        counts = [
+            {text: count for text, count in patterns.items() if phrase(tuple(text.split(" ")))} for patterns in counts
+        ]
+        names = {text: f"{edge}{size}" for size, patterns in zip(sizes, counts, strict=True) for text in patterns}
+        totals[f"{edge}s"] = _listed(merged, references, readable(counts), names, partial(_shown, edge))
     skeletons = merged.commonest("skeleton")
-    told["skeletons"] = _listed(merged, other, skeletons, dict.fromkeys(skeletons, "skeleton"), drawn)
-    told["length"] = length_quantiles(merged.lengths)
-    return told
+    totals["skeletons"] = _listed(merged, references, skeletons, dict.fromkeys(skeletons, "skeleton"), drawn)
+    totals["length"] = length_quantiles(merged.lengths)
+    return totals
 
 
 def _shown(edge: str, text: str) -> str:
@@ -165,28 +166,28 @@ def _shown(edge: str, text: str) -> str:
 
 def _listed(
     merged: MergedCounts,
-    other: MergedCounts | None,
+    references: MergedCounts | None,
     counts: Mapping[str, int],
     names: Mapping[str, str],
     show: Callable[[str], str],
 ) -> list[dict[str, Any]]:
-    made = []
-    for text, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:LISTED]:
+    listed = []
+    for text, _ in sorted(counts.items(), key=lambda line: (-line[1], line[0]))[:LISTED]:
         low, high = merged.bounds(names[text], text)
-        one: dict[str, Any] = {"text": show(text), "share": high, "low": low, "high": high}
-        if other:
-            one["reference"] = dict(zip(("low", "high"), other.bounds(names[text], text), strict=True))
-        made.append(one)
-    return made
+        line: dict[str, Any] = {"text": show(text), "share": high, "low": low, "high": high}
+        if references:
+            line["reference"] = dict(zip(("low", "high"), references.bounds(names[text], text), strict=True))
+        listed.append(line)
+    return listed
 
 
 def length_quantiles(lengths: Mapping[int, int]) -> dict[str, Any]:
     """Quantiles of the lengths in words, exact in rank."""
-    told: dict[str, Any] = {"quantiles": {}, "rank_error": 0.0}
+    result: dict[str, Any] = {"quantiles": {}, "rank_error": 0.0}
     if lengths:
         values = np.array(sorted(lengths))
         upto = np.cumsum([lengths[value] for value in values.tolist()])
         for share in (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0):
             at = int(np.searchsorted(upto, share * upto[-1]))
-            told["quantiles"][f"{share:g}"] = int(values[at])
-    return told
+            result["quantiles"][f"{share:g}"] = int(values[at])
+    return result

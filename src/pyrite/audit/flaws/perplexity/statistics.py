@@ -1,4 +1,4 @@
-"""Is the data easier for a model than human data is, and less varied in how hard it is?
+"""Perplexity of answers: how much easier they are for a model than human ones, and how much less they differ in it.
 
 Measured on `extras.nll`: the mean negative log-likelihood of each row's answer in nats per token, given its prompt
 and alone. The measures compare the answers *given the prompt* where every measured row of the sample has one; otherwise
@@ -58,15 +58,16 @@ TAIL_AT = 0.95
 
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
-    """The measures that can be taken: none where no answer was read, instruction difficulty only where rows have prompts."""
+    """The measures that can be taken: none where no answer was read, instruction difficulty only where rows have
+    prompts."""
     if extras.nll is None:
         return []
-    made = []
+    measurable = []
     values = compared_nll(extras.nll, len(rows))[1]
     measured = np.flatnonzero(np.isfinite(values))
     if len(measured) >= 2:
         places = measured.tolist()
-        made += [
+        measurable += [
             Contrast(SHIFT, mean_loss(values), places),
             Contrast(NARROWING, narrowing(values), places),
             Contrast(TAIL, tail_loss(values), places),
@@ -75,13 +76,13 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     ratios = difficulty(extras.nll, len(rows))
     prompted = np.flatnonzero(np.isfinite(ratios))
     if len(prompted) >= 2:
-        made.append(Contrast(DIFFICULTY, mean_loss(winsorised(ratios)), prompted.tolist()))
-    return made
+        measurable.append(Contrast(DIFFICULTY, mean_loss(winsorised(ratios)), prompted.tolist()))
+    return measurable
 
 
-def compared_nll(told: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
+def compared_nll(nll: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
     """Which of the two is compared, and its values [rows]: given the prompt, if every measured row has one."""
-    alone, prompted = column(told, ALONE, count), column(told, PROMPTED, count)
+    alone, prompted = column(nll, ALONE, count), column(nll, PROMPTED, count)
     measured = np.isfinite(alone)
     usable = np.isfinite(prompted)
     if usable.any() and not (measured & ~usable).any():
@@ -89,22 +90,22 @@ def compared_nll(told: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
     return ALONE, alone
 
 
-def column(told: Mapping[str, Floats], name: str, count: int) -> Floats:
+def column(nll: Mapping[str, Floats], name: str, count: int) -> Floats:
     """One kind of likelihood [rows], nan where it was not measured."""
-    if name not in told:
+    if name not in nll:
         return np.full(count, np.nan)
-    values = np.asarray(told[name], dtype=np.float64)
+    values = np.asarray(nll[name], dtype=np.float64)
     if len(values) != count:
         raise ValueError(f"{len(values)} values {name} for {count} rows")
     return values
 
 
-def difficulty(told: Mapping[str, Floats], count: int) -> Floats:
+def difficulty(nll: Mapping[str, Floats], count: int) -> Floats:
     """Instruction-following difficulty of each row: the answer's loss given the prompt over its loss alone (Li et al.
     2024, "From Quantity to Quality", equation 3); nan where a row has no prompt or its answer is certain anyway."""
-    alone, prompted = column(told, ALONE, count), column(told, PROMPTED, count)
-    made: Floats = np.divide(prompted, alone, out=np.full(count, np.nan), where=alone > 1e-6)
-    return made
+    alone, prompted = column(nll, ALONE, count), column(nll, PROMPTED, count)
+    ratios: Floats = np.divide(prompted, alone, out=np.full(count, np.nan), where=alone > 1e-6)
+    return ratios
 
 
 def winsorised(values: Floats) -> Floats:
@@ -119,8 +120,8 @@ def mean_loss(values: Floats) -> Callable[[Draws, Draws], Floats]:
     filled = centred(values)
 
     def statistic(a: Draws, b: Draws) -> Floats:
-        made: Floats = b @ filled / b.sum(1) - a @ filled / a.sum(1)
-        return made
+        differences: Floats = b @ filled / b.sum(1) - a @ filled / a.sum(1)
+        return differences
 
     return statistic
 
@@ -138,8 +139,8 @@ def narrowing(values: Floats) -> Callable[[Draws, Draws], Floats]:
 
     def variance(group: Draws) -> Floats:
         mean, square = (group @ powers / group.sum(1)[:, None]).T
-        made: Floats = np.maximum(square - mean**2, 0) + least
-        return made
+        variances: Floats = np.maximum(square - mean**2, 0) + least
+        return variances
 
     return lambda a, b: np.log(variance(b) / variance(a))
 
@@ -151,8 +152,8 @@ def in_order(values: Floats) -> Callable[[Draws], Floats]:
 
     def sort(group: Draws) -> Floats:
         places = np.nonzero(group[:, order])[1]
-        made: Floats = rising[places].reshape(len(group), -1)
-        return made
+        rising_values: Floats = rising[places].reshape(len(group), -1)
+        return rising_values
 
     return sort
 
@@ -166,8 +167,8 @@ def tail_loss(values: Floats) -> Callable[[Draws, Draws], Floats]:
         at = TAIL_AT * (rising.shape[1] - 1)
         low = int(at)
         high = min(low + 1, rising.shape[1] - 1)
-        made: Floats = rising[:, low] + (at - low) * (rising[:, high] - rising[:, low])
-        return made
+        quantiles: Floats = rising[:, low] + (at - low) * (rising[:, high] - rising[:, low])
+        return quantiles
 
     return lambda a, b: quantile(b) - quantile(a)
 
@@ -177,8 +178,8 @@ def wasserstein(values: Floats) -> Callable[[Draws, Draws], Floats]:
     sort = in_order(values)
 
     def statistic(a: Draws, b: Draws) -> Floats:
-        made: Floats = np.abs(sort(a) - sort(b)).mean(1)
-        return made
+        distances: Floats = np.abs(sort(a) - sort(b)).mean(1)
+        return distances
 
     return statistic
 
@@ -186,14 +187,14 @@ def wasserstein(values: Floats) -> Callable[[Draws, Draws], Floats]:
 def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """How much easier is each row than the easiest 1 % of the references? 0.5 at that bound, 1 at no surprise at all.
+    """How much easier each row is than the easiest 1 % of the references: 0.5 at that bound, 1 at no surprise at all.
 
     Only rows of the sample are marked: no others were measured.
     """
-    made = {}
+    scores = {}
     for name, rule in rules.items():
         if name != SHIFT.name:
             continue
         strengths = dict(zip(rule["numbers"], rule["strengths"], strict=True))
-        made[name] = np.array([strengths.get(row.number, 0.0) for row in rows], dtype=np.float32)
-    return made
+        scores[name] = np.array([strengths.get(row.number, 0.0) for row in rows], dtype=np.float32)
+    return scores

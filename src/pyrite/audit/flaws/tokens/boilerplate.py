@@ -1,4 +1,4 @@
-"""Which stock phrases of assistants does a text hold?"""
+"""Stock phrases of assistants, and a search for them."""
 
 import re
 from collections.abc import Mapping
@@ -58,6 +58,6 @@ _PATTERNS = [(needle, re.compile(pattern, re.M)) for needle, pattern in BOILERPL
 
 
 def phrases_in(text: str) -> list[int]:
-    """Which phrases of `BOILERPLATE` (numbers) does a text hold?"""
+    """The numbers of the phrases of `BOILERPLATE` that a text holds."""
     low = text.lower().replace("’", "'")
     return [at for at, (needle, pattern) in enumerate(_PATTERNS) if needle in low and pattern.search(low)]

@@ -29,8 +29,8 @@ from pyrite.audit.wording import percent
 
 @dataclass(frozen=True)
 class View:
-    """Data against pooled references, token by token. `ours`, `theirs`: occurrences; `rows_ours`, `rows_theirs`: rows that
-    hold the token; each fp64 [tokens]. `n`: rows of data, then of references."""
+    """Data against pooled references, token by token. `ours`, `theirs`: occurrences; `rows_ours`, `rows_theirs`: rows
+    that hold the token; each fp64 [tokens]. `n`: rows of data, then of references."""
 
     sample: Sample
     texts: Sequence[str]
@@ -47,24 +47,24 @@ class View:
 
     def names(self, places: Sequence[int], *, under: bool = False) -> list[str]:
         """Tokens (places in the sample) as people read them, from the pieces in which the two sides differ most."""
-        pieces, lead, owner, flat, known = self.known
-        made = []
+        pieces, lead, owner, flat, texts = self.seen_pieces
+        names = []
         for token in self.sample.ids[list(places)]:
             holding = np.unique(owner[flat == token])
             if not len(holding):
-                made.append(f"token {token}")
+                names.append(f"token {token}")
                 continue
             best = int(holding[np.argmax(-lead[holding] if under else lead[holding])])
-            made.append(shown_piece(known[best], len(pieces.of(best)) == 1))
-        return made
+            names.append(shown_piece(texts[best], len(pieces.of(best)) == 1))
+        return names
 
     @cached_property
-    def known(self) -> tuple[Pieces, Array, Array, Array, list[str]]:
+    def seen_pieces(self) -> tuple[Pieces, Array, Array, Array, list[str]]:
         """Pieces, by how much more often they stand in the data; which piece each of their ids is of; ids; texts."""
         pieces = Pieces(self.tokenize, "words")
         at, bounds = pieces.places([well_formed(text[:20_000]) for text in self.texts])
         split = bounds[self.n[0]]
-        ours, theirs = (np.bincount(some, minlength=len(pieces.index)) for some in (at[:split], at[split:]))
+        ours, theirs = (np.bincount(side, minlength=len(pieces.index)) for side in (at[:split], at[split:]))
         lead = ours / max(ours.sum(), 1) - theirs / max(theirs.sum(), 1)
         owner = np.repeat(np.arange(len(pieces.index)), np.diff(np.array(pieces.ends)))
         return pieces, lead, owner, np.array(pieces.flat), list(pieces.index)
@@ -83,13 +83,13 @@ def viewed(data: Sequence[Row], human: Sequence[Row], tokenize: Tokenize) -> Vie
     a[:, : len(data)] = 1
     ours, theirs = sums(sample.counts, a, 1 - a)
     rows_ours, rows_theirs = sums(sample.held, a, 1 - a)
-    made = (one[:, 0].astype(np.float64) for one in (ours, theirs, rows_ours, rows_theirs))
-    return View(sample, [row.answer for row in rows], tokenize, (len(data), len(human)), *made)
+    sums_of_sides = (side[:, 0].astype(np.float64) for side in (ours, theirs, rows_ours, rows_theirs))
+    return View(sample, [row.answer for row in rows], tokenize, (len(data), len(human)), *sums_of_sides)
 
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
     """The tokens, phrases or figures that show a finding, as text; the rule for overuse and boilerplate."""
-    human = [row for one in references.values() for row in one.rows]
+    human = [row for population in references.values() for row in population.rows]
     if measure == PHRASES.name:
         return numbered(phrase_evidence(data, list(references.values())), data)
     if extras.tokenize is None:
@@ -114,7 +114,7 @@ def _spread_rows(rows: Sequence[Row], n: int) -> list[Row]:
 
 
 def rate_evidence(view: View) -> Evidence:
-    """Which tokens make the distance? The largest parts of the divergence, on either side."""
+    """The tokens that make the distance: the largest parts of the divergence, on either side."""
     ours, theirs = view.shares()
     if not view.n[1]:
         top = np.argsort(-ours, kind="stable")[:10].tolist()
@@ -127,8 +127,8 @@ def rate_evidence(view: View) -> Evidence:
     over, under = ([int(at) for at in order[:200] if sign * lead[at] > 0][:5] for sign in (1, -1))
     lines: list[str] = []
     values: list[dict[str, Any]] = []
-    for word, some in (("over", over), ("under", under)):
-        for at, name in zip(some, view.names(some, under=word == "under"), strict=True):
+    for word, places in (("over", over), ("under", under)):
+        for at, name in zip(places, view.names(places, under=word == "under"), strict=True):
             lines.append(
                 f"{word}-used: “{name}”, {percent(ours[at], fine=True)} of tokens (references {percent(theirs[at], fine=True)})"
             )
@@ -139,14 +139,14 @@ def rate_evidence(view: View) -> Evidence:
 
 def shape_evidence(measure: str, view: View) -> Evidence:
     """Slopes, or shares outside the commonest tokens, at an equal number of rows."""
-    both = [some for some, n in zip((view.ours, view.theirs), view.n, strict=True) if n]
+    both = [counts for counts, n in zip((view.ours, view.theirs), view.n, strict=True) if n]
     head = max(1, min(HEAD, len(view.sample.ids) // 10))
     common = np.argsort(-(view.ours + view.theirs), kind="stable")[:head]
-    told: dict[str, list[Any]] = {
-        "slope": [float(slope(one[None, :])[0]) for one in both],
-        "tail": [float(1 - one[common].sum() / max(one.sum(), 1)) for one in both],
-        "ten": [float(np.sort(one)[::-1][:10].sum() / max(one.sum(), 1)) for one in both],
-        "distinct": [int(np.count_nonzero(one)) for one in both],
+    numbers: dict[str, list[Any]] = {
+        "slope": [float(slope(side[None, :])[0]) for side in both],
+        "tail": [float(1 - side[common].sum() / max(side.sum(), 1)) for side in both],
+        "ten": [float(np.sort(side)[::-1][:10].sum() / max(side.sum(), 1)) for side in both],
+        "distinct": [int(np.count_nonzero(side)) for side in both],
     }
     says = {
         "slope": ("frequency falls with rank at a slope of {}", "{:.3f}"),
@@ -155,12 +155,12 @@ def shape_evidence(measure: str, view: View) -> Evidence:
         "distinct": (f"{view.n[0]:,} rows hold {{}} distinct tokens", "{:,}"),
     }
     order = ["slope", "ten", "distinct"] if measure == ZIPF.name else ["tail", "distinct"]
-    made = []
+    lines = []
     for key in order:
         text, form = says[key]
-        values = [form.format(value).replace("%", " %") for value in told[key]]
-        made.append(text.format(values[0]) + (f" (references {values[1]})" if len(values) > 1 else ""))
-    return Evidence(tuple(made), values={key: told[key] for key in order} | {"rows": view.n[0]})
+        values = [form.format(value).replace("%", " %") for value in numbers[key]]
+        lines.append(text.format(values[0]) + (f" (references {values[1]})" if len(values) > 1 else ""))
+    return Evidence(tuple(lines), values={key: numbers[key] for key in order} | {"rows": view.n[0]})
 
 
 def overuse_evidence(view: View, limit: int = 30) -> Evidence:
@@ -191,13 +191,13 @@ def overuse_evidence(view: View, limit: int = 30) -> Evidence:
     values = [{"token": int(view.sample.ids[at]), "text": name, "data": float(ours[at]), "reference": float(theirs[at]),
                "z": float(z[at])} for name, at in zip(view.names(chosen), chosen, strict=True)]  # fmt: skip
     sure = [len(chosen) == 1 or ours[at] >= 10 * theirs[at] for at in chosen]
-    weights = [0.5 if one else 0.25 for one in sure]
+    weights = [0.5 if is_sure else 0.25 for is_sure in sure]
     rule = {"tokens": view.sample.ids[chosen].tolist(), "weights": weights} if chosen else None
     return Evidence(tuple(lines), view.rows_with(chosen or shown), {"tokens": values}, rule)
 
 
 def phrase_evidence(data: Population, references: Sequence[Population]) -> Evidence:
-    """Which stock phrases, in how many rows? At full size where the whole data set was counted."""
+    """The stock phrases, and in how many rows they stand: at full size where the whole data set was counted."""
     ours, n = _phrases([data])
     theirs, n_human = _phrases(references)
     names = list(BOILERPLATE)
@@ -215,17 +215,17 @@ def phrase_evidence(data: Population, references: Sequence[Population]) -> Evide
     return Evidence(tuple(lines), tuple(worst), {"phrases": values}, {"phrases": "any"} if worst else None)
 
 
-def _phrases(some: Sequence[Population]) -> tuple[Counter[int], int]:
+def _phrases(populations: Sequence[Population]) -> tuple[Counter[int], int]:
     """Rows that hold each phrase (by number), and rows."""
     number = {name: at for at, name in enumerate(BOILERPLATE)}
-    made: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
     n = 0
-    for one in some:
-        if "boilerplate" in one.totals:
-            made.update({number[name]: count for name, count in one.totals["boilerplate"].items()})
-            n += one.totals["rows"]
+    for population in populations:
+        if "boilerplate" in population.totals:
+            counts.update({number[name]: count for name, count in population.totals["boilerplate"].items()})
+            n += population.totals["rows"]
         else:
-            for row in one.rows:
-                made.update(phrases_in(row.answer))
-            n += len(one.rows)
-    return made, n
+            for row in population.rows:
+                counts.update(phrases_in(row.answer))
+            n += len(population.rows)
+    return counts, n

@@ -1,4 +1,4 @@
-"""How are counts spread over tokens, and which tokens are used too often? Pure functions of counts."""
+"""Statistics of token counts: over-use, the slope over ranks, the density over ids. Pure functions of counts."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Z_RULE = 3.0
 
 
 def log_odds(ours: Array, theirs: Array, all_ours: Any, all_theirs: Any) -> Array:
-    """How far is each token over-used, as a z-score?
+    """How far each token is over-used, as a z-score.
 
     Log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, "Fightin' Words", eq. 16, 20
     and 22). The counts are rows that hold the token, so that one odd row cannot make a score, and the prior is the
@@ -31,8 +31,8 @@ def log_odds(ours: Array, theirs: Array, all_ours: Any, all_theirs: Any) -> Arra
 def at_equal_rows(ours: Array, theirs: Array, n_ours: int, n_theirs: int) -> Array:
     """`log_odds` [tokens] as if the larger side had as many rows as the smaller: its counts would make up the prior."""
     n = min(n_ours, n_theirs)
-    mine, other = ours * (n / max(n_ours, 1)), theirs * (n / max(n_theirs, 1))
-    return log_odds(mine, other, mine.sum(), other.sum())
+    mine, theirs_at_n = ours * (n / max(n_ours, 1)), theirs * (n / max(n_theirs, 1))
+    return log_odds(mine, theirs_at_n, mine.sum(), theirs_at_n.sum())
 
 
 def slope(counts: Array) -> Floats:
@@ -43,8 +43,8 @@ def slope(counts: Array) -> Floats:
     """
     high = min(RANKS[1], counts.shape[1])
     ranks = np.unique(np.geomspace(min(RANKS[0], high), high, 40).round().astype(int)) if high else np.empty(0, int)
-    kept = np.sort(np.partition(counts, -high, axis=1)[:, -high:], axis=1) if high else counts
-    y = kept[:, high - ranks].astype(np.float64)
+    commonest = np.sort(np.partition(counts, -high, axis=1)[:, -high:], axis=1) if high else counts
+    y = commonest[:, high - ranks].astype(np.float64)
     used = (y > 0).astype(np.float64)
     n = np.maximum(used.sum(axis=1), 1)
     x, y = np.log(np.maximum(ranks, 1))[None, :], np.log(np.maximum(y, 1))
@@ -54,7 +54,7 @@ def slope(counts: Array) -> Floats:
 
 
 def id_density(histogram: Array, grid: Floats) -> Floats:
-    """How are the occurrences spread over token ids? A Gaussian kernel density estimate at the points of the grid.
+    """The density of occurrences over token ids: a Gaussian kernel density estimate at the points of the grid.
 
     What `scipy.stats.gaussian_kde` gives for every occurrence as a point of its own, with Scott's bandwidth (standard
     deviation times n^(-1/5), n occurrences), computed from the histogram. Zeros where there is no spread.
@@ -66,5 +66,5 @@ def id_density(histogram: Array, grid: Floats) -> Floats:
         return np.zeros(len(grid))
     mean = (weights * ids).sum() / n
     width = float(np.sqrt((weights * (ids - mean) ** 2).sum() / (n - 1)) * n ** (-1 / 5))
-    made = [np.exp(-0.5 * ((at - ids) / width) ** 2) @ weights for at in grid]
-    return np.asarray(np.array(made) / (n * width * np.sqrt(2 * np.pi)), dtype=np.float64)
+    heights = [np.exp(-0.5 * ((at - ids) / width) ** 2) @ weights for at in grid]
+    return np.asarray(np.array(heights) / (n * width * np.sqrt(2 * np.pi)), dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Are the tokens of the answers spread as people's are? Frequencies by the tokenizer of the model to be trained.
+"""Token frequencies of the answers beside those of people, by the tokenizer of the model to be trained.
 
 Every part keeps an exact histogram of token ids, how many rows hold each token, and how many rows hold each phrase of
-known assistant boilerplate (`pyrite.audit.flaws.tokens.boilerplate`): whole numbers, which merge exactly. The same counts on a sample
-give the measures. A text's tokens come from a cache of its pieces (`pyrite.audit.flaws.tokens.tokenise`).
-"""
+known assistant boilerplate (`pyrite.audit.flaws.tokens.boilerplate`): whole numbers, which merge exactly. The same
+counts on a sample give the measures. A text's tokens come from a cache of its pieces
+(`pyrite.audit.flaws.tokens.tokenise`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,9 +57,9 @@ class Sample:
     @property
     def held(self) -> Any:
         """1 where a row holds a token."""
-        made = self.counts.copy()
-        made.data[:] = 1
-        return made
+        presence = self.counts.copy()
+        presence.data[:] = 1
+        return presence
 
 
 def token_counts(rows: Sequence[Row], tokenize: Tokenize) -> Sample:
@@ -91,18 +91,18 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
         return np.asarray((a @ marked) / a.sum(axis=1) - (b @ marked) / b.sum(axis=1), dtype=np.float64)
 
     answered = [at for at, row in enumerate(rows) if row.answer.strip()]
-    made = [Contrast(PHRASES, boilerplate, answered)]
+    of_phrases = [Contrast(PHRASES, boilerplate, answered)]
     if extras.tokenize is None:
-        return made
+        return of_phrases
     sample = token_counts(rows, extras.tokenize)
     if len(sample.ids) <= 2 * RANKS[0]:
-        return made
+        return of_phrases
     return [
         Contrast(DISTANCE, divergence(sample), answered),
         Contrast(ZIPF, steeper(sample), answered),
         Contrast(TAIL, tail(sample), answered),
         Contrast(OVERUSE, overuse(sample), answered),
-        *made,
+        *of_phrases,
     ]
 
 
@@ -129,7 +129,7 @@ def divergence(sample: Sample) -> Callable[[Draws, Draws], Floats]:
 
 
 def steeper(sample: Sample) -> Callable[[Draws, Draws], Floats]:
-    """How much steeper than b's does a's frequency fall with rank?"""
+    """How much steeper than b's a's frequency falls with rank."""
 
     def statistic(a: Draws, b: Draws) -> Floats:
         ours, theirs = sums(sample.counts, a, b)
@@ -139,7 +139,7 @@ def steeper(sample: Sample) -> Callable[[Draws, Draws], Floats]:
 
 
 def tail(sample: Sample) -> Callable[[Draws, Draws], Floats]:
-    """How much more of b's text than of a's are tokens outside the commonest of both together?"""
+    """How much more of b's text than of a's are tokens outside the commonest of both together."""
     size = np.asarray(sample.counts.sum(axis=0)).ravel().astype(np.float64)
     head = max(1, min(HEAD, len(sample.ids) // 10))
 
@@ -156,8 +156,8 @@ def tail(sample: Sample) -> Callable[[Draws, Draws], Floats]:
         if (both == both[0]).all():
             common = in_head(both[0])
             return np.asarray((a @ common) / n_a - (b @ common) / n_b)
-        each = [in_head(one) for one in both]
-        heads = [(float(x @ one), float(y @ one)) for x, y, one in zip(a, b, each, strict=True)]
+        each = [in_head(pooled) for pooled in both]
+        heads = [(float(x @ pooled), float(y @ pooled)) for x, y, pooled in zip(a, b, each, strict=True)]
         return np.array([x for x, _ in heads]) / n_a - np.array([y for _, y in heads]) / n_b
 
     return statistic
@@ -180,19 +180,18 @@ def overuse(sample: Sample) -> Callable[[Draws, Draws], Floats]:
 def flag_scores(
     rows: Sequence[Row], rules: Mapping[str, Mapping[str, Any]], extras: Extras, folder: Path | None
 ) -> dict[str, Array]:
-    """How strongly does each row show over-used tokens and boilerplate?
+    """How strongly each row shows over-used tokens and boilerplate.
 
-    Overuse: the sum of the weights (a quarter or a half) of the over-used tokens that the row holds. Boilerplate: a half for
-    one phrase, a quarter for each further one. Both up to 1.
-    """
-    made: dict[str, Array] = {}
+    Overuse: the sum of the weights (a quarter or a half) of the over-used tokens that the row holds. Boilerplate: a
+    half for one phrase, a quarter for each further one. Both up to 1."""
+    scores: dict[str, Array] = {}
     if PHRASES.name in rules:
         count = np.array([len(phrases_in(row.answer)) for row in rows], dtype=np.float32)
-        made[PHRASES.name] = np.where(count > 0, np.minimum(0.25 + 0.25 * count, 1), 0).astype(np.float32)
+        scores[PHRASES.name] = np.where(count > 0, np.minimum(0.25 + 0.25 * count, 1), 0).astype(np.float32)
     if OVERUSE.name in rules and extras.tokenize is not None:
         rule = rules[OVERUSE.name]
         sample = token_counts(rows, extras.tokenize)
         weight = dict(zip(rule["tokens"], rule["weights"], strict=True))
         each = np.array([weight.get(token, 0.0) for token in sample.ids.tolist()])
-        made[OVERUSE.name] = np.minimum(sample.held.T @ each, 1).astype(np.float32)
-    return made
+        scores[OVERUSE.name] = np.minimum(sample.held.T @ each, 1).astype(np.float32)
+    return scores

@@ -1,4 +1,4 @@
-"""How often does a data set hold each token, and in how many rows? Exact counts, which merge exactly."""
+"""Exact counts over a whole data set: how often each token occurs, and in how many rows. They merge exactly."""
 
 import json
 from collections import Counter
@@ -63,22 +63,23 @@ class Stream:
 
 def _blocks(texts: Sequence[str]) -> Iterable[list[str]]:
     """Texts, so many at a time that they come to about `BLOCK` characters."""
-    some: list[str] = []
+    block: list[str] = []
     size = 0
     for text in texts:
-        if some and size + len(text) > BLOCK:
-            yield some
-            some, size = [], 0
-        some.append(text)
+        if block and size + len(text) > BLOCK:
+            yield block
+            block, size = [], 0
+        block.append(text)
         size += len(text)
-    if some:
-        yield some
+    if block:
+        yield block
 
 
 @dataclass
 class Gathered:
-    """Counts of a data set or a part. `tokens` and `holding` (rows) by token id; `phrases` by number: rows that hold it.
-    `shown` gives, for a token id, the piece of text that shows it best: (ids in the piece, its length, the piece)."""
+    """Counts of a data set or a part. `tokens` and `holding` (rows) by token id; `phrases` by number: rows that hold
+    it. `shown` gives, for a token id, the piece of text that shows it best: (ids in the piece, its length, the
+    piece)."""
 
     rows: int = 0
     tokens: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -90,37 +91,38 @@ class Gathered:
         """Keep the piece where it shows a token better than what is known: fewest ids, shortest, first in order."""
         if len(piece) <= 40:
             mine = (len(ids), len(piece), piece)
-            for one in ids:
-                if one not in self.shown or mine < self.shown[one]:
-                    self.shown[one] = mine
+            for token in ids:
+                if token not in self.shown or mine < self.shown[token]:
+                    self.shown[token] = mine
 
     def save(self, folder: Path) -> None:
         """Into a part's folder."""
         np.save(folder / "histogram.npy", self.tokens)
         np.save(folder / "rows.npy", self.holding)
-        told: dict[str, Any] = {"rows": self.rows}
-        told["phrases"] = {str(at): self.phrases[at] for at in sorted(self.phrases)}
-        told["shown"] = {str(one): self.shown[one] for one in sorted(self.shown)}
-        (folder / "counts.json").write_text(json.dumps(told))
+        counts: dict[str, Any] = {"rows": self.rows}
+        counts["phrases"] = {str(at): self.phrases[at] for at in sorted(self.phrases)}
+        counts["shown"] = {str(token): self.shown[token] for token in sorted(self.shown)}
+        (folder / "counts.json").write_text(json.dumps(counts))
 
     def text(self, token: int) -> str | None:
-        """A token as readable text, or the piece that it is a part of; None where it was never seen in a short piece."""
+        """A token as readable text, or the piece that it is a part of; None where it was never seen in a short
+        piece."""
         return shown_piece(self.shown[token][2], self.shown[token][0] == 1) if token in self.shown else None
 
 
 def merged(folders: Sequence[Path]) -> Gathered:
     """The counts of all parts together; how rows were divided among them makes no difference."""
-    whole = Gathered()
+    gathered = Gathered()
     for folder in folders:
-        told = json.loads((folder / "counts.json").read_text())
-        whole.rows += told["rows"]
-        whole.phrases.update({int(at): count for at, count in told["phrases"].items()})
-        whole.tokens = _summed(whole.tokens, np.load(folder / "histogram.npy", allow_pickle=False))
-        whole.holding = _summed(whole.holding, np.load(folder / "rows.npy", allow_pickle=False))
-        for one, (ids, length, piece) in told["shown"].items():
-            known = whole.shown.get(int(one))
-            whole.shown[int(one)] = min(known, (ids, length, piece)) if known else (ids, length, piece)
-    return whole
+        counts = json.loads((folder / "counts.json").read_text())
+        gathered.rows += counts["rows"]
+        gathered.phrases.update({int(at): count for at, count in counts["phrases"].items()})
+        gathered.tokens = _summed(gathered.tokens, np.load(folder / "histogram.npy", allow_pickle=False))
+        gathered.holding = _summed(gathered.holding, np.load(folder / "rows.npy", allow_pickle=False))
+        for token, (ids, length, piece) in counts["shown"].items():
+            best = gathered.shown.get(int(token))
+            gathered.shown[int(token)] = min(best, (ids, length, piece)) if best else (ids, length, piece)
+    return gathered
 
 
 def merge(
@@ -130,56 +132,56 @@ def merge(
     reference: Sequence[Path] = (),
     offsets: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Which tokens does the whole data set hold, and how do they compare with the references at full size?
+    """The tokens of the whole data set, and how they compare with those of the references at full size.
 
     Writes `histogram.npy` (int64, how often by token id) and `rows.npy` (rows that hold it) into `out`. Shares of
-    `over_used` and `under_used` are of rows; `z` as in `frequencies.log_odds`, 3 or more. `density` is the paper's figure.
-    """
+    `over_used` and `under_used` are of rows; `z` as in `frequencies.log_odds`, 3 or more. `density` is the paper's
+    figure."""
     ours, theirs = merged(folders), merged(reference)
     np.save(out / "histogram.npy", ours.tokens)
     np.save(out / "rows.npy", ours.holding)
-    told: dict[str, Any] = {"rows": ours.rows}
-    told["boilerplate"] = {name: ours.phrases[at] for at, name in enumerate(BOILERPLATE) if ours.phrases[at]}
+    totals: dict[str, Any] = {"rows": ours.rows}
+    totals["boilerplate"] = {name: ours.phrases[at] for at, name in enumerate(BOILERPLATE) if ours.phrases[at]}
     if extras.tokenize is None:
-        return told
-    told |= {"tokens": int(ours.tokens.sum()), "distinct": int(np.count_nonzero(ours.tokens))}
-    told["zipf_slope"] = float(slope(ours.tokens[None, :])[0]) if told["distinct"] > RANKS[0] else None
+        return totals
+    totals |= {"tokens": int(ours.tokens.sum()), "distinct": int(np.count_nonzero(ours.tokens))}
+    totals["zipf_slope"] = float(slope(ours.tokens[None, :])[0]) if totals["distinct"] > RANKS[0] else None
     size = max(len(ours.tokens), len(theirs.tokens))
     grid = np.linspace(0, max(size - 1, 1), POINTS)
-    told["density"] = {"grid": grid.tolist(), "data": id_density(ours.tokens, grid).tolist()}
+    totals["density"] = {"grid": grid.tolist(), "data": id_density(ours.tokens, grid).tolist()}
     if theirs.rows:
-        told["density"]["reference"] = id_density(theirs.tokens, grid).tolist()
-        told |= {"over_used": most(ours, theirs), "under_used": most(theirs, ours, swapped=True)}
-    return told
+        totals["density"]["reference"] = id_density(theirs.tokens, grid).tolist()
+        totals |= {"over_used": most(ours, theirs), "under_used": most(theirs, ours, swapped=True)}
+    return totals
 
 
 def most(ours: Gathered, theirs: Gathered, limit: int = 50, *, swapped: bool = False) -> list[dict[str, Any]]:
     """The tokens that far more rows of ours hold, worst first. `swapped`: ours are the references."""
     size = max(len(ours.holding), len(theirs.holding))
-    mine, other = (_summed(one.holding, np.zeros(size, dtype=np.int64)) for one in (ours, theirs))
-    z = at_equal_rows(mine, other, ours.rows, theirs.rows)
-    made = []
+    mine, reference_rows = (_summed(side.holding, np.zeros(size, dtype=np.int64)) for side in (ours, theirs))
+    z = at_equal_rows(mine, reference_rows, ours.rows, theirs.rows)
+    lines = []
     for token in np.argsort(-z, kind="stable")[:limit]:
         if z[token] < Z_RULE:
             break
-        shares = [float(mine[token] / max(ours.rows, 1)), float(other[token] / max(theirs.rows, 1))]
+        shares = [float(mine[token] / max(ours.rows, 1)), float(reference_rows[token] / max(theirs.rows, 1))]
         data, reference = shares[::-1] if swapped else shares
         line = {"token": int(token), "text": ours.text(int(token)), "data": data, "reference": reference}
-        made.append(line | {"z": float(z[token])})
-    return made
+        lines.append(line | {"z": float(z[token])})
+    return lines
 
 
 def _summed(old: Array, new: Array) -> Array:
     """The sum of two histograms that may differ in length."""
-    made = np.zeros(max(len(old), len(new)), dtype=np.int64)
-    made[: len(old)] += old
-    made[: len(new)] += new
-    return made
+    total = np.zeros(max(len(old), len(new)), dtype=np.int64)
+    total[: len(old)] += old
+    total[: len(new)] += new
+    return total
 
 
 def shown_piece(piece: str, alone: bool) -> str:
     """A piece of text as people read it: `␣the`, or `(part of) “quixotry”` where the token is not the whole piece."""
-    seen = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in piece)[:40]
+    seen = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in piece)[:40]
     if alone:
         return "␣" + seen[1:] if seen.startswith(" ") else seen
     return f"(part of) {seen.strip()}"

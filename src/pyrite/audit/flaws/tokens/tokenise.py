@@ -1,4 +1,4 @@
-"""What are the token ids of these texts, quickly? Each distinct piece of text (a word with the space before it) is
+"""Token ids of many texts, quickly: each distinct piece of text (a word with the space before it) is
 tokenised once, after a check that this changes nothing."""
 
 import re
@@ -20,8 +20,8 @@ CUTS: Mapping[str, str] = {
     "lines": rf"{STEM}|[{SPACE}]*+[^{SPACE}]++(?:[{SPACE}]*[\r\n]+)?|[{SPACE}]+",
     "spaces": rf"[{SPACE}]*+[^{SPACE}]++|[{SPACE}]+",
 }
-"""Where a text may be cut: between a letter and what is not one, and before the space of a word. `words`: GPT-2's kind of
-byte-level BPE, WordPiece; `lines`: line ends stay with the mark before them (Llama 3, Qwen: `.\\n\\n` is one token);
+"""Where a text may be cut: between a letter and what is not one, and before the space of a word. `words`: GPT-2's kind
+of byte-level BPE, WordPiece; `lines`: line ends stay with the mark before them (Llama 3, Qwen: `.\\n\\n` is one token);
 `spaces`: before the space of a word only."""
 PROBE = [
     "Well, I don't.\n\nNo  way! \n \n  1. A-b\t(c):\n\n\n- d\u3000e \xa0 f 42  ",
@@ -54,7 +54,7 @@ def well_formed(text: str) -> str:
 
 
 class Pieces:
-    """What are the token ids of these texts? Each distinct piece (a word with the space before it) is tokenised once.
+    """Texts to token ids with a cache: each distinct piece (a word with the space before it) is tokenised once.
 
     `plan` names the cut (`CUTS`), or is "whole": no cut gives what the tokenizer gives for `PROBE` and the first texts,
     and every text is tokenised in full. It is found at the first call of `ids`, unless given.
@@ -86,7 +86,9 @@ class Pieces:
         true = self.tokenize(tried)
         for plan in CUTS:
             ids, bounds = Pieces(self.tokenize, plan).ids(tried)
-            if all(ids[low:high].tolist() == one for low, high, one in zip(bounds, bounds[1:], true, strict=False)):
+            if all(
+                ids[low:high].tolist() == of_text for low, high, of_text in zip(bounds, bounds[1:], true, strict=False)
+            ):
                 return plan
         return "whole"
 
@@ -95,9 +97,9 @@ class Pieces:
         if len(self.index) > CACHE or self.index.size > 64 * CACHE:
             self.forget()
         cut, number = re.compile(CUTS[self.plan or "words"]), self.index.__getitem__
-        made = [np.fromiter(map(number, _pieces(cut, text)), np.int32) for text in texts]
+        numbers = [np.fromiter(map(number, _pieces(cut, text)), np.int32) for text in texts]
         self.learn()
-        return _flat(made, np.int32)
+        return _flat(numbers, np.int32)
 
     def learn(self) -> None:
         """Tokenise the pieces that were not seen before."""
@@ -120,7 +122,7 @@ class Pieces:
 
 
 def _pieces(cut: "re.Pattern[str]", text: str) -> Iterable[str]:
-    return cut.findall(text) if len(text) < BLOCK else (found.group() for found in cut.finditer(text))
+    return cut.findall(text) if len(text) < BLOCK else (match.group() for match in cut.finditer(text))
 
 
 def _joined(lists: Sequence[Sequence[int]]) -> tuple[Array, Array]:
