@@ -341,7 +341,7 @@ def test_a_narrow_opening_is_told_from_a_broad_one() -> None:
     data = [*human[:80], *each(["I like to help you with that"] * 20)]
     (one,) = over_represented(answers_of(data), answers_of(human), lambda shape: shape.opening)
     assert one.key == ("i", "like", "to", "help", "you", "with", "that")
-    assert (one.share, one.other) == (0.2, 0.0)
+    assert (one.share, one.reference_share) == (0.2, 0.0)
     assert one.where[0] == (80, 0)
 
 

@@ -341,7 +341,8 @@ def report(
         notes.append(f"the evaluation sets of --against were not looked for: {names} is not in --only")
     silent = sum(not row.answer.strip() for row in sampled.rows)
     if silent:
-        *most, last = [name for name, flaw in FLAWS.items() if flaw.skips_unanswered]
+        skipping = [flaw for flaw in FLAWS.values() if flaw.skips_unanswered]
+        *most, last = [flaw.name for flaw in sorted(skipping, key=lambda flaw: (not flaw.needs, flaw.name))]
         names = f"{', '.join(most)} and {last}"
         notes.append(f"{silent} of the {len(sampled.rows)} sampled rows have no answer: {names} leave them out")
     long = sum(max(map(len, (row.prompt, *row.answers))) >= LONGEST for row in sampled.rows)
