@@ -159,6 +159,29 @@ def test_a_flaw_from_outside_reads_every_row_in_several_processes(
     assert pyrite.audit(fine).exit_code == 0
 
 
+def test_the_flaw_of_contributing_md_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    rows = human_rows(120, 1, source="made")
+    loud = [replace(row, answers=(f"{row.answer}!!",)) for row in rows]
+    config = pyrite.AuditConfig(
+        data=(str(write(tmp_path / "data.jsonl", loud)),),
+        reference=(str(write(tmp_path / "human.jsonl", human_rows(120, 2))),),
+        only=("toy",),
+        store=tmp_path / "store",
+        workers=1,
+        permutations=99,
+        quiet=True,
+    )
+    try:
+        exec(code, {"__name__": "contributed"})
+        (finding,) = pyrite.audit(config).findings
+    finally:
+        FLAWS.pop("toy", None)
+    assert (finding.full_name, finding.severity) == ("toy.share", "warn")
+    assert list(finding.as_json()["evidence"]["lines"]) == ["120 rows shout"]
+
+
 def test_a_newer_version_of_a_flaw_from_outside_is_measured_again(toy: Flaw) -> None:
     assert plugin_settings(["format", "tokens"]) == {}  # the keys of what comes with Pyrite know of no plug-ins
     assert plugin_settings(["format", "toy"]) == {"plugins": {"toy": ["toy_flaw", 1]}}
