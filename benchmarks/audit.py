@@ -140,7 +140,7 @@ def ours() -> None:
     process has as well: (name, from, to).
     """
     from pyrite.audit.config import AuditConfig
-    from pyrite.audit.plan import plan, wanted
+    from pyrite.audit.plan import plan, selected_flaws
     from pyrite.audit.run import audit
     from pyrite.steps import Progress, RunOptions, Store, run_steps
 
@@ -161,7 +161,7 @@ def ours() -> None:
         phases.append((name, start, time.monotonic()))
 
     store, progress = Store(Path(job["store"])), Progress(quiet=True)
-    planned = plan(config, wanted(config.only))
+    planned = plan(config, selected_flaws(config.only))
     streams = list(planned.streams.values())
     phase("reading", lambda: run_steps(streams, store, RunOptions(), progress))
     phase("merging", lambda: run_steps([planned.whole], store, RunOptions(threads=1), progress))

@@ -6,14 +6,12 @@ whose file or test is not there, or whose test does not mention the method, stop
 
 import inspect
 import re
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyrite import stats
-from pyrite.audit import families
-from pyrite.audit.family import Flaw
+from pyrite.audit.flaws.registry import FLAWS
 from pyrite.repair.methods import METHODS, Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +81,8 @@ TASKS = (
     Row("`harness:NAME`", "tasks of lm-evaluation-harness", "Biderman et al., arXiv 2405.14782", "src/pyrite/probe/harness.py", "tests/probe/test_harness.py", "harness"),
 )  # fmt: skip
 OTHERS = (
-    Row("half-samples", "how sure an audit's excess is", "Shao and Wu (1989), Annals of Statistics 17:1176", "src/pyrite/audit/yardsticks.py", "tests/audit/test_yardsticks.py", "error"),
-    Row("permutation null", "what chance gives an audit", "Fisher (1935), The Design of Experiments", "src/pyrite/audit/yardsticks.py", "tests/audit/test_yardsticks.py", "null"),
+    Row("half-samples", "how sure an audit's excess is", "Shao and Wu (1989), Annals of Statistics 17:1176", "src/pyrite/audit/baselines.py", "tests/audit/test_yardsticks.py", "error"),
+    Row("permutation null", "what chance gives an audit", "Fisher (1935), The Design of Experiments", "src/pyrite/audit/baselines.py", "tests/audit/test_yardsticks.py", "null"),
     Row("`int8`, `nf4`", "does a repair outlast quantisation?", "Dettmers et al., arXiv 2208.07339, 2305.14314; the question: Zhang et al., arXiv 2410.16454", "src/pyrite/repair/quantise.py", "tests/repair/test_quantise.py", "nf4"),
     Row("`interpolate`", "the model between the one before and the harmed one (`repair --method`)", "Wortsman et al., arXiv 2109.01903; before and after a training: arXiv 2412.19512, 2604.01538", "src/pyrite/repair/weights.py", "tests/repair/test_repair_weights.py", "interpolation"),
     Row("`negate`", "minus what a model of the forget rows had learned (`repair --method`)", "Ilharco et al., arXiv 2212.04089", "src/pyrite/repair/weights.py", "tests/repair/test_repair_weights.py", "negation"),
@@ -109,11 +107,18 @@ def repair_rows() -> Iterator[Row]:
 
 def audit_rows() -> Iterator[Row]:
     """Every measure of an audit."""
-    for flaw in typing.get_args(Flaw):
-        for one in families.measures(flaw):
+    for flaw, entry in FLAWS.items():
+        for one in entry.statistics:
             paper = AUDIT_PAPERS.get(one.full_name) or AUDIT_PAPERS.get(flaw) or "ours"
             test = f"tests/audit/test_audit_{flaw}.py"
-            yield Row(f"`{one.full_name}`", one.question, paper, f"src/pyrite/audit/{flaw}.py", test, one.name)
+            yield Row(
+                f"`{one.full_name}`",
+                one.question,
+                paper,
+                f"src/pyrite/audit/flaws/{flaw}/statistics.py",
+                test,
+                one.name,
+            )
 
 
 def statistics_rows() -> Iterator[Row]:

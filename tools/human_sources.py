@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.families import module, tokenizer_of
-from pyrite.audit.family import Contrast, Extras
+from pyrite.audit.baselines import SIZES, evaluate
+from pyrite.audit.extras import tokenizer_of
+from pyrite.audit.flaw import Contrast, Extras
+from pyrite.audit.flaws.registry import FLAWS as ENTRIES
 from pyrite.audit.rows import Row
 from pyrite.audit.sources import TABLE, Prior, another_task, posterior
-from pyrite.audit.yardsticks import SIZES, evaluate
 from pyrite.models import embed, load
 from pyrite.models.hardware import choose
 
@@ -109,7 +110,7 @@ def feature_file(work: Path, name: str, what: str) -> Path:
 
 def features(folder: Path, work: Path) -> None:
     """Embeddings of answers and prompts, and nats per token, of every source that has none yet."""
-    from pyrite.audit.perplexity import measure_surprises
+    from pyrite.audit.nll import answer_nll
 
     load.quiet_libraries()
     compute = choose()
@@ -133,7 +134,7 @@ def features(folder: Path, work: Path) -> None:
     for at in range(0, len(unread), TOGETHER):
         some = unread[at : at + TOGETHER]
         rows = [row for name in some for row in rows_of(folder, name)[:READ]]
-        nats = measure_surprises(model, rows, compute=compute, max_tokens=256, tick=lambda *_: None)
+        nats = answer_nll(model, rows, compute=compute, max_tokens=256, tick=lambda *_: None)
         for name in some:
             own = [place for place, row in enumerate(rows) if row.source == name]
             np.savez(feature_file(work, name, "ppl"), **{kind: values[own] for kind, values in nats.items()})
@@ -189,14 +190,14 @@ def distances(parts: Sequence[Source], n: int, tokenize: Any, seed: int) -> dict
     ends = np.cumsum([0, *(len(part.rows) for part in parts)])
     groups = [np.arange(a, b) for a, b in itertools.pairwise(ends)]
     nats = {kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats}
-    given = Extras(np.concatenate([part.answers for part in parts]), surprises=nats, tokenize=tokenize, seed=seed)
+    given = Extras(np.concatenate([part.answers for part in parts]), nll=nats, tokenize=tokenize, seed=seed)
     found: dict[str, list[float]] = {}
     for flaw in FLAWS:
-        for contrast in module(flaw).contrasts(rows, given):
+        for contrast in ENTRIES[flaw].contrasts(rows, given):
             found |= measured(contrast, groups, len(rows), n, seed)
     if all(part.prompts.size for part in parts):
         prompts = Extras(np.concatenate([part.prompts for part in parts]), seed=seed)
-        for contrast in module("embedding").contrasts(rows, prompts)[:1]:
+        for contrast in ENTRIES["embedding"].contrasts(rows, prompts)[:1]:
             found |= measured(contrast, groups, len(rows), n, seed, PROMPTS)
     return found
 

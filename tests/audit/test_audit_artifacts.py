@@ -12,14 +12,14 @@ import pytest
 from tests.audit import planted as source
 from tests.audit.planted import WORDS, human_rows, with_overlap_label
 
-from pyrite.audit import artifacts
-from pyrite.audit.evidence.artifacts import evidence as evidence_for
-from pyrite.audit.evidence.artifacts import lazy_accuracy
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.lazy import Cue, cue_from, find_cues, having, look, weigh_cue, words_of
-from pyrite.audit.lazy import labelled as having_label
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_alone, measure_contrast
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.artifacts import statistics as artifacts
+from pyrite.audit.flaws.artifacts.evidence import evidence as evidence_for
+from pyrite.audit.flaws.artifacts.evidence import lazy_accuracy
+from pyrite.audit.flaws.artifacts.shortcuts import Cue, cue_from, find_cues, folded_words, having, score_cue, surface_of
+from pyrite.audit.flaws.artifacts.shortcuts import labelled as having_label
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh, weigh_alone
 from pyrite.io import read_all
 from pyrite.records import Labelled
 from pyrite.synth.heuristics import lexical_overlap, subsequence
@@ -27,8 +27,8 @@ from pyrite.synth.select import draw
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.grammar import generate_general
 
-QUICK = Yardsticks(permutations=199, subsamples=2, halves=4)
-FULL = Yardsticks(permutations=1999, subsamples=4, halves=10)
+QUICK = DrawSettings(permutations=199, subsamples=2, halves=4)
+FULL = DrawSettings(permutations=1999, subsamples=4, halves=10)
 LABELS = ["entailment", "neutral", "contradiction"]
 
 
@@ -45,13 +45,13 @@ def labelled(label: str, *texts: str, number: int = 0) -> Row:
 
 
 def against(
-    data: Sequence[Row], reference: Sequence[Row], settings: Yardsticks = QUICK, only: str = ""
+    data: Sequence[Row], reference: Sequence[Row], settings: DrawSettings = QUICK, only: str = ""
 ) -> dict[str, Measurement]:
     """Every measure of the data against the reference, or one."""
     n = len(data)
     places = range(n), {"human": range(n, n + len(reference))}
     made = artifacts.contrasts([*data, *reference], Extras())
-    weighed = {one.measure.name: weigh(one, *places, settings) for one in made if only in one.measure.name}
+    weighed = {one.measure.name: measure_contrast(one, *places, settings) for one in made if only in one.measure.name}
     return {name: one for name, one in weighed.items() if one is not None}
 
 
@@ -121,9 +121,11 @@ def test_the_classifier_is_the_naive_bayes_of_a_library_fitted_fold_by_fold() ->
 
 
 def test_a_cue_by_hand() -> None:
-    seen = [look(labelled("yes", "is not it")) for _ in range(3)] + [look(labelled("no", "is not it"))]
-    seen += [look(labelled("yes", "it is")) for _ in range(2)] + [look(labelled("no", "it is")) for _ in range(4)]
-    cue = weigh_cue(having(seen, ("negation",)), having_label(seen, ["yes"]), ("negation",), ("yes",))
+    seen = [surface_of(labelled("yes", "is not it")) for _ in range(3)] + [surface_of(labelled("no", "is not it"))]
+    seen += [surface_of(labelled("yes", "it is")) for _ in range(2)] + [
+        surface_of(labelled("no", "it is")) for _ in range(4)
+    ]
+    cue = score_cue(having(seen, ("negation",)), having_label(seen, ["yes"]), ("negation",), ("yes",))
     assert cue is not None
     assert (cue.rows, cue.share, cue.elsewhere) == (4, 0.75, pytest.approx(1 / 3))
     assert cue.lift == pytest.approx(2.25)
@@ -146,25 +148,25 @@ def test_a_cue_by_hand() -> None:
     ],
 )
 def test_overlap_of_two_fields(premise: str, hypothesis: str, overlap: str) -> None:
-    assert look(labelled("x", premise, hypothesis)).overlap == overlap
+    assert surface_of(labelled("x", premise, hypothesis)).overlap == overlap
 
 
 def test_overlap_is_that_of_the_filter_of_biased_arms() -> None:
     rows, _ = with_overlap_label(pair_rows(200, 3), 0.4, 3)
-    levels = {look(row).overlap for row in rows}
+    levels = {surface_of(row).overlap for row in rows}
     assert levels == {"none", "some", "all", "run"}
     for row in rows:
         premise, hypothesis = row.fields.values()
-        assert lexical_overlap(premise, hypothesis) == (look(row).overlap in ("all", "run"))
-        assert subsequence(premise, hypothesis) == (look(row).overlap == "run")
+        assert lexical_overlap(premise, hypothesis) == (surface_of(row).overlap in ("all", "run"))
+        assert subsequence(premise, hypothesis) == (surface_of(row).overlap == "run")
 
 
 def test_negations_of_either_kind_of_apostrophe_and_of_split_words() -> None:
     for text in ("He isn't here", "He isn’t here", "He is n't here", "NOBODY came", "without shoes"):
-        assert look(labelled("x", "a b", text)).negated, text
-        assert look(labelled("x", "a b", text)).mismatch, text
-    assert not look(labelled("x", "not a", "He is not here")).mismatch
-    assert not look(labelled("x", "a b", "a noted knot, ain")).negated
+        assert surface_of(labelled("x", "a b", text)).negated, text
+        assert surface_of(labelled("x", "a b", text)).mismatch, text
+    assert not surface_of(labelled("x", "not a", "He is not here")).mismatch
+    assert not surface_of(labelled("x", "a b", "a noted knot, ain")).negated
 
 
 # ---- planted flaws
@@ -192,7 +194,7 @@ def test_flagged_rows_are_those_planted(share: float, with_reference: bool) -> N
     evidence = told("overlap_label", planted, pair_rows(1000, 7) if with_reference else ())
     assert evidence.rule is not None
     rule = json.loads(json.dumps(evidence.rule))
-    marked = artifacts.marks(planted, {"overlap_label": rule}, Extras(), None)["overlap_label"]
+    marked = artifacts.flag_scores(planted, {"overlap_label": rule}, Extras(), None)["overlap_label"]
     assert marked.dtype == np.float32
     assert marked.max() <= 1
     flagged = {row.number for row, mark in zip(planted, marked, strict=True) if mark >= 0.5}
@@ -229,7 +231,7 @@ def test_the_biased_arm_of_a_study_is_named_and_an_unbiased_one_is_not() -> None
     )
     assert told("overlap_label", twin, reference).rule is None
     found = {one.measure.name: one for one in artifacts.alone(biased, Extras())}["overlap_label"]
-    assert weigh_alone(found).p == pytest.approx(0.001)
+    assert measure_alone(found).p == pytest.approx(0.001)
     assert found.value > 5 * {one.measure.name: one for one in artifacts.alone(twin, Extras())}["overlap_label"].value
 
 
@@ -254,7 +256,7 @@ def test_a_word_that_gives_the_label_away_is_found_and_named() -> None:
     evidence = told("word_label", planted, reference)
     assert evidence.lines[0].startswith("label contradiction: 100 % of 48 rows with “sleeping” in the hypothesis")
     assert evidence.rule is not None
-    marked = artifacts.marks(planted, {"word_label": evidence.rule}, Extras(), None)["word_label"]
+    marked = artifacts.flag_scores(planted, {"word_label": evidence.rule}, Extras(), None)["word_label"]
     assert {row.number for row, mark in zip(planted, marked, strict=True) if mark >= 0.5} == where
 
 
@@ -286,7 +288,7 @@ def test_negations_and_lengths_that_follow_the_label() -> None:
     assert against(long, reference)["length_label"].p == pytest.approx(0.005)
     rule = told("length_label", long, reference).rule
     assert rule is not None
-    marked = artifacts.marks(long, {"length_label": rule}, Extras(), None)["length_label"] >= 0.5
+    marked = artifacts.flag_scores(long, {"length_label": rule}, Extras(), None)["length_label"] >= 0.5
     assert where <= {row.number for row, mark in zip(long, marked, strict=True) if mark}
     assert np.mean([row.number in where for row, mark in zip(long, marked, strict=True) if mark]) > 0.8
 
@@ -294,10 +296,10 @@ def test_negations_and_lengths_that_follow_the_label() -> None:
 def test_alone_a_planted_flaw_stands_out_of_shuffled_labels() -> None:
     rows = pair_rows(600, 8)
     planted, _ = with_overlap_label(rows, 0.2, 14)
-    found = {one.measure.name: weigh_alone(one) for one in artifacts.alone(planted, Extras())}
+    found = {one.measure.name: measure_alone(one) for one in artifacts.alone(planted, Extras())}
     assert found["overlap_label"].p == pytest.approx(0.001)
     assert found["overlap_label"].n == 600
-    assert all(weigh_alone(one).p > 0.02 for one in artifacts.alone(rows, Extras()))
+    assert all(measure_alone(one).p > 0.02 for one in artifacts.alone(rows, Extras()))
 
 
 def test_what_the_references_have_too_is_not_named() -> None:
@@ -382,7 +384,7 @@ def test_hostile_text_is_measured_like_any_other() -> None:
         if at % 3 != 2 or at % 2
     ]
     began = time.perf_counter()
-    found = against(rows, pair_rows(60, 26), Yardsticks(permutations=9, subsamples=2, halves=3))
+    found = against(rows, pair_rows(60, 26), DrawSettings(permutations=9, subsamples=2, halves=3))
     assert set(found) == set(artifacts.BY_NAME)
     for name in artifacts.BY_NAME:
         evidence = told(name, rows, pair_rows(60, 26))
@@ -394,8 +396,8 @@ def test_hostile_text_is_measured_like_any_other() -> None:
 
 
 def test_words() -> None:
-    assert words_of(" “Hello”, said-he... O'Neil! -- ") == ("hello", "said-he", "o'neil")
-    assert words_of("ねこ") == ("ね", "こ")
+    assert folded_words(" “Hello”, said-he... O'Neil! -- ") == ("hello", "said-he", "o'neil")
+    assert folded_words("ねこ") == ("ね", "こ")
 
 
 def test_a_cue_needs_rows_a_lift_and_certainty() -> None:
@@ -403,7 +405,7 @@ def test_a_cue_needs_rows_a_lift_and_certainty() -> None:
         """Of n rows with a negation `having` are a, of n without it `elsewhere`."""
         texts = [("a" if at < having else "b", "not") for at in range(n)]
         texts += [("a" if at < elsewhere else "b", "so") for at in range(n)]
-        return find_cues([look(labelled(label, text)) for label, text in texts], [], [("negation",)])
+        return find_cues([surface_of(labelled(label, text)) for label, text in texts], [], [("negation",)])
 
     assert [cue.labels for cue in some(60, 30)] == [("a",), ("b",)][:1]
     assert some(42, 30) == []  # a lift of 1.4

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 from tests.audit.planted import human_rows, sentence, with_leak
 
-from pyrite.audit import contamination, hashes
-from pyrite.audit.evidence.contamination import evidence
-from pyrite.audit.family import Extras, Population
+from pyrite.audit import minhash
+from pyrite.audit.baselines import DrawSettings, measure_contrast
+from pyrite.audit.evaluation_sets import evaluation_texts
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.contamination import index as index_of_runs
+from pyrite.audit.flaws.contamination import statistics as contamination
+from pyrite.audit.flaws.contamination import stream as streams
+from pyrite.audit.flaws.contamination.evidence import evidence
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Yardsticks, weigh
 from pyrite.errors import UserError
 
-DRAWS = Yardsticks(permutations=399, subsamples=5, halves=20)
+DRAWS = DrawSettings(permutations=399, subsamples=5, halves=20)
 RULES: dict[str, dict] = {"ngram_13": {}, "ngram_8": {}}
 
 
@@ -45,14 +49,14 @@ def streamed(rows: Sequence[Row], folder: Path, extras: Extras, parts: int = 1) 
     for part in range(parts):
         made.append(folder / f"part-{part}")
         made[-1].mkdir(parents=True)
-        stream = contamination.Stream(made[-1], extras)
+        stream = streams.Stream(made[-1], extras)
         stream.add([one for one in rows if one.number % parts == part])
         stream.close()
     return made
 
 
 def marked(rows: Sequence[Row], extras: Extras) -> dict[str, list[float]]:
-    return {name: found.tolist() for name, found in contamination.marks(rows, RULES, extras, None).items()}
+    return {name: found.tolist() for name, found in contamination.flag_scores(rows, RULES, extras, None).items()}
 
 
 def test_thirteen_and_eight_words_by_hand() -> None:
@@ -60,7 +64,7 @@ def test_thirteen_and_eight_words_by_hand() -> None:
     texts = [numbered(0, 13), numbered(0, 12), f"x {numbered(5, 13)} y", numbered(5, 12), "", numbered(0, 20).upper()]
     rows = rows_of(*texts)
     assert marked(rows, extras) == {"ngram_13": [1, 0, 0, 0, 0, 1], "ngram_8": [1, 1, 1, 0, 0, 1]}
-    counts = contamination.counted(rows, contamination.index_of(extras.against))
+    counts = index_of_runs.runs_by_row(rows, index_of_runs.index_of(extras.against))
     assert counts["ngram_13"].tolist() == [1, 0, 0, 0, 0, 8]
     assert counts["ngram_8"].tolist() == [6, 5, 1, 0, 0, 13]
 
@@ -81,12 +85,12 @@ def test_boilerplate_is_dropped_and_counted(tmp_path: Path) -> None:
     common = "please answer with one of the following options"
     texts = [f"{common} {name} {name}" for name in ("a", "b", "c")]
     extras = Extras(against={"exam": texts, "copy": texts[:1]})
-    index = contamination.index_of(extras.against)
+    index = index_of_runs.index_of(extras.against)
     assert index.boilerplate == 1
     assert marked(rows_of(common), extras)["ngram_8"] == [0]
     assert marked(rows_of(texts[0]), extras)["ngram_8"] == [1]
     two = Extras(against={"exam": [*texts[:2], texts[1].upper(), texts[1] + "!"]})
-    assert contamination.index_of(two.against).boilerplate == 0
+    assert index_of_runs.index_of(two.against).boilerplate == 0
     assert marked(rows_of(common), two)["ngram_8"] == [1]
 
 
@@ -96,7 +100,7 @@ def test_whole_counts_rows_sets_and_items(tmp_path: Path) -> None:
     rows = rows_of(numbered(0, 15), f"{numbered(0, 13)} {numbered(40, 53)}", numbered(40, 48), "free of it all")
     for parts in (1, 3):
         folders = streamed(rows, tmp_path / str(parts), extras, parts)
-        told = contamination.whole(folders, tmp_path, extras)
+        told = streams.merge(folders, tmp_path, extras)
         assert told["rows"] == 4
         assert told["ngram_13"] == {"rows": 2, "share": 0.5}
         assert told["ngram_8"] == {"rows": 3, "share": 0.75}
@@ -114,7 +118,7 @@ def test_whole_counts_rows_sets_and_items(tmp_path: Path) -> None:
 
 def test_columns_of_the_stream(tmp_path: Path) -> None:
     extras = Extras(against={"exam": [numbered(0, 20)]})
-    columns = contamination.Stream(tmp_path, extras).add(rows_of(numbered(0, 14), "nothing"))
+    columns = streams.Stream(tmp_path, extras).add(rows_of(numbered(0, 14), "nothing"))
     assert {name: column.tolist() for name, column in columns.items()} == {
         "contamination_13": [2, 0],
         "contamination_8": [7, 0],
@@ -126,23 +130,23 @@ def test_without_evaluation_sets_there_is_nothing_to_tell(tmp_path: Path) -> Non
     rows = rows_of("a", "b")
     assert contamination.contrasts(rows, Extras()) == []
     assert contamination.alone(rows, Extras()) == []
-    assert contamination.whole(streamed(rows, tmp_path, Extras()), tmp_path, Extras()) == {"rows": 2}
+    assert streams.merge(streamed(rows, tmp_path, Extras()), tmp_path, Extras()) == {"rows": 2}
     assert evidence("ngram_8", Population(rows, {}), {}, Extras()).lines == ()
     assert marked(rows, Extras()) == {"ngram_13": [0, 0], "ngram_8": [0, 0]}
 
 
 def test_with_and_without_batches_and_sieve_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = with_leak(people(1), 0.1, 1, exam())
-    index = contamination.index_of({"exam": exam()})
-    once = contamination.counted(rows, index)
-    wanted = {tuple(hashes.words(text)[at : at + 13]) for text in exam() for at in range(8)}
+    index = index_of_runs.index_of({"exam": exam()})
+    once = index_of_runs.runs_by_row(rows, index)
+    wanted = {tuple(minhash.words(text)[at : at + 13]) for text in exam() for at in range(8)}
     slow = []
     for row in rows:
-        words = hashes.words(row.text)
+        words = minhash.words(row.text)
         slow.append(sum(tuple(words[at : at + 13]) in wanted for at in range(len(words))))
     assert once["ngram_13"].tolist() == slow
-    monkeypatch.setattr(hashes, "AT_ONCE", 200)
-    again = contamination.counted(rows, index)
+    monkeypatch.setattr(minhash, "AT_ONCE", 200)
+    again = index_of_runs.runs_by_row(rows, index)
     assert all((once[name] == again[name]).all() for name in once)
 
 
@@ -151,7 +155,7 @@ def test_leaks_are_found_and_marked(share: float) -> None:
     rows, planted = with_leak(people(1), share, 1, exam())
     extras = Extras(against={"exam": exam()})
     for one in contamination.contrasts([*rows, *people(2)], extras):
-        found = weigh(one, range(300), {"h": range(300, 600)}, DRAWS)
+        found = measure_contrast(one, range(300), {"h": range(300, 600)}, DRAWS)
         assert found is not None
         assert (found.value, found.p) == (pytest.approx(share), 1 / 400)
     assert {at for at, on in enumerate(marked(rows, extras)["ngram_13"]) if on} == planted
@@ -164,7 +168,7 @@ def test_leaks_are_found_and_marked(share: float) -> None:
 def test_clean_data_is_silent() -> None:
     extras = Extras(against={"exam": exam()})
     for one in contamination.contrasts([*people(1), *people(2)], extras):
-        found = weigh(one, range(300), {"h": range(300, 600)}, DRAWS)
+        found = measure_contrast(one, range(300), {"h": range(300, 600)}, DRAWS)
         assert found is not None
         assert (found.value, found.p) == (0, 1)
 
@@ -172,7 +176,7 @@ def test_clean_data_is_silent() -> None:
 def test_evidence_shows_words_and_item(tmp_path: Path) -> None:
     extras = Extras(against={"quiz": ["nothing of this is there at all"], "exam": [numbered(0, 20), numbered(30, 50)]})
     rows = [replace(one, number=one.number + 7) for one in rows_of("free", f"x {numbered(30, 44)} y", numbered(0, 20))]
-    told = contamination.whole(streamed(rows, tmp_path, extras), tmp_path, extras)
+    told = streams.merge(streamed(rows, tmp_path, extras), tmp_path, extras)
     shown = evidence("ngram_13", Population(rows, told), {"h": Population(rows_of("q"), {})}, extras)
     assert shown.lines == (
         "66.67% of rows (2 of 3) hold 13 words in a row of an evaluation text (references 0.00%)",
@@ -188,7 +192,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
     extras = Extras(against={"exam": texts})
     rows = rows_of(*texts)
     assert marked(rows, extras)["ngram_13"] == [0, 0, 0, 1, 1, 0, 0]
-    contamination.whole(streamed(rows, tmp_path, extras), tmp_path, extras)
+    streams.merge(streamed(rows, tmp_path, extras), tmp_path, extras)
     evidence("ngram_8", Population(rows, {}), {}, extras)
 
 
@@ -205,15 +209,15 @@ def test_texts_of_a_file_of_pairs_and_of_chats(tmp_path: Path) -> None:
         '{"premise": "A b c", "hypothesis": "d", "label": "neutral"}\n'
         '{"premise": "A b c", "hypothesis": "e", "label": "entailment"}\n'
     )
-    assert contamination.known_task_texts("nli", pairs) == ["A b c", "d", "e"]
+    assert evaluation_texts("nli", pairs) == ["A b c", "d", "e"]
     chats = tmp_path / "chats.jsonl"
     chats.write_text('{"instruction": "Say a", "input": "", "output": "b"}\n')
-    assert contamination.known_task_texts("mine", chats) == ["Say a\nb"]
+    assert evaluation_texts("mine", chats) == ["Say a\nb"]
     prompts = tmp_path / "input_data.jsonl"
     prompts.write_text('{"key": 1, "prompt": "No commas.", "instruction_id_list": [], "kwargs": []}\n')
-    assert contamination.known_task_texts("ifeval", prompts) == ["No commas."]
+    assert evaluation_texts("ifeval", prompts) == ["No commas."]
     with pytest.raises(UserError, match="no prompt"):
-        contamination.known_task_texts("ifeval", chats)
+        evaluation_texts("ifeval", chats)
 
 
 @pytest.mark.real
@@ -227,4 +231,4 @@ def test_tasks_that_pyrite_knows(data_folder: Path) -> None:
     for name, size in sizes.items():
         if not (data_folder / name).exists():
             pytest.skip(f"{name} is not in PYRITE_DATA")
-        assert len(contamination.known_task_texts(name.split("/")[0], data_folder / name)) == size
+        assert len(evaluation_texts(name.split("/")[0], data_folder / name)) == size

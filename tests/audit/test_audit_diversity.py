@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from tests.audit.planted import WORDS, chosen, human_rows
 
-from pyrite.audit import diversity
-from pyrite.audit.evidence.diversity import evidence
-from pyrite.audit.family import Contrast, Extras, Population
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.flaw import Contrast, Extras, Population
+from pyrite.audit.flaws.diversity import statistics as diversity
+from pyrite.audit.flaws.diversity import stream as streams
+from pyrite.audit.flaws.diversity import words as text_words
+from pyrite.audit.flaws.diversity.evidence import evidence
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
-QUICK = Yardsticks(permutations=199, subsamples=4, halves=6)
+QUICK = DrawSettings(permutations=199, subsamples=4, halves=6)
 HOSTILE = [
     "",
     " ",
@@ -43,7 +45,7 @@ def one(rows: Sequence[Row], name: str) -> Contrast:
 
 def weighed(name: str, data: Sequence[Row], human: Sequence[Row]) -> Measurement:
     n = len(data)
-    made = weigh(one([*data, *human], name), range(n), {"human": range(n, n + len(human))}, QUICK)
+    made = measure_contrast(one([*data, *human], name), range(n), {"human": range(n, n + len(human))}, QUICK)
     assert made is not None
     return made
 
@@ -56,7 +58,7 @@ def value(name: str, ours: Sequence[str], theirs: Sequence[str]) -> float:
 
 def streamed(rows: Sequence[Row], folder: Path, batch: int = 16) -> list[Any]:
     folder.mkdir()
-    stream = diversity.Stream(folder, Extras())
+    stream = streams.Stream(folder, Extras())
     made = [stream.add(rows[at : at + batch]) for at in range(0, len(rows), batch)]
     stream.close()
     return made
@@ -98,7 +100,7 @@ def test_novelty_by_hand() -> None:
 
 def test_self_repetition_by_hand() -> None:
     """Eight words of period four hold 5 4-grams, the last being the first again: 1 of 5."""
-    made, count = diversity.self_repetition(diversity.words_of(["a b c d a b c d", "a b c", "q w e r t", "a " * 10]))
+    made, count = text_words.self_repetition(text_words.words_of(["a b c d a b c d", "a b c", "q w e r t", "a " * 10]))
     np.testing.assert_allclose(made, [0.2, np.nan, 0, 6 / 7], rtol=1e-6)
     assert count.tolist() == [5, 0, 2, 7]
     assert value("self_repetition", ["a b c d a b c d"], ["q w e r t"]) == pytest.approx(0.2)
@@ -116,7 +118,7 @@ def test_statistics_are_those_of_the_slow_way() -> None:
         a[at, order[: 15 + at]], b[at, order[-15 - at :]] = 1, 1
 
     def grams(text: str, n: int, first: int | None = None) -> list[tuple[str, ...]]:
-        words = diversity.words_in(text)[:first]
+        words = text_words.words_in(text)[:first]
         return list(zip(*(words[at:] for at in range(n)), strict=False))
 
     made = {contrast.measure.name: contrast.statistic(a, b) for contrast in diversity.contrasts(rows, Extras())}
@@ -156,7 +158,7 @@ def test_recycled_answers_are_found_and_the_twin_is_silent() -> None:
         assert weighed(name, data, human).p > 0.02, name
     shown = evidence("cross_row_repetition", Population(planted, {}), {"h": Population(human, {})}, Extras())
     assert "references 0 %" in shown.lines[0]
-    spoken = {" ".join(diversity.words_in(text)) for text in pool}
+    spoken = {" ".join(text_words.words_in(text)) for text in pool}
     assert any(shown.values["ngrams"][0]["text"] in text for text in spoken)
     assert set(shown.rows) <= set(chosen(data, 0.3, 1).tolist())
 
@@ -181,11 +183,11 @@ def test_loops_are_found_and_marked() -> None:
     shown = evidence("self_repetition", Population(planted, {}), {"h": Population(human, {})}, Extras())
     assert shown.rule == {"above": 0.3}
     assert "over and over we" in " ".join(shown.lines) or "and over we go" in " ".join(shown.lines)
-    marked = diversity.marks(planted, {"self_repetition": shown.rule}, Extras(), None)["self_repetition"]
+    marked = diversity.flag_scores(planted, {"self_repetition": shown.rule}, Extras(), None)["self_repetition"]
     found = set(np.flatnonzero(marked >= 0.5).tolist())
     assert len(found & where) >= 0.8 * len(where)
     assert len(found & where) >= 0.8 * len(found)
-    assert diversity.marks(planted, {}, Extras(), None) == {}
+    assert diversity.flag_scores(planted, {}, Extras(), None) == {}
 
 
 # -- the whole
@@ -207,7 +209,7 @@ def test_columns_and_compression(tmp_path: Path) -> None:
     )
     streamed(varied, tmp_path / "b")
     streamed(copied, tmp_path / "c")
-    told = diversity.whole([tmp_path / "b"], tmp_path, Extras(), [tmp_path / "c"])
+    told = streams.merge([tmp_path / "b"], tmp_path, Extras(), [tmp_path / "c"])
     assert told["compression"] < told["reference"]["compression"]
     assert told["bytes"] == sum(len(row.answer.encode()) + 1 for row in varied)
 
@@ -216,20 +218,20 @@ def test_parts_merge_within_the_stated_error(tmp_path: Path) -> None:
     rows = human_rows(400, 1)
     for name, some in {"all": rows, "one": rows[:150], "two": rows[150:], "no": []}.items():
         streamed(some, tmp_path / name, 37)
-    whole = diversity.whole([tmp_path / "all"], tmp_path, Extras())
-    parts = diversity.whole([tmp_path / name for name in ("no", "two", "one")], tmp_path, Extras())
+    whole = streams.merge([tmp_path / "all"], tmp_path, Extras())
+    parts = streams.merge([tmp_path / name for name in ("no", "two", "one")], tmp_path, Extras())
     for told in (whole, parts):
         told.pop("compression")
     assert whole == parts
-    words = diversity.words_of([row.answer for row in rows])
+    words = text_words.words_of([row.answer for row in rows])
     for n in (2, 3):
         told, true = whole[f"distinct_{n}"], len(np.unique(words.grams(n, 60)[0]))
         assert told["of"] == len(words.grams(n, 60)[0])
         assert abs(told["distinct"] / true - 1) <= 4 * told["error"]
-    share = diversity.self_repetition(words)[0]
+    share = text_words.self_repetition(words)[0]
     true = np.quantile(share[~np.isnan(share)], 0.99, method="inverted_cdf")
     assert whole["self_repetition"]["q99"] == pytest.approx(true, abs=0.00051)
-    assert diversity.whole([tmp_path / "no"], tmp_path, Extras()) == {"rows": 0}
+    assert streams.merge([tmp_path / "no"], tmp_path, Extras()) == {"rows": 0}
 
 
 def test_blocks_of_compression_cover_every_byte(tmp_path: Path) -> None:
@@ -247,23 +249,27 @@ def test_blocks_of_compression_cover_every_byte(tmp_path: Path) -> None:
 def test_hostile_rows_go_through_everything(tmp_path: Path) -> None:
     rows, human = rows_of(HOSTILE), human_rows(20, 1)
     streamed(rows, tmp_path / "a")
-    json.dumps(diversity.whole([tmp_path / "a"], tmp_path, Extras()))
+    json.dumps(streams.merge([tmp_path / "a"], tmp_path, Extras()))
     for contrast in diversity.contrasts([*rows, *human], Extras()):
         n = len(rows)
-        made = weigh(contrast, range(n), {"human": range(n, n + 20)}, replace(QUICK, permutations=9))
+        made = measure_contrast(contrast, range(n), {"human": range(n, n + 20)}, replace(QUICK, permutations=9))
         assert made is not None
         assert np.isfinite(made.value)
-    for measure in diversity.MEASURES:
+    for measure in diversity.STATISTICS:
         for references in ({}, {"human": Population(human, {})}):
             shown = evidence(measure.name, Population(rows, {}), references, Extras())
             json.dumps(dict(shown.values))
             assert all(len(line) < 200 for line in shown.lines)
-    assert diversity.marks(rows, {"self_repetition": {"above": 0.3}}, Extras(), None)["self_repetition"].max() <= 1
-    assert diversity.marks([], {"self_repetition": {"above": 0.3}}, Extras(), None)["self_repetition"].shape == (0,)
+    assert (
+        diversity.flag_scores(rows, {"self_repetition": {"above": 0.3}}, Extras(), None)["self_repetition"].max() <= 1
+    )
+    assert diversity.flag_scores([], {"self_repetition": {"above": 0.3}}, Extras(), None)["self_repetition"].shape == (
+        0,
+    )
 
 
 def test_cjk_signs_are_words() -> None:
-    assert diversity.words_in("Hi, 你好世界 don't") == ["hi", "你", "好", "世", "界", "don", "t"]
+    assert text_words.words_in("Hi, 你好世界 don't") == ["hi", "你", "好", "世", "界", "don", "t"]
 
 
 def test_the_same_twice(tmp_path: Path) -> None:

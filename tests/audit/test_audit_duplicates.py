@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from tests.audit.planted import human_rows, with_near_duplicates
 
-from pyrite.audit import duplicates, hashes
-from pyrite.audit.evidence.duplicates import evidence
-from pyrite.audit.family import Extras, Population
+from pyrite.audit import minhash
+from pyrite.audit.baselines import DrawSettings, measure_contrast
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.duplicates import statistics as duplicates
+from pyrite.audit.flaws.duplicates import stream as streams
+from pyrite.audit.flaws.duplicates.evidence import evidence
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Yardsticks, weigh
 
 
 @functools.cache
@@ -23,7 +25,7 @@ def people(seed: int) -> list[Row]:
     return human_rows(300, seed)
 
 
-DRAWS = Yardsticks(permutations=399, subsamples=5, halves=20)
+DRAWS = DrawSettings(permutations=399, subsamples=5, halves=20)
 NONE = Extras()
 
 
@@ -41,7 +43,7 @@ def streamed(rows: Sequence[Row], folder: Path, parts: int = 1, batch: int = 100
     for part in range(parts):
         made.append(folder / f"part-{part}")
         made[-1].mkdir(parents=True)
-        stream = duplicates.Stream(made[-1], NONE)
+        stream = streams.Stream(made[-1], NONE)
         own = [one for one in rows if one.number % parts == part]
         for at in range(0, len(own), batch):
             stream.add(own[at : at + batch])
@@ -52,7 +54,7 @@ def streamed(rows: Sequence[Row], folder: Path, parts: int = 1, batch: int = 100
 def merged(rows: Sequence[Row], folder: Path, reference: Sequence[Path] = (), **how: int) -> tuple[dict, Path]:
     out = folder / "out"
     out.mkdir(parents=True)
-    return duplicates.whole(streamed(rows, folder / "in", **how), out, NONE, reference), out
+    return streams.merge(streamed(rows, folder / "in", **how), out, NONE, reference), out
 
 
 def contrast(name: str, rows: Sequence[Row], extras: Extras = NONE):
@@ -72,25 +74,25 @@ LONG = "one two three four five six seven eight nine ten eleven twelve thirteen 
 
 
 def test_case_space_and_punctuation_make_no_difference_but_words_do() -> None:
-    keys = hashes.sketches(["Äpfel, don't!", "äpfel  DON’T", "äpfel dont", "A\u0308pfel don t"]).keys
+    keys = minhash.sketches(["Äpfel, don't!", "äpfel  DON’T", "äpfel dont", "A\u0308pfel don t"]).keys
     assert keys[0] == keys[1] == keys[3]
     assert keys[0] != keys[2]
 
 
 def test_each_chinese_character_is_a_word_and_vowel_signs_stay() -> None:
-    assert [word.decode() for word in hashes.words("你好，world 的")] == ["你", "好", "world", "的"]
-    assert [word.decode() for word in hashes.words("किताब कातिब")] == ["किताब", "कातिब"]
+    assert [word.decode() for word in minhash.words("你好，world 的")] == ["你", "好", "world", "的"]
+    assert [word.decode() for word in minhash.words("किताब कातिब")] == ["किताब", "कातिब"]
 
 
 def test_texts_without_words_are_compared_as_written() -> None:
-    keys = hashes.sketches(["😀", "😀 ", "🙃", "", "  "]).keys
+    keys = minhash.sketches(["😀", "😀 ", "🙃", "", "  "]).keys
     assert keys[0] == keys[1] != keys[2]
     assert keys[3] == keys[4] != keys[0]
 
 
 def test_ngrams_do_not_cross_rows() -> None:
     texts = [[b"a", b"b", b"c", b"d"], [], [b"a", b"b"], [b"b", b"c", b"d"]]
-    found, places = hashes.grams(hashes.flat(texts), 3)
+    found, places = minhash.grams(minhash.flat(texts), 3)
     assert found.starts.tolist() == [0, 2, 2, 2, 3]
     assert places.tolist() == [0, 1, 6]
     assert found.hashes[1] == found.hashes[2] != found.hashes[0]
@@ -105,10 +107,10 @@ def test_the_sketch_estimates_jaccard_within_its_error(shared: int, own: int) ->
         texts += [" ".join(words[: shared + own]), " ".join(words[:shared] + words[shared + own :])]
     true = (shared - 2) / (shared - 2 + 2 * own)
     pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    exact = [duplicates.jaccard_of(hashes.trigrams(a), hashes.trigrams(b)) for a, b in pairs]
+    exact = [duplicates.jaccard_of(minhash.trigrams(a), minhash.trigrams(b)) for a, b in pairs]
     assert exact == pytest.approx([true] * 100)
-    made = hashes.sketches(texts)
-    told = hashes.jaccard(hashes.agreement(made.signatures[::2], made.signatures[1::2]))
+    made = minhash.sketches(texts)
+    told = minhash.jaccard(minhash.agreement(made.signatures[::2], made.signatures[1::2]))
     error = (true * (1 - true) / 128) ** 0.5
     assert abs(told.mean() - true) < 3 * error / 10
     assert np.mean(np.abs(told - true) <= 2 * error) > 0.9
@@ -126,12 +128,12 @@ def test_counts_and_arrays_by_hand(tmp_path: Path) -> None:
     assert np.load(out / "exact_of.npy").tolist() == [0, 1, 0, 3, 4, 1, 0]
     assert np.load(out / "copy_of.npy").tolist() == [0, 1, 0, 1, 4, 1, 0]
     assert told["recall_at_threshold"] == pytest.approx(0.9900, abs=1e-4)
-    assert told["bytes_per_row"] == hashes.BYTES + 16 < 900
+    assert told["bytes_per_row"] == minhash.BYTES + 16 < 900
     assert sorted(path.name for path in out.iterdir()) == ["copy_of.npy", "exact_of.npy"]
-    marked = duplicates.marks(rows, {"exact": {}, "near": {}}, NONE, out)
+    marked = duplicates.flag_scores(rows, {"exact": {}, "near": {}}, NONE, out)
     assert marked["exact"].tolist() == [0, 0, 1, 0, 0, 1, 1]
     assert marked["near"].tolist() == [0, 0, 1, 1, 0, 1, 1]
-    alone = duplicates.marks(rows, {"exact": {}, "near": {}}, NONE, None)
+    alone = duplicates.flag_scores(rows, {"exact": {}, "near": {}}, NONE, None)
     assert {name: found.tolist() for name, found in alone.items()} == {k: v.tolist() for k, v in marked.items()}
 
 
@@ -141,9 +143,9 @@ def test_copies_of_the_reference(tmp_path: Path) -> None:
     told, out = merged(rows, tmp_path, reference)
     assert told["against_reference"] == {"rows": 4, "share": 0.8, "numbers": [0, 2, 3, 4]}
     assert np.load(out / "reference_of.npy").tolist() == [2, -1, 1, 2, 1]
-    marked = duplicates.marks(rows, {"against_reference": {}}, NONE, out)["against_reference"]
+    marked = duplicates.flag_scores(rows, {"against_reference": {}}, NONE, out)["against_reference"]
     assert marked.tolist() == pytest.approx([0.9, 0, 0.9, 0.9, 0.9])
-    found = {one.measure.name: one for one in duplicates.alone_from_whole(told)}
+    found = {one.measure.name: one for one in duplicates.alone_from_totals(told)}
     assert set(found) == {"exact", "near", "against_reference"}
     assert (found["against_reference"].value, found["against_reference"].threshold) == (0.8, 0.01)
     assert found["against_reference"].null is None
@@ -172,8 +174,8 @@ def test_parts_make_no_difference(tmp_path: Path) -> None:
 def test_partitions_and_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = with_near_duplicates(people(1), 0.3, 5)
     once, out = merged(rows, tmp_path / "once")
-    monkeypatch.setattr(hashes, "PARTITION", 100)
-    for module in (hashes, duplicates):
+    monkeypatch.setattr(minhash, "PARTITION", 100)
+    for module in (minhash, duplicates, streams):
         monkeypatch.setattr(module, "CHUNK", 64)
     again, other = merged(rows, tmp_path / "again")
     assert once == again
@@ -183,7 +185,7 @@ def test_partitions_and_chunks_make_no_difference(tmp_path: Path, monkeypatch: p
 def test_files_of_one_data_set_are_numbered_on(tmp_path: Path) -> None:
     one, two = streamed(rows_of("a b", "c d"), tmp_path / "1"), streamed(rows_of("c d", "a b", "e"), tmp_path / "2")
     (tmp_path / "out").mkdir()
-    told = duplicates.whole([*one, *two], tmp_path / "out", NONE, offsets=[0, 2])
+    told = streams.merge([*one, *two], tmp_path / "out", NONE, offsets=[0, 2])
     assert told["rows"] == 5
     assert np.load(tmp_path / "out" / "exact_of.npy").tolist() == [0, 1, 1, 0, 4]
 
@@ -191,7 +193,7 @@ def test_files_of_one_data_set_are_numbered_on(tmp_path: Path) -> None:
 def test_no_rows(tmp_path: Path) -> None:
     told, _ = merged([], tmp_path)
     assert told == {"rows": 0}
-    assert duplicates.alone_from_whole(told) == []
+    assert duplicates.alone_from_totals(told) == []
 
 
 def test_many_identical_rows_cost_no_quadratic_time(tmp_path: Path) -> None:
@@ -243,11 +245,11 @@ def test_semantic_leaves_out_what_is_near_and_needs_embeddings() -> None:
     assert duplicates.alone(rows, extras)[0].value == 0.75
     shown = evidence("semantic", Population(rows, {}), {}, extras)
     assert shown.rows == (0, 1, 2)
-    assert duplicates.marks(rows, {"semantic": shown.rule}, NONE, None)["semantic"].tolist() == [0, 1, 1, 0]
+    assert duplicates.flag_scores(rows, {"semantic": shown.rule}, NONE, None)["semantic"].tolist() == [0, 1, 1, 0]
 
 
 def brute(rows: Sequence[Row]) -> set[tuple[int, int]]:
-    sets = [set(hashes.trigrams(one.text).tolist()) for one in rows]
+    sets = [set(minhash.trigrams(one.text).tolist()) for one in rows]
     pairs = ((x, y) for x in range(len(rows)) for y in range(x))
     return {(y, x) for x, y in pairs if len(sets[x] & sets[y]) >= 0.7 * len(sets[x] | sets[y]) > 0}
 
@@ -257,7 +259,7 @@ def test_pairs_are_those_of_the_slow_way() -> None:
     found = duplicates.find(rows, None)
     texts = {int(text): place for place, text in reversed(list(enumerate(found.text_of)))}
     made = {tuple(sorted((texts[a], texts[b]))) for a, b in zip(*map(np.ndarray.tolist, found.near[:2]), strict=True)}
-    long = {at for at, one in enumerate(rows) if len(hashes.words(one.text)) >= 5}
+    long = {at for at, one in enumerate(rows) if len(minhash.words(one.text)) >= 5}
     wanted = {(x, y) for x, y in brute(rows) if x in long and y in long and found.text_of[x] != found.text_of[y]}
     assert len(wanted) > 50
     assert len(wanted & made) >= 0.97 * len(wanted)
@@ -268,12 +270,12 @@ def test_pairs_are_those_of_the_slow_way() -> None:
 def test_planted_copies_are_found_and_marked(share: float, tmp_path: Path) -> None:
     rows, planted = with_near_duplicates(people(1), share, 1)
     sample = [*rows, *people(2)]
-    found = weigh(contrast("near", sample), range(300), {"h": range(300, 600)}, DRAWS)
+    found = measure_contrast(contrast("near", sample), range(300), {"h": range(300, 600)}, DRAWS)
     assert found is not None
     assert found.p == 1 / 400
     told, out = merged(rows, tmp_path)
     cluster = np.load(out / "copy_of.npy")
-    marked = duplicates.marks(rows, {"near": {}}, NONE, out)["near"] >= 0.5
+    marked = duplicates.flag_scores(rows, {"near": {}}, NONE, out)["near"] >= 0.5
     flagged = set(cluster[marked].tolist())
     ours = set(cluster[sorted(planted)].tolist())
     assert np.mean([cluster[at] in flagged for at in planted]) >= 0.9
@@ -283,7 +285,7 @@ def test_planted_copies_are_found_and_marked(share: float, tmp_path: Path) -> No
 
 def test_the_unplanted_twin_is_silent() -> None:
     for one in duplicates.contrasts([*people(1), *people(2)], NONE):
-        found = weigh(one, range(300), {"h": range(300, 600)}, DRAWS)
+        found = measure_contrast(one, range(300), {"h": range(300, 600)}, DRAWS)
         assert found is not None
         assert found.p > 0.05
 
@@ -332,7 +334,7 @@ def test_a_row_of_100_megabytes_is_bounded_work(tmp_path: Path) -> None:
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     rows, _ = with_near_duplicates(people(1), 0.2, 4)
     one, two = (streamed(rows, tmp_path / name)[0] for name in "ab")
-    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in hashes.COLUMNS)
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in minhash.COLUMNS)
 
 
 @pytest.mark.real

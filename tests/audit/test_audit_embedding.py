@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from pyrite.audit import embedding
-from pyrite.audit.embedding import (
-    MEASURES,
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.embedding import statistics as embedding
+from pyrite.audit.flaws.embedding.evidence import evidence, fidelity, vendi
+from pyrite.audit.flaws.embedding.statistics import (
+    STATISTICS,
     contrasts,
     coverage_loss,
     cross_validation,
@@ -16,10 +19,7 @@ from pyrite.audit.embedding import (
     scaled,
     squared_mmd,
 )
-from pyrite.audit.evidence.embedding import evidence, fidelity, vendi
-from pyrite.audit.family import Evidence, Extras, Population
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
 WIDTH = 24
 N = 150
@@ -43,9 +43,9 @@ def some_rows(n: int, text: str = "row") -> list[Row]:
 def weighed(ours: np.ndarray, human: np.ndarray, permutations: int = 1999) -> dict[str, Measurement]:
     rows = some_rows(len(ours), "data") + some_rows(len(human), "human")
     found = contrasts(rows, Extras(embeddings=on_sphere(np.concatenate([ours, human]))))
-    settings = Yardsticks(permutations=permutations, halves=10, subsamples=5)
+    settings = DrawSettings(permutations=permutations, halves=10, subsamples=5)
     places = range(len(ours)), {"human": range(len(ours), len(rows))}
-    made = {one.measure.name: weigh(one, *places, settings) for one in found}
+    made = {one.measure.name: measure_contrast(one, *places, settings) for one in found}
     assert all(made.values())
     return {name: one for name, one in made.items() if one is not None}
 
@@ -217,7 +217,7 @@ def test_evidence_names_what_only_the_data_has() -> None:
     points = on_sphere(np.concatenate([ours, cloud(90, 3)]))
     data = Population([Row(100 + at, str(at), "", ("odd one" if at >= 60 else "plain",)) for at in range(100)], {})
     human = {"a": Population(some_rows(50, "kind"), {}), "b": Population(some_rows(40, "other"), {})}
-    for measure in MEASURES:
+    for measure in STATISTICS:
         shown = evidence(measure.name, data, human, Extras(embeddings=points))
         json.dumps(shown.values)
         assert shown.lines
@@ -237,7 +237,7 @@ def test_evidence_names_what_only_the_data_has() -> None:
 def test_evidence_of_hostile_text_and_without_references() -> None:
     rows = [Row(at, str(at), "", (text,)) for at, text in enumerate(HOSTILE)]
     points = on_sphere(cloud(2 * len(rows), 1))
-    for measure in MEASURES:
+    for measure in STATISTICS:
         for human in ({}, {"human": Population(rows, {})}):
             many = points if human else points[: len(rows)]
             shown = evidence(measure.name, Population(rows, {}), human, Extras(embeddings=many))
@@ -271,6 +271,6 @@ def test_importing_the_family_is_light() -> None:
     import subprocess
     import sys
 
-    code = "import sys, pyrite.audit.embedding, pyrite.audit.perplexity; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
+    code = "import sys, pyrite.audit.flaws.embedding.statistics, pyrite.audit.flaws.perplexity.statistics; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"

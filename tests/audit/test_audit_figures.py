@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyrite.audit import figures as drawing
 from pyrite.audit.figures import figures
+from pyrite.audit.flaws.format import figure as drawing
 from pyrite.audit.show import clean, number, show_audit
 from pyrite.charts import OKABE_ITO
 

@@ -84,7 +84,7 @@ def test_a_run_folder_in_use_is_left_alone(tmp_path: Path, audit: Any) -> None:
 
 
 def test_the_table_of_flagged_rows_holds_any_text(tmp_path: Path) -> None:
-    from pyrite.audit.marks import Flags, write_flagged
+    from pyrite.audit.flag_scores import Flags, write_flagged
     from pyrite.io import ReadOptions
 
     rows = [{"premise": "<script>\x00{{7*7}}", "hypothesis": "b\u202e", "label": "x", "id": str(n)} for n in range(5)]

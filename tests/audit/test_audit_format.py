@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 from tests.audit.planted import PLANT, human_rows, sentence, with_less_spread, with_opening
 
-from pyrite.audit import format as family
-from pyrite.audit.evidence.format import evidence
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.patterns import answers_of, difference_low, over_represented, readable
-from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.shapes import (
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.format import statistics as family
+from pyrite.audit.flaws.format import stream as streams
+from pyrite.audit.flaws.format.answer_shape import (
     collapsed,
     drawn,
     shape_of,
     skeleton_of,
     structural_tokens,
 )
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
+from pyrite.audit.flaws.format.evidence import evidence
+from pyrite.audit.flaws.format.patterns import answers_of, difference_low, over_represented, readable
+from pyrite.audit.rows import Row, as_rows
 from pyrite.io import ReadOptions, open_records
 
-QUICK = Yardsticks(permutations=199, subsamples=2, halves=4)
-NAMES = [measure.name for measure in family.MEASURES]
+QUICK = DrawSettings(permutations=199, subsamples=2, halves=4)
+NAMES = [measure.name for measure in family.STATISTICS]
 
 
 def row(*answers: str, number: int = 0) -> Row:
@@ -44,10 +45,10 @@ def value(name: str, ours: Sequence[Row], theirs: Sequence[Row]) -> float:
     return float(found.statistic(a, 1 - a)[0])
 
 
-def weighed(data: Sequence[Row], human: Sequence[Row], settings: Yardsticks = QUICK) -> dict[str, Measurement]:
+def weighed(data: Sequence[Row], human: Sequence[Row], settings: DrawSettings = QUICK) -> dict[str, Measurement]:
     made = family.contrasts([*data, *human], Extras())
     places = {"human": range(len(data), len(data) + len(human))}
-    told = {one.measure.name: weigh(one, range(len(data)), places, settings) for one in made}
+    told = {one.measure.name: measure_contrast(one, range(len(data)), places, settings) for one in made}
     return {name: one for name, one in told.items() if one is not None}
 
 
@@ -57,7 +58,7 @@ def shown(name: str, data: Sequence[Row], human: Sequence[Row] = ()) -> Evidence
 
 
 def marked(name: str, data: Sequence[Row], rule: Mapping[str, Any]) -> set[int]:
-    found = family.marks(data, {name: rule}, Extras(), None)[name]
+    found = family.flag_scores(data, {name: rule}, Extras(), None)[name]
     assert found.dtype == np.float32
     assert found.shape == (len(data),)
     return set(np.flatnonzero(found >= 0.5).tolist())
@@ -65,7 +66,7 @@ def marked(name: str, data: Sequence[Row], rule: Mapping[str, Any]) -> set[int]:
 
 def streamed(rows: Sequence[Row], folder: Path, batch: int = 7) -> Path:
     folder.mkdir()
-    stream = family.Stream(folder, Extras())
+    stream = streams.Stream(folder, Extras())
     for at in range(0, len(rows), batch):
         stream.add(rows[at : at + batch])
     stream.close()
@@ -340,7 +341,7 @@ def test_a_narrow_opening_is_told_from_a_broad_one() -> None:
     data = [*human[:80], *each(["I like to help you with that"] * 20)]
     (one,) = over_represented(answers_of(data), answers_of(human), lambda shape: shape.opening)
     assert one.key == ("i", "like", "to", "help", "you", "with", "that")
-    assert (one.share, one.other) == (0.2, 0.0)
+    assert (one.share, one.reference_share) == (0.2, 0.0)
     assert one.where[0] == (80, 0)
 
 
@@ -360,7 +361,7 @@ HOSTILE = ["", " ", "\0", "\ud83d", "\ud800 \udfff" * 9, "🎉" * 3, "مرحبا
 def test_hostile_text(tmp_path: Path) -> None:
     data = [*each(HOSTILE), Row(98, "none", "", ()), row(*HOSTILE, number=99)] * 3
     folder = streamed([*data, row("x" * 10**6, " " * 10**6, "a\n" * 10**6, "当" * 10**6)], tmp_path / "part")
-    told = family.whole([folder], tmp_path, Extras(), [folder])
+    told = streams.merge([folder], tmp_path, Extras(), [folder])
     assert told["answers"] == 3 * 2 * len(HOSTILE) + 4
     for made in (data, data[:1] * 9):
         for one in family.contrasts(made, Extras()):
@@ -372,14 +373,14 @@ def test_hostile_text(tmp_path: Path) -> None:
             told_lines = shown(name, data, human)
             "\n".join(told_lines.lines).encode()
             if told_lines.rule:
-                family.marks(data, {name: told_lines.rule}, Extras(), None)
+                family.flag_scores(data, {name: told_lines.rule}, Extras(), None)
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:
     none = [Row(0, "0", "asked", ())]
     assert family.contrasts(none, Extras()) == []
     assert shown("opening_concentration", none).lines == ("No row has an answer.",)
-    told = family.whole([streamed(none, tmp_path / "a")], tmp_path, Extras())
+    told = streams.merge([streamed(none, tmp_path / "a")], tmp_path, Extras())
     assert told["answers"] == 0
     assert told["length"]["quantiles"] == {}
     some = [*none, row("a b")]
@@ -387,7 +388,7 @@ def test_nothing_to_measure(tmp_path: Path) -> None:
 
 
 def test_columns(tmp_path: Path) -> None:
-    stream = family.Stream(tmp_path, Extras())
+    stream = streams.Stream(tmp_path, Extras())
     told = stream.add([row("Yes it is. So."), row("yes IT is, no"), row("a b", "- c"), Row(3, "", "", ())])
     assert list(told) == ["format_words", "format_skeleton", "format_opening"]
     assert told["format_words"].tolist() == [4, 4, 4, 0]
@@ -398,9 +399,9 @@ def test_columns(tmp_path: Path) -> None:
 
 def test_parts_merge_to_the_whole(tmp_path: Path, people: tuple[list[Row], list[Row]]) -> None:
     data, planted = with_opening(people[0], 0.2, 3)
-    whole = family.whole([streamed(data, tmp_path / "all")], tmp_path, Extras())
+    whole = streams.merge([streamed(data, tmp_path / "all")], tmp_path, Extras())
     parts = [streamed(data[:17], tmp_path / "a", 3), streamed([], tmp_path / "b"), streamed(data[17:], tmp_path / "c")]
-    assert family.whole(parts, tmp_path, Extras()) == whole
+    assert streams.merge(parts, tmp_path, Extras()) == whole
     assert whole["answers"] == 400
     assert whole["count_error"] == 0
     first = whole["openings"][0]
@@ -410,13 +411,13 @@ def test_parts_merge_to_the_whole(tmp_path: Path, people: tuple[list[Row], list[
     assert whole["length"]["quantiles"]["0.5"] == words[199]
     assert whole["length"]["quantiles"]["1"] == words[-1]
     human = streamed(people[1], tmp_path / "h")
-    compared = family.whole(parts, tmp_path, Extras(), [human])
+    compared = streams.merge(parts, tmp_path, Extras(), [human])
     assert compared["openings"][0]["reference"] == {"low": 0, "high": 0}
 
 
 def test_a_full_sketch_states_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More distinct openings than a sketch of 192 places holds: counts are bounded, whichever way the rows are cut."""
-    monkeypatch.setattr(family, "LG", 8)
+    monkeypatch.setattr(streams, "LG", 8)
     rng = np.random.default_rng(4)
     data = each(
         [f"{PLANT} {at}" if rng.random() < 0.2 else f"{name_of(at)} {name_of(at)} and so on." for at in range(3000)]
@@ -424,7 +425,7 @@ def test_a_full_sketch_states_its_error(tmp_path: Path, monkeypatch: pytest.Monk
     truth = sum(PLANT in one.answer for one in data) / 3000
     for number, cut in enumerate((1500, 100)):
         folders = [streamed(data[:cut], tmp_path / f"a{number}"), streamed(data[cut:], tmp_path / f"b{number}")]
-        told = family.whole(folders, tmp_path, Extras())
+        told = streams.merge(folders, tmp_path, Extras())
         first = told["openings"][0]
         assert first["low"] <= truth <= first["high"]
         assert first["high"] - first["low"] <= told["count_error"] / 3000 + 1e-12
@@ -435,14 +436,14 @@ def test_same_rows_same_bytes(tmp_path: Path, people: tuple[list[Row], list[Row]
     a, b = streamed(people[0], tmp_path / "a"), streamed(people[0], tmp_path / "b", 50)
     for path in sorted(a.iterdir()):
         assert path.read_bytes() == (b / path.name).read_bytes()
-    first, second = (weighed(*people, Yardsticks(permutations=20, subsamples=2, halves=2)) for _ in range(2))
+    first, second = (weighed(*people, DrawSettings(permutations=20, subsamples=2, halves=2)) for _ in range(2))
     assert first == second
 
 
 def test_long_answers_are_counted_to_a_thousandth() -> None:
     for words in (0, 4095, 4096, 5001, 123_457, 10**8):
-        assert 0 <= words - family.rounded(words) <= words / 2048
-    assert family.rounded(4095) == 4095
+        assert 0 <= words - streams.rounded(words) <= words / 2048
+    assert streams.rounded(4095) == 4095
 
 
 @pytest.mark.real

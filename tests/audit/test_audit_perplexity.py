@@ -8,22 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from pyrite.audit import perplexity
-from pyrite.audit.evidence.perplexity import evidence
-from pyrite.audit.family import Evidence, Extras, Population
-from pyrite.audit.perplexity import (
-    ALONE,
-    MEASURES,
-    PROMPTED,
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.perplexity import statistics as perplexity
+from pyrite.audit.flaws.perplexity.evidence import evidence
+from pyrite.audit.flaws.perplexity.statistics import (
+    STATISTICS,
     contrasts,
     difficulty,
-    marks,
-    measure_surprises,
-    tokens,
+    flag_scores,
     winsorised,
 )
+from pyrite.audit.nll import ALONE, PROMPTED, answer_nll, tokens_of
 from pyrite.audit.rows import Row
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute
 
@@ -55,10 +52,10 @@ def weighed(
 ) -> dict[str, Measurement]:
     n = len(ours[ALONE])
     rows = some_rows(n, "data") + some_rows(len(human[ALONE]), "human")
-    settings = Yardsticks(permutations=permutations, halves=10, subsamples=5)
+    settings = DrawSettings(permutations=permutations, halves=10, subsamples=5)
     made = {}
-    for one in contrasts(rows, Extras(surprises=joined(ours, human))):
-        told = weigh(one, range(n), {"human": range(n, len(rows))}, settings)
+    for one in contrasts(rows, Extras(nll=joined(ours, human))):
+        told = measure_contrast(one, range(n), {"human": range(n, len(rows))}, settings)
         assert told is not None
         made[one.measure.name] = told
     return made
@@ -71,7 +68,7 @@ def statistics(values: np.ndarray, a: list[int], b: list[int]) -> dict[str, floa
     groups[0, 0, a] = 1
     groups[1, 0, b] = 1
     told = {PROMPTED: values, ALONE: np.full(len(values), 2.0)}
-    for one in contrasts(some_rows(len(values)), Extras(surprises=told)):
+    for one in contrasts(some_rows(len(values)), Extras(nll=told)):
         made[one.measure.name] = float(one.statistic(*groups)[0])
     return made
 
@@ -138,7 +135,7 @@ def test_the_twin_is_silent() -> None:
 def test_rows_that_were_not_measured_are_left_out() -> None:
     human, ours = human_nats(40, 1), human_nats(40, 2)
     ours[PROMPTED][3] = ours[ALONE][3] = np.nan
-    made = contrasts(some_rows(80), Extras(surprises=joined(ours, human)))
+    made = contrasts(some_rows(80), Extras(nll=joined(ours, human)))
     assert [list(one.rows or ()) for one in made] == [[at for at in range(80) if at != 3]] * 5
     assert weighed(ours, human, 49)["shift"].n == 39
 
@@ -146,23 +143,23 @@ def test_rows_that_were_not_measured_are_left_out() -> None:
 def test_one_row_without_a_prompt_and_all_are_compared_alone() -> None:
     told = human_nats(40, 1)
     told[PROMPTED][0] = np.nan
-    name, values = perplexity.compared(told, 40)
+    name, values = perplexity.compared_nll(told, 40)
     assert name == ALONE
     assert np.array_equal(values, told[ALONE])
-    assert perplexity.compared(human_nats(40, 1), 40)[0] == PROMPTED
-    made = contrasts(some_rows(40), Extras(surprises=told))
+    assert perplexity.compared_nll(human_nats(40, 1), 40)[0] == PROMPTED
+    made = contrasts(some_rows(40), Extras(nll=told))
     assert [len(one.rows or ()) for one in made] == [40, 40, 40, 40, 39]
 
 
 def test_measures_that_cannot_be_taken_are_left_out() -> None:
     nothing = np.full(10, np.nan)
     assert contrasts(some_rows(10), Extras()) == []
-    assert contrasts(some_rows(10), Extras(surprises={PROMPTED: nothing, ALONE: nothing})) == []
-    alone = contrasts(some_rows(10), Extras(surprises={PROMPTED: nothing, ALONE: np.arange(10.0)}))
+    assert contrasts(some_rows(10), Extras(nll={PROMPTED: nothing, ALONE: nothing})) == []
+    alone = contrasts(some_rows(10), Extras(nll={PROMPTED: nothing, ALONE: np.arange(10.0)}))
     assert {one.measure.name for one in alone} == ALL - {"instruction_difficulty"}
     assert np.isnan(difficulty({PROMPTED: np.ones(2), ALONE: np.array([0.0, np.nan])}, 2)).all()
     with pytest.raises(ValueError, match="10 values"):
-        contrasts(some_rows(9), Extras(surprises={ALONE: nothing}))
+        contrasts(some_rows(9), Extras(nll={ALONE: nothing}))
 
 
 def test_equal_values_are_no_finding() -> None:
@@ -178,10 +175,10 @@ def test_evidence_and_marks() -> None:
     for name in ours:
         ours[name][:20] = 0.05
     ours[PROMPTED][30] = ours[ALONE][30] = np.nan
-    given = Extras(surprises=joined(ours, human))
+    given = Extras(nll=joined(ours, human))
     data = Population([Row(500 + at, str(at), "q", (f"answer {at}",)) for at in range(100)], {})
     people = {"a": Population(some_rows(50, "a"), {}), "b": Population(some_rows(40, "b"), {})}
-    shown = {one.name: evidence(one.name, data, people, given) for one in MEASURES}
+    shown = {one.name: evidence(one.name, data, people, given) for one in STATISTICS}
     for name, one in shown.items():
         json.dumps(one.values)
         assert one.lines, name
@@ -198,22 +195,22 @@ def test_evidence_and_marks() -> None:
     assert any("“a " in line or "“b " in line for line in shown["tail_loss"].lines)
     rule = shown["shift"].rule
     assert rule is not None
-    made = marks(data.rows, {"shift": json.loads(json.dumps(rule))}, Extras(), None)["shift"]
+    made = flag_scores(data.rows, {"shift": json.loads(json.dumps(rule))}, Extras(), None)["shift"]
     assert made.dtype == np.float32
     below = np.quantile(human[PROMPTED], 0.01)
     assert set(np.flatnonzero(made >= 0.5)) == set(np.flatnonzero(ours[PROMPTED] <= below)) >= set(range(20))
     assert made.max() <= 1
     assert made[30] == 0
-    assert not marks(some_rows(9), {"shift": rule}, Extras(), None)["shift"].any()  # rows that were not measured
+    assert not flag_scores(some_rows(9), {"shift": rule}, Extras(), None)["shift"].any()  # rows that were not measured
 
 
 def test_evidence_of_hostile_text_and_without_references() -> None:
     rows = [Row(at, str(at), "", (text,)) for at, text in enumerate(HOSTILE)]
     told = human_nats(2 * len(rows), 1)
-    for measure in MEASURES:
+    for measure in STATISTICS:
         for human in ({}, {"human": Population(rows, {})}):
             few = told if human else {name: values[: len(rows)] for name, values in told.items()}
-            shown = evidence(measure.name, Population(rows, {}), human, Extras(surprises=few))
+            shown = evidence(measure.name, Population(rows, {}), human, Extras(nll=few))
             assert all(line.isprintable() and len(line) < 160 for line in shown.lines)
             assert (shown.rule is not None) == (measure.name == "shift" and bool(human))
     assert evidence("shift", Population(rows, {}), {}, Extras()) == Evidence()
@@ -234,7 +231,7 @@ def test_surprises_by_hand(tiny_causal: Path) -> None:
         Row(2, "2", "what?", ("",)),
         Row(3, "3", "what was the film?", ("the film was lovely",)),
     ]
-    told = measure_surprises(tiny_causal, rows, compute=FP32, tick=tick)
+    told = answer_nll(tiny_causal, rows, compute=FP32, tick=tick)
     tokenizer = load.load_tokenizer(tiny_causal)
     film, meal = (tokenizer(row.answer)["input_ids"] for row in rows[:2])
     question = tokenizer("what was the film?\n\n")["input_ids"]
@@ -249,14 +246,14 @@ def test_surprises_by_hand(tiny_causal: Path) -> None:
 def test_long_and_hostile_rows_are_read_in_part(tiny_causal: Path) -> None:
     tokenizer = load.load_tokenizer(tiny_causal)
     long = "the film was lovely and " * 100
-    piece = tokens(tokenizer, long, long, 16, "row x")
-    alone = tokens(tokenizer, "", long, 16, "row x")
+    piece = tokens_of(tokenizer, long, long, 16, "row x")
+    alone = tokens_of(tokenizer, "", long, 16, "row x")
     assert (len(piece.ids), sum(piece.counted)) == (32, 16)
     assert piece.ids[16:] == alone.ids == tokenizer(long)["input_ids"][:16]
     rows = [Row(at, str(at), text, (text,)) for at, text in enumerate([*HOSTILE, long])]
-    told = measure_surprises(tiny_causal, rows, compute=FP32, max_tokens=1000, tick=tick)  # the model reads 256
+    told = answer_nll(tiny_causal, rows, compute=FP32, max_tokens=1000, tick=tick)  # the model reads 256
     assert np.isfinite(told[PROMPTED][1:]).all()
-    again = measure_surprises(tiny_causal, rows[::-1], compute=FP32, max_tokens=1000, tick=tick)
+    again = answer_nll(tiny_causal, rows[::-1], compute=FP32, max_tokens=1000, tick=tick)
     np.testing.assert_allclose(again[PROMPTED][::-1], told[PROMPTED], atol=1e-5)
 
 
@@ -267,7 +264,7 @@ def test_the_packaged_model_finds_the_right_answer_easier() -> None:
     folder = load.resolve("packaged:smollm2-135m-instruct").folder
     answer = ("The capital of France is Paris.",)
     rows = [Row(0, "0", "What is the capital of France?", answer), Row(1, "1", "Write a short poem on rain.", answer)]
-    told = measure_surprises(folder, rows, compute=FP32, tick=tick)
+    told = answer_nll(folder, rows, compute=FP32, tick=tick)
     assert told[PROMPTED][0] < 0.5 * told[PROMPTED][1]
     assert told[ALONE][0] == told[ALONE][1]
     assert difficulty(told, 2)[0] < 0.5

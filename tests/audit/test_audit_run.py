@@ -392,11 +392,11 @@ def test_identical_rows(tmp_path: Path, audit: Any) -> None:
 SLOW = """
 import sys, time
 import pyrite.audit.compare as compare
-real = compare.compare_step.__globals__["weigh"]
+real = compare.compare_step.__globals__["measure_contrast"]
 def slow(*given, **named):
     time.sleep(0.4)
     return real(*given, **named)
-compare.weigh = slow
+compare.measure_contrast = slow
 from pyrite.cli import main
 sys.argv = ["pyrite", *sys.argv[1:]]
 main()

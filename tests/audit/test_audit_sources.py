@@ -10,8 +10,9 @@ from audit_kit import caller, chat_line, write
 from planted import human_rows, with_opening
 
 from pyrite.audit import sources
+from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.plan import source_labels
-from pyrite.audit.sources import NextSource, Prior, another_task, limit_of, posterior, predict, table
+from pyrite.audit.sources import NextSource, Prior, another_task, limit_of, posterior, predict, source_table
 from pyrite.cli import run
 
 
@@ -44,7 +45,7 @@ def test_the_table_counts_as_one_source_in_the_mean_and_ten_in_the_spread() -> N
 
 
 def test_the_shipped_table_holds_numbers_of_at_least_ten_sources_in_five_genres() -> None:
-    made = table()
+    made = source_table()
     genres = {one["name"].partition("/")[0] for one in made["sources"]}
     assert len(made["sources"]) >= 10
     assert len(genres) >= 5
@@ -220,10 +221,10 @@ def test_clusters_of_enough_rows_are_sources(tmp_path: Path, audit: Any) -> None
 
 def test_an_audit_says_when_the_task_is_another(tmp_path: Path, tiny_encoder: Path, capfd: Any) -> None:
     """The embeddings stand in for meaning: prompts of the data and of the references lie on two sides of a plane."""
+    from pyrite.audit.baselines import DrawSettings
     from pyrite.audit.compare import prompts_apart
-    from pyrite.audit.family import Extras
+    from pyrite.audit.flaw import Extras
     from pyrite.audit.gather import Sampled
-    from pyrite.audit.yardsticks import Yardsticks
 
     rng = np.random.default_rng(0)
     groups = [human_rows(60, at) for at in range(3)]
@@ -234,18 +235,18 @@ def test_an_audit_says_when_the_task_is_another(tmp_path: Path, tiny_encoder: Pa
         points[:60, 0] += shift
         return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
-    draws = Yardsticks(permutations=9, subsamples=4, halves=8)
-    far = prompts_apart("embedding", sampled, Extras(cloud(0), prompt_embeddings=cloud(9)), draws)
+    draws = DrawSettings(permutations=9, subsamples=4, halves=8)
+    far = prompts_apart(FLAWS["embedding"], sampled, Extras(cloud(0), prompt_embeddings=cloud(9)), draws)
     assert far is not None
     assert far["value_of_data"] > 0.45
     assert max(far["distances"].values()) < 0.3
     assert another_task(far, between(0.46, one=0.1, two=0.1)) != ""
-    near = prompts_apart("embedding", sampled, Extras(cloud(0), prompt_embeddings=cloud(0)), draws)
+    near = prompts_apart(FLAWS["embedding"], sampled, Extras(cloud(0), prompt_embeddings=cloud(0)), draws)
     assert another_task(near, between(0.2, one=0.1, two=0.1)) == ""
     without = cloud(0)
     without[3] = 0  # a row without a prompt
-    assert prompts_apart("embedding", sampled, Extras(cloud(0), prompt_embeddings=without), draws) is None
-    assert prompts_apart("format", sampled, Extras(cloud(0), prompt_embeddings=cloud(9)), draws) is None
+    assert prompts_apart(FLAWS["embedding"], sampled, Extras(cloud(0), prompt_embeddings=without), draws) is None
+    assert prompts_apart(FLAWS["format"], sampled, Extras(cloud(0), prompt_embeddings=cloud(9)), draws) is None
 
 
 def test_rows_are_embedded_as_answers_and_prompts_apart(tmp_path: Path, tiny_encoder: Path, tiny_causal: Path) -> None:

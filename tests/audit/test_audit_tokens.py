@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from tests.audit.planted import TOPIC, WORDS, human_rows, with_opening, with_topic
 
-from pyrite.audit import frequencies, tokens
-from pyrite.audit.boilerplate import BOILERPLATE, phrases_in
-from pyrite.audit.evidence.tokens import evidence
-from pyrite.audit.family import Contrast, Extras, Population
-from pyrite.audit.pieces import Pieces, Tokenize, clean
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.flaw import Contrast, Extras, Population
+from pyrite.audit.flaws.tokens import frequencies
+from pyrite.audit.flaws.tokens import statistics as tokens
+from pyrite.audit.flaws.tokens import stream as streams
+from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
+from pyrite.audit.flaws.tokens.evidence import evidence
+from pyrite.audit.flaws.tokens.tokenise import Pieces, Tokenize, well_formed
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Measurement, Yardsticks, weigh
 
-QUICK = Yardsticks(permutations=199, subsamples=4, halves=6)
+QUICK = DrawSettings(permutations=199, subsamples=4, halves=6)
 
 
 @cache
@@ -77,7 +79,7 @@ def one(contrasts: Sequence[Contrast], name: str) -> Contrast:
 
 
 def weighed(name: str, data: Sequence[Row], human: Sequence[Row], extras: Extras) -> Measurement:
-    made = weigh(
+    made = measure_contrast(
         one(tokens.contrasts([*data, *human], extras), name),
         range(len(data)),
         {"human": range(len(data), len(data) + len(human))},
@@ -107,7 +109,7 @@ HOSTILE = [
 @pytest.mark.parametrize(("make", "plan"), [(bpe, "words"), (llama, "lines"), (lambda: by_word, "spaces")])
 def test_ids_from_pieces_are_those_of_whole_texts(make: Callable[[], Tokenize], plan: str) -> None:
     tokenize = make()
-    texts = [clean(text) for text in HOSTILE] + [row.answer for row in human_rows(60, 5)]
+    texts = [well_formed(text) for text in HOSTILE] + [row.answer for row in human_rows(60, 5)]
     pieces = Pieces(tokenize)
     for _ in range(2):  # fresh, then from the cache
         ids, bounds = pieces.ids(texts)
@@ -129,7 +131,7 @@ def test_a_tokenizer_that_cuts_do_not_fit_is_asked_for_whole_texts() -> None:
 
 def test_a_full_cache_begins_anew_and_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = human_rows(60, 5)
-    monkeypatch.setattr("pyrite.audit.pieces.CACHE", 50)
+    monkeypatch.setattr("pyrite.audit.flaws.tokens.tokenise.CACHE", 50)
     small = gathered(rows, tmp_path / "small", 7)
     monkeypatch.undo()
     big = gathered(rows, tmp_path / "big", 60)
@@ -141,19 +143,19 @@ def test_a_full_cache_begins_anew_and_changes_nothing(monkeypatch: pytest.Monkey
 # -- the whole data set
 
 
-def gathered(rows: Sequence[Row], folder: Path, batch: int = 16, tokenize: Tokenize | None = None) -> tokens.Gathered:
+def gathered(rows: Sequence[Row], folder: Path, batch: int = 16, tokenize: Tokenize | None = None) -> streams.Gathered:
     folder.mkdir()
-    stream = tokens.Stream(folder, Extras(tokenize=tokenize or bpe()))
+    stream = streams.Stream(folder, Extras(tokenize=tokenize or bpe()))
     for at in range(0, len(rows), batch):
         assert stream.add(rows[at : at + batch]) == {}
     stream.close()
-    return tokens.merged([folder])
+    return streams.merged([folder])
 
 
 def test_counts_are_those_of_the_slow_way(tmp_path: Path) -> None:
     rows = [*human_rows(50, 5), *rows_of(HOSTILE), *rows_of(["I hope this helps! I hope it helps.", "As an AI, I"])]
     made = gathered(rows, tmp_path / "a")
-    true = bpe()([clean(row.answer) for row in rows])
+    true = bpe()([well_formed(row.answer) for row in rows])
     every = Counter(token for ids in true for token in ids)
     held = Counter(token for ids in true for token in set(ids))
     assert {at: int(n) for at, n in enumerate(made.tokens) if n} == every
@@ -171,7 +173,7 @@ def test_parts_merge_to_the_same_bytes(tmp_path: Path) -> None:
     for parts in (["all"], ["one", "two", "three", "no"], ["three", "no", "one", "two"]):
         out = tmp_path / f"out{len(told)}"
         out.mkdir()
-        values = tokens.whole([tmp_path / part for part in parts], out, Extras(tokenize=bpe()), [tmp_path / "two"])
+        values = streams.merge([tmp_path / part for part in parts], out, Extras(tokenize=bpe()), [tmp_path / "two"])
         told.append((json.dumps(values), (out / "histogram.npy").read_bytes(), (out / "rows.npy").read_bytes()))
     assert told[0] == told[1] == told[2]
     values = json.loads(told[0][0])
@@ -182,13 +184,13 @@ def test_parts_merge_to_the_same_bytes(tmp_path: Path) -> None:
 def test_an_empty_data_set_and_one_without_tokenizer(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     gathered([], empty)
-    assert tokens.whole([empty], tmp_path, Extras(tokenize=bpe()))["zipf_slope"] is None
+    assert streams.merge([empty], tmp_path, Extras(tokenize=bpe()))["zipf_slope"] is None
     bare = tmp_path / "bare"
     bare.mkdir()
-    stream = tokens.Stream(bare, Extras())
+    stream = streams.Stream(bare, Extras())
     stream.add(rows_of(["In conclusion, no."]))
     stream.close()
-    assert tokens.whole([bare], tmp_path, Extras()) == {"rows": 1, "boilerplate": {"in conclusion": 1}}
+    assert streams.merge([bare], tmp_path, Extras()) == {"rows": 1, "boilerplate": {"in conclusion": 1}}
     assert [made.measure.name for made in tokens.contrasts(human_rows(9, 1), Extras())] == ["boilerplate"]
 
 
@@ -196,11 +198,11 @@ def test_over_used_tokens_of_the_whole_are_named(tmp_path: Path) -> None:
     data, _ = with_topic(human_rows(300, 1), 0.3, 1)
     gathered(data, tmp_path / "data", tokenize=by_word)
     gathered(human_rows(300, 2), tmp_path / "human", tokenize=by_word)
-    told = tokens.whole([tmp_path / "data"], tmp_path, Extras(tokenize=by_word), [tmp_path / "human"])
+    told = streams.merge([tmp_path / "data"], tmp_path, Extras(tokenize=by_word), [tmp_path / "human"])
     worst = told["over_used"][:4]
     assert {line["text"].strip("␣") for line in worst} == set(TOPIC)
     assert all(line["reference"] == 0 and line["data"] > 0.1 for line in worst)
-    back = tokens.whole([tmp_path / "human"], tmp_path, Extras(tokenize=by_word), [tmp_path / "data"])
+    back = streams.merge([tmp_path / "human"], tmp_path, Extras(tokenize=by_word), [tmp_path / "data"])
     assert {line["token"] for line in back["under_used"][:4]} == {line["token"] for line in worst}
     assert back["under_used"][0]["data"] == 0
 
@@ -211,7 +213,7 @@ def test_the_density_is_scipys() -> None:
     histogram = np.random.default_rng(0).poisson(0.4, 60)
     grid = np.linspace(0, 59, 256)
     true = gaussian_kde(np.repeat(np.arange(60), histogram))(grid)
-    np.testing.assert_allclose(frequencies.density(histogram, grid), true, rtol=1e-9)
+    np.testing.assert_allclose(frequencies.id_density(histogram, grid), true, rtol=1e-9)
 
 
 # -- measures by hand
@@ -237,12 +239,16 @@ def test_the_slope_of_an_exact_power_law() -> None:
 
 def test_divergence_by_hand_and_against_the_slow_way() -> None:
     """{x, x, y} against {x, z, z}: x at 2/3 and 1/3, y in one row alone, z too."""
-    sample = tokens.counted(rows_of(["x x y", "x z z"]), by_word)
+    sample = tokens.token_counts(rows_of(["x x y", "x z z"]), by_word)
     p, q = np.array([2, 1, 0]) / 3, np.array([1, 0, 2]) / 3
     true = sum(0.5 * v * np.log2(2 * v / (v + w)) for u in ((p, q), (q, p)) for v, w in zip(*u, strict=True) if v)
     assert tokens.divergence(sample)(*groups(2, [0]))[0] == pytest.approx(true, abs=1e-6)
-    assert tokens.divergence(tokens.counted(rows_of(["a b", "c d"]), by_word))(*groups(2, [0]))[0] == pytest.approx(1)
-    assert tokens.divergence(tokens.counted(rows_of(["a b", "b a"]), by_word))(*groups(2, [0]))[0] == pytest.approx(0)
+    assert tokens.divergence(tokens.token_counts(rows_of(["a b", "c d"]), by_word))(*groups(2, [0]))[
+        0
+    ] == pytest.approx(1)
+    assert tokens.divergence(tokens.token_counts(rows_of(["a b", "b a"]), by_word))(*groups(2, [0]))[
+        0
+    ] == pytest.approx(0)
 
 
 def test_draws_together_and_alone_agree() -> None:
@@ -265,7 +271,7 @@ def test_draws_together_and_alone_agree() -> None:
 def test_tail_mass_by_hand() -> None:
     """40 words: the head is 4. b has 4 of 40 tokens in it, a 40 of 40: b's tail is larger by 0.9."""
     rows = rows_of(["w0 w1 w2 w3 " * 10, " ".join(f"w{at}" for at in range(40))])
-    made = tokens.tail(tokens.counted(rows, by_word))(*groups(2, [0]))
+    made = tokens.tail(tokens.token_counts(rows, by_word))(*groups(2, [0]))
     assert made[0] == pytest.approx(0.9)
 
 
@@ -300,7 +306,7 @@ def test_rows_of_a_planted_topic_are_marked(share: float, tokenize: Callable[[],
     assert set(shown.rows) <= where
     assert len(shown.rows) == 20
     assert any(word in line for word in TOPIC for line in shown.lines)
-    marked = tokens.marks(planted, {"overuse": shown.rule}, extras, None)["overuse"]
+    marked = tokens.flag_scores(planted, {"overuse": shown.rule}, extras, None)["overuse"]
     found = {int(at) for at in np.flatnonzero(marked >= 0.5)}
     assert len(found & where) >= 0.8 * len(where)
     assert len(found & where) >= 0.8 * len(found)
@@ -342,7 +348,7 @@ def test_boilerplate_is_found_counted_and_marked() -> None:
     shown = evidence("boilerplate", Population(planted, {}), {"human": Population(human, {})}, Extras())
     assert shown.lines == ("“Certainly! …” is in 10 % of rows (references 0 %)",)
     assert shown.rule is not None
-    marked = tokens.marks(planted, {"boilerplate": shown.rule}, Extras(), None)["boilerplate"]
+    marked = tokens.flag_scores(planted, {"boilerplate": shown.rule}, Extras(), None)["boilerplate"]
     assert set(np.flatnonzero(marked >= 0.5).tolist()) == where
     full = Population(planted, {"rows": 1000, "boilerplate": {"Certainly! …": 10}})
     assert evidence("boilerplate", full, {}, Extras()).lines == ("“Certainly! …” is in 1 % of rows",)
@@ -376,27 +382,27 @@ def test_hostile_rows_go_through_everything() -> None:
     rows = rows_of([*HOSTILE, "x" * 20_000, "a b " * 100_000])
     extras = Extras(tokenize=bpe())
     for contrast in tokens.contrasts([*rows, *human_rows(30, 1)], extras):
-        made = weigh(
+        made = measure_contrast(
             contrast, range(len(rows)), {"human": range(len(rows), len(rows) + 30)}, replace(QUICK, permutations=9)
         )
         assert made is not None
         assert np.isfinite(made.value)
-    for measure in tokens.MEASURES:
+    for measure in tokens.STATISTICS:
         for references in ({}, {"human": Population(human_rows(30, 1), {})}):
             shown = evidence(measure.name, Population(rows, {}), references, extras)
             json.dumps(dict(shown.values))
             assert all(len(line.encode()) < 400 and line.isprintable() for line in shown.lines)
-    for name, marked in tokens.marks(
+    for name, marked in tokens.flag_scores(
         rows, {"overuse": {"tokens": [1, 2], "weights": [0.5, 0.25]}, "boilerplate": {}}, extras, None
     ).items():
         assert marked.shape == (len(rows),), name
-    assert tokens.marks([], {"overuse": {"tokens": [1], "weights": [0.5]}}, extras, None)["overuse"].shape == (0,)
+    assert tokens.flag_scores([], {"overuse": {"tokens": [1], "weights": [0.5]}}, extras, None)["overuse"].shape == (0,)
 
 
 def test_the_same_twice() -> None:
     data, human = with_topic(human_rows(80, 1), 0.3, 1)[0], human_rows(80, 2)
     extras = Extras(tokenize=bpe())
-    for measure in tokens.MEASURES:
+    for measure in tokens.STATISTICS:
         pair = [evidence(measure.name, Population(data, {}), {"h": Population(human, {})}, extras) for _ in (1, 2)]
         assert pair[0] == pair[1]
     assert weighed("distance", data, human, extras) == weighed("distance", data, human, extras)
@@ -406,7 +412,7 @@ def test_importing_is_light() -> None:
     import subprocess
     import sys
 
-    code = "import sys, pyrite.audit.tokens, pyrite.audit.diversity; print(sorted({'scipy', 'torch', 'tokenizers', 'datasketches'} & set(sys.modules)))"
+    code = "import sys, pyrite.audit.flaws.tokens.statistics, pyrite.audit.flaws.diversity.statistics; print(sorted({'scipy', 'torch', 'tokenizers', 'datasketches'} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
@@ -421,7 +427,7 @@ def test_pieces_of_the_packaged_models_tokenizer(data_folder: Path) -> None:
         pytest.skip("packaged:smollm2-135m-instruct is not fetched: run pyrite models fetch")
     backend = load.load_tokenizer(load.resolve("packaged:smollm2-135m-instruct").folder).backend_tokenizer
     rows = list(as_rows(open_records(data_folder / "instruct" / "alpaca_en_demo.json")))
-    texts = [row.text for row in rows[:300]] + [clean(text) for text in HOSTILE] + WORDS[:50]
+    texts = [row.text for row in rows[:300]] + [well_formed(text) for text in HOSTILE] + WORDS[:50]
     pieces = Pieces(lambda some: [made.ids for made in backend.encode_batch(list(some), add_special_tokens=False)])
     ids, bounds = pieces.ids(texts)
     assert pieces.plan == "words"

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyrite.audit.compare import weighed_json
+from pyrite.audit.baselines import DrawSettings, measure_alone, measure_contrast
+from pyrite.audit.compare import measurement_json
 from pyrite.audit.decide import Human, decide
-from pyrite.audit.family import Alone, Contrast, Measure
-from pyrite.audit.yardsticks import Yardsticks, weigh, weigh_alone
+from pyrite.audit.flaw import Alone, Contrast, Statistic
 
-MEAN = Measure("format", "opening_concentration", "Is it larger?", "units", "Do something.")
+MEAN = Statistic("format", "opening_concentration", "Is it larger?", "units", "Do something.")
 
 
 def difference(values: np.ndarray) -> Contrast:
@@ -30,12 +30,12 @@ def split(values: np.ndarray, *sizes: int) -> list[list[int]]:
 
 
 def test_a_true_null_is_called_as_often_as_stated() -> None:
-    draws = Yardsticks(permutations=199, halves=4, subsamples=2)
+    draws = DrawSettings(permutations=199, halves=4, subsamples=2)
     p = []
     for seed in range(200):
         values = np.random.default_rng(seed).standard_normal(120)
         data, human = split(values, 60, 60)
-        found = weigh(difference(values), data, {"human": human}, draws)
+        found = measure_contrast(difference(values), data, {"human": human}, draws)
         assert found is not None
         p.append(found.p)
     assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.1  # 5 % of 200: 10 +- 3
@@ -46,7 +46,7 @@ def test_a_shift_is_real_and_its_error_is_right() -> None:
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.standard_normal(400) + 1, rng.standard_normal(400)])
     data, human = split(values, 400, 400)
-    found = weigh(difference(values), data, {"human": human}, Yardsticks(permutations=999))
+    found = measure_contrast(difference(values), data, {"human": human}, DrawSettings(permutations=999))
     assert found is not None
     assert found.p == 0.001
     assert found.n == 400
@@ -66,7 +66,7 @@ def test_sources_that_differ_more_than_the_data_does() -> None:
         [rng.standard_normal(300) + 0.8, rng.standard_normal(200), rng.standard_normal(200) + 3]
     )  # the data lies between two human sources
     data, one, other = split(values, 300, 200, 200)
-    found = weigh(difference(values), data, {"one": one, "other": other}, Yardsticks(permutations=199))
+    found = measure_contrast(difference(values), data, {"one": one, "other": other}, DrawSettings(permutations=199))
     assert found is not None
     assert found.between is not None
     assert found.between.distances == pytest.approx({"one": -3, "other": 3}, abs=0.4)
@@ -76,9 +76,9 @@ def test_sources_that_differ_more_than_the_data_does() -> None:
 
 def told_by(contrast: Contrast, data: list[int], references: dict[str, list[int]], size: int) -> dict[str, Any]:
     """What a family's step tells of a measure."""
-    made = weigh(contrast, data, references, Yardsticks(permutations=199), size=size)
+    made = measure_contrast(contrast, data, references, DrawSettings(permutations=199), size=size)
     assert made is not None
-    return {**weighed_json(made), "evidence": {"rule": None}}
+    return {**measurement_json(made), "evidence": {"rule": None}}
 
 
 def test_severities() -> None:
@@ -126,9 +126,9 @@ def test_rows_of_a_cluster_change_places_together() -> None:
     for seed in range(60):
         values = np.repeat(np.random.default_rng(seed).standard_normal(20), 10)
         data, human = split(values, 100, 100)
-        draws = Yardsticks(permutations=99, halves=60, subsamples=2, seed=seed)
-        found = weigh(difference(values), data, {"human": human}, draws, clusters=of)
-        apart = weigh(difference(values), data, {"human": human}, draws)
+        draws = DrawSettings(permutations=99, halves=60, subsamples=2, seed=seed)
+        found = measure_contrast(difference(values), data, {"human": human}, draws, clusters=of)
+        apart = measure_contrast(difference(values), data, {"human": human}, draws)
         assert found is not None
         assert apart is not None
         assert found.low is not None
@@ -143,11 +143,13 @@ def test_rows_of_a_cluster_change_places_together() -> None:
 def test_rows_that_cannot_be_measured_are_left_out() -> None:
     values = np.arange(20.0)
     contrast = Contrast(MEAN, difference(values).statistic, rows=[0, 1, 2, 10, 11])
-    found = weigh(contrast, range(10), {"human": range(10, 20)}, Yardsticks(permutations=99))
+    found = measure_contrast(contrast, range(10), {"human": range(10, 20)}, DrawSettings(permutations=99))
     assert found is not None
     assert found.n == 2
     assert (
-        weigh(Contrast(MEAN, contrast.statistic, rows=[0, 10]), range(10), {"human": range(10, 20)}, Yardsticks())
+        measure_contrast(
+            Contrast(MEAN, contrast.statistic, rows=[0, 10]), range(10), {"human": range(10, 20)}, DrawSettings()
+        )
         is None
     )
 
@@ -155,16 +157,16 @@ def test_rows_that_cannot_be_measured_are_left_out() -> None:
 def test_a_value_that_is_no_number_is_loud() -> None:
     broken = Contrast(MEAN, lambda a, b: np.full(len(a), np.nan))
     with pytest.raises(FloatingPointError, match=r"format\.opening_concentration"):
-        weigh(broken, range(10), {"human": range(10, 20)}, Yardsticks(permutations=99))
+        measure_contrast(broken, range(10), {"human": range(10, 20)}, DrawSettings(permutations=99))
 
 
 def test_a_measure_with_its_own_null() -> None:
     null = np.linspace(0, 1, 99)
-    made = weigh_alone(Alone(MEAN, 2.0, null, 50, low=1.5, high=2.5))
+    made = measure_alone(Alone(MEAN, 2.0, null, 50, low=1.5, high=2.5))
     assert made.p == 0.01
     assert made.excess == pytest.approx(1.5)
     assert made.low == pytest.approx(1.0)
-    without = weigh_alone(Alone(MEAN, 0.03, None, 50, threshold=0.01))
+    without = measure_alone(Alone(MEAN, 0.03, None, 50, threshold=0.01))
     assert np.isnan(without.p)
     assert without.excess == pytest.approx(0.02)
 
@@ -173,7 +175,9 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     values = np.random.default_rng(5).standard_normal(300)
     data, one, other = split(values, 100, 100, 100)
     made = [
-        weigh(difference(values), data, {"one": one, "other": other}, Yardsticks(permutations=99, seed=seed))
+        measure_contrast(
+            difference(values), data, {"one": one, "other": other}, DrawSettings(permutations=99, seed=seed)
+        )
         for seed in (4, 4, 5)
     ]
     assert made[0] == made[1] != made[2]

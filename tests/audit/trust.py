@@ -27,13 +27,15 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.compare import evidence_json, measured, weighed_json
+from pyrite.audit.baselines import DrawSettings
+from pyrite.audit.compare import evidence_json, measure_flaw, measurement_json
 from pyrite.audit.decide import Finding, Human, decide
-from pyrite.audit.families import evidence_of, measures, module, tokenizer_of
-from pyrite.audit.family import FLAWS, Extras, Population
+from pyrite.audit.evaluation_sets import evaluation_texts
+from pyrite.audit.extras import tokenizer_of
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import Sampled
 from pyrite.audit.rows import Row, as_rows
-from pyrite.audit.yardsticks import Yardsticks
 from pyrite.io import open_records
 from pyrite.models import embed, load
 from pyrite.models.hardware import choose
@@ -51,7 +53,7 @@ SOURCES = {
     "mnli": "nli/mnli_dev_matched_part.jsonl",
 }
 MODEL_FREE = ("format", "tokens", "duplicates", "diversity", "artifacts", "contamination")
-EVERY_MEASURE = sum(len(measures(flaw)) for flaw in FLAWS)
+EVERY_MEASURE = sum(len(flaw.statistics) for flaw in FLAWS.values())
 EVERY = (*MODEL_FREE[:2], "perplexity", "embedding", *MODEL_FREE[2:])
 
 
@@ -69,20 +71,20 @@ def tokenizer() -> Any:
 
 
 def audited(
-    data: Sequence[Row], human: Mapping[str, Sequence[Row]], given: Extras, flaws: Sequence[str], draws: Yardsticks
+    data: Sequence[Row], human: Mapping[str, Sequence[Row]], given: Extras, flaws: Sequence[str], draws: DrawSettings
 ) -> list[Finding]:
     """A whole audit of rows at hand."""
     sampled = Sampled.of(data, human)
     told = []
     for flaw in flaws:
-        found, _ = measured(flaw, sampled, Population(list(data), {}), given, draws)
-        told += [{**weighed_json(one), "evidence": {"rule": None}} for one in found]
+        found, _ = measure_flaw(FLAWS[flaw], sampled, Population(list(data), {}), given, draws)
+        told += [{**measurement_json(one), "evidence": {"rule": None}} for one in found]
     return decide(told, alpha=0.05, thresholds={}, human=Human(len(human), EVERY))
 
 
 def alarms(data: Path, name: str, splits: int, permutations: int, first: int) -> dict[str, Any]:
     """Audits of random halves of one source against the other half."""
-    from pyrite.audit.perplexity import measure_surprises
+    from pyrite.audit.nll import answer_nll
 
     rows = rows_of(data, name)[:400]
     compute = choose()
@@ -91,9 +93,9 @@ def alarms(data: Path, name: str, splits: int, permutations: int, first: int) ->
     base = load.resolve("packaged:minilm-l6").folder
     vectors = embed.sentence_embeddings(base, texts, compute=compute, tick=quiet)
     model = load.resolve("packaged:smollm2-135m-instruct").folder
-    surprises = measure_surprises(model, rows, compute=compute, max_tokens=256, tick=quiet)
+    surprises = answer_nll(model, rows, compute=compute, max_tokens=256, tick=quiet)
     tokenize = tokenizer()
-    against = {"ifeval": module("contamination").known_task_texts("ifeval", data / "ifeval/input_data.jsonl")}
+    against = {"ifeval": evaluation_texts("ifeval", data / "ifeval/input_data.jsonl")}
     warned, by = 0, Counter[str]()
     began = time.monotonic()
     for seed in range(first, first + splits):
@@ -101,13 +103,13 @@ def alarms(data: Path, name: str, splits: int, permutations: int, first: int) ->
         half = len(rows) // 2
         given = Extras(
             embeddings=vectors[order],
-            surprises={key: values[order] for key, values in surprises.items()},
+            nll={key: values[order] for key, values in surprises.items()},
             tokenize=tokenize,
             against=against,
             seed=seed,
         )
         data_rows, others = [rows[at] for at in order[:half]], [rows[at] for at in order[half:]]
-        draws = Yardsticks(permutations=permutations, halves=4, subsamples=2, seed=seed)
+        draws = DrawSettings(permutations=permutations, halves=4, subsamples=2, seed=seed)
         found = [one for one in audited(data_rows, {name: others}, given, EVERY, draws) if one.severity != "ok"]
         warned += bool(found)
         by.update(one.full_name for one in found)
@@ -150,7 +152,7 @@ def power(data: Path, seeds: int, n: int, permutations: int, only: str | None) -
                 human = [replace(pools[source][at], number=place) for place, at in enumerate(order[size : 2 * size])]
                 rows, where = plant(rows, share, seed) if share else (rows, set())
                 given = Extras(tokenize=tokenize, against={"set": leaks}, seed=seed)
-                draws = Yardsticks(permutations=permutations, halves=4, subsamples=2, seed=seed)
+                draws = DrawSettings(permutations=permutations, halves=4, subsamples=2, seed=seed)
                 flaws = (measure.partition(".")[0],) if share else MODEL_FREE
                 for one in audited(rows, {source: human}, given, flaws, draws):
                     null = one.told["null"]
@@ -208,12 +210,12 @@ def sources(
                 seed = len(told.get("as it is", []))
                 given = Extras(
                     np.concatenate([part.answers for part in parts]),
-                    surprises={kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats},
+                    nll={kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats},
                     tokenize=tokenize,
                     seed=seed,
                 )
                 human = dict(zip(refs, [part.rows for part in parts[1:]], strict=True))
-                draws = Yardsticks(permutations=permutations, subsamples=5, halves=40, seed=seed)
+                draws = DrawSettings(permutations=permutations, subsamples=5, halves=40, seed=seed)
                 found = audited(parts[0].rows, human, given, flaws, draws)
                 told.setdefault("as it is", []).append(worst_of(found))
                 if len(told["as it is"]) > audits // 2:
@@ -252,7 +254,7 @@ def marked(
 ) -> tuple[float, float]:
     """Precision and recall of the rows that the measure's rule marks; nan where it has no rule."""
     flaw, _, name = measure.partition(".")
-    family = module(flaw)
+    family = FLAWS[flaw]
     folder = None
     if flaw == "duplicates":
         import tempfile
@@ -260,16 +262,16 @@ def marked(
         base = Path(tempfile.mkdtemp())
         (base / "part").mkdir()
         (base / "out").mkdir()
-        stream = family.Stream(base / "part", given)
+        stream = family.stream(base / "part", given)
         stream.add(rows)
         stream.close()
-        family.whole([base / "part"], base / "out", given)
+        family.merge([base / "part"], base / "out", given)
         folder = base / "out"
-    shown = evidence_of(flaw)(name, Population(list(rows), {}), {"human": Population(list(human), {})}, given)
+    shown = family.evidence(name, Population(list(rows), {}), {"human": Population(list(human), {})}, given)
     rule = evidence_json(shown, Population(list(rows), {}))["rule"]
-    if rule is None or not hasattr(family, "marks"):
+    if rule is None or family.flag_scores is None:
         return float("nan"), float("nan")
-    strength = family.marks(list(rows), {name: rule}, given, folder)[name]
+    strength = family.flag_scores(list(rows), {name: rule}, given, folder)[name]
     hit = {row.number for row, value in zip(rows, strength, strict=True) if value >= 0.5}
     return len(hit & where) / max(1, len(hit)), len(hit & where) / len(where)
 

@@ -34,9 +34,9 @@ def test_the_workflow_audits_gates_and_uploads() -> None:
 
 def test_its_conditions_can_be_asked_of_an_audit() -> None:
     from pyrite.audit import gate as gating
-    from pyrite.audit.families import measures
+    from pyrite.audit.flaws.registry import full_names
 
     words = shlex.split(LINES[2])
     conditions = [words[at + 1] for at, word in enumerate(words) if word == "--require"]
-    known = [one.full_name for flaw in ("format", "duplicates", "diversity") for one in measures(flaw)]
+    known = full_names(("format", "duplicates", "diversity"))
     assert [gating.parse(text, known).bound for text in conditions] == ["fail", 0.01]

@@ -6,7 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pyrite.audit.figures import alt_text, charts, embedding_map, shape_bars
+from pyrite.audit.figures import alt_text, charts
+from pyrite.audit.flaws.embedding.figure import embedding_map
+from pyrite.audit.flaws.format.figure import shape_bars
 from pyrite.charts import PRINTED
 from pyrite.repair.figure import chart as curves
 from pyrite.report.draw import NAMES, SCREEN, figure, svg

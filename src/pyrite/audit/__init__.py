@@ -1,4 +1,5 @@
-"""What is wrong with this data set, before anyone trains on it? One file per flaw family, two yardsticks for each."""
+"""`pyrite audit`: what is wrong with a data set, before anyone trains on it. One folder for each flaw, a null and a
+baseline of human sources for each of its statistics."""
 
 from pyrite.verbs import callable_package
 

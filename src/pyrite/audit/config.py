@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pyrite.audit.flaws import BUILT_IN
 from pyrite.config_base import ConfigBase
 
 
@@ -28,7 +29,7 @@ class AuditOptions(ConfigBase):
     )
     only: tuple[str, ...] = Field(
         (),
-        description="look for these flaws only, comma-separated: format, tokens, perplexity, embedding, duplicates, diversity, artifacts, contamination",
+        description=f"look for these flaws only, comma-separated: {', '.join(BUILT_IN)}",
     )
     against: tuple[str, ...] = Field(
         (),

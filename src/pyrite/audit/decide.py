@@ -1,11 +1,10 @@
-"""How bad is it? Severities out of what was measured; nothing is measured here, so thresholds can change at no cost.
+"""Severities out of what was measured; nothing is measured here, so thresholds can change at no cost.
 
 A measure beyond its null (Holm over all measures of the audit, so that clean data gets any warning at all with the
-chance `alpha` at most) is a warning. It is a failure if it also lies, with its whole interval, beyond what the next human
-source would show (`pyrite.audit.sources`: the references left out one by one, and the table of human sources). Where that
-cannot be said (no reference, too few sources, another task than the references), nothing is worse than a warning, and
-`why` says so.
-"""
+chance `alpha` at most) is a warning. It is a failure if it also lies, with its whole interval, beyond what the next
+human source would show (`pyrite.audit.sources`: the references left out one by one, and the table of human sources).
+Where that cannot be said (no reference, too few sources, another task than the references), nothing is worse than a
+warning, and `why` says so."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any, Literal
 
 from scipy.stats import norm
 
-from pyrite.audit.sources import CEILINGS, FEWEST, NextSource, limit_of, predict, prior_of, within_scale
-from pyrite.audit.yardsticks import Z95
+from pyrite.audit.baselines import Z95
+from pyrite.audit.flaws.registry import statistic_of
+from pyrite.audit.sources import FEWEST, NextSource, limit_of, predict, prior_of, within_scale
 from pyrite.stats.multiplicity import holm
 
 Severity = Literal["fail", "warn", "ok"]
@@ -62,8 +62,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Human:
-    """What is known of human sources in an audit. `sources`: how many there are; `tabled`: for which measures' flaws the
-    table may be used; `task`: what says that the data is of another task than they are (empty: nothing)."""
+    """What is known of human sources in an audit. `sources`: how many there are; `tabled`: for which measures' flaws
+    the table may be used; `task`: what says that the data is of another task than they are (empty: nothing)."""
 
     sources: int
     tabled: Collection[str] = ()
@@ -74,23 +74,23 @@ class Human:
 def decide(
     measured: Sequence[Mapping[str, Any]], *, alpha: float, thresholds: Mapping[str, float], human: Human
 ) -> list[Finding]:
-    """Findings, worst first: by severity, then by how far beyond the yardstick, in its standard errors.
+    """Findings, worst first: by severity, then by how far beyond null or baseline, in its standard errors.
 
-    `measured` are the measures of all families, as `compare` told them; `thresholds`: name -> the excess up to which
+    `measured` are the measurements of all flaws, as `compare` stored them; `thresholds`: name -> the excess up to which
     there is no finding.
     """
-    with_null = [at for at, one in enumerate(measured) if one["p"] is not None]
+    with_null = [at for at, measurement in enumerate(measured) if measurement["p"] is not None]
     adjusted = dict(zip(with_null, holm([measured[at]["p"] for at in with_null]), strict=True)) if with_null else {}
-    compared = sum(one["between"] is not None for one in measured)
+    compared = sum(measurement["between"] is not None for measurement in measured)
     smallest = alpha / max(1, len(with_null))
-    found = []
-    for at, one in enumerate(measured):
-        measure = one["measure"]
+    findings = []
+    for at, measurement in enumerate(measured):
+        measure = measurement["measure"]
         name = f"{measure['flaw']}.{measure['name']}"
-        following = next_human(one, human, compared)
-        excess = excess_of(one, following)
+        following = next_human(measurement, human, compared)
+        excess = excess_of(measurement, following)
         severity, why = severity_of(
-            one,
+            measurement,
             adjusted.get(at),
             alpha=alpha,
             least=thresholds.get(name),
@@ -98,34 +98,39 @@ def decide(
             following=following,
             excess=excess,
         )
-        unable = severity == "ok" and one["p"] is not None and one.get("least_p", 0.0) > smallest
+        unable = severity == "ok" and measurement["p"] is not None and measurement.get("least_p", 0.0) > smallest
         if unable:
             why = FEW_CLUSTERS
         null = None
-        if one["p"] is not None:
-            null = {"mean": one["null_mean"], "high": one["null_high"], "p": one["p"], "p_adjusted": adjusted[at]}
-        shown = {key: value for key, value in one["evidence"].items() if key != "rule"}
-        told = {
+        if measurement["p"] is not None:
+            null = {
+                "mean": measurement["null_mean"],
+                "high": measurement["null_high"],
+                "p": measurement["p"],
+                "p_adjusted": adjusted[at],
+            }
+        shown = {key: value for key, value in measurement["evidence"].items() if key != "rule"}
+        record = {
             "question": measure["question"],
-            "value": one["value"],
+            "value": measurement["value"],
             "unit": measure["unit"],
             "null": null,
-            "between_human": between_json(one["between"], following),
+            "between_human": between_json(measurement["between"], following),
             "excess": excess,
-            "n": one["n"],
-            "counted": one.get("counted"),
+            "n": measurement["n"],
+            "counted": measurement.get("counted"),
             "evidence": shown,
             "advice": measure["advice"] if severity != "ok" else "",
             "why": why,
-            "capped": unable or (severity == "warn" and bool(cap(one, human, following))),
+            "capped": unable or (severity == "warn" and bool(cap(measurement, human, following))),
         }
-        found.append(Finding(measure["flaw"], measure["name"], severity, told, one["evidence"]["rule"]))
-    return sorted(found, key=lambda finding: (ORDER.index(finding.severity), -strength(finding), finding.full_name))
+        findings.append(Finding(measure["flaw"], measure["name"], severity, record, measurement["evidence"]["rule"]))
+    return sorted(findings, key=lambda finding: (ORDER.index(finding.severity), -strength(finding), finding.full_name))
 
 
-def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSource | None:
-    """What would the next human source show in this measure? None where it cannot be said."""
-    between, measure = one["between"], one["measure"]
+def next_human(measurement: Mapping[str, Any], human: Human, measures: int) -> NextSource | None:
+    """The prediction of what the next human source would show in this statistic; None where it cannot be said."""
+    between, measure = measurement["between"], measurement["measure"]
     if between is None or human.sources == 0:
         return None
     prior = None
@@ -133,20 +138,22 @@ def next_human(one: Mapping[str, Any], human: Human, measures: int) -> NextSourc
         prior = prior_of(f"{measure['flaw']}.{measure['name']}", between["n"])
     distances = list(between["distances"].values())
     limit = limit_of(len(distances)) if prior is not None else None
-    alpha = human.alpha / one.get("looks", 1)  # each look takes its share
+    alpha = human.alpha / measurement.get("looks", 1)  # each look takes its share
     alpha = alpha / 2 if human.tabled else alpha  # the table's limits take the other half
-    found = predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
-    ceiling = CEILINGS.get(f"{measure['flaw']}.{measure['name']}", 1.0 if measure["unit"] == "share" else None)
-    return within_scale(found, ceiling)
+    prediction = predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
+    statistic = statistic_of(f"{measure['flaw']}.{measure['name']}")
+    ceiling = statistic.ceiling if statistic is not None else None
+    return within_scale(prediction, 1.0 if ceiling is None and measure["unit"] == "share" else ceiling)
 
 
-def excess_of(one: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:
-    """Above what the next human source may show, with its 95 % interval; else above the null's mean or the threshold."""
-    between = one["between"]
+def excess_of(measurement: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:
+    """Above what the next human source may show, with its 95 % interval; else above the null's mean or the
+    threshold."""
+    between = measurement["between"]
     if following is None or between is None:
-        return {"value": one["excess"], "low": one["low"], "high": one["high"]}
+        return {"value": measurement["excess"], "low": measurement["low"], "high": measurement["high"]}
     value = between["value_of_data"] - following.high
-    width = Z95 if one.get("looks", 1) == 1 else float(norm.ppf(1 - 0.025 / one["looks"]))
+    width = Z95 if measurement.get("looks", 1) == 1 else float(norm.ppf(1 - 0.025 / measurement["looks"]))
     reach = None if between["error"] is None else width * between["error"]
     return {
         "value": value,
@@ -174,13 +181,13 @@ def between_json(between: Mapping[str, Any] | None, following: NextSource | None
     }
 
 
-def cap(one: Mapping[str, Any], human: Human, following: NextSource | None) -> str:
+def cap(measurement: Mapping[str, Any], human: Human, following: NextSource | None) -> str:
     """Why a measure cannot be a failure here, whatever it shows; empty where it could be."""
     if human.sources == 0:
         return NO_REFERENCE
-    if one.get("alone"):
+    if measurement.get("alone"):
         return ALONE
-    if one["between"] is None:
+    if measurement["between"] is None:
         return TOO_FEW
     if following is None:
         return few_sources(human.sources, tabled=bool(human.tabled))
@@ -188,7 +195,7 @@ def cap(one: Mapping[str, Any], human: Human, following: NextSource | None) -> s
 
 
 def severity_of(
-    one: Mapping[str, Any],
+    measurement: Mapping[str, Any],
     p: float | None,
     *,
     alpha: float,
@@ -198,17 +205,17 @@ def severity_of(
     excess: Mapping[str, float | None],
 ) -> tuple[Severity, str]:
     """The severity of one measure, and why it is not worse."""
-    counted = one.get("counted")
+    counted = measurement.get("counted")
     if counted is not None and counted["value"] - counted["threshold"] > (least or 0.0):
         counts: tuple[Severity, str] = ("warn", COUNTED)
     else:
         counts = ("ok", "")
     if least is not None and (excess["value"] is None or excess["value"] <= least):
         return counts
-    capped = cap(one, human, following)
-    if one["p"] is None:
-        return ("warn", capped or ALONE) if one["excess"] > 0 else ("ok", "")
-    if p is None or p > alpha or one["value"] <= one["null_mean"]:
+    capped = cap(measurement, human, following)
+    if measurement["p"] is None:
+        return ("warn", capped or ALONE) if measurement["excess"] > 0 else ("ok", "")
+    if p is None or p > alpha or measurement["value"] <= measurement["null_mean"]:
         return counts
     if capped:
         return "warn", capped
@@ -218,7 +225,7 @@ def severity_of(
 
 
 def strength(finding: Finding) -> float:
-    """How far beyond the yardstick, in standard errors of the excess; measures without one come last."""
+    """How far beyond null or baseline, in standard errors of the excess; measures without one come last."""
     excess = finding.told["excess"]
     if excess["low"] is None or excess["value"] is None:
         return 0.0

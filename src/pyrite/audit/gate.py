@@ -1,4 +1,4 @@
-"""Conditions that a data set must meet: on the worst severity, or on how far a measure exceeds its yardstick.
+"""Conditions that a data set must meet: on the worst severity, or on how far a statistic exceeds its null or baseline.
 
     severity < fail            no finding is a failure
     severity < warn            no finding at all
@@ -19,7 +19,6 @@ from pyrite.stats.gates import Outcome, outcome_of
 _GATE = re.compile(
     r"\s*(?P<name>severity|[a-z]+(\.[a-z0-9_]+)?)\s*(?P<op>>=|<=|>|<)\s*(?P<bound>fail|warn|[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*"
 )
-EXAMPLES = "such as 'severity < fail', 'format.opening_concentration < 5%', 'contamination.ngram_13 <= 0'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +44,85 @@ class GateResult:
         return {"gate": self.gate.text, "outcome": self.outcome, "why": self.why}
 
 
-def parse(text: str, known: Sequence[str]) -> Gate:
-    """What does a condition say? `known` are the full names of all measures.
+def examples(names: Sequence[str]) -> str:
+    """Conditions that could be written: on the worst severity, and on the first and the last statistic."""
+    lines = [
+        "'severity < fail'",
+        *(f"'{names[0]} < 5%'" for _ in names[:1]),
+        *(f"'{names[-1]} <= 0'" for _ in names[1:2]),
+    ]
+    return f"such as {', '.join(lines)}"
+
+
+def parse(text: str, names: Sequence[str]) -> Gate:
+    """A condition as its text says it. `names` are the full names of all measures.
 
     Raises:
         UserError: the text is no condition, or names an unknown flaw or measure.
     """
-    found = _GATE.fullmatch(text)
-    if found is None:
-        raise UserError("That is no gate.", text, EXAMPLES)
-    name, bound = found["name"], found["bound"]
-    if (name == "severity") != (bound in ("fail", "warn")) or (name == "severity" and found["op"] != "<"):
-        raise UserError("That is no gate.", text, EXAMPLES)
+    match = _GATE.fullmatch(text)
+    if match is None:
+        raise UserError("That is no gate.", text, examples(names))
+    name, bound = match["name"], match["bound"]
+    if (name == "severity") != (bound in ("fail", "warn")) or (name == "severity" and match["op"] != "<"):
+        raise UserError("That is no gate.", text, examples(names))
     if name == "severity":
         return Gate(text.strip(), name, "<", bound)
-    if not any(one == name or one.startswith(f"{name}.") for one in known):
-        raise UserError("A gate names an unknown flaw or measure.", name, f"known: {', '.join(known)}")
-    return Gate(text.strip(), name, found["op"], float(bound) / (100 if found["percent"] else 1))
+    if not any(full_name == name or full_name.startswith(f"{name}.") for full_name in names):
+        raise UserError("A gate names an unknown flaw or measure.", name, f"known: {', '.join(names)}")
+    return Gate(text.strip(), name, match["op"], float(bound) / (100 if match["percent"] else 1))
 
 
-def compared(gate: Gate, one: Finding, bound: float) -> tuple[Outcome, str]:
-    """How one measure stands to the bound, and in words. What was counted over all rows is known without an interval: its
-    share above the threshold; anything else is its excess."""
-    counted, excess = one.told["counted"], one.told["excess"]
+def compared(gate: Gate, finding: Finding, bound: float) -> tuple[Outcome, str]:
+    """How one measure stands to the bound, and in words. What was counted over all rows is known without an interval:
+    its share above the threshold; anything else is its excess."""
+    counted, excess = finding.told["counted"], finding.told["excess"]
     if counted is not None:
         above = counted["value"] - counted["threshold"]
-        said = f"{counted['value']:.3g} of {counted['rows']:,} rows, {above:.3g} above the threshold"
-        return outcome_of(above, above, gate.op, bound), f"{one.full_name}: {said}"
+        words = f"{counted['value']:.3g} of {counted['rows']:,} rows, {above:.3g} above the threshold"
+        return outcome_of(above, above, gate.op, bound), f"{finding.full_name}: {words}"
     outcome = outcome_of(excess["low"], excess["high"], gate.op, bound)
-    between = one.told["between_human"] or {}
+    between = finding.told["between_human"] or {}
     if outcome == "passed" and between.get("at_end") and gate.op in ("<", "<="):
         fix = "ask it with --no-prior and five sources or more"
-        return "undecided", f"{one.full_name}: {AT_END}, and any data would pass: {fix}"
-    if outcome == "failed" and one.severity == "warn" and "another task" in (one.told["why"] or ""):
-        return "undecided", f"{one.full_name}: {one.told['why']}"
+        return "undecided", f"{finding.full_name}: {AT_END}, and any data would pass: {fix}"
+    if outcome == "failed" and finding.severity == "warn" and "another task" in (finding.told["why"] or ""):
+        return "undecided", f"{finding.full_name}: {finding.told['why']}"
     shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
-    return outcome, f"{one.full_name}: excess {excess['value']:.3g} ({shown})"
+    return outcome, f"{finding.full_name}: excess {excess['value']:.3g} ({shown})"
 
 
 def capped(findings: Sequence[Finding]) -> str:
     """Warnings that could not be failures, with the reason; "anything" where no measure could be one, and nothing was
     found; "" where no failure was out of reach."""
     names: dict[str, list[str]] = {}
-    for one in findings:
-        if one.severity == "warn" and is_capped(one) and one.told["null"] is not None and one.told["why"] != ALONE:
-            names.setdefault(one.told["why"], []).append(one.full_name)
+    for finding in findings:
+        if (
+            finding.severity == "warn"
+            and is_capped(finding)
+            and finding.told["null"] is not None
+            and finding.told["why"] != ALONE
+        ):
+            names.setdefault(finding.told["why"], []).append(finding.full_name)
     if names:
-        return "; ".join(f"{', '.join(some)}: {why}" for why, some in names.items())
+        return "; ".join(f"{', '.join(measures)}: {why}" for why, measures in names.items())
     between = [finding.told["between_human"] for finding in findings if finding.told["null"] is not None]
     return (
-        "anything" if between and not any(one and one.get("high", one["value"]) is not None for one in between) else ""
+        "anything"
+        if between and not any(sources and sources.get("high", sources["value"]) is not None for sources in between)
+        else ""
     )
 
 
-def is_capped(one: Finding) -> bool:
-    """Could this finding not be a failure? Findings of older runs say so in their reason only."""
-    return bool(one.told.get("capped", "a warning is the most" in (one.told["why"] or "")))
+def is_capped(finding: Finding) -> bool:
+    """Whether this finding could not be a failure. Findings of older runs say so in their reason only."""
+    return bool(finding.told.get("capped", "a warning is the most" in (finding.told["why"] or "")))
 
 
 def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateResult:
-    """Does the data meet the gate? The worst of its measures counts. What could not be measured for want of a reference
-    (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves it undecided."""
+    """How a gate comes out: the worst of its measures counts. What could not be measured for want of a reference
+    (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves
+    it undecided."""
     if gate.name == "severity":
         few_clusters = [finding.full_name for finding in findings if finding.told["why"] == FEW_CLUSTERS]
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
@@ -125,19 +142,21 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
         ]
         apart = f"; not asked of {', '.join(ends)}: {AT_END}" if ends and gate.bound == "fail" else ""
         return GateResult(gate, "passed", f"no such finding{apart}")
-    told: list[tuple[Outcome, str]] = []
-    for one in findings:
-        if one.full_name == gate.name or one.flaw == gate.name:
+    outcomes: list[tuple[Outcome, str]] = []
+    for finding in findings:
+        if finding.full_name == gate.name or finding.flaw == gate.name:
             assert isinstance(gate.bound, float)
-            told.append(compared(gate, one, gate.bound))
-    told += [
-        ("undecided", f"{one}: not measured") for one in lacking if one == gate.name or one.startswith(f"{gate.name}.")
+            outcomes.append(compared(gate, finding, gate.bound))
+    outcomes += [
+        ("undecided", f"{name}: not measured")
+        for name in lacking
+        if name == gate.name or name.startswith(f"{gate.name}.")
     ]
-    if not told:
+    if not outcomes:
         return GateResult(gate, "undecided", "it could not be measured here")
     worst: tuple[Outcome, ...] = ("failed", "undecided")
     for outcome in worst:
-        those = [why for one, why in told if one == outcome]
+        those = [why for reached, why in outcomes if reached == outcome]
         if those:
             return GateResult(gate, outcome, "; ".join(those))
-    return GateResult(gate, "passed", "; ".join(why for _, why in told))
+    return GateResult(gate, "passed", "; ".join(why for _, why in outcomes))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.families import extras, module
-from pyrite.audit.family import Extras, Population
+from pyrite.audit.extras import extras_of
+from pyrite.audit.flaw import Extras, Population
+from pyrite.audit.flaws.registry import flaw_of
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.steps import Context, StepType
 
@@ -22,59 +23,71 @@ REFERENCE = "reference "
 
 
 def parts_of(folder: Path, flaw: str) -> list[Path]:
-    """What a family gathered from one file, part by part."""
+    """What a flaw's stream gathered from one file, part by part."""
     return sorted(folder.glob(f"part-*/{flaw}"), key=lambda path: int(path.parent.name.partition("-")[2]))
 
 
 def counts_of(folder: Path) -> dict[str, Any]:
     """The counts of one file."""
-    told: dict[str, Any] = orjson.loads((folder / "counts.json").read_bytes())
-    return told
+    counts: dict[str, Any] = orjson.loads((folder / "counts.json").read_bytes())
+    return counts
 
 
-def files_of(context: Context) -> dict[str, list[Path]]:
+def streamed_files(context: Context) -> dict[str, list[Path]]:
     """The folders of the streamed files by population: `data`, then each reference, in the order given."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    by_population: dict[str, list[Path]] = defaultdict(list)
     for name, number in context.config["files"]:
-        found[name].append(context.inputs[f"{name} {number}"])
-    return dict(found)
+        by_population[name].append(context.inputs[f"{name} {number}"])
+    return dict(by_population)
 
 
 def populations_of(context: Context) -> dict[str, list[Path]]:
     """The same by source: files of one source are one population; a file that names several stands for itself."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for name, folders in files_of(context).items():
+    by_population: dict[str, list[Path]] = defaultdict(list)
+    for name, folders in streamed_files(context).items():
         source = DATA if name == DATA else REFERENCE + (source_of(folders[0]) or name)
-        found[source] += folders
-    return dict(found)
+        by_population[source] += folders
+    return dict(by_population)
 
 
-def whole_step(context: Context) -> None:
-    """Step: `whole.json`: for the data and each reference, what each family says of all rows; `FLAW/` holds its files."""
+def totals_step(context: Context) -> None:
+    """Step: `whole.json`: for the data and each reference, what each flaw says of all rows; `FLAW/` holds its files."""
     config = context.config
-    given = extras(config, context.inputs)
+    extras = extras_of(config, context.inputs)
     files = populations_of(context)
-    told: dict[str, dict[str, Any]] = {}
-    for name, folders in files.items():
-        told[name] = own = {}
-        offsets = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
-        for flaw in config["flaws"]:
-            family = module(flaw)
-            if not hasattr(family, "whole"):
+    references = [path for name, folders in files.items() if name != DATA for path in folders]
+    totals: dict[str, dict[str, Any]] = {}
+    for population, folders in files.items():
+        totals[population] = {}
+        for name in config["flaws"]:
+            merge = flaw_of(name, config).merge
+            if merge is None:
                 continue
-            out = context.out / (flaw if name == DATA else f"references/{safe(name.removeprefix(REFERENCE))}/{flaw}")
+            out = context.out / (
+                name if population == DATA else f"references/{safe(population.removeprefix(REFERENCE))}/{name}"
+            )
             out.mkdir(parents=True)
-            others = [path for other, some in files.items() if other != DATA for path in some] if name == DATA else []
             parts = [
                 (part, offset)
-                for folder, offset in zip(folders, offsets, strict=True)
-                for part in parts_of(folder, flaw)
+                for folder, offset in zip(folders, row_offsets(folders), strict=True)
+                for part in parts_of(folder, name)
             ]
-            more = {"offsets": [offset for _, offset in parts]} if getattr(family, "NUMBERED", False) else {}
-            reference = [part for folder in others for part in parts_of(folder, flaw)]
-            own[flaw] = family.whole([part for part, _ in parts], out, given, reference=reference, **more)
-            context.tick(sum(map(len, told.values())), len(config["flaws"]) * len(files), "families")
-    (context.out / "whole.json").write_bytes(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
+            others = references if population == DATA else []
+            totals[population][name] = merge(
+                [part for part, _ in parts],
+                out,
+                extras,
+                reference=[part for folder in others for part in parts_of(folder, name)],
+                offsets=[offset for _, offset in parts],
+            )
+            context.tick(sum(map(len, totals.values())), len(config["flaws"]) * len(files), "flaws")
+    (context.out / "whole.json").write_bytes(orjson.dumps(totals, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def row_offsets(folders: Sequence[Path]) -> list[int]:
+    """How many rows stand before those of each file."""
+    offsets: list[int] = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
+    return offsets
 
 
 def source_of(folder: Path) -> str | None:
@@ -91,18 +104,19 @@ def safe(name: str) -> str:
 
 
 def sample_step(context: Context) -> None:
-    """Step: `sample.jsonl`: the sampled rows of the data, then of each source of the references, as `{"role", "row"}`."""
+    """Step: `sample.jsonl`: the sampled rows of the data, then of each source of the references, as `{"role",
+    "row"}`."""
     size = context.config["sample"]
     by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, folders in populations_of(context).items():
-        offsets = np.cumsum([0, *(counts_of(folder)["rows"] for folder in folders)])[:-1].tolist()
-        drawn = [drawn_lines(folder / "sample.jsonl", offset) for folder, offset in zip(folders, offsets, strict=True)]
+        offsets = zip(folders, row_offsets(folders), strict=True)
+        drawn = [drawn_lines(folder / "sample.jsonl", offset) for folder, offset in offsets]
         for line in itertools.chain.from_iterable(drawn):
             by_source[name if name == DATA else REFERENCE + line["row"]["source"]].append(line)
     lines = []
-    for role, some in by_source.items():
-        some.sort(key=lambda one: one["drawn"])
-        lines += [{"role": role, "row": one["row"]} for one in some[:size]]
+    for role, drawn_rows in by_source.items():
+        drawn_rows.sort(key=lambda line: line["drawn"])
+        lines += [{"role": role, "row": line["row"]} for line in drawn_rows[:size]]
     (context.out / "sample.jsonl").write_bytes(
         b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
     )
@@ -111,10 +125,10 @@ def sample_step(context: Context) -> None:
 def drawn_lines(path: Path, offset: int) -> list[dict[str, Any]]:
     """The sampled rows of one file, numbered as in the whole of its population."""
     with path.open("rb") as handle:
-        found = [orjson.loads(line) for line in handle]
-    for one in found:
-        one["row"]["number"] += offset
-    return found
+        lines = [orjson.loads(text) for text in handle]
+    for line in lines:
+        line["row"]["number"] += offset
+    return lines
 
 
 @dataclass(frozen=True)
@@ -133,16 +147,16 @@ class Sampled:
         references: dict[str, list[int]] = {}
         with (folder / "sample.jsonl").open("rb") as handle:
             for place, line in enumerate(handle):
-                told = orjson.loads(line)
-                rows.append(row_from_json(told["row"]))
-                source = told["role"].removeprefix(REFERENCE)
-                (data if told["role"] == DATA else references.setdefault(source, [])).append(place)
+                entry = orjson.loads(line)
+                rows.append(row_from_json(entry["row"]))
+                source = entry["role"].removeprefix(REFERENCE)
+                (data if entry["role"] == DATA else references.setdefault(source, [])).append(place)
         return cls(rows, data, references)
 
     @classmethod
     def of(cls, data: Sequence[Row], references: Mapping[str, Sequence[Row]]) -> "Sampled":
         """Rows at hand, as a sample."""
-        rows = [*data, *(row for some in references.values() for row in some)]
+        rows = [*data, *(row for source_rows in references.values() for row in source_rows)]
         ends = np.cumsum([len(data), *map(len, references.values())]).tolist()
         places = {name: range(start, end) for name, start, end in zip(references, ends, ends[1:], strict=False)}
         return cls(rows, range(len(data)), places)
@@ -157,53 +171,60 @@ class Sampled:
     def human_sources(self, least: int) -> dict[str, list[int]]:
         """Places of the rows of each human source. Clusters of at least so many rows count as sources of their own, and
         what is left of their reference as one more where it is large enough."""
-        found: dict[str, list[int]] = {}
+        sources: dict[str, list[int]] = {}
         for name, places in self.references.items():
             by_cluster: dict[str, list[int]] = defaultdict(list)
             for at in places:
                 by_cluster[self.rows[at].cluster].append(at)
-            big = {cluster: some for cluster, some in by_cluster.items() if cluster and len(some) >= least}
+            big = {
+                cluster: cluster_places
+                for cluster, cluster_places in by_cluster.items()
+                if cluster and len(cluster_places) >= least
+            }
             rest = [at for at in places if self.rows[at].cluster not in big]
             if not big or (len(big) == 1 and len(rest) < least):
-                found[name] = list(places)
+                sources[name] = list(places)
                 continue
-            found |= {f"{name}: {cluster}": some for cluster, some in big.items()}
+            sources |= {f"{name}: {cluster}": cluster_places for cluster, cluster_places in big.items()}
             if rest:  # fewer than `least` count as no source, and are people's rows all the same
-                found[f"{name}: other rows"] = rest
-        return found
+                sources[f"{name}: other rows"] = rest
+        return sources
 
     def first(self, size: int) -> list[int]:
         """Places of a smaller sample: the first rows of the data, and as many of the references, evenly by source (at
         least 60 of each)."""
         each = max(60, size // max(1, len(self.references)))
-        return [*self.data[:size], *itertools.chain.from_iterable(some[:each] for some in self.references.values())]
+        return [
+            *self.data[:size],
+            *itertools.chain.from_iterable(source_places[:each] for source_places in self.references.values()),
+        ]
 
     def populations(
-        self, flaw: str, whole: Mapping[str, Any], folder: Path
+        self, flaw: str, totals: Mapping[str, Any], folder: Path
     ) -> tuple[Population, dict[str, Population]]:
-        """The data and each source, as a family's `evidence` sees them."""
+        """The data and each source, as a flaw's `evidence` sees them."""
 
-        def one(places: Sequence[int], told: Mapping[str, Any], where: Path) -> Population:
-            return Population([self.rows[at] for at in places], told.get(flaw, {}), (where / flaw,))
+        def population(name: str, places: Sequence[int], place: Path) -> Population:
+            return Population([self.rows[at] for at in places], totals.get(name, {}).get(flaw, {}), (place / flaw,))
 
-        data = one(self.data, whole.get(DATA, {}), folder)
-        references = {}
-        for name, places in self.references.items():
-            references[name] = one(places, whole.get(REFERENCE + name, {}), folder / "references" / safe(name))
-        return data, references
+        references = {
+            name: population(REFERENCE + name, places, folder / "references" / safe(name))
+            for name, places in self.references.items()
+        }
+        return population(DATA, self.data, folder), references
 
 
-def model_extras(context: Context) -> Extras:
-    """What the families of a comparing step are given."""
-    more: dict[str, Any] = {}
+def sample_extras(context: Context) -> Extras:
+    """What the flaws of a comparing step are given, with what models have read of the sample."""
+    read: dict[str, Any] = {}
     if "embeddings" in context.inputs:
         with np.load(context.inputs["embeddings"] / "embeddings.npz", allow_pickle=False) as file:
-            more |= {"embeddings": file["answers"], "prompt_embeddings": file["prompts"]}
+            read |= {"embeddings": file["answers"], "prompt_embeddings": file["prompts"]}
     if "surprises" in context.inputs:
         with np.load(context.inputs["surprises"] / "surprises.npz", allow_pickle=False) as file:
-            more["surprises"] = {name: file[name] for name in file.files}
-    return extras(context.config, context.inputs, **more)
+            read["nll"] = {name: file[name] for name in file.files}
+    return extras_of(context.config, context.inputs, **read)
 
 
-WHOLE = StepType("audit.whole", 1, whole_step)
+TOTALS = StepType("audit.whole", 1, totals_step)
 SAMPLE = StepType("audit.sample", 1, sample_step)

@@ -7,15 +7,15 @@ if TYPE_CHECKING:
     import polars
 
 
-def table(told: Mapping[str, Any]) -> "polars.DataFrame":
-    """What was looked at, worst first? One row for each measure: its severity, value, yardsticks and excess.
+def table(audit: Mapping[str, Any]) -> "polars.DataFrame":
+    """Every statistic of an audit, worst first: one row each, with its severity, value, null, baseline and excess.
 
     `human_difference` is the largest distance between human sources, `chance_high` what chance stays below in 95 of
     100 draws; null where there is none. Shares are fractions. `told` is what `Audit.as_json` tells.
     """
     import polars
 
-    return polars.DataFrame([row(finding) for finding in told["findings"]], infer_schema_length=None)
+    return polars.DataFrame([row(finding) for finding in audit["findings"]], infer_schema_length=None)
 
 
 def row(finding: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,19 @@
-"""The steps of an audit: every file is read once, the sample is compared family by family."""
+"""The steps of an audit: every file is read once, the sample is compared flaw by flaw."""
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pyrite.audit.compare import COMPARE, SOURCES, TOLD_APART_BY
+from pyrite.audit.compare import COMPARE, SOURCES
 from pyrite.audit.config import AuditConfig
-from pyrite.audit.families import STREAMED, measures
-from pyrite.audit.family import FLAWS
-from pyrite.audit.gather import DATA, SAMPLE, WHOLE
-from pyrite.audit.reading import EMBED, SURPRISE, with_names
+from pyrite.audit.flaw import MODEL_READS, Flaw, Need
+from pyrite.audit.flaws import BUILT_IN
+from pyrite.audit.flaws.registry import FLAWS, plugin_settings
+from pyrite.audit.gather import DATA, SAMPLE, TOTALS
+from pyrite.audit.reading import EMBED, INPUT_NAMES, NLL, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
@@ -24,30 +25,37 @@ from pyrite.steps import Cost, Source, Step, StepType
 
 MAX_TOKENS = 256
 """Longer rows are cut here before a model reads them."""
-NEEDS = {"perplexity": ("surprises",), "embedding": ("embeddings",), "duplicates": ("embeddings",)}
-"""What a family needs a model to have read."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The steps that read the files, by population and number of the file, data first. `given`: the tokenizer and the
-    evaluation sets, `against` the names of the latter."""
+    """The steps that read the files, by population and number of the file, data first. `resources`: the tokenizer and
+    the evaluation sets by the names of inputs, `against` the names of the latter."""
 
     flaws: Sequence[str]
     streams: Mapping[tuple[str, int], Step]
-    whole: Step
+    totals: Step
     sample: Step
-    given: Mapping[str, Source]
+    resources: Mapping[str, Source]
     against: Sequence[str]
 
 
-def wanted(only: Sequence[str]) -> list[str]:
-    """Which flaws to look for, in the order of `FLAWS`."""
+def selected_flaws(only: Sequence[str]) -> list[str]:
+    """The names of the flaws to look for, in the order of `FLAWS`; all where `only` names none.
+
+    Raises:
+        UserError: a name of no flaw.
+    """
     names = [name.strip() for text in only for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in FLAWS]
     if unknown:
         raise UserError("That is no flaw that Pyrite looks for.", ", ".join(unknown), f"--only with {', '.join(FLAWS)}")
-    return [flaw for flaw in FLAWS if not names or flaw in names]
+    return [name for name in FLAWS if not names or name in names]
+
+
+def needing(need: Need, names: Iterable[str]) -> list[str]:
+    """Those of these flaws that need it."""
+    return [name for name in names if need in FLAWS[name].needs]
 
 
 def file_input(path: str, what: str) -> Source:
@@ -64,21 +72,12 @@ def processes(config: AuditConfig) -> int:
 
 def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     """The steps that read every file. No model library is loaded for them."""
-    from pyrite.models import load
-
-    given: dict[str, Source] = {}
-    if "tokens" in flaws:
-        found = load.resolve(config.tokenizer or config.model)
-        given["tokenizer"] = Source(str(found.folder), found.identity)
     sets = evaluation_sets(config.against)
-    if "contamination" in flaws:
-        for path in filter(is_hub, sets.values()):
-            fix = "download it (hf download --repo-type dataset ORG/NAME) and name its file"
-            raise UserError("An evaluation set is read from a file.", path, fix)
-        given |= {f"against {name}": file_input(path, "evaluation set") for name, path in sets.items()}
-        flaws = flaws if sets else [flaw for flaw in flaws if flaw != "contamination"]
-    against = sorted(sets) if "contamination" in flaws else []
-    streamed = [flaw for flaw in STREAMED if flaw in flaws]
+    resources = shared_resources(config, flaws, sets)
+    if not sets:
+        flaws = [name for name in flaws if name not in needing("evaluation_sets", flaws)]
+    against = sorted(sets) if needing("evaluation_sets", flaws) else []
+    streamed = [name for name in flaws if FLAWS[name].stream is not None]
     inputs_of = {path: file_input(path, "data set") for path in config.data}
     inputs_of |= {path: file_input(path, "reference") for path in reference_files(config.reference)}
     check_references(config, inputs_of)
@@ -86,15 +85,44 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     labels = source_labels(config.reference)
     files += [(f"reference {at}", 0, label, path) for at, (path, label) in enumerate(labels)]
     streams = {
-        (name, shard): stream(config, name, label, inputs_of[path], streamed, against, given)
+        (name, shard): stream(config, name, label, inputs_of[path], streamed, against, resources)
         for name, shard, label, path in files
     }
     common = {"files": [list(name) for name in streams]}
     inputs = {f"{name} {shard}": step for (name, shard), step in streams.items()}
-    settings = {**common, "against": against, "seed": config.seed, "flaws": streamed}
-    whole = Step(WHOLE, settings, {**inputs, **given}, label="whole data set")
+    settings = {**common, "against": against, "seed": config.seed, "flaws": streamed, **plugin_settings(streamed)}
+    totals = Step(TOTALS, settings, {**inputs, **resources}, label="whole data set")
     sample = Step(SAMPLE, {**common, "sample": config.sample}, inputs, label="sample")
-    return Planned(flaws, streams, whole, sample, given, against)
+    return Planned(flaws, streams, totals, sample, resources, against)
+
+
+def shared_resources(config: AuditConfig, flaws: Sequence[str], sets: Mapping[str, str]) -> dict[str, Source]:
+    """What these flaws need beside rows, by the names of inputs: the tokenizer, and the evaluation sets.
+
+    Raises:
+        UserError: an evaluation set on the hub, or one that is not there.
+    """
+    from pyrite.models import load
+
+    resources: dict[str, Source] = {}
+    if needing("tokenizer", flaws):
+        model = load.resolve(config.tokenizer or config.model)
+        resources["tokenizer"] = Source(str(model.folder), model.identity)
+    if needing("evaluation_sets", flaws):
+        for path in filter(is_hub, sets.values()):
+            fix = "download it (hf download --repo-type dataset ORG/NAME) and name its file"
+            raise UserError("An evaluation set is read from a file.", path, fix)
+        resources |= {f"against {name}": file_input(path, "evaluation set") for name, path in sets.items()}
+    return resources
+
+
+def inputs_for(flaw: Flaw, resources: Mapping[str, Source]) -> dict[str, Step | Source]:
+    """Those of the resources that a flaw needs."""
+    return {
+        name: source
+        for name, source in resources.items()
+        if ("tokenizer" if name == "tokenizer" else "evaluation_sets") in flaw.needs
+    }
 
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
@@ -108,13 +136,14 @@ def reference_files(texts: Sequence[str]) -> list[str]:
 def files_of(text: str) -> list[str]:
     """The files that one `--reference` names."""
     texts = (
-        [text] if "," not in text or Path(text).exists() else [one.strip() for one in text.split(",") if one.strip()]
+        [text] if "," not in text or Path(text).exists() else [name.strip() for name in text.split(",") if name.strip()]
     )
-    return [path for one in texts for path in files_in(one)]
+    return [path for name in texts for path in files_in(name)]
 
 
 def files_in(text: str) -> list[str]:
-    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it is."""
+    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it
+    is."""
     folder = Path(text)
     if is_hub(text) or not folder.is_dir() or any((folder / name).is_file() for name in SAVED):
         return [text]
@@ -126,10 +155,10 @@ SAVED = ("dataset_dict.json", "state.json")
 
 
 def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a folder,
-    and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the first one's,
-    and how many more), or its path where two share it."""
-    whole: list[tuple[str, str]] = []
+    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a
+    folder, and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the
+    first one's, and how many more), or its path where two share it."""
+    files: list[tuple[str, str]] = []
     names: dict[str, str] = {}
     for text in texts:
         paths = files_of(text)
@@ -138,9 +167,9 @@ def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
         folder = len(paths) > 1 and Path(text).is_dir()
         more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
         names[source] = Path(source).name if not more else f"{first.name}{more}"
-        whole += [(path, source) for path in paths]
+        files += [(path, source) for path in paths]
     called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}
-    return [(path, called[source]) for path, source in whole]
+    return [(path, called[source]) for path, source in files]
 
 
 def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
@@ -149,16 +178,16 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: a name given twice.
     """
-    made: dict[str, str] = {}
+    sets: dict[str, str] = {}
     for text in texts:
         name, sign, where = text.partition("=")
         if not sign or Path(text).exists() or not name.replace("_", "").replace("-", "").isalnum():
             name, where = Path(text).stem, text
-            name = name if name not in made else text
-        if name in made:
+            name = name if name not in sets else text
+        if name in sets:
             raise UserError("An evaluation set is named twice.", text, "give each another NAME=FILE")
-        made[name] = where
-    return made
+        sets[name] = where
+    return sets
 
 
 def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
@@ -167,35 +196,33 @@ def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> No
     for path in reference_files(config.reference):
         identity = content_of(inputs_of[path])
         if identity in seen:
-            found = f"{path} has the content of {seen[identity]}"
-            raise UserError("A reference is given twice.", found, "give each human source once")
+            twin = f"{path} has the content of {seen[identity]}"
+            raise UserError("A reference is given twice.", twin, "give each human source once")
         seen[identity] = path
     for path in config.data:
         identity = content_of(inputs_of[path])
         if identity in seen:
-            found = f"{path} has the content of {seen[identity]}"
-            raise UserError("The data is its own reference.", found, "name text that is not the data")
+            twin = f"{path} has the content of {seen[identity]}"
+            raise UserError("The data is its own reference.", twin, "name text that is not the data")
 
 
-def content_of(given: Source) -> str:
+def content_of(source: Source) -> str:
     """What tells an input's content from another's: parts and splits of one data set on the hub share a commit."""
-    return f"{given.path}#{given.identity}" if is_hub(given.path) else given.identity
+    return f"{source.path}#{source.identity}" if is_hub(source.path) else source.identity
 
 
 def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
     """How many draws of the null: as asked, and at least so many that one measure alone can pass Holm's correction."""
     from math import ceil
 
-    return max(config.permutations, ceil(2 * sum(len(measures(flaw)) for flaw in flaws) / config.alpha))
+    return max(config.permutations, ceil(2 * sum(len(FLAWS[name].statistics) for name in flaws) / config.alpha))
 
 
 FIRST_LOOK = 60
 """Rows of each side that the causal model reads first."""
-MODELS_READ = ("perplexity", "embedding", "duplicates")
-"""Families for which a model reads the sample."""
 PARTS = 2
-"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they make
-is part of what comparisons are made of."""
+"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they
+make is part of what comparisons are made of."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +230,7 @@ class Reading:
     """A model that reads rows: what its steps are told, how their cost is estimated, and which input it is."""
 
     kind: StepType
-    what: Literal["surprises", "embeddings"]
+    need: Need
     model: Source
     compute: Compute
     common: Mapping[str, Any]
@@ -223,9 +250,9 @@ class Reading:
 
     def cost(self, rows: int) -> Cost:
         """What reading so many rows should take: two FLOPs for each weight and token, of a model in fp32."""
-        tokens = rows * {"surprises": 300, "embeddings": 100}[self.what]
+        count = rows * (300 if self.need == "nll" else 100)
         rate = FLOPS[self.compute.device, self.compute.precision]
-        return Cost(tokens, tokens * self.bytes / 2 / rate)
+        return Cost(count, count * self.bytes / 2 / rate)
 
     @property
     def bytes(self) -> int:
@@ -233,49 +260,51 @@ class Reading:
         return sum(file.stat().st_size for file in Path(self.model.path).glob("*.safetensors"))
 
 
-def reading(config: AuditConfig, what: Literal["surprises", "embeddings"]) -> Reading:
+def reading(config: AuditConfig, need: Need) -> Reading:
     """How the causal model, or the embedder, reads rows."""
     from pyrite.models import load
 
-    hidden = what == "embeddings" and config.embedder == "hidden-states"
-    found = load.resolve(config.model if hidden or what == "surprises" else config.embedder)
+    hidden = need == "embeddings" and config.embedder == "hidden-states"
+    model = load.resolve(config.model if hidden or need == "nll" else config.embedder)
     compute = hardware.choose(config.precision)
     common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
-    common |= {"by": "hidden-states" if hidden else "sentences"} if what == "embeddings" else {}
-    kind = EMBED if what == "embeddings" else SURPRISE
-    return Reading(kind, what, Source(str(found.folder), found.identity), compute, common)
+    common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
+    kind = EMBED if need == "embeddings" else NLL
+    return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)
 
 
-def surprises(config: AuditConfig, planned: Planned, size: int, before: Step | None = None) -> Step:
+def nll_reading(config: AuditConfig, planned: Planned, size: int, before: Step | None = None) -> Step:
     """The step in which the causal model reads so many rows of each side; `before`: the step of the first look."""
-    how, own = reading(config, "surprises"), []
+    how, steps = reading(config, "nll"), []
     sources = len({label for _, label, _ in references(planned)})
-    given: dict[str, Step | Source] = {"sample": planned.sample}
+    inputs: dict[str, Step | Source] = {"sample": planned.sample}
     for stream, _, files in references(planned):
-        label = f"{stream.label.removesuffix(': read')}: perplexity"
+        label = f"{stream.label.removesuffix(': read')}: likelihoods"
         first = how.step(FIRST_LOOK // files + 1, {"file": stream}, label)
         each = max(FIRST_LOOK, size // sources) // files + 1
         # the first look's own step of this file, which does not know of the data
-        own.append(first if before is None else how.step(each, {"file": stream, **dict(with_names([first]))}, label))
-    known = {} if before is None else dict(with_names([before]))
+        steps.append(first if before is None else how.step(each, {"file": stream, **dict(with_names([first]))}, label))
+    earlier = {} if before is None else dict(with_names([before]))
     for part in range(how.parts):
-        own.append(
-            how.step(size, {**given, **known}, f"data: perplexity of {size} rows, {part + 1} of {how.parts}", part=part)
+        steps.append(
+            how.step(
+                size, {**inputs, **earlier}, f"data: likelihoods of {size} rows, {part + 1} of {how.parts}", part=part
+            )
         )
-    return replace(how.step(size, given | dict(with_names(own)), "perplexity"), cost=Cost())
+    return replace(how.step(size, inputs | dict(with_names(steps)), "likelihoods"), cost=Cost())
 
 
-def embeddings(config: AuditConfig, planned: Planned) -> Step:
+def embedding_reading(config: AuditConfig, planned: Planned) -> Step:
     """The step in which the embedder reads the sample."""
-    how, own = reading(config, "embeddings"), []
-    given: dict[str, Step | Source] = {"sample": planned.sample}
+    how, steps = reading(config, "embeddings"), []
+    inputs: dict[str, Step | Source] = {"sample": planned.sample}
     for stream, _, files in references(planned):
         label = f"{stream.label.removesuffix(': read')}: embeddings"
-        own.append(how.step(config.sample // files + 1, {"file": stream}, label))
+        steps.append(how.step(config.sample // files + 1, {"file": stream}, label))
     for part in range(how.parts):
-        made = how.step(None, given, f"data: embeddings, {part + 1} of {how.parts}", part=part)
-        own.append(replace(made, cost=how.cost(config.sample // how.parts)))
-    return how.step(None, given | dict(with_names(own)), "embeddings")
+        step = how.step(None, inputs, f"data: embeddings, {part + 1} of {how.parts}", part=part)
+        steps.append(replace(step, cost=how.cost(config.sample // how.parts)))
+    return how.step(None, inputs | dict(with_names(steps)), "embeddings")
 
 
 def references(planned: Planned) -> list[tuple[Step, str, int]]:
@@ -290,72 +319,84 @@ WORTH_IT = 20.0
 
 
 def readers(config: AuditConfig, flaws: Sequence[str], rows: int) -> int:
-    """How many processes compare, or read so many rows of the sample: where a model reads, one on a GPU; on a CPU as many
-    as are asked for, fit into memory and are worth their start."""
-    needed = sorted({name for flaw in flaws for name in NEEDS.get(flaw, ())})
-    if not needed:
+    """How many processes compare, or read so many rows of the sample: where a model reads, one on a GPU; on a CPU as
+    many as are asked for, fit into memory and are worth their start."""
+    readings = [reading(config, need) for need in model_reads(flaws)]
+    if not readings:
         return min(processes(config), max(1, len(flaws)))
-    ways = [reading(config, "surprises" if name == "surprises" else "embeddings") for name in needed]
     few = min(rows, 3 * FIRST_LOOK)
-    seconds = sum(way.cost(few if way.what == "surprises" else 2 * rows).seconds for way in ways)
-    if ways[0].compute.device != "cpu" or seconds < WORTH_IT:
+    seconds = sum(how.cost(few if how.need == "nll" else 2 * rows).seconds for how in readings)
+    if readings[0].compute.device != "cpu" or seconds < WORTH_IT:
         return 1
     room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else 2**33
-    return max(1, min(processes(config), int(0.7 * room // max(1, 2 * max(way.bytes for way in ways)))))
+    return max(1, min(processes(config), int(0.7 * room // max(1, 2 * max(how.bytes for how in readings)))))
 
 
-def comparisons(config: AuditConfig, planned: Planned, surprise: Step | None = None) -> dict[str, Step]:
-    """The step that compares, for each family, with the models that read the sample for it; `surprise`: the step in which
-    the causal model reads, by default at the first look."""
-    flaws = planned.flaws
-    more: dict[str, Step] = {}
-    needed = {name for flaw in flaws for name in NEEDS.get(flaw, ())}
-    if "surprises" in needed:
-        more["surprises"] = surprise or surprises(config, planned, min(FIRST_LOOK, config.model_sample))
-    if "embeddings" in needed:
-        more["embeddings"] = embeddings(config, planned)
-    sources = sources_of(config, planned, more)
-    made = {}
-    for flaw in flaws:
-        settings: dict[str, Any] = {"flaw": flaw, "against": list(planned.against) if flaw == "contamination" else []}
-        draws = draws_for(config, flaws) * (2 if flaw == "perplexity" and config.model_sample > FIRST_LOOK else 1)
-        settings |= {"permutations": draws, "seed": config.seed}
-        own: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.whole}
+def model_reads(flaws: Iterable[str]) -> list[Need]:
+    """What models must read for these flaws, each once."""
+    return [need for need in sorted(MODEL_READS) if needing(need, flaws)]
+
+
+def comparisons(config: AuditConfig, planned: Planned, nll: Step | None = None) -> dict[str, Step]:
+    """The step that compares, for each flaw, with the models that read the sample for it; `nll`: the step in which the
+    causal model reads, by default at the first look."""
+    reads: dict[Need, Step] = {}
+    for need in model_reads(planned.flaws):
+        if need == "nll":
+            reads[need] = nll or nll_reading(config, planned, min(FIRST_LOOK, config.model_sample))
+        else:
+            reads[need] = embedding_reading(config, planned)
+    sources = sources_of(config, planned, reads)
+    steps = {}
+    for name in planned.flaws:
+        flaw = FLAWS[name]
+        draws = draws_for(config, planned.flaws) * (2 if flaw.two_looks and config.model_sample > FIRST_LOOK else 1)
+        settings = {
+            "flaw": name,
+            "against": list(planned.against) if "evaluation_sets" in flaw.needs else [],
+            "permutations": draws,
+            "seed": config.seed,
+            **plugin_settings([name]),
+        }
+        inputs: dict[str, Step | Source] = {"sample": planned.sample, "whole": planned.totals}
         if sources is not None:
-            own["sources"] = sources
-        if flaw == "contamination":
-            own |= {name: one for name, one in planned.given.items() if name.startswith("against ")}
-        if flaw == "tokens":
-            own["tokenizer"] = planned.given["tokenizer"]
-        own |= {name: more[name] for name in NEEDS.get(flaw, ())}
-        made[flaw] = Step(COMPARE, settings, own, label=f"{flaw}: yardsticks")
-    return made
+            inputs["sources"] = sources
+        inputs |= inputs_for(flaw, planned.resources)
+        inputs |= {INPUT_NAMES[need]: reads[need] for need in flaw.model_reads}
+        steps[name] = Step(COMPARE, settings, inputs, label=f"{name}: comparison")
+    return steps
 
 
-def sources_of(config: AuditConfig, planned: Planned, more: Mapping[str, Step]) -> Step | None:
-    """The step that says which references are human sources of their own; None without references."""
+def sources_of(config: AuditConfig, planned: Planned, reads: Mapping[Need, Step]) -> Step | None:
+    """The step that says which references are human sources of their own; None without references. Flaws that need no
+    more than the rows help to tell even where they are not looked for."""
     if not config.reference:
         return None
-    flaws = [flaw for flaw in TOLD_APART_BY if flaw == "format" or flaw in planned.flaws]  # format needs no model
+    flaws = [
+        flaw
+        for flaw in FLAWS.values()
+        if flaw.tells_sources_apart and (flaw.name in planned.flaws or (not flaw.needs and flaw.name in BUILT_IN))
+    ]
     inputs: dict[str, Step | Source] = {"sample": planned.sample}
-    if "tokens" in flaws:
-        inputs["tokenizer"] = planned.given["tokenizer"]
-    if "embedding" in flaws:
-        inputs["embeddings"] = more["embeddings"]
-    return Step(SOURCES, {"flaws": flaws, "seed": config.seed}, inputs, label="human sources")
+    for flaw in flaws:
+        inputs |= inputs_for(flaw, planned.resources)
+        inputs |= {INPUT_NAMES[need]: reads[need] for need in flaw.model_reads}
+    names = [flaw.name for flaw in flaws]
+    settings = {"flaws": names, "seed": config.seed, **plugin_settings(names)}
+    return Step(SOURCES, settings, inputs, label="human sources")
 
 
 def stream(
     config: AuditConfig,
     name: str,
     label: str,
-    found: Source,
+    source: Source,
     flaws: Sequence[str],
     against: Sequence[str],
-    given: Mapping[str, Source],
+    resources: Mapping[str, Source],
 ) -> Step:
     """The step that reads one file."""
-    what, path = ("data set" if name == DATA else "reference"), found.path
+    what, path = ("data set" if name == DATA else "reference"), source.path
     size = Path(path).stat().st_size if Path(path).is_file() else 0
     columns = config.columns if name == DATA else config.reference_columns
     settings = {
@@ -365,7 +406,7 @@ def stream(
         "source_column": None if name == DATA else config.source_column,
         "sample": config.sample,
         "seed": config.seed,
-        "file_seed": seed_of(found.identity),
+        "file_seed": seed_of(source.identity),
         "parts": processes(config) if size > ALONE_BYTES else 1,
         "layout": config.layout if name == DATA else None,
         "columns": mapping("--columns" if name == DATA else "--reference-columns", columns),
@@ -373,12 +414,13 @@ def stream(
         "text_fields": list(config.text_fields) or None,
         "on_bad_row": config.on_bad_row,
         "hub": path if is_hub(path) else None,
-        "revision": found.identity if is_hub(path) else None,
+        "revision": source.identity if is_hub(path) else None,
         "file": Path(path).name,  # row ids begin with it
     }
     if config.cluster is not None:
         settings["cluster"] = config.cluster
-    return Step(STREAM, settings, {"file": found, **given}, label=f"{what} {Path(path).name}: read")
+    settings |= plugin_settings(flaws)
+    return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {Path(path).name}: read")
 
 
 def seed_of(identity: str) -> list[int]:

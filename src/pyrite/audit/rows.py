@@ -12,11 +12,10 @@ class Row:
     """One record of a source.
 
     `number` is the record's place among the kept records of its source, from 0, and with `id` names it to the user.
-    `prompt` is what was asked (empty for plain text), `answers` what a model or a person wrote in reply: the assistant's
-    turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text. `label` and `fields`
-    are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes from, `cluster`
-    which rows come from one author, article or conversation (empty: a row of its own).
-    """
+    `prompt` is what was asked (empty for plain text), `answers` what a model or a person wrote in reply: the
+    assistant's turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text. `label`
+    and `fields` are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes
+    from, `cluster` which rows come from one author, article or conversation (empty: a row of its own)."""
 
     number: int
     id: str
@@ -39,24 +38,24 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """As plain values; `row_from_json` reads it back."""
-        told: dict[str, Any] = {"number": self.number, "id": self.id, "prompt": self.prompt}
-        told |= {"answers": self.answers, "source": self.source}
-        told |= {"cluster": self.cluster} if self.cluster else {}
-        return told | ({"label": self.label, "fields": dict(self.fields)} if self.fields else {})
+        values: dict[str, Any] = {"number": self.number, "id": self.id, "prompt": self.prompt}
+        values |= {"answers": self.answers, "source": self.source}
+        values |= {"cluster": self.cluster} if self.cluster else {}
+        return values | ({"label": self.label, "fields": dict(self.fields)} if self.fields else {})
 
 
-def row_from_json(told: Mapping[str, Any]) -> Row:
+def row_from_json(values: Mapping[str, Any]) -> Row:
     """The row that `Row.as_json` told."""
-    return Row(**{**told, "answers": tuple(told["answers"])})
+    return Row(**{**values, "answers": tuple(values["answers"])})
 
 
 def as_row(record: Record, number: int, source: str = "") -> Row:
     """A record as an audit sees it."""
     match record:
         case Chat():
-            asked = "\n".join(turn.content for turn in record.messages if turn.role in ("system", "user", "tool"))
+            prompt = "\n".join(turn.content for turn in record.messages if turn.role in ("system", "user", "tool"))
             answers = tuple(turn.content for turn in record.messages if turn.role == "assistant")
-            return Row(number, record.id, asked, answers, source=source)
+            return Row(number, record.id, prompt, answers, source=source)
         case Pair():
             fields = {"premise": record.premise, "hypothesis": record.hypothesis}
             return Row(number, record.id, record.premise, (record.hypothesis,), record.label, fields, source)

@@ -1,4 +1,4 @@
-"""What is wrong with this data set, before anyone trains on it?"""
+"""`pyrite audit`: reads every file once, compares a sample flaw by flaw, and judges what was measured."""
 
 import math
 import sys
@@ -11,29 +11,31 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pyrite.audit import gate as gating
+from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Finding, Human, few_sources
-from pyrite.audit.families import measures
+from pyrite.audit.flag_scores import FLAG_SCORES, Flags, flags, write_flagged, write_split
+from pyrite.audit.flaws.registry import FLAWS, full_names, plugin_settings
 from pyrite.audit.gather import DATA, Sampled
-from pyrite.audit.judge import Judged, clear, judge, looks, marks_rows, note_on_looks, say_so_far, task_of
-from pyrite.audit.marks import MARKS, Flags, flags, write_flagged, write_split
+from pyrite.audit.judge import Judged, clear, divides_rows, judge, looks, note_on_looks, say_so_far, task_of, two_looks
 from pyrite.audit.plan import (
     FIRST_LOOK,
-    MODELS_READ,
     Planned,
     comparisons,
     files_in,
+    model_reads,
+    needing,
+    nll_reading,
     plan,
     readers,
     reference_files,
+    selected_flaws,
     source_labels,
-    surprises,
-    wanted,
 )
-from pyrite.audit.sources import FEWEST, table
+from pyrite.audit.reading import INPUT_NAMES
+from pyrite.audit.sources import FEWEST, source_table
 from pyrite.audit.stream import LONGEST, read_options
-from pyrite.audit.yardsticks import LEAST
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
@@ -61,7 +63,7 @@ class Audit:
     exit_code: int = 0
 
     def table(self) -> "polars.DataFrame":
-        """Every measure, worst first, with its yardsticks."""
+        """Every statistic, worst first, with its null and baseline."""
         from pyrite.audit.objects import table
 
         return table(self.told)
@@ -78,16 +80,16 @@ class Audit:
 
 
 def audit(config: AuditConfig) -> Audit:
-    """Measure the data against its references; nothing that was measured before is measured again.
+    """Statistic the data against its references; nothing that was measured before is measured again.
 
     Raises:
         UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
     """
     config = config.model_copy(update={"data": tuple(path for text in config.data for path in files_in(text))})
-    flaws = wanted(config.only)
-    known = [one.full_name for flaw in flaws for one in measures(flaw)]
-    limits = thresholds(config.thresholds, known)
-    gates = [gating.parse(text, known) for text in config.gate]
+    flaws = selected_flaws(config.only)
+    names = full_names(flaws)
+    limits = thresholds(config.thresholds, names)
+    gates = [gating.parse(text, names) for text in config.gate]
     check_outputs(config)
     store = Store(config.store or default_store())
     planned = plan(config, flaws)
@@ -100,41 +102,41 @@ def audit(config: AuditConfig) -> Audit:
 
     finish(list(planned.streams.values()))
     check_kinds(config, planned, store)
-    finish([planned.whole, planned.sample])
+    finish([planned.totals, planned.sample])
     check_cluster(config, store, planned)
     sampled = Sampled.read(store.path(planned.sample.key))
 
     def judged(compare: Mapping[str, Step]) -> Judged:
-        read = any(flaw in MODELS_READ for flaw in compare)
-        pace = hardware.pace(hardware.choose(config.precision)) if read else 1.0
+        pace = hardware.pace(hardware.choose(config.precision)) if model_reads(compare) else 1.0
         finish(list(compare.values()), workers=readers(config, list(compare), len(sampled.rows)), threads=1, pace=pace)
         return judge(config, store, planned, compare, sampled, limits)
 
-    quick = [flaw for flaw in planned.flaws if flaw not in MODELS_READ]
+    quick = [name for name in planned.flaws if not FLAWS[name].model_reads]
     if quick and len(quick) < len(planned.flaws) and not config.quiet:
         say_so_far(judged(comparisons(config, replace(planned, flaws=quick))).findings, quick)
     first = comparisons(config, planned)
-    whole, read = judged(first), min(FIRST_LOOK, config.model_sample)
-    twice = "perplexity" in first and looks(config, sampled) > 1
+    verdicts, read = judged(first), min(FIRST_LOOK, config.model_sample)
+    staged = two_looks(first)
+    twice = bool(staged) and looks(config, sampled) > 1
     wanted_rows = config.flagged or config.clean or config.out
-    if twice and (not clear(whole.findings) or (wanted_rows and marks_rows(whole.findings))):
-        earlier = first["perplexity"].inputs["surprises"]
+    if twice and (not clear(verdicts.findings) or (wanted_rows and divides_rows(verdicts.findings))):
+        earlier = first[staged[0]].inputs[INPUT_NAMES["nll"]]
         assert isinstance(earlier, Step)
         read = config.model_sample
-        more = comparisons(config, planned, surprises(config, planned, read, earlier))
-        whole = judged({**first, "perplexity": more["perplexity"]})
-    measured, findings, human = whole.measured, whole.findings, whole.human
-    sources, one_source = whole.sources, whole.one_source
-    lacking = [one["measure"] for one in not_measured(measured) if one["why"].startswith("needs a reference")]
+        second = comparisons(config, planned, nll_reading(config, planned, read, earlier))
+        verdicts = judged({**first, **{name: second[name] for name in staged}})
+    measured, findings, human = verdicts.measured, verdicts.findings, verdicts.human
+    sources, one_source = verdicts.sources, verdicts.one_source
+    lacking = [entry["measure"] for entry in not_measured(measured) if entry["why"].startswith("needs a reference")]
     gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
     if twice:
-        notes.append(note_on_looks(read, config.model_sample))
+        notes.append(note_on_looks(staged, read, config.model_sample))
     record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
-    record["sample"]["model_n"] = min(record["sample"]["n"], read if "perplexity" in first else config.model_sample)
+    record["sample"]["model_n"] = min(record["sample"]["n"], read if staged else config.model_sample)
     if config.out is not None:
         write_run(config, config.out, record, planned, store, flagged)
     return Audit(findings, record, code)
@@ -162,7 +164,9 @@ def check_outputs(config: AuditConfig) -> None:
 def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
     """Refuse to divide shards of several kinds of rows: one file holds one kind."""
     counts = {name: store.read_json(step, "counts.json") for name, step in planned.streams.items()}
-    kinds = {LAYOUTS[one["layout"]].kind.__name__ for (name, _), one in counts.items() if name == DATA}
+    kinds = {
+        LAYOUTS[counted_rows["layout"]].kind.__name__ for (name, _), counted_rows in counts.items() if name == DATA
+    }
     if len(kinds) > 1 and (config.flagged or config.clean):
         raise UserError(
             "The shards hold several kinds of rows, and one file of flagged or clean rows holds one kind.",
@@ -174,18 +178,18 @@ def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
 def not_measured(measured: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every measure that could not be taken, and why."""
     return [
-        {"measure": f"{flaw}.{one['measure']}", "why": one["why"]}
+        {"measure": f"{flaw}.{entry['measure']}", "why": entry["why"]}
         for flaw in measured
-        for one in measured[flaw]["not_measured"]
+        for entry in measured[flaw]["not_measured"]
     ]
 
 
-def thresholds(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
+def thresholds(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """Least excesses by measure."""
     numbers = {}
     for name, limit in (mapping("--thresholds", tuple(texts)) or {}).items():
-        if name not in known:
-            raise UserError("A threshold names no measure.", name, f"known: {', '.join(known)}")
+        if name not in names:
+            raise UserError("A threshold names no measure.", name, f"known: {', '.join(names)}")
         try:
             numbers[name] = float(limit)
         except ValueError:
@@ -211,7 +215,7 @@ def notes_on_sources(
         called = ", ".join(here(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
     if any((finding.told["between_human"] or {}).get("table") for finding in findings):
-        human_table = table()
+        human_table = source_table()
         notes.append(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
@@ -226,23 +230,29 @@ def notes_on_sources(
 
 
 def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sources: Mapping[str, int]) -> list[str]:
-    """What a reader must know of the rows behind the sources: those that are too few, clusters of one side, the task."""
+    """What a reader must know of the rows behind the sources: those that are too few, clusters of one side, the
+    task."""
     notes = []
     small = [f"{here(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
     if small:
         shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
         notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {shown}")
     if config.cluster is not None:
-        sides = {"data": sampled.data, "references": [at for some in sampled.references.values() for at in some]}
+        sides = {
+            "data": sampled.data,
+            "references": [at for source_places in sampled.references.values() for at in source_places],
+        }
         for side, places in sides.items():
             if places and not any(sampled.rows[at].cluster for at in places):
                 notes.append(f"no row of the {side} has a column {config.cluster}: each counts by itself")
-    if sources and "embedding" not in planned.flaws and all(row.prompt for row in sampled.rows):
-        notes.append("whether the references are of the data's task was not asked: that needs the family embedding")
+    by_task = [name for name, flaw in FLAWS.items() if flaw.tells_tasks_apart]
+    if sources and not {*by_task} & {*planned.flaws} and all(row.prompt for row in sampled.rows):
+        needed = " or ".join(by_task)
+        notes.append(f"whether the references are of the data's task was not asked: that needs the family {needed}")
     return notes
 
 
-def counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
+def rows_counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
     """Rows read, kept and dropped by reason, over the files of the data or of the references."""
     total: dict[str, Any] = {"read": 0, "kept": 0, "dropped": {}}
     for (name, _), step in planned.streams.items():
@@ -265,26 +275,27 @@ def split(
 ) -> Flags:
     """Mark every row by every rule, then divide the data by the findings that are warnings or worse."""
     rules: dict[str, dict[str, Any]] = {}
-    for flaw, some in measured.items():
-        own = {
+    for flaw, result in measured.items():
+        rules_of_flaw = {
             entry["measure"]["name"]: entry["evidence"]["rule"]
-            for entry in some["measures"]
+            for entry in result["measures"]
             if entry["evidence"]["rule"]
         }
-        if own:
-            rules[flaw] = own
+        if rules_of_flaw:
+            rules[flaw] = rules_of_flaw
     steps, offset = [], 0
     for (name, shard), step in planned.streams.items():
         if name != DATA:
             continue
         rows = store.read_json(step, "counts.json")["rows"]
-        kept = (
+        read_settings = (
             *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
             *("source", "hub", "revision", "file", "seed"),
         )
-        settings = {**{key: step.config[key] for key in kept}, "rules": rules, "offset": offset, "rows": rows}
-        inputs = {"file": step.inputs["file"], "whole": planned.whole, **planned.given}
-        steps.append(Step(MARKS, settings, inputs, label=f"{config.data[shard]}: marks"))
+        settings = {**{key: step.config[key] for key in read_settings}, "rules": rules, "offset": offset, "rows": rows}
+        settings |= plugin_settings(rules)
+        inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
+        steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
         offset += rows
     finish(steps)
     names = [finding.full_name for finding in findings if finding.severity != "ok"]
@@ -314,40 +325,41 @@ def report(
     """Everything, as `--json` tells it; `notes` are those on the human sources."""
     sampled = Sampled.read(store.path(planned.sample.key))
     counts = [store.read_json(step, "counts.json") for step in planned.streams.values()]
-    rows = counted(store, planned, data=True)
+    rows = rows_counted(store, planned, data=True)
     n = len(sampled.data)
-    records = sum(one["rows"] for (name, _), one in zip(planned.streams, counts, strict=True) if name == DATA)
+    records = sum(entry["rows"] for (name, _), entry in zip(planned.streams, counts, strict=True) if name == DATA)
     lacking = not_measured(measured)
     files = {label for _, label in source_labels(config.reference)}
     plain = [here(name) if name in files else name for name in sources]  # else a column named it
     called = dict(zip(sources, unlike(plain), strict=True))
-    if "contamination" in wanted(config.only) and "contamination" not in planned.flaws:
-        notes.append("contamination was not looked for: name evaluation sets with --against")
-    if config.against and "contamination" not in planned.flaws:
-        notes.append("the evaluation sets of --against were not looked for: contamination is not in --only")
+    if unread := [
+        name for name in needing("evaluation_sets", selected_flaws(config.only)) if name not in planned.flaws
+    ]:
+        notes.append(f"{', '.join(unread)} was not looked for: name evaluation sets with --against")
+    if config.against and not needing("evaluation_sets", planned.flaws):
+        names = ", ".join(needing("evaluation_sets", FLAWS))
+        notes.append(f"the evaluation sets of --against were not looked for: {names} is not in --only")
     silent = sum(not row.answer.strip() for row in sampled.rows)
     if silent:
-        notes.append(
-            f"{silent} of the {len(sampled.rows)} sampled rows have no answer: tokens, diversity and format leave them out"
-        )
+        skipping = [flaw for flaw in FLAWS.values() if flaw.skips_unanswered]
+        *most, last = [flaw.name for flaw in sorted(skipping, key=lambda flaw: (not flaw.needs, flaw.name))]
+        names = f"{', '.join(most)} and {last}"
+        notes.append(f"{silent} of the {len(sampled.rows)} sampled rows have no answer: {names} leave them out")
     long = sum(max(map(len, (row.prompt, *row.answers))) >= LONGEST for row in sampled.rows)
     if long:
         notes.append(f"{long} of the {len(sampled.rows)} sampled rows were cut to {LONGEST:,} characters a text")
-    notes += copies(store.read_json(planned.whole, "whole.json").get(DATA, {}).get("duplicates"))
-    if (
-        len({row.label for row in sampled.rows}) > 1
-        and "artifacts" in measured
-        and not same_labels(sampled)
-        and sources
-    ):
-        notes.append("data and references do not have the same labels: label artifacts were measured on the data alone")
+    totals = store.read_json(planned.totals, "whole.json").get(DATA, {})
+    for name, flaw in FLAWS.items():
+        notes += flaw.notes(totals[name]) if flaw.notes and name in totals else []
+    if len({row.label for row in sampled.rows}) > 1 and sources and not same_labels(sampled):
+        notes += [note for name in measured if (note := FLAWS[name].where_labels_differ)]
     return {
         "schema_version": 1,
         "data": [here(text) for text in config.data],
         "references": [{"source": called[name], "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
         "records": records,
-        "reference_rows": counted(store, planned, data=False),
+        "reference_rows": rows_counted(store, planned, data=False),
         "sample": {
             "n": n,
             "of": records,
@@ -357,7 +369,7 @@ def report(
         "another_task": task_of(measured),
         "findings": [finding_json(finding, called) for finding in findings],
         "not_measured": lacking,
-        "needs_reference": [one["measure"] for one in lacking if one["why"] == "needs a reference"],
+        "needs_reference": [entry["measure"] for entry in lacking if entry["why"] == "needs a reference"],
         "flagged": flagged.as_json() if flagged else None,
         "gates": [result.as_json() for result in gate_results],
         "exit_code": code,
@@ -368,26 +380,14 @@ def report(
     }
 
 
-def finding_json(one: Finding, called: Mapping[str, str]) -> dict[str, Any]:
+def finding_json(finding: Finding, called: Mapping[str, str]) -> dict[str, Any]:
     """A finding as plain values, its human source named without the folders of this machine."""
-    values = one.as_json()
+    values = finding.as_json()
     if between := values["between_human"]:
         distances = {called.get(name, name): value for name, value in between["distances"].items()}
         source = called.get(between["source"], between["source"])
         values["between_human"] = {**between, "source": source, "distances": distances}
     return values
-
-
-def copies(counts: Mapping[str, Any] | None) -> list[str]:
-    """What is said of copies in the whole data set: in a sample most pairs are apart, so few would be seen there."""
-    said = []
-    for name, what in (("exact", "repeat another row word for word"), ("near", "are nearly another row")):
-        counted = (counts or {}).get(name)
-        if counted and counted["rows"]:
-            said.append(
-                f"of all rows, {counted['rows']:,} ({100 * counted['share']:.2g} %) {what} (in {counted['groups']:,} groups)"
-            )
-    return said
 
 
 def write_run(
@@ -414,7 +414,7 @@ def write_run(
         old.discard(path)
     for path in old:
         path.unlink()
-    files = [{"file": Path(one.path).name, "hash": one.identity} for one in inputs(planned)]
+    files = [{"file": Path(source.path).name, "hash": source.identity} for source in inputs(planned)]
     run = {**record, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
     with atomic_write(folder / "run.json") as temporary:
         temporary.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
@@ -423,7 +423,7 @@ def write_run(
 def inputs(planned: Planned) -> list[Source]:
     """Every file that was read, with what identifies its content."""
     sources = [step.inputs["file"] for step in planned.streams.values()]
-    sources += [one for name, one in planned.given.items() if name.startswith("against ")]
+    sources += [source for name, source in planned.resources.items() if name.startswith("against ")]
     return [source for source in sources if isinstance(source, Source)]
 
 

@@ -1,4 +1,4 @@
-"""An audit on the terminal: worst first, each finding between its two yardsticks, and what to do next."""
+"""An audit on the terminal: worst first, each finding beside its null and baseline, and what to do next."""
 
 import math
 import unicodedata
@@ -45,16 +45,21 @@ def brief(audit: Mapping[str, Any], title: str) -> None:
     """The same in a line for each finding, without the rows."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
-    found = [finding for finding in audit["findings"] if finding["severity"] in NAMED]
+    standing_out = [finding for finding in audit["findings"] if finding["severity"] in NAMED]
     put(console, title, style="bold")
-    for one in found:
-        name, style = NAMED[one["severity"]]
-        value = number(one["value"], one["unit"])
-        put(console, f"{one['flaw']}.{one['measure']} {value}: {one['question']}", mark=f"{name} ", style=style)
-        for line in one["evidence"]["lines"][:1]:
+    for finding in standing_out:
+        name, style = NAMED[finding["severity"]]
+        value = number(finding["value"], finding["unit"])
+        put(
+            console,
+            f"{finding['flaw']}.{finding['measure']} {value}: {finding['question']}",
+            mark=f"{name} ",
+            style=style,
+        )
+        for line in finding["evidence"]["lines"][:1]:
             put(console, line, indent=5, mark="- ")
-    fine = len(audit["findings"]) - len(found)
-    put(console, f"{counted(len(found), 'finding')}, {fine} measures fine; pyrite audit shows the rows", after=1)
+    fine = len(audit["findings"]) - len(standing_out)
+    put(console, f"{counted(len(standing_out), 'finding')}, {fine} measures fine; pyrite audit shows the rows", after=1)
 
 
 def put(console: Console, text: str, *, indent: int = 0, mark: str = "", style: str = "", after: int = 0) -> None:
@@ -74,9 +79,9 @@ def clean(text: str) -> str:
     """
     seen = " ".join(str(text).split())
     return "".join(
-        "\ufffd" if kind == "Cs" else "" if kind in ("Cc", "Cf", "Co", "Cn") else one
-        for one in seen
-        for kind in (unicodedata.category(one),)
+        "\ufffd" if kind == "Cs" else "" if kind in ("Cc", "Cf", "Co", "Cn") else letter
+        for letter in seen
+        for kind in (unicodedata.category(letter),)
     )
 
 
@@ -111,12 +116,12 @@ def listed(value: Any) -> Sequence[Any]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def reference_name(one: Any) -> str:
+def reference_name(reference: Any) -> str:
     """A source, with its rows in the sample where they are told."""
-    if not isinstance(one, Mapping):
-        return str(one)
-    rows = one.get("rows_sampled")
-    return str(one["source"]) + ("" if rows is None else f" ({rows:,} rows sampled)")
+    if not isinstance(reference, Mapping):
+        return str(reference)
+    rows = reference.get("rows_sampled")
+    return str(reference["source"]) + ("" if rows is None else f" ({rows:,} rows sampled)")
 
 
 def counted(n: int, what: str) -> str:
@@ -131,12 +136,12 @@ def rows_read(rows: Mapping[str, Any]) -> str:
 
 
 def headline(console: Console, finding: Mapping[str, Any]) -> None:
-    """One finding: its question, its value between the yardsticks, evidence, an example, what to do."""
+    """One finding: its question, its value beside null and baseline, evidence, an example, what to do."""
     name, style = NAMED[finding["severity"]]
     put(console, f"{name}  {finding['question']}", style=style)
     value = number(finding["value"], finding["unit"])
     put(console, f"{finding['flaw']}.{finding['measure']}: {value} ({finding['n']:,} rows)", indent=6)
-    for line in yardsticks(finding):
+    for line in comparison_lines(finding):
         put(console, line, indent=8)
     if finding["why"]:
         put(console, f"Only a warning, because: {finding['why']}.", indent=6)
@@ -154,25 +159,25 @@ def headline(console: Console, finding: Mapping[str, Any]) -> None:
     put(console, f"Do this next: {finding['advice']}", indent=6, style="bold", after=1)
 
 
-def yardsticks(finding: Mapping[str, Any]) -> list[str]:
+def comparison_lines(finding: Mapping[str, Any]) -> list[str]:
     """What chance gives, what human sources differ by, and the excess, in words."""
-    unit, said = finding["unit"], []
+    unit, lines = finding["unit"], []
     null, between, excess = finding["null"], finding["between_human"], finding["excess"]
     if null:
         p = null["p"] if null.get("p_adjusted") is None else null["p_adjusted"]
-        said.append(
+        lines.append(
             f"chance alone stays below {number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
         )
     if between:
-        here = f"this data by {number(between['value_of_data'], unit)} at the same {between['n']:,} rows"
+        words = f"this data by {number(between['value_of_data'], unit)} at the same {between['n']:,} rows"
         if between["value"] is not None:
-            here = f"human sources differ by up to {number(between['value'], unit)} ({between['source']}), {here}"
+            words = f"human sources differ by up to {number(between['value'], unit)} ({between['source']}), {words}"
         if between.get("high") is not None:
             table = " and the table of human sources" if between.get("table") else ""
-            here += (
+            words += (
                 f"; by these{table} one more human source would hardly show more than {number(between['high'], unit)}"
             )
-        said.append(here)
+        lines.append(words)
     if excess and excess["value"] is not None:
         above = beyond(between) or ("chance" if null else "the threshold")
         ends = excess["low"], excess["high"]
@@ -180,11 +185,11 @@ def yardsticks(finding: Mapping[str, Any]) -> list[str]:
             ends = -excess["high"], -excess["low"]
         interval = "" if None in ends else f" (95 %: {number(ends[0], unit)} to {number(ends[1], unit)})"
         name = "below" if excess["value"] < 0 else "excess over"
-        said.append(f"{name} {above}: {number(abs(excess['value']), unit)}{interval}")
+        lines.append(f"{name} {above}: {number(abs(excess['value']), unit)}{interval}")
     if counted := finding.get("counted"):
         most = f"{number(counted['threshold'], unit)} would pass"
-        said.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")
-    return said
+        lines.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")
+    return lines
 
 
 def beyond(between: Mapping[str, Any] | None) -> str:
@@ -218,8 +223,8 @@ def p_value(p: float | None) -> str:
 def by_flaw(findings: Sequence[Mapping[str, Any]]) -> str:
     """'format (closing, skeleton), tokens (zipf)'."""
     grouped: dict[str, list[str]] = {}
-    for one in findings:
-        grouped.setdefault(one["flaw"], []).append(one["measure"])
+    for finding in findings:
+        grouped.setdefault(finding["flaw"], []).append(finding["measure"])
     return ", ".join(f"{flaw} ({', '.join(names)})" for flaw, names in grouped.items())
 
 
@@ -228,9 +233,9 @@ def missing(console: Console, audit: Mapping[str, Any]) -> None:
     if needed := audit["needs_reference"]:
         put(console, f"Needs a reference (--reference FILE): {', '.join(needed)}.", after=1)
     reasons: dict[str, list[str]] = {}
-    for one in audit.get("not_measured", ()):
-        if one["measure"] not in needed:
-            reasons.setdefault(one["why"], []).append(one["measure"])
+    for entry in audit.get("not_measured", ()):
+        if entry["measure"] not in needed:
+            reasons.setdefault(entry["why"], []).append(entry["measure"])
     for why, names in reasons.items():
         put(console, f"Not measured ({why}): {', '.join(names)}.", after=1)
 

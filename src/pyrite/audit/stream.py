@@ -1,4 +1,4 @@
-"""Step: one file is read once, by every family that reads all rows, in several processes where it is large.
+"""Step: one file is read once, by every flaw that reads all rows, in several processes where it is large.
 
 The reader numbers the rows and hands batches to the parts in turn; what the parts gathered is merged later, so that
 files audited apart and together come to the same. A seeded sample of the rows is kept on the way: every row draws a
@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.families import extras, module
+from pyrite.audit.extras import extras_of
+from pyrite.audit.flaw import Stream
+from pyrite.audit.flaws.registry import flaw_of
 from pyrite.audit.rows import Row, as_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
@@ -47,8 +49,8 @@ class Batches:
             name = self.source
             if self.column is not None:
                 if self.column not in record.meta:
-                    found = f"row {record.id} has no column {self.column}"
-                    raise UserError("The column that names the source is not there.", found, "--source-column NAME")
+                    missing = f"row {record.id} has no column {self.column}"
+                    raise UserError("The column that names the source is not there.", missing, "--source-column NAME")
                 name = str(record.meta[self.column])
             row = as_row(record, number, name)
             if self.cluster is not None:
@@ -97,24 +99,27 @@ class Drawn:
     def lines(self) -> Iterator[bytes]:
         """One JSON object a line, smallest number first: `drawn`, and the row."""
         for name in sorted(self.held):
-            for minus, _, row in sorted(self.held[name], key=lambda one: (-one[0], one[1])):
+            for minus, _, row in sorted(self.held[name], key=lambda entry: (-entry[0], entry[1])):
                 yield orjson.dumps({"drawn": -minus, "row": row.as_json()}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Part:
-    """The streams of all families over some of the batches, and the row-level table."""
+    """The streams of all flaws over some of the batches, and the row-level table."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
-        given = extras(config, inputs)
+        extras = extras_of(config, inputs)
         folder.mkdir(parents=True)
-        self.folder, self.streams = folder, {}
+        self.folder = folder
+        self.streams: dict[str, Stream] = {}
         self.writer: Any = None
-        for flaw in config["flaws"]:
-            (folder / flaw).mkdir()
-            self.streams[flaw] = module(flaw).Stream(folder / flaw, given)
+        for name in config["flaws"]:
+            (folder / name).mkdir()
+            stream = flaw_of(name, config).stream
+            assert stream is not None, name
+            self.streams[name] = stream(folder / name, extras)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Show the batch to every family."""
+        """Show the batch to every flaw's stream."""
         import pyarrow
         from pyarrow import parquet
 
@@ -134,7 +139,7 @@ class Part:
             self.writer.close()
 
 
-def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, told: Any) -> None:
+def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, outbox: Any) -> None:
     """A part in a process of its own: batches from the inbox until None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
@@ -143,11 +148,11 @@ def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], in
         while (batch := next_batch(inbox)) is not None:
             part.add(batch)
         part.close()
-        told.put(None)
+        outbox.put(None)
     except BaseException as error:
         import traceback
 
-        told.put(error.args if isinstance(error, UserError) else traceback.format_exc())
+        outbox.put(error.args if isinstance(error, UserError) else traceback.format_exc())
 
 
 def failure(answer: str | tuple[str, str, str]) -> Exception:
@@ -161,13 +166,13 @@ def next_batch(inbox: Any) -> list[Row] | None:
 
     while True:
         try:
-            given: list[Row] | None = inbox.get(timeout=5)
+            batch: list[Row] | None = inbox.get(timeout=5)
         except queue.Empty:
             reader = multiprocessing.parent_process()
             if reader is None or not reader.is_alive():
                 os._exit(1)
         else:
-            return given
+            return batch
 
 
 class Crew:
@@ -177,12 +182,12 @@ class Crew:
         import multiprocessing
 
         context = multiprocessing.get_context("spawn")
-        self.told = context.Queue()
+        self.outbox = context.Queue()
         self.inboxes = [context.Queue(maxsize=3) for _ in range(count)]
         self.turn = 0
         self.processes = [
             context.Process(
-                target=work, args=(out / f"part-{at}", dict(config), dict(inputs), inbox, self.told), daemon=True
+                target=work, args=(out / f"part-{at}", dict(config), dict(inputs), inbox, self.outbox), daemon=True
             )
             for at, inbox in enumerate(self.inboxes)
         ]
@@ -211,7 +216,7 @@ class Crew:
         for _ in self.processes:
             while True:
                 try:
-                    answer = self.told.get(timeout=1)
+                    answer = self.outbox.get(timeout=1)
                     break
                 except queue.Empty:
                     if not any(process.is_alive() for process in self.processes):
@@ -224,7 +229,7 @@ class Crew:
     def fail(self) -> None:
         """A part is gone: say why, if it could tell."""
         try:
-            answer = self.told.get(timeout=1)
+            answer = self.outbox.get(timeout=1)
         except queue.Empty:
             answer = None
         if answer is not None:
@@ -251,7 +256,7 @@ def read_options(config: Mapping[str, Any]) -> ReadOptions:
 
 
 def stream_step(context: Context) -> None:
-    """Step: `part-K/FLAW/` (what each family gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
+    """Step: `part-K/FLAW/` (what each flaw's stream gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
     config = context.config
     path: Path | str = config.get("hub") or context.inputs["file"]
     batches = Batches(
@@ -262,7 +267,7 @@ def stream_step(context: Context) -> None:
         cluster=config.get("cluster"),
     )
     drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"]])
-    inputs = {name: given for name, given in context.inputs.items() if name != "file"}
+    inputs = {name: folder for name, folder in context.inputs.items() if name != "file"}
     began = time.monotonic()
     size = Path(path).stat().st_size if isinstance(path, Path) and path.is_file() else 0
     count = config["parts"]
@@ -282,7 +287,7 @@ def stream_step(context: Context) -> None:
             crew.stop()
     (context.out / "sample.jsonl").write_bytes(b"".join(drawn.lines()))
     counts = batches.reader.counts
-    told = {
+    summary = {
         **counts.as_json(),
         "rows": batches.rows,
         "layout": batches.reader.layout,
@@ -290,11 +295,12 @@ def stream_step(context: Context) -> None:
         "bytes": sum(file.stat().st_size for file in context.out.rglob("*") if file.is_file()),
         "seconds": time.monotonic() - began,
     }
-    (context.out / "counts.json").write_bytes(orjson.dumps(told))
+    (context.out / "counts.json").write_bytes(orjson.dumps(summary))
 
 
 def estimate(size: int, rows: int, batch: Sequence[Row]) -> float:
-    """About how many rows will there be? From the file's bytes and the rows of one batch; at least those read."""
+    """An estimate of how many rows there will be: from the file's bytes and the rows of one batch; at least those
+    read."""
     each = sum(len(row.prompt) + sum(map(len, row.answers)) for row in batch) / max(1, len(batch))
     return max(rows, size / max(1.0, each * 1.1))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pyrite.audit import gate as gating
 from pyrite.audit.decide import Finding
-from pyrite.audit.families import measures
-from pyrite.audit.plan import wanted
+from pyrite.audit.flaws.registry import full_names
+from pyrite.audit.plan import selected_flaws
 from pyrite.errors import UserError
 from pyrite.gate.outcome import Checked, unknown
 from pyrite.runs import Run
@@ -39,8 +39,8 @@ def names(run: Run) -> list[str]:
     """Every measure that can be named: those that were taken, those that could not be, and others of the flaws asked for."""
     told = [f"{one['flaw']}.{one['measure']}" for one in run.told["findings"]]
     told += [one["measure"] for one in run.told["not_measured"]]
-    asked = wanted(tuple(run.told["settings"]["only"]))
-    return list(dict.fromkeys([*told, *(one.full_name for flaw in asked for one in measures(flaw))]))
+    asked = selected_flaws(tuple(run.told["settings"]["only"]))
+    return list(dict.fromkeys([*told, *full_names(asked)]))
 
 
 def parse(text: str, known: Sequence[str]) -> gating.Gate:

@@ -76,12 +76,12 @@ def check_there(name: str, path: str) -> None:
 def check_audit(spec: LoopSpec) -> None:
     """Refuse unknown flaws, thresholds and gates of the audits."""
     from pyrite.audit import gate as gating
-    from pyrite.audit.families import measures
-    from pyrite.audit.plan import wanted
+    from pyrite.audit.flaws.registry import full_names
+    from pyrite.audit.plan import selected_flaws
     from pyrite.audit.run import thresholds
 
     for part in (spec.audit, *spec.audits.values()):
-        known = [one.full_name for flaw in wanted(part.only) for one in measures(flaw)]
+        known = full_names(selected_flaws(part.only))
         thresholds(part.thresholds, known)
         if part is spec.audit:
             for text in spec.gates_of("audit"):

@@ -1,0 +1,136 @@
+"""Flag scores: how strongly every row shows every finding, and the data divided by them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+
+from pyrite.audit.extras import extras_of
+from pyrite.audit.flaws.registry import flaw_of
+from pyrite.audit.rows import as_row
+from pyrite.audit.stream import Batches, read_options
+from pyrite.errors import OutOfTime
+from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
+from pyrite.outputs import storable
+from pyrite.records import Record
+from pyrite.steps import Context, StepType
+
+LONGEST = 2000
+"""Characters of a text in the table of flagged rows."""
+ROWS_AT_ONCE = 2000
+
+
+def flag_scores_step(context: Context) -> None:
+    """Step: `marks.parquet`: for each row of one file its number and, by measure, how strongly it shows it (0 to 1)."""
+    config = context.config
+    extras = extras_of(config, context.inputs)
+    batches = Batches(
+        config.get("hub") or context.inputs["file"], read_options(config), source=config["source"], column=None
+    )
+    rules: Mapping[str, Mapping[str, Any]] = config["rules"]
+    names = [f"{flaw}.{rule}" for flaw, flaw_rules in rules.items() for rule in flaw_rules]
+    schema = pyarrow.schema([("number", pyarrow.int64()), *((name, pyarrow.float32()) for name in names)])
+    with parquet.ParquetWriter(context.out / "marks.parquet", schema, compression="zstd") as writer:
+        for batch in batches:
+            rows = [replace(row, number=row.number + config["offset"]) for row in batch]
+            columns: dict[str, Any] = {"number": [row.number for row in rows]}
+            for name, flaw_rules in rules.items():
+                folder = context.inputs["whole"] / name
+                score = flaw_of(name, config).flag_scores
+                assert score is not None, name
+                scores = score(rows, flaw_rules, extras, folder if folder.is_dir() else None)
+                columns |= {f"{name}.{rule}": np.asarray(scores[rule], dtype=np.float32) for rule in flaw_rules}
+            writer.write_table(pyarrow.table(columns, schema=schema))
+            context.tick(batches.rows, max(config["rows"], batches.rows), "rows")
+            if context.expired():
+                raise OutOfTime("--max-time is over; the flag scores of this file start again")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Rows that show a finding: for each file, for each row in order, the names of the findings (empty: clean)."""
+
+    files: Sequence[Sequence[tuple[str, ...]]]
+
+    def as_json(self) -> dict[str, Any]:
+        """How many rows are flagged, and by which finding; a row can have several."""
+        by = Counter(name for rows in self.files for names in rows for name in names)
+        flagged = sum(bool(names) for rows in self.files for names in rows)
+        total = sum(map(len, self.files))
+        return {"rows": total, "flagged": flagged, "clean": total - flagged, "by": dict(sorted(by.items()))}
+
+
+def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flags:
+    """Which rows are flagged by which of these findings, out of the tables of flag scores, one for each file."""
+    files = []
+    for path in tables:
+        present = [name for name in names if name in parquet.read_schema(path).names]
+        table = parquet.read_table(path, columns=present or ["number"])
+        marked = [np.asarray(table[name]) >= at_least for name in present]
+        lines = np.array(marked).T if marked else np.zeros((table.num_rows, 0), dtype=bool)
+        sets: dict[bytes, tuple[str, ...]] = {}
+        rows = []
+        for line in lines:
+            key = line.tobytes()
+            if key not in sets:
+                sets[key] = tuple(name for name, on in zip(present, line, strict=True) if on)
+            rows.append(sets[key])
+        files.append(rows)
+    return Flags(files)
+
+
+def write_split(
+    sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: Path | None, clean: Path | None
+) -> None:
+    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of
+    them."""
+    if flagged is not None:
+        write_jsonl(rows_of(sources, row_flags, flagged=True), flagged)
+    if clean is not None:
+        write_jsonl(rows_of(sources, row_flags, flagged=False), clean)
+
+
+def rows_of(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
+    """The records of one side, in order."""
+    for (source, options), rows in zip(sources, row_flags.files, strict=True):
+        for record, names in zip(open_records(source, options), rows, strict=True):
+            if flagged and names:
+                yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
+            elif not flagged and not names:
+                yield record
+
+
+def write_flagged(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, path: Path) -> None:
+    """Write every flagged row as a table for readers: `number` (its place among all rows of the data), `id`,
+    `flagged_by`, `prompt`, `answer` and `label`; texts are cut at `LONGEST` characters.
+
+    Rows of several kinds may stand together. They are read again and written as they come, so memory stays small.
+    """
+    texts = ("id", "flagged_by", "prompt", "answer", "label")
+    schema = pyarrow.schema([("number", pyarrow.int64()), *((name, pyarrow.string()) for name in texts)])
+    rows = flagged_rows(sources, row_flags)
+    with atomic_write(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
+
+
+def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags) -> Iterator[dict[str, Any]]:
+    """The flagged rows in order."""
+    number = 0
+    for (source, options), rows in zip(sources, row_flags.files, strict=True):
+        for record, names in zip(open_records(source, options), rows, strict=True):
+            if names:
+                row = as_row(record, number)
+                texts = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
+                cells = {name: None if text is None else storable(text, LONGEST) for name, text in texts.items()}
+                yield {"number": number, **cells, "flagged_by": ", ".join(names)}
+            number += 1
+
+
+FLAG_SCORES = StepType("audit.marks", 1, flag_scores_step)

@@ -1,0 +1,19 @@
+"""Embedding: meanings that lie where those of human data do not."""
+
+from pyrite.audit.flaw import Flaw
+from pyrite.audit.flaws.embedding.evidence import drawn_values, evidence
+from pyrite.audit.flaws.embedding.figure import FIGURE
+from pyrite.audit.flaws.embedding.statistics import CLASSIFIER, STATISTICS, contrasts
+
+FLAW = Flaw(
+    "embedding",
+    STATISTICS,
+    evidence,
+    contrasts=contrasts,
+    drawn_values=drawn_values,
+    figure=FIGURE,
+    needs=("embeddings",),
+    tells_sources_apart={"mmd": True},
+    tells_tasks_apart=CLASSIFIER.name,
+    prior_options=("embedder",),
+)

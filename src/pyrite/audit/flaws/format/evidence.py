@@ -1,0 +1,254 @@
+"""What shows that answers share one shape: the openings, closings and layouts that come too often, spelled out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaws.format.answer_shape import (
+    Shape,
+    Words,
+    drawn,
+    drawn_structure,
+    fold,
+    joined,
+    phrase,
+    printable,
+    structural_tokens,
+)
+from pyrite.audit.flaws.format.patterns import (
+    BAR,
+    Answers,
+    Counted,
+    answers_of,
+    commonest,
+    difference_low,
+    over_represented,
+)
+from pyrite.audit.flaws.format.statistics import (
+    CLOSING,
+    DISTANCE,
+    ENTROPY,
+    LENGTH,
+    OPENING,
+    SKELETON,
+    bits,
+    closing_of,
+    opening_of,
+)
+from pyrite.audit.flaws.format.stream import EDGE
+from pyrite.audit.rows import Row
+from pyrite.audit.wording import percent
+
+PLAIN = ("", "p", "p+")
+"""Skeletons that no row is marked for."""
+
+
+def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
+    """Which openings, closings or layouts are over-represented (see `patterns.Bar`), with shares and examples.
+
+    The rule names them: `openings`, `closings` (words from the edge inwards), `skeletons`, `structures`.
+    """
+    theirs = [row for population in references.values() for row in population.rows]
+    seen = _Sides(data.rows, answers_of(data.rows), answers_of(theirs) if theirs else None, theirs)
+    if not seen.ours.shapes:
+        return Evidence(("No row has an answer.",))
+    match measure:
+        case OPENING.name:
+            return _told(seen, _edges(seen, "openings"), extra=_commonest(seen, "openings"))
+        case CLOSING.name:
+            return _told(seen, _edges(seen, "closings"), extra=_commonest(seen, "closings"))
+        case SKELETON.name:
+            return _told(seen, _layouts(seen, "skeletons"), extra=_commonest(seen, "skeletons"))
+        case ENTROPY.name:
+            return _told(seen, _layouts(seen, "structures"), extra=(*_effective(seen), *_tokens(seen)))
+        case DISTANCE.name:
+            return _templates(seen)
+        case LENGTH.name:
+            return _length_lines(seen)
+    raise KeyError(measure)
+
+
+class _Sides(NamedTuple):
+    rows: Sequence[Row]
+    ours: Answers
+    theirs: Answers | None
+    their_rows: Sequence[Row]
+
+
+class _Listed(NamedTuple):
+    """Over-represented patterns of one kind, and how they are shown."""
+
+    kind: str
+    lines: tuple[str, ...]
+    patterns: tuple[Counted, ...]
+    shown: tuple[str, ...]
+
+
+def _edges(seen: _Sides, kind: str) -> _Listed:
+    """Over-represented openings or closings; without references of three words or more. One word alone is an opening
+    where a mark sets it off ("Certainly!"), and never a closing: every last word has a mark."""
+    key, verb = (opening_of, "begins") if kind == "openings" else (closing_of, "ends")
+    least = 2 if seen.theirs else EDGE
+
+    def allowed(words: Words) -> bool:
+        return phrase(words, least) if kind == "openings" else len(words) >= least
+
+    patterns = over_represented(seen.ours, seen.theirs, key, allowed=allowed)
+    shown = tuple(_as_written(seen.rows, pattern, kind) for pattern in patterns)
+    lines = [
+        f"“{text}” {verb} {share_of_answers(counted, seen.theirs)}"
+        for counted, text in zip(patterns, shown, strict=True)
+    ]
+    return _Listed(kind, tuple(lines), tuple(patterns), shown)
+
+
+def _layouts(seen: _Sides, kind: str) -> _Listed:
+    """Over-represented skeletons or structures. Without references, plain paragraphs are not counted as a pattern."""
+
+    def key(shape: Shape) -> Words:
+        plain = seen.theirs is None and shape.skeleton in PLAIN
+        return () if plain else (getattr(shape, kind[:-1]),)
+
+    patterns = over_represented(seen.ours, seen.theirs, key)
+    show = drawn if kind == "skeletons" else drawn_structure
+    shown = tuple(show(pattern.key[0]) for pattern in patterns)
+    lines = [
+        f"`{text}`: {share_of_answers(counted, seen.theirs)}" for counted, text in zip(patterns, shown, strict=True)
+    ]
+    return _Listed(kind, tuple(lines), tuple(patterns), shown)
+
+
+def _told(seen: _Sides, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
+    lead = () if listed.patterns else (f"None of the {listed.kind} stands out by itself.",)
+    rule = {listed.kind: _named(listed)} if listed.patterns else None
+    values = {listed.kind: _values(listed)}
+    return Evidence((*lead, *listed.lines[:6], *extra), _examples(seen, listed.patterns), values, rule)
+
+
+def _named(listed: _Listed) -> list[str]:
+    """The patterns as a rule names them. Plain paragraphs are told, but no row is marked for being one."""
+    names = [" ".join(pattern.key) for pattern in listed.patterns]
+    layouts = listed.kind in ("skeletons", "structures")
+    return [name for name in names if not (layouts and name.split(" ")[0] in PLAIN)]
+
+
+def _values(listed: _Listed) -> list[dict[str, Any]]:
+    return [
+        {"text": text, "share": pattern.share, "reference": pattern.reference_share, "difference_low": pattern.low}
+        for pattern, text in zip(listed.patterns, listed.shown, strict=True)
+    ]
+
+
+def _examples(seen: _Sides, patterns: Sequence[Counted]) -> tuple[int, ...]:
+    """Numbers of rows of the worst patterns, five of each, at most 20."""
+    places = [at for pattern in patterns for at in list(dict.fromkeys(row for row, _ in pattern.where))[:5]]
+    return tuple(seen.rows[at].number for at in dict.fromkeys(places))[:20]
+
+
+def _templates(seen: _Sides) -> Evidence:
+    """Whole shapes, opening and layout together, then what is over-represented in parts."""
+    parts = [_edges(seen, "openings"), _edges(seen, "closings"), _layouts(seen, "skeletons")]
+    parts = [part for part in parts if part.patterns]
+    openings = [pattern for part in parts if part.kind == "openings" for pattern in part.patterns]
+    spelled = {opening.key: _as_written(seen.rows, opening, "openings").removesuffix(" …") for opening in openings}
+
+    def key(shape: Shape) -> Words:
+        begins = next((beginning for beginning in spelled if shape.opening[: len(beginning)] == beginning), ())
+        plain = seen.theirs is None and not begins and shape.skeleton in PLAIN
+        return () if plain else (f"{' '.join(begins)}\n{shape.skeleton}",)
+
+    lines = []
+    for pattern in over_represented(seen.ours, seen.theirs, key):
+        begins, skeleton = pattern.key[0].split("\n")
+        text = drawn(skeleton, spelled.get(tuple(begins.split(" ")), ""))
+        lines.append(f"`{text}`: {share_of_answers(pattern, seen.theirs)}")
+    closings = [line for part in parts if part.kind == "closings" for line in part.lines]
+    rule = {part.kind: _named(part) for part in parts}
+    ranked = sorted((pattern for part in parts for pattern in part.patterns), key=lambda pattern: -pattern.low)
+    values = {part.kind: _values(part) for part in parts}
+    summary = (*lines[:6], *closings[:2], *_commonest(seen, "skeletons"), *_tokens(seen)[:3])
+    return Evidence(summary, _examples(seen, ranked), values, rule or None)
+
+
+def _commonest(seen: _Sides, kind: str) -> tuple[str, ...]:
+    """The commonest patterns that the measure counts, over-represented or not, in one line."""
+    edge = opening_of if kind == "openings" else closing_of
+
+    def key(shape: Shape) -> Words:
+        return (shape.skeleton,) if kind == "skeletons" else edge(shape)[:EDGE]
+
+    shares = []
+    for pattern in commonest(seen.ours, seen.theirs, key):
+        text = f"`{drawn(pattern.key[0])}`" if kind == "skeletons" else f"“{_as_written(seen.rows, pattern, kind)}”"
+        shares.append(
+            f"{text} {percent(pattern.share)}"
+            + (f" (references {percent(pattern.reference_share or 0)})" if seen.theirs else "")
+        )
+    lead = "layouts" if kind == "skeletons" else f"{kind} of three words"
+    return (f"The commonest {lead}: {', '.join(shares)}.",)
+
+
+def _effective(seen: _Sides) -> tuple[str, ...]:
+    """How many equally common structures would have the same entropy."""
+    parts = []
+    for name, answers in (("the data", seen.ours), ("the references", seen.theirs)):
+        if answers:
+            counts = np.array([list(Counter(shape.structure for shape in answers.shapes).values())], dtype=np.float64)
+            parts.append(f"{2 ** bits(counts)[0]:.1f} in {name} ({len(answers.shapes):,} answers)")
+    return (f"Layouts are as varied as this number of equally common ones: {', '.join(parts)}.",)
+
+
+def _tokens(seen: _Sides) -> list[str]:
+    """Structural tokens and words that lead a later line, where they are over-represented, the commonest first."""
+    texts = [seen.rows[at].answers[number] for at, number in seen.ours.places]
+    others = [answer for row in seen.their_rows for answer in row.answers]
+    ours, theirs = _token_counts(texts), _token_counts(others)
+    ranked = []
+    for token, count in ours.items():
+        p, q = count / len(texts), theirs[token] / max(1, len(others))
+        low = difference_low(p, seen.ours.rows, q, seen.theirs.rows) if seen.theirs else p
+        if p >= (BAR.share if seen.theirs else BAR.alone) and p >= BAR.times * q and low > 0:
+            beside = f" (references {percent(q)})" if seen.theirs else ""
+            ranked.append((-p, token, f"{token} in {percent(p)} of answers{beside}"))
+    return [line for *_, line in sorted(ranked)][:5]
+
+
+def _token_counts(texts: Sequence[str]) -> Counter[str]:
+    return Counter(token for text in texts for token in structural_tokens(text))
+
+
+def _length_lines(seen: _Sides) -> Evidence:
+    lines, values = [], {}
+    for name, answers in (("data", seen.ours), ("references", seen.theirs)):
+        if answers and answers.shapes:
+            words = [shape.words for shape in answers.shapes]
+            low, first, middle, third, high = np.quantile(words, [0.05, 0.25, 0.5, 0.75, 0.95])
+            spread = float(np.log(np.maximum(words, 1)).std())
+            lines.append(
+                f"{name}: half of the answers have {first:.0f}–{third:.0f} words, nine in ten {low:.0f}–{high:.0f} "
+                f"(middle {middle:.0f}; lengths vary by a factor of {np.exp(spread):.1f})"
+            )
+            values[name] = {"quantiles": [low, first, middle, third, high], "sd_log": spread}
+    return Evidence(tuple(lines), values=values)
+
+
+def _as_written(rows: Sequence[Row], pattern: Counted, kind: str) -> str:
+    """A pattern as its first example writes it, with dots where the answer goes on, cut to 80 characters."""
+    backwards = kind == "closings"
+    text = joined(pattern.key, backwards)
+    at, number = pattern.where[0]
+    words = rows[at].answers[number][:400].split()[: len(pattern.key)]
+    if not backwards and fold(words) == pattern.key and "N" not in text:
+        text = printable(" ".join(words))
+    cut = text[-78:] if backwards else text[:78]
+    return f"… {cut}" if backwards else f"{cut} …"
+
+
+def share_of_answers(pattern: Counted, theirs: Answers | None) -> str:
+    """Its share in words."""
+    return f"{percent(pattern.share)} of answers" + (
+        f" (references {percent(pattern.reference_share or 0.0)})" if theirs else ""
+    )

@@ -1,0 +1,17 @@
+"""Perplexity: answers that are easier for a model than human ones, and less varied in it."""
+
+from pyrite.audit.flaw import Flaw
+from pyrite.audit.flaws.perplexity.evidence import evidence
+from pyrite.audit.flaws.perplexity.figure import FIGURE
+from pyrite.audit.flaws.perplexity.statistics import STATISTICS, contrasts, flag_scores
+
+FLAW = Flaw(
+    "perplexity",
+    STATISTICS,
+    evidence,
+    contrasts=contrasts,
+    flag_scores=flag_scores,
+    figure=FIGURE,
+    needs=("nll",),
+    prior_options=("model",),
+)
