@@ -1,0 +1,41 @@
+"""Run folders that were written by schema version 1, made by the verbs on tiny models: they are read, reported and gated
+as long as that version is read. (Folders of the machine that made them stand as /data in the files.)"""
+
+from pathlib import Path
+
+import pytest
+
+from pyrite.gate.config import GateConfig
+from pyrite.gate.run import gate
+from pyrite.report.config import ReportConfig
+from pyrite.report.run import report
+from pyrite.runs import read_run
+
+RECORDS = Path(__file__).parent / "records"
+RUNS = {
+    "loop": ("loop", (), ["failed", "undecided"]),
+    "loop/audit": ("audit", (), ["failed"]),
+    "loop/probe": ("probe", ("perplexity.nats_per_token <= 1",), ["failed"]),
+    "loop/repair": ("repair", (), ["passed"]),
+    "probe": ("probe", (), ["passed"]),
+    "study": ("study", ("verdict != worse", "synthetic - human on voices >= -2%"), ["undecided", "undecided"]),
+    "language": ("study", ("verdict != worse", "primary >= -0.9"), ["undecided", "failed"]),
+    "merge": ("repair", ("change replay.nats_per_token <= 5",), ["passed"]),
+}
+"""For each folder: its verb, conditions (none: those that it was made with), and how they come out."""
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stored_run_is_read_reported_and_gated(name: str, tmp_path: Path) -> None:
+    verb, conditions, outcomes = RUNS[name]
+    folder = RECORDS / name
+    run = read_run(folder)
+    assert run.verb == verb
+    made = report(ReportConfig(runs=(str(folder),), out=tmp_path / "page.html", cards=tmp_path, lm_eval=tmp_path))
+    page = made.out.read_text(encoding="utf-8")
+    assert made.verdicts
+    assert all(verdict.label in page for verdict in made.verdicts)
+    assert f"from {run.folder.name}" in page
+    assert list(tmp_path.glob("*/README.md"))
+    gated = gate(GateConfig(run=folder, require=conditions))
+    assert [outcome.outcome for outcome in gated.outcomes] == outcomes
