@@ -9,11 +9,12 @@ from pyrite.gate.config import GateConfig
 from pyrite.gate.run import gate
 from pyrite.report.config import ReportConfig
 from pyrite.report.run import report
-from pyrite.runs import read_run
+from pyrite.runs import FILES, read_run
+from pyrite.runs.write import write_record
 
 RECORDS = Path(__file__).parent / "records"
 RUNS = {
-    "loop": ("loop", (), ["failed", "undecided"]),
+    "loop": ("loop", (), ["failed", "passed"]),
     "loop/audit": ("audit", (), ["failed"]),
     "loop/probe": ("probe", ("perplexity.nats_per_token <= 1",), ["failed"]),
     "loop/repair": ("repair", (), ["passed"]),
@@ -39,3 +40,29 @@ def test_a_stored_run_is_read_reported_and_gated(name: str, tmp_path: Path) -> N
     assert list(tmp_path.glob("*/README.md"))
     gated = gate(GateConfig(run=folder, require=conditions))
     assert [outcome.outcome for outcome in gated.outcomes] == outcomes
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_record_that_is_read_and_written_is_the_same_file(name: str, tmp_path: Path) -> None:
+    folder = RECORDS / name
+    file = next(folder / name for name in FILES if (folder / name).is_file())
+    write_record(tmp_path / file.name, read_run(folder).record)
+    assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_what_readers_look_at_are_fields() -> None:
+    audit, probe = read_run(RECORDS / "loop/audit").record, read_run(RECORDS / "probe").record
+    finding = audit.findings[0]
+    assert (finding.severity, finding.excess.low is not None and finding.excess.low > 0) == ("fail", True)
+    assert (audit.rows.read, audit.rows.kept) == (240, 240)
+    (comparison,) = probe.compared
+    assert [line.metric for line in comparison.contrasts if line.primary]
+    assert [comparison.first, comparison.second] == probe.models
+    study, language = read_run(RECORDS / "study"), read_run(RECORDS / "language")
+    assert (study.kind, study.record.primary[0].seeds) == ("study", 2)
+    assert (language.kind, language.record.primary[0].seeds) == ("language", [1, 2])
+    merge = read_run(RECORDS / "merge").record
+    assert merge.frontier.points[0].recovered.value == merge.as_json()["frontier"]["points"][0]["recovered"]["value"]
+    loop = read_run(RECORDS / "loop")
+    assert [part.verb for part in loop.parts.values()] == ["audit", "probe", "repair"]
+    assert loop.record.gates[0].part == "audit"

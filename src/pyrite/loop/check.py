@@ -13,6 +13,7 @@ from pyrite.models import load
 from pyrite.outputs import check_folder
 from pyrite.report.run import check_out
 from pyrite.runs import read_run
+from pyrite.runs.study import ContrastNames
 from pyrite.study.spec import StudySpec, data_path
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def check_names(inputs: Inputs) -> None:
     named = named_in(study)
     contrasts = study.primary() if isinstance(study, StudySpec) else study.contrasts
     for text in spec.gates_of("study"):
-        studies.check(text, [{"contrast": contrast.model_dump(mode="json")} for contrast in contrasts])
+        studies.check_condition(text, [ContrastNames(**contrast.model_dump(mode="json")) for contrast in contrasts])
     if spec.study_first and named:
         fix = "name files in the place of one of the two"
         raise UserError(

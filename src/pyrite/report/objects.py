@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyrite.charts import Palette
 
 
-def table(run: Run) -> "polars.DataFrame":
+def table(run: Run[Any]) -> "polars.DataFrame":
     """What came out of a run, as the table() of what its verb returns.
 
     Raises:
@@ -25,19 +25,19 @@ def table(run: Run) -> "polars.DataFrame":
     from pyrite.study.language import objects as of_language
 
     if run.verb == "audit":
-        return of_audit.table(run.told)
+        return of_audit.table(run.record.as_json())
     if run.verb == "probe":
-        return of_probe.table(run.told["scorecards"])
+        return of_probe.table([card.as_json() for card in run.record.scorecards])
     if run.verb == "repair":
-        return of_repair.table(run.told)
+        return of_repair.table(run.record.as_json())
     refuse_loop(run)
-    spec = run.told["spec"]
-    if is_language(run):
+    spec = run.record.spec.as_json()
+    if run.kind == "language":
         return of_language.table(stored(run, "summary.parquet"), language.references(spec))
     return of_study.table(stored(run, "summary.parquet"), spec)
 
 
-def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
+def figures(run: Run[Any], palette: "Palette | None" = None) -> dict[str, Any]:
     """Every chart of a run by name; nothing where it has none. `palette`: other colours than those on paper.
 
     Raises:
@@ -51,22 +51,22 @@ def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
 
     colours = palette or PRINTED
     if run.verb == "audit":
-        return charts(run.told, colours)
+        return charts(run.record.as_json(), colours)
     if run.verb == "repair":
-        drawn = chart(run.told, colours)
+        drawn = chart(run.record.as_json(), colours)
         return {} if drawn is None else {"curves": drawn}
     if run.verb == "probe":
         return {}
     refuse_loop(run)
-    spec = run.told["spec"]
-    if is_language(run):
+    spec = run.record.spec.as_json()
+    if run.kind == "language":
         results, summary = stored(run, "results.parquet"), stored(run, "summary.parquet")
         return {"panels": draw(results, summary, spec, colours)} if headline_metrics(spec, summary) else {}
-    there = run.result(of_study.PANELS).is_file()
-    return {"panels": of_study.figure(run.folder, spec, colours)} if there else {}
+    has_panels = run.result(of_study.PANELS).is_file()
+    return {"panels": of_study.figure(run.folder, spec, colours)} if has_panels else {}
 
 
-def figure(run: Run) -> Any:
+def figure(run: Run[Any]) -> Any:
     """The first chart of a run.
 
     Raises:
@@ -78,12 +78,7 @@ def figure(run: Run) -> Any:
     return next(iter(drawn.values()))
 
 
-def is_language(run: Run) -> bool:
-    """Is it a study of a language model?"""
-    return run.told.get("about") == "language"
-
-
-def stored(run: Run, name: str) -> list[dict[str, Any]]:
+def stored(run: Run[Any], name: str) -> list[dict[str, Any]]:
     """The rows of a study's table, `summary.parquet` or `results.parquet`.
 
     Raises:
@@ -91,13 +86,13 @@ def stored(run: Run, name: str) -> list[dict[str, Any]]:
     """
     from pyrite.study.objects import COLUMNS
 
-    columns = ["probe", "metric", "scale"] if is_language(run) else [*COLUMNS, "per_seed"]
-    if is_language(run) and name == "summary.parquet":
+    columns = ["probe", "metric", "scale"] if run.kind == "language" else [*COLUMNS, "per_seed"]
+    if run.kind == "language" and name == "summary.parquet":
         columns += ["cell", "direction", "mean", "low", "high", "per_seed", "n_seeds", "n_items"]
     return read_results(run.result(name), columns)
 
 
-def refuse_loop(run: Run) -> None:
+def refuse_loop(run: Run[Any]) -> None:
     """A loop is looked at part by part."""
     if run.verb == "loop":
         raise UserError("A loop has no table of its own.", str(run.folder), "ask one of its parts: run.parts['audit']")

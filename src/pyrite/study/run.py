@@ -18,6 +18,19 @@ import pyrite
 from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
+from pyrite.runs.schema import Hardware
+from pyrite.runs.study import (
+    CutRows,
+    LabelContrast,
+    LookRecord,
+    SharedRows,
+    SourceCounts,
+    SourceQuality,
+    StudyFile,
+    StudyRecord,
+    Timing,
+)
+from pyrite.runs.write import write_record
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
@@ -248,30 +261,30 @@ def write_run(spec: StudySpec, made: Plan, store: Store, folder: Path, compute: 
         with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
             shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
     looks = looks_at(spec, folder)
-    run: dict[str, Any] = {
-        "schema_version": 1,
-        "verb": "study",
-        "study": spec.study,
-        "spec": spec.model_dump(mode="json"),
-        "compute": compute.as_config(),
-        "made_with": made_with(),
-        "counts": counts(made, store),
-        "rows_cut": rows_cut(made, store),
-        "quality": {name: store.read_json(s, "quality.json") for name, s in made.quality.items()},
-        "overlap": shared,
-        "looks": looks,
-        "notes": [*notes(spec, looks), *leaks(spec, shared)],
-        "primary": [answer.as_json() for answer in answers],
-        "timing": {
-            "this_run_seconds": done.seconds,
-            "steps_run": done.ran,
-            "steps_reused": done.reused,
-            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in made.steps if store.has(step)),
-        },
-        "steps": {step.label: step.key for step in made.steps},
-    }
-    write_json(run, folder / "run.json")
-    return Study(spec, folder, answers, table, summary, run)
+    record = StudyRecord(
+        schema_version=1,
+        verb="study",
+        study=spec.study,
+        spec=StudyFile.from_json(spec.model_dump(mode="json")),
+        compute=Hardware.from_json(compute.as_config()),
+        made_with=made_with(),
+        counts={name: SourceCounts.from_json(rows) for name, rows in counts(made, store).items()},
+        rows_cut={label: CutRows.from_json(cut) for label, cut in rows_cut(made, store).items()},
+        quality={name: SourceQuality.from_json(store.read_json(s, "quality.json")) for name, s in made.quality.items()},
+        overlap=SharedRows.list_of(shared),
+        looks=LookRecord.list_of(looks),
+        notes=[*notes(spec, looks), *leaks(spec, shared)],
+        primary=LabelContrast.list_of(answer.as_json() for answer in answers),
+        timing=Timing(
+            this_run_seconds=done.seconds,
+            steps_run=done.ran,
+            steps_reused=done.reused,
+            seconds_of_all_steps=sum(store.manifest(step.key)["seconds"] for step in made.steps if store.has(step)),
+        ),
+        steps={step.label: step.key for step in made.steps},
+    )
+    write_record(folder / "run.json", record)
+    return Study(spec, folder, answers, table, summary, record.as_json())
 
 
 def write_row_files(made: Plan, store: Store, folder: Path) -> dict[str, Path]:

@@ -19,6 +19,17 @@ from pyrite.models.hardware import Compute
 from pyrite.probe.probe_task import Result
 from pyrite.repair.figure import draw_frontier
 from pyrite.repair.objects import frontier_rows
+from pyrite.runs.schema import Frontier, Hardware
+from pyrite.runs.study import (
+    LanguageContrast,
+    LanguageStudyRecord,
+    LookRecord,
+    SharedRows,
+    SourceCounts,
+    StudyFile,
+    Timing,
+)
+from pyrite.runs.write import write_record
 from pyrite.steps import Done, Progress, RunOptions, Store, missing, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.language import overlap
@@ -268,38 +279,39 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     draw_frontier(front, folder)
     looks = looks_at(spec, folder, judged)
     steps = made.steps
-    run: dict[str, Any] = {
-        "schema_version": 1,
-        "verb": "study",
-        "study": spec.study,
-        "about": "language",
-        "spec": spec.model_dump(mode="json"),
-        "compute": ended.compute.as_config(),
-        "made_with": made_with(),
-        "counts": {
-            name: store.read_json(step, "counts.json") for name, step in {**made.counts, **made.answered}.items()
+    record = LanguageStudyRecord(
+        schema_version=1,
+        verb="study",
+        study=spec.study,
+        about="language",
+        spec=StudyFile.from_json(spec.model_dump(mode="json")),
+        compute=Hardware.from_json(ended.compute.as_config()),
+        made_with=made_with(),
+        counts={
+            name: SourceCounts.from_json(store.read_json(step, "counts.json"))
+            for name, step in {**made.counts, **made.answered}.items()
         },
-        "overlap": ended.shared,
-        "probes": notes,
-        "looks": looks,
-        "notes": [
+        overlap=SharedRows.list_of(ended.shared),
+        probes=notes,
+        looks=LookRecord.list_of(looks),
+        notes=[
             *remarks(spec, looks, found),
             *overlap.remarks(ended.shared),
             *missing_items([value for value in values if value.seed in judged], spec),
         ],
-        "primary": [answer.as_json() for answer in answers],
-        "frontier": front,
-        "timing": {
-            "this_run_seconds": ended.done.seconds,
-            "steps_run": ended.done.ran,
-            "steps_reused": ended.done.reused,
-            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in steps if store.has(step)),
-        },
-        "steps": {step.label: step.key for step in steps},
-    }
-    write_figure(tables["results"], tables["summary"], run["spec"], folder)
-    write_json(run, folder / "run.json")
-    return LanguageStudy(spec, folder, answers, tables["results"], tables["summary"], costs, run)
+        primary=LanguageContrast.list_of(answer.as_json() for answer in answers),
+        frontier=None if front is None else Frontier.from_json(front),
+        timing=Timing(
+            this_run_seconds=ended.done.seconds,
+            steps_run=ended.done.ran,
+            steps_reused=ended.done.reused,
+            seconds_of_all_steps=sum(store.manifest(step.key)["seconds"] for step in steps if store.has(step)),
+        ),
+        steps={step.label: step.key for step in steps},
+    )
+    write_figure(tables["results"], tables["summary"], record.spec.as_json(), folder)
+    write_record(folder / "run.json", record)
+    return LanguageStudy(spec, folder, answers, tables["results"], tables["summary"], costs, record.as_json())
 
 
 def read_pilot(folder: Path) -> dict[str, Any] | None:
