@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
 from pyrite.gate.run import gate
 from pyrite.report.config import ReportConfig
 from pyrite.report.run import report
 from pyrite.runs import FILES, read_run
 from pyrite.runs.write import write_record
+from pyrite.study.language.run import read_pilot
 
 RECORDS = Path(__file__).parent / "records"
 RUNS = {
@@ -48,6 +50,19 @@ def test_a_record_that_is_read_and_written_is_the_same_file(name: str, tmp_path:
     file = next(folder / name for name in FILES if (folder / name).is_file())
     write_record(tmp_path / file.name, read_run(folder).record)
     assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_stored_pilot_is_read(tmp_path: Path) -> None:
+    pilot, older = read_pilot(RECORDS / "pilot"), read_pilot(RECORDS / "language")
+    assert pilot is not None
+    assert older is not None
+    assert (pilot.chosen, pilot.training_seed, len(pilot.items)) == ("hard", 100_000, 12)
+    assert (older.seed, older.training_seed) == (None, 0)  # it took the study's first
+    write_record(tmp_path / "pilot.json", pilot)
+    assert (tmp_path / "pilot.json").read_bytes() == (RECORDS / "pilot" / "pilot.json").read_bytes()
+    (tmp_path / "pilot.json").write_text('{"tried": 1}')
+    with pytest.raises(UserError, match=r"pilot\.json: tried: Input should be a valid list"):
+        read_pilot(tmp_path)
 
 
 def test_what_readers_look_at_are_fields() -> None:

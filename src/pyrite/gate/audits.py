@@ -9,7 +9,7 @@ from pyrite.audit.decide import Finding
 from pyrite.audit.families import measures
 from pyrite.audit.plan import wanted
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked, Kind, unknown
+from pyrite.gate.outcome import Checked, GateKind, unknown
 from pyrite.runs import Run
 from pyrite.runs.audit import AuditRecord, FindingRecord
 
@@ -43,15 +43,15 @@ def measure_names(record: AuditRecord) -> list[str]:
     return list(dict.fromkeys([*names, *(measure.full_name for flaw in flaws for measure in measures(flaw))]))
 
 
-def parse_audit_gate(text: str, known: Sequence[str]) -> gating.Gate:
+def parse_audit_gate(text: str, names: Sequence[str]) -> gating.Gate:
     """The condition as `pyrite audit` reads it, with the nearest name where one is unknown."""
     try:
-        return gating.parse(text, known)
+        return gating.parse(text, names)
     except UserError as error:
         if "unknown flaw or measure" not in error.what:
             raise
-        flaws = [name.partition(".")[0] for name in known]
-        raise unknown("flaw or measure", error.found, [*known, *flaws], text) from None
+        flaws = [name.partition(".")[0] for name in names]
+        raise unknown("flaw or measure", error.found, [*names, *flaws], text) from None
 
 
 def finding_of(record: FindingRecord) -> Finding:
@@ -76,4 +76,4 @@ def gated_estimate(gate: gating.Gate, record: AuditRecord) -> dict[str, Any] | N
     return {**dict(zip(("value", "low", "high"), ends, strict=True)), "n": findings[0].n}
 
 
-KIND = Kind(check_audit, audit_examples)
+KIND = GateKind(check_audit, audit_examples)

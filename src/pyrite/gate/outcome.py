@@ -39,7 +39,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Kind:
+class GateKind:
     """How runs of one kind are asked: how conditions come out, and conditions that a run can be asked."""
 
     check: Callable[[Run[Any], Sequence[str]], list[Checked]]
@@ -55,9 +55,9 @@ def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | N
     raise AssertionError("a condition that matches nothing is refused before")
 
 
-def unknown(what: str, name: str, known: Iterable[str], text: str) -> UserError:
+def unknown(what: str, name: str, existing: Iterable[str], text: str) -> UserError:
     """The error for a name that the run does not have, with the nearest one that it has."""
-    names = list(dict.fromkeys(known))
+    names = list(dict.fromkeys(existing))
     near = difflib.get_close_matches(name, names, 1)
     guess = f"did you mean '{near[0]}'? " if near else ""
     few = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"

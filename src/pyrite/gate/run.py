@@ -9,7 +9,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
-from pyrite.gate.outcome import Checked, Kind
+from pyrite.gate.outcome import Checked, GateKind
 from pyrite.runs import FILES, Run, read_run
 from pyrite.stats.gates import exit_code
 
@@ -87,8 +87,8 @@ def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[Checked]:
             outcomes.append(Checked(condition, "undecided", f"the part {part} was not run", part=part))
             continue
         if not sign or part not in parts:
-            found = f"{text}; this loop has the parts {', '.join(parts)}"
-            raise UserError("A gate on a loop names a part.", found, suggestion(run))
+            problem = f"{text}; this loop has the parts {', '.join(parts)}"
+            raise UserError("A gate on a loop names a part.", problem, suggestion(run))
         outcomes += [replace(outcome, part=part) for outcome in check_conditions(parts[part], [condition])]
     return outcomes
 
@@ -118,7 +118,7 @@ def example_conditions(run: Run[Any]) -> list[str]:
     return kind_of(run).examples(run)
 
 
-def kind_of(run: Run[Any]) -> Kind:
+def kind_of(run: Run[Any]) -> GateKind:
     """How runs of this verb are checked."""
-    kind: Kind = import_module(f"pyrite.gate.{KINDS[run.verb]}").KIND
+    kind: GateKind = import_module(f"pyrite.gate.{KINDS[run.verb]}").KIND
     return kind

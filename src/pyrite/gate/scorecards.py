@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked, Kind
+from pyrite.gate.outcome import Checked, GateKind
 from pyrite.probe import gate as gating
 from pyrite.probe.output import ITEMS, read_items
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
@@ -73,4 +73,4 @@ def compared_models(record: ProbeRecord | RepairRecord) -> list[str]:
     return record.models
 
 
-KIND = Kind(check_scorecards, scorecard_examples)
+KIND = GateKind(check_scorecards, scorecard_examples)

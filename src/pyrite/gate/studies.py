@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked, Kind, unknown, worst
+from pyrite.gate.outcome import Checked, GateKind, unknown, worst
 from pyrite.runs import Run, read_results
 from pyrite.runs.study import ContrastNames, LanguageStudyRecord, PrimaryContrast, StudyRecord
 from pyrite.stats import Verdict
@@ -180,4 +180,4 @@ def check_bound(text: str, bound: float, percent: bool, scale: str) -> None:
         raise UserError(f"Such a difference lies between -{most} and {most}.", text, f"{guess}2% is 0.02")
 
 
-KIND = Kind(check_study, study_examples)
+KIND = GateKind(check_study, study_examples)

@@ -93,7 +93,7 @@ def read_run(folder: Path | str) -> Run[Any]:
     except (OSError, orjson.JSONDecodeError) as error:
         raise UserError("The run folder cannot be read.", f"{file}: {error}", AGAIN) from error
     verb = (values.get("verb") or ("study" if "study" in values else None)) if isinstance(values, dict) else None
-    if verb not in VERBS:
+    if verb not in tuple(RECORDS):
         raise UserError("That JSON file is not of a run.", f"{file}: verb {verb!r}", fix)
     return Run(folder, verb, read_record(file, verb, values))
 
@@ -108,10 +108,18 @@ def read_record(file: Path, verb: str, values: Mapping[str, Any]) -> RunRecord:
     if not isinstance(version, int):
         raise UserError("That JSON file is not of a run.", f"{file}: schema_version {version!r}", AGAIN)
     if version > NEWEST:
-        found = f"{file}: schema_version {version}, this Pyrite reads up to {NEWEST}"
-        raise UserError("The run was written by a newer Pyrite.", found, "update Pyrite")
+        versions = f"{file}: schema_version {version}, this Pyrite reads up to {NEWEST}"
+        raise UserError("The run was written by a newer Pyrite.", versions, "update Pyrite")
     is_language = verb == "study" and values.get("about") == "language"
-    record_type = LanguageStudyRecord if is_language else RECORDS[verb]
+    return parse_record(LanguageStudyRecord if is_language else RECORDS[verb], file, values)
+
+
+def parse_record(record_type: type[RecordType], file: Path, values: Mapping[str, Any]) -> RecordType:
+    """The record of a file's values.
+
+    Raises:
+        UserError: they lack what its readers look at.
+    """
     try:
         return record_type.model_validate(values)
     except ValidationError as error:

@@ -4,10 +4,10 @@ from typing import Any
 
 from pyrite.report.config import ReportConfig
 from pyrite.report.parts import audit, language, probe, repair, study
-from pyrite.report.parts.shared import Kind, Part
+from pyrite.report.parts.shared import Part, ReportKind
 from pyrite.runs import Run
 
-PARTS: dict[str, Kind] = {
+PARTS: dict[str, ReportKind] = {
     "audit": audit.KIND, "probe": probe.KIND, "study": study.KIND, "language": language.KIND, "repair": repair.KIND,
 }  # fmt: skip
 """The kinds of run (`Run.kind`); a loop is a page of its parts."""

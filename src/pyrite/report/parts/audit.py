@@ -7,7 +7,7 @@ from pyrite.names import shown
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
 from pyrite.report.parts import shared
-from pyrite.report.parts.shared import Column, Kind, Part
+from pyrite.report.parts.shared import Column, Part, ReportKind
 from pyrite.runs import Run, count_results, read_results
 from pyrite.runs.audit import AuditRecord, FindingRecord
 
@@ -169,12 +169,12 @@ def no_finding(record: AuditRecord) -> list[Block]:
 def figure_section(run: Run[AuditRecord], config: ReportConfig, anchor: str) -> list[Section]:
     """Densities, the map, and (text of the data) the commonest shapes."""
     from pyrite.audit.figures import alt_text, charts
-    from pyrite.report.draw import SCREEN, figure
+    from pyrite.report.draw import SCREEN, page_figure
 
     values = run.record.as_json()
     drawn = charts(values, SCREEN, shapes=not config.no_rows, points=POINTS)
     drawings: list[Figure] = [
-        figure(chart, f"{anchor}-{name}", alt_text(values, name)) for name, chart in drawn.items()
+        page_figure(chart, f"{anchor}-{name}", alt_text(values, name)) for name, chart in drawn.items()
     ]
     return [Section(f"{anchor}-figures", "Data and references, drawn", drawings)] if drawings else []
 
@@ -287,6 +287,6 @@ def measure_cell(finding: FindingRecord) -> Cell:
     return Cell(f"{mark}: {number(finding.value, unit)}; excess {amount}", tone)
 
 
-KIND = Kind(
+KIND = ReportKind(
     audit_part, {"Measures: mark, value, excess over chance or over what human sources differ by": measures_column}
 )

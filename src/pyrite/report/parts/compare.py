@@ -32,8 +32,10 @@ def comparison_page(runs: Sequence[Run[Any]], config: ReportConfig) -> tuple[str
         verdicts.append(shared.headline(Part(title, part_verdicts, (), (), (), (), ()), name))
         parts.append((title, part_verdicts, sections))
     each_run = [
-        Section(anchor, f"{name}: {title}", [] if len(own) < 2 else shared.verdict_table(own), sections)
-        for anchor, name, (title, own, sections) in zip(anchors, names, parts, strict=True)
+        Section(
+            anchor, f"{name}: {title}", [] if len(part_verdicts) < 2 else shared.verdict_table(part_verdicts), sections
+        )
+        for anchor, name, (title, part_verdicts, sections) in zip(anchors, names, parts, strict=True)
     ]
     same_kind = len({run.kind for run in runs}) == 1 and runs[0].kind in PARTS
     blocks = together(runs, names) if same_kind else beside(runs, names, parts)

@@ -9,7 +9,7 @@ from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Lines, Section, Table, Verdict
 from pyrite.report.parts import repair, shared, study
-from pyrite.report.parts.shared import TONES, Column, Kind, Part
+from pyrite.report.parts.shared import TONES, Column, Part, ReportKind
 from pyrite.report.parts.study import Row
 from pyrite.runs import AGAIN, Run
 from pyrite.runs.study import LanguageContrast, LanguageStudyRecord, SeedDifference
@@ -72,12 +72,12 @@ def bounded(difference: SeedDifference, share: bool) -> SeedDifference:
 
 def language_figure(results: Sequence[Row], summary: Sequence[Row], spec: Row, anchor: str) -> list[Block]:
     """The figure, drawn from the stored numbers."""
-    from pyrite.report.draw import SCREEN, figure
+    from pyrite.report.draw import SCREEN, page_figure
 
     if not drawing.headline_metrics(spec, summary):
         return [Lines(["No metric was measured."])]
     chart = drawing.draw(results, summary, spec, SCREEN)
-    return [figure(chart, anchor, drawing.alt_text(summary, spec), titled=False)]
+    return [page_figure(chart, anchor, drawing.alt_text(summary, spec), titled=False)]
 
 
 def language_contrasts(primary: Sequence[tuple[LanguageContrast, bool]]) -> list[Block]:
@@ -232,7 +232,7 @@ def language_cells_column(run: Run[LanguageStudyRecord]) -> Column:
     }
 
 
-KIND = Kind(
+KIND = ReportKind(
     language_part,
     {"Primary contrasts": language_contrasts_column, "Every cell, mean over seeds": language_cells_column},
 )

@@ -4,7 +4,7 @@ from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Facts, Lines, Section, Table, Verdict
 from pyrite.report.parts import changes, shared
-from pyrite.report.parts.shared import Kind, Part
+from pyrite.report.parts.shared import Part, ReportKind
 from pyrite.runs import Run
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.schema import Scorecard
@@ -72,6 +72,6 @@ def probe_facts(record: ProbeRecord) -> list[Block]:
     return [Facts(items), *shared.facts(meanings, "What the metrics are")]
 
 
-KIND = Kind(
+KIND = ReportKind(
     probe_part, {"Scorecards": changes.scorecards_column, "Changes: second minus first": changes.changes_column}
 )

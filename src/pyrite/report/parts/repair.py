@@ -9,7 +9,7 @@ from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Tone, Verdict
 from pyrite.report.parts import changes, shared
-from pyrite.report.parts.shared import Kind, Part
+from pyrite.report.parts.shared import Part, ReportKind
 from pyrite.runs import Run
 from pyrite.runs.repair import RepairCost, RepairRecord, ShareOfItems
 from pyrite.runs.schema import Comparison, Contrast, Frontier, FrontierPoint
@@ -96,7 +96,7 @@ def restoring(point: FrontierPoint, recovered: FrontierShare, keep: float) -> tu
 def frontier_section(frontier: Frontier | None, anchor: str) -> list[Section]:
     """Every repair's place between the harmed model and the one before."""
     from pyrite.repair.figure import frontier_alt, frontier_chart
-    from pyrite.report.draw import SCREEN, figure
+    from pyrite.report.draw import SCREEN, page_figure
 
     if not frontier:
         return []
@@ -116,7 +116,7 @@ def frontier_section(frontier: Frontier | None, anchor: str) -> list[Section]:
     values = frontier.as_json()
     drawn = frontier_chart(values, SCREEN)
     if drawn is not None:
-        blocks.insert(0, figure(drawn, f"{anchor}-frontier", frontier_alt(values), titled=False))
+        blocks.insert(0, page_figure(drawn, f"{anchor}-frontier", frontier_alt(values), titled=False))
     choice = [selection(frontier.selection)] if frontier.selection else []
     lines = Lines([*choice, *frontier.sentences])
     return [Section(f"{anchor}-front", "What comes back, and what is kept", [*blocks, lines])]
@@ -225,13 +225,13 @@ def proof_section(record: RepairRecord, shares: changes.Shares, anchor: str) -> 
 def curve_section(record: RepairRecord, anchor: str) -> list[Section]:
     """The learning curves, and what the guard saw."""
     from pyrite.repair.figure import alt_text, chart
-    from pyrite.report.draw import SCREEN, figure
+    from pyrite.report.draw import SCREEN, page_figure
 
     values = record.as_json()
     drawn = chart(values, SCREEN)
     blocks: list[Block] = [Lines([f"{steps(record.training)}."])]
     if drawn is not None:
-        blocks.append(figure(drawn, anchor, alt_text(values), titled=False))
+        blocks.append(page_figure(drawn, anchor, alt_text(values), titled=False))
     if stopped := record.training.stopped:
         blocks.append(Lines([f"The guard stopped it at step {stopped.step}: {stopped.why}."]))
     return [Section(f"{anchor}-curves", "How the training went", blocks)]
@@ -290,7 +290,7 @@ def repair_facts(record: RepairRecord) -> list[Block]:
     return [Facts(items), *shared.input_files(record.files)]
 
 
-KIND = Kind(
+KIND = ReportKind(
     repair_part,
     {"Changes: repaired minus before": changes.changes_column, "Scorecards": changes.scorecards_column},
 )

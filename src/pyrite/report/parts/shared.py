@@ -41,7 +41,7 @@ Column = Mapping[str, Cell]
 
 
 @dataclass(frozen=True)
-class Kind:
+class ReportKind:
     """How runs of one kind are reported.
 
     `part` words one run: the run, the report's options and the beginning of its anchors -> its part of the page.

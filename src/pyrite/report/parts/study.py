@@ -9,7 +9,7 @@ from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Facts, Lines, Rows, Section, Table, Verdict
 from pyrite.report.parts import shared
-from pyrite.report.parts.shared import TONES, Column, Kind, Part
+from pyrite.report.parts.shared import TONES, Column, Part, ReportKind
 from pyrite.runs import Run
 from pyrite.runs.schema import Interval, Plain
 from pyrite.runs.study import (
@@ -103,7 +103,7 @@ def clipped(difference: IntervalType, is_gap: bool) -> IntervalType:
 
 def panel_figure(run: Run[StudyRecord], anchor: str) -> list[Block]:
     """The figure, drawn from the stored numbers."""
-    from pyrite.report.draw import SCREEN, figure
+    from pyrite.report.draw import SCREEN, page_figure
     from pyrite.study import objects
     from pyrite.study.figure import alt_text, panels_in
 
@@ -112,7 +112,7 @@ def panel_figure(run: Run[StudyRecord], anchor: str) -> list[Block]:
         return [Lines(["No figure: the run folder does not hold its numbers (results/panels.parquet). Run the study again; "
                        "its finished steps are reused."])]  # fmt: skip
     chart = objects.figure(run.folder, run.record.spec.as_json(), SCREEN)
-    return [figure(chart, anchor, alt_text(rows, panels_in(rows)), titled=False)]
+    return [page_figure(chart, anchor, alt_text(rows, panels_in(rows)), titled=False)]
 
 
 def probe_tables(summary: Sequence[Row], spec: StudyFile) -> list[Block]:
@@ -355,6 +355,6 @@ def cells_column(run: Run[StudyRecord]) -> Column:
     return column
 
 
-KIND = Kind(
+KIND = ReportKind(
     study_part, {"Primary contrasts": contrasts_column, "Accuracy of every cell, mean over seeds": cells_column}
 )

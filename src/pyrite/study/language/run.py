@@ -19,6 +19,8 @@ from pyrite.models.hardware import Compute
 from pyrite.probe.probe_task import Result
 from pyrite.repair.figure import draw_frontier
 from pyrite.repair.objects import frontier_rows
+from pyrite.runs import parse_record
+from pyrite.runs.pilot import PilotFile, PilotRecord, TriedDamage
 from pyrite.runs.schema import Frontier, Hardware
 from pyrite.runs.study import (
     LanguageContrast,
@@ -62,7 +64,6 @@ from pyrite.study.run import (
     worker_count,
     writable,
     write_csv,
-    write_json,
 )
 from pyrite.study.spec import load_language
 
@@ -199,24 +200,29 @@ def pilot(config: StudyConfig) -> Pilot:
     costs = cost_table(made.cells, ended.store)
     answer = answer_pilot(spec, values, costs)
     folder = config.out / spec.study
-    told = {
-        "schema_version": 1,
-        "study": spec.study,
-        "spec": spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT)),
-        **answer.as_json(),
-        "items": sorted(same_items(values, "pilot")),
-        "notes": notes.get("pilot", {}),
-        "overlap": ended.shared,
-        "compute": ended.compute.as_config(),
-        "made_with": made_with(),
-        "steps": {step.label: step.key for step in made.steps},
-        "seconds": ended.done.seconds,
-    }
-    write_json(told, folder / "pilot.json")
+    record = PilotRecord(
+        schema_version=1,
+        study=spec.study,
+        spec=PilotFile.from_json(spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT))),
+        seed=answer.seed,
+        metric=answer.metric,
+        against=answer.against,
+        tried=TriedDamage.list_of(answer.as_json()["tried"]),
+        chosen=answer.chosen,
+        sentence=answer.sentence,
+        items=sorted(same_items(values, "pilot")),
+        notes=notes.get("pilot", {}),
+        overlap=SharedRows.list_of(ended.shared),
+        compute=Hardware.from_json(ended.compute.as_config()),
+        made_with=made_with(),
+        steps={step.label: step.key for step in made.steps},
+        seconds=ended.done.seconds,
+    )
+    write_record(folder / "pilot.json", record)
     return answer
 
 
-def judged_seeds(spec: LanguageSpec, found: dict[str, Any] | None) -> tuple[int, ...]:
+def judged_seeds(spec: LanguageSpec, found: PilotRecord | None) -> tuple[int, ...]:
     """The seeds that verdicts rest on: all of the study's but those on whose models the pilot chose the damage.
 
     Raises:
@@ -257,7 +263,7 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     values, notes = collect(made, store)
     found = read_pilot(folder)
     if spec.pilot and found:
-        check_apart(values, like_pilot(spec, at_hand(spec, config.data)), found["items"])
+        check_apart(values, like_pilot(spec, at_hand(spec, config.data)), found.items)
     judged, picked = judged_seeds(spec, found), picked_seeds(spec, found)
     answers = answer_primary(values, spec, picked)
     tables = {
@@ -314,12 +320,13 @@ def write_run(spec: LanguageSpec, ended: Finished, config: StudyConfig) -> Langu
     return LanguageStudy(spec, folder, answers, tables["results"], tables["summary"], costs, record.as_json())
 
 
-def read_pilot(folder: Path) -> dict[str, Any] | None:
+def read_pilot(folder: Path) -> PilotRecord | None:
     """What the pilot of this study found, where it was run."""
-    return read_record(folder / "pilot.json", "move it away, and run --pilot again")
+    values = read_record(folder / "pilot.json", "move it away, and run --pilot again")
+    return None if values is None else parse_record(PilotRecord, folder / "pilot.json", values)
 
 
-def remarks(spec: LanguageSpec, looks: Sequence[Look], found: dict[str, Any] | None) -> list[str]:
+def remarks(spec: LanguageSpec, looks: Sequence[Look], found: PilotRecord | None) -> list[str]:
     """What a reader must know before believing the verdicts."""
     said, picked = [], picked_seeds(spec, found)
     judged = len(spec.seeds) - len(picked)
@@ -345,8 +352,8 @@ def remarks(spec: LanguageSpec, looks: Sequence[Look], found: dict[str, Any] | N
         told = f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
         if found is None:
             told = f"the damage {spec.damage} is of the pilot's grid, but no pilot.json is in the run folder"
-        elif found["chosen"] != spec.damage:
-            told = f"the damage {spec.damage} is not what the pilot found ({found['chosen'] or 'none'})"
+        elif found.chosen != spec.damage:
+            told = f"the damage {spec.damage} is not what the pilot found ({found.chosen or 'none'})"
         said.append(told)
     return said
 
