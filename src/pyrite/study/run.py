@@ -433,14 +433,6 @@ def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def write_json(value: Any, path: Path) -> None:
-    """A value as indented JSON, atomically."""
-    from pyrite.io import atomic_write
-
-    with atomic_write(path) as temporary:
-        Path(temporary).write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-
-
 def power(config: StudyConfig) -> dict[str, Any]:
     """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
     spec = resolve_spec(config)
