@@ -9,8 +9,10 @@ from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
 from pyrite.gate.run import gate
 from pyrite.report.config import ReportConfig
+from pyrite.report.parts.study import quality_table
 from pyrite.report.run import report
 from pyrite.runs import FILES, read_run
+from pyrite.runs.study import SourceQuality
 from pyrite.runs.write import write_record
 from pyrite.study.language.run import read_pilot
 
@@ -81,3 +83,10 @@ def test_what_readers_look_at_are_fields() -> None:
     loop = read_run(RECORDS / "loop")
     assert [part.verb for part in loop.parts.values()] == ["audit", "probe", "repair"]
     assert loop.record.gates[0].part == "audit"
+
+
+def test_a_label_that_no_synthetic_row_has_is_no_mistake() -> None:
+    labels = {"positive": {"n": 4, "agreement": 0.75}, "negative": {"n": 0, "agreement": None}}
+    values = {"agreement": 0.75, "n": 4, "judge_accuracy_on_human": 0.9, "n_human": 10, "by_label": labels}
+    (table,) = quality_table({"made": SourceQuality.from_json(values)})
+    assert table.rows[0][-1] == "positive 75% of 4, negative no row"

@@ -1,6 +1,6 @@
 """The record of `pyrite audit --out`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pyrite.runs.schema import Bounds, GateOutcome, InputFile, Number, Plain, Record, RowCounts, RunRecord
 
@@ -59,7 +59,7 @@ class CountedShare(Record):
 class EvidenceRow(Record):
     """A row that shows a finding."""
 
-    id: str | int
+    id: Any
     excerpt: str
 
 

@@ -168,6 +168,13 @@ class SliceScore(Measured):
     gold: str | None
 
 
+class JudgeNoise(Record):
+    """How much a judge's verdicts vary by themselves."""
+
+    value: Number | None
+    method: str = ""
+
+
 class Scorecard(Record):
     """A model's scores on one task."""
 
@@ -179,7 +186,7 @@ class Scorecard(Record):
     slices: list[SliceScore]
     unmatched: int
     notes: list[str]
-    judge_noise: dict[str, Interval] | None = None
+    judge_noise: dict[str, JudgeNoise] | None = None
 
     def lines(self) -> list[SliceScore]:
         """Every line of the card; overall of its first metric first."""

@@ -124,15 +124,17 @@ class LookRecord(Record):
 
 
 class LabelQuality(Record):
-    """How far a judge agrees with the labels of one class of synthetic rows."""
+    """How far a judge agrees with one label of synthetic rows; null where no row has it."""
 
-    agreement: Number
+    agreement: Number | None
     n: int
 
 
-class SourceQuality(LabelQuality):
+class SourceQuality(Record):
     """How far a judge agrees with the labels of synthetic rows, and with those of people."""
 
+    agreement: Number
+    n: int
     judge_accuracy_on_human: Number
     n_human: int
     by_label: dict[str, LabelQuality]

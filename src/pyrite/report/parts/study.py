@@ -15,6 +15,7 @@ from pyrite.runs.schema import Interval, Plain
 from pyrite.runs.study import (
     CutRows,
     LabelContrast,
+    LabelQuality,
     LanguageStudyRecord,
     LookRecord,
     SharedRows,
@@ -238,7 +239,7 @@ def quality_table(sources: Mapping[str, SourceQuality]) -> list[Block]:
             source,
             Cell(f"{quality.agreement:.1%} of {quality.n:,}", sort=quality.agreement),
             Cell(f"{quality.judge_accuracy_on_human:.1%} of {quality.n_human:,}", sort=quality.judge_accuracy_on_human),
-            ", ".join(f"{label} {by.agreement:.0%} of {by.n}" for label, by in quality.by_label.items()),
+            ", ".join(label_agreement(label, by) for label, by in quality.by_label.items()),
         )
         for source, quality in sources.items()
     ]
@@ -247,6 +248,15 @@ def quality_table(sources: Mapping[str, SourceQuality]) -> list[Block]:
     columns = ("source", "judge agrees with its labels", "judge agrees with human labels", "by label")
     note = "The judge is a model trained on human rows: what it gets wrong on human rows bounds what its view is worth."
     return [Table(columns, rows, "Labels of the synthetic data", note)]
+
+
+def label_agreement(label: str, quality: LabelQuality) -> str:
+    """'positive 75% of 8', or that no row has the label.
+
+    >>> label_agreement("positive", LabelQuality(agreement=0.75, n=8)), label_agreement("x", LabelQuality(agreement=None, n=0))
+    ('positive 75% of 8', 'x no row')
+    """
+    return f"{label} no row" if quality.agreement is None else f"{label} {quality.agreement:.0%} of {quality.n}"
 
 
 def overlap_table(pairs: Sequence[SharedRows]) -> list[Block]:
