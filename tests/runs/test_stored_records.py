@@ -1,5 +1,5 @@
-"""Run folders that were written by schema version 1, made by the verbs on tiny models: they are read, reported and gated
-as long as that version is read. (Folders of the machine that made them stand as /data in the files.)"""
+"""Run folders of schema version 1, made by the verbs on tiny models: they are read, reported and gated as long as that
+version is read. (Folders of the machine that made them stand as /data in the files.)"""
 
 from pathlib import Path
 

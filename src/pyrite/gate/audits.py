@@ -15,7 +15,7 @@ from pyrite.runs.audit import AuditRecord, FindingRecord
 
 
 def check_audit(run: Run[AuditRecord], texts: Sequence[str]) -> list[Checked]:
-    """How does each condition come out?
+    """How each condition comes out.
 
     Raises:
         UserError: a text that is no condition, or that names an unknown flaw or measure.

@@ -76,7 +76,7 @@ def check_junit(config: GateConfig) -> None:
 
 
 def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[Checked]:
-    """How do conditions come out, in their order?"""
+    """How conditions come out, in their order."""
     if run.verb != "loop":
         return kind_of(run).check(run, texts)
     parts = run.parts

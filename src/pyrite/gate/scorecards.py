@@ -14,7 +14,7 @@ from pyrite.tasks.measure import Metric
 
 
 def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[str]) -> list[Checked]:
-    """How does each condition come out? The same items and the same seed give the interval that the run gave.
+    """How each condition comes out; the same items and the same seed give the interval that the run gave.
 
     Raises:
         UserError: a text that is no condition, that names an unknown task, metric or slice, that asks for a change

@@ -35,7 +35,7 @@ Answer = tuple[Outcome, str, Mapping[str, Any] | None]
 
 
 def check_study(run: StudyRun, texts: Sequence[str]) -> list[Checked]:
-    """How does each condition come out?
+    """How each condition comes out.
 
     Raises:
         UserError: a study without a primary contrast, a text that is no condition, a contrast that the study does not
@@ -58,7 +58,7 @@ def study_examples(run: StudyRun) -> list[str]:
 
 
 def check_verdicts(text: str, primary: Sequence[PrimaryContrast]) -> Checked:
-    """Is no primary contrast worse? Shown only by verdicts that say so."""
+    """Whether no primary contrast is worse, as far as verdicts say so."""
     return worst(text.strip(), [verdict_answer(contrast) for contrast in primary])
 
 
@@ -74,7 +74,7 @@ def verdict_answer(contrast: PrimaryContrast) -> Answer:
 
 
 def check_condition(text: str, contrasts: Sequence[ContrastNames]) -> None:
-    """Can this condition be asked of these primary contrasts? To be called before a study runs.
+    """Refuse a condition that these primary contrasts cannot be asked; to be called before a study runs.
 
     Raises:
         UserError: a text that is no condition, or a contrast that is not among them.
@@ -97,7 +97,7 @@ def parse_study_gate(text: str, contrasts: Sequence[ContrastNames]) -> tuple[re.
 
 
 def check_differences(run: StudyRun, text: str, primary: Sequence[PrimaryContrast]) -> Checked:
-    """How do the intervals of the named contrasts stand to the bound?"""
+    """How the intervals of the named contrasts stand to the bound."""
     match, places = parse_study_gate(text, [contrast.contrast for contrast in primary])
     contrasts = [primary[at] for at in places]
     percent = match["percent"] is not None

@@ -1,4 +1,7 @@
-"""What stands in a report: run folders in, a page of plain text out. Reads what was stored and words it; computes nothing."""
+"""The page of one run or of several: run folders in, plain text out.
+
+Reads what was stored and words it; computes nothing.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -45,7 +45,7 @@ OF_THEIRS = {"accuracy": "acc"}
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """One model's scorecards in one run; `about` is its name in the run's tables, `source` what the run was asked for."""
+    """One model's scorecards in one run. `about`: its name in the run's tables; `source`: what the run was asked for."""
 
     run: Run[ProbeRecord] | Run[RepairRecord]
     about: str

@@ -1,4 +1,4 @@
-"""What a run's models and files are called in a report, whichever version wrote the run: without folders, no two alike."""
+"""What a run's models and files are called in a report: without folders, no two alike, whichever version wrote the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Run folders and their records: `schema` and a module for each verb say what is in them, `write` and `read` do that."""
+"""Run folders and their records: what is in them (`schema`, and a module for each verb), `write`, `read`."""
 
 from pyrite.runs.read import (
     AGAIN,

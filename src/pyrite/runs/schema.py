@@ -1,11 +1,11 @@
-"""The parts of which the records of runs are built: estimates, conditions, counts of rows, scorecards and their changes.
+"""The parts that records of runs are built of: estimates, conditions, counts of rows, scorecards and their changes.
 
-A *record* is what a verb writes into its run folder as JSON. Its verb builds it (`AuditRecord(…)`), `write.write_record`
-writes it, `read.read_run` reads it back, and whoever looks at a run uses its fields: `record.findings[0].excess.low`.
+A *record* is what a verb writes into its run folder as JSON. Its verb builds it (`AuditRecord(…)`), `write_record`
+writes it, `read_run` reads it back, and whoever looks at a run uses its fields: `record.findings[0].excess.low`.
 
 - Fields are what readers look at. A field with a default is one that older runs lack.
-- More may stand in a record, and is carried along: `as_json` gives everything that stood in it, in the order in which it
-  stood. So a record that is read and written again is the same file.
+- More may stand in a record, and is carried along: `as_json` gives everything that stood in it, in its order. So a
+  record that is read and written again is the same file.
 - Types are strict: nothing is converted, and text stays whatever it is.
 """
 

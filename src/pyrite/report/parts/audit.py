@@ -186,7 +186,10 @@ def flagged_section(run: Run[AuditRecord], config: ReportConfig, anchor: str) ->
         return []
     by = [(name, shared.count(rows)) for name, rows in sorted(counts.by.items(), key=lambda by: (-by[1], by[0]))]
     strength = f"{run.record.settings.flag_at:g}"
-    summary = f"{counts.flagged:,} of {counts.rows:,} rows show a finding at least so strongly as {strength}; a row can show several."
+    summary = (
+        f"{counts.flagged:,} of {counts.rows:,} rows show a finding at least so strongly as {strength}; a row can show "
+        "several."
+    )
     table = [Table(("finding", "rows"), by, "Rows flagged by each finding")] if by else []
     blocks: list[Block] = [Lines([summary]), *table, *([] if config.no_rows else flagged_rows(run, config, anchor))]
     return [Section(f"{anchor}-flagged", "Flagged rows", blocks)]

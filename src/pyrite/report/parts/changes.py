@@ -22,7 +22,7 @@ WAYS = ("lost", "gained", "changed")
 """The order in which flips stand."""
 
 Shares = Mapping[tuple[str, str], bool]
-"""(task, metric) -> is its value a share?"""
+"""(task, metric) -> whether its value is a share."""
 
 
 ScoredRun = Run[ProbeRecord] | Run[RepairRecord]

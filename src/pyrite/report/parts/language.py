@@ -51,7 +51,7 @@ def language_part(run: Run[LanguageStudyRecord], config: ReportConfig, anchor: s
 
 
 def probe_shares(summary: Sequence[Row]) -> dict[str, bool]:
-    """PROBE.METRIC -> is its value a share?"""
+    """PROBE.METRIC -> whether its value is a share."""
     return {f"{row['probe']}.{row['metric']}": row["scale"] == "share" for row in summary}
 
 

@@ -49,7 +49,7 @@ def probe_part(run: Run[ProbeRecord], config: ReportConfig, anchor: str) -> Part
 
 
 def card_verdict(card: Scorecard, shares: changes.Shares) -> Verdict:
-    """How good is a model on one task?"""
+    """The score of a model on one task, in a sentence."""
     share = shares.get((card.task, card.metric), False)
     overall = card.overall
     text = f"{card.about} on {card.task}: {card.metric} {shared.in_words(overall, share)}; {overall.n:,} items"

@@ -111,7 +111,10 @@ def frontier_section(frontier: Frontier | None, anchor: str) -> list[Section]:
         for point in frontier.points
     ]
     columns = ("repair", "method", *(f"{word} of {name}" for word, name in axes), "taken")
-    note = f"Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over {frontier.over}."
+    note = (
+        "Shares of what was lost (brought back) and of what was gained (kept), with Fieller's 95 % interval over "
+        f"{frontier.over}."
+    )
     blocks: list[Block] = [Table(columns, rows, note=note)]
     values = frontier.as_json()
     drawn = frontier_chart(values, SCREEN)
@@ -189,7 +192,7 @@ def repair_verdicts(compared: Sequence[Comparison], shares: changes.Shares, *, u
 
 
 def forget_verdict(compared: Sequence[Comparison]) -> Verdict:
-    """Whether held-out rows of the forget set became less likely: the worst of what their negative log-likelihoods say."""
+    """Whether held-out rows to forget became less likely: the worst of what their negative log-likelihoods say."""
     lines = [line for comparison in compared if comparison.task == "forget" for line in comparison.contrasts]
     lines = [line for line in lines if line.primary and line.metric.startswith("nats_per")]
     if not lines:

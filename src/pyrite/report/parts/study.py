@@ -77,7 +77,8 @@ def contrast_verdict(contrast: LabelContrast, spec: StudyFile) -> Verdict:
     seeds = f"{contrast.seeds} training seed{'s' * (contrast.seeds != 1)}"
     verdict = shared.supported_verdict(contrast.verdict, contrast.difference)
     label = shared.verdict_words(verdict)
-    text = f"Models trained on {about.name}, against {against}, {where}: {label} ({shared.in_words(difference, True, signed=True)}; {seeds})."
+    amount = shared.in_words(difference, True, signed=True)
+    text = f"Models trained on {about.name}, against {against}, {where}: {label} ({amount}; {seeds})."
     if cells := contrast.silent_cells:
         text += f" Left out, for they cannot answer: {'; '.join(cells)}."
     return Verdict(label, text, TONES.get(verdict, "plain"))
@@ -253,8 +254,8 @@ def quality_table(sources: Mapping[str, SourceQuality]) -> list[Block]:
 def label_agreement(label: str, quality: LabelQuality) -> str:
     """'positive 75% of 8', or that no row has the label.
 
-    >>> label_agreement("positive", LabelQuality(agreement=0.75, n=8)), label_agreement("x", LabelQuality(agreement=None, n=0))
-    ('positive 75% of 8', 'x no row')
+    >>> label_agreement("positive", LabelQuality(agreement=0.75, n=8))
+    'positive 75% of 8'
     """
     return f"{label} no row" if quality.agreement is None else f"{label} {quality.agreement:.0%} of {quality.n}"
 
@@ -285,7 +286,8 @@ def cut_table(steps: Mapping[str, CutRows]) -> list[Block]:
 def study_facts(record: StudyRecord | LanguageStudyRecord) -> list[Block]:
     """What was run, in a few facts."""
     spec, timing = record.spec, record.timing
-    steps = f"{len(record.steps):,}, of which {timing.steps_run:,} were run and {timing.steps_reused:,} reused at the last call"
+    calls = f"{timing.steps_run:,} were run and {timing.steps_reused:,} reused at the last call"
+    steps = f"{len(record.steps):,}, of which {calls}"
     time = f"{timing.seconds_of_all_steps:,.0f} s for all steps, {timing.this_run_seconds:,.0f} s at the last call"
     items = [
         ("question", spec.says or "not stated"),
