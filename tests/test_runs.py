@@ -15,7 +15,7 @@ from pyrite.gate.run import gate
 from pyrite.io import write_parquet
 from pyrite.probe.output import read_items
 from pyrite.report.objects import stored
-from pyrite.report.parts.audit import rows_of
+from pyrite.report.parts.audit import flagged_rows
 from pyrite.runs import FILES, count_results, read_results, read_run
 
 
@@ -108,7 +108,7 @@ def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
         ("items", lambda: read_items(items, "hans", "model-a")),
         ("items", lambda: gate(GateConfig(run=run.folder, require=("hans >= 0",)))),
         ("texts", lambda: page(run)),
-        ("flagged", lambda: rows_of(run, config(), "a")),
+        ("flagged", lambda: flagged_rows(run, config(), "a")),
         ("panels", lambda: broken(study.folder / "results" / "panels.parquet") and page(study)),
         ("summary", lambda: broken(study.folder / "results" / "summary.parquet") and stored(study, "summary.parquet")),
         ("results", lambda: broken(words.folder / "results" / "results.parquet") and

@@ -43,7 +43,7 @@ def test_audit_probe_repair_report(
     assert list(told["parts"]) == ["audit", "probe", "repair"]
     assert told["not_run"] == []
     loop = read_run(tmp_path / "runs" / "tiny")
-    audit, repair = loop.parts["audit"].told, loop.parts["repair"].told
+    audit, repair = loop.parts["audit"].record.as_json(), loop.parts["repair"].record.as_json()
     flagged, clean = ((loop.folder / "rows" / f"{name}.jsonl").read_text().count("\n") for name in ("flagged", "clean"))
     assert flagged == audit["flagged"]["flagged"] >= 110
     assert flagged + clean == 240
@@ -102,9 +102,9 @@ def test_a_part_that_cannot_run_leaves_a_report_of_the_others(
     assert "scorecard-rows" in err
     loop = read_run(tmp_path / "runs" / "tiny")
     assert list(loop.parts) == ["audit", "probe"]
-    assert any("stopped before its end" in note for note in loop.told["notes"])
+    assert any("stopped before its end" in note for note in loop.record.notes)
     assert "not finished" in (loop.folder / "report.html").read_text()
-    undecided = [one for one in loop.told["gates"] if one["part"] == "repair"]
+    undecided = [gate.as_json() for gate in loop.record.gates if gate.part == "repair"]
     assert [one["outcome"] for one in undecided] == ["undecided"]  # what did not run has not passed
     assert run(["gate", str(loop.folder), "--undecided", "pass"]) == 1  # the audit's gate
     assert run(["gate", str(loop.folder), "--require", "repair: change perplexity.nats_per_token <= 5"]) == 3
@@ -116,7 +116,7 @@ def test_cut_off_after_its_data_changed_it_names_no_part_of_the_run_before(
     path = make_loop(tmp_path, tiny_causal, tiny_encoder)
     looped(path, "--until", "probe")
     folder = tmp_path / "runs" / "tiny"
-    before = read_run(folder).told
+    before = read_run(folder).record.as_json()
     assert list(before["parts"]) == ["audit", "probe"]
     chats(human_rows(150, 9, source="made", topic=1), tmp_path / "synthetic.jsonl")
 
@@ -128,7 +128,7 @@ def test_cut_off_after_its_data_changed_it_names_no_part_of_the_run_before(
     monkeypatch.setitem(loop_run.PARTS, "probe", interrupted)
     code, _, _ = looped(path)
     assert code == 130
-    told = read_run(folder).told
+    told = read_run(folder).record.as_json()
     assert (told["state"], list(told["parts"]), told["not_run"]) == ("running", ["audit"], ["probe", "repair"])
     assert told["files"][0]["hash"] != before["files"][0]["hash"]
     page = (folder / "report.html").read_text()  # of what this very run has done: the old page spoke of other data
@@ -185,9 +185,9 @@ def test_a_study_then_the_repair_of_one_of_its_models(
     assert code in (0, 3), err
     assert list(told["parts"]) == ["study", "audit", "probe", "repair"]
     loop = read_run(folder / "runs" / "after-study")
-    assert loop.parts["repair"].told["rows"]["forget"]["read"] == 24  # the rows that the arm was trained on
-    assert loop.parts["repair"].told["labels"]
-    assert [card["about"] for card in loop.parts["repair"].told["scorecards"]][::3] == ["before", "harmed", "repaired"]
+    assert loop.parts["repair"].record.rows.forget.read == 24  # the rows that the arm was trained on
+    assert loop.parts["repair"].record.labels
+    assert [card.about for card in loop.parts["repair"].record.scorecards][::3] == ["before", "harmed", "repaired"]
     assert [file["file"] for file in told["files"]] == ["arm-synthetic-24.jsonl", "arm-human-24.jsonl"]
 
 
@@ -206,7 +206,7 @@ def test_a_loop_killed_at_every_boundary_ends_the_same(tmp_path: Path, tiny_caus
         parts = loop.parts
         items = [pl.read_parquet(parts[name].result("items.parquet")) for name in ("probe", "repair")]
         weights = (parts["repair"].folder / "model.safetensors").read_bytes()
-        ended[how] = (loop.told["gates"], parts["audit"].told["findings"], [one.rows() for one in items], weights)
+        ended[how] = (loop.record.gates, parts["audit"].record.findings, [one.rows() for one in items], weights)
         kills = int(done.stdout.rpartition("kills=")[2])
     assert kills >= 15
     assert ended["never"] == ended["boundaries"]
@@ -276,7 +276,7 @@ def test_before_training_rows_are_audited_made_anew_and_studied(
     loop = read_run(tmp_path / "runs" / "before")
     clean = (loop.folder / "rows" / "clean.jsonl").read_text()
     assert "To be honest" not in clean
-    assert loop.parts["study"].told["counts"]["cleaned"]["read"] == clean.count("\n")
+    assert loop.parts["study"].record.counts["cleaned"].read == clean.count("\n")
     made = (loop.folder / "rows" / "made.jsonl").read_text().count("\n")
-    assert loop.parts["audit-made"].told["rows"]["read"] == made >= 16
+    assert loop.parts["audit-made"].record.rows.read == made >= 16
     assert [one["part"] for one in told["gates"]] == ["study"]

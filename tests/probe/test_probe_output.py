@@ -46,7 +46,7 @@ def test_predictions_with_every_item_and_text(tmp_path: Path, probe: Probe) -> N
     task, answers = f"hans={hans_file(tmp_path)}", write_answers(tmp_path, "csv")
     code, shown = probe("--task", task, "--predictions", answers, "--out", out, "--gate", "hans.accuracy >= 0")
     assert code == 3  # fewer than ten templates: no interval
-    told = read_run(out).told
+    told = read_run(out).record.as_json()
     assert (told["verb"], told["schema_version"], told["exit_code"]) == ("probe", 1, 3)
     (card,) = told["scorecards"]
     assert {name: card[name] for name in ("overall", "slices")} == {
@@ -84,7 +84,7 @@ def test_two_models_on_several_tasks(tmp_path: Path, tiny_causal: Path, probe: P
     words = [str(tiny_causal), str(other), *(word for task in tasks for word in ("--task", task))]
     code, text = probe(*words, "--max-new-tokens", 8, "--out", out)
     assert code == 0, text
-    told = read_run(out).told
+    told = read_run(out).record.as_json()
     assert told["models"] == [tiny_causal.name, "other"]
     assert [one["task"] for one in told["compared"]] == ["hans", "ifeval", "perplexity"]
     items = rows_of(out, "items.parquet")

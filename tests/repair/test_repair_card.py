@@ -14,19 +14,23 @@ from pyrite.repair.card import card, interval, table
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.output import stem_of, undone
 from pyrite.repair.report import command, cost
+from pyrite.runs.repair import RepairRecord
+from pyrite.runs.schema import Interval
 
 
 def contrast(metric: str, **more: Any) -> dict[str, Any]:
     difference = {"value": -0.25, "low": -0.5, "high": 0.125, "n": 40, "method": "t"}
-    line = {"metric": metric, "primary": True, "first": 0.5, "second": 0.25, "difference": difference}
-    return {**line, "verdict": "cannot tell yet", **more}
+    line = {"metric": metric, "by": "overall", "name": "overall", "primary": True, "first": 0.5, "second": 0.25}
+    return {**line, "difference": difference, "verdict": "cannot tell yet", "sentence": "", **more}
 
 
 @pytest.fixture
 def told() -> dict[str, Any]:
     row = {"read": 30, "kept": 28, "dropped": {"same text as an earlier row": 2}}
-    change = {"task": "ifeval", "contrasts": [contrast("prompt_strict"), contrast("sliced", primary=False)]}
+    contrasts = [contrast("prompt_strict"), contrast("sliced", primary=False)]
+    change = {"task": "ifeval", "first": "before", "second": "repaired", "contrasts": contrasts, "flips": []}
     return {
+        "verb": "repair", "scorecards": [], "metrics": {}, "alike": {}, "curve": [], "guard": [],
         "model": "org/name@main",
         "model_identity": "commit:abc",
         "base_model": "org/name",
@@ -61,18 +65,18 @@ def told() -> dict[str, Any]:
 
 
 def test_the_hub_reads_the_header(told: dict[str, Any]) -> None:
-    made = ModelCard(card(told))
+    made = ModelCard(card(RepairRecord(**told)))
     assert made.data.base_model == "org/name"
     assert made.data.datasets == ["org/synthetic"]
     assert {"unlearning", "lbf"} <= set(made.data.tags)
     told["base_model"], told["settings"]["save"], told["licence"] = None, "adapter", "apache-2.0"
-    made = ModelCard(card(told))
+    made = ModelCard(card(RepairRecord(**told)))
     header = made.data.to_dict()
     assert (header.get("base_model"), header["library_name"], header["license"]) == (None, "peft", "apache-2.0")
 
 
 def test_the_card_says_what_changed_and_how_sure_it_is(told: dict[str, Any]) -> None:
-    text = card(told)
+    text = card(RepairRecord(**told))
     assert "| ifeval | prompt_strict | 0.5 | 0.25 | -0.25 [-0.5, +0.125] | 40 | cannot tell yet |" in text
     assert "sliced" not in text
     assert text.count("prompt_strict") == 3  # the repair, and the proof against both models
@@ -88,8 +92,8 @@ def test_the_card_says_what_changed_and_how_sure_it_is(told: dict[str, Any]) -> 
 
 
 def test_numbers_without_an_interval_say_why() -> None:
-    assert interval({"value": 0.5, "low": None, "high": None, "method": "one item"}) == "+0.5 (no interval: one item)"
-    assert interval({"value": None, "low": None, "high": None, "n": 0}) == "no item answered by both"
+    assert interval(Interval(value=0.5, low=None, high=None, method="one item")) == "+0.5 (no interval: one item)"
+    assert interval(Interval(value=None, low=None, high=None, n=0)) == "no item answered by both"
     assert table(("a",), [["x\ny | z"]]).splitlines()[-1] == "| x y &#124; z |"
 
 

@@ -126,6 +126,6 @@ def rich_page() -> Page:
             Section("run", "What was run", [settings, Lines(["pyrite study study.yaml --out runs", "pyrite report runs/tiny"], "code")],
                     [Section("versions", "Versions", [settings], folded=True)], folded=True),
         ],
-        made="Pyrite 0.1.0, of runs/tiny",
+        origin="Pyrite 0.1.0, of runs/tiny",
         notes=["Rows beyond 1,000 are left out of this page.", HOSTILE[3]],
     )  # fmt: skip

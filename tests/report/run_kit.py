@@ -16,9 +16,9 @@ from tests.repair.repair_kit import STAND_IN, chats, write
 from pyrite.cli import run as command
 from pyrite.io import write_parquet
 from pyrite.records import Labelled
+from pyrite.report.assemble import page_of
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Page
-from pyrite.report.parts import page_of
 from pyrite.runs import Run, read_run
 from pyrite.study.cells import CellKey
 from pyrite.study.contrasts import answer_primary

@@ -11,7 +11,7 @@ from pyrite.audit.flaws.embedding.figure import embedding_map
 from pyrite.audit.flaws.format.figure import shape_bars
 from pyrite.charts import PRINTED
 from pyrite.repair.figure import chart as curves
-from pyrite.report.draw import NAMES, SCREEN, figure, svg
+from pyrite.report.draw import NAMES, SCREEN, page_figure, svg
 
 HOSTILE = '</svg><script>alert(1)</script>" onload="x" #0a0b01'
 SHAPES = [{"text": HOSTILE, "share": 0.5, "reference": 0.1}, {"text": "plain", "share": 0.25, "reference": None}]
@@ -54,10 +54,10 @@ def test_a_drawing_scales_and_its_ids_are_its_own(bars: str) -> None:
 
 def test_the_heading_becomes_the_caption() -> None:
     chart = shape_bars(SHAPES, "How answers begin", SCREEN)
-    made = figure(chart, "bars", "what it shows")
+    made = page_figure(chart, "bars", "what it shows")
     assert (made.alt, made.caption) == ("what it shows", "How answers begin. The commonest of what stands out.")
     assert "How answers begin" not in made.svg
-    assert figure(chart, "bars", "", titled=False).caption == "The commonest of what stands out."
+    assert page_figure(chart, "bars", "", titled=False).caption == "The commonest of what stands out."
 
 
 def test_the_same_chart_gives_the_same_drawing(bars: str) -> None:

@@ -24,8 +24,9 @@ from pyrite.io import write_parquet
 from pyrite.report.html import render
 from pyrite.report.page import Cell, Rows, Verdict
 from pyrite.report.parts import shared
-from pyrite.report.parts.repair import verdicts as of_repair
+from pyrite.report.parts.repair import repair_verdicts as of_repair
 from pyrite.report.parts.shared import Part, headline
+from pyrite.runs.schema import Comparison, Interval
 
 
 def test_every_value_stands_with_its_interval_or_the_reason_why_there_is_none(tmp_path: Path) -> None:
@@ -103,8 +104,8 @@ def test_hostile_text_passes_as_text_and_is_escaped_by_the_page(tmp_path: Path) 
     ],
 )
 def test_numbers_carry_their_doubt(one: dict[str, float], share: bool, text: str) -> None:
-    assert shared.estimate(one, share, signed=not share) == text
-    assert isinstance(shared.cell(one, share), Cell)
+    assert shared.estimate(Interval(**one), share, signed=not share) == text
+    assert isinstance(shared.estimate_cell(Interval(**one), share), Cell)
 
 
 def test_settings_are_flat_and_without_folders() -> None:
@@ -153,7 +154,7 @@ def forgotten(*more: dict[str, Any]) -> list[Verdict]:
     task = {"task": "ifeval", "first": "before", "second": "repaired", "flips": [],
             "contrasts": [contrast(verdict="better", difference=interval(0.25, 0.125, 0.375))]}  # fmt: skip
     forget = {"task": "forget", "first": "before", "second": "repaired", "flips": [], "contrasts": list(more)}
-    return of_repair([forget, task], {("ifeval", "accuracy"): True})
+    return of_repair(Comparison.list_of([forget, task]), {("ifeval", "accuracy"): True})
 
 
 @pytest.mark.parametrize(("low", "high", "label", "tone", "says"), [
@@ -183,5 +184,5 @@ def test_a_repair_of_which_nothing_is_known_says_so() -> None:
     assert [one.label for one in of_repair([], {})] == ["unlearning not measured"]
     worse = {"task": "nli", "first": "a", "second": "b", "flips": [], "contrasts": [contrast()]}
     good = {**worse, "contrasts": [contrast(verdict="better", difference=interval(0.25, 0.125, 0.375))]}
-    made = of_repair([good, good, worse], {})
+    made = of_repair(Comparison.list_of([good, good, worse]), {})
     assert ["not measured" in one.sentence for one in made] == [True, False, True]  # the first, and the worst

@@ -46,7 +46,7 @@ def loop(tmp_path: Path, audited: Run, repaired: Run) -> Run:
 
 def test_findings_stand_worst_first_with_both_yardsticks_and_the_excess(audited: Run) -> None:
     made = page(audited)
-    told = [one for one in audited.told["findings"] if one["severity"] != "ok"]
+    told = [one for one in audited.record.as_json()["findings"] if one["severity"] != "ok"]
     found = blocks(made, "audit-findings")
     assert [one.title for one in found] == [one["question"] for one in told]
     assert {one.verdict.label for one in found} <= {"FAIL", "WARN"}
@@ -66,7 +66,7 @@ def test_findings_stand_worst_first_with_both_yardsticks_and_the_excess(audited:
     (verdict,) = made.verdicts
     assert verdict.tone == "bad"
     assert one["question"] in verdict.sentence
-    fine = sum(one["severity"] == "ok" for one in audited.told["findings"])
+    fine = sum(one["severity"] == "ok" for one in audited.record.as_json()["findings"])
     assert f"{fine} measures fine" in verdict.sentence
     assert len(blocks(made, "audit-fine")[0].rows) == fine
 
@@ -74,7 +74,7 @@ def test_findings_stand_worst_first_with_both_yardsticks_and_the_excess(audited:
 def test_flagged_rows_are_there_as_they_are_and_cut_where_asked(audited: Run) -> None:
     _, by, rows = blocks(page(audited), "audit-flagged")
     assert isinstance(rows, Rows)
-    flagged = audited.told["flagged"]
+    flagged = audited.record.as_json()["flagged"]
     assert rows.total == flagged["flagged"] == len(rows.rows)
     assert cells(by)[0] == [max(flagged["by"], key=flagged["by"].get), f"{max(flagged['by'].values()):,}"]
     assert any(HOSTILE.strip() in text for row in rows.rows for text in row)  # as it is: the drawing escapes
@@ -96,7 +96,7 @@ def test_no_rows_leaves_no_text_of_the_data_on_any_page(audited: Run, repaired: 
 
 
 def test_a_repair_tells_the_change_the_curves_and_the_cost(repaired: Run) -> None:
-    made, told = page(repaired), repaired.told
+    made, told = page(repaired), repaired.record.as_json()
     table = blocks(made, "repair-change")[0]
     line = next(one for one in told["compared"][0]["contrasts"] if one["primary"])
     change = line["difference"]
@@ -156,12 +156,12 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_missing_tables_and_old_runs_do_not_break_a_page(audited: Run, tmp_path: Path) -> None:
-    told = dict(audited.told) | {"flagged": None, "findings": [], "command": None, "gates": []}
+    told = dict(audited.record.as_json()) | {"flagged": None, "findings": [], "command": None, "gates": []}
     bare = {name: value for name, value in told.items() if name not in ("files", "made_with", "command")}
     made = page(told_run(tmp_path / "bare", bare))
     assert made.verdicts[0].tone != "bad"
     assert "No finding in 0 measures." in strings(made)
-    told["flagged"] = audited.told["flagged"]
+    told["flagged"] = audited.record.as_json()["flagged"]
     assert "The rows themselves are not in the run folder." in strings(page(told_run(tmp_path / "rows", told)))
     render(made)
 
@@ -174,11 +174,11 @@ def test_the_same_run_gives_the_same_page(audited: Run) -> None:
 def test_tables_and_charts_are_objects(audited: Run, repaired: Run, loop: Run) -> None:
     table = objects.table(audited)
     assert isinstance(table, polars.DataFrame)
-    one = audited.told["findings"][0]
+    one = audited.record.as_json()["findings"][0]
     assert table.row(0, named=True)["excess_low"] == one["excess"]["low"]
     assert set(objects.figures(audited)) == {"tokens", "openings"}
     changes = objects.table(repaired)
-    line = repaired.told["compared"][0]["contrasts"][0]
+    line = repaired.record.as_json()["compared"][0]["contrasts"][0]
     assert changes.row(0, named=True)["change"] == line["difference"]["value"]
     assert objects.figure(repaired).to_dict()["vconcat"]
     with pytest.raises(UserError, match=r"run\.parts"):

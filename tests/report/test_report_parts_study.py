@@ -118,7 +118,7 @@ def test_the_study_file_on_the_page_makes_the_same_study(study: Study, words: Ru
     text = blocks(page(run_of(study)), "study-again")[-1].lines[0]
     assert parse_spec(text, "again.yaml") == study.spec
     text = blocks(page(words), "study-again")[-1].lines[0]
-    assert parse_spec(text, "again.yaml").model_dump(mode="json") == words.told["spec"]
+    assert parse_spec(text, "again.yaml").model_dump(mode="json") == words.record.as_json()["spec"]
 
 
 def test_one_seed_gives_no_interval_and_the_page_says_why(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_study_is_a_table(study: Study) -> None:
 
 
 def test_a_language_study_tells_cells_contrasts_and_costs(words: Run) -> None:
-    made, one = page(words), words.told["primary"][0]
+    made, one = page(words), words.record.as_json()["primary"][0]
     assert "damaged against start on ifeval.prompt_strict" in made.verdicts[0].sentence
     contrast = cells(blocks(made, "study-primary")[0])[0]
     items = one["over_items"]
@@ -201,7 +201,11 @@ def test_the_language_figure_is_written_and_says_what_it_shows(words: Run, tmp_p
     from pyrite.report.objects import stored
     from pyrite.study.cells_figure import explain, write_figure
 
-    results, summary, spec = stored(words, "results.parquet"), stored(words, "summary.parquet"), words.told["spec"]
+    results, summary, spec = (
+        stored(words, "results.parquet"),
+        stored(words, "summary.parquet"),
+        words.record.as_json()["spec"],
+    )
     write_figure(results, summary, spec, tmp_path)
     assert {"figure.svg", "figure.png", "figure.txt"} <= {file.name for file in tmp_path.iterdir()}
     one = [{**row, "n_seeds": 1, "low": None, "high": None} for row in summary]

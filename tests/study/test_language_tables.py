@@ -12,6 +12,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.probe.probe_task import Result
 from pyrite.records import Chat, Message, Text
+from pyrite.runs.pilot import PilotRecord
 from pyrite.stats import judge_family, paired_t
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 from pyrite.study.cells import Cell, CellKey
@@ -365,12 +366,13 @@ def test_which_seeds_of_the_study_the_pilot_picked_on() -> None:
     asked = spec(more=PILOT).model_copy(update={"damage": "hard"})
     tried = {"tried": [{"name": "gentle"}, {"name": "hard"}], "spec": {"seeds": [1, 0, 2]}}
     assert picked_seeds(asked, None) == ()
-    assert picked_seeds(asked, tried) == (1,)  # older pilots took the study's first seed
-    assert picked_seeds(asked.model_copy(update={"pilot": None}), tried) == (1,)
-    assert picked_seeds(asked, {**tried, "seed": PILOT_SEED}) == ()
-    assert picked_seeds(asked, {**tried, "seed": 2}) == (2,)  # the file was changed since
-    assert picked_seeds(asked.model_copy(update={"seeds": (0, 2)}), tried) == ()
-    assert picked_seeds(asked.model_copy(update={"damage": "hurt"}), tried) == ()
+    older = PilotRecord.from_json(tried)
+    assert picked_seeds(asked, older) == (1,)  # older pilots took the study's first seed
+    assert picked_seeds(asked.model_copy(update={"pilot": None}), older) == (1,)
+    assert picked_seeds(asked, PilotRecord.from_json({**tried, "seed": PILOT_SEED})) == ()
+    assert picked_seeds(asked, PilotRecord.from_json({**tried, "seed": 2})) == (2,)  # the file was changed since
+    assert picked_seeds(asked.model_copy(update={"seeds": (0, 2)}), older) == ()
+    assert picked_seeds(asked.model_copy(update={"damage": "hurt"}), older) == ()
 
 
 def test_a_seed_that_the_pilot_picked_on_does_not_count() -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from pyrite.audit import gate as gating
 from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
@@ -42,6 +40,9 @@ from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
 from pyrite.models import hardware
 from pyrite.names import here, unlike
 from pyrite.outputs import check_folder, command_line
+from pyrite.runs.audit import AuditRecord
+from pyrite.runs.schema import InputFile
+from pyrite.runs.write import write_record
 from pyrite.stats.gates import exit_code
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
 from pyrite.steps.store import made_with
@@ -414,10 +415,9 @@ def write_run(
         old.discard(path)
     for path in old:
         path.unlink()
-    files = [{"file": Path(source.path).name, "hash": source.identity} for source in inputs(planned)]
-    run = {**record, "verb": "audit", "files": files, "command": command(config), "made_with": made_with()}
-    with atomic_write(folder / "run.json") as temporary:
-        temporary.write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
+    files = [InputFile(file=Path(source.path).name, hash=source.identity) for source in inputs(planned)]
+    run = AuditRecord(**record, verb="audit", files=files, command=command(config), made_with=made_with())
+    write_record(folder / "run.json", run)
 
 
 def inputs(planned: Planned) -> list[Source]:

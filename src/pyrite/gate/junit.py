@@ -17,21 +17,21 @@ MARK = re.compile(rb'\s*(<\?xml[^>]*\?>)?\s*<testsuites name="pyrite gate"')
 """How every file of ours begins: only such a file is written over."""
 
 
-def write_junit(made: "Gated", name: str, path: Path, undecided: Literal["pass", "fail"] | None) -> None:
+def write_junit(gated: "Gated", name: str, path: Path, undecided: Literal["pass", "fail"] | None) -> None:
     """Write the file: failed gates are failures; undecided ones errors, or as `undecided` settles it: skipped (pass), or
     failures (fail). No times are told, so that the same run gives the same bytes."""
-    suite = ElementTree.Element("testsuite", name=clean(f"pyrite gate {name}"), tests=str(len(made.outcomes)))
-    for one in made.outcomes:
+    suite = ElementTree.Element("testsuite", name=clean(f"pyrite gate {name}"), tests=str(len(gated.outcomes)))
+    for gate in gated.outcomes:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=clean(class_name(made.verb, one)), name=clean(one.gate)
+            suite, "testcase", classname=clean(class_name(gated.verb, gate)), name=clean(gate.gate)
         )
-        tag = tag_of(one, undecided)
+        tag = tag_of(gate, undecided)
         if tag is None:
-            ElementTree.SubElement(case, "system-out").text = clean(one.why)
+            ElementTree.SubElement(case, "system-out").text = clean(gate.why)
         elif tag == "skipped":
-            ElementTree.SubElement(case, tag, message=clean(f"undecided: {one.why}"))
+            ElementTree.SubElement(case, tag, message=clean(f"undecided: {gate.why}"))
         else:
-            ElementTree.SubElement(case, tag, message=clean(one.why), type=one.outcome).text = clean(one.why)
+            ElementTree.SubElement(case, tag, message=clean(gate.why), type=gate.outcome).text = clean(gate.why)
     for tag, name_ in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(name_, str(len(suite.findall(f"testcase/{tag}"))))
     root = ElementTree.Element("testsuites", name="pyrite gate")
@@ -41,16 +41,16 @@ def write_junit(made: "Gated", name: str, path: Path, undecided: Literal["pass",
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
 
 
-def class_name(verb: str, one: Checked) -> str:
+def class_name(verb: str, gate: Checked) -> str:
     """What a CI system groups cases by: the verb, and of a loop the part."""
-    return f"pyrite.{verb}" if one.part is None else f"pyrite.{verb}.{one.part}"
+    return f"pyrite.{verb}" if gate.part is None else f"pyrite.{verb}.{gate.part}"
 
 
-def tag_of(one: Checked, undecided: Literal["pass", "fail"] | None) -> str | None:
+def tag_of(gate: Checked, undecided: Literal["pass", "fail"] | None) -> str | None:
     """How JUnit says an outcome; None where the gate passed."""
-    if one.outcome == "undecided":
+    if gate.outcome == "undecided":
         return {"pass": "skipped", "fail": "failure", None: "error"}[undecided]
-    return "failure" if one.outcome == "failed" else None
+    return "failure" if gate.outcome == "failed" else None
 
 
 def clean(text: str) -> str:

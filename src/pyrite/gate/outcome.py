@@ -1,11 +1,12 @@
 """How a condition on a run came out, and the words for one that cannot be asked."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.runs import Run
 from pyrite.stats.gates import Outcome
 
 WORST: tuple[Outcome, ...] = ("failed", "undecided", "passed")
@@ -37,18 +38,26 @@ class Checked:
         }
 
 
-def worst(gate: str, told: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> Checked:
+@dataclass(frozen=True)
+class GateKind:
+    """How runs of one kind are asked: how conditions come out, and conditions that a run can be asked."""
+
+    check: Callable[[Run[Any], Sequence[str]], list[Checked]]
+    examples: Callable[[Run[Any]], list[str]]
+
+
+def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> Checked:
     """One answer out of several (outcome, why, estimate): the worst, with every reason for it and its first estimate."""
     for outcome in WORST:
-        those = [(why, estimate) for one, why, estimate in told if one == outcome]
-        if those:
-            return Checked(gate, outcome, "; ".join(why for why, _ in those), those[0][1])
+        reasons = [(why, estimate) for answer, why, estimate in answers if answer == outcome]
+        if reasons:
+            return Checked(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
     raise AssertionError("a condition that matches nothing is refused before")
 
 
-def unknown(what: str, name: str, known: Iterable[str], text: str) -> UserError:
+def unknown(what: str, name: str, existing: Iterable[str], text: str) -> UserError:
     """The error for a name that the run does not have, with the nearest one that it has."""
-    names = list(dict.fromkeys(known))
+    names = list(dict.fromkeys(existing))
     near = difflib.get_close_matches(name, names, 1)
     guess = f"did you mean '{near[0]}'? " if near else ""
     few = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"

@@ -1,7 +1,7 @@
 """Tell my CI: does a finished run meet these conditions? Looks at the run folder alone: no model, no store, no data."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -9,12 +9,12 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
-from pyrite.gate.outcome import Checked
+from pyrite.gate.outcome import Checked, GateKind
 from pyrite.runs import FILES, Run, read_run
 from pyrite.stats.gates import exit_code
 
 KINDS = {"audit": "audits", "probe": "scorecards", "repair": "scorecards", "study": "studies"}
-"""The module that asks a run of each verb; a loop's parts are asked each by its own."""
+"""The module whose `KIND` checks the runs of each verb; a loop's parts are checked each by its own."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def gate(config: GateConfig) -> Gated:
     run = read_run(config.run)
     check_junit(config)
     try:
-        outcomes = asked_of(run, config.require) if config.require else recorded(run)
+        outcomes = check_conditions(run, config.require) if config.require else check_recorded(run)
     except KeyError as error:
         fix = "make the run again with this Pyrite"
         raise UserError("The run lacks what a gate looks at.", f"{run.folder}: no {error}", fix) from error
-    made = Gated(config.run, run.verb, outcomes, exit_code([gate.outcome for gate in outcomes], config.undecided))
+    gated = Gated(config.run, run.verb, outcomes, exit_code([gate.outcome for gate in outcomes], config.undecided))
     if config.junit is not None:
         from pyrite.gate.junit import write_junit
 
-        write_junit(made, run.name, config.junit, config.undecided)
-    return made
+        write_junit(gated, run.name, config.junit, config.undecided)
+    return gated
 
 
 def check_junit(config: GateConfig) -> None:
@@ -75,59 +75,50 @@ def check_junit(config: GateConfig) -> None:
                 )
 
 
-def asked_of(run: Run, texts: Sequence[str]) -> list[Checked]:
-    """How do conditions come out, in their order?"""
+def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[Checked]:
+    """How conditions come out, in their order."""
     if run.verb != "loop":
-        return answer(run, texts)
+        return kind_of(run).check(run, texts)
     parts = run.parts
-    made: list[Checked] = []
+    outcomes: list[Checked] = []
     for text in texts:
         part, sign, condition = (word.strip() for word in text.partition(":"))
-        if sign and part in run.told.get("not_run", ()):
-            made.append(Checked(condition, "undecided", f"the part {part} was not run", part=part))
+        if sign and part in run.record.not_run:
+            outcomes.append(Checked(condition, "undecided", f"the part {part} was not run", part=part))
             continue
         if not sign or part not in parts:
-            found = f"{text}; this loop has the parts {', '.join(parts)}"
-            raise UserError("A gate on a loop names a part.", found, tried(run))
-        made += [replace(one, part=part) for one in asked_of(parts[part], [condition])]
-    return made
+            problem = f"{text}; this loop has the parts {', '.join(parts)}"
+            raise UserError("A gate on a loop names a part.", problem, suggestion(run))
+        outcomes += [replace(outcome, part=part) for outcome in check_conditions(parts[part], [condition])]
+    return outcomes
 
 
-def answer(run: Run, texts: Sequence[str]) -> list[Checked]:
-    """How do conditions on a run that is no loop come out?"""
-    asked: Callable[[Run, Sequence[str]], list[Checked]] = kind_of(run).answer
-    return asked(run, texts)
-
-
-def recorded(run: Run) -> list[Checked]:
-    """The conditions that the run was made with, answered again from the folder.
+def check_recorded(run: Run[Any]) -> list[Checked]:
+    """The conditions that the run was made with, checked again from the folder.
 
     Raises:
         UserError: it was made without any.
     """
-    if run.verb == "loop":
-        texts = list(run.told["settings"].get("gates", ()))
-    else:
-        texts = [one["gate"] for one in run.told.get("gates") or ()]
+    record = run.record
+    texts = list(record.settings.get("gates", ())) if run.verb == "loop" else [gate.gate for gate in record.gates]
     if not texts:
-        raise UserError("The run was made without gates.", str(run.folder), tried(run))
-    return asked_of(run, texts)
+        raise UserError("The run was made without gates.", str(run.folder), suggestion(run))
+    return check_conditions(run, texts)
 
 
-def tried(run: Run) -> str:
+def suggestion(run: Run[Any]) -> str:
     """What to write instead, with names that occur in this run."""
-    found = examples(run)[:3]
-    return "ask for something: " + " or ".join(f"--require {shlex.quote(one)}" for one in found)
+    return "ask for something: " + " or ".join(f"--require {shlex.quote(text)}" for text in example_conditions(run)[:3])
 
 
-def examples(run: Run) -> list[str]:
+def example_conditions(run: Run[Any]) -> list[str]:
     """Conditions that this run can be asked."""
     if run.verb == "loop":
-        return [f"{name}: {one}" for name, part in run.parts.items() for one in examples(part)[:1]]
-    made: list[str] = kind_of(run).examples(run)
-    return made
+        return [f"{name}: {text}" for name, part in run.parts.items() for text in example_conditions(part)[:1]]
+    return kind_of(run).examples(run)
 
 
-def kind_of(run: Run) -> Any:
-    """The module that asks runs of this verb."""
-    return import_module(f"pyrite.gate.{KINDS[run.verb]}")
+def kind_of(run: Run[Any]) -> GateKind:
+    """How runs of this verb are checked."""
+    kind: GateKind = import_module(f"pyrite.gate.{KINDS[run.verb]}").KIND
+    return kind

@@ -3,75 +3,74 @@
 from collections.abc import Sequence
 
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked
+from pyrite.gate.outcome import Checked, GateKind
 from pyrite.probe import gate as gating
 from pyrite.probe.output import ITEMS, read_items
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
 from pyrite.runs import Run
+from pyrite.runs.probe import ProbeRecord
+from pyrite.runs.repair import RepairRecord
 from pyrite.tasks.measure import Metric
 
 
-def answer(run: Run, texts: Sequence[str]) -> list[Checked]:
-    """How does each condition come out? The same items and the same seed give the interval that the run gave.
+def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[str]) -> list[Checked]:
+    """How each condition comes out; the same items and the same seed give the interval that the run gave.
 
     Raises:
         UserError: a text that is no condition, that names an unknown task, metric or slice, that asks for a change
             where there is one model, or a run folder without items.
     """
-    known = tasks(run)
-    *first, last = subjects(run)
-    gates = [gating.parse(text, known) for text in texts]
+    record = run.record
+    metrics = task_metrics(record)
+    *first, last = compared_models(record)
+    gates = [gating.parse(text, metrics) for text in texts]
     for gate in gates:
-        gating.check(gate, known, two_models=bool(first))
+        gating.check(gate, metrics, two_models=bool(first))
     file = run.result(ITEMS)
     if not file.is_file():
         fix = "run it again with this Pyrite: probe with --out FOLDER, or repair"
         raise UserError("The run folder holds no items.", f"{run.folder}: no {ITEMS}", fix)
-    made = []
+    outcomes = []
     for gate in gates:
         sides = [read_items(file, gate.task, name) for name in (last, *first)]
-        one = {gate.task: gating.Measurements(known[gate.task], *sides)}
-        asked = gating.ask(gate, one, seed=seed(run), alike=run.told["alike"][gate.task])
-        made.append(Checked(gate.text, asked.outcome, asked.why, asked.as_json()["estimate"]))
-    return made
+        measurements = {gate.task: gating.Measurements(metrics[gate.task], *sides)}
+        result = gating.ask(gate, measurements, seed=record.seed, alike=record.alike[gate.task])
+        outcomes.append(Checked(gate.text, result.outcome, result.why, result.as_json()["estimate"]))
+    return outcomes
 
 
-def examples(run: Run) -> list[str]:
+def scorecard_examples(run: Run[ProbeRecord] | Run[RepairRecord]) -> list[str]:
     """Conditions that this run can be asked."""
-    known = [(task, metrics[0]) for task, metrics in tasks(run).items() if metrics]
-    values = {
-        card["task"]: card["overall"]["value"]
-        for card in run.told["scorecards"]
-        if card["overall"]["value"] is not None
-    }
-    made = []
-    for task, metric in known[:1]:
+    record = run.record
+    tasks = [(task, metrics[0]) for task, metrics in task_metrics(record).items() if metrics]
+    values = {card.task: card.overall.value for card in record.scorecards if card.overall.value is not None}
+    examples = []
+    for task, metric in tasks[:1]:
         bound = "0.5" if metric.scale == "share" else f"{values.get(task, 1):.3g}"
-        made.append(f"{task}.{metric.name} {'<=' if metric.direction == 'lower' else '>='} {bound}")
-        if len(subjects(run)) == 2:
-            made.append(f"change {task}.{metric.name} {'<= 0.02' if metric.direction == 'lower' else '>= -0.02'}")
-    return made
+        examples.append(f"{task}.{metric.name} {'<=' if metric.direction == 'lower' else '>='} {bound}")
+        if len(compared_models(record)) == 2:
+            change = "<= 0.02" if metric.direction == "lower" else ">= -0.02"
+            examples.append(f"change {task}.{metric.name} {change}")
+    return examples
 
 
-def tasks(run: Run) -> dict[str, tuple[Metric, ...]]:
+def task_metrics(record: ProbeRecord | RepairRecord) -> dict[str, tuple[Metric, ...]]:
     """What was measured, by task."""
     return {
         task: tuple(
-            Metric(one["name"], one["scale"], one["direction"], one.get("says", ""), one.get("least"), one.get("most"))
-            for one in some
+            Metric(metric.name, metric.scale, metric.direction, metric.says, metric.least, metric.most)
+            for metric in metrics
         )
-        for task, some in run.told["metrics"].items()
+        for task, metrics in record.metrics.items()
     }
 
 
-def subjects(run: Run) -> list[str]:
+def compared_models(record: ProbeRecord | RepairRecord) -> list[str]:
     """Whose items are looked at: of two models the second, and the first for a change; of a repair the repaired one, and
     the one that was given to be repaired."""
-    if run.verb == "repair":
-        return [HARMED if run.told.get("harm") is not None else BEFORE, REPAIRED]
-    return list(run.told["models"])
+    if isinstance(record, RepairRecord):
+        return [HARMED if record.harm is not None else BEFORE, REPAIRED]
+    return record.models
 
 
-def seed(run: Run) -> int:
-    """The seed of the run's intervals."""
-    return int(run.told["seed"] if run.verb == "repair" else run.told["settings"]["seed"])
+KIND = GateKind(check_scorecards, scorecard_examples)

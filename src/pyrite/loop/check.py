@@ -13,6 +13,7 @@ from pyrite.models import load
 from pyrite.outputs import check_folder
 from pyrite.report.run import check_out
 from pyrite.runs import read_run
+from pyrite.runs.study import ContrastNames
 from pyrite.study.spec import data_path
 from pyrite.study.spec_steps import START_ROWS
 
@@ -180,7 +181,7 @@ def check_names(inputs: Inputs) -> None:
     study = inputs.study_spec()
     named = named_in(study)
     for text in spec.gates_of("study"):
-        studies.check(text, [{"contrast": contrast.as_json()} for contrast in study.primary()])
+        studies.check_condition(text, [ContrastNames(**contrast.as_json()) for contrast in study.primary()])
     if spec.study_first and named:
         fix = "name files in the place of one of the two"
         raise UserError(

@@ -16,18 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from pyrite.errors import OutOfTime, PyriteError, UserError
-from pyrite.io import atomic_write
 from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import ASKED_AGAIN, LoopSpec, MoreAudit, load_loop
 from pyrite.outputs import command_line, open_page
 from pyrite.report.page import Verdict
 from pyrite.runs import read_run
+from pyrite.runs.loop import LoopRecord
+from pyrite.runs.schema import GateOutcome
+from pyrite.runs.write import write_record
 from pyrite.stats.gates import exit_code
 from pyrite.steps.store import made_with
 
@@ -92,8 +93,8 @@ class Running:
         self.gates += [{**one, "part": part} for one in asked]
         self.write()
 
-    def told(self) -> dict[str, Any]:
-        """The loop as run.json tells it; conditions on parts that did not run are undecided."""
+    def record(self) -> LoopRecord:
+        """The loop as run.json holds it; conditions on parts that did not run are undecided."""
         left = [name for name in self.spec.parts if name not in self.parts and name not in ("synth", "audits")]
         asked = [(name, text) for name in left for text in self.spec.gates_of(name)]
         not_asked = [
@@ -101,29 +102,28 @@ class Running:
             for name, text in asked
         ]
         gates = [*self.gates, *not_asked]
-        audit = read_run(self.folder / self.parts["audit"]).told if "audit" in self.parts else {}
-        return {
-            "schema_version": 1,
-            "verb": "loop",
-            "loop": self.spec.loop,
-            "says": self.spec.says,
-            "state": self.state,
-            "parts": self.parts,
-            "not_run": left,
-            "gates": gates,
-            "exit_code": exit_code([one["outcome"] for one in gates], self.config.undecided),
-            "settings": self.spec.model_dump(mode="json", exclude_unset=True),
-            "files": audit.get("files", []),
-            "command": command(self.config),
-            "made_with": made_with(),
-            "notes": self.notes,
-        }
+        audit = read_run(self.folder / self.parts["audit"]).record if "audit" in self.parts else None
+        return LoopRecord(
+            schema_version=1,
+            verb="loop",
+            loop=self.spec.loop,
+            says=self.spec.says,
+            state=self.state,
+            parts=dict(self.parts),
+            not_run=left,
+            gates=GateOutcome.list_of(gates),
+            exit_code=exit_code([gate["outcome"] for gate in gates], self.config.undecided),
+            settings=self.spec.model_dump(mode="json", exclude_unset=True),
+            files=audit.files if audit else [],
+            command=command(self.config),
+            made_with=made_with(),
+            notes=list(self.notes),
+        )
 
     def write(self) -> None:
         """Write run.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.folder / "run.json") as temporary:
-            temporary.write_bytes(orjson.dumps(self.told(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+        write_record(self.folder / "run.json", self.record())
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,7 @@ def finish(running: Running) -> Loop:
     from pyrite.report.config import ReportConfig
 
     running.write()
-    folder, told = running.folder, running.told()
+    folder, told = running.folder, running.record().as_json()
     page = ReportConfig(runs=(str(folder),), out=folder / PAGE, no_rows=running.config.no_rows)
     made = report_run.report(page)
     return Loop(running.spec, folder, page.out, made.verdicts, told, running.results, told["exit_code"])

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pyrite.io import atomic_write, write_parquet
+from pyrite.io import write_parquet
 from pyrite.names import here
 from pyrite.outputs import command_line, storable
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.probe.probe_task import Result
 from pyrite.probe.texts import Texts
 from pyrite.runs import read_results
+from pyrite.runs.probe import ProbeRecord
+from pyrite.runs.write import write_record
 from pyrite.steps.store import made_with
 from pyrite.tasks.measure import ItemScore
 
@@ -45,13 +47,11 @@ class Told:
     texts: Mapping[str, Texts]
 
 
-def write(folder: Path, told: Mapping[str, Any], subjects: Sequence[Told]) -> None:
+def write(folder: Path, record: ProbeRecord, subjects: Sequence[Told]) -> None:
     """Write the run folder, run.json last; every file appears whole or not at all."""
     write_parquet(items_table(subjects), folder / "results" / ITEMS)
     write_parquet(texts_table(subjects), folder / "results" / TEXTS)
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    with atomic_write(folder / "run.json") as temporary:
-        temporary.write_bytes(orjson.dumps(told, option=options))
+    write_record(folder / "run.json", record)
 
 
 def described(results: Mapping[str, Result], margin: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, opened
 from pyrite.probe.texts import Texts
+from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
 from pyrite.tasks.measure import Metric
@@ -211,8 +212,9 @@ def score(config: ProbeConfig) -> ProbeResult:
     if config.out is not None:
         texts = texts_of(config, tasks, steps, store)
         told_of = [output.Told(*one) for one in zip(subjects, results, texts, strict=True)]
-        about = output.described(results[-1], config.margin)
-        output.write(config.out, probed.as_run() | about | output.settings(config), told_of)
+        described = output.described(results[-1], config.margin)
+        record = ProbeRecord(**probed.as_run(), **described, **output.settings(config))
+        output.write(config.out, record, told_of)
     return probed
 
 

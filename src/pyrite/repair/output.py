@@ -16,7 +16,9 @@ from pyrite.io import is_hub, write_parquet
 from pyrite.outputs import check_writable, few
 from pyrite.probe.output import ITEMS, TEXTS, Told, items_table, texts_table
 from pyrite.repair.card import card
-from pyrite.repair.report import as_bytes, as_csv
+from pyrite.repair.report import as_csv
+from pyrite.runs.repair import RepairRecord
+from pyrite.runs.write import write_record
 from pyrite.steps.store import DROPPED, MANIFEST
 
 TOLD = "repair.json"
@@ -94,10 +96,11 @@ def write(
         write_parquet(texts_table(subjects), partial / TEXTS)
         curves(told, partial)
         draw_frontier(told.get("frontier"), partial)
-        (partial / "README.md").write_text(card(told), encoding="utf-8")
+        record = RepairRecord(**told)
+        (partial / "README.md").write_text(card(record), encoding="utf-8")
         told["out"] = str(folder)
         told["written"] = sorted(file.name for file in partial.iterdir())
-        (partial / TOLD).write_bytes(as_bytes({name: value for name, value in told.items() if name != "out"}))
+        write_record(partial / TOLD, record.replaced_by(written=told["written"]))
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from pyrite.models import load, packaged
 from pyrite.names import here
 from pyrite.outputs import command_line
@@ -257,8 +255,3 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return sink.getvalue()
-
-
-def as_bytes(told: Mapping[str, Any]) -> bytes:
-    """The whole as a JSON file."""
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)

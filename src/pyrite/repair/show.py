@@ -13,6 +13,8 @@ from pyrite.repair.frontier import with_interval
 from pyrite.repair.outcomes import SHARES
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.repair.run import Repair
+from pyrite.runs.repair import RepairCost, RepairTraining
+from pyrite.runs.schema import Selection
 
 
 def repair(made: Repair) -> None:
@@ -21,7 +23,7 @@ def repair(made: Repair) -> None:
     if "mixed" in told:
         say(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}")
     else:
-        say(console, f"{told['method']}: {steps(told['training'])}")
+        say(console, f"{told['method']}: {steps(RepairTraining.from_json(told['training']))}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
         if side in told["rows"]:
             say(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
@@ -38,7 +40,7 @@ def repair(made: Repair) -> None:
         changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
     for gate in made.gates:
         say(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
-    for line in cost(told["cost"]).splitlines() if "mixed" not in told else ():
+    for line in cost(RepairCost.from_json(told["cost"])).splitlines() if "mixed" not in told else ():
         say(console, line.removeprefix("- "))
     for note in told["notes"]:
         say(console, f"note: {note}")
@@ -62,7 +64,7 @@ def frontier(console: Console, told: Mapping[str, Any]) -> None:
         table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
     console.print(table)
     if told["selection"]:
-        say(console, selection(told["selection"]))
+        say(console, selection(Selection.from_json(told["selection"])))
     for point, sentence in zip(told["points"], told["sentences"], strict=False):
         if point["chosen"]:
             say(console, sentence)

@@ -10,7 +10,7 @@ folders of the machine it was made on are left out of it (`pyrite.names`).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from pyrite.names import shown, stem_of
 from pyrite.repair.card import card as repair_card
 from pyrite.repair.card import eval_results
 from pyrite.report.config import ReportConfig
-from pyrite.report.names import subjects
+from pyrite.report.names import display_names
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Side, Table, Verdict
 from pyrite.runs import Run
+from pyrite.runs.audit import AuditRecord
+from pyrite.runs.probe import ProbeRecord
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
 """The hub's words for a number of rows below a bound."""
@@ -35,7 +37,7 @@ EXAMPLES = 5
 NO_TEXTS = "Texts of the data and of answers were left out of this card."
 
 
-def write_cards(runs: Sequence[Run], folder: Path, *, no_rows: bool = False) -> list[Path]:
+def write_cards(runs: Sequence[Run[Any]], folder: Path, *, no_rows: bool = False) -> list[Path]:
     """Write a card for every run, and for each part of a loop; returns the files. `no_rows`: without texts of the data.
 
     Raises:
@@ -48,21 +50,21 @@ def write_cards(runs: Sequence[Run], folder: Path, *, no_rows: bool = False) -> 
     return list(cards)
 
 
-def planned(runs: Sequence[Run], folder: Path, *, no_rows: bool = False) -> dict[Path, str]:
+def planned(runs: Sequence[Run[Any]], folder: Path, *, no_rows: bool = False) -> dict[Path, str]:
     """Every card's file and text; writes nothing.
 
     Raises:
         UserError: as `write_cards`.
     """
-    made: dict[Path, str] = {}
+    cards: dict[Path, str] = {}
     for name, text in (card for run in runs for card in cards_of(run, no_rows)):
         path, number = folder / name / "README.md", 1
-        while path in made:
+        while path in cards:
             number += 1
             path = folder / f"{name}-{number}" / "README.md"
         check_card(path)
-        made[path] = text
-    return made
+        cards[path] = text
+    return cards
 
 
 def check_card(path: Path) -> None:
@@ -83,23 +85,22 @@ def check_card(path: Path) -> None:
         )
 
 
-def cards_of(run: Run, no_rows: bool) -> Iterator[tuple[str, str]]:
+def cards_of(run: Run[Any], no_rows: bool) -> Iterator[tuple[str, str]]:
     """(folder's name, card) of a run."""
-    told = run.told
+    record = run.record
     if run.verb == "loop":
         for part in run.parts.values():
             yield from cards_of(part, no_rows)
     elif run.verb == "repair":
-        yield f"repaired-{stem_of(shown(told['model']))}", repair_card(told)
+        yield f"repaired-{stem_of(shown(record.model))}", repair_card(record)
     elif run.verb == "audit":
-        name = shown(told["data"][0])
-        yield f"data-{stem_of(name)}", join(data_header(told, name), body(run, f"Audit of {name}", no_rows))
+        name = shown(record.data[0])
+        yield f"data-{stem_of(name)}", join(data_header(record, name), body(run, f"Audit of {name}", no_rows))
     elif run.verb == "probe":
-        called = subjects(told)
-        for model in map(str, told["models"]):
-            name = called[model]
-            header = model_header(told, model, name)
-            yield f"model-{stem_of(name)}", join(header, body(run, f"Probe of {name}", no_rows))
+        names = display_names(record.subjects())
+        for model in record.models:
+            header = model_header(record, model, names[model])
+            yield f"model-{stem_of(names[model])}", join(header, body(run, f"Probe of {names[model]}", no_rows))
     else:
         text = join(study_header(run), body(run, f"Study {run.name}", no_rows))
         yield f"study-{stem_of(run.name)}", text
@@ -110,116 +111,108 @@ def join(header: Any, text: str) -> str:
     return f"---\n{header.to_yaml()}\n---\n\n{text}\n"
 
 
-def data_header(told: Mapping[str, Any], name: str) -> Any:
+def data_header(record: AuditRecord, name: str) -> Any:
     """What the hub reads of a data card."""
     from huggingface_hub import DatasetCardData
 
-    size = next((word for bound, word in SIZES.items() if told["records"] < bound), LARGEST)
+    rows = record.rows.kept if record.records is None else record.records
+    size = next((word for bound, word in SIZES.items() if rows < bound), LARGEST)
     tags = ["pyrite", "synthetic", "data-audit"]
-    tags += sorted({f"pyrite:{one['severity']}:{one['flaw']}" for one in told["findings"] if one["severity"] != "ok"})
+    standing_out = [finding for finding in record.findings if finding.severity != "ok"]
+    tags += sorted({f"pyrite:{finding.severity}:{finding.flaw}" for finding in standing_out})
     return DatasetCardData(pretty_name=clean(name), size_categories=[size], tags=[clean(tag) for tag in tags])
 
 
-def model_header(told: Mapping[str, Any], model: str, name: str) -> Any:
+def model_header(record: ProbeRecord, model: str, name: str) -> Any:
     """What the hub reads of a model card: the scorecards as evaluation results. `name`: what the model is called."""
     from huggingface_hub import ModelCardData
 
-    measured = eval_results([card for card in told["scorecards"] if card["about"] == model])
-    fields: dict[str, Any] = {"model_name": clean(name), "eval_results": measured} if measured else {}
-    metrics = list(dict.fromkeys(one.metric_type for one in measured))
+    results = eval_results([card for card in record.scorecards if card.about == model])
+    fields: dict[str, Any] = {"model_name": clean(name), "eval_results": results} if results else {}
+    metrics = list(dict.fromkeys(result.metric_type for result in results))
     return ModelCardData(tags=["pyrite", "evaluation", "robustness"], metrics=metrics or None, **fields)
 
 
-def study_header(run: Run) -> Any:
+def study_header(run: Run[Any]) -> Any:
     """What the hub reads of a study's card."""
     from huggingface_hub import ModelCardData
 
     return ModelCardData(tags=["pyrite", "study", "robustness", "synthetic-data"], pretty_name=clean(run.name))
 
 
-def body(run: Run, title: str, no_rows: bool) -> str:
+def body(run: Run[Any], title: str, no_rows: bool) -> str:
     """The report's sections on one run as Markdown, without figures and long tables of rows."""
-    from pyrite.report.parts.verbs import part_of
+    from pyrite.report.parts import part_of
 
     config = ReportConfig(runs=(str(run.folder),), rows=EXAMPLES, no_rows=no_rows)
     part = part_of(run, config, run.verb)
     software = [("software", ", ".join(f"{name} {value}" for name, value in part.software if name != "platform"))]
     pieces = [
         f"# {escaped(title)}",
-        *([bullets(map(verdict, part.verdicts))] if part.verdicts else []),
+        *([bullets(map(verdict_line, part.verdicts))] if part.verdicts else []),
         *([NO_TEXTS] if no_rows else []),
-        *(text for one in part.sections for text in section(one, 2)),
+        *(text for section in part.sections for text in section_texts(section, 2)),
         "## How it was measured",
-        *blocks([*part.ran, Facts(software)]),
+        *block_texts([*part.ran, Facts(software)]),
         "## How to reproduce",
-        *blocks(part.again),
+        *block_texts(part.again),
         "## What cannot be concluded",
         bullets(map(escaped, part.unsaid)),
     ]
     return "\n\n".join(piece for piece in pieces if piece)
 
 
-def section(one: Section, depth: int) -> list[str]:
+def section_texts(section: Section, depth: int) -> list[str]:
     """A heading, its blocks, and the sections below; nothing where only figures would stand there."""
-    inside = [*blocks(one.blocks), *(text for below in one.sections for text in section(below, min(6, depth + 1)))]
-    return [f"{'#' * depth} {escaped(one.title)}", *inside] if inside else []
+    texts = block_texts(section.blocks)
+    texts += [text for below in section.sections for text in section_texts(below, min(6, depth + 1))]
+    return [f"{'#' * depth} {escaped(section.title)}", *texts] if texts else []
 
 
-def blocks(some: Sequence[Block]) -> list[str]:
+def block_texts(blocks: Sequence[Block]) -> list[str]:
     """Blocks as pieces of Markdown."""
-    return [text for one in some for text in block(one)]
+    return [text for block in blocks for text in texts_of_block(block)]
 
 
-def block(one: Block) -> list[str]:
+def texts_of_block(block: Block) -> list[str]:
     """One block; a figure stands in the report only."""
-    if isinstance(one, Table):
-        above = [f"**{escaped(one.caption)}**"] if one.caption else []
-        return [
-            *above,
-            table(one.columns, [list(map(text_of, row)) for row in one.rows]),
-            *map(escaped, noted(one.note)),
-        ]
-    if isinstance(one, Facts):
-        above = [f"**{escaped(one.caption)}**"] if one.caption else []
-        return [*above, bullets(f"{escaped(name)}: {escaped(value)}" for name, value in one.items)]
-    if isinstance(one, Lines):
-        return lines(one)
-    if isinstance(one, Finding):
-        return [
-            f"### {escaped(f'{one.verdict.label}: {one.title}')}",
-            escaped(one.verdict.sentence),
-            *blocks(one.blocks),
-        ]
-    if isinstance(one, Rows):
-        return [escaped(f"{one.total:,} rows stand in the run folder and in the report.")]
-    if isinstance(one, Side):
-        both = zip(one.names, one.columns, strict=True)
-        return [text for name, column in both for text in (f"**{escaped(name)}**", *blocks(column))]
-    assert isinstance(one, Figure)
+    if isinstance(block, Table):
+        caption = [f"**{escaped(block.caption)}**"] if block.caption else []
+        note = [escaped(block.note)] if block.note else []
+        return [*caption, table(block.columns, [list(map(cell_text, row)) for row in block.rows]), *note]
+    if isinstance(block, Facts):
+        caption = [f"**{escaped(block.caption)}**"] if block.caption else []
+        return [*caption, bullets(f"{escaped(name)}: {escaped(value)}" for name, value in block.items)]
+    if isinstance(block, Lines):
+        return line_texts(block)
+    if isinstance(block, Finding):
+        title = escaped(f"{block.verdict.label}: {block.title}")
+        return [f"### {title}", escaped(block.verdict.sentence), *block_texts(block.blocks)]
+    if isinstance(block, Rows):
+        return [escaped(f"{block.total:,} rows stand in the run folder and in the report.")]
+    if isinstance(block, Side):
+        both = zip(block.names, block.columns, strict=True)
+        return [text for name, column in both for text in (f"**{escaped(name)}**", *block_texts(column))]
+    assert isinstance(block, Figure)
     return []
 
 
-def noted(note: str) -> list[str]:
-    """A note, if there is one."""
-    return [note] if note else []
-
-
-def lines(one: Lines) -> list[str]:
+def line_texts(block: Lines) -> list[str]:
     """Paragraphs, a list, text out of the data, or code."""
-    if one.kind == "code":
-        return [fenced("\n".join(one.lines))]
-    if one.kind == "list":
-        return [bullets(map(escaped, one.lines), "*")] if one.lines else []
-    if one.kind == "quote":
-        return ["\n".join(f"> {escaped(line)}  " for line in one.lines).rstrip()]
-    return [escaped(line) for line in one.lines]
+    if block.kind == "code":
+        return [fenced("\n".join(block.lines))]
+    if block.kind == "list":
+        return [bullets(map(escaped, block.lines), "*")] if block.lines else []
+    if block.kind == "quote":
+        return ["\n".join(f"> {escaped(line)}  " for line in block.lines).rstrip()]
+    return [escaped(line) for line in block.lines]
 
 
-def text_of(cell: Cell | str) -> str:
+def cell_text(cell: Cell | str) -> str:
     """A cell's text."""
     return cell.text if isinstance(cell, Cell) else cell
 
 
-def verdict(one: Verdict) -> str:
+def verdict_line(verdict: Verdict) -> str:
     """A verdict as a line of a list."""
-    return f"**{escaped(one.label)}**: {escaped(one.sentence)}"
+    return f"**{escaped(verdict.label)}**: {escaped(verdict.sentence)}"

@@ -33,7 +33,7 @@ DROPPED = ("class", "role", "version", "style", "aria-label", "aria-roledescript
 SPACE = "http://www.w3.org/2000/svg"
 
 
-def figure(chart: Any, name: str, alt: str, *, titled: bool = True) -> Figure:
+def page_figure(chart: Any, name: str, alt: str, *, titled: bool = True) -> Figure:
     """A chart's drawing; its heading (unless not `titled`: what explains it only) becomes the caption, which wraps where
     the page is narrow.
 
@@ -41,11 +41,11 @@ def figure(chart: Any, name: str, alt: str, *, titled: bool = True) -> Figure:
     """
     spec = chart.to_dict()
     heading = spec.pop("title", None) or {}
-    lines = [line for part in ("text", "subtitle")[not titled :] if (line := told(heading.get(part)))]
+    lines = [line for part in ("text", "subtitle")[not titled :] if (line := one_line(heading.get(part)))]
     return Figure(svg(spec, name), alt, ". ".join(lines))
 
 
-def told(lines: Any) -> str:
+def one_line(lines: Any) -> str:
     """A title on one line."""
     return " ".join(lines) if isinstance(lines, list) else str(lines or "")
 
@@ -80,4 +80,4 @@ def rounded(key: str, value: str) -> str:
     """Numbers with two decimals; they are pixels."""
     if key not in KEPT:
         return value
-    return re.sub(r"-?\d+\.\d{3,}", lambda found: f"{round(float(found[0]), 2):g}", value)
+    return re.sub(r"-?\d+\.\d{3,}", lambda match: f"{round(float(match[0]), 2):g}", value)

@@ -90,7 +90,7 @@ def environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import escape
 
-    made = Environment(
+    jinja = Environment(
         loader=FunctionLoader(template),
         autoescape=True,
         undefined=StrictUndefined,
@@ -98,7 +98,7 @@ def environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    jinja.filters |= {
         "kind": lambda block: type(block).__name__,
         "cell": lambda cell: cell if isinstance(cell, Cell) else Cell(cell),
         "short": lambda text: escape(seen(text, IN_CELL)),
@@ -108,7 +108,7 @@ def environment() -> "Environment":
         "parts": parts,
         "width": width,
     }
-    return made
+    return jinja
 
 
 def template(name: str) -> str:
@@ -141,13 +141,13 @@ def seen(text: str, limit: int = LONG) -> str:
     return f"{text}… ({rest:,} more {'character' if rest == 1 else 'characters'})" if rest > 0 else text
 
 
-def marked(found: re.Match[str]) -> str:
+def marked(match: re.Match[str]) -> str:
     """An unseen character by its number, or as it is where it does its work."""
-    char, at = found[0], found.start()
-    before, after = found.string[max(at - 1, 0) : at], found.string[at + 1 : at + 2]
+    char, at = match[0], match.start()
+    before, after = match.string[max(at - 1, 0) : at], match.string[at + 1 : at + 2]
 
-    def written(other: str) -> bool:
-        return other > "\x7f" and not UNSEEN.match(other)
+    def written(neighbour: str) -> bool:
+        return neighbour > "\x7f" and not UNSEEN.match(neighbour)
 
     joins = char in JOINERS and (written(before) or (before != "" and before in STYLES)) and written(after)
     styles = char in STYLES and (written(before) or before in KEYCAPS)
@@ -183,12 +183,12 @@ def fitted(rows: Rows, room: int = ROOM) -> Rows:
     short = [[shortened(text) for text in row] for row in rows.rows]
     cut = sum(any(len(text) > IN_SHORT for text in row) for row in rows.rows)
     sums = itertools.accumulate(map(size, short))
-    kept = sum(1 for _ in itertools.takewhile(lambda total: total <= room, sums))
-    left = len(short) - kept
-    said = [f"texts are cut at {IN_SHORT} characters (in {cut:,} rows)"] * bool(cut)
-    said += [f"the last {left:,} of these rows are left out"] * bool(left)
-    caption = f"{(rows.caption or rows.name).rstrip('.')}. To keep this page small, {' and '.join(said)}."
-    return replace(rows, rows=short[:kept], total=max(rows.total, len(rows.rows)), caption=caption)
+    fitting = sum(1 for _ in itertools.takewhile(lambda total: total <= room, sums))
+    left = len(short) - fitting
+    losses = [f"texts are cut at {IN_SHORT} characters (in {cut:,} rows)"] * bool(cut)
+    losses += [f"the last {left:,} of these rows are left out"] * bool(left)
+    caption = f"{(rows.caption or rows.name).rstrip('.')}. To keep this page small, {' and '.join(losses)}."
+    return replace(rows, rows=short[:fitting], total=max(rows.total, len(rows.rows)), caption=caption)
 
 
 def shortened(text: str) -> str:
@@ -214,7 +214,7 @@ def payload(rows: Rows) -> "Markup":
     """Rows as JSON that can't end the script element that holds it."""
     from markupsafe import Markup
 
-    told: Mapping[str, Any] = {
+    table: Mapping[str, Any] = {
         "name": seen(rows.name, IN_CELL),
         "columns": [seen(column, IN_CELL) for column in rows.columns],
         "rows": [[seen(text, IN_CELL) for text in row] for row in rows.rows],
@@ -222,7 +222,7 @@ def payload(rows: Rows) -> "Markup":
         "total": rows.total,
         "page": A_PAGE,
     }
-    return Markup(as_json(told))
+    return Markup(as_json(table))
 
 
 def drawn(figure: Figure, number: int) -> "Markup":
@@ -248,17 +248,17 @@ def drawn(figure: Figure, number: int) -> "Markup":
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def attributes(told: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
+def attributes(values: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
     """The attributes of a drawing's element that are kept; ids and what refers to them get the prefix."""
-    styled = (one.partition(":") for one in told.get("style", "").split(";"))
-    every = {local(name): value for name, value in told.items()} | {
-        name.strip(): value.strip() for name, found, value in styled if found
+    styled = (rule.partition(":") for rule in values.get("style", "").split(";"))
+    every = {local(name): value for name, value in values.items()} | {
+        name.strip(): value.strip() for name, sign, value in styled if sign
     }
     for name, value in every.items():
         if name not in SVG_ATTRIBUTES or (name == "href" and not value.startswith("#")):
             continue
         value = f"{prefix}{value}" if name == "id" else f"#{prefix}{value[1:]}" if name == "href" else value
-        yield name, re.sub(r"url\(\s*[\"']?#", lambda found: f"{found[0]}{prefix}", value)
+        yield name, re.sub(r"url\(\s*[\"']?#", lambda match: f"{match[0]}{prefix}", value)
 
 
 def local(name: str) -> str:
@@ -282,16 +282,16 @@ def check(page: Page) -> None:
                 raise ValueError(f"no column to filter by: {sorted(unknown)}")
 
 
-def sections(some: Sequence[Section]) -> Iterator[Section]:
+def sections(top: Sequence[Section]) -> Iterator[Section]:
     """Sections with all that lie below them, in the page's order."""
-    for section in some:
+    for section in top:
         yield section
         yield from sections(section.sections)
 
 
-def blocks(some: Sequence[Block]) -> Iterator[Block]:
+def blocks(top: Sequence[Block]) -> Iterator[Block]:
     """Blocks with all that lie inside them."""
-    for block in some:
+    for block in top:
         yield block
         if isinstance(block, Finding):
             yield from blocks(block.blocks)

@@ -1,50 +1,40 @@
-"""What a run's subjects and files are called in a report, whichever version wrote the run: without folders, no two alike."""
+"""What a run's models and files are called in a report: without folders, no two alike, whichever version wrote the run."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pyrite.names import paths_in, replaced, shown, unlike
-from pyrite.runs import Run
+from pyrite.runs.probe import ProbeRecord
+from pyrite.runs.schema import Comparison
+from pyrite.runs.study import StudyRecord
 
-Told = Mapping[str, Any]
 
+def display_names(models: Sequence[str]) -> dict[str, str]:
+    """Models as a run's tables name them: what each is called.
 
-def subjects(told: Told) -> dict[str, str]:
-    """Every subject of a probe's or repair's scorecards, as the run's tables name it: what it is called.
-
-    >>> subjects({"models": ["/one/a", "/two/a"], "scorecards": []})
+    >>> display_names(["/one/a", "/two/a"])
     {'/one/a': 'a (1)', '/two/a': 'a (2)'}
     """
-    cards = [*told.get("scorecards", ()), *(card for one in told.get("proofs", ()) for card in one["scorecards"])]
-    names = list(dict.fromkeys(map(str, [*told.get("models", ()), *(card["about"] for card in cards)])))
-    return dict(zip(names, unlike([shown(name) for name in names]), strict=True))
+    return dict(zip(models, unlike([shown(name) for name in models]), strict=True))
 
 
-def of_probe(run: Run) -> Run:
-    """A probe as it is shown: subjects and sources by their names, in sentences too. Not for looking its tables up."""
-    told, called = run.told, subjects(run.told)
-    cards = [
-        {**card, "about": called[str(card["about"])], "source": shown(card["source"])} for card in told["scorecards"]
-    ]
-    models = [called[str(name)] for name in told["models"]]
-    compared = [of_change(one, called) for one in told["compared"]]
-    return replace(run, told={**told, "scorecards": cards, "models": models, "compared": compared})
+def displayed_probe(record: ProbeRecord) -> ProbeRecord:
+    """A probe as it is shown: models and sources by their names, in sentences too. Not for looking its tables up."""
+    names = display_names(record.subjects())
+    cards = [card.replaced_by(about=names[card.about], source=shown(card.source)) for card in record.scorecards]
+    models = [names[model] for model in record.models]
+    compared = [displayed_comparison(comparison, names) for comparison in record.compared]
+    return record.replaced_by(scorecards=cards, models=models, compared=compared)
 
 
-def of_change(one: Told, called: Mapping[str, str]) -> dict[str, Any]:
-    """A comparison of two subjects, by their names."""
-    lines = [
-        {**line, "sentence": replaced(line["sentence"], called)} if line.get("sentence") else line
-        for line in one["contrasts"]
-    ]
-    sides = {side: called.get(one[side], one[side]) for side in ("first", "second") if side in one}
-    return {**one, **sides, "contrasts": lines}
+def displayed_comparison(comparison: Comparison, names: Mapping[str, str]) -> Comparison:
+    """A comparison of two models, by their names."""
+    contrasts = [line.replaced_by(sentence=replaced(line.sentence, names)) for line in comparison.contrasts]
+    first, second = (names.get(model, model) for model in (comparison.first, comparison.second))
+    return comparison.replaced_by(first=first, second=second, contrasts=contrasts)
 
 
-def of_study(run: Run) -> Run:
+def displayed_study(record: StudyRecord) -> StudyRecord:
     """A study as it is shown: its sentences and notes without the folders that its specification names."""
-    told = run.told
-    called = {path: shown(path) for path in paths_in(told["spec"])}
-    primary = [{**one, "sentence": replaced(one["sentence"], called)} for one in told["primary"]]
-    return replace(run, told={**told, "primary": primary, "notes": [replaced(note, called) for note in told["notes"]]})
+    names = {path: shown(path) for path in paths_in(record.spec.as_json())}
+    primary = [contrast.replaced_by(sentence=replaced(contrast.sentence, names)) for contrast in record.primary]
+    return record.replaced_by(primary=primary, notes=[replaced(note, names) for note in record.notes])

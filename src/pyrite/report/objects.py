@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyrite.charts import Palette
 
 
-def table(run: Run) -> "polars.DataFrame":
+def table(run: Run[Any]) -> "polars.DataFrame":
     """What came out of a run, as the table() of what its verb returns.
 
     Raises:
@@ -23,16 +23,16 @@ def table(run: Run) -> "polars.DataFrame":
     from pyrite.study import tables as of_study
 
     if run.verb == "audit":
-        return of_audit.table(run.told)
+        return of_audit.table(run.record.as_json())
     if run.verb == "probe":
-        return of_probe.table(run.told["scorecards"])
+        return of_probe.table([card.as_json() for card in run.record.scorecards])
     if run.verb == "repair":
-        return of_repair.table(run.told)
+        return of_repair.table(run.record.as_json())
     refuse_loop(run)
-    return of_study.table(stored(run, "summary.parquet"), run.told["spec"])
+    return of_study.table(stored(run, "summary.parquet"), run.record.spec.as_json())
 
 
-def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
+def figures(run: Run[Any], palette: "Palette | None" = None) -> dict[str, Any]:
     """Every chart of a run by name; nothing where it has none. `palette`: other colours than those on paper.
 
     Raises:
@@ -46,22 +46,22 @@ def figures(run: Run, palette: "Palette | None" = None) -> dict[str, Any]:
 
     colours = palette or PRINTED
     if run.verb == "audit":
-        return charts(run.told, colours)
+        return charts(run.record.as_json(), colours)
     if run.verb == "repair":
-        drawn = chart(run.told, colours)
+        drawn = chart(run.record.as_json(), colours)
         return {} if drawn is None else {"curves": drawn}
     if run.verb == "probe":
         return {}
     refuse_loop(run)
-    spec = run.told["spec"]
-    if not of_study.has_grid(spec):
+    spec = run.record.spec.as_json()
+    if run.kind == "cells":
         results, summary = stored(run, "results.parquet"), stored(run, "summary.parquet")
         return {"panels": draw(results, summary, spec, colours)} if headline_metrics(spec, summary) else {}
-    there = run.result(of_study.PANELS).is_file()
-    return {"panels": of_study.grid_figure(run.folder, spec, colours)} if there else {}
+    has_panels = run.result(of_study.PANELS).is_file()
+    return {"panels": of_study.grid_figure(run.folder, spec, colours)} if has_panels else {}
 
 
-def figure(run: Run) -> Any:
+def figure(run: Run[Any]) -> Any:
     """The first chart of a run.
 
     Raises:
@@ -73,12 +73,7 @@ def figure(run: Run) -> Any:
     return next(iter(drawn.values()))
 
 
-def is_cells(run: Run) -> bool:
-    """Is it a study whose cells are not written as starts × arms × sizes?"""
-    return run.verb == "study" and not run.told["spec"].get("starts")
-
-
-def stored(run: Run, name: str) -> list[dict[str, Any]]:
+def stored(run: Run[Any], name: str) -> list[dict[str, Any]]:
     """The rows of a study's table, `summary.parquet` or `results.parquet`.
 
     Raises:
@@ -86,13 +81,13 @@ def stored(run: Run, name: str) -> list[dict[str, Any]]:
     """
     from pyrite.study.tables import GRID_COLUMNS
 
-    columns = [*GRID_COLUMNS, "per_seed"] if not is_cells(run) else ["probe", "metric", "scale"]
-    if is_cells(run) and name == "summary.parquet":
+    columns = ["probe", "metric", "scale"] if run.kind == "cells" else [*GRID_COLUMNS, "per_seed"]
+    if run.kind == "cells" and name == "summary.parquet":
         columns += ["cell", "direction", "mean", "low", "high", "per_seed", "n_seeds", "n_items"]
     return read_results(run.result(name), columns)
 
 
-def refuse_loop(run: Run) -> None:
+def refuse_loop(run: Run[Any]) -> None:
     """A loop is looked at part by part."""
     if run.verb == "loop":
         raise UserError("A loop has no table of its own.", str(run.folder), "ask one of its parts: run.parts['audit']")

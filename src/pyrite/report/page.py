@@ -114,11 +114,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report. `made` is one line: by which version, when, of which folders."""
+    """A whole report. `origin` is one line: by which version, when, of which folders."""
 
     title: str
     verdicts: Sequence[Verdict]
     sections: Sequence[Section]
-    made: str = ""
+    origin: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
     """What stands right below the verdicts, such as rows that were left out."""

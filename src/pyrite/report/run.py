@@ -25,12 +25,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        said = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
+        verdicts = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
         return {
             "schema_version": 1,
             "out": str(self.out),
             "bytes": self.out.stat().st_size,
-            "verdicts": said,
+            "verdicts": verdicts,
             "written": [str(path) for path in self.written],
         }
 
@@ -42,10 +42,10 @@ def report(config: ReportConfig) -> Report:
         UserError: a folder without a run, the same run twice, or a file in the page's place that is no page of ours.
     """
     from pyrite.io import atomic_write
+    from pyrite.report.assemble import page_of
     from pyrite.report.cards import planned, write_cards
     from pyrite.report.html import render
     from pyrite.report.lm_eval import write_results
-    from pyrite.report.parts import page_of
 
     check_out(config.out)
     runs = [read_run(Path(name)) for name in config.runs]
@@ -75,11 +75,11 @@ def check_out(out: Path) -> None:
                 raise UserError("That file is no report of ours.", str(out), "name another with --out, or move it")
 
 
-def refuse_twice(runs: Sequence[Run]) -> None:
+def refuse_twice(runs: Sequence[Run[Any]]) -> None:
     """Refuse the same folder named twice."""
     seen: set[Path] = set()
-    for one in runs:
-        here = one.folder.resolve()
-        if here in seen:
-            raise UserError("The same run is named twice.", str(one.folder), "name every run once")
-        seen.add(here)
+    for run in runs:
+        folder = run.folder.resolve()
+        if folder in seen:
+            raise UserError("The same run is named twice.", str(run.folder), "name every run once")
+        seen.add(folder)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.runs.pilot import PilotRecord
 from pyrite.study.cells import CellKey
 from pyrite.study.scores import Scores, by_seed, over_items, within
 from pyrite.study.sentences import amount
@@ -82,16 +83,15 @@ def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapp
     return Pilot(spec.study, seed, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
 
 
-def picked_seeds(spec: StudySpec, found: Mapping[str, Any] | None) -> tuple[int, ...]:
+def picked_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
     """Which of the study's seeds did the pilot train with, on whose models it then chose the study's damage?
 
     Of such a seed the same model, row by row, comes back as a replicate, and the choice among several makes it look worse
     than another training of the same kind would. Pilots have a seed of their own; older ones took the study's first.
-    `found` is what pilot.json holds.
     """
-    if found is None or spec.damage not in {one["name"] for one in found["tried"]}:
+    if pilot is None or spec.damage not in {damage.name for damage in pilot.tried}:
         return ()
-    seed = found["seed"] if "seed" in found else found["spec"]["seeds"][0]
+    seed = pilot.training_seed
     return (seed,) if seed in spec.seeds else ()
 
 

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
+from pyrite.runs.pilot import PilotFile, PilotRecord, TriedDamage
+from pyrite.runs.schema import Hardware
+from pyrite.runs.study import SharedRows
+from pyrite.runs.write import write_record
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
 from pyrite.study import chat_overlap
 from pyrite.study.cells import GPU_FLOPS, Plan
@@ -27,7 +31,6 @@ from pyrite.study.run_folder import (
     label_probe,
     made_with,
     read_pilot,
-    write_json,
     write_run,
 )
 from pyrite.study.scores import same_items
@@ -194,20 +197,25 @@ def pilot(config: StudyConfig) -> Pilot:
     ended = finish(pilot_spec(spec), config)
     results, notes = collect(ended.plan, ended.store)
     answer = answer_pilot(spec, results, cost_table(ended.plan.cells, ended.store))
-    record = {
-        "schema_version": 1,
-        "study": spec.study,
-        "spec": spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT)),
-        **answer.as_json(),
-        "items": sorted(same_items(results, "pilot")),
-        "notes": notes.get("pilot", {}),
-        "overlap": ended.shared,
-        "compute": ended.compute.as_config(),
-        "made_with": made_with(),
-        "steps": {step.label: step.key for step in ended.plan.steps},
-        "seconds": ended.done.seconds,
-    }
-    write_json(record, config.out / spec.study / "pilot.json")
+    record = PilotRecord(
+        schema_version=1,
+        study=spec.study,
+        spec=PilotFile.from_json(spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT))),
+        seed=answer.seed,
+        metric=answer.metric,
+        against=answer.against,
+        tried=TriedDamage.list_of(answer.as_json()["tried"]),
+        chosen=answer.chosen,
+        sentence=answer.sentence,
+        items=sorted(same_items(results, "pilot")),
+        notes=notes.get("pilot", {}),
+        overlap=SharedRows.list_of(ended.shared),
+        compute=Hardware.from_json(ended.compute.as_config()),
+        made_with=made_with(),
+        steps={step.label: step.key for step in ended.plan.steps},
+        seconds=ended.done.seconds,
+    )
+    write_record(config.out / spec.study / "pilot.json", record)
     return answer
 
 

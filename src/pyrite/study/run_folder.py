@@ -23,6 +23,21 @@ from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.repair.figure import draw_frontier
 from pyrite.repair.objects import frontier_rows
+from pyrite.runs import parse_record
+from pyrite.runs.pilot import PilotRecord
+from pyrite.runs.schema import Frontier, Hardware
+from pyrite.runs.study import (
+    CutRows,
+    LookRecord,
+    PrimaryContrast,
+    SharedRows,
+    SourceCounts,
+    SourceQuality,
+    StudyFile,
+    StudyRecord,
+    Timing,
+)
+from pyrite.runs.write import write_record
 from pyrite.steps import Done, Store
 from pyrite.study import cells_figure, chat_overlap, labelled_overlap
 from pyrite.study.cells import CellKey, Plan
@@ -101,13 +116,13 @@ class Finished:
     shared: list[dict[str, Any]]
 
 
-def judged_seeds(spec: StudySpec, record: dict[str, Any] | None) -> tuple[int, ...]:
-    """The seeds that verdicts rest on: all of the study's but those on whose models the pilot (its record) chose the damage.
+def judged_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
+    """The seeds that verdicts rest on: all of the study's but those on whose models the pilot chose the damage.
 
     Raises:
         UserError: none is left.
     """
-    picked = picked_seeds(spec, record)
+    picked = picked_seeds(spec, pilot)
     left = tuple(seed for seed in spec.seeds if seed not in picked)
     if not left:
         what = f"the pilot chose {spec.damage} on the model of seed {picked[0]}, the study's only one"
@@ -153,10 +168,10 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
 
     steps, store, folder = ended.plan, ended.store, config.out / spec.study
     results, notes = collect(steps, store)
-    record = read_pilot(folder)
-    if spec.pilot and record:
-        check_apart(results, like_pilot(spec, at_hand(spec, config.data)), record["items"])
-    judged, picked = judged_seeds(spec, record), picked_seeds(spec, record)
+    pilot = read_pilot(folder)
+    if spec.pilot and pilot:
+        check_apart(results, like_pilot(spec, at_hand(spec, config.data)), pilot.items)
+    judged, picked = judged_seeds(spec, pilot), picked_seeds(spec, pilot)
     answers = answer_primary(results, spec, picked)
     tables = {"results": results_table(results, spec), "summary": summary_table(results, spec)}
     if not spec.has_grid:
@@ -183,41 +198,45 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
         with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
             shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
     looks = looks_at(spec, folder, judged)
-    run: dict[str, Any] = {
-        "schema_version": 1,
-        "verb": "study",
-        "study": spec.study,
-        **({} if spec.has_grid else {"about": "language"}),
-        "spec": spec.model_dump(mode="json"),
-        "compute": ended.compute.as_config(),
-        "made_with": made_with(),
-        "counts": {
-            name: store.read_json(step, "counts.json") for name, step in {**steps.counts, **steps.answered}.items()
+    about = None if spec.has_grid else "language"  # as readers of older versions look for it
+    run = StudyRecord(
+        schema_version=1,
+        verb="study",
+        study=spec.study,
+        **({"about": about} if about else {}),  # type: ignore[arg-type]
+        spec=StudyFile.from_json(spec.model_dump(mode="json")),
+        compute=Hardware.from_json(ended.compute.as_config()),
+        made_with=made_with(),
+        counts={
+            name: SourceCounts.from_json(store.read_json(step, "counts.json"))
+            for name, step in {**steps.counts, **steps.answered}.items()
         },
-        "rows_cut": rows_cut(steps, store),
-        "quality": {name: store.read_json(step, "quality.json") for name, step in steps.quality.items()},
-        "overlap": shared,
-        "probes": notes,
-        "looks": looks,
-        "notes": [
-            *remarks(spec, looks, record),
+        rows_cut={label: CutRows.from_json(cut) for label, cut in rows_cut(steps, store).items()},
+        quality={
+            name: SourceQuality.from_json(store.read_json(step, "quality.json")) for name, step in steps.quality.items()
+        },
+        overlap=SharedRows.list_of(shared),
+        probes=notes,
+        looks=LookRecord.list_of(looks),
+        notes=[
+            *remarks(spec, looks, pilot),
             *labelled_overlap.leaks(spec, shared),
             *chat_overlap.remarks(ended.shared),
             *missing_items([model for model in results if model.seed in judged], spec),
         ],
-        "primary": [answer.as_json() for answer in answers],
-        "frontier": front,
-        "timing": {
-            "this_run_seconds": ended.done.seconds,
-            "steps_run": ended.done.ran,
-            "steps_reused": ended.done.reused,
-            "seconds_of_all_steps": sum(store.manifest(step.key)["seconds"] for step in steps.steps if store.has(step)),
-        },
-        "steps": {step.label: step.key for step in steps.steps},
-    }
+        primary=PrimaryContrast.list_of(answer.as_json() for answer in answers),
+        frontier=None if front is None else Frontier.from_json(front),
+        timing=Timing(
+            this_run_seconds=ended.done.seconds,
+            steps_run=ended.done.ran,
+            steps_reused=ended.done.reused,
+            seconds_of_all_steps=sum(store.manifest(step.key)["seconds"] for step in steps.steps if store.has(step)),
+        ),
+        steps={step.label: step.key for step in steps.steps},
+    )
     draw_figure(spec, results, tables, folder)
-    write_json(run, folder / "run.json")
-    return Study(spec, folder, answers, tables["results"], tables["summary"], costs, run)
+    write_record(folder / "run.json", run)
+    return Study(spec, folder, answers, tables["results"], tables["summary"], costs, run.as_json())
 
 
 def write_row_files(steps: Plan, store: Store, folder: Path) -> dict[str, Path]:
@@ -254,14 +273,15 @@ def rows_cut(steps: Plan, store: Store) -> dict[str, dict[str, int]]:
     return cut_rows
 
 
-def read_pilot(folder: Path) -> dict[str, Any] | None:
+def read_pilot(folder: Path) -> PilotRecord | None:
     """What the pilot of this study found, where it was run."""
-    return read_record(folder / "pilot.json", "move it away, and run --pilot again")
+    values = read_record(folder / "pilot.json", "move it away, and run --pilot again")
+    return None if values is None else parse_record(PilotRecord, folder / "pilot.json", values)
 
 
-def remarks(spec: StudySpec, looks: list[Look], record: dict[str, Any] | None) -> list[str]:
-    """What a reader must know before believing the verdicts; `record` is the pilot's, where there was one."""
-    notes, picked = [], picked_seeds(spec, record)
+def remarks(spec: StudySpec, looks: list[Look], pilot: PilotRecord | None) -> list[str]:
+    """What a reader must know before believing the verdicts."""
+    notes, picked = [], picked_seeds(spec, pilot)
     judged = len(spec.seeds) - len(picked)
     for seed in picked:
         notes.append(
@@ -289,10 +309,10 @@ def remarks(spec: StudySpec, looks: list[Look], record: dict[str, Any] | None) -
         of_damage = (
             f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
         )
-        if record is None:
+        if pilot is None:
             of_damage = f"the damage {spec.damage} is of the pilot's grid, but no pilot.json is in the run folder"
-        elif record["chosen"] != spec.damage:
-            of_damage = f"the damage {spec.damage} is not what the pilot found ({record['chosen'] or 'none'})"
+        elif pilot.chosen != spec.damage:
+            of_damage = f"the damage {spec.damage} is not what the pilot found ({pilot.chosen or 'none'})"
         notes.append(of_damage)
     return notes
 
@@ -374,11 +394,3 @@ def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
         writer = csv.DictWriter(sink, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def write_json(value: Any, path: Path) -> None:
-    """A value as indented JSON, atomically."""
-    from pyrite.io import atomic_write
-
-    with atomic_write(path) as temporary:
-        Path(temporary).write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))

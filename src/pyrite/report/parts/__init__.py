@@ -1,40 +1,18 @@
-"""What stands in a report: run folders in, a page of plain text out. Reads what was stored and words it; computes nothing."""
+"""How the runs of each kind are reported: one module for each kind, one entry in `PARTS`."""
 
-from collections.abc import Sequence
+from typing import Any
 
-import pyrite
 from pyrite.report.config import ReportConfig
-from pyrite.report.page import Page
-from pyrite.report.parts import compare, loop, shared
-from pyrite.report.parts.verbs import part_of
+from pyrite.report.parts import audit, cells, probe, repair, study
+from pyrite.report.parts.shared import Part, ReportKind
 from pyrite.runs import Run
 
-LEFT_OUT = (
-    "Texts were left out (--no-rows): no row, answer, prompt, row id, template or n-gram stands on this page. Names of "
-    "files, labels and slices do."
-)
+PARTS: dict[str, ReportKind] = {
+    "audit": audit.KIND, "probe": probe.KIND, "study": study.KIND, "cells": cells.KIND, "repair": repair.KIND,
+}  # fmt: skip
+"""The kinds of run (`Run.kind`); a loop is a page of its parts."""
 
 
-def page_of(runs: Sequence[Run], config: ReportConfig) -> Page:
-    """The page of one run, of a loop with its parts, or of several runs side by side.
-
-    Raises:
-        UserError: a run folder that is not whole.
-    """
-    if len(runs) == 1 and runs[0].verb == "loop":
-        title, verdicts, sections = loop.page(runs[0], config)
-    elif len(runs) == 1:
-        part = part_of(runs[0], config, runs[0].verb)
-        title, verdicts, sections = part.title, list(part.verdicts), shared.whole(part, runs[0].verb)
-    else:
-        title, verdicts, sections = compare.page(runs, config)
-    made = f"Pyrite {pyrite.__version__}, from {', '.join(described(run) for run in runs)}"
-    return Page(config.title or title, verdicts, sections, made, (LEFT_OUT,) if config.no_rows else ())
-
-
-def described(run: Run) -> str:
-    """A run's folder, with the version that made it and when, where it tells."""
-    version = (run.told.get("made_with") or {}).get("pyrite")
-    looks = run.told.get("looks") or [{}]
-    facts = [f"a {run.verb}", f"made by {version}" if version else "", str(looks[-1].get("at", ""))]
-    return f"{run.folder.resolve().name} ({', '.join(fact for fact in facts if fact)})"
+def part_of(run: Run[Any], config: ReportConfig, anchor: str) -> Part:
+    """One run's part of the page; not for loops."""
+    return PARTS[run.kind].part(run, config, anchor)

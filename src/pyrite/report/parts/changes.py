@@ -1,5 +1,6 @@
 """Two subjects on the same items: the changes, and the items that changed sides. Of probes and of repairs."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +9,11 @@ from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Lines, Rows, Section, Table, Verdict
 from pyrite.report.parts import shared
-from pyrite.report.parts.shared import TONES, Told
+from pyrite.report.parts.shared import TONES, Column
 from pyrite.runs import Run, read_results
+from pyrite.runs.probe import ProbeRecord
+from pyrite.runs.repair import RepairRecord
+from pyrite.runs.schema import Comparison, Contrast, Flip, Scorecard, ScoredRecord, SliceScore
 
 TEXTS = "texts.parquet"
 GOLD = "gold"
@@ -18,38 +22,51 @@ WAYS = ("lost", "gained", "changed")
 """The order in which flips stand."""
 
 Shares = Mapping[tuple[str, str], bool]
-"""(task, metric) -> is its value a share?"""
+"""(task, metric) -> whether its value is a share."""
 
 
-def shares(told: Told) -> dict[tuple[str, str], bool]:
+ScoredRun = Run[ProbeRecord] | Run[RepairRecord]
+
+
+def metric_shares(record: ScoredRecord) -> dict[tuple[str, str], bool]:
     """Which metrics are shares."""
     return {
-        (task, one["name"]): one["scale"] == "share" for task, some in told.get("metrics", {}).items() for one in some
+        (task, metric.name): metric.scale == "share" for task, metrics in record.metrics.items() for metric in metrics
     }
 
 
-def verdicts(compared: Sequence[Told], known: Shares) -> list[Verdict]:
+def change_verdicts(compared: Sequence[Comparison], shares: Shares) -> list[Verdict]:
     """A verdict for each metric of which one way is better, overall."""
-    made = []
-    for one in compared:
-        for line in one["contrasts"]:
-            if line["primary"] and line["verdict"] is not None:
-                verdict = shared.judged(line["verdict"], line["difference"])
-                share = known.get((one["task"], line["metric"]), False)
-                label = shared.words(verdict)
-                text = (
-                    f"{one['second']} against {one['first']} on {one['task']} ({of_slice(line)}): {label} "
-                    f"({shared.in_words(line['difference'], share, signed=True)}; {line['difference']['n']:,} items)."
-                )
-                made.append(Verdict(label, text, TONES.get(verdict, "plain")))
-    return made
+    return [
+        change_verdict(comparison, line, shares)
+        for comparison in compared
+        for line in comparison.contrasts
+        if line.primary and line.verdict is not None
+    ]
 
 
-def table(compared: Iterable[Told], known: Shares, *, primary: bool, caption: str = "") -> list[Block]:
+def change_verdict(comparison: Comparison, line: Contrast, shares: Shares) -> Verdict:
+    """The verdict on one metric, in a sentence."""
+    verdict = shared.supported_verdict(line.verdict, line.difference)
+    share = shares.get((comparison.task, line.metric), False)
+    label = shared.verdict_words(verdict)
+    text = (
+        f"{comparison.second} against {comparison.first} on {comparison.task} ({metric_and_slice(line)}): {label} "
+        f"({shared.in_words(line.difference, share, signed=True)}; {line.difference.n:,} items)."
+    )
+    return Verdict(label, text, TONES.get(verdict, "plain"))
+
+
+def change_tables(compared: Iterable[Comparison], shares: Shares, *, primary: bool, caption: str = "") -> list[Block]:
     """Both values, the paired change with its interval, the verdict: overall, or by slice (exploratory)."""
     compared = list(compared)
-    rows = [line(one, told, known) for one in compared for told in one["contrasts"] if is_shown(told, primary)]
-    columns = ["task", "metric", "slice", *sides(compared), "change [95 % interval]", "items", "verdict"]
+    rows = [
+        change_row(comparison, line, shares)
+        for comparison in compared
+        for line in comparison.contrasts
+        if is_shown(line, primary)
+    ]
+    columns = ["task", "metric", "slice", *side_names(compared), "change [95 % interval]", "items", "verdict"]
     note = "Changes are paired: second minus first, over the items that both answered; of shares in points."
     if not rows:
         return []
@@ -62,138 +79,174 @@ def table(compared: Iterable[Told], known: Shares, *, primary: bool, caption: st
     return [Table(columns, rows, caption, note)]
 
 
-def sides(compared: Sequence[Told]) -> tuple[str, str]:
-    """What the two subjects are called, where they are the same throughout."""
-    called = {(one["first"], one["second"]) for one in compared}
-    return called.pop() if len(called) == 1 else ("first", "second")
+def side_names(compared: Sequence[Comparison]) -> tuple[str, str]:
+    """What the two models are called, where they are the same throughout."""
+    pairs = {(comparison.first, comparison.second) for comparison in compared}
+    return pairs.pop() if len(pairs) == 1 else ("first", "second")
 
 
-def is_shown(line: Told, primary: bool) -> bool:
+def is_shown(line: Contrast, primary: bool) -> bool:
     """Overall lines, or slices; templates stay in the run folder."""
-    return line["primary"] == primary and "template" not in line["by"]
+    return line.primary == primary and "template" not in line.by
 
 
-def line(one: Told, told: Told, known: Shares) -> list[Cell | str]:
+def change_row(comparison: Comparison, line: Contrast, shares: Shares) -> list[Cell | str]:
     """One metric, overall or of a slice."""
-    share = known.get((one["task"], told["metric"]), False)
+    share = shares.get((comparison.task, line.metric), False)
     return [
-        one["task"],
-        told["metric"],
-        slice_name(told),
-        *(Cell(shared.number(told[side], share), sort=told[side]) for side in ("first", "second")),
-        shared.cell(told["difference"], share, signed=True),
-        shared.count(told["difference"]["n"]),
-        shared.of_verdict(shared.judged(told["verdict"], told["difference"])),
+        comparison.task,
+        line.metric,
+        slice_name(line),
+        *(Cell(shared.number(value, share), sort=value) for value in (line.first, line.second)),
+        shared.estimate_cell(line.difference, share, signed=True),
+        shared.count(line.difference.n),
+        shared.verdict_cell(shared.supported_verdict(line.verdict, line.difference)),
     ]
 
 
-def slice_name(line: Told) -> str:
+def slice_name(line: Contrast) -> str:
     """Which items a line is about."""
-    return "overall" if line["by"] == "overall" else f"{line['by']}: {line['name']}"
+    return "overall" if line.by == "overall" else f"{line.by}: {line.name}"
 
 
-def of_slice(line: Told) -> str:
+def metric_and_slice(line: Contrast) -> str:
     """A line's metric, and its slice where it is about one."""
-    return line["metric"] if line["by"] == "overall" else f"{line['metric']}, {line['name']}"
+    return line.metric if line.by == "overall" else f"{line.metric}, {line.name}"
 
 
-def sentences(compared: Iterable[Told]) -> list[Block]:
+def change_sentences(compared: Iterable[Comparison]) -> list[Block]:
     """What each overall line says, in full."""
-    lines = [told for one in compared for told in one["contrasts"] if told["primary"] and told["verdict"]]
-    return shared.sentences(lines)
+    lines = [line for comparison in compared for line in comparison.contrasts if line.primary and line.verdict]
+    return shared.verdict_sentences(lines)
 
 
-def flips(run: Run, config: ReportConfig, anchor: str) -> list[Section]:
+def flip_section(run: ScoredRun, config: ReportConfig, anchor: str) -> list[Section]:
     """How many items changed sides, and (text of the data) which, with what was asked and answered."""
-    told = run.told["compared"]
-    if not any(one["flips"] for one in told) and not (told and any(shares(run.told).values())):
+    compared = run.record.compared
+    has_flips = any(comparison.flips for comparison in compared)
+    if not has_flips and not (compared and any(metric_shares(run.record).values())):
         return []  # nothing was compared, or no share was measured: there are no sides to change
-    counts = [(one["task"], metric, *(shared.count(ways[way]) for way in WAYS)) for one in told
-              for metric, ways in ways_of(one).items()]  # fmt: skip
+    counts: list[tuple[Cell | str, ...]] = [
+        (comparison.task, metric, *(shared.count(ways[way]) for way in WAYS))
+        for comparison in compared
+        for metric, ways in flips_by_way(comparison).items()
+    ]
     if not counts:
         return [Section(f"{anchor}-flips", "Items that changed sides", [Lines(["No item changed sides."])])]
     caption = "Lost: right under the first, wrong under the second; gained: the other way round"
     blocks: list[Block] = [Table(("task", "metric", *WAYS), counts, caption)]
-    return [Section(f"{anchor}-flips", "Items that changed sides", blocks + flipped(run, config, anchor))]
+    return [Section(f"{anchor}-flips", "Items that changed sides", blocks + flip_rows(run, config, anchor))]
 
 
-def ways_of(one: Told) -> dict[str, Counter[str]]:
+def flips_by_way(comparison: Comparison) -> dict[str, Counter[str]]:
     """By metric: how many items went which way."""
-    made: dict[str, Counter[str]] = {}
-    for flip in one["flips"]:
-        made.setdefault(flip["metric"], Counter())[flip["way"]] += 1
-    return made
+    ways: dict[str, Counter[str]] = {}
+    for flip in comparison.flips:
+        ways.setdefault(flip.metric, Counter())[flip.way] += 1
+    return ways
 
 
-def flipped(run: Run, config: ReportConfig, anchor: str) -> list[Block]:
+def flip_rows(run: ScoredRun, config: ReportConfig, anchor: str) -> list[Block]:
     """The items, the first of them, with their texts where the run folder has them."""
-    every = [(one, flip) for one in run.told["compared"] for flip in one["flips"]]
-    if config.no_rows or not every:
+    compared = run.record.compared
+    flips = [(comparison, flip) for comparison in compared for flip in comparison.flips]
+    if config.no_rows or not flips:
         return []
-    some = every[: config.rows]
-    called = names.subjects(run.told)
-    both = sides([names.of_change(one, called) for one in run.told["compared"]])
-    texts = texts_of(run, {flip["item"] for _, flip in some})
-    rows: list[Sequence[str]] = []
-    for one, flip in some:
-        own = texts.get((one["task"], flip["item"]), {})
-        slices = ", ".join(f"{name} {value}" for name, value in flip["slices"].items() if name != "template")
-        answers = (own.get(one[side], str(flip[side])) for side in ("first", "second"))
-        about = (flip["item"], one["task"], flip["metric"], flip["way"], slices)
-        rows.append((*about, own.get(None, ""), *answers, own.get(GOLD, "")))
-    columns: Sequence[str] = ("item", "task", "metric", "way", "slices", "asked", *both, "right label")
+    first = flips[: config.rows]
+    display_names = names.display_names(run.record.subjects())
+    models = side_names([names.displayed_comparison(comparison, display_names) for comparison in compared])
+    texts = item_texts(run, {flip.item for _, flip in first})
+    rows: list[Sequence[str]] = [
+        flip_row(comparison, flip, texts.get((comparison.task, flip.item), {})) for comparison, flip in first
+    ]
+    columns: Sequence[str] = ("item", "task", "metric", "way", "slices", "asked", *models, "right label")
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    caption = f"The first {len(rows):,} of {len(every):,}" if len(rows) < len(every) else "All items that changed sides"
+    caption = f"The first {len(rows):,} of {len(flips):,}" if len(rows) < len(flips) else "All items that changed sides"
     everything = f"; the run's JSON file tells all of them, results/{TEXTS} their texts"
     caption += everything if texts else ". The texts are not in the run folder: the scores stand in their place"
-    return [Rows(f"{anchor}-flipped", columns, rows, len(every), caption, ("task", "metric", "way"))]
+    return [Rows(f"{anchor}-flipped", columns, rows, len(flips), caption, ("task", "metric", "way"))]
 
 
-def texts_of(run: Run, items: set[str]) -> dict[tuple[str, str], dict[str | None, str]]:
-    """(task, item) -> what was asked (None), the right label, and what each subject answered."""
+def flip_row(comparison: Comparison, flip: Flip, texts: Mapping[str | None, str]) -> tuple[str, ...]:
+    """One item that changed sides: its slices, what was asked, both answers, the right label."""
+    slices = ", ".join(f"{name} {value}" for name, value in flip.slices.items() if name != "template")
+    first = texts.get(comparison.first, str(flip.first))
+    second = texts.get(comparison.second, str(flip.second))
+    prompt, gold = texts.get(None, ""), texts.get(GOLD, "")
+    return (flip.item, comparison.task, flip.metric, flip.way, slices, prompt, first, second, gold)
+
+
+def item_texts(run: ScoredRun, items: set[str]) -> dict[tuple[str, str], dict[str | None, str]]:
+    """(task, item) -> what was asked (None), the right label, and what each model answered."""
     file = run.result(TEXTS)
     if not file.is_file():
         return {}
-    found: dict[tuple[str, str], dict[str | None, str]] = {}
+    texts: dict[tuple[str, str], dict[str | None, str]] = {}
     columns = ("task", "item", "subject", "text")
     for row in read_results(file, columns, where=[("item", "in", sorted(items))]):
-        found.setdefault((row["task"], row["item"]), {})[row["subject"]] = row["text"]
-    return found
+        texts.setdefault((row["task"], row["item"]), {})[row["subject"]] = row["text"]
+    return texts
 
 
-def scorecards(cards: Sequence[Told], known: Shares, *, overall: bool) -> list[Block]:
-    """Every subject's values with their intervals: the metrics overall, or by slice; subjects below each other."""
-    from pyrite.probe.objects import lines
-
-    found: dict[tuple[str, ...], list[list[Cell | str]]] = {}
+def scorecard_tables(cards: Sequence[Scorecard], shares: Shares, *, overall: bool) -> list[Block]:
+    """Every model's values with their intervals: the metrics overall, or by slice; models below each other."""
+    groups: dict[tuple[str, ...], list[list[Cell | str]]] = {}
     for card in cards:
-        for one in lines(card):
-            if "template" in one["by"] or overall != (one["by"] == "overall"):
+        for line in card.lines():
+            if "template" in line.by or overall != (line.by == "overall"):
                 continue
-            gold = f", gold {one['gold']}" if one["gold"] and one["by"] != "gold" else ""
-            head = (card["task"], one["metric"], *([] if overall else [f"{one['by']}: {one['name']}{gold}"]))
-            value = value_of(one, known.get((card["task"], one["metric"]), False))
-            found.setdefault(head, []).append([*head, card["about"], *value])
+            gold = f", gold {line.gold}" if line.gold and line.by != "gold" else ""
+            head = (card.task, line.metric, *([] if overall else [f"{line.by}: {line.name}{gold}"]))
+            value = score_cells(line, shares.get((card.task, line.metric), False))
+            groups.setdefault(head, []).append([*head, card.about, *value])
     columns = ["task", "metric", "slice", "subject", "value [95 % interval]", "items", "missing", "interval by"]
     columns = [name for name in columns if not (overall and name == "slice")]
-    rows = [row for some in found.values() for row in some]
+    rows = [row for group in groups.values() for row in group]
     return [Table(columns, rows)] if rows else []
 
 
-def value_of(one: Told, share: bool) -> list[Cell | str]:
+def score_cells(line: SliceScore, share: bool) -> list[Cell | str]:
     """A value with its interval, its items, and which interval it is."""
-    return [shared.cell(one, share), shared.count(one["n"]), shared.count(one["n_missing"]), one["method"]]
+    return [shared.estimate_cell(line, share), shared.count(line.n), shared.count(line.n_missing), line.method]
 
 
-def remarks(cards: Sequence[Told]) -> list[str]:
+def scorecard_notes(cards: Sequence[Scorecard]) -> list[str]:
     """What a reader must know of the scorecards, each thing once."""
-    said: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
     for card in cards:
-        for note in card["notes"]:
-            said.setdefault(f"{card['task']}: {note}", None)
-        for name, noise in (card.get("judge_noise") or {}).items():
-            said[f"{card['task']}: the judge's own noise in {name} is {noise['value']:.3g} ({noise['method']})"] = None
-        if card["unmatched"]:
-            said[f"{card['task']}: {card['unmatched']} answers are for items that the task does not have"] = None
-    return list(said)
+        for note in card.notes:
+            notes.setdefault(f"{card.task}: {note}", None)
+        for name, noise in (card.judge_noise or {}).items():
+            value = math.nan if noise.value is None else noise.value
+            notes[f"{card.task}: the judge's own noise in {name} is {value:.3g} ({noise.method})"] = None
+        if card.unmatched:
+            notes[f"{card.task}: {card.unmatched} answers are for items that the task does not have"] = None
+    return list(notes)
+
+
+def scorecards_column(run: ScoredRun) -> Column:
+    """Every metric overall; of two models, each in a line of its own."""
+    shares, cards = metric_shares(run.record), run.record.scorecards
+    models = list(dict.fromkeys(card.about for card in cards))
+    column = {}
+    for card in cards:
+        place = card.about if run.verb == "repair" else f"model {models.index(card.about) + 1}"
+        for line in card.lines():
+            if line.by == "overall":
+                name = f"{card.task}.{line.metric}{f', {place}' if len(models) > 1 else ''}"
+                column[name] = shared.estimate_cell(line, shares.get((card.task, line.metric), False))
+    return column
+
+
+def changes_column(run: ScoredRun) -> Column:
+    """Every metric's change, overall."""
+    shares = metric_shares(run.record)
+    return {
+        f"{comparison.task}.{metric_and_slice(line)}": shared.change_cell(
+            line.verdict, line.difference, shares.get((comparison.task, line.metric), False)
+        )
+        for comparison in run.record.compared
+        for line in comparison.contrasts
+        if line.primary
+    }

@@ -4,33 +4,32 @@ from collections.abc import Sequence
 
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Facts, Lines, Section, Verdict
-from pyrite.report.parts import shared
-from pyrite.report.parts.shared import Part, Told
+from pyrite.report.parts import part_of, shared
+from pyrite.report.parts.shared import Part
 from pyrite.report.parts.study import as_yaml
-from pyrite.report.parts.verbs import part_of
 from pyrite.runs import Run
+from pyrite.runs.loop import LoopRecord
 
 ANSWERS = ("repair", "study", "audit")
 """Which part of a loop answers what it was run for, first found."""
 
 
-def page(run: Run, config: ReportConfig, anchor: str = "loop") -> tuple[str, list[Verdict], list[Section]]:
+def loop_page(
+    run: Run[LoopRecord], config: ReportConfig, anchor: str = "loop"
+) -> tuple[str, list[Verdict], list[Section]]:
     """Title, verdicts and sections of a loop."""
-    anchors = {name: f"{anchor}-part{at}" for at, name in enumerate(run.parts, 1)}
-    parts = {name: part_of(one, config, anchors[name]) for name, one in run.parts.items()}
+    record, runs = run.record, run.parts
+    anchors = {name: f"{anchor}-part{at}" for at, name in enumerate(runs, 1)}
+    parts = {name: part_of(part, config, anchors[name]) for name, part in runs.items()}
     verdicts = [shared.headline(parts[name], worded(name)) for name in answer_first(list(parts))]
-    if run.told.get("state", "finished") != "finished":
-        left = ", ".join(run.told["not_run"]) or "its report"
-        verdicts.insert(
-            0,
-            Verdict(
-                "not finished", f"This loop is still running, or was cut off or stopped; not run: {left}.", "unsure"
-            ),
-        )
+    if record.state != "finished":
+        left = ", ".join(record.not_run) or "its report"
+        sentence = f"This loop is still running, or was cut off or stopped; not run: {left}."
+        verdicts.insert(0, Verdict("not finished", sentence, "unsure"))
     sections = [
-        *shared.gates(run.told.get("gates", ()), anchor),
-        *(section(name, part, anchors[name]) for name, part in parts.items()),
-        *common(run.told, parts, anchor),
+        *shared.gate_section(record.gates, anchor),
+        *(part_section(name, part, anchors[name]) for name, part in parts.items()),
+        *common_sections(record, parts, anchor),
     ]
     return f"Loop {run.name}", verdicts, sections
 
@@ -51,39 +50,38 @@ def worded(name: str) -> str:
     return f"{first.capitalize()} ({rest})" if rest else first.capitalize()
 
 
-def section(name: str, part: Part, anchor: str) -> Section:
+def part_section(name: str, part: Part, anchor: str) -> Section:
     """One part: all its verdicts, its sections, what was run."""
     ran = shared.ran_section(part.ran, part.settings, anchor)
     again = Section(f"{anchor}-again", "This part alone", part.again, folded=True)
     title = f"{worded(name)}: {part.title}" if "-" in name else part.title
-    return Section(
-        anchor, title, [] if len(part.verdicts) < 2 else shared.said(part.verdicts), [*part.sections, ran, again]
-    )
+    verdicts = [] if len(part.verdicts) < 2 else shared.verdict_table(part.verdicts)
+    return Section(anchor, title, verdicts, [*part.sections, ran, again])
 
 
-def common(told: Told, parts: dict[str, Part], anchor: str) -> list[Section]:
-    """What all parts have in common, said once."""
-    items = [("question", told["says"])] if told.get("says") else []
+def common_sections(record: LoopRecord, parts: dict[str, Part], anchor: str) -> list[Section]:
+    """What all parts have in common, stated once."""
+    items = [("question", record.says)] if record.says else []
     items += [("parts", ", ".join(parts) or "none")]
-    items += [("not run", ", ".join(told["not_run"]))] if told.get("not_run") else []
-    known = dict(software for part in parts.values() for software in part.software) | dict(shared.software(told))
-    files = [{"hash": one.get("hash", ""), **one} for one in told.get("files", ())]
-    ran: list[Block] = [Facts(items), *shared.files(files), *shared.facts(list(known.items()), "Software and hardware")]
-    notes = dict.fromkeys(f"{note[:1].upper()}{note[1:]}." for note in told.get("notes", ()))
+    items += [("not run", ", ".join(record.not_run))] if record.not_run else []
+    software = dict(entry for part in parts.values() for entry in part.software) | dict(shared.software(record))
+    versions = shared.facts(list(software.items()), "Software and hardware")
+    ran: list[Block] = [Facts(items), *shared.input_files(record.files), *versions]
+    notes = dict.fromkeys(map(shared.note_sentence, record.notes))
     return [
-        shared.ran_section(ran, shared.settings(told.get("settings", {})), anchor),
-        Section(f"{anchor}-again", "How to reproduce", again(told)),
-        Section(f"{anchor}-unsaid", "What cannot be concluded", unsaid(list(notes), parts)),
+        shared.ran_section(ran, shared.settings_facts(record.settings), anchor),
+        Section(f"{anchor}-again", "How to reproduce", loop_again(record)),
+        Section(f"{anchor}-unsaid", "What cannot be concluded", loop_unsaid(list(notes), parts)),
     ]
 
 
-def again(told: Told) -> list[Block]:
+def loop_again(record: LoopRecord) -> list[Block]:
     """The command, and the loop file as it was run."""
-    as_run: list[Block] = [Lines(["The loop file:"]), Lines([as_yaml(told.get("settings", {}))], "code")]
-    return [*shared.command(told.get("command")), *as_run]
+    as_run: list[Block] = [Lines(["The loop file:"]), Lines([as_yaml(record.settings)], "code")]
+    return [*shared.command_lines(record.command), *as_run]
 
 
-def unsaid(notes: Sequence[str], parts: dict[str, Part]) -> list[Block]:
+def loop_unsaid(notes: Sequence[str], parts: dict[str, Part]) -> list[Block]:
     """What cannot be concluded: of the loop, then of each part, each thing once."""
     blocks: list[Block] = [Lines(notes, "list")] if notes else []
     seen = set(notes)

@@ -1,14 +1,17 @@
 """What every part of a report needs: numbers with their doubt as text, facts, and the sections that all runs have."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pyrite.names import shown
+from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Tone, Verdict
+from pyrite.runs import Run
+from pyrite.runs.schema import Contrast, GateOutcome, Hardware, InputFile, Interval, Plain, RowCounts, RunRecord
+from pyrite.runs.study import ContrastNames, PrimaryContrast
 
-Told = Mapping[str, Any]
 TONES: dict[str | None, Tone] = {
     "worse": "bad", "better": "good", "equivalent": "good", "cannot tell yet": "unsure", "not testable": "unsure",
 }  # fmt: skip
@@ -33,7 +36,23 @@ class Part:
     """Long lists of settings, shown closed."""
 
 
-def whole(part: Part, anchor: str) -> list[Section]:
+Column = Mapping[str, Cell]
+"""What a run has to say beside others of its kind, by the line that it stands in."""
+
+
+@dataclass(frozen=True)
+class ReportKind:
+    """How runs of one kind are reported.
+
+    `part` words one run: the run, the report's options and the beginning of its anchors -> its part of the page.
+    `columns` are what several runs are compared by: the caption of a table, and what a run has to say in it.
+    """
+
+    part: Callable[[Run[Any], ReportConfig, str], Part]
+    columns: Mapping[str, Callable[[Run[Any]], Column]] = field(default_factory=dict)
+
+
+def all_sections(part: Part, anchor: str) -> list[Section]:
     """A run's sections, then those that every run has."""
     ran = [*part.ran, *facts(part.software, "Software and hardware")]
     return [
@@ -50,22 +69,22 @@ def ran_section(ran: Sequence[Block], settings: Sequence[Block], anchor: str) ->
     return Section(f"{anchor}-ran", "What was run", ran, below)
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
+def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict that a reader must not miss, of several: the first of the worst tone."""
-    return min(verdicts, key=lambda one: WORST.index(one.tone))
+    return min(verdicts, key=lambda verdict: WORST.index(verdict.tone))
 
 
 def headline(part: Part, name: str) -> Verdict:
     """One verdict for a whole part: its worst, and how many more there are."""
     if not part.verdicts:
         return Verdict("no verdict", f"{name}: this run says nothing by itself.", "plain")
-    one = worst(part.verdicts)
+    worst = worst_verdict(part.verdicts)
     more = len(part.verdicts) - 1
     further = f" {more} more verdict{'s stand' if more > 1 else ' stands'} in its section." if more else ""
-    return Verdict(one.label, f"{name}: {one.sentence}{further}", one.tone)
+    return Verdict(worst.label, f"{name}: {worst.sentence}{further}", worst.tone)
 
 
-def said(verdicts: Sequence[Verdict]) -> list[Block]:
+def verdict_table(verdicts: Sequence[Verdict]) -> list[Block]:
     """Verdicts as a table, for runs whose verdicts do not all stand on top of the page."""
     rows = [(Cell(verdict.label, verdict.tone), verdict.sentence) for verdict in verdicts]
     return [Table(("verdict", "it says"), rows)] if rows else []
@@ -94,47 +113,49 @@ def between(low: float | None, high: float | None, share: bool, *, signed: bool 
     if low is None or high is None:
         return ""
     sign = "+" if signed else ""
-    ends = (f"{one * 100:{sign}.1f}" if share else f"{one:{sign}.4g}" for one in (low, high))
+    ends = (f"{end * 100:{sign}.1f}" if share else f"{end:{sign}.4g}" for end in (low, high))
     return " to ".join(ends)
 
 
-def estimate(one: Told, share: bool, *, signed: bool = False, why: str = "") -> str:
+def estimate(interval: Interval, share: bool, *, signed: bool = False, why: str = "") -> str:
     """A value with its interval in brackets, or with the reason why there is none.
 
-    >>> estimate({"value": 0.5, "low": 0.4, "high": 0.6}, True)
+    >>> estimate(Interval(value=0.5, low=0.4, high=0.6), True)
     '50.0 % [40.0 to 60.0]'
-    >>> estimate({"value": 0.5, "low": None, "high": None, "method": "one seed"}, True)
+    >>> estimate(Interval(value=0.5, low=None, high=None, method="one seed"), True)
     '50.0 % (no interval: one seed)'
     """
-    reason = why_none(one, why)
-    if one["value"] is None or not math.isfinite(one["value"]):
+    reason = why_no_interval(interval, why)
+    if interval.value is None or not math.isfinite(interval.value):
         return "no value" + (f" ({reason})" if reason else "")
-    shown = number(one["value"], share, signed=signed)
-    inside = between(one["low"], one["high"], share, signed=signed)
-    if inside:
-        return f"{shown} [{inside}]"
-    return f"{shown} (no interval{': ' + reason if reason else ''})"
+    value = number(interval.value, share, signed=signed)
+    ends = between(interval.low, interval.high, share, signed=signed)
+    if ends:
+        return f"{value} [{ends}]"
+    return f"{value} (no interval{': ' + reason if reason else ''})"
 
 
-def why_none(one: Told, otherwise: str = "") -> str:
+def why_no_interval(interval: Interval, otherwise: str = "") -> str:
     """Why an estimate has no interval."""
-    return (one.get("method") or otherwise).removesuffix(": no interval")
+    return (interval.method or otherwise).removesuffix(": no interval")
 
 
-def in_words(one: Told, share: bool, *, signed: bool = False) -> str:
+def in_words(interval: Interval, share: bool, *, signed: bool = False) -> str:
     """The same for a sentence.
 
-    >>> in_words({"value": -0.05, "low": -0.08, "high": -0.02}, True, signed=True)
+    >>> in_words(Interval(value=-0.05, low=-0.08, high=-0.02), True, signed=True)
     '-5.0 points, 95 % interval -8.0 to -2.0'
     """
-    inside = between(one["low"], one["high"], share, signed=signed)
-    told = number(one["value"], share, signed=signed)
-    return f"{told}, 95 % interval {inside}" if inside else f"{told}, no interval: {why_none(one, 'unknown why')}"
+    ends = between(interval.low, interval.high, share, signed=signed)
+    value = number(interval.value, share, signed=signed)
+    reason = why_no_interval(interval, "unknown why")
+    return f"{value}, 95 % interval {ends}" if ends else f"{value}, no interval: {reason}"
 
 
-def cell(one: Told, share: bool, *, signed: bool = False, why: str = "") -> Cell:
+def estimate_cell(interval: Interval, share: bool, *, signed: bool = False, why: str = "") -> Cell:
     """An estimate as a cell that sorts by its value; the column says that a difference of shares is in points."""
-    return Cell(estimate(one, share, signed=signed, why=why).replace(" points", ""), sort=one["value"])
+    text = estimate(interval, share, signed=signed, why=why)
+    return Cell(text.replace(" points", ""), sort=interval.value)
 
 
 def count(value: int | float | None) -> Cell:
@@ -146,41 +167,49 @@ CLAIMS = ("worse", "better", "equivalent")
 """Verdicts that rest on an interval."""
 
 
-def judged(verdict: str | None, difference: Told) -> str | None:
+def supported_verdict(verdict: str | None, difference: Interval) -> str | None:
     """The verdict, as far as its numbers are there to bear it: without an interval nobody can tell.
 
-    >>> judged("better", {"value": None, "low": None, "high": None}), judged("better", {"value": 1, "low": 0.5, "high": 2})
-    ('cannot tell yet', 'better')
+    >>> supported_verdict("better", Interval(value=None, low=None, high=None))
+    'cannot tell yet'
+    >>> supported_verdict("better", Interval(value=1, low=0.5, high=2))
+    'better'
     """
-    return "cannot tell yet" if verdict in CLAIMS and not is_known(difference) else verdict
+    return "cannot tell yet" if verdict in CLAIMS and not difference.is_known else verdict
 
 
-def is_known(one: Told) -> bool:
-    """Has an estimate a value and an interval?"""
-    return all(one[name] is not None and math.isfinite(one[name]) for name in ("value", "low", "high"))
-
-
-def sentences(contrasts: Sequence[Told]) -> list[Block]:
+def verdict_sentences(contrasts: Sequence[Contrast | PrimaryContrast]) -> list[Block]:
     """What primary contrasts say, in full, as far as their numbers bear it."""
     lines = [
-        contrast["sentence"]
+        contrast.sentence
         for contrast in contrasts
-        if judged(contrast["verdict"], contrast["difference"]) == contrast["verdict"]
+        if supported_verdict(contrast.verdict, contrast.difference) == contrast.verdict
     ]
     return [Lines(lines, "list")] if lines else []
 
 
-def words(verdict: str | None) -> str:
+def verdict_words(verdict: str | None) -> str:
     """A verdict as it is said."""
     return "neither way is better" if verdict is None else SHORT.get(verdict, verdict)
 
 
-def of_verdict(verdict: str | None) -> Cell:
+def verdict_cell(verdict: str | None) -> Cell:
     """A verdict in a cell."""
-    return Cell(words(verdict), TONES.get(verdict, "plain"))
+    return Cell(verdict_words(verdict), TONES.get(verdict, "plain"))
 
 
-def p_value(p: float | None) -> Cell:
+def change_cell(verdict: str | None, difference: Interval, share: bool) -> Cell:
+    """A verdict with its difference."""
+    cell = verdict_cell(supported_verdict(verdict, difference))
+    return Cell(f"{cell.text}: {estimate(difference, share, signed=True)}", cell.tone)
+
+
+def contrast_name(contrast: ContrastNames) -> str:
+    """A primary contrast in words."""
+    return f"{contrast.name} against {contrast.against} on {contrast.probe}"
+
+
+def p_value_cell(p: float | None) -> Cell:
     """A p-value in a cell."""
     return Cell("none" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}", sort=p)
 
@@ -190,16 +219,16 @@ def facts(items: Sequence[tuple[str, str]], caption: str = "") -> list[Block]:
     return [Facts(items, caption)] if items else []
 
 
-def software(told: Told) -> list[tuple[str, str]]:
+def software(record: RunRecord) -> list[tuple[str, str]]:
     """Versions and hardware."""
-    hardware = told.get("compute") or {}
-    named = {"device": hardware.get("device"), "precision": hardware.get("precision"), **(told.get("made_with") or {})}
-    return [(name, str(value)) for name, value in named.items() if value is not None]
+    hardware = record.compute or Hardware()
+    versions = {"device": hardware.device, "precision": hardware.precision, **(record.made_with or {})}
+    return [(name, str(value)) for name, value in versions.items() if value is not None]
 
 
-def files(told: Sequence[Told]) -> list[Block]:
+def input_files(files: Sequence[InputFile]) -> list[Block]:
     """The files that were read, with what identifies their content."""
-    rows = [(str(one.get("side", "")), shown(one.get("file") or one.get("name")), str(one["hash"])) for one in told]
+    rows = [(file.side or "", shown(file.path), file.hash or "") for file in files]
     if not rows:
         return []
     if not any(side for side, *_ in rows):
@@ -207,11 +236,11 @@ def files(told: Sequence[Told]) -> list[Block]:
     return [Table(("side", "file", "hash or commit"), rows, "Files that were read")]
 
 
-def counts(told: Mapping[str, Told]) -> list[Block]:
+def row_counts(sources: Mapping[str, RowCounts]) -> list[Block]:
     """Rows read = kept + dropped by reason, for every source."""
     rows = [
-        (name, count(one["read"]), count(one["kept"]), reasons(one["dropped"]), reasons(one.get("kept_by_label") or {}))
-        for name, one in told.items()
+        (name, count(rows.read), count(rows.kept), reasons(rows.dropped), reasons(rows.kept_by_label or {}))
+        for name, rows in sources.items()
     ]
     names = ("source", "rows read", "kept", "dropped, by reason", "kept, by label")
     if not any(row[-1] != "none" for row in rows):
@@ -219,42 +248,51 @@ def counts(told: Mapping[str, Told]) -> list[Block]:
     return [Table(names, rows, "Rows: read = kept + dropped")]
 
 
-def reasons(told: Mapping[str, int]) -> str:
+def reasons(counts: Mapping[str, int]) -> str:
     """'11 too long, 2 empty', or none."""
-    return ", ".join(f"{many:,} {why}" for why, many in told.items()) or "none"
+    return ", ".join(f"{rows:,} {reason}" for reason, rows in counts.items()) or "none"
 
 
-def command(text: str | None) -> list[Block]:
+def command_lines(text: str | None) -> list[Block]:
     """The command that makes a run again."""
     if not text:
         return [Lines(["The run folder does not tell the command that made it."])]
     return [Lines(["In a folder with the files named above:"]), Lines([text], "code")]
 
 
-def settings(told: Told, caption: str = "") -> list[Block]:
+def settings_facts(settings: Plain, caption: str = "") -> list[Block]:
     """Settings of any depth, one line each; those that were not given are left out."""
-    return facts(list(flat(told)), caption)
+    return facts(list(flat(settings)), caption)
 
 
-def flat(told: Any, name: str = "") -> list[tuple[str, str]]:
+def flat(values: Any, name: str = "") -> list[tuple[str, str]]:
     """Nested plain values as (dotted name, text)."""
-    if isinstance(told, Mapping):
-        return [line for key, value in told.items() for line in flat(value, f"{name}.{key}" if name else str(key))]
-    if told is None or told in ([], ()):
+    if isinstance(values, Mapping):
+        return [line for key, value in values.items() for line in flat(value, f"{name}.{key}" if name else str(key))]
+    if values is None or values in ([], ()):
         return []
-    if isinstance(told, list) and any(isinstance(one, Mapping) for one in told):
-        return [line for at, one in enumerate(told, 1) for line in flat(one, f"{name} {at}")]
-    return [(name, ", ".join(map(shown, told)) if isinstance(told, list | tuple) else shown(told))]
+    if isinstance(values, list) and any(isinstance(value, Mapping) for value in values):
+        return [line for at, value in enumerate(values, 1) for line in flat(value, f"{name} {at}")]
+    return [(name, ", ".join(map(shown, values)) if isinstance(values, list | tuple) else shown(values))]
 
 
-def gates(told: Sequence[Told], anchor: str) -> list[Section]:
+def gate_section(gates: Sequence[GateOutcome], anchor: str) -> list[Section]:
     """The conditions that were asked, and how they came out."""
-    if not told:
+    if not gates:
         return []
-    parts = any(one.get("part") for one in told)
-    rows = [
-        [Cell(one["outcome"], GATES.get(one["outcome"], "plain")), *([str(one.get("part", ""))] * parts), one["gate"], one["why"]]
-        for one in told
-    ]  # fmt: skip
-    table = Table(("outcome", *(["part"] * parts), "condition", "why"), rows)
+    has_parts = any(gate.part for gate in gates)
+    rows: list[list[Cell | str]] = [
+        [Cell(gate.outcome, GATES.get(gate.outcome, "plain")), *([gate.part or ""] * has_parts), gate.gate, gate.why]
+        for gate in gates
+    ]
+    table = Table(("outcome", *(["part"] * has_parts), "condition", "why"), rows)
     return [Section(f"{anchor}-gates", "Gates", [table])]
+
+
+def note_sentence(note: str) -> str:
+    """A note with a capital and a full stop.
+
+    >>> note_sentence("one seed"), note_sentence("Two.")
+    ('One seed.', 'Two.')
+    """
+    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"

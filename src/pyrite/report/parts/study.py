@@ -1,16 +1,28 @@
 """A study of starts × arms × sizes on the page: the verdicts, the panels, the table, the primary contrasts, the data."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pyrite.names import inside, shown
 from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Facts, Lines, Rows, Section, Table, Verdict
-from pyrite.report.parts import shared
-from pyrite.report.parts.shared import TONES, Part, Told
+from pyrite.report.parts import repair, shared
+from pyrite.report.parts.costs import cost_section
+from pyrite.report.parts.shared import TONES, Column, Part, ReportKind
 from pyrite.runs import Run
+from pyrite.runs.schema import Interval, Plain
+from pyrite.runs.study import (
+    CutRows,
+    LabelQuality,
+    LookRecord,
+    PrimaryContrast,
+    SharedRows,
+    SourceQuality,
+    StudyFile,
+    StudyRecord,
+)
 
 UNSAID = (
     "The unit is the training seed. An interval over seeds says what further seeds of this very study would give; it says "
@@ -21,68 +33,84 @@ UNSAID = (
 )
 
 
-def part(run: Run, config: ReportConfig, anchor: str) -> Part:
+IntervalType = TypeVar("IntervalType", bound=Interval)
+Row = Mapping[str, Any]
+"""A row of the study's summary table."""
+
+
+def study_part(run: Run[StudyRecord], config: ReportConfig, anchor: str) -> Part:
     """A study's share of the page."""
-    told, spec = names.of_study(run).told, run.told["spec"]
+    record, spec = names.displayed_study(run.record), run.record.spec
     summary = stored(run, "summary.parquet")
+    tables = probe_tables(summary, spec)
     sections = [
-        Section(f"{anchor}-panels", "Every model, seed by seed", panels(run, anchor)),
-        Section(f"{anchor}-table", "Each arm against its start and against the human arm", tables(summary, spec),
-                slices(summary, anchor)),
-        Section(f"{anchor}-primary", "Primary contrasts", contrasts(told["primary"], spec["margin"])),
-        Section(f"{anchor}-data", "The data", data(told)),
-    ]  # fmt: skip
+        Section(f"{anchor}-panels", "Every model, seed by seed", panel_figure(run, anchor)),
+        Section(
+            f"{anchor}-table",
+            "Each arm against its start and against the human arm",
+            tables,
+            slice_section(summary, anchor),
+        ),
+        Section(f"{anchor}-primary", "Primary contrasts", contrast_table(record.primary, spec.margin)),
+        *repair.frontier_section(record.frontier, anchor),
+        *cost_section(run, anchor),
+        Section(f"{anchor}-data", "The data", study_data(record)),
+    ]
     return Part(
         title=f"Study {run.name}",
-        verdicts=[verdict(one, spec) for one in told["primary"]],
+        verdicts=[contrast_verdict(contrast, spec) for contrast in record.primary],
         sections=sections,
-        ran=ran(told),
-        software=shared.software(told),
-        again=again(run),
-        unsaid=[*map(sentence, told["notes"]), *UNSAID],
-        settings=shared.settings(spec),
+        ran=study_facts(record),
+        software=shared.software(record),
+        again=study_again(run),
+        unsaid=[*map(shared.note_sentence, record.notes), *UNSAID],
+        settings=shared.settings_facts(spec.as_json()),
     )
 
 
-def sentence(note: str) -> str:
-    """A note with a capital and a full stop."""
-    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"
-
-
-def verdict(one: Told, spec: Told) -> Verdict:
+def contrast_verdict(contrast: PrimaryContrast, spec: StudyFile) -> Verdict:
     """One primary contrast for somebody who was not there."""
-    about, difference = one["contrast"], cut(one["difference"], one["contrast"]["probe"] == "gap")
-    other = "their start" if about["against"] == "start" else f"those trained on {about['against']}"
-    if about["probe"] != "gap":
-        where = f"on {probe_name(about['probe'], spec)}"
-    else:
+    about, difference = contrast.contrast, clipped(contrast.difference, is_gap(contrast))
+    against = f"those trained on {about.against}" if spec.is_arm(about.against) else f"those of {about.against}"
+    if about.against == "start":
+        against = "their start"
+    if is_gap(contrast):
         where = "on the gap between general task and blind spot (negative: it opened)"
-    seeds = f"{one['seeds']} training seed{'s' * (one['seeds'] != 1)}"
-    judged = shared.judged(one["verdict"], one["difference"])
-    label = shared.words(judged)
-    text = f"Models trained on {about['arm']}, against {other}, {where}: {label} ({shared.in_words(difference, True, signed=True)}; {seeds})."
-    if cells := [cell["cell"] for cell in one.get("left_out") or () if one.get("cell_names")]:
+    else:
+        where = f"on {probe_title(about.probe, spec)}"
+    seeds = f"{contrast.seed_count} training seed{'s' * (contrast.seed_count != 1)}"
+    verdict = shared.supported_verdict(contrast.verdict, contrast.difference)
+    label = shared.verdict_words(verdict)
+    amount = shared.in_words(difference, True, signed=True)
+    models = f"Models trained on {about.name}" if spec.is_arm(about.name) else f"The models of {about.name}"
+    text = f"{models}, against {against}, {where}: {label} ({amount}; {seeds})."
+    if cells := contrast.silent_cells:
         text += f" Left out, for they cannot answer: {'; '.join(cells)}."
-    return Verdict(label, text, TONES.get(judged, "plain"))
+    return Verdict(label, text, TONES.get(verdict, "plain"))
 
 
-def probe_name(name: str, spec: Told) -> str:
+def is_gap(contrast: PrimaryContrast) -> bool:
+    """Whether a contrast is about the gap between general task and blind spot."""
+    return contrast.contrast.probe == "gap"
+
+
+def probe_title(name: str, spec: StudyFile) -> str:
     """A probe with its headline slice."""
-    headline = spec["probes"].get(name, {}).get("headline")
-    return f"{name} ({', '.join(headline.values())})" if headline else name
+    probe = spec.probes.get(name)
+    return f"{name} ({', '.join(probe.headline.values())})" if probe and probe.headline else name
 
 
-def cut(difference: Told, is_gap: bool) -> Told:
+def clipped(difference: IntervalType, is_gap: bool) -> IntervalType:
     """A difference of shares, its interval cut at what such a difference can be."""
-    if difference["low"] is None:
+    if difference.low is None or difference.high is None:
         return difference
     limit = 2.0 if is_gap else 1.0
-    return {**difference, "low": max(difference["low"], -limit), "high": min(difference["high"], limit)}
+    return difference.replaced_by(low=max(difference.low, -limit), high=min(difference.high, limit))
 
 
-def panels(run: Run, anchor: str) -> list[Block]:
+def panel_figure(run: Run[StudyRecord], anchor: str) -> list[Block]:
     """The figure, drawn from the stored numbers."""
-    from pyrite.report.draw import SCREEN, figure
+    from pyrite.report.draw import SCREEN, page_figure
     from pyrite.study import tables as of_study
     from pyrite.study.grid_figure import alt_text, panels_in
 
@@ -90,22 +118,21 @@ def panels(run: Run, anchor: str) -> list[Block]:
     if not rows:
         return [Lines(["No figure: the run folder does not hold its numbers (results/panels.parquet). Run the study again; "
                        "its finished steps are reused."])]  # fmt: skip
-    chart = of_study.grid_figure(run.folder, run.told["spec"], SCREEN)
-    return [figure(chart, anchor, alt_text(rows, panels_in(rows)), titled=False)]
+    chart = of_study.grid_figure(run.folder, run.record.spec.as_json(), SCREEN)
+    return [page_figure(chart, anchor, alt_text(rows, panels_in(rows)), titled=False)]
 
 
-def tables(summary: Sequence[Told], spec: Told) -> list[Block]:
+def probe_tables(summary: Sequence[Row], spec: StudyFile) -> list[Block]:
     """A table for each probe: its headline slice."""
     from pyrite.study.tables import headline_rows
 
-    made: list[Block] = []
-    for name in spec["probes"]:
-        rows = headline_rows([row for row in summary if row["probe"] == name], spec)
-        title = probe_name(name, spec)
+    blocks: list[Block] = []
+    for name in spec.probes:
+        rows = headline_rows([row for row in summary if row["probe"] == name], spec.as_json())
+        title = probe_title(name, spec)
         if not rows:
-            made.append(Lines([f"{title}: its headline slice is not among the stored slices."]))
+            blocks.append(Lines([f"{title}: its headline slice is not among the stored slices."]))
             continue
-        lines = [line(row) for row in rows]
         columns = (
             "start",
             "arm",
@@ -116,105 +143,111 @@ def tables(summary: Sequence[Told], spec: Told) -> list[Block]:
             "per seed, %",
         )
         caption = f"{title}: accuracy, mean over seeds with 95 % t interval"
-        made.append(Table(columns, lines, caption, "Differences are taken within each seed, in percentage points."))
-    return made
+        note = "Differences are taken within each seed, in percentage points."
+        blocks.append(Table(columns, [summary_cells(row) for row in rows], caption, note))
+    return blocks
 
 
-def line(row: Told) -> list[Cell | str]:
+def summary_cells(row: Row) -> list[Cell | str]:
     """A cell of the study as a line of the table."""
     return [
         row["start"],
         row["arm"],
         Cell(f"{row['size']:,}" if row["size"] else "", sort=row["size"]),
-        shared.cell(of(row, "mean"), True, why=few(row)),
-        against(row, "minus_start"),
-        against(row, "minus_human"),
+        shared.estimate_cell(mean_of(row), True, why=few_seeds(row)),
+        difference_cell(row, "minus_start"),
+        difference_cell(row, "minus_human"),
         " ".join(f"{float(value) * 100:.0f}" for value in row["per_seed"].split()),
     ]
 
 
-def of(row: Told, name: str) -> dict[str, Any]:
-    """A value of the summary with its bounds."""
-    low, high = ("low", "high") if name == "mean" else (f"{name}_low", f"{name}_high")
-    return {"value": row[name], "low": row[low], "high": row[high]}
+def mean_of(row: Row) -> Interval:
+    """A cell's mean over seeds with its bounds."""
+    return Interval(value=row["mean"], low=row["low"], high=row["high"])
 
 
-def few(row: Told) -> str:
+def difference_of(row: Row, name: str) -> Interval:
+    """A difference of the summary with its bounds."""
+    return Interval(value=row[name], low=row[f"{name}_low"], high=row[f"{name}_high"])
+
+
+def few_seeds(row: Row) -> str:
     """Why there is no interval."""
     return "one seed" if row["n_seeds"] == 1 else "one shared seed, or the same in every seed"
 
 
-def against(row: Told, name: str) -> Cell:
+def difference_cell(row: Row, name: str) -> Cell:
     """A difference, or a dash where there is nothing to compare with."""
-    return Cell("–") if row[name] is None else shared.cell(of(row, name), True, signed=True, why=few(row))
+    if row[name] is None:
+        return Cell("–")
+    return shared.estimate_cell(difference_of(row, name), True, signed=True, why=few_seeds(row))
 
 
-def slices(summary: Sequence[Told], anchor: str) -> list[Section]:
+def slice_section(summary: Sequence[Row], anchor: str) -> list[Section]:
     """Every slice of every cell, to be searched; templates stay in the run folder."""
     rows = [
-        (row["probe"], row["metric"], row["by"], row["name"], row["gold"] or "", *texts(row))
+        (row["probe"], row["metric"], row["by"], row["name"], row["gold"] or "", *summary_texts(row))
         for row in summary
         if "template" not in row["by"]
     ]
     columns = ("probe", "metric", "slice by", "slice", "gold label", "start", "arm", "training rows", "value",
                "against start, points", "against human arm", "per seed, %")  # fmt: skip
     caption = "Exploratory. Every slice, those by template too, stands in results/summary.csv."
-    found = Rows(f"{anchor}-slices", columns, rows, len(rows), caption, ("probe", "metric", "slice by", "arm"))
-    return [Section(f"{anchor}-slices", "Every slice", [found], folded=True)] if rows else []
+    table = Rows(f"{anchor}-slices", columns, rows, len(rows), caption, ("probe", "metric", "slice by", "arm"))
+    return [Section(f"{anchor}-slices", "Every slice", [table], folded=True)] if rows else []
 
 
-def texts(row: Told) -> list[str]:
+def summary_texts(row: Row) -> list[str]:
     """The line without what it sorts by."""
-    return [one.text if isinstance(one, Cell) else one for one in line(row)]
+    return [cell.text if isinstance(cell, Cell) else cell for cell in summary_cells(row)]
 
 
-def contrasts(primary: Sequence[Told], margin: float) -> list[Block]:
+def contrast_table(primary: Sequence[PrimaryContrast], margin: float) -> list[Block]:
     """The questions that were named before the study ran."""
     if not primary:
         return [Lines(["The study file names no primary contrast: everything here is exploratory."])]
     rows: list[list[Cell | str]] = []
-    for one in primary:
-        about, is_gap = one["contrast"], one["contrast"]["probe"] == "gap"
-        items = "none for this contrast"
-        if one["over_items"]:
-            items = shared.estimate(cut(one["over_items"], is_gap), True, signed=True)
+    for contrast in primary:
+        over_items = "none for this contrast"
+        if contrast.over_items:
+            over_items = shared.estimate(clipped(contrast.over_items, is_gap(contrast)), True, signed=True)
         rows.append(
             [
-                f"{about['arm']} against {about['against']} on {about['probe']}",
-                shared.of_verdict(shared.judged(one["verdict"], one["difference"])),
-                shared.cell(cut(one["difference"], is_gap), True, signed=True),
-                items,
-                shared.p_value(one["p_difference_adjusted"]),
-                shared.p_value(one["p_equivalence_adjusted"]),
-                shared.count(one["seeds"]),
+                shared.contrast_name(contrast.contrast),
+                shared.verdict_cell(shared.supported_verdict(contrast.verdict, contrast.difference)),
+                shared.estimate_cell(clipped(contrast.difference, is_gap(contrast)), True, signed=True),
+                over_items,
+                shared.p_value_cell(contrast.p_difference_adjusted),
+                shared.p_value_cell(contrast.p_equivalence_adjusted),
+                shared.count(contrast.seed_count),
             ]
         )
     columns = ("contrast", "verdict", "difference [over seeds]", "difference [over seeds and templates]",
                "p of a difference", "p of equivalence", "seeds")  # fmt: skip
     note = f"Differences in percentage points; p-values are adjusted (Holm) over these contrasts. Margin: {margin * 100:g} points."
-    return [Table(columns, rows, note=note), *shared.sentences(primary)]
+    return [Table(columns, rows, note=note), *shared.verdict_sentences(primary)]
 
 
-def data(told: Told) -> list[Block]:
+def study_data(record: StudyRecord) -> list[Block]:
     """What the rows were, how good the synthetic ones are, what they share, what was cut."""
     return [
-        *shared.counts(told["counts"]),
-        *quality(told.get("quality", {})),
-        *overlap(told["overlap"]),
-        *rows_cut(told.get("rows_cut", {})),
+        *shared.row_counts(record.counts),
+        *quality_table(record.quality),
+        *overlap_table(record.overlap),
+        *cut_table(record.rows_cut),
     ]
 
 
-def quality(told: Mapping[str, Told]) -> list[Block]:
+def quality_table(sources: Mapping[str, SourceQuality]) -> list[Block]:
     """How far a judge agrees with synthetic labels."""
     rows = [
         (
             source,
-            Cell(f"{one['agreement']:.1%} of {one['n']:,}", sort=one["agreement"]),
-            Cell(f"{one['judge_accuracy_on_human']:.1%} of {one['n_human']:,}", sort=one["judge_accuracy_on_human"]),
-            ", ".join(f"{label} {some['agreement']:.0%} of {some['n']}" for label, some in one["by_label"].items()),
+            Cell(f"{quality.agreement:.1%} of {quality.n:,}", sort=quality.agreement),
+            Cell(f"{quality.judge_accuracy_on_human:.1%} of {quality.n_human:,}", sort=quality.judge_accuracy_on_human),
+            ", ".join(label_agreement(label, by) for label, by in quality.by_label.items()),
         )
-        for source, one in told.items()
+        for source, quality in sources.items()
     ]
     if not rows:
         return []
@@ -223,69 +256,86 @@ def quality(told: Mapping[str, Told]) -> list[Block]:
     return [Table(columns, rows, "Labels of the synthetic data", note)]
 
 
-def overlap(told: Sequence[Told]) -> list[Block]:
+def label_agreement(label: str, quality: LabelQuality) -> str:
+    """'positive 75% of 8', or that no row has the label.
+
+    >>> label_agreement("positive", LabelQuality(agreement=0.75, n=8))
+    'positive 75% of 8'
+    """
+    return f"{label} no row" if quality.agreement is None else f"{label} {quality.agreement:.0%} of {quality.n}"
+
+
+def overlap_table(pairs: Sequence[SharedRows]) -> list[Block]:
     """Rows that two sets share."""
-    shares = [one for one in told if one["shared"]]
-    if not shares:
-        return [Lines([f"No row stands in two of the study's sets ({len(told)} pairs were compared)."])] if told else []
-    rows = [(share["a"], share["b"], shared.count(share["rows_a"]), shared.count(share["rows_b"]), shared.count(share["shared"]))
-            for share in shares]  # fmt: skip
-    note = f"{len(told)} pairs of sets were compared; those that share nothing are not listed."
+    overlapping = [pair for pair in pairs if pair.shared]
+    if not overlapping:
+        none = f"No row stands in two of the study's sets ({len(pairs)} pairs were compared)."
+        return [Lines([none])] if pairs else []
+    rows = [
+        (pair.a, pair.b, shared.count(pair.rows_a), shared.count(pair.rows_b), shared.count(pair.shared))
+        for pair in overlapping
+    ]
+    note = f"{len(pairs)} pairs of sets were compared; those that share nothing are not listed."
     return [Table(("set", "and set", "rows", "rows of the other", "shared"), rows, "Rows that two sets share", note)]
 
 
-def rows_cut(told: Mapping[str, Told]) -> list[Block]:
+def cut_table(steps: Mapping[str, CutRows]) -> list[Block]:
     """Rows longer than what the model reads."""
-    rows = [(label, shared.count(one["rows"]), shared.count(one.get("rows_cut", 0)), shared.count(one.get("rows_too_long", 0)))
-            for label, one in told.items()]  # fmt: skip
+    rows = [
+        (label, shared.count(cut.rows), shared.count(cut.rows_cut), shared.count(cut.rows_too_long))
+        for label, cut in steps.items()
+    ]
     return [Table(("step", "rows", "cut", "left out"), rows, "Rows longer than max_tokens")] if rows else []
 
 
-def ran(told: Told) -> list[Block]:
+def study_facts(record: StudyRecord) -> list[Block]:
     """What was run, in a few facts."""
-    spec, timing = told["spec"], told["timing"]
-    model = spec["task_model"]["model"] if "task_model" in spec else spec["model"]
-    told_facts = [
-        ("question", spec["says"] or "not stated"),
-        ("model", shown(model)),
-        ("seeds", ", ".join(map(str, spec["seeds"]))),
-        ("steps", f"{len(told['steps']):,}, of which {timing['steps_run']:,} were run and {timing['steps_reused']:,} reused at the last call"),
-        ("time", f"{timing['seconds_of_all_steps']:,.0f} s for all steps, {timing['this_run_seconds']:,.0f} s at the last call"),
-    ]  # fmt: skip
-    return [Facts(told_facts), *looks(told.get("looks", ()))]
+    spec, timing = record.spec, record.timing
+    calls = f"{timing.steps_run:,} were run and {timing.steps_reused:,} reused at the last call"
+    steps = f"{len(record.steps):,}, of which {calls}"
+    time = f"{timing.seconds_of_all_steps:,.0f} s for all steps, {timing.this_run_seconds:,.0f} s at the last call"
+    items = [
+        ("question", spec.says or "not stated"),
+        ("model", shown(spec.trained_model or "not stated")),
+        ("seeds", ", ".join(map(str, spec.seeds))),
+        ("steps", steps),
+        ("time", time),
+    ]
+    return [Facts(items), *look_table(record.looks)]
 
 
-def looks(told: Sequence[Told]) -> list[Block]:
+def look_table(looks: Sequence[LookRecord]) -> list[Block]:
     """When the verdicts were looked at, with which seeds, and what of the question was changed since the look before."""
-    if not told:
+    if not looks:
         return []
-    rows = [(one["at"], seeds_of(one), "; ".join(one.get("changed") or ()) or "nothing", str(one.get("question") or one["asked"])[:12])
-            for one in told]  # fmt: skip
+    rows = [
+        (look.at, seeds_cell(look), "; ".join(look.changed) or "nothing", (look.question or look.asked)[:12])
+        for look in looks
+    ]
     before = "The verdicts were looked at before; the p-values do not know it." * (len(rows) > 1)
-    later = "The question was changed after results were seen." * any(one.get("changed") for one in told)
+    later = "The question was changed after results were seen." * any(look.changed for look in looks)
     columns = ("when", "seeds", "changed since the look before", "hash of the question")
     return [Table(columns, rows, "Looks at the verdicts", " ".join(filter(None, (before, later))))]
 
 
-def seeds_of(look: Told) -> Cell:
+def seeds_cell(look: LookRecord) -> Cell:
     """The seeds of a look; their number where it tells no more."""
-    seeds = look["seeds"]
+    seeds = look.seeds
     return Cell(", ".join(map(str, seeds)), sort=len(seeds)) if isinstance(seeds, list) else shared.count(seeds)
 
 
-def again(run: Run) -> list[Block]:
+def study_again(run: Run[StudyRecord]) -> list[Block]:
     """The study file as it was resolved, and the command."""
-    told = run.told
     steps = [
         Lines([f"Save this as {run.name}.yaml, beside the data that it names:"]),
-        Lines([as_yaml(told["spec"])], "code"),
+        Lines([as_yaml(run.record.spec.as_json())], "code"),
     ]
-    text = told.get("command") or f"pyrite study {run.name}.yaml --data ."
+    text = run.record.command or f"pyrite study {run.name}.yaml --data ."
     return [Lines(["One command, with the study file below; finished steps in the store are not run again:"]),
             Lines([text], "code"), *steps]  # fmt: skip
 
 
-def as_yaml(spec: Told) -> str:
+def as_yaml(values: Plain) -> str:
     """Plain values as YAML; paths that lead out of the data's folder as names of files in it."""
     import io
 
@@ -296,5 +346,32 @@ def as_yaml(spec: Told) -> str:
     yaml.width = 110
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     sink = io.StringIO()
-    yaml.dump(inside(spec), sink)
+    yaml.dump(inside(values), sink)
     return sink.getvalue().rstrip()
+
+
+def contrasts_column(run: Run[StudyRecord]) -> Column:
+    """Every primary contrast of a study of labels."""
+    return {
+        shared.contrast_name(contrast.contrast): shared.change_cell(
+            contrast.verdict, clipped(contrast.difference, is_gap(contrast)), True
+        )
+        for contrast in run.record.primary
+    }
+
+
+def cells_column(run: Run[StudyRecord]) -> Column:
+    """Accuracy of every cell of a study of labels, on each probe's headline slice."""
+    from pyrite.study.tables import headline_rows
+
+    column = {}
+    for row in headline_rows(stored(run, "summary.parquet"), run.record.spec.as_json()):
+        size = f", {row['size']:,} rows" if row["size"] else ""
+        name = f"{row['probe']}: {row['start']}, {row['arm']}{size}"
+        column[name] = shared.estimate_cell(mean_of(row), True, why=few_seeds(row))
+    return column
+
+
+KIND = ReportKind(
+    study_part, {"Primary contrasts": contrasts_column, "Accuracy of every cell, mean over seeds": cells_column}
+)
