@@ -4,7 +4,6 @@ version is read. (Folders of the machine that made them stand as /data in the fi
 from pathlib import Path
 
 import pytest
-from pyrite.study.language.run import read_pilot
 
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
@@ -15,6 +14,7 @@ from pyrite.report.run import report
 from pyrite.runs import FILES, read_run
 from pyrite.runs.study import SourceQuality
 from pyrite.runs.write import write_record
+from pyrite.study.run_folder import read_pilot
 
 RECORDS = Path(__file__).parent / "records"
 RUNS = {
@@ -77,7 +77,7 @@ def test_what_readers_look_at_are_fields() -> None:
     assert [comparison.first, comparison.second] == probe.models
     study, language = read_run(RECORDS / "study"), read_run(RECORDS / "language")
     assert (study.kind, study.record.primary[0].seeds) == ("study", 2)
-    assert (language.kind, language.record.primary[0].seeds) == ("language", [1, 2])
+    assert (language.kind, language.record.primary[0].seeds) == ("cells", [1, 2])
     merge = read_run(RECORDS / "merge").record
     assert merge.frontier.points[0].recovered.value == merge.as_json()["frontier"]["points"][0]["recovered"]["value"]
     loop = read_run(RECORDS / "loop")

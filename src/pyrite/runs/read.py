@@ -57,7 +57,7 @@ class Run(Generic[RecordType]):
     @property
     def kind(self) -> str:
         """The verb, but `cells` for a study whose cells are not written as starts × arms × sizes."""
-        is_cells = isinstance(self.record, StudyRecord) and not self.record.spec.has_grid
+        is_cells = isinstance(self.record, StudyRecord) and self.record.about == "language"
         return "cells" if is_cells else self.verb
 
     @property

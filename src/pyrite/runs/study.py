@@ -89,18 +89,12 @@ class StudyFile(Record):
     margin: Number = 0.0
     model: str | None = None
     task_model: TaskModel | None = None
-    starts: Plain | None = None
     cells: Plain | list[Plain] = {}
     probes: dict[str, ProbeSpec]
 
     def is_arm(self, name: str) -> bool:
         """Whether a name of a grid is an arm's, not that of a cell that was written out."""
         return not isinstance(self.cells, list) or name not in [cell["name"] for cell in self.cells]
-
-    @property
-    def has_grid(self) -> bool:
-        """Whether cells were written as starts × arms × sizes."""
-        return bool(self.starts)
 
     @property
     def trained_model(self) -> str | None:
@@ -169,7 +163,7 @@ class CutRows(Record):
 
 
 class StudyRecord(RunRecord):
-    """A run of `pyrite study`. `about` stands in those whose cells are not a grid."""
+    """A run of `pyrite study`. `about` is `language` where the cells are not written as starts × arms × sizes."""
 
     verb: str = "study"
     study: str
