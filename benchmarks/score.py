@@ -77,7 +77,7 @@ def ours_words(engine: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[np.
     ids = tokenizer(list(prompts))["input_ids"]
     words = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS]
     with compute.autocast():
-        scores, work = label_word_logits(model, ids, words, tick=lambda *_: None)
+        scores, work = label_word_logits(model, ids, words, report_progress=lambda *_: None)
     return scores, matmul.Work(work.computed, work.scored, work.head)
 
 
@@ -90,7 +90,7 @@ def ours_classes(
 
     compute = Compute(choose("auto").device, "fp32") if precision == "bf16" else choose("auto")
     pad = tokenizer.pad_token_id
-    return class_logits(model, ids, order=order, pad_id=pad, compute=compute, tick=lambda *_: None)[0]
+    return class_logits(model, ids, order=order, pad_id=pad, compute=compute, report_progress=lambda *_: None)[0]
 
 
 # ===== end of OURS ====================================================================================================

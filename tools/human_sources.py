@@ -117,7 +117,9 @@ def features(folder: Path, work: Path) -> None:
     model = load.resolve("packaged:smollm2-135m-instruct").folder
 
     def vectors(texts: Sequence[str]) -> np.ndarray[Any, Any]:
-        made = embed.sentence_embeddings(embedder, texts, compute=compute, max_tokens=256, tick=lambda *_: None)
+        made = embed.sentence_embeddings(
+            embedder, texts, compute=compute, max_tokens=256, report_progress=lambda *_: None
+        )
         return made.astype(np.float32)
 
     names = names_in(folder)
@@ -133,7 +135,7 @@ def features(folder: Path, work: Path) -> None:
     for at in range(0, len(unread), TOGETHER):
         some = unread[at : at + TOGETHER]
         rows = [row for name in some for row in rows_of(folder, name)[:READ]]
-        nats = measure_surprises(model, rows, compute=compute, max_tokens=256, tick=lambda *_: None)
+        nats = measure_surprises(model, rows, compute=compute, max_tokens=256, report_progress=lambda *_: None)
         for name in some:
             own = [place for place, row in enumerate(rows) if row.source == name]
             np.savez(feature_file(work, name, "ppl"), **{kind: values[own] for kind, values in nats.items()})

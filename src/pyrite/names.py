@@ -21,23 +21,23 @@ _OF_FILES = (
 )
 
 
-def shown(value: object) -> str:
+def redact_path(value: object) -> str:
     """Any value as text: a path, or the path of NAME=PATH, without its folders. Looks at the text alone.
 
-    >>> shown("/home/me/models/mine"), shown("~/a/b.jsonl"), shown("../../home/me/priv/s"), shown("base/gp.json")
+    >>> redact_path("/home/me/models/mine"), redact_path("~/a/b.jsonl"), redact_path("../../home/me/priv/s"), redact_path("base/gp.json")
     ('mine', 'b.jsonl', 's', 'gp.json')
-    >>> shown("hans=/home/me/secret=x/hans.jsonl"), shown("/home/me/a=b/c"), shown("file:///home/me/x")
+    >>> redact_path("hans=/home/me/secret=x/hans.jsonl"), redact_path("/home/me/a=b/c"), redact_path("file:///home/me/x")
     ('hans=hans.jsonl', 'c', 'x')
-    >>> shown("org/name@v1/b"), shown("hf://org/name:main@train"), shown("packaged:minilm-l6"), shown("study:human")
+    >>> redact_path("org/name@v1/b"), redact_path("hf://org/name:main@train"), redact_path("packaged:minilm-l6"), redact_path("study:human")
     ('org/name@v1/b', 'hf://org/name:main@train', 'packaged:minilm-l6', 'study:human')
-    >>> shown("Answer yes/no, or a / b / c."), shown("http://host/v1?a=/b"), shown(0.5)
+    >>> redact_path("Answer yes/no, or a / b / c."), redact_path("http://host/v1?a=/b"), redact_path(0.5)
     ('Answer yes/no, or a / b / c.', 'http://host/v1?a=/b', '0.5')
     """
     called, name = parted(str(value))
     return called + (last(name) if is_path(name) else name)
 
 
-def here(text: str) -> str:
+def redact_existing_path(text: str) -> str:
     """The same on the machine that has the files: what exists here is a path, even where it looks like a name on the hub."""
     called, name = parted(text)
     there = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
@@ -77,18 +77,18 @@ def last(path: str) -> str:
     return parts[-1] if parts else path
 
 
-def inside(told: Any) -> Any:
+def redact_outside_paths(told: Any) -> Any:
     """Plain values of any depth, in which paths that lead out of the folder they are read from keep their last part only.
 
-    >>> inside({"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"], "model": "../x", "seed": 1})
+    >>> redact_outside_paths({"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"], "model": "../x", "seed": 1})
     {'files': ['a.jsonl', 'mnli/dev.jsonl'], 'model': 'x', 'seed': 1}
     """
     if isinstance(told, Mapping):
-        return {name: inside(value) for name, value in told.items()}
+        return {name: redact_outside_paths(value) for name, value in told.items()}
     if isinstance(told, list | tuple):
-        return [inside(value) for value in told]
+        return [redact_outside_paths(value) for value in told]
     if isinstance(told, str) and _ROOTED.match(parted(told)[1]):
-        return shown(told)
+        return redact_path(told)
     return told
 
 
@@ -97,7 +97,7 @@ def paths_in(told: Any) -> Iterator[str]:
     if isinstance(told, Mapping | list | tuple):
         for value in told.values() if isinstance(told, Mapping) else told:
             yield from paths_in(value)
-    elif isinstance(told, str) and shown(told) != told:
+    elif isinstance(told, str) and redact_path(told) != told:
         yield told
 
 

@@ -89,9 +89,9 @@ def alarms(data: Path, name: str, splits: int, permutations: int, first: int) ->
     quiet = lambda done, total, unit: None  # noqa: E731
     texts = [row.text for row in rows]
     base = load.resolve("packaged:minilm-l6").folder
-    vectors = embed.sentence_embeddings(base, texts, compute=compute, tick=quiet)
+    vectors = embed.sentence_embeddings(base, texts, compute=compute, report_progress=quiet)
     model = load.resolve("packaged:smollm2-135m-instruct").folder
-    surprises = measure_surprises(model, rows, compute=compute, max_tokens=256, tick=quiet)
+    surprises = measure_surprises(model, rows, compute=compute, max_tokens=256, report_progress=quiet)
     tokenize = tokenizer()
     against = {"ifeval": module("contamination").known_task_texts("ifeval", data / "ifeval/input_data.jsonl")}
     warned, by = 0, Counter[str]()

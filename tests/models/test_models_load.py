@@ -22,7 +22,7 @@ CPU = Compute("cpu", "fp32")
 LABELS = ["entailment", "neutral", "contradiction"]
 
 
-def no_tick(done: float, total: float, unit: str) -> None:
+def ignore_progress(done: float, total: float, unit: str) -> None:
     pass
 
 
@@ -50,7 +50,9 @@ def test_label_order_is_mapped_by_name(tmp_path: Path, tiny_encoder: Path) -> No
     logits = []
     for where in (folder, swapped):
         model, order = load.load_classifier(where, LABELS, CPU, seed=0)
-        logits.append(class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)[0][0].tolist())
+        logits.append(
+            class_logits(model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress)[0][0].tolist()
+        )
     assert logits[1] == [logits[0][1], logits[0][2], logits[0][0]]
 
 
@@ -80,7 +82,9 @@ def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Pa
     ids = encoded.ids
     assert (encoded.cut, encoded.segments) == (0, None)
     assert len({len(row) for row in ids}) == 4
-    together, _ = class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, tick=no_tick)
+    together, _ = class_logits(
+        model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, report_progress=ignore_progress
+    )
     with torch.inference_mode():
         for row, logits in zip(ids, together, strict=True):
             alone = model(input_ids=torch.tensor([row])).logits[0]
@@ -110,9 +114,15 @@ def test_pairs_are_told_apart_as_by_the_library(tiny_encoder: Path, max_tokens: 
     assert encoded.segments is not None
     assert (encoded.cut > 0) == (max_tokens == 9)
     ours, _ = class_logits(
-        model, encoded.ids, segments=encoded.segments, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick
+        model,
+        encoded.ids,
+        segments=encoded.segments,
+        order=[0, 1, 2],
+        pad_id=0,
+        compute=CPU,
+        report_progress=ignore_progress,
     )
-    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress)
     for row, mine, not_told in zip(PAIRS, ours, blind, strict=True):
         asked = tokenizer(*row.fields.values(), return_tensors="pt", truncation=True, max_length=max_tokens)
         with torch.inference_mode():
@@ -124,7 +134,9 @@ def test_pairs_are_told_apart_as_by_the_library(tiny_encoder: Path, max_tokens: 
 def test_rows_alike_in_tokens_but_not_in_segments_are_two_rows(tiny_encoder: Path) -> None:
     model, _ = told_of_pairs(tiny_encoder)
     ids, kinds = [[5, 6, 7, 8]] * 3, [[0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
-    logits, work = class_logits(model, ids, segments=kinds, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    logits, work = class_logits(
+        model, ids, segments=kinds, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress
+    )
     assert work.distinct == 2
     assert (logits[0] == logits[2]).all()
     assert abs(logits[0] - logits[1]).max() > 1e-2
@@ -134,9 +146,15 @@ def test_a_model_of_one_segment_is_not_told(tiny_encoder: Path) -> None:
     model, tokenizer = told_of_pairs(tiny_encoder, kinds=1)
     encoded = encode(tokenizer, PAIRS, LABELS, "pair", 64)
     told, _ = class_logits(
-        model, encoded.ids, segments=encoded.segments, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick
+        model,
+        encoded.ids,
+        segments=encoded.segments,
+        order=[0, 1, 2],
+        pad_id=0,
+        compute=CPU,
+        report_progress=ignore_progress,
     )
-    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress)
     assert (told == blind).all()
     one = [Labelled({"text": "the film was great"}, None, "1")]
     assert encode(tokenizer, one, LABELS, "pair", 64).segments is None
@@ -156,8 +174,10 @@ def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path) -> None:
         Labelled({"premise": "a " * (1 + at % 7), "hypothesis": "the meal was warm"}, None, str(at)) for at in range(40)
     ]
     ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
-    whole, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
-    single, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick, batch_tokens=1)
+    whole, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress)
+    single, _ = class_logits(
+        model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress, batch_tokens=1
+    )
     assert abs(whole - single).max() < 1e-5
 
 
@@ -172,7 +192,7 @@ def test_label_words_are_scored_like_the_slow_way(tiny_causal: Path) -> None:
     model = load.load_causal(tiny_causal, CPU)
     prompts = [[1, 50, 60], [1, 70], [1, 80, 90]]
     words = [[100], [101, 102]]
-    scores, _ = label_word_logits(model, prompts, words, tick=no_tick)
+    scores, _ = label_word_logits(model, prompts, words, report_progress=ignore_progress)
     with torch.inference_mode():
         for row, prompt in enumerate(prompts):
             for column, word in enumerate(words):

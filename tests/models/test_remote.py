@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from remote_stub import Reply, Stub, good, no_tick, prompts, served
+from remote_stub import Reply, Stub, good, ignore_progress, prompts, served
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Writing, read_answers
@@ -32,14 +32,14 @@ def ask(stub: Stub, texts: str, out: Path, writing: Writing | None = None, **mor
     """Ask one prompt for each letter; options of the endpoint and of `chat` are told apart by name."""
     options = {key: more.pop(key) for key in list(more) if key in Endpoint.model_fields}
     endpoint = Endpoint(**{"base_url": stub.url, "model": "stub", **options})
-    given = {"tick": no_tick, "base_wait": 0.001, **more}
+    given = {"tick": ignore_progress, "base_wait": 0.001, **more}
     return chat(endpoint, prompts(*texts), writing or Writing(), out, **given)
 
 
 def test_what_is_sent_and_what_is_kept(stub: Stub, tmp_path: Path) -> None:
     told: list[tuple[float, float, str]] = []
     writing = Writing(max_new_tokens=7, temperature=0.5, top_p=0.9, stop=("END",), seed=4)
-    usage = ask(stub, "abc", tmp_path / "a", writing, tick=lambda *seen: told.append(seen))
+    usage = ask(stub, "abc", tmp_path / "a", writing, report_progress=lambda *seen: told.append(seen))
     assert stub.texts() == ["a", "b", "c"]
     body = next(body for body in stub.asked if body["messages"][-1]["content"] == "a")
     seed = body.pop("seed")
@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_a_file_that_goes_on(stub: Stub, tmp_path: Path, hears_ctr
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        ask(stub, "abcdefgh", tmp_path / "a", tick=interrupt, concurrency=1)
+        ask(stub, "abcdefgh", tmp_path / "a", report_progress=interrupt, concurrency=1)
     kept = {answer.id for answer in read_answers(tmp_path / "a")}
     assert len(kept) == 3
     with (tmp_path / "a").open("ab") as sink:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_stub import Reply, Stub, good, no_tick, prompts, served
+from remote_stub import Reply, Stub, good, ignore_progress, prompts, served
 
 from pyrite.errors import UserError
 from pyrite.models.answers import Writing, read_answers
@@ -32,7 +32,9 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 def ask(url: str, texts: str, out: Path, usage: Usage | None = None, **options: Any) -> Usage:
     endpoint = Endpoint(**{"base_url": url, "model": "stub", **options})
-    return chat(endpoint, prompts(*texts), Writing(), out, tick=no_tick, usage=usage, base_wait=0.001)
+    return chat(
+        endpoint, prompts(*texts), Writing(), out, report_progress=ignore_progress, usage=usage, base_wait=0.001
+    )
 
 
 def everything_told(error: BaseException | None) -> str:

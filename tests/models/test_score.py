@@ -10,7 +10,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.prefix import Shared, group
 from pyrite.models.rows import Reader, Unreadable
 from pyrite.models.score import class_logits, label_word_logits
-from pyrite.models.trees import Ask, bunches, packed
+from pyrite.models.trees import Ask, packed, prefix_groups
 from pyrite.models.work import Work, batches
 
 FP32 = Compute("cpu", "fp32")
@@ -27,7 +27,7 @@ ARCHITECTURES = {
 }
 
 
-def tick(done: float, total: float, unit: str) -> None:
+def report_progress(done: float, total: float, unit: str) -> None:
     assert done <= total
 
 
@@ -68,7 +68,7 @@ def by_hand(model: torch.nn.Module, ask: Ask) -> list[tuple[float, bool]]:
 def test_continuations_agree_with_the_models_own_forward_pass(kind: str) -> None:
     model, asks = build(kind), some_asks()
     assert Reader(model)
-    found, work = continuations(model, asks, tick=tick)
+    found, work = continuations(model, asks, report_progress=report_progress)
     for ask, row in zip(asks, found, strict=True):
         for one, (logprob, greedy) in zip(row, by_hand(model, ask), strict=True):
             assert one.logprob == pytest.approx(logprob, abs=2e-4)
@@ -81,9 +81,11 @@ def test_continuations_agree_with_the_models_own_forward_pass(kind: str) -> None
 @pytest.mark.parametrize("batch_tokens", [1, 17, 64, 10_000])
 def test_neither_batch_size_nor_order_changes_a_score(batch_tokens: int) -> None:
     model, asks = build("llama"), some_asks()
-    whole, _ = continuations(model, asks, tick=tick)
+    whole, _ = continuations(model, asks, report_progress=report_progress)
     order = np.random.default_rng(1).permutation(len(asks))
-    mixed, _ = continuations(model, [asks[at] for at in order], tick=tick, batch_tokens=batch_tokens)
+    mixed, _ = continuations(
+        model, [asks[at] for at in order], report_progress=report_progress, batch_tokens=batch_tokens
+    )
     for at, row in zip(order, mixed, strict=True):
         assert [one.greedy for one in row] == [one.greedy for one in whole[at]]
         assert [one.logprob for one in row] == pytest.approx([one.logprob for one in whole[at]], abs=2e-5)
@@ -96,7 +98,9 @@ def test_greedy_is_true_for_what_the_model_would_write() -> None:
     for _ in range(4):
         with torch.inference_mode():
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    told, _ = continuations(model, [Ask(context, (tuple(ids[3:]), (ids[3], 96 - ids[4])))], tick=tick)
+    told, _ = continuations(
+        model, [Ask(context, (tuple(ids[3:]), (ids[3], 96 - ids[4])))], report_progress=report_progress
+    )
     assert [one.greedy for one in told[0]] == [True, False]
 
 
@@ -109,7 +113,7 @@ def test_questions_about_one_passage_share_it_and_never_see_each_other(kind: str
         for size in (4, 4, 6, 1)
         for passage in passages
     ]
-    found, work = continuations(model, asks, tick=tick)
+    found, work = continuations(model, asks, report_progress=report_progress)
     for ask, row in zip(asks, found, strict=True):
         for one, (logprob, greedy) in zip(row, by_hand(model, ask), strict=True):
             assert one.logprob == pytest.approx(logprob, abs=2e-4)
@@ -120,12 +124,12 @@ def test_questions_about_one_passage_share_it_and_never_see_each_other(kind: str
 def test_rows_share_a_beginning_only_where_that_saves_enough_and_their_ends_stay_short() -> None:
     start = tuple(range(20))
     asks = [Ask((*start, 50 + at, *range(at)), ((1,),)) for at in range(40)]
-    made = bunches(asks, range(40), 0, 16)
+    made = prefix_groups(asks, range(40), 0, 16)
     assert sorted(at for row in made for at in row.members) == list(range(40))
     assert all(sum(asks[at].tokens - row.shared for at in row.members) <= 96 for row in made if len(row.members) > 1)
     assert {row.shared for row in made if len(row.members) > 1} == {20}
-    assert [row.members for row in bunches(asks[:2], range(2), 0, 21)] == [(0,), (1,)]  # 20 tokens would be saved
-    assert len(bunches(asks[:2], range(2), 0, 20)) == 1
+    assert [row.members for row in prefix_groups(asks[:2], range(2), 0, 21)] == [(0,), (1,)]  # 20 tokens would be saved
+    assert len(prefix_groups(asks[:2], range(2), 0, 20)) == 1
 
 
 def test_label_words_differ_from_full_scores_by_one_constant_a_row() -> None:
@@ -133,7 +137,7 @@ def test_label_words_differ_from_full_scores_by_one_constant_a_row() -> None:
     rng = np.random.default_rng(2)
     prompts = [rng.integers(3, 97, size).tolist() for size in (5, 9, 9, 2, 14)]
     words = [(4, 8), (7,), (9, 3, 5)]
-    got, work = label_word_logits(model, prompts, words, tick=tick)
+    got, work = label_word_logits(model, prompts, words, report_progress=report_progress)
     full = np.array([[logprob for logprob, _ in by_hand(model, Ask(tuple(row), tuple(words)))] for row in prompts])
     apart = got - full
     np.testing.assert_allclose(apart, np.repeat(apart[:, :1], 3, 1), atol=2e-4)
@@ -150,7 +154,7 @@ def test_a_model_that_cannot_be_read_row_by_row_is_read_plainly() -> None:
     with pytest.raises(Unreadable):
         Reader(model)
     asks = some_asks(rows=6)
-    found, _ = continuations(model, asks, tick=tick)
+    found, _ = continuations(model, asks, report_progress=report_progress)
     for ask, row in zip(asks, found, strict=True):
         assert [one.logprob for one in row] == pytest.approx([value for value, _ in by_hand(model, ask)], abs=2e-4)
 
@@ -163,8 +167,8 @@ def test_a_soft_cap_is_not_silently_dropped() -> None:
 
 def test_plain_and_row_wise_reading_agree() -> None:
     model, asks = build("llama"), some_asks()
-    fast, _ = continuations(model, asks, tick=tick)
-    slow = plain(model, asks, Work(), tick)
+    fast, _ = continuations(model, asks, report_progress=report_progress)
+    slow = plain(model, asks, Work(), report_progress)
     for one, other in zip(fast, slow, strict=True):
         assert [x.logprob for x in one] == pytest.approx([x.logprob for x in other], abs=2e-4)
 
@@ -175,7 +179,7 @@ def test_a_decoders_classification_head_reads_the_last_token(kind: str) -> None:
     rng = np.random.default_rng(0)
     ids = [[5, 6, 7, *rng.integers(3, 97, size).tolist()] for size in (4, 1, 9, 9, 2)]
     ids.append(ids[2])
-    got, work = class_logits(model, ids, order=[2, 0, 1], pad_id=0, compute=FP32, tick=tick)
+    got, work = class_logits(model, ids, order=[2, 0, 1], pad_id=0, compute=FP32, report_progress=report_progress)
     for row, found in zip(ids, got, strict=True):
         with torch.inference_mode():
             want = model(torch.tensor([row])).logits[0]
@@ -190,8 +194,10 @@ def test_an_encoder_is_read_without_mask_where_lengths_agree() -> None:
     ).eval()
     rng = np.random.default_rng(0)
     ids = [rng.integers(3, 97, size).tolist() for size in (4, 1, 9, 9, 2, 9)]
-    whole, _ = class_logits(model, ids, order=[0, 1, 2], pad_id=0, compute=FP32, tick=tick)
-    alone, _ = class_logits(model, ids, order=[0, 1, 2], pad_id=0, compute=FP32, tick=tick, batch_tokens=1)
+    whole, _ = class_logits(model, ids, order=[0, 1, 2], pad_id=0, compute=FP32, report_progress=report_progress)
+    alone, _ = class_logits(
+        model, ids, order=[0, 1, 2], pad_id=0, compute=FP32, report_progress=report_progress, batch_tokens=1
+    )
     np.testing.assert_allclose(whole, alone, atol=1e-5)
 
 
@@ -203,7 +209,7 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
     padded = sum(max(lengths[at] for at in batch) * len(batch) for batch in made)
     assert padded <= 1.05 * sum(lengths)
     asks = [Ask(tuple(range(length + 3)), ((1,), (2, 3))) for length in lengths]
-    made = packed(asks, bunches(asks, range(200), 3, 16), 3, 100)
+    made = packed(asks, prefix_groups(asks, range(200), 3, 16), 3, 100)
     assert sorted(at for batch in made for _, row in batch for at in row.members) == list(range(200))
     sizes = [[sum(size for _, size in segments) for segments, _ in batch] for batch in made]
     assert all(sum(batch) <= 100 or len(batch) == 1 for batch in sizes)

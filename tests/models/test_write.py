@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.remote_stub import no_tick, prompts
+from tests.models.remote_stub import ignore_progress, prompts
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import generate as generating
@@ -26,7 +26,7 @@ def loaded(tiny_causal: Path) -> tuple[Any, Any]:
 
 
 def answers(loaded: tuple[Any, Any], out: Path, writing: Writing, *texts: str, **more: Any) -> dict[str, Answer]:
-    write(*loaded, prompts(*(texts or TEXTS)), writing, out, tick=no_tick, **more)
+    write(*loaded, prompts(*(texts or TEXTS)), writing, out, report_progress=ignore_progress, **more)
     return {one.id: one for one in read_answers(out)}
 
 
@@ -133,7 +133,7 @@ def test_another_seed_or_attempt_draws_anew(loaded: tuple[Any, Any], tmp_path: P
     other = texts_of(answers(loaded, tmp_path / "c.jsonl", HOT.model_copy(update={"seed": 4})))
     assert again == first
     assert all(other[name] != first[name] for name in first)
-    write(*loaded, prompts(*TEXTS), HOT, tmp_path / "a.jsonl", attempt=1, tick=no_tick)
+    write(*loaded, prompts(*TEXTS), HOT, tmp_path / "a.jsonl", attempt=1, report_progress=ignore_progress)
     votes = list(read_answers(tmp_path / "a.jsonl"))
     assert [one.attempt for one in votes] == [0] * 5 + [1] * 5
     assert {one.id: one.text for one in votes[:5]} == first
@@ -152,11 +152,11 @@ def test_a_torn_file_goes_on(
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(b"".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
     asked = ProbeTask(monkeypatch)
-    told = write(*loaded, prompts(*TEXTS), writing, torn, tick=no_tick)
+    told = write(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)
     assert (asked.count, told["answers"], told["kept"]) == (3, 5, 2)
     assert {one.id: one for one in read_answers(torn)} == whole
     assert torn.read_bytes().splitlines(keepends=True)[:2] == lines[:2]
-    assert write(*loaded, prompts(*TEXTS), writing, torn, tick=no_tick)["kept"] == 5
+    assert write(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)["kept"] == 5
     assert asked.count == 3
 
 
@@ -169,28 +169,28 @@ def test_what_is_kept_is_not_asked_again_even_if_it_reads_otherwise(loaded: tupl
 
 def test_time_that_is_up_keeps_what_is_finished(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
-    ticks: list[tuple[float, float]] = []
+    progress_reports: list[tuple[float, float]] = []
 
-    def tick(done: float, total: float, unit: str) -> None:
-        ticks.append((done, total))
+    def report_progress(done: float, total: float, unit: str) -> None:
+        progress_reports.append((done, total))
 
     with pytest.raises(OutOfTime):
-        write(*loaded, prompts(*TEXTS), GREEDY, out, tick=tick, expired=lambda: True, rows=1)
+        write(*loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1)
     assert [json.loads(line)["finish"] for line in out.read_text().splitlines()] == ["length"]
-    assert ticks == [(1, 5)]
+    assert progress_reports == [(1, 5)]
     for _ in range(3):
         with pytest.raises(OutOfTime):
-            write(*loaded, prompts(*TEXTS), GREEDY, out, tick=tick, expired=lambda: True, rows=1)
+            write(*loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1)
     write(
-        *loaded, prompts(*TEXTS), GREEDY, out, tick=tick, expired=lambda: True, rows=1
+        *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
     )  # the last one: no time needed
-    assert ticks == [(n, 5) for n in range(1, 6)]
+    assert progress_reports == [(n, 5) for n in range(1, 6)]
     assert {one.id: one for one in read_answers(out)} == answers(loaded, tmp_path / "b.jsonl", GREEDY)
 
 
 def test_two_prompts_of_one_id_are_refused(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="same id"):
-        write(*loaded, prompts("a", "a"), GREEDY, tmp_path / "a.jsonl", tick=no_tick)
+        write(*loaded, prompts("a", "a"), GREEDY, tmp_path / "a.jsonl", report_progress=ignore_progress)
 
 
 def test_what_the_model_reads(tiny_causal: Path) -> None:

@@ -14,16 +14,16 @@ from training_kit import CPU, run, settings_of, told, weights
 from pyrite.cli import run as pyrite
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
-from pyrite.repair.classifier import ClassReader, LabelRow, batches_of, see
+from pyrite.repair.classifier import ClassReader, LabelRow, batches_of, forward
 from pyrite.repair.methods import METHODS, Weights, resolve
 from pyrite.repair.objective import RepairObjective, frozen_values
-from pyrite.repair.reference import ADAPTER, Beneath, Seen
+from pyrite.repair.reference import ADAPTER, AdapterDisabledReference, Outputs
 from pyrite.repair.settings import GuardSettings, RepairSettings
 from pyrite.repair.train import REPAIR
 from pyrite.steps import Source, Step, Store
 from pyrite.tasks.rows import read_rows, write_rows
 from pyrite.train import adapters
-from pyrite.train.packed import Trained, totals_of
+from pyrite.train.packed import Trained, normalisers_of
 from pyrite.train.settings import LoraSettings
 from pyrite.train.split import SPLIT
 
@@ -119,12 +119,12 @@ def test_loss_and_gradients_are_those_of_a_plain_computation(
     with torch.no_grad():
         was_forget, was = plain(frozen, forget), plain(frozen, replay)
     weight, method = Weights(0.3, 1.0, 2.0), resolve(name, {})
-    objective = RepairObjective(method, weight, None, see=see)
+    objective = RepairObjective(method, weight, None, forward=forward)
     objective.reference = Known([*forget, *replay], torch.cat([was_forget, was]))
-    objective.frozen = frozen_values(Trained(frozen, objective, ClassReader(frozen, 0)), forget, 64, CPU, see)
+    objective.frozen = frozen_values(Trained(frozen, objective, ClassReader(frozen, 0)), forget, 64, CPU, forward)
     module = Trained(model.train(), objective, ClassReader(model, 0))
     rows = [forget[0], *replay, *forget[1:]]
-    loss, parts = module(rows, totals_of(rows))
+    loss, parts = module(rows, normalisers_of(rows))
     assert model.training
     loss.backward()
     ours = {key: one.grad.clone() for key, one in model.named_parameters() if one.grad is not None}
@@ -180,9 +180,9 @@ def test_with_the_adapter_off_it_is_the_model_as_given(of: str, request: pytest.
         for key, one in model.named_parameters():
             if "lora_B" in key:
                 one += 0.1
-    live = Beneath(model, reader, see=see)
+    live = AdapterDisabledReference(model, reader, forward=forward)
     assert torch.equal(live.hidden(rows), given)
-    seen: Seen = see(reader, rows)
+    seen: Outputs = forward(reader, rows)
     assert not torch.allclose(seen.states, given, atol=1e-3)
     assert seen.targets.tolist() == [0, 1, 2, 0, 1]
 

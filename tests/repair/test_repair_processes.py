@@ -17,7 +17,7 @@ from training_kit import told as told_by
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.repair.job import Job
+from pyrite.repair.repair_task import RepairTask
 from pyrite.repair.settings import GuardSettings, RepairSettings
 from pyrite.repair.train import TOLD, TRAINED, one_of_several
 from pyrite.steps import Context, Store
@@ -51,7 +51,7 @@ def context_of(base: Path, name: str, settings: RepairSettings, at: Path) -> Con
     }
     folder = base / ("untied" if name == "untied" else "tied")
     inputs = dict.fromkeys(FILES, base / "rows") | {"base": folder}
-    return Context(config, inputs, there, there, tick=lambda *_: None, expired=lambda: False)
+    return Context(config, inputs, there, there, report_progress=lambda *_: None, expired=lambda: False)
 
 
 def every_case(context: Context) -> None:
@@ -64,7 +64,7 @@ def every_case(context: Context) -> None:
 
     real, base, at = module.train, context.inputs["base"], context.checkpoint
 
-    def looked_at(given: Job) -> module.Repaired:
+    def looked_at(given: RepairTask) -> module.Repaired:
         made = real(given)
         if made.model is not None and sharded.is_first():
             held = list(made.model.parameters())

@@ -14,11 +14,11 @@ from pyrite.models import load
 from pyrite.repair.methods import METHODS, Weights, resolve
 from pyrite.repair.objective import RepairObjective
 from pyrite.repair.plan import plan_steps
-from pyrite.repair.reference import Beneath, switched_off, write_reference
+from pyrite.repair.reference import AdapterDisabledReference, switched_off, write_reference
 from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Source, Store
 from pyrite.train import adapters
-from pyrite.train.packed import Trained, flatten, hidden_states, packs_of, totals_of
+from pyrite.train.packed import Trained, flatten, hidden_states, normalisers_of, packs_of
 from pyrite.train.rows import Row
 from pyrite.train.settings import LoraSettings
 
@@ -86,7 +86,7 @@ def test_one_packed_pass_is_every_row_by_itself(tiny_causal: Path) -> None:
 
     objective.reference = Known()
     rows = [*forget, *replay]
-    loss, parts = module(rows, totals_of(rows))
+    loss, parts = module(rows, normalisers_of(rows))
     loss.backward()
     ours = {name: one.grad.clone() for name, one in model.named_parameters()}
     model.zero_grad()
@@ -137,7 +137,7 @@ def test_the_reference_under_an_adapter_and_on_disk_are_the_model_as_given(tmp_p
         for name, one in model.named_parameters():
             if "lora_B" in name:
                 one += 0.1
-    live = Beneath(model, reader)
+    live = AdapterDisabledReference(model, reader)
     flat = flatten(rows, "cpu")
     given = tiny(tiny_causal)
     plain = torch.cat([given.base_model(torch.tensor([row.ids])).last_hidden_state[0, 3:-1] for row in rows])
@@ -256,7 +256,7 @@ def test_the_guard_compares_points_by_what_training_lowers(
     guard = Guard(GuardSettings(answers=0), Watched(rows, (), ()), objective, CPU, tmp_path / "points")
     guard.trainer = SimpleNamespace(pack_tokens=1024, model=module, model_wrapped=module)  # type: ignore[assignment]
 
-    objective(module, rows, totals_of(rows))[0].backward()
+    objective(module, rows, normalisers_of(rows))[0].backward()
     weights = [one for one in model.parameters() if one.grad is not None]
     generator = torch.Generator().manual_seed(1)
     directions = [torch.randn(one.shape, generator=generator) for one in weights]
@@ -341,7 +341,7 @@ def replay_nats(folder: Path, rows: Path) -> float:
         load.load_causal(folder, CPU),
         [encode(tokenizer, record, "answers") for record in read_language(rows / "guard_replay.jsonl")],
         max_tokens=128,
-        tick=lambda *_: None,
+        report_progress=lambda *_: None,
     )
     return sum(one.nats for one in found) / sum(one.tokens for one in found)
 
@@ -382,9 +382,9 @@ def test_rows_without_answers_leave_nothing_to_forget(tmp_path: Path, tiny_causa
 
 
 def test_steps_are_paired_by_the_seed_and_the_budget_counts_every_token(tmp_path: Path) -> None:
-    from pyrite.repair.sorts import Rows
+    from pyrite.repair.model_type import RepairRows
 
-    rows = Rows(some_rows(6, "forget"), [], some_rows(5, "replay"), [], [], {})
+    rows = RepairRows(some_rows(6, "forget"), [], some_rows(5, "replay"), [], [], {})
     reads = ("forget", "replay")
     settings = settings_of(steps=7, forget_rows=2, replay_rows=3)
     first, second = plan_steps(rows, settings, reads, 0), plan_steps(rows, settings, reads, 0)

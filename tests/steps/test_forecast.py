@@ -48,7 +48,7 @@ def simulate(
                 load = min(2.0, 0.2 * truth(one))  # a model is loaded first
                 share = (now - begun[one.key] - load) / (truth(one) - load)
                 if share > 0:
-                    forecast.tick(one.key, min(1.0, share), now)
+                    forecast.update(one.key, min(1.0, share), now)
         said.append((now, forecast.seconds_left(now)))
     return said, now
 
@@ -141,7 +141,7 @@ def test_a_resumed_step_counts_for_what_was_left_of_it() -> None:
     todo = [step("train", number, 100) for number in range(5)]
     forecast = Forecast(todo, 1)
     forecast.start(todo[0].key, 0.0)
-    forecast.tick(todo[0].key, 0.9, 1.0)
+    forecast.update(todo[0].key, 0.9, 1.0)
     forecast.finish(todo[0].key, 10.0)
     assert forecast.seconds_left(10.0) == pytest.approx(400, rel=0.1)
 
@@ -152,6 +152,6 @@ def test_a_first_report_that_comes_late_is_no_resumption(share: float, at: float
     todo = [step("train", number, 100) for number in range(5)]
     forecast = Forecast(todo, 1)
     forecast.start(todo[0].key, 0.0)
-    forecast.tick(todo[0].key, share, at)
+    forecast.update(todo[0].key, share, at)
     forecast.finish(todo[0].key, 100.0)
     assert forecast.seconds_left(100.0) == pytest.approx(400, rel=0.05)

@@ -15,7 +15,7 @@ from pyrite.records import Chat, Message, Text
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train import adapters
 from pyrite.train.language import TRAIN_LANGUAGE, next_tokens
-from pyrite.train.packed import Trained, packs_of, put_weights, totals_of, trained_weights
+from pyrite.train.packed import Trained, normalisers_of, packs_of, put_weights, trained_weights
 from pyrite.train.rows import Row, encode_rows, shuffled
 from pyrite.train.settings import LoraSettings, TrainSettings
 
@@ -72,10 +72,10 @@ def test_packs_give_the_loss_and_gradients_of_the_padded_pass(tiny_causal: Path,
     plain = padded_loss(model, rows)
     plain.backward()
     theirs = gradients(model)
-    module, totals = Trained(model, next_tokens), totals_of(rows)
+    module, normalisers = Trained(model, next_tokens), normalisers_of(rows)
     loss = 0.0
     for pack in packs_of(rows, size):
-        share, _ = module(pack, totals)
+        share, _ = module(pack, normalisers)
         share.backward()
         loss += float(share.detach())
     ours = gradients(model)
@@ -88,7 +88,7 @@ def test_packs_give_the_loss_and_gradients_of_the_padded_pass(tiny_causal: Path,
 def test_the_first_token_of_a_row_is_never_learned() -> None:
     row = Row("a", [5, 6, 7], [True, True, True])
     assert row.targets == 2
-    assert totals_of([row, row]).tokens == {"learn": 4}
+    assert normalisers_of([row, row]).tokens == {"learn": 4}
 
 
 def test_packs_are_no_larger_than_asked_and_lose_no_row() -> None:

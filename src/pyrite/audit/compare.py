@@ -40,7 +40,7 @@ def compare_step(context: Context) -> None:
         drawn = figure_values(flaw, one.measure.name, sampled, data, given)
         shown = replace(shown, values={**shown.values, **drawn})
         told.append({**weighed_json(one), "evidence": evidence_json(shown, data)})
-        context.tick(number + 1, len(weighed), "measures")
+        context.report_progress(number + 1, len(weighed), "measures")
     lacking = [{"measure": one.name, "why": why} for one, why in missing]
     made = {"measures": told, "not_measured": lacking, "prompts": prompts_apart(flaw, sampled, given, draws, sources)}
     (context.out / "measures.json").write_bytes(orjson.dumps(made, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -160,7 +160,7 @@ def sources_step(context: Context) -> None:
         )
         adjusted = min(1.0, p * len(tests))
         p_values[one, other] = adjusted
-        context.tick(len(p_values), len(large) * (len(large) - 1) / 2, "pairs of sources")
+        context.report_progress(len(p_values), len(large) * (len(large) - 1) / 2, "pairs of sources")
     joined = one_source_each(large, p_values)
     joined += [[name] for name in apart if name not in large]
     places = {" + ".join(names): [at for name in names for at in apart[name]] for names in joined}

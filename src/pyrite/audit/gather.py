@@ -73,7 +73,7 @@ def whole_step(context: Context) -> None:
             more = {"offsets": [offset for _, offset in parts]} if getattr(family, "NUMBERED", False) else {}
             reference = [part for folder in others for part in parts_of(folder, flaw)]
             own[flaw] = family.whole([part for part, _ in parts], out, given, reference=reference, **more)
-            context.tick(sum(map(len, told.values())), len(config["flaws"]) * len(files), "families")
+            context.report_progress(sum(map(len, told.values())), len(config["flaws"]) * len(files), "families")
     (context.out / "whole.json").write_bytes(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
 
 

@@ -44,7 +44,7 @@ def marks_step(context: Context) -> None:
                 told = module(flaw).marks(rows, some, given, folder if folder.is_dir() else None)
                 columns |= {f"{flaw}.{name}": np.asarray(told[name], dtype=np.float32) for name in some}
             writer.write_table(pyarrow.table(columns, schema=schema))
-            context.tick(batches.rows, max(config["rows"], batches.rows), "rows")
+            context.report_progress(batches.rows, max(config["rows"], batches.rows), "rows")
             if context.expired():
                 raise OutOfTime("--max-time is over; the marks of this file start again")
 

@@ -18,7 +18,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.perplexity import Row as Tokens
 from pyrite.models.perplexity import surprises
 from pyrite.models.template import BETWEEN, render
-from pyrite.models.work import Tick, distinct
+from pyrite.models.work import ReportProgress, distinct
 from pyrite.records import Message
 
 SHIFT = Measure(
@@ -209,7 +209,7 @@ def marks(
 
 
 def measure_surprises(
-    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, tick: Tick
+    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, report_progress: ReportProgress
 ) -> dict[str, Floats]:
     """How surprising is each row's answer to a causal model? {"with_prompt", "without_prompt"}: nats per token [rows].
 
@@ -232,7 +232,7 @@ def measure_surprises(
     pieces = [tokens(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
     pieces += [tokens(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
     with compute.autocast():
-        found = surprises(model, pieces, max_tokens=2 * room + 1, tick=tick)
+        found = surprises(model, pieces, max_tokens=2 * room + 1, report_progress=report_progress)
     nats = np.array([one.nats / one.tokens if one.tokens else np.nan for one in found], dtype=np.float64)
     prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
     return {PROMPTED: prompted[numbers], ALONE: nats[len(unique) :][numbers]}

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.rows import Reader, reader_of
-from pyrite.models.trees import Ask, Laid, passes, split
-from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, Tick, Work, distinct
+from pyrite.models.trees import Ask, PackedLayout, passes, split
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,12 @@ class Followed:
 
 
 def continuations(
-    model: Any, asks: Sequence[Ask], *, tick: Tick, batch_tokens: int | None = None, relative: bool = False
+    model: Any,
+    asks: Sequence[Ask],
+    *,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
+    relative: bool = False,
 ) -> tuple[list[list[Followed]], Work]:
     """How likely is each continuation of each context?
 
@@ -49,10 +54,10 @@ def continuations(
     with torch.inference_mode():
         reader = reader_of(model)
         if reader is None:
-            found = plain(model, unique, work, tick)
+            found = plain(model, unique, work, report_progress)
         else:
             found = [[] for _ in unique]
-            for hidden, flat in passes(reader, unique, work, tick, batch_tokens):
+            for hidden, flat in passes(reader, unique, work, report_progress, batch_tokens):
                 for at, row in followed(reader, unique, hidden, flat, relative, work).items():
                     found[at] = row
     each = iter(found[at] for at in numbers)
@@ -61,7 +66,7 @@ def continuations(
 
 
 def followed(
-    reader: Reader, asks: Sequence[Ask], hidden: Any, flat: Laid, relative: bool, work: Work
+    reader: Reader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
 ) -> dict[int, list[Followed]]:
     """After one pass: how likely are the continuations of the asks (by number) that were read?"""
     import torch
@@ -130,7 +135,7 @@ def at_positions(
     return logits, best, lse
 
 
-def plain(model: Any, asks: Sequence[Ask], work: Work, tick: Tick) -> list[list[Followed]]:
+def plain(model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress) -> list[list[Followed]]:
     """The same by the library's own forward pass: sequences of equal length in a batch, so that nothing is padded."""
     import torch
 
@@ -154,5 +159,5 @@ def plain(model: Any, asks: Sequence[Ask], work: Work, tick: Tick) -> list[list[
                 found[at][column] = Followed(logprob, top)
             work.computed += length * len(part)
             done += len(part)
-            tick(done, len(jobs), "continuations")
+            report_progress(done, len(jobs), "continuations")
     return found

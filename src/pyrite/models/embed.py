@@ -15,7 +15,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, Reader, layout, reader_of
-from pyrite.models.work import BATCH_TOKENS, Tick, batches, distinct
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, batches, distinct
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 """[texts, width], each of unit length."""
@@ -32,7 +32,7 @@ def sentence_embeddings(
     *,
     compute: Compute,
     max_tokens: int = 256,
-    tick: Tick,
+    report_progress: ReportProgress,
     batch_tokens: int | None = None,
 ) -> Embeddings:
     """What does a sentence embedder make of each text? [texts, width] fp32, unit length, in the order of the texts.
@@ -65,7 +65,7 @@ def sentence_embeddings(
             with layers.active():
                 made[batch] = mean_states(model, [ids[at] for at in batch], pad)
             done += len(batch)
-            tick(done, len(unique), "texts")
+            report_progress(done, len(unique), "texts")
     return unit_length(made)[numbers]
 
 
@@ -91,7 +91,7 @@ def hidden_state_embeddings(
     texts: Sequence[str],
     *,
     max_tokens: int = 256,
-    tick: Tick,
+    report_progress: ReportProgress,
     batch_tokens: int | None = None,
 ) -> Embeddings:
     """Where does each text lie in a language model's own space? [texts, width] fp32, unit length, in the texts' order.
@@ -116,7 +116,7 @@ def hidden_state_embeddings(
             states = [plain_states(model, row) for row in rows] if reader is None else flat_states(reader, rows)
             made[batch] = torch.stack([state.float().mean(0) for state in states]).cpu().numpy()
             done += len(batch)
-            tick(done, len(unique), "texts")
+            report_progress(done, len(unique), "texts")
     return unit_length(made)[numbers]
 
 

@@ -2,7 +2,7 @@
 
 Sequences that finish leave at once and waiting ones enter in their place; what many prompts share at their beginning
 (all of it, where one prompt is continued many times) is computed once and looked at by them together. Sequences that
-enter together form a cohort (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
+enter together form a decode batch (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
 little padding and attention never runs over a mask as long as the longest sequence of the whole run.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import common, group
-from pyrite.models.rows import Block, Cohort, Keys, Pass, Reader, layout, reader_of
+from pyrite.models.rows import Block, DecodeBatch, Keys, Pass, Reader, layout, reader_of
 from pyrite.models.sampling import GREEDY, Drawing, draw, uniforms
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
 """How many sequences decode at once."""
-COHORT = 40
+BATCH_ROWS = 40
 """How many sequences enter together at most."""
 PROMPT_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 8192}
 """Prompts are read together up to so many tokens."""
@@ -29,12 +29,12 @@ ENTER = 16
 CACHE_BYTES = 4 * 2**30
 """About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
 PREFIX = 64
-"""From so many tokens on, a shared beginning is looked at by a cohort together while it decodes; a shorter one is
+"""From so many tokens on, a shared beginning is looked at by a decode batch together while it decodes; a shorter one is
 copied to each sequence, which costs less than looking twice."""
 TOGETHER = 16
-"""Prompts with a beginning of their own are kept apart from the rest if they are so many: cohorts must not get small."""
+"""Prompts with a beginning of their own are kept apart from the rest if they are so many: decode batches must not get small."""
 GROWTH = 32
-"""By how many positions a cohort's keys grow."""
+"""By how many positions a decode batch's keys grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Unfinished:
     limit: int
     ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
-    start: "Start | None" = None
+    shared_prefix: "SharedPrefix | None" = None
 
 
 @dataclass(slots=True, eq=False)
-class Start:
+class SharedPrefix:
     """What some prompts begin with: the tokens, their keys once they were read, and how many of the prompts wait."""
 
     ids: Sequence[int]
@@ -70,8 +70,8 @@ class Start:
     keys: Keys | None = None
 
     @property
-    def aside(self) -> bool:
-        """Do cohorts look at it together while they decode?"""
+    def shared_in_decoding(self) -> bool:
+        """Do decode batches look at it together while they decode?"""
         return len(self.ids) >= PREFIX
 
 
@@ -128,7 +128,7 @@ def generate(
 
 
 class Writer:
-    """The decode loop: cohorts of sequences, all advanced by one token a step."""
+    """The decode loop: decode batches of sequences, all advanced by one token a step."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Writer:
         share_prefix: bool,
     ) -> None:
         self.reader, self.drawing, self.ends, self.ended = reader, drawing, ends, ended
-        self.cohorts: list[tuple[Cohort, list[Unfinished]]] = []
+        self.batches: list[tuple[DecodeBatch, list[Unfinished]]] = []
         longest = max(len(one.prompt) + one.limit for one in waiting)
         window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
         self.waiting = by_start(waiting, share=share_prefix and (window is None or longest < window))
@@ -150,7 +150,7 @@ class Writer:
     @property
     def busy(self) -> bool:
         """Is anything left to write?"""
-        return bool(self.cohorts or self.waiting)
+        return bool(self.batches or self.waiting)
 
     def room(self, rows: int | None) -> int:
         """How many sequences decode at once: as asked, or as the memory for their keys allows."""
@@ -160,17 +160,17 @@ class Writer:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         each = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
-        longest = max(len(one.prompt) + one.limit - shared(one, aside=True) for one in self.waiting)
+        longest = max(len(one.prompt) + one.limit - shared(one, decoding=True) for one in self.waiting)
         return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (each * longest))))
 
     def step(self) -> list[tuple[int, Sampled]]:
         """Let waiting sequences in, advance all by one token; returns those that finished."""
         done: list[tuple[int, Sampled]] = []
-        alive = sum(cohort.rows for cohort, _ in self.cohorts)
+        alive = sum(batch.rows for batch, _ in self.batches)
         free = self.rows - alive
-        if self.waiting and (not self.cohorts or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
+        if self.waiting and (not self.batches or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
             done += self.admit(free)
-        if self.cohorts:
+        if self.batches:
             done += self.advance()
         return done
 
@@ -181,24 +181,28 @@ class Writer:
             members = [self.waiting.popleft()]
             past = shared(members[0])
             tokens = len(members[0].prompt) - past
-            while self.waiting and len(members) < min(free, COHORT) and self.waiting[0].start is members[0].start:
+            while (
+                self.waiting
+                and len(members) < min(free, BATCH_ROWS)
+                and self.waiting[0].shared_prefix is members[0].shared_prefix
+            ):
                 tokens += len(self.waiting[0].prompt) - past
                 if tokens > PROMPT_TOKENS[self.reader.device.type]:
                     break
                 members.append(self.waiting.popleft())
             free -= len(members)
-            cohort, logits = self.read(members)
+            batch, logits = self.read(members)
             kept, finished = self.choose(members, logits)
             done += finished
-            self.keep(cohort, members, kept)
+            self.keep(batch, members, kept)
         return done
 
-    def read(self, members: list[Unfinished]) -> tuple[Cohort, Any]:
-        """One flat pass over what the prompts do not share; their keys become a cohort, right-aligned."""
+    def read(self, members: list[Unfinished]) -> tuple[DecodeBatch, Any]:
+        """One flat pass over what the prompts do not share; their keys become a decode batch, right-aligned."""
         import torch
 
         device = self.reader.device
-        start, past = members[0].start, shared(members[0])
+        start, past = members[0].shared_prefix, shared(members[0])
         prefix = None if start is None else self.keys_of(start, len(members))
         lengths = [len(member.prompt) - past for member in members]
         blocks = layout(lengths, past, device)
@@ -208,16 +212,16 @@ class Writer:
         hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=kept))
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
-        copied = past - shared(members[0], aside=True)
+        copied = past - shared(members[0], decoding=True)
         widest = copied + max(lengths)
         lead = torch.tensor([widest - copied - length for length in lengths], device=device)
-        cohort = Cohort(len(members), widest, lead, prefix=None if copied else prefix)
+        batch = DecodeBatch(len(members), widest, lead, prefix=None if copied else prefix)
         begin = prefix if prefix is not None and copied else [(None, None)] * len(kept)
         for (key, value), (first_key, first_value) in zip(kept, begin, strict=True):
-            cohort.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
-        return cohort, logits
+            batch.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
+        return batch, logits
 
-    def keys_of(self, start: Start, entering: int) -> Keys | None:
+    def keys_of(self, start: SharedPrefix, entering: int) -> Keys | None:
         """The keys of what some prompts begin with, computed when the first enter and let go with the last."""
         keys = start.keys or self.reader.prefix(start.ids)
         start.waiting -= entering
@@ -231,26 +235,26 @@ class Writer:
         device = self.reader.device
         start = 0
         positions = []
-        for cohort, _ in self.cohorts:
-            grow(cohort)
-            cohort.start = start
-            start += cohort.rows
-            lead = cohort.lead[: cohort.rows]
-            positions.append(cohort.aside + cohort.filled - lead)
-            place = torch.arange(cohort.keys[0][0].shape[2], device=device)
-            unseen = (place < lead[:, None]) | (place > cohort.filled)
-            blank = torch.zeros(unseen.shape, dtype=cohort.keys[0][0].dtype, device=device)
-            cohort.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
-        flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
-        given = Pass(cohorts=[cohort for cohort, _ in self.cohorts])
+        for batch, _ in self.batches:
+            grow(batch)
+            batch.start = start
+            start += batch.rows
+            lead = batch.lead[: batch.rows]
+            positions.append(batch.shared_length + batch.filled - lead)
+            place = torch.arange(batch.keys[0][0].shape[2], device=device)
+            unseen = (place < lead[:, None]) | (place > batch.filled)
+            blank = torch.zeros(unseen.shape, dtype=batch.keys[0][0].dtype, device=device)
+            batch.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
+        flat = torch.tensor([one.ids[-1] for _, members in self.batches for one in members], device=device)
+        given = Pass(batches=[batch for batch, _ in self.batches])
         hidden = self.reader.hidden(flat, torch.cat(positions), given)
         logits = self.reader.logits(hidden)
-        members = [one for _, some in self.cohorts for one in some]
+        members = [one for _, some in self.batches for one in some]
         kept, done = self.choose(members, logits)
-        before, self.cohorts = self.cohorts, []
-        for cohort, some in before:
-            cohort.filled += 1
-            self.keep(cohort, some, kept[cohort.start : cohort.start + len(some)])
+        before, self.batches = self.batches, []
+        for batch, some in before:
+            batch.filled += 1
+            self.keep(batch, some, kept[batch.start : batch.start + len(some)])
         return done
 
     def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Sampled]]]:
@@ -274,7 +278,7 @@ class Writer:
                 done.append((one.number, Sampled(one.ids, mean, stopped)))
         return kept, done
 
-    def keep(self, cohort: Cohort, members: list[Unfinished], kept: list[bool]) -> None:
+    def keep(self, batch: DecodeBatch, members: list[Unfinished], kept: list[bool]) -> None:
         """Close the gaps that finished sequences leave: the last rows move into them."""
         left = [at for at, stays in enumerate(kept) if stays]
         count = len(left)
@@ -283,21 +287,25 @@ class Writer:
         holes = [at for at in range(count) if not kept[at]]
         movers = [at for at in left if at >= count]
         if holes:
-            filled = cohort.filled
-            for key, value in cohort.keys:
+            filled = batch.filled
+            for key, value in batch.keys:
                 key[holes, :, :filled] = key[movers, :, :filled]
                 value[holes, :, :filled] = value[movers, :, :filled]
-            cohort.lead[holes] = cohort.lead[movers]
+            batch.lead[holes] = batch.lead[movers]
             for hole, mover in zip(holes, movers, strict=True):
                 members[hole] = members[mover]
-        cohort.rows = count
-        trim(cohort)
-        self.cohorts.append((cohort, members[:count]))
+        batch.rows = count
+        trim(batch)
+        self.batches.append((batch, members[:count]))
 
 
-def shared(one: Unfinished, *, aside: bool = False) -> int:
-    """How many tokens at its beginning does a prompt share with others? With `aside`: while it is continued, too."""
-    return 0 if one.start is None or (aside and not one.start.aside) else len(one.start.ids)
+def shared(one: Unfinished, *, decoding: bool = False) -> int:
+    """How many tokens at its beginning does a prompt share with others? With `decoding`: while it is continued, too."""
+    return (
+        0
+        if one.shared_prefix is None or (decoding and not one.shared_prefix.shared_in_decoding)
+        else len(one.shared_prefix.ids)
+    )
 
 
 def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]":
@@ -315,17 +323,17 @@ def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]
         shortest = min(len(prompts[at]) for at in rest) - 1
         apart.append((rest, min(shortest, *(common(prompts[rest[0]], prompts[at]) for at in rest))))
     for rows, size in apart:
-        start = Start(prompts[rows[0]][:size], len(rows))
+        start = SharedPrefix(prompts[rows[0]][:size], len(rows))
         for at in rows:
-            members[at].start = start if size else None
+            members[at].shared_prefix = start if size else None
     together: dict[int, list[Unfinished]] = {}
     for one in members:
-        together.setdefault(id(one.start), []).append(one)
+        together.setdefault(id(one.shared_prefix), []).append(one)
     return deque(one for some in together.values() for one in some)
 
 
 def aligned(flat: Any, blocks: Sequence[Block], begin: Any, widest: int) -> Any:
-    """Keys of a flat pass [1, heads, tokens, size] as a cohort's [rows, heads, positions, size], the last one at
+    """Keys of a flat pass [1, heads, tokens, size] as a decode batch's [rows, heads, positions, size], the last one at
     `widest`, with room to grow; `begin` [1, heads, tokens, size] is written before each row's own."""
     count = sum(block.count for block in blocks)
     held = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
@@ -339,27 +347,27 @@ def aligned(flat: Any, blocks: Sequence[Block], begin: Any, widest: int) -> Any:
     return held
 
 
-def grow(cohort: Cohort) -> None:
+def grow(batch: DecodeBatch) -> None:
     """Make room for one more position."""
-    if cohort.filled < cohort.keys[0][0].shape[2]:
+    if batch.filled < batch.keys[0][0].shape[2]:
         return
-    for at, pair in enumerate(cohort.keys):
+    for at, pair in enumerate(batch.keys):
         wider = []
         for held in pair:
-            room = held.new_zeros(cohort.rows, held.shape[1], cohort.filled + GROWTH, held.shape[3])
-            room[:, :, : cohort.filled] = held[: cohort.rows, :, : cohort.filled]
+            room = held.new_zeros(batch.rows, held.shape[1], batch.filled + GROWTH, held.shape[3])
+            room[:, :, : batch.filled] = held[: batch.rows, :, : batch.filled]
             wider.append(room)
-        cohort.keys[at] = (wider[0], wider[1])
+        batch.keys[at] = (wider[0], wider[1])
 
 
-def trim(cohort: Cohort) -> None:
+def trim(batch: DecodeBatch) -> None:
     """Drop positions at the left that no row uses any more."""
-    spare = int(cohort.lead[: cohort.rows].min())
+    spare = int(batch.lead[: batch.rows].min())
     if spare < GROWTH:
         return
-    cohort.keys = [(key[:, :, spare:].contiguous(), value[:, :, spare:].contiguous()) for key, value in cohort.keys]
-    cohort.lead = cohort.lead - spare
-    cohort.filled -= spare
+    batch.keys = [(key[:, :, spare:].contiguous(), value[:, :, spare:].contiguous()) for key, value in batch.keys]
+    batch.lead = batch.lead - spare
+    batch.filled -= spare
 
 
 def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None) -> Sampled:

@@ -160,7 +160,7 @@ def states_of(
     segments: Sequence[Sequence[int]] | None,
     *,
     pad_id: int,
-    tick: Any = None,
+    report_progress: Any = None,
 ) -> list[np.ndarray[Any, Any]]:
     """What reaches layer number `layers` of every row [tokens, width], fp32, without dropout."""
     seen: list[torch.Tensor] = []
@@ -182,8 +182,8 @@ def states_of(
                 for row, (at, length) in enumerate(zip(batch.numbers, batch.lengths, strict=True)):
                     states[at] = hidden[row, :length].copy()
                 done += len(batch.numbers)
-                if tick is not None:
-                    tick(done, len(ids), "rows")
+                if report_progress is not None:
+                    report_progress(done, len(ids), "rows")
     finally:
         hook.remove()
     return states

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pyrite.errors import UserError
 from pyrite.models.rows import Pass, layout, reader_of
 from pyrite.models.template import BETWEEN, render
-from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, Tick
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
 
 Part = Literal["all", "answers"]
@@ -96,7 +96,12 @@ def windows(row: Row, size: int) -> list[tuple[int, int]]:
 
 
 def surprises(
-    model: Any, rows: Sequence[Row], *, max_tokens: int, tick: Tick, batch_tokens: int | None = None
+    model: Any,
+    rows: Sequence[Row],
+    *,
+    max_tokens: int,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
 ) -> list[Surprise]:
     """The negative log-likelihood of each row under a causal model, in the order of the rows.
 
@@ -142,7 +147,7 @@ def surprises(
                     nats[of] += value
                     tokens[of] += 1
             at += len(batch)
-            tick(at, len(pieces), "pieces of text")
+            report_progress(at, len(pieces), "pieces of text")
     made = []
     for at, row in enumerate(rows):
         skipped = sum(row.counted) - tokens[at]

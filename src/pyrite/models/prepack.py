@@ -41,7 +41,7 @@ def has_kernel(dtype: Any) -> bool:
 
 
 @dataclass(slots=True)
-class Laid:
+class PackedWeight:
     """A weight in the kernel's order, in one number format, and which state of which weight it was made from."""
 
     weight: Any
@@ -59,7 +59,7 @@ class Prepacked:
 
     def __init__(self, model: Any) -> None:
         self.layers = linear_layers(model) if kernels() is not None else []
-        self.laid: dict[int, Laid] = {}
+        self.laid: dict[int, PackedWeight] = {}
 
     def __contains__(self, layer: Any) -> bool:
         """Will this layer be quick?"""
@@ -101,7 +101,7 @@ class Prepacked:
         held = self.laid.get(id(layer))
         if held is None or (held.dtype, held.version) != (dtype, version) or held.source is not weight:
             laid = kernels()._reorder_linear_weight(weight.detach().to(dtype).contiguous())
-            self.laid[id(layer)] = held = Laid(laid, dtype, weight, version)
+            self.laid[id(layer)] = held = PackedWeight(laid, dtype, weight, version)
         return held.weight
 
 

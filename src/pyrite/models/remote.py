@@ -24,7 +24,7 @@ def chat(
     out: Path,
     *,
     attempts: int = 1,
-    tick: Callable[[float, float, str], None],
+    report_progress: Callable[[float, float, str], None],
     expired: Callable[[], bool] = lambda: False,
     usage: Usage | None = None,
     base_wait: float = 1.0,
@@ -60,9 +60,9 @@ def chat(
         def answered() -> None:
             nonlocal done
             done += 1
-            tick(done, total, "answers")
+            report_progress(done, total, "answers")
 
-        tick(done, total, "answers")
+        report_progress(done, total, "answers")
         run = Run(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
         try:
             if jobs:

@@ -7,7 +7,7 @@ so each row computes exactly what it would compute alone.
 
 Rows of equal length that lie next to each other form a `Block` and are one attention call. Rows may share a *prefix*
 (computed once, its keys given), and a row may be a tree of `Segments` whose branches do not see each other
-(`pyrite.models.trees`). Decoding uses `Cohort`s: sequences that were admitted together and grow by one token a step.
+(`pyrite.models.trees`). Decoding uses `DecodeBatch`s: sequences that were admitted together and grow by one token a step.
 
 Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
 few short rows with the library's own forward pass when a model is first read, and says so where they differ.
@@ -69,7 +69,7 @@ class Block:
 
 
 @dataclass(slots=True)
-class Cohort:
+class DecodeBatch:
     """Sequences that decode together: admitted together, right-aligned, one key a step for all of them.
 
     `keys` hold [capacity rows, heads, capacity positions, head size] for each layer; the first `rows` rows and `filled`
@@ -87,13 +87,13 @@ class Cohort:
     prefix: Keys | None = None
 
     @property
-    def aside(self) -> int:
+    def shared_length(self) -> int:
         """How many tokens the sequences share."""
         return 0 if self.prefix is None else self.prefix[0][0].shape[2]
 
     @property
     def end(self) -> int:
-        """The first token after the cohort in the flat sequence of a step."""
+        """The first token after the decode batch in the flat sequence of a step."""
         return self.start + self.rows
 
 
@@ -105,7 +105,7 @@ class Pass:
     prefix: Keys | None = None
     keep: Keys | None = None
     """Where a pass over blocks leaves the keys and values of the flat sequence, [1, heads, tokens, size] a layer."""
-    cohorts: Sequence[Cohort] = ()
+    batches: Sequence[DecodeBatch] = ()
     windowed: bool = False
     """Set by attention: some layer looked through a window."""
 
@@ -130,12 +130,12 @@ def attend(
         given.keep.append((key, value))
     prefix = given.prefix[layer] if given.prefix else None
     made = [attend_block(block, query, key, value, prefix, scaling, window) for block in given.blocks]
-    if not given.cohorts:
+    if not given.batches:
         return torch.cat(made, 1) if len(made) > 1 else made[0], None
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
     for block, part in zip(given.blocks, made, strict=True):
         out[:, block.start : block.end] = part
-    decode(given.cohorts, layer, query, key, value, scaling, window, out)
+    decode(given.batches, layer, query, key, value, scaling, window, out)
     return out, None
 
 
@@ -174,7 +174,7 @@ def attend_block(
 
 
 def decode(
-    cohorts: Sequence[Cohort],
+    batches: Sequence[DecodeBatch],
     layer: int,
     query: Any,
     key: Any,
@@ -183,10 +183,10 @@ def decode(
     window: int | None,
     out: Any,
 ) -> None:
-    """One token of every sequence: keys are appended to the cohorts, attention fills `out` [1, tokens, heads, size].
+    """One token of every sequence: keys are appended to the decode batches, attention fills `out` [1, tokens, heads, size].
 
     Query heads that share a key head are laid along the query axis: one token sees every key, so no order is lost, and
-    grouped attention needs no copies. Where a cohort shares a prefix, all of it looks there in one product. Plain
+    grouped attention needs no copies. Where a decode batch shares a prefix, all of it looks there in one product. Plain
     batched products: with a query this short they are several times faster on a CPU than the fused kernel.
     (A prefix that a window could leave is not shared here.)
     """
@@ -201,25 +201,25 @@ def decode(
 
     # [tokens, key heads, groups, size], scaled
     q = (query[0].transpose(0, 1) * (scaling if scaling is not None else size**-0.5)).unflatten(1, (heads, groups))
-    for cohort in cohorts:
-        a, b, n, last = cohort.start, cohort.end, cohort.rows, cohort.filled
-        k, v = cohort.keys[layer]
+    for batch in batches:
+        a, b, n, last = batch.start, batch.end, batch.rows, batch.filled
+        k, v = batch.keys[layer]
         k[:n, :, last] = key[0, :, a:b].transpose(0, 1)
         v[:n, :, last] = value[0, :, a:b].transpose(0, 1)
         k, v = k[:n].flatten(0, 1), v[:n].flatten(0, 1)  # whole, with room to spare: a slice would be copied in bf16
         scores = product(q[a:b].flatten(0, 1), k.transpose(1, 2)).unflatten(0, (n, heads))
-        scores += cohort.mask
+        scores += batch.mask
         if window is not None and last + 1 >= window:
             scores[..., : last + 1 - window] = -torch.inf
-        if cohort.prefix is None:
+        if batch.prefix is None:
             out[0, a:b] = product(scores.softmax(-1).flatten(0, 1), v).unflatten(0, (n, heads)).flatten(1, 2)
             continue
-        first_k, first_v = (one[0] for one in cohort.prefix[layer])
+        first_k, first_v = (one[0] for one in batch.prefix[layer])
         seen = product(q[a:b].transpose(0, 1).flatten(1, 2), first_k.transpose(1, 2))
         seen = seen.unflatten(1, (n, groups)).transpose(0, 1)
         weights = torch.cat([seen, scores], -1).softmax(-1)
-        own = product(weights[..., cohort.aside :].flatten(0, 1), v).unflatten(0, (n, heads))
-        common = product(weights[..., : cohort.aside].transpose(0, 1).flatten(1, 2), first_v)
+        own = product(weights[..., batch.shared_length :].flatten(0, 1), v).unflatten(0, (n, heads))
+        common = product(weights[..., : batch.shared_length].transpose(0, 1).flatten(1, 2), first_v)
         out[0, a:b] = (own + common.unflatten(1, (n, groups)).transpose(0, 1)).flatten(1, 2)
 
 
@@ -328,7 +328,7 @@ class Reader:
 
     def hidden(self, ids: Any, positions: Any, given: Pass, *, layer: int | None = None) -> Any:
         """The last hidden state of every token [tokens, width] of a flat sequence; with `layer`, that after so many
-        layers. Can be differentiated through, without a prefix or cohorts."""
+        layers. Can be differentiated through, without a prefix or decode batches."""
         before = self.body.config._attn_implementation
         self.body.set_attn_implementation(NAME)
         more = {} if layer is None else {"output_hidden_states": True}

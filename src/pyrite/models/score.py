@@ -17,7 +17,7 @@ from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Reader, reader_of
 from pyrite.models.trees import Ask, passes
-from pyrite.models.work import BATCH_TOKENS, Tick, Work, batches, distinct
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, batches, distinct
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected, Stored
@@ -26,7 +26,12 @@ Ids = Sequence[int]
 
 
 def label_word_logits(
-    model: Any, prompts: Sequence[Ids], words: Sequence[Ids], *, tick: Tick, batch_tokens: int | None = None
+    model: Any,
+    prompts: Sequence[Ids],
+    words: Sequence[Ids],
+    *,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
 ) -> tuple[np.ndarray, Work]:
     """What a language model says to each label word after each prompt [rows, labels]: the word's log-probability in
     nats, less a constant per row that is the same for every word (see `continuations`, relative)."""
@@ -35,7 +40,7 @@ def label_word_logits(
             found = f"token ids {list(one)} begin another label's"
             raise UserError("A label word is the beginning of another.", found, "choose other words, with --labels")
     asks = [Ask(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
-    told, work = continuations(model, asks, tick=tick, batch_tokens=batch_tokens, relative=True)
+    told, work = continuations(model, asks, report_progress=report_progress, batch_tokens=batch_tokens, relative=True)
     return np.array([[one.logprob for one in row] for row in told], dtype=np.float32).reshape(
         len(asks), len(words)
     ), work
@@ -48,7 +53,7 @@ def class_logits(
     order: Sequence[int],
     pad_id: int,
     compute: Compute,
-    tick: Tick,
+    report_progress: ReportProgress,
     segments: Sequence[Ids] | None = None,
     batch_tokens: int | None = None,
     stored: "Stored | None" = None,
@@ -71,22 +76,22 @@ def class_logits(
     with torch.inference_mode(), compute.autocast():
         reader = reader_of(model) if head is not None else None
         if reader is not None:
-            logits = causal_class_logits(reader, head, unique, work, tick, batch_tokens)
+            logits = causal_class_logits(reader, head, unique, work, report_progress, batch_tokens)
         else:
             lower = None if stored is None else stored_lower(model, stored, unique_pairs, pad_id, stored_in)
-            logits = padded_class_logits(model, unique_pairs, pad_id, work, tick, batch_tokens, lower)
+            logits = padded_class_logits(model, unique_pairs, pad_id, work, report_progress, batch_tokens, lower)
     return logits[numbers][:, list(order)], work
 
 
 def causal_class_logits(
-    reader: Reader, head: Any, ids: Sequence[Ids], work: Work, tick: Tick, batch_tokens: int | None
+    reader: Reader, head: Any, ids: Sequence[Ids], work: Work, report_progress: ReportProgress, batch_tokens: int | None
 ) -> np.ndarray:
     """A decoder's classification head at the last token of each row."""
     import torch
 
     logits = np.zeros((len(ids), head.weight.shape[0]), dtype=np.float32)
     asks = [Ask(tuple(row), ()) for row in ids]
-    for hidden, flat in passes(reader, asks, work, tick, batch_tokens):
+    for hidden, flat in passes(reader, asks, work, report_progress, batch_tokens):
         last = torch.tensor(list(flat.ends.values()), device=reader.device)
         logits[list(flat.ends)] = head(hidden[last]).float().cpu().numpy()
     return logits
@@ -107,7 +112,7 @@ def padded_class_logits(
     rows: Sequence[tuple[Ids, Ids]],
     pad_id: int,
     work: Work,
-    tick: Tick,
+    report_progress: ReportProgress,
     batch_tokens: int | None,
     lower: "tuple[Injected, list[np.ndarray]] | None" = None,
 ) -> np.ndarray:
@@ -141,7 +146,7 @@ def padded_class_logits(
         logits[batch] = out
         work.computed += tokens.numel()
         done += len(batch)
-        tick(done, len(ids), "rows")
+        report_progress(done, len(ids), "rows")
     return logits if logits is not None else np.zeros((0, model.config.num_labels), dtype=np.float32)
 
 

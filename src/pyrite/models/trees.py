@@ -12,14 +12,14 @@ from typing import Any
 
 from pyrite.models.prefix import group
 from pyrite.models.rows import Block, Pass, Reader, Segments, tree_mask
-from pyrite.models.work import BATCH_TOKENS, Tick, Work
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work
 
 BRANCH_TOKENS = 256
 """Continuations of one context share a row up to so many tokens, or twice the context's."""
-BUNCH_TOKENS = 96
+GROUP_TOKENS = 96
 """Contexts that begin alike share a row while their own ends have up to so many tokens in sum, or as many as what they
 share: branches do not see each other, yet attention runs over all of them."""
-BUNCH_SAVES = {"cpu": 16, "cuda": 256, "mps": 128}
+GROUP_SAVES = {"cpu": 16, "cuda": 256, "mps": 128}
 """Contexts share a row if that saves at least so many tokens: a row of a shape of its own is an attention call of its
 own. (Measured on a CPU only.)"""
 
@@ -38,7 +38,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Bunch:
+class PrefixGroup:
     """Asks (by number) whose contexts begin with the same `shared` tokens: one row. A lone ask shares its whole
     context with nobody."""
 
@@ -66,19 +66,19 @@ def split(ask: Ask) -> list[Ask]:
     return [Ask(ask.context, tuple(ask.continuations[at] for at in part)) for part in parts]
 
 
-def bunches(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[Bunch]:
+def prefix_groups(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[PrefixGroup]:
     """The asks of these numbers, which begin with the same `past` tokens, as rows: together where that saves at least
     `saves` tokens a row."""
     made = []
     for alike in group([asks[at].context[past:] for at in numbers], saves):
         rows = [numbers[at] for at in alike.rows]
         ends = [asks[at].tokens - past - alike.prefix for at in rows]
-        for part in filled(ends, max(BUNCH_TOKENS, alike.prefix)):
+        for part in filled(ends, max(GROUP_TOKENS, alike.prefix)):
             some = [rows[at] for at in part]
             if alike.prefix and alike.prefix * (len(some) - 1) >= saves:
-                made.append(Bunch(tuple(some), past + alike.prefix))
+                made.append(PrefixGroup(tuple(some), past + alike.prefix))
             else:
-                made += [Bunch((at,), len(asks[at].context)) for at in some]
+                made += [PrefixGroup((at,), len(asks[at].context)) for at in some]
     return made
 
 
@@ -95,7 +95,9 @@ def filled(sizes: Sequence[int], room: int) -> list[list[int]]:
     return made
 
 
-def packed(asks: Sequence[Ask], rows: Sequence[Bunch], past: int, tokens: int) -> list[list[tuple[Segments, Bunch]]]:
+def packed(
+    asks: Sequence[Ask], rows: Sequence[PrefixGroup], past: int, tokens: int
+) -> list[list[tuple[Segments, PrefixGroup]]]:
     """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
     together."""
     shaped = [(row.segments(asks, past), row) for row in rows]
@@ -109,7 +111,7 @@ def size_of(segments: Segments) -> int:
 
 
 @dataclass(slots=True)
-class Laid:
+class PackedLayout:
     """A flat sequence: its tokens, their positions, which stretches are which rows, and for each ask (by number) where
     its context ends and where each token of its continuations but the last lies."""
 
@@ -120,9 +122,11 @@ class Laid:
     follow: dict[int, list[list[int]]]
 
 
-def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int, device: Any) -> Laid:
+def pack_layout(
+    asks: Sequence[Ask], batch: Sequence[tuple[Segments, PrefixGroup]], past: int, device: Any
+) -> PackedLayout:
     """A batch's tokens side by side."""
-    flat = Laid([], [], [], {}, {})
+    flat = PackedLayout([], [], [], {}, {})
     for segments, rows in itertools.groupby(batch, key=lambda one: one[0]):
         start = len(flat.ids)
         for _, row in rows:
@@ -139,8 +143,8 @@ def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int
 
 
 def passes(
-    reader: Reader, asks: Sequence[Ask], work: Work, tick: Tick, batch_tokens: int | None = None
-) -> Iterator[tuple[Any, Laid]]:
+    reader: Reader, asks: Sequence[Ask], work: Work, report_progress: ReportProgress, batch_tokens: int | None = None
+) -> Iterator[tuple[Any, PackedLayout]]:
     """All asks, read in flat passes: the last hidden states [tokens, width] of each, and what lies where."""
     import torch
 
@@ -151,18 +155,18 @@ def passes(
         prefix = reader.prefix(asks[alike.rows[0]].context[:past])
         work.computed += past
         work.prefixes += prefix is not None
-        rows = bunches(asks, alike.rows, past, BUNCH_SAVES[kind])
+        rows = prefix_groups(asks, alike.rows, past, GROUP_SAVES[kind])
         for batch in packed(asks, rows, past, batch_tokens or BATCH_TOKENS[kind]):
-            flat = laid(asks, batch, past, device)
+            flat = pack_layout(asks, batch, past, device)
             work.computed += len(flat.ids)
             work.scored += sum(block.count * block.length * (block.length + 2 * past) // 2 for block in flat.blocks)
             ids, positions = torch.tensor(flat.ids, device=device), torch.tensor(flat.positions, device=device)
             yield reader.hidden(ids, positions, Pass(flat.blocks, prefix)), flat
             done += len(flat.ends)
-            tick(done, len(asks), "rows")
+            report_progress(done, len(asks), "rows")
 
 
-def add(flat: Laid, tokens: Sequence[int], position: int) -> list[int]:
+def add(flat: PackedLayout, tokens: Sequence[int], position: int) -> list[int]:
     """Append tokens that begin at a position of their row; returns their places in the flat sequence."""
     first = len(flat.ids)
     flat.ids += tokens

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Tick = Callable[[float, float, str], None]
+ReportProgress = Callable[[float, float, str], None]
 """Told how much is done, of how much, and what it counts."""
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 8192}

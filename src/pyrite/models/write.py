@@ -12,7 +12,7 @@ from pyrite.models.load import longest_input
 from pyrite.models.template import render
 from pyrite.records import Chat
 
-Tick = Callable[[float, float, str], None]
+ReportProgress = Callable[[float, float, str], None]
 
 TAIL = 24
 """Stop strings are looked for in the last so many tokens, plus the stop strings' own length in bytes."""
@@ -51,7 +51,7 @@ def write(
     *,
     attempt: int = 0,
     temperatures: Mapping[str, float] | None = None,
-    tick: Tick,
+    report_progress: ReportProgress,
     expired: Callable[[], bool] = lambda: False,
     rows: int | None = None,
 ) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def write(
                 )
                 tokens += size
                 done += 1
-                tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
+                report_progress(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
                 if expired() and done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
         made = [file.done[prompt.id, attempt] for prompt in prompts]

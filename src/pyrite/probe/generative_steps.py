@@ -151,7 +151,7 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
         with compute.autocast():
             told = write(
                 model, tokenizer, prompts, writing, file,
-                temperatures=temperatures, tick=context.tick, expired=context.expired,
+                temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
         by_id = {one.id: one for one in read_answers(file)}
         return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
@@ -195,7 +195,7 @@ def ask_endpoint(
         try:
             chat(
                 endpoint, some, with_it, out,
-                attempts=attempts, tick=context.tick, expired=context.expired, usage=usage,
+                attempts=attempts, report_progress=context.report_progress, expired=context.expired, usage=usage,
             )  # fmt: skip
         except Unanswered as error:
             trouble.append(error)

@@ -22,7 +22,7 @@ from pyrite.tasks.measure import ItemScore, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.perplexity import Part
-    from pyrite.models.work import Tick
+    from pyrite.models.work import ReportProgress
 
 METRICS = (
     Metric("nats_per_token", "real", "lower", "negative log-likelihood, mean over the counted tokens"),
@@ -46,8 +46,8 @@ def perplexity_step(context: Context) -> None:
     with compute.autocast():
         size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
 
-        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
-            made = surprises(model, [rows[at] for at in part], max_tokens=size, tick=tick)
+        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+            made = surprises(model, [rows[at] for at in part], max_tokens=size, report_progress=report_progress)
             return [asdict(one) for one in made], {}
 
         asked = [row.ids for row in rows]

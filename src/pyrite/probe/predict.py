@@ -22,7 +22,7 @@ from pyrite.tasks.score import matching, slice_names
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Stored
-    from pyrite.models.work import Tick, Work
+    from pyrite.models.work import ReportProgress, Work
 
 
 def choose_items(
@@ -128,7 +128,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     word after the task's prompt.
     """
     from pyrite.models.score import fast_where_it_agrees
-    from pyrite.models.work import Tick, Work
+    from pyrite.models.work import ReportProgress, Work
     from pyrite.train.classifier import load_trained
 
     load.quiet_libraries()
@@ -156,10 +156,10 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
 
     def score(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
         if len(some) < len(rows):
-            return reading.logits(model, compute, some, context.tick)
+            return reading.logits(model, compute, some, context.report_progress)
 
-        def part(members: list[int], tick: Tick) -> tuple[list[Any], dict[str, Any]]:
-            logits, work = reading.logits(model, compute, members, tick)
+        def part(members: list[int], report_progress: ReportProgress) -> tuple[list[Any], dict[str, Any]]:
+            logits, work = reading.logits(model, compute, members, report_progress)
             return logits.tolist(), asdict(work)
 
         weights = str(next(model.parameters()).dtype).removeprefix("torch.")
@@ -176,7 +176,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     return logits
 
 
-Logits = Callable[[Any, Compute, list[int], "Tick"], tuple[np.ndarray[Any, Any], "Work"]]
+Logits = Callable[[Any, Compute, list[int], "ReportProgress"], tuple[np.ndarray[Any, Any], "Work"]]
 
 
 @dataclass(frozen=True)
@@ -218,24 +218,26 @@ def prepared(
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
 
         def by_words(
-            model: Any, compute: Compute, some: list[int], tick: "Tick"
+            model: Any, compute: Compute, some: list[int], report_progress: "ReportProgress"
         ) -> tuple[np.ndarray[Any, Any], "Work"]:
             with compute.autocast():
-                return label_word_logits(model, [prompts[at] for at in some], words, tick=tick)
+                return label_word_logits(model, [prompts[at] for at in some], words, report_progress=report_progress)
 
         return Reading(prompts, by_words), 0
     encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
     made_in = config["compute"]["precision"] if stored is not None else "fp32"
 
-    def by_head(model: Any, compute: Compute, some: list[int], tick: "Tick") -> tuple[np.ndarray[Any, Any], "Work"]:
+    def by_head(
+        model: Any, compute: Compute, some: list[int], report_progress: "ReportProgress"
+    ) -> tuple[np.ndarray[Any, Any], "Work"]:
         as_made = (
             made_in == "fp32" or next(model.parameters()).element_size() < 4
         )  # not in the fp32 pass that checks bf16
         return class_logits(
             model, [encoded.ids[at] for at in some],
             segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
-            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick, stored=stored if as_made else None, stored_in=made_in,
+            order=order, pad_id=tokenizer.pad_token_id, compute=compute, report_progress=report_progress, stored=stored if as_made else None, stored_in=made_in,
         )  # fmt: skip
 
     return Reading(encoded.ids, by_head), encoded.cut

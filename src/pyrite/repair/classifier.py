@@ -22,9 +22,9 @@ from pyrite.models.hardware import Compute
 from pyrite.models.rows import Pass, layout, reader_of
 from pyrite.records import Labelled
 from pyrite.repair.methods import Method
-from pyrite.repair.reference import ADAPTER, Seen
+from pyrite.repair.model_type import ROLES, RepairRows, check_classifier, check_guard, check_left, guard_rows, labels_of
+from pyrite.repair.reference import ADAPTER, Outputs
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import ROLES, Rows, check_classifier, check_guard, check_left, guard_rows, labels_of
 from pyrite.steps import Context
 from pyrite.tasks import rows as files
 from pyrite.train import adapters
@@ -122,11 +122,11 @@ def batches_of(rows: Sequence[Row], *, whole: bool) -> list[list[int]]:
     return batches
 
 
-def see(reader: ClassReader, rows: Sequence[Any], layer: int | None = None) -> Seen:
+def forward(reader: ClassReader, rows: Sequence[Any], layer: int | None = None) -> Outputs:
     """What the classifier says of rows: logits, and the outputs of their labels."""
     assert layer is None
     targets = torch.tensor([row.label for row in rows], device=reader.device)
-    return Seen(rows, reader.logits(rows), targets, torch.arange(len(rows), device=reader.device))
+    return Outputs(rows, reader.logits(rows), targets, torch.arange(len(rows), device=reader.device))
 
 
 def reader(model: Any, tokenizer: Any) -> ClassReader:
@@ -157,7 +157,7 @@ def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: 
     )
 
 
-def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> Rows:
+def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> RepairRows:
     """Read and encode every file of the step.
 
     Raises:
@@ -180,7 +180,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
         )
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
-    return Rows(encoded["forget"], [], encoded.get("replay", []), guard_rows(encoded), [], counts)
+    return RepairRows(encoded["forget"], [], encoded.get("replay", []), guard_rows(encoded), [], counts)
 
 
 def read_labelled(file: Path) -> list[Labelled]:

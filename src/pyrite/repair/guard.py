@@ -26,7 +26,7 @@ from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
 from pyrite.repair.settings import GuardSettings
 from pyrite.stats.gates import HOLDS
 from pyrite.train import sharded
-from pyrite.train.packed import PackedTrainer, packs_of, put_weights, totals_of, trained_weights
+from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of, put_weights, trained_weights
 from pyrite.train.rows import Row
 
 RULE = "the safe point, start included, with the lowest objective on the guard's rows"
@@ -231,11 +231,11 @@ class Guard(TrainerCallback):  # type: ignore[misc]
 
     def measure(self, step: int) -> Look:
         """The values of one look."""
-        totals = totals_of(self.watched.rows)
+        normalisers = normalisers_of(self.watched.rows)
         sums = dict.fromkeys(("forget", "replay", "kl", "replay_nats", "forget_nats", "kl_nats", "entropy"), 0.0)
         with self.compute.autocast():
             for pack in packs_of(list(self.watched.rows), self.trainer.pack_tokens):
-                for name, value in self.trainer.model_wrapped(pack, totals, look=self.objective.look).items():
+                for name, value in self.trainer.model_wrapped(pack, normalisers, look=self.objective.look).items():
                     sums[name] += value
                 tokens, targets = self.objective.look_reads(pack)
                 self.read, self.looked_at = self.read + tokens, self.looked_at + targets
@@ -244,7 +244,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             self.first_repetitions = repeated
         weights = self.objective.weights
         objective = weights.forget * sums["forget"] + weights.replay * sums["replay"] + weights.kl * sums["kl"]
-        replay, forget = totals.tokens.get(REPLAY, 0), totals.tokens.get(FORGET, 0)
+        replay, forget = normalisers.tokens.get(REPLAY, 0), normalisers.tokens.get(FORGET, 0)
         return Look(
             step,
             self.tokens,

@@ -10,8 +10,8 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Message, Text
 from pyrite.repair.methods import REFUSALS, Method
+from pyrite.repair.model_type import ROLES, RepairRows, check_guard, check_left, guard_rows
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import ROLES, Rows, check_guard, check_left, guard_rows
 from pyrite.steps import Context
 from pyrite.train import adapters, language
 from pyrite.train.language import load_to_train, read_language
@@ -35,7 +35,7 @@ def refuse(record: Chat | Text, number: int) -> Chat:
     return Chat((*record.prompt, answer), record.id, record.meta)
 
 
-def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> Rows:
+def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> RepairRows:
     """Read and encode every file of the step.
 
     Raises:
@@ -70,7 +70,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
     told = {role: tell(some) for role, some in counts.items()}
-    return Rows(
+    return RepairRows(
         encoded["forget"], encoded.get("preferred", []), encoded.get("replay", []), guard,
         [prompt for prompt in prompts if 0 < len(prompt) <= room], told,
     )  # fmt: skip
@@ -123,11 +123,11 @@ def reader(model: Any, tokenizer: Any) -> Any:
     return row_reader(model)
 
 
-def see(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
+def forward(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
     """The hidden states that predict the rows' learned tokens."""
-    from pyrite.repair.reference import see_tokens
+    from pyrite.repair.reference import forward_tokens
 
-    return see_tokens(reader, rows, layer)
+    return forward_tokens(reader, rows, layer)
 
 
 def save_whole(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:

@@ -8,7 +8,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG, ModelRef
-from pyrite.repair.sorts import sort_of
+from pyrite.repair.model_type import model_type_of
 from pyrite.steps import Context, Source, Step, StepType
 
 
@@ -23,7 +23,7 @@ def write_merged(base: Path, adapter: Path, out: Path) -> None:
     """Write the sum of a base and its adapters, added in fp32."""
     from pyrite.train.adapters import with_adapter
 
-    whole = sort_of(base).load_whole(base, Compute("cpu", "fp32"))
+    whole = model_type_of(base).load_whole(base, Compute("cpu", "fp32"))
     merged = with_adapter(whole, adapter, train=False).merge_and_unload(safe_merge=True)
     own = (adapter / "tokenizer_config.json").is_file()
     write_whole(merged, load.load_tokenizer(adapter if own else base), base, out)

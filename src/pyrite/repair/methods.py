@@ -31,7 +31,7 @@ from torch import Tensor
 from pyrite.errors import UserError
 from pyrite.repair import losses
 
-Kind = Literal["token", "soft", "row", "pair", "hidden", "answer"]
+LossInput = Literal["token", "soft", "row", "pair", "hidden", "answer"]
 
 REFUSALS = (
     "I don't know.",
@@ -61,7 +61,7 @@ class Method:
     """What it does, in one line."""
     paper: str
     """Authors and arXiv id."""
-    kind: Kind
+    kind: LossInput
     loss: Callable[..., Tensor] | None
     weights: Weights
     source: str

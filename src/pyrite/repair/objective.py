@@ -3,7 +3,7 @@
 Forget and replay rows share one forward pass. Replay cross-entropy and KL share one product with the vocabulary. The
 means are over the learned tokens of a whole step (of rows, for methods that join a row's tokens), never over padding.
 
-What a model says of rows is an objective's `see`: of a language model, the hidden states that predict learned tokens and
+What a model says of rows is an objective's `forward`: of a language model, the hidden states that predict learned tokens and
 the vocabulary's matrix. A classifier fits into the same words (`repair.classifier`), one target a row.
 """
 
@@ -18,8 +18,8 @@ from pyrite.models.head import Reference as Teacher
 from pyrite.models.head import entropy, fused, soft, token_stats
 from pyrite.repair.losses import control_vector
 from pyrite.repair.methods import Method, Weights
-from pyrite.repair.reference import Reference, See, Seen, see_tokens
-from pyrite.train.packed import Totals, Trained, packs_of
+from pyrite.repair.reference import Forward, Outputs, Reference, forward_tokens
+from pyrite.train.packed import Normalisers, Trained, packs_of
 from pyrite.train.rows import Row
 
 FORGET, REPLAY, PREFERRED = "forget", "replay", "preferred"
@@ -44,7 +44,7 @@ class RepairObjective:
     layer: int | None = None
     """For methods on hidden states: after how many layers."""
     seed: int = 0
-    see: See = see_tokens
+    forward: Forward = forward_tokens
     """How rows are read."""
     last: Reference | None = None
     """The model as given after all its layers, for the guard's KL."""
@@ -69,24 +69,26 @@ class RepairObjective:
         replay = (REPLAY,) if self.weights.replay or self.weights.kl else ()
         return (*(forget if self.weights.forget else ()), *replay)
 
-    def __call__(self, module: Trained, rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(
+        self, module: Trained, rows: Sequence[Row], normalisers: Normalisers
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """The pack's share of the step's loss; parts: forget, replay, kl, each unweighted."""
         on_states = self.method.kind == "hidden"
-        pack = self.see(module.reader, rows, self.layer if on_states else None)
+        pack = self.forward(module.reader, rows, self.layer if on_states else None)
         if on_states:
-            return self.on_states(pack, totals)
-        replay, told = self.replay(module.reader.head, pack, totals)
-        forget, more = self.forget(module.reader.head, pack, totals)
+            return self.on_states(pack, normalisers)
+        replay, told = self.replay(module.reader.head, pack, normalisers)
+        forget, more = self.forget(module.reader.head, pack, normalisers)
         return replay + forget, told | more
 
-    def look(self, module: Trained, rows: Sequence[Row], totals: Totals) -> dict[str, float]:
+    def look(self, module: Trained, rows: Sequence[Row], normalisers: Normalisers) -> dict[str, float]:
         """For the guard: a pack's parts of the objective and, whatever the method's own loss is, sums of negative
         log-likelihoods, KL and entropy."""
-        pack, head = self.see(module.reader, rows, None), module.reader.head
+        pack, head = self.forward(module.reader, rows, None), module.reader.head
         if self.method.kind == "hidden":
-            sums = dict(self.on_states(self.see(module.reader, rows, self.layer), totals)[1])
+            sums = dict(self.on_states(self.forward(module.reader, rows, self.layer), normalisers)[1])
         else:
-            sums = dict(self.forget(head, pack, totals)[1])
+            sums = dict(self.forget(head, pack, normalisers)[1])
         for role, name in ((REPLAY, "replay_nats"), (FORGET, "forget_nats")):
             its, where = of_roles(pack, (role,))
             if not its:
@@ -102,8 +104,8 @@ class RepairObjective:
                 if made.kl is not None:
                     sums["kl_nats"] = float(made.kl.sum())
                 if self.method.kind != "hidden":
-                    sums["replay"] = sums["replay_nats"] / totals.tokens[REPLAY]
-                    sums["kl"] = sums.get("kl_nats", 0.0) / totals.tokens[REPLAY]
+                    sums["replay"] = sums["replay_nats"] / normalisers.tokens[REPLAY]
+                    sums["kl"] = sums.get("kl_nats", 0.0) / normalisers.tokens[REPLAY]
         return sums
 
     def asks(self) -> tuple[str, ...]:
@@ -128,12 +130,12 @@ class RepairObjective:
             read += sum(len(row.ids) for row in again)
         return read, looked
 
-    def replay(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def replay(self, head: Any, pack: Outputs, normalisers: Normalisers) -> tuple[torch.Tensor, dict[str, float]]:
         """Cross-entropy and KL of the replay rows, from one product with the vocabulary."""
         rows, where = of_roles(pack, (REPLAY,))
         if not rows or not (self.weights.replay or self.weights.kl):
             return pack.states.new_zeros(()), {}
-        total = totals.tokens[REPLAY]
+        total = normalisers.tokens[REPLAY]
         replay, kl_weight = self.weights.replay / total, self.weights.kl / total
         teacher = None
         if self.weights.kl:
@@ -151,7 +153,7 @@ class RepairObjective:
             told["kl"] = float(made.kl.sum()) / total
         return made.total, told
 
-    def forget(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def forget(self, head: Any, pack: Outputs, normalisers: Normalisers) -> tuple[torch.Tensor, dict[str, float]]:
         """The method's own loss on the forget rows."""
         kind, weight = self.method.kind, self.weights.forget
         roles = {"pair": (FORGET, PREFERRED), "answer": (PREFERRED,)}.get(kind, (FORGET,))
@@ -160,7 +162,7 @@ class RepairObjective:
             return pack.states.new_zeros(()), {}
         states, targets = pack.states[where], pack.targets[where]
         if kind in ("token", "answer"):
-            total = totals.tokens[roles[0]]
+            total = normalisers.tokens[roles[0]]
             method = self.method.loss
             assert method is not None
             made = fused(
@@ -169,7 +171,7 @@ class RepairObjective:
             )  # fmt: skip
             return made.total, {"forget": float(made.total.detach()) / weight}
         if kind == "soft":
-            total = totals.tokens[FORGET]
+            total = normalisers.tokens[FORGET]
             teacher = None
             if self.method.teacher == "reference":
                 assert self.reference is not None
@@ -184,7 +186,7 @@ class RepairObjective:
         row_logp = stats.logp.new_zeros(len(found)).index_add(0, numbers, stats.logp)
         its = [pack.rows[int(at)] for at in found]
         made_rows = self.pairs(its, row_logp) if kind == "pair" else self.rows(its, row_logp)
-        share = made_rows.sum() * (weight / totals.rows[FORGET])
+        share = made_rows.sum() * (weight / normalisers.rows[FORGET])
         return share, {"forget": float(share.detach()) / weight}
 
     def rows(self, its: Sequence[Row], row_logp: torch.Tensor) -> torch.Tensor:
@@ -213,7 +215,7 @@ class RepairObjective:
         made: torch.Tensor = self.method.loss(chosen, rejected, known_chosen, known_rejected, **self.options)
         return made
 
-    def on_states(self, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def on_states(self, pack: Outputs, normalisers: Normalisers) -> tuple[torch.Tensor, dict[str, float]]:
         """RMU: forget rows towards one random direction, replay rows towards where the model as given has them."""
         assert self.method.loss is not None
         hidden = pack.states
@@ -221,31 +223,31 @@ class RepairObjective:
         rows, where = of_roles(pack, (FORGET,))
         if rows and self.weights.forget:
             target = control_vector(hidden.shape[1], self.options["steering"], seed=self.seed).to(hidden.device)
-            made = self.method.loss(hidden[where], target.expand(len(where), -1)).sum() / totals.tokens[FORGET]
+            made = self.method.loss(hidden[where], target.expand(len(where), -1)).sum() / normalisers.tokens[FORGET]
             loss, parts["forget"] = loss + self.weights.forget * made, float(made.detach())
         rows, where = of_roles(pack, (REPLAY,))
         if rows and self.weights.replay:
             assert self.reference is not None
-            made = self.method.loss(hidden[where], self.reference.hidden(rows)).sum() / totals.tokens[REPLAY]
+            made = self.method.loss(hidden[where], self.reference.hidden(rows)).sum() / normalisers.tokens[REPLAY]
             loss, parts["replay"] = loss + self.weights.replay * made, float(made.detach())
         return loss, parts
 
 
-def of_roles(pack: Seen, roles: tuple[str, ...]) -> tuple[list[Row], torch.Tensor]:
+def of_roles(pack: Outputs, roles: tuple[str, ...]) -> tuple[list[Row], torch.Tensor]:
     """The pack's rows of these roles, and which of its targets are theirs."""
     chosen = torch.tensor([row.role in roles for row in pack.rows], device=pack.owner.device)
     return [row for row in pack.rows if row.role in roles], chosen[pack.owner].nonzero()[:, 0]
 
 
 def frozen_values(
-    module: Trained, rows: Sequence[Row], pack_tokens: int, compute: Compute, see: See = see_tokens
+    module: Trained, rows: Sequence[Row], pack_tokens: int, compute: Compute, forward: Forward = forward_tokens
 ) -> Frozen:
     """Each row's log-likelihood (nats, over its learned tokens) under the model before its first step."""
     made: dict[tuple[str, int], float] = {}
     head = module.reader.head
     with torch.no_grad(), compute.autocast():
         for pack in packs_of(rows, pack_tokens):
-            seen = see(module.reader, pack, None)
+            seen = forward(module.reader, pack, None)
             logp = token_stats(seen.states, head.weight, head.bias, seen.targets).logp
             sums = logp.new_zeros(len(pack)).index_add(0, seen.owner, logp)
             made |= {(row.role, row.number): float(value) for row, value in zip(pack, sums, strict=True)}

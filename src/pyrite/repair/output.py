@@ -74,7 +74,7 @@ def write(
     `outcomes` are what became of each item under three models.
     """
     from pyrite.repair.figure import curves, draw_frontier
-    from pyrite.repair.objects import frontier_rows
+    from pyrite.repair.tables import frontier_rows
 
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")

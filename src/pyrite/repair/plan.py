@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
+from pyrite.repair.model_type import RepairRows
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import Rows
 
 
-def plan_steps(rows: Rows, settings: RepairSettings, reads: Sequence[str], seed: int) -> list[list[Any]]:
+def plan_steps(rows: RepairRows, settings: RepairSettings, reads: Sequence[str], seed: int) -> list[list[Any]]:
     """Which rows does each step read? Forget and replay rows are shuffled anew in every pass, each with its own seed, and
     paired step by step; the budget in tokens counts every token that is read.
 

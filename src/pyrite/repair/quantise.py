@@ -94,7 +94,7 @@ def layers_to_round(model: Any) -> dict[str, Any]:
 
 
 def quantise(
-    model: Any, to: str, *, name: str = "the model", tick: Callable[[float, float, str], None] | None = None
+    model: Any, to: str, *, name: str = "the model", report_progress: Callable[[float, float, str], None] | None = None
 ) -> dict[str, Any]:
     """Round the weights of a loaded model in place; what was done: {"to", "layers", "parameters", "rms_change"}.
 
@@ -118,8 +118,8 @@ def quantise(
         changed += float((rounded.double() - weight.double()).square().sum())
         size += float(weight.double().square().sum())
         module.weight.data.copy_(rounded.T if turned else rounded)
-        if tick:
-            tick(at, len(layers), "layers")
+        if report_progress:
+            report_progress(at, len(layers), "layers")
     parameters = sum(module.weight.numel() for module in layers.values())
     change = math.sqrt(changed / size) if size else 0.0
     return {"to": to, "layers": len(layers), "parameters": parameters, "rms_change": float(f"{change:.6g}")}
@@ -165,7 +165,7 @@ def run(context: Context) -> None:
     load.quiet_libraries()
     base, name = context.inputs["base"], context.config["base_name"]
     model = read_whole(base, name)
-    told = quantise(model, context.config["to"], name=name, tick=context.tick)
+    told = quantise(model, context.config["to"], name=name, report_progress=context.report_progress)
     model.save_pretrained(context.out)
     copy_all_but_weights(base, context.out)
     (context.out / "quantise.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))

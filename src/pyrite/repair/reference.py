@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from pyrite.models.hardware import Compute
-from pyrite.train.packed import Objective, Totals, Trained, flatten, hidden_states, packs_of
+from pyrite.train.packed import Normalisers, Objective, Trained, flatten, hidden_states, packs_of
 from pyrite.train.rows import Row
 
 ADAPTER = "repair"
@@ -22,7 +22,7 @@ ADAPTER = "repair"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Outputs:
     """What a model says of rows at every target: `states` [targets, width], which the reader's head turns into scores of
     all answers; `targets` [targets], the answers that were given; `owner` [targets], the row that each belongs to."""
 
@@ -32,14 +32,14 @@ class Seen:
     owner: torch.Tensor
 
 
-See = Callable[[Any, Sequence[Row], int | None], Seen]
+Forward = Callable[[Any, Sequence[Row], int | None], Outputs]
 """see(reader, rows, layer): rows read with a model; `layer` None: to the end."""
 
 
-def see_tokens(reader: Any, rows: Sequence[Row], layer: int | None = None) -> Seen:
+def forward_tokens(reader: Any, rows: Sequence[Row], layer: int | None = None) -> Outputs:
     """A language model's hidden states that predict the learned tokens."""
     flat = flatten(rows, reader.device)
-    return Seen(rows, hidden_states(reader, flat, layer)[flat.at], flat.targets, flat.owner)
+    return Outputs(rows, hidden_states(reader, flat, layer)[flat.at], flat.targets, flat.owner)
 
 
 class Reference(Protocol):
@@ -78,13 +78,13 @@ def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
             layer._active_adapter = active
 
 
-class Beneath:
+class AdapterDisabledReference:
     """The reference under an adapter that is switched off for the time of a pass."""
 
     live = True
 
-    def __init__(self, model: Any, reader: Any, layer: int | None = None, *, see: See = see_tokens) -> None:
-        self.model, self.reader, self.layer, self.see = model, reader, layer, see
+    def __init__(self, model: Any, reader: Any, layer: int | None = None, *, forward: Forward = forward_tokens) -> None:
+        self.model, self.reader, self.layer, self.forward = model, reader, layer, forward
         self.passes = 0
 
     def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
@@ -94,7 +94,7 @@ class Beneath:
         self.model.eval()
         try:
             with torch.no_grad(), switched_off(self.model):
-                return self.see(self.reader, rows, self.layer).states
+                return self.forward(self.reader, rows, self.layer).states
         finally:
             self.model.train(was)
 
@@ -110,23 +110,25 @@ class Beneath:
         return None if self.reader.head.bias is None else self.reader.head.bias.detach()
 
 
-class Evenly:
+class EqualPasses:
     """An objective whose every pack makes `passes` passes through the model as given, whether it holds rows that need
     them or not: processes that share the weights gather them together, or wait for each other for ever."""
 
-    def __init__(self, objective: Objective, live: Beneath, passes: int) -> None:
+    def __init__(self, objective: Objective, live: AdapterDisabledReference, passes: int) -> None:
         self.objective, self.live, self.passes = objective, live, passes
 
-    def __call__(self, module: Trained, rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(
+        self, module: Trained, rows: Sequence[Row], normalisers: Normalisers
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """The objective's own loss and parts."""
         before = self.live.passes
-        made = self.objective(module, rows, totals)
+        made = self.objective(module, rows, normalisers)
         for _ in range(self.passes - (self.live.passes - before)):
             self.live.hidden(rows[-1:])
         return made
 
 
-class OnDisk:
+class CachedReference:
     """The reference as files in a folder: the states of each row that needs them, and the output matrix. Read through
     the operating system's page cache, so that they count as nobody's memory."""
 
@@ -136,11 +138,11 @@ class OnDisk:
 
     def __init__(self, folder: Path, spans: dict[tuple[str, int], tuple[int, int]], width: int, device: Any) -> None:
         self.spans, self.device = spans, device
-        self.states = mapped(folder / STATES, width)
-        self.weight = mapped(folder / HEAD, width)
+        self.states = memory_mapped(folder / STATES, width)
+        self.weight = memory_mapped(folder / HEAD, width)
         if device.type != "cpu":
             self.weight = self.weight.to(device)
-        self.bias = mapped(folder / BIAS, 1)[:, 0].to(device) if (folder / BIAS).is_file() else None
+        self.bias = memory_mapped(folder / BIAS, 1)[:, 0].to(device) if (folder / BIAS).is_file() else None
 
     def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
         """Read from disk."""
@@ -151,7 +153,7 @@ class OnDisk:
 STATES, HEAD, BIAS = "states.safetensors", "head.safetensors", "bias.safetensors"
 
 
-def mapped(file: Path, width: int) -> torch.Tensor:
+def memory_mapped(file: Path, width: int) -> torch.Tensor:
     """A tensor [any, width] of a file, memory-mapped."""
     from safetensors import safe_open
 
@@ -162,8 +164,8 @@ def mapped(file: Path, width: int) -> torch.Tensor:
 
 def write_reference(
     reader: Any, rows: Sequence[Row], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
-    see: See = see_tokens,
-) -> OnDisk:  # fmt: skip
+    forward: Forward = forward_tokens,
+) -> CachedReference:  # fmt: skip
     """Compute the states of these rows (those that predict learned tokens) with the model as it is now, once.
 
     In the number format of the matrix products, which is what the loss would see anyway. A folder that an earlier
@@ -183,7 +185,7 @@ def write_reference(
         states = torch.empty(size, width, dtype=dtype)
         with torch.no_grad(), compute.autocast():
             for pack in packs_of(list(rows), pack_tokens):
-                hidden = see(reader, pack, layer).states.to(dtype).cpu()
+                hidden = forward(reader, pack, layer).states.to(dtype).cpu()
                 done = 0
                 for row in pack:
                     states[slice(*spans[row.role, row.number])] = hidden[done : done + row.targets]
@@ -193,4 +195,4 @@ def write_reference(
         if reader.head.bias is not None:
             save_file({"x": reader.head.bias.detach().float().cpu().contiguous()}, folder / BIAS)
         (folder / "complete").touch()
-    return OnDisk(folder, spans, width, reader.device)
+    return CachedReference(folder, spans, width, reader.device)

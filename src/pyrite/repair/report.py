@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pyrite.models import load, packaged
-from pyrite.names import here
+from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line
 from pyrite.repair.config import RepairConfig, RepairOptions
 from pyrite.repair.rows import counts, described
@@ -27,7 +27,7 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
     return {
         "schema_version": 1,
         "verb": "repair",
-        "model": here(config.model),
+        "model": redact_existing_path(config.model),
         "model_identity": planned.given.source.identity,
         **before_of(planned),
         "base_model": base_model(planned),
@@ -71,7 +71,7 @@ def before_of(planned: "Planned") -> dict[str, Any]:
     told: dict[str, Any] = {}
     for key, one in (("before", planned.original), ("forgetter", planned.forgetter)):
         if one is not None:
-            told[key] = {"model": here(one.name), "identity": one.source.identity}
+            told[key] = {"model": redact_existing_path(one.name), "identity": one.source.identity}
     return told
 
 
@@ -230,7 +230,7 @@ def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def command(config: RepairConfig) -> str:
     """The command that makes this again, run where the files are."""
-    return command_line(["pyrite", "repair", here(config.model)], config, RepairOptions, unsaid=UNSAID)
+    return command_line(["pyrite", "repair", redact_existing_path(config.model)], config, RepairOptions, unsaid=UNSAID)
 
 
 def base_model(planned: "Planned") -> str | None:

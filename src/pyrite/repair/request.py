@@ -17,9 +17,9 @@ from pyrite.probe import gate as gating
 from pyrite.probe.probe_task import ProbeTask
 from pyrite.repair import merge, output, proofs, scorecard
 from pyrite.repair.config import RepairConfig
+from pyrite.repair.model_type import check_classifier, is_classifier, labels_of
 from pyrite.repair.rows import Rows, plan_rows, replay_files
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
-from pyrite.repair.sorts import check_classifier, is_classifier, labels_of
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Source, Step, Store, default_store
 from pyrite.synth.run import portable_name

@@ -67,7 +67,7 @@ class Repair:
 
     def table(self) -> "polars.DataFrame":
         """What changed on every task, of the repair and of its proofs."""
-        from pyrite.repair.objects import table
+        from pyrite.repair.tables import table
 
         return table(self.told)
 

@@ -86,7 +86,15 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
     writing = Writing(max_new_tokens=config["max_new_tokens"], temperature=config["temperature"], seed=config["seed"])
     context.checkpoint.mkdir(parents=True, exist_ok=True)
     file = context.checkpoint / f"{pool}.answers.jsonl"
-    write(model, tokenizer, list(prompts.values()), writing, file, tick=context.tick, expired=context.expired)
+    write(
+        model,
+        tokenizer,
+        list(prompts.values()),
+        writing,
+        file,
+        report_progress=context.report_progress,
+        expired=context.expired,
+    )
     rows: list[Chat] = []
     answers = {answer.id: answer for answer in read_answers(file)}
     for prompt in prompts.values():

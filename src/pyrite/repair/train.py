@@ -13,9 +13,9 @@ from pyrite.io import atomic_write
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.cost import NOTHING
-from pyrite.repair.job import Job, job_of, whole_folder
 from pyrite.repair.methods import Method
 from pyrite.repair.plan import plan_steps
+from pyrite.repair.repair_task import RepairTask, full_model_folder, repair_task_of
 from pyrite.steps import Context, StepType
 from pyrite.train import adapters
 
@@ -37,54 +37,54 @@ class Repaired:
 def run(context: Context) -> None:
     """The step."""
     load.quiet_libraries()
-    job = job_of(context)
-    if not any(job.weights):
+    task = repair_task_of(context)
+    if not any(task.weights):
         made = Repaired(NOTHING, None)
-    elif job.settings.processes > 1:
-        made = train_together(job)
+    elif task.settings.processes > 1:
+        made = train_together(task)
     else:
-        made = train(job)
+        made = train(task)
     if made.model is not None:
-        save(job, made.model)
+        save(task, made.model)
     else:
-        as_given(job)
+        as_given(task)
     told = {
-        "method": job.method.name,
-        "weights": job.weights._asdict(),
-        "options": dict(job.method.options),
-        "rows": job.rows.counts,
+        "method": task.method.name,
+        "weights": task.weights._asdict(),
+        "options": dict(task.method.options),
+        "rows": task.rows.counts,
         **made.told,
     }
     (context.out / "repair.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
 
-def train(job: Job) -> Repaired:
+def train(task: RepairTask) -> Repaired:
     """Take the steps under the guard."""
     from pyrite.repair import cost
     from pyrite.repair.objective import RepairObjective
-    from pyrite.repair.reference import Beneath
+    from pyrite.repair.reference import AdapterDisabledReference
     from pyrite.train.cost import shape_of
     from pyrite.train.packed import Trained, fit_packed
 
     began = time.monotonic()
-    kept, read_before = keep_to_before(job)
-    model = job.prepare()
-    layer = layer_of(job.method, model)
+    kept, read_before = keep_to_before(task)
+    model = task.prepare()
+    layer = layer_of(task.method, model)
     objective = RepairObjective(
-        job.method, job.weights, None, layer=layer, seed=job.seed, see=job.sort.see, keep_to=kept
+        task.method, task.weights, None, layer=layer, seed=task.seed, forward=task.model_type.forward, keep_to=kept
     )
-    module = Trained(model, objective, job.sort.reader(model, job.tokenizer))
-    steps = plan_steps(job.rows, job.settings, objective.reads(), job.seed)
-    asked = [*references(job, module, objective, steps), *frozen(job, module, objective, steps)]
+    module = Trained(model, objective, task.model_type.reader(model, task.tokenizer))
+    steps = plan_steps(task.rows, task.settings, objective.reads(), task.seed)
+    asked = [*references(task, module, objective, steps), *frozen(task, module, objective, steps)]
     asked += read_before
-    guard = guard_of(job, model, objective)
+    guard = guard_of(task, model, objective)
     prepared = time.monotonic() - began
     ended = fit_packed(
-        module, steps, course=job.settings.training, pack_tokens=job.pack_tokens, compute=job.compute, seed=job.seed,
-        context=job.context, callbacks=[guard] if guard else [], report_to=job.context.config.get("report_to", ()),
+        module, steps, optim=task.settings.training, pack_tokens=task.pack_tokens, compute=task.compute, seed=task.seed,
+        context=task.context, callbacks=[guard] if guard else [], report_to=task.context.config.get("report_to", ()),
     )  # fmt: skip
     spent = cost.spent(
-        shape_of(model), steps[: ended.steps], job.settings, objective, live=isinstance(objective.reference, Beneath),
+        shape_of(model), steps[: ended.steps], task.settings, objective, live=isinstance(objective.reference, AdapterDisabledReference),
         beforehand=asked, guard=(guard.read, guard.looked_at) if guard else (0, 0),
     )  # fmt: skip
     told = {
@@ -92,7 +92,7 @@ def train(job: Job) -> Repaired:
         "planned_steps": len(steps),
         **spent,
         "seconds": prepared + ended.seconds,
-        "peak_bytes": cost.peak_bytes(job.compute),
+        "peak_bytes": cost.peak_bytes(task.compute),
         "curve": cost.curve(ended.curve, steps),
     }
     if guard is None:
@@ -115,30 +115,34 @@ def layer_of(method: Method, model: Any) -> int | None:
 
 
 def references(
-    job: Job, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
+    task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
 ) -> Sequence[Any]:
     """Give the objective the model as given, for the loss and for the guard's KL: live beneath the adapter, or from disk.
     Returns the rows that were read for it, each time they were."""
-    from pyrite.repair.reference import Beneath, Evenly, write_reference
+    from pyrite.repair.reference import AdapterDisabledReference, EqualPasses, write_reference
     from pyrite.train import sharded
 
-    method, training, reader, layer = job.method, job.settings.training, module.reader, objective.layer
+    method, training, reader, layer = task.method, task.settings.training, module.reader, objective.layer
     in_loss = (
-        (job.weights.kl and job.settings.kl_to == "given") or method.teacher == "reference" or method.kind == "hidden"
+        (task.weights.kl and task.settings.kl_to == "given") or method.teacher == "reference" or method.kind == "hidden"
     )
-    if not (in_loss or job.settings.guard.every_tokens):
+    if not (in_loss or task.settings.guard.every_tokens):
         return []
     if training.method != "full" and not training.lora.also_train:  # the model as given lies beneath the adapter
-        objective.last = Beneath(module.model, reader, see=job.sort.see)
-        live = objective.last if layer is None else Beneath(module.model, reader, layer, see=job.sort.see)
+        objective.last = AdapterDisabledReference(module.model, reader, forward=task.model_type.forward)
+        live = (
+            objective.last
+            if layer is None
+            else AdapterDisabledReference(module.model, reader, layer, forward=task.model_type.forward)
+        )
         objective.reference = live
         if sharded.size() > 1:
-            module.objective = Evenly(objective, live, len(objective.asks()))
+            module.objective = EqualPasses(objective, live, len(objective.asks()))
         return []
     roles = {"replay"} | ({"forget"} if method.teacher == "reference" else set())
-    rows = once([*(row for step in steps for row in step), *job.rows.guard], roles)
-    folder = job.context.checkpoint / "reference"
-    how: dict[str, Any] = {"pack_tokens": job.pack_tokens, "compute": job.compute, "see": job.sort.see}
+    rows = once([*(row for step in steps for row in step), *task.rows.guard], roles)
+    folder = task.context.checkpoint / "reference"
+    how: dict[str, Any] = {"pack_tokens": task.pack_tokens, "compute": task.compute, "forward": task.model_type.forward}
     with sharded.first_goes_first():
         objective.last = objective.reference = write_reference(reader, rows, folder / "last", **how)
         if layer is None:
@@ -147,40 +151,42 @@ def references(
     return [*rows, *rows]
 
 
-def keep_to_before(job: Job) -> "tuple[Reference | None, Sequence[Any]]":
+def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]":
     """The model before the harm, for the KL term and the guard's KL, where the settings say so: its states on the replay
     rows, computed once and kept on disk; it is gone before the model that trains is loaded. With the rows that were read.
 
     Raises:
         UserError: the two models do not share their tokens.
     """
-    if job.settings.kl_to != "before" or not job.weights.kl:
+    if task.settings.kl_to != "before" or not task.weights.kl:
         return None, []
     from pyrite.repair.objective import RepairObjective
     from pyrite.repair.reference import write_reference
     from pyrite.repair.weights import Weights, check_vocabulary
 
-    folder = job.context.inputs["before"]
-    check_vocabulary(Weights(whole_folder(job.context), "the model"), Weights(folder, "the model before"))
-    steps = plan_steps(job.rows, job.settings, RepairObjective(job.method, job.weights, None).reads(), job.seed)
-    rows = once([*(row for step in steps for row in step), *job.rows.guard], {"replay"})
-    model = job.sort.load_whole(folder, job.compute).eval()
+    folder = task.context.inputs["before"]
+    check_vocabulary(Weights(full_model_folder(task.context), "the model"), Weights(folder, "the model before"))
+    steps = plan_steps(task.rows, task.settings, RepairObjective(task.method, task.weights, None).reads(), task.seed)
+    rows = once([*(row for step in steps for row in step), *task.rows.guard], {"replay"})
+    model = task.model_type.load_whole(folder, task.compute).eval()
     kept = write_reference(
-        job.sort.reader(model, job.tokenizer), rows, job.context.checkpoint / "reference" / "before",
-        pack_tokens=job.pack_tokens, compute=job.compute, see=job.sort.see,
+        task.model_type.reader(model, task.tokenizer), rows, task.context.checkpoint / "reference" / "before",
+        pack_tokens=task.pack_tokens, compute=task.compute, forward=task.model_type.forward,
     )  # fmt: skip
     return kept, rows
 
 
-def frozen(job: Job, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]) -> Sequence[Any]:
+def frozen(
+    task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
+) -> Sequence[Any]:
     """Give the objective what the model as given says of whole forget rows, where the method compares with it. Returns
     the rows that were read for it."""
     from pyrite.repair.objective import frozen_values
 
-    if not job.method.reference or job.method.kind not in ("row", "pair"):
+    if not task.method.reference or task.method.kind not in ("row", "pair"):
         return []
-    rows = once([*(row for step in steps for row in step), *job.rows.guard], {"forget", "preferred"})
-    objective.frozen = frozen_values(module, rows, job.pack_tokens, job.compute, job.sort.see)
+    rows = once([*(row for step in steps for row in step), *task.rows.guard], {"forget", "preferred"})
+    objective.frozen = frozen_values(module, rows, task.pack_tokens, task.compute, task.model_type.forward)
     return rows
 
 
@@ -190,36 +196,36 @@ def once(rows: Sequence[Any], roles: set[str]) -> list[Any]:
     return [found[key] for key in sorted(found)]
 
 
-def guard_of(job: Job, model: Any, objective: "RepairObjective") -> "Guard | None":
+def guard_of(task: RepairTask, model: Any, objective: "RepairObjective") -> "Guard | None":
     """What watches over the steps, where it is asked for and has rows."""
     from pyrite.models.write import end_ids
     from pyrite.repair.guard import Guard, Watched
 
-    if not job.settings.guard.every_tokens or not job.rows.guard:
+    if not task.settings.guard.every_tokens or not task.rows.guard:
         return None
-    prompts = job.rows.prompts
-    watched = Watched(job.rows.guard, prompts, end_ids(model, job.tokenizer) if prompts else ())
-    return Guard(job.settings.guard, watched, objective, job.compute, job.context.checkpoint / "points")
+    prompts = task.rows.prompts
+    watched = Watched(task.rows.guard, prompts, end_ids(model, task.tokenizer) if prompts else ())
+    return Guard(task.settings.guard, watched, objective, task.compute, task.context.checkpoint / "points")
 
 
 TOLD, TRAINED = "trained.json", "trained.safetensors"
 """In a checkpoint: what several processes leave, the weights only where a step was worth keeping."""
 
 
-def train_together(job: Job) -> Repaired:
+def train_together(task: RepairTask) -> Repaired:
     """As `train`, in several processes that share the model; the result is a model in this one."""
     from safetensors.torch import load_file
 
     from pyrite.train.packed import put_weights
     from pyrite.train.processes import together
 
-    left = job.context.checkpoint
+    left = task.context.checkpoint
     if not (left / TOLD).is_file():
-        together(job.settings.processes, job.compute, one_of_several, job.context)
+        together(task.settings.processes, task.compute, one_of_several, task.context)
     told = orjson.loads((left / TOLD).read_bytes())
     if not (left / TRAINED).is_file():
         return Repaired(told, None)
-    model = job.prepare()
+    model = task.prepare()
     put_weights(model, load_file(left / TRAINED))
     return Repaired(told, model)
 
@@ -232,7 +238,7 @@ def one_of_several(context: Context) -> None:
     from pyrite.train.packed import trained_weights
 
     load.quiet_libraries()
-    made = train(job_of(context))
+    made = train(repair_task_of(context))
     weights = None if made.model is None else trained_weights(made.model)
     if sharded.is_first():
         (context.checkpoint / TRAINED).unlink(missing_ok=True)
@@ -242,27 +248,27 @@ def one_of_several(context: Context) -> None:
             Path(part).write_bytes(orjson.dumps(made.told))
 
 
-def save(job: Job, model: Any) -> None:
+def save(task: RepairTask, model: Any) -> None:
     """The repaired model: whole, or its adapter."""
     from pyrite.repair.reference import ADAPTER
 
-    context = job.context
-    if job.settings.save == "adapter":
-        adapters.save(model, job.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
+    context = task.context
+    if task.settings.save == "adapter":
+        adapters.save(model, task.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
         return
-    job.sort.save_whole(model, job.tokenizer, context, job.compute)
+    task.model_type.save_whole(model, task.tokenizer, context, task.compute)
 
 
-def as_given(job: Job) -> None:
+def as_given(task: RepairTask) -> None:
     """The model as it was given, written anew; no value of it changes. As an adapter: one that does nothing."""
-    if job.settings.save == "adapter":
-        save(job, job.prepare())
+    if task.settings.save == "adapter":
+        save(task, task.prepare())
         return
-    context = job.context
-    model = job.sort.load_whole(whole_folder(context), Compute("cpu", "fp32"))
+    context = task.context
+    model = task.model_type.load_whole(full_model_folder(context), Compute("cpu", "fp32"))
     if "under" in context.inputs:
         model = adapters.with_adapter(model, context.inputs["base"], train=False).merge_and_unload()
-    job.sort.save_whole(model, job.tokenizer, context, job.compute)
+    task.model_type.save_whole(model, task.tokenizer, context, task.compute)
 
 
 REPAIR = StepType("repair.train", 3, run)

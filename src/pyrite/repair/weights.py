@@ -458,7 +458,7 @@ def combine(parts: Sequence[Part], context: Context) -> dict[str, Any]:
             combine_file(file, parts, done, own)
             told.write_bytes(orjson.dumps([own.tensors, own.of, own.squared_change, own.squared_size]))
         changed.append(Changed(*orjson.loads(told.read_bytes())))
-        context.tick(at + 1, len(model.files), "weight files")
+        context.report_progress(at + 1, len(model.files), "weight files")
         if fresh and at + 1 < len(model.files) and context.expired():
             raise OutOfTime(f"--max-time is over; {at + 1} of {len(model.files)} weight files are finished and stay")
     for file in model.files:

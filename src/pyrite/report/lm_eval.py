@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.io import atomic_write
-from pyrite.names import shown, stem_of, unlike
+from pyrite.names import redact_path, stem_of, unlike
 from pyrite.report.names import subjects as subjects_of
 from pyrite.runs import FILES, Run, read_results
 
@@ -90,7 +90,7 @@ def subjects(run: Run) -> Iterator[Subject]:
         for at, (about, name) in enumerate(called.items()):
             model, given = name, (asked[at] if at < len(asked) else None) or about
             if run.verb == "repair":
-                model, given = f"{shown(told['model'])}-{about}", str(told.get("model_identity"))
+                model, given = f"{redact_path(told['model'])}-{about}", str(told.get("model_identity"))
             if own := [card for card in cards if str(card["about"]) == about]:
                 yield Subject(run, about, model, str(given), own)
 
@@ -241,7 +241,7 @@ def results(
 
 def configured(name: str, card: Mapping[str, Any], version: str) -> dict[str, Any]:
     """A task's configuration, as far as a scorecard knows it. Its file stands without the folders of any machine."""
-    return {"task": name, "dataset_path": shown(card["source"]), "metadata": {"pyrite": version}}
+    return {"task": name, "dataset_path": redact_path(card["source"]), "metadata": {"pyrite": version}}
 
 
 def shots(card: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:

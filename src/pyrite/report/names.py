@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pyrite.names import paths_in, replaced, shown, unlike
+from pyrite.names import paths_in, redact_path, replaced, unlike
 from pyrite.runs import Run
 
 Told = Mapping[str, Any]
@@ -18,14 +18,15 @@ def subjects(told: Told) -> dict[str, str]:
     """
     cards = [*told.get("scorecards", ()), *(card for one in told.get("proofs", ()) for card in one["scorecards"])]
     names = list(dict.fromkeys(map(str, [*told.get("models", ()), *(card["about"] for card in cards)])))
-    return dict(zip(names, unlike([shown(name) for name in names]), strict=True))
+    return dict(zip(names, unlike([redact_path(name) for name in names]), strict=True))
 
 
 def of_probe(run: Run) -> Run:
     """A probe as it is shown: subjects and sources by their names, in sentences too. Not for looking its tables up."""
     told, called = run.told, subjects(run.told)
     cards = [
-        {**card, "about": called[str(card["about"])], "source": shown(card["source"])} for card in told["scorecards"]
+        {**card, "about": called[str(card["about"])], "source": redact_path(card["source"])}
+        for card in told["scorecards"]
     ]
     models = [called[str(name)] for name in told["models"]]
     compared = [of_change(one, called) for one in told["compared"]]
@@ -45,6 +46,6 @@ def of_change(one: Told, called: Mapping[str, str]) -> dict[str, Any]:
 def of_study(run: Run) -> Run:
     """A study as it is shown: its sentences and notes without the folders that its specification names."""
     told = run.told
-    called = {path: shown(path) for path in paths_in(told["spec"])}
+    called = {path: redact_path(path) for path in paths_in(told["spec"])}
     primary = [{**one, "sentence": replaced(one["sentence"], called)} for one in told["primary"]]
     return replace(run, told={**told, "primary": primary, "notes": [replaced(note, called) for note in told["notes"]]})

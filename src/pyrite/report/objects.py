@@ -19,7 +19,7 @@ def table(run: Run) -> "polars.DataFrame":
     """
     from pyrite.audit import objects as of_audit
     from pyrite.probe import objects as of_probe
-    from pyrite.repair import objects as of_repair
+    from pyrite.repair import tables as of_repair
     from pyrite.study import objects as of_study
     from pyrite.study.language import figure as language
     from pyrite.study.language import objects as of_language

@@ -81,7 +81,7 @@ class Forecast:
         """A step begins."""
         self.running[key] = Running(self.steps[key], now)
 
-    def tick(self, key: str, share: float, now: float) -> None:
+    def update(self, key: str, share: float, now: float) -> None:
         """A running step has done this share of its work."""
         one = self.running.get(key)
         if one is None:

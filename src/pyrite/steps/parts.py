@@ -12,8 +12,8 @@ from pyrite.steps.step import Context, digest
 PART_TOKENS = {"cpu": 65_536, "cuda": 2_097_152, "mps": 262_144}
 """About how many tokens are a part: a part is what a killed run can lose, and how late it can notice that its time is up."""
 
-Tick = Callable[[float, float, str], None]
-Work = Callable[[list[int], Tick], tuple[list[Any], dict[str, Any]]]
+ReportProgress = Callable[[float, float, str], None]
+Work = Callable[[list[int], ReportProgress], tuple[list[Any], dict[str, Any]]]
 """Given row numbers: the result of each in their order, and what else is told of the part; all plain JSON values."""
 
 
@@ -46,10 +46,10 @@ def in_parts(
             part = first_part(todo, sizes, tokens)
             done = len(found)
 
-            def tick(now: float, of: float, unit: str, part: list[int] = part, done: int = done) -> None:
-                context.tick(done + len(part) * now / max(of, 1), len(sizes), "rows")
+            def report_progress(now: float, of: float, unit: str, part: list[int] = part, done: int = done) -> None:
+                context.report_progress(done + len(part) * now / max(of, 1), len(sizes), "rows")
 
-            results, more = work(part, tick)
+            results, more = work(part, report_progress)
             found |= dict(zip(part, results, strict=True))
             told.append(more)
             sink.write(json.dumps({"rows": part, "results": results, "told": more}) + "\n")

@@ -64,10 +64,10 @@ class Progress:
         self.labels[step.key] = step.label
         self.tasks[step.key] = self.bars.add_task(f"  {step.label}", total=None, note="")
 
-    def tick(self, key: str, done: float, total: float, unit: str) -> None:
+    def report_progress(self, key: str, done: float, total: float, unit: str) -> None:
         """A step has come so far, in its own units (tokens, rows)."""
         now = self.clock()
-        self.forecast.tick(key, min(1.0, done / total) if total else 0.0, now)
+        self.forecast.update(key, min(1.0, done / total) if total else 0.0, now)
         at, since = self.first.setdefault(key, (done, now))
         rate = (done - at) / (now - since) if now > since else 0.0
         note = f"{rate:,.0f} {unit}/s" if rate else ""

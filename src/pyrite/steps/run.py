@@ -107,7 +107,7 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
             for step in todo:
                 out_of_time(deadline)
                 progress.start(step)
-                finished(step, run_one(step, store.root, deadline, progress.tick, options.refresh))
+                finished(step, run_one(step, store.root, deadline, progress.report_progress, options.refresh))
         elif todo:
             run_pool(todo, store, options, deadline, progress, finished)
     finally:
@@ -115,10 +115,12 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
 
 
-def run_one(step: Step, root: Path, deadline: float | None, tick: Any, refresh: Collection[str] = ()) -> float:
+def run_one(
+    step: Step, root: Path, deadline: float | None, report_progress: Any, refresh: Collection[str] = ()
+) -> float:
     """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
     try:
-        return attempt_one(step, Store(root), deadline, tick, refresh)
+        return attempt_one(step, Store(root), deadline, report_progress, refresh)
     except Exception as error:
         if is_disk_full(error, root):
             what = f"The disk is full; the step '{step.label}' was not stored."
@@ -126,14 +128,16 @@ def run_one(step: Step, root: Path, deadline: float | None, tick: Any, refresh: 
         raise
 
 
-def attempt_one(step: Step, store: Store, deadline: float | None, tick: Any, refresh: Collection[str]) -> float:
+def attempt_one(
+    step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str]
+) -> float:
     """The same, with the errors as they come."""
     with store.lock(step.key):
         if store.has(step, weights=True) and not refresh:
             return 0.0
         for parent in step.parents():  # another run that shares the store may have dropped weights that this one needs
             if not store.has(parent, weights=True):
-                attempt_one(parent, store, deadline, tick, ())
+                attempt_one(parent, store, deadline, report_progress, ())
         out, checkpoint = store.attempt(step, anew=step.kind.name in refresh)
         inputs = {
             name: Path(given.path) if isinstance(given, Source) else store.path(given.key)
@@ -144,7 +148,7 @@ def attempt_one(step: Step, store: Store, deadline: float | None, tick: Any, ref
             inputs=inputs,
             out=out,
             checkpoint=checkpoint,
-            tick=lambda done, total, unit: tick(step.key, done, total, unit),
+            report_progress=lambda done, total, unit: report_progress(step.key, done, total, unit),
             expired=lambda: deadline is not None and time.time() > deadline,
         )
         started = time.monotonic()
@@ -165,8 +169,8 @@ def run_pool(
     running: dict[Future[float], Step] = {}
     stopped: OutOfTime | None = None
     with context.Manager() as manager:
-        ticks = manager.Queue()
-        pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), ticks))
+        progress_reports = manager.Queue()
+        pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), progress_reports))
         try:
             while waiting or running:
                 if not running:
@@ -181,8 +185,8 @@ def run_pool(
                     progress.start(step)
                     running[pool.submit(work, step, store.root, deadline, options.refresh)] = step
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not ticks.empty():
-                    progress.tick(*ticks.get())
+                while not progress_reports.empty():
+                    progress.report_progress(*progress_reports.get())
                 progress.beat()
                 for future in done:
                     step = running.pop(future)
@@ -207,13 +211,13 @@ def run_pool(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_ticks: Any = None
+_progress_reports: Any = None
 
 
-def prepare_worker(threads: int, parent: int, ticks: Any) -> None:
+def prepare_worker(threads: int, parent: int, progress_reports: Any) -> None:
     """Set a worker up: its threads, no reaction to Ctrl-C of its own, and no life after its parent's."""
-    global _ticks
-    _ticks = ticks
+    global _progress_reports
+    _progress_reports = progress_reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_threads(threads)
 
@@ -229,13 +233,13 @@ def work(step: Step, root: Path, deadline: float | None, refresh: Collection[str
     """What a worker process does with one step."""
     last = 0.0
 
-    def tick(key: str, done: float, total: float, unit: str) -> None:
+    def report_progress(key: str, done: float, total: float, unit: str) -> None:
         nonlocal last
         if time.monotonic() - last > 0.3:
             last = time.monotonic()
-            _ticks.put((key, done, total, unit))
+            _progress_reports.put((key, done, total, unit))
 
-    return run_one(step, root, deadline, tick, refresh)
+    return run_one(step, root, deadline, report_progress, refresh)
 
 
 def set_threads(threads: int) -> None:

@@ -34,7 +34,7 @@ class Context:
     inputs: Mapping[str, Path]
     out: Path
     checkpoint: Path
-    tick: Callable[[float, float, str], None]
+    report_progress: Callable[[float, float, str], None]
     expired: Callable[[], bool]
 
 

@@ -171,7 +171,7 @@ def sample_step(context: Context) -> None:
         temporary = part.with_suffix(".tmp")
         temporary.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
         os.replace(temporary, part)
-        context.tick(done, total, "texts")
+        context.report_progress(done, total, "texts")
     parts = sorted(context.checkpoint.glob("*.jsonl"))
     (context.out / "raw.jsonl").write_bytes(b"".join(part.read_bytes() for part in parts))
     (context.out / "fields.json").write_bytes(orjson.dumps(fields))

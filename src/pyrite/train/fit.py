@@ -23,7 +23,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.lower import Injected, padded_states
 from pyrite.steps import Context
-from pyrite.train.settings import Course, TrainSettings
+from pyrite.train.settings import OptimSettings, TrainSettings
 
 COMPLETE = "complete"
 
@@ -144,7 +144,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After each optimiser step."""
-        self.context.tick(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
+        self.context.report_progress(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
         ended = state.global_step >= state.max_steps or control.should_training_stop
         if self.context.expired() and not ended:
             self.stopped = control.should_save = control.should_training_stop = True
@@ -172,17 +172,17 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def arguments_of(
-    course: Course, compute: Compute, seed: int, folder: Path, *, warmup: float, **more: Any
+    optim: OptimSettings, compute: Compute, seed: int, folder: Path, *, warmup: float, **more: Any
 ) -> TrainingArguments:
     """The library's options for one of our trainings: checkpoints only when we ask for one, nothing on the terminal, one
     device a process, so that results do not depend on how many there are."""
     named: dict[str, Any] = {
-        "learning_rate": course.learning_rate,
-        "weight_decay": course.weight_decay,
-        "max_grad_norm": course.max_grad_norm,
+        "learning_rate": optim.learning_rate,
+        "weight_decay": optim.weight_decay,
+        "max_grad_norm": optim.max_grad_norm,
         "warmup_steps": warmup,
-        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(course.schedule, course.schedule),
-        "optim": course.optimizer,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(optim.schedule, optim.schedule),
+        "optim": optim.optimizer,
         "bf16": compute.precision == "bf16-mixed",
         "use_cpu": compute.device == "cpu",
         "seed": seed,

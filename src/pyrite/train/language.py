@@ -66,7 +66,7 @@ def save_whole(
     tokenizer.save_pretrained(out)
 
 
-def next_tokens(module: Any, rows: Any, totals: Any) -> tuple[Any, dict[str, float]]:
+def next_tokens(module: Any, rows: Any, normalisers: Any) -> tuple[Any, dict[str, float]]:
     """The objective of plain training: mean cross-entropy (nats) over the learned tokens of a step."""
     from pyrite.models.head import fused
     from pyrite.train.packed import flatten, hidden_states
@@ -74,7 +74,7 @@ def next_tokens(module: Any, rows: Any, totals: Any) -> tuple[Any, dict[str, flo
     pack = flatten(rows, module.reader.device)
     matrix = module.reader.head
     hidden = hidden_states(module.reader, pack)[pack.at]
-    total = sum(totals.tokens.values())
+    total = sum(normalisers.tokens.values())
     made = fused(hidden, matrix.weight, matrix.bias, pack.targets, lambda stats, kl, at: -stats.logp / total)
     return made.total, {}
 
@@ -104,7 +104,7 @@ def run(context: Context) -> None:
     ended = fit_packed(
         Trained(model, next_tokens),
         steps,
-        course=settings,
+        optim=settings,
         pack_tokens=config["pack_tokens"],
         compute=compute,
         seed=config["seed"],

@@ -36,8 +36,8 @@ def lower_step(context: Context) -> None:
         first.setdefault(row_key(ids, some), at)
     chosen = list(first.values())
 
-    def tick(done: float, total: float, unit: str) -> None:
-        context.tick(done, total, unit)
+    def report_progress(done: float, total: float, unit: str) -> None:
+        context.report_progress(done, total, unit)
         if context.expired() and done < total:
             raise OutOfTime("--max-time is over; the lower layers are computed again by the next run")
 
@@ -48,7 +48,7 @@ def lower_step(context: Context) -> None:
             [encoded.ids[at] for at in chosen],
             None if segments is None else [segments[at] for at in chosen],
             pad_id=tokenizer.pad_token_id,
-            tick=tick,
+            report_progress=report_progress,
         )
     write_states(list(first), states, config["freeze"], context.out)
     told = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}

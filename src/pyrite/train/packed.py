@@ -27,7 +27,7 @@ from pyrite.steps import Context
 from pyrite.train import sharded
 from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
 from pyrite.train.rows import Row
-from pyrite.train.settings import Course
+from pyrite.train.settings import OptimSettings
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
@@ -51,7 +51,7 @@ class Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class Normalisers:
     """What the losses of a whole step are divided by: learned tokens and rows, by role."""
 
     tokens: Mapping[str, int]
@@ -61,12 +61,14 @@ class Totals:
 class Objective(Protocol):
     """What is learned: a pack's share of its step's loss, and named parts of it for the curves (sums over packs)."""
 
-    def __call__(self, module: "Trained", rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(
+        self, module: "Trained", rows: Sequence[Row], normalisers: Normalisers
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """`module` holds the model and its row-wise reader."""
         ...
 
 
-Look = Callable[["Trained", Sequence[Row], Totals], Any]
+Look = Callable[["Trained", Sequence[Row], Normalisers], Any]
 """Anything that reads rows with the model."""
 
 
@@ -98,14 +100,14 @@ def hidden_states(reader: Reader, flat: Flat, layer: int | None = None) -> torch
     return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, given, layer=layer))
 
 
-def totals_of(rows: Sequence[Row]) -> Totals:
+def normalisers_of(rows: Sequence[Row]) -> Normalisers:
     """The totals of a step."""
     tokens: dict[str, int] = defaultdict(int)
     count: dict[str, int] = defaultdict(int)
     for row in rows:
         tokens[row.role] += row.targets
         count[row.role] += 1
-    return Totals(dict(tokens), dict(count))
+    return Normalisers(dict(tokens), dict(count))
 
 
 def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
@@ -153,10 +155,10 @@ class Trained(torch.nn.Module):
         self.objective = objective
         self.reader = row_reader(model) if reader is None else reader
 
-    def forward(self, rows: Sequence[Row], totals: Totals, look: Look | None = None) -> Any:
+    def forward(self, rows: Sequence[Row], normalisers: Normalisers, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
         at from within its forward pass, where its weights are whole)."""
-        return (look or self.objective)(self, rows, totals)
+        return (look or self.objective)(self, rows, normalisers)
 
 
 class Steps(torch.utils.data.Dataset[dict[str, Any]]):
@@ -193,7 +195,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         """
         model.train()
         rows: Sequence[Row] = inputs["rows"]
-        totals = totals_of(rows)
+        normalisers = normalisers_of(rows)
         world, rank = sharded.size(), self.accelerator.process_index
         packs = packs_of(rows, self.pack_tokens)
         real = len(packs)
@@ -203,7 +205,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         parts: dict[str, float] = defaultdict(float)
         for number, pack in list(enumerate(packs))[rank::world]:
             with self.compute_loss_context_manager():
-                share, told = model(pack, totals)
+                share, told = model(pack, normalisers)
             if number >= real:
                 share = share * 0.0
             elif not math.isfinite(value := float(share.detach())):
@@ -301,7 +303,7 @@ def fit_packed(
     module: Trained,
     steps: Sequence[Sequence[Row]],
     *,
-    course: Course,
+    optim: OptimSettings,
     pack_tokens: int,
     compute: Compute,
     seed: int,
@@ -320,11 +322,11 @@ def fit_packed(
     set_seed(seed)
     tokens = sum(map(tokens_of, steps))
     arguments = arguments_of(
-        course,
+        optim,
         compute,
         seed,
         context.checkpoint,
-        warmup=min(math.ceil(course.warmup * len(steps)), len(steps) - 1),  # one step alone must move
+        warmup=min(math.ceil(optim.warmup * len(steps)), len(steps) - 1),  # one step alone must move
         per_device_train_batch_size=1,
         num_train_epochs=1,
         logging_steps=1,

@@ -141,7 +141,7 @@ def _answer(one: _Process, message: tuple[Any, ...], context: Context) -> None:
     """One message of a process."""
     match message:
         case ("tick", done, total, unit):
-            context.tick(done, total, unit)
+            context.report_progress(done, total, unit)
         case ("expired",):
             one.link.send(context.expired())
         case ("user", what, found, fix):
@@ -183,7 +183,7 @@ def _context(rank: int, given: _Given, link: Connection) -> Context:
         inputs=given.inputs,
         out=given.out,
         checkpoint=given.checkpoint,
-        tick=(lambda *told: link.send(("tick", *told))) if rank == 0 else (lambda *_: None),
+        report_progress=(lambda *told: link.send(("tick", *told))) if rank == 0 else (lambda *_: None),
         expired=expired if rank == 0 else (lambda: False),
     )
 

@@ -19,7 +19,7 @@ class LoraSettings(ConfigBase):
     )
 
 
-class Course(ConfigBase):
+class OptimSettings(ConfigBase):
     """How the weights move over the steps of any training."""
 
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
@@ -32,7 +32,7 @@ class Course(ConfigBase):
     )
 
 
-class TrainSettings(Course):
+class TrainSettings(OptimSettings):
     """One training run."""
 
     method: Literal["full", "lora", "qlora"] = Field(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyrite.audit.show import NAMED, beyond, by_flaw, number, p_value, reference_name, rows_read
-from pyrite.names import shown
+from pyrite.names import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
 from pyrite.report.parts import shared
@@ -58,7 +58,7 @@ def part(run: Run, config: ReportConfig, anchor: str) -> Part:
 
 def names(record: Told) -> list[str]:
     """The data's files, without their folders."""
-    return [shown(one) for one in record["data"]]
+    return [redact_path(one) for one in record["data"]]
 
 
 def verdict(record: Told, standing_out: Sequence[Told]) -> Verdict:
@@ -110,7 +110,7 @@ def numbers(one: Told) -> list[tuple[str, str]]:
     if human:
         said = f"this data by {number(human['value_of_data'], unit)} at the same {human['n']:,} rows"
         if human["value"] is not None:
-            said = f"differ by up to {number(human['value'], unit)} ({shown(human['source'])}); {said}"
+            said = f"differ by up to {number(human['value'], unit)} ({redact_path(human['source'])}); {said}"
         if human.get("high") is not None:
             table = " and the table of human sources" if human.get("table") else ""
             said += f"; one more would hardly show more than {number(human['high'], unit)} (by {human['sources']} of them{table})"
@@ -244,7 +244,7 @@ def ran(record: Told) -> list[Block]:
     """Data, references, counts and the sample."""
     sample = record["sample"]
     references = ", ".join(
-        reference_name({**reference, "source": shown(reference["source"])}) for reference in record["references"]
+        reference_name({**reference, "source": redact_path(reference["source"])}) for reference in record["references"]
     )
     fine = [one for one in record["findings"] if one["severity"] == "ok" and not one["why"]]
     items = [

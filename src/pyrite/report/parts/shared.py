@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyrite.names import shown
+from pyrite.names import redact_path
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Tone, Verdict
 
 Told = Mapping[str, Any]
@@ -199,7 +199,9 @@ def software(told: Told) -> list[tuple[str, str]]:
 
 def files(told: Sequence[Told]) -> list[Block]:
     """The files that were read, with what identifies their content."""
-    rows = [(str(one.get("side", "")), shown(one.get("file") or one.get("name")), str(one["hash"])) for one in told]
+    rows = [
+        (str(one.get("side", "")), redact_path(one.get("file") or one.get("name")), str(one["hash"])) for one in told
+    ]
     if not rows:
         return []
     if not any(side for side, *_ in rows):
@@ -244,7 +246,7 @@ def flat(told: Any, name: str = "") -> list[tuple[str, str]]:
         return []
     if isinstance(told, list) and any(isinstance(one, Mapping) for one in told):
         return [line for at, one in enumerate(told, 1) for line in flat(one, f"{name} {at}")]
-    return [(name, ", ".join(map(shown, told)) if isinstance(told, list | tuple) else shown(told))]
+    return [(name, ", ".join(map(redact_path, told)) if isinstance(told, list | tuple) else redact_path(told))]
 
 
 def gates(told: Sequence[Told], anchor: str) -> list[Section]:

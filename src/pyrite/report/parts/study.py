@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyrite.names import inside, shown
+from pyrite.names import redact_outside_paths, redact_path
 from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.objects import stored
@@ -247,7 +247,7 @@ def ran(told: Told) -> list[Block]:
     model = spec["task_model"]["model"] if "task_model" in spec else spec["model"]
     told_facts = [
         ("question", spec["says"] or "not stated"),
-        ("model", shown(model)),
+        ("model", redact_path(model)),
         ("seeds", ", ".join(map(str, spec["seeds"]))),
         ("steps", f"{len(told['steps']):,}, of which {timing['steps_run']:,} were run and {timing['steps_reused']:,} reused at the last call"),
         ("time", f"{timing['seconds_of_all_steps']:,.0f} s for all steps, {timing['this_run_seconds']:,.0f} s at the last call"),
@@ -296,5 +296,5 @@ def as_yaml(spec: Told) -> str:
     yaml.width = 110
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     sink = io.StringIO()
-    yaml.dump(inside(spec), sink)
+    yaml.dump(redact_outside_paths(spec), sink)
     return sink.getvalue().rstrip()

@@ -18,7 +18,7 @@ from pyrite.models import hardware
 from pyrite.models.hardware import Compute
 from pyrite.probe.probe_task import Result
 from pyrite.repair.figure import draw_frontier
-from pyrite.repair.objects import frontier_rows
+from pyrite.repair.tables import frontier_rows
 from pyrite.steps import Done, Progress, RunOptions, Store, missing, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.language import overlap

@@ -1,6 +1,6 @@
 """Language models and classifiers: which of the two is a model, and what differs between them in a repair.
 
-`repair.language` and `repair.classifier` are the two; each offers the functions of `Sort`.
+`repair.language` and `repair.classifier` are the two; each offers the functions of `ModelType`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ ROLES = ("forget", "replay", "guard_forget", "guard_replay")
 
 
 @dataclass(frozen=True)
-class Rows:
+class RepairRows:
     """Every row of a repair, encoded: those that train, those that the guard looks at, and counts by file."""
 
     forget: list[Any]
@@ -32,14 +32,14 @@ class Rows:
     counts: dict[str, dict[str, Any]]
 
 
-class Sort(Protocol):
+class ModelType(Protocol):
     """What a repair asks of the sort of model that it is given."""
 
     def load_whole(self, folder: Path, compute: Compute) -> Any:
         """The whole model of a folder, in fp32."""
         ...
 
-    def read_rows(self, context: Context, tokenizer: Any, settings: RepairSettings, method: "Method") -> Rows:
+    def read_rows(self, context: Context, tokenizer: Any, settings: RepairSettings, method: "Method") -> RepairRows:
         """Every file of the step, read and encoded."""
         ...
 
@@ -51,7 +51,7 @@ class Sort(Protocol):
         """What reads rows with the model."""
         ...
 
-    def see(self, reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
+    def forward(self, reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
         """What the model says of rows: an `objective.Seen`."""
         ...
 
@@ -60,12 +60,12 @@ class Sort(Protocol):
         ...
 
 
-def sort_of(folder: Path) -> Sort:
+def model_type_of(folder: Path) -> ModelType:
     """Which sort of model is in this folder?"""
     from pyrite.repair import classifier, language
 
-    sort: Sort = classifier if is_classifier(folder) else language
-    return sort
+    model_type: ModelType = classifier if is_classifier(folder) else language
+    return model_type
 
 
 def is_classifier(folder: Path) -> bool:

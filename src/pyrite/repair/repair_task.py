@@ -8,13 +8,13 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.methods import Method, Weights, resolve
+from pyrite.repair.model_type import ModelType, RepairRows, model_type_of
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import Rows, Sort, sort_of
 from pyrite.steps import Context
 
 
 @dataclass(frozen=True)
-class Job:
+class RepairTask:
     """What is to be repaired, with what, and how."""
 
     context: Context
@@ -23,13 +23,13 @@ class Job:
     seed: int
     method: Method
     weights: Weights
-    sort: Sort
+    model_type: ModelType
     tokenizer: Any
-    rows: Rows
+    rows: RepairRows
 
     def prepare(self) -> Any:
         """The model, ready to train."""
-        return self.sort.prepare(self.context, self.settings, self.compute, self.seed)
+        return self.model_type.prepare(self.context, self.settings, self.compute, self.seed)
 
     @property
     def pack_tokens(self) -> int:
@@ -39,22 +39,22 @@ class Job:
         return self.settings.pack_tokens or PACK_TOKENS[self.compute.device]
 
 
-def job_of(context: Context) -> Job:
+def repair_task_of(context: Context) -> RepairTask:
     """What a step is asked to do; its rows are read.
 
     Raises:
         UserError: files, rows, a method or a model that do not go together.
     """
     settings = RepairSettings.model_validate(context.config["settings"])
-    method, weights = chosen(settings)
-    sort = sort_of(whole_folder(context))
+    method, weights = method_and_weights(settings)
+    model_type = model_type_of(full_model_folder(context))
     tokenizer = load.load_tokenizer(tokenizer_folder(context))
-    rows = sort.read_rows(context, tokenizer, settings, method)
+    rows = model_type.read_rows(context, tokenizer, settings, method)
     compute, seed = Compute(**context.config["compute"]), context.config["seed"]
-    return Job(context, settings, compute, seed, method, weights, sort, tokenizer, rows)
+    return RepairTask(context, settings, compute, seed, method, weights, model_type, tokenizer, rows)
 
 
-def chosen(settings: RepairSettings) -> tuple[Method, Weights]:
+def method_and_weights(settings: RepairSettings) -> tuple[Method, Weights]:
     """The method with the options given, and its weights.
 
     Raises:
@@ -73,7 +73,7 @@ def chosen(settings: RepairSettings) -> tuple[Method, Weights]:
     return method, made
 
 
-def whole_folder(context: Context) -> Path:
+def full_model_folder(context: Context) -> Path:
     """Where the whole model lies: an adapter that is kept stands on its base (`under`)."""
     return context.inputs.get("under", context.inputs["base"])
 
