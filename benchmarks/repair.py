@@ -90,7 +90,7 @@ def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
         return made
 
     language.load_to_train, train.references = load_to_train, timed  # type: ignore[assignment]
-    made = train.train(asked).told
+    made = train.train(asked).record
     assert sum(made["tokens"].values()) == sum(len(row.ids) for step in steps for row in step)
     parts = [{name: one[name] for name in ("forget", "replay", "kl")} for one in made["curve"]]
     shares = asked.weights._asdict()

@@ -157,13 +157,13 @@ def test_loss_and_gradients_are_those_of_a_plain_computation(
 
 def test_batches_hold_every_row_once_by_role_and_length() -> None:
     rows = [*some_rows("forget", 9, 0), *some_rows("replay", 9, 1)]
-    batches = batches_of(rows, whole=False)
+    batches = batches_of(rows, mixed_lengths=False)
     assert sorted(at for batch in batches for at in batch) == list(range(18))
     for batch in batches:
         assert len({rows[at].role for at in batch}) == 1
         lengths = [len(rows[at].ids) for at in batch]
         assert 2 * min(lengths) >= max(lengths)
-    assert len(batches_of(rows, whole=True)) == 2
+    assert len(batches_of(rows, mixed_lengths=True)) == 2
 
 
 @pytest.mark.parametrize("of", ["bert", "llama"])

@@ -31,49 +31,51 @@ OF_LABELS = (
 )
 
 
-def card(told: Mapping[str, Any]) -> str:
+def card(record: Mapping[str, Any]) -> str:
     """The card's text, from what the repair tells (`Repair.as_json`)."""
     parts = [
-        header(told),
-        f"# {escaped(told['model'])}, repaired",
-        opening(told),
-        *(["## Before and after", *three_models(told), changes(told["compared"])] if told["compared"] else []),
-        *proofs(told["proofs"]),
-        *gates(told["gates"]),
+        header(record),
+        f"# {escaped(record['model'])}, repaired",
+        opening(record),
+        *(["## Before and after", *three_models(record), changes(record["compared"])] if record["compared"] else []),
+        *proofs(record["proofs"]),
+        *gates(record["gates"]),
         "## What was done",
-        done(told),
-        *(["## Data", data(told)] if told["files"] else []),
-        *([] if "mixed" in told else ["## Cost", cost(told["cost"])]),
+        what_was_done(record),
+        *(["## Data", data(record)] if record["files"] else []),
+        *([] if "mixed" in record else ["## Cost", cost(record["cost"])]),
         "## What this does not say",
-        bullets([*map(escaped, told["notes"]), *unsaid(told)]),
+        bullets([*map(escaped, record["notes"]), *unsaid(record)]),
         "## Make it again",
-        again(told),
+        again(record),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def unsaid(told: Mapping[str, Any]) -> tuple[str, ...]:
+def unsaid(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What a repair's numbers do not say, by its sort."""
-    if "mixed" in told:
+    if "mixed" in record:
         return OF_WEIGHTS
-    return OF_LABELS if told.get("labels") else UNSAID
+    return OF_LABELS if record.get("labels") else UNSAID
 
 
-def header(told: Mapping[str, Any]) -> str:
+def header(record: Mapping[str, Any]) -> str:
     """The YAML header that the hub reads."""
     from huggingface_hub import ModelCardData
 
-    name = clean(told["model"])
-    sets = [clean(file["name"]).removeprefix("hf://").partition("@")[0].partition(":")[0] for file in told["files"]
+    name = clean(record["model"])
+    sets = [clean(file["name"]).removeprefix("hf://").partition("@")[0].partition(":")[0] for file in record["files"]
             if is_hub(file["name"])]  # fmt: skip
-    kind = "model-merging" if "mixed" in told else "unlearning"
-    fields: dict[str, Any] = {"tags": ["pyrite", kind, "model-repair", clean(told["method"])]}
+    kind = "model-merging" if "mixed" in record else "unlearning"
+    fields: dict[str, Any] = {"tags": ["pyrite", kind, "model-repair", clean(record["method"])]}
     fields |= {"datasets": sorted(set(sets))} if sets else {}
-    fields |= {"base_model": clean(told["base_model"])} if told["base_model"] else {}
-    fields |= {"license": clean(told["licence"])} if told["licence"] else {}
-    if told["settings"]["save"] == "adapter":
+    fields |= {"base_model": clean(record["base_model"])} if record["base_model"] else {}
+    fields |= {"license": clean(record["licence"])} if record["licence"] else {}
+    if record["settings"]["save"] == "adapter":
         fields["library_name"] = "peft"
-    if measured := eval_results([one for one in told.get("scorecards", ()) if one["about"] == REPAIRED]):
+    if measured := eval_results(
+        [scorecard for scorecard in record.get("scorecards", ()) if scorecard["about"] == REPAIRED]
+    ):
         fields |= {"model_name": f"{name}, repaired", "eval_results": measured}
     return f"---\n{ModelCardData(**fields).to_yaml()}\n---"
 
@@ -86,16 +88,16 @@ def eval_results(cards: Sequence[Mapping[str, Any]]) -> list[Any]:
     """
     from huggingface_hub import EvalResult
 
-    made = []
+    results = []
     for card in cards:
-        whole = {"metric": card["metric"], "by": "overall", "name": "", **card["overall"]}
-        lines = [whole, *(one for one in card["slices"] if one["by"] in ("overall", "gold"))]
+        overall = {"metric": card["metric"], "by": "overall", "name": "", **card["overall"]}
+        lines = [overall, *(line for line in card["slices"] if line["by"] in ("overall", "gold"))]
         for line in lines:
             if line["value"] is None:
                 continue
             part = clean(line["name"]) if line["by"] == "gold" else None
             task = clean(card["task"])
-            made.append(
+            results.append(
                 EvalResult(
                     task_type=task_type(card),
                     task_name=task,
@@ -105,10 +107,10 @@ def eval_results(cards: Sequence[Mapping[str, Any]]) -> list[Any]:
                     metric_type=clean(line["metric"]),
                     metric_name=f"{clean(line['metric'])} ({doubt(line)})",
                     metric_value=line["value"],
-                    metric_args={one: line[one] for one in ("low", "high", "n", "n_missing")},
+                    metric_args={field: line[field] for field in ("low", "high", "n", "n_missing")},
                 )
             )
-    return made
+    return results
 
 
 def task_type(card: Mapping[str, Any]) -> str:
@@ -125,25 +127,25 @@ def doubt(line: Mapping[str, Any]) -> str:
     return f"95 % interval {line['low']:.4g} to {line['high']:.4g}; {items}"
 
 
-def opening(told: Mapping[str, Any]) -> str:
+def opening(record: Mapping[str, Any]) -> str:
     """What this is, in two sentences."""
-    adapter = told["settings"]["save"] == "adapter"
-    version = f"`pyrite repair`, version {told['made_with']['pyrite']}"
-    given = f"{code(told['model'])} ({escaped(told['model_identity'])})"
-    if "mixed" in told:
+    adapter = record["settings"]["save"] == "adapter"
+    version = f"`pyrite repair`, version {record['made_with']['pyrite']}"
+    source_model = f"{code(record['model'])} ({escaped(record['model_identity'])})"
+    if "mixed" in record:
         return (
-            f"{'An adapter, made' if adapter else 'Made'} of {given} by adding weights ({version}), without training: "
-            f"{formula(told)}."
+            f"{'An adapter, made' if adapter else 'Made'} of {source_model} by adding weights ({version}), without training: "
+            f"{formula(record)}."
         )
     return (
-        f"{'An adapter for' if adapter else 'Made of'} {given} by unlearning ({version}), so that a pattern of the rows to "
-        f"forget is unlearned and the rest is kept. Method {code(told['method'])}, {steps(told['training'])}."
+        f"{'An adapter for' if adapter else 'Made of'} {source_model} by unlearning ({version}), so that a pattern of the rows to "
+        f"forget is unlearned and the rest is kept. Method {code(record['method'])}, {steps(record['training'])}."
     )
 
 
-def formula(told: Mapping[str, Any]) -> str:
+def formula(record: Mapping[str, Any]) -> str:
     """What a method of weights adds, in words."""
-    mixed, before = told["mixed"], code(told["before"]["model"])
+    mixed, before = record["mixed"], code(record["before"]["model"])
     groups = ", ".join(f"{alpha:g} for {code(name)}" for name, alpha in mixed["groups"].items())
     alpha = f"{mixed['alpha']:g}" + f" ({groups})" * bool(groups)
     if mixed["method"] == "negate":
@@ -154,28 +156,28 @@ def formula(told: Mapping[str, Any]) -> str:
 
 def steps(training: Mapping[str, Any]) -> str:
     """How far the training went, and which point was taken."""
-    made, point = f"{training['steps']} steps", training["point"]
+    count, point = f"{training['steps']} steps", training["point"]
     if not point:
-        return made
-    where = "the model as given" if point["step"] == 0 else f"step {point['step']}"
-    return f"{made}; the result is {where} (rule: {point['rule']})"
+        return count
+    chosen = "the model as given" if point["step"] == 0 else f"step {point['step']}"
+    return f"{count}; the result is {chosen} (rule: {point['rule']})"
 
 
-def three_models(told: Mapping[str, Any]) -> list[str]:
+def three_models(record: Mapping[str, Any]) -> list[str]:
     """With a model before the harm: what each repair brings back and keeps, and what became of the items."""
     parts = []
-    frontier = told.get("frontier")
+    frontier = record.get("frontier")
     if frontier:
         parts.append(bullets(map(escaped, frontier["sentences"])))
         if chosen := frontier["selection"]:
             parts.append(escaped(selection(chosen)))
-    if told.get("outcomes"):
-        parts.append(outcomes(told["outcomes"]))
-    if told.get("harm"):
-        parts += ["### What the harm changed", changes(told["harm"])]
+    if record.get("outcomes"):
+        parts.append(outcomes(record["outcomes"]))
+    if record.get("harm"):
+        parts += ["### What the harm changed", changes(record["harm"])]
         parts += [
             "### Against the model before the harm",
-            changes(told["against_original"]),
+            changes(record["against_original"]),
             "### What the repair changed",
         ]
     return parts
@@ -198,10 +200,10 @@ def selection(chosen: Mapping[str, Any]) -> str:
 def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of healed, newly broken and kept items, with their shares."""
 
-    def share(one: Mapping[str, Any]) -> str:
-        if one["value"] is None:
-            return str(one["method"])
-        return f"{with_interval(one)} of {one['n']}"
+    def share(estimate: Mapping[str, Any]) -> str:
+        if estimate["value"] is None:
+            return str(estimate["method"])
+        return f"{with_interval(estimate)} of {estimate['n']}"
 
     names = ("task", "metric", "items", "without three answers", "healed", "newly broken", "kept gain")
     cells = [
@@ -214,18 +216,18 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    said = (
+    legend = (
         "Healed: of the items that were right before and wrong harmed, those that are right now. Newly broken: of those "
         "that were right harmed, those that are wrong now. Kept gain: of those that the harm brought, those that are right now."
     )
-    return f"{table(names, cells)}\n\n{said}"
+    return f"{table(names, cells)}\n\n{legend}"
 
 
 def changes(compared: Sequence[Mapping[str, Any]]) -> str:
     """A table of every task's metrics, overall: both values, the paired change with its interval, the verdict."""
     rows = [
         [
-            one["task"],
+            comparison["task"],
             line["metric"] if line.get("by", "overall") == "overall" else f"{line['metric']} ({line['name']})",
             number(line["first"]),
             number(line["second"]),
@@ -233,66 +235,69 @@ def changes(compared: Sequence[Mapping[str, Any]]) -> str:
             str(line["difference"]["n"]),
             line["verdict"] or "neither way is better",
         ]
-        for one in compared
-        for line in one["contrasts"]
+        for comparison in compared
+        for line in comparison["contrasts"]
         if line["primary"]
     ]
-    said = "Shares are fractions of 1; the change is over the items that both answered, with its 95 % interval."
+    legend = "Shares are fractions of 1; the change is over the items that both answered, with its 95 % interval."
     named = compared[0] if compared else {}
     sides = (named.get("first", "before"), named.get("second", REPAIRED))
     names = ("task", "metric", *map(escaped, sides), "change", "items", "verdict")
-    return f"{table(names, rows)}\n\n{said}"
+    return f"{table(names, rows)}\n\n{legend}"
 
 
 def proofs(proved: Sequence[Mapping[str, Any]]) -> list[str]:
     """Does the repair last? A table for each proof, against the repaired model and the one before."""
     parts = []
-    for one in proved:
-        parts += [f"### Proof: {escaped(one['proof'])}", changes(one["against_repaired"])]
-        parts += [changes(one["against_before"])]
+    for proof in proved:
+        parts += [f"### Proof: {escaped(proof['proof'])}", changes(proof["against_repaired"])]
+        parts += [changes(proof["against_before"])]
     return parts
 
 
-def gates(asked: Sequence[Mapping[str, Any]]) -> list[str]:
+def gates(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """The conditions and how they came out."""
-    if not asked:
+    if not results:
         return []
-    return ["### Gates", bullets(f"{one['outcome']}: {code(one['gate'])} ({escaped(one['why'])})" for one in asked)]
+    return [
+        "### Gates",
+        bullets(f"{result['outcome']}: {code(result['gate'])} ({escaped(result['why'])})" for result in results),
+    ]
 
 
-def done(told: Mapping[str, Any]) -> str:
+def what_was_done(record: Mapping[str, Any]) -> str:
     """The loss, the training and the guard; or which weights were added."""
-    if "mixed" in told:
-        mixed = told["mixed"]
+    if "mixed" in record:
+        mixed = record["mixed"]
         changed = f"{mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by {mixed['rms_change']:.3g} of their size"
-        return bullets([f"{code(told['method'])}: {formula(told)}", changed])
-    weights, settings = told["weights"], told["settings"]
+        return bullets([f"{code(record['method'])}: {formula(record)}", changed])
+    weights, settings = record["weights"], record["settings"]
     training, guard = settings["training"], settings["guard"]
     terms = " + ".join(f"{weights[name]:g} · {name}" for name in ("forget", "replay", "kl"))
-    options = ", ".join(f"{name} = {value:g}" for name, value in told["options"].items())
+    options = ", ".join(f"{name} = {value:g}" for name, value in record["options"].items())
     lines = [
-        f"Loss: {terms}" + (f"; options of {code(told['method'])}: {options}" if options else ""),
+        f"Loss: {terms}" + (f"; options of {code(record['method'])}: {options}" if options else ""),
         f"Each step reads {settings['forget_rows']} forget and {settings['replay_rows']} replay rows of at most "
         f"{settings['max_tokens']} tokens (longer ones: {settings['long_rows']})",
         f"{training['method']}, learning rate {training['learning_rate']:g}, {training['schedule']}, "
-        f"{told['compute']['precision']} on {told['compute']['device']}, seed {told['seed']}",
+        f"{record['compute']['precision']} on {record['compute']['device']}, seed {record['seed']}",
         f"Guard: every {guard['every_tokens']} tokens, on rows of its own" if guard["every_tokens"] else "Guard: off",
     ]
     return bullets(lines)
 
 
-def data(told: Mapping[str, Any]) -> str:
+def data(record: Mapping[str, Any]) -> str:
     """The files with their hashes, what became of their rows, and how far the sides overlap."""
-    files = [[file["side"], file["name"], file["hash"], str(file["bytes"] or "")] for file in told["files"]]
+    files = [[file["side"], file["name"], file["hash"], str(file["bytes"] or "")] for file in record["files"]]
     rows = []
-    mixed = "mixed" in told
+    mixed = "mixed" in record
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
-        if (some := told["rows"].get(side)) is None:
+        if (side_rows := record["rows"].get(side)) is None:
             continue
-        gone = ", ".join(f"{count} {reason}" for reason, count in some["dropped"].items()) or "none"
-        rows.append([side, str(some["read"]), *(str(some["pools"].get(pool, 0)) for pool in pools), gone])
-    shared = told["rows"]["overlap"]
-    said = (
+        dropped = ", ".join(f"{count} {reason}" for reason, count in side_rows["dropped"].items()) or "none"
+        rows.append([side, str(side_rows["read"]), *(str(side_rows["pools"].get(pool, 0)) for pool in pools), dropped])
+    shared = record["rows"]["overlap"]
+    overlap_sentence = (
         f"Of {shared['rows']} forget rows {shared['shared']} are also replay rows (by normalised text; left out there: "
         f"{shared['left_out']}), {shared['shared_prompts']} share only their prompt with one."
     )
@@ -304,7 +309,9 @@ def data(told: Mapping[str, Any]) -> str:
         "for the scorecard",
         "dropped",
     )
-    return "\n\n".join([table(("side", "file", "sha256 or commit", "bytes"), files), table(names, rows), said])
+    return "\n\n".join(
+        [table(("side", "file", "sha256 or commit", "bytes"), files), table(names, rows), overlap_sentence]
+    )
 
 
 def cost(spent: Mapping[str, Any]) -> str:
@@ -324,11 +331,11 @@ def cost(spent: Mapping[str, Any]) -> str:
     return bullets(lines)
 
 
-def again(told: Mapping[str, Any]) -> str:
+def again(record: Mapping[str, Any]) -> str:
     """The command, and the software it ran with."""
-    with_ = ", ".join(f"{name} {version}" for name, version in told["made_with"].items() if name != "platform")
+    with_ = ", ".join(f"{name} {version}" for name, version in record["made_with"].items() if name != "platform")
     return (
-        f"In a folder with the files named above:\n\n{fenced(told['command'], 'bash')}\n\nMade with {with_}. All numbers, "
+        f"In a folder with the files named above:\n\n{fenced(record['command'], 'bash')}\n\nMade with {with_}. All numbers, "
         "item counts and curves are in `repair.json` and the tables beside it."
     )
 

@@ -19,8 +19,8 @@ NOTHING: dict[str, Any] = {
 
 def size_of(rows: Sequence[Any], roles: Sequence[str] | None = None) -> tuple[int, int]:
     """Tokens and learned tokens of rows (of these roles)."""
-    some = [row for row in rows if roles is None or row.role in roles]
-    return sum(len(row.ids) for row in some), sum(row.targets for row in some)
+    chosen_rows = [row for row in rows if roles is None or row.role in roles]
+    return sum(len(row.ids) for row in chosen_rows), sum(row.targets for row in chosen_rows)
 
 
 def spent(

@@ -169,7 +169,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         if not sharded.is_first():
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        told = {
+        record = {
             "looks": [asdict(look) for look in self.state.looks],
             "stopped": self.state.stopped,
             "best": self.state.best,
@@ -180,18 +180,18 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             "first_repetitions": self.first_repetitions,
         }
         with atomic_write(folder / "guard.json") as part:
-            Path(part).write_bytes(orjson.dumps(told))
+            Path(part).write_bytes(orjson.dumps(record))
         best = self.folder / f"{self.state.best}.safetensors"
         if best.is_file():
             shutil.copyfile(best, folder / "best.safetensors")
 
     def restore(self, checkpoint: Path) -> None:
         """Take up what a checkpoint knows."""
-        told = orjson.loads((checkpoint / "guard.json").read_bytes())
-        self.state = GuardState([Look(**look) for look in told["looks"]], told["stopped"], told["best"])
-        self.tokens, self.since = told["tokens"], told["since"]
-        self.read, self.looked_at = told["read"], told["looked_at"]
-        self.first_repetitions = told["first_repetitions"]
+        record = orjson.loads((checkpoint / "guard.json").read_bytes())
+        self.state = GuardState([Look(**look) for look in record["looks"]], record["stopped"], record["best"])
+        self.tokens, self.since = record["tokens"], record["since"]
+        self.read, self.looked_at = record["read"], record["looked_at"]
+        self.first_repetitions = record["first_repetitions"]
         if not sharded.is_first():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -207,15 +207,15 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         was = model.training
         model.eval()
         with torch.no_grad():
-            seen = sharded.agreed(self.measure(step))
+            measured = sharded.agreed(self.measure(step))
         sharded.shard_again(self.trainer.model)
         model.train(was)
-        if step and (breach := breach_of(seen, self.state.looks[0], self.settings)):
-            seen = replace(seen, breach=breach)
+        if step and (breach := breach_of(measured, self.state.looks[0], self.settings)):
+            measured = replace(measured, breach=breach)
             self.state.stopped = {"step": step, "tokens": self.tokens, "why": breach}
             control.should_training_stop = True
-        self.state.looks.append(seen)
-        if seen.breach is None and (step == 0 or seen.objective < self.state.point().objective):
+        self.state.looks.append(measured)
+        if measured.breach is None and (step == 0 or measured.objective < self.state.point().objective):
             self.state.best = step
             if step:
                 self.keep(step, trained_weights(model))
@@ -225,8 +225,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         if not sharded.is_first():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for other in self.folder.glob("*.safetensors"):
-            other.unlink()
+        for old_file in self.folder.glob("*.safetensors"):
+            old_file.unlink()
         save_file(weights, self.folder / f"{step}.safetensors")
 
     def measure(self, step: int) -> Look:
@@ -269,12 +269,12 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,
             drawing=Drawing(0.0, 1.0), seeds=[[0]] * len(prompts),
         )  # fmt: skip
-        answers = [one.ids for _, one in sorted(written, key=lambda pair: pair[0])]
+        answers = [sample.ids for _, sample in sorted(written, key=lambda pair: pair[0])]
         written_tokens = sum(map(len, answers))
         self.read, self.looked_at = self.read + written_tokens + sum(map(len, prompts)), self.looked_at + written_tokens
         return [repetition_of(answer) for answer in answers]
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What a repair tells of its guard: where it stopped and why, every look, and the point that was chosen."""
         point = {"step": self.state.best, "tokens": self.state.point().tokens, "rule": RULE}
         values = asdict(self.state.point())

@@ -45,34 +45,34 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
 
     files = context.config["files"]
     records = {role: read_language(context.inputs[role] / files[role]) for role in ROLES if role in files}
-    chats = any(isinstance(one, Chat) for some in records.values() for one in some)
+    chats = any(isinstance(record, Chat) for role_records in records.values() for record in role_records)
     part = settings.part or ("answers" if chats else "all")
-    for role, some in records.items():
-        if part == "answers" and some and not any(isinstance(one, Chat) for one in some):
-            found = f"{role}: {len(some)} rows of plain text, beside chats"
+    for role, role_records in records.items():
+        if part == "answers" and role_records and not any(isinstance(record, Chat) for record in role_records):
+            detail = f"{role}: {len(role_records)} rows of plain text, beside chats"
             raise UserError(
-                "Answers are learned, and some rows have none.", found, "give chats on both sides, or --part all"
+                "Answers are learned, and some rows have none.", detail, "give chats on both sides, or --part all"
             )
     longest = load.longest_row(context.inputs.get("under", context.inputs["base"]))
     size = min(settings.max_tokens, longest or settings.max_tokens)
     long_rows = "drop" if method.kind in ("pair", "answer") else settings.long_rows
     encoded, counts = {}, {}
-    for role, some in records.items():
+    for role, role_records in records.items():
         plain = role.removeprefix("guard_")
-        encoded[role], counts[role] = encode_rows(tokenizer, some, part, size, long_rows=long_rows, role=plain)
+        encoded[role], counts[role] = encode_rows(tokenizer, role_records, part, size, long_rows=long_rows, role=plain)
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
     if method.kind in ("pair", "answer"):
         for side in ("", "guard_"):
-            asked, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
-            encoded[f"{side}preferred"] = said_nothing(tokenizer, asked, forget, part, size)
+            side_records, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
+            encoded[f"{side}preferred"] = said_nothing(tokenizer, side_records, forget, part, size)
     guard = guard_rows(encoded)
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
-    told = {role: tell(some) for role, some in counts.items()}
+    counts_by_role = {role: tell(role_records) for role, role_records in counts.items()}
     return RepairRows(
         encoded["forget"], encoded.get("preferred", []), encoded.get("replay", []), guard,
-        [prompt for prompt in prompts if 0 < len(prompt) <= room], told,
+        [prompt for prompt in prompts if 0 < len(prompt) <= room], counts_by_role,
     )  # fmt: skip
 
 
@@ -84,10 +84,10 @@ def said_nothing(
 
     by_id = {record.id: record for record in records}
     refused = [refuse(by_id[row.id], number) for number, row in enumerate(forget)]
-    made, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
-    there = {row.id: row for row in made}
-    forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in there)]
-    return [replace(there[row.id], number=row.number, unit=row.number) for row in forget]
+    rows, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
+    by_row_id = {row.id: row for row in rows}
+    forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in by_row_id)]
+    return [replace(by_row_id[row.id], number=row.number, unit=row.number) for row in forget]
 
 
 def tell(counts: dict[str, int]) -> dict[str, Any]:
@@ -102,18 +102,18 @@ def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: 
     from pyrite.repair.reference import ADAPTER
 
     base = context.inputs["base"]
-    how = settings.training.method
+    training_method = settings.training.method
     under = context.inputs.get("under")
-    model = load_to_train(under or base, compute, how)
-    if how == "full":
+    model = load_to_train(under or base, compute, training_method)
+    if training_method == "full":
         if under is not None:
-            found = "adapter: keep with training.method full"
-            raise UserError("All weights cannot be trained beneath an adapter.", found, "--adapter merge, or lora")
+            detail = "adapter: keep with training.method full"
+            raise UserError("All weights cannot be trained beneath an adapter.", detail, "--adapter merge, or lora")
         return model
     if under is not None:
         model = adapters.with_adapter(model, base, train=False)
     lora = settings.training.lora
-    return adapters.add_adapter(model, lora, "CAUSAL_LM", seed=seed, four_bit=how == "qlora", name=ADAPTER)
+    return adapters.add_adapter(model, lora, "CAUSAL_LM", seed=seed, four_bit=training_method == "qlora", name=ADAPTER)
 
 
 def reader(model: Any, tokenizer: Any) -> Any:

@@ -236,13 +236,13 @@ def resolve(name: str, options: Mapping[str, float]) -> Method:
             raise UserError(f"The method {name} has no such option.", option, fix)
         low = "above 0" if option in _POSITIVE else "at least 0"
         if not math.isfinite(value) or value < 0 or (value == 0 and option in _POSITIVE):
-            found, fix = f"{option}={value:g}", f"a number {low}; the default is {method.options[option]:g}"
-            raise UserError(f"The method {name} cannot take this number.", found, fix)
+            detail, fix = f"{option}={value:g}", f"a number {low}; the default is {method.options[option]:g}"
+            raise UserError(f"The method {name} cannot take this number.", detail, fix)
     return replace(method, options={**method.options, **options})
 
 
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    if not known:
+def _nearest(name: str, choices: Mapping[str, object]) -> str:
+    if not choices:
         return "leave it out: the method has no options"
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
-    return (f"did you mean '{near[0]}'? " if near else "") + f"there are: {', '.join(known)}"
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), choices, 1)
+    return (f"did you mean '{near[0]}'? " if near else "") + f"there are: {', '.join(choices)}"

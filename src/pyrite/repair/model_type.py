@@ -70,7 +70,10 @@ def model_type_of(folder: Path) -> ModelType:
 
 def is_classifier(folder: Path) -> bool:
     """Does this folder hold a sequence classifier with its head?"""
-    return any("SequenceClassification" in str(one) for one in load.read_config(folder).get("architectures") or [])
+    return any(
+        "SequenceClassification" in str(architecture)
+        for architecture in load.read_config(folder).get("architectures") or []
+    )
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:
@@ -83,8 +86,8 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     named = sorted((config.get("id2label") or {}).items(), key=lambda pair: int(pair[0]))
     labels = tuple(str(name).lower() for _, name in named)
     if config.get("problem_type") in ("regression", "multi_label_classification"):
-        found = f"{folder}: problem_type is {config['problem_type']}"
-        raise UserError("Repair needs a classifier that gives each row one label.", found, "give another model")
+        detail = f"{folder}: problem_type is {config['problem_type']}"
+        raise UserError("Repair needs a classifier that gives each row one label.", detail, "give another model")
     nameless = [label for at, label in enumerate(labels) if label == f"label_{at}"]
     if len(set(labels)) < max(2, len(labels)) or nameless:
         fix = "name two or more outputs in its config.json (id2label) after the labels of the rows"
@@ -102,7 +105,7 @@ def check_classifier(settings: RepairSettings, method: "Method") -> None:
     from pyrite.repair.methods import METHODS
 
     if method.kind in ("hidden", "pair", "answer"):
-        fix = "--method " + ", ".join(name for name, one in METHODS.items() if one.kind in ("token", "soft", "row"))
+        fix = "--method " + ", ".join(name for name, entry in METHODS.items() if entry.kind in ("token", "soft", "row"))
         raise UserError("This method is for language models, and the model is a classifier.", method.name, fix)
     if settings.part is not None:
         raise UserError("A classifier learns one label a row.", f"part: {settings.part}", "leave --part out")
@@ -116,25 +119,25 @@ def check_left(encoded: Mapping[str, Sequence[Any]], counts: Mapping[str, Any]) 
     """Refuse to go on without a row to forget, or to replay where replay rows are called for."""
     for role in ("forget", "replay"):
         if role in encoded and not encoded[role]:
-            found = f"{role}: {counts[role]}"
-            raise UserError(f"No row is left to {role}.", found, "give rows with answers, or raise max_tokens")
+            detail = f"{role}: {counts[role]}"
+            raise UserError(f"No row is left to {role}.", detail, "give rows with answers, or raise max_tokens")
 
 
 def check_guard(encoded: Mapping[str, Sequence[Any]], counts: Mapping[str, Any], settings: RepairSettings) -> None:
     """Refuse a guard that has nothing to look at on either side: it would pass what it does not see."""
     for role in ("guard_replay", "guard_forget"):
         if settings.guard.every_tokens and role in encoded and not encoded[role]:
-            found = f"{role}: {counts[role]}"
+            detail = f"{role}: {counts[role]}"
             fix = "give it more rows or longer ones (max_tokens), or do without it (guard.every_tokens: 0)"
-            raise UserError("The guard has no rows to look at.", found, fix)
+            raise UserError("The guard has no rows to look at.", detail, fix)
 
 
 def guard_rows(encoded: Mapping[str, Sequence[Any]]) -> list[Any]:
     """The guard's rows; they are numbered (and bound to each other) after those that train."""
-    made = []
+    rows = []
     for role in ("guard_forget", "guard_preferred", "guard_replay"):
         for row in encoded.get(role, []):
             after = len(encoded.get(row.role, []))
             unit = row.unit if row.unit == -1 else row.unit + after
-            made.append(replace(row, number=row.number + after, unit=unit))
-    return made
+            rows.append(replace(row, number=row.number + after, unit=unit))
+    return rows

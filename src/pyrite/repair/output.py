@@ -30,7 +30,7 @@ def stem_of(model: str) -> str:
     ('smollm2-135m-instruct', 'name')
     """
     last = Path(model.partition("@")[0].rpartition(":")[2]).expanduser().resolve().name
-    return "".join(one if one.isalnum() or one in "._-" else "-" for one in last) or "model"
+    return "".join(char if char.isalnum() or char in "._-" else "-" for char in last) or "model"
 
 
 def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
@@ -39,15 +39,17 @@ def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
     Raises:
         UserError: the folder is (above or below) something that is read, holds other files, or cannot be written.
     """
-    here = folder.expanduser().resolve()
+    target = folder.expanduser().resolve()
     for text in reads:
-        there = Path(text).expanduser().resolve()
-        if not is_hub(text) and (here == there or here in there.parents or (there.is_dir() and there in here.parents)):
+        source = Path(text).expanduser().resolve()
+        if not is_hub(text) and (
+            target == source or target in source.parents or (source.is_dir() and source in target.parents)
+        ):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
     strange = not_ours(folder)
     if strange:
-        found = f"{folder} holds {few(strange)}"
-        raise UserError("The output folder is in use.", found, "name another with --out, or move it")
+        detail = f"{folder} holds {few(strange)}"
+        raise UserError("The output folder is in use.", detail, "name another with --out, or move it")
     check_writable(folder.parent)
 
 
@@ -59,17 +61,17 @@ def not_ours(folder: Path) -> list[str]:
         return [f"a file: {folder.name}"]
     ours: set[str] = set()
     try:
-        told = orjson.loads((folder / TOLD).read_bytes())
-        ours = {TOLD, *told["written"]} if told["verb"] == "repair" else set()
+        record = orjson.loads((folder / TOLD).read_bytes())
+        ours = {TOLD, *record["written"]} if record["verb"] == "repair" else set()
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return sorted(one.name for one in folder.iterdir() if one.name not in ours)
+    return sorted(path.name for path in folder.iterdir() if path.name not in ours)
 
 
 def write(
-    folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
+    folder: Path, record: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
 ) -> None:  # fmt: skip
-    """Write the folder beside its place, then put it there; `told` gains the names of what was `written`.
+    """Write the folder beside its place, then put it there; `record` gains the names of what was `written`.
 
     `outcomes` are what became of each item under three models.
     """
@@ -85,25 +87,25 @@ def write(
                 shutil.copytree(file, partial / file.name)
             elif file.name not in NOT_COPIED:
                 shutil.copyfile(file, partial / file.name)
-        tables = {} if "mixed" in told else {"curve.csv": told["curve"], "guard.csv": told["guard"]}
-        tables |= {"frontier.csv": frontier_rows(told["frontier"])} if told.get("frontier") else {}
+        tables = {} if "mixed" in record else {"curve.csv": record["curve"], "guard.csv": record["guard"]}
+        tables |= {"frontier.csv": frontier_rows(record["frontier"])} if record.get("frontier") else {}
         tables |= {"outcomes.csv": outcomes} if outcomes else {}
         for name, rows in tables.items():
             (partial / name).write_text(as_csv(rows), encoding="utf-8")
         write_parquet(items_table(subjects), partial / ITEMS)
         write_parquet(texts_table(subjects), partial / TEXTS)
-        curves(told, partial)
-        draw_frontier(told.get("frontier"), partial)
-        (partial / "README.md").write_text(card(told), encoding="utf-8")
-        told["out"] = str(folder)
-        told["written"] = sorted(file.name for file in partial.iterdir())
-        (partial / TOLD).write_bytes(as_bytes({name: value for name, value in told.items() if name != "out"}))
+        curves(record, partial)
+        draw_frontier(record.get("frontier"), partial)
+        (partial / "README.md").write_text(card(record), encoding="utf-8")
+        record["out"] = str(folder)
+        record["written"] = sorted(file.name for file in partial.iterdir())
+        (partial / TOLD).write_bytes(as_bytes({name: value for name, value in record.items() if name != "out"}))
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
     except OSError as error:
-        found = f"{folder}: {error.strerror or error}"
-        raise UserError("The repaired model could not be written.", found, "free space, or --out FOLDER") from error
+        detail = f"{folder}: {error.strerror or error}"
+        raise UserError("The repaired model could not be written.", detail, "free space, or --out FOLDER") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():

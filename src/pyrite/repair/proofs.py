@@ -51,8 +51,8 @@ def parse(texts: tuple[str, ...]) -> list[Proof]:
 def check_classifier(proofs: list[Proof]) -> None:
     """Refuse what is proved of language models only."""
     if any(proof.kind == "relearn" for proof in proofs):
-        found, fix = "--prove relearn", "--prove int8 or nf4; train it on the rows again with pyrite study"
-        raise UserError("Relearning is for language models, and the model is a classifier.", found, fix)
+        detail, fix = "--prove relearn", "--prove int8 or nf4; train it on the rows again with pyrite study"
+        raise UserError("Relearning is for language models, and the model is a classifier.", detail, fix)
 
 
 def check_rows(proofs: list[Proof], rows: Rows, store: Store) -> None:
@@ -62,11 +62,11 @@ def check_rows(proofs: list[Proof], rows: Rows, store: Store) -> None:
         return
     if rows.forget is None:
         raise UserError("Relearning needs forget rows.", f"--prove relearn={relearning[0].rows}", "give --forget FILE")
-    there = counts(rows.forget, store)["pools"]["forget"]
+    n_forget = counts(rows.forget, store)["pools"]["forget"]
     for proof in relearning:
-        if proof.rows > there:
-            found = f"--prove relearn={proof.rows}; {there} forget rows are trained on"
-            raise UserError("There are too few forget rows to relearn on.", found, f"relearn={there} at most")
+        if proof.rows > n_forget:
+            detail = f"--prove relearn={proof.rows}; {n_forget} forget rows are trained on"
+            raise UserError("There are too few forget rows to relearn on.", detail, f"relearn={n_forget} at most")
 
 
 def step_of(

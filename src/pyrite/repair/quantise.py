@@ -105,15 +105,15 @@ def quantise(
 
     layers = layers_to_round(model)
     if not layers:
-        found = f"{name} ({type(model).__name__}) has no linear layer besides its head"
-        raise UserError("There is nothing to quantise.", found, "choose another model, or leave this step out")
+        detail = f"{name} ({type(model).__name__}) has no linear layer besides its head"
+        raise UserError("There is nothing to quantise.", detail, "choose another model, or leave this step out")
     changed = size = 0.0
     for at, (layer, module) in enumerate(layers.items(), start=1):
         turned = type(module) is not torch.nn.Linear  # Conv1D holds [inputs, outputs]
         weight = module.weight.data.T if turned else module.weight.data
         if not weight.isfinite().all():
-            found = f"{name}, layer {layer}: NaN or infinite weights"
-            raise UserError("The model holds weights that are not numbers.", found, "train it again, or use another")
+            detail = f"{name}, layer {layer}: NaN or infinite weights"
+            raise UserError("The model holds weights that are not numbers.", detail, "train it again, or use another")
         rounded = ROUND[to](weight)
         changed += float((rounded.double() - weight.double()).square().sum())
         size += float(weight.double().square().sum())
@@ -134,20 +134,20 @@ def read_whole(folder: Path, name: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     if (folder / load.ADAPTER_CONFIG).is_file():
-        found = f"{name} is an adapter without its base"
-        raise UserError("Only a whole model can be quantised.", found, "merge it first (save: merged)")
+        detail = f"{name} is an adapter without its base"
+        raise UserError("Only a whole model can be quantised.", detail, "merge it first (save: merged)")
     load.check_safetensors(folder)
     config = load.read_config(folder)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise UserError("That model is quantised already.", f"{name}: {method}", "give the model before quantisation")
-    if any("SequenceClassification" in known for known in config.get("architectures") or []):
+    if any("SequenceClassification" in architecture for architecture in config.get("architectures") or []):
         kind = AutoModelForSequenceClassification
     elif load.is_causal(folder):
         kind = AutoModelForCausalLM
     else:
-        found = f"{name}: {config.get('architectures') or config.get('model_type')}"
-        raise UserError("That is neither a causal language model nor a classifier.", found, "give one of these")
+        detail = f"{name}: {config.get('architectures') or config.get('model_type')}"
+        raise UserError("That is neither a causal language model nor a classifier.", detail, "give one of these")
     return kind.from_pretrained(folder, **load.plain_loading(load.stored_dtype(folder))).eval()
 
 
@@ -165,10 +165,10 @@ def run(context: Context) -> None:
     load.quiet_libraries()
     base, name = context.inputs["base"], context.config["base_name"]
     model = read_whole(base, name)
-    told = quantise(model, context.config["to"], name=name, report_progress=context.report_progress)
+    record = quantise(model, context.config["to"], name=name, report_progress=context.report_progress)
     model.save_pretrained(context.out)
     copy_all_but_weights(base, context.out)
-    (context.out / "quantise.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    (context.out / "quantise.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 QUANTISE = StepType("repair.quantise", 1, run)

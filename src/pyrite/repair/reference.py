@@ -68,10 +68,12 @@ def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
     """The model without one adapter; others that are active beneath it stay so. No weight is touched."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [(one, list(one._active_adapter)) for one in model.modules() if isinstance(one, BaseTunerLayer)]
+    layers = [
+        (module, list(module._active_adapter)) for module in model.modules() if isinstance(module, BaseTunerLayer)
+    ]
     try:
         for layer, active in layers:
-            layer._active_adapter = [other for other in active if other != name]
+            layer._active_adapter = [adapter for adapter in active if adapter != name]
         yield
     finally:
         for layer, active in layers:
@@ -101,8 +103,8 @@ class AdapterDisabledReference:
     @property
     def weight(self) -> torch.Tensor:
         """The output matrix, which no adapter moves."""
-        found: torch.Tensor = self.reader.head.weight.detach()
-        return found
+        weight: torch.Tensor = self.reader.head.weight.detach()
+        return weight
 
     @property
     def bias(self) -> torch.Tensor | None:
@@ -122,10 +124,10 @@ class EqualPasses:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The objective's own loss and parts."""
         before = self.live.passes
-        made = self.objective(module, rows, normalisers)
+        loss_and_parts = self.objective(module, rows, normalisers)
         for _ in range(self.passes - (self.live.passes - before)):
             self.live.hidden(rows[-1:])
-        return made
+        return loss_and_parts
 
 
 class CachedReference:
@@ -158,8 +160,8 @@ def memory_mapped(file: Path, width: int) -> torch.Tensor:
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
-        found: torch.Tensor = opened.get_tensor("x")
-    return found.view(-1, width)
+        tensor: torch.Tensor = opened.get_tensor("x")
+    return tensor.view(-1, width)
 
 
 def write_reference(
@@ -186,10 +188,10 @@ def write_reference(
         with torch.no_grad(), compute.autocast():
             for pack in packs_of(list(rows), pack_tokens):
                 hidden = forward(reader, pack, layer).states.to(dtype).cpu()
-                done = 0
+                start = 0
                 for row in pack:
-                    states[slice(*spans[row.role, row.number])] = hidden[done : done + row.targets]
-                    done += row.targets
+                    states[slice(*spans[row.role, row.number])] = hidden[start : start + row.targets]
+                    start += row.targets
         save_file({"x": states}, folder / STATES)
         save_file({"x": reader.head.weight.detach().to(dtype).cpu().contiguous()}, folder / HEAD)
         if reader.head.bias is not None:

@@ -61,16 +61,16 @@ def method_and_weights(settings: RepairSettings) -> tuple[Method, Weights]:
         UserError: an unknown method or option, or a weight that would be told but not applied.
     """
     method = resolve(settings.method, settings.options)
-    own = (settings.forget_weight, settings.replay_weight, settings.kl_weight)
-    weights = [mine if mine is not None else theirs for mine, theirs in zip(own, method.weights, strict=True)]
-    made = Weights(*weights)
-    if method.kind == "hidden" and made.kl:
-        found = f"{method.name} with a weight of {made.kl:g} for KL"
-        raise UserError("This method keeps hidden states, not distributions.", found, "leave --kl-weight out, or 0")
-    if not settings.replay_rows and (made.replay or made.kl):
-        found = f"replay_rows 0, weights {made.replay:g} (replay) and {made.kl:g} (KL)"
-        raise UserError("Replay and KL need replay rows.", found, "give rows a step, or set both weights to 0")
-    return method, made
+    chosen = (settings.forget_weight, settings.replay_weight, settings.kl_weight)
+    weights = [mine if mine is not None else theirs for mine, theirs in zip(chosen, method.weights, strict=True)]
+    applied = Weights(*weights)
+    if method.kind == "hidden" and applied.kl:
+        detail = f"{method.name} with a weight of {applied.kl:g} for KL"
+        raise UserError("This method keeps hidden states, not distributions.", detail, "leave --kl-weight out, or 0")
+    if not settings.replay_rows and (applied.replay or applied.kl):
+        detail = f"replay_rows 0, weights {applied.replay:g} (replay) and {applied.kl:g} (KL)"
+        raise UserError("Replay and KL need replay rows.", detail, "give rows a step, or set both weights to 0")
+    return method, applied
 
 
 def full_model_folder(context: Context) -> Path:

@@ -20,34 +20,34 @@ UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
 FILES = ("forget", "replay")
 
 
-def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> dict[str, Any]:
-    """Everything but the scorecards, as plain values. `made` is what the training step told, `shared` the overlap."""
+def report(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> dict[str, Any]:
+    """Everything but the scorecards, as plain values. `record` is what the training step told, `shared` the overlap."""
     config, rows, store = planned.config, planned.rows, planned.store
-    sides = {side: {**counts(step, store), "trained": made["rows"].get(side)} for side, step in rows.sides.items()}
+    sides = {side: {**counts(step, store), "trained": record["rows"].get(side)} for side, step in rows.sides.items()}
     return {
         "schema_version": 1,
         "verb": "repair",
         "model": redact_existing_path(config.model),
-        "model_identity": planned.given.source.identity,
+        "model_identity": planned.harmed.source.identity,
         **before_of(planned),
         "base_model": base_model(planned),
         "licence": licence(config.model),
-        "method": made["method"],
-        "weights": made["weights"],
-        "options": made["options"],
-        **({"mixed": made["mixed"]} if "mixed" in made else {}),
-        "training": made_how(made),
-        **({"labels": list(planned.given.labels)} if planned.given.labels else {}),
+        "method": record["method"],
+        "weights": record["weights"],
+        "options": record["options"],
+        **({"mixed": record["mixed"]} if "mixed" in record else {}),
+        "training": made_how(record),
+        **({"labels": list(planned.harmed.labels)} if planned.harmed.labels else {}),
         "settings": planned.settings.model_dump(mode="json") if planned.trains else settings_of_weights(planned),
         "compute": planned.compute.as_config(),
         "seed": config.seed,
         "files": described(config, rows.hashes),
         "rows": {**sides, "overlap": dict(shared)},
         **({"self_replay": counts(rows.answered, store)} if rows.answered is not None else {}),
-        "cost": cost(made, planned.undone),
-        "curve": list(made["curve"]),
-        "guard": list(made["guard"]),
-        "notes": notes(planned, made, shared, chats=chats),
+        "cost": cost(record, planned.undone),
+        "curve": list(record["curve"]),
+        "guard": list(record["guard"]),
+        "notes": notes(planned, record, shared, chats=chats),
         "command": command(config),
         "made_with": made_with(),
     }
@@ -56,142 +56,144 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
 def settings_of_weights(planned: "Planned") -> dict[str, Any]:
     """What was asked of a method of weights."""
     config = planned.config
-    asked = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
+    selection = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
     return {
         "method": config.method,
         "alpha": list(planned.alphas),
         "groups": dict(planned.groups),
         "save": config.save,
-        **(asked if planned.chooses else {}),
+        **(selection if planned.chooses else {}),
     }
 
 
 def before_of(planned: "Planned") -> dict[str, Any]:
     """The model before the harm, and the one whose task vector was taken away, where they were named."""
-    told: dict[str, Any] = {}
-    for key, one in (("before", planned.original), ("forgetter", planned.forgetter)):
-        if one is not None:
-            told[key] = {"model": redact_existing_path(one.name), "identity": one.source.identity}
-    return told
+    record: dict[str, Any] = {}
+    for key, model in (("before", planned.original), ("forgetter", planned.forgetter)):
+        if model is not None:
+            record[key] = {"model": redact_existing_path(model.name), "identity": model.source.identity}
+    return record
 
 
-def made_how(made: Mapping[str, Any]) -> dict[str, Any]:
+def made_how(record: Mapping[str, Any]) -> dict[str, Any]:
     """How the training ended: steps made, whether the guard stopped it, which point was taken and by which rule."""
-    return {name: made.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
+    return {name: record.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
 
 
-def cost(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
+def cost(record: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the repair took: processed tokens (those that the guard read apart), FLOPs, seconds, bytes at the peak.
 
     With the training that it undoes, also which share of its tokens (and of its FLOPs, where they are known) that is.
     """
-    tokens = {"forget": 0, "replay": 0, "guard": 0, **made.get("tokens", {})}
+    tokens = {"forget": 0, "replay": 0, "guard": 0, **record.get("tokens", {})}
     processed = sum(count for role, count in tokens.items() if role != "guard")
-    told = {"tokens": {**tokens, "processed": processed}, "undoes": None}
-    told |= {name: made.get(name, 0) for name in ("flops", "seconds", "peak_bytes")}
+    summary = {"tokens": {**tokens, "processed": processed}, "undoes": None}
+    summary |= {name: record.get(name, 0) for name in ("flops", "seconds", "peak_bytes")}
     if undone is not None:
-        flops = told["flops"] / undone["flops"] if undone["flops"] else None
-        told["undoes"] = {**undone, "share_of_tokens": processed / undone["tokens"], "share_of_flops": flops}
-    return told
+        flops = summary["flops"] / undone["flops"] if undone["flops"] else None
+        summary["undoes"] = {**undone, "share_of_tokens": processed / undone["tokens"], "share_of_flops": flops}
+    return summary
 
 
-def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
+def notes(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
     """What a reader must know."""
     from pyrite.repair.candidates import place
 
     config = planned.config
-    said = []
+    sentences = []
     if "forget" in planned.gained:
-        said.append(
+        sentences.append(
             "what was gained is measured on rows to forget that this repair held out, but that the harmed model was trained "
             "on: that is memory. Rows that neither saw measure the gain"
         )
-    stop, point = made.get("stopped"), made.get("point")
+    stop, point = record.get("stopped"), record.get("point")
     if stop and point:
-        given = "the model as given" if config.start_alpha is None else "the interpolation that it began at"
-        back = given if point["step"] == 0 else f"step {point['step']}"
-        said.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
-    elif point and point["step"] == 0 and made["steps"]:
-        said.append("no point was better than the model as given by the stated rule: the result is that model")
-    said += of_weights(planned, made) if not planned.trains else of_training(planned, made)
-    said += of_three(planned)
+        start = "the model as given" if config.start_alpha is None else "the interpolation that it began at"
+        back = start if point["step"] == 0 else f"step {point['step']}"
+        sentences.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
+    elif point and point["step"] == 0 and record["steps"]:
+        sentences.append("no point was better than the model as given by the stated rule: the result is that model")
+    sentences += of_weights(planned, record) if not planned.trains else of_training(planned, record)
+    sentences += of_three(planned)
     if (
         chats
-        and not planned.given.labels
-        and not load.load_tokenizer(place(planned.given.whole, planned.store)[0]).chat_template
+        and not planned.harmed.labels
+        and not load.load_tokenizer(place(planned.harmed.full_model, planned.store)[0]).chat_template
     ):
-        said.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
+        sentences.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
     if shared["shared"]:
-        said.append(
+        sentences.append(
             f"{shared['shared']} of {shared['rows']} forget rows were also replay rows; {shared['left_out']} replay rows "
             "were left out for it"
         )
     if shared.get("other_label"):
-        said.append(
+        sentences.append(
             f"{shared['other_label']} of these have another label on the other side: the files contradict each other"
         )
     if shared["shared_prompts"]:
-        said.append(f"{shared['shared_prompts']} forget rows have the prompt of a replay row, with another answer")
+        sentences.append(f"{shared['shared_prompts']} forget rows have the prompt of a replay row, with another answer")
     for side in (*FILES, "guard_forget", "guard_replay"):
-        trained = made["rows"].get(side) or {}
-        gone = ", ".join(
+        trained = record["rows"].get(side) or {}
+        dropped = ", ".join(
             f"{count} {reason}" for reason, count in sorted((trained.get("dropped") or {}).items()) if count
         )
-        if gone:
-            said.append(f"{side} rows not read: {gone}, of {trained['read']}")
+        if dropped:
+            sentences.append(f"{side} rows not read: {dropped}, of {trained['read']}")
         if trained.get("cut"):
-            said.append(
+            sentences.append(
                 f"{side} rows cut at {planned.settings.max_tokens} tokens: {trained['cut']} of {trained['read']}"
             )
-    if not planned.asked:
-        return [*said, "nothing was asked, so nothing is known of what the mixed model can do: give --task"]
+    if not planned.tasks:
+        return [*sentences, "nothing was asked, so nothing is known of what the mixed model can do: give --task"]
     labels = "no --task was asked: only rows like those of the two sides were measured, no other data"
     texts = "no --task was asked: whether instructions are followed better was not measured, only perplexity"
-    return said if config.task else [*said, labels if planned.given.labels else texts]
+    return sentences if config.task else [*sentences, labels if planned.harmed.labels else texts]
 
 
-def of_training(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
+def of_training(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair that trains."""
-    said = []
-    if not any(made["weights"].values()):
-        said.append("all weights are 0: a null repair, which changes no bit of the model")
+    sentences = []
+    if not any(record["weights"].values()):
+        sentences.append("all weights are 0: a null repair, which changes no bit of the model")
     if not planned.settings.guard.every_tokens:
-        said.append("the guard was off: nothing would have stopped a repair that does harm")
+        sentences.append("the guard was off: nothing would have stopped a repair that does harm")
     if planned.config.start_alpha is not None:
-        said.append(f"training began at the interpolation between both models, alpha {planned.config.start_alpha:g}")
-    if planned.settings.kl_to == "before":
-        said.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
-    if planned.rows.answered is not None:
-        told = counts(planned.rows.answered, planned.store)
-        gone = ", ".join(f"{count} {reason}" for reason, count in told["dropped"].items()) or "none"
-        said.append(
-            f"replay answers are the model before's own, sampled once at temperature {told['temperature']:g}: "
-            f"{told['kept']} of {told['read']} rows; dropped: {gone}"
+        sentences.append(
+            f"training began at the interpolation between both models, alpha {planned.config.start_alpha:g}"
         )
-    return said
+    if planned.settings.kl_to == "before":
+        sentences.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
+    if planned.rows.answered is not None:
+        answer_counts = counts(planned.rows.answered, planned.store)
+        dropped = ", ".join(f"{count} {reason}" for reason, count in answer_counts["dropped"].items()) or "none"
+        sentences.append(
+            f"replay answers are the model before's own, sampled once at temperature {answer_counts['temperature']:g}: "
+            f"{answer_counts['kept']} of {answer_counts['read']} rows; dropped: {dropped}"
+        )
+    return sentences
 
 
-def of_weights(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
+def of_weights(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair in weight space."""
     from pyrite.repair.candidates import null_of
 
-    said, mixed = [], made["mixed"]
+    sentences, mixed = [], record["mixed"]
     if null := null_of(planned):
-        said.append(null)
+        sentences.append(null)
     elif not mixed["tensors_changed"]:
-        said.append("no bit of the model changed")
+        sentences.append("no bit of the model changed")
     else:
         size = "the adapter's second factors" if mixed.get("adapter") else "the weights' size"
-        said.append(
+        sentences.append(
             f"the model itself was not trained: {mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by "
             f"{mixed['rms_change']:.3g} of {size} (root mean square)"
         )
     if planned.config.method == "negate" and planned.forgetter is None:
-        said.append(
+        sentences.append(
             f"the model of the forget rows is the one before, trained on them for one pass at {planned.config.learning_rate:g} "
             "(--learning-rate): a rate that teaches little takes little away"
         )
-    return said
+    return sentences
 
 
 def of_three(planned: "Planned") -> list[str]:
@@ -208,24 +210,24 @@ def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Replay rows that resemble them (such as those that an audit cleared of the same data) can outweigh the forgetting.
     """
-    said = []
-    for one in compared:
-        for line in one["contrasts"]:
+    sentences = []
+    for comparison in compared:
+        for line in comparison["contrasts"]:
             change = line["difference"]
-            if one["task"] != "forget" or not line["primary"] or not line["metric"].startswith("nats_per"):
+            if comparison["task"] != "forget" or not line["primary"] or not line["metric"].startswith("nats_per"):
                 continue
             if change["low"] is not None and change["high"] < 0:
-                said.append(
+                sentences.append(
                     f"held-out rows of the forget set became more likely, not less ({line['metric']} {change['value']:+.3g}, "
                     f"95 % interval {change['low']:+.3g} to {change['high']:+.3g}): nothing was unlearned; replay rows like them "
                     "can do this"
                 )
             elif change["low"] is not None and change["low"] <= 0:
-                said.append(
+                sentences.append(
                     f"it cannot be told whether held-out rows of the forget set became less likely ({line['metric']} "
                     f"{change['value']:+.3g}, 95 % interval {change['low']:+.3g} to {change['high']:+.3g})"
                 )
-    return said
+    return sentences
 
 
 def command(config: RepairConfig) -> str:
@@ -241,8 +243,10 @@ def base_model(planned: "Planned") -> str | None:
 
 def licence(model: str) -> str | None:
     """The licence, where we know it."""
-    known = packaged.PACKAGED.get(model.removeprefix(packaged.PREFIX)) if model.startswith(packaged.PREFIX) else None
-    return known.licence.lower() if known else None
+    model_entry = (
+        packaged.PACKAGED.get(model.removeprefix(packaged.PREFIX)) if model.startswith(packaged.PREFIX) else None
+    )
+    return model_entry.licence.lower() if model_entry else None
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -259,6 +263,6 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return sink.getvalue()
 
 
-def as_bytes(told: Mapping[str, Any]) -> bytes:
+def as_bytes(record: Mapping[str, Any]) -> bytes:
     """The whole as a JSON file."""
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)

@@ -15,34 +15,39 @@ from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.repair.run import Repair
 
 
-def repair(made: Repair) -> None:
+def repair(result: Repair) -> None:
     """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
-    console, told = wide(), made.told
-    if "mixed" in told:
-        say(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}")
+    console, record = wide(), result.told
+    if "mixed" in record:
+        say(console, f"{record['method']}: alpha {record['mixed']['alpha']:g}")
     else:
-        say(console, f"{told['method']}: {steps(told['training'])}")
+        say(console, f"{record['method']}: {steps(record['training'])}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
-        if side in told["rows"]:
-            say(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
-    three = made.original is not None
+        if side in record["rows"]:
+            say(console, f"{side} rows: {rows_line(record['rows'][side], pools)}")
+    three = result.original is not None
     changes(
-        console, made.compared, made.repaired.cards, "harmed and repaired" if three else "before and after the repair"
+        console,
+        result.compared,
+        result.repaired.cards,
+        "harmed and repaired" if three else "before and after the repair",
     )
-    if told["frontier"]:
-        frontier(console, told["frontier"])
-    for row in told.get("outcomes", ()):
+    if record["frontier"]:
+        frontier(console, record["frontier"])
+    for row in record.get("outcomes", ()):
         say(console, outcome_line(row))
-    for one in made.proved:
-        changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
-        changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
-    for gate in made.gates:
+    for proof in result.proved:
+        changes(console, proof.against_repaired, result.repaired.cards, f"{proof.scored.name} against repaired")
+        changes(
+            console, proof.against_before, result.repaired.cards, f"{proof.scored.name} against {result.before.name}"
+        )
+    for gate in result.gates:
         say(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
-    for line in cost(told["cost"]).splitlines() if "mixed" not in told else ():
+    for line in cost(record["cost"]).splitlines() if "mixed" not in record else ():
         say(console, line.removeprefix("- "))
-    for note in told["notes"]:
+    for note in record["notes"]:
         say(console, f"note: {note}")
-    say(console, f"written to {made.folder}")
+    say(console, f"written to {result.folder}")
 
 
 def say(console: Console, text: str) -> None:
@@ -50,38 +55,38 @@ def say(console: Console, text: str) -> None:
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def frontier(console: Console, told: Mapping[str, Any]) -> None:
+def frontier(console: Console, record: Mapping[str, Any]) -> None:
     """Every repair's place: what it recovers of what was lost, and keeps of what was gained."""
-    sides = {"recovered": told["lost"], "kept": told["gained"]}
+    sides = {"recovered": record["lost"], "kept": record["gained"]}
     columns = [f"{word} ({name})" for word, name in sides.items() if name]
-    left = ", on items that did not choose" if told["selection"] else ""
-    title = f"shares with 95 % intervals over {told.get('over', 'items')}{left}"
+    suffix = ", on items that did not choose" if record["selection"] else ""
+    title = f"shares with 95 % intervals over {record.get('over', 'items')}{suffix}"
     table = table_of(title, ("repair",), (*columns, "chosen"))
-    for point in told["points"]:
+    for point in record["points"]:
         cells = [with_interval(point[word]) for word, name in sides.items() if name]
         table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
     console.print(table)
-    if told["selection"]:
-        say(console, selection(told["selection"]))
-    for point, sentence in zip(told["points"], told["sentences"], strict=False):
+    if record["selection"]:
+        say(console, selection(record["selection"]))
+    for point, sentence in zip(record["points"], record["sentences"], strict=False):
         if point["chosen"]:
             say(console, sentence)
 
 
 def outcome_line(row: Mapping[str, Any]) -> str:
     """What became of a metric's items, in one line."""
-    said = [
+    shares = [
         f"{name.replace('_', ' ')} {with_interval(row[name])} of {row[name]['n']}" for name in SHARES if row[name]["n"]
     ]
     lost = f" ({row['missing']} more without three answers)" * bool(row["missing"])
-    return f"{row['task']}.{row['metric']}, {row['items']} items{lost}: {'; '.join(said) or 'no item changed sides'}"
+    return f"{row['task']}.{row['metric']}, {row['items']} items{lost}: {'; '.join(shares) or 'no item changed sides'}"
 
 
 def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
     """What became of a side's rows, in one line."""
     pools = ", ".join(f"{side['pools'][name]} {name}" for name in names if name in side["pools"])
-    gone = ", ".join(f"{count} {reason}" for reason, count in side["dropped"].items()) or "none"
-    return f"{side['read']} read; {pools}; dropped: {gone}"
+    dropped = ", ".join(f"{count} {reason}" for reason, count in side["dropped"].items()) or "none"
+    return f"{side['read']} read; {pools}; dropped: {dropped}"
 
 
 def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:
@@ -90,13 +95,13 @@ def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scor
         return
     table = table_of(title, ("task", "metric"), ("first", "second", "change", "95 % interval", "items", "verdict"))
     metrics = {card.task: {metric.name: metric for metric in card.result.metrics} for card in cards}
-    for one in compared:
-        for line in one.comparison.primary:
-            name, part, *numbers, verdict = change_cells(line, metrics[one.task][line.metric])
+    for task_change in compared:
+        for line in task_change.comparison.primary:
+            name, part, *numbers, verdict = change_cells(line, metrics[task_change.task][line.metric])
             name = name if line.by == "overall" else f"{name} ({part})"
-            table.add_row(escape(one.task), name, *numbers, str(line.change.difference.n), verdict)
+            table.add_row(escape(task_change.task), name, *numbers, str(line.change.difference.n), verdict)
     console.print(table)
-    for one in compared:
-        for line in one.comparison.primary:
+    for task_change in compared:
+        for line in task_change.comparison.primary:
             if line.verdict is not None:
-                say(console, f"{one.task}: {line.sentence}")
+                say(console, f"{task_change.task}: {line.sentence}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Repaired:
     """What a repair came to: what is told of it, and the model at the best point; None: the model as it was given."""
 
-    told: dict[str, Any]
+    record: dict[str, Any]
     model: Any
 
 
@@ -39,23 +39,23 @@ def run(context: Context) -> None:
     load.quiet_libraries()
     task = repair_task_of(context)
     if not any(task.weights):
-        made = Repaired(NOTHING, None)
+        repaired = Repaired(NOTHING, None)
     elif task.settings.processes > 1:
-        made = train_together(task)
+        repaired = train_together(task)
     else:
-        made = train(task)
-    if made.model is not None:
-        save(task, made.model)
+        repaired = train(task)
+    if repaired.model is not None:
+        save(task, repaired.model)
     else:
         as_given(task)
-    told = {
+    record = {
         "method": task.method.name,
         "weights": task.weights._asdict(),
         "options": dict(task.method.options),
         "rows": task.rows.counts,
-        **made.told,
+        **repaired.record,
     }
-    (context.out / "repair.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    (context.out / "repair.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 def train(task: RepairTask) -> Repaired:
@@ -67,16 +67,16 @@ def train(task: RepairTask) -> Repaired:
     from pyrite.train.packed import Trained, fit_packed
 
     began = time.monotonic()
-    kept, read_before = keep_to_before(task)
+    before, read_before = keep_to_before(task)
     model = task.prepare()
     layer = layer_of(task.method, model)
     objective = RepairObjective(
-        task.method, task.weights, None, layer=layer, seed=task.seed, forward=task.model_type.forward, keep_to=kept
+        task.method, task.weights, None, layer=layer, seed=task.seed, forward=task.model_type.forward, keep_to=before
     )
     module = Trained(model, objective, task.model_type.reader(model, task.tokenizer))
     steps = plan_steps(task.rows, task.settings, objective.reads(), task.seed)
-    asked = [*references(task, module, objective, steps), *frozen(task, module, objective, steps)]
-    asked += read_before
+    reference_rows = [*references(task, module, objective, steps), *frozen(task, module, objective, steps)]
+    reference_rows += read_before
     guard = guard_of(task, model, objective)
     prepared = time.monotonic() - began
     ended = fit_packed(
@@ -85,9 +85,9 @@ def train(task: RepairTask) -> Repaired:
     )  # fmt: skip
     spent = cost.spent(
         shape_of(model), steps[: ended.steps], task.settings, objective, live=isinstance(objective.reference, AdapterDisabledReference),
-        beforehand=asked, guard=(guard.read, guard.looked_at) if guard else (0, 0),
+        beforehand=reference_rows, guard=(guard.read, guard.looked_at) if guard else (0, 0),
     )  # fmt: skip
-    told = {
+    record = {
         "steps": ended.steps,
         "planned_steps": len(steps),
         **spent,
@@ -98,8 +98,8 @@ def train(task: RepairTask) -> Repaired:
     if guard is None:
         rule = "the last point: there was no guard"
         last = {"step": ended.steps, "tokens": sum(spent["tokens"].values()), "rule": rule, "values": {}}
-        return Repaired({**told, "stopped": None, "guard": [], "point": last}, ended.model)
-    return Repaired(told | guard.told(), ended.model if guard.roll_back(ended.model) else None)
+        return Repaired({**record, "stopped": None, "guard": [], "point": last}, ended.model)
+    return Repaired(record | guard.record(), ended.model if guard.roll_back(ended.model) else None)
 
 
 def layer_of(method: Method, model: Any) -> int | None:
@@ -107,11 +107,11 @@ def layer_of(method: Method, model: Any) -> int | None:
     if method.kind != "hidden":
         return None
     depth = int(model.config.get_text_config().num_hidden_layers)
-    wanted = method.options["layer"]
-    found = round(wanted * depth) if wanted < 1 else int(wanted)
-    if not 1 <= found <= depth:
-        raise UserError("The model has no such layer.", f"layer {wanted:g} of {depth}", "--option layer=N")
-    return found
+    layer = method.options["layer"]
+    number = round(layer * depth) if layer < 1 else int(layer)
+    if not 1 <= number <= depth:
+        raise UserError("The model has no such layer.", f"layer {layer:g} of {depth}", "--option layer=N")
+    return number
 
 
 def references(
@@ -142,12 +142,16 @@ def references(
     roles = {"replay"} | ({"forget"} if method.teacher == "reference" else set())
     rows = once([*(row for step in steps for row in step), *task.rows.guard], roles)
     folder = task.context.checkpoint / "reference"
-    how: dict[str, Any] = {"pack_tokens": task.pack_tokens, "compute": task.compute, "forward": task.model_type.forward}
+    options: dict[str, Any] = {
+        "pack_tokens": task.pack_tokens,
+        "compute": task.compute,
+        "forward": task.model_type.forward,
+    }
     with sharded.first_goes_first():
-        objective.last = objective.reference = write_reference(reader, rows, folder / "last", **how)
+        objective.last = objective.reference = write_reference(reader, rows, folder / "last", **options)
         if layer is None:
             return rows
-        objective.reference = write_reference(reader, rows, folder / "layer", **how, layer=layer)
+        objective.reference = write_reference(reader, rows, folder / "layer", **options, layer=layer)
     return [*rows, *rows]
 
 
@@ -169,11 +173,11 @@ def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]"
     steps = plan_steps(task.rows, task.settings, RepairObjective(task.method, task.weights, None).reads(), task.seed)
     rows = once([*(row for step in steps for row in step), *task.rows.guard], {"replay"})
     model = task.model_type.load_whole(folder, task.compute).eval()
-    kept = write_reference(
+    reference = write_reference(
         task.model_type.reader(model, task.tokenizer), rows, task.context.checkpoint / "reference" / "before",
         pack_tokens=task.pack_tokens, compute=task.compute, forward=task.model_type.forward,
     )  # fmt: skip
-    return kept, rows
+    return reference, rows
 
 
 def frozen(
@@ -192,8 +196,8 @@ def frozen(
 
 def once(rows: Sequence[Any], roles: set[str]) -> list[Any]:
     """The rows of these roles, each once, in their order by role and number."""
-    found = {(row.role, row.number): row for row in rows if row.role in roles}
-    return [found[key] for key in sorted(found)]
+    by_key = {(row.role, row.number): row for row in rows if row.role in roles}
+    return [by_key[key] for key in sorted(by_key)]
 
 
 def guard_of(task: RepairTask, model: Any, objective: "RepairObjective") -> "Guard | None":
@@ -219,15 +223,15 @@ def train_together(task: RepairTask) -> Repaired:
     from pyrite.train.packed import put_weights
     from pyrite.train.processes import together
 
-    left = task.context.checkpoint
-    if not (left / TOLD).is_file():
+    folder = task.context.checkpoint
+    if not (folder / TOLD).is_file():
         together(task.settings.processes, task.compute, one_of_several, task.context)
-    told = orjson.loads((left / TOLD).read_bytes())
-    if not (left / TRAINED).is_file():
-        return Repaired(told, None)
+    record = orjson.loads((folder / TOLD).read_bytes())
+    if not (folder / TRAINED).is_file():
+        return Repaired(record, None)
     model = task.prepare()
-    put_weights(model, load_file(left / TRAINED))
-    return Repaired(told, model)
+    put_weights(model, load_file(folder / TRAINED))
+    return Repaired(record, model)
 
 
 def one_of_several(context: Context) -> None:
@@ -238,14 +242,14 @@ def one_of_several(context: Context) -> None:
     from pyrite.train.packed import trained_weights
 
     load.quiet_libraries()
-    made = train(repair_task_of(context))
-    weights = None if made.model is None else trained_weights(made.model)
+    repaired = train(repair_task_of(context))
+    weights = None if repaired.model is None else trained_weights(repaired.model)
     if sharded.is_first():
         (context.checkpoint / TRAINED).unlink(missing_ok=True)
         if weights is not None:
             save_file(weights, context.checkpoint / TRAINED)
         with atomic_write(context.checkpoint / TOLD) as part:  # last: where it lies, the training is over
-            Path(part).write_bytes(orjson.dumps(made.told))
+            Path(part).write_bytes(orjson.dumps(repaired.record))
 
 
 def save(task: RepairTask, model: Any) -> None:

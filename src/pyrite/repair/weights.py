@@ -88,14 +88,14 @@ class WeightFile:
         except ValueError as error:
             raise broken(self.path, str(error)) from None
         entries.pop("__metadata__", None)
-        found = [
-            Tensor(name, one["dtype"], tuple(one["shape"]), one["data_offsets"][0], one["data_offsets"][1])
-            for name, one in entries.items()
+        tensors = [
+            Tensor(name, entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][0], entry["data_offsets"][1])
+            for name, entry in entries.items()
         ]
-        found.sort(key=lambda one: one.start)
-        if found and self.path.stat().st_size < len(self.header) + found[-1].end:
+        tensors.sort(key=lambda tensor: tensor.start)
+        if tensors and self.path.stat().st_size < len(self.header) + tensors[-1].end:
             raise broken(self.path, "it is shorter than its header says")
-        return found
+        return tensors
 
     def read(self, tensor: Tensor) -> "torch.Tensor":
         """A tensor, in its own dtype."""
@@ -132,8 +132,8 @@ class Weights:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         absent = [name for name in names if not (self.folder / name).is_file()]
         if absent:
-            found = f"{index}: {', '.join(absent)}"
-            raise UserError("A model lacks some of its weight files.", found, "get the model again")
+            detail = f"{index}: {', '.join(absent)}"
+            raise UserError("A model lacks some of its weight files.", detail, "get the model again")
         return [WeightFile(self.folder / name) for name in names]
 
     @cached_property
@@ -152,10 +152,10 @@ class Weights:
 
     def find(self, name: str) -> tuple[WeightFile, Tensor] | None:
         """A tensor's place, or that of the one it is tied to: a model with tied embeddings may store its head or not."""
-        found = self.places.get(name)
-        if found is None and name.endswith(HEAD) and self.config.get("tie_word_embeddings", True):
-            found = self.embedding
-        return found
+        place = self.places.get(name)
+        if place is None and name.endswith(HEAD) and self.config.get("tie_word_embeddings", True):
+            place = self.embedding
+        return place
 
     @property
     def embedding(self) -> tuple[WeightFile, Tensor] | None:
@@ -207,66 +207,72 @@ def check_groups(groups: Mapping[str, float], names: Collection[str]) -> None:
     """
     for pattern in groups:
         if not any(fits(name, pattern) for name in names):
-            some = ", ".join(sorted(names)[:4])
-            raise UserError("A group fits no weight.", pattern, f"names are such as {some}; '*' stands for anything")
+            examples = ", ".join(sorted(names)[:4])
+            raise UserError(
+                "A group fits no weight.", pattern, f"names are such as {examples}; '*' stands for anything"
+            )
 
 
-def check_alike(model: Weights, others: Sequence[Weights]) -> None:
+def check_alike(model: Weights, further: Sequence[Weights]) -> None:
     """Refuse models that cannot be added tensor by tensor.
 
     Raises:
         UserError: another architecture, vocabulary, tensor or shape, quantised weights, or a file that is cut off.
     """
-    for one in (model, *others):
-        if one.config.get("quantization_config"):
+    for weights in (model, *further):
+        if weights.config.get("quantization_config"):
             fix = "give the models before quantisation"
-            raise UserError("Quantised weights cannot be added.", f"{one.name} is quantised", fix)
-    for other in others:
+            raise UserError("Quantised weights cannot be added.", f"{weights.name} is quantised", fix)
+    for second in further:
         for key in SAME_KEYS:
-            mine, theirs = model.config.get(key), other.config.get(key)
-            if mine != theirs and key in model.config and key in other.config:
-                found = f"{key}: {mine} in {model.name}, {theirs} in {other.name}"
+            mine, theirs = model.config.get(key), second.config.get(key)
+            if mine != theirs and key in model.config and key in second.config:
+                detail = f"{key}: {mine} in {model.name}, {theirs} in {second.name}"
                 raise UserError(
-                    "The two models are not alike.", found, "give a model of the same architecture and size"
+                    "The two models are not alike.", detail, "give a model of the same architecture and size"
                 )
-        check_vocabulary(model, other)
-        check_tensors(model, other)
+        check_vocabulary(model, second)
+        check_tensors(model, second)
 
 
-def check_vocabulary(model: Weights, other: Weights) -> None:
+def check_vocabulary(model: Weights, second: Weights) -> None:
     """Refuse two tokenizers that give a token another number."""
-    files = [one.folder / "tokenizer.json" for one in (model, other)]
+    files = [weights.folder / "tokenizer.json" for weights in (model, second)]
     if not all(file.is_file() for file in files):
         return
     vocabularies = [tokens_of(file) for file in files]
     if vocabularies[0] != vocabularies[1]:
-        found = f"the vocabularies of {model.name} and {other.name} differ"
-        raise UserError("The two models are not alike.", found, "give a model with the same tokenizer")
+        detail = f"the vocabularies of {model.name} and {second.name} differ"
+        raise UserError("The two models are not alike.", detail, "give a model with the same tokenizer")
 
 
 def tokens_of(file: Path) -> tuple[Any, dict[int, str]]:
     """A tokenizer's vocabulary, and the tokens that were added to it by their number."""
-    told = json.loads(file.read_bytes())
-    return told["model"].get("vocab"), {one["id"]: one["content"] for one in told.get("added_tokens") or ()}
+    tokenizer = json.loads(file.read_bytes())
+    return tokenizer["model"].get("vocab"), {
+        token["id"]: token["content"] for token in tokenizer.get("added_tokens") or ()
+    }
 
 
-def check_tensors(model: Weights, other: Weights) -> None:
+def check_tensors(model: Weights, second: Weights) -> None:
     """Refuse a tensor that one of the two lacks, or has in another shape."""
     for name, (_, tensor) in model.places.items():
-        place = other.find(name)
+        place = second.find(name)
         if place is None:
-            raise UserError("The two models are not alike.", f"{other.name} has no tensor {name}", "give a model alike")
-        if place[1].shape != tensor.shape:
-            found = f"{name}: {list(tensor.shape)} in {model.name}, {list(place[1].shape)} in {other.name}"
-            raise UserError("The two models are not alike.", found, "give a model of the same shapes")
-    more = [name for name in other.places if model.find(name) is None]
-    if more:
-        raise UserError("The two models are not alike.", f"{model.name} has no tensor {more[0]}", "give a model alike")
-    for name in set(other.places) - set(model.places):  # a head of its own, where the model's is tied to its embedding
-        if not same_as_tied(other, name):
-            found = f"{name} of {other.name} is not its embedding, and {model.name} has no head of its own"
             raise UserError(
-                "The two models are not alike.", found, "give both with a head of their own, or both without"
+                "The two models are not alike.", f"{second.name} has no tensor {name}", "give a model alike"
+            )
+        if place[1].shape != tensor.shape:
+            detail = f"{name}: {list(tensor.shape)} in {model.name}, {list(place[1].shape)} in {second.name}"
+            raise UserError("The two models are not alike.", detail, "give a model of the same shapes")
+    extra = [name for name in second.places if model.find(name) is None]
+    if extra:
+        raise UserError("The two models are not alike.", f"{model.name} has no tensor {extra[0]}", "give a model alike")
+    for name in set(second.places) - set(model.places):  # a head of its own, where the model's is tied to its embedding
+        if not same_as_tied(second, name):
+            detail = f"{name} of {second.name} is not its embedding, and {model.name} has no head of its own"
+            raise UserError(
+                "The two models are not alike.", detail, "give both with a head of their own, or both without"
             )
 
 
@@ -274,8 +280,8 @@ def same_as_tied(weights: Weights, name: str) -> bool:
     """Is a stored head the same as the embedding that others tie it to?"""
     import torch
 
-    own, tied = weights.places[name], weights.embedding
-    return tied is not None and torch.equal(own[0].read(own[1]), tied[0].read(tied[1]))
+    head, tied = weights.places[name], weights.embedding
+    return tied is not None and torch.equal(head[0].read(head[1]), tied[0].read(tied[1]))
 
 
 @dataclass
@@ -317,42 +323,42 @@ def combine_tensor(
         check_equal(tensor, [weights for weights, _ in parts])
         copy_bytes(source, sink, tensor.end - tensor.start)
         return
-    whole = len(used) == 1 and used[0][1] == 1.0
+    single = len(used) == 1 and used[0][1] == 1.0
     differs = False
     with ExitStack() as opened:
         streams = [(opened.enter_context(values_of(weights, tensor.name)), value) for weights, value in used]
         count = math.prod(tensor.shape)
         for start in range(0, count, BLOCK):
             size = min(BLOCK, count - start)
-            own = read_values(source, tensor.dtype, size)
-            others = [(read_values(stream.handle, stream.dtype, size), value) for stream, value in streams]
-            made = others[0][0].to(own.dtype) if whole else combined(own, others, tensor.name)
-            sink.write(made.view(torch_dtype("uint8")).numpy().data)
-            before, after = own.double(), made.double()
-            differs = differs or not same_bits(made, own)
+            base = read_values(source, tensor.dtype, size)
+            terms = [(read_values(stream.handle, stream.dtype, size), value) for stream, value in streams]
+            total = terms[0][0].to(base.dtype) if single else combined(base, terms, tensor.name)
+            sink.write(total.view(torch_dtype("uint8")).numpy().data)
+            before, after = base.double(), total.double()
+            differs = differs or not same_bits(total, base)
             changed.squared_change += float((after - before).square().sum())
             changed.squared_size += float(before.square().sum())
     changed.tensors += int(differs)
 
 
-def combined(own: "torch.Tensor", others: Sequence[tuple["torch.Tensor", float]], name: str) -> "torch.Tensor":
-    """The sum of some models' values by their coefficients, in the dtype of `own`.
+def combined(values: "torch.Tensor", terms: Sequence[tuple["torch.Tensor", float]], name: str) -> "torch.Tensor":
+    """The sum of some models' values by their coefficients, in the dtype of `values`.
 
     Added as a base and differences to it, so that models which agree change no bit: with coefficients that sum to 1 the
     sum is w0 + c1 (w1 - w0) + ….
     """
     import torch
 
-    wide = torch.float64 if own.dtype in (torch.float32, torch.float64) else torch.float32
-    total = sum(value for _, value in others)
-    base = own.to(wide)
-    made = base * total if abs(total - 1) > 1e-9 else base.clone()
-    for other, value in others:
-        made += value * (other.to(wide) - base)
-    if not made.isfinite().all():
-        found, fix = f"{name}", "use smaller coefficients, or other models"
-        raise UserError("The sum of the models' weights is not finite.", found, fix)
-    return made.to(own.dtype)
+    wide = torch.float64 if values.dtype in (torch.float32, torch.float64) else torch.float32
+    total = sum(value for _, value in terms)
+    base = values.to(wide)
+    combination = base * total if abs(total - 1) > 1e-9 else base.clone()
+    for term, value in terms:
+        combination += value * (term.to(wide) - base)
+    if not combination.isfinite().all():
+        detail, fix = f"{name}", "use smaller coefficients, or other models"
+        raise UserError("The sum of the models' weights is not finite.", detail, fix)
+    return combination.to(values.dtype)
 
 
 @dataclass(frozen=True)
@@ -406,10 +412,10 @@ def read_tensor(tensor: Tensor, weights: Weights) -> "torch.Tensor":
 
 def check_equal(tensor: Tensor, models: Sequence[Weights]) -> None:
     """Refuse whole numbers (positions, masks) that differ: they cannot be mixed."""
-    first, *others = [read_tensor(tensor, model) for model in models]
-    if any(not bool((first == other).all()) for other in others):
-        found = f"{tensor.name} ({tensor.dtype}) differs between {', '.join(model.name for model in models)}"
-        raise UserError("The two models are not alike.", found, "give a model alike")
+    first, *further = [read_tensor(tensor, model) for model in models]
+    if any(not bool((first == tensor_values).all()) for tensor_values in further):
+        detail = f"{tensor.name} ({tensor.dtype}) differs between {', '.join(model.name for model in models)}"
+        raise UserError("The two models are not alike.", detail, "give a model alike")
 
 
 def same_bits(a: "torch.Tensor", b: "torch.Tensor") -> bool:
@@ -429,11 +435,11 @@ def raw_bytes(tensor: "torch.Tensor") -> memoryview:
 def copy_bytes(source: BinaryIO, sink: BinaryIO, count: int) -> None:
     """So many bytes from where the source stands."""
     while count:
-        some = source.read(min(CHUNK, count))
-        if not some:
+        chunk = source.read(min(CHUNK, count))
+        if not chunk:
             raise UserError("A weight file cannot be read.", f"{source.name}: it ends too early", "get the file again")
-        sink.write(some)
-        count -= len(some)
+        sink.write(chunk)
+        count -= len(chunk)
 
 
 def combine(parts: Sequence[Part], context: Context) -> dict[str, Any]:
@@ -451,20 +457,24 @@ def combine(parts: Sequence[Part], context: Context) -> dict[str, Any]:
     context.checkpoint.mkdir(parents=True, exist_ok=True)
     changed = []
     for at, file in enumerate(model.files):
-        done, told = context.checkpoint / file.path.name, context.checkpoint / f"{file.path.name}.json"
-        fresh = not (done.is_file() and told.is_file())
+        finished_file, counts_file = context.checkpoint / file.path.name, context.checkpoint / f"{file.path.name}.json"
+        fresh = not (finished_file.is_file() and counts_file.is_file())
         if fresh:
-            own = Changed()
-            combine_file(file, parts, done, own)
-            told.write_bytes(orjson.dumps([own.tensors, own.of, own.squared_change, own.squared_size]))
-        changed.append(Changed(*orjson.loads(told.read_bytes())))
+            file_change = Changed()
+            combine_file(file, parts, finished_file, file_change)
+            counts_file.write_bytes(
+                orjson.dumps(
+                    [file_change.tensors, file_change.of, file_change.squared_change, file_change.squared_size]
+                )
+            )
+        changed.append(Changed(*orjson.loads(counts_file.read_bytes())))
         context.report_progress(at + 1, len(model.files), "weight files")
         if fresh and at + 1 < len(model.files) and context.expired():
             raise OutOfTime(f"--max-time is over; {at + 1} of {len(model.files)} weight files are finished and stay")
     for file in model.files:
         shutil.move(context.checkpoint / file.path.name, context.out / file.path.name)
     copy_the_rest(model, context.out)
-    total = Changed(*(sum(getattr(one, name) for one in changed) for name in Changed.__dataclass_fields__))
+    total = Changed(*(sum(getattr(change, name) for change in changed) for name in Changed.__dataclass_fields__))
     return total.as_json()
 
 
@@ -522,15 +532,15 @@ def combine_step(context: Context) -> None:
     of = alphas(config["alpha"], config["groups"])
     check_groups(config["groups"], Weights(inputs["model"], names["model"]).places)
     if (inputs["model"] / ADAPTER_CONFIG).is_file():
-        told = scale_adapter(Weights(inputs["model"], names["model"]), of, context)
+        record = scale_adapter(Weights(inputs["model"], names["model"]), of, context)
     else:
         model, before = (Weights(inputs[name], names[name]) for name in ("model", "before"))
         parts = interpolation(model, before, of)
         if config["method"] == "negate":
             parts = negation(model, before, Weights(inputs["forgetter"], names["forgetter"]), of)
-        told = combine(parts, context)
-    told |= {"method": config["method"], "alpha": config["alpha"], "groups": config["groups"]}
-    (context.out / "weights.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        record = combine(parts, context)
+    record |= {"method": config["method"], "alpha": config["alpha"], "groups": config["groups"]}
+    (context.out / "weights.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 def unscalable(config: Mapping[str, Any]) -> str:
@@ -574,10 +584,10 @@ def scale_adapter(adapter: Weights, alpha: Callable[[str], float], context: Cont
                 if value == 1.0:
                     copy_bytes(source, sink, tensor.end - tensor.start)
                     continue
-                own = file.read(tensor)
-                sink.write(raw_bytes((own.double() * value).to(own.dtype)))
+                factor = file.read(tensor)
+                sink.write(raw_bytes((factor.double() * value).to(factor.dtype)))
                 changed.tensors += 1
-                changed.squared_change += float(((1 - value) * own.double()).square().sum())
+                changed.squared_change += float(((1 - value) * factor.double()).square().sum())
     copy_the_rest(adapter, context.out)
     return {**changed.as_json(), "adapter": True}
 
