@@ -198,18 +198,18 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
     chat = Chat((Message("user", "one"), Message("assistant", "two"), Message("user", "three")), "x")
-    assert render(tokenizer, chat.messages, opened=True, where="prompt") == "one\n\ntwo\n\nthree"
+    assert render(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo\n\nthree"
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     assert (
-        render(tokenizer, chat.messages, opened=True, where="prompt")
+        render(tokenizer, chat.messages, opened=True, row_name="prompt")
         == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
     )
     ids = prompt_ids(tokenizer, chat)
     assert ids.count(tokenizer.bos_token_id) == 1
-    assert tokenizer.decode(ids) == render(tokenizer, chat.messages, opened=True, where="prompt")
+    assert tokenizer.decode(ids) == render(tokenizer, chat.messages, opened=True, row_name="prompt")
 
 
 def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:

@@ -242,7 +242,7 @@ def tokens(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> T
     """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
     before = beginning(tokenizer)
     if prompt:
-        opened = render(tokenizer, [Message("user", clean(prompt[-CHARACTERS * room :]))], opened=True, where=where)
+        opened = render(tokenizer, [Message("user", clean(prompt[-CHARACTERS * room :]))], opened=True, row_name=where)
         text = opened if tokenizer.chat_template else opened + BETWEEN
         told = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
         before = told if tokenizer.chat_template else before + told

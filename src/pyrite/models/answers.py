@@ -97,8 +97,8 @@ def read_answers(path: Path) -> Iterator[Answer]:
 
 def check_ids(prompts: Sequence[Chat]) -> None:
     """Refuse prompts of one id: their answers could not be told apart."""
-    seen: set[str] = set()
+    ids: set[str] = set()
     for prompt in prompts:
-        if prompt.id in seen:
+        if prompt.id in ids:
             raise UserError("Two prompts have the same id.", prompt.id, "give every prompt its own id")
-        seen.add(prompt.id)
+        ids.add(prompt.id)

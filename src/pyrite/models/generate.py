@@ -110,13 +110,13 @@ def generate(
     )
     if not waiting:
         return
-    if not all(len(one.prompt) for one in waiting):
+    if not all(len(sequence.prompt) for sequence in waiting):
         raise ValueError("a prompt has at least one token")
     with torch.inference_mode():
         reader = reader_of(model)
         writer = Writer(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
     if writer is None:
-        for sequence in sorted(waiting, key=lambda one: one.number):
+        for sequence in sorted(waiting, key=lambda sequence: sequence.number):
             yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
         return
     while True:
@@ -142,7 +142,7 @@ class Writer:
     ) -> None:
         self.reader, self.drawing, self.ends, self.ended = reader, drawing, ends, ended
         self.batches: list[tuple[DecodeBatch, list[Unfinished]]] = []
-        longest = max(len(one.prompt) + one.limit for one in waiting)
+        longest = max(len(sequence.prompt) + sequence.limit for sequence in waiting)
         window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
         self.waiting = by_start(waiting, share=share_prefix and (window is None or longest < window))
         self.rows = self.room(rows)
@@ -159,24 +159,26 @@ class Writer:
         config = self.reader.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        each = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
-        longest = max(len(one.prompt) + one.limit - shared(one, decoding=True) for one in self.waiting)
-        return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (each * longest))))
+        bytes_per_token = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
+        longest = max(
+            len(sequence.prompt) + sequence.limit - shared(sequence, decoding=True) for sequence in self.waiting
+        )
+        return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (bytes_per_token * longest))))
 
     def step(self) -> list[tuple[int, Sampled]]:
         """Let waiting sequences in, advance all by one token; returns those that finished."""
-        done: list[tuple[int, Sampled]] = []
+        finished: list[tuple[int, Sampled]] = []
         alive = sum(batch.rows for batch, _ in self.batches)
         free = self.rows - alive
         if self.waiting and (not self.batches or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
-            done += self.admit(free)
+            finished += self.admit(free)
         if self.batches:
-            done += self.advance()
-        return done
+            finished += self.advance()
+        return finished
 
     def admit(self, free: int) -> list[tuple[int, Sampled]]:
         """Read the prompts of waiting sequences, similar lengths together, and choose their first token."""
-        done = []
+        results = []
         while free > 0 and self.waiting:
             members = [self.waiting.popleft()]
             past = shared(members[0])
@@ -192,40 +194,40 @@ class Writer:
                 members.append(self.waiting.popleft())
             free -= len(members)
             batch, logits = self.read(members)
-            kept, finished = self.choose(members, logits)
-            done += finished
-            self.keep(batch, members, kept)
-        return done
+            go_on, finished = self.choose(members, logits)
+            results += finished
+            self.keep(batch, members, go_on)
+        return results
 
     def read(self, members: list[Unfinished]) -> tuple[DecodeBatch, Any]:
         """One flat pass over what the prompts do not share; their keys become a decode batch, right-aligned."""
         import torch
 
         device = self.reader.device
-        start, past = members[0].shared_prefix, shared(members[0])
-        prefix = None if start is None else self.keys_of(start, len(members))
+        shared_prefix, past = members[0].shared_prefix, shared(members[0])
+        prefix = None if shared_prefix is None else self.keys_of(shared_prefix, len(members))
         lengths = [len(member.prompt) - past for member in members]
         blocks = layout(lengths, past, device)
-        flat = torch.tensor([token for one in members for token in one.prompt[past:]], device=device)
+        flat = torch.tensor([token for member in members for token in member.prompt[past:]], device=device)
         positions = torch.cat([torch.arange(past, past + length, device=device) for length in lengths])
-        kept: Keys = []
-        hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=kept))
+        flat_keys: Keys = []
+        hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=flat_keys))
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
         copied = past - shared(members[0], decoding=True)
         widest = copied + max(lengths)
         lead = torch.tensor([widest - copied - length for length in lengths], device=device)
         batch = DecodeBatch(len(members), widest, lead, prefix=None if copied else prefix)
-        begin = prefix if prefix is not None and copied else [(None, None)] * len(kept)
-        for (key, value), (first_key, first_value) in zip(kept, begin, strict=True):
+        begin = prefix if prefix is not None and copied else [(None, None)] * len(flat_keys)
+        for (key, value), (first_key, first_value) in zip(flat_keys, begin, strict=True):
             batch.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
         return batch, logits
 
-    def keys_of(self, start: SharedPrefix, entering: int) -> Keys | None:
+    def keys_of(self, shared_prefix: SharedPrefix, entering: int) -> Keys | None:
         """The keys of what some prompts begin with, computed when the first enter and let go with the last."""
-        keys = start.keys or self.reader.prefix(start.ids)
-        start.waiting -= entering
-        start.keys = keys if start.waiting else None
+        keys = shared_prefix.keys or self.reader.prefix(shared_prefix.ids)
+        shared_prefix.waiting -= entering
+        shared_prefix.keys = keys if shared_prefix.waiting else None
         return keys
 
     def advance(self) -> list[tuple[int, Sampled]]:
@@ -245,17 +247,17 @@ class Writer:
             unseen = (place < lead[:, None]) | (place > batch.filled)
             blank = torch.zeros(unseen.shape, dtype=batch.keys[0][0].dtype, device=device)
             batch.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
-        flat = torch.tensor([one.ids[-1] for _, members in self.batches for one in members], device=device)
-        given = Pass(batches=[batch for batch, _ in self.batches])
-        hidden = self.reader.hidden(flat, torch.cat(positions), given)
+        flat = torch.tensor([member.ids[-1] for _, members in self.batches for member in members], device=device)
+        attention_pass = Pass(batches=[batch for batch, _ in self.batches])
+        hidden = self.reader.hidden(flat, torch.cat(positions), attention_pass)
         logits = self.reader.logits(hidden)
-        members = [one for _, some in self.batches for one in some]
-        kept, done = self.choose(members, logits)
+        members = [member for _, batch_members in self.batches for member in batch_members]
+        go_on, finished = self.choose(members, logits)
         before, self.batches = self.batches, []
-        for batch, some in before:
+        for batch, batch_members in before:
             batch.filled += 1
-            self.keep(batch, some, kept[batch.start : batch.start + len(some)])
-        return done
+            self.keep(batch, batch_members, go_on[batch.start : batch.start + len(batch_members)])
+        return finished
 
     def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Sampled]]]:
         """Every member's next token; which go on, and the finished ones."""
@@ -263,29 +265,29 @@ class Writer:
         if self.drawing.temperature > 0:
             uniform = np.array([member.uniforms[len(member.ids)] for member in members])
         tokens, logprobs = draw(logits, uniform, self.drawing)
-        kept, done = [], []
-        for one, token, logprob in zip(members, tokens, logprobs, strict=True):
-            one.logprob += logprob
-            own_end = token in self.ends
-            if not own_end:
-                one.ids.append(token)
-            stopped = own_end or (self.ended is not None and self.ended(one.number, one.ids))
-            goes_on = not stopped and len(one.ids) < one.limit
-            kept.append(goes_on)
+        go_on, finished = [], []
+        for member, token, logprob in zip(members, tokens, logprobs, strict=True):
+            member.logprob += logprob
+            at_end_token = token in self.ends
+            if not at_end_token:
+                member.ids.append(token)
+            stopped = at_end_token or (self.ended is not None and self.ended(member.number, member.ids))
+            goes_on = not stopped and len(member.ids) < member.limit
+            go_on.append(goes_on)
             if not goes_on:
-                drawn = len(one.ids) + own_end
-                mean = one.logprob / drawn if self.drawing.logprobs else float("nan")
-                done.append((one.number, Sampled(one.ids, mean, stopped)))
-        return kept, done
+                drawn = len(member.ids) + at_end_token
+                mean = member.logprob / drawn if self.drawing.logprobs else float("nan")
+                finished.append((member.number, Sampled(member.ids, mean, stopped)))
+        return go_on, finished
 
-    def keep(self, batch: DecodeBatch, members: list[Unfinished], kept: list[bool]) -> None:
+    def keep(self, batch: DecodeBatch, members: list[Unfinished], go_on: list[bool]) -> None:
         """Close the gaps that finished sequences leave: the last rows move into them."""
-        left = [at for at, stays in enumerate(kept) if stays]
-        count = len(left)
+        remaining = [at for at, stays in enumerate(go_on) if stays]
+        count = len(remaining)
         if not count:
             return
-        holes = [at for at in range(count) if not kept[at]]
-        movers = [at for at in left if at >= count]
+        holes = [at for at in range(count) if not go_on[at]]
+        movers = [at for at in remaining if at >= count]
         if holes:
             filled = batch.filled
             for key, value in batch.keys:
@@ -299,12 +301,12 @@ class Writer:
         self.batches.append((batch, members[:count]))
 
 
-def shared(one: Unfinished, *, decoding: bool = False) -> int:
+def shared(sequence: Unfinished, *, decoding: bool = False) -> int:
     """How many tokens at its beginning does a prompt share with others? With `decoding`: while it is continued, too."""
     return (
         0
-        if one.shared_prefix is None or (decoding and not one.shared_prefix.shared_in_decoding)
-        else len(one.shared_prefix.ids)
+        if sequence.shared_prefix is None or (decoding and not sequence.shared_prefix.shared_in_decoding)
+        else len(sequence.shared_prefix.ids)
     )
 
 
@@ -317,34 +319,40 @@ def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]
         return waiting
     members = list(waiting)
     prompts = [member.prompt for member in members]
-    apart = [(list(some.rows), some.prefix) for some in group(prompts) if some.prefix and len(some.rows) >= TOGETHER]
-    rest = sorted(set(range(len(prompts))) - {at for rows, _ in apart for at in rows})
-    if len(rest) > 1:
-        shortest = min(len(prompts[at]) for at in rest) - 1
-        apart.append((rest, min(shortest, *(common(prompts[rest[0]], prompts[at]) for at in rest))))
+    apart = [
+        (list(group_rows.rows), group_rows.prefix)
+        for group_rows in group(prompts)
+        if group_rows.prefix and len(group_rows.rows) >= TOGETHER
+    ]
+    common_rows = sorted(set(range(len(prompts))) - {at for rows, _ in apart for at in rows})
+    if len(common_rows) > 1:
+        shortest = min(len(prompts[at]) for at in common_rows) - 1
+        apart.append(
+            (common_rows, min(shortest, *(common(prompts[common_rows[0]], prompts[at]) for at in common_rows)))
+        )
     for rows, size in apart:
-        start = SharedPrefix(prompts[rows[0]][:size], len(rows))
+        shared_prefix = SharedPrefix(prompts[rows[0]][:size], len(rows))
         for at in rows:
-            members[at].shared_prefix = start if size else None
+            members[at].shared_prefix = shared_prefix if size else None
     together: dict[int, list[Unfinished]] = {}
-    for one in members:
-        together.setdefault(id(one.shared_prefix), []).append(one)
-    return deque(one for some in together.values() for one in some)
+    for member in members:
+        together.setdefault(id(member.shared_prefix), []).append(member)
+    return deque(member for group_members in together.values() for member in group_members)
 
 
 def aligned(flat: Any, blocks: Sequence[Block], begin: Any, widest: int) -> Any:
     """Keys of a flat pass [1, heads, tokens, size] as a decode batch's [rows, heads, positions, size], the last one at
     `widest`, with room to grow; `begin` [1, heads, tokens, size] is written before each row's own."""
     count = sum(block.count for block in blocks)
-    held = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
+    out = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
     at = 0
     for block in blocks:
         part = flat[0, :, block.start : block.end].unflatten(1, (block.count, block.length)).transpose(0, 1)
-        held[at : at + block.count, :, widest - block.length : widest] = part
+        out[at : at + block.count, :, widest - block.length : widest] = part
         if begin is not None:
-            held[at : at + block.count, :, widest - block.length - begin.shape[2] : widest - block.length] = begin
+            out[at : at + block.count, :, widest - block.length - begin.shape[2] : widest - block.length] = begin
         at += block.count
-    return held
+    return out
 
 
 def grow(batch: DecodeBatch) -> None:
@@ -353,9 +361,9 @@ def grow(batch: DecodeBatch) -> None:
         return
     for at, pair in enumerate(batch.keys):
         wider = []
-        for held in pair:
-            room = held.new_zeros(batch.rows, held.shape[1], batch.filled + GROWTH, held.shape[3])
-            room[:, :, : batch.filled] = held[: batch.rows, :, : batch.filled]
+        for keys in pair:
+            room = keys.new_zeros(batch.rows, keys.shape[1], batch.filled + GROWTH, keys.shape[3])
+            room[:, :, : batch.filled] = keys[: batch.rows, :, : batch.filled]
             wider.append(room)
         batch.keys[at] = (wider[0], wider[1])
 
@@ -421,13 +429,13 @@ def sample(
         lines[number] += bool(ids) and ids[-1] in breaks
         return bool(max_lines) and lines[number] >= max_lines
 
-    made: list[Sampled | None] = [None] * len(seeds)
+    results: list[Sampled | None] = [None] * len(seeds)
     with compute.autocast():
-        for number, one in generate(
+        for number, sampled in generate(
             model, prompts, max_new_tokens=max_new_tokens, end_ids=end_ids,
             drawing=Drawing(temperature, top_p, logprobs=True), seeds=seeds, ended=last_line if max_lines else None,
         ):  # fmt: skip
-            if max_lines and lines[number] >= max_lines and one.ended and not keep_last:
-                one = Sampled(one.ids[:-1], one.mean_logprob, True)
-            made[number] = one
-    return [one for one in made if one is not None]
+            if max_lines and lines[number] >= max_lines and sampled.ended and not keep_last:
+                sampled = Sampled(sampled.ids[:-1], sampled.mean_logprob, True)
+            results[number] = sampled
+    return [sampled for sampled in results if sampled is not None]

@@ -57,8 +57,8 @@ def group(rows: Sequence[Sequence[int]], overhead: int = OVERHEAD) -> list[Share
         return []
     order = sorted(range(len(rows)), key=lambda at: (list(rows[at]), at))
     agree = [
-        min(common(rows[one], rows[two]), len(rows[one]) - 1, len(rows[two]) - 1)
-        for one, two in itertools.pairwise(order)
+        min(common(rows[first], rows[second]), len(rows[first]) - 1, len(rows[second]) - 1)
+        for first, second in itertools.pairwise(order)
     ]
     runs = [Run(0, len(order) - 1, 0, [], [])]
     for run in runs:  # grows while it is read: parents before their inner runs
@@ -70,15 +70,15 @@ def group(rows: Sequence[Sequence[int]], overhead: int = OVERHEAD) -> list[Share
             runs.extend(run.inner)
     for run in reversed(runs):
         run.apart = [inner for inner in run.inner if inner.saved > run.agree * inner.size]
-        rest = run.size - sum(inner.size for inner in run.apart)
-        run.saved = sum(inner.saved for inner in run.apart) + (run.agree * (rest - 1) - overhead if rest else 0)
-    made = []
+        n_rest = run.size - sum(inner.size for inner in run.apart)
+        run.saved = sum(inner.saved for inner in run.apart) + (run.agree * (n_rest - 1) - overhead if n_rest else 0)
+    groups = []
     todo = [runs[0]]
     while todo:
         run = todo.pop()
         away = {at for inner in run.apart for at in range(inner.first, inner.last + 1)}
         rest_rows = tuple(order[at] for at in range(run.first, run.last + 1) if at not in away)
         if rest_rows:
-            made.append(Shared(rest_rows, run.agree if len(rest_rows) > 1 else 0))
+            groups.append(Shared(rest_rows, run.agree if len(rest_rows) > 1 else 0))
         todo.extend(run.apart)
-    return sorted(made, key=lambda one: one.rows)
+    return sorted(groups, key=lambda first: first.rows)

@@ -51,18 +51,18 @@ def chat(
     total, began = len(prompts) * attempts, time.monotonic()
     with AnswerFile(out) as file:
         jobs = [(prompt, at) for prompt in prompts for at in range(attempts) if (prompt.id, at) not in file.done]
-        done = total - len(jobs)
+        n_done = total - len(jobs)
         for prompt in prompts:
             for at in range(attempts):
                 if (prompt.id, at) in file.done:
                     usage.keep(endpoint, file.done[prompt.id, at])
 
         def answered() -> None:
-            nonlocal done
-            done += 1
-            report_progress(done, total, "answers")
+            nonlocal n_done
+            n_done += 1
+            report_progress(n_done, total, "answers")
 
-        report_progress(done, total, "answers")
+        report_progress(n_done, total, "answers")
         run = Run(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
         try:
             if jobs:

@@ -104,9 +104,9 @@ class Wire:
         return len(self._key) >= SHORTEST_KEY and self._key in text
 
     def _status_fault(self, status: int, headers: Mapping[str, str], body: object, text: str) -> Fault:
-        told = body if isinstance(body, dict) else {}
-        code, param = str(told.get("code") or ""), str(told.get("param") or "")
-        reason = f"status {status}: {self.clean(message_of(told) or text) or 'no message'}"
+        record = body if isinstance(body, dict) else {}
+        code, param = str(record.get("code") or ""), str(record.get("param") or "")
+        reason = f"status {status}: {self.clean(message_of(record) or text) or 'no message'}"
         again = (status in BUSY or status >= 500) and code not in SPENT
         wait = retry_after(headers, time.time()) if again else None
         if wait is not None and wait > LONGEST_WAIT:

@@ -35,13 +35,13 @@ def label_word_logits(
 ) -> tuple[np.ndarray, Work]:
     """What a language model says to each label word after each prompt [rows, labels]: the word's log-probability in
     nats, less a constant per row that is the same for every word (see `continuations`, relative)."""
-    for one in words:
-        if any(other is not one and list(other[: len(one)]) == list(one) for other in words):
-            found = f"token ids {list(one)} begin another label's"
-            raise UserError("A label word is the beginning of another.", found, "choose other words, with --labels")
+    for word in words:
+        if any(other_word is not word and list(other_word[: len(word)]) == list(word) for other_word in words):
+            detail = f"token ids {list(word)} begin another label's"
+            raise UserError("A label word is the beginning of another.", detail, "choose other words, with --labels")
     asks = [Ask(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
-    told, work = continuations(model, asks, report_progress=report_progress, batch_tokens=batch_tokens, relative=True)
-    return np.array([[one.logprob for one in row] for row in told], dtype=np.float32).reshape(
+    rows, work = continuations(model, asks, report_progress=report_progress, batch_tokens=batch_tokens, relative=True)
+    return np.array([[followed.logprob for followed in row] for row in rows], dtype=np.float32).reshape(
         len(asks), len(words)
     ), work
 
@@ -69,7 +69,9 @@ def class_logits(
 
     if segments is None or not takes_segments(model):
         segments = [()] * len(ids)
-    unique_pairs, numbers = distinct((tuple(row), tuple(some)) for row, some in zip(ids, segments, strict=True))
+    unique_pairs, numbers = distinct(
+        (tuple(row), tuple(row_segments)) for row, row_segments in zip(ids, segments, strict=True)
+    )
     unique = [row for row, _ in unique_pairs]
     work = Work(len(ids), len(unique), sum(len(row) for row in ids))
     head = getattr(model, "score", None)
@@ -103,7 +105,7 @@ def stored_lower(
     """The states of rows in the place of the model's lower layers; None where they do not fit it."""
     from pyrite.models.lower import where_they_fit
 
-    segments = [some for _, some in rows] if any(some for _, some in rows) else None
+    segments = [row_segments for _, row_segments in rows] if any(row_segments for _, row_segments in rows) else None
     return where_they_fit(model, stored, [row for row, _ in rows], segments, pad_id=pad_id, precision=precision)
 
 
@@ -123,7 +125,7 @@ def padded_class_logits(
     ids = [row for row, _ in rows]
     logits: Any = None
     layers = Prepacked(model)
-    done = 0
+    n_done = 0
     for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
         longest = max(len(ids[at]) for at in batch)
         tokens = torch.full((len(batch), longest), pad_id)
@@ -131,22 +133,22 @@ def padded_class_logits(
             tokens[row, : len(ids[at])] = torch.tensor(ids[at])
         lengths = torch.tensor([len(ids[at]) for at in batch])
         mask = torch.arange(longest) < lengths[:, None]
-        given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
+        inputs = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
         if any(rows[at][1] for at in batch):
             kinds = torch.zeros_like(tokens)
             for row, at in enumerate(batch):
                 kinds[row, : len(ids[at])] = torch.tensor(rows[at][1])
-            given["token_type_ids"] = kinds.to(model.device)
+            inputs["token_type_ids"] = kinds.to(model.device)
         with layers.active(), nullcontext() if lower is None else lower[0].active():
             if lower is not None:
                 lower[0].put_rows([lower[1][at] for at in batch])
-            out = model(input_ids=tokens.to(model.device), **given).logits.float().cpu().numpy()
+            out = model(input_ids=tokens.to(model.device), **inputs).logits.float().cpu().numpy()
         if logits is None:
             logits = np.zeros((len(ids), out.shape[1]), dtype=np.float32)
         logits[batch] = out
         work.computed += tokens.numel()
-        done += len(batch)
-        report_progress(done, len(ids), "rows")
+        n_done += len(batch)
+        report_progress(n_done, len(ids), "rows")
     return logits if logits is not None else np.zeros((0, model.config.num_labels), dtype=np.float32)
 
 
@@ -176,20 +178,20 @@ def fast_where_it_agrees(
     sure, _ = score(model, Compute(compute.device, "fp32"), sample)
     model, compute = for_generation(model, compute)
     logits, work = score(model, compute, list(range(count)))
-    told = agreement(sure, logits[sample])
-    if told["same"] < KEPT * told["checked"]:
+    check = agreement(sure, logits[sample])
+    if check["same"] < KEPT * check["checked"]:
         del model
         logits, work = score(load_model(), Compute(compute.device, "fp32"), list(range(count)))
-        return logits, {**work.as_json(), "precision": "fp32", "bf16_check": told}
-    return logits, {**work.as_json(), "precision": "bf16", "bf16_check": told}
+        return logits, {**work.as_json(), "precision": "fp32", "bf16_check": check}
+    return logits, {**work.as_json(), "precision": "bf16", "bf16_check": check}
 
 
 def agreement(sure: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
     """Does the fast precision keep the answers? Both [rows, labels]; the share of rows with the same argmax."""
-    same = sure.argmax(1) == fast.argmax(1)
+    equal = sure.argmax(1) == fast.argmax(1)
     return {
-        "checked": len(same),
-        "same": int(same.sum()),
+        "checked": len(equal),
+        "same": int(equal.sum()),
         "largest_difference": float(
             np.abs((sure - sure.max(1, keepdims=True)) - (fast - fast.max(1, keepdims=True))).max()
         ),

@@ -48,14 +48,16 @@ class PrefixGroup:
     def segments(self, asks: Sequence[Ask], past: int) -> Segments:
         """The tree after a prefix of `past` tokens: what is shared, each context's end, its continuations but for
         their last tokens."""
-        made = [(-1, self.shared - past)]
+        stretches = [(-1, self.shared - past)]
         for at in self.members:
             stem = 0
             if len(asks[at].context) > self.shared:
-                stem = len(made)
-                made.append((0, len(asks[at].context) - self.shared))
-            made += [(stem, len(continuation) - 1) for continuation in asks[at].continuations if len(continuation) > 1]
-        return tuple(made)
+                stem = len(stretches)
+                stretches.append((0, len(asks[at].context) - self.shared))
+            stretches += [
+                (stem, len(continuation) - 1) for continuation in asks[at].continuations if len(continuation) > 1
+            ]
+        return tuple(stretches)
 
 
 def split(ask: Ask) -> list[Ask]:
@@ -69,30 +71,30 @@ def split(ask: Ask) -> list[Ask]:
 def prefix_groups(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[PrefixGroup]:
     """The asks of these numbers, which begin with the same `past` tokens, as rows: together where that saves at least
     `saves` tokens a row."""
-    made = []
-    for alike in group([asks[at].context[past:] for at in numbers], saves):
-        rows = [numbers[at] for at in alike.rows]
-        ends = [asks[at].tokens - past - alike.prefix for at in rows]
-        for part in filled(ends, max(GROUP_TOKENS, alike.prefix)):
-            some = [rows[at] for at in part]
-            if alike.prefix and alike.prefix * (len(some) - 1) >= saves:
-                made.append(PrefixGroup(tuple(some), past + alike.prefix))
+    groups = []
+    for shared in group([asks[at].context[past:] for at in numbers], saves):
+        rows = [numbers[at] for at in shared.rows]
+        ends = [asks[at].tokens - past - shared.prefix for at in rows]
+        for part in filled(ends, max(GROUP_TOKENS, shared.prefix)):
+            members = [rows[at] for at in part]
+            if shared.prefix and shared.prefix * (len(members) - 1) >= saves:
+                groups.append(PrefixGroup(tuple(members), past + shared.prefix))
             else:
-                made += [PrefixGroup((at,), len(asks[at].context)) for at in some]
-    return made
+                groups += [PrefixGroup((at,), len(asks[at].context)) for at in members]
+    return groups
 
 
 def filled(sizes: Sequence[int], room: int) -> list[list[int]]:
     """Numbers in their order, in parts whose sizes come to at most `room` (at least one each)."""
-    made: list[list[int]] = []
-    left = 0
+    parts: list[list[int]] = []
+    remaining = 0
     for at, size in enumerate(sizes):
-        if not made or size > left:
-            made.append([])
-            left = room
-        made[-1].append(at)
-        left -= size
-    return made
+        if not parts or size > remaining:
+            parts.append([])
+            remaining = room
+        parts[-1].append(at)
+        remaining -= size
+    return parts
 
 
 def packed(
@@ -101,7 +103,7 @@ def packed(
     """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
     together."""
     shaped = [(row.segments(asks, past), row) for row in rows]
-    shaped.sort(key=lambda one: (size_of(one[0]), one[0], one[1].members), reverse=True)
+    shaped.sort(key=lambda entry: (size_of(entry[0]), entry[0], entry[1].members), reverse=True)
     return [[shaped[at] for at in part] for part in filled([size_of(segments) for segments, _ in shaped], tokens)]
 
 
@@ -127,7 +129,7 @@ def pack_layout(
 ) -> PackedLayout:
     """A batch's tokens side by side."""
     flat = PackedLayout([], [], [], {}, {})
-    for segments, rows in itertools.groupby(batch, key=lambda one: one[0]):
+    for segments, rows in itertools.groupby(batch, key=lambda entry: entry[0]):
         start = len(flat.ids)
         for _, row in rows:
             add(flat, asks[row.members[0]].context[past : row.shared], past)
@@ -149,21 +151,21 @@ def passes(
     import torch
 
     kind, device = reader.device.type, reader.device
-    done = 0
-    for alike in group([ask.context for ask in asks]):
-        past = alike.prefix
-        prefix = reader.prefix(asks[alike.rows[0]].context[:past])
+    n_done = 0
+    for shared in group([ask.context for ask in asks]):
+        past = shared.prefix
+        prefix = reader.prefix(asks[shared.rows[0]].context[:past])
         work.computed += past
         work.prefixes += prefix is not None
-        rows = prefix_groups(asks, alike.rows, past, GROUP_SAVES[kind])
+        rows = prefix_groups(asks, shared.rows, past, GROUP_SAVES[kind])
         for batch in packed(asks, rows, past, batch_tokens or BATCH_TOKENS[kind]):
             flat = pack_layout(asks, batch, past, device)
             work.computed += len(flat.ids)
             work.scored += sum(block.count * block.length * (block.length + 2 * past) // 2 for block in flat.blocks)
             ids, positions = torch.tensor(flat.ids, device=device), torch.tensor(flat.positions, device=device)
             yield reader.hidden(ids, positions, Pass(flat.blocks, prefix)), flat
-            done += len(flat.ends)
-            report_progress(done, len(asks), "rows")
+            n_done += len(flat.ends)
+            report_progress(n_done, len(asks), "rows")
 
 
 def add(flat: PackedLayout, tokens: Sequence[int], position: int) -> list[int]:

@@ -19,7 +19,7 @@ class Work:
 
     rows: int = 0
     distinct: int = 0
-    given: int = 0
+    given_tokens: int = 0
     computed: int = 0
     prefixes: int = 0
     head: int = 0
@@ -36,7 +36,7 @@ class Work:
         return {
             "rows": self.rows,
             "distinct": self.distinct,
-            "tokens_given": self.given,
+            "tokens_given": self.given_tokens,
             "tokens_computed": self.computed,
             "prefixes": self.prefixes,
         }
@@ -53,12 +53,12 @@ def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Row numbers in batches of at most `tokens` padded tokens, longest first. A batch takes a shorter row only while it
     is far from full, so that most batches have one length and need no mask."""
     order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], at))
-    made: list[list[int]] = []
+    groups: list[list[int]] = []
     for at in order:
-        longest = lengths[made[-1][0]] if made else 0
-        fits = made and longest * (len(made[-1]) + 1) <= tokens
-        if fits and (lengths[at] == longest or longest * len(made[-1]) < tokens // 8):
-            made[-1].append(at)
+        longest = lengths[groups[-1][0]] if groups else 0
+        fits = groups and longest * (len(groups[-1]) + 1) <= tokens
+        if fits and (lengths[at] == longest or longest * len(groups[-1]) < tokens // 8):
+            groups[-1].append(at)
         else:
-            made.append([at])
-    return made
+            groups.append([at])
+    return groups
