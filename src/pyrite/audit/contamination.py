@@ -343,7 +343,7 @@ def _ifeval(path: Path) -> Iterator[str]:
         prompt = None if isinstance(raw, BadRow) else raw.get("prompt")
         if not isinstance(prompt, str):
             raise UserError(
-                "bad row: no prompt", file.where(number), "take IFEval's input_data.jsonl as it was published"
+                "bad row: no prompt", file.location(number), "take IFEval's input_data.jsonl as it was published"
             )
         yield prompt
 

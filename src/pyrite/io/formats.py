@@ -49,14 +49,14 @@ class File:
     path: Path
     suffix: str
     packed: str
-    shown: str
+    display_name: str
 
-    def where(self, number: int) -> str:
+    def location(self, number: int) -> str:
         """A row's place in words: `file.csv:12`, or `file.parquet: row 12` (counted from 1) where there are no lines."""
         return (
-            f"{self.shown}: row {number}"
+            f"{self.display_name}: row {number}"
             if self.suffix in (".json", ".parquet", ".arrow")
-            else f"{self.shown}:{number}"
+            else f"{self.display_name}:{number}"
         )
 
     @property
@@ -79,25 +79,25 @@ def data_suffix(name: str) -> tuple[str, str] | None:
     return (suffixes[-1], packed) if suffixes and suffixes[-1] in SUFFIXES else None
 
 
-def find_file(path: Path, shown: str | None = None) -> File:
+def find_file(path: Path, display_name: str | None = None) -> File:
     """The data file at this path, with its real kind: `.json` may hold JSON lines, `.txt` a table with tabs.
 
     Raises:
         UserError: there is no such file, or its suffix is not one of ours.
     """
-    shown = shown or str(path)
+    display_name = display_name or str(path)
     if not path.exists():
         raise missing(path)
-    known = data_suffix(path.name)
-    if known is None:
+    suffixes = data_suffix(path.name)
+    if suffixes is None:
         raise UserError(
             "this kind of file cannot be read",
-            f"{shown} ends in {path.suffix or 'nothing'}",
+            f"{display_name} ends in {path.suffix or 'nothing'}",
             f"Pyrite reads {' '.join(SUFFIXES)}, each also with {' or '.join(PACKED)}",
         )
-    file = File(path, *known, shown)
+    file = File(path, *suffixes, display_name)
     if file.suffix == ".json" and _holds_lines(file):
-        return File(path, ".jsonl", file.packed, shown)
+        return File(path, ".jsonl", file.packed, display_name)
     return file
 
 
@@ -105,15 +105,15 @@ def missing(path: Path) -> UserError:
     """Nothing is at this path: say what is near it."""
     folder = path.parent
     if not folder.is_dir():
-        found, near = f"{path}: the folder {folder} is not there either", []
+        detail, near = f"{path}: the folder {folder} is not there either", []
     else:
         names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
         near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-        found = f"{path}; the folder has {len(names)} entries"
+        detail = f"{path}; the folder has {len(names)} entries"
     fix = f"did you mean {' or '.join(str(folder / name) for name in near)}?" if near else "check the path"
     if len(path.parts) == 2 and not path.suffix and not path.is_absolute():
         fix += f" (a data set on the hub is hf://{path.as_posix()})"
-    return UserError("there is no such file", found, fix)
+    return UserError("there is no such file", detail, fix)
 
 
 def raw_rows(file: File) -> Iterator[Raw]:
@@ -153,7 +153,7 @@ def names_in_features(features: object) -> dict[str, Sequence[str]]:
     """The label names in a data set's features, as they are written into arrow files and `dataset_info.json`."""
     if not isinstance(features, Mapping):
         return {}
-    found: dict[str, Sequence[str]] = {}
+    names_by_column: dict[str, Sequence[str]] = {}
     for column, feature in features.items():
         if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel":
             names = feature.get("names")
@@ -162,8 +162,8 @@ def names_in_features(features: object) -> dict[str, Sequence[str]]:
                 and not isinstance(names, str)
                 and all(isinstance(name, str) for name in names)
             ):
-                found[str(column)] = tuple(names)
-    return found
+                names_by_column[str(column)] = tuple(names)
+    return names_by_column
 
 
 def _names_in_schema(schema: "Schema") -> dict[str, Sequence[str]]:
@@ -260,9 +260,9 @@ def _damage_named(file: File) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(file, error) from error
     except PermissionError as error:
-        raise UserError("this file may not be read", file.shown, "ask for permission to read it") from error
+        raise UserError("this file may not be read", file.display_name, "ask for permission to read it") from error
     except IsADirectoryError as error:
-        raise UserError("this is a folder, not a file", file.shown, "name a file") from error
+        raise UserError("this is a folder, not a file", file.display_name, "name a file") from error
     except Exception as error:
         # Arrow also says so by OSError without a number, or trips over a name or a size that cannot be.
         arrow = file.suffix in (".parquet", ".arrow") and (
@@ -277,7 +277,7 @@ def _damaged(file: File, error: Exception) -> UserError:
     kind = f"{file.suffix}{file.packed}"
     return UserError(
         f"this is not a whole {kind} file",
-        f"{file.shown}: {show(str(error) or type(error).__name__, 200)}",
+        f"{file.display_name}: {show(str(error) or type(error).__name__, 200)}",
         "copy it again",
     )
 
@@ -339,7 +339,7 @@ def _json(file: File) -> Iterator[Raw]:
         problem = "it has bytes that are not UTF-8" if bad else f"{error.msg} at column {error.colno}"
         raise UserError(
             "this is not JSON",
-            f"{file.shown}:{line}: {problem}",
+            f"{file.display_name}:{line}: {problem}",
             "mend the file; with one object a line (.jsonl), single bad rows can be left out by `--on-bad-row skip`",
         ) from error
     del content
@@ -370,9 +370,9 @@ def _tsv(file: File) -> Iterator[Raw]:
         first = next(lines, None)
         if first is None:
             return
-        every = _chain(first, lines)
+        all_lines = _with_first(first, lines)
         quoted = first.startswith(b'"')
-        yield from _table(file, _quoted_rows(every, "\t") if quoted else _split_rows(every))
+        yield from _table(file, _quoted_rows(all_lines, "\t") if quoted else _split_rows(all_lines))
 
 
 def _txt(file: File) -> Iterator[Raw]:
@@ -382,20 +382,20 @@ def _txt(file: File) -> Iterator[Raw]:
         first = next(lines, None)
         if first is None:
             return
-        every = _chain(first, lines)
+        all_lines = _with_first(first, lines)
         if {b"gold_label", b"sentence1", b"sentence2"} <= set(first.rstrip(b"\r\n").split(b"\t")):
-            yield from _table(file, _split_rows(every))
+            yield from _table(file, _split_rows(all_lines))
             return
-        for number, line in enumerate(every, 1):
+        for number, line in enumerate(all_lines, 1):
             if line.isspace():
                 continue
             bad = _not_utf8(line)
             yield number, bad if bad else {"text": _without_end(line.decode("utf-8"))}
 
 
-def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+def _with_first(first: bytes, following: Iterable[bytes]) -> Iterator[bytes]:
     yield first
-    yield from rest
+    yield from following
 
 
 def _without_end(line: str) -> str:
@@ -484,10 +484,10 @@ def _table(file: File, rows: Iterator[Cells]) -> Iterator[Raw]:
     if header is None:
         return
     if isinstance(header, BadRow):
-        raise UserError("the header cannot be read", f"{file.where(number)}: {header.detail}", "mend the first line")
+        raise UserError("the header cannot be read", f"{file.location(number)}: {header.detail}", "mend the first line")
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise UserError("two columns have the same name", f"{file.where(number)}: {show(repeated)}", "rename one")
+        raise UserError("two columns have the same name", f"{file.location(number)}: {show(repeated)}", "rename one")
     for number, cells in rows:
         if isinstance(cells, BadRow):
             yield number, cells
@@ -538,7 +538,7 @@ def _open_arrow(source: Any) -> "tuple[Schema, Iterator[RecordBatch]]":
 def _batches(file: File, schema: "Schema", batches: "Iterable[RecordBatch]") -> Iterator[Raw]:
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
-        raise UserError("two columns have the same name", f"{file.shown}: {show(repeated)}", "rename one")
+        raise UserError("two columns have the same name", f"{file.display_name}: {show(repeated)}", "rename one")
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH_ROWS):
@@ -605,15 +605,15 @@ def saved_files(folder: Path, split: str | None) -> tuple[list[File], dict[str, 
     return files, names_in_features(_note(folder / "dataset_info.json").get("features")), str(state.get("_split") or "")
 
 
-def choose_split(splits: Sequence[str], wanted: str | None, where: str) -> str:
+def choose_split(splits: Sequence[str], split: str | None, source: str) -> str:
     """The split that is read: the one named, or the only one."""
-    if wanted is None and len(splits) == 1:
+    if split is None and len(splits) == 1:
         return splits[0]
-    if wanted is not None and wanted in splits:
-        return wanted
+    if split is not None and split in splits:
+        return split
     raise UserError(
-        "say which split to read" if wanted is None else "there is no such split",
-        f"{where}" + ("" if wanted is None else f", split {show(wanted)}"),
+        "say which split to read" if split is None else "there is no such split",
+        f"{source}" + ("" if split is None else f", split {show(split)}"),
         f"its splits: {', '.join(splits)}",
     )
 

@@ -63,10 +63,10 @@ class BadRow(PyriteError):
 class UnnamedLabels(PyriteError):
     """Integer labels of which nothing says what they mean; the reader says so with the file's name."""
 
-    def __init__(self, column: str, found: str) -> None:
-        super().__init__(column, found)
+    def __init__(self, column: str, value: str) -> None:
+        super().__init__(column, value)
         self.column = column
-        self.found = found
+        self.value = value
 
 
 def show(value: object, width: int = 80) -> str:
@@ -89,13 +89,13 @@ class Ids:
         self._seen: set[int] = set()
         self._numbered = False
 
-    def give(self, own: str | None, number: int) -> str:
-        """The id of row `number`, whose own id is `own`."""
-        if own is None:
+    def give(self, own_id: str | None, number: int) -> str:
+        """The id of row `number`, whose own id is `own_id`."""
+        if own_id is None:
             name = f"{self._prefix}{number}"
             self._numbered = True
             return name if not self._seen or self._new(name) else self.give(name, number)
-        name = own
+        name = own_id
         while not self._new(name) or (self._numbered and self._looks_numbered(name)):
             name = f"{name}#{number}"
         return name
@@ -156,8 +156,8 @@ class Row:
         """Text that must be there."""
         column = self.column(*names)
         if column is None or self.values[column] is None:
-            wanted = " or ".join(self._context.columns.get(name, name) for name in names)
-            raise BadRow("missing field", f"no {wanted} among {show(list(self.values), 200)}")
+            accepted = " or ".join(self._context.columns.get(name, name) for name in names)
+            raise BadRow("missing field", f"no {accepted} among {show(list(self.values), 200)}")
         return text_of(self.values[column], column)
 
     def optional_text(self, *names: str) -> str:
@@ -219,12 +219,12 @@ class Row:
     def fields(self) -> dict[str, str]:
         """The text columns of a labelled row, in the order in which the user, else the file, gives them."""
         context = self._context
-        own = self.value("fields")
-        if isinstance(own, Mapping):
-            names = list(own) if context.text_fields is None else list(context.text_fields)
+        fields_object = self.value("fields")
+        if isinstance(fields_object, Mapping):
+            names = list(fields_object) if context.text_fields is None else list(context.text_fields)
             if not names:
                 raise BadRow("empty text", "fields is empty")
-            return {str(name): text_of(own.get(name), f"fields.{name}") for name in names}
+            return {str(name): text_of(fields_object.get(name), f"fields.{name}") for name in names}
         if context.text_fields is not None:
             names = list(context.text_fields)
         else:
@@ -236,39 +236,39 @@ class Row:
     def name(self) -> tuple[str, dict[str, Any]]:
         """The row's id, and its other columns that hold one value each (a string, a number, true or false, null)."""
         context = self._context
-        own: str | None = None
+        own_id: str | None = None
         own_column: str | None = None
         for name in ID_COLUMNS:
             column = context.columns.get(name, name)
             value = self.values.get(column)
             if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool)):
-                own, own_column = str(value), column
+                own_id, own_column = str(value), column
                 break
-        given = context.ids.give(own, self.number)
+        row_id = context.ids.give(own_id, self.number)
         nested = self.values.get("meta")
         meta: dict[str, Any] = dict(nested) if isinstance(nested, Mapping) else {}
         for column, value in self.values.items():
-            if column in context.used or (column == own_column == "id" and given == own):
+            if column in context.used or (column == own_column == "id" and row_id == own_id):
                 continue
             if value is None or isinstance(value, (str, int, float)):
                 meta[column] = value
             elif isinstance(value, (datetime.date, datetime.time)):
                 meta[column] = value.isoformat()
-        return given, meta
+        return row_id, meta
 
     def extra_id(self, base: str, index: int) -> str:
         """The id of the record number `index` (from 1) out of one row."""
         return self._context.ids.give(f"{base}#{index}", self.number)
 
 
-def text_of(value: object, where: str) -> str:
+def text_of(value: object, location: str) -> str:
     """Text that is text and not empty."""
     if value is None:
-        raise BadRow("missing field", f"{where} is null")
+        raise BadRow("missing field", f"{location} is null")
     if not isinstance(value, str):
-        raise BadRow("wrong type", f"{where} is {type(value).__name__} {show(value)}, not text")
+        raise BadRow("wrong type", f"{location} is {type(value).__name__} {show(value)}, not text")
     if not value.strip():
-        raise BadRow("empty text", f"{where} is {show(value)}")
+        raise BadRow("empty text", f"{location} is {show(value)}")
     return value
 
 
@@ -374,13 +374,13 @@ def _self_instruct(row: Row) -> list[Record]:
         raise BadRow("missing field", "instances is an empty list")
     chats: list[tuple[Message, ...]] = []
     for index, instance in enumerate(instances, 1):
-        where = f"instances[{index}]"
+        location = f"instances[{index}]"
         if not isinstance(instance, Mapping):
-            raise BadRow("wrong type", f"{where} is {show(instance)}, not an object")
+            raise BadRow("wrong type", f"{location} is {show(instance)}, not an object")
         extra = instance.get("input")
         if not isinstance(extra, str | None):
-            raise BadRow("wrong type", f"{where}.input is {show(extra)}, not text")
-        answer = text_of(instance.get("output"), f"{where}.output")
+            raise BadRow("wrong type", f"{location}.input is {show(extra)}, not text")
+        answer = text_of(instance.get("output"), f"{location}.output")
         chats.append((Message("user", _with_input(instruction, extra or "")), Message("assistant", answer)))
     name, meta = row.name()
     if len(chats) == 1:
@@ -408,23 +408,23 @@ def _history(row: Row) -> list[Message]:
     return turns
 
 
-def _turns(value: object, where: str) -> list[Message]:
+def _turns(value: object, location: str) -> list[Message]:
     """Messages as role and content, or as from and value. A system message may be empty, the others may not."""
     if value is None:
-        raise BadRow("missing field", f"no {where}")
+        raise BadRow("missing field", f"no {location}")
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BadRow("wrong type", f"{where} is {type(value).__name__} {show(value)}, not a list")
+        raise BadRow("wrong type", f"{location} is {type(value).__name__} {show(value)}, not a list")
     if not value:
-        raise BadRow("empty text", f"{where} is an empty list")
+        raise BadRow("empty text", f"{location} is an empty list")
     turns = []
     for index, item in enumerate(value, 1):
-        at = f"{where}[{index}]"
+        at = f"{location}[{index}]"
         if not isinstance(item, Mapping):
             raise BadRow("wrong type", f"{at} is {show(item)}, not an object")
-        said = item.get("role", item.get("from"))
-        if not isinstance(said, str) or said not in ROLES:
-            raise BadRow("unknown role", f"{at} is from {show(said)}; known: {', '.join(ROLES)}")
-        role = ROLES[said]
+        sender = item.get("role", item.get("from"))
+        if not isinstance(sender, str) or sender not in ROLES:
+            raise BadRow("unknown role", f"{at} is from {show(sender)}; known: {', '.join(ROLES)}")
+        role = ROLES[sender]
         content = item.get("content", item.get("value"))
         if not (role == "system" and content == ""):
             content = text_of(content, f"{at} ({role})")
@@ -489,19 +489,19 @@ def layout_named(name: str) -> Layout:
 
 def columns_by_our_name(columns: Sequence[str], renamed: Mapping[str, str]) -> set[str]:
     """A row's columns as a layout sees them, after the user's renaming."""
-    present, taken = set(columns), set(renamed.values())
+    present, renamed_columns = set(columns), set(renamed.values())
     return {ours for ours, theirs in renamed.items() if theirs in present} | {
-        column for column in present if column not in taken and column not in renamed
+        column for column in present if column not in renamed_columns and column not in renamed
     }
 
 
 def detect(columns: Sequence[str], renamed: Mapping[str, str]) -> Layout | None:
     """The layout of a row with these columns, or None."""
-    seen = columns_by_our_name(columns, renamed)
-    return next((layout for layout in LAYOUTS.values() if layout.fits(seen)), None)
+    our_columns = columns_by_our_name(columns, renamed)
+    return next((layout for layout in LAYOUTS.values() if layout.fits(our_columns)), None)
 
 
-def unknown_layout(where: str, columns: Sequence[str]) -> UserError:
+def unknown_layout(location: str, columns: Sequence[str]) -> UserError:
     """No layout has these columns: what was found, what there is, and what was probably meant."""
     guesses = []
     for layout in LAYOUTS.values():
@@ -512,7 +512,7 @@ def unknown_layout(where: str, columns: Sequence[str]) -> UserError:
     hint = f"did you mean `--columns {guesses[0][1]}` ({guesses[0][0]})? " if guesses else ""
     return UserError(
         "the columns are of no layout that Pyrite knows",
-        f"{where}: columns {show(list(columns), 300)}",
+        f"{location}: columns {show(list(columns), 300)}",
         hint
         + "name them with `--columns ours=theirs` (in a YAML file: columns), or name the text columns of a labelled task (fields); "
         "layouts:\n" + "\n".join(f"           {layout.describe()}" for layout in LAYOUTS.values()),

@@ -86,7 +86,7 @@ _FIELDS = {"example_id": int, "category": str, "source": str, "level": int, "ins
 def _items(file: File) -> Iterable[Chat]:
     examples: dict[int, dict[int, tuple[str, Mapping[str, Any]]]] = {}
     for number, raw in raw_rows(file):
-        where = file.where(number)
+        where = file.location(number)
         if isinstance(raw, BadRow):
             raise _bad(raw.reason, f"{where}: {raw.detail}")
         for field, kind in _FIELDS.items():
@@ -106,10 +106,10 @@ def _items(file: File) -> Iterable[Chat]:
 def _example(file: File, example: int, levels: Mapping[int, tuple[str, Mapping[str, Any]]]) -> Iterable[Chat]:
     missing = [level for level in range(1, LEVELS + 1) if level not in levels]
     if missing:
-        raise _bad("a level is missing", f"{file.shown}: example {example} has no level {missing[0]}")
+        raise _bad("a level is missing", f"{file.display_name}: example {example} has no level {missing[0]}")
     category = levels[0 if 0 in levels else 1][1]["category"]
     if 0 not in levels and category != "example":
-        raise _bad("a level is missing", f"{file.shown}: example {example} has no level 0")
+        raise _bad("a level is missing", f"{file.display_name}: example {example} has no level 0")
     requests: list[str | None] = [levels[0][1]["instruction"] if 0 in levels else None]
     for level in range(1, LEVELS + 1):
         where, raw = levels[level]

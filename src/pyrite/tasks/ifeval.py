@@ -78,7 +78,7 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
     dropped, places = Counter[str](), dict[str, str]()
     with steady():
         for number, raw in raw_rows(file):
-            where = file.where(number)
+            where = file.location(number)
             try:
                 if isinstance(raw, BadRow):
                     raise _Bad(raw.reason, raw.detail)

@@ -66,7 +66,7 @@ def read(path: Path) -> list[Chat]:
     file = find_file(Path(path))
     items: dict[str, Chat] = {}
     for number, raw in raw_rows(file):
-        where = file.where(number)
+        where = file.location(number)
         if isinstance(raw, BadRow):
             raise _bad(raw.reason, f"{where}: {raw.detail}")
         item = _item(raw, where)

@@ -54,13 +54,13 @@ def save_whole(
     import tempfile
 
     if hasattr(model, "peft_config"):
-        with tempfile.TemporaryDirectory(dir=out) as there:
+        with tempfile.TemporaryDirectory(dir=out) as adapter_folder:
             trained = model.active_adapters[-1]
-            adapters.save(model, tokenizer, Path(there), base_name, only=trained)
-            whole = load.load_causal(base, Compute("cpu", "fp32"))
+            adapters.save(model, tokenizer, Path(adapter_folder), base_name, only=trained)
+            merged = load.load_causal(base, Compute("cpu", "fp32"))
             for folder in [] if beneath is None else [beneath]:
-                whole = adapters.with_adapter(whole, folder, train=False).merge_and_unload()
-            model = adapters.with_adapter(whole, Path(there), train=False).merge_and_unload()
+                merged = adapters.with_adapter(merged, folder, train=False).merge_and_unload()
+            model = adapters.with_adapter(merged, Path(adapter_folder), train=False).merge_and_unload()
     model.config.use_cache = True
     model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
@@ -75,8 +75,8 @@ def next_tokens(module: Any, rows: Any, normalisers: Any) -> tuple[Any, dict[str
     matrix = module.reader.head
     hidden = hidden_states(module.reader, pack)[pack.at]
     total = sum(normalisers.tokens.values())
-    made = fused(hidden, matrix.weight, matrix.bias, pack.targets, lambda stats, kl, at: -stats.logp / total)
-    return made.total, {}
+    result = fused(hidden, matrix.weight, matrix.bias, pack.targets, lambda stats, kl, at: -stats.logp / total)
+    return result.total, {}
 
 
 def run(context: Context) -> None:
@@ -111,7 +111,7 @@ def run(context: Context) -> None:
         context=context,
     )
     read = [(len(row.ids), row.targets) for step in steps for row in step]
-    tokens, targets = (sum(some) for some in zip(*read, strict=True))
+    tokens, targets = (sum(counts_of_rows) for counts_of_rows in zip(*read, strict=True))
     flops = shape_of(ended.model).training(tokens, targets, full=settings.method == "full")
     history: dict[str, Any] = {
         "rows": len(rows),
@@ -126,8 +126,8 @@ def run(context: Context) -> None:
         orjson.dumps({"seconds": ended.seconds})
     )  # apart: it is never the same twice
     (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
-    told = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
-    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    summary = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
+    (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
 TRAIN_LANGUAGE = StepType("train.language", 1, run)

@@ -32,13 +32,13 @@ def lower_step(context: Context) -> None:
     segments = segments_for(model, encoded)
     kinds: Sequence[Sequence[int] | None] = [None] * len(rows) if segments is None else segments
     first: dict[str, int] = {}
-    for at, (ids, some) in enumerate(zip(encoded.ids, kinds, strict=True)):
-        first.setdefault(row_key(ids, some), at)
+    for at, (ids, row_segments) in enumerate(zip(encoded.ids, kinds, strict=True)):
+        first.setdefault(row_key(ids, row_segments), at)
     chosen = list(first.values())
 
-    def report_progress(done: float, total: float, unit: str) -> None:
-        context.report_progress(done, total, unit)
-        if context.expired() and done < total:
+    def report_progress(finished: float, total: float, unit: str) -> None:
+        context.report_progress(finished, total, unit)
+        if context.expired() and finished < total:
             raise OutOfTime("--max-time is over; the lower layers are computed again by the next run")
 
     with compute.autocast():
@@ -51,8 +51,8 @@ def lower_step(context: Context) -> None:
             report_progress=report_progress,
         )
     write_states(list(first), states, config["freeze"], context.out)
-    told = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}
-    (context.out / "lower.json").write_bytes(orjson.dumps(told))
+    summary = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}
+    (context.out / "lower.json").write_bytes(orjson.dumps(summary))
 
 
 def segments_for(model: Any, encoded: Encoded) -> list[list[int]] | None:

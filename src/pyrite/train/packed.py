@@ -96,8 +96,8 @@ def flatten(rows: Sequence[Row], device: Any) -> Flat:
 
 def hidden_states(reader: Reader, flat: Flat, layer: int | None = None) -> torch.Tensor:
     """The last hidden state of every token (or that after `layer` layers) [tokens, width], each row on its own."""
-    given = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
-    return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, given, layer=layer))
+    attention_pass = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
+    return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, attention_pass, layer=layer))
 
 
 def normalisers_of(rows: Sequence[Row]) -> Normalisers:
@@ -119,13 +119,13 @@ def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
     sizes = {key: sum(len(row.ids) for row in unit) for key, unit in units.items()}
     for count in range(min(len(units), max(1, math.ceil(sum(sizes.values()) / size))), len(units) + 1):
         packs: list[list[Row]] = [[] for _ in range(count)]
-        filled, held = [0] * count, [0] * count
+        filled, n_units = [0] * count, [0] * count
         for key in sorted(units, key=lambda key: -sizes[key]):
             least = min(range(count), key=filled.__getitem__)
             packs[least] += units[key]
             filled[least] += sizes[key]
-            held[least] += 1
-        if all(tokens <= size or few == 1 for tokens, few in zip(filled, held, strict=True)):
+            n_units[least] += 1
+        if all(tokens <= size or units_in_pack == 1 for tokens, units_in_pack in zip(filled, n_units, strict=True)):
             break
     return [sorted(pack, key=lambda row: -len(row.ids)) for pack in packs if pack]
 
@@ -205,30 +205,30 @@ class PackedTrainer(sharded.ShardedTrainer):
         parts: dict[str, float] = defaultdict(float)
         for number, pack in list(enumerate(packs))[rank::world]:
             with self.compute_loss_context_manager():
-                share, told = model(pack, normalisers)
+                share, share_parts = model(pack, normalisers)
             if number >= real:
                 share = share * 0.0
             elif not math.isfinite(value := float(share.detach())):
                 raise not_finite(value, pack, self.args.learning_rate, self.state.global_step)
             else:
                 loss += share.detach()
-                for name, value in told.items():
+                for name, value in share_parts.items():
                     parts[name] += value
             if share.requires_grad:
                 self.accelerator.backward(share * world)  # the processes' gradients are averaged, and ours are sums
         self.rows_now = rows
         if world > 1:
-            loss, parts = sharded.whole_step(loss, parts)
+            loss, parts = sharded.summed_step(loss, parts)
         self.parts.append(dict(parts))
         return loss
 
-    def log(self, logs: dict[str, float], *given: Any, **more: Any) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The loss's parts go along with it."""
         if "loss" in logs and self.parts:
-            names = {name for one in self.parts for name in one}
+            names = {name for part in self.parts for name in part}
             logs |= {name: sum(part.get(name, 0.0) for part in self.parts) / len(self.parts) for name in sorted(names)}
             self.parts.clear()
-        super().log(logs, *given, **more)
+        super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The weights that are trained, whole."""
@@ -251,8 +251,8 @@ class PackedTrainer(sharded.ShardedTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         put_weights(self.model.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
-        told = Path(resume_from_checkpoint) / SECONDS
-        self.earlier = float(told.read_text()) if told.is_file() else 0.0
+        seconds_file = Path(resume_from_checkpoint) / SECONDS
+        self.earlier = float(seconds_file.read_text()) if seconds_file.is_file() else 0.0
 
 
 def tokens_of(pack: Sequence[Row]) -> int:
@@ -263,14 +263,14 @@ def tokens_of(pack: Sequence[Row]) -> int:
 def not_finite(value: float, rows: Sequence[Row], rate: float, step: int, of: str = "loss") -> UserError:
     """What to say of a loss that is not a number."""
     names = ", ".join(f"{row.id} ({row.role})" for row in rows)
-    found = f"the {of} is {value} at step {step + 1}, rows: {names}"
+    detail = f"the {of} is {value} at step {step + 1}, rows: {names}"
     fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
-    return UserError(f"The training went wrong: its {of} is not a finite number.", found, fix)
+    return UserError(f"The training went wrong: its {of} is not a finite number.", detail, fix)
 
 
 def trained_weights(model: Any) -> dict[str, torch.Tensor]:
     """The weights that are trained, by name, each tensor once. Sharded ones: asked by all processes, whole in the first."""
-    return {name: sharded.whole(one) for name, one in model.named_parameters() if one.requires_grad}
+    return {name: sharded.full_tensor(weight) for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
@@ -279,13 +279,13 @@ def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     Raises:
         UserError: they are of another model.
     """
-    own = {name: one for name, one in model.named_parameters() if one.requires_grad}
-    if own.keys() != weights.keys():
-        found = f"{len(own.keys() ^ weights.keys())} names differ"
-        raise UserError("A checkpoint is of another model.", found, "run again with --refresh")
+    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if parameters.keys() != weights.keys():
+        detail = f"{len(parameters.keys() ^ weights.keys())} names differ"
+        raise UserError("A checkpoint is of another model.", detail, "run again with --refresh")
     with torch.no_grad():
-        for name, one in own.items():
-            one.copy_(sharded.shard_like(weights[name], one))
+        for name, weight in parameters.items():
+            weight.copy_(sharded.shard_like(weights[name], weight))
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ class Row:
 
 def shuffled(rows: Sequence[Row], count: int, epochs: float, seed: int) -> list[list[Row]]:
     """Steps of `count` rows: every epoch another order, a function of seed and epoch alone."""
-    left = round(len(rows) * epochs)
+    remaining = round(len(rows) * epochs)
     steps: list[list[Row]] = []
     epoch = 0
-    while left > 0:
-        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:left]
+    while remaining > 0:
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:remaining]
         steps += [[rows[at] for at in order[first : first + count]] for first in range(0, len(order), count)]
-        left -= len(order)
+        remaining -= len(order)
         epoch += 1
     return steps
 
@@ -50,7 +50,7 @@ def encode_rows(
     """
     from pyrite.models.perplexity import encode, windows
 
-    made: list[Row] = []
+    rows: list[Row] = []
     counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
     for record in records:
         row = encode(tokenizer, record, part)
@@ -58,12 +58,12 @@ def encode_rows(
             counts["longer than max_tokens"] += 1
             continue
         pieces = [
-            Row(record.id, row.ids[a:b], row.counted[a:b], role, len(made) + at)
+            Row(record.id, row.ids[a:b], row.counted[a:b], role, len(rows) + at)
             for at, (a, b) in enumerate(windows(row, max_tokens))
         ]
         pieces = [piece for piece in pieces if piece.targets]
         counts["no tokens to learn"] += not pieces
         counts["split"] += len(row.ids) > max_tokens and bool(pieces)
         counts["used"] += bool(pieces)
-        made += [Row(one.id, one.ids, one.learned, role, len(made) + at) for at, one in enumerate(pieces)]
-    return made, counts
+        rows += [Row(piece.id, piece.ids, piece.learned, role, len(rows) + at) for at, piece in enumerate(pieces)]
+    return rows, counts
