@@ -39,14 +39,14 @@ def chats(path: Path, count: int) -> None:
 def test_what_is_seen_in_a_table(here: Path) -> None:
     table(here / "a.csv", 90)
     seen = look("a.csv")
-    assert (seen.rows, seen.whole, seen.kind, seen.label) == (90, True, "labelled rows", "sentiment")
+    assert (seen.rows, seen.is_whole, seen.kind, seen.label) == (90, True, "labelled rows", "sentiment")
     assert seen.labels == {"good": 30, "bad": 30, "no": 30}
     assert seen.texts == ("Text of review",)
 
 
 def test_more_rows_than_are_looked_at_are_not_all(here: Path) -> None:
     table(here / "a.csv", 2_001)
-    assert (look("a.csv").rows, look("a.csv").whole) == (2_000, False)
+    assert (look("a.csv").rows, look("a.csv").is_whole) == (2_000, False)
     assert "more than 2,000 rows" in look("a.csv").in_words()
 
 

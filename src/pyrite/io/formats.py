@@ -63,8 +63,8 @@ class File:
     def stem(self) -> str:
         """The file's name without its suffixes, so that compressing a file changes no id."""
         name = self.path.name
-        known = data_suffix(name)
-        return name[: -len("".join(known))] if known else name
+        suffixes = data_suffix(name)
+        return name[: -len("".join(suffixes))] if suffixes else name
 
     @property
     def stringly(self) -> bool:

@@ -34,9 +34,9 @@ def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
     check_audit(spec)
     if spec.synth is not None:
         check_recipe(inputs)
-    asked = asked_of(spec, inputs)
-    check_tasks(spec, asked, "probe")
-    check_tasks(spec, [*asked, *gains_of(spec, inputs, asked)], "repair")
+    tasks = asked_of(spec, inputs)
+    check_tasks(spec, tasks, "probe")
+    check_tasks(spec, [*tasks, *gains_of(spec, inputs, tasks)], "repair")
     if spec.repair is not None:
         check_repair(spec, inputs)
     if not only_plan and spec.model is not None and not spec.model.startswith(STUDY):
@@ -51,7 +51,7 @@ def check_files(inputs: Inputs) -> None:
             check_there(name, inputs.file(name))
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
-    named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
+    named = [*spec.audit.against, *(set_name for audit in spec.audits.values() for set_name in audit.against)]
     for text in named:
         check_file(text, inputs, plain=True)
     for text in (*(spec.probe.task if spec.probe else ()), *(spec.repair.gain if spec.repair else ())):
@@ -60,8 +60,8 @@ def check_files(inputs: Inputs) -> None:
 
 def check_file(text: str, inputs: Inputs, *, plain: bool = False) -> None:
     """Refuse `NAME=FILE`, a task's YAML, or (where `plain`) any other name, whose file is not there."""
-    name, sign, where = text.partition("=")
-    file = where if sign else name if plain or name.endswith((".yaml", ".yml")) else ""
+    name, sign, file_name = text.partition("=")
+    file = file_name if sign else name if plain or name.endswith((".yaml", ".yml")) else ""
     if file and not file.isdigit():
         check_there(text, data_path(file, inputs.data))
 
@@ -80,11 +80,11 @@ def check_audit(spec: LoopSpec) -> None:
     from pyrite.audit.run import thresholds
 
     for part in (spec.audit, *spec.audits.values()):
-        known = [one.full_name for flaw in wanted(part.only) for one in measures(flaw)]
-        thresholds(part.thresholds, known)
+        measure_names = [measure.full_name for flaw in wanted(part.only) for measure in measures(flaw)]
+        thresholds(part.thresholds, measure_names)
         if part is spec.audit:
             for text in spec.gates_of("audit"):
-                gating.parse(text, known)
+                gating.parse(text, measure_names)
 
 
 def check_recipe(inputs: Inputs) -> None:
@@ -111,14 +111,14 @@ def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
     if spec.probe is None:
         return []
     config = ProbeConfig(**inputs.probe_options(), model=spec.model)
-    asked = [ask(text, config) for text in config.task]
-    names = [one.name for one in asked]
+    tasks = [ask(text, config) for text in config.task]
+    names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
-    return asked
+    return tasks
 
 
-def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[ProbeTask]") -> "list[ProbeTask]":
+def gains_of(spec: LoopSpec, inputs: Inputs, tasks: "Sequence[ProbeTask]") -> "list[ProbeTask]":
     """What a repair asks beside the probe: what the harmful training gained.
 
     Raises:
@@ -132,23 +132,23 @@ def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[ProbeTask]") -> "l
     if not gains:
         return []
     config = ProbeConfig(**{**inputs.probe_options(), "task": tuple(gains)}, model=spec.model)
-    found = [ask(text, config) for text in gains]
-    both = sorted({one.name for one in found} & {one.name for one in asked})
-    if both:
-        raise UserError("A task is asked twice.", both[0], "name it under probe.task or under repair.gain")
-    return found
+    gain_tasks = [ask(text, config) for text in gains]
+    duplicates = sorted({task.name for task in gain_tasks} & {task.name for task in tasks})
+    if duplicates:
+        raise UserError("A task is asked twice.", duplicates[0], "name it under probe.task or under repair.gain")
+    return gain_tasks
 
 
-def check_tasks(spec: LoopSpec, asked: "Sequence[ProbeTask]", part: str) -> None:
+def check_tasks(spec: LoopSpec, tasks: "Sequence[ProbeTask]", part: str) -> None:
     """Refuse a gate on a task or metric that the part does not ask; the held-out rows of a repair are known later."""
     from pyrite.probe import gate as gating
     from pyrite.probe.run import early
 
-    own = ["replay", "forget"] if part == "repair" and (spec.repair is None or spec.repair.scorecard_rows) else []
+    held_out = ["replay", "forget"] if part == "repair" and (spec.repair is None or spec.repair.scorecard_rows) else []
     for text in spec.gates_of(part):
-        gate = gating.parse(text, [*(one.name for one in asked), *own])
-        if gate.task not in own:
-            early(gate, list(asked), two_models=part == "repair")
+        gate = gating.parse(text, [*(task.name for task in tasks), *held_out])
+        if gate.task not in held_out:
+            early(gate, list(tasks), two_models=part == "repair")
 
 
 def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
@@ -193,13 +193,13 @@ def check_names(inputs: Inputs) -> None:
         raise UserError("A study about language has no arms.", f"{STUDY}{arms[0]}", "name the files themselves")
     models = [name.removeprefix(STUDY) for name in spec.models if name.startswith(STUDY)]
     if isinstance(study, StudySpec):
-        known = list(study.all_arms())
-        strange = [arm for arm in arms if arm not in known]
-        strange += [model for model in models if model not in (*known, "start")]
+        names = list(study.all_arms())
+        strange = [arm for arm in arms if arm not in names]
+        strange += [model for model in models if model not in (*names, "start")]
     else:
-        known = list(study.cells)
-        strange = [model for model in models if model not in known]
+        names = list(study.cells)
+        strange = [model for model in models if model not in names]
     if strange:
-        raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
+        raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(names)}")
     for name in (file for data in study.data.values() for file in data.files if file not in LOOP):
         check_there(name, data_path(name, inputs.data))

@@ -21,7 +21,7 @@ def demo_file(seed: int, out: Path) -> Path:
         return loops()[NAME]
     folder = out / f"{NAME}-{seed}-files"
     study = load_spec(studies()[NAME])[0].model_dump(mode="json", exclude_unset=True)
-    study["seeds"] = [one + APART * seed for one in study["seeds"]]
+    study["seeds"] = [training_seed + APART * seed for training_seed in study["seeds"]]
     for source in study["data"].values():
         drawn = source.get("grammar") or source["synth"]
         drawn["seed"] = drawn.get("seed", 0) + APART * seed

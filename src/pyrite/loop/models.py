@@ -45,8 +45,8 @@ def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
     if isinstance(spec, StudySpec):
         from pyrite.study.run import planned
 
-        made, _ = planned(spec, config)
-        cells = [cell for cell in made.cells if cell.arm == name and cell.seed == spec.seeds[0]]
+        study_plan, _ = planned(spec, config)
+        cells = [cell for cell in study_plan.cells if cell.arm == name and cell.seed == spec.seeds[0]]
         return max(cells, key=lambda cell: (cell.start == next(iter(spec.starts)), cell.size)).model
     from pyrite.study.language.plan import make_plan
 

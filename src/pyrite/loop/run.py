@@ -51,8 +51,8 @@ class Loop:
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        said = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
-        return {**self.told, "folder": str(self.folder), "report": str(self.report), "verdicts": said}
+        verdicts = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
+        return {**self.told, "folder": str(self.folder), "report": str(self.report), "verdicts": verdicts}
 
 
 @dataclass
@@ -80,25 +80,25 @@ class Running:
 
     def common(self) -> dict[str, Any]:
         """Options that every part takes over."""
-        left = None if self.end is None else (self.end - time.monotonic()) / 60
-        if left is not None and left <= 0:
+        minutes_left = None if self.end is None else (self.end - time.monotonic()) / 60
+        if minutes_left is not None and minutes_left <= 0:
             raise OutOfTime("--max-time is over")
-        return {"store": self.config.store, "quiet": self.config.quiet, "max_time": left}
+        return {"store": self.config.store, "quiet": self.config.quiet, "max_time": minutes_left}
 
-    def done(self, part: str, where: str, made: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
+    def part_finished(self, part: str, folder: str, result: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
         """A part is finished: where it lies, what its verb returned, and how its gates came out."""
-        self.parts[part], self.results[part] = where, made
-        asked = made.as_json().get("gates", []) if gates is None else gates
-        self.gates += [{**one, "part": part} for one in asked]
+        self.parts[part], self.results[part] = folder, result
+        gate_records = result.as_json().get("gates", []) if gates is None else gates
+        self.gates += [{**record, "part": part} for record in gate_records]
         self.write()
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The loop as run.json tells it; conditions on parts that did not run are undecided."""
-        left = [name for name in self.spec.parts if name not in self.parts and name not in ("synth", "audits")]
-        asked = [(name, text) for name in left for text in self.spec.gates_of(name)]
+        not_run = [name for name in self.spec.parts if name not in self.parts and name not in ("synth", "audits")]
+        open_gates = [(name, text) for name in not_run for text in self.spec.gates_of(name)]
         not_asked = [
             {"gate": text, "part": name, "outcome": "undecided", "why": f"the part {name} was not run"}
-            for name, text in asked
+            for name, text in open_gates
         ]
         gates = [*self.gates, *not_asked]
         audit = read_run(self.folder / self.parts["audit"]).told if "audit" in self.parts else {}
@@ -109,9 +109,9 @@ class Running:
             "says": self.spec.says,
             "state": self.state,
             "parts": self.parts,
-            "not_run": left,
+            "not_run": not_run,
             "gates": gates,
-            "exit_code": exit_code([one["outcome"] for one in gates], self.config.undecided),
+            "exit_code": exit_code([gate_record["outcome"] for gate_record in gates], self.config.undecided),
             "settings": self.spec.model_dump(mode="json", exclude_unset=True),
             "files": audit.get("files", []),
             "command": command(self.config),
@@ -123,7 +123,7 @@ class Running:
         """Write run.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "run.json") as temporary:
-            temporary.write_bytes(orjson.dumps(self.told(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+            temporary.write_bytes(orjson.dumps(self.record(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
 def run(config: LoopConfig) -> Loop:
@@ -153,10 +153,10 @@ def run(config: LoopConfig) -> Loop:
                 finish(running)
             raise
         running.state = "finished"
-        made = finish(running)
+        loop = finish(running)
     if config.open:
-        open_page(made.report)
-    return made
+        open_page(loop.report)
+    return loop
 
 
 def begin(config: LoopConfig) -> Running:
@@ -203,37 +203,37 @@ def plan(config: LoopConfig) -> dict[str, Any]:
 
     running = begin(config)
     spec, inputs = running.spec, running.inputs
-    told: dict[str, Any] = {"schema_version": 1, "loop": spec.loop, "says": spec.says}
-    told["parts"] = parts_to_run(spec, config)
-    told["synthetic"], told["human"] = list(spec.synthetic), list(spec.human)
-    told["model"], told["forget"], told["replay"] = spec.model, spec.forget, list(inputs.replay_kinds)
-    told["gates"] = list(spec.gates)
+    record: dict[str, Any] = {"schema_version": 1, "loop": spec.loop, "says": spec.says}
+    record["parts"] = parts_to_run(spec, config)
+    record["synthetic"], record["human"] = list(spec.synthetic), list(spec.human)
+    record["model"], record["forget"], record["replay"] = spec.model, spec.forget, list(inputs.replay_kinds)
+    record["gates"] = list(spec.gates)
     if spec.study is not None:
         name = inputs.study_name()
         chosen = StudyConfig(spec=name, data=config.data, store=config.store, workers=config.workers)
-        told["study"] = (language_run if is_language(name) else study_run).plan(chosen)
-    return told
+        record["study"] = (language_run if is_language(name) else study_run).plan(chosen)
+    return record
 
 
 def audits_part(running: Running) -> bool:
     """The further comparisons that need nothing of any other part."""
-    for name, more in running.spec.audits_at_once.items():
-        further_audit(running, name, more)
+    for name, options in running.spec.audits_at_once.items():
+        further_audit(running, name, options)
     return True
 
 
-def further_audit(running: Running, name: str, more: MoreAudit) -> None:
+def further_audit(running: Running, name: str, audit: MoreAudit) -> None:
     """One further comparison."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
 
     inputs = running.inputs
-    options = inputs.options(more, "data", "reference")
-    options |= {"data": inputs.files(more.data), "reference": inputs.files(more.reference)}
+    settings = inputs.options(audit, "data", "reference")
+    settings |= {"data": inputs.files(audit.data), "reference": inputs.files(audit.reference)}
     config = AuditConfig(
-        **options, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
+        **settings, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
     )
-    running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
+    running.part_finished(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
 
 
 def audit_part(running: Running) -> bool:
@@ -242,7 +242,7 @@ def audit_part(running: Running) -> bool:
     from pyrite.audit.config import AuditConfig
 
     spec, inputs = running.spec, running.inputs
-    made = audit_run.audit(
+    audited = audit_run.audit(
         AuditConfig(
             **inputs.options(spec.audit),
             data=inputs.files(spec.synthetic),
@@ -255,10 +255,10 @@ def audit_part(running: Running) -> bool:
             **running.common(),
         )
     )
-    running.done("audit", "audit", made)
-    for name, more in spec.audits.items():
+    running.part_finished("audit", "audit", audited)
+    for name, audit in spec.audits.items():
         if f"audit-{name}" not in running.parts:
-            further_audit(running, name, more)
+            further_audit(running, name, audit)
     return True
 
 
@@ -270,24 +270,24 @@ def synth_part(running: Running) -> bool:
     from pyrite.synth.config import SynthConfig
 
     spec, inputs = running.spec, running.inputs
-    made = inputs.rows("loop:made")
+    rows_file = inputs.rows("loop:made")
     common = running.common()
     common.pop("max_time")
-    told = synth_run.synth(SynthConfig(recipe=inputs.recipe(), out=made, **common))
+    synthetic = synth_run.synth(SynthConfig(recipe=inputs.recipe(), out=rows_file, **common))
     running.notes.append(
-        f"the recipe made {told.rows} rows ({told.counts['read']} texts sampled, {told.counts['kept']} kept)"
+        f"the recipe made {synthetic.rows} rows ({synthetic.counts['read']} texts sampled, {synthetic.counts['kept']} kept)"
     )
     audited = audit_run.audit(
         AuditConfig(
             **inputs.options(spec.audit),
-            data=(str(made),),
+            data=(str(rows_file),),
             reference=inputs.files(spec.human),
             out=running.folder / "audit-made",
             workers=running.config.workers,
             **running.common(),
         )
     )
-    running.done("audit-made", "audit-made", audited)
+    running.part_finished("audit-made", "audit-made", audited)
     return True
 
 
@@ -299,7 +299,7 @@ def study_part(running: Running) -> bool:
     from pyrite.study.config import StudyConfig
 
     spec, inputs = running.spec, running.inputs
-    made = study_run.study(
+    studied = study_run.study(
         StudyConfig(
             spec=str(inputs.study_file()),
             data=running.config.data,
@@ -308,10 +308,10 @@ def study_part(running: Running) -> bool:
             **running.common(),
         )
     )
-    where = f"study/{made.spec.study}"
+    folder = f"study/{studied.spec.study}"
     texts = spec.gates_of("study")
-    asked = gate(GateConfig(run=running.folder / where, require=texts)).as_json()["gates"] if texts else []
-    running.done("study", where, made, asked)
+    gate_records = gate(GateConfig(run=running.folder / folder, require=texts)).as_json()["gates"] if texts else []
+    running.part_finished("study", folder, studied, gate_records)
     return True
 
 
@@ -321,7 +321,7 @@ def probe_part(running: Running) -> bool:
     from pyrite.probe.config import ProbeConfig
 
     spec = running.spec
-    made = probe_run.probe(
+    probed = probe_run.probe(
         ProbeConfig(
             **running.inputs.probe_options(),
             model=running.inputs.model(running.spec.model or "", running.common()),
@@ -330,7 +330,7 @@ def probe_part(running: Running) -> bool:
             **running.common(),
         )
     )
-    running.done("probe", "probe", made)
+    running.part_finished("probe", "probe", probed)
     return True
 
 
@@ -349,13 +349,13 @@ def repair_part(running: Running) -> bool:
     if not replay and spec.forget != "none":
         fix = "replay people's rows: replay: [human]"
         raise UserError("There is no row to replay: the audit cleared none.", "replay: [clean]", fix)
-    asked = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}
+    repeated = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}
     options = inputs.options(spec.repair)
     if options.get("before"):
         options["before"] = inputs.model(options["before"], running.common())
-    made = repair_run.repair(
+    repaired = repair_run.repair(
         RepairConfig(
-            **{**asked, **options},
+            **{**repeated, **options},
             model=inputs.model(spec.model or "", running.common()),
             forget=forget,
             replay=replay,
@@ -364,7 +364,7 @@ def repair_part(running: Running) -> bool:
             **running.common(),
         )
     )
-    running.done("repair", "repair", made)
+    running.part_finished("repair", "repair", repaired)
     return True
 
 
@@ -380,10 +380,10 @@ def finish(running: Running) -> Loop:
     from pyrite.report.config import ReportConfig
 
     running.write()
-    folder, told = running.folder, running.told()
+    folder, record = running.folder, running.record()
     page = ReportConfig(runs=(str(folder),), out=folder / PAGE, no_rows=running.config.no_rows)
-    made = report_run.report(page)
-    return Loop(running.spec, folder, page.out, made.verdicts, told, running.results, told["exit_code"])
+    report = report_run.report(page)
+    return Loop(running.spec, folder, page.out, report.verdicts, record, running.results, record["exit_code"])
 
 
 def command(config: LoopConfig) -> str:

@@ -20,7 +20,7 @@ Work = Callable[[list[int], ReportProgress], tuple[list[Any], dict[str, Any]]]
 def in_parts(
     context: Context,
     name: str,
-    asked: Any,
+    question: Any,
     sizes: Sequence[int],
     work: Work,
     *,
@@ -31,53 +31,53 @@ def in_parts(
 
     Rows are taken in `order` (by default their own), so many at a time that their `sizes` come to about `tokens`. Each
     part's results are appended to a file of the step's checkpoint as soon as it is finished; a run that was cut off goes
-    on with the rows that are not there. The file is of `name` and of what is asked (`asked`, a plain JSON value that
+    on with the rows that are not there. The file is of `name` and of what is asked (`question`, a plain JSON value that
     tells the rows): a step may ask several times, and one question never finds the answers to another.
 
     Raises:
         OutOfTime: the run's time is up, and at least one part was finished in this attempt.
     """
     context.checkpoint.mkdir(parents=True, exist_ok=True)
-    file = context.checkpoint / f"{name}-{digest(asked)[:16]}.jsonl"
-    found, told = left_by(file)
-    todo = [at for at in (range(len(sizes)) if order is None else order) if at not in found]
+    file = context.checkpoint / f"{name}-{digest(question)[:16]}.jsonl"
+    results_by_row, part_records = left_by(file)
+    todo = [at for at in (range(len(sizes)) if order is None else order) if at not in results_by_row]
     with file.open("a") as sink:
         while todo:
             part = first_part(todo, sizes, tokens)
-            done = len(found)
+            n_done = len(results_by_row)
 
-            def report_progress(now: float, of: float, unit: str, part: list[int] = part, done: int = done) -> None:
-                context.report_progress(done + len(part) * now / max(of, 1), len(sizes), "rows")
+            def report_progress(now: float, of: float, unit: str, part: list[int] = part, n_done: int = n_done) -> None:
+                context.report_progress(n_done + len(part) * now / max(of, 1), len(sizes), "rows")
 
-            results, more = work(part, report_progress)
-            found |= dict(zip(part, results, strict=True))
-            told.append(more)
-            sink.write(json.dumps({"rows": part, "results": results, "told": more}) + "\n")
+            results, part_record = work(part, report_progress)
+            results_by_row |= dict(zip(part, results, strict=True))
+            part_records.append(part_record)
+            sink.write(json.dumps({"rows": part, "results": results, "told": part_record}) + "\n")
             sink.flush()
             todo = todo[len(part) :]
             if todo and context.expired():
-                raise OutOfTime(f"--max-time is over; {len(found)} of {len(sizes)} rows are finished and stay")
-    return [found[at] for at in range(len(sizes))], told
+                raise OutOfTime(f"--max-time is over; {len(results_by_row)} of {len(sizes)} rows are finished and stay")
+    return [results_by_row[at] for at in range(len(sizes))], part_records
 
 
 def left_by(file: Path) -> tuple[dict[int, Any], list[dict[str, Any]]]:
     """What an earlier attempt finished; a torn last line is cut off."""
-    found: dict[int, Any] = {}
-    told = []
+    results_by_row: dict[int, Any] = {}
+    part_records = []
     for line in whole_lines(file):
         part = json.loads(line)  # with NaN and Infinity, which orjson does not read
-        found |= dict(zip(part["rows"], part["results"], strict=True))
-        told.append(part["told"])
-    return found, told
+        results_by_row |= dict(zip(part["rows"], part["results"], strict=True))
+        part_records.append(part["told"])
+    return results_by_row, part_records
 
 
 def first_part(rows: Sequence[int], sizes: Sequence[int], tokens: int) -> list[int]:
     """The first rows that come to at most `tokens` together; at least one."""
-    made: list[int] = []
+    chosen: list[int] = []
     room = tokens
     for at in rows:
-        if made and sizes[at] > room:
+        if chosen and sizes[at] > room:
             break
-        made.append(at)
+        chosen.append(at)
         room -= sizes[at]
-    return made
+    return chosen

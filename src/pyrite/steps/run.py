@@ -123,8 +123,10 @@ def run_one(
         return attempt_one(step, Store(root), deadline, report_progress, refresh)
     except Exception as error:
         if is_disk_full(error, root):
-            what = f"The disk is full; the step '{step.label}' was not stored."
-            raise UserError(what, f"{root}: {error}", "free space (pyrite store gc) and run the same again") from error
+            problem = f"The disk is full; the step '{step.label}' was not stored."
+            raise UserError(
+                problem, f"{root}: {error}", "free space (pyrite store gc) and run the same again"
+            ) from error
         raise
 
 
@@ -140,15 +142,15 @@ def attempt_one(
                 attempt_one(parent, store, deadline, report_progress, ())
         out, checkpoint = store.attempt(step, anew=step.kind.name in refresh)
         inputs = {
-            name: Path(given.path) if isinstance(given, Source) else store.path(given.key)
-            for name, given in step.inputs.items()
+            name: Path(source.path) if isinstance(source, Source) else store.path(source.key)
+            for name, source in step.inputs.items()
         }
         context = Context(
             config=step.config,
             inputs=inputs,
             out=out,
             checkpoint=checkpoint,
-            report_progress=lambda done, total, unit: report_progress(step.key, done, total, unit),
+            report_progress=lambda finished, total, unit: report_progress(step.key, finished, total, unit),
             expired=lambda: deadline is not None and time.time() > deadline,
         )
         started = time.monotonic()
@@ -184,11 +186,11 @@ def run_pool(
                     del waiting[key]
                     progress.start(step)
                     running[pool.submit(work, step, store.root, deadline, options.refresh)] = step
-                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                completed, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 while not progress_reports.empty():
                     progress.report_progress(*progress_reports.get())
                 progress.beat()
-                for future in done:
+                for future in completed:
                     step = running.pop(future)
                     try:
                         finished(step, future.result())
@@ -233,11 +235,11 @@ def work(step: Step, root: Path, deadline: float | None, refresh: Collection[str
     """What a worker process does with one step."""
     last = 0.0
 
-    def report_progress(key: str, done: float, total: float, unit: str) -> None:
+    def report_progress(key: str, finished: float, total: float, unit: str) -> None:
         nonlocal last
         if time.monotonic() - last > 0.3:
             last = time.monotonic()
-            _progress_reports.put((key, done, total, unit))
+            _progress_reports.put((key, finished, total, unit))
 
     return run_one(step, root, deadline, report_progress, refresh)
 
@@ -261,10 +263,10 @@ def is_disk_full(error: BaseException, root: Path | None = None) -> bool:
     """Did this come from a full disk? Libraries wrap the system's error, so the chain and the words are looked at; and
     where the model library's writer broke off without words, how much room `root` has left."""
     chain: list[BaseException] = []
-    seen: BaseException | None = error
-    while seen is not None and seen not in chain:
-        chain.append(seen)
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     if any(getattr(e, "errno", None) == errno.ENOSPC or "No space left on device" in str(e) for e in chain):
         return True
     broke_off = any(words in str(e) for e in chain for words in ("PytorchStreamWriter", "inline_container", "iostream"))

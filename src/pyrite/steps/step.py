@@ -86,7 +86,8 @@ class Step:
             "version": self.kind.version,
             "config": dict(self.config),
             "inputs": {
-                name: given.key if isinstance(given, Step) else given.identity for name, given in self.inputs.items()
+                name: source.key if isinstance(source, Step) else source.identity
+                for name, source in self.inputs.items()
             },
         }
 
@@ -97,20 +98,20 @@ class Step:
 
     def parents(self) -> Iterator["Step"]:
         """The steps whose results this one reads."""
-        return (given for given in self.inputs.values() if isinstance(given, Step))
+        return (source for source in self.inputs.values() if isinstance(source, Step))
 
 
 def closure(targets: list[Step]) -> list[Step]:
     """Which distinct steps do these targets stand on? Each key once, every step after its inputs."""
-    seen: dict[str, Step] = {}
+    ordered: dict[str, Step] = {}
 
     def visit(step: Step) -> None:
-        if step.key in seen:
+        if step.key in ordered:
             return
         for parent in step.parents():
             visit(parent)
-        seen[step.key] = step
+        ordered[step.key] = step
 
     for target in targets:
         visit(target)
-    return list(seen.values())
+    return list(ordered.values())

@@ -237,7 +237,7 @@ class Planner(Sources):
             title,
             synth,
             base=self.model(synth.model),
-            shown=Shown(step, file, self.rows_in(spec.train_on)),
+            examples=Shown(step, file, self.rows_in(spec.train_on)),
             labels=list(self.spec.labels),
             fields=list(self.spec.fields),
             compute=self.compute,

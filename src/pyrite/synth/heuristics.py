@@ -106,8 +106,8 @@ def constituent(first: str, second: str, rule: Rule = "corrected") -> bool:
         tokens = outer
     inner = list(words(second, "corrected"))
     spots = [at for at, token in enumerate(tokens) if token not in STOPS]
-    kept = [tokens[at] for at in spots]
-    for run in find_run(kept, inner):
+    word_tokens = [tokens[at] for at in spots]
+    for run in find_run(word_tokens, inner):
         begin, end = spots[run], spots[run + len(inner) - 1] + 1
         before = tokens[begin - 1] if begin else "."
         after = tokens[end] if end < len(tokens) else "."

@@ -35,13 +35,15 @@ class Prompt:
     row: str | None = None
 
 
-def prompt_for(config: SynthSettings, tokenizer: Any, label: str, shown: list[Labelled], fields: list[str]) -> Prompt:
+def prompt_for(
+    config: SynthSettings, tokenizer: Any, label: str, examples: list[Labelled], fields: list[str]
+) -> Prompt:
     """The prompt for one label (with the chat template and the answer's first words)."""
     if config.mode == "finetuned":
         text = label_first(label)
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]))
-    text = few_shot(label, [row.fields for row in shown])
+    text = few_shot(label, [row.fields for row in examples])
     if not tokenizer.chat_template:
         raise UserError("few_shot needs a chat model.", f"{config.model} has no chat template", "use mode: finetuned")
     messages = [{"role": "user", "content": text}]
@@ -74,8 +76,12 @@ def written(tokenizer: Any, prompt: Prompt, ids: list[int]) -> str:
     if prompt.row is None:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
     before = tokenizer.decode(prompt.ids, skip_special_tokens=True)
-    both: str = tokenizer.decode([*prompt.ids, *ids], skip_special_tokens=True)
-    return both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, skip_special_tokens=True))
+    full_text: str = tokenizer.decode([*prompt.ids, *ids], skip_special_tokens=True)
+    return (
+        full_text[len(before) :]
+        if full_text.startswith(before)
+        else str(tokenizer.decode(ids, skip_special_tokens=True))
+    )
 
 
 def stop_tokens(config: SynthSettings, tokenizer: Any) -> list[int]:
@@ -111,16 +117,16 @@ def sample_step(context: Context) -> None:
             model = adapters.with_adapter(model, trained, train=False)
             model = model if config.training.method == "qlora" else model.merge_and_unload()
     model, compute = load.for_generation(model, compute)
-    shown = (
+    examples = (
         by_label(read_rows(context.inputs["rows"] / context.config["rows_file"]), labels)
         if "rows" in context.inputs
         else {}
     )
     ends = {tokenizer.eos_token_id, *listed(model.generation_config.eos_token_id)} - {None}
     last_tokens = stop_tokens(config, tokenizer)
-    total, done = sum(config.raw_per_label(labels).values()), 0
+    total, n_done = sum(config.raw_per_label(labels).values()), 0
     for number, together in enumerate(batches(config, labels)):
-        done += len(together)
+        n_done += len(together)
         part = context.checkpoint / f"{number:06d}.jsonl"
         if part.exists():
             continue
@@ -128,11 +134,13 @@ def sample_step(context: Context) -> None:
             raise OutOfTime("--max-time is over; sampling goes on after the finished batches")
         rng = np.random.default_rng([config.seed, number])
         if config.mode == "continued":
-            prompts = [continued_prompt(config, tokenizer, shown[labels[at]], count, fields) for at, count in together]
+            prompts = [
+                continued_prompt(config, tokenizer, examples[labels[at]], count, fields) for at, count in together
+            ]
         else:
             of_label: dict[str, Prompt] = {}
             for label in dict.fromkeys(labels[at] for at, _ in together):
-                pool = shown.get(label, [])
+                pool = examples.get(label, [])
                 chosen: list[int] = (
                     rng.choice(len(pool), min(config.shots, len(pool)), replace=False).tolist() if pool else []
                 )
@@ -171,7 +179,7 @@ def sample_step(context: Context) -> None:
         temporary = part.with_suffix(".tmp")
         temporary.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
         os.replace(temporary, part)
-        context.report_progress(done, total, "texts")
+        context.report_progress(n_done, total, "texts")
     parts = sorted(context.checkpoint.glob("*.jsonl"))
     (context.out / "raw.jsonl").write_bytes(b"".join(part.read_bytes() for part in parts))
     (context.out / "fields.json").write_bytes(orjson.dumps(fields))
@@ -183,9 +191,9 @@ def batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, in
     raw = config.raw_per_label(labels)
     jobs = [[(number, at) for at in range(raw[label])] for number, label in enumerate(labels)]
     if config.mode == "finetuned":
-        jobs = [[job for some in jobs for job in some]]
+        jobs = [[job for label_jobs in jobs for job in label_jobs]]
     size = config.together
-    return [some[at : at + size] for some in jobs for at in range(0, len(some), size)]
+    return [label_jobs[at : at + size] for label_jobs in jobs for at in range(0, len(label_jobs), size)]
 
 
 def listed(value: Any) -> list[Any]:

