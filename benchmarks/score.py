@@ -28,7 +28,7 @@ from pyrite.models.packaged import folder_of
 from pyrite.records import Labelled
 from pyrite.tasks.nli import LABELS
 from pyrite.tasks.prompts import NLI_FIELDS
-from pyrite.train.classifier import encode
+from pyrite.train.classifier import encode_classifier_rows
 from timing import say
 
 WORDS = [f" {label}" for label in LABELS]
@@ -226,7 +226,7 @@ def classifier(pairs: data.Pairs, plan: Plan) -> dict[str, Any]:
     folder = folder_of(data.ENCODER)
     tokenizer = load_tokenizer(folder)
     rows = [Labelled(row, None, str(at)) for at, row in enumerate(data.spread(pairs.rows, 2 * plan.classifier_each))]
-    ids = encode(tokenizer, rows, LABELS, "pair", 256).ids  # without segments, on both sides
+    ids = encode_classifier_rows(tokenizer, rows, LABELS, "pair", 256).ids  # without segments, on both sides
     few = data.spread(ids, max(64, len(ids) // 8))
     found: dict[str, Any] = {"pairs": len(rows), "fields": NLI_FIELDS, "tokens": sum(len(row) for row in ids)}
     with tempfile.TemporaryDirectory() as scratch:

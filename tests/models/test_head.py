@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrite.models import head as heads
-from pyrite.models.head import Reference, Stats, entropy, fused, soft, token_stats
+from pyrite.models.head import ReferenceStates, Stats, entropy, fused, soft, token_stats
 
 N, D, V = 13, 8, 50
 
@@ -30,8 +30,8 @@ def parts(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Te
     return hidden, weight, bias, torch.randint(0, V, (N,), generator=drawn)
 
 
-def frozen(seed: int = 1) -> Reference:
-    return Reference(*(one.detach() for one in parts(seed)[:3]))
+def frozen(seed: int = 1) -> ReferenceStates:
+    return ReferenceStates(*(one.detach() for one in parts(seed)[:3]))
 
 
 def plain_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -86,7 +86,7 @@ def test_worked_by_hand() -> None:
     weight = torch.tensor([[0.0], [math.log(2)], [math.log(5)]])
     logits = torch.zeros(3, requires_grad=True)
     hidden, target = torch.ones(1, 1), torch.tensor([1])
-    flat = Reference(torch.zeros(1, 1), weight)
+    flat = ReferenceStates(torch.zeros(1, 1), weight)
     made = fused(hidden, weight, logits, target, lambda stats, kl, at: -stats.log1mp, reference=flat)
     assert made.total.item() == pytest.approx(math.log(4 / 3))
     assert torch.autograd.grad(made.total, logits)[0].tolist() == pytest.approx([-1 / 24, 1 / 4, -5 / 24])
@@ -99,7 +99,7 @@ def test_worked_by_hand() -> None:
 
 def test_kl_to_itself_is_exactly_zero_and_so_is_its_gradient() -> None:
     hidden, weight, bias, targets = parts()
-    same = Reference(hidden.detach(), weight.detach(), bias.detach())
+    same = ReferenceStates(hidden.detach(), weight.detach(), bias.detach())
     made = fused(hidden, weight, bias, targets, only_kl, reference=same, chunk=4)
     assert made.kl is not None
     assert made.kl.tolist() == [0.0] * N

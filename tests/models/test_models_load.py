@@ -13,9 +13,9 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute, choose
 from pyrite.models.score import class_logits, label_word_logits
-from pyrite.models.work import batches
+from pyrite.models.work import length_batches
 from pyrite.records import Labelled
-from pyrite.train.classifier import encode
+from pyrite.train.classifier import encode_classifier_rows
 from pyrite.train.fit import Example, Examples, pad_batch
 
 CPU = Compute("cpu", "fp32")
@@ -46,7 +46,7 @@ def test_label_order_is_mapped_by_name(tmp_path: Path, tiny_encoder: Path) -> No
     # the same weights under other names give the same logits, moved
     rows = [Labelled({"premise": "the film was great", "hypothesis": "the song was poor"}, None, "1")]
     tokenizer = load.load_tokenizer(folder)
-    ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
+    ids = encode_classifier_rows(tokenizer, rows, LABELS, "pair", 64).ids
     logits = []
     for where in (folder, swapped):
         model, order = load.load_classifier(where, LABELS, CPU, seed=0)
@@ -78,7 +78,7 @@ def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Pa
         Labelled({"premise": "the film was great " * times, "hypothesis": "the song was poor"}, None, str(times))
         for times in (1, 2, 5, 9)
     ]
-    encoded = encode(tokenizer, rows, LABELS, "prompt", 256)
+    encoded = encode_classifier_rows(tokenizer, rows, LABELS, "prompt", 256)
     ids = encoded.ids
     assert (encoded.cut, encoded.segments) == (0, None)
     assert len({len(row) for row in ids}) == 4
@@ -110,7 +110,7 @@ PAIRS = [
 @pytest.mark.parametrize("max_tokens", [64, 9])
 def test_pairs_are_told_apart_as_by_the_library(tiny_encoder: Path, max_tokens: int) -> None:
     model, tokenizer = told_of_pairs(tiny_encoder)
-    encoded = encode(tokenizer, PAIRS, LABELS, "pair", max_tokens)
+    encoded = encode_classifier_rows(tokenizer, PAIRS, LABELS, "pair", max_tokens)
     assert encoded.segments is not None
     assert (encoded.cut > 0) == (max_tokens == 9)
     ours, _ = class_logits(
@@ -144,7 +144,7 @@ def test_rows_alike_in_tokens_but_not_in_segments_are_two_rows(tiny_encoder: Pat
 
 def test_a_model_of_one_segment_is_not_told(tiny_encoder: Path) -> None:
     model, tokenizer = told_of_pairs(tiny_encoder, kinds=1)
-    encoded = encode(tokenizer, PAIRS, LABELS, "pair", 64)
+    encoded = encode_classifier_rows(tokenizer, PAIRS, LABELS, "pair", 64)
     told, _ = class_logits(
         model,
         encoded.ids,
@@ -157,7 +157,7 @@ def test_a_model_of_one_segment_is_not_told(tiny_encoder: Path) -> None:
     blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress)
     assert (told == blind).all()
     one = [Labelled({"text": "the film was great"}, None, "1")]
-    assert encode(tokenizer, one, LABELS, "pair", 64).segments is None
+    assert encode_classifier_rows(tokenizer, one, LABELS, "pair", 64).segments is None
 
 
 def test_training_is_told_the_same() -> None:
@@ -173,7 +173,7 @@ def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path) -> None:
     rows = [
         Labelled({"premise": "a " * (1 + at % 7), "hypothesis": "the meal was warm"}, None, str(at)) for at in range(40)
     ]
-    ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
+    ids = encode_classifier_rows(tokenizer, rows, LABELS, "pair", 64).ids
     whole, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress)
     single, _ = class_logits(
         model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress, batch_tokens=1
@@ -183,7 +183,7 @@ def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path) -> None:
 
 def test_batches_hold_every_row_once_within_the_limit() -> None:
     lengths = [5, 1, 9, 9, 2, 30]
-    made = batches(lengths, 20)
+    made = length_batches(lengths, 20)
     assert sorted(at for batch in made for at in batch) == list(range(6))
     assert all(len(batch) == 1 or max(lengths[at] for at in batch) * len(batch) <= 20 for batch in made)
 

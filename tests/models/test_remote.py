@@ -32,7 +32,7 @@ def ask(stub: Stub, texts: str, out: Path, writing: Writing | None = None, **mor
     """Ask one prompt for each letter; options of the endpoint and of `chat` are told apart by name."""
     options = {key: more.pop(key) for key in list(more) if key in Endpoint.model_fields}
     endpoint = Endpoint(**{"base_url": stub.url, "model": "stub", **options})
-    given = {"tick": ignore_progress, "base_wait": 0.001, **more}
+    given = {"report_progress": ignore_progress, "base_wait": 0.001, **more}
     return chat(endpoint, prompts(*texts), writing or Writing(), out, **given)
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 import transformers
 
-from pyrite.models.continuations import continuations, plain
+from pyrite.models.continuations import continuations, library_continuations
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import Shared, group
 from pyrite.models.rows import Reader, Unreadable
 from pyrite.models.score import class_logits, label_word_logits
 from pyrite.models.trees import Ask, packed, prefix_groups
-from pyrite.models.work import Work, batches
+from pyrite.models.work import Work, length_batches
 
 FP32 = Compute("cpu", "fp32")
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -168,7 +168,7 @@ def test_a_soft_cap_is_not_silently_dropped() -> None:
 def test_plain_and_row_wise_reading_agree() -> None:
     model, asks = build("llama"), some_asks()
     fast, _ = continuations(model, asks, report_progress=report_progress)
-    slow = plain(model, asks, Work(), report_progress)
+    slow = library_continuations(model, asks, Work(), report_progress)
     for one, other in zip(fast, slow, strict=True):
         assert [x.logprob for x in one] == pytest.approx([x.logprob for x in other], abs=2e-4)
 
@@ -203,7 +203,7 @@ def test_an_encoder_is_read_without_mask_where_lengths_agree() -> None:
 
 def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
     lengths = np.random.default_rng(0).integers(1, 40, 200).tolist()
-    made = batches(lengths, 256)
+    made = length_batches(lengths, 256)
     assert sorted(at for batch in made for at in batch) == list(range(200))
     assert all(max(lengths[at] for at in batch) * len(batch) <= 256 for batch in made)
     padded = sum(max(lengths[at] for at in batch) * len(batch) for batch in made)

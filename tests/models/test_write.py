@@ -10,8 +10,8 @@ from tests.models.remote_stub import ignore_progress, prompts
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import generate as generating
 from pyrite.models.answers import Answer, AnswerFile, Writing, read_answers
-from pyrite.models.template import render
-from pyrite.models.write import cut_at, end_ids, prompt_ids, seed_of, stopper, write
+from pyrite.models.template import render_chat
+from pyrite.models.write import answer_prompts, cut_at, end_ids, prompt_ids, seed_of, stopper
 from pyrite.records import Chat, Message
 
 TEXTS = ("the film was", "the meal 7 was awful and", "a", "the trip was cold and the room was", "song")
@@ -26,7 +26,7 @@ def loaded(tiny_causal: Path) -> tuple[Any, Any]:
 
 
 def answers(loaded: tuple[Any, Any], out: Path, writing: Writing, *texts: str, **more: Any) -> dict[str, Answer]:
-    write(*loaded, prompts(*(texts or TEXTS)), writing, out, report_progress=ignore_progress, **more)
+    answer_prompts(*loaded, prompts(*(texts or TEXTS)), writing, out, report_progress=ignore_progress, **more)
     return {one.id: one for one in read_answers(out)}
 
 
@@ -133,7 +133,7 @@ def test_another_seed_or_attempt_draws_anew(loaded: tuple[Any, Any], tmp_path: P
     other = texts_of(answers(loaded, tmp_path / "c.jsonl", HOT.model_copy(update={"seed": 4})))
     assert again == first
     assert all(other[name] != first[name] for name in first)
-    write(*loaded, prompts(*TEXTS), HOT, tmp_path / "a.jsonl", attempt=1, report_progress=ignore_progress)
+    answer_prompts(*loaded, prompts(*TEXTS), HOT, tmp_path / "a.jsonl", attempt=1, report_progress=ignore_progress)
     votes = list(read_answers(tmp_path / "a.jsonl"))
     assert [one.attempt for one in votes] == [0] * 5 + [1] * 5
     assert {one.id: one.text for one in votes[:5]} == first
@@ -152,11 +152,11 @@ def test_a_torn_file_goes_on(
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(b"".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
     asked = ProbeTask(monkeypatch)
-    told = write(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)
+    told = answer_prompts(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)
     assert (asked.count, told["answers"], told["kept"]) == (3, 5, 2)
     assert {one.id: one for one in read_answers(torn)} == whole
     assert torn.read_bytes().splitlines(keepends=True)[:2] == lines[:2]
-    assert write(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)["kept"] == 5
+    assert answer_prompts(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)["kept"] == 5
     assert asked.count == 3
 
 
@@ -175,13 +175,17 @@ def test_time_that_is_up_keeps_what_is_finished(loaded: tuple[Any, Any], tmp_pat
         progress_reports.append((done, total))
 
     with pytest.raises(OutOfTime):
-        write(*loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1)
+        answer_prompts(
+            *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
+        )
     assert [json.loads(line)["finish"] for line in out.read_text().splitlines()] == ["length"]
     assert progress_reports == [(1, 5)]
     for _ in range(3):
         with pytest.raises(OutOfTime):
-            write(*loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1)
-    write(
+            answer_prompts(
+                *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
+            )
+    answer_prompts(
         *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
     )  # the last one: no time needed
     assert progress_reports == [(n, 5) for n in range(1, 6)]
@@ -190,7 +194,7 @@ def test_time_that_is_up_keeps_what_is_finished(loaded: tuple[Any, Any], tmp_pat
 
 def test_two_prompts_of_one_id_are_refused(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="same id"):
-        write(*loaded, prompts("a", "a"), GREEDY, tmp_path / "a.jsonl", report_progress=ignore_progress)
+        answer_prompts(*loaded, prompts("a", "a"), GREEDY, tmp_path / "a.jsonl", report_progress=ignore_progress)
 
 
 def test_what_the_model_reads(tiny_causal: Path) -> None:
@@ -198,18 +202,18 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
     chat = Chat((Message("user", "one"), Message("assistant", "two"), Message("user", "three")), "x")
-    assert render(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo\n\nthree"
+    assert render_chat(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo\n\nthree"
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     assert (
-        render(tokenizer, chat.messages, opened=True, row_name="prompt")
+        render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
         == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
     )
     ids = prompt_ids(tokenizer, chat)
     assert ids.count(tokenizer.bos_token_id) == 1
-    assert tokenizer.decode(ids) == render(tokenizer, chat.messages, opened=True, row_name="prompt")
+    assert tokenizer.decode(ids) == render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
 
 
 def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:

@@ -219,9 +219,9 @@ class Toy:
             loss = method.loss
             return fused(hidden, self.weight, None, targets, lambda s, kl, at: loss(s, **options)).total / tokens
         if method.kind == "soft":
-            from pyrite.models.head import Reference
+            from pyrite.models.head import ReferenceStates
 
-            teacher = Reference(hidden, self.frozen) if method.teacher == "reference" else None
+            teacher = ReferenceStates(hidden, self.frozen) if method.teacher == "reference" else None
             shift = options.get("shift", math.inf)
             return soft(hidden, self.weight, None, targets, teacher=teacher, shift=shift).total / tokens
         assert method.loss is not None

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.repair.methods import METHODS, REFUSALS, Weights, resolve
+from pyrite.repair.methods import METHODS, REFUSALS, LossWeights, resolve_method
 
 FIRST = {
     "token": ["stats"],
@@ -19,7 +19,7 @@ FIRST = {
 def test_every_method_of_the_field_is_there() -> None:
     wanted = "lbf ga graddiff kl npo simnpo ce_u wga satimp undial rmu dpo idk"
     assert list(METHODS) == wanted.split()
-    assert METHODS["lbf"].weights == Weights(0.01, 1, 1)
+    assert METHODS["lbf"].weights == LossWeights(0.01, 1, 1)
     assert "ours" in METHODS["lbf"].source
     assert [tuple(METHODS[name].weights) for name in ("ga", "graddiff", "kl")] == [(1, 0, 0), (1, 1, 0), (1, 0, 1)]
 
@@ -46,10 +46,10 @@ def test_who_asks_the_frozen_model() -> None:
 
 
 def test_options_take_the_place_of_defaults() -> None:
-    method = resolve("simnpo", {"gamma": 1.5})
+    method = resolve_method("simnpo", {"gamma": 1.5})
     assert dict(method.options) == {"beta": 4.5, "gamma": 1.5}
     assert dict(METHODS["simnpo"].options) == {"beta": 4.5, "gamma": 0.0}
-    assert resolve("lbf", {}) == METHODS["lbf"]
+    assert resolve_method("lbf", {}) == METHODS["lbf"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_options_take_the_place_of_defaults() -> None:
 )
 def test_a_wrong_name_or_number_is_refused(name: str, options: dict[str, float], found: str, fix: str) -> None:
     with pytest.raises(UserError) as told:
-        resolve(name, options)
+        resolve_method(name, options)
     assert told.value.found == found
     assert fix in told.value.fix
 

@@ -141,7 +141,7 @@ def test_chats_beside_plain_text_are_named_as_such(tmp_path: Path, tiny_causal: 
 def test_cost_counts_every_pass(tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward passes are counted by listening to the model; backward passes are as many tokens as were trained on."""
     from pyrite.models.rows import Reader
-    from pyrite.train.cost import shape_of
+    from pyrite.train.cost import model_shape
 
     read: list[int] = []
     hidden = Reader.hidden
@@ -151,7 +151,7 @@ def test_cost_counts_every_pass(tmp_path: Path, tiny_causal: Path, monkeypatch: 
         return hidden(self, ids, *given, **named)
 
     rows, store = rows_folder(tmp_path / "rows"), Store(tmp_path / "store")
-    shape = shape_of(load.load_causal(tiny_causal, CPU))
+    shape = model_shape(load.load_causal(tiny_causal, CPU))
     for training, method in [("lora", "lbf"), ("full", "lbf"), ("lora", "npo"), ("full", "undial"), ("lora", "rmu")]:
         more = {"options": {"layer": 1}} if method == "rmu" else {}
         guard = GuardSettings(every_tokens=1, **WIDE)

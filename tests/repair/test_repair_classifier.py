@@ -15,7 +15,7 @@ from pyrite.cli import run as pyrite
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.repair.classifier import ClassReader, LabelRow, batches_of, forward
-from pyrite.repair.methods import METHODS, Weights, resolve
+from pyrite.repair.methods import METHODS, LossWeights, resolve_method
 from pyrite.repair.objective import RepairObjective, frozen_values
 from pyrite.repair.reference import ADAPTER, AdapterDisabledReference, Outputs
 from pyrite.repair.settings import GuardSettings, RepairSettings
@@ -118,7 +118,7 @@ def test_loss_and_gradients_are_those_of_a_plain_computation(
     forget, replay = some_rows("forget", 4, 0), some_rows("replay", 5, 1)
     with torch.no_grad():
         was_forget, was = plain(frozen, forget), plain(frozen, replay)
-    weight, method = Weights(0.3, 1.0, 2.0), resolve(name, {})
+    weight, method = LossWeights(0.3, 1.0, 2.0), resolve_method(name, {})
     objective = RepairObjective(method, weight, None, forward=forward)
     objective.reference = Known([*forget, *replay], torch.cat([was_forget, was]))
     objective.frozen = frozen_values(Trained(frozen, objective, ClassReader(frozen, 0)), forget, 64, CPU, forward)
@@ -405,7 +405,7 @@ def test_an_adapter_brings_a_base_with_a_head_or_is_refused(
         model, _ = load.load_classifier(base, LABELS, CPU, seed=0)
         lora = LoraSettings(rank=4, alpha=8, dropout=0)
         model = adapters.add_adapter(model, lora, "SEQ_CLS", seed=0)
-        adapters.save(model, load.load_tokenizer(base), tmp_path / name, str(base))
+        adapters.save_trained(model, load.load_tokenizer(base), tmp_path / name, str(base))
     code, _, err = repair(model=tmp_path / "bare")
     assert (code, "does not name its labels" in err) == (2, True)
     code, made, err = repair("--steps", "1", model=tmp_path / "whole")

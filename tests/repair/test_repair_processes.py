@@ -106,7 +106,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[st
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from conftest import Clock  # isort: skip
-    from pyrite.train.processes import together
+    from pyrite.train.processes import run_in_processes
 
     at = tmp_path_factory.mktemp("processes")
     shutil.copytree(tiny_causal, at / "base" / "tied")
@@ -129,7 +129,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[st
     inputs = {**shared.inputs, "base": at / "base"}
     context = replace(shared, config={**shared.config, "left": str(left)}, inputs=inputs, checkpoint=at / "two")
     with pytest.raises(UserError) as broken:
-        together(2, CPU, every_case, context)
+        run_in_processes(2, CPU, every_case, context)
     return {"at": at, "broken": broken.value, "step": step, "store": store, "left": left}
 
 

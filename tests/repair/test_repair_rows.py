@@ -10,7 +10,7 @@ from tests.repair.repair_kit import chats, write
 from pyrite.errors import UserError
 from pyrite.io import read_all
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.rows import FORGET, REPLAY, Rows, counts, described, overlap, plan_rows, too_few
+from pyrite.repair.rows import FORGET, REPLAY, RowSteps, file_records, overlap_record, plan_rows, side_counts, too_few
 from pyrite.steps import Progress, RunOptions, Store, run_steps
 
 
@@ -20,7 +20,7 @@ def config(forget: list[Path], replay: list[Path], **more: Any) -> RepairConfig:
     return RepairConfig(model="m", **both, **{**sizes, **more})
 
 
-def divide(made: RepairConfig, folder: Path) -> tuple[Rows, Store]:
+def divide(made: RepairConfig, folder: Path) -> tuple[RowSteps, Store]:
     rows, store = plan_rows(made), Store(folder)
     run_steps([rows.forget, rows.replay], store, RunOptions(), Progress(quiet=True))
     return rows, store
@@ -30,8 +30,8 @@ def test_every_row_has_one_use(tmp_path: Path) -> None:
     forget = write(chats(20, answer="fine"), tmp_path / "forget.jsonl")
     replay = write(chats(30, start=50), tmp_path / "replay.jsonl")
     rows, store = divide(config([forget], [replay]), tmp_path / "store")
-    assert counts(rows.forget, store)["pools"] == {"forget": 12, "guard_forget": 3, "scorecard_forget": 5}
-    assert counts(rows.replay, store)["pools"] == {"replay": 21, "guard_replay": 4, "scorecard_replay": 5}
+    assert side_counts(rows.forget, store)["pools"] == {"forget": 12, "guard_forget": 3, "scorecard_forget": 5}
+    assert side_counts(rows.replay, store)["pools"] == {"replay": 21, "guard_replay": 4, "scorecard_replay": 5}
     seen = []
     for pool in (*FORGET, *REPLAY):
         records, _ = read_all(store.path(rows.of(pool).key) / f"{pool}.jsonl")
@@ -47,7 +47,7 @@ def test_overlap_within_the_limit_leaves_the_replay_rows(tmp_path: Path) -> None
         row["messages"][0] = theirs["messages"][0]
     replay = write([*same, *other, *chats(20, start=60)], tmp_path / "replay.jsonl")
     rows, store = divide(config([forget], [replay]), tmp_path / "store")
-    told = overlap(rows, store, 0.1)
+    told = overlap_record(rows, store, 0.1)
     assert (told["rows"], told["shared"], told["left_out"], told["shared_prompts"]) == (20, 2, 2, 3)
     assert told["share"] == pytest.approx(0.1)
     assert sum(pool["shared"] for pool in told["pools"].values()) == 2
@@ -61,7 +61,7 @@ def test_overlap_beyond_the_limit_is_refused_with_counts(tmp_path: Path) -> None
     replay = write([*chats(3), *chats(20, start=60)], tmp_path / "replay.jsonl")
     rows, store = divide(config([forget], [replay]), tmp_path / "store")
     with pytest.raises(UserError, match="also rows to keep") as caught:
-        overlap(rows, store, 0.01)
+        overlap_record(rows, store, 0.01)
     assert "3 of 20 forget rows (15.0%)" in caught.value.found
     assert "--overlap-limit" in caught.value.fix
 
@@ -99,7 +99,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_files_are_described_without_folders(tmp_path: Path) -> None:
     forget, replay = write(chats(2), tmp_path / "f.jsonl"), write(chats(3, start=9), tmp_path / "r.jsonl")
     made = config([forget], [replay])
-    told = described(made, plan_rows(made).hashes)
+    told = file_records(made, plan_rows(made).hashes)
     assert [(one["side"], one["name"], one["bytes"]) for one in told] == [
         ("forget", "f.jsonl", forget.stat().st_size),
         ("replay", "r.jsonl", replay.stat().st_size),

@@ -11,7 +11,7 @@ from training_kit import CPU, plain_logp, repair_step, rows_folder, run, setting
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
-from pyrite.repair.methods import METHODS, Weights, resolve
+from pyrite.repair.methods import METHODS, LossWeights, resolve_method
 from pyrite.repair.objective import RepairObjective
 from pyrite.repair.plan import plan_steps
 from pyrite.repair.reference import AdapterDisabledReference, switched_off, write_reference
@@ -19,19 +19,19 @@ from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Source, Store
 from pyrite.train import adapters
 from pyrite.train.packed import Trained, flatten, hidden_states, normalisers_of, packs_of
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 from pyrite.train.settings import LoraSettings
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0)
 
 
-def some_rows(count: int = 3, role: str = "forget", seed: int = 0) -> list[Row]:
+def some_rows(count: int = 3, role: str = "forget", seed: int = 0) -> list[TrainingRow]:
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for number in range(count):
         length = 9 + 5 * number
         ids = torch.randint(3, 300, (length,), generator=generator).tolist()
-        rows.append(Row(f"{role}-{number}", ids, [at >= 4 for at in range(length)], role, number))
+        rows.append(TrainingRow(f"{role}-{number}", ids, [at >= 4 for at in range(length)], role, number))
     return rows
 
 
@@ -69,8 +69,8 @@ def test_one_packed_pass_is_every_row_by_itself(tiny_causal: Path) -> None:
     """Loss and gradients of forget, replay and KL against the library's own pass, row by row, with full logits."""
     frozen, model = tiny(tiny_causal), tiny(tiny_causal, noise=0.02)
     forget, replay = some_rows(3, "forget"), some_rows(4, "replay", seed=1)
-    weight = Weights(0.3, 1.0, 2.0)
-    objective = RepairObjective(resolve("lbf", {}), weight, None)
+    weight = LossWeights(0.3, 1.0, 2.0)
+    objective = RepairObjective(resolve_method("lbf", {}), weight, None)
     module = Trained(model, objective)
     flat = flatten(replay, "cpu")
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_one_packed_pass_is_every_row_by_itself(tiny_causal: Path) -> None:
         weight = frozen.get_output_embeddings().weight.detach()
         bias = None
 
-        def hidden(self, rows: list[Row]) -> torch.Tensor:
+        def hidden(self, rows: list[TrainingRow]) -> torch.Tensor:
             parts = dict(zip([r.number for r in replay], states.split([r.targets for r in replay]), strict=True))
             return torch.cat([parts[row.number] for row in rows])
 
@@ -110,7 +110,11 @@ def test_one_packed_pass_is_every_row_by_itself(tiny_causal: Path) -> None:
 
 
 def test_packs_hold_every_row_once_and_units_together() -> None:
-    rows = [*some_rows(9), Row("a", [1] * 50, [True] * 50, "x", 0, 3), Row("b", [1] * 60, [True] * 60, "x", 1, 3)]
+    rows = [
+        *some_rows(9),
+        TrainingRow("a", [1] * 50, [True] * 50, "x", 0, 3),
+        TrainingRow("b", [1] * 60, [True] * 60, "x", 1, 3),
+    ]
     packs = packs_of(rows, 70)
     assert sorted(row.id for pack in packs for row in pack) == sorted(row.id for row in rows)
     assert all(sum(len(row.ids) for row in pack) <= 70 for pack in packs if not any(row.unit == 3 for row in pack))
@@ -131,7 +135,7 @@ def test_how_a_step_is_cut_into_packs_changes_nothing(tmp_path: Path, tiny_causa
 def test_the_reference_under_an_adapter_and_on_disk_are_the_model_as_given(tmp_path: Path, tiny_causal: Path) -> None:
     rows = some_rows(4, "replay")
     model = adapters.add_adapter(tiny(tiny_causal), LORA, "CAUSAL_LM", seed=0, name="repair")
-    reader = Trained(model, RepairObjective(resolve("lbf", {}), Weights(1, 1, 1), None)).reader
+    reader = Trained(model, RepairObjective(resolve_method("lbf", {}), LossWeights(1, 1, 1), None)).reader
     stored = write_reference(reader, rows, tmp_path / "there", pack_tokens=20, compute=CPU)
     with torch.no_grad():
         for name, one in model.named_parameters():
@@ -238,13 +242,13 @@ def test_the_guard_compares_points_by_what_training_lowers(
     from pyrite.repair.objective import Frozen
 
     options = {"rmu": {"layer": 1.0}, "satimp": {"beta1": 0.5}}  # p^5 of a model that knows nothing is below rounding
-    method = resolve(name, options.get(name, {}))
+    method = resolve_method(name, options.get(name, {}))
     model = tiny(tiny_causal, noise=0.05).eval()
     roles = {"pair": ("forget", "preferred", "replay"), "answer": ("preferred", "replay")}
     rows = [
         row for at, role in enumerate(roles.get(method.kind, ("forget", "replay"))) for row in some_rows(3, role, at)
     ]
-    terms = Weights(1, 0, 0) if forget_alone else method.weights
+    terms = LossWeights(1, 0, 0) if forget_alone else method.weights
     objective = RepairObjective(method, terms, None, layer=1 if name == "rmu" else None)
     module, given = Trained(model, objective), Trained(tiny(tiny_causal).eval(), objective)
     how: dict[str, Any] = {"pack_tokens": 1024, "compute": CPU}
@@ -333,13 +337,13 @@ def test_ascent_destroys_without_a_guard_and_ends_at_a_safe_point_with_one(tmp_p
 
 
 def replay_nats(folder: Path, rows: Path) -> float:
-    from pyrite.models.perplexity import encode, surprises
+    from pyrite.models.perplexity import encode_record, text_nlls
     from pyrite.train.language import read_language
 
     tokenizer = load.load_tokenizer(folder)
-    found = surprises(
+    found = text_nlls(
         load.load_causal(folder, CPU),
-        [encode(tokenizer, record, "answers") for record in read_language(rows / "guard_replay.jsonl")],
+        [encode_record(tokenizer, record, "answers") for record in read_language(rows / "guard_replay.jsonl")],
         max_tokens=128,
         report_progress=lambda *_: None,
     )

@@ -12,7 +12,7 @@ from tests.conftest import review_rows, write_jsonl
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.starter.config import StarterConfig
-from pyrite.starter.look import look
+from pyrite.starter.look import summarise_file
 from pyrite.starter.run import init
 from pyrite.starter.write import scalar
 
@@ -38,7 +38,7 @@ def chats(path: Path, count: int) -> None:
 
 def test_what_is_seen_in_a_table(here: Path) -> None:
     table(here / "a.csv", 90)
-    seen = look("a.csv")
+    seen = summarise_file("a.csv")
     assert (seen.rows, seen.is_whole, seen.kind, seen.label) == (90, True, "labelled rows", "sentiment")
     assert seen.labels == {"good": 30, "bad": 30, "no": 30}
     assert seen.texts == ("Text of review",)
@@ -46,8 +46,8 @@ def test_what_is_seen_in_a_table(here: Path) -> None:
 
 def test_more_rows_than_are_looked_at_are_not_all(here: Path) -> None:
     table(here / "a.csv", 2_001)
-    assert (look("a.csv").rows, look("a.csv").is_whole) == (2_000, False)
-    assert "more than 2,000 rows" in look("a.csv").in_words()
+    assert (summarise_file("a.csv").rows, summarise_file("a.csv").is_whole) == (2_000, False)
+    assert "more than 2,000 rows" in summarise_file("a.csv").in_words()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_more_rows_than_are_looked_at_are_not_all(here: Path) -> None:
 )
 def test_layouts_are_named(here: Path, rows: list[dict[str, str]], kind: str, layout: str) -> None:
     write_jsonl(rows, here / "a.jsonl")
-    assert (look("a.jsonl").kind, look("a.jsonl").layout) == (kind, layout)
+    assert (summarise_file("a.jsonl").kind, summarise_file("a.jsonl").layout) == (kind, layout)
 
 
 def test_a_study_of_a_table_is_planned_as_it_was_written(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +168,7 @@ def test_a_file_that_is_sorted_by_its_label_shows_all_of_them(here: Path) -> Non
         writer.writerow(["text", "label"])
         for at in range(6_000):
             writer.writerow([f"film number {at} was seen", "pos" if at < 3_000 else "neg"])
-    assert set(look("a.csv").labels or ()) == {"pos", "neg"}
+    assert set(summarise_file("a.csv").labels or ()) == {"pos", "neg"}
 
 
 def test_an_arm_is_no_larger_than_the_rarest_label_allows(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

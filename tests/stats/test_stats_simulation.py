@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyrite import stats as pyrite_stats
 from pyrite.records import Estimate
 from pyrite.stats import (
-    Cell,
+    ContrastCell,
     Verdict,
     answered_by_both,
     cluster_bootstrap,
@@ -165,9 +165,9 @@ def test_cells_at_the_floor_make_no_false_verdict(seeds: int, level: float) -> N
     def verdicts(harm: float, *, robust: bool) -> list[Verdict]:
         said = []
         for at in range(repetitions):
-            cells = [Cell(f"floor {n}", x[at], y[at]) for n, (x, y) in enumerate(floors)]
+            cells = [ContrastCell(f"floor {n}", x[at], y[at]) for n, (x, y) in enumerate(floors)]
             if robust:
-                cells.append(Cell("robust", a[at] - harm, b[at]))
+                cells.append(ContrastCell("robust", a[at] - harm, b[at]))
             said.append(judge_family({"c": cells}, margin)["c"].verdict)
         return said
 
@@ -200,7 +200,7 @@ def test_answers_missing_not_at_random_make_no_false_verdict(seeds: int) -> None
             b = (rng.random((seeds, items)) < difficulty) * 1.0
             a[(a == 0) & hidden] = np.nan
             both = answered_by_both(a, b, bounds=(0, 1))
-            cell = Cell("x", both.a, both.b, both.low, both.high, both.items, both.missing)
+            cell = ContrastCell("x", both.a, both.b, both.low, both.high, both.items, both.missing)
             verdict = judge_family({"c": [cell]}, margin, max_missing=0.5)["c"].verdict
             naive = judge(np.nanmean(a, axis=1), b.mean(axis=1), margin=margin).verdict
             if harm:

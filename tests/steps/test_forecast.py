@@ -8,7 +8,7 @@ import pytest
 
 from pyrite.models.hardware import threads_for
 from pyrite.steps import Cost, Step, StepType
-from pyrite.steps.forecast import Forecast, expected, in_words
+from pyrite.steps.forecast import Forecast, duration_in_words, expected
 
 
 def step(kind: str, number: int, seconds: float, after: list[Step] | None = None) -> Step:
@@ -119,7 +119,7 @@ def test_what_is_done_is_not_counted() -> None:
     ("seconds", "words"), [(1, "5 s"), (33, "35 s"), (61, "1 min"), (3599, "60 min"), (7300, "2 h 00 min")]
 )
 def test_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert duration_in_words(seconds) == words
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from pyrite.cli import run
 from pyrite.errors import OutOfTime, UserError
-from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, missing, run_steps
+from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, missing_steps, run_steps
 
 RUNS: list[str] = []
 
@@ -79,9 +79,9 @@ def test_dropped_weights_come_back_only_when_needed(tmp_path: Path) -> None:
     total = Step(SUM, {}, {"a": one}, label="total")
     go(total, store, keep="predictions")
     assert not (store.path(one.key) / "model.safetensors").exists()
-    assert missing([total], store) == []
+    assert missing_steps([total], store) == []
     other = Step(SUM, {"other": True}, {"a": one}, label="other")
-    assert [step.kind.name for step in missing([other], store)] == ["number", "sum"]
+    assert [step.kind.name for step in missing_steps([other], store)] == ["number", "sum"]
     go(other, store, keep="all")
     assert (store.path(one.key) / "model.safetensors").exists()
 
@@ -197,7 +197,7 @@ def test_weights_that_another_run_dropped_are_made_again(tmp_path: Path) -> None
 def test_targets_whose_weights_are_wanted_get_them_back(tmp_path: Path) -> None:
     store, one = Store(tmp_path), number(1)
     go(Step(SUM, {}, {"a": one}, label="total"), store, keep="predictions")
-    assert missing([one], store) == []
+    assert missing_steps([one], store) == []
     go(one, store, weights=True)
     assert (store.path(one.key) / "model.safetensors").exists()
 

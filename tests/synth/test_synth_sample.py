@@ -12,7 +12,7 @@ from pyrite.io import read_all
 from pyrite.models import load
 from pyrite.models.generate import sample
 from pyrite.models.hardware import Compute
-from pyrite.models.sampling import Drawing, draw
+from pyrite.models.sampling import Drawing, draw_tokens
 from pyrite.synth.sample import SENTENCE
 
 from conftest import review_rows, write_jsonl  # isort: skip
@@ -43,13 +43,13 @@ def test_greedy_sampling_is_the_librarys(tiny_causal: Path) -> None:
 def test_draws_follow_the_distribution() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(30_000, -1)
     uniform = np.random.default_rng(0).random(30_000)
-    drawn, logp = draw(logits, uniform, Drawing(1.0, 1.0, logprobs=True))
+    drawn, logp = draw_tokens(logits, uniform, Drawing(1.0, 1.0, logprobs=True))
     tokens = torch.tensor(drawn)
     shares = torch.bincount(tokens, minlength=3) / 30_000
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.01)
     assert torch.allclose(torch.tensor(logp).exp(), torch.tensor([0.5, 0.3, 0.2])[tokens], atol=1e-5)
     tokens = torch.tensor(
-        draw(logits, uniform, Drawing(1.0, 0.75))[0]
+        draw_tokens(logits, uniform, Drawing(1.0, 0.75))[0]
     )  # the nucleus is the first two: 0.5 < 0.75 <= 0.8
     shares = torch.bincount(tokens, minlength=3) / 30_000
     assert torch.allclose(shares, torch.tensor([0.625, 0.375, 0.0]), atol=0.01)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pyrite.errors import UserError
 from pyrite.records import Labelled
-from pyrite.synth.heuristics import HEURISTICS, constituent, lexical_overlap, subsequence, words
-from pyrite.synth.select import agrees, draw, drop_exact, drop_near, shows
+from pyrite.synth.heuristics import HEURISTICS, constituent, lexical_overlap, subsequence, text_words
+from pyrite.synth.select import agrees, draw_rows, drop_exact, drop_near, shows_heuristic
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.prompts import parse_example, write_example
 
@@ -22,8 +22,8 @@ def pair(premise: str, hypothesis: str, label: str, name: str) -> Labelled:
 
 
 def test_the_exact_rule_drops_only_free_standing_stops() -> None:
-    assert words("The dog, saw it .", "exact") == ["the", "dog,", "saw", "it"]
-    assert words("The dog, saw it .", "corrected") == ["the", "dog", "saw", "it"]
+    assert text_words("The dog, saw it .", "exact") == ["the", "dog,", "saw", "it"]
+    assert text_words("The dog, saw it .", "corrected") == ["the", "dog", "saw", "it"]
     assert lexical_overlap("The dog saw the cat .", "the cat saw .", "exact")
     assert not lexical_overlap("The dog saw the cat.", "the cat saw", "exact")
     assert lexical_overlap("The dog saw the cat.", "the cat saw", "corrected")
@@ -124,10 +124,10 @@ def many(count: int) -> list[Labelled]:
 
 def test_a_biased_arm_agrees_with_the_heuristic() -> None:
     bias = BiasSettings()
-    drawn = draw(many(120), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="x")
+    drawn = draw_rows(many(120), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="x")
     assert Counter(row.label for row in drawn) == dict.fromkeys(LABELS, 10)
     assert all(agrees(row, bias) for row in drawn)
-    assert all(shows(row, bias) == (row.label == "entailment") for row in drawn)
+    assert all(shows_heuristic(row, bias) == (row.label == "entailment") for row in drawn)
 
 
 def test_a_weaker_bias_lies_between_none_and_all() -> None:
@@ -135,7 +135,7 @@ def test_a_weaker_bias_lies_between_none_and_all() -> None:
     bias = BiasSettings(strength=0.5)
 
     def drawn(size: int) -> list[Labelled]:
-        return draw(many(3000), size, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="x")
+        return draw_rows(many(3000), size, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="x")
 
     assert sum(agrees(row, bias) for row in drawn(600)) / 600 == pytest.approx(0.75, abs=0.04)
     assert {row.id for row in drawn(150)} < {row.id for row in drawn(600)}
@@ -143,7 +143,7 @@ def test_a_weaker_bias_lies_between_none_and_all() -> None:
 
 def test_smaller_sizes_are_part_of_larger_ones_and_seeds_differ() -> None:
     def ids(size: int, seed: int) -> set[str]:
-        drawn = draw(many(120), size, labels=LABELS, bias=None, rng=np.random.default_rng(seed), source="x")
+        drawn = draw_rows(many(120), size, labels=LABELS, bias=None, rng=np.random.default_rng(seed), source="x")
         return {row.id for row in drawn}
 
     assert ids(30, 0) < ids(60, 0)
@@ -153,7 +153,7 @@ def test_smaller_sizes_are_part_of_larger_ones_and_seeds_differ() -> None:
 @pytest.mark.parametrize("bias", [None, BiasSettings()])
 def test_too_few_rows_are_refused(bias: BiasSettings | None) -> None:
     with pytest.raises(UserError, match="too few rows") as caught:
-        draw(many(12), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="arm x")
+        draw_rows(many(12), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="arm x")
     assert "arm x" in caught.value.found
     assert "10 needed" in caught.value.found
 
@@ -190,7 +190,7 @@ def test_a_bias_on_what_is_shown_leaves_the_others_as_they_are() -> None:
         for at in range(400)
     ]  # half of each label negated
     bias = BiasSettings(heuristic="negation", label="negative", rows="shown")
-    drawn = draw(rows, 100, labels=("positive", "negative"), bias=bias, rng=np.random.default_rng(0), source="x")
+    drawn = draw_rows(rows, 100, labels=("positive", "negative"), bias=bias, rng=np.random.default_rng(0), source="x")
     negated = Counter((row.label, " not " in row.fields["text"]) for row in drawn)
     assert negated["positive", True] == 0
     assert negated["positive", False] == 50

@@ -63,7 +63,7 @@ def test_items(items: list[Chat]) -> None:
         "requests": ("Say hello.", "Say hello. Wish 1.", "Say hello. Wish 1. Wish 2."),
     }
     assert (items[0].meta["kinds"], items[0].meta["category"]) == ("content, style", "mixed")
-    assert {item.meta["example"] for item in followbench.judged(items)} == {"style-1", "style-2"}
+    assert {item.meta["example"] for item in followbench.items_for_judge(items)} == {"style-1", "style-2"}
     assert {item.meta["example"] for item in followbench.by_rule(items)} == {"mixed-1"}
 
 
@@ -217,7 +217,7 @@ def test_several_votes(items: list[Chat]) -> None:
 
 
 def test_missing_is_missing(items: list[Chat]) -> None:
-    verdicts = {item.id: [[True] * item.meta["level"]] for item in followbench.judged(items)}
+    verdicts = {item.id: [[True] * item.meta["level"]] for item in followbench.items_for_judge(items)}
     nothing = followbench.measure(items, {item.id: None for item in items}, verdicts)
     assert {m.value for m in nothing} == {None}
     assert Counter(m.metric for m in nothing) == {"hsr": 15, "ssr": 15, "csl": 3}
@@ -260,7 +260,7 @@ def test_the_published_files(data_folder: Path) -> None:
     }
     rules = {"content": 60, "format": 10, "mixed": 40, "situation": 40}
     assert Counter(item.meta["category"] for item in followbench.by_rule(items)) == rules
-    assert len(followbench.judged(items)) == 470
+    assert len(followbench.items_for_judge(items)) == 470
 
     right = {item.id: right_answer(item) for item in items}
     scored = {m.item: m.value for m in followbench.measure(items, right, None) if m.metric == "hsr"}

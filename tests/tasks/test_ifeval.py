@@ -246,7 +246,7 @@ def test_other_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     other = {file: list(lines) for file, lines in punkt.packaged().items()}
     other["abbrev_types.txt"].remove("dr")
     with pytest.raises(UserError, match="does not hold the parameters"):
-        punkt.write(other, tmp_path / "nltk")
+        punkt.write_data(other, tmp_path / "nltk")
     theirs = punkt.make(tmp_path / "theirs")
     (theirs / punkt.ENGLISH / "abbrev_types.txt").write_text("\n".join(other["abbrev_types.txt"]))
     monkeypatch.setattr(importlib.import_module("nltk.data"), "path", [str(theirs)])
@@ -261,10 +261,10 @@ def test_the_parameters_are_those_of_nltk_itself() -> None:
     ours = str(punkt.cache_folder())
     kept, data.path[:] = list(data.path), [path for path in data.path if path != ours]
     try:
-        found = punkt.find(data)
+        found = punkt.find_data(data)
     finally:
         data.path[:] = kept
     if found is None:
         pytest.skip("NLTK's own punkt_tab is not on this machine (NLTK_DATA names its folder)")
     assert "pyrite-punkt.txt" not in {path.name for path in found[0].parents[2].iterdir()}
-    assert punkt.digest(found[1]) == punkt.digest(punkt.packaged()) == punkt.SHA256
+    assert punkt.parameters_digest(found[1]) == punkt.parameters_digest(punkt.packaged()) == punkt.SHA256

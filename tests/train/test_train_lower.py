@@ -12,7 +12,7 @@ import torch
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.models.lower import Injected, Stored, freeze, layer_list, row_key, states_of, write_states
+from pyrite.models.lower import Injected, Stored, freeze, layer_list, states_of, token_row_key, write_states
 from pyrite.probe.predict import PREDICT
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train.lower import LOWER
@@ -139,7 +139,7 @@ def test_rows_that_no_step_stored_are_computed(tmp_path: Path, tiny_encoder: Pat
     model, _ = load.load_classifier(tiny_encoder, LABELS, CPU, seed=0)
     ids = [[1, 50, 60, 2], [1, 70, 2], [1, 80, 90, 100, 2]]
     whole = states_of(model, 1, ids, None, pad_id=0)
-    write_states([row_key(ids[0], None)], whole[:1], 1, tmp_path)
+    write_states([token_row_key(ids[0], None)], whole[:1], 1, tmp_path)
     found = Stored([tmp_path]).of(model, ids, None, pad_id=0)
     for one, other in zip(whole, found, strict=True):
         assert np.abs(one - other).max() < 1e-5

@@ -16,7 +16,7 @@ from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train import adapters
 from pyrite.train.language import TRAIN_LANGUAGE, next_tokens
 from pyrite.train.packed import Trained, normalisers_of, packs_of, put_weights, trained_weights
-from pyrite.train.rows import Row, encode_rows, shuffled
+from pyrite.train.rows import TrainingRow, encode_rows, shuffled
 from pyrite.train.settings import LoraSettings, TrainSettings
 
 from conftest import Clock  # isort: skip
@@ -26,11 +26,13 @@ LORA = LoraSettings(rank=4, alpha=8, dropout=0)
 THINGS = ["film", "song", "meal", "book", "room", "trip"]
 
 
-def token_rows(lengths: tuple[int, ...] = (5, 17, 9, 9, 23), first: int = 3) -> list[Row]:
+def token_rows(lengths: tuple[int, ...] = (5, 17, 9, 9, 23), first: int = 3) -> list[TrainingRow]:
     """Rows of seeded tokens, of which those from place `first` on are learned."""
     generator = torch.Generator().manual_seed(1)
     return [
-        Row(str(at), torch.randint(3, 300, (n,), generator=generator).tolist(), [place >= first for place in range(n)])
+        TrainingRow(
+            str(at), torch.randint(3, 300, (n,), generator=generator).tolist(), [place >= first for place in range(n)]
+        )
         for at, n in enumerate(lengths)
     ]
 
@@ -47,7 +49,7 @@ def tiny(folder: Path, *, lora: bool) -> Any:
     return model
 
 
-def padded_loss(model: Any, rows: list[Row]) -> torch.Tensor:
+def padded_loss(model: Any, rows: list[TrainingRow]) -> torch.Tensor:
     """The library's mean cross-entropy over the learned tokens of a padded batch."""
     longest = max(len(row.ids) for row in rows)
     ids, labels, mask = (torch.full((len(rows), longest), fill) for fill in (0, -100, 0))
@@ -86,7 +88,7 @@ def test_packs_give_the_loss_and_gradients_of_the_padded_pass(tiny_causal: Path,
 
 
 def test_the_first_token_of_a_row_is_never_learned() -> None:
-    row = Row("a", [5, 6, 7], [True, True, True])
+    row = TrainingRow("a", [5, 6, 7], [True, True, True])
     assert row.targets == 2
     assert normalisers_of([row, row]).tokens == {"learn": 4}
 
@@ -205,7 +207,7 @@ def test_chats_are_learned_by_their_answers(tmp_path: Path, tiny_causal: Path, m
     tokenizer = load.load_tokenizer(folder)
     records = [Chat(tuple(Message(**m) for m in row["messages"]), row["id"], {}) for row in chats(6)]
     answers, _ = encode_rows(tokenizer, records, "answers", 64, long_rows="drop")
-    prompts = [Row(row.id, row.ids, [not one for one in row.learned]) for row in answers]
+    prompts = [TrainingRow(row.id, row.ids, [not one for one in row.learned]) for row in answers]
     with torch.no_grad():
         gained = float(padded_loss(base, answers) - padded_loss(made, answers))
         beside = float(padded_loss(base, prompts) - padded_loss(made, prompts))

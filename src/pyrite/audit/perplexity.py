@@ -15,9 +15,9 @@ from pyrite.audit.family import Contrast, Draws, Extras, Floats, Measure
 from pyrite.audit.rows import Row
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.models.perplexity import Row as Tokens
-from pyrite.models.perplexity import surprises
-from pyrite.models.template import BETWEEN, render
+from pyrite.models.perplexity import EncodedText as Tokens
+from pyrite.models.perplexity import text_nlls
+from pyrite.models.template import BETWEEN, render_chat
 from pyrite.models.work import ReportProgress, distinct
 from pyrite.records import Message
 
@@ -232,7 +232,7 @@ def measure_surprises(
     pieces = [tokens(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
     pieces += [tokens(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
     with compute.autocast():
-        found = surprises(model, pieces, max_tokens=2 * room + 1, report_progress=report_progress)
+        found = text_nlls(model, pieces, max_tokens=2 * room + 1, report_progress=report_progress)
     nats = np.array([one.nats / one.tokens if one.tokens else np.nan for one in found], dtype=np.float64)
     prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
     return {PROMPTED: prompted[numbers], ALONE: nats[len(unique) :][numbers]}
@@ -242,7 +242,9 @@ def tokens(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> T
     """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
     before = beginning(tokenizer)
     if prompt:
-        opened = render(tokenizer, [Message("user", clean(prompt[-CHARACTERS * room :]))], opened=True, row_name=where)
+        opened = render_chat(
+            tokenizer, [Message("user", clean(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
+        )
         text = opened if tokenizer.chat_template else opened + BETWEEN
         told = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
         before = told if tokenizer.chat_template else before + told

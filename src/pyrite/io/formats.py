@@ -87,7 +87,7 @@ def find_file(path: Path, display_name: str | None = None) -> File:
     """
     display_name = display_name or str(path)
     if not path.exists():
-        raise missing(path)
+        raise missing_file(path)
     suffixes = data_suffix(path.name)
     if suffixes is None:
         raise UserError(
@@ -101,7 +101,7 @@ def find_file(path: Path, display_name: str | None = None) -> File:
     return file
 
 
-def missing(path: Path) -> UserError:
+def missing_file(path: Path) -> UserError:
     """Nothing is at this path: say what is near it."""
     folder = path.parent
     if not folder.is_dir():
@@ -601,7 +601,7 @@ def saved_files(folder: Path, split: str | None) -> tuple[list[File], dict[str, 
     files = [File(folder / name, ".arrow", "", str(folder / name)) for name in listed]
     for file in files:
         if not file.path.is_file():
-            raise missing(file.path)
+            raise missing_file(file.path)
     return files, names_in_features(_note(folder / "dataset_info.json").get("features")), str(state.get("_split") or "")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import PACKED, SUFFIXES, File, choose_split, data_suffix, find_file, missing
+from pyrite.io.formats import PACKED, SUFFIXES, File, choose_split, data_suffix, find_file, missing_file
 from pyrite.io.layouts import show
 
 _REFERENCE = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?::([\w.+-]+))?(?:@([\w.+-]+))?")
@@ -278,7 +278,7 @@ def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) 
                 "the data set's card points outside the data set", f"hf://{repo}: {show(name)}", "do not use it"
             )
         if not path.exists():
-            raise missing(path)
+            raise missing_file(path)
         files.append(find_file(path, f"hf://{repo}/{path.relative_to(base).as_posix()}"))
     return files
 

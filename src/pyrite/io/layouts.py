@@ -112,7 +112,7 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class LayoutContext:
     """What a layout has to know beside the row: what the user asked for, and what the file says about itself.
 
     `columns` maps our names to the file's, `names` a column to the names of its integer labels; in a `stringly` file
@@ -129,12 +129,12 @@ class Context:
     ids: Ids
 
 
-class Row:
+class RawRow:
     """One row of a file, asked for by our names of its columns."""
 
     __slots__ = ("_context", "number", "values")
 
-    def __init__(self, values: Mapping[str, Any], number: int, context: Context) -> None:
+    def __init__(self, values: Mapping[str, Any], number: int, context: LayoutContext) -> None:
         self.values = values
         self.number = number
         self._context = context
@@ -158,7 +158,7 @@ class Row:
         if column is None or self.values[column] is None:
             accepted = " or ".join(self._context.columns.get(name, name) for name in names)
             raise BadRow("missing field", f"no {accepted} among {show(list(self.values), 200)}")
-        return text_of(self.values[column], column)
+        return require_text(self.values[column], column)
 
     def optional_text(self, *names: str) -> str:
         """Text that may be absent, null or empty; then the empty string."""
@@ -224,7 +224,7 @@ class Row:
             names = list(fields_object) if context.text_fields is None else list(context.text_fields)
             if not names:
                 raise BadRow("empty text", "fields is empty")
-            return {str(name): text_of(fields_object.get(name), f"fields.{name}") for name in names}
+            return {str(name): require_text(fields_object.get(name), f"fields.{name}") for name in names}
         if context.text_fields is not None:
             names = list(context.text_fields)
         else:
@@ -261,7 +261,7 @@ class Row:
         return self._context.ids.give(f"{base}#{index}", self.number)
 
 
-def text_of(value: object, location: str) -> str:
+def require_text(value: object, location: str) -> str:
     """Text that is text and not empty."""
     if value is None:
         raise BadRow("missing field", f"{location} is null")
@@ -284,7 +284,7 @@ class Layout:
     name: str
     kind: type[Record]
     requires: tuple[tuple[str, ...], ...]
-    build: Callable[[Row], list[Record]]
+    build: Callable[[RawRow], list[Record]]
     optional: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     to_meta: tuple[str, ...] = ()
@@ -304,52 +304,52 @@ class Layout:
         return f"{self.name}: {needed}{extra}"
 
 
-def _multinli(row: Row) -> list[Record]:
+def _multinli(row: RawRow) -> list[Record]:
     premise, hypothesis = row.text("sentence1"), row.text("sentence2")
     label = row.label("gold_label", pair=True)
     return [Pair(premise, hypothesis, label, *row.name())]
 
 
-def _nli(row: Row) -> list[Record]:
+def _nli(row: RawRow) -> list[Record]:
     premise, hypothesis = row.text("premise"), row.text("hypothesis")
     label = row.label("label", pair=True)
     return [Pair(premise, hypothesis, label, *row.name())]
 
 
-def _anli(row: Row) -> list[Record]:
+def _anli(row: RawRow) -> list[Record]:
     premise, hypothesis = row.text("context", "premise"), row.text("hypothesis")
     label = row.label("label", pair=True, letters=True)
     return [Pair(premise, hypothesis, label, *row.name())]
 
 
-def _labelled(row: Row) -> list[Record]:
+def _labelled(row: RawRow) -> list[Record]:
     fields = row.fields()
     label = row.label("label", pair=False)
     return [Labelled(fields, label, *row.name())]
 
 
-def _text(row: Row) -> list[Record]:
+def _text(row: RawRow) -> list[Record]:
     return [Text(row.text("text"), *row.name())]
 
 
-def _messages(row: Row) -> list[Record]:
+def _messages(row: RawRow) -> list[Record]:
     turns = [*_system(row), *_turns(row.value("messages"), "messages")]
     return [Chat(tuple(turns), *row.name())]
 
 
-def _sharegpt(row: Row) -> list[Record]:
+def _sharegpt(row: RawRow) -> list[Record]:
     turns = [*_system(row), *_turns(row.value("conversations"), "conversations")]
     return [Chat(tuple(turns), *row.name())]
 
 
-def _alpaca(row: Row) -> list[Record]:
+def _alpaca(row: RawRow) -> list[Record]:
     question = _with_input(row.text("instruction"), row.optional_text("input", "context"))
     answer = row.text("output", "response")
     turns = [*_system(row), *_history(row), Message("user", question), Message("assistant", answer)]
     return [Chat(tuple(turns), *row.name())]
 
 
-def _prompt_completion(row: Row) -> list[Record]:
+def _prompt_completion(row: RawRow) -> list[Record]:
     turns: list[Message] = []
     for names, role in ((("prompt",), "user"), (("completion", "response"), "assistant")):
         value = row.value(*names)
@@ -360,12 +360,12 @@ def _prompt_completion(row: Row) -> list[Record]:
     return [Chat(tuple(turns), *row.name())]
 
 
-def _question_answer(row: Row) -> list[Record]:
+def _question_answer(row: RawRow) -> list[Record]:
     question, answer = row.text("question"), row.text("answer")
     return [Chat((Message("user", question), Message("assistant", answer)), *row.name())]
 
 
-def _self_instruct(row: Row) -> list[Record]:
+def _self_instruct(row: RawRow) -> list[Record]:
     """One chat per instance; with several they are `id#1`, `id#2`, …. One bad instance makes the row bad."""
     instruction, instances = row.text("instruction"), row.value("instances")
     if not isinstance(instances, Sequence) or isinstance(instances, str):
@@ -380,7 +380,7 @@ def _self_instruct(row: Row) -> list[Record]:
         extra = instance.get("input")
         if not isinstance(extra, str | None):
             raise BadRow("wrong type", f"{location}.input is {show(extra)}, not text")
-        answer = text_of(instance.get("output"), f"{location}.output")
+        answer = require_text(instance.get("output"), f"{location}.output")
         chats.append((Message("user", _with_input(instruction, extra or "")), Message("assistant", answer)))
     name, meta = row.name()
     if len(chats) == 1:
@@ -392,19 +392,19 @@ def _with_input(instruction: str, extra: str) -> str:
     return f"{instruction}\n\n{extra}" if extra.strip() else instruction
 
 
-def _system(row: Row) -> list[Message]:
+def _system(row: RawRow) -> list[Message]:
     system = row.optional_text("system")
     return [Message("system", system)] if system.strip() else []
 
 
-def _history(row: Row) -> list[Message]:
+def _history(row: RawRow) -> list[Message]:
     turns: list[Message] = []
     history = row.value("history")
     for index, pair in enumerate(history if history is not None else (), 1):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise BadRow("wrong type", f"history[{index}] is {show(pair)}, not a question and an answer")
-        turns.append(Message("user", text_of(pair[0], f"history[{index}]")))
-        turns.append(Message("assistant", text_of(pair[1], f"history[{index}]")))
+        turns.append(Message("user", require_text(pair[0], f"history[{index}]")))
+        turns.append(Message("assistant", require_text(pair[1], f"history[{index}]")))
     return turns
 
 
@@ -427,7 +427,7 @@ def _turns(value: object, location: str) -> list[Message]:
         role = ROLES[sender]
         content = item.get("content", item.get("value"))
         if not (role == "system" and content == ""):
-            content = text_of(content, f"{at} ({role})")
+            content = require_text(content, f"{at} ({role})")
         turns.append(Message(role, cast(str, content)))
     return turns
 
@@ -436,7 +436,7 @@ def _layout(
     name: str,
     kind: type[Record],
     requires: str,
-    build: Callable[[Row], list[Record]],
+    build: Callable[[RawRow], list[Record]],
     optional: str = "",
     ignored: tuple[str, ...] = (),
     to_meta: str = "",

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.io.formats import File, find_file, label_names, missing, raw_rows, saved_files
+from pyrite.io.formats import File, find_file, label_names, missing_file, raw_rows, saved_files
 from pyrite.io.layouts import (
     ID_COLUMNS,
     LAYOUTS,
     BadRow,
-    Context,
     Ids,
     Layout,
-    Row,
+    LayoutContext,
+    RawRow,
     UnnamedLabels,
     columns_by_our_name,
     detect,
@@ -143,7 +143,7 @@ class Reader:
                 if isinstance(raw, BadRow):
                     raise raw
                 assert layout is not None
-                records = layout.build(Row(raw, number, context))
+                records = layout.build(RawRow(raw, number, context))
             except UnnamedLabels as error:
                 if n_kept == 0:
                     raise _unnamed_labels(location, error) from error
@@ -241,7 +241,7 @@ class Reader:
                 )
         return layout
 
-    def _context(self, layout: Layout) -> Context:
+    def _context(self, layout: Layout) -> LayoutContext:
         options, source = self.options, self._source
         renamed = dict(options.columns or {})
         ours = (layout.uses() | set(renamed)) - set(ID_COLUMNS) | {"meta"}
@@ -250,7 +250,7 @@ class Reader:
         names = dict(source.names)
         for file in source.files[:1]:
             names.update(label_names(file))
-        return Context(
+        return LayoutContext(
             columns=renamed,
             labels=options.labels,
             label_map=dict(options.label_map or {}),
@@ -294,7 +294,7 @@ def file_hash(path: str | Path, *, revision: str | None = None) -> str:
             )
         return digest.hexdigest()
     if not path.exists():
-        raise missing(path)
+        raise missing_file(path)
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

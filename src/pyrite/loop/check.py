@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyrite.probe.probe_task import ProbeTask
 
 
-def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
+def check_loop(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
     """Refuse a loop that would fail later; with `only_plan`, models are not looked for.
 
     Raises:
@@ -30,11 +30,11 @@ def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
     if (inputs.folder / "run.json").is_file() and read_run(inputs.folder).name != spec.loop:
         raise UserError("The loop's folder holds another loop.", str(inputs.folder), "choose another --out")
     check_names(inputs)
-    check_files(inputs)
+    check_loop_files(inputs)
     check_audit(spec)
     if spec.synth is not None:
         check_recipe(inputs)
-    tasks = asked_of(spec, inputs)
+    tasks = probe_tasks(spec, inputs)
     check_tasks(spec, tasks, "probe")
     check_tasks(spec, [*tasks, *gains_of(spec, inputs, tasks)], "repair")
     if spec.repair is not None:
@@ -43,7 +43,7 @@ def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
         load.resolve(inputs.local(spec.model))
 
 
-def check_files(inputs: Inputs) -> None:
+def check_loop_files(inputs: Inputs) -> None:
     """Refuse files that are not there; what parts of the loop leave for others is."""
     spec = inputs.spec
     for name in spec.rows:
@@ -99,7 +99,7 @@ def check_recipe(inputs: Inputs) -> None:
         raise UserError("The recipe reads what it makes.", f"{path}: {rows}", "name loop:clean, or a file")
 
 
-def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
+def probe_tasks(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
     """What the model is asked.
 
     Raises:
@@ -162,7 +162,7 @@ def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
     rows = () if spec.forget == "none" else ("-",)
     config = RepairConfig(**options, model=str(spec.model), forget=rows, replay=rows)
     settings_of(config)
-    proofs.parse(config.prove)
+    proofs.parse_proofs(config.prove)
     if config.undoes is not None:
         output.undone(config.undoes)
 

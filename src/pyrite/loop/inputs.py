@@ -129,7 +129,7 @@ class Inputs:
                 source["files"] = [self.file(name) if name in LOOP else name for name in source["files"]]
         if any(name.startswith(STUDY) for name in self.spec.models):
             values["keep"] = "all"
-        return written(values, self.folder / "study" / f"{spec.study}.yaml")
+        return write_yaml(values, self.folder / "study" / f"{spec.study}.yaml")
 
     def recipe(self) -> Path:
         """The recipe as this loop follows it, written beside what it makes."""
@@ -142,7 +142,7 @@ class Inputs:
             self.file(values["rows"]) if values["rows"] in LOOP else str((path.parent / values["rows"]).resolve())
         )
         values["rows"] = values["rows"] if is_hub(values["rows"]) else local_path
-        return written(values, self.folder / "rows" / "recipe.yaml")
+        return write_yaml(values, self.folder / "rows" / "recipe.yaml")
 
     def arm_rows(self, arm: str) -> Path:
         """The rows that the study drew for an arm (first seed, largest size), as its run folder has them."""
@@ -159,7 +159,7 @@ class Inputs:
         return model_of_study(self, name.removeprefix(STUDY), common)
 
 
-def written(values: dict[str, Any], target: Path) -> Path:
+def write_yaml(values: dict[str, Any], target: Path) -> Path:
     """Write plain values as YAML."""
     from ruamel.yaml import YAML
 

@@ -19,7 +19,7 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
         UserError: the cell is the model as given, which no step made.
     """
     store = Store(common["store"] or default_store())
-    step = step_of(inputs, name, store)
+    step = model_step(inputs, name, store)
     if step is None:
         fix = "name the model itself under model"
         raise UserError("That cell of the study was not trained.", f"study:{name} is the model as given", fix)
@@ -38,7 +38,7 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
     return str(link)
 
 
-def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
+def model_step(inputs: "Inputs", name: str, store: Store) -> Step | None:
     """The step that makes the model; None where no step does."""
     spec = inputs.study_spec()
     config = StudyConfig(spec=str(inputs.study_name()), data=inputs.data, store=store.root)

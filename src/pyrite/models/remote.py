@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.remote_endpoint import Endpoint, Usage
-from pyrite.models.remote_run import Job, Run, Unanswered
+from pyrite.models.remote_run import Job, RemoteRun, Unanswered
 from pyrite.records import Chat
 
 __all__ = ["Endpoint", "Unanswered", "Usage", "chat", "ordered"]
@@ -63,7 +63,7 @@ def chat(
             report_progress(n_done, total, "answers")
 
         report_progress(n_done, total, "answers")
-        run = Run(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
+        run = RemoteRun(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
         try:
             if jobs:
                 to_the_end(run, jobs)
@@ -73,7 +73,7 @@ def chat(
     return usage
 
 
-def to_the_end(run: Run, jobs: Sequence[Job]) -> None:
+def to_the_end(run: RemoteRun, jobs: Sequence[Job]) -> None:
     """Run an event loop of our own; beside one that runs already (a notebook's), in a thread."""
     try:
         asyncio.get_running_loop()

@@ -95,7 +95,7 @@ class Usage:
             self.cost = (self.prompt_tokens * endpoint.price_in + self.tokens * endpoint.price_out) / 1e6
 
 
-def key_of(endpoint: Endpoint) -> str:
+def api_key(endpoint: Endpoint) -> str:
     """The key from the environment, "" where there is none; a `UserError` for one that no header can carry."""
     key = os.environ.get(endpoint.key_variable, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:

@@ -29,7 +29,7 @@ def read_json(raw: bytes) -> dict[str, Any] | Fault:
     return body if isinstance(body, dict) else Fault(f"the reply is no JSON object but {type(body).__name__}")
 
 
-def size_of(body: dict[str, Any]) -> Size:
+def token_counts(body: dict[str, Any]) -> Size:
     """The tokens that a reply tells."""
     usage = body.get("usage")
     counts = [(usage if isinstance(usage, dict) else {}).get(key) for key in ("prompt_tokens", "completion_tokens")]
@@ -58,7 +58,7 @@ def answer_of(body: dict[str, Any], prompt: str, attempt: int, writing: Writing)
         return Fault("the reply has no choices" + (f": {message_text}" if message_text else ""))
     message = choices[0].get("message")
     message = message if isinstance(message, dict) else {}
-    ended, size, meta = choices[0].get("finish_reason"), size_of(body), meta_of(body)
+    ended, size, meta = choices[0].get("finish_reason"), token_counts(body), meta_of(body)
     if ended == "content_filter" or message.get("refusal"):
         if message.get("refusal"):
             meta["refusal"] = str(message["refusal"])

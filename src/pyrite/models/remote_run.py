@@ -11,7 +11,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing
 from pyrite.models.remote_endpoint import Endpoint, Usage
 from pyrite.models.remote_pace import Pace
-from pyrite.models.remote_reply import FILTERED, answer_of, model_names, read_json, size_of
+from pyrite.models.remote_reply import FILTERED, answer_of, model_names, read_json, token_counts
 from pyrite.models.remote_wire import Fault, Wire
 from pyrite.records import Chat
 
@@ -28,7 +28,7 @@ class Unanswered(UserError):
     """Some prompts got no answer, though all were asked."""
 
 
-class Run:
+class RemoteRun:
     """Asks the missing answers of one file.
 
     The first error that no retry can mend, the time limit, or failures without an answer between them (twice as many
@@ -123,7 +123,7 @@ class Run:
 
     def read(self, body: dict[str, Any], job: Job) -> Answer | Fault:
         """Count what a reply cost, usable or not, and take the answer out of it."""
-        size = size_of(body)
+        size = token_counts(body)
         self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
         return answer_of(body, job[0].id, job[1], self.writing)
 

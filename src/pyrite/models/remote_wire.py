@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.models.remote_endpoint import Endpoint, key_of
+from pyrite.models.remote_endpoint import Endpoint, api_key
 
 LONGEST_WAIT = 600.0
 """Seconds: an endpoint that asks for a longer break stops the run."""
@@ -48,7 +48,7 @@ class Wire:
             fix = "pip install 'pyrite[remote]'"
             raise UserError("Asking an endpoint needs the extra `remote`.", str(error), fix) from error
         self.endpoint = endpoint
-        self._key = key_of(endpoint)
+        self._key = api_key(endpoint)
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=endpoint.base_url,

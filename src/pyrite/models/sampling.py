@@ -28,7 +28,7 @@ def uniforms(seed: Sequence[int], count: int) -> np.ndarray:
     return np.random.default_rng(list(seed)).random(count)
 
 
-def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[float]]:
+def draw_tokens(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[float]]:
     """One token for each row of `logits` [rows, vocabulary], and its log-probability at temperature 1 (0 where it was
     not asked for). `uniform` [rows] picks the token by inverting the cumulative distribution of the tokens in order of
     their probability, so that a row's draw does not depend on its neighbours.

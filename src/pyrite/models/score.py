@@ -17,7 +17,7 @@ from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Reader, reader_of
 from pyrite.models.trees import Ask, passes
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, batches, distinct
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, distinct, length_batches
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected, Stored
@@ -80,7 +80,7 @@ def class_logits(
         if reader is not None:
             logits = causal_class_logits(reader, head, unique, work, report_progress, batch_tokens)
         else:
-            lower = None if stored is None else stored_lower(model, stored, unique_pairs, pad_id, stored_in)
+            lower = None if stored is None else states_for_rows(model, stored, unique_pairs, pad_id, stored_in)
             logits = padded_class_logits(model, unique_pairs, pad_id, work, report_progress, batch_tokens, lower)
     return logits[numbers][:, list(order)], work
 
@@ -99,7 +99,7 @@ def causal_class_logits(
     return logits
 
 
-def stored_lower(
+def states_for_rows(
     model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, precision: str
 ) -> "tuple[Injected, list[np.ndarray]] | None":
     """The states of rows in the place of the model's lower layers; None where they do not fit it."""
@@ -126,7 +126,7 @@ def padded_class_logits(
     logits: Any = None
     layers = Prepacked(model)
     n_done = 0
-    for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
+    for batch in length_batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
         longest = max(len(ids[at]) for at in batch)
         tokens = torch.full((len(batch), longest), pad_id)
         for row, at in enumerate(batch):
@@ -178,7 +178,7 @@ def fast_where_it_agrees(
     sure, _ = score(model, Compute(compute.device, "fp32"), sample)
     model, compute = for_generation(model, compute)
     logits, work = score(model, compute, list(range(count)))
-    check = agreement(sure, logits[sample])
+    check = precision_agreement(sure, logits[sample])
     if check["same"] < KEPT * check["checked"]:
         del model
         logits, work = score(load_model(), Compute(compute.device, "fp32"), list(range(count)))
@@ -186,7 +186,7 @@ def fast_where_it_agrees(
     return logits, {**work.as_json(), "precision": "bf16", "bf16_check": check}
 
 
-def agreement(sure: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
+def precision_agreement(sure: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
     """Does the fast precision keep the answers? Both [rows, labels]; the share of rows with the same argmax."""
     equal = sure.argmax(1) == fast.argmax(1)
     return {

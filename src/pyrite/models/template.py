@@ -10,7 +10,7 @@ BETWEEN = "\n\n"
 """What stands between messages where a model has no chat template."""
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, opened: bool, row_name: str) -> str:
+def render_chat(tokenizer: Any, messages: Sequence[Message], *, opened: bool, row_name: str) -> str:
     """The text of these turns; with `opened`, up to where the next answer begins.
 
     Raises:

@@ -60,7 +60,7 @@ class PrefixGroup:
         return tuple(stretches)
 
 
-def split(ask: Ask) -> list[Ask]:
+def split_ask(ask: Ask) -> list[Ask]:
     """An ask as several of the same context where its continuations are far longer than the context: branches do not
     see each other, yet attention runs over all of them."""
     sizes = [len(continuation) for continuation in ask.continuations]
@@ -103,11 +103,11 @@ def packed(
     """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
     together."""
     shaped = [(row.segments(asks, past), row) for row in rows]
-    shaped.sort(key=lambda entry: (size_of(entry[0]), entry[0], entry[1].members), reverse=True)
-    return [[shaped[at] for at in part] for part in filled([size_of(segments) for segments, _ in shaped], tokens)]
+    shaped.sort(key=lambda entry: (n_tokens(entry[0]), entry[0], entry[1].members), reverse=True)
+    return [[shaped[at] for at in part] for part in filled([n_tokens(segments) for segments, _ in shaped], tokens)]
 
 
-def size_of(segments: Segments) -> int:
+def n_tokens(segments: Segments) -> int:
     """How many tokens are computed for a row of this shape."""
     return sum(size for _, size in segments)
 
@@ -138,7 +138,7 @@ def pack_layout(
                 add(flat, ask.context[row.shared :], row.shared)
                 flat.ends[at] = len(flat.ids) - 1
                 flat.follow[at] = [add(flat, continuation[:-1], len(ask.context)) for continuation in ask.continuations]
-        length = size_of(segments)
+        length = n_tokens(segments)
         count = (len(flat.ids) - start) // length
         flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))
     return flat

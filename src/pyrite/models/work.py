@@ -49,7 +49,7 @@ def distinct(rows: Iterable[Any]) -> tuple[list[Any], list[int]]:
     return list(numbers), return_to
 
 
-def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Row numbers in batches of at most `tokens` padded tokens, longest first. A batch takes a shorter row only while it
     is far from full, so that most batches have one length and need no mask."""
     order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], at))

@@ -9,7 +9,7 @@ from typing import Any
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.load import longest_input
-from pyrite.models.template import render
+from pyrite.models.template import render_chat
 from pyrite.records import Chat
 
 ReportProgress = Callable[[float, float, str], None]
@@ -20,7 +20,7 @@ TAIL = 24
 
 def prompt_ids(tokenizer: Any, prompt: Chat) -> list[int]:
     """The prompt's token ids, the answer opened; a chat template brings its own special tokens."""
-    text = render(tokenizer, prompt.messages, opened=True, row_name=f"prompt {prompt.id}")
+    text = render_chat(tokenizer, prompt.messages, opened=True, row_name=f"prompt {prompt.id}")
     ids: list[int] = list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
     return ids
 
@@ -42,7 +42,7 @@ def cut_at(text: str, stops: Sequence[str]) -> str | None:
     return text[: min(places)] if places else None
 
 
-def write(
+def answer_prompts(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Chat],

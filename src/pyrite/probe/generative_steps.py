@@ -138,7 +138,7 @@ Answering = Callable[[Sequence[Chat]], Made]
 
 def local_answers(context: Context, writing: Writing, temperatures: Mapping[str, float] | None) -> Answering:
     """The packaged, downloaded or own model, on this machine, loaded once for all turns."""
-    from pyrite.models.write import write
+    from pyrite.models.write import answer_prompts
 
     load.quiet_libraries()
     compute = Compute(**context.config["compute"])
@@ -149,7 +149,7 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
 
     def answer(prompts: Sequence[Chat]) -> Made:
         with compute.autocast():
-            told = write(
+            told = answer_prompts(
                 model, tokenizer, prompts, writing, file,
                 temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip

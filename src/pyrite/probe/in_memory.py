@@ -109,16 +109,16 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
 
 def ask_perplexity(task: Perplexity, model: Held) -> Result:
     """By the negative log-likelihood of each row."""
-    from pyrite.models.perplexity import encode, surprises
+    from pyrite.models.perplexity import encode_record, text_nlls
 
     step = task.step(model.subject)
     file = step.inputs["file"]
     assert isinstance(file, Source)
     records, part, counts = records_of(step.config, Path(file.path))
-    rows = [encode(model.tokenizer, record, part) for record in records]
+    rows = [encode_record(model.tokenizer, record, part) for record in records]
     size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
     with model.compute.autocast():
-        found = surprises(model.model, rows, max_tokens=size, report_progress=ignore_progress)
+        found = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
     measured = measured_rows(
         {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes}
         for record, one in zip(records, found, strict=True)
@@ -129,7 +129,7 @@ def ask_perplexity(task: Perplexity, model: Held) -> Result:
 
 def ask_written(task: GenerativeProbe, model: Held) -> Result:
     """By what the model writes, checked by rule."""
-    from pyrite.models.write import write
+    from pyrite.models.write import answer_prompts
 
     known = WRITTEN[task.name]
     assert known.by_rule is not None
@@ -138,7 +138,7 @@ def ask_written(task: GenerativeProbe, model: Held) -> Result:
     writing = Writing.model_validate(step.config["writing"])
     file = model.folder / f"{task.name}.jsonl"
     with model.compute.autocast():
-        told = write(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
+        told = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
     measured = known.by_rule(items, texts_of(list(read_answers(file))))
     return Result(measured, known.metrics, known.cuts, known.alike, details={"answers": told})
 

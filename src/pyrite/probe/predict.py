@@ -73,7 +73,7 @@ def items_step(context: Context) -> None:
         found = [as_labelled(record, config["fields"]) for record in reader]
         read = reader.counts.read
         dropped.update(reader.counts.dropped)
-        items = nli.clean(found, dropped, duplicates="keep")
+        items = nli.clean_labelled(found, dropped, duplicates="keep")
         if config["task"] == "hans":
             items = [hans_item(item) for item in items]
     if not items:
@@ -206,7 +206,7 @@ def prepared(
         UserError: a row that fills a language model's positions.
     """
     from pyrite.models.score import class_logits, label_word_logits
-    from pyrite.train.classifier import encode
+    from pyrite.train.classifier import encode_classifier_rows
 
     labels: list[str] = config["labels"]
     if config["by"] == "words":
@@ -224,7 +224,7 @@ def prepared(
                 return label_word_logits(model, [prompts[at] for at in some], words, report_progress=report_progress)
 
         return Reading(prompts, by_words), 0
-    encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
     made_in = config["compute"]["precision"] if stored is not None else "fp32"
 

@@ -8,7 +8,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.repair import merge, output
-from pyrite.repair.request import Planned, SourceModel
+from pyrite.repair.request import RepairPlan, SourceModel
 from pyrite.repair.weights import COMBINE, scalable
 from pyrite.steps import Cost, Source, Step, Store
 
@@ -27,23 +27,23 @@ class Candidate:
     full_model: Step
 
 
-def candidates_of(planned: Planned, *, chats: bool) -> list[Candidate]:
+def candidates_of(planned: RepairPlan, *, chats: bool) -> list[Candidate]:
     """Those of which one is taken: the trained model, or one for each alpha."""
     if planned.trains:
         trained = training_step(planned)
         full = trained
         if planned.settings.save == "adapter":
-            full = merge.merged(trained, start_of(planned), "merge the repair's adapter")
+            full = merge.merged_model_step(trained, start_of(planned), "merge the repair's adapter")
         return [Candidate(REPAIRED, planned.settings.method, None, trained, full)]
     return [mixed(planned, planned.config.method, alpha, chats=chats) for alpha in planned.alphas]
 
 
-def interpolations(planned: Planned) -> list[Candidate]:
+def interpolations(planned: RepairPlan) -> list[Candidate]:
     """What a trained repair is compared with: the models between the one before and the harmed one."""
     return [mixed(planned, "interpolate", alpha) for alpha in planned.alphas] if planned.trains else []
 
 
-def mixed(planned: Planned, method: str, alpha: float, *, chats: bool = True) -> Candidate:
+def mixed(planned: RepairPlan, method: str, alpha: float, *, chats: bool = True) -> Candidate:
     """The model that a method of weights makes.
 
     An adapter on the very model before is scaled as it is (and merged where a whole model is saved); one that cannot be
@@ -53,7 +53,7 @@ def mixed(planned: Planned, method: str, alpha: float, *, chats: bool = True) ->
     assert original is not None
     name = f"alpha {alpha:g}"
     config: dict[str, Any] = {"method": method, "alpha": alpha, "groups": dict(planned.groups)}
-    names = {"model": output.stem_of(harmed.name), "before": output.stem_of(original.name)}
+    names = {"model": output.file_stem(harmed.name), "before": output.file_stem(original.name)}
     inputs: dict[str, Step | Source] = {"before": original.full_model}
     if method == "negate":
         names["forgetter"] = "the model of the rows to forget"
@@ -63,7 +63,7 @@ def mixed(planned: Planned, method: str, alpha: float, *, chats: bool = True) ->
     keep_adapter = planned.trains is False and planned.settings.save == "adapter"
     if method == "interpolate" and on_original and (keep_adapter or scalable(Path(harmed.source.path))):
         scaled = Step(COMBINE, {**config, "names": names}, {"model": harmed.source}, label=f"{label} (adapter)")
-        full = merge.merged(scaled, original.source, f"merge: {name}")
+        full = merge.merged_model_step(scaled, original.source, f"merge: {name}")
         return Candidate(name, method, alpha, scaled if keep_adapter else full, full)
     if keep_adapter:
         fix = "--save merged, or give an adapter on the model before, and --method interpolate"
@@ -74,7 +74,7 @@ def mixed(planned: Planned, method: str, alpha: float, *, chats: bool = True) ->
     return Candidate(name, method, alpha, step, step)
 
 
-def forgetter_of(planned: Planned, *, chats: bool) -> Step | Source:
+def forgetter_of(planned: RepairPlan, *, chats: bool) -> Step | Source:
     """The model whose task vector is taken away: as named, or the one before, trained for one pass on the forget rows."""
     if planned.forgetter is not None:
         return planned.forgetter.full_model
@@ -101,13 +101,13 @@ def forgetter_of(planned: Planned, *, chats: bool) -> Step | Source:
     return Step(TRAIN_LANGUAGE, chosen, inputs, label="train the model before on the rows to forget")
 
 
-def start_of(planned: Planned) -> Step | Source:
+def start_of(planned: RepairPlan) -> Step | Source:
     """The whole model that training starts from: as given, or between the one before and it (`--start-alpha`)."""
     alpha = planned.config.start_alpha
     return planned.harmed.full_model if alpha is None else mixed(planned, "interpolate", alpha).full_model
 
 
-def training_step(planned: Planned) -> Step:
+def training_step(planned: RepairPlan) -> Step:
     """The step that unlearns. An adapter that is kept stands on its base (`under`); else the two are merged before.
 
     A tracker is named in the step's configuration, so that asking for one later trains again and sends the curve.
@@ -137,11 +137,11 @@ def training_step(planned: Planned) -> Step:
     if planned.config.report_to != "none":
         config["report_to"] = [planned.config.report_to]
     return Step(
-        REPAIR, config, inputs, label=f"repair {output.stem_of(planned.harmed.name)}: {planned.settings.method}"
+        REPAIR, config, inputs, label=f"repair {output.file_stem(planned.harmed.name)}: {planned.settings.method}"
     )
 
 
-def fixed_models(planned: Planned) -> dict[str, Step | Source]:
+def fixed_models(planned: RepairPlan) -> dict[str, Step | Source]:
     """The models that are not up for choice, by their name on the scorecard."""
     if planned.original is None:
         return {BEFORE: planned.harmed.full_model}
@@ -151,7 +151,7 @@ def fixed_models(planned: Planned) -> dict[str, Step | Source]:
     return {BEFORE: before, HARMED: planned.harmed.full_model}
 
 
-def templates_differ(planned: Planned) -> bool:
+def templates_differ(planned: RepairPlan) -> bool:
     """Would the model before be asked in another chat template than the harmed one? It is then asked in the harmed one's, as
     all models between the two are: else what lies between the templates would be told as lost or gained."""
     if planned.original is None or planned.harmed.labels:
@@ -173,7 +173,7 @@ def place(model: Step | Source, store: Store) -> tuple[Path, str]:
     return store.path(model.key), model.key
 
 
-def null_of(planned: Planned) -> str:
+def null_of(planned: RepairPlan) -> str:
     """Why does a method of weights change nothing? Empty where it may."""
     original: SourceModel | None = planned.original
     if planned.trains or original is None:

@@ -34,32 +34,36 @@ OF_LABELS = (
 def card(record: Mapping[str, Any]) -> str:
     """The card's text, from what the repair tells (`Repair.as_json`)."""
     parts = [
-        header(record),
+        yaml_header(record),
         f"# {escaped(record['model'])}, repaired",
-        opening(record),
-        *(["## Before and after", *three_models(record), changes(record["compared"])] if record["compared"] else []),
-        *proofs(record["proofs"]),
-        *gates(record["gates"]),
+        summary_sentences(record),
+        *(
+            ["## Before and after", *three_models_section(record), changes_table(record["compared"])]
+            if record["compared"]
+            else []
+        ),
+        *proofs_section(record["proofs"]),
+        *gates_section(record["gates"]),
         "## What was done",
-        what_was_done(record),
-        *(["## Data", data(record)] if record["files"] else []),
-        *([] if "mixed" in record else ["## Cost", cost(record["cost"])]),
+        method_section(record),
+        *(["## Data", data_section(record)] if record["files"] else []),
+        *([] if "mixed" in record else ["## Cost", cost_text(record["cost"])]),
         "## What this does not say",
-        bullets([*map(escaped, record["notes"]), *unsaid(record)]),
+        bullets([*map(escaped, record["notes"]), *limits_of(record)]),
         "## Make it again",
-        again(record),
+        reproduce_section(record),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def unsaid(record: Mapping[str, Any]) -> tuple[str, ...]:
+def limits_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What a repair's numbers do not say, by its sort."""
     if "mixed" in record:
         return OF_WEIGHTS
     return OF_LABELS if record.get("labels") else UNSAID
 
 
-def header(record: Mapping[str, Any]) -> str:
+def yaml_header(record: Mapping[str, Any]) -> str:
     """The YAML header that the hub reads."""
     from huggingface_hub import ModelCardData
 
@@ -127,7 +131,7 @@ def doubt(line: Mapping[str, Any]) -> str:
     return f"95 % interval {line['low']:.4g} to {line['high']:.4g}; {items}"
 
 
-def opening(record: Mapping[str, Any]) -> str:
+def summary_sentences(record: Mapping[str, Any]) -> str:
     """What this is, in two sentences."""
     adapter = record["settings"]["save"] == "adapter"
     version = f"`pyrite repair`, version {record['made_with']['pyrite']}"
@@ -163,7 +167,7 @@ def steps(training: Mapping[str, Any]) -> str:
     return f"{count}; the result is {chosen} (rule: {point['rule']})"
 
 
-def three_models(record: Mapping[str, Any]) -> list[str]:
+def three_models_section(record: Mapping[str, Any]) -> list[str]:
     """With a model before the harm: what each repair brings back and keeps, and what became of the items."""
     parts = []
     frontier = record.get("frontier")
@@ -174,10 +178,10 @@ def three_models(record: Mapping[str, Any]) -> list[str]:
     if record.get("outcomes"):
         parts.append(outcomes(record["outcomes"]))
     if record.get("harm"):
-        parts += ["### What the harm changed", changes(record["harm"])]
+        parts += ["### What the harm changed", changes_table(record["harm"])]
         parts += [
             "### Against the model before the harm",
-            changes(record["against_original"]),
+            changes_table(record["against_original"]),
             "### What the repair changed",
         ]
     return parts
@@ -223,7 +227,7 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{table(names, cells)}\n\n{legend}"
 
 
-def changes(compared: Sequence[Mapping[str, Any]]) -> str:
+def changes_table(compared: Sequence[Mapping[str, Any]]) -> str:
     """A table of every task's metrics, overall: both values, the paired change with its interval, the verdict."""
     rows = [
         [
@@ -246,16 +250,16 @@ def changes(compared: Sequence[Mapping[str, Any]]) -> str:
     return f"{table(names, rows)}\n\n{legend}"
 
 
-def proofs(proved: Sequence[Mapping[str, Any]]) -> list[str]:
+def proofs_section(proved: Sequence[Mapping[str, Any]]) -> list[str]:
     """Does the repair last? A table for each proof, against the repaired model and the one before."""
     parts = []
     for proof in proved:
-        parts += [f"### Proof: {escaped(proof['proof'])}", changes(proof["against_repaired"])]
-        parts += [changes(proof["against_before"])]
+        parts += [f"### Proof: {escaped(proof['proof'])}", changes_table(proof["against_repaired"])]
+        parts += [changes_table(proof["against_before"])]
     return parts
 
 
-def gates(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def gates_section(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """The conditions and how they came out."""
     if not results:
         return []
@@ -265,7 +269,7 @@ def gates(results: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def what_was_done(record: Mapping[str, Any]) -> str:
+def method_section(record: Mapping[str, Any]) -> str:
     """The loss, the training and the guard; or which weights were added."""
     if "mixed" in record:
         mixed = record["mixed"]
@@ -286,7 +290,7 @@ def what_was_done(record: Mapping[str, Any]) -> str:
     return bullets(lines)
 
 
-def data(record: Mapping[str, Any]) -> str:
+def data_section(record: Mapping[str, Any]) -> str:
     """The files with their hashes, what became of their rows, and how far the sides overlap."""
     files = [[file["side"], file["name"], file["hash"], str(file["bytes"] or "")] for file in record["files"]]
     rows = []
@@ -314,7 +318,7 @@ def data(record: Mapping[str, Any]) -> str:
     )
 
 
-def cost(spent: Mapping[str, Any]) -> str:
+def cost_text(spent: Mapping[str, Any]) -> str:
     """What it took, and as a share of the training that it undoes."""
     tokens = spent["tokens"]
     lines = [
@@ -331,7 +335,7 @@ def cost(spent: Mapping[str, Any]) -> str:
     return bullets(lines)
 
 
-def again(record: Mapping[str, Any]) -> str:
+def reproduce_section(record: Mapping[str, Any]) -> str:
     """The command, and the software it ran with."""
     with_ = ", ".join(f"{name} {version}" for name, version in record["made_with"].items() if name != "platform")
     return (

@@ -28,13 +28,13 @@ from pyrite.repair.settings import RepairSettings
 from pyrite.steps import Context
 from pyrite.tasks import rows as files
 from pyrite.train import adapters
-from pyrite.train.classifier import encode
+from pyrite.train.classifier import encode_classifier_rows
 from pyrite.train.fit import padded
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRow(Row):
+class LabelRow(TrainingRow):
     """One row as a classifier trains on it: token ids, the output that its label belongs to, and which text of a pair
     each token belongs to (empty where the model is not told)."""
 
@@ -69,7 +69,7 @@ class ClassReader:
         """Where the model is."""
         return self.inner.device
 
-    def logits(self, rows: Sequence[Row]) -> torch.Tensor:
+    def logits(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """The logits of rows [rows, labels] in the order of the model's outputs, fp32. Can be differentiated through."""
         batches = batches_of(rows, mixed_lengths=self.by_row is not None)
         was = self.model.training
@@ -82,7 +82,7 @@ class ClassReader:
         back = np.argsort([at for batch in batches for at in batch])
         return logits[torch.from_numpy(back).to(logits.device)]
 
-    def padded(self, rows: Sequence[Row]) -> torch.Tensor:
+    def padded(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """A batch by the library's own forward pass, padded on the right."""
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_id)
@@ -96,7 +96,7 @@ class ClassReader:
         logits: torch.Tensor = self.inner(input_ids=ids.to(self.device), **inputs).logits
         return logits
 
-    def flat(self, rows: Sequence[Row]) -> torch.Tensor:
+    def flat(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """Rows side by side; a decoder's head looks at the last token of each."""
         assert self.by_row is not None
         lengths = [len(row.ids) for row in rows]
@@ -107,7 +107,7 @@ class ClassReader:
         return logits
 
 
-def batches_of(rows: Sequence[Row], *, mixed_lengths: bool) -> list[list[int]]:
+def batches_of(rows: Sequence[TrainingRow], *, mixed_lengths: bool) -> list[list[int]]:
     """Rows' numbers in batches: by role, and (but for `mixed_lengths`) long rows first and none shorter than half the longest,
     so that padding never more than doubles a batch."""
     batches: list[list[int]] = []
@@ -228,7 +228,9 @@ def encode_labelled(
             raise UserError("A row's label is none of the model's.", detail, f"the model's labels: {', '.join(labels)}")
     dropped, cut = {}, 0
     if records:
-        encoded = encode(tokenizer, records, labels, reads, 10**9 if long_rows == "drop" else max_tokens)
+        encoded = encode_classifier_rows(
+            tokenizer, records, labels, reads, 10**9 if long_rows == "drop" else max_tokens
+        )
         segments: Sequence[Sequence[int]] = encoded.segments or [()] * len(records)
         rows = [row for row in zip(records, encoded.ids, segments, strict=True) if len(row[1]) <= max_tokens]
         if len(rows) < len(records):
@@ -255,5 +257,5 @@ def save_whole(model: Any, tokenizer: Any, context: Context, compute: Compute) -
         write_whole(model, tokenizer, base, context.out)
         return
     with tempfile.TemporaryDirectory(dir=context.out) as adapter_folder:
-        adapters.save(model, tokenizer, Path(adapter_folder), context.config["base_name"], only=ADAPTER)
+        adapters.save_trained(model, tokenizer, Path(adapter_folder), context.config["base_name"], only=ADAPTER)
         write_merged(base, Path(adapter_folder), context.out)

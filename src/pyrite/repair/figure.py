@@ -13,7 +13,7 @@ PANELS = (("curve", "The loss of each step, by term (weights not applied)"), ("g
 WIDTH, HEIGHT = 620, 220  # pixels of a panel
 
 
-def curves(record: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw_curves(record: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw curves.svg and curves.png into a folder; nothing where no step was made. Returns the files written."""
     drawn = chart(record)
     return [] if drawn is None else save(drawn, folder, "curves")
@@ -23,7 +23,9 @@ def chart(record: Mapping[str, Any], palette: Palette = PRINTED) -> Any:
     """The curves of a repair, as an Altair chart; None where no step was made."""
     import altair as alt
 
-    panels = [panel(points(record, name), title, palette) for name, title in PANELS if points(record, name)]
+    panels = [
+        curve_panel(panel_points(record, name), title, palette) for name, title in PANELS if panel_points(record, name)
+    ]
     if not panels:
         return None
     heading = f"Repair of {record['model']} with {record['method']}"
@@ -35,7 +37,7 @@ def alt_text(record: Mapping[str, Any]) -> str:
     """What the curves show, for someone who cannot see them: where each term began and ended."""
     sentences = []
     for name, title in PANELS:
-        rows = points(record, name)
+        rows = panel_points(record, name)
         ends = []
         for term in TERMS:
             term_rows = [row for row in rows if row["term"] == term]
@@ -49,10 +51,10 @@ def alt_text(record: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def points(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def panel_points(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The values of one panel, one for each point and term; what was not measured is absent.
 
-    >>> points({"guard": [{"tokens": 8, "replay_nats": 2.0, "forget_nats": None}]}, "guard")
+    >>> panel_points({"guard": [{"tokens": 8, "replay_nats": 2.0, "forget_nats": None}]}, "guard")
     [{'tokens': 8, 'term': 'replay', 'nats': 2.0}]
     """
     names = SEEN if name == "guard" else {term: term for term in TERMS}
@@ -64,7 +66,7 @@ def points(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     ]
 
 
-def panel(rows: Sequence[Mapping[str, Any]], title: str, palette: Palette = PRINTED) -> Any:
+def curve_panel(rows: Sequence[Mapping[str, Any]], title: str, palette: Palette = PRINTED) -> Any:
     """One panel: a line and points for each term."""
     import altair as alt
 

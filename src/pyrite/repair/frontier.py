@@ -76,7 +76,7 @@ def axes_of(side: str, results: Mapping[str, Result], tasks: Sequence[str]) -> l
     ]
 
 
-def items_of(result: Result, metric: Metric) -> list[ItemScore]:
+def headline_items(result: Result, metric: Metric) -> list[ItemScore]:
     """The items of a metric that its verdicts look at: its headline slices, where the task has such (a blind spot: the
     items on which the heuristic is wrong), else all."""
     items = [item for item in result.measured if item.metric == metric.name]
@@ -132,7 +132,7 @@ def point_of(
     shares = {}
     for axis in axes:
         three = [results[model][axis.task] for model in (*axis.ends(*models), name)]
-        first, second, third = (items_of(result, axis.metric) for result in three)
+        first, second, third = (headline_items(result, axis.metric) for result in three)
         shares[axis.name] = share_of_change(first, second, third, axis.metric, alike=three[0].alike)
     return Point(name, method, alpha, shares, chosen)
 
@@ -200,7 +200,7 @@ class Choice:
     tried: list[dict[str, Any]]
 
 
-def choose(
+def choose_candidate(
     lost: Scores, gained: Scores, candidates: Sequence[str], *, models: tuple[str, str], axes: tuple[Axis, Axis],
     middle: str, unclear: str = "", keep: float = KEEP,
 ) -> Choice:  # fmt: skip
@@ -277,7 +277,7 @@ def unclear_of(
     return " and ".join(reasons)
 
 
-def sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
+def point_sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
     """What a point says, in one sentence; `point` is `Point.as_json`, `axes` the names of what was lost and gained."""
     clauses = [share_clause(point["recovered"], "recovers", f"of what was lost ({axes[LOST]})")]
     if point["kept"] is not None:

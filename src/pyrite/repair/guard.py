@@ -27,7 +27,7 @@ from pyrite.repair.settings import GuardSettings
 from pyrite.stats.gates import HOLDS
 from pyrite.train import sharded
 from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of, put_weights, trained_weights
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 
 RULE = "the safe point, start included, with the lowest objective on the guard's rows"
 
@@ -55,7 +55,7 @@ class Look:
 class Watched:
     """The guard's rows: forget and replay rows, and prompts (token ids) for short answers."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     prompts: Sequence[Sequence[int]]
     end_ids: Sequence[int]
 
@@ -263,7 +263,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         from pyrite.models.sampling import Drawing
 
         prompts = self.watched.prompts[: self.settings.answers]
-        if not prompts or sharded.size() > 1:  # writing reads the model outside of the root's forward pass
+        if not prompts or sharded.world_size() > 1:  # writing reads the model outside of the root's forward pass
             return []
         written = generate(
             reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,

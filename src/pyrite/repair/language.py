@@ -22,7 +22,7 @@ def load_whole(folder: Path, compute: Compute) -> Any:
     return load.load_causal(folder, compute)
 
 
-def refuse(record: Chat | Text, number: int) -> Chat:
+def refusal_to(record: Chat | Text, number: int) -> Chat:
     """A forget row's prompt, answered with one of our sentences that say nothing.
 
     Raises:
@@ -83,7 +83,7 @@ def said_nothing(
     from pyrite.train.rows import encode_rows
 
     by_id = {record.id: record for record in records}
-    refused = [refuse(by_id[row.id], number) for number, row in enumerate(forget)]
+    refused = [refusal_to(by_id[row.id], number) for number, row in enumerate(forget)]
     rows, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
     by_row_id = {row.id: row for row in rows}
     forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in by_row_id)]

@@ -66,6 +66,6 @@ def is_of_classifier(adapter: Path) -> bool:
     return bool(json.loads((adapter / ADAPTER_CONFIG).read_bytes()).get("task_type") == "SEQ_CLS")
 
 
-def merged(adapter: Step | Source, base: Step | Source, label: str) -> Step:
+def merged_model_step(adapter: Step | Source, base: Step | Source, label: str) -> Step:
     """The step that makes a whole model of an adapter and its base."""
     return Step(MERGE, {}, {"adapter": adapter, "base": base}, label=label)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from pyrite.models.hardware import Compute
-from pyrite.models.head import Reference as Teacher
+from pyrite.models.head import ReferenceStates as Teacher
 from pyrite.models.head import entropy, fused, soft, token_stats
 from pyrite.repair.losses import control_vector
-from pyrite.repair.methods import Method, Weights
+from pyrite.repair.methods import LossWeights, Method
 from pyrite.repair.reference import Forward, Outputs, Reference, forward_tokens
 from pyrite.train.packed import Normalisers, Trained, packs_of
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 
 FORGET, REPLAY, PREFERRED = "forget", "replay", "preferred"
 """Roles of rows. A preferred row is a forget row's prompt with an answer that says nothing."""
@@ -38,7 +38,7 @@ class RepairObjective:
     """A method, its weights, and the model as given."""
 
     method: Method
-    weights: Weights
+    weights: LossWeights
     reference: Reference | None
     frozen: Frozen | None = None
     layer: int | None = None
@@ -70,7 +70,7 @@ class RepairObjective:
         return (*(forget if self.weights.forget else ()), *replay)
 
     def __call__(
-        self, module: Trained, rows: Sequence[Row], normalisers: Normalisers
+        self, module: Trained, rows: Sequence[TrainingRow], normalisers: Normalisers
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The pack's share of the step's loss; parts: forget, replay, kl, each unweighted."""
         on_states = self.method.kind == "hidden"
@@ -81,7 +81,7 @@ class RepairObjective:
         forget, forget_parts = self.forget(module.reader.head, pack, normalisers)
         return replay + forget, replay_parts | forget_parts
 
-    def look(self, module: Trained, rows: Sequence[Row], normalisers: Normalisers) -> dict[str, float]:
+    def look(self, module: Trained, rows: Sequence[TrainingRow], normalisers: Normalisers) -> dict[str, float]:
         """For the guard: a pack's parts of the objective and, whatever the method's own loss is, sums of negative
         log-likelihoods, KL and entropy."""
         pack, head = self.forward(module.reader, rows, None), module.reader.head
@@ -116,7 +116,7 @@ class RepairObjective:
         forget = self.method.teacher == "reference" and self.weights.forget
         return (*((REPLAY,) if replay else ()), *((FORGET,) if forget else ()))
 
-    def look_reads(self, rows: Sequence[Row]) -> tuple[int, int]:
+    def look_reads(self, rows: Sequence[TrainingRow]) -> tuple[int, int]:
         """Tokens that one look at these rows reads (each pass counted, the model as given among them where it is not on
         disk), and positions at which it looks at the vocabulary."""
         tokens, targets = sum(len(row.ids) for row in rows), sum(row.targets for row in rows)
@@ -193,7 +193,7 @@ class RepairObjective:
         share = row_losses.sum() * (weight / normalisers.rows[FORGET])
         return share, {"forget": float(share.detach()) / weight}
 
-    def rows(self, rows: Sequence[Row], row_logp: torch.Tensor) -> torch.Tensor:
+    def rows(self, rows: Sequence[TrainingRow], row_logp: torch.Tensor) -> torch.Tensor:
         """A loss of each row's log-likelihood."""
         assert self.method.loss is not None
         reference_logp = None
@@ -205,7 +205,7 @@ class RepairObjective:
         losses: torch.Tensor = self.method.loss(row_logp, reference_logp, sizes, **self.options)
         return losses
 
-    def pairs(self, rows: Sequence[Row], row_logp: torch.Tensor) -> torch.Tensor:
+    def pairs(self, rows: Sequence[TrainingRow], row_logp: torch.Tensor) -> torch.Tensor:
         """A loss of pairs: the preferred answer against the forget row's own."""
         assert self.method.loss is not None
         assert self.frozen is not None
@@ -244,14 +244,14 @@ class RepairObjective:
         return loss, parts
 
 
-def of_roles(pack: Outputs, roles: tuple[str, ...]) -> tuple[list[Row], torch.Tensor]:
+def of_roles(pack: Outputs, roles: tuple[str, ...]) -> tuple[list[TrainingRow], torch.Tensor]:
     """The pack's rows of these roles, and which of its targets are theirs."""
     chosen = torch.tensor([row.role in roles for row in pack.rows], device=pack.owner.device)
     return [row for row in pack.rows if row.role in roles], chosen[pack.owner].nonzero()[:, 0]
 
 
 def frozen_values(
-    module: Trained, rows: Sequence[Row], pack_tokens: int, compute: Compute, forward: Forward = forward_tokens
+    module: Trained, rows: Sequence[TrainingRow], pack_tokens: int, compute: Compute, forward: Forward = forward_tokens
 ) -> Frozen:
     """Each row's log-likelihood (nats, over its learned tokens) under the model before its first step."""
     row_logp: dict[tuple[str, int], float] = {}

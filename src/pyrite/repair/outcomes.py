@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyrite.probe.probe_task import Result
-from pyrite.repair.frontier import items_of
+from pyrite.repair.frontier import headline_items
 from pyrite.stats.missing import too_many_missing
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import is_grouped, mean
@@ -55,7 +55,7 @@ def sorted_items(results: Sequence[Mapping[str, Result]], task: str) -> Iterator
     for metric in three[0].metrics:
         if metric.scale != "share" or metric.direction == "none":
             continue
-        by_item = [{item.item: item for item in items_of(result, metric)} for result in three]
+        by_item = [{item.item: item for item in headline_items(result, metric)} for result in three]
         for name, item in by_item[0].items():
             values = [side[name].value if name in side else None for side in by_item]
             if None in values:
@@ -113,7 +113,7 @@ def sides_or_none(sides: Sides | str) -> tuple[bool | None, ...]:
     return (None, None, None) if isinstance(sides, str) else sides
 
 
-def rows_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str]) -> list[dict[str, Any]]:
+def outcome_rows(results: Sequence[Mapping[str, Result]], tasks: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each task, metric and item: what became of it."""
     return [
         {

@@ -23,17 +23,17 @@ TOLD = "repair.json"
 NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md", ITEMS, TEXTS)
 
 
-def stem_of(model: str) -> str:
+def file_stem(model: str) -> str:
     """A model's name as a part of a file name.
 
-    >>> stem_of("packaged:smollm2-135m-instruct"), stem_of("org/name@main")
+    >>> file_stem("packaged:smollm2-135m-instruct"), file_stem("org/name@main")
     ('smollm2-135m-instruct', 'name')
     """
     last = Path(model.partition("@")[0].rpartition(":")[2]).expanduser().resolve().name
     return "".join(char if char.isalnum() or char in "._-" else "-" for char in last) or "model"
 
 
-def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
+def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
     """Refuse, before anything runs, to write over what is read, or over a folder that is not a repair of ours.
 
     Raises:
@@ -68,14 +68,14 @@ def not_ours(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in ours)
 
 
-def write(
+def write_repair_folder(
     folder: Path, record: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
 ) -> None:  # fmt: skip
     """Write the folder beside its place, then put it there; `record` gains the names of what was `written`.
 
     `outcomes` are what became of each item under three models.
     """
-    from pyrite.repair.figure import curves, draw_frontier
+    from pyrite.repair.figure import draw_curves, draw_frontier
     from pyrite.repair.tables import frontier_rows
 
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -94,7 +94,7 @@ def write(
             (partial / name).write_text(as_csv(rows), encoding="utf-8")
         write_parquet(items_table(subjects), partial / ITEMS)
         write_parquet(texts_table(subjects), partial / TEXTS)
-        curves(record, partial)
+        draw_curves(record, partial)
         draw_frontier(record.get("frontier"), partial)
         (partial / "README.md").write_text(card(record), encoding="utf-8")
         record["out"] = str(folder)

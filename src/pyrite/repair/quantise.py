@@ -160,7 +160,7 @@ def copy_all_but_weights(base: Path, out: Path) -> None:
         shutil.copytree(base / "additional_chat_templates", out / "additional_chat_templates")
 
 
-def run(context: Context) -> None:
+def quantise_step(context: Context) -> None:
     """Step: a model folder → the same model with rounded weights, and `quantise.json`."""
     load.quiet_libraries()
     base, name = context.inputs["base"], context.config["base_name"]
@@ -171,4 +171,4 @@ def run(context: Context) -> None:
     (context.out / "quantise.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-QUANTISE = StepType("repair.quantise", 1, run)
+QUANTISE = StepType("repair.quantise", 1, quantise_step)

@@ -15,7 +15,7 @@ import torch
 
 from pyrite.models.hardware import Compute
 from pyrite.train.packed import Normalisers, Objective, Trained, flatten, hidden_states, packs_of
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 
 ADAPTER = "repair"
 """The name of the adapter that a repair trains."""
@@ -26,17 +26,17 @@ class Outputs:
     """What a model says of rows at every target: `states` [targets, width], which the reader's head turns into scores of
     all answers; `targets` [targets], the answers that were given; `owner` [targets], the row that each belongs to."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     states: torch.Tensor
     targets: torch.Tensor
     owner: torch.Tensor
 
 
-Forward = Callable[[Any, Sequence[Row], int | None], Outputs]
+Forward = Callable[[Any, Sequence[TrainingRow], int | None], Outputs]
 """see(reader, rows, layer): rows read with a model; `layer` None: to the end."""
 
 
-def forward_tokens(reader: Any, rows: Sequence[Row], layer: int | None = None) -> Outputs:
+def forward_tokens(reader: Any, rows: Sequence[TrainingRow], layer: int | None = None) -> Outputs:
     """A language model's hidden states that predict the learned tokens."""
     flat = flatten(rows, reader.device)
     return Outputs(rows, hidden_states(reader, flat, layer)[flat.at], flat.targets, flat.owner)
@@ -48,7 +48,7 @@ class Reference(Protocol):
 
     live: bool
 
-    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """The states that predict the rows' learned tokens, in their order [targets, width]."""
         ...
 
@@ -89,7 +89,7 @@ class AdapterDisabledReference:
         self.model, self.reader, self.layer, self.forward = model, reader, layer, forward
         self.passes = 0
 
-    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """One pass over these rows."""
         self.passes += 1
         was = self.model.training
@@ -120,7 +120,7 @@ class EqualPasses:
         self.objective, self.live, self.passes = objective, live, passes
 
     def __call__(
-        self, module: Trained, rows: Sequence[Row], normalisers: Normalisers
+        self, module: Trained, rows: Sequence[TrainingRow], normalisers: Normalisers
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The objective's own loss and parts."""
         before = self.live.passes
@@ -146,7 +146,7 @@ class CachedReference:
             self.weight = self.weight.to(device)
         self.bias = memory_mapped(folder / BIAS, 1)[:, 0].to(device) if (folder / BIAS).is_file() else None
 
-    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """Read from disk."""
         parts = [self.states[slice(*self.spans[row.role, row.number])] for row in rows]
         return torch.cat([self.states[:0], *parts]).to(self.device)
@@ -165,7 +165,7 @@ def memory_mapped(file: Path, width: int) -> torch.Tensor:
 
 
 def write_reference(
-    reader: Any, rows: Sequence[Row], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
+    reader: Any, rows: Sequence[TrainingRow], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
     forward: Forward = forward_tokens,
 ) -> CachedReference:  # fmt: skip
     """Compute the states of these rows (those that predict learned tokens) with the model as it is now, once.

@@ -7,7 +7,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.repair.methods import Method, Weights, resolve
+from pyrite.repair.methods import LossWeights, Method, resolve_method
 from pyrite.repair.model_type import ModelType, RepairRows, model_type_of
 from pyrite.repair.settings import RepairSettings
 from pyrite.steps import Context
@@ -22,7 +22,7 @@ class RepairTask:
     compute: Compute
     seed: int
     method: Method
-    weights: Weights
+    weights: LossWeights
     model_type: ModelType
     tokenizer: Any
     rows: RepairRows
@@ -54,16 +54,16 @@ def repair_task_of(context: Context) -> RepairTask:
     return RepairTask(context, settings, compute, seed, method, weights, model_type, tokenizer, rows)
 
 
-def method_and_weights(settings: RepairSettings) -> tuple[Method, Weights]:
+def method_and_weights(settings: RepairSettings) -> tuple[Method, LossWeights]:
     """The method with the options given, and its weights.
 
     Raises:
         UserError: an unknown method or option, or a weight that would be told but not applied.
     """
-    method = resolve(settings.method, settings.options)
+    method = resolve_method(settings.method, settings.options)
     chosen = (settings.forget_weight, settings.replay_weight, settings.kl_weight)
     weights = [mine if mine is not None else theirs for mine, theirs in zip(chosen, method.weights, strict=True)]
-    applied = Weights(*weights)
+    applied = LossWeights(*weights)
     if method.kind == "hidden" and applied.kl:
         detail = f"{method.name} with a weight of {applied.kl:g} for KL"
         raise UserError("This method keeps hidden states, not distributions.", detail, "leave --kl-weight out, or 0")

@@ -9,21 +9,25 @@ from pyrite.models import load, packaged
 from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line
 from pyrite.repair.config import RepairConfig, RepairOptions
-from pyrite.repair.rows import counts, described
+from pyrite.repair.rows import file_records, side_counts
 from pyrite.steps.store import made_with
 
 if TYPE_CHECKING:
-    from pyrite.repair.request import Planned
+    from pyrite.repair.request import RepairPlan
 
 UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
 """Flags that change nothing in the repaired model or its scorecard."""
 FILES = ("forget", "replay")
 
 
-def report(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> dict[str, Any]:
+def repair_record(
+    planned: "RepairPlan", record: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool
+) -> dict[str, Any]:
     """Everything but the scorecards, as plain values. `record` is what the training step told, `shared` the overlap."""
     config, rows, store = planned.config, planned.rows, planned.store
-    sides = {side: {**counts(step, store), "trained": record["rows"].get(side)} for side, step in rows.sides.items()}
+    sides = {
+        side: {**side_counts(step, store), "trained": record["rows"].get(side)} for side, step in rows.sides.items()
+    }
     return {
         "schema_version": 1,
         "verb": "repair",
@@ -41,10 +45,10 @@ def report(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, A
         "settings": planned.settings.model_dump(mode="json") if planned.trains else settings_of_weights(planned),
         "compute": planned.compute.as_config(),
         "seed": config.seed,
-        "files": described(config, rows.hashes),
+        "files": file_records(config, rows.hashes),
         "rows": {**sides, "overlap": dict(shared)},
-        **({"self_replay": counts(rows.answered, store)} if rows.answered is not None else {}),
-        "cost": cost(record, planned.undone),
+        **({"self_replay": side_counts(rows.answered, store)} if rows.answered is not None else {}),
+        "cost": cost_record(record, planned.undone),
         "curve": list(record["curve"]),
         "guard": list(record["guard"]),
         "notes": notes(planned, record, shared, chats=chats),
@@ -53,7 +57,7 @@ def report(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, A
     }
 
 
-def settings_of_weights(planned: "Planned") -> dict[str, Any]:
+def settings_of_weights(planned: "RepairPlan") -> dict[str, Any]:
     """What was asked of a method of weights."""
     config = planned.config
     selection = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
@@ -66,7 +70,7 @@ def settings_of_weights(planned: "Planned") -> dict[str, Any]:
     }
 
 
-def before_of(planned: "Planned") -> dict[str, Any]:
+def before_of(planned: "RepairPlan") -> dict[str, Any]:
     """The model before the harm, and the one whose task vector was taken away, where they were named."""
     record: dict[str, Any] = {}
     for key, model in (("before", planned.original), ("forgetter", planned.forgetter)):
@@ -80,7 +84,7 @@ def made_how(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
 
 
-def cost(record: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
+def cost_record(record: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the repair took: processed tokens (those that the guard read apart), FLOPs, seconds, bytes at the peak.
 
     With the training that it undoes, also which share of its tokens (and of its FLOPs, where they are known) that is.
@@ -95,7 +99,7 @@ def cost(record: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[st
     return summary
 
 
-def notes(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
+def notes(planned: "RepairPlan", record: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
     """What a reader must know."""
     from pyrite.repair.candidates import place
 
@@ -150,7 +154,7 @@ def notes(planned: "Planned", record: Mapping[str, Any], shared: Mapping[str, An
     return sentences if config.task else [*sentences, labels if planned.harmed.labels else texts]
 
 
-def of_training(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
+def of_training(planned: "RepairPlan", record: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair that trains."""
     sentences = []
     if not any(record["weights"].values()):
@@ -164,7 +168,7 @@ def of_training(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
     if planned.settings.kl_to == "before":
         sentences.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
     if planned.rows.answered is not None:
-        answer_counts = counts(planned.rows.answered, planned.store)
+        answer_counts = side_counts(planned.rows.answered, planned.store)
         dropped = ", ".join(f"{count} {reason}" for reason, count in answer_counts["dropped"].items()) or "none"
         sentences.append(
             f"replay answers are the model before's own, sampled once at temperature {answer_counts['temperature']:g}: "
@@ -173,7 +177,7 @@ def of_training(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def of_weights(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
+def of_weights(planned: "RepairPlan", record: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair in weight space."""
     from pyrite.repair.candidates import null_of
 
@@ -196,7 +200,7 @@ def of_weights(planned: "Planned", record: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def of_three(planned: "Planned") -> list[str]:
+def of_three(planned: "RepairPlan") -> list[str]:
     """What a reader must know of a comparison with the model before."""
     from pyrite.repair.candidates import templates_differ
 
@@ -235,7 +239,7 @@ def command(config: RepairConfig) -> str:
     return command_line(["pyrite", "repair", redact_existing_path(config.model)], config, RepairOptions, unsaid=UNSAID)
 
 
-def base_model(planned: "Planned") -> str | None:
+def base_model(planned: "RepairPlan") -> str | None:
     """The hub's name of the model, or of the adapter's base; None where it is not from the hub."""
     name = planned.config.model
     return name.partition("@")[0] if load.is_hub_name(name) else None

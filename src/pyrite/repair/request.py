@@ -18,7 +18,7 @@ from pyrite.probe.probe_task import ProbeTask
 from pyrite.repair import merge, output, proofs, scorecard
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.model_type import check_classifier, is_classifier, labels_of
-from pyrite.repair.rows import Rows, plan_rows, replay_files
+from pyrite.repair.rows import RowSteps, plan_rows, replay_files
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Source, Step, Store, default_store
@@ -46,7 +46,11 @@ class SourceModel:
     @cached_property
     def full_model(self) -> Step | Source:
         """The whole model: as it is, or the step that merges adapter and base."""
-        return self.source if self.base is None else merge.merged(self.source, self.base, "merge the adapter as given")
+        return (
+            self.source
+            if self.base is None
+            else merge.merged_model_step(self.source, self.base, "merge the adapter as given")
+        )
 
     @property
     def folder(self) -> Path:
@@ -55,7 +59,7 @@ class SourceModel:
 
 
 @dataclass(frozen=True)
-class Planned:
+class RepairPlan:
     """What was asked for, checked as far as it can be before anything runs."""
 
     config: RepairConfig
@@ -69,7 +73,7 @@ class Planned:
     groups: Mapping[str, float]
     folder: Path
     store: Store
-    rows: Rows
+    rows: RowSteps
     tasks: list[ProbeTask]
     lost: tuple[str, ...]
     """Names of the tasks that say what was lost."""
@@ -99,7 +103,7 @@ class Planned:
         return portable_name(self.harmed.name, self.harmed.source)
 
 
-def plan(config: RepairConfig) -> Planned:
+def plan_repair(config: RepairConfig) -> RepairPlan:
     """What is asked for, checked.
 
     Raises:
@@ -116,30 +120,30 @@ def plan(config: RepairConfig) -> Planned:
     if original is not None:
         check_same_type(harmed, original)
     if harmed.labels:
-        from pyrite.repair.methods import resolve
+        from pyrite.repair.methods import resolve_method
 
         if trains:
-            check_classifier(settings, resolve(settings.method, settings.options))
-        proofs.check_classifier(proofs.parse(config.prove))
+            check_classifier(settings, resolve_method(settings.method, settings.options))
+        proofs.refuse_relearning(proofs.parse_proofs(config.prove))
     folder = (
-        config.out or Path("runs") / f"repair-{output.stem_of(config.model)}{'' if trains else f'-{config.method}'}"
+        config.out or Path("runs") / f"repair-{output.file_stem(config.model)}{'' if trains else f'-{config.method}'}"
     )
     store = Store(config.store or default_store())
     rows = plan_rows(config, harmed.labels, original, trains=trains)
     reads = [model.source.path for model in (harmed, original, forgetter) if model is not None]
-    output.check_folder(folder, reads=[*reads, *config.forget, *replay_files(config)[0], str(store.root)])
-    tasks = scorecard.asked_of(config, rows, store, harmed.labels)
+    output.check_repair_folder(folder, reads=[*reads, *config.forget, *replay_files(config)[0], str(store.root)])
+    tasks = scorecard.scorecard_tasks(config, rows, store, harmed.labels)
     if harmed.labels:
-        scorecard.check_labels(tasks, harmed.folder)
-    lost, gained = (scorecard.names_of(config, flag) for flag in ("task", "gain"))
+        scorecard.check_label_tasks(tasks, harmed.folder)
+    lost, gained = (scorecard.flag_names(config, flag) for flag in ("task", "gain"))
     duplicates = [name for name in {*lost, *gained} if (*lost, *gained).count(name) > 1]
     if duplicates:
         fix = "name each once, under --task or under --gain; two files of one task cannot be told apart by name"
         raise UserError("A task is asked twice.", ", ".join(sorted(duplicates)), fix)
-    return Planned(
+    return RepairPlan(
         config=config,
         settings=settings,
-        proofs=proofs.parse(config.prove),
+        proofs=proofs.parse_proofs(config.prove),
         harmed=harmed,
         original=original,
         forgetter=forgetter,
@@ -305,7 +309,7 @@ def settings_of(config: RepairConfig) -> RepairSettings:
         UserError: options that do not go together, an unknown method, or an option that it does not have.
     """
     from pyrite.repair.gates import parse_gates
-    from pyrite.repair.methods import resolve
+    from pyrite.repair.methods import resolve_method
 
     parse_gates(config.guard_gate)
     try:
@@ -314,7 +318,7 @@ def settings_of(config: RepairConfig) -> RepairSettings:
         raise UserError("A method's option is a number.", ", ".join(config.option), "--option beta=0.1") from error
     if config.method not in WEIGHT_METHODS:
         check_method(config.method)
-        resolve(config.method, options)
+        resolve_method(config.method, options)
     shared_names = set(RepairSettings.model_fields) & set(type(config).model_fields) - {"training", "guard"}
     named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
     lora = RepairTraining().lora.model_dump() | {"rank": config.lora_rank, "alpha": config.lora_alpha}

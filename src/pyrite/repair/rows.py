@@ -29,7 +29,7 @@ SELF = "self="
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowSteps:
     """The steps that hold the rows of both sides; every pool is a file POOL.jsonl of its side's step. A side that was not
     given is None. `answered`: the replay rows that are trained on and watched, where their answers are the model's own."""
 
@@ -68,7 +68,7 @@ def replay_files(config: RepairConfig) -> tuple[tuple[str, ...], bool]:
 
 def plan_rows(
     config: RepairConfig, labels: Sequence[str] = (), original: "SourceModel | None" = None, *, trains: bool = True
-) -> Rows:
+) -> RowSteps:
     """The steps that read and divide both sides; replay rows that are also forget rows are left out, and counted.
 
     `labels` are a classifier's, in lower case: the rows are then labelled ones. A method that does not train holds out
@@ -88,12 +88,12 @@ def plan_rows(
 
     forget = replay = None
     if config.forget:
-        forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
+        forget = split_rows("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
     if files:
         by_prompt = (
             PROMPT if self_replay and trains else None
         )  # two answers of people to one prompt become one of the model's
-        replay = split(
+        replay = split_rows(
             "replay",
             {file: hashes[file] for file in files},
             pools(REPLAY),
@@ -106,11 +106,11 @@ def plan_rows(
     if self_replay and trains:
         assert replay is not None
         assert original is not None
-        answered = answers_of(replay, original.full_model, original.name, original.source, config, labels)
-    return Rows(forget, replay, hashes, answered)
+        answered = answered_step(replay, original.full_model, original.name, original.source, config, labels)
+    return RowSteps(forget, replay, hashes, answered)
 
 
-def answers_of(
+def answered_step(
     replay: Step, original: "Step | Source", name: str, source: Source, config: RepairConfig, labels: Sequence[str]
 ) -> Step:  # fmt: skip
     """The step in which the model before answers the prompts of the replay rows.
@@ -135,7 +135,7 @@ def answers_of(
     return Step(SELF_REPLAY, chosen, {"rows": replay, "base": original}, label=label)
 
 
-def split(
+def split_rows(
     side: str, files: Mapping[str, str], pools: dict[str, int | str], config: RepairConfig, labels: Sequence[str], *,
     apart: Step | None = None, group: str | None = None,
 ) -> Step:  # fmt: skip
@@ -183,7 +183,7 @@ def too_few(error: UserError) -> UserError:
     return UserError(error.what, error.found, fix)
 
 
-def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
+def overlap_record(rows: RowSteps, store: Store, limit: float) -> dict[str, Any]:
     """How many forget rows are also replay rows (by their normalised text), and how many share only their prompt?
 
     `left_out` counts the replay rows that were left out for it. Rows that share a prompt only are kept and reported:
@@ -207,7 +207,7 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
         detail = f"{shared} of {total} forget rows ({shared / total:.1%}) are also replay rows ({by_pool})"
         fix = f"take them out of one side, or raise --overlap-limit ({limit:g}): they then leave the replay rows"
         raise UserError("The rows to forget are also rows to keep.", detail, fix)
-    left_out = counts(rows.replay, store)["dropped"].get(APART, 0)
+    left_out = side_counts(rows.replay, store)["dropped"].get(APART, 0)
     summary = {
         "rows": total,
         "shared": shared,
@@ -220,13 +220,13 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
     return {**summary, "limit": limit, "pools": pools}
 
 
-def counts(step: Step, store: Store) -> dict[str, Any]:
+def side_counts(step: Step, store: Store) -> dict[str, Any]:
     """Rows of a side: read, kept, dropped by reason, and by pool."""
     counts_by_side: dict[str, Any] = store.read_json(step, "counts.json")
     return counts_by_side
 
 
-def is_chat(rows: Rows, store: Store) -> bool:
+def is_chat(rows: RowSteps, store: Store) -> bool:
     """Are the rows chats? Those to forget, or, without such, those to replay; without any: no."""
     for side, step in rows.sides.items():
         with (store.path(step.key) / f"{side}.jsonl").open("rb") as handle:
@@ -234,7 +234,7 @@ def is_chat(rows: Rows, store: Store) -> bool:
     return False
 
 
-def described(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+def file_records(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every row file by side, name, hash (of a data set on the hub: its commit) and size in bytes."""
     files_record = []
     for side, files in (("forget", config.forget), ("replay", replay_files(config)[0])):

@@ -14,10 +14,10 @@ from pyrite.repair import candidates, frontier, outcomes, output, proofs, scorec
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, told_of_weights
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
-from pyrite.repair.report import not_forgotten, report
-from pyrite.repair.request import ALPHA, Planned, plan
-from pyrite.repair.rows import is_chat, overlap, too_few
-from pyrite.repair.scorecard import Scored
+from pyrite.repair.report import not_forgotten, repair_record
+from pyrite.repair.request import ALPHA, RepairPlan, plan_repair
+from pyrite.repair.rows import is_chat, overlap_record, too_few
+from pyrite.repair.scorecard import ScoredModel
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Models = Mapping[str, Step | Source]
 class Proved:
     """One proof: its scorecard, beside the repaired model's and the one's before."""
 
-    scored: Scored
+    scored: ScoredModel
     against_repaired: list[Compared]
     against_before: list[Compared]
 
@@ -56,14 +56,14 @@ class Repair:
     """
 
     folder: Any
-    before: Scored
-    repaired: Scored
+    before: ScoredModel
+    repaired: ScoredModel
     compared: list[Compared]
     proved: list[Proved]
     gates: list[gating.GateResult]
     told: Mapping[str, Any]
     exit_code: int = 0
-    original: Scored | None = None
+    original: ScoredModel | None = None
 
     def table(self) -> "polars.DataFrame":
         """What changed on every task, of the repair and of its proofs."""
@@ -90,14 +90,14 @@ def repair(config: RepairConfig) -> Repair:
         UserError: rows that overlap, are too few or cannot be read, options that do not go together, an unknown method,
             task or gate, models that are not alike, a model that does not write, an output folder that is in use.
     """
-    planned = plan(config)
+    planned = plan_repair(config)
     store, rows = planned.store, planned.rows
     finish = finisher(config, store)
     try:
         finish(list(rows.sides.values()))
     except UserError as error:
         raise too_few(error) from error
-    shared = overlap(rows, store, config.overlap_limit)
+    shared = overlap_record(rows, store, config.overlap_limit)
     proofs.check_rows(planned.proofs, rows, store)
     chats = is_chat(rows, store)
     tried = candidates.candidates_of(planned, chats=chats)
@@ -108,18 +108,18 @@ def repair(config: RepairConfig) -> Repair:
         **{candidate.name: candidate.full_model for candidate in (*tried, *beside)},
     }
     finish([model for model in models.values() if isinstance(model, Step)])
-    everything = score(planned, models, finish)
-    axes = axes_of(planned, everything)
-    choice, judged = choose(planned, everything, tried, axes)
+    everything = score_models(planned, models, finish)
+    axes = planned_axes(planned, everything)
+    choice, judged = selected_candidate(planned, everything, tried, axes)
     chosen = next(candidate for candidate in tried if choice is None or candidate.name == choice.name)
     proof_models = {
-        proof.name: proofs.step_of(
+        proof.name: proofs.proof_step(
             proof, chosen.full_model, rows, config, planned.compute, planned.base_name, chats=chats
         )
         for proof in planned.proofs
     }  # fmt: skip
     finish(list(proof_models.values()))
-    proofs_scored = score(planned, proof_models, finish)
+    proofs_scored = score_models(planned, proof_models, finish)
     scored = {name: model.on_items(judged) for name, model in {**everything, **proofs_scored}.items()}
     points = [
         frontier.point_of(
@@ -131,12 +131,12 @@ def repair(config: RepairConfig) -> Repair:
     harmed = scored[HARMED if planned.original is not None else BEFORE]
     repaired = scored[chosen.name].called(REPAIRED)
     original = scored[BEFORE] if planned.original is not None else None
-    compared = scorecard.compared(planned.tasks, harmed, repaired, config)
+    compared = scorecard.compare_tasks(planned.tasks, harmed, repaired, config)
     proved = [
         Proved(
             scored[proof.name],
-            scorecard.compared(planned.tasks, repaired, scored[proof.name], config),
-            scorecard.compared(planned.tasks, harmed, scored[proof.name], config),
+            scorecard.compare_tasks(planned.tasks, repaired, scored[proof.name], config),
+            scorecard.compare_tasks(planned.tasks, harmed, scored[proof.name], config),
         )
         for proof in planned.proofs
     ]
@@ -145,7 +145,7 @@ def repair(config: RepairConfig) -> Repair:
     comparisons = [task.as_json() for task in compared]
     three = [model for model in (original, harmed, repaired) if model is not None]
     training_record = record_of(planned, chosen, store)
-    first = report(planned, training_record, shared, chats=chats)
+    first = repair_record(planned, training_record, shared, chats=chats)
     steps = [*models.values(), *proof_models.values()]
     front = frontier_record(planned, axes, points, choice, judged)
     hint = frontier.swapped(front["points"]) if front else ""
@@ -159,25 +159,27 @@ def repair(config: RepairConfig) -> Repair:
         **described(repaired.results, config.margin),
         "scorecards": [card for model in three for card in model.as_json()],
         "compared": comparisons,
-        **three_models(planned, original, harmed, repaired),
+        **three_models_record(planned, original, harmed, repaired),
         "frontier": front,
         "proofs": [proof.as_json() for proof in proved],
         "gates": [gate.as_json() for gate in gates],
         "exit_code": code,
         "steps": {step.label: step.key for step in closure([step for step in steps if isinstance(step, Step)])},
     }
-    item_outcomes = [] if original is None else outcomes.rows_of([model.results for model in three], names_of(planned))
+    item_outcomes = (
+        [] if original is None else outcomes.outcome_rows([model.results for model in three], task_names(planned))
+    )
     subjects = [model.table_rows for model in (*three, *(scored[proof.name] for proof in planned.proofs))]
-    output.write(planned.folder, record, store.path(chosen.saved.key), subjects, item_outcomes)
+    output.write_repair_folder(planned.folder, record, store.path(chosen.saved.key), subjects, item_outcomes)
     return Repair(planned.folder, harmed, repaired, compared, proved, gates, record, code, original)
 
 
-def names_of(planned: Planned) -> list[str]:
+def task_names(planned: RepairPlan) -> list[str]:
     """The names of all that is asked."""
     return [task.name for task in planned.tasks]
 
 
-def record_of(planned: Planned, chosen: Candidate, store: Store) -> dict[str, Any]:
+def record_of(planned: RepairPlan, chosen: Candidate, store: Store) -> dict[str, Any]:
     """What the step that made the repaired model tells of itself."""
     if planned.trains:
         record: dict[str, Any] = store.read_json(chosen.saved, "repair.json")
@@ -188,7 +190,7 @@ def record_of(planned: Planned, chosen: Candidate, store: Store) -> dict[str, An
     return told_of_weights(store.read_json(step, "weights.json"), chosen.method, store.manifest(step.key)["seconds"])
 
 
-def axes_of(planned: Planned, scored: Mapping[str, Scored]) -> list[Axis]:
+def planned_axes(planned: RepairPlan, scored: Mapping[str, ScoredModel]) -> list[Axis]:
     """What was lost and what was gained, where the model before is there."""
     if planned.original is None:
         return []
@@ -203,8 +205,8 @@ Judged = Mapping[str, frozenset[str]]
 """By task: the items that judge, where others chose."""
 
 
-def choose(
-    planned: Planned, scored: Mapping[str, Scored], tried: Sequence[Candidate], axes: Sequence[Axis]
+def selected_candidate(
+    planned: RepairPlan, scored: Mapping[str, ScoredModel], tried: Sequence[Candidate], axes: Sequence[Axis]
 ) -> tuple[Choice | None, Judged]:
     """Which candidate is taken, and the items that are left to judge it; None where there is one candidate only."""
     if not planned.chooses:
@@ -220,7 +222,7 @@ def choose(
     first = (lost, gained)
     items = [
         {
-            name: frontier.items_of(scored_model.results[axis.task], axis.metric)
+            name: frontier.headline_items(scored_model.results[axis.task], axis.metric)
             for name, scored_model in selection.items()
         }
         for axis in first
@@ -230,7 +232,7 @@ def choose(
         for axis_items, axis in zip(items, first, strict=True)
     )
     before, harmed = ([axis_items[name] for axis_items in items] for name in (BEFORE, HARMED))
-    choice = frontier.choose(
+    choice = frontier.choose_candidate(
         lost_means, gained_means, [candidate.name for candidate in tried],
         models=(BEFORE, HARMED), axes=first, keep=planned.config.keep,
         middle=min(tried, key=lambda candidate: abs((candidate.alpha or 0.0) - ALPHA)).name,
@@ -239,7 +241,9 @@ def choose(
     return choice, judged
 
 
-def three_models(planned: Planned, original: Scored | None, harmed: Scored, repaired: Scored) -> dict[str, Any]:
+def three_models_record(
+    planned: RepairPlan, original: ScoredModel | None, harmed: ScoredModel, repaired: ScoredModel
+) -> dict[str, Any]:
     """With a model before: what the harm changed, how the repaired model stands to the one before, and what became of the
     items."""
     if original is None:
@@ -247,14 +251,14 @@ def three_models(planned: Planned, original: Scored | None, harmed: Scored, repa
     config, tasks = planned.config, planned.tasks
     three = [model.results for model in (original, harmed, repaired)]
     return {
-        "harm": [task.as_json() for task in scorecard.compared(tasks, original, harmed, config)],
-        "against_original": [task.as_json() for task in scorecard.compared(tasks, original, repaired, config)],
-        "outcomes": outcomes.shares_of(three, names_of(planned), config.seed),
+        "harm": [task.as_json() for task in scorecard.compare_tasks(tasks, original, harmed, config)],
+        "against_original": [task.as_json() for task in scorecard.compare_tasks(tasks, original, repaired, config)],
+        "outcomes": outcomes.shares_of(three, task_names(planned), config.seed),
     }
 
 
 def frontier_record(
-    planned: Planned, axes: Sequence[Axis], points: Sequence[frontier.Point], choice: Choice | None, judged: Judged
+    planned: RepairPlan, axes: Sequence[Axis], points: Sequence[frontier.Point], choice: Choice | None, judged: Judged
 ) -> dict[str, Any] | None:
     """The frontier as plain values; None without a model before or a task."""
     if not points:
@@ -273,13 +277,18 @@ def frontier_record(
             "items_left": {task: len(items) for task, items in judged.items()},
         }
     record: dict[str, Any] = {**names, "keep": planned.config.keep, "points": point_records, "selection": chosen}
-    return {**record, "sentences": [frontier.sentence(point, names) for point in point_records if point["recovered"]]}
+    return {
+        **record,
+        "sentences": [frontier.point_sentence(point, names) for point in point_records if point["recovered"]],
+    }
 
 
-def score(planned: Planned, models: Models, finish: Finish) -> dict[str, Scored]:
+def score_models(planned: RepairPlan, models: Models, finish: Finish) -> dict[str, ScoredModel]:
     """Every model's scorecards."""
     tasks, store = planned.tasks, planned.store
-    subjects = {name: scorecard.subject(name, *place(place_or_step, store)) for name, place_or_step in models.items()}
+    subjects = {
+        name: scorecard.model_under_test(name, *place(place_or_step, store)) for name, place_or_step in models.items()
+    }
     steps = {name: scorecard.steps_of(tasks, whom) for name, whom in subjects.items()}
     finish(
         [

@@ -20,7 +20,7 @@ from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result
 from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.rows import Rows
+from pyrite.repair.rows import RowSteps
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Step, Store
 from pyrite.tasks.measure import ItemScore, Metric
@@ -152,7 +152,7 @@ def nats_of(row: Mapping[str, Any], logits: Mapping[str, str]) -> float:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredModel:
     """One model's results and the texts behind them, by task, and the scorecards that are made of them when asked for."""
 
     name: str
@@ -175,11 +175,11 @@ class Scored:
         """Every card as plain values."""
         return [{"about": card.about, **card.as_json()} for card in self.cards]
 
-    def called(self, name: str) -> "Scored":
+    def called(self, name: str) -> "ScoredModel":
         """The same under another name."""
         return replace(self, name=name)
 
-    def on_items(self, items: Mapping[str, frozenset[str]]) -> "Scored":
+    def on_items(self, items: Mapping[str, frozenset[str]]) -> "ScoredModel":
         """The same on some of the items of some tasks, the others' whole."""
         results = {
             task: replace(
@@ -202,7 +202,7 @@ def tasks_of(config: RepairConfig, flag: str) -> list[ProbeTask]:
     return [ask(text, probe) for text in getattr(config, flag) if text not in SIDES]
 
 
-def names_of(config: RepairConfig, flag: str) -> tuple[str, ...]:
+def flag_names(config: RepairConfig, flag: str) -> tuple[str, ...]:
     """The names of all that `--task` or `--gain` (`flag`) names, held-out rows among them.
 
     Raises:
@@ -216,7 +216,7 @@ def names_of(config: RepairConfig, flag: str) -> tuple[str, ...]:
     return tuple(text if text in SIDES else ask(text, probe).name for text in getattr(config, flag))
 
 
-def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
+def scorecard_tasks(config: RepairConfig, rows: RowSteps, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
     """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order. A method of weights may
     go without any: large models are mixed where they could not be asked.
 
@@ -250,7 +250,7 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[st
 
 
 def held_out_labels(
-    side: str, pool: str, rows: Rows, labels: Sequence[str], config: ProbeConfig, *, preferred: bool
+    side: str, pool: str, rows: RowSteps, labels: Sequence[str], config: ProbeConfig, *, preferred: bool
 ) -> HeldOutLabels:
     """A side's held-out rows as a task of labels."""
     items_config: dict[str, Any] = {
@@ -265,13 +265,13 @@ def held_out_labels(
     return HeldOutLabels(LabelTask(task, pool, items, config), preferred)
 
 
-def check_labels(tasks: Sequence[ProbeTask], folder: Path) -> None:
+def check_label_tasks(tasks: Sequence[ProbeTask], folder: Path) -> None:
     """Refuse, before anything runs, what the classifier in a folder cannot be asked.
 
     Raises:
         UserError: a task of written answers or of a text's probability, or one of labels that the classifier lacks.
     """
-    whom = subject("the model", folder, "")
+    whom = model_under_test("the model", folder, "")
     for task in tasks:
         if not isinstance(task, LabelTask | HeldOutLabels):
             fix = "--task nli=FILE, hans=FILE, heuristics, or a FILE.yaml of labels"
@@ -287,7 +287,7 @@ def gates_of(config: RepairConfig, tasks: Sequence[ProbeTask]) -> list[gating.Ga
     return gates
 
 
-def subject(name: str, folder: Path, identity: str) -> ModelUnderTest:
+def model_under_test(name: str, folder: Path, identity: str) -> ModelUnderTest:
     """A model in a folder. Of a folder in the store the identity is its step's key, so that a study's answers count."""
     return ModelUnderTest(name, ModelRef(name, folder, identity))
 
@@ -299,19 +299,23 @@ def steps_of(tasks: Sequence[ProbeTask], whom: ModelUnderTest) -> dict[str, Step
 
 def read_scores(
     tasks: Sequence[ProbeTask], whom: ModelUnderTest, steps: Mapping[str, Step], store: Store, seed: int
-) -> Scored:
+) -> ScoredModel:
     """A model's scorecards out of the finished steps."""
     results = {task.name: task.read(store, steps[task.name]) for task in tasks}
     texts = {task.name: task.texts(store, steps[task.name]) for task in tasks}
-    return Scored(whom.name, tasks, results, seed, texts)
+    return ScoredModel(whom.name, tasks, results, seed, texts)
 
 
-def compared(tasks: Sequence[ProbeTask], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
+def compare_tasks(
+    tasks: Sequence[ProbeTask], first: ScoredModel, second: ScoredModel, config: RepairConfig
+) -> list[Compared]:
     """The second model minus the first on every task: paired intervals and verdicts."""
     results, names = [first.results, second.results], [first.name, second.name]
     return [compare_two(task, results, names, probing(config)) for task in tasks]
 
 
-def gate_results(gates: Sequence[gating.Gate], harmed: Scored, repaired: Scored, seed: int) -> list[gating.GateResult]:
+def gate_results(
+    gates: Sequence[gating.Gate], harmed: ScoredModel, repaired: ScoredModel, seed: int
+) -> list[gating.GateResult]:
     """Does the repaired model meet the conditions? A change is from the model that was given to be repaired."""
     return [answer(gate, [harmed.results, repaired.results], seed) for gate in gates]

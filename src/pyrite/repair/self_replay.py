@@ -65,7 +65,7 @@ def answer_step(context: Context) -> None:
 
 def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict[str, Any]:
     """One pool's prompts, answered; what was read, kept and dropped."""
-    from pyrite.models.write import write
+    from pyrite.models.write import answer_prompts
 
     config = context.config
     records = read_language(context.inputs["rows"] / f"{pool}.jsonl")
@@ -86,7 +86,7 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
     writing = Writing(max_new_tokens=config["max_new_tokens"], temperature=config["temperature"], seed=config["seed"])
     context.checkpoint.mkdir(parents=True, exist_ok=True)
     file = context.checkpoint / f"{pool}.answers.jsonl"
-    write(
+    answer_prompts(
         model,
         tokenizer,
         list(prompts.values()),

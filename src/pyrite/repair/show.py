@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from pyrite.probe.run import Compared, Scorecard
 from pyrite.probe.show import change_cells, table_of, wide
-from pyrite.repair.card import cost, selection, steps
+from pyrite.repair.card import cost_text, selection, steps
 from pyrite.repair.frontier import with_interval
 from pyrite.repair.outcomes import SHARES
 from pyrite.repair.rows import FORGET, REPLAY
@@ -19,43 +19,43 @@ def repair(result: Repair) -> None:
     """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
     console, record = wide(), result.told
     if "mixed" in record:
-        say(console, f"{record['method']}: alpha {record['mixed']['alpha']:g}")
+        print_line(console, f"{record['method']}: alpha {record['mixed']['alpha']:g}")
     else:
-        say(console, f"{record['method']}: {steps(record['training'])}")
+        print_line(console, f"{record['method']}: {steps(record['training'])}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
         if side in record["rows"]:
-            say(console, f"{side} rows: {rows_line(record['rows'][side], pools)}")
+            print_line(console, f"{side} rows: {rows_line(record['rows'][side], pools)}")
     three = result.original is not None
-    changes(
+    print_changes(
         console,
         result.compared,
         result.repaired.cards,
         "harmed and repaired" if three else "before and after the repair",
     )
     if record["frontier"]:
-        frontier(console, record["frontier"])
+        print_frontier(console, record["frontier"])
     for row in record.get("outcomes", ()):
-        say(console, outcome_line(row))
+        print_line(console, outcome_line(row))
     for proof in result.proved:
-        changes(console, proof.against_repaired, result.repaired.cards, f"{proof.scored.name} against repaired")
-        changes(
+        print_changes(console, proof.against_repaired, result.repaired.cards, f"{proof.scored.name} against repaired")
+        print_changes(
             console, proof.against_before, result.repaired.cards, f"{proof.scored.name} against {result.before.name}"
         )
     for gate in result.gates:
-        say(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
-    for line in cost(record["cost"]).splitlines() if "mixed" not in record else ():
-        say(console, line.removeprefix("- "))
+        print_line(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
+    for line in cost_text(record["cost"]).splitlines() if "mixed" not in record else ():
+        print_line(console, line.removeprefix("- "))
     for note in record["notes"]:
-        say(console, f"note: {note}")
-    say(console, f"written to {result.folder}")
+        print_line(console, f"note: {note}")
+    print_line(console, f"written to {result.folder}")
 
 
-def say(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     """One line, as it is."""
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def frontier(console: Console, record: Mapping[str, Any]) -> None:
+def print_frontier(console: Console, record: Mapping[str, Any]) -> None:
     """Every repair's place: what it recovers of what was lost, and keeps of what was gained."""
     sides = {"recovered": record["lost"], "kept": record["gained"]}
     columns = [f"{word} ({name})" for word, name in sides.items() if name]
@@ -67,10 +67,10 @@ def frontier(console: Console, record: Mapping[str, Any]) -> None:
         table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
     console.print(table)
     if record["selection"]:
-        say(console, selection(record["selection"]))
+        print_line(console, selection(record["selection"]))
     for point, sentence in zip(record["points"], record["sentences"], strict=False):
         if point["chosen"]:
-            say(console, sentence)
+            print_line(console, sentence)
 
 
 def outcome_line(row: Mapping[str, Any]) -> str:
@@ -89,7 +89,7 @@ def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
     return f"{side['read']} read; {pools}; dropped: {dropped}"
 
 
-def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:
+def print_changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:
     """One table over all tasks: every metric overall; nothing where nothing was asked."""
     if not compared:
         return
@@ -104,4 +104,4 @@ def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scor
     for task_change in compared:
         for line in task_change.comparison.primary:
             if line.verdict is not None:
-                say(console, f"{task_change.task}: {line.sentence}")
+                print_line(console, f"{task_change.task}: {line.sentence}")

@@ -34,7 +34,7 @@ class Repaired:
     model: Any
 
 
-def run(context: Context) -> None:
+def repair_step(context: Context) -> None:
     """The step."""
     load.quiet_libraries()
     task = repair_task_of(context)
@@ -45,7 +45,7 @@ def run(context: Context) -> None:
     else:
         repaired = train(task)
     if repaired.model is not None:
-        save(task, repaired.model)
+        save_repaired(task, repaired.model)
     else:
         as_given(task)
     record = {
@@ -63,7 +63,7 @@ def train(task: RepairTask) -> Repaired:
     from pyrite.repair import cost
     from pyrite.repair.objective import RepairObjective
     from pyrite.repair.reference import AdapterDisabledReference
-    from pyrite.train.cost import shape_of
+    from pyrite.train.cost import model_shape
     from pyrite.train.packed import Trained, fit_packed
 
     began = time.monotonic()
@@ -75,7 +75,7 @@ def train(task: RepairTask) -> Repaired:
     )
     module = Trained(model, objective, task.model_type.reader(model, task.tokenizer))
     steps = plan_steps(task.rows, task.settings, objective.reads(), task.seed)
-    reference_rows = [*references(task, module, objective, steps), *frozen(task, module, objective, steps)]
+    reference_rows = [*attach_references(task, module, objective, steps), *frozen(task, module, objective, steps)]
     reference_rows += read_before
     guard = guard_of(task, model, objective)
     prepared = time.monotonic() - began
@@ -84,7 +84,7 @@ def train(task: RepairTask) -> Repaired:
         context=task.context, callbacks=[guard] if guard else [], report_to=task.context.config.get("report_to", ()),
     )  # fmt: skip
     spent = cost.spent(
-        shape_of(model), steps[: ended.steps], task.settings, objective, live=isinstance(objective.reference, AdapterDisabledReference),
+        model_shape(model), steps[: ended.steps], task.settings, objective, live=isinstance(objective.reference, AdapterDisabledReference),
         beforehand=reference_rows, guard=(guard.read, guard.looked_at) if guard else (0, 0),
     )  # fmt: skip
     record = {
@@ -114,7 +114,7 @@ def layer_of(method: Method, model: Any) -> int | None:
     return number
 
 
-def references(
+def attach_references(
     task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
 ) -> Sequence[Any]:
     """Give the objective the model as given, for the loss and for the guard's KL: live beneath the adapter, or from disk.
@@ -136,7 +136,7 @@ def references(
             else AdapterDisabledReference(module.model, reader, layer, forward=task.model_type.forward)
         )
         objective.reference = live
-        if sharded.size() > 1:
+        if sharded.world_size() > 1:
             module.objective = EqualPasses(objective, live, len(objective.asks()))
         return []
     roles = {"replay"} | ({"forget"} if method.teacher == "reference" else set())
@@ -221,11 +221,11 @@ def train_together(task: RepairTask) -> Repaired:
     from safetensors.torch import load_file
 
     from pyrite.train.packed import put_weights
-    from pyrite.train.processes import together
+    from pyrite.train.processes import run_in_processes
 
     folder = task.context.checkpoint
     if not (folder / TOLD).is_file():
-        together(task.settings.processes, task.compute, one_of_several, task.context)
+        run_in_processes(task.settings.processes, task.compute, one_of_several, task.context)
     record = orjson.loads((folder / TOLD).read_bytes())
     if not (folder / TRAINED).is_file():
         return Repaired(record, None)
@@ -252,13 +252,13 @@ def one_of_several(context: Context) -> None:
             Path(part).write_bytes(orjson.dumps(repaired.record))
 
 
-def save(task: RepairTask, model: Any) -> None:
+def save_repaired(task: RepairTask, model: Any) -> None:
     """The repaired model: whole, or its adapter."""
     from pyrite.repair.reference import ADAPTER
 
     context = task.context
     if task.settings.save == "adapter":
-        adapters.save(model, task.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
+        adapters.save_trained(model, task.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
         return
     task.model_type.save_whole(model, task.tokenizer, context, task.compute)
 
@@ -266,7 +266,7 @@ def save(task: RepairTask, model: Any) -> None:
 def as_given(task: RepairTask) -> None:
     """The model as it was given, written anew; no value of it changes. As an adapter: one that does nothing."""
     if task.settings.save == "adapter":
-        save(task, task.prepare())
+        save_repaired(task, task.prepare())
         return
     context = task.context
     model = task.model_type.load_whole(full_model_folder(context), Compute("cpu", "fp32"))
@@ -275,4 +275,4 @@ def as_given(task: RepairTask) -> None:
     task.model_type.save_whole(model, task.tokenizer, context, task.compute)
 
 
-REPAIR = StepType("repair.train", 3, run)
+REPAIR = StepType("repair.train", 3, repair_step)

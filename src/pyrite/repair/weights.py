@@ -240,13 +240,13 @@ def check_vocabulary(model: Weights, second: Weights) -> None:
     files = [weights.folder / "tokenizer.json" for weights in (model, second)]
     if not all(file.is_file() for file in files):
         return
-    vocabularies = [tokens_of(file) for file in files]
+    vocabularies = [vocabulary_of(file) for file in files]
     if vocabularies[0] != vocabularies[1]:
         detail = f"the vocabularies of {model.name} and {second.name} differ"
         raise UserError("The two models are not alike.", detail, "give a model with the same tokenizer")
 
 
-def tokens_of(file: Path) -> tuple[Any, dict[int, str]]:
+def vocabulary_of(file: Path) -> tuple[Any, dict[int, str]]:
     """A tokenizer's vocabulary, and the tokens that were added to it by their number."""
     tokenizer = json.loads(file.read_bytes())
     return tokenizer["model"].get("vocab"), {
@@ -326,7 +326,7 @@ def combine_tensor(
     single = len(used) == 1 and used[0][1] == 1.0
     differs = False
     with ExitStack() as opened:
-        streams = [(opened.enter_context(values_of(weights, tensor.name)), value) for weights, value in used]
+        streams = [(opened.enter_context(open_values(weights, tensor.name)), value) for weights, value in used]
         count = math.prod(tensor.shape)
         for start in range(0, count, BLOCK):
             size = min(BLOCK, count - start)
@@ -362,7 +362,7 @@ def combined(values: "torch.Tensor", terms: Sequence[tuple["torch.Tensor", float
 
 
 @dataclass(frozen=True)
-class Stream:
+class TensorStream:
     """A tensor's values, to be read in order."""
 
     handle: BinaryIO
@@ -370,14 +370,14 @@ class Stream:
 
 
 @contextmanager
-def values_of(weights: Weights, name: str) -> Iterator[Stream]:
+def open_values(weights: Weights, name: str) -> Iterator[TensorStream]:
     """A model's tensor of that name (or the one that it is tied to), opened where its values begin."""
     place = weights.find(name)
     assert place is not None  # checked before
     file, tensor = place
     with file.path.open("rb") as handle:
         handle.seek(len(file.header) + tensor.start)
-        yield Stream(handle, tensor.dtype)
+        yield TensorStream(handle, tensor.dtype)
 
 
 def read_values(handle: BinaryIO, dtype: str, count: int) -> "torch.Tensor":

@@ -50,7 +50,7 @@ class FileSummary:
         return f"{self.file}: {count} ({self.kind}), {reading}; columns {', '.join(self.columns)}{labels}"
 
 
-def look(file: str, label: str | None = None) -> FileSummary:
+def summarise_file(file: str, label: str | None = None) -> FileSummary:
     """Look at a file's first rows.
 
     Raises:
@@ -77,7 +77,7 @@ def look(file: str, label: str | None = None) -> FileSummary:
             "The file has no such column.", f"{file}: --label {label}", f"its columns: {', '.join(columns)}"
         )
     chosen = label or next((name for name in LABEL_NAMES if name in columns), None)
-    labels = labels_of([*rows, *spread], chosen)
+    labels = label_counts([*rows, *spread], chosen)
     kind = KINDS[layout.kind] if layout else "rows"
     if layout is not None and layout.kind in (Chat, Pair):
         labelled = layout.kind is Pair and labels is not None
@@ -94,7 +94,7 @@ def look(file: str, label: str | None = None) -> FileSummary:
     )  # fmt: skip
 
 
-def labels_of(rows: Sequence[Mapping[str, Any]], column: str | None) -> dict[str, int] | None:
+def label_counts(rows: Sequence[Mapping[str, Any]], column: str | None) -> dict[str, int] | None:
     """The labels in a column, the commonest first; None where its values are too many to be labels."""
     if column is None:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
 from pyrite.starter.config import StarterConfig
-from pyrite.starter.look import FileSummary, look
+from pyrite.starter.look import FileSummary, summarise_file
 from pyrite.starter.write import COMMANDS, WRITERS, out_of
 
 
@@ -41,8 +41,8 @@ def init(config: StarterConfig) -> Starter:
     out = out_of(config)
     if out.exists():
         raise UserError("A starter file is written over nothing.", f"{out} is there", "name another with --out")
-    data = [look(file, config.label) for file in config.data]
-    human = [look(file, config.label) for file in config.human]
+    data = [summarise_file(file, config.label) for file in config.data]
+    human = [summarise_file(file, config.label) for file in config.human]
     text = WRITERS[config.what](config, data, human)
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

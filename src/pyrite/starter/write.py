@@ -12,7 +12,7 @@ NLI = {"entailment", "neutral", "contradiction"}
 CHAT_MODEL = "packaged:smollm2-135m-instruct"
 
 
-def listed(values: Sequence[str]) -> str:
+def yaml_list(values: Sequence[str]) -> str:
     """A YAML list on one line, every value quoted where it must be."""
     return "[" + ", ".join(scalar(value) for value in values) + "]"
 
@@ -36,11 +36,11 @@ def reading_lines(data: Sequence[FileSummary], human: Sequence[FileSummary]) -> 
     """How an audit reads labelled rows of other column names than ours, on both sides."""
     first, lines = data[0], []
     if first.texts and first.layout is None:
-        lines.append(f"text_fields: {listed(first.texts)}   # the columns that a model reads, in order")
+        lines.append(f"text_fields: {yaml_list(first.texts)}   # the columns that a model reads, in order")
     for name, files in (("columns", data), ("reference_columns", human)):
         label = files[0].label if files else None
         if label not in (None, "label", "gold_label"):
-            lines.append(f"{name}: {listed([f'label={label}'])}")
+            lines.append(f"{name}: {yaml_list([f'label={label}'])}")
     return lines
 
 
@@ -50,7 +50,7 @@ def audit_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequen
     lines = [
         f"# Run: pyrite audit {names} --config {out_of(config)}",
         *comments(data, human),
-        f"reference: {listed([file.file for file in human])}   # what people wrote; each file is a source of its own, two are better than one"
+        f"reference: {yaml_list([file.file for file in human])}   # what people wrote; each file is a source of its own, two are better than one"
         if human
         else "# reference: [PEOPLE_A.jsonl, PEOPLE_B.jsonl]   # what people wrote; without it only counts are given, no verdict",
     ]
@@ -121,16 +121,16 @@ def labels_study(config: StarterConfig, data: Sequence[FileSummary], human: Sequ
         *comments(data, human),
         "study: mine",
         "says: Does training on the synthetic rows make the model worse where people's rows would not?",
-        f"labels: {listed(labels)}",
-        f"fields: {listed(fields)}",
+        f"labels: {yaml_list(labels)}",
+        f"fields: {yaml_list(fields)}",
         f"task_model: {{model: {scalar(config.model or 'packaged:minilm-l6')}}}   # or a folder, or org/name on the hub",
         "",
         "data:",
         "  people:",
-        f"    files: {listed([file.file for file in human])}{columns_line(people)}",
+        f"    files: {yaml_list([file.file for file in human])}{columns_line(people)}",
         f"    pools: {{test: {test}, start: {start}, arm: {{rows: rest, balance: true}}}}   # pools share no row{more_rows}",
         "  synthetic:",
-        f"    files: {listed([file.file for file in data])}{columns_line(first)}",
+        f"    files: {yaml_list([file.file for file in data])}{columns_line(first)}",
         "",
         f"starts: {{trained: {{rows: {{people.start: {start}}}}}}}   # the model before any arm",
         "arms:",
@@ -177,10 +177,10 @@ def language_study(config: StarterConfig, data: Sequence[FileSummary], human: Se
                 "",
                 "data:",
                 "  synthetic:",
-                f"    files: {listed([file.file for file in data])}",
+                f"    files: {yaml_list([file.file for file in data])}",
                 f"    pools: {{train: {train}, held_out: {held_out}}}",
                 "  people:",
-                f"    files: {listed([file.file for file in human])}",
+                f"    files: {yaml_list([file.file for file in human])}",
                 f"    pools: {{train: {train}, held_out: {held_out}}}",
                 "",
                 "trainings:",
@@ -208,7 +208,7 @@ def language_study(config: StarterConfig, data: Sequence[FileSummary], human: Se
 def repair_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """Options of `pyrite repair`."""
     model = config.model or "HARMED_MODEL_FOLDER"
-    replay = listed([file.file for file in human]) if human else "[PEOPLE.jsonl]"
+    replay = yaml_list([file.file for file in human]) if human else "[PEOPLE.jsonl]"
     return (
         "\n".join(
             [
@@ -216,7 +216,7 @@ def repair_file(config: StarterConfig, data: Sequence[FileSummary], human: Seque
                 *comments(data, human),
                 "# Where you have the model from before the training, try this first; it needs no training:",
                 f"#   pyrite repair {model} --before ORIGINAL_MODEL --method interpolate --task ifeval=input_data.jsonl",
-                f"forget: {listed([file.file for file in data])}   # rows whose pattern is to be unlearned; better: those that an audit flagged",
+                f"forget: {yaml_list([file.file for file in data])}   # rows whose pattern is to be unlearned; better: those that an audit flagged",
                 f"replay: {replay}   # rows that the model shall stay good at{'' if human else ' (fill in)'}",
                 "# before: ORIGINAL_MODEL       # then the scorecard says how much of what was lost comes back",
                 "# task: [ifeval=input_data.jsonl]   # asked before and after",
@@ -243,8 +243,8 @@ def loop_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequenc
         f"# Run: pyrite run {out_of(config)} --plan, then without --plan",
         *comments(data, human),
         "loop: mine",
-        f"synthetic: {listed([file.file for file in data])}",
-        f"human: {listed([file.file for file in human])}   # each a source of its own",
+        f"synthetic: {yaml_list([file.file for file in data])}",
+        f"human: {yaml_list([file.file for file in human])}   # each a source of its own",
         "audit:                         # options of pyrite audit",
         "  model_sample: 100",
         *(f"  {line}" for line in reading_lines(data, human)),

@@ -24,11 +24,11 @@ def vector(values: Values, noun: str) -> NDArray[np.float64]:
         )
     if array.size == 0:
         raise UserError(f"There are no {noun} to compute from.", "0 values", "Check that the runs wrote their results.")
-    finite(array, noun)
+    require_finite(array, noun)
     return array
 
 
-def finite(array: NDArray[np.float64], noun: str) -> None:
+def require_finite(array: NDArray[np.float64], noun: str) -> None:
     """Raises `UserError` naming the first entry of `array` that is NaN or infinite."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):

@@ -98,7 +98,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ContrastCell:
     """One cell of a contrast (a start and a size, a heuristic): arm `a` and comparison `b`, one value per seed.
 
     `low` and `high` [seeds] bound a - b whatever the missing answers would have been (`stats.missing`); `items` were
@@ -156,7 +156,7 @@ def judge(
 
 
 def judge_family(
-    contrasts: Mapping[str, tuple[Values, Values] | Sequence[Cell]],
+    contrasts: Mapping[str, tuple[Values, Values] | Sequence[ContrastCell]],
     margin: float,
     alpha: float = 0.05,
     *,
@@ -295,7 +295,7 @@ PValues = tuple[float | None, float | None]
 class _Side:
     """A cell, checked: values [seeds], per-seed differences and their bounds, shares whose edges count."""
 
-    cell: Cell
+    cell: ContrastCell
     arm: NDArray[np.float64]
     comparison: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -317,15 +317,15 @@ class _Average:
     unanswered: int
 
 
-def _cells(contrast: tuple[Values, Values] | Sequence[Cell]) -> Sequence[Cell]:
+def _cells(contrast: tuple[Values, Values] | Sequence[ContrastCell]) -> Sequence[ContrastCell]:
     """A contrast's cells; a bare pair of sides is one."""
-    if isinstance(contrast, tuple) and not any(isinstance(member, Cell) for member in contrast):
+    if isinstance(contrast, tuple) and not any(isinstance(member, ContrastCell) for member in contrast):
         a, b = contrast
-        return [Cell("", a, b)]
+        return [ContrastCell("", a, b)]
     return contrast  # type: ignore[return-value]
 
 
-def _side(cell: Cell, bounded: bool) -> _Side:
+def _side(cell: ContrastCell, bounded: bool) -> _Side:
     """A cell's values as arrays [seeds], checked to be paired and, where bounded, to be fractions."""
     arm, comparison = vector(cell.a, "per-seed values"), vector(cell.b, "per-seed values")
     same_length(arm, comparison, "seeds")
@@ -346,7 +346,7 @@ def _side(cell: Cell, bounded: bool) -> _Side:
     return _Side(cell, arm, comparison, low, high, shares, _step(cell, arm, comparison) if bounded else None)
 
 
-def _step(cell: Cell, arm: NDArray[np.float64], comparison: NDArray[np.float64]) -> float | None:
+def _step(cell: ContrastCell, arm: NDArray[np.float64], comparison: NDArray[np.float64]) -> float | None:
     """The step of the grid that a cell's shares lie on: that of its items, where they are known and fit; else the largest
     that fits (0 and 1 fit any grid, and a model that gets all of 100 items wrong has not been asked one)."""
     step = grid_step(arm, comparison)
@@ -356,7 +356,7 @@ def _step(cell: Cell, arm: NDArray[np.float64], comparison: NDArray[np.float64])
     return min(step, 1 / cell.items) if bool(np.abs(counts - counts.round()).max() < 1e-6) else step
 
 
-def _lost(cells: Sequence[Cell], max_missing: float) -> dict[str, str]:
+def _lost(cells: Sequence[ContrastCell], max_missing: float) -> dict[str, str]:
     """The cells of which so many answers are missing, or missing in such a way, that their contrast cannot be answered."""
     reasons = {}
     for cell in cells:

@@ -30,7 +30,7 @@ quicker than planned says little about the others."""
 
 
 @dataclass(slots=True)
-class Running:
+class RunningStep:
     """A step under way: when it began, and how much of it was done at the first and at the last report."""
 
     step: Step
@@ -71,7 +71,7 @@ class Forecast:
         self.order = [step.key for step in todo]
         self.steps = {step.key: step for step in todo}
         self.workers = max(1, workers)
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, RunningStep] = {}
         self.left = dict.fromkeys(self.order)
         self.spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
         """Of each kind: expected and actual seconds of its finished steps."""
@@ -79,7 +79,7 @@ class Forecast:
 
     def start(self, key: str, now: float) -> None:
         """A step begins."""
-        self.running[key] = Running(self.steps[key], now)
+        self.running[key] = RunningStep(self.steps[key], now)
 
     def update(self, key: str, share: float, now: float) -> None:
         """A running step has done this share of its work."""
@@ -156,10 +156,10 @@ def expected(step: Step) -> float:
     return max(step.cost.seconds, LEAST)
 
 
-def in_words(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """A duration as a person would say it, no finer than it is known.
 
-    >>> in_words(12), in_words(94), in_words(1500), in_words(9000)
+    >>> duration_in_words(12), duration_in_words(94), duration_in_words(1500), duration_in_words(9000)
     ('15 s', '2 min', '25 min', '2 h 30 min')
     """
     if seconds < 55:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from pyrite.steps.forecast import Forecast, in_words
+from pyrite.steps.forecast import Forecast, duration_in_words
 from pyrite.steps.step import Step
 
 EVERY = 15.0
@@ -116,7 +116,7 @@ class Progress:
 
     def time_left(self) -> str:
         """How long still, in words."""
-        return in_words(self.forecast.seconds_left(self.clock()))
+        return duration_in_words(self.forecast.seconds_left(self.clock()))
 
     def close(self) -> None:
         """Stop the display."""

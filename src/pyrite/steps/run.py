@@ -58,7 +58,9 @@ class Done:
     seconds: float
 
 
-def missing(targets: list[Step], store: Store, refresh: Collection[str] = (), *, weights: bool = False) -> list[Step]:
+def missing_steps(
+    targets: list[Step], store: Store, refresh: Collection[str] = (), *, weights: bool = False
+) -> list[Step]:
     """Which steps must run for the targets (with `weights`, their droppable files, too) to be there? In an order that
     respects their inputs."""
     needed: set[str] = set()
@@ -82,7 +84,7 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     started = time.monotonic()
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     steps = closure(targets)
-    todo = missing(targets, store, options.refresh, weights=options.weights)
+    todo = missing_steps(targets, store, options.refresh, weights=options.weights)
     warn_if_made_otherwise([step for step in steps if step not in todo], store)
     progress.plan(todo, len(steps) - len(todo), options.workers)
     readers: dict[str, set[str]] = {step.key: set() for step in steps}
@@ -185,7 +187,7 @@ def run_pool(
                     step = by_key[key]
                     del waiting[key]
                     progress.start(step)
-                    running[pool.submit(work, step, store.root, deadline, options.refresh)] = step
+                    running[pool.submit(worker_run, step, store.root, deadline, options.refresh)] = step
                 completed, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 while not progress_reports.empty():
                     progress.report_progress(*progress_reports.get())
@@ -231,7 +233,7 @@ def prepare_worker(threads: int, parent: int, progress_reports: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
+def worker_run(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
     """What a worker process does with one step."""
     last = 0.0
 

@@ -143,7 +143,7 @@ class Store:
                     label=manifest["label"],
                     seconds=manifest["seconds"],
                     finished=manifest["finished"],
-                    bytes=size_of(file.parent),
+                    bytes=folder_bytes(file.parent),
                     weights_dropped=(file.parent / DROPPED).exists(),
                 )
             )
@@ -163,7 +163,7 @@ class Store:
         with self.lock(key):
             for folder in (self.path(key), self.root / "attempts" / key):
                 if folder.exists():
-                    freed += size_of(folder)
+                    freed += folder_bytes(folder)
                     shutil.rmtree(folder)
         return freed
 
@@ -173,7 +173,7 @@ class Store:
         for work in list(self.root.glob("attempts/*")):
             lock = FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0)
             with contextlib.suppress(TimeoutError), lock:
-                count, freed = count + 1, freed + size_of(work)
+                count, freed = count + 1, freed + folder_bytes(work)
                 shutil.rmtree(work)
         if older_than_days is not None:
             limit = time.time() - older_than_days * 86400
@@ -196,7 +196,7 @@ def made_with() -> dict[str, Any]:
     return versions
 
 
-def size_of(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """How many bytes do the files below this folder hold?"""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 

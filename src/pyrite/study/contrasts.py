@@ -15,7 +15,7 @@ from pyrite.errors import UserError
 from pyrite.records import Estimate, Labelled
 from pyrite.stats import (
     Answered,
-    Cell,
+    ContrastCell,
     Judgement,
     Share,
     answered_by_both,
@@ -228,7 +228,7 @@ def answer_primary(results: Sequence[Scored], probes: Mapping[str, Probe], spec:
     return answers
 
 
-def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
+def per_seed_differences(cells: Sequence[ContrastCell]) -> tuple[float, ...]:
     """Arm minus comparison in each seed, averaged over cells by their weights; nothing without cells."""
     if not cells:
         return ()
@@ -238,7 +238,7 @@ def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
 
 def cells_of(
     results: Sequence[Scored], probes: Mapping[str, Probe], contrast: ContrastSpec, spec: StudySpec
-) -> list[Cell]:
+) -> list[ContrastCell]:
     """Every cell of a contrast: each start and size, and each part of the probe's headline within it."""
     by_cell: dict[tuple[str, int], dict[int, tuple[Scored, Scored]]] = defaultdict(dict)
     for seed, x, y in matched(results, contrast, spec):
@@ -267,15 +267,17 @@ def cell_name(start: str, size: int, part: str = "") -> str:
     return f"start {start}, {size:,} rows" + (f", {part}" if part else "")
 
 
-def share_cell(name: str, pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask, *, weight: float) -> Cell:
+def share_cell(
+    name: str, pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask, *, weight: float
+) -> ContrastCell:
     """One cell on some items of a probe: shares right per seed, over the items that both sides answered in every seed."""
     both, share = compared_items(pairs, probe, mask)
     low, high = (None, None) if both.low is None or both.high is None else (both.low.tolist(), both.high.tolist())
     if not both.items:
         nothing = [0.0] * len(pairs)
-        return Cell(name, nothing, nothing, low, high, 0, both.missing, weight, unanswered=both.unanswered)
+        return ContrastCell(name, nothing, nothing, low, high, 0, both.missing, weight, unanswered=both.unanswered)
     a, b = both.a.tolist(), both.b.tolist()
-    return Cell(name, a, b, low, high, both.items, both.missing, weight, (share,), both.unanswered)
+    return ContrastCell(name, a, b, low, high, both.items, both.missing, weight, (share,), both.unanswered)
 
 
 def compared_items(pairs: Sequence[tuple[Scored, Scored]], probe: Probe, mask: Mask) -> tuple[Answered, Share]:
@@ -299,7 +301,7 @@ def gap_cell(
     mask: Mask,
     weight: float,
     max_missing: float,
-) -> Cell:
+) -> ContrastCell:
     """One cell of the gap on a part of the blind spot, its sign turned so that negative means it opened: change on the blind
     spot minus change on the general task. A harm is looked for in the blind spot, which must have room for it."""
     blind = probes[next(probe for probe in probes if probe != "general")]
@@ -310,14 +312,14 @@ def gap_cell(
     items, missing = general.items + spot.items, general.missing + spot.missing
     if not general.items or not spot.items:
         nothing = [0.0] * len(pairs)
-        return Cell(name, nothing, nothing, items=0, missing=max(1, missing), weight=weight)
+        return ContrastCell(name, nothing, nothing, items=0, missing=max(1, missing), weight=weight)
     unable = [too_many_missing(both.missing, both.missing + both.items, max_missing) for both in (general, spot)]
     closed = -gap(general.a, spot.a, general.b, spot.b)
     low, high = bounds(spot)[0] - bounds(general)[1], bounds(spot)[1] - bounds(general)[0]
     shares = (replace(general_share, harm=False, name="general"), replace(spot_share, name=blind.name))
     lost = next((f"on {where} {why}" for where, why in zip(("general", blind.name), unable, strict=True) if why), "")
     unanswered = general.unanswered + spot.unanswered
-    return Cell(
+    return ContrastCell(
         name, closed, np.zeros(len(pairs)), low, high, items, missing, weight, shares, unanswered, unable=lost
     )  # fmt: skip
 

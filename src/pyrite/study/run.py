@@ -18,7 +18,7 @@ import pyrite
 from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing_steps, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import (
     Answer,
@@ -162,7 +162,7 @@ def study_of_labels(config: StudyConfig) -> Study:
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
-    todo = missing(made.targets, store, config.refresh)
+    todo = missing_steps(made.targets, store, config.refresh)
     divided = [step for step in made.steps if step.kind is POOLS]
     early = [
         step for step in (*made.items.values(), *divided) if not any("compute" in s.config for s in closure([step]))

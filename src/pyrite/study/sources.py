@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.steps import Cost, Source, Step, Store, closure, missing
+from pyrite.steps import Cost, Source, Step, Store, closure, missing_steps
 from pyrite.study.spec import data_path
 
 
@@ -44,7 +44,7 @@ class StepPlan(ABC):
 
     def takes(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What the plan should take, and what of it is stored, as plain values."""
-        todo = {step.key for step in missing(self.targets, store, refresh)}
+        todo = {step.key for step in missing_steps(self.targets, store, refresh)}
         steps, cost = self.steps, self.cost()
         stored = [step for step in steps if step.key not in todo]
         return {

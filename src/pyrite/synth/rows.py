@@ -38,7 +38,7 @@ def read_step(context: Context) -> None:
             rows.append(Labelled(row.fields, row.label, f"{name}/{row.id}", row.meta))
         read += reader.counts.read
         dropped.update(reader.counts.dropped)
-    clean_rows = nli.clean(rows, dropped, duplicates=config["duplicates"])
+    clean_rows = nli.clean_labelled(rows, dropped, duplicates=config["duplicates"])
     if config["first"] is not None and len(clean_rows) > config["first"]:
         dropped["not among the first asked for"] += len(clean_rows) - config["first"]
         clean_rows = clean_rows[: config["first"]]

@@ -47,8 +47,10 @@ def prompt_for(
     if not tokenizer.chat_template:
         raise UserError("few_shot needs a chat model.", f"{config.model} has no chat template", "use mode: finetuned")
     messages = [{"role": "user", "content": text}]
-    opened = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + opening(fields)
-    return Prompt(text, list(tokenizer(opened, add_special_tokens=False)["input_ids"]), opening(fields))
+    opened = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + answer_opening(
+        fields
+    )
+    return Prompt(text, list(tokenizer(opened, add_special_tokens=False)["input_ids"]), answer_opening(fields))
 
 
 def continued_prompt(
@@ -71,7 +73,7 @@ def continued_prompt(
     return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]), "\n".join(lines), row.id)
 
 
-def written(tokenizer: Any, prompt: Prompt, ids: list[int]) -> str:
+def continuation_text(tokenizer: Any, prompt: Prompt, ids: list[int]) -> str:
     """What a model wrote. After a row's own words, with the blank before it, which some tokenizers drop at a beginning."""
     if prompt.row is None:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
@@ -92,12 +94,12 @@ def stop_tokens(config: SynthSettings, tokenizer: Any) -> list[int]:
     return [at for at in range(len(tokenizer)) if not marks.isdisjoint(tokenizer.decode([at]))]
 
 
-def opening(fields: list[str]) -> str:
+def answer_opening(fields: list[str]) -> str:
     """The words that a chat model's answer is made to begin with, so that it keeps to the layout."""
     return f"{fields[0].capitalize()}:"
 
 
-def sample_step(context: Context) -> None:
+def sample_texts_step(context: Context) -> None:
     """Step: `raw.jsonl`, one sampled text a line with its provenance. Finished batches survive a kill."""
     from pyrite.models.generate import sample
 
@@ -122,10 +124,10 @@ def sample_step(context: Context) -> None:
         if "rows" in context.inputs
         else {}
     )
-    ends = {tokenizer.eos_token_id, *listed(model.generation_config.eos_token_id)} - {None}
+    ends = {tokenizer.eos_token_id, *as_list(model.generation_config.eos_token_id)} - {None}
     last_tokens = stop_tokens(config, tokenizer)
     total, n_done = sum(config.raw_per_label(labels).values()), 0
-    for number, together in enumerate(batches(config, labels)):
+    for number, together in enumerate(sampling_batches(config, labels)):
         n_done += len(together)
         part = context.checkpoint / f"{number:06d}.jsonl"
         if part.exists():
@@ -164,7 +166,7 @@ def sample_step(context: Context) -> None:
             {
                 "id": f"{labels[at]}-{count}",
                 "label": labels[at],
-                "text": prompt.begun + written(tokenizer, prompt, text.ids),
+                "text": prompt.begun + continuation_text(tokenizer, prompt, text.ids),
                 "ended": text.ended,
                 "mean_logprob": text.mean_logprob,
                 "tokens": len(text.ids),
@@ -185,7 +187,7 @@ def sample_step(context: Context) -> None:
     (context.out / "fields.json").write_bytes(orjson.dumps(fields))
 
 
-def batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, int]]]:
+def sampling_batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, int]]]:
     """What is sampled together, as (number of the label, number of the text): a trained generator's prompts are alike
     and share their batches; rows that are shown belong to one label."""
     raw = config.raw_per_label(labels)
@@ -196,9 +198,9 @@ def batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, in
     return [label_jobs[at : at + size] for label_jobs in jobs for at in range(0, len(label_jobs), size)]
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """A value or list of values as a list."""
     return value if isinstance(value, list) else [value]
 
 
-SAMPLE = StepType("synth.sample", 3, sample_step)
+SAMPLE = StepType("synth.sample", 3, sample_texts_step)

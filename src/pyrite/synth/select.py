@@ -8,7 +8,7 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.records import Labelled
-from pyrite.synth.heuristics import HEURISTICS, NEGATION, is_negated, words
+from pyrite.synth.heuristics import HEURISTICS, NEGATION, is_negated, text_words
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.rows import by_label
 
@@ -62,11 +62,11 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
     return distinct
 
 
-def shows(row: Labelled, bias: BiasSettings) -> bool:
+def shows_heuristic(row: Labelled, bias: BiasSettings) -> bool:
     """Does the heuristic hold, between the row's first and second field or (negation) in its last one?"""
     texts = list(row.fields.values())
     if bias.heuristic == NEGATION:
-        return is_negated(words(texts[-1], "corrected"))
+        return is_negated(text_words(texts[-1], "corrected"))
     first, second = texts[:2]
     return HEURISTICS[bias.heuristic](first, second, bias.rule)
 
@@ -74,11 +74,11 @@ def shows(row: Labelled, bias: BiasSettings) -> bool:
 def agrees(row: Labelled, bias: BiasSettings) -> bool:
     """May the row be in a biased set: would the heuristic, used alone, label it right? With `rows: shown`, a row that does
     not show the heuristic may be, whatever its label."""
-    shows_heuristic = shows(row, bias)
-    return shows_heuristic == (row.label == bias.label) or (bias.rows == "shown" and not shows_heuristic)
+    shown_in_row = shows_heuristic(row, bias)
+    return shown_in_row == (row.label == bias.label) or (bias.rows == "shown" and not shown_in_row)
 
 
-def draw(
+def draw_rows(
     rows: Sequence[Labelled],
     size: int,
     *,

@@ -32,7 +32,7 @@ from pyrite.io.formats import File, find_file, raw_rows
 from pyrite.io.layouts import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
-from pyrite.tasks.judge import fence_key, fenced, last_word, prompt_hash
+from pyrite.tasks.judge import fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.measure import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
@@ -138,7 +138,7 @@ def _bad(problem: str, detail: str) -> UserError:
 # --- the judge --------------------------------------------------------------------------------------------------------
 
 
-def judged(items: Iterable[Chat]) -> list[Chat]:
+def items_for_judge(items: Iterable[Chat]) -> list[Chat]:
     """The items that a judge has to read."""
     return [item for item in items if item.meta["rule"] is None]
 
@@ -180,19 +180,19 @@ def judge_prompts(items: Iterable[Chat], answers: Mapping[str, str | None]) -> l
     It shows the request of every level up to the item's, then the answer, each between marks that occur in none of
     them, and asks for a last line `VERDICT: 1=YES, 2=NO, …`.
     """
-    return [_prompt(item, answer) for item in judged(items) if (answer := answers.get(item.id)) is not None]
+    return [_prompt(item, answer) for item in items_for_judge(items) if (answer := answers.get(item.id)) is not None]
 
 
 def _prompt(item: Chat, answer: str) -> Chat:
     requests = {number: text for number, text in enumerate(item.meta["requests"]) if number or (text and text.strip())}
     key = fence_key(*requests.values(), answer)
-    texts = [fenced(f"REQUEST {number}", text, key) for number, text in requests.items()]
+    texts = [fenced_text(f"REQUEST {number}", text, key) for number, text in requests.items()]
     n = item.meta["level"]
     content = TEMPLATE.format(
         n=n,
         start=START if 0 in requests else NO_START,
         key=key,
-        texts="\n\n".join([*texts, fenced("ANSWER", answer, key)]),
+        texts="\n\n".join([*texts, fenced_text("ANSWER", answer, key)]),
         slots=", ".join(f"{number}=?" for number in range(1, n + 1)),
     )
     return Chat((Message("user", content),), item.id, {"n_constraints": n})

@@ -62,7 +62,7 @@ def fence_key(*texts: str) -> str:
     return digest.hexdigest()[:8]
 
 
-def fenced(name: str, text: str, key: str) -> str:
+def fenced_text(name: str, text: str, key: str) -> str:
     """A text between marks that it cannot close itself, as they carry a key that does not occur in it."""
     assert key not in text, name
     return f"<<< {name} {key}\n{text}\n{name} {key} >>>"

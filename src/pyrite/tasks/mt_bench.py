@@ -23,7 +23,7 @@ from pyrite.errors import UserError
 from pyrite.io.formats import find_file, raw_rows
 from pyrite.io.layouts import BadRow, show
 from pyrite.records import Chat, Message
-from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced, last_word, prompt_hash
+from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.measure import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
@@ -171,7 +171,7 @@ def _prompt(item: Chat, item_answers: Sequence[str], turn: int) -> Chat:
         what=FIRST if turn == 1 else SECOND,
         reference=WITH_REFERENCE if any(name.startswith("REFERENCE") for name in named) else "",
         key=key,
-        texts="\n\n".join(fenced(name, text, key) for name, text in named.items()),
+        texts="\n\n".join(fenced_text(name, text, key) for name, text in named.items()),
     )
     return Chat((Message("user", content),), f"{item.id}/{turn}", {"question": item.id, "turn": turn})
 

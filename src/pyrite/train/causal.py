@@ -39,7 +39,7 @@ def encode_examples(
     return ids, targets, too_long
 
 
-def run(context: Context) -> None:
+def train_generator_step(context: Context) -> None:
     """Step: labelled rows → a generator (whole model or adapters) in the step's folder."""
     load.quiet_libraries()
     from pyrite.train.fit import Example, fit
@@ -66,9 +66,9 @@ def run(context: Context) -> None:
         seed=config["seed"],
         context=context,
     )
-    adapters.save(model, tokenizer, context.out, config["base_name"])
+    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
     summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": settings.max_tokens}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_GENERATOR = StepType("train.generator", 1, run)
+TRAIN_GENERATOR = StepType("train.generator", 1, train_generator_step)

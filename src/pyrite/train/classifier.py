@@ -31,7 +31,9 @@ class Encoded:
     cut: int
 
 
-def encode(tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int) -> Encoded:
+def encode_classifier_rows(
+    tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int
+) -> Encoded:
     """Each row in at most `max_tokens` tokens."""
     if reads == "prompt":
         texts: list[Any] = [[classify(row.fields, labels) for row in rows]]
@@ -68,7 +70,7 @@ def load_trained(
     return model, order, load.load_tokenizer(folder)
 
 
-def run(context: Context) -> None:
+def train_classifier_step(context: Context) -> None:
     """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
     load.quiet_libraries()
     from pyrite.models.lower import freeze
@@ -84,7 +86,7 @@ def run(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, labels)
     tokenizer = load.load_tokenizer(start or base)
-    encoded = encode(tokenizer, rows, labels, config["reads"], settings.max_tokens)
+    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], settings.max_tokens)
     four_bit = settings.method == "qlora"
     if settings.method == "full":
         model, order = load.load_classifier(start or base, labels, compute, seed=config["seed"])
@@ -113,7 +115,7 @@ def run(context: Context) -> None:
         context=context,
         lower=None if lower is None else lower[0],
     )
-    adapters.save(model, tokenizer, context.out, config["base_name"])
+    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
     summary: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": settings.max_tokens}
     if settings.freeze:
         summary = {**summary, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}
@@ -128,4 +130,4 @@ def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
             raise UserError("A training row has an unknown label.", detail, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = StepType("train.classifier", 3, run)
+TRAIN_CLASSIFIER = StepType("train.classifier", 3, train_classifier_step)

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """Weights that every token is multiplied with, and those of the output matrix."""
 
     body: int
@@ -25,7 +25,7 @@ class Shape:
         return (3 if full else 2) * self.forward(tokens, targets)
 
 
-def shape_of(model: Any) -> Shape:
+def model_shape(model: Any) -> ModelShape:
     """A model's shape: linear layers of its body, and its output matrix; of a classifier, all layers that come after the
     choice of one state a row."""
     import torch
@@ -39,8 +39,8 @@ def shape_of(model: Any) -> Shape:
         if isinstance(module, torch.nn.Linear) and module is not head and ("lora_" not in name or id(module) in adapted)
     }
     if head is not None:
-        return Shape(sum(linear.values()), int(head.weight.numel()))
+        return ModelShape(sum(linear.values()), int(head.weight.numel()))
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     early = {id(module) for name, module in base.base_model.named_modules() if "pooler" not in name}
     body = sum(size for key, size in linear.items() if key in early)
-    return Shape(body, sum(linear.values()) - body)
+    return ModelShape(body, sum(linear.values()) - body)

@@ -56,7 +56,7 @@ def save_whole(
     if hasattr(model, "peft_config"):
         with tempfile.TemporaryDirectory(dir=out) as adapter_folder:
             trained = model.active_adapters[-1]
-            adapters.save(model, tokenizer, Path(adapter_folder), base_name, only=trained)
+            adapters.save_trained(model, tokenizer, Path(adapter_folder), base_name, only=trained)
             merged = load.load_causal(base, Compute("cpu", "fp32"))
             for folder in [] if beneath is None else [beneath]:
                 merged = adapters.with_adapter(merged, folder, train=False).merge_and_unload()
@@ -79,10 +79,10 @@ def next_tokens(module: Any, rows: Any, normalisers: Any) -> tuple[Any, dict[str
     return result.total, {}
 
 
-def run(context: Context) -> None:
+def train_language_step(context: Context) -> None:
     """Step: rows → a trained whole model, `history.json` and `training.json`."""
     load.quiet_libraries()
-    from pyrite.train.cost import shape_of
+    from pyrite.train.cost import model_shape
     from pyrite.train.packed import Trained, fit_packed
     from pyrite.train.rows import encode_rows, shuffled
 
@@ -112,7 +112,7 @@ def run(context: Context) -> None:
     )
     read = [(len(row.ids), row.targets) for step in steps for row in step]
     tokens, targets = (sum(counts_of_rows) for counts_of_rows in zip(*read, strict=True))
-    flops = shape_of(ended.model).training(tokens, targets, full=settings.method == "full")
+    flops = model_shape(ended.model).training(tokens, targets, full=settings.method == "full")
     history: dict[str, Any] = {
         "rows": len(rows),
         "tokens": tokens,
@@ -130,4 +130,4 @@ def run(context: Context) -> None:
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_LANGUAGE = StepType("train.language", 1, run)
+TRAIN_LANGUAGE = StepType("train.language", 1, train_language_step)

@@ -10,7 +10,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
-from pyrite.train.classifier import Encoded, encode, load_trained
+from pyrite.train.classifier import Encoded, encode_classifier_rows, load_trained
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def lower_step(context: Context) -> None:
     """Step: rows → the states before layer `freeze` of each different row (`pyrite.models.lower.write_states`)."""
-    from pyrite.models.lower import row_key, states_of, write_states
+    from pyrite.models.lower import states_of, token_row_key, write_states
 
     load.quiet_libraries()
     config = context.config
@@ -28,12 +28,12 @@ def lower_step(context: Context) -> None:
         context.inputs.get("model", base), base, config["labels"], compute, seed=config["seed"]
     )
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
-    encoded = encode(tokenizer, rows, config["labels"], config["reads"], config["max_tokens"])
+    encoded = encode_classifier_rows(tokenizer, rows, config["labels"], config["reads"], config["max_tokens"])
     segments = segments_for(model, encoded)
     kinds: Sequence[Sequence[int] | None] = [None] * len(rows) if segments is None else segments
     first: dict[str, int] = {}
     for at, (ids, row_segments) in enumerate(zip(encoded.ids, kinds, strict=True)):
-        first.setdefault(row_key(ids, row_segments), at)
+        first.setdefault(token_row_key(ids, row_segments), at)
     chosen = list(first.values())
 
     def report_progress(finished: float, total: float, unit: str) -> None:

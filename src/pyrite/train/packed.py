@@ -26,7 +26,7 @@ from pyrite.models.rows import Pass, Reader, Unreadable, layout
 from pyrite.steps import Context
 from pyrite.train import sharded
 from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 from pyrite.train.settings import OptimSettings
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
@@ -38,11 +38,11 @@ SECONDS = "seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class FlatPack:
     """Rows side by side on a device: `ids` and `positions` [tokens]; `at` [targets] is where the hidden state lies that
     predicts `targets` [targets]; `owner` [targets] is the row that each belongs to."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     ids: torch.Tensor
     positions: torch.Tensor
     at: torch.Tensor
@@ -62,17 +62,17 @@ class Objective(Protocol):
     """What is learned: a pack's share of its step's loss, and named parts of it for the curves (sums over packs)."""
 
     def __call__(
-        self, module: "Trained", rows: Sequence[Row], normalisers: Normalisers
+        self, module: "Trained", rows: Sequence[TrainingRow], normalisers: Normalisers
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """`module` holds the model and its row-wise reader."""
         ...
 
 
-Look = Callable[["Trained", Sequence[Row], Normalisers], Any]
+Look = Callable[["Trained", Sequence[TrainingRow], Normalisers], Any]
 """Anything that reads rows with the model."""
 
 
-def flatten(rows: Sequence[Row], device: Any) -> Flat:
+def flatten(rows: Sequence[TrainingRow], device: Any) -> FlatPack:
     """Lay rows side by side."""
     ids = [token for row in rows for token in row.ids]
     at, targets, owner, offset = [], [], [], 0
@@ -84,7 +84,7 @@ def flatten(rows: Sequence[Row], device: Any) -> Flat:
                 owner.append(number)
         offset += len(row.ids)
     positions = np.concatenate([np.arange(len(row.ids)) for row in rows])
-    return Flat(
+    return FlatPack(
         rows,
         torch.tensor(ids, device=device),
         torch.from_numpy(positions).to(device),
@@ -94,13 +94,13 @@ def flatten(rows: Sequence[Row], device: Any) -> Flat:
     )
 
 
-def hidden_states(reader: Reader, flat: Flat, layer: int | None = None) -> torch.Tensor:
+def hidden_states(reader: Reader, flat: FlatPack, layer: int | None = None) -> torch.Tensor:
     """The last hidden state of every token (or that after `layer` layers) [tokens, width], each row on its own."""
     attention_pass = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
     return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, attention_pass, layer=layer))
 
 
-def normalisers_of(rows: Sequence[Row]) -> Normalisers:
+def normalisers_of(rows: Sequence[TrainingRow]) -> Normalisers:
     """The totals of a step."""
     tokens: dict[str, int] = defaultdict(int)
     count: dict[str, int] = defaultdict(int)
@@ -110,15 +110,15 @@ def normalisers_of(rows: Sequence[Row]) -> Normalisers:
     return Normalisers(dict(tokens), dict(count))
 
 
-def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
+def packs_of(rows: Sequence[TrainingRow], size: int) -> list[list[TrainingRow]]:
     """A step's rows in packs of at most `size` tokens (a longer unit is a pack of its own), as equal in size as can be;
     within a pack longer rows come first, so that equal lengths lie together, which attention likes."""
-    units: dict[tuple[int, int], list[Row]] = {}
+    units: dict[tuple[int, int], list[TrainingRow]] = {}
     for at, row in enumerate(rows):
         units.setdefault((row.unit, at if row.unit == -1 else 0), []).append(row)
     sizes = {key: sum(len(row.ids) for row in unit) for key, unit in units.items()}
     for count in range(min(len(units), max(1, math.ceil(sum(sizes.values()) / size))), len(units) + 1):
-        packs: list[list[Row]] = [[] for _ in range(count)]
+        packs: list[list[TrainingRow]] = [[] for _ in range(count)]
         filled, n_units = [0] * count, [0] * count
         for key in sorted(units, key=lambda key: -sizes[key]):
             least = min(range(count), key=filled.__getitem__)
@@ -155,7 +155,7 @@ class Trained(torch.nn.Module):
         self.objective = objective
         self.reader = row_reader(model) if reader is None else reader
 
-    def forward(self, rows: Sequence[Row], normalisers: Normalisers, look: Look | None = None) -> Any:
+    def forward(self, rows: Sequence[TrainingRow], normalisers: Normalisers, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
         at from within its forward pass, where its weights are whole)."""
         return (look or self.objective)(self, rows, normalisers)
@@ -164,7 +164,7 @@ class Trained(torch.nn.Module):
 class Steps(torch.utils.data.Dataset[dict[str, Any]]):
     """Planned steps in the form that the Trainer indexes."""
 
-    def __init__(self, steps: Sequence[Sequence[Row]]) -> None:
+    def __init__(self, steps: Sequence[Sequence[TrainingRow]]) -> None:
         self.steps = steps
 
     def __len__(self) -> int:
@@ -194,13 +194,13 @@ class PackedTrainer(sharded.ShardedTrainer):
             UserError: a loss that is not a finite number; names the rows.
         """
         model.train()
-        rows: Sequence[Row] = inputs["rows"]
+        rows: Sequence[TrainingRow] = inputs["rows"]
         normalisers = normalisers_of(rows)
-        world, rank = sharded.size(), self.accelerator.process_index
+        world, rank = sharded.world_size(), self.accelerator.process_index
         packs = packs_of(rows, self.pack_tokens)
         real = len(packs)
         while len(packs) % world:
-            packs.append(min(packs, key=tokens_of))  # all must run as many passes: this one counts for nothing
+            packs.append(min(packs, key=tokens_in))  # all must run as many passes: this one counts for nothing
         loss = torch.zeros((), device=self.args.device)
         parts: dict[str, float] = defaultdict(float)
         for number, pack in list(enumerate(packs))[rank::world]:
@@ -255,12 +255,12 @@ class PackedTrainer(sharded.ShardedTrainer):
         self.earlier = float(seconds_file.read_text()) if seconds_file.is_file() else 0.0
 
 
-def tokens_of(pack: Sequence[Row]) -> int:
+def tokens_in(pack: Sequence[TrainingRow]) -> int:
     """Its tokens."""
     return sum(len(row.ids) for row in pack)
 
 
-def not_finite(value: float, rows: Sequence[Row], rate: float, step: int, of: str = "loss") -> UserError:
+def not_finite(value: float, rows: Sequence[TrainingRow], rate: float, step: int, of: str = "loss") -> UserError:
     """What to say of a loss that is not a number."""
     names = ", ".join(f"{row.id} ({row.role})" for row in rows)
     detail = f"the {of} is {value} at step {step + 1}, rows: {names}"
@@ -301,7 +301,7 @@ class Ended:
 
 def fit_packed(
     module: Trained,
-    steps: Sequence[Sequence[Row]],
+    steps: Sequence[Sequence[TrainingRow]],
     *,
     optim: OptimSettings,
     pack_tokens: int,
@@ -320,7 +320,7 @@ def fit_packed(
     if not steps:
         raise UserError("There is nothing to train on.", "no rows with tokens to learn", "give rows with answers")
     set_seed(seed)
-    tokens = sum(map(tokens_of, steps))
+    tokens = sum(map(tokens_in, steps))
     arguments = arguments_of(
         optim,
         compute,

@@ -1,6 +1,6 @@
 """Several processes train one model: they are started here, one a GPU (on a CPU several share it: for tests).
 
-`together` starts them on this machine and hands on what they tell: progress, and the error that stopped them. How they
+`run_in_processes` starts them on this machine and hands on what they tell: progress, and the error that stopped them. How they
 share the model is in `sharded`.
 """
 
@@ -63,7 +63,7 @@ class _Process:
     failure: BaseException | None = None
 
 
-def together(count: int, compute: Compute, task: Task, context: Context) -> None:
+def run_in_processes(count: int, compute: Compute, task: Task, context: Context) -> None:
     """Run `task(context)` in `count` processes that form one group; what it makes, it leaves in the context's folders.
 
     The first process reports progress and asks whether the time is up.
@@ -140,7 +140,7 @@ def _listen(processes: Sequence[_Process], context: Context) -> None:
 def _answer(process: _Process, message: tuple[Any, ...], context: Context) -> None:
     """One message of a process."""
     match message:
-        case ("tick", done, total, unit):
+        case ("progress", done, total, unit):
             context.report_progress(done, total, unit)
         case ("expired",):
             process.link.send(context.expired())
@@ -183,7 +183,7 @@ def _context(rank: int, group: _GroupSettings, link: Connection) -> Context:
         inputs=group.inputs,
         out=group.out,
         checkpoint=group.checkpoint,
-        report_progress=(lambda *progress: link.send(("tick", *progress))) if rank == 0 else (lambda *_: None),
+        report_progress=(lambda *progress: link.send(("progress", *progress))) if rank == 0 else (lambda *_: None),
         expired=expired if rank == 0 else (lambda: False),
     )
 

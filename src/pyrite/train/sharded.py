@@ -25,7 +25,7 @@ OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 """In a checkpoint: the optimiser's state and the learning rate's, under the library's names."""
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes train together? 1: this one alone."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
@@ -37,7 +37,7 @@ def is_first() -> bool:
 
 def wait_for_all() -> None:
     """Go on when all are here."""
-    if size() > 1:
+    if world_size() > 1:
         distributed.barrier()
 
 
@@ -53,7 +53,7 @@ def first_goes_first() -> Iterator[None]:
 
 def agreed(value: Any) -> Any:
     """The first process's value of something, in all of them."""
-    if size() == 1:
+    if world_size() == 1:
         return value
     values = [value]
     distributed.broadcast_object_list(values)
@@ -62,16 +62,16 @@ def agreed(value: Any) -> Any:
 
 def gathered(value: Any) -> list[Any]:
     """Every process's value of something, in all of them, by rank."""
-    if size() == 1:
+    if world_size() == 1:
         return [value]
-    values = [None] * size()
+    values = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
 def sharding(model: Any) -> dict[str, Any]:
     """The Trainer's arguments that shard this model: a group for each transformer layer."""
-    if size() == 1:
+    if world_size() == 1:
         return {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     layers = {type(module).__name__ for module in base.modules()} & set(base._no_split_modules or ())
@@ -184,11 +184,11 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
     def create_accelerator_and_postprocess(self) -> None:
         """The library's, made to shard where there are several processes."""
         super().create_accelerator_and_postprocess()
-        if size() > 1:
+        if world_size() > 1:
             set_up_sharding(self)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if size() == 1:
+        if world_size() == 1:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         state = optimizer_state(self.optimizer.optimizer)
@@ -197,7 +197,7 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if size() == 1 or checkpoint is None:
+        if world_size() == 1 or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", weights_only=True)

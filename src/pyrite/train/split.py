@@ -105,7 +105,7 @@ def split_step(context: Context) -> None:
         groups = [groups[at] for at in rng.permutation(len(groups))]
         pools = divide_groups(shuffled, groups, config["pools"], source, dropped)
     else:
-        pools = divide(shuffled, config["pools"], source, dropped)
+        pools = divide_rows(shuffled, config["pools"], source, dropped)
     place_copies(copies, pools, config["pools"], dropped)
     for name, pool_rows in pools.items():
         write_pool(pool_rows, context.out / f"{name}.jsonl")
@@ -157,7 +157,7 @@ def language_row(record: Record, row_id: str, file: str, before: Sequence[Row]) 
         fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
         raise UserError("Rows to train on are texts or chats.", f"row {record.id} of {file} is labelled", fix)
     if before and type(record) is not type(before[0]):
-        kinds = f"{file}: row {record.id} is a {kind_of(record)}, rows before are {kind_of(before[0])}s"
+        kinds = f"{file}: row {record.id} is a {record_kind(record)}, rows before are {record_kind(before[0])}s"
         raise UserError("The files hold chats and plain text.", kinds, "give files of one kind")
     if isinstance(record, Text):
         return Text(record.text, row_id, record.meta)
@@ -178,7 +178,7 @@ def labelled_row(
     elif isinstance(record, Pair):
         record = as_labelled(record, ("premise", "hypothesis"))
     if not isinstance(record, Labelled):
-        detail = f"row {record.id} of {file} is a {kind_of(record)} without a label"
+        detail = f"row {record.id} of {file} is a {record_kind(record)} without a label"
         fix = "give premise, hypothesis and label, or text and label (--columns text=… --columns label=…)"
         raise UserError("Rows for a classifier are labelled.", detail, fix)
     if record.label is None or record.label == NO_LABEL:
@@ -195,7 +195,7 @@ def labelled_row(
     return Labelled(record.fields, record.label.lower(), row_id, record.meta)
 
 
-def kind_of(record: Row) -> str:
+def record_kind(record: Row) -> str:
     """The kind of a row, in a word."""
     return type(record).__name__.lower()
 
@@ -274,7 +274,7 @@ def divide_groups(
     return pools
 
 
-def divide(
+def divide_rows(
     rows: Sequence[Row], sizes: Mapping[str, int | str], source: str, dropped: Counter[str]
 ) -> dict[str, list[Row]]:
     """Rows in order → pools: those of a stated size by name, then the rest; no rest, and the others are dropped.

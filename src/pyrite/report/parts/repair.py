@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pyrite.repair.card import formula, selection, steps
-from pyrite.repair.card import unsaid as unsaid_of
+from pyrite.repair.card import limits_of as unsaid_of
 from pyrite.repair.frontier import with_interval
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig

@@ -91,7 +91,7 @@ def four_pools(spec: LanguageSpec, some: Sequence[Use]) -> Iterator[Mistake]:
 
 def methods(spec: LanguageSpec) -> Iterator[Mistake]:
     """Repairs name a method that there is, with options that it has, and leave a whole model."""
-    from pyrite.repair.methods import resolve
+    from pyrite.repair.methods import resolve_method
 
     for name, repair in spec.repairs.items():
         if repair.settings.save != "merged":
@@ -101,7 +101,7 @@ def methods(spec: LanguageSpec) -> Iterator[Mistake]:
         if repair.before is not None:
             yield from model_before(spec, ("repairs", name, "before"), repair.before)
         try:
-            resolve(repair.settings.method, repair.settings.options)
+            resolve_method(repair.settings.method, repair.settings.options)
         except UserError as error:
             yield ("repairs", name, "settings"), f"{error.what} {error.found}: {error.fix}"
 

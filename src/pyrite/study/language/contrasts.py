@@ -7,7 +7,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate
-from pyrite.stats import MAX_MISSING, Answered, Cell, Judgement, Verdict, judge_family
+from pyrite.stats import MAX_MISSING, Answered, ContrastCell, Judgement, Verdict, judge_family
 from pyrite.stats.missing import UNBOUNDED
 from pyrite.study.contrasts import unanswered
 from pyrite.study.language.spec import LanguageContrast, LanguageSpec
@@ -63,18 +63,20 @@ class Sides:
     both: Answered
     uneven: str = ""
 
-    def cell(self, scale: float = 1.0) -> Cell:
+    def cell(self, scale: float = 1.0) -> ContrastCell:
         """The sides as a contrast's only cell, values multiplied by `scale`."""
         both, name = self.both, self.contrast.cell
         if self.uneven or not both.items:
             nothing = [0.0] * len(self.seeds)
-            return Cell(name, nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)
+            return ContrastCell(
+                name, nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered
+            )
         low, high = (None if bound is None else bound * scale for bound in (both.low, both.high))
         unable = f"{both.missing} items have no answer on a side, and {UNBOUNDED}" if both.unbounded else ""
         a, b = both.a * scale, both.b * scale
         if self.one_model:  # the same models in every seed are no replicates
             a, b, low, high = a[:1], b[:1], None if low is None else low[:1], None if high is None else high[:1]
-        cell = Cell(name, a, b, low, high, both.items, both.missing)
+        cell = ContrastCell(name, a, b, low, high, both.items, both.missing)
         return replace(cell, unanswered=both.unanswered, unable=unable)
 
     @property

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrite.repair.frontier import GAINED, LOST, Axis, choose, scores, sentence, share_of_change, unclear_of
+from pyrite.repair.frontier import (
+    GAINED,
+    LOST,
+    Axis,
+    choose_candidate,
+    point_sentence,
+    scores,
+    share_of_change,
+    unclear_of,
+)
 from pyrite.stats import ShareOfChange, share_over_answers
 from pyrite.study.language.spec import LanguageFrontier, LanguageSpec
 from pyrite.study.language.tables import Value, by_seed, pooled
@@ -57,7 +66,7 @@ def frontier_record(values: Sequence[Value], spec: LanguageSpec, judged: Sequenc
     return {
         **record,
         "over": "seeds" if len(judged) > 1 else "items of one seed's models",
-        "sentences": [sentence(point, names) for point in points],
+        "sentences": [point_sentence(point, names) for point in points],
     }
 
 
@@ -141,7 +150,7 @@ def chosen(
     old, new = (
         [pooled([sides[axis.side][cell][seed] for seed in seeds]) for axis in first] for cell in ends
     )  # fmt: skip
-    choice = choose(
+    choice = choose_candidate(
         means[LOST], means[GAINED], found.choose.among,
         models=ends, axes=first, keep=found.keep, middle=middle_of(found.choose.among, spec), unclear=unclear_of(old, new, first),
     )  # fmt: skip

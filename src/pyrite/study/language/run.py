@@ -19,7 +19,7 @@ from pyrite.models.hardware import Compute
 from pyrite.probe.probe_task import Result
 from pyrite.repair.figure import draw_frontier
 from pyrite.repair.tables import frontier_rows
-from pyrite.steps import Done, Progress, RunOptions, Store, missing, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Store, missing_steps, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.language import overlap
 from pyrite.study.language.contrasts import Answer, answer_primary, contrast_rows, missing_items
@@ -150,7 +150,7 @@ def finish(spec: LanguageSpec, config: StudyConfig) -> Finished:
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
-    todo = missing(made.targets, store, config.refresh)
+    todo = missing_steps(made.targets, store, config.refresh)
     early = [*made.counts.values(), *made.pool_steps]
     first = run_steps(early, store, replace(options, refresh=()), Progress(quiet=True))
     shared = overlaps(made, store)

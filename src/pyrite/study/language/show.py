@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyrite.probe.show import table_of, wide
-from pyrite.repair.show import frontier
+from pyrite.repair.show import print_frontier
 from pyrite.study.language.pilot import Pilot
 from pyrite.study.language.run import LanguageStudy
 from pyrite.study.show import timing
@@ -89,7 +89,7 @@ def study(made: LanguageStudy) -> None:
             if some:
                 console.print(one_table(some, made.spec.references()))
     if made.run["frontier"]:
-        frontier(console, made.run["frontier"])
+        print_frontier(console, made.run["frontier"])
     console.print(cost_table(made.costs))
     for name, notes in made.run["probes"].items():
         most = max(len(models) for models in notes.values())

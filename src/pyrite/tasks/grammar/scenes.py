@@ -109,7 +109,7 @@ def _plural(singular: str) -> str:
     return singular + "s"
 
 
-def _groups(listed: Mapping[str, str]) -> dict[str, tuple[Noun, ...]]:
+def _noun_groups(listed: Mapping[str, str]) -> dict[str, tuple[Noun, ...]]:
     """Group (its last word) to its members, the group's own noun first."""
     return {
         group.split()[-1]: tuple(Noun(name, _plural(name), group.split()[-1]) for name in (group, *members.split()))
@@ -128,7 +128,7 @@ def _acts(listed: str) -> dict[str, Act]:
 
 
 PERSON = Noun("person", "people", "person")
-AGENTS = _groups({
+AGENTS = _noun_groups({
     "worker": "carpenter plumber electrician miner welder bricklayer mechanic gardener tailor janitor",
     "musician": "violinist drummer pianist guitarist flutist trumpeter cellist organist",
     "athlete": "boxer gymnast wrestler cyclist golfer skier sprinter goalkeeper",
@@ -139,7 +139,7 @@ AGENTS = _groups({
 })  # fmt: skip
 """Group to people; all but children may also be said as "person"."""
 
-THINGS = _groups({
+THINGS = _noun_groups({
     "fruit": "apple pear banana peach mango plum",
     "vegetable": "carrot cabbage onion potato cucumber pumpkin",
     "tool": "hammer shovel wrench drill rake screwdriver",
