@@ -51,11 +51,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).parent / "transformers"), "serve", str(model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    given = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "HF_HUB_CACHE": str(folder / "hub"), "OMP_NUM_THREADS": "1"}
+    variables = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder),
+        "HF_HUB_CACHE": str(folder / "hub"),
+        "OMP_NUM_THREADS": "1",
+    }
     log = folder / "log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, env={**os.environ, **given}, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            command, env={**os.environ, **variables}, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         wait_until_it_answers(process, f"http://127.0.0.1:{port}", log)
@@ -85,16 +90,16 @@ def test_three_prompts_and_a_resume_that_asks_nothing(server: Endpoint, tmp_path
 def test_the_stop_string_is_not_in_the_text(server: Endpoint, tmp_path: Path) -> None:
     """The server ends after the stop string and leaves it there; the most probable tokens are the same each time."""
     chat(server, ASKED[1:2], Writing(max_new_tokens=12), tmp_path / "whole", report_progress=ignore_progress)
-    (whole,) = ordered(tmp_path / "whole", ASKED[1:2])
-    assert whole is not None
-    stop = whole.text.split()[2]
+    (full,) = ordered(tmp_path / "whole", ASKED[1:2])
+    assert full is not None
+    stop = full.text.split()[2]
     chat(
         server, ASKED[1:2], Writing(max_new_tokens=12, stop=(stop,)), tmp_path / "cut", report_progress=ignore_progress
     )
     (cut,) = ordered(tmp_path / "cut", ASKED[1:2])
     assert cut is not None
-    assert (cut.text, cut.finish) == (whole.text[: whole.text.index(stop)], "stop")
-    assert (cut.tokens or 0) < (whole.tokens or 0)
+    assert (cut.text, cut.finish) == (full.text[: full.text.index(stop)], "stop")
+    assert (cut.tokens or 0) < (full.tokens or 0)
 
 
 def test_the_server_says_what_is_wrong(server: Endpoint, tmp_path: Path) -> None:

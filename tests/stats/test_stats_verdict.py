@@ -55,11 +55,11 @@ def test_equivalent_and_cannot_tell() -> None:
 
 def test_equivalence_goes_before_a_small_real_difference() -> None:
     """Differences -0.0050, -0.0052, -0.0048: surely not 0, and surely within 0.02."""
-    both = judge([0.5950, 0.6048, 0.6152], BASE, margin=0.02)
-    assert both.p_difference is not None
-    assert both.p_difference < 0.05
-    assert both.verdict == "equivalent"
-    assert "equivalence goes first" in both.why
+    judgement = judge([0.5950, 0.6048, 0.6152], BASE, margin=0.02)
+    assert judgement.p_difference is not None
+    assert judgement.p_difference < 0.05
+    assert judgement.verdict == "equivalent"
+    assert "equivalence goes first" in judgement.why
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_a_cell_at_the_floor_does_not_dilute_the_others() -> None:
     averaged = [(x + y) / 2 for x, y in zip(robust, floor, strict=True)]
     against = [(x + y) / 2 for x, y in zip(comparison, floor[::-1], strict=True)]
     assert judge(averaged, against, margin=0.03).verdict == "equivalent"
-    every = judge_family(
+    judgement_of_floors = judge_family(
         {"c": [ContrastCell("base", floor, floor[::-1]), ContrastCell("other", floor, floor[::-1])]}, 0.03
     )["c"]
-    assert every.verdict == "not testable"
-    assert "base: both sides" in every.why
-    assert "other: both sides" in every.why
+    assert judgement_of_floors.verdict == "not testable"
+    assert "base: both sides" in judgement_of_floors.why
+    assert "other: both sides" in judgement_of_floors.why
 
 
 def test_cells_are_averaged_by_their_weights() -> None:
@@ -219,20 +219,22 @@ def test_an_average_is_not_equivalent_while_a_cell_differs() -> None:
 
 def test_missing_answers_must_not_be_able_to_change_a_verdict() -> None:
     a, b = [0.60, 0.61, 0.62], [0.70, 0.71, 0.73]
-    few = ContrastCell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=98, missing=2)
-    judgement = judge_family({"c": [few]}, 0.03)["c"]
+    two_missing = ContrastCell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=98, missing=2)
+    judgement = judge_family({"c": [two_missing]}, 0.03)["c"]
     assert (judgement.verdict, judgement.items, judgement.missing) == ("worse", 98, 2)
-    more = ContrastCell("x", a, b, low=[-0.2, -0.2, -0.2], high=[-0.02, 0.01, -0.01], items=91, missing=9)
-    judgement = judge_family({"c": [more]}, 0.03)["c"]
+    nine_missing = ContrastCell("x", a, b, low=[-0.2, -0.2, -0.2], high=[-0.02, 0.01, -0.01], items=91, missing=9)
+    judgement = judge_family({"c": [nine_missing]}, 0.03)["c"]
     assert judgement.verdict == "cannot tell yet"
     assert "9 of 100 items have no answer on one side or both; without them it would be worse" in judgement.why
     assert judgement.bounds is not None
     assert judgement.bounds[1] > 0  # type: ignore[operator]
-    many = ContrastCell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=89, missing=11)
-    judgement = judge_family({"c": [many]}, 0.03)["c"]
+    eleven_missing = ContrastCell(
+        "x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=89, missing=11
+    )
+    judgement = judge_family({"c": [eleven_missing]}, 0.03)["c"]
     assert judgement.verdict == "not testable"
     assert "more than the share of 0.1" in judgement.why
-    assert judge_family({"c": [many]}, 0.03, max_missing=0.2)["c"].verdict == "worse"
+    assert judge_family({"c": [eleven_missing]}, 0.03, max_missing=0.2)["c"].verdict == "worse"
 
 
 def test_one_seed_cannot_tell() -> None:
