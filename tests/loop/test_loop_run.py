@@ -24,8 +24,8 @@ Looped = tuple[int, dict[str, Any], str]
 def looped(capfd: pytest.CaptureFixture[str]) -> Callable[..., Looped]:
     """Runs a loop file; returns (exit code, what --json told, stderr)."""
 
-    def call(path: Path, *more: str) -> Looped:
-        code = run(line(path, "--json", *more))
+    def call(path: Path, *options: str) -> Looped:
+        code = run(line(path, "--json", *options))
         out, err = capfd.readouterr()
         return code, json.loads(out) if out else {}, err
 
@@ -37,11 +37,11 @@ def test_audit_probe_repair_report(
 ) -> None:
     monkeypatch.setattr(progress, "SHORT", 0.0)  # a line for every step, however short
     path = make_loop(tmp_path, tiny_causal, tiny_encoder)
-    code, told, err = looped(path)
+    code, record, err = looped(path)
     assert code == 1, err  # the planted opening fails the audit's gate
-    assert [(one["part"], one["outcome"]) for one in told["gates"]] == [("audit", "failed"), ("repair", "passed")]
-    assert list(told["parts"]) == ["audit", "probe", "repair"]
-    assert told["not_run"] == []
+    assert [(gate["part"], gate["outcome"]) for gate in record["gates"]] == [("audit", "failed"), ("repair", "passed")]
+    assert list(record["parts"]) == ["audit", "probe", "repair"]
+    assert record["not_run"] == []
     loop = read_run(tmp_path / "runs" / "tiny")
     audit, repair = loop.parts["audit"].told, loop.parts["repair"].told
     flagged, clean = ((loop.folder / "rows" / f"{name}.jsonl").read_text().count("\n") for name in ("flagged", "clean"))
@@ -57,15 +57,15 @@ def test_audit_probe_repair_report(
     page = (loop.folder / "report.html").read_text()
     assert "opening_concentration" in page
     assert "Certainly!" in page
-    assert len(told["verdicts"]) >= 3
+    assert len(record["verdicts"]) >= 3
 
-    again, same, err = looped(path)
+    again, second_record, err = looped(path)
     assert again == 1, err
     assert "steps to run" not in err  # nothing is computed twice
-    assert {**same, "verdicts": 0} == {**told, "verdicts": 0}
+    assert {**second_record, "verdicts": 0} == {**record, "verdicts": 0}
 
-    code, told, _ = looped(path, "--until", "audit", "--no-rows")
-    assert list(told["parts"]) == ["audit"]
+    code, record, _ = looped(path, "--until", "audit", "--no-rows")
+    assert list(record["parts"]) == ["audit"]
     assert "Certainly!" not in (loop.folder / "report.html").read_text()
 
 
@@ -74,11 +74,11 @@ def test_without_a_flagged_row_there_is_nothing_to_repair(
 ) -> None:
     path = make_loop(tmp_path, tiny_causal, tiny_encoder)
     chats(human_rows(120, 9, source="made", topic=1), tmp_path / "synthetic.jsonl")
-    code, told, err = looped(path)
+    code, record, err = looped(path)
     assert code == 3, err  # the repair's gate: what did not run has not passed
-    assert list(told["parts"]) == ["audit", "probe"]
-    assert told["not_run"] == ["repair"]
-    assert any("nothing to unlearn" in note for note in told["notes"])
+    assert list(record["parts"]) == ["audit", "probe"]
+    assert record["not_run"] == ["repair"]
+    assert any("nothing to unlearn" in note for note in record["notes"])
 
 
 def test_without_a_cleared_row_there_is_nothing_to_replay(
@@ -104,8 +104,8 @@ def test_a_part_that_cannot_run_leaves_a_report_of_the_others(
     assert list(loop.parts) == ["audit", "probe"]
     assert any("stopped before its end" in note for note in loop.told["notes"])
     assert "not finished" in (loop.folder / "report.html").read_text()
-    undecided = [one for one in loop.told["gates"] if one["part"] == "repair"]
-    assert [one["outcome"] for one in undecided] == ["undecided"]  # what did not run has not passed
+    undecided = [gate for gate in loop.told["gates"] if gate["part"] == "repair"]
+    assert [gate["outcome"] for gate in undecided] == ["undecided"]  # what did not run has not passed
     assert run(["gate", str(loop.folder), "--undecided", "pass"]) == 1  # the audit's gate
     assert run(["gate", str(loop.folder), "--require", "repair: change perplexity.nats_per_token <= 5"]) == 3
 
@@ -128,9 +128,9 @@ def test_cut_off_after_its_data_changed_it_names_no_part_of_the_run_before(
     monkeypatch.setitem(loop_run.PARTS, "probe", interrupted)
     code, _, _ = looped(path)
     assert code == 130
-    told = read_run(folder).told
-    assert (told["state"], list(told["parts"]), told["not_run"]) == ("running", ["audit"], ["probe", "repair"])
-    assert told["files"][0]["hash"] != before["files"][0]["hash"]
+    record = read_run(folder).told
+    assert (record["state"], list(record["parts"]), record["not_run"]) == ("running", ["audit"], ["probe", "repair"])
+    assert record["files"][0]["hash"] != before["files"][0]["hash"]
     page = (folder / "report.html").read_text()  # of what this very run has done: the old page spoke of other data
     assert "not finished" in page
     assert read_run(folder).parts.keys() == {"audit"}
@@ -181,33 +181,41 @@ def test_a_study_then_the_repair_of_one_of_its_models(
     )
     path = folder / "loop.yaml"
     path.write_text(STUDY_LOOP.format(study=tiny_study.name, causal=tiny_causal, encoder=tiny_encoder))
-    code, told, err = looped(path)
+    code, record, err = looped(path)
     assert code in (0, 3), err
-    assert list(told["parts"]) == ["study", "audit", "probe", "repair"]
+    assert list(record["parts"]) == ["study", "audit", "probe", "repair"]
     loop = read_run(folder / "runs" / "after-study")
     assert loop.parts["repair"].told["rows"]["forget"]["read"] == 24  # the rows that the arm was trained on
     assert loop.parts["repair"].told["labels"]
     assert [card["about"] for card in loop.parts["repair"].told["scorecards"]][::3] == ["before", "harmed", "repaired"]
-    assert [file["file"] for file in told["files"]] == ["arm-synthetic-24.jsonl", "arm-human-24.jsonl"]
+    assert [file["file"] for file in record["files"]] == ["arm-synthetic-24.jsonl", "arm-human-24.jsonl"]
 
 
 def test_a_loop_killed_at_every_boundary_ends_the_same(tmp_path: Path, tiny_causal: Path, tiny_encoder: Path) -> None:
     killed = Path(__file__).parents[1] / "study" / "killed.py"
     ended = {}
-    for how in ("never", "boundaries"):
-        folder = tmp_path / how
+    for kill_mode in ("never", "boundaries"):
+        folder = tmp_path / kill_mode
         folder.mkdir()
         path = make_loop(folder, tiny_causal, tiny_encoder)
-        done = subprocess.run(
-            [sys.executable, str(killed), how, "0", *line(path, "--quiet")], capture_output=True, text=True, check=False
+        finished = subprocess.run(
+            [sys.executable, str(killed), kill_mode, "0", *line(path, "--quiet")],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        assert done.returncode == 1, done.stderr  # the audit's gate
+        assert finished.returncode == 1, finished.stderr  # the audit's gate
         loop = read_run(folder / "runs" / "tiny")
         parts = loop.parts
         items = [pl.read_parquet(parts[name].result("items.parquet")) for name in ("probe", "repair")]
         weights = (parts["repair"].folder / "model.safetensors").read_bytes()
-        ended[how] = (loop.told["gates"], parts["audit"].told["findings"], [one.rows() for one in items], weights)
-        kills = int(done.stdout.rpartition("kills=")[2])
+        ended[kill_mode] = (
+            loop.told["gates"],
+            parts["audit"].told["findings"],
+            [table.rows() for table in items],
+            weights,
+        )
+        kills = int(finished.stdout.rpartition("kills=")[2])
     assert kills >= 15
     assert ended["never"] == ended["boundaries"]
 
@@ -270,13 +278,13 @@ def test_before_training_rows_are_audited_made_anew_and_studied(
     (tmp_path / "written.jsonl").write_text("".join(json.dumps(row) + "\n" for row in planted))
     for name, text in (("loop.yaml", BEFORE_LOOP), ("recipe.yaml", RECIPE), ("study.yaml", STUDY)):
         (tmp_path / name).write_text(text.format(causal=tiny_causal, encoder=tiny_encoder))
-    code, told, err = looped(tmp_path / "loop.yaml")
+    code, record, err = looped(tmp_path / "loop.yaml")
     assert code in (0, 1, 3), err
-    assert list(told["parts"]) == ["audit", "audit-made", "study"]
+    assert list(record["parts"]) == ["audit", "audit-made", "study"]
     loop = read_run(tmp_path / "runs" / "before")
     clean = (loop.folder / "rows" / "clean.jsonl").read_text()
     assert "To be honest" not in clean
     assert loop.parts["study"].told["counts"]["cleaned"]["read"] == clean.count("\n")
-    made = (loop.folder / "rows" / "made.jsonl").read_text().count("\n")
-    assert loop.parts["audit-made"].told["rows"]["read"] == made >= 16
-    assert [one["part"] for one in told["gates"]] == ["study"]
+    n_written = (loop.folder / "rows" / "made.jsonl").read_text().count("\n")
+    assert loop.parts["audit-made"].told["rows"]["read"] == n_written >= 16
+    assert [gate["part"] for gate in record["gates"]] == ["study"]

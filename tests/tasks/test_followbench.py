@@ -206,9 +206,9 @@ def test_rates_by_hand(items: list[Chat]) -> None:
 
 def test_several_votes(items: list[Chat]) -> None:
     answers = {item.id: "Hello!" for item in items if item.meta["example"] == "style-1"}
-    every = {f"style-1-{n}": [[True] * n, [True] * n, None] for n in range(1, 6)}
-    every["style-1-2"] = [[True, True], [True, False], None]
-    measured = followbench.measure(items, answers, every)
+    verdicts = {f"style-1-{n}": [[True] * n, [True] * n, None] for n in range(1, 6)}
+    verdicts["style-1-2"] = [[True, True], [True, False], None]
+    measured = followbench.measure(items, answers, verdicts)
     assert values(measured, "hsr")["style-1-2"] == 0.5
     assert values(measured, "ssr")["style-1-2"] == 0.75
     # 1 + 1/2 + 1/2 + 1/2 + 1/2: a chain of 5 with one vote of level 2, of 1 with the other
@@ -223,8 +223,8 @@ def test_missing_is_missing(items: list[Chat]) -> None:
     assert Counter(m.metric for m in nothing) == {"hsr": 15, "ssr": 15, "csl": 3}
     offline = followbench.measure(items, {item.id: "$14" for item in items}, None)
     assert {m.group for m in offline if m.value is not None} == {"mixed-1"}
-    some = followbench.measure(items[:7], {item.id: "$14" for item in items}, verdicts)
-    assert [m.item for m in some if m.metric == "csl"] == ["mixed-1"]  # style-1 was asked on two levels only
+    seven = followbench.measure(items[:7], {item.id: "$14" for item in items}, verdicts)
+    assert [m.item for m in seven if m.metric == "csl"] == ["mixed-1"]  # style-1 was asked on two levels only
 
 
 def test_hard_votes_feed_the_noise(items: list[Chat]) -> None:

@@ -58,7 +58,7 @@ def test_fence_key_moves_on_where_a_text_holds_it(monkeypatch: pytest.MonkeyPatc
 
         value = "a" * 64
 
-        def update(self, more: bytes) -> None:
+        def update(self, chunk: bytes) -> None:
             self.value = "b" * 64
 
         def hexdigest(self) -> str:
@@ -69,7 +69,7 @@ def test_fence_key_moves_on_where_a_text_holds_it(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "expected"),
     [
         ("Good.\nRATING: 7", "7"),
         ("Good.\n**RATING: 7**\n\n", "7"),
@@ -88,8 +88,8 @@ def test_fence_key_moves_on_where_a_text_holds_it(monkeypatch: pytest.MonkeyPatc
         ("", None),
     ],
 )
-def test_last_word(reply: str, said: str | None) -> None:
-    assert last_word(reply, "RATING") == said
+def test_last_word(reply: str, expected: str | None) -> None:
+    assert last_word(reply, "RATING") == expected
 
 
 def test_noise_by_hand() -> None:
