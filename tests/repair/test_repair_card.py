@@ -16,14 +16,14 @@ from pyrite.repair.output import file_stem, undone
 from pyrite.repair.report import command, cost_record
 
 
-def contrast(metric: str, **more: Any) -> dict[str, Any]:
+def contrast(metric: str, **extra: Any) -> dict[str, Any]:
     difference = {"value": -0.25, "low": -0.5, "high": 0.125, "n": 40, "method": "t"}
     line = {"metric": metric, "primary": True, "first": 0.5, "second": 0.25, "difference": difference}
-    return {**line, "verdict": "cannot tell yet", **more}
+    return {**line, "verdict": "cannot tell yet", **extra}
 
 
 @pytest.fixture
-def told() -> dict[str, Any]:
+def record() -> dict[str, Any]:
     row = {"read": 30, "kept": 28, "dropped": {"same text as an earlier row": 2}}
     change = {"task": "ifeval", "contrasts": [contrast("prompt_strict"), contrast("sliced", primary=False)]}
     return {
@@ -60,19 +60,19 @@ def told() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_the_hub_reads_the_header(told: dict[str, Any]) -> None:
-    made = ModelCard(card(told))
-    assert made.data.base_model == "org/name"
-    assert made.data.datasets == ["org/synthetic"]
-    assert {"unlearning", "lbf"} <= set(made.data.tags)
-    told["base_model"], told["settings"]["save"], told["licence"] = None, "adapter", "apache-2.0"
-    made = ModelCard(card(told))
-    header = made.data.to_dict()
+def test_the_hub_reads_the_header(record: dict[str, Any]) -> None:
+    parsed = ModelCard(card(record))
+    assert parsed.data.base_model == "org/name"
+    assert parsed.data.datasets == ["org/synthetic"]
+    assert {"unlearning", "lbf"} <= set(parsed.data.tags)
+    record["base_model"], record["settings"]["save"], record["licence"] = None, "adapter", "apache-2.0"
+    parsed = ModelCard(card(record))
+    header = parsed.data.to_dict()
     assert (header.get("base_model"), header["library_name"], header["license"]) == (None, "peft", "apache-2.0")
 
 
-def test_the_card_says_what_changed_and_how_sure_it_is(told: dict[str, Any]) -> None:
-    text = card(told)
+def test_the_card_says_what_changed_and_how_sure_it_is(record: dict[str, Any]) -> None:
+    text = card(record)
     assert "| ifeval | prompt_strict | 0.5 | 0.25 | -0.25 [-0.5, +0.125] | 40 | cannot tell yet |" in text
     assert "sliced" not in text
     assert text.count("prompt_strict") == 3  # the repair, and the proof against both models
@@ -94,11 +94,11 @@ def test_numbers_without_an_interval_say_why() -> None:
 
 
 def test_cost_as_a_share_of_what_it_undoes() -> None:
-    made = {"tokens": {"forget": 300, "replay": 500, "preferred": 200, "guard": 90}, "flops": 2e9}
-    told = cost_record(made, {"from": "history.json", "tokens": 20_000, "flops": 8e9})
-    assert told["tokens"]["processed"] == 1000
-    assert told["undoes"]["share_of_tokens"] == pytest.approx(0.05)
-    assert told["undoes"]["share_of_flops"] == pytest.approx(0.25)
+    trained = {"tokens": {"forget": 300, "replay": 500, "preferred": 200, "guard": 90}, "flops": 2e9}
+    record = cost_record(trained, {"from": "history.json", "tokens": 20_000, "flops": 8e9})
+    assert record["tokens"]["processed"] == 1000
+    assert record["undoes"]["share_of_tokens"] == pytest.approx(0.05)
+    assert record["undoes"]["share_of_flops"] == pytest.approx(0.25)
     assert cost_record({}, None)["tokens"]["processed"] == 0  # a null repair processes nothing
 
 
@@ -143,14 +143,14 @@ def test_names_of_models_make_names_of_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "sentence"),
     [(-0.08, -0.06, "more likely, not less"), (-0.01, 0.02, "cannot be told"), (0.1, 0.2, None)],
 )
-def test_a_repair_that_forgot_nothing_says_so(low: float, high: float, said: str | None) -> None:
+def test_a_repair_that_forgot_nothing_says_so(low: float, high: float, sentence: str | None) -> None:
     from pyrite.repair.report import not_forgotten
 
     change = {"value": (low + high) / 2, "low": low, "high": high}
     line = {"metric": "nats_per_token", "primary": True, "difference": change}
-    told = not_forgotten([{"task": "forget", "contrasts": [line]}, {"task": "replay", "contrasts": [line]}])
-    assert len(told) == (said is not None)
-    assert said is None or said in told[0]
+    record = not_forgotten([{"task": "forget", "contrasts": [line]}, {"task": "replay", "contrasts": [line]}])
+    assert len(record) == (sentence is not None)
+    assert sentence is None or sentence in record[0]
