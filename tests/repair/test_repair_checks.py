@@ -14,7 +14,7 @@ from training_kit import CPU, read_record, repair_step, rows_folder, run, settin
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
-from pyrite.repair.guard import Look, breach_of, certain_rise, repetition_of
+from pyrite.repair.guard import GuardMeasurement, breach_of, certain_rise, repetition_of
 from pyrite.repair.plan import draws
 from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Store
@@ -187,11 +187,13 @@ def test_an_architecture_that_cannot_be_read_by_row_is_refused_with_the_reason(t
 
 def test_repetition_breaks_its_limit_only_where_the_rise_stands_clear_of_chance() -> None:
     limits = GuardSettings(repetition_rise=0.3)
-    start = Look(0, 0, 1.0, None, None, None, None, 0.2)
+    start = GuardMeasurement(0, 0, 1.0, None, None, None, None, 0.2)
 
     def rises(now: list[float], before: list[float]) -> str | None:
         mean = sum(now) / len(now)
-        return breach_of(Look(1, 1, 1.0, None, None, None, None, mean, certain_rise(now, before)), start, limits)
+        return breach_of(
+            GuardMeasurement(1, 1, 1.0, None, None, None, None, mean, certain_rise(now, before)), start, limits
+        )
 
     before = [0.0, 0.8, 0.0, 0.0]  # mean 0.2
     assert rises([0.0, 0.8, 0.8, 0.8], before) is None  # two of four answers loop: 0.4 more, and 0.4 +- 0.54

@@ -18,7 +18,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.repair.repair_task import RepairTask
 from pyrite.repair.settings import GuardSettings, RepairSettings
-from pyrite.repair.train import TOLD, TRAINED, one_of_several
+from pyrite.repair.train import TOLD, TRAINED, train_in_process
 from pyrite.steps import Context, Store
 
 GUARD = GuardSettings(every_tokens=300, answers=0, kl=50, replay_rise=50)
@@ -38,7 +38,7 @@ KINDS = "kinds.json"
 
 
 def context_of(base: Path, name: str, settings: RepairSettings, at: Path) -> Context:
-    """A context in which `one_of_several` runs as it does in the step."""
+    """A context in which `train_in_process` runs as it does in the step."""
     folder = at / name
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -76,7 +76,7 @@ def every_case(context: Context) -> None:
 
     module.train = looked_at
     for name, settings in CASES.items():
-        one_of_several(context_of(base, name, settings, at))
+        train_in_process(context_of(base, name, settings, at))
         AcceleratorState._reset_state(reset_partial_state=False)
     for case in ("lora", "tied"):
         cuts = itertools.cycle([False, True])
@@ -84,21 +84,21 @@ def every_case(context: Context) -> None:
         for _ in range(4):
             AcceleratorState._reset_state(reset_partial_state=False)
             try:
-                one_of_several(cut)
+                train_in_process(cut)
                 break
             except OutOfTime:
                 assert list(cut.checkpoint.glob("checkpoint-*/complete"))
         else:
             raise AssertionError("it never came to its end")
         AcceleratorState._reset_state(reset_partial_state=False)
-    one_of_several(replace(context_of(base, "left", CASES["lora"], at), checkpoint=Path(context.config["left"])))
+    train_in_process(replace(context_of(base, "left", CASES["lora"], at), checkpoint=Path(context.config["left"])))
     AcceleratorState._reset_state(reset_partial_state=False)
     if not sharded.is_first():
         objective.RepairObjective.__call__ = lambda self, module, *args: (
             module.reader.head.weight.sum() * math.nan,
             {},
         )
-    one_of_several(context_of(base, "broken", CASES["lora"].model_copy(update={"guard": NO_GUARD}), at))
+    train_in_process(context_of(base, "broken", CASES["lora"].model_copy(update={"guard": NO_GUARD}), at))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[s
     LlamaForCausalLM(config).save_pretrained(at / "base" / "untied")
     rows = rows_folder(at / "base" / "rows")
     for name, settings in CASES.items():
-        one_of_several(context_of(at / "base", name, settings, at / "one"))
+        train_in_process(context_of(at / "base", name, settings, at / "one"))
 
     store = Store(at / "store")
     step = repair_step(at / "base" / "tied", rows, replace_processes(CASES["lora"]))

@@ -14,7 +14,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.repair.weights import (
     Weights,
     alphas,
-    check_alike,
+    check_compatible,
     combine,
     combine_step,
     interpolation,
@@ -173,19 +173,19 @@ def test_another_vocabulary_and_files_that_are_cut_off(tmp_path: Path) -> None:
     harmed, before = model(tmp_path / "harmed", tensors(1), 3), model(tmp_path / "before", tensors(2))
     (before.folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 1, "b": 0}}}))
     with pytest.raises(UserError, match="vocabularies of harmed and before differ"):
-        check_alike(harmed, [before])
+        check_compatible(harmed, [before])
     shutil.copyfile(harmed.folder / "tokenizer.json", before.folder / "tokenizer.json")
     file = harmed.folder / "model-00002-of-00003.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-3])
     with pytest.raises(UserError, match="shorter than its header says"):
-        check_alike(Weights(harmed.folder, "harmed"), [Weights(tmp_path / "before", "before")])
+        check_compatible(Weights(harmed.folder, "harmed"), [Weights(tmp_path / "before", "before")])
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
     with pytest.raises(UserError, match="00002-of-00003"):
-        check_alike(Weights(harmed.folder, "harmed"), [before])
+        check_compatible(Weights(harmed.folder, "harmed"), [before])
     file.unlink()
     with pytest.raises(UserError, match="lacks some of its weight files"):
-        check_alike(Weights(harmed.folder, "harmed"), [before])
+        check_compatible(Weights(harmed.folder, "harmed"), [before])
 
 
 def test_cut_off_after_every_file_is_the_same_as_never(tmp_path: Path) -> None:
@@ -292,12 +292,12 @@ def test_a_head_of_its_own_is_not_dropped_in_silence(tmp_path: Path) -> None:
         second_weights | {"lm_head.weight": second_weights["model.embed_tokens.weight"].clone()},
         tie_word_embeddings=False,
     )
-    check_alike(harmed, [equal_head])
+    check_compatible(harmed, [equal_head])
     own_head = model(
         tmp_path / "own", second_weights | {"lm_head.weight": torch.ones(11, 4)}, tie_word_embeddings=False
     )
     with pytest.raises(UserError, match="head of their own"):
-        check_alike(harmed, [own_head])
+        check_compatible(harmed, [own_head])
 
 
 def test_added_tokens_are_part_of_the_vocabulary(tmp_path: Path) -> None:
@@ -305,4 +305,4 @@ def test_added_tokens_are_part_of_the_vocabulary(tmp_path: Path) -> None:
     record = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 2, "content": "<|im_start|>"}]}
     (harmed.folder / "tokenizer.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="vocabularies"):
-        check_alike(harmed, [before])
+        check_compatible(harmed, [before])

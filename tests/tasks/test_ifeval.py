@@ -237,8 +237,8 @@ def test_sentence_data_are_written_once_and_mended(tmp_path: Path) -> None:
     punkt.make(folder)
     assert abbreviations.stat().st_mtime_ns == changed
     abbreviations.write_text("dr")
-    assert not punkt.is_whole(folder)
-    assert punkt.is_whole(punkt.make(folder))
+    assert not punkt.is_complete(folder)
+    assert punkt.is_complete(punkt.make(folder))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nltk", "nltk.lock"]
 
 

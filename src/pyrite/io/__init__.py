@@ -5,7 +5,7 @@ from pyrite.io.hub import HubDataset, resolve_dataset
 from pyrite.io.layouts import LAYOUTS, NO_LABEL, BadRow, Layout
 from pyrite.io.manifest import describe_reader, describe_source
 from pyrite.io.read import Counts, Reader, ReadOptions, file_hash, is_hub, open_records, read_all
-from pyrite.io.write import as_row, atomic_write, whole_lines, write_jsonl, write_parquet
+from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 
 __all__ = [
     "LAYOUTS",
@@ -19,6 +19,7 @@ __all__ = [
     "Reader",
     "as_row",
     "atomic_write",
+    "complete_lines",
     "describe_reader",
     "describe_source",
     "file_hash",
@@ -26,7 +27,6 @@ __all__ = [
     "open_records",
     "read_all",
     "resolve_dataset",
-    "whole_lines",
     "write_jsonl",
     "write_parquet",
 ]

@@ -48,7 +48,7 @@ def check_loop_files(inputs: Inputs) -> None:
     spec = inputs.spec
     for name in spec.rows:
         if not name.startswith((STUDY, GRAMMAR, "loop:")):
-            check_there(name, inputs.file(name))
+            check_exists(name, inputs.file(name))
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
     named = [*spec.audit.against, *(set_name for audit in spec.audits.values() for set_name in audit.against)]
@@ -63,10 +63,10 @@ def check_file(text: str, inputs: Inputs, *, plain: bool = False) -> None:
     name, sign, file_name = text.partition("=")
     file = file_name if sign else name if plain or name.endswith((".yaml", ".yml")) else ""
     if file and not file.isdigit():
-        check_there(text, data_path(file, inputs.data))
+        check_exists(text, data_path(file, inputs.data))
 
 
-def check_there(name: str, path: str) -> None:
+def check_exists(name: str, path: str) -> None:
     """Refuse a file that is not there; what is on the hub is looked for by the part that reads it."""
     if not is_hub(path) and not Path(path).exists():
         raise UserError("A file of the loop is not there.", f"{name}: {path}", "mend its name, or give --data FOLDER")
@@ -202,4 +202,4 @@ def check_names(inputs: Inputs) -> None:
     if strange:
         raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(names)}")
     for name in (file for data in study.data.values() for file in data.files if file not in LOOP):
-        check_there(name, data_path(name, inputs.data))
+        check_exists(name, data_path(name, inputs.data))

@@ -35,7 +35,7 @@ ASKED_AGAIN = (
 """What the probe says of its questions, and the repair asks again."""
 
 
-def refuse_ours(part: ConfigBase, reserved: tuple[str, ...]) -> None:
+def refuse_reserved(part: ConfigBase, reserved: tuple[str, ...]) -> None:
     """A part's options may not say what the loop itself says."""
     refused = sorted(part.model_fields_set & {*OURS, *reserved})
     if refused:
@@ -47,7 +47,7 @@ class AuditPart(AuditOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "AuditPart":
-        refuse_ours(self, ("reference", "flagged", "clean", "workers"))
+        refuse_reserved(self, ("reference", "flagged", "clean", "workers"))
         return self
 
 
@@ -60,7 +60,7 @@ class MoreAudit(AuditOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "MoreAudit":
-        refuse_ours(self, ("flagged", "clean", "workers"))
+        refuse_reserved(self, ("flagged", "clean", "workers"))
         return self
 
 
@@ -69,7 +69,7 @@ class ProbePart(ProbeOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "ProbePart":
-        refuse_ours(self, ("predictions", "export", "backend", "base_url"))
+        refuse_reserved(self, ("predictions", "export", "backend", "base_url"))
         return self
 
 
@@ -81,7 +81,7 @@ class RepairPart(RepairOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "RepairPart":
-        refuse_ours(self, ("forget", "replay", *ASKED_AGAIN))
+        refuse_reserved(self, ("forget", "replay", *ASKED_AGAIN))
         return self
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
-from pyrite.io import whole_lines
+from pyrite.io import complete_lines
 from pyrite.records import Chat
 
 Finish = Literal["stop", "length", "refused"]
@@ -57,7 +57,7 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: dict[tuple[str, int], Answer] = {}
-        for line in whole_lines(path):
+        for line in complete_lines(path):
             row = Answer(**orjson.loads(line))
             self.done[row.id, row.attempt] = row
         self._sink = path.open("ab")

@@ -1,4 +1,4 @@
-"""How likely is what follows? Log-probabilities of continuations of contexts, under a causal language model.
+"""Log-probabilities of continuations of contexts, under a causal language model.
 
 What makes it fast: identical contexts are read once, a common beginning is computed once, rows are never padded
 (`pyrite.models.rows`, `pyrite.models.trees`), and the vocabulary is looked at only after the tokens, and for label
@@ -33,7 +33,7 @@ def continuations(
     batch_tokens: int | None = None,
     relative: bool = False,
 ) -> tuple[list[list[Followed]], Work]:
-    """How likely is each continuation of each context?
+    """The log-probability of each continuation of each context.
 
     With `relative`, log-probabilities lack one constant per context, the same for all its continuations: the
     normaliser after the context is left out, so that only the vocabulary rows of the continuations' first tokens are
@@ -70,12 +70,12 @@ def continuations(
 def followed(
     reader: Reader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
 ) -> dict[int, list[Followed]]:
-    """After one pass: how likely are the continuations of the asks (by number) that were read?"""
+    """The log-probabilities of the continuations that one pass read, by the number of their ask."""
     import torch
 
     places: list[int] = []  # places of the flat sequence at which something follows,
     follows: list[list[int]] = []  # the tokens asked for there,
-    chains: dict[int, list[list[int]]] = {}  # and for each continuation of each ask, its places in `where`
+    chains: dict[int, list[list[int]]] = {}  # and for each continuation of each ask, its indices into `places`
     for at, end in flat.ends.items():
         ask = asks[at]
         first = len(places)
@@ -140,7 +140,7 @@ def at_positions(
 def library_continuations(
     model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress
 ) -> list[list[Followed]]:
-    """The same by the library's own forward pass: sequences of equal length in a batch, so that nothing is padded."""
+    """`continuations` by the library's own forward pass: sequences of equal length in a batch, without padding."""
     import torch
 
     jobs = [(at, column) for at, ask in enumerate(asks) for column in range(len(ask.continuations))]

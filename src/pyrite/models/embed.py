@@ -133,7 +133,7 @@ def flat_states(reader: Reader, ids: Sequence[Sequence[int]]) -> Sequence[Any]:
 
 
 def plain_states(model: Any, ids: Sequence[int]) -> Any:
-    """The same of one row, by the library's own forward pass."""
+    """The last hidden states of one row, by the library's own forward pass."""
     import torch
 
     tokens = torch.tensor([list(ids)], device=model.device)

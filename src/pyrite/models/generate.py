@@ -1,4 +1,4 @@
-"""Write continuations: many prompts at once, nothing padded, nothing computed twice, no one waited for.
+"""Continuous batching with prefix sharing: continuations of many prompts at once, without padding.
 
 Sequences that finish leave at once and waiting ones enter in their place; what many prompts share at their beginning
 (all of it, where one prompt is continued many times) is computed once and looked at by them together. Sequences that
@@ -50,7 +50,7 @@ class Continuation:
 
 @dataclass(slots=True)
 class Unfinished:
-    """A sequence that is being written."""
+    """A sequence under way: its prompt, its limit, and the tokens written so far."""
 
     number: int
     prompt: Sequence[int]
@@ -63,7 +63,7 @@ class Unfinished:
 
 @dataclass(slots=True, eq=False)
 class SharedPrefix:
-    """What some prompts begin with: the tokens, their keys once they were read, and how many of the prompts wait."""
+    """A prefix that several prompts share: its tokens, their keys once computed, and how many of the prompts still wait."""
 
     ids: Sequence[int]
     waiting: int
@@ -71,7 +71,7 @@ class SharedPrefix:
 
     @property
     def shared_in_decoding(self) -> bool:
-        """Do decode batches look at it together while they decode?"""
+        """Is it long enough that decode batches attend to it jointly, without copies of its keys?"""
         return len(self.ids) >= PREFIX
 
 
@@ -117,7 +117,7 @@ def generate(
         writer = DecodeLoop(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
     if writer is None:
         for sequence in sorted(waiting, key=lambda sequence: sequence.number):
-            yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
+            yield sequence.number, decode_singly(model, sequence, drawing, set(end_ids), ended)
         return
     while True:
         with torch.inference_mode():
@@ -128,7 +128,7 @@ def generate(
 
 
 class DecodeLoop:
-    """The decode loop: decode batches of sequences, all advanced by one token a step."""
+    """The continuous batching loop: decode batches of sequences, all advanced by one token a step."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class DecodeLoop:
         return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (bytes_per_token * longest))))
 
     def step(self) -> list[tuple[int, Continuation]]:
-        """Let waiting sequences in, advance all by one token; returns those that finished."""
+        """One step: admits waiting sequences, advances all by one token, and returns those that finished."""
         finished: list[tuple[int, Continuation]] = []
         alive = sum(batch.rows for batch, _ in self.batches)
         free = self.rows - alive
@@ -224,7 +224,7 @@ class DecodeLoop:
         return batch, logits
 
     def keys_of(self, shared_prefix: SharedPrefix, entering: int) -> Keys | None:
-        """The keys of what some prompts begin with, computed when the first enter and let go with the last."""
+        """The keys of a shared prefix, computed when its first prompts enter and freed with the last."""
         keys = shared_prefix.keys or self.reader.prefix(shared_prefix.ids)
         shared_prefix.waiting -= entering
         shared_prefix.keys = keys if shared_prefix.waiting else None
@@ -260,7 +260,7 @@ class DecodeLoop:
         return finished
 
     def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Continuation]]]:
-        """Every member's next token; which go on, and the finished ones."""
+        """Draws every member's next token; returns which members go on, and the finished ones."""
         uniform = None
         if self.drawing.temperature > 0:
             uniform = np.array([member.uniforms[len(member.ids)] for member in members])
@@ -281,7 +281,7 @@ class DecodeLoop:
         return go_on, finished
 
     def keep(self, batch: DecodeBatch, members: list[Unfinished], go_on: list[bool]) -> None:
-        """Close the gaps that finished sequences leave: the last rows move into them."""
+        """Compacts a batch after sequences finished: its last rows move into the gaps."""
         remaining = [at for at, stays in enumerate(go_on) if stays]
         count = len(remaining)
         if not count:
@@ -302,7 +302,7 @@ class DecodeLoop:
 
 
 def shared_tokens(sequence: Unfinished, *, decoding: bool = False) -> int:
-    """How many tokens at its beginning does a prompt share with others? With `decoding`: while it is continued, too."""
+    """Length of the prefix that a prompt shares with others; with `decoding`, of one that is shared while decoding, too."""
     return (
         0
         if sequence.shared_prefix is None or (decoding and not sequence.shared_prefix.shared_in_decoding)
@@ -311,7 +311,7 @@ def shared_tokens(sequence: Unfinished, *, decoding: bool = False) -> int:
 
 
 def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]":
-    """The same, told what they begin with and those of one beginning together; else the order stays.
+    """The sequences with their shared prefixes set, those of one prefix next to each other; otherwise in their order.
 
     Many prompts that begin alike are a group with a beginning of its own; the others share what they all begin with.
     """
@@ -378,7 +378,9 @@ def trim(batch: DecodeBatch) -> None:
     batch.filled -= spare
 
 
-def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None) -> Continuation:
+def decode_singly(
+    model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None
+) -> Continuation:
     """Continue one prompt with the library's own cache, for models that cannot be read row by row."""
     import torch
 

@@ -248,7 +248,7 @@ def _backward(ctx: Any, slope: Tensor | None) -> list[Tensor | None]:
     ]
 
 
-def _wanted(ctx: Any, train: bool, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[bool]:
+def _needed_gradients(ctx: Any, train: bool, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[bool]:
     ctx.dtypes = (hidden.dtype, weight.dtype, hidden.dtype if bias is None else bias.dtype)
     ctx.set_materialize_grads(False)
     return [train and need for need in ctx.needs_input_grad[:3]]
@@ -260,7 +260,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, loss: TokenLoss,
         reference: ReferenceStates | None, chunk: int | None, train: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
-        head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
+        head = _Head(hidden, weight, bias, chunk).wants(*_needed_gradients(ctx, train, hidden, weight, bias))
         frozen = None if reference is None else _Head(*reference, head.size, head.dtype)
         chunks = [_fused_chunk(head, frozen, at, targets[at], loss) for at in head.chunks()]
         ctx.gradients = head.gradients
@@ -334,7 +334,7 @@ class _Soft(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, teacher: ReferenceStates | None,
         shift: float, weights: Tensor | None, chunk: int | None, train: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
+        head = _Head(hidden, weight, bias, chunk).wants(*_needed_gradients(ctx, train, hidden, weight, bias))
         guide = None if teacher is None else _Head(*teacher, head.size, head.dtype)
         scale = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights.detach().float()
         chunks = [_soft_chunk(head, guide, at, targets[at], shift, scale[at]) for at in head.chunks()]

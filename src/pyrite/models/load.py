@@ -208,7 +208,7 @@ def takes_segments(model: Any) -> bool:
 
 
 def longest_row(folder: Path) -> int | None:
-    """The same, of a model that is not loaded."""
+    """The longest input of a model that is not loaded, in tokens; None where its configuration does not say."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -25,7 +25,7 @@ TOLERANCE = {"fp32": 1e-3, "bf16-mixed": 5e-2}
 
 
 class Reached(Exception):
-    """A forward pass has come to the first layer that is not wanted."""
+    """Stops a forward pass at the first layer that need not run."""
 
 
 def layer_list(model: Any) -> torch.nn.ModuleList:
@@ -43,7 +43,7 @@ def layer_list(model: Any) -> torch.nn.ModuleList:
 
 
 def freeze(model: Any, layers: int) -> None:
-    """Hold everything beneath layer number `layers` still: the embeddings and the layers before it get no gradient and
+    """Freeze everything below layer number `layers`: the embeddings and the layers before it get no gradient and
     no dropout.
 
     What lies above is found by a backward pass that is cut at that layer; what lies beneath, by one that begins there.
@@ -56,7 +56,7 @@ def freeze(model: Any, layers: int) -> None:
         detail = f"freeze: {layers}, the model has {len(stack)} layers"
         raise UserError("Nothing above the frozen layers is left to train.", detail, f"at most {len(stack) - 1}")
     model.eval()
-    above, beneath = moved_above(model, stack[layers]), moved_beneath(model, stack[layers])
+    above, beneath = moved_above(model, stack[layers]), moved_below(model, stack[layers])
     shared = sorted(above & beneath)
     if shared:
         detail = f"{type(model).__name__}: {', '.join(shared[:3])}"
@@ -81,7 +81,7 @@ def moved_above(model: Any, layer: Any) -> set[str]:
     return take_gradients(model)
 
 
-def moved_beneath(model: Any, layer: Any) -> set[str]:
+def moved_below(model: Any, layer: Any) -> set[str]:
     """The weights that make what reaches a layer."""
     captured: list[torch.Tensor] = []
 
@@ -199,7 +199,7 @@ def write_states(keys: Sequence[str], states: Sequence[np.ndarray[Any, Any]], la
 
 
 class Stored:
-    """States of rows that earlier steps wrote, by row; all of them before the same layer (`layers`)."""
+    """Hidden states of rows that earlier steps stored, by row; all from before the same layer (`layers`)."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.states = [np.load(folder / STATES, mmap_mode="r") for folder in folders]
@@ -240,7 +240,7 @@ class Stored:
 
 
 class StandInLayer(torch.nn.Module):
-    """Stands in the place of a lower layer: passes on what it is handed, or, the last of them, the stored states.
+    """A stand-in for a lower layer: passes its input on, or, the last of them, the stored states.
 
     `size`: the layer gives a tuple of so many, the states first; 0: the states alone. Whatever else the model asks the
     layer for (its sort of attention, say) is the layer's own.
@@ -280,12 +280,12 @@ class Injected:
         self.stand_ins[-1].states = states.to(self.model.device)
 
     def put_rows(self, states: Sequence[np.ndarray[Any, Any]]) -> None:
-        """The same, from the states of each row."""
+        """Puts the states of the next batch, from the states of each row."""
         self.put(padded_states(states))
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The lower layers are away, and come back."""
+        """Replaces the lower layers for the time of a block."""
         for at, stand_in in enumerate(self.stand_ins):
             self.stack[at] = stand_in
         try:
@@ -347,7 +347,7 @@ CHECKED = 8
 """Rows on which stored states must give what the whole model gives."""
 
 
-def where_they_fit(
+def fitting_states(
     model: Any,
     stored: Stored,
     ids: Sequence[Sequence[int]],
@@ -372,7 +372,7 @@ def padded_states(states: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
 
 
 def tuple_size(model: Any, layer: Any) -> int:
-    """How many things does a layer of this model give, as a tuple? 0: its states alone."""
+    """The length of the tuple that a layer of this model returns; 0: it returns its states alone."""
     sizes: list[int] = []
 
     def look(layer: Any, args: Any, out: Any) -> None:

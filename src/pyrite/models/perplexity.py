@@ -1,4 +1,4 @@
-"""How surprising is each text to a model: negative log-likelihood in nats, over the tokens that are asked for."""
+"""Negative log-likelihood of texts under a model, in nats, over the tokens that count."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which rows begin alike, so that their common beginning is computed once?"""
+"""Grouping of rows by shared prefix, so that each prefix is computed once."""
 
 import itertools
 from collections.abc import Sequence

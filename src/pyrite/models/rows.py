@@ -88,7 +88,7 @@ class DecodeBatch:
 
     @property
     def shared_length(self) -> int:
-        """How many tokens the sequences share."""
+        """The length of the prefix that the sequences share, in tokens."""
         return 0 if self.prefix is None else self.prefix[0][0].shape[2]
 
     @property
@@ -99,7 +99,7 @@ class DecodeBatch:
 
 @dataclass(slots=True)
 class Pass:
-    """What attention is told about one forward pass."""
+    """The layout of one forward pass, for our attention function."""
 
     blocks: Sequence[Block] = ()
     prefix: Keys | None = None

@@ -103,10 +103,10 @@ def states_for_rows(
     model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, precision: str
 ) -> "tuple[Injected, list[np.ndarray]] | None":
     """The states of rows in the place of the model's lower layers; None where they do not fit it."""
-    from pyrite.models.lower import where_they_fit
+    from pyrite.models.lower import fitting_states
 
     segments = [row_segments for _, row_segments in rows] if any(row_segments for _, row_segments in rows) else None
-    return where_they_fit(model, stored, [row for row, _ in rows], segments, pad_id=pad_id, precision=precision)
+    return fitting_states(model, stored, [row for row, _ in rows], segments, pad_id=pad_id, precision=precision)
 
 
 def padded_class_logits(
@@ -160,7 +160,7 @@ Scorer = Callable[[Any, Compute, list[int]], tuple[np.ndarray, Work]]
 """Given a model, its compute and the numbers of rows: the logits of those rows [rows, labels]."""
 
 
-def fast_where_it_agrees(
+def score_in_fast_precision(
     load_model: Callable[[], Any], compute: Compute, count: int, score: Scorer, *, seed: int = 0
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Score rows in bf16 where that keeps the answers, else in fp32; returns the logits and what was checked.

@@ -1,4 +1,4 @@
-"""Rows that begin alike, laid out as one: a tree of tokens in which each sees what lies above it.
+"""Packed layout of rows with a shared prefix: one row as a tree of tokens, each attending to those above it.
 
 A context and its possible continuations are such a tree, and so are several contexts with a common beginning (three
 questions about one passage, the hypotheses of one premise). Within a flat pass (`pyrite.models.rows`) what they share
@@ -127,7 +127,7 @@ class PackedLayout:
 def pack_layout(
     asks: Sequence[Ask], batch: Sequence[tuple[Segments, PrefixGroup]], past: int, device: Any
 ) -> PackedLayout:
-    """A batch's tokens side by side."""
+    """The packed layout of a batch: its tokens side by side, and where each ask lies."""
     flat = PackedLayout([], [], [], {}, {})
     for segments, rows in itertools.groupby(batch, key=lambda entry: entry[0]):
         start = len(flat.ids)
@@ -147,7 +147,7 @@ def pack_layout(
 def passes(
     reader: Reader, asks: Sequence[Ask], work: Work, report_progress: ReportProgress, batch_tokens: int | None = None
 ) -> Iterator[tuple[Any, PackedLayout]]:
-    """All asks, read in flat passes: the last hidden states [tokens, width] of each, and what lies where."""
+    """Flat passes over all asks: the last hidden states [tokens, width] of each pass, and its layout."""
     import torch
 
     kind, device = reader.device.type, reader.device

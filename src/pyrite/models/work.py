@@ -15,7 +15,7 @@ HEAD_ROWS = {"cpu": 128, "cuda": 2048, "mps": 256}
 
 @dataclass(slots=True)
 class Work:
-    """What was asked for and what was computed, in tokens: the difference is what sharing saved."""
+    """Token counts of a scoring run, requested and computed: the difference is what prefix sharing saved."""
 
     rows: int = 0
     distinct: int = 0

@@ -127,7 +127,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     `by` is `head`: the logits of a classification head; or `words`: a language model's log-probability of each label
     word after the task's prompt.
     """
-    from pyrite.models.score import fast_where_it_agrees
+    from pyrite.models.score import score_in_fast_precision
     from pyrite.models.work import ReportProgress, Work
     from pyrite.train.classifier import load_trained
 
@@ -170,7 +170,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         )  # fmt: skip
         return np.array(made, dtype=np.float32), sum((Work(**one) for one in told), Work())
 
-    logits, told = fast_where_it_agrees(load_model, compute, len(rows), score)
+    logits, told = score_in_fast_precision(load_model, compute, len(rows), score)
     check_finite(logits)
     (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
     return logits

@@ -191,8 +191,8 @@ def null_of(planned: RepairPlan) -> str:
     return ""
 
 
-def told_of_weights(record: Mapping[str, Any], method: str, seconds: float) -> dict[str, Any]:
-    """What a method of weights tells, in the shape of a training step's `repair.json`: no rows, no steps, no guard."""
+def record_of_weights(record: Mapping[str, Any], method: str, seconds: float) -> dict[str, Any]:
+    """The record of a method of weights, in the shape of a training step's `repair.json`: no rows, no steps, no guard."""
     return {
         "method": method,
         "weights": {"forget": 0.0, "replay": 0.0, "kl": 0.0},

@@ -57,7 +57,7 @@ def card(record: Mapping[str, Any]) -> str:
 
 
 def limits_of(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a repair's numbers do not say, by its sort."""
+    """What a repair's numbers do not say, by the type of repair."""
     if "mixed" in record:
         return OF_WEIGHTS
     return OF_LABELS if record.get("labels") else UNSAID
@@ -159,7 +159,7 @@ def formula(record: Mapping[str, Any]) -> str:
 
 
 def steps(training: Mapping[str, Any]) -> str:
-    """How far the training went, and which point was taken."""
+    """How far the training went, and which checkpoint was taken."""
     count, point = f"{training['steps']} steps", training["point"]
     if not point:
         return count

@@ -1,4 +1,4 @@
-"""What a repair asks of a sequence classifier: labelled rows, one target a row, read as the classifier was trained.
+"""The classifier model type of a repair: labelled rows, one target a row, read as the classifier was trained.
 
 A classifier fits into the words of `repair.objective` as it is: its logits [rows, labels] stand for the hidden states,
 with the identity in the place of the vocabulary's matrix, and a row has one target, the output of its label. So lower-
@@ -123,7 +123,7 @@ def batches_of(rows: Sequence[TrainingRow], *, mixed_lengths: bool) -> list[list
 
 
 def forward(reader: ClassReader, rows: Sequence[Any], layer: int | None = None) -> Outputs:
-    """What the classifier says of rows: logits, and the outputs of their labels."""
+    """The classifier's outputs on rows: logits, and the outputs of their labels."""
     assert layer is None
     targets = torch.tensor([row.label for row in rows], device=reader.device)
     return Outputs(rows, reader.logits(rows), targets, torch.arange(len(rows), device=reader.device))
@@ -134,7 +134,7 @@ def reader(model: Any, tokenizer: Any) -> ClassReader:
     return ClassReader(model, tokenizer.pad_token_id)
 
 
-def load_whole(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
+def load_full_model(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
     """The classifier of a folder, in fp32 (4-bit where asked), its head as it is there."""
     return load.load_classifier(folder, labels_of(folder), compute, seed=0, four_bit=four_bit)[0]
 
@@ -146,7 +146,7 @@ def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: 
     the model as given would be gone once it has moved.
     """
     training_method, folder = settings.training.method, context.inputs["base"]
-    model = load_whole(folder, compute, four_bit=training_method == "qlora")
+    model = load_full_model(folder, compute, four_bit=training_method == "qlora")
     if training_method == "full":
         return model
     if training_method == "lora" and compute.precision == "bf16-mixed":
@@ -246,15 +246,15 @@ def encode_labelled(
     return label_rows, {"read": used + sum(dropped.values()), "used": used, "split": 0, "cut": cut, "dropped": dropped}
 
 
-def save_whole(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
     """The trained classifier as a whole; adapters are merged into the weights as they were given."""
     import tempfile
 
-    from pyrite.repair.merge import write_merged, write_whole
+    from pyrite.repair.merge import write_full_model, write_merged
 
     base = context.inputs["base"]
     if not hasattr(model, "peft_config"):
-        write_whole(model, tokenizer, base, context.out)
+        write_full_model(model, tokenizer, base, context.out)
         return
     with tempfile.TemporaryDirectory(dir=context.out) as adapter_folder:
         adapters.save_trained(model, tokenizer, Path(adapter_folder), context.config["base_name"], only=ADAPTER)

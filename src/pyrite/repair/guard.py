@@ -1,7 +1,7 @@
-"""A small probe during a repair: is the model still whole, and which point of the way was the best?
+"""The guard of a repair: a small probe that stops the training at a breach and picks the best safe checkpoint.
 
 Every so many tokens the guard reads rows of its own (never the scorecard's) and writes a few short answers. A breach of
-a limit stops the repair. The result is the *safe* point with the lowest objective on the guard's rows, the start
+a limit stops the repair. The result is the *safe* checkpoint with the lowest objective on the guard's rows, the start
 included; so a repair that only did harm gives back the model as it was.
 """
 
@@ -33,8 +33,8 @@ RULE = "the safe point, start included, with the lowest objective on the guard's
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the guard saw after `step` steps and `tokens` tokens. Nats a token (of a classifier: a row); `entropy` of the
+class GuardMeasurement:
+    """One measurement of the guard, after `step` steps and `tokens` tokens. Nats a token (of a classifier: a row); `entropy` of the
     next token (the label) on replay rows; `repetition` the share of an answer's four-token pieces that occurred in it
     before, mean over short answers, and `repetition_rise` how much that rose since the start for certain (the 95 % lower
     bound over the answers, which are written to the same prompts at every look); None: not measured."""
@@ -62,18 +62,18 @@ class Watched:
 
 @dataclass
 class GuardState:
-    """What a guard knows: its looks, where it stopped and why, and which point was the best so far."""
+    """State of a guard: its measurements, where it stopped and why, and the step of the best safe checkpoint."""
 
-    looks: list[Look] = field(default_factory=list)
+    looks: list[GuardMeasurement] = field(default_factory=list)
     stopped: dict[str, Any] | None = None
     best: int = 0
 
-    def point(self) -> Look:
-        """The best safe point."""
+    def best_checkpoint(self) -> GuardMeasurement:
+        """The measurement at the best safe checkpoint."""
         return next(look for look in self.looks if look.step == self.best)
 
 
-def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
+def breach_of(look: GuardMeasurement, start: GuardMeasurement, limits: GuardSettings) -> str | None:
     """Which limit does this look break, compared with the start? None: it is safe."""
     for name in ("objective", *VALUES):
         value = getattr(look, name)
@@ -122,7 +122,7 @@ def certain_rise(now: Sequence[float], before: Sequence[float]) -> float | None:
 
 
 class Guard(TrainerCallback):  # type: ignore[misc]
-    """Looks at the model every so many tokens; keeps the best safe point's weights in `folder`; stops at a breach."""
+    """Callback that measures the model every so many tokens, keeps the best safe checkpoint in `folder`, and stops at a breach."""
 
     trainer: PackedTrainer
 
@@ -165,7 +165,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             self.look(state.global_step, control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What the guard knows goes into the checkpoint: looks, and the best point's weights."""
+        """What the guard knows goes into the checkpoint: measurements, and the best safe checkpoint's weights."""
         if not sharded.is_first():
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -188,7 +188,9 @@ class Guard(TrainerCallback):  # type: ignore[misc]
     def restore(self, checkpoint: Path) -> None:
         """Take up what a checkpoint knows."""
         record = orjson.loads((checkpoint / "guard.json").read_bytes())
-        self.state = GuardState([Look(**look) for look in record["looks"]], record["stopped"], record["best"])
+        self.state = GuardState(
+            [GuardMeasurement(**look) for look in record["looks"]], record["stopped"], record["best"]
+        )
         self.tokens, self.since = record["tokens"], record["since"]
         self.read, self.looked_at = record["read"], record["looked_at"]
         self.first_repetitions = record["first_repetitions"]
@@ -200,7 +202,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             shutil.copyfile(checkpoint / "best.safetensors", self.folder / f"{self.state.best}.safetensors")
 
     def look(self, step: int, control: Any) -> None:
-        """Measure, judge, remember; at a breach, stop."""
+        """Takes one measurement, judges it, and stops the training at a breach."""
         from dataclasses import replace
 
         model = self.trainer.model.model
@@ -215,13 +217,13 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             self.state.stopped = {"step": step, "tokens": self.tokens, "why": breach}
             control.should_training_stop = True
         self.state.looks.append(measured)
-        if measured.breach is None and (step == 0 or measured.objective < self.state.point().objective):
+        if measured.breach is None and (step == 0 or measured.objective < self.state.best_checkpoint().objective):
             self.state.best = step
             if step:
                 self.keep(step, trained_weights(model))
 
     def keep(self, step: int, weights: dict[str, torch.Tensor]) -> None:
-        """Write the best point's weights in the place of the one before."""
+        """Write the best safe checkpoint's weights in the place of the one before."""
         if not sharded.is_first():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -229,7 +231,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             old_file.unlink()
         save_file(weights, self.folder / f"{step}.safetensors")
 
-    def measure(self, step: int) -> Look:
+    def measure(self, step: int) -> GuardMeasurement:
         """The values of one look."""
         normalisers = normalisers_of(self.watched.rows)
         sums = dict.fromkeys(("forget", "replay", "kl", "replay_nats", "forget_nats", "kl_nats", "entropy"), 0.0)
@@ -245,7 +247,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         weights = self.objective.weights
         objective = weights.forget * sums["forget"] + weights.replay * sums["replay"] + weights.kl * sums["kl"]
         replay, forget = normalisers.tokens.get(REPLAY, 0), normalisers.tokens.get(FORGET, 0)
-        return Look(
+        return GuardMeasurement(
             step,
             self.tokens,
             objective,
@@ -275,14 +277,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         return [repetition_of(answer) for answer in answers]
 
     def record(self) -> dict[str, Any]:
-        """What a repair tells of its guard: where it stopped and why, every look, and the point that was chosen."""
-        point = {"step": self.state.best, "tokens": self.state.point().tokens, "rule": RULE}
-        values = asdict(self.state.point())
+        """The guard's part of the record: where it stopped and why, every measurement, and the checkpoint that was chosen."""
+        point = {"step": self.state.best, "tokens": self.state.best_checkpoint().tokens, "rule": RULE}
+        values = asdict(self.state.best_checkpoint())
         looks = [asdict(look) for look in self.state.looks]
         return {"stopped": self.state.stopped, "guard": looks, "point": point | {"values": values}}
 
     def roll_back(self, model: Any) -> bool:
-        """Put the best safe point's weights into the model; False where that is the start, to which nothing was kept."""
+        """Put the best safe checkpoint's weights into the model; False where that is the start, to which nothing was kept."""
         if self.state.best == 0:
             return False
         put_weights(model, load_file(self.folder / f"{self.state.best}.safetensors"))

@@ -1,4 +1,4 @@
-"""What a repair asks of a language model: its rows, token by token; adapters; the whole model, written anew."""
+"""The language model type of a repair: rows learned token by token, adapters, and the whole model written anew."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from pyrite.train import adapters, language
 from pyrite.train.language import load_to_train, read_language
 
 
-def load_whole(folder: Path, compute: Compute) -> Any:
+def load_full_model(folder: Path, compute: Compute) -> Any:
     """The whole model of a folder, in fp32."""
     return load.load_causal(folder, compute)
 
@@ -65,7 +65,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     if method.kind in ("pair", "answer"):
         for side in ("", "guard_"):
             side_records, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
-            encoded[f"{side}preferred"] = said_nothing(tokenizer, side_records, forget, part, size)
+            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size)
     guard = guard_rows(encoded)
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
@@ -76,7 +76,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     )  # fmt: skip
 
 
-def said_nothing(
+def refusal_rows(
     tokenizer: Any, records: Sequence[Chat | Text], forget: list[Any], part: Any, max_tokens: int
 ) -> list[Any]:
     """For every encoded forget row, its prompt with an answer that says nothing; both get one unit."""
@@ -91,7 +91,7 @@ def said_nothing(
 
 
 def tell(counts: dict[str, int]) -> dict[str, Any]:
-    """Counts with the reasons apart."""
+    """Counts of rows, with those dropped under their reasons."""
     reasons = ("longer than max_tokens", "no tokens to learn")
     dropped = {reason: counts[reason] for reason in reasons if counts[reason]}
     return {"read": counts["read"], "used": counts["used"], "split": counts["split"], "dropped": dropped}
@@ -130,9 +130,9 @@ def forward(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
     return forward_tokens(reader, rows, layer)
 
 
-def save_whole(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
     """The trained model as a whole, an adapter that it came with merged first."""
     base, under = context.inputs["base"], context.inputs.get("under")
     beneath = base if under is not None and hasattr(model, "peft_config") else None
     name = context.config["base_name"]
-    language.save_whole(model, tokenizer, under or base, context.out, compute, name, beneath=beneath)
+    language.save_full_model(model, tokenizer, under or base, context.out, compute, name, beneath=beneath)

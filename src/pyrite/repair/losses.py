@@ -64,7 +64,7 @@ def log1mexp(logp: Tensor) -> Tensor:
 
 
 def cross_entropy(stats: Stats) -> Tensor:
-    """How surprising is each token? -log p [n]: replay, and answers that say nothing."""
+    """Cross-entropy -log p [n] of each token: replay, and answers that say nothing."""
     return -stats.logp
 
 

@@ -23,13 +23,13 @@ def write_merged(base: Path, adapter: Path, out: Path) -> None:
     """Write the sum of a base and its adapters, added in fp32."""
     from pyrite.train.adapters import with_adapter
 
-    model = model_type_of(base).load_whole(base, Compute("cpu", "fp32"))
+    model = model_type_of(base).load_full_model(base, Compute("cpu", "fp32"))
     merged = with_adapter(model, adapter, train=False).merge_and_unload(safe_merge=True)
     has_tokenizer = (adapter / "tokenizer_config.json").is_file()
-    write_whole(merged, load.load_tokenizer(adapter if has_tokenizer else base), base, out)
+    write_full_model(merged, load.load_tokenizer(adapter if has_tokenizer else base), base, out)
 
 
-def write_whole(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
+def write_full_model(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
     """Write a model and its tokenizer, in the number format of the one that it was made from."""
     model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)

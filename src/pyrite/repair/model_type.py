@@ -1,4 +1,4 @@
-"""Language models and classifiers: which of the two is a model, and what differs between them in a repair.
+"""The two model types of a repair, language models and classifiers, and what differs between them.
 
 `repair.language` and `repair.classifier` are the two; each offers the functions of `ModelType`.
 """
@@ -33,9 +33,9 @@ class RepairRows:
 
 
 class ModelType(Protocol):
-    """What a repair asks of the sort of model that it is given."""
+    """The functions that a repair needs of a model type."""
 
-    def load_whole(self, folder: Path, compute: Compute) -> Any:
+    def load_full_model(self, folder: Path, compute: Compute) -> Any:
         """The whole model of a folder, in fp32."""
         ...
 
@@ -52,16 +52,16 @@ class ModelType(Protocol):
         ...
 
     def forward(self, reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
-        """What the model says of rows: an `objective.Seen`."""
+        """The model's outputs on rows: a `reference.Outputs`."""
         ...
 
-    def save_whole(self, model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+    def save_full_model(self, model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
         """Write a trained model into the step's folder, whole, in its source's number format."""
         ...
 
 
 def model_type_of(folder: Path) -> ModelType:
-    """Which sort of model is in this folder?"""
+    """The type of the model in a folder."""
     from pyrite.repair import classifier, language
 
     model_type: ModelType = classifier if is_classifier(folder) else language
@@ -100,7 +100,7 @@ def check_classifier(settings: RepairSettings, method: "Method") -> None:
 
     Raises:
         UserError: a method on hidden states or on written answers, a part of the text, several processes, an adapter
-            that stays beneath.
+            that is kept active.
     """
     from pyrite.repair.methods import METHODS
 

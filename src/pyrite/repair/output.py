@@ -46,14 +46,14 @@ def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
             target == source or target in source.parents or (source.is_dir() and source in target.parents)
         ):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
-    strange = not_ours(folder)
+    strange = foreign_files(folder)
     if strange:
         detail = f"{folder} holds {few(strange)}"
         raise UserError("The output folder is in use.", detail, "name another with --out, or move it")
     check_writable(folder.parent)
 
 
-def not_ours(folder: Path) -> list[str]:
+def foreign_files(folder: Path) -> list[str]:
     """What stands in the folder that no repair of ours wrote there? Nothing where it is absent or empty."""
     if not folder.exists():
         return []

@@ -125,7 +125,7 @@ def quantise(
     return {"to": to, "layers": len(layers), "parameters": parameters, "rms_change": float(f"{change:.6g}")}
 
 
-def read_whole(folder: Path, name: str) -> Any:
+def read_full_model(folder: Path, name: str) -> Any:
     """The language model or classifier of a folder, every weight in the dtype that it is stored in.
 
     A folder that mixes dtypes is read, and written back, in fp32, which loses nothing. Raises `UserError` for adapters
@@ -164,7 +164,7 @@ def quantise_step(context: Context) -> None:
     """Step: a model folder → the same model with rounded weights, and `quantise.json`."""
     load.quiet_libraries()
     base, name = context.inputs["base"], context.config["base_name"]
-    model = read_whole(base, name)
+    model = read_full_model(base, name)
     record = quantise(model, context.config["to"], name=name, report_progress=context.report_progress)
     model.save_pretrained(context.out)
     copy_all_but_weights(base, context.out)

@@ -1,4 +1,4 @@
-"""The model as it was given, without a second copy in memory.
+"""The frozen reference model, without a second copy in memory.
 
 Under adapters it is the model with the repair's adapter switched off: one more forward pass, over the rows that need
 it. Where all weights move, its hidden states are computed once, before the first step, and kept on disk with its output
@@ -23,7 +23,7 @@ ADAPTER = "repair"
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a model says of rows at every target: `states` [targets, width], which the reader's head turns into scores of
+    """Outputs of a model at every target of some rows: `states` [targets, width], which the reader's head turns into scores of
     all answers; `targets` [targets], the answers that were given; `owner` [targets], the row that each belongs to."""
 
     rows: Sequence[TrainingRow]
@@ -33,7 +33,7 @@ class Outputs:
 
 
 Forward = Callable[[Any, Sequence[TrainingRow], int | None], Outputs]
-"""see(reader, rows, layer): rows read with a model; `layer` None: to the end."""
+"""forward(reader, rows, layer): the outputs of rows; `layer` None: after the last one."""
 
 
 def forward_tokens(reader: Any, rows: Sequence[TrainingRow], layer: int | None = None) -> Outputs:
@@ -65,7 +65,7 @@ class Reference(Protocol):
 
 @contextlib.contextmanager
 def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
-    """The model without one adapter; others that are active beneath it stay so. No weight is touched."""
+    """Context manager: one adapter disabled; others that are active below it stay so. No weight is touched."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [
@@ -81,7 +81,7 @@ def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
 
 
 class AdapterDisabledReference:
-    """The reference under an adapter that is switched off for the time of a pass."""
+    """Reference with the adapter disabled: the model itself, its repair adapter switched off for the time of a pass."""
 
     live = True
 
@@ -113,8 +113,8 @@ class AdapterDisabledReference:
 
 
 class EqualPasses:
-    """An objective whose every pack makes `passes` passes through the model as given, whether it holds rows that need
-    them or not: processes that share the weights gather them together, or wait for each other for ever."""
+    """An objective that makes the same number of reference passes (`passes`) for every pack, whether its rows need them
+    or not: processes that share the weights gather them together, or wait for each other for ever."""
 
     def __init__(self, objective: Objective, live: AdapterDisabledReference, passes: int) -> None:
         self.objective, self.live, self.passes = objective, live, passes
@@ -131,7 +131,7 @@ class EqualPasses:
 
 
 class CachedReference:
-    """The reference as files in a folder: the states of each row that needs them, and the output matrix. Read through
+    """Reference cached on disk: the states of each row that needs them, and the output matrix. Read through
     the operating system's page cache, so that they count as nobody's memory."""
 
     live = False

@@ -1,4 +1,4 @@
-"""One repair as its step was given it: settings and method, the model's folders, and every row, encoded."""
+"""A repair task: settings and method of a repair step, the model's folders, and every row, encoded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pyrite.steps import Context
 
 @dataclass(frozen=True)
 class RepairTask:
-    """What is to be repaired, with what, and how."""
+    """A repair to do: settings, method, weights of the loss, model type, tokenizer and encoded rows."""
 
     context: Context
     settings: RepairSettings
@@ -40,7 +40,7 @@ class RepairTask:
 
 
 def repair_task_of(context: Context) -> RepairTask:
-    """What a step is asked to do; its rows are read.
+    """The repair task of a step, its rows read and encoded.
 
     Raises:
         UserError: files, rows, a method or a model that do not go together.
@@ -58,7 +58,7 @@ def method_and_weights(settings: RepairSettings) -> tuple[Method, LossWeights]:
     """The method with the options given, and its weights.
 
     Raises:
-        UserError: an unknown method or option, or a weight that would be told but not applied.
+        UserError: an unknown method or option, or a weight that would be recorded but not applied.
     """
     method = resolve_method(settings.method, settings.options)
     chosen = (settings.forget_weight, settings.replay_weight, settings.kl_weight)

@@ -1,4 +1,4 @@
-"""What a repair tells: rows, method, course, cost, and what a reader must know before believing the scorecard."""
+"""The record of a repair: rows, method, training, cost, and what a reader must know before believing the scorecard."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ def repair_record(
         "weights": record["weights"],
         "options": record["options"],
         **({"mixed": record["mixed"]} if "mixed" in record else {}),
-        "training": made_how(record),
+        "training": training_end(record),
         **({"labels": list(planned.harmed.labels)} if planned.harmed.labels else {}),
         "settings": planned.settings.model_dump(mode="json") if planned.trains else settings_of_weights(planned),
         "compute": planned.compute.as_config(),
@@ -79,7 +79,7 @@ def before_of(planned: "RepairPlan") -> dict[str, Any]:
     return record
 
 
-def made_how(record: Mapping[str, Any]) -> dict[str, Any]:
+def training_end(record: Mapping[str, Any]) -> dict[str, Any]:
     """How the training ended: steps made, whether the guard stopped it, which point was taken and by which rule."""
     return {name: record.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
 

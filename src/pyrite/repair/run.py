@@ -11,7 +11,7 @@ from pyrite.probe.output import described
 from pyrite.probe.probe_task import opened
 from pyrite.probe.run import Compared
 from pyrite.repair import candidates, frontier, outcomes, output, proofs, scorecard
-from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, told_of_weights
+from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, record_of_weights
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
 from pyrite.repair.report import not_forgotten, repair_record
@@ -187,7 +187,7 @@ def record_of(planned: RepairPlan, chosen: Candidate, store: Store) -> dict[str,
     step = next(
         step for step in reversed(closure([chosen.full_model])) if (store.path(step.key) / "weights.json").is_file()
     )
-    return told_of_weights(store.read_json(step, "weights.json"), chosen.method, store.manifest(step.key)["seconds"])
+    return record_of_weights(store.read_json(step, "weights.json"), chosen.method, store.manifest(step.key)["seconds"])
 
 
 def planned_axes(planned: RepairPlan, scored: Mapping[str, ScoredModel]) -> list[Axis]:

@@ -16,7 +16,7 @@ from pyrite.repair.run import Repair
 
 
 def repair(result: Repair) -> None:
-    """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
+    """Rows, training, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
     console, record = wide(), result.told
     if "mixed" in record:
         print_line(console, f"{record['method']}: alpha {record['mixed']['alpha']:g}")

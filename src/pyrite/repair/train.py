@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a repair came to: what is told of it, and the model at the best point; None: the model as it was given."""
+    """The outcome of a repair: its record, and the model at the best checkpoint; None: the model as it was given."""
 
     record: dict[str, Any]
     model: Any
@@ -47,7 +47,7 @@ def repair_step(context: Context) -> None:
     if repaired.model is not None:
         save_repaired(task, repaired.model)
     else:
-        as_given(task)
+        save_unchanged(task)
     record = {
         "method": task.method.name,
         "weights": task.weights._asdict(),
@@ -117,7 +117,7 @@ def layer_of(method: Method, model: Any) -> int | None:
 def attach_references(
     task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
 ) -> Sequence[Any]:
-    """Give the objective the model as given, for the loss and for the guard's KL: live beneath the adapter, or from disk.
+    """Give the objective the model as given, for the loss and for the guard's KL: live with the adapter disabled, or cached on disk.
     Returns the rows that were read for it, each time they were."""
     from pyrite.repair.reference import AdapterDisabledReference, EqualPasses, write_reference
     from pyrite.train import sharded
@@ -172,7 +172,7 @@ def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]"
     check_vocabulary(Weights(full_model_folder(task.context), "the model"), Weights(folder, "the model before"))
     steps = plan_steps(task.rows, task.settings, RepairObjective(task.method, task.weights, None).reads(), task.seed)
     rows = once([*(row for step in steps for row in step), *task.rows.guard], {"replay"})
-    model = task.model_type.load_whole(folder, task.compute).eval()
+    model = task.model_type.load_full_model(folder, task.compute).eval()
     reference = write_reference(
         task.model_type.reader(model, task.tokenizer), rows, task.context.checkpoint / "reference" / "before",
         pack_tokens=task.pack_tokens, compute=task.compute, forward=task.model_type.forward,
@@ -225,7 +225,7 @@ def train_together(task: RepairTask) -> Repaired:
 
     folder = task.context.checkpoint
     if not (folder / TOLD).is_file():
-        run_in_processes(task.settings.processes, task.compute, one_of_several, task.context)
+        run_in_processes(task.settings.processes, task.compute, train_in_process, task.context)
     record = orjson.loads((folder / TOLD).read_bytes())
     if not (folder / TRAINED).is_file():
         return Repaired(record, None)
@@ -234,7 +234,7 @@ def train_together(task: RepairTask) -> Repaired:
     return Repaired(record, model)
 
 
-def one_of_several(context: Context) -> None:
+def train_in_process(context: Context) -> None:
     """What each process does: the training; the first one leaves what is told and the trained weights, whole."""
     from safetensors.torch import save_file
 
@@ -260,19 +260,19 @@ def save_repaired(task: RepairTask, model: Any) -> None:
     if task.settings.save == "adapter":
         adapters.save_trained(model, task.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
         return
-    task.model_type.save_whole(model, task.tokenizer, context, task.compute)
+    task.model_type.save_full_model(model, task.tokenizer, context, task.compute)
 
 
-def as_given(task: RepairTask) -> None:
+def save_unchanged(task: RepairTask) -> None:
     """The model as it was given, written anew; no value of it changes. As an adapter: one that does nothing."""
     if task.settings.save == "adapter":
         save_repaired(task, task.prepare())
         return
     context = task.context
-    model = task.model_type.load_whole(full_model_folder(context), Compute("cpu", "fp32"))
+    model = task.model_type.load_full_model(full_model_folder(context), Compute("cpu", "fp32"))
     if "under" in context.inputs:
         model = adapters.with_adapter(model, context.inputs["base"], train=False).merge_and_unload()
-    task.model_type.save_whole(model, task.tokenizer, context, task.compute)
+    task.model_type.save_full_model(model, task.tokenizer, context, task.compute)
 
 
 REPAIR = StepType("repair.train", 3, repair_step)

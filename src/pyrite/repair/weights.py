@@ -213,7 +213,7 @@ def check_groups(groups: Mapping[str, float], names: Collection[str]) -> None:
             )
 
 
-def check_alike(model: Weights, further: Sequence[Weights]) -> None:
+def check_compatible(model: Weights, further: Sequence[Weights]) -> None:
     """Refuse models that cannot be added tensor by tensor.
 
     Raises:
@@ -453,7 +453,7 @@ def combine(parts: Sequence[Part], context: Context) -> dict[str, Any]:
         OutOfTime: the run's time is up, and at least one file was finished.
     """
     model = parts[0][0]
-    check_alike(model, [weights for weights, _ in parts[1:]])
+    check_compatible(model, [weights for weights, _ in parts[1:]])
     context.checkpoint.mkdir(parents=True, exist_ok=True)
     changed = []
     for at, file in enumerate(model.files):

@@ -31,7 +31,7 @@ quicker than planned says little about the others."""
 
 @dataclass(slots=True)
 class RunningStep:
-    """A step under way: when it began, and how much of it was done at the first and at the last report."""
+    """A running step: when it began, and how much of it was done at its first and its last report."""
 
     step: Step
     began: float

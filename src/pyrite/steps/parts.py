@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import OutOfTime
-from pyrite.io import whole_lines
+from pyrite.io import complete_lines
 from pyrite.steps.step import Context, digest
 
 PART_TOKENS = {"cpu": 65_536, "cuda": 2_097_152, "mps": 262_144}
@@ -27,7 +27,7 @@ def in_parts(
     tokens: int,
     order: Sequence[int] | None = None,
 ) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The results of all rows, in the order of the rows, and what was told of each part.
+    """The results of all rows, in the order of the rows, and the record that `work` returned for each part.
 
     Rows are taken in `order` (by default their own), so many at a time that their `sizes` come to about `tokens`. Each
     part's results are appended to a file of the step's checkpoint as soon as it is finished; a run that was cut off goes
@@ -61,10 +61,10 @@ def in_parts(
 
 
 def left_by(file: Path) -> tuple[dict[int, Any], list[dict[str, Any]]]:
-    """What an earlier attempt finished; a torn last line is cut off."""
+    """The parts that an earlier attempt finished, results by row and records; a torn last line is cut off."""
     results_by_row: dict[int, Any] = {}
     part_records = []
-    for line in whole_lines(file):
+    for line in complete_lines(file):
         part = json.loads(line)  # with NaN and Infinity, which orjson does not read
         results_by_row |= dict(zip(part["rows"], part["results"], strict=True))
         part_records.append(part["told"])

@@ -135,7 +135,7 @@ def run_one(
 def attempt_one(
     step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str]
 ) -> float:
-    """The same, with the errors as they come."""
+    """Runs one step under its lock, with errors as they come; the seconds it took."""
     with store.lock(step.key):
         if store.has(step, weights=True) and not refresh:
             return 0.0

@@ -26,7 +26,7 @@ class Context:
 
     `inputs` maps each input's name to its published folder (or, for a source, its path). `out` is empty at the start
     and becomes the published folder. `checkpoint` survives a kill: whatever it holds when the step starts was left by
-    an interrupted attempt at exactly this step. `tick(done, total, unit)` reports progress. `expired()` says that the
+    an interrupted attempt at exactly this step. `report_progress(done, total, unit)` reports progress. `expired()` says that the
     run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
     """
 
@@ -40,7 +40,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class StepType:
-    """A sort of step: its name, the version to bump when its results change, and the function that runs it."""
+    """A type of step: its name, the version to bump when its results change, and the function that runs it."""
 
     name: str
     version: int

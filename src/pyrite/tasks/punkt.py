@@ -104,7 +104,7 @@ def make(folder: Path) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not is_whole(folder):
+            if not is_complete(folder):
                 write_data(packaged(), folder)
     except OSError as error:
         raise UserError(
@@ -115,7 +115,7 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Are the files here, with the known parameters in them?"""
     paths = {file: folder / ENGLISH / file for file in FILES}
     if not all(path.is_file() for path in paths.values()):

@@ -43,7 +43,7 @@ def load_to_train(base: Path, compute: Compute, method: str) -> Any:
     return model
 
 
-def save_whole(
+def save_full_model(
     model: Any, tokenizer: Any, base: Path, out: Path, compute: Compute, base_name: str, *, beneath: Path | None = None
 ) -> None:
     """Write a trained model as one whole model folder in its source's number format; adapters are merged into the
@@ -121,7 +121,7 @@ def train_language_step(context: Context) -> None:
         "steps": ended.steps,
     }
     history["losses"] = ended.curve
-    save_whole(ended.model, tokenizer, base, context.out, compute, config["base_name"])
+    save_full_model(ended.model, tokenizer, base, context.out, compute, config["base_name"])
     (context.out / "took.json").write_bytes(
         orjson.dumps({"seconds": ended.seconds})
     )  # apart: it is never the same twice

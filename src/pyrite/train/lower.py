@@ -65,14 +65,14 @@ def stored_lower(
 ) -> "tuple[Injected, list[Any]] | None":
     """The stored states of the rows that a training reads, and the model that takes them in the place of its lower
     layers; None where the step has no such input, or where they do not give the model's logits."""
-    from pyrite.models.lower import Stored, where_they_fit
+    from pyrite.models.lower import Stored, fitting_states
 
     folders = [path for name, path in sorted(context.inputs.items()) if name.startswith("lower")]
     if not folders:
         return None
     segments = segments_for(model, encoded)
     with compute.autocast():
-        return where_they_fit(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
+        return fitting_states(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
 
 
 LOWER = StepType("train.lower", 1, lower_step)

@@ -52,7 +52,7 @@ class FlatPack:
 
 @dataclass(frozen=True, slots=True)
 class Normalisers:
-    """What the losses of a whole step are divided by: learned tokens and rows, by role."""
+    """Normalisers of a step's losses: its learned tokens and rows, by role."""
 
     tokens: Mapping[str, int]
     rows: Mapping[str, int]
@@ -101,7 +101,7 @@ def hidden_states(reader: Reader, flat: FlatPack, layer: int | None = None) -> t
 
 
 def normalisers_of(rows: Sequence[TrainingRow]) -> Normalisers:
-    """The totals of a step."""
+    """The normalisers of a step's losses."""
     tokens: dict[str, int] = defaultdict(int)
     count: dict[str, int] = defaultdict(int)
     for row in rows:
@@ -256,12 +256,12 @@ class PackedTrainer(sharded.ShardedTrainer):
 
 
 def tokens_in(pack: Sequence[TrainingRow]) -> int:
-    """Its tokens."""
+    """The number of tokens of a pack."""
     return sum(len(row.ids) for row in pack)
 
 
 def not_finite(value: float, rows: Sequence[TrainingRow], rate: float, step: int, of: str = "loss") -> UserError:
-    """What to say of a loss that is not a number."""
+    """The error for a loss that is not a finite number."""
     names = ", ".join(f"{row.id} ({row.role})" for row in rows)
     detail = f"the {of} is {value} at step {step + 1}, rows: {names}"
     fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
@@ -290,7 +290,7 @@ def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a training left: the model, steps taken, and its curve (one entry each few steps)."""
+    """The outcome of a training: the model, steps taken, and its curve (one entry each few steps)."""
 
     model: Any
     steps: int

@@ -39,7 +39,7 @@ GRACE = 3.0
 
 @dataclass(frozen=True)
 class _GroupSettings:
-    """What a process is started with."""
+    """The settings that every process of a group starts with."""
 
     count: int
     compute: Compute
@@ -116,7 +116,7 @@ def check_devices(count: int, compute: Compute) -> None:
 
 
 def _listen(processes: Sequence[_Process], context: Context) -> None:
-    """Answer the processes until all have ended, or one has failed and the others have had their say."""
+    """Serves the processes' messages until all have ended, or until one failed and the others had time to report."""
     running = {member.link: member for member in processes}
     until: float | None = None
     while running and (until is None or time.monotonic() < until):

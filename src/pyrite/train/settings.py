@@ -20,7 +20,7 @@ class LoraSettings(ConfigBase):
 
 
 class OptimSettings(ConfigBase):
-    """How the weights move over the steps of any training."""
+    """Settings of the optimiser: how the weights move over the steps of any training."""
 
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")

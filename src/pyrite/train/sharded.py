@@ -36,14 +36,14 @@ def is_first() -> bool:
 
 
 def wait_for_all() -> None:
-    """Go on when all are here."""
+    """Barrier: waits for all processes."""
     if world_size() > 1:
         distributed.barrier()
 
 
 @contextlib.contextmanager
 def first_goes_first() -> Iterator[None]:
-    """A block that the first process runs before the others, which find what it left."""
+    """Context manager: the first process runs the block before the others, which find its results."""
     if not is_first():
         wait_for_all()
     yield
@@ -83,7 +83,7 @@ def sharding(model: Any) -> dict[str, Any]:
 
 
 def set_up_sharding(trainer: Any) -> None:
-    """Put right what accelerate leaves undone, after the Trainer has made its accelerator.
+    """Completes the sharding set-up of accelerate, after the Trainer has made its accelerator.
 
     On CPUs accelerate takes an FSDP plugin and trains replicas all the same, without a word (its state knows the plugin
     for accelerators only), so state and plugin are set here, as it does itself elsewhere. And its bf16 policy rounds

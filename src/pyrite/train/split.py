@@ -84,7 +84,7 @@ def split_step(context: Context) -> None:
     rows = read_files({name: context.inputs[name] for name in names}, config, dropped)
     read = len(rows) + dropped.total()
     if "apart" in context.inputs:
-        rows = stay_apart(context, rows, dropped)
+        rows = drop_overlap(context, rows, dropped)
     keys: set[bytes] = set()
     unique: list[Row] = []
     copies: list[Row] = []
@@ -200,7 +200,7 @@ def record_kind(record: Row) -> str:
     return type(record).__name__.lower()
 
 
-def stay_apart(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> list[Row]:
+def drop_overlap(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> list[Row]:
     """The rows whose text is in none of the files to stay apart from; writes `overlap.json`.
 
     By file: its `rows`, how many of them are `shared` with the rows read here (whole row), and how many share their
@@ -254,7 +254,7 @@ def divide_groups(
     source: str,
     dropped: Counter[str],
 ) -> dict[str, list[Row]]:
-    """The same with whole groups (places among the rows), so that a pool has its rows or as few more as its groups allow.
+    """Rows → pools by whole groups (places among the rows), so that a pool has its rows or as few more as its groups allow.
 
     Raises:
         UserError: too few rows, or groups too large to leave one for every pool.
