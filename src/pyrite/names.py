@@ -24,12 +24,16 @@ _OF_FILES = (
 def redact_path(value: object) -> str:
     """Any value as text: a path, or the path of NAME=PATH, without its folders. Looks at the text alone.
 
-    >>> redact_path("/home/me/models/mine"), redact_path("~/a/b.jsonl"), redact_path("../../home/me/priv/s"), redact_path("base/gp.json")
-    ('mine', 'b.jsonl', 's', 'gp.json')
+    >>> redact_path("/home/me/models/mine"), redact_path("~/a/b.jsonl"), redact_path("base/gp.json")
+    ('mine', 'b.jsonl', 'gp.json')
+    >>> redact_path("../../home/me/priv/s")
+    's'
     >>> redact_path("hans=/home/me/secret=x/hans.jsonl"), redact_path("/home/me/a=b/c"), redact_path("file:///home/me/x")
     ('hans=hans.jsonl', 'c', 'x')
-    >>> redact_path("org/name@v1/b"), redact_path("hf://org/name:main@train"), redact_path("packaged:minilm-l6"), redact_path("study:human")
-    ('org/name@v1/b', 'hf://org/name:main@train', 'packaged:minilm-l6', 'study:human')
+    >>> redact_path("org/name@v1/b"), redact_path("hf://org/name:main@train")
+    ('org/name@v1/b', 'hf://org/name:main@train')
+    >>> redact_path("packaged:minilm-l6"), redact_path("study:human")
+    ('packaged:minilm-l6', 'study:human')
     >>> redact_path("Answer yes/no, or a / b / c."), redact_path("http://host/v1?a=/b"), redact_path(0.5)
     ('Answer yes/no, or a / b / c.', 'http://host/v1?a=/b', '0.5')
     """

@@ -2,7 +2,7 @@
 
 Sequences that finish leave at once and waiting ones enter in their place; what many prompts share at their beginning
 (all of it, where one prompt is continued many times) is computed once and looked at by them together. Sequences that
-enter together form a decode batch (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
+form a decode batch together (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
 little padding and attention never runs over a mask as long as the longest sequence of the whole run.
 """
 
@@ -32,7 +32,7 @@ PREFIX = 64
 """From so many tokens on, a shared beginning is looked at by a decode batch together while it decodes; a shorter one is
 copied to each sequence, which costs less than looking twice."""
 TOGETHER = 16
-"""Prompts with a beginning of their own are kept apart from the rest if they are so many: decode batches must not get small."""
+"""Prompts with a prefix of their own are a group if they are so many: decode batches must not get small."""
 GROWTH = 32
 """By how many positions a decode batch's keys grow."""
 

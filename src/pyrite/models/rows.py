@@ -7,7 +7,7 @@ so each row computes exactly what it would compute alone.
 
 Rows of equal length that lie next to each other form a `Block` and are one attention call. Rows may share a *prefix*
 (computed once, its keys given), and a row may be a tree of `Segments` whose branches do not see each other
-(`pyrite.models.trees`). Decoding uses `DecodeBatch`s: sequences that were admitted together and grow by one token a step.
+(`pyrite.models.trees`). Decoding uses `DecodeBatch`es: sequences admitted together that grow by one token a step.
 
 Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
 few short rows with the library's own forward pass when a model is first read, and says so where they differ.

@@ -57,7 +57,7 @@ def answer_prompts(
 ) -> dict[str, Any]:
     """Answer every prompt that `out` (an `AnswerFile`) does not hold yet; returns what it took.
 
-    `answers`, `tokens` and `capped` (answers with less room than the limit) are of all prompts, `n_stored` of them found in
+    `answers`, `tokens` and `capped` (answers with less room than the limit) are of all prompts, `kept` of them found in
     the file; `seconds` and `engine` are those of this attempt.
 
     `temperatures` maps a prompt's id to a temperature of its own. A killed run goes on with the prompts that are

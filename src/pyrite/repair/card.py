@@ -142,8 +142,8 @@ def summary_sentences(record: Mapping[str, Any]) -> str:
             f"{formula(record)}."
         )
     return (
-        f"{'An adapter for' if adapter else 'Made of'} {source_model} by unlearning ({version}), so that a pattern of the rows to "
-        f"forget is unlearned and the rest is kept. Method {code(record['method'])}, {steps(record['training'])}."
+        f"{'An adapter for' if adapter else 'Made of'} {source_model} by unlearning ({version}), so that a pattern of the "
+        f"rows to forget is unlearned and the rest is kept. Method {code(record['method'])}, {steps(record['training'])}."
     )
 
 

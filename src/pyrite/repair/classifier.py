@@ -108,8 +108,8 @@ class ClassReader:
 
 
 def batches_of(rows: Sequence[TrainingRow], *, mixed_lengths: bool) -> list[list[int]]:
-    """Rows' numbers in batches: by role, and (but for `mixed_lengths`) long rows first and none shorter than half the longest,
-    so that padding never more than doubles a batch."""
+    """Row numbers in batches: by role, and (but for `mixed_lengths`) long rows first, none shorter than half the
+    longest, so that padding never more than doubles a batch."""
     batches: list[list[int]] = []
     for role in dict.fromkeys(row.role for row in rows):
         its = [at for at, row in enumerate(rows) if row.role == role]

@@ -34,10 +34,13 @@ RULE = "the safe point, start included, with the lowest objective on the guard's
 
 @dataclass(frozen=True, slots=True)
 class GuardMeasurement:
-    """One measurement of the guard, after `step` steps and `tokens` tokens. Nats a token (of a classifier: a row); `entropy` of the
-    next token (the label) on replay rows; `repetition` the share of an answer's four-token pieces that occurred in it
-    before, mean over short answers, and `repetition_rise` how much that rose since the start for certain (the 95 % lower
-    bound over the answers, which are written to the same prompts at every look); None: not measured."""
+    """One measurement of the guard, after `step` steps and `tokens` tokens.
+
+    Nats a token (of a classifier: a row); `entropy` of the next token (the label) on replay rows; `repetition` the share
+    of an answer's four-token pieces that occurred in it before, mean over short answers, and `repetition_rise` how much
+    that rose since the start for certain (the 95 % lower bound over the answers, which are written to the same prompts
+    every time); None: not measured.
+    """
 
     step: int
     tokens: int
@@ -122,7 +125,8 @@ def certain_rise(now: Sequence[float], before: Sequence[float]) -> float | None:
 
 
 class Guard(TrainerCallback):  # type: ignore[misc]
-    """Callback that measures the model every so many tokens, keeps the best safe checkpoint in `folder`, and stops at a breach."""
+    """Callback that measures the model every so many tokens, keeps the best safe checkpoint in `folder`, and stops the
+    training at a breach."""
 
     trainer: PackedTrainer
 

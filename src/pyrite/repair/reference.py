@@ -23,8 +23,11 @@ ADAPTER = "repair"
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Outputs of a model at every target of some rows: `states` [targets, width], which the reader's head turns into scores of
-    all answers; `targets` [targets], the answers that were given; `owner` [targets], the row that each belongs to."""
+    """Outputs of a model at every target of some rows.
+
+    `states` [targets, width], which the reader's head turns into scores of all answers; `targets` [targets], the answers
+    that are learned; `owner` [targets], the row that each belongs to.
+    """
 
     rows: Sequence[TrainingRow]
     states: torch.Tensor

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 
 def comparisons(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(first, second, one task's comparison) of the harm (with a model before), of the repair, of the repaired model against
-    the one before the harm, then of each proof against the repaired model and the one that was repaired."""
+    """(first, second, one task's comparison) of the harm (with a model before), of the repair, of the repaired model
+    against the one before the harm, then of each proof against the repaired model and the one that was repaired."""
     for key in ("harm", "compared", "against_original"):
         yield from ((comparison["first"], comparison["second"], comparison) for comparison in record.get(key, ()))
     for proof in record["proofs"]:

@@ -84,8 +84,8 @@ def train(task: RepairTask) -> Repaired:
         context=task.context, callbacks=[guard] if guard else [], report_to=task.context.config.get("report_to", ()),
     )  # fmt: skip
     spent = cost.spent(
-        model_shape(model), steps[: ended.steps], task.settings, objective, live=isinstance(objective.reference, AdapterDisabledReference),
-        beforehand=reference_rows, guard=(guard.read, guard.looked_at) if guard else (0, 0),
+        model_shape(model), steps[: ended.steps], task.settings, objective,
+        live=isinstance(objective.reference, AdapterDisabledReference), beforehand=reference_rows, guard=(guard.read, guard.looked_at) if guard else (0, 0),
     )  # fmt: skip
     record = {
         "steps": ended.steps,
@@ -117,8 +117,8 @@ def layer_of(method: Method, model: Any) -> int | None:
 def attach_references(
     task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
 ) -> Sequence[Any]:
-    """Give the objective the model as given, for the loss and for the guard's KL: live with the adapter disabled, or cached on disk.
-    Returns the rows that were read for it, each time they were."""
+    """Give the objective its reference, for the loss and for the guard's KL: live with the adapter disabled, or cached on
+    disk. Returns the rows that were read for it, each time they were."""
     from pyrite.repair.reference import AdapterDisabledReference, EqualPasses, write_reference
     from pyrite.train import sharded
 

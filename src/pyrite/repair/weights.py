@@ -342,7 +342,7 @@ def combine_tensor(
 
 
 def combined(values: "torch.Tensor", terms: Sequence[tuple["torch.Tensor", float]], name: str) -> "torch.Tensor":
-    """The sum of some models' values by their coefficients, in the dtype of `values`.
+    """The sum of some models' values by their coefficients, in the dtype of `values` (the first model's).
 
     Added as a base and differences to it, so that models which agree change no bit: with coefficients that sum to 1 the
     sum is w0 + c1 (w1 - w0) + ….

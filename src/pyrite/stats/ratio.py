@@ -53,8 +53,8 @@ class ShareOfChange:
                 **change,
             }
         estimate = self.estimate
-        return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n, "n_missing": estimate.n_missing,
-                "method": estimate.method, "barely": self.barely, **change}  # fmt: skip
+        return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n,
+                "n_missing": estimate.n_missing, "method": estimate.method, "barely": self.barely, **change}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ class Context:
 
     `inputs` maps each input's name to its published folder (or, for a source, its path). `out` is empty at the start
     and becomes the published folder. `checkpoint` survives a kill: whatever it holds when the step starts was left by
-    an interrupted attempt at exactly this step. `report_progress(done, total, unit)` reports progress. `expired()` says that the
-    run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
+    an interrupted attempt at exactly this step. `report_progress(done, total, unit)` is called now and then. `expired()`
+    says that the run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
     """
 
     config: Mapping[str, Any]

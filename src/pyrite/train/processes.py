@@ -1,6 +1,6 @@
 """Several processes train one model: they are started here, one a GPU (on a CPU several share it: for tests).
 
-`run_in_processes` starts them on this machine and hands on what they tell: progress, and the error that stopped them. How they
+`run_in_processes` starts them on this machine and hands on their progress, and the error that stopped them. How they
 share the model is in `sharded`.
 """
 

@@ -107,7 +107,7 @@ def generate_reviews(n: int, *, seed: int, negated: float = 0.3, style: Style = 
 def next_review(
     label: Sentiment, denies: bool, style: Style, texts: set[str], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """A review that was not `texts`, and its template.
+    """A review that is not among `texts`, and its template.
 
     Raises:
         UserError: the grammar seems to hold no further one.
