@@ -9,7 +9,7 @@ from tests.models.test_score import build
 import pyrite.models.generate
 from pyrite.models.generate import generate, sample
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Reader
+from pyrite.models.rows import RowReader
 from pyrite.models.sampling import Drawing, sample_rows
 
 END = (2,)
@@ -78,8 +78,8 @@ def test_beginnings_of_many_are_read_once_and_change_no_text(
     prompt_list = [prompt_list[at] for at in order]
     alone = [written(model, [prompt], max_new_tokens=12)[0] for prompt in prompt_list]
     monkeypatch.setattr(pyrite.models.generate, "PREFIX", aside)
-    prefix = Reader.prefix
-    monkeypatch.setattr(Reader, "prefix", lambda self, ids: (computed.append(list(ids)), prefix(self, ids))[1])
+    prefix = RowReader.prefix
+    monkeypatch.setattr(RowReader, "prefix", lambda self, ids: (computed.append(list(ids)), prefix(self, ids))[1])
     assert written(model, prompt_list, max_new_tokens=12, rows=rows) == alone
     # whole prompts are among them: a token of each stays outside
     assert sorted(map(len, computed)) == [6, 69, 74, 79]

@@ -6,7 +6,7 @@ from tests.models.test_score import build
 
 from pyrite.models import prepack
 from pyrite.models.prepack import Prepacked, kernels
-from pyrite.models.rows import Reader, reader_of
+from pyrite.models.rows import RowReader, reader_of
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="no oneDNN kernels for x86-64 in this build of PyTorch")
 
@@ -129,7 +129,7 @@ def test_what_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_readers_that_train_lay_nothing_out() -> None:
     model = build("llama")
-    assert Reader(model).layers is None
+    assert RowReader(model).layers is None
     assert getattr(reader_of(model, prepack=False), "layers", 0) is None
     read = reader_of(build("llama"))
     assert read is not None

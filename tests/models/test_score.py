@@ -8,7 +8,7 @@ import transformers
 from pyrite.models.continuations import continuations, library_continuations
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import Shared, group
-from pyrite.models.rows import Reader, Unreadable
+from pyrite.models.rows import RowReader, Unreadable
 from pyrite.models.score import class_logits, label_word_logits
 from pyrite.models.trees import Ask, packed, prefix_groups
 from pyrite.models.work import Work, length_batches
@@ -67,7 +67,7 @@ def by_hand(model: torch.nn.Module, ask: Ask) -> list[tuple[float, bool]]:
 @pytest.mark.parametrize("kind", list(ARCHITECTURES))
 def test_continuations_agree_with_the_models_own_forward_pass(kind: str) -> None:
     model, asks = build(kind), some_asks()
-    assert Reader(model)
+    assert RowReader(model)
     results, work = continuations(model, asks, report_progress=report_progress)
     for ask, row in zip(asks, results, strict=True):
         for followed, (logprob, greedy) in zip(row, by_hand(model, ask), strict=True):
@@ -154,7 +154,7 @@ def test_a_model_that_cannot_be_read_row_by_row_is_read_plainly() -> None:
     torch.manual_seed(0)
     model = transformers.GPTNeoForCausalLM(config).eval()
     with pytest.raises(Unreadable):
-        Reader(model)
+        RowReader(model)
     asks = some_asks(rows=6)
     results, _ = continuations(model, asks, report_progress=report_progress)
     for ask, row in zip(asks, results, strict=True):
@@ -166,7 +166,7 @@ def test_a_model_that_cannot_be_read_row_by_row_is_read_plainly() -> None:
 def test_a_soft_cap_is_not_silently_dropped() -> None:
     config = transformers.Gemma2Config(**SMALL, num_key_value_heads=2, head_dim=8, max_position_embeddings=64)
     with pytest.raises(Unreadable):
-        Reader(transformers.Gemma2ForCausalLM(config).eval())
+        RowReader(transformers.Gemma2ForCausalLM(config).eval())
 
 
 def test_plain_and_row_wise_reading_agree() -> None:

@@ -140,13 +140,13 @@ def test_chats_beside_plain_text_are_named_as_such(tmp_path: Path, tiny_causal: 
 
 def test_cost_counts_every_pass(tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward passes are counted by listening to the model; backward passes are as many tokens as were trained on."""
-    from pyrite.models.rows import Reader
+    from pyrite.models.rows import RowReader
     from pyrite.train.cost import model_shape
 
     read: list[int] = []
-    hidden = Reader.hidden
+    hidden = RowReader.hidden
 
-    def listen(self: Reader, ids: Any, *args: Any, **kwargs: Any) -> Any:
+    def listen(self: RowReader, ids: Any, *args: Any, **kwargs: Any) -> Any:
         read.append(len(ids))
         return hidden(self, ids, *args, **kwargs)
 
@@ -157,8 +157,8 @@ def test_cost_counts_every_pass(tmp_path: Path, tiny_causal: Path, monkeypatch: 
         guard = GuardSettings(every_tokens=1, **WIDE)
         step = repair_step(tiny_causal, rows, settings_of(method, steps=2, guard=guard, training=training, **extra))
         with monkeypatch.context() as patch:
-            patch.setattr(Reader, "compare", lambda self: None)
-            patch.setattr(Reader, "hidden", listen)
+            patch.setattr(RowReader, "compare", lambda self: None)
+            patch.setattr(RowReader, "hidden", listen)
             read.clear()
             record = read_record(run(step, store))
         trained = sum(count for role, count in record["tokens"].items() if role != "guard")

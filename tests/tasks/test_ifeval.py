@@ -246,7 +246,7 @@ def test_other_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     changed = {file: list(lines) for file, lines in punkt.packaged().items()}
     changed["abbrev_types.txt"].remove("dr")
     with pytest.raises(UserError, match="does not hold the parameters"):
-        punkt.write_data(changed, tmp_path / "nltk")
+        punkt.write_parameters(changed, tmp_path / "nltk")
     theirs = punkt.make(tmp_path / "theirs")
     (theirs / punkt.ENGLISH / "abbrev_types.txt").write_text("\n".join(changed["abbrev_types.txt"]))
     monkeypatch.setattr(importlib.import_module("nltk.data"), "path", [str(theirs)])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.models.rows import Reader, reader_of
+from pyrite.models.rows import RowReader, reader_of
 from pyrite.models.trees import Ask, PackedLayout, passes, split_ask
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, distinct
 
@@ -68,7 +68,7 @@ def continuations(
 
 
 def followed(
-    reader: Reader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
+    reader: RowReader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
 ) -> dict[int, list[Followed]]:
     """The log-probabilities of the continuations that one pass read, by the number of their ask."""
     import torch
@@ -102,7 +102,7 @@ def followed(
 
 
 def at_positions(
-    reader: Reader, hidden: Any, follows: Sequence[Sequence[int]], needs_all: Sequence[bool], work: Work
+    reader: RowReader, hidden: Any, follows: Sequence[Sequence[int]], needs_all: Sequence[bool], work: Work
 ) -> tuple[list[list[float]], list[int], list[float]]:
     """After each hidden state [positions, width]: the logits of the tokens asked for, the likeliest token, and the
     normaliser. Where the whole vocabulary is not needed, the logits are computed in fp32, the normaliser is 0 and only

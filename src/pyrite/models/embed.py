@@ -14,7 +14,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
-from pyrite.models.rows import Pass, Reader, layout, reader_of
+from pyrite.models.rows import Pass, RowReader, layout, reader_of
 from pyrite.models.work import BATCH_TOKENS, ReportProgress, distinct, length_batches
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
@@ -120,7 +120,7 @@ def hidden_state_embeddings(
     return unit_length(vectors)[numbers]
 
 
-def flat_states(reader: Reader, ids: Sequence[Sequence[int]]) -> Sequence[Any]:
+def flat_states(reader: RowReader, ids: Sequence[Sequence[int]]) -> Sequence[Any]:
     """The last hidden states of each row, [tokens, width] each, from one pass without padding."""
     import torch
 

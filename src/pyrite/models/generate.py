@@ -15,7 +15,7 @@ import numpy as np
 
 from pyrite.models.hardware import Compute
 from pyrite.models.prefix import common_length, group
-from pyrite.models.rows import Block, DecodeBatch, Keys, Pass, Reader, layout, reader_of
+from pyrite.models.rows import Block, DecodeBatch, Keys, Pass, RowReader, layout, reader_of
 from pyrite.models.sampling import GREEDY, Drawing, draw_tokens, uniforms
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
@@ -97,7 +97,7 @@ def generate(
     batch (up to ties within rounding); in bf16 the batch's shape can change a near tie. `max_new_tokens` is one limit
     or one for each prompt. `rows` sequences decode at once, `share_prefix` computes a common beginning once.
 
-    A model that cannot be read row by row (`Reader`) is continued one prompt at a time by the library's own cache.
+    A model that cannot be read row by row (`RowReader`) is continued one prompt at a time by the library's own cache.
     """
     import torch
 
@@ -132,7 +132,7 @@ class DecodeLoop:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: RowReader,
         waiting: "deque[Unfinished]",
         drawing: Drawing,
         ends: set[int],

@@ -9,7 +9,7 @@ Rows of equal length that lie next to each other form a `Block` and are one atte
 (computed once, its keys given), and a row may be a tree of `Segments` whose branches do not see each other
 (`pyrite.models.trees`). Decoding uses `DecodeBatch`es: sequences admitted together that grow by one token a step.
 
-Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
+Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `RowReader` compares a
 few short rows with the library's own forward pass when a model is first read, and says so where they differ.
 """
 
@@ -119,7 +119,7 @@ def attend(
     attention_pass: Pass | None = options.get("pyrite_pass")
     if attention_pass is None:
         raise UserError(
-            "The model was switched to row-wise attention outside a Reader.", NAME, "use models.rows.Reader"
+            "The model was switched to row-wise attention outside a Reader.", NAME, "use models.rows.RowReader"
         )
     if options.get("softcap") is not None or options.get("s_aux") is not None:
         raise Unreadable("attention with a soft cap or sinks")
@@ -280,16 +280,16 @@ class Unreadable(Exception):
     """Why a model cannot be read row by row. Never reaches a user: the library's own forward pass reads it instead."""
 
 
-def reader_of(model: Any, *, prepack: bool = True) -> "Reader | None":
+def reader_of(model: Any, *, prepack: bool = True) -> "RowReader | None":
     """The model's row-wise reader; None where only the library's own forward pass can read it. One that lives as long
     as the model is trained has no use for laid-out weights (`prepack`)."""
     try:
-        return Reader(model, Prepacked(model) if prepack else None)
+        return RowReader(model, Prepacked(model) if prepack else None)
     except Unreadable:
         return None
 
 
-class Reader:
+class RowReader:
     """A causal model, read row by row without padding.
 
     Switches the model to row-wise attention for the time of a call, so that the model works as before everywhere else.

@@ -15,7 +15,7 @@ from pyrite.models.continuations import continuations
 from pyrite.models.hardware import Compute
 from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
-from pyrite.models.rows import Reader, reader_of
+from pyrite.models.rows import RowReader, reader_of
 from pyrite.models.trees import Ask, passes
 from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, distinct, length_batches
 
@@ -86,7 +86,12 @@ def class_logits(
 
 
 def causal_class_logits(
-    reader: Reader, head: Any, ids: Sequence[Ids], work: Work, report_progress: ReportProgress, batch_tokens: int | None
+    reader: RowReader,
+    head: Any,
+    ids: Sequence[Ids],
+    work: Work,
+    report_progress: ReportProgress,
+    batch_tokens: int | None,
 ) -> np.ndarray:
     """A decoder's classification head at the last token of each row."""
     import torch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.models.prefix import group
-from pyrite.models.rows import Block, Pass, Reader, Segments, tree_mask
+from pyrite.models.rows import Block, Pass, RowReader, Segments, tree_mask
 from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work
 
 BRANCH_TOKENS = 256
@@ -145,7 +145,7 @@ def pack_layout(
 
 
 def passes(
-    reader: Reader, asks: Sequence[Ask], work: Work, report_progress: ReportProgress, batch_tokens: int | None = None
+    reader: RowReader, asks: Sequence[Ask], work: Work, report_progress: ReportProgress, batch_tokens: int | None = None
 ) -> Iterator[tuple[Any, PackedLayout]]:
     """Flat passes over all asks: the last hidden states [tokens, width] of each pass, and its layout."""
     import torch

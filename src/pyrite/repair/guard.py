@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from pyrite.io import atomic_write
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Reader
+from pyrite.models.rows import RowReader
 from pyrite.repair.gates import VALUES, parse_gates
 from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
 from pyrite.repair.settings import GuardSettings
@@ -263,7 +263,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             certain_rise(repeated, self.first_repetitions) if step else None,
         )
 
-    def repetitions(self, reader: Reader) -> list[float]:
+    def repetitions(self, reader: RowReader) -> list[float]:
         """Short greedy answers to the guard's prompts; how much of each repeats."""
         from pyrite.models.generate import generate
         from pyrite.models.sampling import Drawing

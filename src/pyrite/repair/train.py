@@ -34,7 +34,7 @@ class Repaired:
     model: Any
 
 
-def repair_step(context: Context) -> None:
+def unlearn_step(context: Context) -> None:
     """The step."""
     load.quiet_libraries()
     task = repair_task_of(context)
@@ -275,4 +275,4 @@ def save_unchanged(task: RepairTask) -> None:
     task.model_type.save_full_model(model, task.tokenizer, context, task.compute)
 
 
-REPAIR = StepType("repair.train", 3, repair_step)
+REPAIR = StepType("repair.train", 3, unlearn_step)

@@ -236,7 +236,9 @@ def judge_family(
             if unlike and verdict in (Verdict.EQUIVALENT, Verdict.CANNOT_TELL):
                 verdict, why = Verdict.CANNOT_TELL, f"{why}; but an average hides what cells say: {unlike}"
             if average.missing and verdict is not Verdict.CANNOT_TELL:
-                verdict, why = _at_worst(verdict, why, average, {**p_values}, name, margin, alpha, p_name, direction)
+                verdict, why = _verdict_at_worst(
+                    verdict, why, average, {**p_values}, name, margin, alpha, p_name, direction
+                )
         at_worst = [paired_t(corner, direction=direction) for corner in vertices(average.low, average.high)]
         judgements[name] = Judgement(
             verdict,
@@ -262,7 +264,7 @@ def widest(estimates: Sequence[Estimate]) -> tuple[float | None, float | None]:
     return (min(lows), max(highs)) if lows and highs else (None, None)
 
 
-def _at_worst(
+def _verdict_at_worst(
     verdict: Verdict,
     why: str,
     average: "_Average",

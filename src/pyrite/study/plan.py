@@ -28,7 +28,7 @@ from pyrite.study.sources import Sources, StepPlan
 from pyrite.study.spec import START_ROWS, ArmSpec, ProbeSpec, SourceSpec, StudySpec, as_pool
 from pyrite.study.uses import HELD_OUT, pools_held_out, pools_kept, rows_of_judge
 from pyrite.synth.rows import READ
-from pyrite.synth.run import WEIGHTS, Shown, portable_name, synth_steps
+from pyrite.synth.run import WEIGHTS, ExampleRows, portable_name, synth_steps
 from pyrite.tasks import TASKS
 from pyrite.tasks.score import Task
 from pyrite.train.causal import TRAIN_GENERATOR
@@ -237,7 +237,7 @@ class Planner(Sources):
             title,
             synth,
             base=self.model(synth.model),
-            examples=Shown(step, file, self.rows_in(spec.train_on)),
+            examples=ExampleRows(step, file, self.rows_in(spec.train_on)),
             labels=list(self.spec.labels),
             fields=list(self.spec.fields),
             compute=self.compute,

@@ -26,7 +26,7 @@ WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ExampleRows:
     """The rows that a generator is trained on or shown: the step that makes them, its file, how many they are."""
 
     step: Step
@@ -49,7 +49,7 @@ def synth_steps(
     synth: SynthSettings,
     *,
     base: Source,
-    examples: Shown,
+    examples: ExampleRows,
     labels: list[str],
     fields: list[str],
     compute: hardware.Compute,
@@ -173,7 +173,7 @@ def synth(config: SynthConfig) -> Synthetic:
         config.recipe.stem,
         recipe.synth,
         base=Source(str(base.folder), base.identity),
-        examples=Shown(rows, "rows.jsonl", 0),
+        examples=ExampleRows(rows, "rows.jsonl", 0),
         labels=labels,
         fields=fields,
         compute=hardware.choose(),

@@ -105,7 +105,7 @@ def make(folder: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not is_complete(folder):
-                write_data(packaged(), folder)
+                write_parameters(packaged(), folder)
     except OSError as error:
         raise UserError(
             "The sentence data for NLTK cannot be written.",
@@ -124,7 +124,7 @@ def is_complete(folder: Path) -> bool:
     return parameters_digest({file: text.split("\n") for file, text in texts.items()}) == SHA256
 
 
-def write_data(parameters: Mapping[str, list[str]], folder: Path) -> None:
+def write_parameters(parameters: Mapping[str, list[str]], folder: Path) -> None:
     """Write NLTK's files and a note on their origin in a scratch folder, then rename it to `folder`."""
     if (actual := parameters_digest(parameters)) != SHA256:
         raise UserError(

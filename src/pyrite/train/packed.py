@@ -22,7 +22,7 @@ from transformers import set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Pass, Reader, Unreadable, layout
+from pyrite.models.rows import Pass, RowReader, Unreadable, layout
 from pyrite.steps import Context
 from pyrite.train import sharded
 from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
@@ -94,7 +94,7 @@ def flatten(rows: Sequence[TrainingRow], device: Any) -> FlatPack:
     )
 
 
-def hidden_states(reader: Reader, flat: FlatPack, layer: int | None = None) -> torch.Tensor:
+def hidden_states(reader: RowReader, flat: FlatPack, layer: int | None = None) -> torch.Tensor:
     """The last hidden state of every token (or that after `layer` layers) [tokens, width], each row on its own."""
     attention_pass = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
     return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, attention_pass, layer=layer))
@@ -130,14 +130,14 @@ def packs_of(rows: Sequence[TrainingRow], size: int) -> list[list[TrainingRow]]:
     return [sorted(pack, key=lambda row: -len(row.ids)) for pack in packs if pack]
 
 
-def row_reader(model: Any) -> Reader:
+def row_reader(model: Any) -> RowReader:
     """A language model's row-wise reader, which training on packs needs.
 
     Raises:
         UserError: an architecture that cannot be read row by row.
     """
     try:
-        return Reader(model)
+        return RowReader(model)
     except Unreadable as error:
         fix = "train it elsewhere; pyrite probe and pyrite audit read it all the same"
         raise UserError("This architecture cannot be trained or repaired here.", str(error), fix) from error
