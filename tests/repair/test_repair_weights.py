@@ -11,15 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pyrite.errors import OutOfTime, UserError
-from pyrite.repair.weights import (
-    Weights,
-    alphas,
-    check_compatible,
-    combine,
-    combine_step,
-    interpolation,
-    negation,
-)
+from pyrite.repair.weight_checks import check_compatible
+from pyrite.repair.weight_files import Weights
+from pyrite.repair.weights import alphas, combine, combine_step, interpolation, negation
 from pyrite.steps import Context
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 11, "hidden_size": 4}

@@ -11,8 +11,9 @@ import torch
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
+from pyrite.models.freeze import freeze, layer_list
 from pyrite.models.hardware import Compute
-from pyrite.models.lower import Injected, Stored, freeze, layer_list, states_of, token_row_key, write_states
+from pyrite.models.lower import Injected, Stored, states_of, token_row_key, write_states
 from pyrite.probe.predict import PREDICT
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train.lower import LOWER

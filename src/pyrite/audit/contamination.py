@@ -336,7 +336,7 @@ def known_task_texts(name: str, path: Path) -> list[str]:
 
 def _ifeval(path: Path) -> Iterator[str]:
     from pyrite.io.formats import find_file, raw_rows
-    from pyrite.io.layouts import BadRow
+    from pyrite.io.raw_row import BadRow
 
     file = find_file(path)
     for number, raw in raw_rows(file):

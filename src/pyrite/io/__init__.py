@@ -2,8 +2,9 @@
 
 from pyrite.io.formats import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
-from pyrite.io.layouts import LAYOUTS, NO_LABEL, BadRow, Layout
+from pyrite.io.layouts import LAYOUTS, Layout
 from pyrite.io.manifest import describe_reader, describe_source
+from pyrite.io.raw_row import NO_LABEL, BadRow
 from pyrite.io.read import Counts, Reader, ReadOptions, file_hash, is_hub, open_records, read_all
 from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 

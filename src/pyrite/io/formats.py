@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.raw_row import BadRow, show
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.io.formats import PACKED, SUFFIXES, File, choose_split, data_suffix, find_file, missing_file
-from pyrite.io.layouts import show
+from pyrite.io.raw_row import show
 
 _REFERENCE = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?::([\w.+-]+))?(?:@([\w.+-]+))?")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")

@@ -17,21 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.io.formats import File, find_file, label_names, missing_file, raw_rows, saved_files
-from pyrite.io.layouts import (
-    ID_COLUMNS,
-    LAYOUTS,
-    BadRow,
-    Ids,
-    Layout,
-    LayoutContext,
-    RawRow,
-    UnnamedLabels,
-    columns_by_our_name,
-    detect,
-    layout_named,
-    show,
-    unknown_layout,
-)
+from pyrite.io.layouts import LAYOUTS, Layout, columns_by_our_name, detect, layout_named, unknown_layout
+from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, show
 from pyrite.records import Pair, Record
 
 if TYPE_CHECKING:

@@ -166,7 +166,8 @@ def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]"
         return None, []
     from pyrite.repair.objective import RepairObjective
     from pyrite.repair.reference import write_reference
-    from pyrite.repair.weights import Weights, check_vocabulary
+    from pyrite.repair.weight_checks import check_vocabulary
+    from pyrite.repair.weight_files import Weights
 
     folder = task.context.inputs["before"]
     check_vocabulary(Weights(full_model_folder(task.context), "the model"), Weights(folder, "the model before"))

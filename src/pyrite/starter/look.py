@@ -9,7 +9,8 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.io.formats import find_file, raw_rows
-from pyrite.io.layouts import BadRow, detect
+from pyrite.io.layouts import detect
+from pyrite.io.raw_row import BadRow
 from pyrite.records import Chat, Labelled, Pair, Text
 
 ROWS = 2000

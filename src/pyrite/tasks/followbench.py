@@ -29,7 +29,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.io.formats import File, find_file, raw_rows
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
 from pyrite.tasks.judge import fence_key, fenced_text, last_word, prompt_hash

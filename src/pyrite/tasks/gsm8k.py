@@ -17,7 +17,7 @@ from typing import Literal
 
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records
-from pyrite.io.layouts import show
+from pyrite.io.raw_row import show
 from pyrite.io.read import SKIP
 from pyrite.records import Chat, Record
 from pyrite.tasks.measure import ItemScore, Metric

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.io.formats import find_file, raw_rows
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.raw_row import BadRow, show
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt

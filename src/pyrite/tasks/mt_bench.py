@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 
 from pyrite.errors import UserError
 from pyrite.io.formats import find_file, raw_rows
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.measure import ItemScore, Metric

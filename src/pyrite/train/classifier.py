@@ -73,7 +73,7 @@ def load_trained(
 def train_classifier_step(context: Context) -> None:
     """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
     load.quiet_libraries()
-    from pyrite.models.lower import freeze
+    from pyrite.models.freeze import freeze
     from pyrite.train.fit import Example, fit
     from pyrite.train.lower import segments_for, stored_lower
 
