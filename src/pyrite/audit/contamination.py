@@ -335,7 +335,8 @@ def known_task_texts(name: str, path: Path) -> list[str]:
 
 
 def _ifeval(path: Path) -> Iterator[str]:
-    from pyrite.io.formats import find_file, raw_rows
+    from pyrite.io.files import find_file
+    from pyrite.io.formats import raw_rows
     from pyrite.io.raw_row import BadRow
 
     file = find_file(path)

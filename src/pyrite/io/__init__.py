@@ -1,6 +1,6 @@
 """Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
 
-from pyrite.io.formats import SUFFIXES
+from pyrite.io.files import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
 from pyrite.io.layouts import LAYOUTS, Layout
 from pyrite.io.manifest import describe_reader, describe_source

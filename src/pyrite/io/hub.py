@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import PACKED, SUFFIXES, File, choose_split, data_suffix, find_file, missing_file
+from pyrite.io.files import PACKED, SUFFIXES, File, data_suffix, find_file, missing_file
+from pyrite.io.formats import choose_split
 from pyrite.io.raw_row import show
 
 _REFERENCE = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?::([\w.+-]+))?(?:@([\w.+-]+))?")

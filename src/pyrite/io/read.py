@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.io.formats import File, find_file, label_names, missing_file, raw_rows, saved_files
+from pyrite.io.files import File, find_file, missing_file
+from pyrite.io.formats import label_names, raw_rows, saved_files
 from pyrite.io.layouts import LAYOUTS, Layout, columns_by_our_name, detect, layout_named, unknown_layout
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, show
 from pyrite.records import Pair, Record

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import find_file, raw_rows
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
 from pyrite.io.layouts import detect
 from pyrite.io.raw_row import BadRow
 from pyrite.records import Chat, Labelled, Pair, Text

@@ -28,7 +28,8 @@ from statistics import fmean
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import File, find_file, raw_rows
+from pyrite.io.files import File, find_file
+from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.io.formats import find_file, raw_rows
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, show
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message

@@ -20,7 +20,8 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from pyrite.errors import UserError
-from pyrite.io.formats import find_file, raw_rows
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
