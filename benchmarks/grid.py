@@ -22,7 +22,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import timing
 from pyrite.models.hardware import choose
 from pyrite.models.load import quiet_libraries
-from pyrite.models.packaged import folder_of, identity
+from pyrite.models.packaged import folder_of, package_identity
 from pyrite.probe.predict import PREDICT
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.tasks.grammar import generate_reviews
@@ -58,7 +58,7 @@ class Grid:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.compute = plan, choose("fp32")
-        self.base = Source(str(folder_of(MODEL)), identity(MODEL))
+        self.base = Source(str(folder_of(MODEL)), package_identity(MODEL))
         rows = generate_reviews(plan.start + plan.arm * plan.arms + plan.items * plan.probes, seed=1, negated=0.5)
         sizes = [plan.start, *[plan.arm] * plan.arms, *[plan.items] * plan.probes]
         self.files = []

@@ -75,7 +75,7 @@ def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
     from pyrite.repair import language, train
 
     asked, steps = read(job, clock)
-    load, references = language.load_to_train, train.references
+    load, references = language.load_to_train, train.attach_references
     told: dict[str, Any] = {"reference_seconds": 0.0}
 
     def load_to_train(*given: Any, **named: Any) -> Any:
@@ -89,8 +89,8 @@ def ours(job: dict[str, Any], peak: Peak, clock: Clock) -> dict[str, Any]:
         told["reference_seconds"] = time.perf_counter() - start
         return made
 
-    language.load_to_train, train.references = load_to_train, timed  # type: ignore[assignment]
-    made = train.train(asked).told
+    language.load_to_train, train.attach_references = load_to_train, timed  # type: ignore[assignment]
+    made = train.train(asked).record
     assert sum(made["tokens"].values()) == sum(len(row.ids) for step in steps for row in step)
     parts = [{name: one[name] for name in ("forget", "replay", "kl")} for one in made["curve"]]
     shares = asked.weights._asdict()

@@ -266,8 +266,8 @@ def settings_of(job: dict[str, Any]) -> Any:
 
 def read(job: dict[str, Any], clock: Clock) -> tuple[Any, list[list[Any]]]:
     """A repair as its step would be given it, and the rows of each step, through the product."""
-    from pyrite.repair.job import job_of
     from pyrite.repair.plan import plan_steps
+    from pyrite.repair.repair_task import repair_task_of
     from pyrite.steps import Context
 
     settings = settings_of(job)
@@ -283,8 +283,8 @@ def read(job: dict[str, Any], clock: Clock) -> tuple[Any, list[list[Any]]]:
         inputs={"base": base, "forget": rows, "replay": rows},
         out=home,
         checkpoint=home,
-        tick=clock,
+        report_progress=clock,
         expired=lambda: False,
     )
-    asked = job_of(context)
+    asked = repair_task_of(context)
     return asked, plan_steps(asked.rows, settings, ("forget", "replay"), job["seed"])

@@ -28,7 +28,7 @@ from pyrite.models.packaged import folder_of
 from pyrite.records import Labelled
 from pyrite.tasks.nli import LABELS
 from pyrite.tasks.prompts import NLI_FIELDS
-from pyrite.train.classifier import encode
+from pyrite.train.classifier import encode_classifier_rows
 from timing import say
 
 WORDS = [f" {label}" for label in LABELS]
@@ -77,7 +77,7 @@ def ours_words(engine: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[np.
     ids = tokenizer(list(prompts))["input_ids"]
     words = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS]
     with compute.autocast():
-        scores, work = label_word_logits(model, ids, words, tick=lambda *_: None)
+        scores, work = label_word_logits(model, ids, words, report_progress=lambda *_: None)
     return scores, matmul.Work(work.computed, work.scored, work.head)
 
 
@@ -90,7 +90,7 @@ def ours_classes(
 
     compute = Compute(choose("auto").device, "fp32") if precision == "bf16" else choose("auto")
     pad = tokenizer.pad_token_id
-    return class_logits(model, ids, order=order, pad_id=pad, compute=compute, tick=lambda *_: None)[0]
+    return class_logits(model, ids, order=order, pad_id=pad, compute=compute, report_progress=lambda *_: None)[0]
 
 
 # ===== end of OURS ====================================================================================================
@@ -226,7 +226,7 @@ def classifier(pairs: data.Pairs, plan: Plan) -> dict[str, Any]:
     folder = folder_of(data.ENCODER)
     tokenizer = load_tokenizer(folder)
     rows = [Labelled(row, None, str(at)) for at, row in enumerate(data.spread(pairs.rows, 2 * plan.classifier_each))]
-    ids = encode(tokenizer, rows, LABELS, "pair", 256).ids  # without segments, on both sides
+    ids = encode_classifier_rows(tokenizer, rows, LABELS, "pair", 256).ids  # without segments, on both sides
     few = data.spread(ids, max(64, len(ids) // 8))
     found: dict[str, Any] = {"pairs": len(rows), "fields": NLI_FIELDS, "tokens": sum(len(row) for row in ids)}
     with tempfile.TemporaryDirectory() as scratch:

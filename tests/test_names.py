@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pyrite.names import here, inside, shown, unlike
+from pyrite.names import redact_existing_path, redact_outside_paths, redact_path, unlike
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ from pyrite.names import here, inside, shown, unlike
     ],
 )
 def test_of_a_path_the_last_part_stays_and_all_else_whole(given: str, told: str) -> None:
-    assert shown(given) == told
-    assert shown(shown(given)) == told
+    assert redact_path(given) == told
+    assert redact_path(redact_path(given)) == told
 
 
 def test_what_exists_here_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "mine").mkdir(parents=True)
-    assert here("models/mine") == "models/mine"  # nothing of that name here: a name on the hub
+    assert redact_existing_path("models/mine") == "models/mine"  # nothing of that name here: a name on the hub
     monkeypatch.chdir(tmp_path)
-    assert here("models/mine") == "mine"
-    assert here("own=models/mine") == "own=mine"
-    assert here("x" * 5000) == "x" * 5000  # longer than a file's name can be
-    assert here("a\x00b") == "a\x00b"
+    assert redact_existing_path("models/mine") == "mine"
+    assert redact_existing_path("own=models/mine") == "own=mine"
+    assert redact_existing_path("x" * 5000) == "x" * 5000  # longer than a file's name can be
+    assert redact_existing_path("a\x00b") == "a\x00b"
 
 
 def test_names_are_told_apart_whatever_they_are() -> None:
@@ -53,5 +53,7 @@ def test_names_are_told_apart_whatever_they_are() -> None:
 
 
 def test_a_file_to_use_again_keeps_the_folders_within_its_own() -> None:
-    told = inside({"data": {"x": {"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"]}}, "on": ("~/b.txt",), "seeds": [1]})
+    told = redact_outside_paths(
+        {"data": {"x": {"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"]}}, "on": ("~/b.txt",), "seeds": [1]}
+    )
     assert told == {"data": {"x": {"files": ["a.jsonl", "mnli/dev.jsonl"]}}, "on": ["b.txt"], "seeds": [1]}

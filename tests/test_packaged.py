@@ -24,7 +24,7 @@ def fetched() -> None:
 def test_the_chat_model_says_what_it_should() -> None:
     """The de-quantised model continues a prompt sensibly: the capital of France, greedily, in fp32."""
     found = load.resolve("packaged:smollm2-135m-instruct")
-    assert found.identity == packaged.identity("packaged:smollm2-135m-instruct")
+    assert found.identity == packaged.package_identity("packaged:smollm2-135m-instruct")
     tokenizer = load.load_tokenizer(found.folder)
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     model = load.load_causal(found.folder, Compute("cpu", "fp32"))

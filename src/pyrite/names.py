@@ -1,4 +1,4 @@
-"""Names as they may stand in what leaves this machine: of a path its last part, all else whole.
+"""Redaction of names in what leaves this machine: a path becomes its last part, all else stays.
 
 Whole stay names on the hub (`org/name`, `org/name@revision`, `hf://…`) and other addresses, packaged models
 (`packaged:NAME`), and what a loop calls its own (`study:ARM`, `loop:…`). Prose with a slash in it is no path.
@@ -21,27 +21,31 @@ _OF_FILES = (
 )
 
 
-def shown(value: object) -> str:
+def redact_path(value: object) -> str:
     """Any value as text: a path, or the path of NAME=PATH, without its folders. Looks at the text alone.
 
-    >>> shown("/home/me/models/mine"), shown("~/a/b.jsonl"), shown("../../home/me/priv/s"), shown("base/gp.json")
-    ('mine', 'b.jsonl', 's', 'gp.json')
-    >>> shown("hans=/home/me/secret=x/hans.jsonl"), shown("/home/me/a=b/c"), shown("file:///home/me/x")
+    >>> redact_path("/home/me/models/mine"), redact_path("~/a/b.jsonl"), redact_path("base/gp.json")
+    ('mine', 'b.jsonl', 'gp.json')
+    >>> redact_path("../../home/me/priv/s")
+    's'
+    >>> redact_path("hans=/home/me/secret=x/hans.jsonl"), redact_path("/home/me/a=b/c"), redact_path("file:///home/me/x")
     ('hans=hans.jsonl', 'c', 'x')
-    >>> shown("org/name@v1/b"), shown("hf://org/name:main@train"), shown("packaged:minilm-l6"), shown("study:human")
-    ('org/name@v1/b', 'hf://org/name:main@train', 'packaged:minilm-l6', 'study:human')
-    >>> shown("Answer yes/no, or a / b / c."), shown("http://host/v1?a=/b"), shown(0.5)
+    >>> redact_path("org/name@v1/b"), redact_path("hf://org/name:main@train")
+    ('org/name@v1/b', 'hf://org/name:main@train')
+    >>> redact_path("packaged:minilm-l6"), redact_path("study:human")
+    ('packaged:minilm-l6', 'study:human')
+    >>> redact_path("Answer yes/no, or a / b / c."), redact_path("http://host/v1?a=/b"), redact_path(0.5)
     ('Answer yes/no, or a / b / c.', 'http://host/v1?a=/b', '0.5')
     """
     called, name = parted(str(value))
     return called + (last(name) if is_path(name) else name)
 
 
-def here(text: str) -> str:
+def redact_existing_path(text: str) -> str:
     """The same on the machine that has the files: what exists here is a path, even where it looks like a name on the hub."""
     called, name = parted(text)
-    there = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
-    return called + (last(name) if there or is_path(name) else name)
+    exists = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
+    return called + (last(name) if exists or is_path(name) else name)
 
 
 def parted(text: str) -> tuple[str, str]:
@@ -50,10 +54,10 @@ def parted(text: str) -> tuple[str, str]:
     >>> parted("nli=dev.jsonl"), parted("/a=b"), parted("a/b=c")
     (('nli=', 'dev.jsonl'), ('', '/a=b'), ('', 'a/b=c'))
     """
-    found = _CALLED.match(text)
-    if found is None or text.startswith("."):
+    match = _CALLED.match(text)
+    if match is None or text.startswith("."):
         return "", text
-    return found[0], text[found.end() :]
+    return match[0], text[match.end() :]
 
 
 def is_path(text: str) -> bool:
@@ -77,28 +81,28 @@ def last(path: str) -> str:
     return parts[-1] if parts else path
 
 
-def inside(told: Any) -> Any:
+def redact_outside_paths(values: Any) -> Any:
     """Plain values of any depth, in which paths that lead out of the folder they are read from keep their last part only.
 
-    >>> inside({"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"], "model": "../x", "seed": 1})
+    >>> redact_outside_paths({"files": ["/home/me/a.jsonl", "mnli/dev.jsonl"], "model": "../x", "seed": 1})
     {'files': ['a.jsonl', 'mnli/dev.jsonl'], 'model': 'x', 'seed': 1}
     """
-    if isinstance(told, Mapping):
-        return {name: inside(value) for name, value in told.items()}
-    if isinstance(told, list | tuple):
-        return [inside(value) for value in told]
-    if isinstance(told, str) and _ROOTED.match(parted(told)[1]):
-        return shown(told)
-    return told
+    if isinstance(values, Mapping):
+        return {name: redact_outside_paths(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [redact_outside_paths(value) for value in values]
+    if isinstance(values, str) and _ROOTED.match(parted(values)[1]):
+        return redact_path(values)
+    return values
 
 
-def paths_in(told: Any) -> Iterator[str]:
+def paths_in(values: Any) -> Iterator[str]:
     """Every text in plain values of any depth that is shown shorter than it is."""
-    if isinstance(told, Mapping | list | tuple):
-        for value in told.values() if isinstance(told, Mapping) else told:
+    if isinstance(values, Mapping | list | tuple):
+        for value in values.values() if isinstance(values, Mapping) else values:
             yield from paths_in(value)
-    elif isinstance(told, str) and shown(told) != told:
-        yield told
+    elif isinstance(values, str) and redact_path(values) != values:
+        yield values
 
 
 def replaced(text: str, called: Mapping[str, str]) -> str:
@@ -110,7 +114,7 @@ def replaced(text: str, called: Mapping[str, str]) -> str:
     if not called:
         return text
     longest_first = sorted(called, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest_first)), lambda one: called[one[0]], text)
+    return re.sub("|".join(map(re.escape, longest_first)), lambda match: called[match[0]], text)
 
 
 def unlike(names: Sequence[str]) -> list[str]:
@@ -119,8 +123,8 @@ def unlike(names: Sequence[str]) -> list[str]:
     >>> unlike(["demo", "other", "demo"]), unlike(["a", "a", "a (1)"])
     (['demo (1)', 'other', 'demo (3)'], ['a (1) (1)', 'a (2)', 'a (1) (3)'])
     """
-    made = [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
-    return made if len(set(made)) == len(made) else unlike(made)
+    numbered = [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
+    return numbered if len(set(numbered)) == len(numbered) else unlike(numbered)
 
 
 def stem_of(name: str) -> str:
@@ -129,5 +133,5 @@ def stem_of(name: str) -> str:
     >>> stem_of("org/name@main"), stem_of("../x"), stem_of("..")
     ('org__name@main', '__x', '_')
     """
-    made = re.sub(r"[\"<>:/|\\?*\[\]\x00-\x1f\x7f]+", "__", name)[:120].lstrip(".").rstrip(". ")
-    return made or "_"
+    stem = re.sub(r"[\"<>:/|\\?*\[\]\x00-\x1f\x7f]+", "__", name)[:120].lstrip(".").rstrip(". ")
+    return stem or "_"

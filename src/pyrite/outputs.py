@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel
 
 from pyrite.errors import UserError
-from pyrite.names import here
+from pyrite.names import redact_existing_path
 from pyrite.runs import FILES, VERBS
 
 
@@ -73,7 +73,7 @@ def storable(text: str, longest: int) -> str:
 
 def plain_flag(_: str, text: str) -> str:
     """A flag's value without the folders of this machine."""
-    return here(text)
+    return redact_existing_path(text)
 
 
 def command_line(

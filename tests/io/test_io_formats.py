@@ -195,9 +195,9 @@ def test_an_empty_parquet_has_no_rows(tmp_path: Path) -> None:
 def test_half_a_file_is_never_taken_for_a_whole_one(kind: str, tmp_path: Path) -> None:
     base, _, packed = kind.partition(".")
     rows = [{"text": f"row {n} {n * n * 7919 % 10007}"} for n in range(4000)]
-    whole = pack(as_bytes(base, rows), f".{packed}" if packed else "")
+    content = pack(as_bytes(base, rows), f".{packed}" if packed else "")
     path = tmp_path / f"a.{kind.replace('-file', '')}"
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"not a whole .*\n.*a\.(jsonl|parquet|arrow)"):
         read_all(path, ReadOptions(on_bad_row="skip"))
 
@@ -205,10 +205,10 @@ def test_half_a_file_is_never_taken_for_a_whole_one(kind: str, tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "arrow-file"])
 def test_rubbish_in_a_file_is_a_user_error(kind: str, tmp_path: Path) -> None:
     """Bytes flipped anywhere: rows, or a UserError that names the file; never a traceback of a library."""
-    whole = bytearray(as_bytes(kind, [{"text": f"row {n}"} for n in range(50)]))
+    content = bytearray(as_bytes(kind, [{"text": f"row {n}"} for n in range(50)]))
     path = tmp_path / f"a.{kind.split('-')[0]}"
-    for at in range(0, len(whole), 7):
-        broken = whole.copy()
+    for at in range(0, len(content), 7):
+        broken = content.copy()
         broken[at] ^= 0xFF
         path.write_bytes(broken)
         with contextlib.suppress(UserError):

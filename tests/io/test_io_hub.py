@@ -43,12 +43,12 @@ def put(cache: Path, files: Mapping[str, bytes], repo: str = "org/name") -> Path
 
 
 def table(rows: Sequence[dict[str, Any]], names: Sequence[str] | None = None) -> bytes:
-    made = pyarrow.Table.from_pylist(list(rows))
+    columns = pyarrow.Table.from_pylist(list(rows))
     if names:
         note = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
-        made = made.replace_schema_metadata({"huggingface": json.dumps(note)})
+        columns = columns.replace_schema_metadata({"huggingface": json.dumps(note)})
     sink = pyarrow.BufferOutputStream()
-    parquet.write_table(made, sink)
+    parquet.write_table(columns, sink)
     return sink.getvalue().to_pybytes()
 
 
@@ -96,8 +96,8 @@ def test_a_card_with_configurations_and_shards(cache: Path) -> None:
             "run_me.py": b"raise SystemExit('never run')",
         },
     )
-    found = resolve_dataset("hf://org/name@train")
-    assert (found.folder, found.commit, found.config, found.split) == (folder, SHA, "default", "train")
+    dataset = resolve_dataset("hf://org/name@train")
+    assert (dataset.folder, dataset.commit, dataset.config, dataset.split) == (folder, SHA, "default", "train")
     reader = open_records("hf://org/name@train")
     expected = [("a", "contradiction"), ("b", "entailment"), ("c", "-")]
     records = [record for record in reader if isinstance(record, Pair)]

@@ -127,8 +127,8 @@ TABLE: Sequence[dict[str, Any]] = [{"item": f"i{n}", "value": n / 7, "seed": n %
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert write_parquet(TABLE, tmp_path / "a.parquet") == 3000
-    whole = pyarrow.Table.from_pylist(list(TABLE))
-    chunked = pyarrow.concat_tables([whole.slice(0, 1000), whole.slice(1000)])
+    table = pyarrow.Table.from_pylist(list(TABLE))
+    chunked = pyarrow.concat_tables([table.slice(0, 1000), table.slice(1000)])
     write_parquet(chunked, tmp_path / "b.parquet")
     write_parquet([dict(row) for row in TABLE], tmp_path / "c.parquet")
     assert len({file_hash(tmp_path / f"{name}.parquet") for name in "abc"}) == 1
@@ -248,9 +248,9 @@ def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = b"x" * 3_000_000
     (tmp_path / "a.jsonl").write_bytes(content)
     assert file_hash(tmp_path / "a.jsonl") == hashlib.sha256(content).hexdigest()
-    one = file_hash(tmp_path)
+    folder_hash = file_hash(tmp_path)
     (tmp_path / "b.jsonl").write_bytes(b"y")
-    assert file_hash(tmp_path) != one
+    assert file_hash(tmp_path) != folder_hash
     with pytest.raises(UserError, match="did you mean"):
         file_hash(tmp_path / "a.json")
 

@@ -49,7 +49,17 @@ def make_loop(folder: Path, causal: Path, encoder: Path, text: str = LOOP) -> Pa
     return path
 
 
-def line(path: Path, *more: str) -> list[str]:
+def line(path: Path, *options: str) -> list[str]:
     """The command that runs a loop file, with its data, store and run folder beside it."""
-    here = path.parent
-    return ["run", str(path), "--data", str(here), "--store", str(here / "store"), "--out", str(here / "runs"), *more]
+    folder = path.parent
+    return [
+        "run",
+        str(path),
+        "--data",
+        str(folder),
+        "--store",
+        str(folder / "store"),
+        "--out",
+        str(folder / "runs"),
+        *options,
+    ]

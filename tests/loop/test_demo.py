@@ -24,31 +24,31 @@ def test_what_needs_nothing_of_the_study_comes_first() -> None:
 def test_another_seed_draws_everything_anew(tmp_path: Path) -> None:
     assert demo_file(0, tmp_path) == bundled()["demo"]
     assert not list(tmp_path.iterdir())
-    first, other = load_loop("demo"), load_loop(str(demo_file(7, tmp_path)))
-    assert other.loop == "demo-7"
-    assert other.model_dump(exclude={"loop", "study", "grammars", "repair"}) == first.model_dump(
+    first, reseeded = load_loop("demo"), load_loop(str(demo_file(7, tmp_path)))
+    assert reseeded.loop == "demo-7"
+    assert reseeded.model_dump(exclude={"loop", "study", "grammars", "repair"}) == first.model_dump(
         exclude={"loop", "study", "grammars", "repair"}
     )
-    assert {name: one.seed - first.grammars[name].seed for name, one in other.grammars.items()} == dict.fromkeys(
-        first.grammars, 7000
-    )
-    mine, theirs = load_spec("demo")[0], load_spec(str(other.study))[0]
+    assert {
+        name: grammar.seed - first.grammars[name].seed for name, grammar in reseeded.grammars.items()
+    } == dict.fromkeys(first.grammars, 7000)
+    mine, theirs = load_spec("demo")[0], load_spec(str(reseeded.study))[0]
     assert theirs.seeds == tuple(seed + 7000 for seed in mine.seeds)
     for name, source in theirs.data.items():
-        drawn, was = (one.grammar or one.synth for one in (source, mine.data[name]))
-        assert drawn is not None
+        redrawn, was = (source_of.grammar or source_of.synth for source_of in (source, mine.data[name]))
+        assert redrawn is not None
         assert was is not None
-        assert drawn.seed == was.seed + 7000
-    same = {"seeds", "data"}
-    assert theirs.model_dump(exclude=same) == mine.model_dump(exclude=same)
+        assert redrawn.seed == was.seed + 7000
+    varying = {"seeds", "data"}
+    assert theirs.model_dump(exclude=varying) == mine.model_dump(exclude=varying)
 
 
 def test_the_demo_is_planned_without_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = ["demo", "--seed", "3", "--plan", "--json", "--out", str(tmp_path), "--store", str(tmp_path / "store")]
     assert run(line) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert told["parts"] == ["audits", "study", "audit", "probe", "repair"]
-    assert told["study"]["trainings"] == 16
+    record = json.loads(capfd.readouterr().out)
+    assert record["parts"] == ["audits", "study", "audit", "probe", "repair"]
+    assert record["study"]["trainings"] == 16
     assert run(["demo", "--full", "--json"]) == 2
 
 
@@ -76,13 +76,13 @@ def test_rows_of_a_grammar_are_audited(
         write_jsonl(generate_reviews(80, seed=seed), tmp_path / f"{name}.jsonl")
     (tmp_path / "quick.yaml").write_text(AUDITS)
     assert run(["run", "quick.yaml", "--json", "--store", "store"]) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert list(told["parts"]) == ["audit", "audit-planted"]
+    record = json.loads(capfd.readouterr().out)
+    assert list(record["parts"]) == ["audit", "audit-planted"]
     rows = [json.loads(line) for line in (tmp_path / "runs/quick/rows/grammar-program.jsonl").read_text().splitlines()]
     assert len(rows) == 80
     assert all(row["fields"]["text"].startswith("Certainly!") for row in rows)
-    found = json.loads((tmp_path / "runs/quick/audit-planted/run.json").read_text())
-    worst = found["findings"][0]
+    audit = json.loads((tmp_path / "runs/quick/audit-planted/run.json").read_text())
+    worst = audit["findings"][0]
     assert (worst["measure"], worst["severity"]) == ("boilerplate", "fail")
 
 

@@ -14,7 +14,7 @@ BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.json
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("extra", "message"),
     [
         ({"repair": {}}, "model: probe and repair need one"),
         ({"model": "m"}, "no model is needed"),
@@ -35,9 +35,9 @@ BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.json
         ({"model": "m", "repair": {}, "forget": "all", "replay": ["human", "clean"]}, "leave out clean"),
     ],
 )
-def test_what_does_not_go_together(more: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        LoopSpec.model_validate({**BASE, **more})
+def test_what_does_not_go_together(extra: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LoopSpec.model_validate({**BASE, **extra})
 
 
 def test_parts_follow_from_the_keys_and_from_what_reads_what() -> None:
@@ -60,9 +60,9 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, capsys: pytest.Capture
     path = tmp_path / "bad.yaml"
     path.write_text("loop: x\nsynthetic: [a.jsonl]\nhumans: [b.jsonl]\n")
     assert run(["run", str(path)]) == 2
-    said = capsys.readouterr().err
-    assert f"{path}:3" in said
-    assert "did you mean 'human'" in said
+    message = capsys.readouterr().err
+    assert f"{path}:3" in message
+    assert "did you mean 'human'" in message
 
 
 REFUSED = [
@@ -81,15 +81,15 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), REFUSED)
+@pytest.mark.parametrize(("right", "wrong", "message"), REFUSED)
 def test_refused_before_anything_runs(
-    right: str, wrong: str, said: str, tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, capsys: Any
+    right: str, wrong: str, message: str, tmp_path: Path, tiny_causal: Path, tiny_encoder: Path, capsys: Any
 ) -> None:
     import re
 
     path = make_loop(tmp_path, tiny_causal, tiny_encoder, LOOP.replace(right, wrong, 1))
     assert run(line(path)) == 2
-    assert re.search(said, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "store").exists()
     assert not (tmp_path / "runs").exists()
 
@@ -134,15 +134,15 @@ def test_names_below_the_data_folder(tmp_path: Path) -> None:
         }
     )
     inputs = Inputs(spec, tmp_path, tmp_path / "runs" / "x")
-    there = str(tmp_path / "history.json")
+    history = str(tmp_path / "history.json")
     assert inputs.options(spec.audit) == {
         "model": str(tmp_path / "mine"),
         "embedder": "packaged:minilm-l6",
-        "against": (there, f"x={there}"),
+        "against": (history, f"x={history}"),
     }
     assert inputs.model("mine", {}) == str(tmp_path / "mine")
-    asked = ("heuristics", "heuristics=300", f"perplexity={tmp_path / 'history.json'}")
-    assert inputs.probe_options()["task"] == asked
+    tasks = ("heuristics", "heuristics=300", f"perplexity={tmp_path / 'history.json'}")
+    assert inputs.probe_options()["task"] == tasks
     assert inputs.options(spec.repair)["undoes"] == str(tmp_path / "history.json")
 
 

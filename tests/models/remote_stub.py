@@ -125,5 +125,5 @@ def prompts(*texts: str) -> list[Chat]:
     return [Chat((Message("user", text),), f"id-{text}") for text in texts]
 
 
-def no_tick(done: float, total: float, unit: str) -> None:
+def ignore_progress(finished: float, total: float, unit: str) -> None:
     pass

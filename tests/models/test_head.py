@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrite.models import head as heads
-from pyrite.models.head import Reference, Stats, entropy, fused, soft, token_stats
+from pyrite.models.head import ReferenceStates, Stats, entropy, fused, soft, token_stats
 
 N, D, V = 13, 8, 50
 
@@ -24,14 +24,14 @@ def one_thread() -> Iterator[None]:
 
 def parts(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """hidden, weight, bias (all to learn) and targets."""
-    drawn = torch.Generator().manual_seed(seed)
-    made = [torch.randn(shape, generator=drawn).to(dtype) for shape in ((N, D), (V, D), (V,))]
-    hidden, weight, bias = (one.requires_grad_() for one in made)
-    return hidden, weight, bias, torch.randint(0, V, (N,), generator=drawn)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in ((N, D), (V, D), (V,))]
+    hidden, weight, bias = (tensor.requires_grad_() for tensor in tensors)
+    return hidden, weight, bias, torch.randint(0, V, (N,), generator=generator)
 
 
-def frozen(seed: int = 1) -> Reference:
-    return Reference(*(one.detach() for one in parts(seed)[:3]))
+def frozen(seed: int = 1) -> ReferenceStates:
+    return ReferenceStates(*(tensor.detach() for tensor in parts(seed)[:3]))
 
 
 def plain_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -50,33 +50,33 @@ def only_kl(stats: Stats, kl: Tensor | None, at: slice) -> Tensor:
     return kl
 
 
-def close(made: Any, wanted: Any, tolerance: float) -> None:
-    for one, other in zip(made, wanted, strict=True):
-        assert one.shape == other.shape
-        assert float((one.double() - other.double()).norm()) <= tolerance * float(other.double().norm()) + 1e-12
+def close(actual: Any, expected: Any, tolerance: float) -> None:
+    for tensor, target in zip(actual, expected, strict=True):
+        assert tensor.shape == target.shape
+        assert float((tensor.double() - target.double()).norm()) <= tolerance * float(target.double().norm()) + 1e-12
 
 
 @pytest.mark.parametrize("chunk", [1, 5, N, 100, None])
 @pytest.mark.parametrize("biased", [True, False])
 def test_fused_is_the_plain_loss_and_gradient(chunk: int | None, biased: bool) -> None:
     hidden, weight, bias, targets = parts()
-    given, scale = frozen(), torch.rand(N, generator=torch.Generator().manual_seed(2))
+    reference, scale = frozen(), torch.rand(N, generator=torch.Generator().manual_seed(2))
     if not biased:
-        bias, given = None, given._replace(bias=None)  # type: ignore[assignment]
+        bias, reference = None, reference._replace(bias=None)  # type: ignore[assignment]
 
     def loss(stats: Stats, kl: Tensor | None, at: slice) -> Tensor:
         assert kl is not None
         return scale[at] * (0.5 * -stats.logp + 0.3 * -stats.log1mp + 2 * kl)
 
-    leaves = [one for one in (hidden, weight, bias) if one is not None]
-    made = fused(hidden, weight, bias, targets, loss, reference=given, chunk=chunk)
-    logp, log1mp, kl = plain_parts(plain_logprobs(hidden, weight, bias), plain_logprobs(*given), targets)
+    leaves = [tensor for tensor in (hidden, weight, bias) if tensor is not None]
+    result = fused(hidden, weight, bias, targets, loss, reference=reference, chunk=chunk)
+    logp, log1mp, kl = plain_parts(plain_logprobs(hidden, weight, bias), plain_logprobs(*reference), targets)
     total = (scale * (0.5 * -logp + 0.3 * -log1mp + 2 * kl)).sum()
-    assert made.kl is not None
-    close((made.logp, made.log1mp, made.kl), (logp.detach(), log1mp.detach(), kl.detach()), 1e-6)
-    assert made.total.item() == pytest.approx(total.item(), rel=1e-6)
-    close(torch.autograd.grad(made.total * 3, leaves), torch.autograd.grad(total * 3, leaves), 1e-5)
-    assert not made.logp.requires_grad
+    assert result.kl is not None
+    close((result.logp, result.log1mp, result.kl), (logp.detach(), log1mp.detach(), kl.detach()), 1e-6)
+    assert result.total.item() == pytest.approx(total.item(), rel=1e-6)
+    close(torch.autograd.grad(result.total * 3, leaves), torch.autograd.grad(total * 3, leaves), 1e-5)
+    assert not result.logp.requires_grad
 
 
 def test_worked_by_hand() -> None:
@@ -86,24 +86,24 @@ def test_worked_by_hand() -> None:
     weight = torch.tensor([[0.0], [math.log(2)], [math.log(5)]])
     logits = torch.zeros(3, requires_grad=True)
     hidden, target = torch.ones(1, 1), torch.tensor([1])
-    flat = Reference(torch.zeros(1, 1), weight)
-    made = fused(hidden, weight, logits, target, lambda stats, kl, at: -stats.log1mp, reference=flat)
-    assert made.total.item() == pytest.approx(math.log(4 / 3))
-    assert torch.autograd.grad(made.total, logits)[0].tolist() == pytest.approx([-1 / 24, 1 / 4, -5 / 24])
-    made = fused(hidden, weight, logits, target, only_kl, reference=flat)
-    assert made.total.item() == pytest.approx(math.log(8 / 3) - math.log(10) / 3)
-    wanted = [1 / 8 - 1 / 3, 1 / 4 - 1 / 3, 5 / 8 - 1 / 3]
-    assert torch.autograd.grad(made.total, logits)[0].tolist() == pytest.approx(wanted, rel=1e-5)
+    flat = ReferenceStates(torch.zeros(1, 1), weight)
+    result = fused(hidden, weight, logits, target, lambda stats, kl, at: -stats.log1mp, reference=flat)
+    assert result.total.item() == pytest.approx(math.log(4 / 3))
+    assert torch.autograd.grad(result.total, logits)[0].tolist() == pytest.approx([-1 / 24, 1 / 4, -5 / 24])
+    result = fused(hidden, weight, logits, target, only_kl, reference=flat)
+    assert result.total.item() == pytest.approx(math.log(8 / 3) - math.log(10) / 3)
+    expected = [1 / 8 - 1 / 3, 1 / 4 - 1 / 3, 5 / 8 - 1 / 3]
+    assert torch.autograd.grad(result.total, logits)[0].tolist() == pytest.approx(expected, rel=1e-5)
     assert entropy(hidden, weight, None).item() == pytest.approx(-sum(p * math.log(p) for p in (1 / 8, 1 / 4, 5 / 8)))
 
 
 def test_kl_to_itself_is_exactly_zero_and_so_is_its_gradient() -> None:
     hidden, weight, bias, targets = parts()
-    same = Reference(hidden.detach(), weight.detach(), bias.detach())
-    made = fused(hidden, weight, bias, targets, only_kl, reference=same, chunk=4)
-    assert made.kl is not None
-    assert made.kl.tolist() == [0.0] * N
-    assert all(not one.any() for one in torch.autograd.grad(made.total * 0.37, (hidden, weight, bias)))
+    itself = ReferenceStates(hidden.detach(), weight.detach(), bias.detach())
+    result = fused(hidden, weight, bias, targets, only_kl, reference=itself, chunk=4)
+    assert result.kl is not None
+    assert result.kl.tolist() == [0.0] * N
+    assert all(not gradient.any() for gradient in torch.autograd.grad(result.total * 0.37, (hidden, weight, bias)))
 
 
 @pytest.mark.parametrize("gap", [28.0, 60.0, 500.0])
@@ -112,13 +112,13 @@ def test_limits_of_p(gap: float) -> None:
     hidden, weight = torch.ones(2, 1), torch.tensor([[gap], [0.0]])
     bias = torch.zeros(2, requires_grad=True)
     targets = torch.tensor([0, 1])
-    made = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.log1mp)
-    assert made.log1mp.tolist() == pytest.approx([-gap, -math.exp(-gap)], rel=1e-5, abs=1e-38)
-    assert made.logp.tolist() == pytest.approx([-math.exp(-gap), -gap], rel=1e-5, abs=1e-38)
+    result = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.log1mp)
+    assert result.log1mp.tolist() == pytest.approx([-gap, -math.exp(-gap)], rel=1e-5, abs=1e-38)
+    assert result.logp.tolist() == pytest.approx([-math.exp(-gap), -gap], rel=1e-5, abs=1e-38)
     # d/dz_y = p, d/dz_other = -p: 1 and -1 from the sure token, nothing from the other (its floor).
-    assert torch.autograd.grad(made.total, bias)[0].tolist() == pytest.approx([1.0, -1.0], rel=1e-5)
+    assert torch.autograd.grad(result.total, bias)[0].tolist() == pytest.approx([1.0, -1.0], rel=1e-5)
     stats = token_stats(hidden, weight, bias, targets)
-    assert stats.log1mp.tolist() == made.log1mp.tolist()
+    assert stats.log1mp.tolist() == result.log1mp.tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -127,34 +127,34 @@ def test_half_precision_products_and_small_gradients(dtype: torch.dtype) -> None
     tiny = 1e-7  # below what fp16 can hold once it is spread over the vocabulary
 
     def gradients(scale: float) -> tuple[Tensor, ...]:
-        made = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.logp * scale, chunk=4)
-        assert made.total.dtype == torch.float32
-        return torch.autograd.grad(made.total * (1 / scale), (hidden, weight, bias))
+        result = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.logp * scale, chunk=4)
+        assert result.total.dtype == torch.float32
+        return torch.autograd.grad(result.total * (1 / scale), (hidden, weight, bias))
 
     logprobs = plain_logprobs(hidden.float(), weight.float(), bias.float())
-    wanted = torch.autograd.grad(-logprobs.gather(1, targets[:, None]).sum(), (hidden, weight, bias))
-    for made in (gradients(1.0), gradients(tiny)):
-        assert [one.dtype for one in made] == [dtype] * 3
-        close(made, wanted, 0.03)
+    expected = torch.autograd.grad(-logprobs.gather(1, targets[:, None]).sum(), (hidden, weight, bias))
+    for actual in (gradients(1.0), gradients(tiny)):
+        assert [gradient.dtype for gradient in actual] == [dtype] * 3
+        close(actual, expected, 0.03)
 
 
 def test_autocast_decides_the_dtype_of_the_product() -> None:
     hidden, weight, bias, targets = parts()
     cast = hidden.detach().bfloat16(), weight.detach().bfloat16(), bias.detach()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        made = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.logp)
+        result = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.logp)
         stats = token_stats(hidden, weight, bias, targets)
-    assert made.logp.tolist() == token_stats(*cast, targets).logp.tolist() == stats.logp.tolist()
-    (made.total + stats.logp.sum()).backward()
+    assert result.logp.tolist() == token_stats(*cast, targets).logp.tolist() == stats.logp.tolist()
+    (result.total + stats.logp.sum()).backward()
     assert weight.grad is not None
     assert weight.grad.dtype == torch.float32
     assert float(weight.grad.abs().max()) < 1e-2  # the two losses cancel: the backward pass used the same products
 
 
 def test_tied_embeddings_add_up_over_several_calls() -> None:
-    drawn = torch.Generator().manual_seed(3)
-    table = torch.randn(V, D, generator=drawn, requires_grad=True)
-    ids, targets = torch.randint(0, V, (N,), generator=drawn), torch.randint(0, V, (N,), generator=drawn)
+    generator = torch.Generator().manual_seed(3)
+    table = torch.randn(V, D, generator=generator, requires_grad=True)
+    ids, targets = torch.randint(0, V, (N,), generator=generator), torch.randint(0, V, (N,), generator=generator)
 
     def loss(read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         states = torch.tanh(table[ids])
@@ -164,24 +164,24 @@ def test_tied_embeddings_add_up_over_several_calls() -> None:
     plain = loss(lambda h, y: torch.nn.functional.cross_entropy(h @ table.T, y, reduction="sum"))
     close(torch.autograd.grad(ours, [table]), torch.autograd.grad(plain, [table]), 1e-5)
     view = table.T.contiguous().T  # neither a leaf nor contiguous
-    made = fused(torch.tanh(table[ids]), view, None, targets, lambda stats, kl, at: -stats.logp, chunk=4).total
+    total = fused(torch.tanh(table[ids]), view, None, targets, lambda stats, kl, at: -stats.logp, chunk=4).total
     plain = torch.nn.functional.cross_entropy(torch.tanh(table[ids]) @ table.T, targets, reduction="sum")
-    close(torch.autograd.grad(made, [table]), torch.autograd.grad(plain, [table]), 1e-5)
+    close(torch.autograd.grad(total, [table]), torch.autograd.grad(plain, [table]), 1e-5)
 
 
 def test_only_what_is_learned_gets_a_gradient() -> None:
     hidden, weight, bias, targets = parts()
     states = hidden.detach()
-    made = fused(states, weight, bias.detach(), targets, lambda stats, kl, at: -stats.logp)
-    wanted = torch.autograd.grad(
+    result = fused(states, weight, bias.detach(), targets, lambda stats, kl, at: -stats.logp)
+    expected = torch.autograd.grad(
         fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.logp).total, [weight]
     )
-    close(torch.autograd.grad(made.total, [weight]), wanted, 0)
+    close(torch.autograd.grad(result.total, [weight]), expected, 0)
     assert not fused(states, weight.detach(), None, targets, lambda stats, kl, at: -stats.logp).total.requires_grad
     with torch.no_grad():
         assert not fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.logp).total.requires_grad
     with pytest.raises(RuntimeError, match="one backward pass"):
-        made.total.backward()
+        result.total.backward()
 
 
 @pytest.mark.parametrize("chunk", [1, 4, None])
@@ -189,10 +189,10 @@ def test_token_stats_join_the_tokens_of_a_row(chunk: int | None) -> None:
     hidden, weight, bias, targets = parts()
     stats = token_stats(hidden, weight, bias, targets, chunk=chunk)
     logp, log1mp, _ = plain_parts(*[plain_logprobs(hidden, weight, bias)] * 2, targets)
-    close([one.detach() for one in stats], (logp.detach(), log1mp.detach()), 1e-6)
-    made, wanted = stats.logp[:5].sum() ** 2 + stats.log1mp[5:].sum(), logp[:5].sum() ** 2 + log1mp[5:].sum()
+    close([tensor.detach() for tensor in stats], (logp.detach(), log1mp.detach()), 1e-6)
+    loss, expected = stats.logp[:5].sum() ** 2 + stats.log1mp[5:].sum(), logp[:5].sum() ** 2 + log1mp[5:].sum()
     leaves = (hidden, weight, bias)
-    close(torch.autograd.grad(made, leaves), torch.autograd.grad(wanted, leaves), 1e-5)
+    close(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves), 1e-5)
 
 
 @pytest.mark.parametrize("shift", [math.inf, 10.0, 0.5])
@@ -200,10 +200,10 @@ def test_token_stats_join_the_tokens_of_a_row(chunk: int | None) -> None:
 def test_soft_is_cross_entropy_to_the_shifted_teacher(shift: float, taught: bool) -> None:
     hidden, weight, bias, targets = parts()
     weights = torch.rand(N, generator=torch.Generator().manual_seed(4))
-    given = frozen() if taught else None
-    made = soft(hidden, weight, bias, targets, teacher=given, shift=shift, weights=weights, chunk=4)
+    teacher = frozen() if taught else None
+    result = soft(hidden, weight, bias, targets, teacher=teacher, shift=shift, weights=weights, chunk=4)
     now = plain_logprobs(hidden, weight, bias)
-    goal = (plain_logprobs(*given) if given is not None else now).detach().clone()
+    goal = (plain_logprobs(*teacher) if teacher is not None else now).detach().clone()
     goal[range(N), targets] -= shift
     values = -(goal.softmax(1) * now).sum(1)
     # Taught by itself, its teacher's entropy moves along and is left out: log((1 - p shifted) / (1 - p)) is what is lowered.
@@ -212,9 +212,9 @@ def test_soft_is_cross_entropy_to_the_shifted_teacher(shift: float, taught: bool
         if taught
         else (goal.softmax(1).gather(1, targets[:, None]).neg().log1p() - complement(now, targets))[:, 0]
     )
-    close((made.values, made.logp), (lowered.detach(), now.gather(1, targets[:, None])[:, 0].detach()), 1e-6)
+    close((result.values, result.logp), (lowered.detach(), now.gather(1, targets[:, None])[:, 0].detach()), 1e-6)
     leaves = (hidden, weight, bias)
-    close(torch.autograd.grad(made.total, leaves), torch.autograd.grad((values * weights).sum(), leaves), 1e-4)
+    close(torch.autograd.grad(result.total, leaves), torch.autograd.grad((values * weights).sum(), leaves), 1e-4)
 
 
 def complement(logprobs: Tensor, targets: Tensor) -> Tensor:
@@ -226,23 +226,23 @@ def test_taught_by_itself_without_the_target_the_value_is_the_divergence_from_th
     """p = 1/2 and two others of 1/4: the teacher is 1/2, 1/2 on those. KL(teacher || model) = log(1/2 / 1/4) = log 2,
     where the cross-entropy is log 4; with others of 3/8 and 1/8 the KL is the same, and the cross-entropy is not."""
     states, targets = torch.ones(1, 1), torch.tensor([0])
-    for others in ((1 / 4, 1 / 4), (3 / 8, 1 / 8)):
-        weight = torch.tensor([[1 / 2], *([one] for one in others)]).log()
-        made = soft(states, weight, None, targets, teacher=None, shift=math.inf)
-        assert made.values.tolist() == pytest.approx([math.log(2)])
-        assert made.total.item() == pytest.approx(math.log(2))
+    for other_shares in ((1 / 4, 1 / 4), (3 / 8, 1 / 8)):
+        weight = torch.tensor([[1 / 2], *([share] for share in other_shares)]).log()
+        result = soft(states, weight, None, targets, teacher=None, shift=math.inf)
+        assert result.values.tolist() == pytest.approx([math.log(2)])
+        assert result.total.item() == pytest.approx(math.log(2))
 
 
 def test_lower_bounded_forgetting_and_ce_u_have_the_same_value_and_gradient_token_by_token() -> None:
     hidden, weight, bias, targets = parts()
-    one = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.log1mp)
-    other = soft(hidden, weight, bias, targets, teacher=None, shift=math.inf)
-    assert one.total.item() == pytest.approx(other.total.item(), rel=1e-6)
-    torch.testing.assert_close(other.values, -one.log1mp)
+    lower_bounded = fused(hidden, weight, bias, targets, lambda stats, kl, at: -stats.log1mp)
+    ce_u = soft(hidden, weight, bias, targets, teacher=None, shift=math.inf)
+    assert lower_bounded.total.item() == pytest.approx(ce_u.total.item(), rel=1e-6)
+    torch.testing.assert_close(ce_u.values, -lower_bounded.log1mp)
     # hidden's gradient is per token: row i of it comes from token i alone
     for mine, theirs in zip(
-        torch.autograd.grad(one.total, (hidden, weight, bias)),
-        torch.autograd.grad(other.total, (hidden, weight, bias)),
+        torch.autograd.grad(lower_bounded.total, (hidden, weight, bias)),
+        torch.autograd.grad(ce_u.total, (hidden, weight, bias)),
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
@@ -276,9 +276,9 @@ def test_the_full_logits_are_never_made(monkeypatch: pytest.MonkeyPatch) -> None
     real = heads._Head.logits
 
     def watched(self: Any, at: slice) -> Tensor:
-        made = real(self, at)
-        sizes.append(made.numel())
-        return made
+        logits = real(self, at)
+        sizes.append(logits.numel())
+        return logits
 
     monkeypatch.setattr(heads._Head, "logits", watched)
     monkeypatch.setitem(heads.CHUNK_LOGITS, "cpu", 20 * V)

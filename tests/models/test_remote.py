@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from remote_stub import Reply, Stub, good, no_tick, prompts, served
+from remote_stub import Reply, Stub, good, ignore_progress, prompts, served
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Writing, read_answers
@@ -28,18 +28,18 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
         yield server
 
 
-def ask(stub: Stub, texts: str, out: Path, writing: Writing | None = None, **more: Any) -> Usage:
+def ask(stub: Stub, texts: str, out: Path, writing: Writing | None = None, **overrides: Any) -> Usage:
     """Ask one prompt for each letter; options of the endpoint and of `chat` are told apart by name."""
-    options = {key: more.pop(key) for key in list(more) if key in Endpoint.model_fields}
+    options = {key: overrides.pop(key) for key in list(overrides) if key in Endpoint.model_fields}
     endpoint = Endpoint(**{"base_url": stub.url, "model": "stub", **options})
-    given = {"tick": no_tick, "base_wait": 0.001, **more}
-    return chat(endpoint, prompts(*texts), writing or Writing(), out, **given)
+    arguments = {"report_progress": ignore_progress, "base_wait": 0.001, **overrides}
+    return chat(endpoint, prompts(*texts), writing or Writing(), out, **arguments)
 
 
 def test_what_is_sent_and_what_is_kept(stub: Stub, tmp_path: Path) -> None:
-    told: list[tuple[float, float, str]] = []
+    reports: list[tuple[float, float, str]] = []
     writing = Writing(max_new_tokens=7, temperature=0.5, top_p=0.9, stop=("END",), seed=4)
-    usage = ask(stub, "abc", tmp_path / "a", writing, tick=lambda *seen: told.append(seen))
+    usage = ask(stub, "abc", tmp_path / "a", writing, report_progress=lambda *report: reports.append(report))
     assert stub.texts() == ["a", "b", "c"]
     body = next(body for body in stub.asked if body["messages"][-1]["content"] == "a")
     seed = body.pop("seed")
@@ -49,12 +49,12 @@ def test_what_is_sent_and_what_is_kept(stub: Stub, tmp_path: Path) -> None:
     }  # fmt: skip
     assert 0 <= seed < 2**31
     assert set(stub.keys) == {f"Bearer {KEY}"}
-    assert told == [(done, 3, "answers") for done in range(4)]
-    found = ordered(tmp_path / "a", prompts(*"cxab"))
-    assert [answer and answer.id for answer in found] == ["id-c", None, "id-a", "id-b"]
-    assert found[0] is not None
-    assert (found[0].text, found[0].finish, found[0].tokens, found[0].prompt_tokens) == ("fine", "stop", 5, 10)
-    assert found[0].meta == {"model": "stub-1", "system_fingerprint": "fp_9"}
+    assert reports == [(done, 3, "answers") for done in range(4)]
+    answers = ordered(tmp_path / "a", prompts(*"cxab"))
+    assert [answer and answer.id for answer in answers] == ["id-c", None, "id-a", "id-b"]
+    assert answers[0] is not None
+    assert (answers[0].text, answers[0].finish, answers[0].tokens, answers[0].prompt_tokens) == ("fine", "stop", 5, 10)
+    assert answers[0].meta == {"model": "stub-1", "system_fingerprint": "fp_9"}
     assert (usage.requests, usage.retries, usage.failed, usage.unknown_tokens, usage.cost) == (3, 0, 0, 0, None)
 
 
@@ -86,14 +86,14 @@ def hears_ctrl_c() -> Iterator[None]:
 
 
 def test_ctrl_c_leaves_a_file_that_goes_on(stub: Stub, tmp_path: Path, hears_ctrl_c: None) -> None:
-    def interrupt(done: float, total: float, unit: str) -> None:
-        if done == 3:
+    def interrupt(finished: float, total: float, unit: str) -> None:
+        if finished == 3:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        ask(stub, "abcdefgh", tmp_path / "a", tick=interrupt, concurrency=1)
-    kept = {answer.id for answer in read_answers(tmp_path / "a")}
-    assert len(kept) == 3
+        ask(stub, "abcdefgh", tmp_path / "a", report_progress=interrupt, concurrency=1)
+    finished_ids = {answer.id for answer in read_answers(tmp_path / "a")}
+    assert len(finished_ids) == 3
     with (tmp_path / "a").open("ab") as sink:
         sink.write(b'{"id":"id-h","text":"torn')
     assert ask(stub, "abcdefgh", tmp_path / "a").requests == 5
@@ -182,11 +182,11 @@ def test_how_answers_end(stub: Stub, tmp_path: Path, body: Any, text: str, finis
 def test_the_only_model_is_taken(stub: Stub, tmp_path: Path) -> None:
     ask(stub, "a", tmp_path / "a", model=None)
     assert stub.asked[0]["model"] == "stub"
-    for models, found in ((["one", "two"], "2 models: one, two"), ([], "0 models: none")):
+    for models, detail in ((["one", "two"], "2 models: one, two"), ([], "0 models: none")):
         stub.models = models
         with pytest.raises(UserError, match="exactly one model") as caught:
             ask(stub, "b", tmp_path / "b", model=None)
-        assert caught.value.found == found
+        assert caught.value.found == detail
     assert len(stub.asked) == 1
 
 

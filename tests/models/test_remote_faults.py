@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_stub import Reply, Stub, good, no_tick, prompts, served
+from remote_stub import Reply, Stub, good, ignore_progress, prompts, served
 
 from pyrite.errors import UserError
 from pyrite.models.answers import Writing, read_answers
@@ -32,16 +32,18 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 def ask(url: str, texts: str, out: Path, usage: Usage | None = None, **options: Any) -> Usage:
     endpoint = Endpoint(**{"base_url": url, "model": "stub", **options})
-    return chat(endpoint, prompts(*texts), Writing(), out, tick=no_tick, usage=usage, base_wait=0.001)
+    return chat(
+        endpoint, prompts(*texts), Writing(), out, report_progress=ignore_progress, usage=usage, base_wait=0.001
+    )
 
 
 def everything_told(error: BaseException | None) -> str:
     """An error's message, representation and traceback, and those of all errors behind it, shown or not."""
-    told = ""
+    text = ""
     while error is not None:
-        told += "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
+        text += "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
         error = error.__cause__ or error.__context__
-    return told
+    return text
 
 
 FAULTS = {
@@ -181,20 +183,20 @@ def test_reading_retry_after() -> None:
 
 
 def test_no_redirect_is_followed(stub: Stub, tmp_path: Path) -> None:
-    with served() as other:
-        stub.always = Reply(307, b"", {"location": f"{other.url}/chat/completions"})
+    with served() as second_server:
+        stub.always = Reply(307, b"", {"location": f"{second_server.url}/chat/completions"})
         with pytest.raises(UserError, match=r"status 307.*points to") as caught:
             ask(stub.url, "ab", tmp_path / "a", concurrency=1)
-        assert other.url in caught.value.found
+        assert second_server.url in caught.value.found
         assert "final address" in caught.value.fix
-        assert other.asked == []
+        assert second_server.asked == []
 
 
 def test_an_endpoint_that_is_not_there(tmp_path: Path) -> None:
     """A hundred prompts are not each tried to the end: after sixteen failures in a row the rest is left."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
         usage = Usage()
         began = time.monotonic()
         with pytest.raises(UserError, match="no connection") as caught:
@@ -217,8 +219,8 @@ def test_a_key_cut_in_half_by_a_short_message_is_not_told(stub: Stub, tmp_path: 
 def test_the_key_is_in_nothing_that_is_kept(stub: Stub, tmp_path: Path) -> None:
     stub.always = Reply(body={**good("fine", refusal=f"not for {KEY}"), "model": f"m-{KEY}"})
     ask(stub.url, "a", tmp_path / "a")
-    kept = (tmp_path / "a").read_text()
-    assert KEY not in kept
-    assert '"m-[key]"' in kept
+    written = (tmp_path / "a").read_text()
+    assert KEY not in written
+    assert '"m-[key]"' in written
     endpoint = Endpoint(base_url=stub.url)
     assert KEY not in repr(endpoint) + str(endpoint.model_dump_json())

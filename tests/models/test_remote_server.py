@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from remote_stub import no_tick, prompts
+from remote_stub import ignore_progress, prompts
 
 from pyrite.errors import UserError
 from pyrite.models import packaged
@@ -51,11 +51,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).parent / "transformers"), "serve", str(model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    given = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "HF_HUB_CACHE": str(folder / "hub"), "OMP_NUM_THREADS": "1"}
+    variables = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder),
+        "HF_HUB_CACHE": str(folder / "hub"),
+        "OMP_NUM_THREADS": "1",
+    }
     log = folder / "log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, env={**os.environ, **given}, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            command, env={**os.environ, **variables}, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         wait_until_it_answers(process, f"http://127.0.0.1:{port}", log)
@@ -68,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
 def test_three_prompts_and_a_resume_that_asks_nothing(server: Endpoint, tmp_path: Path) -> None:
     writing = Writing(max_new_tokens=8)
-    usage = chat(server, ASKED, writing, tmp_path / "a", tick=no_tick)
+    usage = chat(server, ASKED, writing, tmp_path / "a", report_progress=ignore_progress)
     answers = [answer for answer in ordered(tmp_path / "a", ASKED) if answer]
     assert [answer.id for answer in answers] == [prompt.id for prompt in ASKED]
     assert all(answer.text.strip() for answer in answers)
@@ -78,26 +83,30 @@ def test_three_prompts_and_a_resume_that_asks_nothing(server: Endpoint, tmp_path
     assert (usage.requests, usage.retries, usage.unknown_tokens, usage.failed) == (3, 0, 0, 0)
     assert usage.tokens == sum(answer.tokens or 0 for answer in answers)
     assert usage.prompt_tokens > 3 * 5
-    again = chat(server, ASKED, writing, tmp_path / "a", tick=no_tick)
+    again = chat(server, ASKED, writing, tmp_path / "a", report_progress=ignore_progress)
     assert (again.requests, again.kept, again.tokens) == (0, 3, usage.tokens)
 
 
 def test_the_stop_string_is_not_in_the_text(server: Endpoint, tmp_path: Path) -> None:
     """The server ends after the stop string and leaves it there; the most probable tokens are the same each time."""
-    chat(server, ASKED[1:2], Writing(max_new_tokens=12), tmp_path / "whole", tick=no_tick)
-    (whole,) = ordered(tmp_path / "whole", ASKED[1:2])
-    assert whole is not None
-    stop = whole.text.split()[2]
-    chat(server, ASKED[1:2], Writing(max_new_tokens=12, stop=(stop,)), tmp_path / "cut", tick=no_tick)
+    chat(server, ASKED[1:2], Writing(max_new_tokens=12), tmp_path / "whole", report_progress=ignore_progress)
+    (full,) = ordered(tmp_path / "whole", ASKED[1:2])
+    assert full is not None
+    stop = full.text.split()[2]
+    chat(
+        server, ASKED[1:2], Writing(max_new_tokens=12, stop=(stop,)), tmp_path / "cut", report_progress=ignore_progress
+    )
     (cut,) = ordered(tmp_path / "cut", ASKED[1:2])
     assert cut is not None
-    assert (cut.text, cut.finish) == (whole.text[: whole.text.index(stop)], "stop")
-    assert (cut.tokens or 0) < (whole.tokens or 0)
+    assert (cut.text, cut.finish) == (full.text[: full.text.index(stop)], "stop")
+    assert (cut.tokens or 0) < (full.tokens or 0)
 
 
 def test_the_server_says_what_is_wrong(server: Endpoint, tmp_path: Path) -> None:
     wrong = server.model_copy(update={"model": "another"})
     with pytest.raises(UserError, match=r"status 400: Server is pinned to .*requested 'another'"):
-        chat(wrong, ASKED, Writing(max_new_tokens=8), tmp_path / "a", tick=no_tick)
+        chat(wrong, ASKED, Writing(max_new_tokens=8), tmp_path / "a", report_progress=ignore_progress)
     with pytest.raises(UserError, match="lists none"):
-        chat(server.model_copy(update={"model": None}), ASKED, Writing(), tmp_path / "a", tick=no_tick)
+        chat(
+            server.model_copy(update={"model": None}), ASKED, Writing(), tmp_path / "a", report_progress=ignore_progress
+        )

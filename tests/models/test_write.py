@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.remote_stub import no_tick, prompts
+from tests.models.remote_stub import ignore_progress, prompts
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import generate as generating
 from pyrite.models.answers import Answer, AnswerFile, Writing, read_answers
-from pyrite.models.template import render
-from pyrite.models.write import cut_at, end_ids, prompt_ids, seed_of, stopper, write
+from pyrite.models.template import render_chat
+from pyrite.models.write import answer_prompts, cut_at, end_ids, prompt_ids, seed_of, stopper
 from pyrite.records import Chat, Message
 
 TEXTS = ("the film was", "the meal 7 was awful and", "a", "the trip was cold and the room was", "song")
@@ -25,13 +25,13 @@ def loaded(tiny_causal: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(tiny_causal).eval(), AutoTokenizer.from_pretrained(tiny_causal)
 
 
-def answers(loaded: tuple[Any, Any], out: Path, writing: Writing, *texts: str, **more: Any) -> dict[str, Answer]:
-    write(*loaded, prompts(*(texts or TEXTS)), writing, out, tick=no_tick, **more)
-    return {one.id: one for one in read_answers(out)}
+def answers(loaded: tuple[Any, Any], out: Path, writing: Writing, *texts: str, **options: Any) -> dict[str, Answer]:
+    answer_prompts(*loaded, prompts(*(texts or TEXTS)), writing, out, report_progress=ignore_progress, **options)
+    return {answer.id: answer for answer in read_answers(out)}
 
 
-def texts_of(found: dict[str, Answer]) -> dict[str, str]:
-    return {name: one.text for name, one in found.items()}
+def texts_of(by_id: dict[str, Answer]) -> dict[str, str]:
+    return {name: answer.text for name, answer in by_id.items()}
 
 
 def library(loaded: tuple[Any, Any], text: str, count: int) -> list[int]:
@@ -40,34 +40,34 @@ def library(loaded: tuple[Any, Any], text: str, count: int) -> list[int]:
 
     model, tokenizer = loaded
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
-    made = model.generate(
+    output = model.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count, pad_token_id=0
     )
-    return made[0, ids.shape[1] :].tolist()
+    return output[0, ids.shape[1] :].tolist()
 
 
-class ProbeTask:
+class CallCounter:
     """Watches which prompts reach the model."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         real = generating.generate
 
-        def watched(model: Any, some: Any, **more: Any) -> Any:
-            self.count += len(some)
-            return real(model, some, **more)
+        def watched(model: Any, prompt_list: Any, **options: Any) -> Any:
+            self.count += len(prompt_list)
+            return real(model, prompt_list, **options)
 
         monkeypatch.setattr(generating, "generate", watched)
 
 
 def test_a_greedy_answer_is_the_librarys(loaded: tuple[Any, Any], tmp_path: Path) -> None:
-    found = answers(loaded, tmp_path / "a.jsonl", GREEDY)
+    by_id = answers(loaded, tmp_path / "a.jsonl", GREEDY)
     for text in TEXTS:
-        one, ids = found[f"id-{text}"], library(loaded, text, 12)
-        assert one.text == loaded[1].decode(ids, skip_special_tokens=True)
-        assert (one.finish, one.tokens) == (("stop" if 2 in ids else "length"), len(ids))
-        assert one.prompt_tokens == len(loaded[1](text)["input_ids"])
-        assert one.attempt == 0
+        answer, ids = by_id[f"id-{text}"], library(loaded, text, 12)
+        assert answer.text == loaded[1].decode(ids, skip_special_tokens=True)
+        assert (answer.finish, answer.tokens) == (("stop" if 2 in ids else "length"), len(ids))
+        assert answer.prompt_tokens == len(loaded[1](text)["input_ids"])
+        assert answer.attempt == 0
 
 
 def test_text_before_the_first_stop_string() -> None:
@@ -80,14 +80,14 @@ def test_text_before_the_first_stop_string() -> None:
 def test_an_answer_ends_before_a_stop_string(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     """The stop string is one that the model is known to write; its size is what the model wrote until then."""
     ids = library(loaded, TEXTS[0], 12)
-    whole = loaded[1].decode(ids)
-    stop = whole[3:6]
+    full = loaded[1].decode(ids)
+    stop = full[3:6]
     used = next(n for n in range(1, 13) if stop in loaded[1].decode(ids[:n]))
     writing = Writing(max_new_tokens=12, stop=(stop, "@@"))
-    one = answers(loaded, tmp_path / "a.jsonl", writing, TEXTS[0])[f"id-{TEXTS[0]}"]
-    assert (one.text, one.finish) == (whole[: whole.find(stop)], "stop")
+    answer = answers(loaded, tmp_path / "a.jsonl", writing, TEXTS[0])[f"id-{TEXTS[0]}"]
+    assert (answer.text, answer.finish) == (full[: full.find(stop)], "stop")
     assert used < 12
-    assert one.tokens == used  # there was no end marker to be counted
+    assert answer.tokens == used  # there was no end marker to be counted
 
 
 def test_a_stop_string_is_found_across_tokens(loaded: tuple[Any, Any]) -> None:
@@ -110,13 +110,13 @@ def test_a_long_stop_string_of_several_tokens_a_character_is_found(loaded: tuple
 
 def test_a_prompts_own_temperature(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     """Prompts at temperature 0 answer as if all were; the one with its own as if all had that."""
-    own = f"id-{TEXTS[1]}"
+    prompt_id = f"id-{TEXTS[1]}"
     cold = texts_of(answers(loaded, tmp_path / "cold.jsonl", GREEDY))
     hot = texts_of(answers(loaded, tmp_path / "hot.jsonl", HOT))
     cold_seeded = GREEDY.model_copy(update={"seed": HOT.seed})
-    mixed = texts_of(answers(loaded, tmp_path / "mixed.jsonl", cold_seeded, temperatures={own: 1.5}))
-    assert mixed == cold | {own: hot[own]}
-    assert hot[own] != cold[own]
+    mixed = texts_of(answers(loaded, tmp_path / "mixed.jsonl", cold_seeded, temperatures={prompt_id: 1.5}))
+    assert mixed == cold | {prompt_id: hot[prompt_id]}
+    assert hot[prompt_id] != cold[prompt_id]
 
 
 def test_a_prompt_draws_the_same_whatever_else_is_asked(loaded: tuple[Any, Any], tmp_path: Path) -> None:
@@ -130,15 +130,15 @@ def test_a_prompt_draws_the_same_whatever_else_is_asked(loaded: tuple[Any, Any],
 def test_another_seed_or_attempt_draws_anew(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     first = texts_of(answers(loaded, tmp_path / "a.jsonl", HOT))
     again = texts_of(answers(loaded, tmp_path / "b.jsonl", HOT))
-    other = texts_of(answers(loaded, tmp_path / "c.jsonl", HOT.model_copy(update={"seed": 4})))
+    other_seed = texts_of(answers(loaded, tmp_path / "c.jsonl", HOT.model_copy(update={"seed": 4})))
     assert again == first
-    assert all(other[name] != first[name] for name in first)
-    write(*loaded, prompts(*TEXTS), HOT, tmp_path / "a.jsonl", attempt=1, tick=no_tick)
+    assert all(other_seed[name] != first[name] for name in first)
+    answer_prompts(*loaded, prompts(*TEXTS), HOT, tmp_path / "a.jsonl", attempt=1, report_progress=ignore_progress)
     votes = list(read_answers(tmp_path / "a.jsonl"))
-    assert [one.attempt for one in votes] == [0] * 5 + [1] * 5
-    assert {one.id: one.text for one in votes[:5]} == first
-    assert all(one.text != first[one.id] for one in votes[5:])
-    seeds = {tuple(seed_of(*given)) for given in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))}
+    assert [answer.attempt for answer in votes] == [0] * 5 + [1] * 5
+    assert {answer.id: answer.text for answer in votes[:5]} == first
+    assert all(answer.text != first[answer.id] for answer in votes[5:])
+    seeds = {tuple(seed_of(*arguments)) for arguments in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))}
     assert len(seeds) == 4
 
 
@@ -147,17 +147,17 @@ def test_a_torn_file_goes_on(
     writing: Writing, loaded: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two answers and half of a third are there: three prompts are asked, and every answer is as of one run."""
-    whole = answers(loaded, tmp_path / "whole.jsonl", writing)
+    complete = answers(loaded, tmp_path / "whole.jsonl", writing)
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(b"".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
-    asked = ProbeTask(monkeypatch)
-    told = write(*loaded, prompts(*TEXTS), writing, torn, tick=no_tick)
-    assert (asked.count, told["answers"], told["kept"]) == (3, 5, 2)
-    assert {one.id: one for one in read_answers(torn)} == whole
+    counter = CallCounter(monkeypatch)
+    counts = answer_prompts(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)
+    assert (counter.count, counts["answers"], counts["kept"]) == (3, 5, 2)
+    assert {answer.id: answer for answer in read_answers(torn)} == complete
     assert torn.read_bytes().splitlines(keepends=True)[:2] == lines[:2]
-    assert write(*loaded, prompts(*TEXTS), writing, torn, tick=no_tick)["kept"] == 5
-    assert asked.count == 3
+    assert answer_prompts(*loaded, prompts(*TEXTS), writing, torn, report_progress=ignore_progress)["kept"] == 5
+    assert counter.count == 3
 
 
 def test_what_is_kept_is_not_asked_again_even_if_it_reads_otherwise(loaded: tuple[Any, Any], tmp_path: Path) -> None:
@@ -169,28 +169,32 @@ def test_what_is_kept_is_not_asked_again_even_if_it_reads_otherwise(loaded: tupl
 
 def test_time_that_is_up_keeps_what_is_finished(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
-    ticks: list[tuple[float, float]] = []
+    progress_reports: list[tuple[float, float]] = []
 
-    def tick(done: float, total: float, unit: str) -> None:
-        ticks.append((done, total))
+    def report_progress(finished: float, total: float, unit: str) -> None:
+        progress_reports.append((finished, total))
 
     with pytest.raises(OutOfTime):
-        write(*loaded, prompts(*TEXTS), GREEDY, out, tick=tick, expired=lambda: True, rows=1)
+        answer_prompts(
+            *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
+        )
     assert [json.loads(line)["finish"] for line in out.read_text().splitlines()] == ["length"]
-    assert ticks == [(1, 5)]
+    assert progress_reports == [(1, 5)]
     for _ in range(3):
         with pytest.raises(OutOfTime):
-            write(*loaded, prompts(*TEXTS), GREEDY, out, tick=tick, expired=lambda: True, rows=1)
-    write(
-        *loaded, prompts(*TEXTS), GREEDY, out, tick=tick, expired=lambda: True, rows=1
+            answer_prompts(
+                *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
+            )
+    answer_prompts(
+        *loaded, prompts(*TEXTS), GREEDY, out, report_progress=report_progress, expired=lambda: True, rows=1
     )  # the last one: no time needed
-    assert ticks == [(n, 5) for n in range(1, 6)]
-    assert {one.id: one for one in read_answers(out)} == answers(loaded, tmp_path / "b.jsonl", GREEDY)
+    assert progress_reports == [(n, 5) for n in range(1, 6)]
+    assert {answer.id: answer for answer in read_answers(out)} == answers(loaded, tmp_path / "b.jsonl", GREEDY)
 
 
 def test_two_prompts_of_one_id_are_refused(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="same id"):
-        write(*loaded, prompts("a", "a"), GREEDY, tmp_path / "a.jsonl", tick=no_tick)
+        answer_prompts(*loaded, prompts("a", "a"), GREEDY, tmp_path / "a.jsonl", report_progress=ignore_progress)
 
 
 def test_what_the_model_reads(tiny_causal: Path) -> None:
@@ -198,18 +202,18 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
     chat = Chat((Message("user", "one"), Message("assistant", "two"), Message("user", "three")), "x")
-    assert render(tokenizer, chat.messages, opened=True, where="prompt") == "one\n\ntwo\n\nthree"
+    assert render_chat(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo\n\nthree"
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     assert (
-        render(tokenizer, chat.messages, opened=True, where="prompt")
+        render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
         == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
     )
     ids = prompt_ids(tokenizer, chat)
     assert ids.count(tokenizer.bos_token_id) == 1
-    assert tokenizer.decode(ids) == render(tokenizer, chat.messages, opened=True, where="prompt")
+    assert tokenizer.decode(ids) == render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
 
 
 def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:

@@ -39,7 +39,7 @@ def test_a_cut_off_run_asks_only_the_rest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Stopped in the first turn, then torn, then stopped in the second: the answers are those of one run."""
-    real_write, real_generate = writing.write, generating.generate
+    real_write, real_generate = writing.answer_prompts, generating.generate
     asked: list[int] = []
     left = 2  # answers before the time is up
 
@@ -56,7 +56,7 @@ def test_a_cut_off_run_asks_only_the_rest(
             asked.append(1)
             yield one
 
-    monkeypatch.setattr(writing, "write", hasty)
+    monkeypatch.setattr(writing, "answer_prompts", hasty)
     monkeypatch.setattr(generating, "generate", counted)
     command = line(tiny_causal, f"mt_bench={questions}", tmp_path / "cut")
     assert run(command) == 130

@@ -327,7 +327,7 @@ def test_logits_that_are_no_numbers_stop_every_reader(
         "compute": {"device": "cpu", "precision": "fp32"},
     }  # fmt: skip
     broken = np.array([[0.5, np.nan]], dtype=np.float32)
-    monkeypatch.setattr("pyrite.models.score.fast_where_it_agrees", lambda *given: (broken, {}))
+    monkeypatch.setattr("pyrite.models.score.score_in_fast_precision", lambda *given: (broken, {}))
     context = Context(config, {"base": tiny_causal}, tmp_path, tmp_path, lambda *_: None, lambda: False)
     with pytest.raises(UserError, match="answers are no numbers"):
         predict.predict_with(context, [Labelled({"text": "x"}, "yes", "1")])

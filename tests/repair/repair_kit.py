@@ -47,7 +47,7 @@ def moved(context: Context) -> None:
         role: len((context.inputs[role] / context.config["files"][role]).read_text().splitlines())
         for role in ("forget", "replay", "guard_forget", "guard_replay")
     }
-    told = {
+    record = {
         "method": context.config["settings"]["method"],
         "weights": {"forget": 0.01, "replay": 1.0, "kl": 1.0},
         "options": {},
@@ -68,7 +68,7 @@ def moved(context: Context) -> None:
             {"step": 2, "tokens": 800, "replay_nats": 1.9, "forget_nats": 1.5, "kl": 0.1, "breach": None},
         ],
     }
-    (context.out / "repair.json").write_text(json.dumps(told))
+    (context.out / "repair.json").write_text(json.dumps(record))
 
 
 STAND_IN = StepType("repair.train", 900, moved)

@@ -24,8 +24,8 @@ def at(p: float) -> tuple[Tensor, Stats]:
 
 
 def slope(value: Tensor, by: Tensor) -> list[float]:
-    made: list[float] = torch.autograd.grad(value.sum(), by)[0].tolist()
-    return made
+    gradient: list[float] = torch.autograd.grad(value.sum(), by)[0].tolist()
+    return gradient
 
 
 # With p = 1/4: log p = -2 log 2, log(1 - p) = log 3/4; by the margin, d log p = 1 - p = 3/4 and d log(1 - p) = -1/4.
@@ -50,9 +50,9 @@ def slope(value: Tensor, by: Tensor) -> list[float]:
 )
 def test_token_losses_by_hand(loss: Callable[[Stats], Tensor], value: float, gradient: float) -> None:
     margin, stats = at(1 / 4)
-    made = loss(stats)
-    assert made.tolist() == pytest.approx([value])
-    assert slope(made, margin) == pytest.approx([gradient])
+    result = loss(stats)
+    assert result.tolist() == pytest.approx([value])
+    assert slope(result, margin) == pytest.approx([gradient])
 
 
 @pytest.mark.parametrize(("beta1", "beta2"), [(5.0, 1.0), (0.0, 1.0), (0.5, 2.5), (1e-3, 0.0), (2.0, 0.0)])
@@ -61,11 +61,11 @@ def test_satimp_is_the_integral_of_its_gradient(beta1: float, beta2: float) -> N
     logp = torch.linspace(-40, 0, 400_001, dtype=torch.float64)
     middles = (logp[1:] + logp[:-1]) / 2
     slices = (beta1 * middles).exp() * (-torch.expm1(middles)) ** beta2 * (logp[1] - logp[0])
-    wanted = -slices.flip(0).cumsum(0).flip(0)
-    made = losses.satimp_primitive(logp[:-1], beta1, beta2)
-    torch.testing.assert_close(made, wanted, rtol=1e-6, atol=1e-6)
+    expected = -slices.flip(0).cumsum(0).flip(0)
+    primitive = losses.satimp_primitive(logp[:-1], beta1, beta2)
+    torch.testing.assert_close(primitive, expected, rtol=1e-6, atol=1e-6)
     if beta2 == 0:  # it is WGA
-        torch.testing.assert_close(made, losses.weighted(Stats(logp[:-1], logp[:-1]), beta1), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(primitive, losses.weighted(Stats(logp[:-1], logp[:-1]), beta1), rtol=1e-9, atol=1e-9)
 
 
 def test_a_weight_is_passed_on_to_the_gradient_bit_by_bit() -> None:
@@ -73,48 +73,48 @@ def test_a_weight_is_passed_on_to_the_gradient_bit_by_bit() -> None:
     margin = torch.linspace(-30, 30, 1001, requires_grad=True)
     stats = stats_of(margin)
     logp, log1mp = stats.logp.detach(), stats.log1mp.detach()
-    for made, weight in (
+    for loss, weight in (
         (losses.weighted(stats, 1.5), (1.5 * logp).exp()),
         (losses.satimp(stats, 5.0, 1.0), (5.0 * logp + 1.0 * log1mp).exp()),
         (losses.ascent(stats), torch.ones_like(logp)),
     ):
         gradients = [
-            torch.autograd.grad(one.sum(), margin, retain_graph=True)[0] for one in (made, weight * stats.logp)
+            torch.autograd.grad(value.sum(), margin, retain_graph=True)[0] for value in (loss, weight * stats.logp)
         ]
         assert torch.equal(*gradients)
 
 
 def test_one_weight_covers_ascent_wga_satimp_and_lbf() -> None:
     margin, stats = at(1 / 4)
-    known = {"ga": 1.0, "wga": 1 / 16, "satimp": 27 / 1024, "lbf": 1 / 3}
+    expected_weights = {"ga": 1.0, "wga": 1 / 16, "satimp": 27 / 1024, "lbf": 1 / 3}
     direct = {
         "ga": losses.ascent(stats),
         "wga": losses.weighted(stats, 2.0),
         "satimp": losses.satimp(stats, 2.0, 3.0),
         "lbf": losses.lower_bounded(stats),
     }
-    for family, wanted in known.items():
+    for family, expected in expected_weights.items():
         weight = losses.log_likelihood_weight(family, stats, alpha=2.0, beta1=2.0, beta2=3.0)  # type: ignore[arg-type]
-        assert weight.tolist() == pytest.approx([wanted])
+        assert weight.tolist() == pytest.approx([expected])
         assert not weight.requires_grad
         gradients = [
-            torch.autograd.grad(one.sum(), margin, retain_graph=True)[0].item()
-            for one in (weight * stats.logp, direct[family])
+            torch.autograd.grad(value.sum(), margin, retain_graph=True)[0].item()
+            for value in (weight * stats.logp, direct[family])
         ]
         assert gradients[0] == pytest.approx(gradients[1])
 
 
 def test_limits() -> None:
-    gone, sure = torch.tensor([-80.0], requires_grad=True), torch.tensor([80.0], requires_grad=True)
+    forgotten, sure = torch.tensor([-80.0], requires_grad=True), torch.tensor([80.0], requires_grad=True)
     # p -> 0: lower-bounded forgetting is at its floor and at rest; ascent has neither.
-    assert losses.lower_bounded(stats_of(gone)).item() == pytest.approx(math.exp(-80))
-    assert slope(losses.lower_bounded(stats_of(gone)), gone) == pytest.approx([math.exp(-80)], rel=1e-4)
-    assert losses.ascent(stats_of(gone)).item() == pytest.approx(-80)
-    assert slope(losses.ascent(stats_of(gone)), gone) == pytest.approx([1])
+    assert losses.lower_bounded(stats_of(forgotten)).item() == pytest.approx(math.exp(-80))
+    assert slope(losses.lower_bounded(stats_of(forgotten)), forgotten) == pytest.approx([math.exp(-80)], rel=1e-4)
+    assert losses.ascent(stats_of(forgotten)).item() == pytest.approx(-80)
+    assert slope(losses.ascent(stats_of(forgotten)), forgotten) == pytest.approx([1])
     # so do the bounded ones: -1 / alpha, and minus the whole beta function B(5, 2) = 4! 1! / 6!.
     for loss, floor in ((lambda s: losses.weighted(s, 2.0), -1 / 2), (lambda s: losses.satimp(s, 5.0, 1.0), -1 / 30)):
-        assert loss(stats_of(gone)).item() == pytest.approx(floor)
-        assert slope(loss(stats_of(gone)), gone) == pytest.approx([0], abs=1e-30)
+        assert loss(stats_of(forgotten)).item() == pytest.approx(floor)
+        assert slope(loss(stats_of(forgotten)), forgotten) == pytest.approx([0], abs=1e-30)
         assert loss(stats_of(sure)).item() == pytest.approx(0, abs=1e-30)
     # p -> 1: lower-bounded forgetting pulls with force 1, ascent with none; everything stays finite.
     assert losses.lower_bounded(stats_of(sure)).item() == pytest.approx(80)
@@ -128,34 +128,34 @@ def test_limits() -> None:
 
 def test_log1mexp() -> None:
     logp = torch.tensor([-1e-6, -0.3, -5.0, -50.0], requires_grad=True)
-    made = losses.log1mexp(logp)
-    wanted = [math.log(-math.expm1(one)) for one in (-1e-6, -0.3, -5.0)]
-    assert made.tolist()[:3] == pytest.approx(wanted, rel=1e-5)
-    assert made.tolist()[3] == pytest.approx(-math.exp(-50))
+    result = losses.log1mexp(logp)
+    expected = [math.log(-math.expm1(value)) for value in (-1e-6, -0.3, -5.0)]
+    assert result.tolist()[:3] == pytest.approx(expected, rel=1e-5)
+    assert result.tolist()[3] == pytest.approx(-math.exp(-50))
     # d log(1 - p) / d log p = -p / (1 - p)
-    assert slope(made, logp)[1] == pytest.approx(-math.exp(-0.3) / -math.expm1(-0.3), rel=1e-5)
-    assert all(math.isfinite(one) for one in slope(losses.log1mexp(logp), logp))
+    assert slope(result, logp)[1] == pytest.approx(-math.exp(-0.3) / -math.expm1(-0.3), rel=1e-5)
+    assert all(math.isfinite(value) for value in slope(losses.log1mexp(logp), logp))
 
 
 def test_row_losses_by_hand() -> None:
     # NPO, beta 2: log ratio -1 - (-1 - log 3 / 2) = log 3 / 2, so sigmoid(-log 3) = 1/4: value -log(1/4) = 2 log 2;
     # gradient 2 * (1 - 1/4) = 3/2.
     row = torch.tensor([-1.0], requires_grad=True)
-    made = losses.npo(row, torch.tensor([-1 - math.log(3) / 2]), beta=2.0)
-    assert made.item() == pytest.approx(2 * math.log(2))
-    assert slope(made, row) == pytest.approx([3 / 2])
+    result = losses.npo(row, torch.tensor([-1 - math.log(3) / 2]), beta=2.0)
+    assert result.item() == pytest.approx(2 * math.log(2))
+    assert slope(result, row) == pytest.approx([3 / 2])
     # SimNPO, beta 2, gamma log 3, 4 tokens of log-likelihood 0: sigmoid(0 - log 3) = 1/4, value 2 log 2; gradient
     # (2 / tokens) * (1 - 1/4) = 3/8.
     row = torch.tensor([0.0], requires_grad=True)
-    made = losses.simnpo(row, torch.tensor([4]), beta=2.0, gamma=math.log(3))
-    assert made.item() == pytest.approx(2 * math.log(2))
-    assert slope(made, row) == pytest.approx([3 / 8])
+    result = losses.simnpo(row, torch.tensor([4]), beta=2.0, gamma=math.log(3))
+    assert result.item() == pytest.approx(2 * math.log(2))
+    assert slope(result, row) == pytest.approx([3 / 8])
     # DPO, beta 1: chosen gained 1, rejected 1 + log 3: sigmoid(-log 3) = 1/4, value 2 * 2 log 2; gradient -+ 2 * 3/4.
     chosen, rejected = torch.tensor([-2.0], requires_grad=True), torch.tensor([-1.0 + math.log(3)], requires_grad=True)
-    made = losses.dpo(chosen, rejected, torch.tensor([-3.0]), torch.tensor([-2.0]), beta=1.0)
-    assert made.item() == pytest.approx(4 * math.log(2), rel=1e-5)
-    pulls = torch.autograd.grad(made.sum(), (chosen, rejected))
-    assert [one.item() for one in pulls] == pytest.approx([-3 / 2, 3 / 2], rel=1e-5)
+    result = losses.dpo(chosen, rejected, torch.tensor([-3.0]), torch.tensor([-2.0]), beta=1.0)
+    assert result.item() == pytest.approx(4 * math.log(2), rel=1e-5)
+    pulls = torch.autograd.grad(result.sum(), (chosen, rejected))
+    assert [pull.item() for pull in pulls] == pytest.approx([-3 / 2, 3 / 2], rel=1e-5)
     # without a chosen answer it is NPO
     zero = torch.zeros(1)
     assert losses.dpo(zero, row, zero, zero - 1, 0.5).item() == pytest.approx(losses.npo(row, zero - 1, 0.5).item())
@@ -169,9 +169,9 @@ def test_npo_becomes_gradient_ascent_as_beta_goes_to_zero() -> None:
 def test_rmu_by_hand_and_its_control_vector() -> None:
     # [1, 2] to [3, 5]: (4 + 9) / 2; gradient 2 * (x - target) / 2 = (-2, -3).
     hidden = torch.tensor([[1.0, 2.0]], requires_grad=True)
-    made = losses.rmu(hidden, torch.tensor([[3.0, 5.0]]))
-    assert made.tolist() == [6.5]
-    assert torch.autograd.grad(made.sum(), hidden)[0].tolist() == [[-2.0, -3.0]]
+    result = losses.rmu(hidden, torch.tensor([[3.0, 5.0]]))
+    assert result.tolist() == [6.5]
+    assert torch.autograd.grad(result.sum(), hidden)[0].tolist() == [[-2.0, -3.0]]
     vector = losses.control_vector(64, 20.0, seed=3)
     assert vector.norm().item() == pytest.approx(20, rel=1e-5)
     assert vector.tolist() == losses.control_vector(64, 20.0, seed=3).tolist()
@@ -185,13 +185,13 @@ class Toy:
     """Rows of hidden states with padding and prompts, and a softmax on them that learns."""
 
     def __init__(self, seed: int = 0) -> None:
-        drawn = torch.Generator().manual_seed(seed)
-        self.hidden = torch.randn(R, T, D, generator=drawn)
-        self.weight = torch.randn(V, D, generator=drawn).requires_grad_()
-        self.frozen = self.weight.detach().clone() + 0.3 * torch.randn(V, D, generator=drawn)
-        known = (self.hidden @ self.weight.T).argmax(-1)  # there is something to forget
-        guessed = torch.rand(R, T, generator=drawn) < 0.3
-        self.targets = known.where(~guessed, torch.randint(0, V, (R, T), generator=drawn))
+        generator = torch.Generator().manual_seed(seed)
+        self.hidden = torch.randn(R, T, D, generator=generator)
+        self.weight = torch.randn(V, D, generator=generator).requires_grad_()
+        self.frozen = self.weight.detach().clone() + 0.3 * torch.randn(V, D, generator=generator)
+        likeliest = (self.hidden @ self.weight.T).argmax(-1)  # there is something to forget
+        guessed = torch.rand(R, T, generator=generator) < 0.3
+        self.targets = likeliest.where(~guessed, torch.randint(0, V, (R, T), generator=generator))
         lengths, prompts = torch.tensor([6, 4, 5, 3]), torch.tensor([2, 1, 3, 0])
         places = torch.arange(T)
         self.mask = (places < lengths[:, None]) & (places >= prompts[:, None])
@@ -219,9 +219,9 @@ class Toy:
             loss = method.loss
             return fused(hidden, self.weight, None, targets, lambda s, kl, at: loss(s, **options)).total / tokens
         if method.kind == "soft":
-            from pyrite.models.head import Reference
+            from pyrite.models.head import ReferenceStates
 
-            teacher = Reference(hidden, self.frozen) if method.teacher == "reference" else None
+            teacher = ReferenceStates(hidden, self.frozen) if method.teacher == "reference" else None
             shift = options.get("shift", math.inf)
             return soft(hidden, self.weight, None, targets, teacher=teacher, shift=shift).total / tokens
         assert method.loss is not None
@@ -273,8 +273,8 @@ def test_padding_and_prompts_do_not_count(method: Method) -> None:
     toy = Toy()
     ours, plain = toy.objective(method), toy.plain(method)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
-    wanted = torch.autograd.grad(plain, toy.weight)[0]
-    torch.testing.assert_close(torch.autograd.grad(ours, toy.weight)[0], wanted, rtol=1e-4, atol=1e-6)
+    expected = torch.autograd.grad(plain, toy.weight)[0]
+    torch.testing.assert_close(torch.autograd.grad(ours, toy.weight)[0], expected, rtol=1e-4, atol=1e-6)
     toy.hidden[~toy.mask] = 1e3  # what is masked may be anything
     toy.targets[~toy.mask] = 0
     assert toy.objective(method).item() == ours.item()
@@ -285,10 +285,10 @@ def test_padding_and_prompts_do_not_count(method: Method) -> None:
 )
 def test_a_batch_split_adds_up(method: Method) -> None:
     toy = Toy()
-    whole = toy.objective(method)
+    unsplit = toy.objective(method)
     split = toy.objective(method, slice(0, 1)) + toy.objective(method, slice(1, R))
-    assert split.item() == pytest.approx(whole.item(), rel=1e-5)
-    gradients = [torch.autograd.grad(one, toy.weight)[0] for one in (whole, split)]
+    assert split.item() == pytest.approx(unsplit.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(value, toy.weight)[0] for value in (unsplit, split)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
@@ -311,9 +311,9 @@ def test_the_value_is_what_the_gradient_is_the_slope_of(method: Method) -> None:
     for seed in range(4):
         direction = torch.randn(V, D, generator=torch.Generator().manual_seed(seed))
         direction /= direction.norm()
-        wanted = (gradient * direction).sum().item()
+        expected = (gradient * direction).sum().item()
         assert change_along(toy, method, direction) == pytest.approx(
-            wanted, rel=5e-3, abs=2e-3 * gradient.norm().item()
+            expected, rel=5e-3, abs=2e-3 * gradient.norm().item()
         )
 
 

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.repair.methods import METHODS, REFUSALS, Weights, resolve
+from pyrite.repair.methods import METHODS, REFUSALS, LossWeights, resolve_method
 
 FIRST = {
     "token": ["stats"],
@@ -17,9 +17,9 @@ FIRST = {
 
 
 def test_every_method_of_the_field_is_there() -> None:
-    wanted = "lbf ga graddiff kl npo simnpo ce_u wga satimp undial rmu dpo idk"
-    assert list(METHODS) == wanted.split()
-    assert METHODS["lbf"].weights == Weights(0.01, 1, 1)
+    expected = "lbf ga graddiff kl npo simnpo ce_u wga satimp undial rmu dpo idk"
+    assert list(METHODS) == expected.split()
+    assert METHODS["lbf"].weights == LossWeights(0.01, 1, 1)
     assert "ours" in METHODS["lbf"].source
     assert [tuple(METHODS[name].weights) for name in ("ga", "graddiff", "kl")] == [(1, 0, 0), (1, 1, 0), (1, 0, 1)]
 
@@ -35,9 +35,9 @@ def test_an_entry_is_complete(name: str) -> None:
     assert method.weights.forget > 0
     if method.loss is not None:
         options = set(method.options) - ({"layer", "steering"} if method.kind == "hidden" else set())
-        taken = list(inspect.signature(method.loss).parameters)
-        assert taken[: len(FIRST[method.kind])] == FIRST[method.kind]
-        assert set(taken[len(FIRST[method.kind]) :]) == options
+        parameters = list(inspect.signature(method.loss).parameters)
+        assert parameters[: len(FIRST[method.kind])] == FIRST[method.kind]
+        assert set(parameters[len(FIRST[method.kind]) :]) == options
     assert all(name in method.source for name in method.options)
 
 
@@ -46,14 +46,14 @@ def test_who_asks_the_frozen_model() -> None:
 
 
 def test_options_take_the_place_of_defaults() -> None:
-    method = resolve("simnpo", {"gamma": 1.5})
+    method = resolve_method("simnpo", {"gamma": 1.5})
     assert dict(method.options) == {"beta": 4.5, "gamma": 1.5}
     assert dict(METHODS["simnpo"].options) == {"beta": 4.5, "gamma": 0.0}
-    assert resolve("lbf", {}) == METHODS["lbf"]
+    assert resolve_method("lbf", {}) == METHODS["lbf"]
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "found", "fix"),
+    ("name", "options", "detail", "fix"),
     [
         ("lfb", {}, "lfb", "did you mean 'lbf'?"),
         ("CE-U", {}, "CE-U", "did you mean 'ce_u'?"),
@@ -65,13 +65,13 @@ def test_options_take_the_place_of_defaults() -> None:
         ("undial", {"shift": float("nan")}, "shift=nan", "default is 10"),
     ],
 )
-def test_a_wrong_name_or_number_is_refused(name: str, options: dict[str, float], found: str, fix: str) -> None:
-    with pytest.raises(UserError) as told:
-        resolve(name, options)
-    assert told.value.found == found
-    assert fix in told.value.fix
+def test_a_wrong_name_or_number_is_refused(name: str, options: dict[str, float], detail: str, fix: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve_method(name, options)
+    assert caught.value.found == detail
+    assert fix in caught.value.fix
 
 
 def test_refusals_differ() -> None:
     assert len(set(REFUSALS)) == len(REFUSALS) >= 4
-    assert all(one.strip() == one and one.endswith(".") for one in REFUSALS)
+    assert all(refusal.strip() == refusal and refusal.endswith(".") for refusal in REFUSALS)

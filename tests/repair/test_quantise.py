@@ -27,7 +27,7 @@ def quantised(base: Path, to: str, store: Path) -> Path:
     return Store(store).path(step.key)
 
 
-def told(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((folder / "quantise.json").read_text())
     return loaded
 
@@ -36,8 +36,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.dtype == other.dtype and one.numpy(force=True).tobytes() == other.numpy(force=True).tobytes()
+def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.dtype == second.dtype and first.numpy(force=True).tobytes() == second.numpy(force=True).tobytes()
 
 
 def spread(seed: int, *shape: int) -> torch.Tensor:
@@ -156,7 +156,7 @@ def test_a_causal_model(to: str, chat_model: Path, tmp_path: Path) -> None:
     rounded = {name for name in before if not same_bits(before[name], after[name])}
     assert rounded == {name for name in before if "proj" in name}
     assert len(rounded) == 14  # 7 in each of 2 layers; embeddings, tied head and norms stay
-    report = told(out)
+    report = read_record(out)
     assert report["to"] == to
     assert report["layers"] == 14
     assert report["parameters"] == sum(before[name].numel() for name in rounded)
@@ -188,7 +188,7 @@ def test_a_quantised_copy_quantised_again_is_the_same(chat_model: Path, tmp_path
     once = quantised(chat_model, "int8", tmp_path / "once")
     twice = quantised(once, "int8", tmp_path / "twice")
     assert (once / "model.safetensors").read_bytes() == (twice / "model.safetensors").read_bytes()
-    assert told(twice)["rms_change"] == 0
+    assert read_record(twice)["rms_change"] == 0
 
 
 @pytest.mark.parametrize("of", ["encoder", "decoder"])
@@ -226,7 +226,7 @@ def test_nf4_is_what_a_4_bit_load_computes_with(kind: str, tiny_causal: Path, tm
     for module in theirs.values():  # some processors have a kernel that computes in bf16, whatever was asked for
         module.support_avx512bf16_for_cpu = False
     out = quantised(base, "nf4", tmp_path / "store")
-    assert told(out)["layers"] == len(theirs)
+    assert read_record(out)["layers"] == len(theirs)
     ours = AutoModelForCausalLM.from_pretrained(out, **load.plain_loading(stored)).eval()
     assert set(layers_to_round(ours)) == set(theirs)
     for name, module in theirs.items():

@@ -12,8 +12,8 @@ from pyrite.cli import app
 from pyrite.errors import UserError
 from pyrite.repair.card import card, interval, table
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.output import stem_of, undone
-from pyrite.repair.report import command, cost
+from pyrite.repair.output import file_stem, undone
+from pyrite.repair.report import command, cost_record
 from pyrite.runs.repair import RepairRecord
 from pyrite.runs.schema import Interval
 
@@ -54,7 +54,7 @@ def told() -> dict[str, Any]:
             "replay": {**row, "pools": {"replay": 18, "guard_replay": 4, "scorecard_replay": 6}},
             "overlap": {"rows": 28, "shared": 1, "left_out": 1, "shared_prompts": 2},
         },
-        "cost": cost({"tokens": {"forget": 300, "replay": 500}, "flops": 2e9, "seconds": 7, "peak_bytes": 2**30}, None),
+        "cost": cost_record({"tokens": {"forget": 300, "replay": 500}, "flops": 2e9, "seconds": 7, "peak_bytes": 2**30}, None),
         "compared": [change],
         "proofs": [{"proof": "nf4", "against_repaired": [change], "against_before": [change]}],
         "gates": [{"outcome": "undecided", "gate": "change ifeval >= 0", "why": "the interval holds 0"}],
@@ -99,11 +99,11 @@ def test_numbers_without_an_interval_say_why() -> None:
 
 def test_cost_as_a_share_of_what_it_undoes() -> None:
     made = {"tokens": {"forget": 300, "replay": 500, "preferred": 200, "guard": 90}, "flops": 2e9}
-    told = cost(made, {"from": "history.json", "tokens": 20_000, "flops": 8e9})
+    told = cost_record(made, {"from": "history.json", "tokens": 20_000, "flops": 8e9})
     assert told["tokens"]["processed"] == 1000
     assert told["undoes"]["share_of_tokens"] == pytest.approx(0.05)
     assert told["undoes"]["share_of_flops"] == pytest.approx(0.25)
-    assert cost({}, None)["tokens"]["processed"] == 0  # a null repair processes nothing
+    assert cost_record({}, None)["tokens"]["processed"] == 0  # a null repair processes nothing
 
 
 def test_what_is_undone_is_read_or_refused(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_the_command_says_what_was_chosen_and_no_folder() -> None:
 
 
 def test_names_of_models_make_names_of_folders() -> None:
-    assert stem_of("packaged:smollm2-135m-instruct") == "smollm2-135m-instruct"
-    assert stem_of("org/name@v1.0") == "name"
-    assert stem_of("some/where/my model") == "my-model"
+    assert file_stem("packaged:smollm2-135m-instruct") == "smollm2-135m-instruct"
+    assert file_stem("org/name@v1.0") == "name"
+    assert file_stem("some/where/my model") == "my-model"
 
 
 @pytest.mark.parametrize(

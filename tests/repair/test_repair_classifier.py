@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 import torch
 from repair_kit import write
-from training_kit import CPU, run, settings_of, told, weights
+from training_kit import CPU, read_record, run, settings_of, weights
 
 from pyrite.cli import run as pyrite
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
-from pyrite.repair.classifier import ClassReader, LabelRow, batches_of, see
-from pyrite.repair.methods import METHODS, Weights, resolve
+from pyrite.repair.classifier import ClassReader, LabelRow, batches_of, forward
+from pyrite.repair.methods import METHODS, LossWeights, resolve_method
 from pyrite.repair.objective import RepairObjective, frozen_values
-from pyrite.repair.reference import ADAPTER, Beneath, Seen
+from pyrite.repair.reference import ADAPTER, AdapterDisabledReference, Outputs
 from pyrite.repair.settings import GuardSettings, RepairSettings
 from pyrite.repair.train import REPAIR
 from pyrite.steps import Source, Step, Store
 from pyrite.tasks.rows import read_rows, write_rows
 from pyrite.train import adapters
-from pyrite.train.packed import Trained, totals_of
+from pyrite.train.packed import Trained, normalisers_of
 from pyrite.train.settings import LoraSettings
 from pyrite.train.split import SPLIT
 
@@ -88,8 +88,11 @@ def loaded(folder: Path, *, noise: float = 0.0) -> Any:
 
 def plain(model: Any, rows: list[LabelRow]) -> torch.Tensor:
     """Every row's log-probabilities by the library alone, one row at a time."""
-    told = [{"token_type_ids": torch.tensor([row.segments])} if load.takes_segments(model) else {} for row in rows]
-    logits = [model(torch.tensor([list(row.ids)]), **more).logits for row, more in zip(rows, told, strict=True)]
+    segments = [{"token_type_ids": torch.tensor([row.segments])} if load.takes_segments(model) else {} for row in rows]
+    logits = [
+        model(torch.tensor([list(row.ids)]), **row_segments).logits
+        for row, row_segments in zip(rows, segments, strict=True)
+    ]
     return torch.cat(logits).log_softmax(-1)
 
 
@@ -101,7 +104,7 @@ class Known:
     """The model as given, from logits that are handed over."""
 
     def __init__(self, rows: list[LabelRow], logits: torch.Tensor) -> None:
-        self.at = {(row.role, row.number): one for row, one in zip(rows, logits, strict=True)}
+        self.at = {(row.role, row.number): item for row, item in zip(rows, logits, strict=True)}
         self.weight, self.bias = torch.eye(3), None
 
     def hidden(self, rows: Any) -> torch.Tensor:
@@ -118,93 +121,95 @@ def test_loss_and_gradients_are_those_of_a_plain_computation(
     forget, replay = some_rows("forget", 4, 0), some_rows("replay", 5, 1)
     with torch.no_grad():
         was_forget, was = plain(frozen, forget), plain(frozen, replay)
-    weight, method = Weights(0.3, 1.0, 2.0), resolve(name, {})
-    objective = RepairObjective(method, weight, None, see=see)
+    weight, method = LossWeights(0.3, 1.0, 2.0), resolve_method(name, {})
+    objective = RepairObjective(method, weight, None, forward=forward)
     objective.reference = Known([*forget, *replay], torch.cat([was_forget, was]))
-    objective.frozen = frozen_values(Trained(frozen, objective, ClassReader(frozen, 0)), forget, 64, CPU, see)
+    objective.frozen = frozen_values(Trained(frozen, objective, ClassReader(frozen, 0)), forget, 64, CPU, forward)
     module = Trained(model.train(), objective, ClassReader(model, 0))
     rows = [forget[0], *replay, *forget[1:]]
-    loss, parts = module(rows, totals_of(rows))
+    loss, parts = module(rows, normalisers_of(rows))
     assert model.training
     loss.backward()
-    ours = {key: one.grad.clone() for key, one in model.named_parameters() if one.grad is not None}
+    ours = {key: weight_of.grad.clone() for key, weight_of in model.named_parameters() if weight_of.grad is not None}
     model.zero_grad()
     model.eval()
 
-    now, kept = plain(model, forget), plain(model, replay)
+    now, replay_logprobs = plain(model, forget), plain(model, replay)
     logp = of_label(now, forget)
     if name == "lbf":
-        gone = -torch.log1p(-logp.exp()).mean()
+        forget_loss = -torch.log1p(-logp.exp()).mean()
     elif name == "npo":
-        gone = (2 / 0.1 * torch.log1p((logp.exp() / of_label(was_forget, forget).exp()) ** 0.1)).mean()
+        forget_loss = (2 / 0.1 * torch.log1p((logp.exp() / of_label(was_forget, forget).exp()) ** 0.1)).mean()
     elif name == "simnpo":
-        gone = (-2 / 4.5 * torch.nn.functional.logsigmoid(-4.5 * logp)).mean()
+        forget_loss = (-2 / 4.5 * torch.nn.functional.logsigmoid(-4.5 * logp)).mean()
     else:
         lowered = was_forget.clone()
         lowered[torch.arange(4), torch.tensor([row.label for row in forget])] -= 10
-        gone = -(lowered.softmax(-1) * now).sum(-1).mean()
-    cross = -of_label(kept, replay).mean()
-    kl = (was.exp() * (was - kept)).sum(-1).mean()
-    wanted = weight.forget * gone + weight.replay * cross + weight.kl * kl
-    wanted.backward()
-    assert parts == pytest.approx({"forget": gone.item(), "replay": cross.item(), "kl": kl.item()}, rel=1e-4)
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+        forget_loss = -(lowered.softmax(-1) * now).sum(-1).mean()
+    cross = -of_label(replay_logprobs, replay).mean()
+    kl = (was.exp() * (was - replay_logprobs)).sum(-1).mean()
+    expected = weight.forget * forget_loss + weight.replay * cross + weight.kl * kl
+    expected.backward()
+    assert parts == pytest.approx({"forget": forget_loss.item(), "replay": cross.item(), "kl": kl.item()}, rel=1e-4)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     assert float(kl) > 1e-5
-    for key, one in model.named_parameters():
-        if one.grad is not None:
-            assert torch.allclose(ours[key], one.grad, atol=1e-4 * float(one.grad.abs().max()) + 1e-8), key
+    for key, weight_of in model.named_parameters():
+        if weight_of.grad is not None:
+            assert torch.allclose(ours[key], weight_of.grad, atol=1e-4 * float(weight_of.grad.abs().max()) + 1e-8), key
 
 
 def test_batches_hold_every_row_once_by_role_and_length() -> None:
     rows = [*some_rows("forget", 9, 0), *some_rows("replay", 9, 1)]
-    batches = batches_of(rows, whole=False)
+    batches = batches_of(rows, mixed_lengths=False)
     assert sorted(at for batch in batches for at in batch) == list(range(18))
     for batch in batches:
         assert len({rows[at].role for at in batch}) == 1
         lengths = [len(rows[at].ids) for at in batch]
         assert 2 * min(lengths) >= max(lengths)
-    assert len(batches_of(rows, whole=True)) == 2
+    assert len(batches_of(rows, mixed_lengths=True)) == 2
 
 
 @pytest.mark.parametrize("of", ["bert", "llama"])
 def test_with_the_adapter_off_it_is_the_model_as_given(of: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(of)
     rows = some_rows("replay", 5, 0)
-    given = ClassReader(loaded(folder), 0).logits(rows)
+    logits = ClassReader(loaded(folder), 0).logits(rows)
     lora = LoraSettings(rank=4, alpha=8, dropout=0)
     nothing: Any = None
     model = adapters.add_adapter(loaded(folder), lora, nothing, seed=0, name=ADAPTER)
     reader = ClassReader(model, 0)
-    assert any("classifier" in key or "score" in key for key, one in model.named_parameters() if one.requires_grad)
+    assert any(
+        "classifier" in key or "score" in key for key, parameter in model.named_parameters() if parameter.requires_grad
+    )
     with torch.no_grad():
-        for key, one in model.named_parameters():
+        for key, parameter in model.named_parameters():
             if "lora_B" in key:
-                one += 0.1
-    live = Beneath(model, reader, see=see)
-    assert torch.equal(live.hidden(rows), given)
-    seen: Seen = see(reader, rows)
-    assert not torch.allclose(seen.states, given, atol=1e-3)
-    assert seen.targets.tolist() == [0, 1, 2, 0, 1]
+                parameter += 0.1
+    live = AdapterDisabledReference(model, reader, forward=forward)
+    assert torch.equal(live.hidden(rows), logits)
+    outputs: Outputs = forward(reader, rows)
+    assert not torch.allclose(outputs.states, logits, atol=1e-3)
+    assert outputs.targets.tolist() == [0, 1, 2, 0, 1]
 
 
-def pools(folder: Path, **more: list[dict[str, Any]]) -> Source:
+def pools(folder: Path, **replaced: list[dict[str, Any]]) -> Source:
     """Row files of the four roles, as the step that divides rows writes them."""
     from pyrite.records import Labelled
 
-    made = {
+    rows_by_role = {
         "forget": nli(8, label="entailment"),
         "replay": nli(8, start=100),
         "guard_forget": nli(3, start=200, label="entailment"),
         "guard_replay": nli(3, start=300),
-    } | more
+    } | replaced
     folder.mkdir(exist_ok=True)
-    for role, rows in made.items():
+    for role, rows in rows_by_role.items():
         records = [
             Labelled({"premise": row["premise"], "hypothesis": row["hypothesis"]}, row["label"], f"{role}-{at}")
             for at, row in enumerate(rows)
         ]
         write_rows(records, folder / f"{role}.jsonl")
-    return Source(str(folder), json.dumps(made))
+    return Source(str(folder), json.dumps(rows_by_role))
 
 
 def repair_step(base: Path, rows: Source, settings: RepairSettings) -> Step:
@@ -224,18 +229,18 @@ def test_the_label_is_forgotten_and_cut_off_the_bytes_are_the_same(
 
     base, rows = request.getfixturevalue(of), pools(tmp_path / "rows")
     settings = settings_of(training=training, rate=1e-3, steps=3, guard=GUARD, forget_weight=1.0, kl_weight=0.1)
-    whole = run(repair_step(base, rows, settings), Store(tmp_path / "one"))
-    made = told(whole)
-    assert (made["steps"], made["stopped"]) == (3, None)
-    start, last = made["guard"][0], made["guard"][-1]
+    uncut = run(repair_step(base, rows, settings), Store(tmp_path / "one"))
+    record = read_record(uncut)
+    assert (record["steps"], record["stopped"]) == (3, None)
+    start, last = record["guard"][0], record["guard"][-1]
     assert abs(start["kl"]) <= (0 if training == "lora" else 1e-7)
     assert start["repetition"] is None
     assert last["forget_nats"] > start["forget_nats"]
-    assert set(made["curve"][0]) == {"step", "tokens", "loss", "forget", "replay", "kl", "lr"}
-    assert made["rows"]["forget"] == {"read": 8, "used": 8, "split": 0, "cut": 0, "dropped": {}}
-    names = load.read_config(whole)["id2label"]
+    assert set(record["curve"][0]) == {"step", "tokens", "loss", "forget", "replay", "kl", "lr"}
+    assert record["rows"]["forget"] == {"read": 8, "used": 8, "split": 0, "cut": 0, "dropped": {}}
+    names = load.read_config(uncut)["id2label"]
     assert names == {"0": "Entailment", "1": "Neutral", "2": "Contradiction"}
-    load.load_classifier(whole, LABELS, CPU, seed=0)
+    load.load_classifier(uncut, LABELS, CPU, seed=0)
 
     store = Store(tmp_path / "two")
     step = repair_step(base, rows, settings)
@@ -249,18 +254,18 @@ def test_the_label_is_forgotten_and_cut_off_the_bytes_are_the_same(
         except OutOfTime:
             cuts += 1
     assert cuts == 2
-    assert (whole / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
-    assert told(again)["guard"] == made["guard"]
-    assert told(again)["curve"] == made["curve"]
+    assert (uncut / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    assert read_record(again)["guard"] == record["guard"]
+    assert read_record(again)["curve"] == record["curve"]
 
 
 def test_a_null_repair_changes_no_bit(tmp_path: Path, bert: Path) -> None:
     nothing = {"forget_weight": 0.0, "replay_weight": 0.0, "kl_weight": 0.0}
     out = run(repair_step(bert, pools(tmp_path / "rows"), settings_of(**nothing)), Store(tmp_path / "store"))
-    assert told(out)["steps"] == 0
+    assert read_record(out)["steps"] == 0
     before, after = weights(bert), weights(out)
     assert before.keys() == after.keys()
-    assert all(torch.equal(one, after[name]) for name, one in before.items())
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
 @pytest.mark.parametrize("name", ["ga", "kl", "ce_u", "satimp"])
@@ -268,11 +273,13 @@ def test_other_methods_move_the_weights_and_start_at_the_model_as_given(name: st
     assert METHODS[name].kind in ("token", "soft")
     settings = settings_of(name, steps=1, training="full", guard=GUARD)
     out = run(repair_step(bert, pools(tmp_path / "rows"), settings), Store(tmp_path / "store"))
-    assert told(out)["steps"] == 1
-    assert abs(told(out)["guard"][0]["kl"]) < 1e-6
+    assert read_record(out)["steps"] == 1
+    assert abs(read_record(out)["guard"][0]["kl"]) < 1e-6
     before, after = weights(bert), weights(out)
-    assert any(not torch.equal(one, after[key]) for key, one in before.items()) == (told(out)["point"]["step"] == 1)
-    assert told(out)["guard"][1]["kl"] > 1e-6
+    assert any(not torch.equal(weight, after[key]) for key, weight in before.items()) == (
+        read_record(out)["point"]["step"] == 1
+    )
+    assert read_record(out)["guard"][1]["kl"] > 1e-6
 
 
 @pytest.mark.parametrize(
@@ -298,10 +305,10 @@ def test_what_has_no_meaning_for_a_classifier_is_refused(
 
 def test_rows_too_long_are_cut_and_counted(tmp_path: Path, bert: Path) -> None:
     rows = pools(tmp_path / "rows", replay=[*nli(4), *nli(2, start=50, says="word " * 70)])
-    made = told(run(repair_step(bert, rows, settings_of(steps=1)), Store(tmp_path / "one")))
-    assert made["rows"]["replay"] == {"read": 6, "used": 6, "split": 0, "cut": 2, "dropped": {}}
-    made = told(run(repair_step(bert, rows, settings_of(steps=1, long_rows="drop")), Store(tmp_path / "two")))
-    assert made["rows"]["replay"] | {"cut": 0} == {
+    record = read_record(run(repair_step(bert, rows, settings_of(steps=1)), Store(tmp_path / "one")))
+    assert record["rows"]["replay"] == {"read": 6, "used": 6, "split": 0, "cut": 2, "dropped": {}}
+    record = read_record(run(repair_step(bert, rows, settings_of(steps=1, long_rows="drop")), Store(tmp_path / "two")))
+    assert record["rows"]["replay"] | {"cut": 0} == {
         "read": 6, "used": 4, "split": 0, "cut": 0, "dropped": {"longer than max_tokens": 2},
     }  # fmt: skip
 
@@ -316,14 +323,14 @@ def repair(tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> Co
     write(upper, tmp_path / "forget.jsonl")
     write([*nli(30, start=100), {**nli(1)[0], "label": "neutral"}], tmp_path / "replay.jsonl")
 
-    def command(*more: str, model: Path = bert) -> tuple[int, dict[str, Any], str]:
+    def command(*options: str, model: Path = bert) -> tuple[int, dict[str, Any], str]:
         flags = {
             "--forget": tmp_path / "forget.jsonl", "--replay": tmp_path / "replay.jsonl", "--out": tmp_path / "out",
             "--store": tmp_path / "store", "--precision": "fp32", "--scorecard-rows": 6, "--guard-rows": 4,
             "--guard-forget-rows": 4, "--overlap-limit": 0.1, "--steps": 2, "--learning-rate": 0.003,
         }  # fmt: skip
-        line = [word for flag, value in flags.items() if flag not in more for word in (flag, str(value))]
-        code = pyrite(["repair", str(model), *line, "--quiet", "--json", *more])
+        line = [word for flag, value in flags.items() if flag not in options for word in (flag, str(value))]
+        code = pyrite(["repair", str(model), *line, "--quiet", "--json", *options])
         out, err = capsys.readouterr()
         return code, json.loads(out) if code in (0, 1) else {}, err
 
@@ -332,19 +339,19 @@ def repair(tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> Co
 
 def test_the_command_from_files_to_a_model_with_its_card(tmp_path: Path, repair: Command, bert: Path) -> None:
     task = write([{**row, "label": row["label"]} for row in nli(12, start=500)], tmp_path / "nli.jsonl")
-    code, made, err = repair("--task", f"nli={task}", "--prove", "int8", "--gate", "change replay.accuracy >= -1")
+    code, record, err = repair("--task", f"nli={task}", "--prove", "int8", "--gate", "change replay.accuracy >= -1")
     assert code == 0, err
-    assert made["labels"] == ["entailment", "neutral", "contradiction"]
-    assert made["rows"]["overlap"]["shared"] == made["rows"]["overlap"]["left_out"] == 1
-    assert made["rows"]["overlap"]["other_label"] == 1
-    assert any("contradict each other" in note for note in made["notes"])
-    by_task = {one["task"]: one for one in made["compared"]}
+    assert record["labels"] == ["entailment", "neutral", "contradiction"]
+    assert record["rows"]["overlap"]["shared"] == record["rows"]["overlap"]["left_out"] == 1
+    assert record["rows"]["overlap"]["other_label"] == 1
+    assert any("contradict each other" in note for note in record["notes"])
+    by_task = {comparison["task"]: comparison for comparison in record["compared"]}
     assert list(by_task) == ["replay", "forget", "nli"]
     primary = {line["metric"]: line for line in by_task["replay"]["contrasts"] if line["primary"]}
     assert primary.keys() == {"accuracy", "nats_per_row"}
     assert primary["nats_per_row"]["difference"]["n"] == 6
     assert primary["nats_per_row"]["first"] == pytest.approx(nats_by_hand(tmp_path / "store", bert), rel=1e-5)
-    assert [one["proof"] for one in made["proofs"]] == ["int8"]
+    assert [proof["proof"] for proof in record["proofs"]] == ["int8"]
     assert "calibration" in (tmp_path / "out" / "README.md").read_text()
     load.load_classifier(tmp_path / "out", LABELS, CPU, seed=0)
 
@@ -353,13 +360,13 @@ def nats_by_hand(store: Path, folder: Path) -> float:
     """Nats a row of the held-out replay rows under a model, by the library alone."""
     (pool,) = store.rglob("scorecard_replay.jsonl")
     tokenizer, model = load.load_tokenizer(folder), loaded(folder)
-    found = []
+    nats = []
     for row in map(json.loads, pool.read_text().splitlines()):
-        given = tokenizer(row["fields"]["premise"], row["fields"]["hypothesis"], return_tensors="pt")
-        logp = model(**given).logits.log_softmax(-1)[0]
-        found.append(-float(logp[[name.lower() for name in LABELS].index(row["label"])]))
-    assert len(found) == 6
-    return sum(found) / 6
+        inputs = tokenizer(row["fields"]["premise"], row["fields"]["hypothesis"], return_tensors="pt")
+        logp = model(**inputs).logits.log_softmax(-1)[0]
+        nats.append(-float(logp[[name.lower() for name in LABELS].index(row["label"])]))
+    assert len(nats) == 6
+    return sum(nats) / 6
 
 
 @pytest.mark.parametrize(
@@ -391,11 +398,11 @@ def test_the_command_refuses_rows_that_do_not_fit(tmp_path: Path, repair: Comman
 def test_rows_without_a_known_label_are_counted_where_asked(tmp_path: Path, repair: Command) -> None:
     rows = [*nli(30, start=100), *nli(3, start=700, label="maybe"), *nli(2, start=800, label="-")]
     write(rows, tmp_path / "mixed.jsonl")
-    code, made, err = repair("--replay", str(tmp_path / "mixed.jsonl"), "--on-bad-row", "skip", "--steps", "1")
+    code, record, err = repair("--replay", str(tmp_path / "mixed.jsonl"), "--on-bad-row", "skip", "--steps", "1")
     assert code == 0, err
-    told = made["rows"]["replay"]
-    assert told["dropped"] == {"a label that the model does not have": 3, "no gold label": 2}
-    assert told["read"] == 35 == sum(told["pools"].values()) + 5
+    replay_counts = record["rows"]["replay"]
+    assert replay_counts["dropped"] == {"a label that the model does not have": 3, "no gold label": 2}
+    assert replay_counts["read"] == 35 == sum(replay_counts["pools"].values()) + 5
 
 
 def test_an_adapter_brings_a_base_with_a_head_or_is_refused(
@@ -405,12 +412,12 @@ def test_an_adapter_brings_a_base_with_a_head_or_is_refused(
         model, _ = load.load_classifier(base, LABELS, CPU, seed=0)
         lora = LoraSettings(rank=4, alpha=8, dropout=0)
         model = adapters.add_adapter(model, lora, "SEQ_CLS", seed=0)
-        adapters.save(model, load.load_tokenizer(base), tmp_path / name, str(base))
+        adapters.save_trained(model, load.load_tokenizer(base), tmp_path / name, str(base))
     code, _, err = repair(model=tmp_path / "bare")
     assert (code, "does not name its labels" in err) == (2, True)
-    code, made, err = repair("--steps", "1", model=tmp_path / "whole")
+    code, record, err = repair("--steps", "1", model=tmp_path / "whole")
     assert code == 0, err
-    assert made["labels"][0] == "entailment"
+    assert record["labels"][0] == "entailment"
 
 
 def test_outputs_without_names_are_refused(tmp_path: Path, repair: Command, bert: Path) -> None:
@@ -425,12 +432,12 @@ def test_outputs_without_names_are_refused(tmp_path: Path, repair: Command, bert
 
 
 def test_a_decoder_and_an_adapter_as_the_result(tmp_path: Path, repair: Command, llama: Path) -> None:
-    code, made, err = repair("--save", "adapter", model=llama)
+    code, record, err = repair("--save", "adapter", model=llama)
     assert code == 0, err
     assert (tmp_path / "out" / "adapter_config.json").is_file()
-    primary = [line for line in made["compared"][0]["contrasts"] if line["primary"]]
+    primary = [line for line in record["compared"][0]["contrasts"] if line["primary"]]
     assert {line["metric"] for line in primary} == {"accuracy", "nats_per_row"}
-    assert made["cost"]["flops"] > 0
+    assert record["cost"]["flops"] > 0
 
 
 def test_text_with_a_label_column_is_labelled(tmp_path: Path, repair: Command, tiny_encoder: Path) -> None:
@@ -440,9 +447,9 @@ def test_text_with_a_label_column_is_labelled(tmp_path: Path, repair: Command, t
     model, _ = load.load_classifier(tiny_encoder, ("no", "yes"), CPU, seed=0)
     model.save_pretrained(tmp_path / "two")
     load.load_tokenizer(tiny_encoder).save_pretrained(tmp_path / "two")
-    code, made, err = repair("--columns", "text=body", "--columns", "label=gold", model=tmp_path / "two")
+    code, record, err = repair("--columns", "text=body", "--columns", "label=gold", model=tmp_path / "two")
     assert code == 0, err
-    assert made["labels"] == ["no", "yes"]
+    assert record["labels"] == ["no", "yes"]
     write([{"text": f"the song {n} was kind", "label": ["Yes", "NO"][n % 2]} for n in range(9)], tmp_path / "own.jsonl")
     config = {
         "names": {"file0": "own.jsonl"}, "columns": None, "on_bad_row": "stop", "duplicates": "drop",

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_kit import CPU, FILES, NO_GUARD, repair_step, rows_folder, run, settings_of, weights
-from training_kit import told as told_by
+from training_kit import CPU, FILES, NO_GUARD, read_record, repair_step, rows_folder, run, settings_of, weights
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.repair.job import Job
+from pyrite.repair.repair_task import RepairTask
 from pyrite.repair.settings import GuardSettings, RepairSettings
-from pyrite.repair.train import TOLD, TRAINED, one_of_several
+from pyrite.repair.train import TOLD, TRAINED, train_in_process
 from pyrite.steps import Context, Store
 
 GUARD = GuardSettings(every_tokens=300, answers=0, kl=50, replay_rise=50)
@@ -39,9 +38,9 @@ KINDS = "kinds.json"
 
 
 def context_of(base: Path, name: str, settings: RepairSettings, at: Path) -> Context:
-    """A context in which `one_of_several` runs as it does in the step."""
-    there = at / name
-    there.mkdir(parents=True, exist_ok=True)
+    """A context in which `train_in_process` runs as it does in the step."""
+    folder = at / name
+    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "files": {role: f"{role}.jsonl" for role in FILES},
         "settings": settings.model_dump(mode="json"),
@@ -49,9 +48,9 @@ def context_of(base: Path, name: str, settings: RepairSettings, at: Path) -> Con
         "seed": 0,
         "base_name": "tiny",
     }
-    folder = base / ("untied" if name == "untied" else "tied")
-    inputs = dict.fromkeys(FILES, base / "rows") | {"base": folder}
-    return Context(config, inputs, there, there, tick=lambda *_: None, expired=lambda: False)
+    base_folder = base / ("untied" if name == "untied" else "tied")
+    inputs = dict.fromkeys(FILES, base / "rows") | {"base": base_folder}
+    return Context(config, inputs, folder, folder, report_progress=lambda *_: None, expired=lambda: False)
 
 
 def every_case(context: Context) -> None:
@@ -64,49 +63,51 @@ def every_case(context: Context) -> None:
 
     real, base, at = module.train, context.inputs["base"], context.checkpoint
 
-    def looked_at(given: Job) -> module.Repaired:
-        made = real(given)
-        if made.model is not None and sharded.is_first():
-            held = list(made.model.parameters())
-            share = sum(one.to_local().numel() for one in held) / sum(one.numel() for one in held)
-            kinds = sorted({type(one).__name__ for one in held})
-            (given.context.checkpoint / KINDS).write_text(json.dumps({"kinds": kinds, "share": share}))
-        return made
+    def looked_at(task: RepairTask) -> module.Repaired:
+        repaired = real(task)
+        if repaired.model is not None and sharded.is_first():
+            parameters = list(repaired.model.parameters())
+            share = sum(parameter.to_local().numel() for parameter in parameters) / sum(
+                parameter.numel() for parameter in parameters
+            )
+            kinds = sorted({type(parameter).__name__ for parameter in parameters})
+            (task.context.checkpoint / KINDS).write_text(json.dumps({"kinds": kinds, "share": share}))
+        return repaired
 
     module.train = looked_at
     for name, settings in CASES.items():
-        one_of_several(context_of(base, name, settings, at))
+        train_in_process(context_of(base, name, settings, at))
         AcceleratorState._reset_state(reset_partial_state=False)
-    for which in ("lora", "tied"):
+    for case in ("lora", "tied"):
         cuts = itertools.cycle([False, True])
-        cut = replace(context_of(base, f"cut-{which}", CASES[which], at), expired=cuts.__next__)
+        cut = replace(context_of(base, f"cut-{case}", CASES[case], at), expired=cuts.__next__)
         for _ in range(4):
             AcceleratorState._reset_state(reset_partial_state=False)
             try:
-                one_of_several(cut)
+                train_in_process(cut)
                 break
             except OutOfTime:
                 assert list(cut.checkpoint.glob("checkpoint-*/complete"))
         else:
             raise AssertionError("it never came to its end")
         AcceleratorState._reset_state(reset_partial_state=False)
-    one_of_several(replace(context_of(base, "left", CASES["lora"], at), checkpoint=Path(context.config["left"])))
+    train_in_process(replace(context_of(base, "left", CASES["lora"], at), checkpoint=Path(context.config["left"])))
     AcceleratorState._reset_state(reset_partial_state=False)
     if not sharded.is_first():
-        objective.RepairObjective.__call__ = lambda self, module, *more: (
+        objective.RepairObjective.__call__ = lambda self, module, *args: (
             module.reader.head.weight.sum() * math.nan,
             {},
         )
-    one_of_several(context_of(base, "broken", CASES["lora"].model_copy(update={"guard": NO_GUARD}), at))
+    train_in_process(context_of(base, "broken", CASES["lora"].model_copy(update={"guard": NO_GUARD}), at))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[str, Any]:
+def cases(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[str, Any]:
     """Every case by one process and by two; and a step of the command that was cut off, and finished by the pair."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from conftest import Clock  # isort: skip
-    from pyrite.train.processes import together
+    from pyrite.train.processes import run_in_processes
 
     at = tmp_path_factory.mktemp("processes")
     shutil.copytree(tiny_causal, at / "base" / "tied")
@@ -116,7 +117,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[st
     LlamaForCausalLM(config).save_pretrained(at / "base" / "untied")
     rows = rows_folder(at / "base" / "rows")
     for name, settings in CASES.items():
-        one_of_several(context_of(at / "base", name, settings, at / "one"))
+        train_in_process(context_of(at / "base", name, settings, at / "one"))
 
     store = Store(at / "store")
     step = repair_step(at / "base" / "tied", rows, replace_processes(CASES["lora"]))
@@ -124,95 +125,97 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[st
         patch.setattr("pyrite.steps.run.time", Clock(itertools.chain([False, True], itertools.repeat(False))))
         with pytest.raises(OutOfTime):
             run(step, store, max_seconds=1.0)
-    [left] = {folder.parent.parent for folder in (at / "store").rglob("checkpoint-2/complete")}
+    [checkpoint] = {folder.parent.parent for folder in (at / "store").rglob("checkpoint-2/complete")}
     shared = context_of(at / "base", "shared", CASES["lora"], at / "two")
     inputs = {**shared.inputs, "base": at / "base"}
-    context = replace(shared, config={**shared.config, "left": str(left)}, inputs=inputs, checkpoint=at / "two")
+    context = replace(shared, config={**shared.config, "left": str(checkpoint)}, inputs=inputs, checkpoint=at / "two")
     with pytest.raises(UserError) as broken:
-        together(2, CPU, every_case, context)
-    return {"at": at, "broken": broken.value, "step": step, "store": store, "left": left}
+        run_in_processes(2, CPU, every_case, context)
+    return {"at": at, "broken": broken.value, "step": step, "store": store, "left": checkpoint}
 
 
 def replace_processes(settings: RepairSettings) -> RepairSettings:
     return settings.model_copy(update={"processes": 2})
 
 
-def told(made: dict[str, Any], count: str, name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((made["at"] / count / name / TOLD).read_bytes())
+def record_of(cases: dict[str, Any], count: str, name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((cases["at"] / count / name / TOLD).read_bytes())
     return loaded
 
 
-def trained(made: dict[str, Any], count: str, name: str) -> dict[str, Any]:
+def trained(cases: dict[str, Any], count: str, name: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(made["at"] / count / name / TRAINED)
-    return found
+    tensors: dict[str, Any] = load_file(cases["at"] / count / name / TRAINED)
+    return tensors
 
 
-def same_numbers(left: Any, right: Any, tolerance: float) -> None:
-    assert len(left) == len(right)
-    for one, other in zip(left, right, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
+def same_numbers(first: Any, second: Any, tolerance: float) -> None:
+    assert len(first) == len(second)
+    for row, second_row in zip(first, second, strict=True):
+        assert row.keys() == second_row.keys()
+        for name, value in row.items():
             if isinstance(value, float):
-                assert other[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
+                assert second_row[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
             else:
-                assert (other[name] is None) == (value is None), name
+                assert (second_row[name] is None) == (value is None), name
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_give_the_losses_and_weights_of_one(made: dict[str, Any], name: str) -> None:
-    one, two = told(made, "one", name), told(made, "two", name)
-    same_numbers(one["curve"], two["curve"], 1e-5)
-    same_numbers(one["guard"], two["guard"], 1e-5)
-    assert one["tokens"] == two["tokens"]
-    left, right = trained(made, "one", name), trained(made, "two", name)
-    assert left.keys() == right.keys()
-    assert max(float((left[key] - right[key]).abs().max()) for key in left) < 1e-4
+def test_two_processes_give_the_losses_and_weights_of_one(cases: dict[str, Any], name: str) -> None:
+    by_one, by_two = record_of(cases, "one", name), record_of(cases, "two", name)
+    same_numbers(by_one["curve"], by_two["curve"], 1e-5)
+    same_numbers(by_one["guard"], by_two["guard"], 1e-5)
+    assert by_one["tokens"] == by_two["tokens"]
+    weights_of_one, weights_of_two = trained(cases, "one", name), trained(cases, "two", name)
+    assert weights_of_one.keys() == weights_of_two.keys()
+    assert max(float((weights_of_one[key] - weights_of_two[key]).abs().max()) for key in weights_of_one) < 1e-4
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_weights_were_shared_out(made: dict[str, Any], name: str) -> None:
-    found = json.loads((made["at"] / "two" / name / KINDS).read_text())
-    assert found["kinds"] == ["DTensor"]
-    assert found["share"] == pytest.approx(0.5, abs=0.05)
+def test_the_weights_were_shared_out(cases: dict[str, Any], name: str) -> None:
+    shared = json.loads((cases["at"] / "two" / name / KINDS).read_text())
+    assert shared["kinds"] == ["DTensor"]
+    assert shared["share"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_head_is_untied_where_it_should_be(made: dict[str, Any]) -> None:
-    names = {name: set(trained(made, "two", name)) for name in ("tied", "untied")}
+def test_the_head_is_untied_where_it_should_be(cases: dict[str, Any]) -> None:
+    names = {name: set(trained(cases, "two", name)) for name in ("tied", "untied")}
     assert names["untied"] - names["tied"] == {"lm_head.weight"}
 
 
-def test_a_breach_stops_both_and_rolls_both_back(made: dict[str, Any]) -> None:
-    one, two = told(made, "one", "breach"), told(made, "two", "breach")
-    assert two["stopped"] is not None
-    assert two["point"]["step"] < two["stopped"]["step"] < 12
-    assert (one["stopped"]["step"], one["point"]["step"]) == (two["stopped"]["step"], two["point"]["step"])
+def test_a_breach_stops_both_and_rolls_both_back(cases: dict[str, Any]) -> None:
+    by_one, by_two = record_of(cases, "one", "breach"), record_of(cases, "two", "breach")
+    assert by_two["stopped"] is not None
+    assert by_two["point"]["step"] < by_two["stopped"]["step"] < 12
+    assert (by_one["stopped"]["step"], by_one["point"]["step"]) == (by_two["stopped"]["step"], by_two["point"]["step"])
 
 
-@pytest.mark.parametrize("which", ["lora", "tied"])
-def test_cut_off_and_resumed_is_never_cut_off(made: dict[str, Any], which: str) -> None:
-    whole, cut = told(made, "two", which), told(made, "two", f"cut-{which}")
+@pytest.mark.parametrize("case", ["lora", "tied"])
+def test_cut_off_and_resumed_is_never_cut_off(cases: dict[str, Any], case: str) -> None:
+    uncut, cut = record_of(cases, "two", case), record_of(cases, "two", f"cut-{case}")
     for name in ("curve", "guard", "point", "steps"):
-        assert whole[name] == cut[name], name
-    left, right = trained(made, "two", which), trained(made, "two", f"cut-{which}")
-    assert all(bool((left[key] == right[key]).all()) for key in left)
+        assert uncut[name] == cut[name], name
+    uncut_weights, cut_weights = trained(cases, "two", case), trained(cases, "two", f"cut-{case}")
+    assert all(bool((uncut_weights[key] == cut_weights[key]).all()) for key in uncut_weights)
 
 
-def test_the_step_goes_on_from_where_it_was_cut_off(made: dict[str, Any]) -> None:
+def test_the_step_goes_on_from_where_it_was_cut_off(cases: dict[str, Any]) -> None:
     """Its time was up after two steps; a pair of processes finished the training; what is left is to save the model."""
-    folder = run(made["step"], made["store"])
-    rows = made["step"].inputs["forget"]
-    one = run(repair_step(made["at"] / "base" / "tied", rows, CASES["lora"]), made["store"])
-    left, right = weights(one), weights(folder)
-    assert max(float((left[key] - right[key]).abs().max()) for key in left) < 1e-4
-    same_numbers(told_by(one)["curve"], told_by(folder)["curve"], 1e-5)
-    assert [look["step"] for look in told_by(folder)["guard"]] == [look["step"] for look in told_by(one)["guard"]]
+    folder = run(cases["step"], cases["store"])
+    rows = cases["step"].inputs["forget"]
+    by_one = run(repair_step(cases["at"] / "base" / "tied", rows, CASES["lora"]), cases["store"])
+    weights_of_one, weights_of_two = weights(by_one), weights(folder)
+    assert max(float((weights_of_one[key] - weights_of_two[key]).abs().max()) for key in weights_of_one) < 1e-4
+    same_numbers(read_record(by_one)["curve"], read_record(folder)["curve"], 1e-5)
+    assert [look["step"] for look in read_record(folder)["guard"]] == [
+        look["step"] for look in read_record(by_one)["guard"]
+    ]
 
 
-def test_an_error_of_one_process_reaches_the_user_as_it_is(made: dict[str, Any]) -> None:
-    assert "not a finite number" in made["broken"].what
-    assert "nan at step 1" in made["broken"].found
+def test_an_error_of_one_process_reaches_the_user_as_it_is(cases: dict[str, Any]) -> None:
+    assert "not a finite number" in cases["broken"].what
+    assert "nan at step 1" in cases["broken"].found
 
 
 def test_what_cannot_be_shared_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,10 +45,10 @@ def two(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Two:
 def repair(two: Two, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command on the harmed model; its store lasts for all tests of the file."""
 
-    def command(*more: str, model: Path | None = None, before: Path | None = two.before) -> tuple[int, dict[str, Any], str]:  # fmt: skip
+    def command(*options: str, model: Path | None = None, before: Path | None = two.before) -> tuple[int, dict[str, Any], str]:  # fmt: skip
         flags = ["--out", str(tmp_path / "out"), "--store", str(two.folder / "store"), "--precision", "fp32", "--quiet"]
         flags += ["--before", str(before)] if before is not None else []
-        code = run(["repair", str(model or two.harmed), *flags, "--json", *more])
+        code = run(["repair", str(model or two.harmed), *flags, "--json", *options])
         out, err = capsys.readouterr()
         return code, json.loads(out) if code in (0, 1, 3) else {}, err
 
@@ -66,11 +66,11 @@ TASKS = ["--task", "replay", "--gain", "forget"]
 
 
 def test_alpha_is_chosen_on_some_items_and_judged_on_the_others(repair: Command, two: Two, tmp_path: Path) -> None:
-    code, told, err = repair(
+    code, record, err = repair(
         "--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--gate", "change replay.nats_per_token <= 0"
     )
     assert code == 0, err
-    front = told["frontier"]
+    front = record["frontier"]
     assert (front["lost"], front["gained"]) == ("replay.nats_per_token", "forget.nats_per_token")
     assert [point["alpha"] for point in front["points"]] == [0.15, 0.3, 0.5, 0.7, 0.85]
     picked = front["selection"]
@@ -85,54 +85,56 @@ def test_alpha_is_chosen_on_some_items_and_judged_on_the_others(repair: Command,
     }
     assert picked["name"] == min(able, key=lambda name: able[name])
     assert 0 < len(able) < 5
-    (taken,) = [point for point in front["points"] if point["chosen"]]
-    assert taken["name"] == picked["name"]
+    (chosen,) = [point for point in front["points"] if point["chosen"]]
+    assert chosen["name"] == picked["name"]
     # the shares, by hand, from the scorecards on the items that judge
-    means = {(card["about"], card["task"]): card["overall"]["value"] for card in told["scorecards"]}
+    means = {(card["about"], card["task"]): card["overall"]["value"] for card in record["scorecards"]}
     back = (means["harmed", "replay"] - means["repaired", "replay"]) / (
         means["harmed", "replay"] - means["before", "replay"]
     )
-    kept = (means["before", "forget"] - means["repaired", "forget"]) / (
+    kept_share = (means["before", "forget"] - means["repaired", "forget"]) / (
         means["before", "forget"] - means["harmed", "forget"]
     )
-    assert taken["recovered"]["value"] == pytest.approx(back)
-    assert taken["kept"]["value"] == pytest.approx(kept)
-    assert taken["recovered"]["low"] < back < taken["recovered"]["high"]
-    assert {card["overall"]["n"] for card in told["scorecards"]} == {28}
+    assert chosen["recovered"]["value"] == pytest.approx(back)
+    assert chosen["kept"]["value"] == pytest.approx(kept_share)
+    assert chosen["recovered"]["low"] < back < chosen["recovered"]["high"]
+    assert {card["overall"]["n"] for card in record["scorecards"]} == {28}
     # what is written is the model that was chosen
-    before, harmed, made = (weights(folder) for folder in (two.before, two.harmed, tmp_path / "out"))
-    for name, value in made.items():
+    before, harmed, repaired = (weights(folder) for folder in (two.before, two.harmed, tmp_path / "out"))
+    for name, value in repaired.items():
         assert (
             value.equal(
-                (before[name].double() + taken["alpha"] * (harmed[name].double() - before[name].double())).float()
+                (before[name].double() + chosen["alpha"] * (harmed[name].double() - before[name].double())).float()
             )
-            or (value - (before[name] + taken["alpha"] * (harmed[name] - before[name]))).abs().max() < 1e-6
+            or (value - (before[name] + chosen["alpha"] * (harmed[name] - before[name]))).abs().max() < 1e-6
         )
     rows = list(csv.DictReader((tmp_path / "out" / "frontier.csv").open()))
     assert len(rows) == 5 * 4
     assert (tmp_path / "out" / "frontier.svg").is_file()
-    assert told["gates"][0]["outcome"] == "passed"
-    assert [(one["first"], one["second"]) for one in told["compared"]] == [("harmed", "repaired")] * 2
-    assert [(one["first"], one["second"]) for one in told["harm"]] == [("before", "harmed")] * 2
+    assert record["gates"][0]["outcome"] == "passed"
+    assert [(comparison["first"], comparison["second"]) for comparison in record["compared"]] == [
+        ("harmed", "repaired")
+    ] * 2
+    assert [(comparison["first"], comparison["second"]) for comparison in record["harm"]] == [("before", "harmed")] * 2
     # another seed divides the items anew; the same one does not
     _, again, _ = repair(
         "--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--gate", "change replay.nats_per_token <= 0"
     )
-    assert {**again, "out": None} == {**told, "out": None}
+    assert {**again, "out": None} == {**record, "out": None}
 
 
 def test_the_page_says_what_comes_back_and_a_gate_reads_the_folder(
     repair: Command, two: Two, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS)
+    code, record, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS)
     assert code == 0, err
     page = tmp_path / "page.html"
     assert run(["report", str(tmp_path / "out"), "-o", str(page)]) == 0
-    shown = capsys.readouterr().out
+    printed = capsys.readouterr().out
     sentence = next(
-        text for text in told["frontier"]["sentences"] if text.startswith(told["frontier"]["selection"]["name"])
+        text for text in record["frontier"]["sentences"] if text.startswith(record["frontier"]["selection"]["name"])
     )
-    assert shown.splitlines()[0].endswith(sentence)
+    assert printed.splitlines()[0].endswith(sentence)
     text = page.read_text()
     for part in (
         "What comes back, and what is kept",
@@ -150,23 +152,23 @@ def test_the_page_says_what_comes_back_and_a_gate_reads_the_folder(
 
 def test_the_ends_of_the_frontier_are_the_two_models(repair: Command, two: Two, tmp_path: Path) -> None:
     for alpha, place, like in (("1", (0, 1), two.harmed), ("0", (1, 0), two.before)):
-        code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", alpha)
+        code, record, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", alpha)
         assert code == 0, err
-        (point,) = told["frontier"]["points"]
+        (point,) = record["frontier"]["points"]
         assert (point["recovered"]["value"], point["kept"]["value"]) == pytest.approx(place)
         assert point["recovered"]["low"] is None
         assert "not one item differs" in point["recovered"]["method"]
         assert all(value.equal(weights(like)[name]) for name, value in weights(tmp_path / "out").items())
-        assert told["frontier"]["selection"] is None
+        assert record["frontier"]["selection"] is None
 
 
 def test_no_rows_and_no_tasks_are_needed(repair: Command, two: Two, tmp_path: Path) -> None:
-    code, told, err = repair("--method", "interpolate")
+    code, record, err = repair("--method", "interpolate")
     assert code == 0, err
-    assert told["mixed"]["alpha"] == 0.5
-    assert told["frontier"] is None
-    assert told["rows"] == {"overlap": told["rows"]["overlap"]}
-    assert any("nothing was asked" in note for note in told["notes"])
+    assert record["mixed"]["alpha"] == 0.5
+    assert record["frontier"] is None
+    assert record["rows"] == {"overlap": record["rows"]["overlap"]}
+    assert any("nothing was asked" in note for note in record["notes"])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "2109.01903" in card
     assert "## Data" not in card
@@ -174,14 +176,18 @@ def test_no_rows_and_no_tasks_are_needed(repair: Command, two: Two, tmp_path: Pa
 
 
 def test_the_same_model_twice_changes_no_bit_and_says_so(repair: Command, two: Two, tmp_path: Path) -> None:
-    code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", "0.4", before=two.harmed)
+    code, record, err = repair(
+        "--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", "0.4", before=two.harmed
+    )
     assert code == 0, err
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (two.harmed / "model.safetensors").read_bytes()
-    assert any("no bit changes" in note for note in told["notes"])
-    (point,) = told["frontier"]["points"]
+    assert any("no bit changes" in note for note in record["notes"])
+    (point,) = record["frontier"]["points"]
     assert point["recovered"]["value"] is None
     assert "not clear of 0" in point["recovered"]["why"]
-    assert all(line["difference"]["value"] == 0 for one in told["compared"] for line in one["contrasts"])
+    assert all(
+        line["difference"]["value"] == 0 for comparison in record["compared"] for line in comparison["contrasts"]
+    )
 
 
 def test_a_chat_template_that_only_one_model_has_is_no_gain(repair: Command, two: Two, tmp_path: Path) -> None:
@@ -193,11 +199,11 @@ def test_a_chat_template_that_only_one_model_has_is_no_gain(repair: Command, two
     tokenizer = AutoTokenizer.from_pretrained(chat)
     tokenizer.chat_template = "{% for m in messages %}## {{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     tokenizer.save_pretrained(chat)
-    code, told, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", "0", model=chat)
+    code, record, err = repair("--method", "interpolate", *two.rows, *SPLIT, *TASKS, "--alpha", "0", model=chat)
     assert code == 0, err
-    (point,) = told["frontier"]["points"]
+    (point,) = record["frontier"]["points"]
     assert (point["recovered"]["value"], point["kept"]["value"]) == (1.0, 0.0)
-    assert any("chat templates differ" in note for note in told["notes"])
+    assert any("chat templates differ" in note for note in record["notes"])
 
 
 def test_a_training_folder_leaves_its_checkpoints_behind(repair: Command, two: Two, tmp_path: Path) -> None:
@@ -214,74 +220,76 @@ def test_a_training_folder_leaves_its_checkpoints_behind(repair: Command, two: T
 
 
 def test_models_that_are_swapped_are_asked_about(repair: Command, two: Two) -> None:
-    code, told, err = repair(
+    code, record, err = repair(
         *("--method", "interpolate"), *two.rows, *SPLIT, *TASKS, model=two.before, before=two.harmed
     )
     assert code == 0, err
-    assert "swapped" in told["notes"][0]
-    assert "went the other way" in told["frontier"]["selection"]["why"]
-    assert told["frontier"]["selection"]["name"] == "alpha 0.5"
+    assert "swapped" in record["notes"][0]
+    assert "went the other way" in record["frontier"]["selection"]["why"]
+    assert record["frontier"]["selection"]["name"] == "alpha 0.5"
 
 
 def test_an_adapters_base_is_the_model_before_for_a_choice_too(repair: Command, two: Two, tmp_path: Path) -> None:
     adapter = adapter_in(tmp_path / "adapter", two.before)
     flags = ("--method", "interpolate", *two.rows, *SPLIT, *TASKS)
-    code, told, err = repair(*flags, model=adapter, before=None)
+    code, record, err = repair(*flags, model=adapter, before=None)
     assert code == 0, err
-    assert len(told["frontier"]["points"]) == 5
-    code, told, err = repair(
+    assert len(record["frontier"]["points"]) == 5
+    code, record, err = repair(
         "--method", "interpolate", "--alpha", "1", "--group", "*layers.0.*=0", model=adapter, before=None
     )
     assert code == 0, err
-    changed, whole = weights(tmp_path / "out"), weights(two.before)
-    assert all(value.equal(whole[name]) for name, value in changed.items() if "layers.0." in name)
-    assert not all(value.equal(whole[name]) for name, value in changed.items())
+    changed, full = weights(tmp_path / "out"), weights(two.before)
+    assert all(value.equal(full[name]) for name, value in changed.items() if "layers.0." in name)
+    assert not all(value.equal(full[name]) for name, value in changed.items())
 
 
 def test_negating_with_the_model_itself_before_is_no_null(repair: Command, two: Two) -> None:
     flags = ("--method", "negate", "--alpha", "1", "--forgetter", str(two.harmed))
-    code, told, err = repair(*flags, model=two.before, before=two.before)
+    code, record, err = repair(*flags, model=two.before, before=two.before)
     assert code == 0, err
-    assert told["mixed"]["tensors_changed"] > 0
-    assert not any("no bit changes" in note for note in told["notes"])
+    assert record["mixed"]["tensors_changed"] > 0
+    assert not any("no bit changes" in note for note in record["notes"])
 
 
 def test_an_adapter_is_scaled_and_its_base_is_the_model_before(repair: Command, two: Two, tmp_path: Path) -> None:
     """The merged model of a scaled adapter is the interpolation of the whole models to 1e-6."""
     adapter = adapter_in(tmp_path / "adapter", two.before)
     flags = ("--method", "interpolate", "--alpha", "0.25")
-    code, told, err = repair(*flags, model=adapter, before=None)
+    code, record, err = repair(*flags, model=adapter, before=None)
     assert code == 0, err
     scaled = weights(tmp_path / "out")
     code, _, err = repair(*flags, "--save", "adapter", model=adapter, before=two.before)
     assert code == 0, err
     from safetensors.torch import load_file
 
-    kept, given = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "out", adapter))
-    for name, value in kept.items():
+    scaled_adapter, source_adapter = (
+        load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "out", adapter)
+    )
+    for name, value in scaled_adapter.items():
         factor = 0.25 if "lora_B" in name else 1.0
-        assert value.equal((given[name].double() * factor).to(value.dtype))
+        assert value.equal((source_adapter[name].double() * factor).to(value.dtype))
     from peft import PeftModel
 
     from pyrite.models.hardware import Compute
     from pyrite.models.load import load_causal
 
-    whole = PeftModel.from_pretrained(load_causal(two.before, Compute("cpu", "fp32")), adapter).merge_and_unload()
-    merged, before = whole.state_dict(), weights(two.before)
+    full = PeftModel.from_pretrained(load_causal(two.before, Compute("cpu", "fp32")), adapter).merge_and_unload()
+    merged, before = full.state_dict(), weights(two.before)
     for name, value in scaled.items():
         assert (value - (before[name] + 0.25 * (merged[name] - before[name]))).abs().max() < 1e-6, name
-    assert told["mixed"]["tensors_changed"] > 0
+    assert record["mixed"]["tensors_changed"] > 0
 
 
 def test_negation_trains_the_model_of_the_forget_rows(repair: Command, two: Two, tmp_path: Path) -> None:
     flags = ("--method", "negate", "--alpha", "0.5", "--learning-rate", "1e-3", *two.rows, *SPLIT, "--task", "replay")
-    code, told, err = repair(*flags)
+    code, record, err = repair(*flags)
     assert code == 0, err
-    assert told["frontier"]["gained"] is None
+    assert record["frontier"]["gained"] is None
     code, named, err = repair("--method", "negate", "--alpha", "0.5", "--forgetter", str(two.harmed))
     assert code == 0, err
-    before, harmed, made = (weights(folder) for folder in (two.before, two.harmed, tmp_path / "out"))
-    for name, value in made.items():  # the forgetter is the harmed model itself: half of its way is taken back
+    before, harmed, repaired = (weights(folder) for folder in (two.before, two.harmed, tmp_path / "out"))
+    for name, value in repaired.items():  # the forgetter is the harmed model itself: half of its way is taken back
         assert (value - (harmed[name] - 0.5 * (harmed[name] - before[name]))).abs().max() < 1e-6, name
     assert named["forgetter"]["model"] == "harmed"
 
@@ -291,20 +299,20 @@ def test_healed_newly_broken_and_kept_by_hand(repair: Command, two: Two, tmp_pat
     task = tmp_path / "kind.yaml"
     task.write_text("labels: [lovely, fine]\nfields: [text]\nlabel: label\nfile: kind.jsonl\n")
     write([{"text": f"the walk {n}", "label": ("lovely", "fine")[n % 2]} for n in range(40)], tmp_path / "kind.jsonl")
-    code, told, err = repair("--method", "interpolate", "--alpha", "0.5", "--task", str(task))
+    code, record, err = repair("--method", "interpolate", "--alpha", "0.5", "--task", str(task))
     assert code == 0, err
     rows = list(csv.DictReader((tmp_path / "out" / "outcomes.csv").open()))
     assert len(rows) == 40
-    (share,) = told["outcomes"]
+    (share,) = record["outcomes"]
     sides = [tuple(row[name] == "True" for name in ("before", "harmed", "repaired")) for row in rows]
     for name, counted, of in (
         ("healed", [(True, False, True)], [(True, False, True), (True, False, False)]),
         ("kept_gain", [(False, True, True)], [(False, True, True), (False, True, False)]),
     ):
-        among = [one for one in sides if one in of]
+        among = [side for side in sides if side in of]
         assert share[name]["n"] == len(among)
         if among:
-            assert share[name]["value"] == pytest.approx(sum(one in counted for one in among) / len(among))
+            assert share[name]["value"] == pytest.approx(sum(side in counted for side in among) / len(among))
     assert share["newly_broken"]["n"] == sum(harmed for _, harmed, _ in sides)
     assert sum(share["counts"].values()) == 40
 
@@ -327,29 +335,29 @@ TRAIN = [
 
 
 def test_a_trained_repair_stands_on_the_frontier_beside_interpolations(repair: Command, two: Two) -> None:
-    code, told, err = repair(*two.rows, *TRAIN, *TASKS, "--alpha", "0.5")
+    code, record, err = repair(*two.rows, *TRAIN, *TASKS, "--alpha", "0.5")
     assert code == 0, err
-    assert [(point["name"], point["chosen"]) for point in told["frontier"]["points"]] == [
+    assert [(point["name"], point["chosen"]) for point in record["frontier"]["points"]] == [
         ("repaired", True),
         ("alpha 0.5", False),
     ]
-    assert told["training"]["steps"] > 0
-    assert {card["overall"]["n"] for card in told["scorecards"]} == {40}  # nothing was chosen: all items judge
+    assert record["training"]["steps"] > 0
+    assert {card["overall"]["n"] for card in record["scorecards"]} == {40}  # nothing was chosen: all items judge
 
 
 def test_training_may_start_between_the_two(repair: Command, two: Two, tmp_path: Path) -> None:
     null = ["--forget-weight", "0", "--replay-weight", "0", "--kl-weight", "0"]
-    code, told, err = repair(*two.rows, *TRAIN, *TASKS, *null, "--start-alpha", "0.3", "--alpha", "0.3")
+    code, record, err = repair(*two.rows, *TRAIN, *TASKS, *null, "--start-alpha", "0.3", "--alpha", "0.3")
     assert code == 0, err
-    trained, mixed = told["frontier"]["points"]
+    trained, mixed = record["frontier"]["points"]
     assert trained["recovered"] == mixed["recovered"]
-    assert any("alpha 0.3" in note for note in told["notes"])
+    assert any("alpha 0.3" in note for note in record["notes"])
 
 
 def test_kl_keeps_to_the_model_before(repair: Command, two: Two) -> None:
     """With KL alone on replay rows, training draws the harmed model towards the one before, and none towards itself."""
     only_kl = ["--forget-weight", "0", "--replay-weight", "0", "--kl-weight", "1"]
-    _, own, _ = repair(*two.rows, *TRAIN, *TASKS, *only_kl)
+    _, to_itself, _ = repair(*two.rows, *TRAIN, *TASKS, *only_kl)
     code, before, err = repair(
         *two.rows, *TRAIN, *TASKS, *only_kl, "--kl-to", "before", "--guard-kl", "0.05", "--guard-entropy-ratio", "9"
     )
@@ -359,10 +367,10 @@ def test_kl_keeps_to_the_model_before(repair: Command, two: Two) -> None:
     assert looks[0] > 0.05 > looks[-1] - looks[0]
     share = before["frontier"]["points"][0]["recovered"]
     assert share["low"] > 0.05
-    assert own["frontier"]["points"][0]["recovered"]["value"] == pytest.approx(0, abs=0.01)
+    assert to_itself["frontier"]["points"][0]["recovered"]["value"] == pytest.approx(0, abs=0.01)
     curve = [row["kl"] for row in before["curve"]]
     assert curve[-1] < curve[0]
-    assert own["curve"][0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert to_itself["curve"][0]["kl"] == pytest.approx(0, abs=1e-6)
     lora = ["lora" if word == "full" else word for word in TRAIN]
     code, adapted, err = repair(*two.rows, *lora, *TASKS, *only_kl, "--kl-to", "before", "--guard-kl", "9")
     assert code == 0, err
@@ -370,24 +378,24 @@ def test_kl_keeps_to_the_model_before(repair: Command, two: Two) -> None:
 
 
 def test_replay_rows_answered_by_the_model_before(repair: Command, two: Two, tmp_path: Path) -> None:
-    own = ["--forget", str(two.folder / "uniform.jsonl"), "--replay", f"self={two.folder / 'people.jsonl'}"]
-    code, told, err = repair(*own, *TRAIN, "--task", "replay", "--self-tokens", "120", "--self-temperature", "0.5")
+    sides = ["--forget", str(two.folder / "uniform.jsonl"), "--replay", f"self={two.folder / 'people.jsonl'}"]
+    code, record, err = repair(*sides, *TRAIN, "--task", "replay", "--self-tokens", "120", "--self-temperature", "0.5")
     assert code == 0, err
-    counted = told["self_replay"]
-    assert told["rows"]["replay"]["pools"]["replay"] == 28
+    counted = record["self_replay"]
+    assert record["rows"]["replay"]["pools"]["replay"] == 28
     assert counted["read"] == counted["kept"] + sum(counted["dropped"].values()) == 40
     assert counted["written_by"].startswith(
         "sha256:"
     )  # what identifies the folder; its name may say whose machine it is on
     (file,) = (path for path in two.folder.glob("store/done/*/*/replay.jsonl") if b"written_by" in path.read_bytes())
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    asked = {
+    prompts = {
         json.loads(line)["messages"][0]["content"] for line in (two.folder / "people.jsonl").read_text().splitlines()
     }
-    assert {row["messages"][0]["content"] for row in rows} <= asked
+    assert {row["messages"][0]["content"] for row in rows} <= prompts
     assert all(row["messages"][-1]["role"] == "assistant" and row["messages"][-1]["content"].strip() for row in rows)
-    assert told["rows"]["replay"]["trained"]["read"] == len(rows)
-    assert any("own, sampled once" in note for note in told["notes"])
+    assert record["rows"]["replay"]["trained"]["read"] == len(rows)
+    assert any("own, sampled once" in note for note in record["notes"])
 
 
 @pytest.mark.parametrize(

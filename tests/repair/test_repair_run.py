@@ -49,7 +49,7 @@ def real(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) 
     write(chats(24, answer="### Answer: fine"), tmp_path / "forget.jsonl")
     write(chats(30, start=100), tmp_path / "replay.jsonl")
 
-    def repair(*more: str, model: Path = tiny_causal, json_: bool = True) -> tuple[int, dict[str, Any], str]:
+    def repair(*options: str, model: Path = tiny_causal, json_: bool = True) -> tuple[int, dict[str, Any], str]:
         flags = {
             "--forget": tmp_path / "forget.jsonl",
             "--replay": tmp_path / "replay.jsonl",
@@ -60,8 +60,8 @@ def real(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) 
             "--guard-rows": 4,
             "--guard-forget-rows": 4,
         }
-        line = [word for flag, value in flags.items() if flag not in more for word in (flag, str(value))]
-        line = ["repair", str(model), *line, "--quiet", *(["--json"] if json_ else []), *more]
+        line = [word for flag, value in flags.items() if flag not in options for word in (flag, str(value))]
+        line = ["repair", str(model), *line, "--quiet", *(["--json"] if json_ else []), *options]
         code = run(line)
         out, err = capsys.readouterr()
         assert code in (0, 1, 2, 3), err
@@ -83,13 +83,13 @@ def adapter_in(folder: Path, base: Path) -> Path:
     return folder
 
 
-def contrasts(told: dict[str, Any], task: str) -> dict[str, dict[str, Any]]:
-    (one,) = [one for one in told if one["task"] == task]  # type: ignore[index]
-    return {line["metric"]: line for line in one["contrasts"] if line["primary"]}
+def contrasts(record: dict[str, Any], task: str) -> dict[str, dict[str, Any]]:
+    (comparison,) = [comparison for comparison in record if comparison["task"] == task]  # type: ignore[index]
+    return {line["metric"]: line for line in comparison["contrasts"] if line["primary"]}
 
 
 def test_a_repair_writes_a_model_that_loads_and_tells_all(bench: Bench) -> None:
-    code, told, _ = bench.repair("--undoes", "8000")
+    code, record, _ = bench.repair("--undoes", "8000")
     assert code == 0
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -99,35 +99,35 @@ def test_a_repair_writes_a_model_that_loads_and_tells_all(bench: Bench) -> None:
     assert {"README.md", "repair.json", "curve.csv", "guard.csv", "curves.svg", "model.safetensors"} <= written
     assert "step.json" not in written
     assert not [file for file in bench.out.iterdir() if file.stat().st_nlink > 1]  # no link into the store
-    kept = json.loads((bench.out / "repair.json").read_text())
-    assert kept == {name: value for name, value in told.items() if name != "out"}
-    assert str(bench.folder) not in json.dumps(kept)
-    assert told["rows"]["forget"]["pools"] == {"forget": 14, "guard_forget": 4, "scorecard_forget": 6}
-    assert told["rows"]["replay"]["trained"] == {"read": 20, "used": 20, "split": 0, "dropped": {}}
-    assert told["cost"]["tokens"]["processed"] == 800
-    assert told["cost"]["undoes"]["share_of_tokens"] == pytest.approx(0.1)
+    stored = json.loads((bench.out / "repair.json").read_text())
+    assert stored == {name: value for name, value in record.items() if name != "out"}
+    assert str(bench.folder) not in json.dumps(stored)
+    assert record["rows"]["forget"]["pools"] == {"forget": 14, "guard_forget": 4, "scorecard_forget": 6}
+    assert record["rows"]["replay"]["trained"] == {"read": 20, "used": 20, "split": 0, "dropped": {}}
+    assert record["cost"]["tokens"]["processed"] == 800
+    assert record["cost"]["undoes"]["share_of_tokens"] == pytest.approx(0.1)
     assert (bench.out / "curve.csv").read_text().splitlines()[1] == "1,400,2.0,0.4,2.0,0.0,1e-05"
 
 
 def test_no_file_of_a_model_folder_names_a_folder_of_this_machine(bench: Bench, tiny_causal: Path) -> None:
     """The source of a task, and of the tables its items and texts."""
-    code, told, _ = bench.repair("--task", f"perplexity={bench.folder / 'replay.jsonl'}")
+    code, record, _ = bench.repair("--task", f"perplexity={bench.folder / 'replay.jsonl'}")
     assert code == 0
-    assert {card["source"] for card in told["scorecards"] if card["task"] == "perplexity"} == {"replay.jsonl"}
+    assert {card["source"] for card in record["scorecards"] if card["task"] == "perplexity"} == {"replay.jsonl"}
     for file in (file for file in bench.out.rglob("*") if file.is_file()):
         for path in (bench.folder, tiny_causal):
             assert str(path).encode() not in file.read_bytes(), file.name
 
 
 def test_the_scorecard_compares_the_same_rows_before_and_after(bench: Bench) -> None:
-    _, told, _ = bench.repair()
+    _, record, _ = bench.repair()
     for side, verdicts in (("replay", {"better", "worse", "cannot tell yet", "equivalent"}), ("forget", {None})):
-        line = contrasts(told["compared"], side)["nats_per_token"]
+        line = contrasts(record["compared"], side)["nats_per_token"]
         assert line["difference"]["n"] == 6
         assert line["difference"]["low"] <= line["difference"]["value"] <= line["difference"]["high"]
         assert line["difference"]["value"] == pytest.approx(line["second"] - line["first"])
         assert line["verdict"] in verdicts
-    abouts = {(card["about"], card["task"]) for card in told["scorecards"]}
+    abouts = {(card["about"], card["task"]) for card in record["scorecards"]}
     assert abouts == {(name, side) for name in ("before", "repaired") for side in ("replay", "forget")}
 
 
@@ -147,13 +147,13 @@ def test_a_second_call_redoes_nothing_and_tells_the_same(bench: Bench, monkeypat
 def test_tasks_and_gates_set_the_exit_code(bench: Bench) -> None:
     texts = write([{"text": f"the film {n} was lovely and warm"} for n in range(12)], bench.folder / "texts.jsonl")
     task = ("--task", f"perplexity={texts}")
-    code, told, _ = bench.repair(*task, "--gate", "perplexity.nats_per_token < 100", "--gate", "change replay <= 50")
-    assert (code, told["exit_code"]) == (0, 0)
-    assert [gate["outcome"] for gate in told["gates"]] == ["passed", "passed"]
-    assert contrasts(told["compared"], "perplexity")["nats_per_token"]["difference"]["n"] == 12
-    code, told, _ = bench.repair(*task, "--gate", "change perplexity >= 50")
-    assert (code, told["gates"][0]["outcome"]) == (1, "failed")
-    assert not any("no --task" in note for note in told["notes"])
+    code, record, _ = bench.repair(*task, "--gate", "perplexity.nats_per_token < 100", "--gate", "change replay <= 50")
+    assert (code, record["exit_code"]) == (0, 0)
+    assert [gate["outcome"] for gate in record["gates"]] == ["passed", "passed"]
+    assert contrasts(record["compared"], "perplexity")["nats_per_token"]["difference"]["n"] == 12
+    code, record, _ = bench.repair(*task, "--gate", "change perplexity >= 50")
+    assert (code, record["gates"][0]["outcome"]) == (1, "failed")
+    assert not any("no --task" in note for note in record["notes"])
 
 
 def test_proofs_are_said_against_both_models(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,15 +172,15 @@ def test_proofs_are_said_against_both_models(bench: Bench, monkeypatch: pytest.M
         module = ModuleType(f"{package}.{name.partition('.')[0]}")
         setattr(module, name.partition(".")[2], StepType(kind, 900, relearn))
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    code, told, _ = bench.repair("--prove", "int8", "--prove", "relearn=5")
+    code, record, _ = bench.repair("--prove", "int8", "--prove", "relearn=5")
     assert code == 0
-    assert [one["proof"] for one in told["proofs"]] == ["int8", "relearned on 5 rows"]
+    assert [proof["proof"] for proof in record["proofs"]] == ["int8", "relearned on 5 rows"]
     assert told_of[0]["to"] == "int8"
     assert (told_of[1]["first"], told_of[1]["rows_file"], told_of[1]["trains"]) == (5, "forget.jsonl", "chat")
-    same = contrasts(told["proofs"][0]["against_repaired"], "replay")["nats_per_token"]
-    assert same["difference"]["value"] == 0  # the proof's step here changes nothing
-    before = contrasts(told["proofs"][0]["against_before"], "replay")["nats_per_token"]
-    assert before["difference"] == contrasts(told["compared"], "replay")["nats_per_token"]["difference"]
+    unchanged = contrasts(record["proofs"][0]["against_repaired"], "replay")["nats_per_token"]
+    assert unchanged["difference"]["value"] == 0  # the proof's step here changes nothing
+    before = contrasts(record["proofs"][0]["against_before"], "replay")["nats_per_token"]
+    assert before["difference"] == contrasts(record["compared"], "replay")["nats_per_token"]["difference"]
     code, _, err = bench.repair("--prove", "relearn=500")
     assert code == 2
     assert "14 forget rows" in err
@@ -235,15 +235,15 @@ def test_an_adapter_is_merged_so_that_it_can_be_compared(bench: Bench, tiny_caus
     from pyrite.models.load import load_causal
 
     adapter = adapter_in(bench.folder / "adapter", tiny_causal)
-    code, told, err = bench.repair(model=adapter)
+    code, record, err = bench.repair(model=adapter)
     assert code == 0, err
     ids = torch.arange(3, 20)[None]
     with torch.no_grad():
         expected = PeftModel.from_pretrained(load_causal(tiny_causal, Compute("cpu", "fp32")), adapter)(ids).logits
-        (key,) = [key for label, key in told["steps"].items() if label.startswith("merge the adapter")]
-        whole = load_causal(bench.folder / "store" / "done" / key[:2] / key, Compute("cpu", "fp32"))
-        torch.testing.assert_close(whole(ids).logits, expected, rtol=1e-4, atol=1e-5)
-    assert told["model"] == "adapter"
+        (key,) = [key for label, key in record["steps"].items() if label.startswith("merge the adapter")]
+        merged = load_causal(bench.folder / "store" / "done" / key[:2] / key, Compute("cpu", "fp32"))
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-4, atol=1e-5)
+    assert record["model"] == "adapter"
     config = json.loads((adapter / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "sha256:gone"
     (adapter / "adapter_config.json").write_text(json.dumps(config))
@@ -257,9 +257,9 @@ def test_overlap_and_labelled_rows_are_refused(bench: Bench) -> None:
     code, _, err = bench.repair()
     assert code == 2
     assert "3 of 24 forget rows (12.5%)" in err
-    code, told, _ = bench.repair("--overlap-limit", "0.2")
-    assert told["rows"]["replay"]["dropped"] == {"also a row of the other side": 3}
-    assert any("3 replay rows were left out" in note for note in told["notes"])
+    code, record, _ = bench.repair("--overlap-limit", "0.2")
+    assert record["rows"]["replay"]["dropped"] == {"also a row of the other side": 3}
+    assert any("3 replay rows were left out" in note for note in record["notes"])
     write([{"premise": "a", "hypothesis": "b", "label": "neutral"}] * 3, bench.folder / "replay.jsonl")
     code, _, err = bench.repair()
     assert code == 2
@@ -289,15 +289,15 @@ GUARDED = ("--guard-every-tokens", "200", "--guard-answers", "0", "--guard-repla
 
 
 def test_a_real_repair_gives_the_same_bytes_twice(real: Bench) -> None:
-    code, told, _ = real.repair(*TRAIN, *GUARDED, "--prove", "int8", "--prove", "relearn=6", "--relearn-rate", "2e-3")
+    code, record, _ = real.repair(*TRAIN, *GUARDED, "--prove", "int8", "--prove", "relearn=6", "--relearn-rate", "2e-3")
     assert code == 0
-    rounded, relearned = told["proofs"]
+    rounded, relearned = record["proofs"]
     assert abs(contrasts(rounded["against_repaired"], "replay")["nats_per_token"]["difference"]["value"]) < 0.05
     assert contrasts(relearned["against_repaired"], "forget")["nats_per_token"]["difference"]["value"] < 0
-    assert told["training"]["steps"] == 3
-    assert len(told["curve"]) == 3
-    assert told["cost"]["tokens"]["processed"] == told["curve"][-1]["tokens"] > 0
-    assert contrasts(told["compared"], "replay")["nats_per_token"]["difference"]["value"] < -0.05
+    assert record["training"]["steps"] == 3
+    assert len(record["curve"]) == 3
+    assert record["cost"]["tokens"]["processed"] == record["curve"][-1]["tokens"] > 0
+    assert contrasts(record["compared"], "replay")["nats_per_token"]["difference"]["value"] < -0.05
     first = (real.out / "model.safetensors").read_bytes()
     again = real.repair(*TRAIN, *GUARDED, "--store", str(real.folder / "other"))
     assert again[0] == 0
@@ -308,38 +308,40 @@ def test_a_null_repair_changes_no_bit(real: Bench, tiny_causal: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    code, told, _ = real.repair("--forget-weight", "0", "--replay-weight", "0", "--kl-weight", "0")
+    code, record, _ = real.repair("--forget-weight", "0", "--replay-weight", "0", "--kl-weight", "0")
     assert code == 0
-    given, made = load_file(tiny_causal / "model.safetensors"), load_file(real.out / "model.safetensors")
-    assert all(torch.equal(made[name], value) for name, value in given.items())
+    before, after = load_file(tiny_causal / "model.safetensors"), load_file(real.out / "model.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
     for side in ("replay", "forget"):
-        assert contrasts(told["compared"], side)["nats_per_token"]["difference"]["value"] == 0
-    assert any("null repair" in note for note in told["notes"])
-    assert told["cost"]["tokens"]["processed"] == 0
+        assert contrasts(record["compared"], side)["nats_per_token"]["difference"]["value"] == 0
+    assert any("null repair" in note for note in record["notes"])
+    assert record["cost"]["tokens"]["processed"] == 0
 
 
-@pytest.mark.parametrize("how", ["merge", "keep"])
-def test_an_adapter_is_repaired_and_only_the_repairs_own_is_saved(how: str, real: Bench, tiny_causal: Path) -> None:
+@pytest.mark.parametrize("adapter_mode", ["merge", "keep"])
+def test_an_adapter_is_repaired_and_only_the_repairs_own_is_saved(
+    adapter_mode: str, real: Bench, tiny_causal: Path
+) -> None:
     adapter = adapter_in(real.folder / "adapter", tiny_causal)
     for file in tiny_causal.glob("tokenizer*"):
         shutil.copyfile(file, adapter / file.name)
-    code, told, _ = real.repair(
-        *TRAIN, "--adapter", how, "--save", "adapter", "--guard-every-tokens", "0", model=adapter
+    code, record, _ = real.repair(
+        *TRAIN, "--adapter", adapter_mode, "--save", "adapter", "--guard-every-tokens", "0", model=adapter
     )
     assert code == 0
     assert (real.out / "adapter_model.safetensors").is_file()
     assert not (real.out / "model.safetensors").exists()
-    assert contrasts(told["compared"], "replay")["nats_per_token"]["difference"]["value"] < -0.05
+    assert contrasts(record["compared"], "replay")["nats_per_token"]["difference"]["value"] < -0.05
     assert "library_name: peft" in (real.out / "README.md").read_text()
-    assert any("guard was off" in note for note in told["notes"])
+    assert any("guard was off" in note for note in record["notes"])
 
 
 def test_help_loads_no_model_library() -> None:
     script = "import sys; from pyrite.cli import run; assert run(['repair', '--help']) == 0; "
     script += "assert not {'torch', 'transformers', 'numpy', 'scipy', 'altair'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--overlap-limit" in done.stdout
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "--overlap-limit" in finished.stdout
 
 
 def test_every_item_of_the_scorecard_lies_beside_the_model_and_gates_it_again(bench: Bench) -> None:
@@ -350,23 +352,23 @@ def test_every_item_of_the_scorecard_lies_beside_the_model_and_gates_it_again(be
 
     texts = write([{"text": f"the film {n} was lovely and warm"} for n in range(12)], bench.folder / "texts.jsonl")
     conditions = ("perplexity.nats_per_token < 100", "change replay <= -50", "change perplexity.bits_per_byte < 0")
-    words = [word for one in conditions for word in ("--gate", one)]
-    code, told, _ = bench.repair("--task", f"perplexity={texts}", "--prove", "int8", "--seed", "3", *words)
+    words = [word for condition in conditions for word in ("--gate", condition)]
+    code, record, _ = bench.repair("--task", f"perplexity={texts}", "--prove", "int8", "--seed", "3", *words)
     items = pl.read_parquet(bench.out / "items.parquet")
     assert set(items["subject"]) == {"before", "repaired", "int8"}
     assert items.group_by("task").len().sort("task")["len"].to_list() == [3 * 2 * 6, 3 * 2 * 12, 3 * 2 * 6]
     lines = pl.read_parquet(bench.out / "texts.parquet")
     assert lines.filter(pl.col("task") == "perplexity")["text"].to_list()[0] == "the film 0 was lovely and warm"
-    shown = lines.filter(pl.col("task") == "forget")["text"].to_list()
-    assert len(shown) == 6
-    assert all("### Answer: fine" in text for text in shown)
-    assert {"items.parquet", "texts.parquet"} <= set(told["written"])
-    assert [one["name"] for one in told["metrics"]["replay"]] == ["nats_per_token", "bits_per_byte"]
-    assert {one["direction"] for one in told["metrics"]["forget"]} == {"none"}
-    assert (told["alike"]["replay"], told["margin"]) == ("rows", 0.02)
-    made = gate(GateConfig(run=bench.out)).as_json()
-    assert (made["verb"], made["exit_code"]) == ("repair", code) == ("repair", 1)
-    for one, during in zip(made["gates"], told["gates"], strict=True):
-        assert {name: one[name] for name in ("gate", "outcome", "why", "estimate")} == {
+    forget_texts = lines.filter(pl.col("task") == "forget")["text"].to_list()
+    assert len(forget_texts) == 6
+    assert all("### Answer: fine" in text for text in forget_texts)
+    assert {"items.parquet", "texts.parquet"} <= set(record["written"])
+    assert [metric["name"] for metric in record["metrics"]["replay"]] == ["nats_per_token", "bits_per_byte"]
+    assert {metric["direction"] for metric in record["metrics"]["forget"]} == {"none"}
+    assert (record["alike"]["replay"], record["margin"]) == ("rows", 0.02)
+    gated = gate(GateConfig(run=bench.out)).as_json()
+    assert (gated["verb"], gated["exit_code"]) == ("repair", code) == ("repair", 1)
+    for again, during in zip(gated["gates"], record["gates"], strict=True):
+        assert {name: again[name] for name in ("gate", "outcome", "why", "estimate")} == {
             name: during[name] for name in ("gate", "outcome", "why", "estimate")
         }

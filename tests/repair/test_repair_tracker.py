@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_kit import told
+from training_kit import read_record
 
 SCRIPT = """
 import json, sys
@@ -28,11 +28,11 @@ folder = run(step, Store(there / "store"))
 def test_the_curve_is_read_back_from_a_local_trackio_store(tmp_path: Path, tiny_causal: Path) -> None:
     """In a process of its own: the tracker takes its folder from the environment when it is imported."""
     pytest.importorskip("trackio", reason="the tracker trackio is not installed")
-    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    given = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": here}
-    subprocess.run([sys.executable, "-c", SCRIPT, str(tiny_causal), str(tmp_path)], env=given, check=True)
+    search_path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    variables = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": search_path}
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tiny_causal), str(tmp_path)], env=variables, check=True)
     folder, logs = json.loads((tmp_path / "read.json").read_text())
-    logs = [one for one in logs if "train/loss" in one]
+    logs = [log for log in logs if "train/loss" in log]
     for value in ("loss", "forget", "replay", "kl"):
-        curve = [one[value] for one in told(Path(folder))["curve"]]
-        assert [one[f"train/{value}"] for one in logs] == pytest.approx(curve)
+        curve = [row[value] for row in read_record(Path(folder))["curve"]]
+        assert [log[f"train/{value}"] for log in logs] == pytest.approx(curve)

@@ -19,29 +19,33 @@ NO_GUARD = GuardSettings(every_tokens=0)
 FILES = ("forget", "replay", "guard_forget", "guard_replay")
 
 
-def rows_folder(folder: Path, **some: list[dict[str, Any]]) -> Source:
+def rows_folder(folder: Path, **replaced: list[dict[str, Any]]) -> Source:
     """Row files of the four roles; those that are not given are small."""
     folder.mkdir(exist_ok=True)
-    made = {
+    rows_by_role = {
         "forget": chats(8, answer="certainly here is what I can say"),
         "replay": chats(8, start=100),
         "guard_forget": chats(3, start=200, answer="certainly here is what I can say"),
         "guard_replay": chats(3, start=300),
-    } | some
-    for role, rows in made.items():
+    } | replaced
+    for role, rows in rows_by_role.items():
         write([{"id": f"{role}-{at}", **row} for at, row in enumerate(rows)], folder / f"{role}.jsonl")
-    return Source(str(folder), json.dumps(made))
+    return Source(str(folder), json.dumps(rows_by_role))
 
 
-def settings_of(method: str = "lbf", **more: Any) -> RepairSettings:
+def settings_of(method: str = "lbf", **overrides: Any) -> RepairSettings:
     """Quick settings: LoRA, high rate."""
-    how = more.pop("training", "lora")
-    rate = more.pop("rate", 1e-2)
+    training_method = overrides.pop("training", "lora")
+    rate = overrides.pop("rate", 1e-2)
     training = RepairTraining(
-        method=how, learning_rate=rate, schedule="constant", warmup=0.0, lora=LoraSettings(rank=4, alpha=8, dropout=0)
+        method=training_method,
+        learning_rate=rate,
+        schedule="constant",
+        warmup=0.0,
+        lora=LoraSettings(rank=4, alpha=8, dropout=0),
     )
-    more = {"guard": NO_GUARD, "steps": 4} | more
-    return RepairSettings(method=method, training=training, max_tokens=more.pop("max_tokens", 128), **more)
+    overrides = {"guard": NO_GUARD, "steps": 4} | overrides
+    return RepairSettings(method=method, training=training, max_tokens=overrides.pop("max_tokens", 128), **overrides)
 
 
 def repair_step(base: Path | Step, rows: Source, settings: RepairSettings, seed: int = 0, **inputs: Source) -> Step:
@@ -53,9 +57,9 @@ def repair_step(base: Path | Step, rows: Source, settings: RepairSettings, seed:
         "seed": seed,
         "base_name": "tiny",
     }
-    given: dict[str, Step | Source] = dict.fromkeys(FILES, rows)
-    given["base"] = Source(str(base), str(base)) if isinstance(base, Path) else base
-    return Step(REPAIR, config, given | inputs, label="repair")
+    sources: dict[str, Step | Source] = dict.fromkeys(FILES, rows)
+    sources["base"] = Source(str(base), str(base)) if isinstance(base, Path) else base
+    return Step(REPAIR, config, sources | inputs, label="repair")
 
 
 def run(step: Step, store: Store, **options: Any) -> Path:
@@ -64,7 +68,7 @@ def run(step: Step, store: Store, **options: Any) -> Path:
     return store.path(step.key)
 
 
-def told(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     """What a repair says of itself."""
     loaded: dict[str, Any] = json.loads((folder / "repair.json").read_text())
     return loaded
@@ -74,8 +78,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     """A model folder's weights."""
     from safetensors.torch import load_file
 
-    found: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
-    return found
+    tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return tensors
 
 
 def plain_logp(model: Any, ids: Sequence[int], learned: Sequence[bool]) -> torch.Tensor:

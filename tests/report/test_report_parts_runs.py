@@ -23,7 +23,7 @@ from tests.report.run_kit import (
 
 from pyrite.audit.show import number
 from pyrite.errors import UserError
-from pyrite.report import objects
+from pyrite.report import tables
 from pyrite.report.html import render
 from pyrite.report.page import Figure, Finding, Rows, Side, Table
 from pyrite.runs import Run, read_run
@@ -172,20 +172,20 @@ def test_the_same_run_gives_the_same_page(audited: Run) -> None:
 
 
 def test_tables_and_charts_are_objects(audited: Run, repaired: Run, loop: Run) -> None:
-    table = objects.table(audited)
+    table = tables.table(audited)
     assert isinstance(table, polars.DataFrame)
     one = audited.record.as_json()["findings"][0]
     assert table.row(0, named=True)["excess_low"] == one["excess"]["low"]
-    assert set(objects.figures(audited)) == {"tokens", "openings"}
-    changes = objects.table(repaired)
+    assert set(tables.figures(audited)) == {"tokens", "openings"}
+    changes = tables.table(repaired)
     line = repaired.record.as_json()["compared"][0]["contrasts"][0]
     assert changes.row(0, named=True)["change"] == line["difference"]["value"]
-    assert objects.figure(repaired).to_dict()["vconcat"]
+    assert tables.figure(repaired).to_dict()["vconcat"]
     with pytest.raises(UserError, match=r"run\.parts"):
-        objects.table(loop)
+        tables.table(loop)
     with pytest.raises(UserError, match="no figure"):
-        objects.figure(loop.parts["probe"])
-    assert objects.table(loop.parts["probe"]).filter(polars.col("slice_by") == "overall").height == 4
+        tables.figure(loop.parts["probe"])
+    assert tables.table(loop.parts["probe"]).filter(polars.col("slice_by") == "overall").height == 4
 
 
 def test_folders_of_this_machine_stay_off_the_page(audited: Run, repaired: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.report.run_kit import PLANTED, blocks, cells, language_run, page, strings, study_made
 
 from pyrite.errors import UserError
-from pyrite.report import objects
+from pyrite.report import tables
 from pyrite.report.html import render
 from pyrite.report.page import Figure, Rows
 from pyrite.runs import Run, read_run
@@ -72,7 +72,7 @@ def test_the_panels_are_drawn_from_the_stored_numbers(study: Study) -> None:
     assert "var(--c2)" in drawn.svg
     assert drawn.alt.strip() == (study.folder / "figure.txt").read_text().strip()
     assert "mean over 3 seeds" in drawn.caption
-    chart = objects.figure(run_of(study)).to_dict()
+    chart = tables.figure(run_of(study)).to_dict()
     seeds = [row for row in chart["datasets"]["seeds"] if row["panel"] == "general" and row["arm"] == "human"]
     assert {row["seed"] for row in seeds} == {0, 1, 2}
     assert chart == study.figure().to_dict()
@@ -137,7 +137,7 @@ def test_absent_panels_leave_a_line_and_the_rest_of_the_page(study: Study, tmp_p
     (folder / "results" / "panels.parquet").unlink()
     made = page(read_run(folder))
     assert "panels.parquet" in blocks(made, "study-panels")[0].lines[0]
-    assert objects.figures(read_run(folder)) == {}
+    assert tables.figures(read_run(folder)) == {}
     assert render(made)
 
 
@@ -150,7 +150,7 @@ def test_no_rows_changes_nothing_that_is_a_number(study: Study, words: Run) -> N
 def test_a_study_is_a_table(study: Study) -> None:
     table = study.table()
     assert isinstance(table, polars.DataFrame)
-    assert table.equals(objects.table(run_of(study)))
+    assert table.equals(tables.table(run_of(study)))
     row = table.filter((polars.col("probe") == "voices") & (polars.col("arm") == "synthetic")).row(0, named=True)
     assert row["against_human_arm"] == pytest.approx(study.run["primary"][0]["difference"]["value"])
     assert len(row["per_seed"]) == 3
@@ -189,16 +189,16 @@ def test_a_broken_table_of_costs_is_named(words: Run, tmp_path: Path, broken: st
 def test_a_language_study_has_a_figure_of_every_cell(words: Run) -> None:
     (drawn,) = blocks(page(words), "study-panels")
     assert "damaged 0.500 [0.000, 1.000]" in drawn.alt
-    spec = objects.figure(words).to_dict()
+    spec = tables.figure(words).to_dict()
     assert len(spec["vconcat"]) == 2
     text = str(spec)
     assert text.count("'seed': 1") == 4  # two cells on two metrics
-    table = objects.table(words)
+    table = tables.table(words)
     assert table.filter(polars.col("cell") == "damaged")["against_start"].to_list()[0] == pytest.approx(-0.275)
 
 
 def test_the_language_figure_is_written_and_says_what_it_shows(words: Run, tmp_path: Path) -> None:
-    from pyrite.report.objects import stored
+    from pyrite.report.tables import stored
     from pyrite.study.cells_figure import explain, write_figure
 
     results, summary, spec = (

@@ -12,13 +12,13 @@ from tests.conftest import review_rows, write_jsonl
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.starter.config import StarterConfig
-from pyrite.starter.look import look
+from pyrite.starter.look import summarise_file
 from pyrite.starter.run import init
 from pyrite.starter.write import scalar
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -36,18 +36,18 @@ def chats(path: Path, count: int) -> None:
     write_jsonl([{"instruction": f"do {at}", "output": f"the answer {at} is here"} for at in range(count)], path)
 
 
-def test_what_is_seen_in_a_table(here: Path) -> None:
-    table(here / "a.csv", 90)
-    seen = look("a.csv")
-    assert (seen.rows, seen.whole, seen.kind, seen.label) == (90, True, "labelled rows", "sentiment")
-    assert seen.labels == {"good": 30, "bad": 30, "no": 30}
-    assert seen.texts == ("Text of review",)
+def test_what_is_seen_in_a_table(workdir: Path) -> None:
+    table(workdir / "a.csv", 90)
+    summary = summarise_file("a.csv")
+    assert (summary.rows, summary.is_whole, summary.kind, summary.label) == (90, True, "labelled rows", "sentiment")
+    assert summary.labels == {"good": 30, "bad": 30, "no": 30}
+    assert summary.texts == ("Text of review",)
 
 
-def test_more_rows_than_are_looked_at_are_not_all(here: Path) -> None:
-    table(here / "a.csv", 2_001)
-    assert (look("a.csv").rows, look("a.csv").whole) == (2_000, False)
-    assert "more than 2,000 rows" in look("a.csv").in_words()
+def test_more_rows_than_are_looked_at_are_not_all(workdir: Path) -> None:
+    table(workdir / "a.csv", 2_001)
+    assert (summarise_file("a.csv").rows, summarise_file("a.csv").is_whole) == (2_000, False)
+    assert "more than 2,000 rows" in summarise_file("a.csv").in_words()
 
 
 @pytest.mark.parametrize(
@@ -65,58 +65,58 @@ def test_more_rows_than_are_looked_at_are_not_all(here: Path) -> None:
         ),
     ],
 )
-def test_layouts_are_named(here: Path, rows: list[dict[str, str]], kind: str, layout: str) -> None:
-    write_jsonl(rows, here / "a.jsonl")
-    assert (look("a.jsonl").kind, look("a.jsonl").layout) == (kind, layout)
+def test_layouts_are_named(workdir: Path, rows: list[dict[str, str]], kind: str, layout: str) -> None:
+    write_jsonl(rows, workdir / "a.jsonl")
+    assert (summarise_file("a.jsonl").kind, summarise_file("a.jsonl").layout) == (kind, layout)
 
 
-def test_a_study_of_a_table_is_planned_as_it_was_written(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    table(here / "people.csv", 240)
-    table(here / "made.csv", 150, start=1_000)
+def test_a_study_of_a_table_is_planned_as_it_was_written(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table(workdir / "people.csv", 240)
+    table(workdir / "made.csv", 150, start=1_000)
     assert run(["init", "study", "made.csv", "--human", "people.csv"]) == 0
     out = capfd.readouterr().out
     assert "pyrite study study.yaml --plan" in out
-    spec = yaml.safe_load((here / "study.yaml").read_text())
+    spec = yaml.safe_load((workdir / "study.yaml").read_text())
     assert spec["labels"] == ["good", "bad", "no"]  # 'no' stays a word
     assert spec["fields"] == ["Text of review"]
     assert run(["study", "study.yaml", "--plan", "--json", "--store", "store"]) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert told["absent"] == []
-    assert told["cells"] == 10
+    record = json.loads(capfd.readouterr().out)
+    assert record["absent"] == []
+    assert record["cells"] == 10
 
 
-def test_a_study_of_chats_is_one_about_language(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    chats(here / "people.jsonl", 60)
-    chats(here / "made.jsonl", 80)
+def test_a_study_of_chats_is_one_about_language(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    chats(workdir / "people.jsonl", 60)
+    chats(workdir / "made.jsonl", 80)
     assert run(["init", "study", "made.jsonl", "--human", "people.jsonl", "--json"]) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert [one["kind"] for one in told["files"]] == ["chats", "chats"]
+    record = json.loads(capfd.readouterr().out)
+    assert [file["kind"] for file in record["files"]] == ["chats", "chats"]
     assert run(["study", "study.yaml", "--plan", "--json", "--store", "store"]) == 0
     assert json.loads(capfd.readouterr().out)["absent"] == []
 
 
-def test_an_audit_runs_with_its_starter(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    write_jsonl(review_rows(120, 4), here / "made.jsonl")
-    write_jsonl(review_rows(120, 5), here / "people.jsonl")
+def test_an_audit_runs_with_its_starter(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(review_rows(120, 4), workdir / "made.jsonl")
+    write_jsonl(review_rows(120, 5), workdir / "people.jsonl")
     assert run(["init", "audit", "made.jsonl", "--human", "people.jsonl"]) == 0
     capfd.readouterr()
     line = ["audit", "made.jsonl", "--config", "audit.yaml", "--only", "tokens", "--json", "--store", "store"]
     assert run(line) in (0, 1, 3)
-    told = json.loads(capfd.readouterr().out)
-    assert told["rows"]["read"] == 120 if "rows" in told else told
-    assert (here / "clean.jsonl").is_file()
+    record = json.loads(capfd.readouterr().out)
+    assert record["rows"]["read"] == 120 if "rows" in record else record
+    assert (workdir / "clean.jsonl").is_file()
 
 
-def test_a_loop_is_planned_and_a_repair_is_configured(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_loop_is_planned_and_a_repair_is_configured(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from pyrite.repair.config import RepairConfig
 
-    chats(here / "people.jsonl", 60)
-    chats(here / "made.jsonl", 80)
+    chats(workdir / "people.jsonl", 60)
+    chats(workdir / "made.jsonl", 80)
     assert run(["init", "loop", "made.jsonl", "--human", "people.jsonl"]) == 0
     assert run(["run", "loop.yaml", "--plan"]) == 0
     assert "audit, probe, repair" in capfd.readouterr().out
     assert run(["init", "repair", "made.jsonl", "--human", "people.jsonl", "--model", "harmed"]) == 0
-    config = RepairConfig(model="harmed", **yaml.safe_load((here / "repair.yaml").read_text()))
+    config = RepairConfig(model="harmed", **yaml.safe_load((workdir / "repair.yaml").read_text()))
     assert config.forget == ("made.jsonl",)
     assert config.replay == ("people.jsonl",)
 
@@ -132,26 +132,26 @@ def test_a_loop_is_planned_and_a_repair_is_configured(here: Path, capfd: pytest.
     ],
 )
 def test_what_does_not_go_together_is_refused_and_nothing_written(
-    here: Path, make: Callable[[Path, int], None], config: dict[str, object], says: str
+    workdir: Path, make: Callable[[Path, int], None], config: dict[str, object], says: str
 ) -> None:
-    make(here / "a.csv", 30)
-    chats(here / "b.jsonl", 30)
+    make(workdir / "a.csv", 30)
+    chats(workdir / "b.jsonl", 30)
     names = {"a": "a.csv", "b": "b.jsonl"}
-    known = {
-        key: tuple(names.get(one, one) for one in value) if isinstance(value, tuple) else value
+    options = {
+        key: tuple(names.get(name, name) for name in value) if isinstance(value, tuple) else value
         for key, value in config.items()
     }
     with pytest.raises(UserError) as caught:
-        init(StarterConfig(**known))  # type: ignore[arg-type]
+        init(StarterConfig(**options))  # type: ignore[arg-type]
     assert says in str(caught.value)
-    assert not list(here.glob("*.yaml"))
+    assert not list(workdir.glob("*.yaml"))
 
 
-def test_nothing_is_written_over(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table(here / "a.csv", 30)
-    (here / "audit.yaml").write_text("mine")
+def test_nothing_is_written_over(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table(workdir / "a.csv", 30)
+    (workdir / "audit.yaml").write_text("mine")
     assert run(["init", "audit", "a.csv"]) == 2
-    assert (here / "audit.yaml").read_text() == "mine"
+    assert (workdir / "audit.yaml").read_text() == "mine"
     assert "--out" in capsys.readouterr().err
 
 
@@ -162,39 +162,39 @@ def test_every_value_is_read_back_as_it_was(value: str) -> None:
     assert yaml.safe_load(f"[{scalar(value)}]") == [value]
 
 
-def test_a_file_that_is_sorted_by_its_label_shows_all_of_them(here: Path) -> None:
-    with (here / "a.csv").open("w", newline="") as sink:
+def test_a_file_that_is_sorted_by_its_label_shows_all_of_them(workdir: Path) -> None:
+    with (workdir / "a.csv").open("w", newline="") as sink:
         writer = csv.writer(sink)
         writer.writerow(["text", "label"])
         for at in range(6_000):
             writer.writerow([f"film number {at} was seen", "pos" if at < 3_000 else "neg"])
-    assert set(look("a.csv").labels or ()) == {"pos", "neg"}
+    assert set(summarise_file("a.csv").labels or ()) == {"pos", "neg"}
 
 
-def test_an_arm_is_no_larger_than_the_rarest_label_allows(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_arm_is_no_larger_than_the_rarest_label_allows(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name, start in (("people", 0), ("made", 5_000)):
         rows = [
             {"text": f"row number {start + at} it is", "label": "rare" if at % 10 == 0 else "common"}
             for at in range(300)
         ]
-        write_jsonl(rows, here / f"{name}.jsonl")
+        write_jsonl(rows, workdir / f"{name}.jsonl")
     assert run(["init", "study", "made.jsonl", "--human", "people.jsonl"]) == 0
-    spec = yaml.safe_load((here / "study.yaml").read_text())
+    spec = yaml.safe_load((workdir / "study.yaml").read_text())
     assert spec["sizes"][0] <= 2 * 30 * (1 - (75 + 100) / 300)
-    write_jsonl([{"text": f"row number {at} it is", "label": "ab"[at % 2]} for at in range(12)], here / "few.jsonl")
+    write_jsonl([{"text": f"row number {at} it is", "label": "ab"[at % 2]} for at in range(12)], workdir / "few.jsonl")
     assert run(["init", "study", "few.jsonl", "--human", "few.jsonl", "--out", "few.yaml"]) == 2
     assert "too few rows" in capfd.readouterr().err
 
 
-def test_a_loop_on_a_table_reads_both_sides(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    table(here / "people.csv", 120)
-    table(here / "made.csv", 120, start=1_000)
+def test_a_loop_on_a_table_reads_both_sides(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table(workdir / "people.csv", 120)
+    table(workdir / "made.csv", 120, start=1_000)
     assert run(["init", "loop", "made.csv", "--human", "people.csv"]) == 0
     capfd.readouterr()
-    written = (here / "loop.yaml").read_text().replace("model_sample: 100", "only: [tokens]")
-    (here / "loop.yaml").write_text(written)
+    written = (workdir / "loop.yaml").read_text().replace("model_sample: 100", "only: [tokens]")
+    (workdir / "loop.yaml").write_text(written)
     assert run(["run", "loop.yaml", "--store", "store", "--json"]) in (0, 1, 3)
-    told = json.loads(capfd.readouterr().out)
-    assert list(told["parts"]) == ["audit"]
-    found = json.loads((here / "runs/mine/audit/run.json").read_text())
-    assert found["rows"]["kept"] == found["reference_rows"]["kept"] == 120
+    record = json.loads(capfd.readouterr().out)
+    assert list(record["parts"]) == ["audit"]
+    audit = json.loads((workdir / "runs/mine/audit/run.json").read_text())
+    assert audit["rows"]["kept"] == audit["reference_rows"]["kept"] == 120

@@ -63,9 +63,11 @@ def test_crossed_approaches_the_variance_components() -> None:
         rng=np.random.default_rng(0),
         resamples=40_000,
     )
-    rest = cell_ST - cell_ST.mean(1, keepdims=True) - cell_ST.mean(0) + cell_ST.mean()
+    interaction = cell_ST - cell_ST.mean(1, keepdims=True) - cell_ST.mean(0) + cell_ST.mean()
     variance = (
-        cell_ST.mean(1).var(ddof=1) / 4 + cell_ST.mean(0).var(ddof=1) / 15 - (rest**2).sum() / (3 * 14) / (4 * 15)
+        cell_ST.mean(1).var(ddof=1) / 4
+        + cell_ST.mean(0).var(ddof=1) / 15
+        - (interaction**2).sum() / (3 * 14) / (4 * 15)
     )
     assert estimate.high is not None
     assert estimate.high - estimate.value == pytest.approx(stats.t.ppf(0.975, 3) * np.sqrt(variance), rel=0.02)
@@ -91,13 +93,13 @@ def test_crossed_is_wider_than_seeds_alone() -> None:
 def test_few_templates_one_seed_or_no_spread_give_no_interval() -> None:
     rng = np.random.default_rng(0)
     d, templates = _data(k=9)
-    few = crossed_bootstrap(d, templates, rng=rng)
-    assert (few.low, few.high, few.method) == (None, None, "these templates only (9 < 10)")
+    nine = crossed_bootstrap(d, templates, rng=rng)
+    assert (nine.low, nine.high, nine.method) == (None, None, "these templates only (9 < 10)")
     d, templates = _data(seeds=1)
     assert crossed_bootstrap(d, templates, rng=rng).method == "one seed: no interval"
     d, templates = _data()
-    same = crossed_bootstrap(np.full_like(d, 0.1), templates, rng=rng)
-    assert (same.low, same.method) == (None, "identical in all seeds and templates: no interval")
+    identical = crossed_bootstrap(np.full_like(d, 0.1), templates, rng=rng)
+    assert (identical.low, identical.method) == (None, "identical in all seeds and templates: no interval")
 
 
 def test_crossed_refuses_what_it_cannot_use() -> None:
@@ -138,8 +140,8 @@ def test_cluster_stays_within_fractions_and_is_silent_without_spread() -> None:
     assert estimate.high == 1.0
     perfect = cluster_bootstrap(np.ones(48), templates, rng=np.random.default_rng(0))
     assert (perfect.low, perfect.method) == (None, "identical in all templates: no interval")
-    few = cluster_bootstrap(np.ones(8), templates[:8], rng=np.random.default_rng(0))
-    assert few.method == "these templates only (2 < 10)"
+    two_templates = cluster_bootstrap(np.ones(8), templates[:8], rng=np.random.default_rng(0))
+    assert two_templates.method == "these templates only (2 < 10)"
 
 
 def test_cluster_refuses_empty_and_unpaired_input() -> None:

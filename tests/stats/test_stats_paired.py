@@ -132,10 +132,10 @@ def test_newcombe_mirrors_and_ignores_item_order() -> None:
 
 
 def test_newcombe_at_the_edges() -> None:
-    same = wilson_difference([1] * 10, [1] * 10)
-    assert same.low is not None
-    assert same.high is not None
-    assert same.low < 0 < same.high
+    equal = wilson_difference([1] * 10, [1] * 10)
+    assert equal.low is not None
+    assert equal.high is not None
+    assert equal.low < 0 < equal.high
     opposite = wilson_difference([1] * 10, [0] * 10)
     assert opposite.value == 1.0
     assert opposite.high == pytest.approx(1.0)

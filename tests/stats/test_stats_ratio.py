@@ -14,8 +14,8 @@ from pyrite.stats.ratio import Moments, fieller
 def inverted(numerator: Any, denominator: Any, level: float = 0.05) -> tuple[float, float]:
     """The ratios whose t test is not rejected, looked for on a grid of thousandths."""
     grid = np.linspace(-1, 2, 3001)
-    kept = [q for q in grid if scipy_stats.ttest_1samp(numerator - q * denominator, 0.0).pvalue >= level]
-    return min(kept), max(kept)
+    accepted = [q for q in grid if scipy_stats.ttest_1samp(numerator - q * denominator, 0.0).pvalue >= level]
+    return min(accepted), max(accepted)
 
 
 def test_the_interval_inverts_the_paired_t_test() -> None:
@@ -63,10 +63,10 @@ def test_a_model_that_differs_on_no_item_from_an_end_has_no_interval() -> None:
 
 def test_one_seed_and_few_groups_show_nothing() -> None:
     """A change of a hair's breadth in one seed would otherwise have 20,000 % of it brought back."""
-    one = share_over_seeds([0.5], [0.5001], [0.52])
-    assert (one.estimate, "one seed" in one.why) == (None, True)
-    few = share_over_items([0.0] * 20, [1.0] * 20, [1.0] * 10 + [0.0] * 10, ["a", "b"] * 10)
-    assert (few.estimate, "few groups" in few.why) == (None, True)
+    one_seed = share_over_seeds([0.5], [0.5001], [0.52])
+    assert (one_seed.estimate, "one seed" in one_seed.why) == (None, True)
+    few_groups = share_over_items([0.0] * 20, [1.0] * 20, [1.0] * 10 + [0.0] * 10, ["a", "b"] * 10)
+    assert (few_groups.estimate, "few groups" in few_groups.why) == (None, True)
 
 
 def test_items_of_one_group_do_not_count_as_many() -> None:
@@ -99,18 +99,18 @@ def test_missing_answers_cannot_flatter() -> None:
     goal: list[float | None] = [1.0] * 30 + [0.0] * 10
     now: list[float | None] = [1.0] * 20 + [0.0] * 20
     groups = [str(at) for at in range(40)]
-    whole = share_over_items(origin, goal, now, groups)
+    complete = share_over_items(origin, goal, now, groups)
     lost = share_over_items(origin, goal, [*now[:37], None, None, None], groups)
-    assert whole.estimate is not None
+    assert complete.estimate is not None
     assert lost.estimate is not None
     assert lost.estimate.n_missing == 3
-    assert None not in (lost.estimate.low, lost.estimate.high, whole.estimate.low, whole.estimate.high)
-    assert lost.estimate.low <= whole.estimate.low < whole.estimate.high < lost.estimate.high  # type: ignore[operator]
+    assert None not in (lost.estimate.low, lost.estimate.high, complete.estimate.low, complete.estimate.high)
+    assert lost.estimate.low <= complete.estimate.low < complete.estimate.high < lost.estimate.high  # type: ignore[operator]
     assert share_over_items(origin, goal, [*now[:35], *[None] * 5], groups).estimate is None  # an eighth
     assert share_over_items(origin, goal, [*now[:39], None], groups, bounds=None).estimate is None  # nats have no end
     nobody = [[*side, *[None] * 9] for side in (origin, goal, now)]
     silent = share_over_items(*nobody, [str(at) for at in range(49)])
-    assert silent == whole  # what no model answered says nothing of any
+    assert silent == complete  # what no model answered says nothing of any
 
 
 def test_seeds_with_missing_answers_as_items() -> None:
@@ -118,16 +118,16 @@ def test_seeds_with_missing_answers_as_items() -> None:
     goal = np.ones((3, 30))
     now = np.tile((np.arange(30) < 15).astype(float), (3, 1))
     now[1, 3] = 0.0
-    whole = share_over_answers(origin, goal, now)
-    assert whole.estimate is not None
-    assert whole.estimate.value == pytest.approx((15 + 14 + 15) / 90)
+    complete = share_over_answers(origin, goal, now)
+    assert complete.estimate is not None
+    assert complete.estimate.value == pytest.approx((15 + 14 + 15) / 90)
     now[2, 29] = math.nan
     lost = share_over_answers(origin, goal, now)
     assert lost.estimate is not None
     assert (lost.estimate.value, lost.estimate.n_missing) == (pytest.approx((15 + 14 + 15) / 87), 1)
     assert lost.estimate.high is not None
-    assert whole.estimate.high is not None
-    assert lost.estimate.high > whole.estimate.high
+    assert complete.estimate.high is not None
+    assert lost.estimate.high > complete.estimate.high
     assert share_over_answers(origin, goal, now, bounds=None).estimate is None
 
 
@@ -143,9 +143,9 @@ def test_what_is_missing_may_differ_from_seed_to_seed() -> None:
     for fills in np.ndindex(*[2] * 6):
         filled = now.copy()
         filled[:, :2] = np.array(fills).reshape(3, 2)
-        one = share_over_seeds(origin.mean(axis=1), goal.mean(axis=1), filled.mean(axis=1))
-        if one.estimate is not None and one.estimate.low is not None:
-            ends.append((one.estimate.low, one.estimate.high))
+        share_of_fill = share_over_seeds(origin.mean(axis=1), goal.mean(axis=1), filled.mean(axis=1))
+        if share_of_fill.estimate is not None and share_of_fill.estimate.low is not None:
+            ends.append((share_of_fill.estimate.low, share_of_fill.estimate.high))
     assert share.estimate.low == pytest.approx(min(low for low, _ in ends))
     assert share.estimate.high == pytest.approx(max(high for _, high in ends if high is not None))
 
@@ -156,7 +156,7 @@ def test_coverage_over_items(truth: float) -> None:
     one. Of smaller losses the draws in which the loss is clear are picked ones, and the intervals hold it in 90 % only
     (docs/statistics.md); such shares say that the change is barely clear."""
     rng = np.random.default_rng(3)
-    hits = given = 0
+    hits = n_intervals = 0
     groups = [str(at) for at in range(200)]
     for _ in range(300):
         ability = rng.normal(0, 1, 200)
@@ -168,7 +168,7 @@ def test_coverage_over_items(truth: float) -> None:
         share = share_over_items(harmed, before, now, groups)
         if share.estimate is None or share.estimate.low is None or share.estimate.high is None:
             continue
-        given += 1
+        n_intervals += 1
         hits += share.estimate.low <= truth <= share.estimate.high
-    assert given > 180
-    assert hits / given > 0.92
+    assert n_intervals > 180
+    assert hits / n_intervals > 0.92

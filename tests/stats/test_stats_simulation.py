@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyrite import stats as pyrite_stats
 from pyrite.records import Estimate
 from pyrite.stats import (
-    Cell,
+    ContrastCell,
     Verdict,
     answered_by_both,
     cluster_bootstrap,
@@ -125,7 +125,7 @@ def test_false_worse_is_rare(seeds: int) -> None:
     shared = 0.6 + 0.02 * rng.standard_normal((repetitions, seeds))
     a, b = (shared + 0.02 * rng.standard_normal((repetitions, seeds)) for _ in range(2))
     verdicts = [judge(x, y, margin=0.01).verdict for x, y in zip(a, b, strict=True)]
-    worse, better = (np.mean([v is which for v in verdicts]) for which in (Verdict.WORSE, Verdict.BETTER))
+    worse, better = (np.mean([v is verdict for v in verdicts]) for verdict in (Verdict.WORSE, Verdict.BETTER))
     assert _at_most(float(worse + better), 0.05, repetitions)
     assert _at_most(float(worse), 0.025, repetitions)
 
@@ -163,21 +163,23 @@ def test_cells_at_the_floor_make_no_false_verdict(seeds: int, level: float) -> N
     floors = [tuple(_at_the_floor(rng, shape, level) for _ in range(2)) for _ in range(2)]
 
     def verdicts(harm: float, *, robust: bool) -> list[Verdict]:
-        said = []
+        outcomes = []
         for at in range(repetitions):
-            cells = [Cell(f"floor {n}", x[at], y[at]) for n, (x, y) in enumerate(floors)]
+            cells = [ContrastCell(f"floor {n}", x[at], y[at]) for n, (x, y) in enumerate(floors)]
             if robust:
-                cells.append(Cell("robust", a[at] - harm, b[at]))
-            said.append(judge_family({"c": cells}, margin)["c"].verdict)
-        return said
+                cells.append(ContrastCell("robust", a[at] - harm, b[at]))
+            outcomes.append(judge_family({"c": cells}, margin)["c"].verdict)
+        return outcomes
 
     null = verdicts(0.0, robust=True)
-    assert _at_most(float(np.mean([one in (Verdict.WORSE, Verdict.BETTER) for one in null])), 0.05, repetitions)
+    assert _at_most(float(np.mean([verdict in (Verdict.WORSE, Verdict.BETTER) for verdict in null])), 0.05, repetitions)
     nothing = verdicts(0.0, robust=False)
-    assert _at_most(float(np.mean([one in (Verdict.WORSE, Verdict.BETTER) for one in nothing])), 0.05, repetitions)
+    assert _at_most(
+        float(np.mean([verdict in (Verdict.WORSE, Verdict.BETTER) for verdict in nothing])), 0.05, repetitions
+    )
     if level < margin / 2:  # near the margin some floors can answer, and rightly say that nothing changed there
         harmed = verdicts(margin, robust=True)
-        assert _at_most(float(np.mean([one is Verdict.EQUIVALENT for one in harmed])), 0.05, repetitions)
+        assert _at_most(float(np.mean([verdict is Verdict.EQUIVALENT for verdict in harmed])), 0.05, repetitions)
         assert Verdict.EQUIVALENT not in nothing
 
 
@@ -199,8 +201,10 @@ def test_answers_missing_not_at_random_make_no_false_verdict(seeds: int) -> None
             a = (rng.random((seeds, items)) < chance) * 1.0
             b = (rng.random((seeds, items)) < difficulty) * 1.0
             a[(a == 0) & hidden] = np.nan
-            both = answered_by_both(a, b, bounds=(0, 1))
-            cell = Cell("x", both.a, both.b, both.low, both.high, both.items, both.missing)
+            answered = answered_by_both(a, b, bounds=(0, 1))
+            cell = ContrastCell(
+                "x", answered.a, answered.b, answered.low, answered.high, answered.items, answered.missing
+            )
             verdict = judge_family({"c": [cell]}, margin, max_missing=0.5)["c"].verdict
             naive = judge(np.nanmean(a, axis=1), b.mean(axis=1), margin=margin).verdict
             if harm:
@@ -251,14 +255,14 @@ def test_power_is_what_was_promised(sd: float, effect: float, margin: float) -> 
     assert needed.for_difference is not None
     assert needed.for_equivalence is not None
 
-    def found(n: int) -> float:
+    def difference_power(n: int) -> float:
         rows = rng.normal(-effect, sd, (repetitions, n))
         return float(np.mean([paired_t_pvalue(row) < 0.05 and row.mean() < 0 for row in rows]))
 
-    def shown(n: int) -> float:
+    def equivalence_power(n: int) -> float:
         return float(np.mean([tost(row, margin) < 0.05 for row in rng.normal(0, sd, (repetitions, n))]))
 
-    for rate, n in ((found, needed.for_difference), (shown, needed.for_equivalence)):
+    for rate, n in ((difference_power, needed.for_difference), (equivalence_power, needed.for_equivalence)):
         assert _at_least(rate(n), 0.8, repetitions)
         assert _at_most(rate(n - 1), 0.8, repetitions)
 
@@ -266,8 +270,8 @@ def test_power_is_what_was_promised(sd: float, effect: float, margin: float) -> 
 def test_pilot_bound_holds_in_four_of_five() -> None:
     repetitions = 10_000
     pilots = np.random.default_rng(100).normal(0, 0.02, (repetitions, 3))
-    held = float(np.mean([sd_from_pilot(row).upper >= 0.02 for row in pilots]))
-    assert held == pytest.approx(0.8, abs=_noise(0.8, repetitions))
+    share_held = float(np.mean([sd_from_pilot(row).upper >= 0.02 for row in pilots]))
+    assert share_held == pytest.approx(0.8, abs=_noise(0.8, repetitions))
 
 
 @pytest.mark.parametrize(

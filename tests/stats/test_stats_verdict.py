@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.stats import Cell, Verdict, holm, judge, judge_family
+from pyrite.stats import ContrastCell, Verdict, holm, judge, judge_family
 
 BASE = [0.600, 0.610, 0.620]
 HARMED = [0.502, 0.509, 0.519]
@@ -55,11 +55,11 @@ def test_equivalent_and_cannot_tell() -> None:
 
 def test_equivalence_goes_before_a_small_real_difference() -> None:
     """Differences -0.0050, -0.0052, -0.0048: surely not 0, and surely within 0.02."""
-    both = judge([0.5950, 0.6048, 0.6152], BASE, margin=0.02)
-    assert both.p_difference is not None
-    assert both.p_difference < 0.05
-    assert both.verdict == "equivalent"
-    assert "equivalence goes first" in both.why
+    judgement = judge([0.5950, 0.6048, 0.6152], BASE, margin=0.02)
+    assert judgement.p_difference is not None
+    assert judgement.p_difference < 0.05
+    assert judgement.verdict == "equivalent"
+    assert "equivalence goes first" in judgement.why
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_all_wrong_against_all_right_has_the_grid_of_its_items() -> None:
     seeds, standard error 0.01 / sqrt(5), t(4) at 97.5 % 2.7764."""
 
     def verdict(seeds: int, items: int | None) -> Any:
-        return judge_family({"c": [Cell("x", [0.0] * seeds, [1.0] * seeds, items=items)]}, 0.1)["c"]
+        return judge_family({"c": [ContrastCell("x", [0.0] * seeds, [1.0] * seeds, items=items)]}, 0.1)["c"]
 
     assert verdict(5, 100).verdict == "worse"
     assert verdict(5, 100).difference.low == pytest.approx(-1 - 2.7764 * 0.01 / 5**0.5, abs=1e-5)
@@ -136,7 +136,7 @@ def test_a_cell_at_the_floor_does_not_dilute_the_others() -> None:
     comparison = [0.70, 0.71, 0.69, 0.70, 0.72]
     robust = [x - d for x, d in zip(comparison, (0.043, 0.039, 0.047, 0.044, 0.042), strict=True)]
     floor = [0.001, 0.0, 0.002, 0.001, 0.0]
-    cells = [Cell("robust", robust, comparison), Cell("base", floor, floor[::-1])]
+    cells = [ContrastCell("robust", robust, comparison), ContrastCell("base", floor, floor[::-1])]
     judgement = judge_family({"c": cells}, 0.03)["c"]
     assert judgement.verdict == "worse"
     assert judgement.difference.value == pytest.approx(-0.043)
@@ -145,15 +145,20 @@ def test_a_cell_at_the_floor_does_not_dilute_the_others() -> None:
     averaged = [(x + y) / 2 for x, y in zip(robust, floor, strict=True)]
     against = [(x + y) / 2 for x, y in zip(comparison, floor[::-1], strict=True)]
     assert judge(averaged, against, margin=0.03).verdict == "equivalent"
-    every = judge_family({"c": [Cell("base", floor, floor[::-1]), Cell("other", floor, floor[::-1])]}, 0.03)["c"]
-    assert every.verdict == "not testable"
-    assert "base: both sides" in every.why
-    assert "other: both sides" in every.why
+    judgement_of_floors = judge_family(
+        {"c": [ContrastCell("base", floor, floor[::-1]), ContrastCell("other", floor, floor[::-1])]}, 0.03
+    )["c"]
+    assert judgement_of_floors.verdict == "not testable"
+    assert "base: both sides" in judgement_of_floors.why
+    assert "other: both sides" in judgement_of_floors.why
 
 
 def test_cells_are_averaged_by_their_weights() -> None:
     """0.1 with weight 1 and 0.2 with weight 3: 0.175."""
-    cells = [Cell("a", [0.6, 0.61], [0.5, 0.51], weight=1), Cell("b", [0.7, 0.72], [0.5, 0.52], weight=3)]
+    cells = [
+        ContrastCell("a", [0.6, 0.61], [0.5, 0.51], weight=1),
+        ContrastCell("b", [0.7, 0.72], [0.5, 0.52], weight=3),
+    ]
     assert judge_family({"c": cells}, 0.03)["c"].difference.value == pytest.approx(0.175)
 
 
@@ -161,7 +166,7 @@ def test_a_contrast_that_is_not_testable_makes_no_other_easier() -> None:
     """Its own p-value would take the first step of Holm; it counts as 1, and tells none."""
     borderline = ([0.56, 0.59, 0.59], BASE)
     raw = 1 - math.sqrt(27 / 29)
-    empty = [Cell("x", [0.0] * 3, [0.0] * 3, items=0, missing=4)]
+    empty = [ContrastCell("x", [0.0] * 3, [0.0] * 3, items=0, missing=4)]
     family = judge_family({"a": borderline, "empty": empty}, 0.005)
     assert family["empty"].verdict == "not testable"
     assert (family["empty"].p_difference, family["empty"].p_equivalence_adjusted) == (None, None)
@@ -170,8 +175,8 @@ def test_a_contrast_that_is_not_testable_makes_no_other_easier() -> None:
 
 
 def test_a_cell_that_lost_its_answers_takes_the_contrast_with_it() -> None:
-    lost = Cell("A", [0.1, 0.11, 0.12], [0.6, 0.61, 0.62], items=85, missing=15)
-    fine = Cell("B", CLOSE, BASE, items=100)
+    lost = ContrastCell("A", [0.1, 0.11, 0.12], [0.6, 0.61, 0.62], items=85, missing=15)
+    fine = ContrastCell("B", CLOSE, BASE, items=100)
     judgement = judge_family({"c": [lost, fine]}, 0.03)["c"]
     assert (judgement.verdict, judgement.cells) == ("not testable", ())
     assert judgement.why.startswith("15 of 100 items have no answer")
@@ -181,7 +186,7 @@ def test_identical_differences_of_cells_with_unlike_items() -> None:
     """97, 89 and 83 items, one item lost in the first cell in all five seeds: -1 / (3 * 97) = -0.0034. The step of the
     average is the mean of 1/97, 1/89 and 1/83, a hundredth: no fine grid, so the sign test speaks, and nothing is worse."""
     cells = [
-        Cell(name, [(n // 2 - loss) / n] * 5, [n // 2 / n] * 5)
+        ContrastCell(name, [(n // 2 - loss) / n] * 5, [n // 2 / n] * 5)
         for name, n, loss in (("a", 97, 1), ("b", 89, 0), ("c", 83, 0))
     ]
     family = judge_family({"c": cells, "d": (BASE, NOISY), "e": (NOISY, BASE)}, 0.03)
@@ -201,30 +206,35 @@ def test_an_average_is_not_equivalent_while_a_cell_differs() -> None:
     base, jitter = [0.5, 0.52, 0.51, 0.5, 0.53], [0.001, -0.001, 0.0, 0.002, -0.002]
     down = [x - 0.06 + e for x, e in zip(base, jitter, strict=True)]
     up = [x + 0.06 - e for x, e in zip(base, jitter, strict=True)]
-    judgement = judge_family({"c": [Cell("one", down, base), Cell("two", up, base)]}, 0.03)["c"]
+    judgement = judge_family({"c": [ContrastCell("one", down, base), ContrastCell("two", up, base)]}, 0.03)["c"]
     assert judgement.difference.value == pytest.approx(0.0)
     assert judgement.verdict == "cannot tell yet"
     assert "one -0.060 (p < 0.001), two +0.060" in judgement.why
     near = [x - 0.01 + e for x, e in zip(base, jitter, strict=True)]
-    assert judge_family({"c": [Cell("one", near, base), Cell("two", near, base)]}, 0.03)["c"].verdict == "equivalent"
+    assert (
+        judge_family({"c": [ContrastCell("one", near, base), ContrastCell("two", near, base)]}, 0.03)["c"].verdict
+        == "equivalent"
+    )
 
 
 def test_missing_answers_must_not_be_able_to_change_a_verdict() -> None:
     a, b = [0.60, 0.61, 0.62], [0.70, 0.71, 0.73]
-    few = Cell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=98, missing=2)
-    judgement = judge_family({"c": [few]}, 0.03)["c"]
+    two_missing = ContrastCell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=98, missing=2)
+    judgement = judge_family({"c": [two_missing]}, 0.03)["c"]
     assert (judgement.verdict, judgement.items, judgement.missing) == ("worse", 98, 2)
-    more = Cell("x", a, b, low=[-0.2, -0.2, -0.2], high=[-0.02, 0.01, -0.01], items=91, missing=9)
-    judgement = judge_family({"c": [more]}, 0.03)["c"]
+    nine_missing = ContrastCell("x", a, b, low=[-0.2, -0.2, -0.2], high=[-0.02, 0.01, -0.01], items=91, missing=9)
+    judgement = judge_family({"c": [nine_missing]}, 0.03)["c"]
     assert judgement.verdict == "cannot tell yet"
     assert "9 of 100 items have no answer on one side or both; without them it would be worse" in judgement.why
     assert judgement.bounds is not None
     assert judgement.bounds[1] > 0  # type: ignore[operator]
-    many = Cell("x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=89, missing=11)
-    judgement = judge_family({"c": [many]}, 0.03)["c"]
+    eleven_missing = ContrastCell(
+        "x", a, b, low=[-0.11, -0.11, -0.12], high=[-0.08, -0.08, -0.09], items=89, missing=11
+    )
+    judgement = judge_family({"c": [eleven_missing]}, 0.03)["c"]
     assert judgement.verdict == "not testable"
     assert "more than the share of 0.1" in judgement.why
-    assert judge_family({"c": [many]}, 0.03, max_missing=0.2)["c"].verdict == "worse"
+    assert judge_family({"c": [eleven_missing]}, 0.03, max_missing=0.2)["c"].verdict == "worse"
 
 
 def test_one_seed_cannot_tell() -> None:

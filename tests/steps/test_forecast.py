@@ -8,11 +8,11 @@ import pytest
 
 from pyrite.models.hardware import threads_for
 from pyrite.steps import Cost, Step, StepType
-from pyrite.steps.forecast import Forecast, expected, in_words
+from pyrite.steps.forecast import Forecast, duration_in_words, expected
 
 
 def step(kind: str, number: int, seconds: float, after: list[Step] | None = None) -> Step:
-    inputs = {f"in{at}": one for at, one in enumerate(after or [])}
+    inputs = {f"in{at}": parent for at, parent in enumerate(after or [])}
     return Step(StepType(kind, 1, lambda context: None), {"number": number}, inputs, label=f"{kind} {number}",
                 cost=Cost(seconds=seconds))  # fmt: skip
 
@@ -23,38 +23,38 @@ def simulate(
     """Run steps in order on workers; what the forecast says at every second, and when the run ends. Steps report how far
     they are twice a second, unless their kind is silent."""
     forecast = Forecast(todo, workers, pace=pace)
-    waiting, running, done = list(todo), [], set()
-    now, said = 0.0, []
+    waiting, running, finished = list(todo), [], set()
+    now, forecasts = 0.0, []
     begun: dict[str, float] = {}
     while waiting or running:
-        ready = [one for one in waiting if all(parent.key in done for parent in one.parents())]
-        for one in ready[: workers - len(running)]:
-            waiting.remove(one)
-            forecast.start(one.key, now)
-            begun[one.key] = now
-            heapq.heappush(running, (now + truth(one), len(begun), one))
+        ready = [step for step in waiting if all(parent.key in finished for parent in step.parents())]
+        for step in ready[: workers - len(running)]:
+            waiting.remove(step)
+            forecast.start(step.key, now)
+            begun[step.key] = now
+            heapq.heappush(running, (now + truth(step), len(begun), step))
         tick = now + 0.5
         while running and running[0][0] <= tick:
-            end, _, one = heapq.heappop(running)
-            forecast.finish(one.key, truth(one))
-            done.add(one.key)
+            end, _, step = heapq.heappop(running)
+            forecast.finish(step.key, truth(step))
+            finished.add(step.key)
             now = end
             if len(running) < workers:
                 break
         else:
             now = tick
-        for _, _, one in running:
-            if one.kind.name not in silent:
-                load = min(2.0, 0.2 * truth(one))  # a model is loaded first
-                share = (now - begun[one.key] - load) / (truth(one) - load)
+        for _, _, step in running:
+            if step.kind.name not in silent:
+                load = min(2.0, 0.2 * truth(step))  # a model is loaded first
+                share = (now - begun[step.key] - load) / (truth(step) - load)
                 if share > 0:
-                    forecast.tick(one.key, min(1.0, share), now)
-        said.append((now, forecast.seconds_left(now)))
-    return said, now
+                    forecast.update(step.key, min(1.0, share), now)
+        forecasts.append((now, forecast.seconds_left(now)))
+    return forecasts, now
 
 
-def at_a_minute(said: list[tuple[float, float]]) -> tuple[float, float]:
-    return next((now, left) for now, left in said if now >= 60)
+def at_a_minute(forecasts: list[tuple[float, float]]) -> tuple[float, float]:
+    return next((now, seconds_left) for now, seconds_left in forecasts if now >= 60)
 
 
 def test_unequal_steps_whose_costs_are_wrong_by_kind() -> None:
@@ -66,30 +66,30 @@ def test_unequal_steps_whose_costs_are_wrong_by_kind() -> None:
         trained = step("train", number, float(rng.choice([4, 10, 40])), [todo[0]] if number % 3 else [])
         todo += [trained, step("answer", number, 20, [trained])]
     for workers in (1, 2, 4):
-        said, end = simulate(todo, lambda one: expected(one) * wrong[one.kind.name], workers)
-        now, left = at_a_minute(said)
-        assert 0.5 < (now + left) / end < 2, (workers, now, left, end)
+        forecasts, end = simulate(todo, lambda step: expected(step) * wrong[step.kind.name], workers)
+        now, seconds_left = at_a_minute(forecasts)
+        assert 0.5 < (now + seconds_left) / end < 2, (workers, now, seconds_left, end)
 
 
 def test_a_machine_much_slower_than_planned() -> None:
     todo = [step("train", number, 10) for number in range(30)]
-    said, end = simulate(todo, lambda one: 8 * expected(one), 2)
-    now, left = at_a_minute(said)
-    assert 0.5 < (now + left) / end < 2, (now, left, end)
-    said, end = simulate(todo, lambda one: 8 * expected(one), 2, pace=8.0)
-    assert 0.7 < said[0][1] / end < 1.4  # where the machine was measured before, the first word is right
+    forecasts, end = simulate(todo, lambda step: 8 * expected(step), 2)
+    now, seconds_left = at_a_minute(forecasts)
+    assert 0.5 < (now + seconds_left) / end < 2, (now, seconds_left, end)
+    forecasts, end = simulate(todo, lambda step: 8 * expected(step), 2, pace=8.0)
+    assert 0.7 < forecasts[0][1] / end < 1.4  # where the machine was measured before, the first word is right
 
 
 def test_one_long_step_tells_by_its_own_speed() -> None:
-    said, end = simulate([step("read", 0, 27.0)], lambda one: 420.0, 1)
-    now, left = at_a_minute(said)
-    assert 0.8 < (now + left) / end < 1.25
+    forecasts, end = simulate([step("read", 0, 27.0)], lambda step: 420.0, 1)
+    now, seconds_left = at_a_minute(forecasts)
+    assert 0.8 < (now + seconds_left) / end < 1.25
 
 
 def test_a_step_that_reports_nothing_is_never_said_to_be_over() -> None:
-    said, end = simulate([step("read", 0, 5.0)], lambda one: 100.0, 1, silent=("read",))
-    assert all(left > 0 for now, left in said if now < end - 1)
-    assert at_a_minute(said)[1] >= 5
+    forecasts, end = simulate([step("read", 0, 5.0)], lambda step: 100.0, 1, silent=("read",))
+    assert all(seconds_left > 0 for now, seconds_left in forecasts if now < end - 1)
+    assert at_a_minute(forecasts)[1] >= 5
 
 
 def test_a_chain_is_as_long_as_it_is() -> None:
@@ -109,9 +109,9 @@ def test_what_is_done_is_not_counted() -> None:
     forecast.start(todo[0].key, 0.0)
     forecast.finish(todo[0].key, 10.0)
     assert forecast.seconds_left(10.0) == pytest.approx(30, abs=1)
-    for one in todo[1:]:
-        forecast.start(one.key, 10.0)
-        forecast.finish(one.key, 10.0)
+    for later_step in todo[1:]:
+        forecast.start(later_step.key, 10.0)
+        forecast.finish(later_step.key, 10.0)
     assert forecast.seconds_left(40.0) == 0.0
 
 
@@ -119,7 +119,7 @@ def test_what_is_done_is_not_counted() -> None:
     ("seconds", "words"), [(1, "5 s"), (33, "35 s"), (61, "1 min"), (3599, "60 min"), (7300, "2 h 00 min")]
 )
 def test_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert duration_in_words(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_resumed_step_counts_for_what_was_left_of_it() -> None:
     todo = [step("train", number, 100) for number in range(5)]
     forecast = Forecast(todo, 1)
     forecast.start(todo[0].key, 0.0)
-    forecast.tick(todo[0].key, 0.9, 1.0)
+    forecast.update(todo[0].key, 0.9, 1.0)
     forecast.finish(todo[0].key, 10.0)
     assert forecast.seconds_left(10.0) == pytest.approx(400, rel=0.1)
 
@@ -152,6 +152,6 @@ def test_a_first_report_that_comes_late_is_no_resumption(share: float, at: float
     todo = [step("train", number, 100) for number in range(5)]
     forecast = Forecast(todo, 1)
     forecast.start(todo[0].key, 0.0)
-    forecast.tick(todo[0].key, share, at)
+    forecast.update(todo[0].key, share, at)
     forecast.finish(todo[0].key, 100.0)
     assert forecast.seconds_left(100.0) == pytest.approx(400, rel=0.05)

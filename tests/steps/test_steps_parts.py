@@ -11,34 +11,42 @@ from pyrite.errors import OutOfTime
 from pyrite.steps import Context, in_parts
 
 
-def context_of(folder: Path, expired: Callable[[], bool] = lambda: False, ticks: list[Any] | None = None) -> Context:
-    seen: list[Any] = [] if ticks is None else ticks
-    return Context({}, {}, folder / "out", folder / "checkpoint", lambda *told: seen.append(told), expired)
+def context_of(
+    folder: Path, expired: Callable[[], bool] = lambda: False, progress_reports: list[Any] | None = None
+) -> Context:
+    reports: list[Any] = [] if progress_reports is None else progress_reports
+    return Context({}, {}, folder / "out", folder / "checkpoint", lambda *report: reports.append(report), expired)
 
 
 def test_every_row_is_worked_once_in_parts_of_a_size_and_comes_back_in_its_place(tmp_path: Path) -> None:
-    parts, ticks = [], list[Any]()
+    parts, progress_reports = [], list[Any]()
 
-    def work(rows: list[int], tick: Any) -> tuple[list[Any], dict[str, Any]]:
+    def work(rows: list[int], report_progress: Any) -> tuple[list[Any], dict[str, Any]]:
         parts.append(rows)
-        tick(1, 2, "pieces")
+        report_progress(1, 2, "pieces")
         return [at * 10 for at in rows], {"rows": len(rows)}
 
     sizes = [5, 1, 9, 1, 1, 30]
-    found, told = in_parts(
-        context_of(tmp_path, ticks=ticks), "x", "rows", sizes, work, tokens=10, order=[5, 2, 0, 1, 3, 4]
+    results, records = in_parts(
+        context_of(tmp_path, progress_reports=progress_reports),
+        "x",
+        "rows",
+        sizes,
+        work,
+        tokens=10,
+        order=[5, 2, 0, 1, 3, 4],
     )
-    assert found == [0, 10, 20, 30, 40, 50]
+    assert results == [0, 10, 20, 30, 40, 50]
     assert parts == [[5], [2], [0, 1, 3, 4]]  # a row larger than a part is a part of its own
-    assert told == [{"rows": 1}, {"rows": 1}, {"rows": 4}]
-    assert ticks == [(0.5, 6, "rows"), (1.5, 6, "rows"), (4.0, 6, "rows")]
+    assert records == [{"rows": 1}, {"rows": 1}, {"rows": 4}]
+    assert progress_reports == [(0.5, 6, "rows"), (1.5, 6, "rows"), (4.0, 6, "rows")]
     assert in_parts(context_of(tmp_path), "x", "none", [], work, tokens=10) == ([], [])
 
 
 def test_a_cut_run_goes_on_after_its_finished_parts_even_if_the_last_was_torn(tmp_path: Path) -> None:
     worked: list[int] = []
 
-    def work(rows: list[int], tick: Any) -> tuple[list[Any], dict[str, Any]]:
+    def work(rows: list[int], report_progress: Any) -> tuple[list[Any], dict[str, Any]]:
         worked.extend(rows)
         return [[at, math.nan if at == 1 else -math.inf] for at in rows], {}
 
@@ -47,12 +55,12 @@ def test_a_cut_run_goes_on_after_its_finished_parts_even_if_the_last_was_torn(tm
     (file,) = (tmp_path / "checkpoint").glob("x-*.jsonl")
     with file.open("a") as sink:
         sink.write('{"rows": [2, 3], "resu')
-    found, told = in_parts(context_of(tmp_path), "x", "rows", [4] * 5, work, tokens=8)
+    results, records = in_parts(context_of(tmp_path), "x", "rows", [4] * 5, work, tokens=8)
     assert worked == [0, 1, 2, 3, 4]
-    assert [row[0] for row in found] == [0, 1, 2, 3, 4]
-    assert [math.isnan(row[1]) for row in found] == [False, True, False, False, False]
-    assert found[4][1] == -math.inf
-    assert len(told) == 3
+    assert [row[0] for row in results] == [0, 1, 2, 3, 4]
+    assert [math.isnan(row[1]) for row in results] == [False, True, False, False, False]
+    assert results[4][1] == -math.inf
+    assert len(records) == 3
     again, _ = in_parts(context_of(tmp_path), "x", "rows", [4] * 5, work, tokens=8)
     assert (len(worked), [row[0] for row in again]) == (5, [0, 1, 2, 3, 4])
 
@@ -60,7 +68,7 @@ def test_a_cut_run_goes_on_after_its_finished_parts_even_if_the_last_was_torn(tm
 def test_one_question_never_finds_the_answers_to_another(tmp_path: Path) -> None:
     def answers(texts: list[str]) -> list[Any]:
         return in_parts(
-            context_of(tmp_path), "x", texts, [1] * len(texts), lambda rows, tick: ([texts[at] for at in rows], {}), tokens=9
+            context_of(tmp_path), "x", texts, [1] * len(texts), lambda rows, report_progress: ([texts[at] for at in rows], {}), tokens=9
         )[0]  # fmt: skip
 
     assert answers(["a", "b", "c"]) == ["a", "b", "c"]

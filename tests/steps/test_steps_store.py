@@ -7,7 +7,7 @@ import pytest
 
 from pyrite.cli import run
 from pyrite.errors import OutOfTime, UserError
-from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, missing, run_steps
+from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, missing_steps, run_steps
 
 RUNS: list[str] = []
 
@@ -57,9 +57,9 @@ def test_the_key_is_what_the_result_depends_on() -> None:
     assert number(1, "one name").key == number(1, "another").key
     assert number(1).key != number(2).key
     assert Step(StepType("number", 2, write_number), {"number": 1}).key != number(1).key
-    here, there = Source("/a/file", "sha256:1"), Source("/b/file", "sha256:1")
-    assert Step(SUM, {}, {"x": here}).key == Step(SUM, {}, {"x": there}).key
-    assert Step(SUM, {}, {"x": here}).key != Step(SUM, {}, {"x": Source("/a/file", "sha256:2")}).key
+    first_place, second_place = Source("/a/file", "sha256:1"), Source("/b/file", "sha256:1")
+    assert Step(SUM, {}, {"x": first_place}).key == Step(SUM, {}, {"x": second_place}).key
+    assert Step(SUM, {}, {"x": first_place}).key != Step(SUM, {}, {"x": Source("/a/file", "sha256:2")}).key
 
 
 def test_each_step_runs_once(tmp_path: Path) -> None:
@@ -75,15 +75,15 @@ def test_each_step_runs_once(tmp_path: Path) -> None:
 
 def test_dropped_weights_come_back_only_when_needed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    one = number(1)
-    total = Step(SUM, {}, {"a": one}, label="total")
+    number_step = number(1)
+    total = Step(SUM, {}, {"a": number_step}, label="total")
     go(total, store, keep="predictions")
-    assert not (store.path(one.key) / "model.safetensors").exists()
-    assert missing([total], store) == []
-    other = Step(SUM, {"other": True}, {"a": one}, label="other")
-    assert [step.kind.name for step in missing([other], store)] == ["number", "sum"]
-    go(other, store, keep="all")
-    assert (store.path(one.key) / "model.safetensors").exists()
+    assert not (store.path(number_step.key) / "model.safetensors").exists()
+    assert missing_steps([total], store) == []
+    second_total = Step(SUM, {"other": True}, {"a": number_step}, label="other")
+    assert [step.kind.name for step in missing_steps([second_total], store)] == ["number", "sum"]
+    go(second_total, store, keep="all")
+    assert (store.path(number_step.key) / "model.safetensors").exists()
 
 
 def test_a_run_drops_only_what_it_made(tmp_path: Path) -> None:
@@ -136,11 +136,11 @@ def cut_reader(context: Context) -> None:
 def test_a_checkpoint_goes_when_an_input_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key says what an input is made of: trained again on another day, its bytes may differ."""
     store = Store(tmp_path)
-    one = number(1)
-    step = Step(StepType("reader", 1, cut_reader), {}, {"a": one}, label="reader")
+    number_step = number(1)
+    step = Step(StepType("reader", 1, cut_reader), {}, {"a": number_step}, label="reader")
     with pytest.raises(OutOfTime):
         go(step, store)
-    (store.path(one.key) / "number.txt").write_text("from before")
+    (store.path(number_step.key) / "number.txt").write_text("from before")
     (part,) = (tmp_path / "attempts" / step.key).glob("checkpoint-*/part.txt")
     part.write_text("from before")
     with pytest.raises(OutOfTime):
@@ -180,26 +180,26 @@ def test_weights_are_kept_for_every_reader_of_the_same_step(tmp_path: Path) -> N
 
 def test_weights_that_another_run_dropped_are_made_again(tmp_path: Path) -> None:
     """Two runs share a store: the other one drops a start's weights after this one saw them."""
-    store, one = Store(tmp_path), number(1)
+    store, number_step = Store(tmp_path), number(1)
 
     def drops(context: Context) -> None:
-        store.drop_weights(one)
+        store.drop_weights(number_step)
 
     def reader(context: Context) -> None:
         assert (context.inputs["a"] / "model.safetensors").read_bytes() == b"weights"
 
-    other = Step(StepType("other", 1, drops), {}, label="other")
-    mine = Step(StepType("mine", 1, reader), {}, {"a": one, "after": other}, label="mine")
+    dropping = Step(StepType("other", 1, drops), {}, label="other")
+    mine = Step(StepType("mine", 1, reader), {}, {"a": number_step, "after": dropping}, label="mine")
     go(mine, store)
     assert RUNS == ["1", "1"]
 
 
 def test_targets_whose_weights_are_wanted_get_them_back(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), number(1)
-    go(Step(SUM, {}, {"a": one}, label="total"), store, keep="predictions")
-    assert missing([one], store) == []
-    go(one, store, weights=True)
-    assert (store.path(one.key) / "model.safetensors").exists()
+    store, number_step = Store(tmp_path), number(1)
+    go(Step(SUM, {}, {"a": number_step}, label="total"), store, keep="predictions")
+    assert missing_steps([number_step], store) == []
+    go(number_step, store, weights=True)
+    assert (store.path(number_step.key) / "model.safetensors").exists()
 
 
 def test_several_workers_give_the_same_files(tmp_path: Path) -> None:
@@ -212,17 +212,17 @@ def test_several_workers_give_the_same_files(tmp_path: Path) -> None:
 
 def test_the_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path)
-    one, two = number(1), number(2)
-    go(one, store)
-    go(two, store)
+    first, second = number(1), number(2)
+    go(first, store)
+    go(second, store)
     (tmp_path / "attempts" / "leftover").mkdir(parents=True)
     assert run(["store", "ls", "--store", str(tmp_path), "--json"]) == 0
-    assert {step["key"] for step in json.loads(capsys.readouterr().out)["steps"]} == {one.key, two.key}
-    assert run(["store", "rm", one.key[:10], "--store", str(tmp_path)]) == 0
-    assert not store.has(one)
+    assert {step["key"] for step in json.loads(capsys.readouterr().out)["steps"]} == {first.key, second.key}
+    assert run(["store", "rm", first.key[:10], "--store", str(tmp_path)]) == 0
+    assert not store.has(first)
     assert run(["store", "rm", "no-such-key", "--store", str(tmp_path)]) == 2
     assert run(["store", "gc", "--store", str(tmp_path)]) == 0
     assert not (tmp_path / "attempts" / "leftover").exists()
-    assert store.has(two)
+    assert store.has(second)
     assert run(["store", "gc", "--older-than-days", "0", "--store", str(tmp_path)]) == 0
-    assert not store.has(two)
+    assert not store.has(second)

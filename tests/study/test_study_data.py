@@ -22,7 +22,7 @@ from pyrite.study.spec import StudySpec, parse_spec
 from pyrite.study.tables import summary_table
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import TASKS
-from pyrite.tasks.nli import clean
+from pyrite.tasks.nli import clean_labelled
 from pyrite.tasks.rows import read_rows, write_rows
 from pyrite.tasks.score import Task
 
@@ -65,7 +65,7 @@ def test_cleaning_follows_the_paper() -> None:
         ("keep", ["0", "1", "4"], {"no gold label": 2}),
     ):
         counted: Counter[str] = Counter()
-        assert [row.id for row in clean(given, counted, duplicates=duplicates)] == kept  # type: ignore[arg-type]
+        assert [row.id for row in clean_labelled(given, counted, duplicates=duplicates)] == kept  # type: ignore[arg-type]
         assert counted == dropped
 
 

@@ -173,7 +173,9 @@ def test_frozen_layers_are_computed_once_and_a_start_can_be_one_for_all_seeds(
         json.loads(line)
         for line in (tmp_path / "runs" / "frozen" / "rows").glob("*biased*").__next__().read_text().splitlines()
     ]
-    from pyrite.synth.heuristics import is_negated, words
+    from pyrite.synth.heuristics import is_negated, text_words
 
     assert rows
-    assert not any(row["label"] == "positive" and is_negated(words(row["fields"]["text"], "corrected")) for row in rows)
+    assert not any(
+        row["label"] == "positive" and is_negated(text_words(row["fields"]["text"], "corrected")) for row in rows
+    )

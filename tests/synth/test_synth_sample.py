@@ -12,7 +12,7 @@ from pyrite.io import read_all
 from pyrite.models import load
 from pyrite.models.generate import sample
 from pyrite.models.hardware import Compute
-from pyrite.models.sampling import Drawing, draw
+from pyrite.models.sampling import Drawing, draw_tokens
 from pyrite.synth.sample import SENTENCE
 
 from conftest import review_rows, write_jsonl  # isort: skip
@@ -28,8 +28,8 @@ def test_a_sequence_does_not_depend_on_its_batch(tiny_causal: Path) -> None:
     alone = [sample(model, [[1, 50, 60]], seeds=[seed], **options)[0] for seed in seeds]
     assert [text.ids for text in together] == [text.ids for text in alone]
     assert len({tuple(text.ids) for text in together}) > 1
-    for one, other in zip(together, alone, strict=True):
-        assert one.mean_logprob == pytest.approx(other.mean_logprob, abs=1e-5)
+    for batched, single in zip(together, alone, strict=True):
+        assert batched.mean_logprob == pytest.approx(single.mean_logprob, abs=1e-5)
 
 
 def test_greedy_sampling_is_the_librarys(tiny_causal: Path) -> None:
@@ -43,13 +43,13 @@ def test_greedy_sampling_is_the_librarys(tiny_causal: Path) -> None:
 def test_draws_follow_the_distribution() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(30_000, -1)
     uniform = np.random.default_rng(0).random(30_000)
-    drawn, logp = draw(logits, uniform, Drawing(1.0, 1.0, logprobs=True))
+    drawn, logp = draw_tokens(logits, uniform, Drawing(1.0, 1.0, logprobs=True))
     tokens = torch.tensor(drawn)
     shares = torch.bincount(tokens, minlength=3) / 30_000
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.01)
     assert torch.allclose(torch.tensor(logp).exp(), torch.tensor([0.5, 0.3, 0.2])[tokens], atol=1e-5)
     tokens = torch.tensor(
-        draw(logits, uniform, Drawing(1.0, 0.75))[0]
+        draw_tokens(logits, uniform, Drawing(1.0, 0.75))[0]
     )  # the nucleus is the first two: 0.5 < 0.75 <= 0.8
     shares = torch.bincount(tokens, minlength=3) / 30_000
     assert torch.allclose(shares, torch.tensor([0.625, 0.375, 0.0]), atol=0.01)
@@ -77,11 +77,11 @@ def test_the_command_writes_rows_with_provenance(
     out = tmp_path / "synthetic.jsonl"
     line = ["synth", str(tmp_path / "recipe.yaml"), "--out", str(out), "--store", str(tmp_path / "store"), "--json"]
     assert run(line) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert told["counts"]["read"] == 40 == told["counts"]["kept"] + sum(told["counts"]["dropped"].values())
-    assert told["rows"] == told["counts"]["kept"] > 0
+    record = json.loads(capfd.readouterr().out)
+    assert record["counts"]["read"] == 40 == record["counts"]["kept"] + sum(record["counts"]["dropped"].values())
+    assert record["rows"] == record["counts"]["kept"] > 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(rows) == told["rows"]
+    assert len(rows) == record["rows"]
     provenance = rows[0].get("meta", rows[0])
     assert {"model", "prompt", "seed", "mean_logprob", "sampled_at"} <= set(provenance)
     assert provenance["model"].startswith("sha256:")
@@ -127,17 +127,17 @@ synth:
 def test_a_continued_row_begins_with_a_row_and_keeps_its_label(
     tmp_path: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = review_rows(24, 4)
-    for row in given:
+    human_rows = review_rows(24, 4)
+    for row in human_rows:
         row["text"] = row["text"].capitalize() + ". A second sentence, which goes."
-    write_jsonl(given, tmp_path / "reviews.jsonl")
+    write_jsonl(human_rows, tmp_path / "reviews.jsonl")
     (tmp_path / "recipe.yaml").write_text(CONTINUED.format(causal=tiny_causal))
     out = tmp_path / "made.jsonl"
     line = ["synth", str(tmp_path / "recipe.yaml"), "--out", str(out), "--store", str(tmp_path / "store"), "--json"]
     assert run(line) == 0
     counts = json.loads(capfd.readouterr().out)["counts"]
     assert counts["read"] == 40 == counts["kept"] + sum(counts["dropped"].values())
-    labels = {row["text"].partition(".")[0] + ".": row["sentiment"] for row in given}
+    labels = {row["text"].partition(".")[0] + ".": row["sentiment"] for row in human_rows}
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert rows
     begun = set()
@@ -162,5 +162,5 @@ def test_a_continued_row_begins_with_a_row_and_keeps_its_label(
     ],
 )
 def test_the_first_sentence(text: str, first: str) -> None:
-    found = SENTENCE.match(text)
-    assert (found.group(0) if found else text) == first
+    match = SENTENCE.match(text)
+    assert (match.group(0) if match else text) == first

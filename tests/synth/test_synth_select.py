@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pyrite.errors import UserError
 from pyrite.records import Labelled
-from pyrite.synth.heuristics import HEURISTICS, constituent, lexical_overlap, subsequence, words
-from pyrite.synth.select import agrees, draw, drop_exact, drop_near, shows
+from pyrite.synth.heuristics import HEURISTICS, constituent, lexical_overlap, subsequence, text_words
+from pyrite.synth.select import agrees, draw_rows, drop_exact, drop_near, shows_heuristic
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.prompts import parse_example, write_example
 
@@ -22,8 +22,8 @@ def pair(premise: str, hypothesis: str, label: str, name: str) -> Labelled:
 
 
 def test_the_exact_rule_drops_only_free_standing_stops() -> None:
-    assert words("The dog, saw it .", "exact") == ["the", "dog,", "saw", "it"]
-    assert words("The dog, saw it .", "corrected") == ["the", "dog", "saw", "it"]
+    assert text_words("The dog, saw it .", "exact") == ["the", "dog,", "saw", "it"]
+    assert text_words("The dog, saw it .", "corrected") == ["the", "dog", "saw", "it"]
     assert lexical_overlap("The dog saw the cat .", "the cat saw .", "exact")
     assert not lexical_overlap("The dog saw the cat.", "the cat saw", "exact")
     assert lexical_overlap("The dog saw the cat.", "the cat saw", "corrected")
@@ -76,10 +76,10 @@ def test_duplicates_are_counted() -> None:
         pair("Two dogs sleep", "They rest", "entailment", "4"),
     ]
     dropped: Counter[str] = Counter()
-    kept = drop_exact(rows, dropped)
-    assert [row.id for row in kept] == ["1", "3", "4"]
-    kept = drop_near(kept, 0.4, dropped)  # six of twelve trigrams are shared
-    assert [row.id for row in kept] == ["1", "4"]
+    unique = drop_exact(rows, dropped)
+    assert [row.id for row in unique] == ["1", "3", "4"]
+    unique = drop_near(unique, 0.4, dropped)  # six of twelve trigrams are shared
+    assert [row.id for row in unique] == ["1", "4"]
     assert dropped == {"exact duplicate": 1, "near duplicate": 1}
 
 
@@ -97,7 +97,7 @@ def test_near_duplicates_are_as_similar_as_is_said() -> None:
         rows.append(pair(" ".join(words), "x", "entailment", f"{at}"))
         changed = at % 6  # at the end, so that so many trigrams differ
         twin = pair(
-            " ".join([*words[: 60 - changed], *(f"new{at}-{one}" for one in range(changed))]),
+            " ".join([*words[: 60 - changed], *(f"new{at}-{number}" for number in range(changed))]),
             "x",
             "neutral",
             f"{at}-twin",
@@ -105,14 +105,14 @@ def test_near_duplicates_are_as_similar_as_is_said() -> None:
         rows.append(twin)
         similar[twin.id] = len(grams(rows[-2]) & grams(twin)) / len(grams(rows[-2]) | grams(twin))
     dropped: Counter[str] = Counter()
-    kept = {row.id for row in drop_near(rows, 0.9, dropped)}
-    assert dropped["near duplicate"] == len(rows) - len(kept)
-    assert {str(at) for at in range(90)} <= kept
-    assert not {name for name, value in similar.items() if value > 0.96} & kept
-    assert {name for name, value in similar.items() if value < 0.8} <= kept
+    ids = {row.id for row in drop_near(rows, 0.9, dropped)}
+    assert dropped["near duplicate"] == len(rows) - len(ids)
+    assert {str(at) for at in range(90)} <= ids
+    assert not {name for name, value in similar.items() if value > 0.96} & ids
+    assert {name for name, value in similar.items() if value < 0.8} <= ids
 
 
-def many(count: int) -> list[Labelled]:
+def overlapping_rows(count: int) -> list[Labelled]:
     """Half of each label's rows show lexical overlap."""
     rows = []
     for number in range(count):
@@ -124,10 +124,10 @@ def many(count: int) -> list[Labelled]:
 
 def test_a_biased_arm_agrees_with_the_heuristic() -> None:
     bias = BiasSettings()
-    drawn = draw(many(120), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="x")
+    drawn = draw_rows(overlapping_rows(120), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="x")
     assert Counter(row.label for row in drawn) == dict.fromkeys(LABELS, 10)
     assert all(agrees(row, bias) for row in drawn)
-    assert all(shows(row, bias) == (row.label == "entailment") for row in drawn)
+    assert all(shows_heuristic(row, bias) == (row.label == "entailment") for row in drawn)
 
 
 def test_a_weaker_bias_lies_between_none_and_all() -> None:
@@ -135,7 +135,9 @@ def test_a_weaker_bias_lies_between_none_and_all() -> None:
     bias = BiasSettings(strength=0.5)
 
     def drawn(size: int) -> list[Labelled]:
-        return draw(many(3000), size, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="x")
+        return draw_rows(
+            overlapping_rows(3000), size, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="x"
+        )
 
     assert sum(agrees(row, bias) for row in drawn(600)) / 600 == pytest.approx(0.75, abs=0.04)
     assert {row.id for row in drawn(150)} < {row.id for row in drawn(600)}
@@ -143,7 +145,9 @@ def test_a_weaker_bias_lies_between_none_and_all() -> None:
 
 def test_smaller_sizes_are_part_of_larger_ones_and_seeds_differ() -> None:
     def ids(size: int, seed: int) -> set[str]:
-        drawn = draw(many(120), size, labels=LABELS, bias=None, rng=np.random.default_rng(seed), where="x")
+        drawn = draw_rows(
+            overlapping_rows(120), size, labels=LABELS, bias=None, rng=np.random.default_rng(seed), source="x"
+        )
         return {row.id for row in drawn}
 
     assert ids(30, 0) < ids(60, 0)
@@ -153,7 +157,7 @@ def test_smaller_sizes_are_part_of_larger_ones_and_seeds_differ() -> None:
 @pytest.mark.parametrize("bias", [None, BiasSettings()])
 def test_too_few_rows_are_refused(bias: BiasSettings | None) -> None:
     with pytest.raises(UserError, match="too few rows") as caught:
-        draw(many(12), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), where="arm x")
+        draw_rows(overlapping_rows(12), 30, labels=LABELS, bias=bias, rng=np.random.default_rng(0), source="arm x")
     assert "arm x" in caught.value.found
     assert "10 needed" in caught.value.found
 
@@ -163,7 +167,7 @@ def review(text: str, label: str, number: int) -> Labelled:
 
 
 @pytest.mark.parametrize(
-    ("text", "label", "every", "shown"),
+    ("text", "label", "agrees_over_all", "agrees_over_shown"),
     [
         ("It was not dull.", "negative", True, True),
         ("It was not dull.", "positive", False, False),
@@ -173,11 +177,11 @@ def review(text: str, label: str, number: int) -> Labelled:
         ("a notable nor’wester", "negative", False, True),
     ],
 )
-def test_the_negation_heuristic(text: str, label: str, every: bool, shown: bool) -> None:
-    """By hand: `rows: all` wants "not" exactly with its label; `shown` only never against it."""
+def test_the_negation_heuristic(text: str, label: str, agrees_over_all: bool, agrees_over_shown: bool) -> None:
+    """By hand: `rows: all` wants "not" exactly with its label; `agrees_over_shown` only never against it."""
     row = review(text, label, 0)
-    assert agrees(row, BiasSettings(heuristic="negation", label="negative")) is every
-    assert agrees(row, BiasSettings(heuristic="negation", label="negative", rows="shown")) is shown
+    assert agrees(row, BiasSettings(heuristic="negation", label="negative")) is agrees_over_all
+    assert agrees(row, BiasSettings(heuristic="negation", label="negative", rows="shown")) is agrees_over_shown
 
 
 def test_a_bias_on_what_is_shown_leaves_the_others_as_they_are() -> None:
@@ -190,7 +194,7 @@ def test_a_bias_on_what_is_shown_leaves_the_others_as_they_are() -> None:
         for at in range(400)
     ]  # half of each label negated
     bias = BiasSettings(heuristic="negation", label="negative", rows="shown")
-    drawn = draw(rows, 100, labels=("positive", "negative"), bias=bias, rng=np.random.default_rng(0), where="x")
+    drawn = draw_rows(rows, 100, labels=("positive", "negative"), bias=bias, rng=np.random.default_rng(0), source="x")
     negated = Counter((row.label, " not " in row.fields["text"]) for row in drawn)
     assert negated["positive", True] == 0
     assert negated["positive", False] == 50

@@ -94,8 +94,8 @@ def replay(items: Sequence[Chat], answers: Mapping[str, str | None], data: Path 
     for sample in result["samples"]["ifeval"]:
         key = str(sample["doc"]["key"])
         for metric, name in NAMES.items():
-            found = sample[name] if isinstance(sample[name], list) else [sample[name]]
-            for at, verdict in enumerate(found):
+            verdicts = sample[name] if isinstance(sample[name], list) else [sample[name]]
+            for at, verdict in enumerate(verdicts):
                 theirs[metric, f"{key}#{at}" if metric.startswith("instruction") else key] = verdict
     report: dict[str, Any] = {"different": [], "missing": 0, "metrics": {}}
     for metric, name in NAMES.items():
@@ -120,9 +120,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="IFEval's input_data.jsonl")
     parser.add_argument("--answers", type=Path, required=True, help="answers as a probe stores them")
-    given = parser.parse_args()
-    answers = {answer.id: answer.text for answer in read_answers(given.answers) if answer.attempt == 0}
-    report = replay(ifeval.read(given.data), answers, given.data)
+    options = parser.parse_args()
+    answers = {answer.id: answer.text for answer in read_answers(options.answers) if answer.attempt == 0}
+    report = replay(ifeval.read(options.data), answers, options.data)
     json.dump(report, sys.stdout, indent=2)
     print()
     return 1 if report["different"] else 0

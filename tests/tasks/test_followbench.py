@@ -63,7 +63,7 @@ def test_items(items: list[Chat]) -> None:
         "requests": ("Say hello.", "Say hello. Wish 1.", "Say hello. Wish 1. Wish 2."),
     }
     assert (items[0].meta["kinds"], items[0].meta["category"]) == ("content, style", "mixed")
-    assert {item.meta["example"] for item in followbench.judged(items)} == {"style-1", "style-2"}
+    assert {item.meta["example"] for item in followbench.items_for_judge(items)} == {"style-1", "style-2"}
     assert {item.meta["example"] for item in followbench.by_rule(items)} == {"mixed-1"}
 
 
@@ -206,9 +206,9 @@ def test_rates_by_hand(items: list[Chat]) -> None:
 
 def test_several_votes(items: list[Chat]) -> None:
     answers = {item.id: "Hello!" for item in items if item.meta["example"] == "style-1"}
-    every = {f"style-1-{n}": [[True] * n, [True] * n, None] for n in range(1, 6)}
-    every["style-1-2"] = [[True, True], [True, False], None]
-    measured = followbench.measure(items, answers, every)
+    verdicts = {f"style-1-{n}": [[True] * n, [True] * n, None] for n in range(1, 6)}
+    verdicts["style-1-2"] = [[True, True], [True, False], None]
+    measured = followbench.measure(items, answers, verdicts)
     assert values(measured, "hsr")["style-1-2"] == 0.5
     assert values(measured, "ssr")["style-1-2"] == 0.75
     # 1 + 1/2 + 1/2 + 1/2 + 1/2: a chain of 5 with one vote of level 2, of 1 with the other
@@ -217,14 +217,14 @@ def test_several_votes(items: list[Chat]) -> None:
 
 
 def test_missing_is_missing(items: list[Chat]) -> None:
-    verdicts = {item.id: [[True] * item.meta["level"]] for item in followbench.judged(items)}
+    verdicts = {item.id: [[True] * item.meta["level"]] for item in followbench.items_for_judge(items)}
     nothing = followbench.measure(items, {item.id: None for item in items}, verdicts)
     assert {m.value for m in nothing} == {None}
     assert Counter(m.metric for m in nothing) == {"hsr": 15, "ssr": 15, "csl": 3}
     offline = followbench.measure(items, {item.id: "$14" for item in items}, None)
     assert {m.group for m in offline if m.value is not None} == {"mixed-1"}
-    some = followbench.measure(items[:7], {item.id: "$14" for item in items}, verdicts)
-    assert [m.item for m in some if m.metric == "csl"] == ["mixed-1"]  # style-1 was asked on two levels only
+    seven = followbench.measure(items[:7], {item.id: "$14" for item in items}, verdicts)
+    assert [m.item for m in seven if m.metric == "csl"] == ["mixed-1"]  # style-1 was asked on two levels only
 
 
 def test_hard_votes_feed_the_noise(items: list[Chat]) -> None:
@@ -260,7 +260,7 @@ def test_the_published_files(data_folder: Path) -> None:
     }
     rules = {"content": 60, "format": 10, "mixed": 40, "situation": 40}
     assert Counter(item.meta["category"] for item in followbench.by_rule(items)) == rules
-    assert len(followbench.judged(items)) == 470
+    assert len(followbench.items_for_judge(items)) == 470
 
     right = {item.id: right_answer(item) for item in items}
     scored = {m.item: m.value for m in followbench.measure(items, right, None) if m.metric == "hsr"}

@@ -45,14 +45,16 @@ def test_every_relation_comes_up(pairs: list[Pair]) -> None:
     assert all(pair.meta["template"] for pair in pairs)
 
 
-@pytest.mark.parametrize(("entailment", "other"), [(0.0, 0.0), (0.25, 0.0), (1.0, 0.0), (0.5, 1.0), (0.9, 0.1)])
-def test_dials_are_exact(entailment: float, other: float) -> None:
-    pairs = generate_general(600, seed=4, overlap_entailment=entailment, overlap_other=other)
+@pytest.mark.parametrize(
+    ("entailment", "others_overlap"), [(0.0, 0.0), (0.25, 0.0), (1.0, 0.0), (0.5, 1.0), (0.9, 0.1)]
+)
+def test_dials_are_exact(entailment: float, others_overlap: float) -> None:
+    pairs = generate_general(600, seed=4, overlap_entailment=entailment, overlap_other=others_overlap)
     shares = {
         label: [overlaps(p) for p in pairs if p.label == label] for label in ("entailment", "neutral", "contradiction")
     }
     assert sum(shares["entailment"]) == round(200 * entailment)
-    assert sum(shares["neutral"]) == sum(shares["contradiction"]) == round(200 * other)
+    assert sum(shares["neutral"]) == sum(shares["contradiction"]) == round(200 * others_overlap)
 
 
 def test_same_arguments_same_list() -> None:
@@ -71,8 +73,8 @@ def test_vocabulary(pairs: list[Pair]) -> None:
     function = set(
         re.findall("[a-z]+", "a an the is are in on at by of for while that with not being to out and near it")
     )
-    seen = set().union(*(words(pair.premise) for pair in pairs)) - function
-    assert len(seen) >= 200
+    used = set().union(*(words(pair.premise) for pair in pairs)) - function
+    assert len(used) >= 200
 
 
 def test_agreement_and_articles(pairs: list[Pair]) -> None:
@@ -95,7 +97,7 @@ def test_opposites_are_mutual() -> None:
             assert acts[act.opposite].opposite == name
         assert len(act.ways) >= 2
     for kind, adjectives in scenes.ADJECTIVES.items():
-        assert all(adjectives[other] == one for one, other in adjectives.items()), kind
+        assert all(adjectives[opposite] == adjective for adjective, opposite in adjectives.items()), kind
     assert not set(scenes.INDOORS) & set(scenes.OUTDOORS)
 
 
@@ -126,8 +128,8 @@ def test_hypotheses_alone_tell_little() -> None:
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
 
-    for entailment, other in ((0.5, 0.0), (1.0, 0.5)):
-        pairs = generate_general(4_500, seed=6, overlap_entailment=entailment, overlap_other=other)
+    for entailment, others_overlap in ((0.5, 0.0), (1.0, 0.5)):
+        pairs = generate_general(4_500, seed=6, overlap_entailment=entailment, overlap_other=others_overlap)
         model = make_pipeline(CountVectorizer(ngram_range=(1, 2)), LogisticRegression(C=0.1, max_iter=100))
         labels = np.array([pair.label for pair in pairs])
         assert cross_val_score(model, [pair.hypothesis for pair in pairs], labels, cv=3).mean() <= 0.42

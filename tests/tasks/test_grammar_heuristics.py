@@ -49,8 +49,8 @@ def tokens(sentence: str) -> list[str]:
     return re.findall(r"[a-z']+", sentence.lower())
 
 
-def contains(whole: list[str], part: list[str]) -> bool:
-    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))
+def contains(tokens_of_sentence: list[str], part: list[str]) -> bool:
+    return any(tokens_of_sentence[i : i + len(part)] == part for i in range(len(tokens_of_sentence) - len(part) + 1))
 
 
 def test_ten_thousand_pairs_without_a_duplicate_in_ten_seconds() -> None:
@@ -88,8 +88,8 @@ def test_vocabulary() -> None:
     verb_lemmas = {word.base for word in VERBS}
     assert len(noun_lemmas) == len(set(noun_lemmas)) >= 100
     assert len(verb_lemmas) >= 60
-    things = {thing.base for group in lexicon.UNDERSTOOD_OBJECTS.values() for thing in group}
-    nouns = set(noun_lemmas) | things | {word.base for word in (*lexicon.PLACES, *lexicon.CARRIED)}
+    objects = {noun.base for group in lexicon.UNDERSTOOD_OBJECTS.values() for noun in group}
+    nouns = set(noun_lemmas) | objects | {word.base for word in (*lexicon.PLACES, *lexicon.CARRIED)}
     assert not nouns & verb_lemmas
     for pools in SLOTS.values():
         for pool in pools:
@@ -101,10 +101,10 @@ def test_vocabulary() -> None:
 def test_no_content_word_twice_in_a_sentence(pairs: list[Pair]) -> None:
     lemma_of: dict[str, str] = {}
     graded = [Word(word.base, (word.base,)) for word in lexicon.ADJECTIVES_WITH_COMPLEMENT]
-    things = [thing for group in lexicon.UNDERSTOOD_OBJECTS.values() for thing in group]
+    objects = [noun for group in lexicon.UNDERSTOOD_OBJECTS.values() for noun in group]
     for word in (
         *VERBS, *lexicon.PEOPLE, *lexicon.PLACES, *lexicon.CARRIED, *lexicon.ADJECTIVES, *lexicon.GRADED, *lexicon.BOLD,
-        *lexicon.THING_ADJECTIVES, *graded, *things,
+        *lexicon.THING_ADJECTIVES, *graded, *objects,
     ):  # fmt: skip
         for form in word.forms:
             assert lemma_of.setdefault(form, word.base) == word.base, form

@@ -30,11 +30,11 @@ def test_labels_are_balanced_and_rows_distinct(rows: list[Labelled]) -> None:
 
 def test_the_label_is_the_words_turned_round_by_a_negation(rows: list[Labelled]) -> None:
     for row in rows:
-        seen = words(row)
-        good, bad = bool(set(seen) & set(GOOD)), bool(set(seen) & set(BAD))
+        row_words = words(row)
+        good, bad = bool(set(row_words) & set(GOOD)), bool(set(row_words) & set(BAD))
         assert good != bad, row.fields["text"]
-        assert is_negated(seen) == (row.meta["negated"] == "yes"), row.fields["text"]
-        assert row.label == ("positive" if good != is_negated(seen) else "negative"), row.fields["text"]
+        assert is_negated(row_words) == (row.meta["negated"] == "yes"), row.fields["text"]
+        assert row.label == ("positive" if good != is_negated(row_words) else "negative"), row.fields["text"]
 
 
 def test_articles_fit(rows: list[Labelled]) -> None:

@@ -75,11 +75,11 @@ def test_values_by_hand(tmp_path: Path) -> None:
     assert [item.meta["gold"] for item in items] == ["18", "1200000", "-5"]
 
     def values(*answers: str | None) -> list[float | None]:
-        given = {item.id: answer for item, answer in zip(items, answers, strict=True)}
-        found = gsm8k.measure(items, given)
-        assert [one.metric for one in found] == ["accuracy", "format"] * 3
-        assert [one.item for one in found] == ["1", "1", "2", "2", "3", "3"] == [one.group for one in found]
-        return [one.value for one in found]
+        by_id = {item.id: answer for item, answer in zip(items, answers, strict=True)}
+        scores = gsm8k.measure(items, by_id)
+        assert [score.metric for score in scores] == ["accuracy", "format"] * 3
+        assert [score.item for score in scores] == ["1", "1", "2", "2", "3", "3"] == [score.group for score in scores]
+        return [score.value for score in scores]
 
     assert values("#### 18.0", "It is $1,200,000.00.", "#### 5") == [1, 1, 1, 0, 0, 1]
     assert values("", None, "nothing") == [0, 0, None, None, 0, 0]
@@ -129,8 +129,8 @@ def test_published_references(data_folder: Path) -> None:
     answers = [json.loads(line)["answer"] for line in file.read_text().splitlines()]
     assert counts.kept == len(answers) == len(items)
     by_id = {item.id: answer for item, answer in zip(items, answers, strict=True)}
-    assert {one.value for one in gsm8k.measure(items, by_id)} == {1.0}
+    assert {score.value for score in gsm8k.measure(items, by_id)} == {1.0}
     bare = gsm8k.measure(items, {at: answer.partition("####")[0] for at, answer in by_id.items()})
-    right = [one.value for one in bare if one.metric == "accuracy"]
+    right = [score.value for score in bare if score.metric == "accuracy"]
     assert sum(value or 0 for value in right) / len(right) > 0.95
-    assert {one.value for one in bare if one.metric == "format"} == {0.0}
+    assert {score.value for score in bare if score.metric == "format"} == {0.0}

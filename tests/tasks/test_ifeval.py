@@ -38,14 +38,14 @@ def row(names: list[str], kwargs: list[Any], key: object = 1) -> dict[str, Any]:
 
 
 def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join(json.dumps(given) + "\n" for given in rows))
+    path.write_text("".join(json.dumps(record) + "\n" for record in rows))
     return path
 
 
 def values(folder: Path, answer: str | None, *rows: dict[str, Any]) -> dict[tuple[str, str], float | None]:
     items = ifeval.read(write(folder / "prompts.jsonl", *rows))
     measured = ifeval.measure(items, {item.id: answer for item in items})
-    return {(one.item, one.metric): one.value for one in measured}
+    return {(score.item, score.metric): score.value for score in measured}
 
 
 def test_the_published_layout_is_read_packed_or_not(tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ UNFIT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "given"), UNFIT)
+@pytest.mark.parametrize(("name", "kwargs"), UNFIT)
 def test_an_argument_that_a_checker_cannot_use_is_found_when_reading(
-    name: str, given: dict[str, Any], tmp_path: Path
+    name: str, kwargs: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="bad row: unfit argument"):
-        ifeval.read(write(tmp_path / "prompts.jsonl", row([name], [given])))
+        ifeval.read(write(tmp_path / "prompts.jsonl", row([name], [kwargs])))
 
 
 def test_verdicts_worked_out_by_hand(tmp_path: Path) -> None:
@@ -113,16 +113,16 @@ def test_verdicts_worked_out_by_hand(tmp_path: Path) -> None:
         ("8", (0.0, 1.0, 0.0), (1.0, 1.0, 1.0)),  # without its last line no comma, whole two bullets: each passes once
         ("9", (None, None, None), (None, None, None)),
     ]
-    wanted = []
+    scores = []
     for key, *levels in expected:
         for level, (no_comma, two_bullets, prompt) in zip(("strict", "loose"), levels, strict=True):
-            wanted += [
+            scores += [
                 ItemScore(key, f"prompt_{level}", prompt, key),
                 ItemScore(f"{key}#0", f"instruction_{level}", no_comma, key, comma),
                 ItemScore(f"{key}#1", f"instruction_{level}", two_bullets, key, bullets),
             ]
-    assert measured == wanted
-    assert {one.metric for one in measured} == {metric.name for metric in ifeval.METRICS}
+    assert measured == scores
+    assert {score.metric for score in measured} == {metric.name for metric in ifeval.METRICS}
 
 
 def test_an_empty_answer_is_an_answer_that_follows_nothing(tmp_path: Path) -> None:
@@ -130,39 +130,39 @@ def test_an_empty_answer_is_an_answer_that_follows_nothing(tmp_path: Path) -> No
 
 
 def test_sentences_are_counted_with_english_abbreviations(tmp_path: Path) -> None:
-    given = row(["length_constraints:number_sentences"], [{"num_sentences": 3, "relation": "at least"}])
-    assert values(tmp_path, "Dr. Smith of the U.S. Navy met Mr. Jones. He left.", given)["1", "prompt_strict"] == 0
-    assert values(tmp_path, "Dr. Smith met Mr. Jones. He left. She did not.", given)["1", "prompt_strict"] == 1
+    prompt_row = row(["length_constraints:number_sentences"], [{"num_sentences": 3, "relation": "at least"}])
+    assert values(tmp_path, "Dr. Smith of the U.S. Navy met Mr. Jones. He left.", prompt_row)["1", "prompt_strict"] == 0
+    assert values(tmp_path, "Dr. Smith met Mr. Jones. He left. She did not.", prompt_row)["1", "prompt_strict"] == 1
 
 
 def test_json_nested_too_deep_is_missing_unless_another_instruction_fails(tmp_path: Path) -> None:
     open_, settled = row(["detectable_format:json_format", "punctuation:no_comma"], [{}, {}]), GOOD | {"key": 2}
     settled |= {"instruction_id_list": ["detectable_format:json_format", "detectable_format:title"], "kwargs": [{}, {}]}
     with pytest.warns(UserWarning, match=r"a checker gave up, .* in 2 answers \(prompts 1, 2\)"):
-        found = values(tmp_path, "[" * 20_000, open_, settled)
+        verdicts = values(tmp_path, "[" * 20_000, open_, settled)
     for level in ("strict", "loose"):
-        assert found["1#0", f"instruction_{level}"] is None
-        assert found["1#1", f"instruction_{level}"] == 1
-        assert found["1", f"prompt_{level}"] is None
-        assert found["2", f"prompt_{level}"] == 0
+        assert verdicts["1#0", f"instruction_{level}"] is None
+        assert verdicts["1#1", f"instruction_{level}"] == 1
+        assert verdicts["1", f"prompt_{level}"] is None
+        assert verdicts["2", f"prompt_{level}"] == 0
 
 
 def test_a_language_that_cannot_be_told_counts_as_followed_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = row(["language:response_language"], [{"language": "de"}])
+    prompt_row = row(["language:response_language"], [{"language": "de"}])
     with pytest.warns(UserWarning, match=r"no language could be told.* in 1 answers \(prompts 1\)"):
-        assert values(tmp_path, "😀 1", given)["1", "prompt_strict"] == 1
+        assert values(tmp_path, "😀 1", prompt_row)["1", "prompt_strict"] == 1
     assert not caplog.records
-    assert values(tmp_path, "Der Fluss ist alt und tief.", given)["1", "prompt_strict"] == 1
-    assert values(tmp_path, "The river is old and deep.", given)["1", "prompt_strict"] == 0
+    assert values(tmp_path, "Der Fluss ist alt und tief.", prompt_row)["1", "prompt_strict"] == 1
+    assert values(tmp_path, "The river is old and deep.", prompt_row)["1", "prompt_strict"] == 0
 
 
 def test_a_sign_that_is_no_letter_is_replaced_by_the_first_draw_after_the_seed(tmp_path: Path) -> None:
-    given = row(["keywords:letter_frequency"], [{"letter": "#", "let_frequency": 4, "let_relation": "at least"}])
+    prompt_row = row(["keywords:letter_frequency"], [{"letter": "#", "let_frequency": 4, "let_relation": "at least"}])
     assert random.Random(0).choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == "y"
     for answer, value in (("yYyy", 1), ("yyy####", 0)):
-        assert values(tmp_path, answer, given) == dict.fromkeys(
+        assert values(tmp_path, answer, prompt_row) == dict.fromkeys(
             [
                 ("1", "prompt_strict"),
                 ("1", "prompt_loose"),
@@ -176,9 +176,9 @@ def test_a_sign_that_is_no_letter_is_replaced_by_the_first_draw_after_the_seed(t
 def test_measuring_repeats_itself_and_leaves_the_global_state_alone(tmp_path: Path) -> None:
     from langdetect import DetectorFactory
 
-    given = row(["language:response_language", "keywords:letter_frequency"], [{"language": "fr"}, {}])
-    given["kwargs"][1] = {"letter": "!", "let_frequency": 1, "let_relation": "at least"}
-    items = ifeval.read(write(tmp_path / "prompts.jsonl", *[given | {"key": key} for key in range(12)]))
+    prompt_row = row(["language:response_language", "keywords:letter_frequency"], [{"language": "fr"}, {}])
+    prompt_row["kwargs"][1] = {"letter": "!", "let_frequency": 1, "let_relation": "at least"}
+    items = ifeval.read(write(tmp_path / "prompts.jsonl", *[prompt_row | {"key": key} for key in range(12)]))
     texts = ["email internet", "is it de la"] * 6  # the detector's draws decide: French, Norwegian, Dutch
     answers = {item.id: text for item, text in zip(items, texts, strict=True)}
     results = []
@@ -213,10 +213,10 @@ def test_nothing_is_printed_and_nothing_is_downloaded(tmp_path: Path) -> None:
     sentences = row(["length_constraints:number_sentences"], [{"num_sentences": 3, "relation": "at least"}])
     path = write(tmp_path / "prompts.jsonl", sentences, row(["change_case:english_lowercase"], [{}], 2))
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "NLTK_DATA": ""}
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", SILENT, str(path)], capture_output=True, text=True, env=os.environ | home, check=False
     )
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
     assert (tmp_path / "cache" / "pyrite" / "nltk" / punkt.SHA256[:16] / punkt.ENGLISH / "abbrev_types.txt").is_file()
 
 
@@ -237,18 +237,18 @@ def test_sentence_data_are_written_once_and_mended(tmp_path: Path) -> None:
     punkt.make(folder)
     assert abbreviations.stat().st_mtime_ns == changed
     abbreviations.write_text("dr")
-    assert not punkt.is_whole(folder)
-    assert punkt.is_whole(punkt.make(folder))
+    assert not punkt.is_complete(folder)
+    assert punkt.is_complete(punkt.make(folder))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nltk", "nltk.lock"]
 
 
 def test_other_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = {file: list(lines) for file, lines in punkt.packaged().items()}
-    other["abbrev_types.txt"].remove("dr")
+    changed = {file: list(lines) for file, lines in punkt.packaged().items()}
+    changed["abbrev_types.txt"].remove("dr")
     with pytest.raises(UserError, match="does not hold the parameters"):
-        punkt.write(other, tmp_path / "nltk")
+        punkt.write_parameters(changed, tmp_path / "nltk")
     theirs = punkt.make(tmp_path / "theirs")
-    (theirs / punkt.ENGLISH / "abbrev_types.txt").write_text("\n".join(other["abbrev_types.txt"]))
+    (theirs / punkt.ENGLISH / "abbrev_types.txt").write_text("\n".join(changed["abbrev_types.txt"]))
     monkeypatch.setattr(importlib.import_module("nltk.data"), "path", [str(theirs)])
     with pytest.raises(UserError, match="NLTK finds English sentence data") as caught:
         punkt.provide()
@@ -259,12 +259,12 @@ def test_other_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_parameters_are_those_of_nltk_itself() -> None:
     data = importlib.import_module("nltk.data")
     ours = str(punkt.cache_folder())
-    kept, data.path[:] = list(data.path), [path for path in data.path if path != ours]
+    paths, data.path[:] = list(data.path), [path for path in data.path if path != ours]
     try:
-        found = punkt.find(data)
+        located = punkt.find_data(data)
     finally:
-        data.path[:] = kept
-    if found is None:
+        data.path[:] = paths
+    if located is None:
         pytest.skip("NLTK's own punkt_tab is not on this machine (NLTK_DATA names its folder)")
-    assert "pyrite-punkt.txt" not in {path.name for path in found[0].parents[2].iterdir()}
-    assert punkt.digest(found[1]) == punkt.digest(punkt.packaged()) == punkt.SHA256
+    assert "pyrite-punkt.txt" not in {path.name for path in located[0].parents[2].iterdir()}
+    assert punkt.parameters_digest(located[1]) == punkt.parameters_digest(punkt.packaged()) == punkt.SHA256

@@ -45,33 +45,33 @@ def sentences(rng: random.Random, count: int) -> str:
     return "".join(lines)
 
 
-def fulfil(name: str, given: Mapping[str, Any], text: str) -> str:
+def fulfil(name: str, kwargs: Mapping[str, Any], text: str) -> str:
     """Change a text towards what one instruction asks for; later ones may undo it again."""
     shapes: dict[str, Callable[[], str]] = {
-        "keywords:existence": lambda: text + " " + " ".join(given["keywords"]),
-        "keywords:frequency": lambda: text + f" {given['keyword']}" * given["frequency"],
-        "keywords:letter_frequency": lambda: text + given["letter"] * given["let_frequency"],
-        "length_constraints:number_words": lambda: text + " word" * given["num_words"],
-        "length_constraints:number_sentences": lambda: text + " It is so." * given["num_sentences"],
-        "length_constraints:number_paragraphs": lambda: "\n***\n".join([text] * given["num_paragraphs"]),
+        "keywords:existence": lambda: text + " " + " ".join(kwargs["keywords"]),
+        "keywords:frequency": lambda: text + f" {kwargs['keyword']}" * kwargs["frequency"],
+        "keywords:letter_frequency": lambda: text + kwargs["letter"] * kwargs["let_frequency"],
+        "length_constraints:number_words": lambda: text + " word" * kwargs["num_words"],
+        "length_constraints:number_sentences": lambda: text + " It is so." * kwargs["num_sentences"],
+        "length_constraints:number_paragraphs": lambda: "\n***\n".join([text] * kwargs["num_paragraphs"]),
         "length_constraints:nth_paragraph_first_word": lambda: "\n\n".join(
-            [f"{given['first_word']} {text}".replace("\n", " ")] * given["num_paragraphs"]
+            [f"{kwargs['first_word']} {text}".replace("\n", " ")] * kwargs["num_paragraphs"]
         ),
-        "detectable_content:number_placeholders": lambda: text + " [place]" * given["num_placeholders"],
-        "detectable_content:postscript": lambda: f"{text}\n{given['postscript_marker']} Yours.",
-        "detectable_format:number_bullet_lists": lambda: text + "\n* a point" * given["num_bullets"],
+        "detectable_content:number_placeholders": lambda: text + " [place]" * kwargs["num_placeholders"],
+        "detectable_content:postscript": lambda: f"{text}\n{kwargs['postscript_marker']} Yours.",
+        "detectable_format:number_bullet_lists": lambda: text + "\n* a point" * kwargs["num_bullets"],
         "detectable_format:constrained_response": lambda: "My answer is maybe.",
-        "detectable_format:number_highlighted_sections": lambda: text + " *a part*" * given["num_highlights"],
+        "detectable_format:number_highlighted_sections": lambda: text + " *a part*" * kwargs["num_highlights"],
         "detectable_format:multiple_sections": lambda: "\n".join(
-            f"{given['section_spliter']} {number}\n{text}" for number in range(1, given["num_sections"] + 1)
+            f"{kwargs['section_spliter']} {number}\n{text}" for number in range(1, kwargs["num_sections"] + 1)
         ),
         "detectable_format:json_format": lambda: '```json\n{"answer": [1, "two"]}\n```',
         "detectable_format:title": lambda: f"<<A river>>\n{text}",
         "combination:two_responses": lambda: f"{text}\n******\nAnother: {text}",
-        "combination:repeat_prompt": lambda: f"{given['prompt_to_repeat']}\n{text}",
-        "startend:end_checker": lambda: f"{text}\n{given['end_phrase']}",
+        "combination:repeat_prompt": lambda: f"{kwargs['prompt_to_repeat']}\n{text}",
+        "startend:end_checker": lambda: f"{text}\n{kwargs['end_phrase']}",
         "startend:quotation": lambda: f'"{text}"',
-        "change_case:capital_word_frequency": lambda: text + " LOUD" * given["capital_frequency"],
+        "change_case:capital_word_frequency": lambda: text + " LOUD" * kwargs["capital_frequency"],
         "change_case:english_capital": text.upper,
         "change_case:english_lowercase": text.lower,
         "punctuation:no_comma": lambda: text.replace(",", ""),
@@ -86,9 +86,9 @@ def invent(items: Sequence[Chat], seed: int) -> dict[str, str | None]:
     for item in items:
         text = sentences(rng, rng.randint(1, 9))
         text += "".join(f"\n{phrase}" for phrase in rng.sample(PHRASES, rng.randint(0, 2)))
-        for name, given in zip(item.meta["instruction_id_list"], item.meta["kwargs"], strict=True):
+        for name, kwargs in zip(item.meta["instruction_id_list"], item.meta["kwargs"], strict=True):
             if rng.random() < 0.65:
-                text = fulfil(name, given, text)
+                text = fulfil(name, kwargs, text)
         frame = rng.random()
         if frame < 0.15:
             text = f"Sure, here it is:\n{text}\nI hope this helps, dear reader."
@@ -114,7 +114,7 @@ def test_the_harness_gives_the_same_verdicts_on_all_541_prompts(
     assert report["different"] == []
     lost = len(none.meta["instruction_id_list"])
     assert report["missing"] == 2 + 2 * lost
-    for metric, found in report["metrics"].items():
-        assert found["compared"] == (540 if metric.startswith("prompt") else 834 - lost)
-        assert 0.2 < found["true"] / found["compared"] < 0.8
+    for metric, compared in report["metrics"].items():
+        assert compared["compared"] == (540 if metric.startswith("prompt") else 834 - lost)
+        assert 0.2 < compared["true"] / compared["compared"] < 0.8
     assert report["metrics"]["prompt_loose"]["true"] > report["metrics"]["prompt_strict"]["true"]

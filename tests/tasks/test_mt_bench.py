@@ -187,5 +187,5 @@ def test_the_published_questions(data_folder: Path) -> None:
     assert referenced == {"math": 10, "reasoning": 10, "coding": 9, "extraction": 5, "stem": 4, "roleplay": 1}
     prompts = mt_bench.judge_prompts(items, {item.id: ("one", "two") for item in items})
     assert len(prompts) == len({prompt.id for prompt in prompts}) == 160
-    shown = [prompt.id for prompt in prompts if "<<< REFERENCE" in prompt.messages[0].content]
-    assert len(shown) == 58  # 10 + 10 + 9 questions, both turns: the second prompt shows the first turn too
+    with_reference = [prompt.id for prompt in prompts if "<<< REFERENCE" in prompt.messages[0].content]
+    assert len(with_reference) == 58  # 10 + 10 + 9 questions, both turns: the second prompt shows the first turn too

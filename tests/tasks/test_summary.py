@@ -49,8 +49,8 @@ def test_a_share_of_independent_items_has_wilsons_interval_and_counts_what_is_mi
 def test_lines_come_overall_first_then_by_cut_in_order_of_first_appearance() -> None:
     measured = shares([1, 0, 1, None], kind=["b", "a", "b", "c"], gold=["x", "x", "y", "y"])
     lines = summarise(measured, [RIGHT], [("kind",), ("kind", "gold")], seed=0)
-    told = [(line.by, line.name, line.estimate.n, line.estimate.n_missing) for line in lines]
-    assert told == [
+    found_lines = [(line.by, line.name, line.estimate.n, line.estimate.n_missing) for line in lines]
+    assert found_lines == [
         ("overall", "overall", 3, 1),
         ("kind", "b", 2, 0),
         ("kind", "a", 1, 0),
@@ -93,9 +93,9 @@ def test_grouped_shares_are_the_bootstrap_over_templates() -> None:
     values = [float(n % 3 == 0 or n % 7 == 0) for n in range(60)]
     measured = shares(values, per_group=4)
     estimate = only(summarise(measured, [RIGHT], [], seed=5, alike="templates"))
-    known = cluster_bootstrap(values, [one.group for one in measured], rng=np.random.default_rng(5))
-    assert (estimate.low, estimate.high) == pytest.approx((known.low, known.high))
-    assert estimate.method == known.method == "bootstrap over 15 templates"
+    expected = cluster_bootstrap(values, [item.group for item in measured], rng=np.random.default_rng(5))
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.method == expected.method == "bootstrap over 15 templates"
 
 
 def test_fewer_than_ten_groups_give_no_interval_and_the_note_says_so() -> None:
@@ -117,8 +117,8 @@ def test_a_share_of_zero_in_every_group_still_has_an_interval() -> None:
     estimate = only(summarise(shares([0] * 120, per_group=3), [RIGHT], [], seed=0))
     assert (estimate.value, estimate.low) == (0, 0)
     assert (estimate.high, estimate.n) == (pytest.approx(Z2 / (40 + Z2), abs=1e-6), 120)
-    every = only(summarise(shares([1] * 120, per_group=3), [RIGHT], [], seed=0))
-    assert (every.low, every.high) == (pytest.approx(40 / (40 + Z2), abs=1e-6), 1)
+    all_right = only(summarise(shares([1] * 120, per_group=3), [RIGHT], [], seed=0))
+    assert (all_right.low, all_right.high) == (pytest.approx(40 / (40 + Z2), abs=1e-6), 1)
     # one group of 10 beside 30 of 1: 40^2 / (10^2 + 30) = 12.3 groups of equal size
     groups = ["big"] * 10 + [f"g{n}" for n in range(30)]
     uneven = mean_of_items([0] * 40, groups, rng=np.random.default_rng(0), share=True)
@@ -180,9 +180,9 @@ def label_items(count: int, templates: int) -> list[Labelled]:
 
 def test_labels_become_measured_items_grouped_by_template() -> None:
     items = label_items(48, 12)
-    said: dict[str, str | None] = {item.id: "neutral" for item in items[2:]} | {"i1": "entailment"}
-    measured = from_labels(items, said, HANS)
-    assert [one.value for one in measured[:3]] == [None, 1.0, 0.0]
+    predicted: dict[str, str | None] = {item.id: "neutral" for item in items[2:]} | {"i1": "entailment"}
+    measured = from_labels(items, predicted, HANS)
+    assert [item.value for item in measured[:3]] == [None, 1.0, 0.0]
     assert (measured[0].group, dict(measured[0].slices)) == (
         "t0",
         {"heuristic": "h", "subcase": "s", "template": "t0", "gold": "entailment"},
@@ -191,22 +191,24 @@ def test_labels_become_measured_items_grouped_by_template() -> None:
     assert lines[0].estimate.method == "bootstrap over 12 templates"
     by_template = {line.estimate.method for line in lines if line.by == "template x gold"}
     assert by_template == {"these templates only (1 < 10)"}  # one of them has a single answer
-    known = score(items, said, HANS)
-    assert [(line.estimate.n, line.estimate.n_missing) for line in lines] == [(one.n, one.n_missing) for one in known]
-    assert [line.estimate.value for line in lines] == pytest.approx([one.estimate().value for one in known])
+    expected = score(items, predicted, HANS)
+    assert [(line.estimate.n, line.estimate.n_missing) for line in lines] == [
+        (row.n, row.n_missing) for row in expected
+    ]
+    assert [line.estimate.value for line in lines] == pytest.approx([row.estimate().value for row in expected])
 
 
 def test_labels_of_a_task_without_templates_are_one_by_one_and_merged_labels_are_a_second_metric() -> None:
     items = [
         Labelled({}, gold, f"i{n}") for n, gold in enumerate(["neutral", "contradiction", "entailment", "neutral"])
     ]
-    said = dict.fromkeys((item.id for item in items), "contradiction")
-    lines = summarise(from_labels(items, said, NLI), label_metrics(NLI), [], seed=0)
+    predicted = dict.fromkeys((item.id for item in items), "contradiction")
+    lines = summarise(from_labels(items, predicted, NLI), label_metrics(NLI), [], seed=0)
     assert [(line.metric, line.estimate.value) for line in lines] == [("accuracy", 0.25), ("accuracy_2way", 0.75)]
     assert lines[0].estimate.method == "Wilson"
     plain = [Labelled({}, "entailment", "a"), Labelled({}, "entailment", "b")]
     measured = from_labels(plain, {}, HANS)  # no item has a template
-    assert [one.group for one in measured] == ["a", "b"]
+    assert [item.group for item in measured] == ["a", "b"]
     assert measured[0].slices["subcase"] == "?"
 
 
@@ -261,7 +263,7 @@ def test_simulated_intervals_of_paired_grouped_changes_cover() -> None:
         change_of_items(a, b, names, rng=rng, share=True, margin=0.02, resamples=300)
         for a, b in zip(first, second, strict=True)
     ]
-    assert covered([one.difference for one in changes], -0.1) == pytest.approx(0.95, abs=NOISE + 0.01)
+    assert covered([change.difference for change in changes], -0.1) == pytest.approx(0.95, abs=NOISE + 0.01)
 
 
 def test_simulated_false_calls_of_grouped_changes_are_rare() -> None:
@@ -269,10 +271,10 @@ def test_simulated_false_calls_of_grouped_changes_are_rare() -> None:
     rng = np.random.default_rng(13)
     names = [f"g{n // 4:02}" for n in range(160)]
     base = np.repeat(rng.uniform(0.3, 0.7, (DRAWS, 40)), 4, axis=1)
-    same = [(rng.random(base.shape) < base) * 1.0 for _ in range(2)]
+    pairs = [(rng.random(base.shape) < base) * 1.0 for _ in range(2)]
     moved = (rng.random(base.shape) < base - 0.15) * 1.0
     differs, equal = 0, 0
-    for a, b, c in zip(*same, moved, strict=True):
+    for a, b, c in zip(*pairs, moved, strict=True):
         p = change_of_items(a, b, names, rng=rng, share=True, resamples=300).p_difference
         q = change_of_items(a, c, names, rng=rng, share=True, margin=0.15, resamples=300).p_equivalence
         differs += p is not None and p < 0.05

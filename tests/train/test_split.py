@@ -25,8 +25,8 @@ def write(rows: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
-def step(files: list[Path], pools: Mapping[str, int | str], **more: Any) -> Step:
-    apart = more.pop("apart", None)
+def step(files: list[Path], pools: Mapping[str, int | str], **config_extra: Any) -> Step:
+    apart = config_extra.pop("apart", None)
     config = {
         "names": {f"file{at}": file.name for at, file in enumerate(files)},
         "columns": None,
@@ -34,7 +34,7 @@ def step(files: list[Path], pools: Mapping[str, int | str], **more: Any) -> Step
         "duplicates": "drop",
         "pools": dict(pools),
         "seed": 0,
-        **more,
+        **config_extra,
     }
     inputs: dict[str, Step | Source] = {
         f"file{at}": Source(str(file), file_hash(file)) for at, file in enumerate(files)
@@ -45,17 +45,17 @@ def step(files: list[Path], pools: Mapping[str, int | str], **more: Any) -> Step
     return Step(SPLIT, config, inputs)
 
 
-def run(made: Step, folder: Path) -> Path:
+def run(step: Step, folder: Path) -> Path:
     store = Store(folder)
-    run_steps([made], store, RunOptions(), Progress(quiet=True))
-    return store.path(made.key)
+    run_steps([step], store, RunOptions(), Progress(quiet=True))
+    return store.path(step.key)
 
 
 def counts(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((folder / "counts.json").read_text())
-    assert told["read"] == told["kept"] + sum(told["dropped"].values())
-    assert told["kept"] == sum(told["pools"].values())
-    return told
+    record: dict[str, Any] = json.loads((folder / "counts.json").read_text())
+    assert record["read"] == record["kept"] + sum(record["dropped"].values())
+    assert record["kept"] == sum(record["pools"].values())
+    return record
 
 
 def texts(folder: Path, pool: str) -> list[str]:
@@ -65,36 +65,36 @@ def texts(folder: Path, pool: str) -> list[str]:
 def test_pools_share_no_row_and_all_rows_are_counted(tmp_path: Path) -> None:
     rows = [*chats(20), *chats(3)]  # three repeats
     folder = run(step([write(rows, tmp_path / "a.jsonl")], {"b": 4, "a": 5, "train": "rest"}), tmp_path / "store")
-    told = counts(folder)
-    assert told["pools"] == {"a": 5, "b": 4, "train": 11}
-    assert told["dropped"] == {"same text as an earlier row": 3}
-    every = [text for pool in told["pools"] for text in texts(folder, pool)]
-    assert sorted(every) == sorted(f"answer {n}" for n in range(20))
+    record = counts(folder)
+    assert record["pools"] == {"a": 5, "b": 4, "train": 11}
+    assert record["dropped"] == {"same text as an earlier row": 3}
+    all_texts = [text for pool in record["pools"] for text in texts(folder, pool)]
+    assert sorted(all_texts) == sorted(f"answer {n}" for n in range(20))
     assert texts(folder, "train") != sorted(texts(folder, "train"), key=lambda text: int(text.split()[1]))  # shuffled
 
 
 def test_pools_are_read_back_with_the_same_ids(tmp_path: Path) -> None:
-    one = write([{**row, "id": f"r{at}", "topic": "x"} for at, row in enumerate(chats(6))], tmp_path / "one.jsonl")
-    two = write(chats(6, start=6), tmp_path / "two.jsonl")
-    folder = run(step([one, two], {"some": 3, "more": "rest"}), tmp_path / "store")
-    found = {record.id: record for pool in ("some", "more") for record in read_all(folder / f"{pool}.jsonl")[0]}
-    assert {"file0/r0", "file1/two:1"} <= set(found)
-    assert found["file0/r2"].meta["topic"] == "x"
+    first = write([{**row, "id": f"r{at}", "topic": "x"} for at, row in enumerate(chats(6))], tmp_path / "one.jsonl")
+    second = write(chats(6, start=6), tmp_path / "two.jsonl")
+    folder = run(step([first, second], {"some": 3, "more": "rest"}), tmp_path / "store")
+    by_id = {record.id: record for pool in ("some", "more") for record in read_all(folder / f"{pool}.jsonl")[0]}
+    assert {"file0/r0", "file1/two:1"} <= set(by_id)
+    assert by_id["file0/r2"].meta["topic"] == "x"
     ours = {row.id: row for pool in ("some", "more") for row in read_pool(folder / f"{pool}.jsonl")}
-    assert {name: row.messages for name, row in ours.items()} == {n: r.messages for n, r in found.items()}  # type: ignore[union-attr]
+    assert {name: row.messages for name, row in ours.items()} == {n: r.messages for n, r in by_id.items()}  # type: ignore[union-attr]
 
 
 def test_same_seed_same_bytes_and_the_order_of_the_pools_is_of_no_matter(tmp_path: Path) -> None:
     file = write(chats(30), tmp_path / "a.jsonl")
     first, second = step([file], {"x": 5, "y": 7}), step([file], {"y": 7, "x": 5})
     assert first.key == second.key
-    made = [run(one, tmp_path / name) for one, name in ((first, "s1"), (second, "s2"))]
-    assert [(made[0] / f"{p}.jsonl").read_bytes() for p in "xy"] == [
-        (made[1] / f"{p}.jsonl").read_bytes() for p in "xy"
+    folders = [run(split, tmp_path / name) for split, name in ((first, "s1"), (second, "s2"))]
+    assert [(folders[0] / f"{p}.jsonl").read_bytes() for p in "xy"] == [
+        (folders[1] / f"{p}.jsonl").read_bytes() for p in "xy"
     ]
-    other = run(step([file], {"x": 5, "y": 7}, seed=1), tmp_path / "s3")
-    assert texts(other, "x") != texts(made[0], "x")
-    assert counts(other)["dropped"] == {"in no pool": 18}
+    other_seed = run(step([file], {"x": 5, "y": 7}, seed=1), tmp_path / "s3")
+    assert texts(other_seed, "x") != texts(folders[0], "x")
+    assert counts(other_seed)["dropped"] == {"in no pool": 18}
 
 
 def test_kept_copies_never_stand_in_two_pools(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_rows_of_the_other_side_are_left_out_and_reported(tmp_path: Path) -> Non
     assert counts(folder)["dropped"] == {"also a row of the other side": 2}
     overlap = json.loads((folder / "overlap.json").read_text())
     assert {name: overlap[name]["rows"] for name in overlap} == {"forget": 6, "guard_forget": 4}
-    assert sum(one["shared"] for one in overlap.values()) == 2
-    assert sum(one["shared_prompts"] for one in overlap.values()) == 1
+    assert sum(pool["shared"] for pool in overlap.values()) == 2
+    assert sum(pool["shared_prompts"] for pool in overlap.values()) == 1
     assert "another answer" in texts(folder, "replay")
 
 
@@ -169,10 +169,10 @@ def test_a_group_is_in_one_pool(group: str, width: int, seed: int, tmp_path: Pat
     file = write(asked_again(30), tmp_path / "a.jsonl")
     pools = {"guard": 11, "scorecard": 20, "train": "rest"}
     folder = run(step([file], pools, group=group, seed=seed), tmp_path / "store")
-    told = counts(folder)
-    assert (told["read"], told["dropped"]) == (90, {})
-    assert 11 <= told["pools"]["guard"] < 11 + 7
-    assert 20 <= told["pools"]["scorecard"] < 20 + 7
+    record = counts(folder)
+    assert (record["read"], record["dropped"]) == (90, {})
+    assert 11 <= record["pools"]["guard"] < 11 + 7
+    assert 20 <= record["pools"]["scorecard"] < 20 + 7
     groups = {pool: {int(text.split()[0]) // width for text in texts(folder, pool)} for pool in pools}
     assert sum(map(len, groups.values())) == 30 // width  # each whole, and in one pool only
     assert set.union(*groups.values()) == set(range(30 // width))
@@ -184,5 +184,5 @@ def test_groups_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
         run(step([file], {"train": "rest"}, group="topci"), tmp_path / "store")
     with pytest.raises(UserError, match=r"0 of 1 rows for pool train; 9 rows in 3 groups"):
         run(step([file], {"a": 8, "train": "rest"}, group="prompt"), tmp_path / "store")
-    some = run(step([file], {"a": 2}, group="prompt"), tmp_path / "store")
-    assert counts(some)["dropped"] == {"in no pool": 7}
+    folder = run(step([file], {"a": 2}, group="prompt"), tmp_path / "store")
+    assert counts(folder)["dropped"] == {"in no pool": 7}

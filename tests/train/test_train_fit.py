@@ -65,15 +65,15 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, tiny_encoder: Path) 
     step = train_step(tiny_encoder, rows_source(tmp_path / "rows"))
     first, second = run(step, Store(tmp_path / "a")), run(step, Store(tmp_path / "b"))
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
-    other = run(train_step(tiny_encoder, rows_source(tmp_path / "rows"), seed=1), Store(tmp_path / "a"))
-    assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+    other_seed = run(train_step(tiny_encoder, rows_source(tmp_path / "rows"), seed=1), Store(tmp_path / "a"))
+    assert (first / "model.safetensors").read_bytes() != (other_seed / "model.safetensors").read_bytes()
 
 
 def test_cut_off_and_resumed_is_never_cut_off(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = train_step(tiny_encoder, rows_source(tmp_path / "rows"))
-    whole = run(step, Store(tmp_path / "whole"))
+    uncut = run(step, Store(tmp_path / "whole"))
     store = Store(tmp_path / "cut")
     clock = iter([False, True] * 50)  # time is up after every second optimiser step
     monkeypatch.setattr("pyrite.steps.run.time", Clock(clock))
@@ -85,8 +85,8 @@ def test_cut_off_and_resumed_is_never_cut_off(
         except OutOfTime:
             interrupted += 1
     assert interrupted >= 2
-    assert (whole / "model.safetensors").read_bytes() == (store.path(step.key) / "model.safetensors").read_bytes()
-    assert (whole / "history.json").read_bytes() == (store.path(step.key) / "history.json").read_bytes()
+    assert (uncut / "model.safetensors").read_bytes() == (store.path(step.key) / "model.safetensors").read_bytes()
+    assert (uncut / "history.json").read_bytes() == (store.path(step.key) / "history.json").read_bytes()
 
 
 def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path: Path, tiny_causal: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
+from pyrite.models.freeze import freeze, layer_list
 from pyrite.models.hardware import Compute
-from pyrite.models.lower import Injected, Stored, freeze, layer_list, row_key, states_of, write_states
+from pyrite.models.lower import Injected, Stored, states_of, token_row_key, write_states
 from pyrite.probe.predict import PREDICT
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train.lower import LOWER
@@ -41,7 +42,7 @@ def lower_step(base: Path, rows: Source | Step, *, model: Step | None = None, fi
 
 def with_states(step: Step, *lower: Step) -> Step:
     """The same training, on stored states."""
-    inputs = {**step.inputs, **{f"lower{at}": one for at, one in enumerate(lower)}}
+    inputs = {**step.inputs, **{f"lower{at}": step_of_states for at, step_of_states in enumerate(lower)}}
     return Step(step.kind, step.config, inputs, label=step.label)
 
 
@@ -68,20 +69,20 @@ def test_stored_states_give_the_weights_of_the_whole_model(
     rows, store = rows_source(tmp_path / "rows"), Store(tmp_path / "store")
     plain = train_step(base, rows, HALF)
     stored = with_states(plain, lower_step(base, rows))
-    one, other = weights(run(plain, store)), weights(run(stored, store))
-    told = json.loads((store.path(stored.key) / "training.json").read_text())
-    assert (told["frozen_layers"], told["from_stored_states"]) == (1, True)
-    assert one.keys() == other.keys()
+    plain_weights, stored_weights = weights(run(plain, store)), weights(run(stored, store))
+    record = json.loads((store.path(stored.key) / "training.json").read_text())
+    assert (record["frozen_layers"], record["from_stored_states"]) == (1, True)
+    assert plain_weights.keys() == stored_weights.keys()
     before, _ = load.load_classifier(base, LABELS, CPU, seed=0)
     moved = 0.0
     for name, weight in before.state_dict().items():
-        if name in one:
-            assert torch.allclose(one[name], other[name], atol=2e-5), name
-            moved = max(moved, float((one[name] - weight).abs().max()))
+        if name in plain_weights:
+            assert torch.allclose(plain_weights[name], stored_weights[name], atol=2e-5), name
+            moved = max(moved, float((plain_weights[name] - weight).abs().max()))
     assert moved > 1e-3
-    lower = {name for name in one if ".0." in name and "layer" in name}
+    lower = {name for name in plain_weights if ".0." in name and "layer" in name}
     assert lower
-    assert all(torch.equal(one[name], before.state_dict()[name]) for name in lower)  # to the bit
+    assert all(torch.equal(plain_weights[name], before.state_dict()[name]) for name in lower)  # to the bit
 
 
 def test_states_of_another_model_are_seen_and_not_used(tmp_path: Path, tiny_encoder: Path) -> None:
@@ -92,8 +93,8 @@ def test_states_of_another_model_are_seen_and_not_used(tmp_path: Path, tiny_enco
     run(wrong.inputs["lower0"], store)  # type: ignore[arg-type]
     file = store.path(wrong.inputs["lower0"].key) / "states.npy"  # type: ignore[union-attr]
     np.save(file, np.load(file)[::-1])
-    one, other = weights(run(plain, store)), weights(run(wrong, store))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    plain_weights, wrong_weights = weights(run(plain, store)), weights(run(wrong, store))
+    assert all(torch.equal(plain_weights[name], wrong_weights[name]) for name in plain_weights)
     assert not json.loads((store.path(wrong.key) / "training.json").read_text())["from_stored_states"]
 
 
@@ -102,7 +103,7 @@ def test_cut_off_on_stored_states_and_resumed_is_never_cut_off(
 ) -> None:
     rows = rows_source(tmp_path / "rows")
     step = with_states(train_step(tiny_encoder, rows, HALF), lower_step(tiny_encoder, rows))
-    whole = run(step, Store(tmp_path / "whole"))
+    uncut = run(step, Store(tmp_path / "whole"))
     store = Store(tmp_path / "cut")
     run(step.inputs["lower0"], store)  # type: ignore[arg-type]
     monkeypatch.setattr("pyrite.steps.run.time", Clock(iter([False, True] * 50)))
@@ -114,7 +115,7 @@ def test_cut_off_on_stored_states_and_resumed_is_never_cut_off(
         except OutOfTime:
             interrupted += 1
     assert interrupted >= 2
-    assert (store.path(step.key) / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert (store.path(step.key) / "model.safetensors").read_bytes() == (uncut / "model.safetensors").read_bytes()
 
 
 def test_answers_from_stored_states_are_the_whole_models(tmp_path: Path, tiny_encoder: Path) -> None:
@@ -125,10 +126,14 @@ def test_answers_from_stored_states_are_the_whole_models(tmp_path: Path, tiny_en
     items = tmp_path / "items"
     items.mkdir()
     (items / "items.jsonl").write_bytes((tmp_path / "rows" / "rows.jsonl").read_bytes())
-    asked = Source(str(items), "items")
-    inputs: dict[str, Step | Source] = {"base": Source(str(tiny_encoder), "tiny"), "model": model, "items": asked}
+    items_source = Source(str(items), "items")
+    inputs: dict[str, Step | Source] = {
+        "base": Source(str(tiny_encoder), "tiny"),
+        "model": model,
+        "items": items_source,
+    }
     plain = Step(PREDICT, config, inputs)
-    quick = Step(PREDICT, config, {**inputs, "lower": lower_step(tiny_encoder, asked, file="items.jsonl")})
+    quick = Step(PREDICT, config, {**inputs, "lower": lower_step(tiny_encoder, items_source, file="items.jsonl")})
     tables = [pq.read_table(run(step, store) / "predictions.parquet").to_pandas() for step in (plain, quick)]
     assert list(tables[0]["predicted"]) == list(tables[1]["predicted"])
     logits = [table.filter(like="logit").to_numpy() for table in tables]
@@ -138,12 +143,12 @@ def test_answers_from_stored_states_are_the_whole_models(tmp_path: Path, tiny_en
 def test_rows_that_no_step_stored_are_computed(tmp_path: Path, tiny_encoder: Path) -> None:
     model, _ = load.load_classifier(tiny_encoder, LABELS, CPU, seed=0)
     ids = [[1, 50, 60, 2], [1, 70, 2], [1, 80, 90, 100, 2]]
-    whole = states_of(model, 1, ids, None, pad_id=0)
-    write_states([row_key(ids[0], None)], whole[:1], 1, tmp_path)
-    found = Stored([tmp_path]).of(model, ids, None, pad_id=0)
-    for one, other in zip(whole, found, strict=True):
-        assert np.abs(one - other).max() < 1e-5
-    assert Injected(model, 1).agrees(ids, None, found, pad_id=0, precision="fp32")
+    computed = states_of(model, 1, ids, None, pad_id=0)
+    write_states([token_row_key(ids[0], None)], computed[:1], 1, tmp_path)
+    read = Stored([tmp_path]).of(model, ids, None, pad_id=0)
+    for expected, actual in zip(computed, read, strict=True):
+        assert np.abs(expected - actual).max() < 1e-5
+    assert Injected(model, 1).agrees(ids, None, read, pad_id=0, precision="fp32")
 
 
 def test_a_start_of_its_own_has_states_of_its_own(tmp_path: Path, tiny_encoder: Path) -> None:
@@ -152,8 +157,8 @@ def test_a_start_of_its_own_has_states_of_its_own(tmp_path: Path, tiny_encoder: 
     start = train_step(tiny_encoder, rows)
     plain = train_step(tiny_encoder, rows, HALF, start=start, seed=1)
     stored = with_states(plain, lower_step(tiny_encoder, rows, model=start))
-    one, other = weights(run(plain, store)), weights(run(stored, store))
-    assert all(torch.allclose(one[name], other[name], atol=2e-5) for name in one)
+    plain_weights, stored_weights = weights(run(plain, store)), weights(run(stored, store))
+    assert all(torch.allclose(plain_weights[name], stored_weights[name], atol=2e-5) for name in plain_weights)
     assert json.loads((store.path(stored.key) / "training.json").read_text())["from_stored_states"]
 
 
@@ -185,8 +190,8 @@ def test_steps_share_states(tmp_path: Path, tiny_encoder: Path) -> None:
     rows, store = rows_source(tmp_path / "rows"), Store(tmp_path / "store")
     lower = lower_step(tiny_encoder, rows)
     steps = [with_states(train_step(tiny_encoder, rows, HALF, seed=seed), lower) for seed in (0, 1)]
-    done = run_steps(steps, store, RunOptions(), Progress(quiet=True))
-    assert done.ran == 3
+    ended = run_steps(steps, store, RunOptions(), Progress(quiet=True))
+    assert ended.ran == 3
 
 
 def tiny_classifier(kind: str) -> Any:
@@ -195,13 +200,13 @@ def tiny_classifier(kind: str) -> Any:
 
     sizes = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_labels": 2}
     sizes |= {"intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0}
-    more: dict[str, Any] = {
+    extra_settings: dict[str, Any] = {
         "Roberta": {}, "Electra": {"embedding_size": 32}, "MPNet": {}, "Albert": {"embedding_size": 16},
         "ModernBert": {"reference_compile": False}, "DebertaV2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
         "Llama": {"num_key_value_heads": 2}, "Qwen2": {"num_key_value_heads": 2},
     }  # fmt: skip
     torch.manual_seed(0)
-    config = getattr(hf, f"{kind}Config")(**sizes, **more[kind])
+    config = getattr(hf, f"{kind}Config")(**sizes, **extra_settings[kind])
     return getattr(hf, f"{kind}ForSequenceClassification")(config).eval()
 
 
@@ -213,9 +218,9 @@ def test_other_architectures_take_stored_states(kind: str) -> None:
     states = states_of(model, 2, ids, None, pad_id=0)
     injected = Injected(model, 2)
     assert injected.agrees(ids, None, states, pad_id=0, precision="fp32")
-    wrong = [one + 0.5 for one in states]
+    wrong = [row_states + 0.5 for row_states in states]
     assert not injected.agrees(ids, None, wrong, pad_id=0, precision="fp32")
-    assert [type(layer).__name__ for layer in layer_list(model)].count("Given") == 0  # the layers came back
+    assert [type(layer).__name__ for layer in layer_list(model)].count("StandInLayer") == 0  # the layers came back
 
 
 @pytest.mark.parametrize("kind", ["MPNet", "DebertaV2", "Albert"])
@@ -232,5 +237,5 @@ def test_a_fresh_heads_small_logits_do_not_hide_wrong_states(tiny_encoder: Path)
     ids = [[1, 50, 60, 2], [1, 70, 80, 2]]
     states = states_of(model, 1, ids, None, pad_id=0)
     assert Injected(model, 1).agrees(ids, None, states, pad_id=0, precision="bf16-mixed")
-    zeros = [np.zeros_like(one) for one in states]
+    zeros = [np.zeros_like(row_states) for row_states in states]
     assert not Injected(model, 1).agrees(ids, None, zeros, pad_id=0, precision="bf16-mixed")

@@ -15,8 +15,8 @@ from pyrite.records import Chat, Message, Text
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train import adapters
 from pyrite.train.language import TRAIN_LANGUAGE, next_tokens
-from pyrite.train.packed import Trained, packs_of, put_weights, totals_of, trained_weights
-from pyrite.train.rows import Row, encode_rows, shuffled
+from pyrite.train.packed import Trained, normalisers_of, packs_of, put_weights, trained_weights
+from pyrite.train.rows import TrainingRow, encode_rows, shuffled
 from pyrite.train.settings import LoraSettings, TrainSettings
 
 from conftest import Clock  # isort: skip
@@ -26,11 +26,13 @@ LORA = LoraSettings(rank=4, alpha=8, dropout=0)
 THINGS = ["film", "song", "meal", "book", "room", "trip"]
 
 
-def token_rows(lengths: tuple[int, ...] = (5, 17, 9, 9, 23), first: int = 3) -> list[Row]:
+def token_rows(lengths: tuple[int, ...] = (5, 17, 9, 9, 23), first: int = 3) -> list[TrainingRow]:
     """Rows of seeded tokens, of which those from place `first` on are learned."""
     generator = torch.Generator().manual_seed(1)
     return [
-        Row(str(at), torch.randint(3, 300, (n,), generator=generator).tolist(), [place >= first for place in range(n)])
+        TrainingRow(
+            str(at), torch.randint(3, 300, (n,), generator=generator).tolist(), [place >= first for place in range(n)]
+        )
         for at, n in enumerate(lengths)
     ]
 
@@ -41,13 +43,13 @@ def tiny(folder: Path, *, lora: bool) -> Any:
         return model
     model = adapters.add_adapter(model, LORA, "CAUSAL_LM", seed=0)
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, weight in model.named_parameters():
             if "lora_B" in name:
-                one += 0.02
+                weight += 0.02
     return model
 
 
-def padded_loss(model: Any, rows: list[Row]) -> torch.Tensor:
+def padded_loss(model: Any, rows: list[TrainingRow]) -> torch.Tensor:
     """The library's mean cross-entropy over the learned tokens of a padded batch."""
     longest = max(len(row.ids) for row in rows)
     ids, labels, mask = (torch.full((len(rows), longest), fill) for fill in (0, -100, 0))
@@ -55,14 +57,14 @@ def padded_loss(model: Any, rows: list[Row]) -> torch.Tensor:
         ids[at, : len(row.ids)] = torch.tensor(row.ids)
         mask[at, : len(row.ids)] = 1
         labels[at, : len(row.ids)] = torch.where(torch.tensor(row.learned), torch.tensor(row.ids), -100)
-    found: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-    return found
+    loss: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    return loss
 
 
 def gradients(model: Any) -> dict[str, torch.Tensor]:
-    made = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+    by_name = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
-    return made
+    return by_name
 
 
 @pytest.mark.parametrize("lora", [True, False])
@@ -72,23 +74,23 @@ def test_packs_give_the_loss_and_gradients_of_the_padded_pass(tiny_causal: Path,
     plain = padded_loss(model, rows)
     plain.backward()
     theirs = gradients(model)
-    module, totals = Trained(model, next_tokens), totals_of(rows)
+    module, normalisers = Trained(model, next_tokens), normalisers_of(rows)
     loss = 0.0
     for pack in packs_of(rows, size):
-        share, _ = module(pack, totals)
+        share, _ = module(pack, normalisers)
         share.backward()
         loss += float(share.detach())
     ours = gradients(model)
     assert loss == pytest.approx(float(plain), rel=1e-5)
     assert ours.keys() == theirs.keys()
-    for name, one in theirs.items():
-        assert torch.allclose(ours[name], one, atol=1e-4 * float(one.abs().max())), name
+    for name, gradient in theirs.items():
+        assert torch.allclose(ours[name], gradient, atol=1e-4 * float(gradient.abs().max())), name
 
 
 def test_the_first_token_of_a_row_is_never_learned() -> None:
-    row = Row("a", [5, 6, 7], [True, True, True])
+    row = TrainingRow("a", [5, 6, 7], [True, True, True])
     assert row.targets == 2
-    assert totals_of([row, row]).tokens == {"learn": 4}
+    assert normalisers_of([row, row]).tokens == {"learn": 4}
 
 
 def test_packs_are_no_larger_than_asked_and_lose_no_row() -> None:
@@ -116,32 +118,32 @@ def test_every_epoch_reads_every_row_in_another_order() -> None:
 def test_long_rows_are_split_or_dropped_and_rows_without_answers_counted(tiny_causal: Path) -> None:
     tokenizer = load.load_tokenizer(tiny_causal)
     texts = [Text("the film was lovely " * 20, "long"), Text("the song was kind", "short")]
-    whole, _ = encode_rows(tokenizer, texts, "all", 10_000, long_rows="split")
+    unsplit, _ = encode_rows(tokenizer, texts, "all", 10_000, long_rows="split")
     split, counts = encode_rows(tokenizer, texts, "all", 16, long_rows="split")
     pieces = [row for row in split if row.id == "long"]
     assert len(pieces) > 2
-    assert sum(row.targets for row in split) == sum(row.targets for row in whole)  # no token is lost at a cut
+    assert sum(row.targets for row in split) == sum(row.targets for row in unsplit)  # no token is lost at a cut
     assert [row.number for row in split] == list(range(len(split)))
     assert (counts["read"], counts["used"], counts["split"]) == (2, 2, 1)
     dropped, counts = encode_rows(tokenizer, texts, "all", 16, long_rows="drop")
     assert [row.id for row in dropped] == ["short"]
     assert (counts["read"], counts["used"], counts["longer than max_tokens"]) == (2, 1, 1)
-    asked = [Chat((Message("user", "how was it"),), "asked", {})]
-    none, counts = encode_rows(tokenizer, asked, "answers", 64, long_rows="drop")
+    prompts_only = [Chat((Message("user", "how was it"),), "asked", {})]
+    none, counts = encode_rows(tokenizer, prompts_only, "answers", 64, long_rows="drop")
     assert not none
     assert (counts["read"], counts["used"], counts["no tokens to learn"]) == (1, 0, 1)
 
 
 def test_weights_of_another_model_are_refused(tiny_causal: Path) -> None:
-    whole, adapted = tiny(tiny_causal, lora=False), tiny(tiny_causal, lora=True)
+    full, adapted = tiny(tiny_causal, lora=False), tiny(tiny_causal, lora=True)
     with pytest.raises(UserError, match="of another model"):
-        put_weights(adapted, trained_weights(whole))
-    kept = {name: one.clone() for name, one in trained_weights(adapted).items()}
+        put_weights(adapted, trained_weights(full))
+    copies = {name: weight.clone() for name, weight in trained_weights(adapted).items()}
     with torch.no_grad():
-        for one in adapted.parameters():
-            one += 1.0
-    put_weights(adapted, kept)
-    assert all(torch.equal(one, kept[name]) for name, one in trained_weights(adapted).items())
+        for weight in adapted.parameters():
+            weight += 1.0
+    put_weights(adapted, copies)
+    assert all(torch.equal(weight, copies[name]) for name, weight in trained_weights(adapted).items())
 
 
 def language_step(
@@ -188,9 +190,9 @@ def chats(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def settings_of(**more: Any) -> TrainSettings:
-    given = {"epochs": 4, "batch_size": 4, "learning_rate": 5e-3, "max_tokens": 64, "lora": LORA} | more
-    return TrainSettings(**given)
+def settings_of(**overrides: Any) -> TrainSettings:
+    values = {"epochs": 4, "batch_size": 4, "learning_rate": 5e-3, "max_tokens": 64, "lora": LORA} | overrides
+    return TrainSettings(**values)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -198,17 +200,17 @@ def test_chats_are_learned_by_their_answers(tmp_path: Path, tiny_causal: Path, m
     long = {"id": "long", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b " * 90}]}
     step = language_step(tiny_causal, tmp_path / "rows", [*chats(8), long], "chat", settings_of(method=method))
     folder = run(step, Store(tmp_path / "store"))
-    told, history = read(folder, "training.json"), read(folder, "history.json")
-    assert (told["rows"], told["rows_too_long"], told["used"], told["split"]) == (9, 1, 8, 0)
+    record, history = read(folder, "training.json"), read(folder, "history.json")
+    assert (record["rows"], record["rows_too_long"], record["used"], record["split"]) == (9, 1, 8, 0)
     assert history["losses"][-1]["loss"] < history["losses"][0]["loss"] - 0.1
-    base, made = load.load_causal(tiny_causal, CPU), load.load_causal(folder, CPU)  # whole, whatever the method
+    base, trained = load.load_causal(tiny_causal, CPU), load.load_causal(folder, CPU)  # whole, whatever the method
     tokenizer = load.load_tokenizer(folder)
     records = [Chat(tuple(Message(**m) for m in row["messages"]), row["id"], {}) for row in chats(6)]
     answers, _ = encode_rows(tokenizer, records, "answers", 64, long_rows="drop")
-    prompts = [Row(row.id, row.ids, [not one for one in row.learned]) for row in answers]
+    prompts = [TrainingRow(row.id, row.ids, [not is_learned for is_learned in row.learned]) for row in answers]
     with torch.no_grad():
-        gained = float(padded_loss(base, answers) - padded_loss(made, answers))
-        beside = float(padded_loss(base, prompts) - padded_loss(made, prompts))
+        gained = float(padded_loss(base, answers) - padded_loss(trained, answers))
+        beside = float(padded_loss(base, prompts) - padded_loss(trained, prompts))
     assert gained > 0.1
     assert gained > beside + 0.05
 
@@ -218,12 +220,14 @@ def test_texts_are_learned_whole_and_long_ones_split(tmp_path: Path, tiny_causal
     rows.append({"id": "long", "text": "the film was kind and bright " * 12})
     step = language_step(tiny_causal, tmp_path / "rows", rows, "text", settings_of(max_tokens=32))
     folder = run(step, Store(tmp_path / "store"))
-    told, history = read(folder, "training.json"), read(folder, "history.json")
-    assert (told["read"], told["used"], told["split"]) == (8, 8, 1)
+    record, history = read(folder, "training.json"), read(folder, "history.json")
+    assert (record["read"], record["used"], record["split"]) == (8, 8, 1)
     assert history["rows"] > 8
     assert history["losses"][-1]["loss"] < history["losses"][0]["loss"] - 0.1
-    few = run(language_step(tiny_causal, tmp_path / "rows", rows, "text", settings_of(), 3), Store(tmp_path / "store"))
-    assert read(few, "training.json")["read"] == 3
+    first_rows = run(
+        language_step(tiny_causal, tmp_path / "rows", rows, "text", settings_of(), 3), Store(tmp_path / "store")
+    )
+    assert read(first_rows, "training.json")["read"] == 3
 
 
 def test_nothing_to_train_on_is_said(tmp_path: Path, tiny_causal: Path) -> None:
@@ -240,7 +244,7 @@ def test_cut_off_and_resumed_is_never_cut_off(
     step = language_step(
         tiny_causal, tmp_path / "rows", chats(10), "chat", settings_of(method=method, epochs=2, lora=lora)
     )
-    whole = run(step, Store(tmp_path / "whole"))
+    uncut = run(step, Store(tmp_path / "whole"))
     monkeypatch.setattr("pyrite.steps.run.time", Clock(itertools.cycle([False, True])))
     store, cuts = Store(tmp_path / "cut"), 0
     for _ in range(9):
@@ -251,4 +255,4 @@ def test_cut_off_and_resumed_is_never_cut_off(
             cuts += 1
     assert cuts == 2
     for name in ("model.safetensors", "history.json", "training.json"):
-        assert (whole / name).read_bytes() == (store.path(step.key) / name).read_bytes(), name
+        assert (uncut / name).read_bytes() == (store.path(step.key) / name).read_bytes(), name

@@ -42,7 +42,7 @@ def compare_step(context: Context) -> None:
         drawn = flaw.drawn_values(name, data, references, extras) if flaw.drawn_values else {}
         evidence = replace(evidence, values={**evidence.values, **drawn})
         lines.append({**measurement_json(measurement), "evidence": evidence_json(evidence, data)})
-        context.tick(number + 1, len(measurements), "statistics")
+        context.report_progress(number + 1, len(measurements), "statistics")
     lacking = [{"measure": statistic.name, "why": why} for statistic, why in missing]
     prompts = prompts_apart(flaw, sampled, extras, draws, sources)
     result = {"measures": lines, "not_measured": lacking, "prompts": prompts}
@@ -169,7 +169,7 @@ def sources_step(context: Context) -> None:
             for contrast, reverse in tests
         )
         p_values[pair] = min(1.0, p * len(tests))
-        context.tick(len(p_values), len(large) * (len(large) - 1) / 2, "pairs of sources")
+        context.report_progress(len(p_values), len(large) * (len(large) - 1) / 2, "pairs of sources")
     joined = one_source_each(large, p_values)
     joined += [[name] for name in sources if name not in large]
     places = {" + ".join(names): [at for name in names for at in sources[name]] for names in joined}

@@ -27,15 +27,16 @@ def evaluation_texts(name: str, path: Path) -> list[str]:
 
 
 def _ifeval(path: Path) -> Iterator[str]:
-    from pyrite.io.formats import find_file, raw_rows
-    from pyrite.io.layouts import BadRow
+    from pyrite.io.files import find_file
+    from pyrite.io.formats import raw_rows
+    from pyrite.io.raw_row import BadRow
 
     file = find_file(path)
     for number, raw in raw_rows(file):
         prompt = None if isinstance(raw, BadRow) else raw.get("prompt")
         if not isinstance(prompt, str):
             raise UserError(
-                "bad row: no prompt", file.where(number), "take IFEval's input_data.jsonl as it was published"
+                "bad row: no prompt", file.location(number), "take IFEval's input_data.jsonl as it was published"
             )
         yield prompt
 

@@ -47,7 +47,7 @@ def flag_scores_step(context: Context) -> None:
                 scores = score(rows, flaw_rules, extras, folder if folder.is_dir() else None)
                 columns |= {f"{name}.{rule}": np.asarray(scores[rule], dtype=np.float32) for rule in flaw_rules}
             writer.write_table(pyarrow.table(columns, schema=schema))
-            context.tick(batches.rows, max(config["rows"], batches.rows), "rows")
+            context.report_progress(batches.rows, max(config["rows"], batches.rows), "rows")
             if context.expired():
                 raise OutOfTime("--max-time is over; the flag scores of this file start again")
 

@@ -80,7 +80,7 @@ def totals_step(context: Context) -> None:
                 reference=[part for folder in others for part in parts_of(folder, name)],
                 offsets=[offset for _, offset in parts],
             )
-            context.tick(sum(map(len, totals.values())), len(config["flaws"]) * len(files), "flaws")
+            context.report_progress(sum(map(len, totals.values())), len(config["flaws"]) * len(files), "flaws")
     (context.out / "whole.json").write_bytes(orjson.dumps(totals, option=orjson.OPT_SERIALIZE_NUMPY))
 
 

@@ -10,10 +10,10 @@ from pyrite.audit.flaw import Floats
 from pyrite.audit.rows import Row
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.models.perplexity import Row as Tokens
-from pyrite.models.perplexity import surprises
-from pyrite.models.template import BETWEEN, render
-from pyrite.models.work import Tick, distinct
+from pyrite.models.perplexity import EncodedText as Tokens
+from pyrite.models.perplexity import text_nlls
+from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.work import ReportProgress, distinct
 from pyrite.records import Message
 
 PROMPTED, ALONE = "with_prompt", "without_prompt"
@@ -22,7 +22,7 @@ CHARACTERS = 32
 
 
 def answer_nll(
-    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, tick: Tick
+    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, report_progress: ReportProgress
 ) -> dict[str, Floats]:
     """The mean negative log-likelihood of each row's answer to a causal model: {"with_prompt", "without_prompt"}: nats
     per token [rows].
@@ -46,7 +46,7 @@ def answer_nll(
     pieces = [tokens_of(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
     pieces += [tokens_of(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
     with compute.autocast():
-        losses = surprises(model, pieces, max_tokens=2 * room + 1, tick=tick)
+        losses = text_nlls(model, pieces, max_tokens=2 * room + 1, report_progress=report_progress)
     nats = np.array([loss.nats / loss.tokens if loss.tokens else np.nan for loss in losses], dtype=np.float64)
     prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
     return {PROMPTED: prompted[numbers], ALONE: nats[len(unique) :][numbers]}
@@ -56,8 +56,8 @@ def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -
     """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
     before = beginning(tokenizer)
     if prompt:
-        opened = render(
-            tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, where=where
+        opened = render_chat(
+            tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
         )
         text = opened if tokenizer.chat_template else opened + BETWEEN
         prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]

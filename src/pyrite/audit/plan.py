@@ -18,7 +18,7 @@ from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
-from pyrite.io.formats import data_suffix
+from pyrite.io.files import data_suffix
 from pyrite.models import hardware
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.steps import Cost, Source, Step, StepType

@@ -125,11 +125,15 @@ def vectors_of(context: Context, texts: Sequence[str]) -> Values:
     compute = Compute(**config["compute"])
     folder, size = context.inputs["model"], config["max_tokens"]
     if config["by"] == "sentences":
-        vectors = embed.sentence_embeddings(folder, texts, compute=compute, max_tokens=size, tick=context.tick)
+        vectors = embed.sentence_embeddings(
+            folder, texts, compute=compute, max_tokens=size, report_progress=context.report_progress
+        )
     else:
         model, _ = load.for_generation(load.load_causal(folder, compute), compute)
         tokenizer = load.load_tokenizer(folder)
-        vectors = embed.hidden_state_embeddings(model, tokenizer, texts, max_tokens=size, tick=context.tick)
+        vectors = embed.hidden_state_embeddings(
+            model, tokenizer, texts, max_tokens=size, report_progress=context.report_progress
+        )
     if not np.isfinite(vectors).all():
         raise UserError("The embeddings are not numbers.", str(folder), "name another --embedder")
     return vectors
@@ -150,7 +154,7 @@ def nll_step(context: Context) -> None:
             [rows[at] for at in places],
             compute=Compute(**context.config["compute"]),
             max_tokens=context.config["max_tokens"],
-            tick=context.tick,
+            report_progress=context.report_progress,
         )
         return np.stack([nll[PROMPTED], nll[ALONE]], axis=1)
 

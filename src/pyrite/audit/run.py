@@ -38,7 +38,7 @@ from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
 from pyrite.models import hardware
-from pyrite.names import here, unlike
+from pyrite.names import redact_existing_path, unlike
 from pyrite.outputs import check_folder, command_line
 from pyrite.runs.audit import AuditRecord
 from pyrite.runs.schema import InputFile
@@ -65,7 +65,7 @@ class Audit:
 
     def table(self) -> "polars.DataFrame":
         """Every statistic, worst first, with its null and baseline."""
-        from pyrite.audit.objects import table
+        from pyrite.audit.tables import table
 
         return table(self.told)
 
@@ -213,7 +213,7 @@ def notes_on_sources(
     """What a reader must know of the human sources: which are one, what the table did, whether the task is another."""
     notes = [human.task] if human.task else []
     for names in one_source:
-        called = ", ".join(here(name) for name in names)
+        called = ", ".join(redact_existing_path(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
     if any((finding.told["between_human"] or {}).get("table") for finding in findings):
         human_table = source_table()
@@ -234,7 +234,7 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     """What a reader must know of the rows behind the sources: those that are too few, clusters of one side, the
     task."""
     notes = []
-    small = [f"{here(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
+    small = [f"{redact_existing_path(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
     if small:
         shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
         notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {shown}")
@@ -331,7 +331,7 @@ def report(
     records = sum(entry["rows"] for (name, _), entry in zip(planned.streams, counts, strict=True) if name == DATA)
     lacking = not_measured(measured)
     files = {label for _, label in source_labels(config.reference)}
-    plain = [here(name) if name in files else name for name in sources]  # else a column named it
+    plain = [redact_existing_path(name) if name in files else name for name in sources]  # else a column named it
     called = dict(zip(sources, unlike(plain), strict=True))
     if unread := [
         name for name in needing("evaluation_sets", selected_flaws(config.only)) if name not in planned.flaws
@@ -356,7 +356,7 @@ def report(
         notes += [note for name in measured if (note := FLAWS[name].where_labels_differ)]
     return {
         "schema_version": 1,
-        "data": [here(text) for text in config.data],
+        "data": [redact_existing_path(text) for text in config.data],
         "references": [{"source": called[name], "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
         "records": records,
@@ -429,5 +429,5 @@ def inputs(planned: Planned) -> list[Source]:
 
 def command(config: AuditConfig) -> str:
     """The command that makes this again, run where the files are."""
-    words = ["pyrite", "audit", *(here(text) for text in config.data)]
+    words = ["pyrite", "audit", *(redact_existing_path(text) for text in config.data)]
     return command_line(words, config, AuditOptions, unsaid=UNSAID)

@@ -278,7 +278,7 @@ def stream_step(context: Context) -> None:
         for batch in batches:
             drawn.add(batch)
             crew.add(batch)
-            context.tick(batches.rows, estimate(size, batches.rows, batch), "rows")
+            context.report_progress(batches.rows, estimate(size, batches.rows, batch), "rows")
             if context.expired():
                 raise OutOfTime("--max-time is over; the file that was being read starts again")
         crew.close()

@@ -1,11 +1,12 @@
 """Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
 
-from pyrite.io.formats import SUFFIXES
+from pyrite.io.files import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
-from pyrite.io.layouts import LAYOUTS, NO_LABEL, BadRow, Layout
+from pyrite.io.layouts import LAYOUTS, Layout
 from pyrite.io.manifest import describe_reader, describe_source
+from pyrite.io.raw_row import NO_LABEL, BadRow
 from pyrite.io.read import Counts, Reader, ReadOptions, file_hash, is_hub, open_records, read_all
-from pyrite.io.write import as_row, atomic_write, whole_lines, write_jsonl, write_parquet
+from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 
 __all__ = [
     "LAYOUTS",
@@ -19,6 +20,7 @@ __all__ = [
     "Reader",
     "as_row",
     "atomic_write",
+    "complete_lines",
     "describe_reader",
     "describe_source",
     "file_hash",
@@ -26,7 +28,6 @@ __all__ = [
     "open_records",
     "read_all",
     "resolve_dataset",
-    "whole_lines",
     "write_jsonl",
     "write_parquet",
 ]

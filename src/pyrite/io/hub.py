@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import PACKED, SUFFIXES, File, choose_split, data_suffix, find_file, missing
-from pyrite.io.layouts import show
+from pyrite.io.files import PACKED, SUFFIXES, File, data_suffix, find_file, missing_file
+from pyrite.io.formats import choose_split
+from pyrite.io.raw_row import show
 
 _REFERENCE = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?::([\w.+-]+))?(?:@([\w.+-]+))?")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
@@ -154,20 +155,20 @@ def _card(readme: Path) -> Mapping[str, Any]:
 
 def _configs(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     listed = card.get("configs")
-    found = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
-    return {str(entry.get("config_name", "default")): entry for entry in found}
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+    return {str(entry.get("config_name", "default")): entry for entry in entries}
 
 
-def _choose_config(configs: Mapping[str, Mapping[str, Any]], wanted: str | None, repo: str) -> str:
-    if wanted is None:
+def _choose_config(configs: Mapping[str, Mapping[str, Any]], config: str | None, repo: str) -> str:
+    if config is None:
         defaults = [name for name, entry in configs.items() if entry.get("default") is True or name == "default"]
         if len(configs) == 1 or defaults:
             return (defaults or list(configs))[0]
-    elif wanted in configs:
-        return wanted
+    elif config in configs:
+        return config
     raise UserError(
-        "say which configuration to read" if wanted is None else "there is no such configuration",
-        f"hf://{repo}" + (f":{wanted}" if wanted else ""),
+        "say which configuration to read" if config is None else "there is no such configuration",
+        f"hf://{repo}" + (f":{config}" if config else ""),
         f"write hf://{repo}:CONFIG; its configurations: {', '.join(configs)}",
     )
 
@@ -240,10 +241,10 @@ def _guess_patterns(repo: str, base: Path) -> dict[str, list[str]]:
             )
         raise _no_files(repo, base)
     try:
-        found = get_data_patterns(str(base))
+        patterns = get_data_patterns(str(base))
     except (EmptyDatasetError, ValueError) as error:
         raise _no_files(repo, base) from error
-    return {str(split): list(patterns) for split, patterns in found.items()}
+    return {str(split): list(paths) for split, paths in patterns.items()}
 
 
 def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) -> list[File]:
@@ -256,15 +257,15 @@ def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) 
     names: dict[str, None] = {}
     for pattern in patterns:
         try:
-            found = resolve_pattern(pattern, str(base))
+            matches = resolve_pattern(pattern, str(base))
         except FileNotFoundError:
             continue
-        names.update(dict.fromkeys(sorted(name for name in found if data_suffix(Path(name).name))))
+        names.update(dict.fromkeys(sorted(name for name in matches if data_suffix(Path(name).name))))
     if not names:
         raise _no_files(repo, base)
     kinds = Counter(data_suffix(Path(name).name) for name in names)
-    kind, most = kinds.most_common(1)[0]
-    if one_kind and list(kinds.values()).count(most) > 1:
+    kind, count = kinds.most_common(1)[0]
+    if one_kind and list(kinds.values()).count(count) > 1:
         raise UserError(
             "the data set mixes kinds of files", f"hf://{repo}: {show(list(names), 200)}", "name another split"
         )
@@ -278,7 +279,7 @@ def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) 
                 "the data set's card points outside the data set", f"hf://{repo}: {show(name)}", "do not use it"
             )
         if not path.exists():
-            raise missing(path)
+            raise missing_file(path)
         files.append(find_file(path, f"hf://{repo}/{path.relative_to(base).as_posix()}"))
     return files
 
@@ -299,10 +300,10 @@ def _all_shards(repo: str, names: Sequence[str]) -> None:
 
 
 def _no_files(repo: str, base: Path) -> UserError:
-    found = sorted(entry.relative_to(base).as_posix() for entry in base.rglob("*") if entry.is_file())
+    files = sorted(entry.relative_to(base).as_posix() for entry in base.rglob("*") if entry.is_file())
     return UserError(
         "the data set has no files that Pyrite reads, or they are not in the local cache",
-        f"hf://{repo}: {show(found, 200)}",
+        f"hf://{repo}: {show(files, 200)}",
         f"where there is a network: `hf download --repo-type dataset {repo}`; Pyrite reads {' '.join(SUFFIXES)}",
     )
 
@@ -312,7 +313,7 @@ def _names(card: Mapping[str, Any], config: str | None) -> dict[str, Sequence[st
     declared = card.get("dataset_info")
     infos = [info for info in (declared if isinstance(declared, list) else [declared]) if isinstance(info, Mapping)]
     fitting = [info for info in infos if info.get("config_name", "default") == (config or "default")]
-    found: dict[str, Sequence[str]] = {}
+    names_by_column: dict[str, Sequence[str]] = {}
     for info in fitting or (infos if len(infos) == 1 else []):
         for feature in info.get("features") or ():
             kind = feature.get("dtype") if isinstance(feature, Mapping) else None
@@ -321,5 +322,5 @@ def _names(card: Mapping[str, Any], config: str | None) -> dict[str, Sequence[st
             if isinstance(names, Mapping):
                 names = [str(names[key]) for key in sorted(names, key=lambda key: int(key))]
             if isinstance(names, list):
-                found[str(feature["name"])] = tuple(str(name) for name in names)
-    return found
+                names_by_column[str(feature["name"])] = tuple(str(name) for name in names)
+    return names_by_column

@@ -22,10 +22,10 @@ def describe_source(
     if is_hub(source):
         from pyrite.io.hub import resolve_dataset
 
-        found = resolve_dataset(str(source), revision, split=split)
-        digest, revision, split = None, found.commit, found.split
-        files = [file.path for file in found.files]
-        names = [file.relative_to(found.folder).as_posix() for file in files]
+        dataset = resolve_dataset(str(source), revision, split=split)
+        digest, revision, split = None, dataset.commit, dataset.split
+        files = [file.path for file in dataset.files]
+        names = [file.relative_to(dataset.folder).as_posix() for file in files]
     else:
         path = Path(source)
         files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())

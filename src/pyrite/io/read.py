@@ -16,22 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.io.formats import File, find_file, label_names, missing, raw_rows, saved_files
-from pyrite.io.layouts import (
-    ID_COLUMNS,
-    LAYOUTS,
-    BadRow,
-    Context,
-    Ids,
-    Layout,
-    Row,
-    UnnamedLabels,
-    columns_by_our_name,
-    detect,
-    layout_named,
-    show,
-    unknown_layout,
-)
+from pyrite.io.files import File, find_file, missing_file
+from pyrite.io.formats import label_names, raw_rows, saved_files
+from pyrite.io.layouts import LAYOUTS, Layout, columns_by_our_name, detect, layout_named, unknown_layout
+from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, show
 from pyrite.records import Pair, Record
 
 if TYPE_CHECKING:
@@ -130,42 +118,42 @@ class Reader:
 
     def __iter__(self) -> Iterator[Record]:
         options = self.options
-        read, kept, dropped = 0, 0, Counter[str]()
+        read, n_kept, dropped = 0, 0, Counter[str]()
         rows = self._numbered_rows()
         first, layout = self._peek(rows)
         example = ""
         if layout is not None:
             self.layout = layout.name
             context = self._context(layout)
-        for number, where, raw in _chain(first, rows):
+        for number, location, raw in _refilled(first, rows):
             read += 1
             try:
                 if isinstance(raw, BadRow):
                     raise raw
                 assert layout is not None
-                records = layout.build(Row(raw, number, context))
+                records = layout.build(RawRow(raw, number, context))
             except UnnamedLabels as error:
-                if kept == 0:
-                    raise _unnamed_labels(where, error) from error
+                if n_kept == 0:
+                    raise _unnamed_labels(location, error) from error
                 bad = BadRow(
-                    "unknown label", f"{error.column} is the integer {error.found}, the labels before are names"
+                    "unknown label", f"{error.column} is the integer {error.value}, the labels before are names"
                 )
             except BadRow as error:
                 bad = error
             else:
-                kept += 1
+                n_kept += 1
                 yield from records
                 continue
             if options.on_bad_row == "stop":
-                raise _bad_row(where, bad)
-            example = example or f"{where}: {bad.detail}"
+                raise _bad_row(location, bad)
+            example = example or f"{location}: {bad.detail}"
             dropped[bad.reason] += 1
         if read == 0:
             raise UserError("no rows", f"{self.path} is empty", "give a file with at least one row")
-        if kept == 0:
+        if n_kept == 0:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
             raise UserError("no row could be read", f"{self.path}: {reasons}; the first is {example}", "mend the file")
-        self._counts = Counts(read, kept, dict(sorted(dropped.items())))
+        self._counts = Counts(read, n_kept, dict(sorted(dropped.items())))
 
     def _numbered_rows(self) -> Iterator[tuple[int, str, Mapping[str, Any] | BadRow]]:
         """Raw rows of all files, with a number that is unique in the source and the place in words."""
@@ -174,7 +162,7 @@ class Reader:
         for file in self._source.files:
             for number, raw in raw_rows(file):
                 count += 1
-                yield (count if several else number), file.where(number), raw
+                yield (count if several else number), file.location(number), raw
 
     def _peek(
         self, rows: Iterator[tuple[int, str, Mapping[str, Any] | BadRow]]
@@ -182,18 +170,18 @@ class Reader:
         """Look at rows until one shows the layout; returns the rows taken. No layout means that all of them are bad."""
         options = self.options
         renamed = options.columns or {}
-        taken: list[tuple[int, str, Mapping[str, Any] | BadRow]] = []
+        peeked: list[tuple[int, str, Mapping[str, Any] | BadRow]] = []
         unknown: UserError | None = None
         tried = 0
         for item in rows:
-            taken.append(item)
-            _, where, raw = item
+            peeked.append(item)
+            _, location, raw = item
             if isinstance(raw, BadRow):
                 if options.on_bad_row == "stop":
                     break
                 continue
             try:
-                return taken, self._layout_for(where, list(raw), renamed)
+                return peeked, self._layout_for(location, list(raw), renamed)
             except UserError as error:
                 unknown = unknown or error
             tried += 1
@@ -201,15 +189,15 @@ class Reader:
                 break
         if unknown is not None:
             raise unknown
-        return taken, None
+        return peeked, None
 
-    def _layout_for(self, where: str, columns: Sequence[str], renamed: Mapping[str, str]) -> Layout:
+    def _layout_for(self, location: str, columns: Sequence[str], renamed: Mapping[str, str]) -> Layout:
         options = self.options
         absent = [theirs for theirs in renamed.values() if theirs not in columns]
         if absent:
             raise UserError(
                 "a named column is not in the file",
-                f"{where}: no {show(absent)} among {show(list(columns), 300)}",
+                f"{location}: no {show(absent)} among {show(list(columns), 300)}",
                 "name it as the file does: `--columns ours=theirs` (in a YAML file: columns: {ours: theirs})",
             )
         layout: Layout | None
@@ -220,7 +208,7 @@ class Reader:
             if options.text_fields is not None and not _is_pair(layout, options.text_fields):
                 layout = LAYOUTS["labelled"]
             if layout is None:
-                raise unknown_layout(where, columns)
+                raise unknown_layout(location, columns)
         if layout.name == "labelled":
             if "fields" in columns_by_our_name(columns, renamed):
                 return layout
@@ -228,7 +216,7 @@ class Reader:
             if lacking:
                 raise UserError(
                     "a text field is not in the file",
-                    f"{where}: no {show(sorted(lacking))} among {show(list(columns), 300)}",
+                    f"{location}: no {show(sorted(lacking))} among {show(list(columns), 300)}",
                     "name the text columns as the file does, or rename them with `--columns ours=theirs` (in a YAML file: columns)",
                 )
         else:
@@ -241,7 +229,7 @@ class Reader:
                 )
         return layout
 
-    def _context(self, layout: Layout) -> Context:
+    def _context(self, layout: Layout) -> LayoutContext:
         options, source = self.options, self._source
         renamed = dict(options.columns or {})
         ours = (layout.uses() | set(renamed)) - set(ID_COLUMNS) | {"meta"}
@@ -250,7 +238,7 @@ class Reader:
         names = dict(source.names)
         for file in source.files[:1]:
             names.update(label_names(file))
-        return Context(
+        return LayoutContext(
             columns=renamed,
             labels=options.labels,
             label_map=dict(options.label_map or {}),
@@ -287,12 +275,14 @@ def file_hash(path: str | Path, *, revision: str | None = None) -> str:
         return resolve_dataset(str(path), revision).commit
     path = Path(path)
     if path.is_dir():
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-            whole.update(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n".encode("utf-8", "surrogateescape"))
-        return whole.hexdigest()
+            digest.update(
+                f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n".encode("utf-8", "surrogateescape")
+            )
+        return digest.hexdigest()
     if not path.exists():
-        raise missing(path)
+        raise missing_file(path)
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -306,8 +296,8 @@ def _locate(source: str | Path, options: ReadOptions) -> _Source:
     if is_hub(source):
         from pyrite.io.hub import resolve_dataset
 
-        found = resolve_dataset(str(source), options.revision, split=options.split)
-        return _Source(found.files, found.names, found.split, found)
+        dataset = resolve_dataset(str(source), options.revision, split=options.split)
+        return _Source(dataset.files, dataset.names, dataset.split, dataset)
     path = Path(source)
     if path.is_dir():
         files, names, split = saved_files(path, options.split)
@@ -321,25 +311,25 @@ def _is_pair(layout: Layout | None, fields: Sequence[str]) -> bool:
     return layout is not None and layout.kind is Pair and set(fields) <= {"premise", "hypothesis"}
 
 
-def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+def _refilled(first: list[Any], following: Iterator[Any]) -> Iterator[Any]:
     while first:
         yield first.pop(0)
-    yield from rest
+    yield from following
 
 
-def _bad_row(where: str, bad: BadRow) -> UserError:
+def _bad_row(location: str, bad: BadRow) -> UserError:
     fix = (
         "say what it stands for with `--label-map THEIRS=OURS` (in a YAML file: label_map) or mend it, "
         if bad.reason == "unknown label"
         else "mend the row, "
     )
-    return UserError(f"bad row: {bad.reason}", f"{where}: {bad.detail}", fix + SKIP)
+    return UserError(f"bad row: {bad.reason}", f"{location}: {bad.detail}", fix + SKIP)
 
 
-def _unnamed_labels(where: str, error: UnnamedLabels) -> UserError:
+def _unnamed_labels(location: str, error: UnnamedLabels) -> UserError:
     return UserError(
         "the labels are integers, and nothing says what they mean",
-        f"{where}: {error.column} is {error.found}",
+        f"{location}: {error.column} is {error.value}",
         "say it: `--label-map 0=entailment --label-map 1=neutral …` (in a YAML file: label_map); "
         "the order differs between data sets, so it is never assumed",
     )

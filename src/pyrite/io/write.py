@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 65_536
 
 
-def whole_lines(path: Path) -> list[bytes]:
+def complete_lines(path: Path) -> list[bytes]:
     """What a killed run left in a file that it appended lines to; a torn last line is cut off. Empty without a file."""
     if not path.exists():
         return []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyrite.probe.probe_task import ProbeTask
 
 
-def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
+def check_loop(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
     """Refuse a loop that would fail later; with `only_plan`, models are not looked for.
 
     Raises:
@@ -32,11 +32,11 @@ def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
     if (inputs.folder / "run.json").is_file() and read_run(inputs.folder).name != spec.loop:
         raise UserError("The loop's folder holds another loop.", str(inputs.folder), "choose another --out")
     check_names(inputs)
-    check_files(inputs)
+    check_loop_files(inputs)
     check_audit(spec)
     if spec.synth is not None:
         check_recipe(inputs)
-    asked = asked_of(spec, inputs)
+    asked = probe_tasks(spec, inputs)
     check_tasks(spec, asked, "probe")
     check_tasks(spec, [*asked, *gains_of(spec, inputs, asked)], "repair")
     if spec.repair is not None:
@@ -45,12 +45,12 @@ def check(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> None:
         load.resolve(inputs.local(spec.model))
 
 
-def check_files(inputs: Inputs) -> None:
+def check_loop_files(inputs: Inputs) -> None:
     """Refuse files that are not there; what parts of the loop leave for others is."""
     spec = inputs.spec
     for name in spec.rows:
         if not name.startswith((STUDY, GRAMMAR, "loop:")):
-            check_there(name, inputs.file(name))
+            check_exists(name, inputs.file(name))
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
     named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
@@ -65,10 +65,10 @@ def check_file(text: str, inputs: Inputs, *, plain: bool = False) -> None:
     name, sign, where = text.partition("=")
     file = where if sign else name if plain or name.endswith((".yaml", ".yml")) else ""
     if file and not file.isdigit():
-        check_there(text, data_path(file, inputs.data))
+        check_exists(text, data_path(file, inputs.data))
 
 
-def check_there(name: str, path: str) -> None:
+def check_exists(name: str, path: str) -> None:
     """Refuse a file that is not there; what is on the hub is looked for by the part that reads it."""
     if not is_hub(path) and not Path(path).exists():
         raise UserError("A file of the loop is not there.", f"{name}: {path}", "mend its name, or give --data FOLDER")
@@ -101,7 +101,7 @@ def check_recipe(inputs: Inputs) -> None:
         raise UserError("The recipe reads what it makes.", f"{path}: {rows}", "name loop:clean, or a file")
 
 
-def asked_of(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
+def probe_tasks(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
     """What the model is asked.
 
     Raises:
@@ -164,7 +164,7 @@ def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
     rows = () if spec.forget == "none" else ("-",)
     config = RepairConfig(**options, model=str(spec.model), forget=rows, replay=rows)
     settings_of(config)
-    proofs.parse(config.prove)
+    proofs.parse_proofs(config.prove)
     if config.undoes is not None:
         output.undone(config.undoes)
 
@@ -199,4 +199,4 @@ def check_names(inputs: Inputs) -> None:
     if strange:
         raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
     for name in (file for data in study.data.values() for file in data.files if file not in LOOP):
-        check_there(name, data_path(name, inputs.data))
+        check_exists(name, data_path(name, inputs.data))

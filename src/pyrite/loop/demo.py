@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pyrite.loop.inputs import written
+from pyrite.loop.inputs import write_yaml
 from pyrite.loop.spec import bundled as loops
 from pyrite.loop.spec import load_loop
 from pyrite.study.spec import bundled as studies
@@ -21,14 +21,14 @@ def demo_file(seed: int, out: Path) -> Path:
         return loops()[NAME]
     folder = out / f"{NAME}-{seed}-files"
     study = load_spec(studies()[NAME])[0].model_dump(mode="json", exclude_unset=True)
-    study["seeds"] = [one + APART * seed for one in study["seeds"]]
+    study["seeds"] = [training_seed + APART * seed for training_seed in study["seeds"]]
     for source in study["data"].values():
         drawn = source.get("grammar") or source["synth"]
         drawn["seed"] = drawn.get("seed", 0) + APART * seed
-    file = written(study, folder / f"{NAME}.yaml")
+    file = write_yaml(study, folder / f"{NAME}.yaml")
     loop: dict[str, Any] = load_loop(NAME).model_dump(mode="json", exclude_unset=True)
     loop |= {"loop": f"{NAME}-{seed}", "study": str(file.resolve())}
     for grammar in loop["grammars"].values():
         grammar["seed"] += APART * seed
     loop["repair"]["seed"] = seed
-    return written(loop, folder / "loop.yaml")
+    return write_yaml(loop, folder / "loop.yaml")

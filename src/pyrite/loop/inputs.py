@@ -56,36 +56,40 @@ class Inputs:
 
     def at(self, text: str, *, plain: bool) -> str:
         """A task or evaluation set, `NAME=FILE`, a task's YAML, or (where `plain`) a file, with the file's path."""
-        name, sign, where = text.partition("=")
+        name, sign, file_name = text.partition("=")
         if sign:
-            return f"{name}={self.local(where)}"
+            return f"{name}={self.local(file_name)}"
         return self.local(text) if plain or text.endswith((".yaml", ".yml")) else text
 
     def options(self, part: ConfigBase, *left_out: str) -> dict[str, Any]:
         """What the file says of a part, as options of its verb; files and models by their paths."""
-        said = part.model_dump(exclude_unset=True, exclude=set(left_out))
-        said |= {
-            name: tuple(self.at(one, plain=name == "against") for one in said[name]) for name in LISTS if said.get(name)
+        options = part.model_dump(exclude_unset=True, exclude=set(left_out))
+        options |= {
+            name: tuple(self.at(entry, plain=name == "against") for entry in options[name])
+            for name in LISTS
+            if options.get(name)
         }
-        for name in FILES & set(said):
-            here = None if said[name] is None else self.local(str(said[name]))
-            said[name] = Path(here) if here is not None and isinstance(said[name], Path) else here
-        return said
+        for name in FILES & set(options):
+            local_path = None if options[name] is None else self.local(str(options[name]))
+            options[name] = (
+                Path(local_path) if local_path is not None and isinstance(options[name], Path) else local_path
+            )
+        return options
 
     def probe_options(self) -> dict[str, Any]:
         """What the model is asked, as options of the verb; nothing where the loop has no probe. With a repair, `SHARED` are
         the repair's, so that what is asked before it is not asked twice."""
         if self.spec.probe is None:
             return {}
-        said = self.options(self.spec.probe)
+        options = self.options(self.spec.probe)
         if self.spec.repair is not None:
-            said |= {name: getattr(self.spec.repair, name) for name in SHARED}
-        return said
+            options |= {name: getattr(self.spec.repair, name) for name in SHARED}
+        return options
 
     @property
     def replay_kinds(self) -> tuple[str, ...]:
         """Which rows are replayed: cleared ones only where not all are to be forgotten."""
-        return tuple(one for one in self.spec.replay if one == "human" or self.spec.forget == "flagged")
+        return tuple(kind for kind in self.spec.replay if kind == "human" or self.spec.forget == "flagged")
 
     def replay(self) -> tuple[str, ...]:
         """The files of the rows to replay."""
@@ -118,13 +122,13 @@ class Inputs:
         """The study as this loop runs it, written beside its results: with the loop's rows in the place of their names,
         and with its models kept where one of them is probed or repaired."""
         spec = self.study_spec()
-        told = spec.model_dump(mode="json", exclude_unset=True)
-        for source in told["data"].values():
+        values = spec.model_dump(mode="json", exclude_unset=True)
+        for source in values["data"].values():
             if source.get("files"):
                 source["files"] = [self.file(name) if name in LOOP else name for name in source["files"]]
         if any(name.startswith(STUDY) for name in self.spec.models):
-            told["keep"] = "all"
-        return written(told, self.folder / "study" / f"{spec.study}.yaml")
+            values["keep"] = "all"
+        return write_yaml(values, self.folder / "study" / f"{spec.study}.yaml")
 
     def recipe(self) -> Path:
         """The recipe as this loop follows it, written beside what it makes."""
@@ -132,10 +136,12 @@ class Inputs:
 
         assert self.spec.synth is not None
         path = Path(data_path(self.spec.synth, self.data))
-        told = load_recipe(path).model_dump(mode="json", exclude_unset=True)
-        here = self.file(told["rows"]) if told["rows"] in LOOP else str((path.parent / told["rows"]).resolve())
-        told["rows"] = told["rows"] if is_hub(told["rows"]) else here
-        return written(told, self.folder / "rows" / "recipe.yaml")
+        values = load_recipe(path).model_dump(mode="json", exclude_unset=True)
+        local_path = (
+            self.file(values["rows"]) if values["rows"] in LOOP else str((path.parent / values["rows"]).resolve())
+        )
+        values["rows"] = values["rows"] if is_hub(values["rows"]) else local_path
+        return write_yaml(values, self.folder / "rows" / "recipe.yaml")
 
     def arm_rows(self, arm: str) -> Path:
         """The rows that the study drew for an arm (first seed, largest size), as its run folder has them."""
@@ -151,11 +157,11 @@ class Inputs:
         return model_of_study(self, name.removeprefix(STUDY), common)
 
 
-def written(told: dict[str, Any], target: Path) -> Path:
+def write_yaml(values: dict[str, Any], target: Path) -> Path:
     """Write plain values as YAML."""
     from ruamel.yaml import YAML
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as temporary, open(temporary, "w", encoding="utf-8") as sink:
-        YAML().dump(told, sink)
+        YAML().dump(values, sink)
     return target

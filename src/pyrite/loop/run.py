@@ -57,7 +57,7 @@ class Loop:
 
 
 @dataclass
-class Running:
+class LoopState:
     """A loop under way: its folder, the parts that are done, what they found of the gates, and what a reader must know.
 
     The folder's run.json tells at every moment which parts are of this very run: what lies there of an earlier one is
@@ -157,7 +157,7 @@ def run_loop(config: LoopConfig) -> Loop:
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     running = begin(config)
-    with alone(running.folder), redirect_stdout(sys.stderr):  # the result alone goes to stdout
+    with folder_lock(running.folder), redirect_stdout(sys.stderr):  # the result alone goes to stdout
         (running.folder / PAGE).unlink(missing_ok=True)
         running.write()
         try:
@@ -166,36 +166,36 @@ def run_loop(config: LoopConfig) -> Loop:
                 if not PARTS[part](running):
                     break
                 if part != parts[-1]:
-                    page = finish(running).report
+                    page = write_and_report(running).report
                     Console(stderr=True, quiet=config.quiet).print(f"page so far: {page}", style="", soft_wrap=True)
         except PyriteError as error:
             running.state = "stopped"
             running.notes.append(f"stopped before its end: {' '.join(str(error).split())}")
             if running.parts:
-                finish(running)
+                write_and_report(running)
             raise
         running.state = "finished"
-        made = finish(running)
+        made = write_and_report(running)
     if config.open:
         open_page(made.report)
     return made
 
 
-def begin(config: LoopConfig) -> Running:
+def begin(config: LoopConfig) -> LoopState:
     """Everything that can be refused before a part runs is refused here."""
-    from pyrite.loop.check import check
+    from pyrite.loop.check import check_loop
 
     spec = load_loop(config.loop)
     if config.until is not None and config.until not in spec.parts:
         raise UserError("The loop has no such part.", f"--until {config.until}", f"one of: {', '.join(spec.parts)}")
     inputs = Inputs(spec, config.data, config.out / spec.loop)
-    check(spec, inputs, only_plan=config.plan)
+    check_loop(spec, inputs, only_plan=config.plan)
     end = None if config.max_time is None else time.monotonic() + config.max_time * 60
-    return Running(spec, config, inputs, end)
+    return LoopState(spec, config, inputs, end)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold the loop's folder while it runs.
 
     Raises:
@@ -235,14 +235,14 @@ def plan(config: LoopConfig) -> LoopPlan:
     return LoopPlan(told)
 
 
-def audits_part(running: Running) -> bool:
+def audits_part(running: LoopState) -> bool:
     """The further comparisons that need nothing of any other part."""
     for name, more in running.spec.audits_at_once.items():
         further_audit(running, name, more)
     return True
 
 
-def further_audit(running: Running, name: str, more: MoreAudit) -> None:
+def further_audit(running: LoopState, name: str, more: MoreAudit) -> None:
     """One further comparison."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
@@ -256,7 +256,7 @@ def further_audit(running: Running, name: str, more: MoreAudit) -> None:
     running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
 
 
-def audit_part(running: Running) -> bool:
+def audit_part(running: LoopState) -> bool:
     """Audit the data in question, and divide its rows; then the further comparisons."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
@@ -282,7 +282,7 @@ def audit_part(running: Running) -> bool:
     return True
 
 
-def synth_part(running: Running) -> bool:
+def synth_part(running: LoopState) -> bool:
     """Make rows anew by the recipe, and audit them against the same people."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
@@ -311,7 +311,7 @@ def synth_part(running: Running) -> bool:
     return True
 
 
-def study_part(running: Running) -> bool:
+def study_part(running: LoopState) -> bool:
     """Run the study."""
     from pyrite.gate.config import GateConfig
     from pyrite.gate.run import gate
@@ -335,7 +335,7 @@ def study_part(running: Running) -> bool:
     return True
 
 
-def probe_part(running: Running) -> bool:
+def probe_part(running: LoopState) -> bool:
     """Ask the model, before anything is done to it."""
     from pyrite.probe import run as probe_run
     from pyrite.probe.config import ProbeConfig
@@ -354,7 +354,7 @@ def probe_part(running: Running) -> bool:
     return True
 
 
-def repair_part(running: Running) -> bool:
+def repair_part(running: LoopState) -> bool:
     """Unlearn the rows to forget, and ask the same again. Without such rows there is nothing to repair."""
     from pyrite.repair import run as repair_run
     from pyrite.repair.config import RepairConfig
@@ -388,13 +388,13 @@ def repair_part(running: Running) -> bool:
     return True
 
 
-PARTS: dict[str, Callable[[Running], bool]] = {
+PARTS: dict[str, Callable[[LoopState], bool]] = {
     "audits": audits_part, "study": study_part, "audit": audit_part, "synth": synth_part, "probe": probe_part, "repair": repair_part,
 }  # fmt: skip
 """The function of each part; False: the rest of the loop has nothing to do."""
 
 
-def finish(running: Running) -> Loop:
+def write_and_report(running: LoopState) -> Loop:
     """Write run.json, then the report; both are quick, so they are made anew at every call."""
     from pyrite.report import run as report_run
     from pyrite.report.config import ReportConfig

@@ -28,7 +28,7 @@ def loop(made: Loop) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
     for name, result in made.results.items():
-        part(name, result)
+        print_part(name, result)
     put(console, f"{made.told['loop']}: what it comes to", style="bold")
     for verdict in made.verdicts:
         put(console, verdict.sentence, mark=f"{verdict.label}: ", style=MARKS[verdict.tone])
@@ -44,7 +44,7 @@ def loop(made: Loop) -> None:
             console.print(f"  {line}", soft_wrap=True)
 
 
-def part(name: str, result: Any) -> None:
+def print_part(name: str, result: Any) -> None:
     """Print one part."""
     from pyrite.probe import show as show_probe
     from pyrite.repair import show as show_repair

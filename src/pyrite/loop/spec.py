@@ -35,11 +35,11 @@ ASKED_AGAIN = (
 """What the probe says of its questions, and the repair asks again."""
 
 
-def refuse_ours(part: ConfigBase, more: tuple[str, ...]) -> None:
+def refuse_reserved(part: ConfigBase, reserved: tuple[str, ...]) -> None:
     """A part's options may not say what the loop itself says."""
-    said = sorted(part.model_fields_set & {*OURS, *more})
-    if said:
-        raise ValueError(f"{', '.join(said)}: the loop sets this itself")
+    refused = sorted(part.model_fields_set & {*OURS, *reserved})
+    if refused:
+        raise ValueError(f"{', '.join(refused)}: the loop sets this itself")
 
 
 class AuditPart(AuditOptions):
@@ -47,7 +47,7 @@ class AuditPart(AuditOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "AuditPart":
-        refuse_ours(self, ("reference", "flagged", "clean", "workers"))
+        refuse_reserved(self, ("reference", "flagged", "clean", "workers"))
         return self
 
 
@@ -60,7 +60,7 @@ class MoreAudit(AuditOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "MoreAudit":
-        refuse_ours(self, ("flagged", "clean", "workers"))
+        refuse_reserved(self, ("flagged", "clean", "workers"))
         return self
 
 
@@ -69,7 +69,7 @@ class ProbePart(ProbeOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "ProbePart":
-        refuse_ours(self, ("predictions", "export", "backend", "base_url"))
+        refuse_reserved(self, ("predictions", "export", "backend", "base_url"))
         return self
 
 
@@ -81,7 +81,7 @@ class RepairPart(RepairOptions):
 
     @model_validator(mode="after")
     def _own(self) -> "RepairPart":
-        refuse_ours(self, ("forget", "replay", *ASKED_AGAIN))
+        refuse_reserved(self, ("forget", "replay", *ASKED_AGAIN))
         return self
 
 
@@ -129,8 +129,8 @@ class LoopSpec(ConfigBase):
     @property
     def rows(self) -> tuple[str, ...]:
         """Every row file that the audits read."""
-        more = (one for audit in self.audits.values() for one in (*audit.data, *audit.reference))
-        return (*self.synthetic, *self.human, *more)
+        further = (row for audit in self.audits.values() for row in (*audit.data, *audit.reference))
+        return (*self.synthetic, *self.human, *further)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -146,20 +146,26 @@ class LoopSpec(ConfigBase):
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts in the order in which they run."""
-        asked = {"audit": True, "synth": self.synth, "probe": self.probe, "repair": self.repair, "study": self.study}
+        requested = {
+            "audit": True,
+            "synth": self.synth,
+            "probe": self.probe,
+            "repair": self.repair,
+            "study": self.study,
+        }
         order = ["audit", "synth", "study", "probe", "repair"]
         if self.study_first:
             order = ["audits", "study", "audit", "synth", "probe", "repair"]
-            asked["audits"] = bool(self.audits_at_once)
-        return tuple(name for name in order if asked[name] not in (None, False))
+            requested["audits"] = bool(self.audits_at_once)
+        return tuple(name for name in order if requested[name] not in (None, False))
 
     @property
     def audits_at_once(self) -> dict[str, MoreAudit]:
         """The further comparisons whose rows are there before any other part has run."""
-        theirs = {name: (*one.data, *one.reference) for name, one in self.audits.items()}
+        rows_by_audit = {name: (*audit.data, *audit.reference) for name, audit in self.audits.items()}
         return {
             name: self.audits[name]
-            for name, rows in theirs.items()
+            for name, rows in rows_by_audit.items()
             if not any(row.startswith((STUDY, "loop:")) for row in rows)
         }
 
@@ -169,15 +175,15 @@ class LoopSpec(ConfigBase):
             raise ValueError("model: probe and repair need one")
         if self.model is not None and not (self.probe or self.repair):
             raise ValueError("model: neither probe nor repair is asked for, so no model is needed")
-        said = sorted(self.probe.model_fields_set & set(SHARED)) if self.probe and self.repair else []
-        if said:
-            raise ValueError(f"probe.{said[0]}: say it under repair, for both")
-        more = sorted(self.probe.model_fields_set - {*SHARED, *ASKED_AGAIN}) if self.probe and self.repair else []
-        if more:
-            raise ValueError(f"probe.{more[0]}: a repair cannot ask the same again with it; leave out one of the two")
-        made = [one for one in (*self.synthetic, *self.human) if one in LOOP]
-        if made:
-            raise ValueError(f"{made[0]}: that is what the audit of these very rows leaves; name files")
+        repeated = sorted(self.probe.model_fields_set & set(SHARED)) if self.probe and self.repair else []
+        if repeated:
+            raise ValueError(f"probe.{repeated[0]}: say it under repair, for both")
+        extra = sorted(self.probe.model_fields_set - {*SHARED, *ASKED_AGAIN}) if self.probe and self.repair else []
+        if extra:
+            raise ValueError(f"probe.{extra[0]}: a repair cannot ask the same again with it; leave out one of the two")
+        own_rows = [row for row in (*self.synthetic, *self.human) if row in LOOP]
+        if own_rows:
+            raise ValueError(f"{own_rows[0]}: that is what the audit of these very rows leaves; name files")
         grammars = [row.removeprefix(GRAMMAR) for row in self.rows if row.startswith(GRAMMAR)]
         unknown = sorted(set(grammars) - set(self.grammars))
         if unknown:
@@ -202,14 +208,14 @@ class LoopSpec(ConfigBase):
 
     def gates_of(self, part: str) -> tuple[str, ...]:
         """The conditions on one part, without its name."""
-        both = [gate.partition(":") for gate in self.gates]
-        return tuple(condition.strip() for name, _, condition in both if name.strip() == part)
+        conditions = [gate.partition(":") for gate in self.gates]
+        return tuple(condition.strip() for name, _, condition in conditions if name.strip() == part)
 
 
 def bundled() -> Mapping[str, Path]:
     """The loop files that come with Pyrite, by name."""
-    here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "loops", here.parents[3] / "loops"):
+    module_file = Path(__file__).resolve()
+    for folder in (module_file.parents[1] / "loops", module_file.parents[3] / "loops"):
         if folder.is_dir():
             return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     return {}
@@ -225,8 +231,8 @@ def load_loop(name: str) -> LoopSpec:
     if not path.is_file():
         path = bundled().get(name, path)
     if not path.is_file():
-        known = ", ".join(bundled()) or "none"
-        raise UserError("That loop file is not there.", name, f"give a YAML file, or one of: {known}")
+        loop_names = ", ".join(bundled()) or "none"
+        raise UserError("That loop file is not there.", name, f"give a YAML file, or one of: {loop_names}")
     return from_yaml(
         LoopSpec, path.read_text(encoding="utf-8"), str(path), what="loop file", see="docs/loop.md lists every key"
     )

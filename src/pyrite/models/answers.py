@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
-from pyrite.io import whole_lines
+from pyrite.io import complete_lines
 from pyrite.records import Chat
 
 Finish = Literal["stop", "length", "refused"]
@@ -57,7 +57,7 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: dict[tuple[str, int], Answer] = {}
-        for line in whole_lines(path):
+        for line in complete_lines(path):
             row = Answer(**orjson.loads(line))
             self.done[row.id, row.attempt] = row
         self._sink = path.open("ab")
@@ -97,8 +97,8 @@ def read_answers(path: Path) -> Iterator[Answer]:
 
 def check_ids(prompts: Sequence[Chat]) -> None:
     """Refuse prompts of one id: their answers could not be told apart."""
-    seen: set[str] = set()
+    ids: set[str] = set()
     for prompt in prompts:
-        if prompt.id in seen:
+        if prompt.id in ids:
             raise UserError("Two prompts have the same id.", prompt.id, "give every prompt its own id")
-        seen.add(prompt.id)
+        ids.add(prompt.id)

@@ -1,4 +1,4 @@
-"""How likely is what follows? Log-probabilities of continuations of contexts, under a causal language model.
+"""Log-probabilities of continuations of contexts, under a causal language model.
 
 What makes it fast: identical contexts are read once, a common beginning is computed once, rows are never padded
 (`pyrite.models.rows`, `pyrite.models.trees`), and the vocabulary is looked at only after the tokens, and for label
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.models.rows import Reader, reader_of
-from pyrite.models.trees import Ask, Laid, passes, split
-from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, Tick, Work, distinct
+from pyrite.models.rows import RowReader, reader_of
+from pyrite.models.trees import Ask, PackedLayout, passes, split_ask
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,14 @@ class Followed:
 
 
 def continuations(
-    model: Any, asks: Sequence[Ask], *, tick: Tick, batch_tokens: int | None = None, relative: bool = False
+    model: Any,
+    asks: Sequence[Ask],
+    *,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
+    relative: bool = False,
 ) -> tuple[list[list[Followed]], Work]:
-    """How likely is each continuation of each context?
+    """The log-probability of each continuation of each context.
 
     With `relative`, log-probabilities lack one constant per context, the same for all its continuations: the
     normaliser after the context is left out, so that only the vocabulary rows of the continuations' first tokens are
@@ -41,61 +46,63 @@ def continuations(
 
     if any(not ask.context or not all(ask.continuations) for ask in asks):
         raise ValueError("a context and a continuation have at least one token each")
-    whole, whole_numbers = distinct(asks)
-    parts = [split(ask) for ask in whole]
-    unique, numbers = distinct(part for some in parts for part in some)
-    work = Work(len(asks), len(whole))
-    work.given = sum(len(ask.context) + len(one) - 1 for ask in asks for one in ask.continuations)
+    unique_asks, ask_numbers = distinct(asks)
+    parts = [split_ask(ask) for ask in unique_asks]
+    unique, numbers = distinct(part for ask_parts in parts for part in ask_parts)
+    work = Work(len(asks), len(unique_asks))
+    work.given_tokens = sum(
+        len(ask.context) + len(continuation) - 1 for ask in asks for continuation in ask.continuations
+    )
     with torch.inference_mode():
         reader = reader_of(model)
         if reader is None:
-            found = plain(model, unique, work, tick)
+            rows = library_continuations(model, unique, work, report_progress)
         else:
-            found = [[] for _ in unique]
-            for hidden, flat in passes(reader, unique, work, tick, batch_tokens):
+            rows = [[] for _ in unique]
+            for hidden, flat in passes(reader, unique, work, report_progress, batch_tokens):
                 for at, row in followed(reader, unique, hidden, flat, relative, work).items():
-                    found[at] = row
-    each = iter(found[at] for at in numbers)
-    joined = [[one for _ in some for one in next(each)] for some in parts]
-    return [joined[at] for at in whole_numbers], work
+                    rows[at] = row
+    rows_of_parts = iter(rows[at] for at in numbers)
+    joined = [[followed_row for _ in ask_parts for followed_row in next(rows_of_parts)] for ask_parts in parts]
+    return [joined[at] for at in ask_numbers], work
 
 
 def followed(
-    reader: Reader, asks: Sequence[Ask], hidden: Any, flat: Laid, relative: bool, work: Work
+    reader: RowReader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
 ) -> dict[int, list[Followed]]:
-    """After one pass: how likely are the continuations of the asks (by number) that were read?"""
+    """The log-probabilities of the continuations that one pass read, by the number of their ask."""
     import torch
 
-    where: list[int] = []  # places of the flat sequence at which something follows,
+    places: list[int] = []  # places of the flat sequence at which something follows,
     follows: list[list[int]] = []  # the tokens asked for there,
-    chains: dict[int, list[list[int]]] = {}  # and for each continuation of each ask, its places in `where`
+    chains: dict[int, list[list[int]]] = {}  # and for each continuation of each ask, its indices into `places`
     for at, end in flat.ends.items():
         ask = asks[at]
-        first = len(where)
-        where.append(end)
+        first = len(places)
+        places.append(end)
         follows.append([continuation[0] for continuation in ask.continuations])
         chains[at] = []
-        for one, places in zip(ask.continuations, flat.follow[at], strict=True):
-            chains[at].append([first, *range(len(where), len(where) + len(places))])
-            where += places
-            follows += [[token] for token in one[1:]]
-    hidden = hidden[torch.tensor(where, device=reader.device)]
+        for continuation, branch_places in zip(ask.continuations, flat.follow[at], strict=True):
+            chains[at].append([first, *range(len(places), len(places) + len(branch_places))])
+            places += branch_places
+            follows += [[token] for token in continuation[1:]]
+    hidden = hidden[torch.tensor(places, device=reader.device)]
     starts = {row[0][0] for row in chains.values() if row}
-    needs_all = [not (relative and at in starts) for at in range(len(where))]
+    needs_all = [not (relative and at in starts) for at in range(len(places))]
     logits, best, lse = at_positions(reader, hidden, follows, needs_all, work)
-    made: dict[int, list[Followed]] = {}
+    rows: dict[int, list[Followed]] = {}
     for at, row in chains.items():
-        made[at] = told = []
+        rows[at] = followed_row = []
         for column, chain in enumerate(row):
             picks = [column, *(0 for _ in chain[1:])]
             value = sum(logits[spot][pick] - lse[spot] for spot, pick in zip(chain, picks, strict=True))
             greedy = all(best[spot] == follows[spot][pick] for spot, pick in zip(chain, picks, strict=True))
-            told.append(Followed(float(value), greedy))
-    return made
+            followed_row.append(Followed(float(value), greedy))
+    return rows
 
 
 def at_positions(
-    reader: Reader, hidden: Any, follows: Sequence[Sequence[int]], needs_all: Sequence[bool], work: Work
+    reader: RowReader, hidden: Any, follows: Sequence[Sequence[int]], needs_all: Sequence[bool], work: Work
 ) -> tuple[list[list[float]], list[int], list[float]]:
     """After each hidden state [positions, width]: the logits of the tokens asked for, the likeliest token, and the
     normaliser. Where the whole vocabulary is not needed, the logits are computed in fp32, the normaliser is 0 and only
@@ -106,17 +113,17 @@ def at_positions(
     rows = HEAD_ROWS[hidden.device.type]
     logits: list[list[float]] = [[] for _ in follows]
     best, lse = [0] * len(follows), [0.0] * len(follows)
-    few = [at for at, need in enumerate(needs_all) if not need]
-    for first in range(0, len(few), rows):
-        part = few[first : first + rows]
+    partial = [at for at, need in enumerate(needs_all) if not need]
+    for first in range(0, len(partial), rows):
+        part = partial[first : first + rows]
         tokens = torch.tensor([token for at in part for token in follows[at]], device=hidden.device)
         source = torch.tensor([at for at in part for _ in follows[at]], device=hidden.device)
-        wanted = (hidden[source].float() * head.weight[tokens].float()).sum(-1)
+        values = (hidden[source].float() * head.weight[tokens].float()).sum(-1)
         if head.bias is not None:
-            wanted += head.bias[tokens].float()
-        told = wanted.cpu().split([len(follows[at]) for at in part])
-        for at, values in zip(part, told, strict=True):
-            logits[at] = values.tolist()
+            values += head.bias[tokens].float()
+        split_values = values.cpu().split([len(follows[at]) for at in part])
+        for at, scores in zip(part, split_values, strict=True):
+            logits[at] = scores.tolist()
             best[at] = follows[at][int(np.argmax(logits[at]))]
     full = [at for at, need in enumerate(needs_all) if need]
     work.head += len(full)
@@ -130,29 +137,31 @@ def at_positions(
     return logits, best, lse
 
 
-def plain(model: Any, asks: Sequence[Ask], work: Work, tick: Tick) -> list[list[Followed]]:
-    """The same by the library's own forward pass: sequences of equal length in a batch, so that nothing is padded."""
+def library_continuations(
+    model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress
+) -> list[list[Followed]]:
+    """`continuations` by the library's own forward pass: sequences of equal length in a batch, without padding."""
     import torch
 
     jobs = [(at, column) for at, ask in enumerate(asks) for column in range(len(ask.continuations))]
     groups: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for at, column in jobs:
-        one = asks[at].continuations[column]
-        groups[len(asks[at].context) + len(one) - 1, len(one)].append((at, column))
-    found: list[list[Any]] = [[None] * len(ask.continuations) for ask in asks]
-    done = 0
-    for (length, kept), members in sorted(groups.items(), reverse=True):
+        continuation = asks[at].continuations[column]
+        groups[len(asks[at].context) + len(continuation) - 1, len(continuation)].append((at, column))
+    rows: list[list[Any]] = [[None] * len(ask.continuations) for ask in asks]
+    n_done = 0
+    for (length, n_targets), members in sorted(groups.items(), reverse=True):
         size = max(1, BATCH_TOKENS[model.device.type] // length)
         for first in range(0, len(members), size):
             part = members[first : first + size]
             ids = [[*asks[at].context, *asks[at].continuations[column][:-1]] for at, column in part]
             target = torch.tensor([asks[at].continuations[column] for at, column in part], device=model.device)
-            out = model(input_ids=torch.tensor(ids, device=model.device), logits_to_keep=kept).logits
+            out = model(input_ids=torch.tensor(ids, device=model.device), logits_to_keep=n_targets).logits
             value = out.float().log_softmax(-1).gather(-1, target[..., None])[..., 0].sum(-1)
             greedy = (out.argmax(-1) == target).all(-1)
             for (at, column), logprob, top in zip(part, value.tolist(), greedy.tolist(), strict=True):
-                found[at][column] = Followed(logprob, top)
+                rows[at][column] = Followed(logprob, top)
             work.computed += length * len(part)
-            done += len(part)
-            tick(done, len(jobs), "continuations")
-    return found
+            n_done += len(part)
+            report_progress(n_done, len(jobs), "continuations")
+    return rows

@@ -14,8 +14,8 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
-from pyrite.models.rows import Pass, Reader, layout, reader_of
-from pyrite.models.work import BATCH_TOKENS, Tick, batches, distinct
+from pyrite.models.rows import Pass, RowReader, layout, reader_of
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, distinct, length_batches
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 """[texts, width], each of unit length."""
@@ -32,7 +32,7 @@ def sentence_embeddings(
     *,
     compute: Compute,
     max_tokens: int = 256,
-    tick: Tick,
+    report_progress: ReportProgress,
     batch_tokens: int | None = None,
 ) -> Embeddings:
     """What does a sentence embedder make of each text? [texts, width] fp32, unit length, in the order of the texts.
@@ -56,17 +56,17 @@ def sentence_embeddings(
     unique, numbers = distinct(texts)
     room = size_limit(model, tokenizer, max_tokens)
     ids = tokenize(tokenizer, unique, room)
-    made = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
+    vectors = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
     pad = tokenizer.pad_token_id or 0
     layers = Prepacked(model)
-    done = 0
+    n_done = 0
     with torch.inference_mode(), compute.autocast():
-        for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[compute.device]):
+        for batch in length_batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[compute.device]):
             with layers.active():
-                made[batch] = mean_states(model, [ids[at] for at in batch], pad)
-            done += len(batch)
-            tick(done, len(unique), "texts")
-    return unit_length(made)[numbers]
+                vectors[batch] = mean_states(model, [ids[at] for at in batch], pad)
+            n_done += len(batch)
+            report_progress(n_done, len(unique), "texts")
+    return unit_length(vectors)[numbers]
 
 
 def mean_states(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Embeddings:
@@ -77,12 +77,12 @@ def mean_states(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Embedding
     longest = int(lengths.max())
     tokens = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in ids])
     mask = torch.arange(longest) < lengths[:, None]
-    given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
-    states = model(input_ids=tokens.to(model.device), **given).last_hidden_state.float()
+    masks = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
+    states = model(input_ids=tokens.to(model.device), **masks).last_hidden_state.float()
     weights = mask.to(model.device).float()
     total = torch.einsum("rtw,rt->rw", states, weights) / weights.sum(1, keepdim=True)
-    found: Embeddings = total.cpu().numpy()
-    return found
+    means: Embeddings = total.cpu().numpy()
+    return means
 
 
 def hidden_state_embeddings(
@@ -91,7 +91,7 @@ def hidden_state_embeddings(
     texts: Sequence[str],
     *,
     max_tokens: int = 256,
-    tick: Tick,
+    report_progress: ReportProgress,
     batch_tokens: int | None = None,
 ) -> Embeddings:
     """Where does each text lie in a language model's own space? [texts, width] fp32, unit length, in the texts' order.
@@ -107,20 +107,20 @@ def hidden_state_embeddings(
     room = size_limit(model, tokenizer, max_tokens)
     nothing = next((at for at in (tokenizer.bos_token_id, tokenizer.eos_token_id) if at is not None), 0)
     ids = [row or [nothing] for row in tokenize(tokenizer, unique, room)]
-    made = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
-    done = 0
+    vectors = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
+    n_done = 0
     with torch.inference_mode():
         reader = reader_of(model)
         for batch in side_by_side([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
             rows = [ids[at] for at in batch]
             states = [plain_states(model, row) for row in rows] if reader is None else flat_states(reader, rows)
-            made[batch] = torch.stack([state.float().mean(0) for state in states]).cpu().numpy()
-            done += len(batch)
-            tick(done, len(unique), "texts")
-    return unit_length(made)[numbers]
+            vectors[batch] = torch.stack([state.float().mean(0) for state in states]).cpu().numpy()
+            n_done += len(batch)
+            report_progress(n_done, len(unique), "texts")
+    return unit_length(vectors)[numbers]
 
 
-def flat_states(reader: Reader, ids: Sequence[Sequence[int]]) -> Sequence[Any]:
+def flat_states(reader: RowReader, ids: Sequence[Sequence[int]]) -> Sequence[Any]:
     """The last hidden states of each row, [tokens, width] each, from one pass without padding."""
     import torch
 
@@ -128,12 +128,12 @@ def flat_states(reader: Reader, ids: Sequence[Sequence[int]]) -> Sequence[Any]:
     flat = torch.tensor([token for row in ids for token in row], device=reader.device)
     positions = torch.cat([torch.arange(length, device=reader.device) for length in lengths])
     states = reader.hidden(flat, positions, Pass(layout(lengths, 0, reader.device)))
-    made: Sequence[Any] = states.split(lengths)
-    return made
+    per_row: Sequence[Any] = states.split(lengths)
+    return per_row
 
 
 def plain_states(model: Any, ids: Sequence[int]) -> Any:
-    """The same of one row, by the library's own forward pass."""
+    """The last hidden states of one row, by the library's own forward pass."""
     import torch
 
     tokens = torch.tensor([list(ids)], device=model.device)
@@ -142,32 +142,32 @@ def plain_states(model: Any, ids: Sequence[int]) -> Any:
 
 def side_by_side(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Row numbers in batches of at most `tokens` tokens (at least one row), longest first, so that equals are neighbours."""
-    made: list[list[int]] = []
+    groups: list[list[int]] = []
     room = 0
     for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
-        if not made or lengths[at] > room:
-            made.append([])
+        if not groups or lengths[at] > room:
+            groups.append([])
             room = tokens
-        made[-1].append(at)
+        groups[-1].append(at)
         room -= lengths[at]
-    return made
+    return groups
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """The first `max_tokens` tokens of each text, special tokens included. Halves of surrogate pairs become '?'."""
-    made: list[list[int]] = []
+    ids: list[list[int]] = []
     for first in range(0, len(texts), AT_ONCE):
-        some = [text[: CHARACTERS * max_tokens] for text in texts[first : first + AT_ONCE]]
-        some = [text.encode("utf-8", "replace").decode("utf-8") for text in some]
-        made += tokenizer(some, truncation=True, max_length=max_tokens, padding=False)["input_ids"]
-    return made
+        chunk = [text[: CHARACTERS * max_tokens] for text in texts[first : first + AT_ONCE]]
+        chunk = [text.encode("utf-8", "replace").decode("utf-8") for text in chunk]
+        ids += tokenizer(chunk, truncation=True, max_length=max_tokens, padding=False)["input_ids"]
+    return ids
 
 
 def size_limit(model: Any, tokenizer: Any, max_tokens: int) -> int:
     """How many tokens of a text are read: as asked for, but no more than the model and its tokenizer can take."""
     if max_tokens < 3:
-        found = f"max_tokens={max_tokens}"
-        raise UserError("A text needs room for at least three tokens.", found, "allow more tokens, 256 say")
+        detail = f"max_tokens={max_tokens}"
+        raise UserError("A text needs room for at least three tokens.", detail, "allow more tokens, 256 say")
     return min(max_tokens, load.longest_input(model) or max_tokens, int(tokenizer.model_max_length))
 
 

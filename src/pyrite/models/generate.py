@@ -1,8 +1,8 @@
-"""Write continuations: many prompts at once, nothing padded, nothing computed twice, no one waited for.
+"""Continuous batching with prefix sharing: continuations of many prompts at once, without padding.
 
 Sequences that finish leave at once and waiting ones enter in their place; what many prompts share at their beginning
 (all of it, where one prompt is continued many times) is computed once and looked at by them together. Sequences that
-enter together form a cohort (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
+form a decode batch together (`pyrite.models.rows`), kept small and of similar prompt length, so that its keys need
 little padding and attention never runs over a mask as long as the longest sequence of the whole run.
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.hardware import Compute
-from pyrite.models.prefix import common, group
-from pyrite.models.rows import Block, Cohort, Keys, Pass, Reader, layout, reader_of
-from pyrite.models.sampling import GREEDY, Drawing, draw, uniforms
+from pyrite.models.prefix import common_length, group
+from pyrite.models.rows import Block, DecodeBatch, Keys, Pass, RowReader, layout, reader_of
+from pyrite.models.sampling import GREEDY, Drawing, draw_tokens, uniforms
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
 """How many sequences decode at once."""
-COHORT = 40
+BATCH_ROWS = 40
 """How many sequences enter together at most."""
 PROMPT_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 8192}
 """Prompts are read together up to so many tokens."""
@@ -29,16 +29,16 @@ ENTER = 16
 CACHE_BYTES = 4 * 2**30
 """About how much the keys of the sequences that decode at once may take; fewer decode at once where it is not enough."""
 PREFIX = 64
-"""From so many tokens on, a shared beginning is looked at by a cohort together while it decodes; a shorter one is
+"""From so many tokens on, a shared beginning is looked at by a decode batch together while it decodes; a shorter one is
 copied to each sequence, which costs less than looking twice."""
 TOGETHER = 16
-"""Prompts with a beginning of their own are kept apart from the rest if they are so many: cohorts must not get small."""
+"""Prompts with a prefix of their own are a group if they are so many: decode batches must not get small."""
 GROWTH = 32
-"""By how many positions a cohort's keys grow."""
+"""By how many positions a decode batch's keys grow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class Continuation:
     """One continuation: its token ids without the end marker, the mean log-probability per sampled token (nats, under
     the model at temperature 1, end marker included; nan where it was not asked for), and whether it ended by itself
     within the limit."""
@@ -50,7 +50,7 @@ class Sampled:
 
 @dataclass(slots=True)
 class Unfinished:
-    """A sequence that is being written."""
+    """A sequence under way: its prompt, its limit, and the tokens written so far."""
 
     number: int
     prompt: Sequence[int]
@@ -58,20 +58,20 @@ class Unfinished:
     limit: int
     ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
-    start: "Start | None" = None
+    shared_prefix: "SharedPrefix | None" = None
 
 
 @dataclass(slots=True, eq=False)
-class Start:
-    """What some prompts begin with: the tokens, their keys once they were read, and how many of the prompts wait."""
+class SharedPrefix:
+    """A prefix that several prompts share: its tokens, their keys once computed, and how many of the prompts still wait."""
 
     ids: Sequence[int]
     waiting: int
     keys: Keys | None = None
 
     @property
-    def aside(self) -> bool:
-        """Do cohorts look at it together while they decode?"""
+    def shared_in_decoding(self) -> bool:
+        """Is it long enough that decode batches attend to it jointly, without copies of its keys?"""
         return len(self.ids) >= PREFIX
 
 
@@ -90,14 +90,14 @@ def generate(
     ended: Ended | None = None,
     rows: int | None = None,
     share_prefix: bool = True,
-) -> Iterator[tuple[int, Sampled]]:
+) -> Iterator[tuple[int, Continuation]]:
     """Continue every prompt; yields (number of the prompt, continuation) as each is finished.
 
     Sequence i depends on the model, its prompt, and `seeds[i]` only: in fp32 it is the same whatever else is in the
     batch (up to ties within rounding); in bf16 the batch's shape can change a near tie. `max_new_tokens` is one limit
     or one for each prompt. `rows` sequences decode at once, `share_prefix` computes a common beginning once.
 
-    A model that cannot be read row by row (`Reader`) is continued one prompt at a time by the library's own cache.
+    A model that cannot be read row by row (`RowReader`) is continued one prompt at a time by the library's own cache.
     """
     import torch
 
@@ -110,14 +110,14 @@ def generate(
     )
     if not waiting:
         return
-    if not all(len(one.prompt) for one in waiting):
+    if not all(len(sequence.prompt) for sequence in waiting):
         raise ValueError("a prompt has at least one token")
     with torch.inference_mode():
         reader = reader_of(model)
-        writer = Writer(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
+        writer = DecodeLoop(reader, waiting, drawing, set(end_ids), ended, rows, share_prefix) if reader else None
     if writer is None:
-        for sequence in sorted(waiting, key=lambda one: one.number):
-            yield sequence.number, one_by_one(model, sequence, drawing, set(end_ids), ended)
+        for sequence in sorted(waiting, key=lambda sequence: sequence.number):
+            yield sequence.number, decode_singly(model, sequence, drawing, set(end_ids), ended)
         return
     while True:
         with torch.inference_mode():
@@ -127,12 +127,12 @@ def generate(
             return
 
 
-class Writer:
-    """The decode loop: cohorts of sequences, all advanced by one token a step."""
+class DecodeLoop:
+    """The continuous batching loop: decode batches of sequences, all advanced by one token a step."""
 
     def __init__(
         self,
-        reader: Reader,
+        reader: RowReader,
         waiting: "deque[Unfinished]",
         drawing: Drawing,
         ends: set[int],
@@ -141,8 +141,8 @@ class Writer:
         share_prefix: bool,
     ) -> None:
         self.reader, self.drawing, self.ends, self.ended = reader, drawing, ends, ended
-        self.cohorts: list[tuple[Cohort, list[Unfinished]]] = []
-        longest = max(len(one.prompt) + one.limit for one in waiting)
+        self.batches: list[tuple[DecodeBatch, list[Unfinished]]] = []
+        longest = max(len(sequence.prompt) + sequence.limit for sequence in waiting)
         window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
         self.waiting = by_start(waiting, share=share_prefix and (window is None or longest < window))
         self.rows = self.room(rows)
@@ -150,7 +150,7 @@ class Writer:
     @property
     def busy(self) -> bool:
         """Is anything left to write?"""
-        return bool(self.cohorts or self.waiting)
+        return bool(self.batches or self.waiting)
 
     def room(self, rows: int | None) -> int:
         """How many sequences decode at once: as asked, or as the memory for their keys allows."""
@@ -159,149 +159,159 @@ class Writer:
         config = self.reader.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        each = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
-        longest = max(len(one.prompt) + one.limit - shared(one, aside=True) for one in self.waiting)
-        return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (each * longest))))
+        bytes_per_token = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
+        longest = max(
+            len(sequence.prompt) + sequence.limit - shared_tokens(sequence, decoding=True) for sequence in self.waiting
+        )
+        return max(1, min(ROWS[self.reader.device.type], int(CACHE_BYTES // (bytes_per_token * longest))))
 
-    def step(self) -> list[tuple[int, Sampled]]:
-        """Let waiting sequences in, advance all by one token; returns those that finished."""
-        done: list[tuple[int, Sampled]] = []
-        alive = sum(cohort.rows for cohort, _ in self.cohorts)
+    def step(self) -> list[tuple[int, Continuation]]:
+        """One step: admits waiting sequences, advances all by one token, and returns those that finished."""
+        finished: list[tuple[int, Continuation]] = []
+        alive = sum(batch.rows for batch, _ in self.batches)
         free = self.rows - alive
-        if self.waiting and (not self.cohorts or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
-            done += self.admit(free)
-        if self.cohorts:
-            done += self.advance()
-        return done
+        if self.waiting and (not self.batches or free >= min(len(self.waiting), ENTER, self.rows // 4 or 1)):
+            finished += self.admit(free)
+        if self.batches:
+            finished += self.advance()
+        return finished
 
-    def admit(self, free: int) -> list[tuple[int, Sampled]]:
+    def admit(self, free: int) -> list[tuple[int, Continuation]]:
         """Read the prompts of waiting sequences, similar lengths together, and choose their first token."""
-        done = []
+        results = []
         while free > 0 and self.waiting:
             members = [self.waiting.popleft()]
-            past = shared(members[0])
+            past = shared_tokens(members[0])
             tokens = len(members[0].prompt) - past
-            while self.waiting and len(members) < min(free, COHORT) and self.waiting[0].start is members[0].start:
+            while (
+                self.waiting
+                and len(members) < min(free, BATCH_ROWS)
+                and self.waiting[0].shared_prefix is members[0].shared_prefix
+            ):
                 tokens += len(self.waiting[0].prompt) - past
                 if tokens > PROMPT_TOKENS[self.reader.device.type]:
                     break
                 members.append(self.waiting.popleft())
             free -= len(members)
-            cohort, logits = self.read(members)
-            kept, finished = self.choose(members, logits)
-            done += finished
-            self.keep(cohort, members, kept)
-        return done
+            batch, logits = self.read(members)
+            go_on, finished = self.choose(members, logits)
+            results += finished
+            self.keep(batch, members, go_on)
+        return results
 
-    def read(self, members: list[Unfinished]) -> tuple[Cohort, Any]:
-        """One flat pass over what the prompts do not share; their keys become a cohort, right-aligned."""
+    def read(self, members: list[Unfinished]) -> tuple[DecodeBatch, Any]:
+        """One flat pass over what the prompts do not share; their keys become a decode batch, right-aligned."""
         import torch
 
         device = self.reader.device
-        start, past = members[0].start, shared(members[0])
-        prefix = None if start is None else self.keys_of(start, len(members))
+        shared_prefix, past = members[0].shared_prefix, shared_tokens(members[0])
+        prefix = None if shared_prefix is None else self.keys_of(shared_prefix, len(members))
         lengths = [len(member.prompt) - past for member in members]
         blocks = layout(lengths, past, device)
-        flat = torch.tensor([token for one in members for token in one.prompt[past:]], device=device)
+        flat = torch.tensor([token for member in members for token in member.prompt[past:]], device=device)
         positions = torch.cat([torch.arange(past, past + length, device=device) for length in lengths])
-        kept: Keys = []
-        hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=kept))
+        flat_keys: Keys = []
+        hidden = self.reader.hidden(flat, positions, Pass(blocks, prefix, keep=flat_keys))
         last = torch.tensor(np.cumsum(lengths) - 1, device=device)
         logits = self.reader.logits(hidden[last])
-        copied = past - shared(members[0], aside=True)
+        copied = past - shared_tokens(members[0], decoding=True)
         widest = copied + max(lengths)
         lead = torch.tensor([widest - copied - length for length in lengths], device=device)
-        cohort = Cohort(len(members), widest, lead, prefix=None if copied else prefix)
-        begin = prefix if prefix is not None and copied else [(None, None)] * len(kept)
-        for (key, value), (first_key, first_value) in zip(kept, begin, strict=True):
-            cohort.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
-        return cohort, logits
+        batch = DecodeBatch(len(members), widest, lead, prefix=None if copied else prefix)
+        begin = prefix if prefix is not None and copied else [(None, None)] * len(flat_keys)
+        for (key, value), (first_key, first_value) in zip(flat_keys, begin, strict=True):
+            batch.keys.append((aligned(key, blocks, first_key, widest), aligned(value, blocks, first_value, widest)))
+        return batch, logits
 
-    def keys_of(self, start: Start, entering: int) -> Keys | None:
-        """The keys of what some prompts begin with, computed when the first enter and let go with the last."""
-        keys = start.keys or self.reader.prefix(start.ids)
-        start.waiting -= entering
-        start.keys = keys if start.waiting else None
+    def keys_of(self, shared_prefix: SharedPrefix, entering: int) -> Keys | None:
+        """The keys of a shared prefix, computed when its first prompts enter and freed with the last."""
+        keys = shared_prefix.keys or self.reader.prefix(shared_prefix.ids)
+        shared_prefix.waiting -= entering
+        shared_prefix.keys = keys if shared_prefix.waiting else None
         return keys
 
-    def advance(self) -> list[tuple[int, Sampled]]:
+    def advance(self) -> list[tuple[int, Continuation]]:
         """One token for every sequence."""
         import torch
 
         device = self.reader.device
         start = 0
         positions = []
-        for cohort, _ in self.cohorts:
-            grow(cohort)
-            cohort.start = start
-            start += cohort.rows
-            lead = cohort.lead[: cohort.rows]
-            positions.append(cohort.aside + cohort.filled - lead)
-            place = torch.arange(cohort.keys[0][0].shape[2], device=device)
-            unseen = (place < lead[:, None]) | (place > cohort.filled)
-            blank = torch.zeros(unseen.shape, dtype=cohort.keys[0][0].dtype, device=device)
-            cohort.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
-        flat = torch.tensor([one.ids[-1] for _, members in self.cohorts for one in members], device=device)
-        given = Pass(cohorts=[cohort for cohort, _ in self.cohorts])
-        hidden = self.reader.hidden(flat, torch.cat(positions), given)
+        for batch, _ in self.batches:
+            grow(batch)
+            batch.start = start
+            start += batch.rows
+            lead = batch.lead[: batch.rows]
+            positions.append(batch.shared_length + batch.filled - lead)
+            place = torch.arange(batch.keys[0][0].shape[2], device=device)
+            unseen = (place < lead[:, None]) | (place > batch.filled)
+            blank = torch.zeros(unseen.shape, dtype=batch.keys[0][0].dtype, device=device)
+            batch.mask = blank.masked_fill_(unseen, -torch.inf)[:, None, None]
+        flat = torch.tensor([member.ids[-1] for _, members in self.batches for member in members], device=device)
+        attention_pass = Pass(batches=[batch for batch, _ in self.batches])
+        hidden = self.reader.hidden(flat, torch.cat(positions), attention_pass)
         logits = self.reader.logits(hidden)
-        members = [one for _, some in self.cohorts for one in some]
-        kept, done = self.choose(members, logits)
-        before, self.cohorts = self.cohorts, []
-        for cohort, some in before:
-            cohort.filled += 1
-            self.keep(cohort, some, kept[cohort.start : cohort.start + len(some)])
-        return done
+        members = [member for _, batch_members in self.batches for member in batch_members]
+        go_on, finished = self.choose(members, logits)
+        before, self.batches = self.batches, []
+        for batch, batch_members in before:
+            batch.filled += 1
+            self.keep(batch, batch_members, go_on[batch.start : batch.start + len(batch_members)])
+        return finished
 
-    def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Sampled]]]:
-        """Every member's next token; which go on, and the finished ones."""
+    def choose(self, members: list[Unfinished], logits: Any) -> tuple[list[bool], list[tuple[int, Continuation]]]:
+        """Draws every member's next token; returns which members go on, and the finished ones."""
         uniform = None
         if self.drawing.temperature > 0:
             uniform = np.array([member.uniforms[len(member.ids)] for member in members])
-        tokens, logprobs = draw(logits, uniform, self.drawing)
-        kept, done = [], []
-        for one, token, logprob in zip(members, tokens, logprobs, strict=True):
-            one.logprob += logprob
-            own_end = token in self.ends
-            if not own_end:
-                one.ids.append(token)
-            stopped = own_end or (self.ended is not None and self.ended(one.number, one.ids))
-            goes_on = not stopped and len(one.ids) < one.limit
-            kept.append(goes_on)
+        tokens, logprobs = draw_tokens(logits, uniform, self.drawing)
+        go_on, finished = [], []
+        for member, token, logprob in zip(members, tokens, logprobs, strict=True):
+            member.logprob += logprob
+            at_end_token = token in self.ends
+            if not at_end_token:
+                member.ids.append(token)
+            stopped = at_end_token or (self.ended is not None and self.ended(member.number, member.ids))
+            goes_on = not stopped and len(member.ids) < member.limit
+            go_on.append(goes_on)
             if not goes_on:
-                drawn = len(one.ids) + own_end
-                mean = one.logprob / drawn if self.drawing.logprobs else float("nan")
-                done.append((one.number, Sampled(one.ids, mean, stopped)))
-        return kept, done
+                drawn = len(member.ids) + at_end_token
+                mean = member.logprob / drawn if self.drawing.logprobs else float("nan")
+                finished.append((member.number, Continuation(member.ids, mean, stopped)))
+        return go_on, finished
 
-    def keep(self, cohort: Cohort, members: list[Unfinished], kept: list[bool]) -> None:
-        """Close the gaps that finished sequences leave: the last rows move into them."""
-        left = [at for at, stays in enumerate(kept) if stays]
-        count = len(left)
+    def keep(self, batch: DecodeBatch, members: list[Unfinished], go_on: list[bool]) -> None:
+        """Compacts a batch after sequences finished: its last rows move into the gaps."""
+        remaining = [at for at, stays in enumerate(go_on) if stays]
+        count = len(remaining)
         if not count:
             return
-        holes = [at for at in range(count) if not kept[at]]
-        movers = [at for at in left if at >= count]
+        holes = [at for at in range(count) if not go_on[at]]
+        movers = [at for at in remaining if at >= count]
         if holes:
-            filled = cohort.filled
-            for key, value in cohort.keys:
+            filled = batch.filled
+            for key, value in batch.keys:
                 key[holes, :, :filled] = key[movers, :, :filled]
                 value[holes, :, :filled] = value[movers, :, :filled]
-            cohort.lead[holes] = cohort.lead[movers]
+            batch.lead[holes] = batch.lead[movers]
             for hole, mover in zip(holes, movers, strict=True):
                 members[hole] = members[mover]
-        cohort.rows = count
-        trim(cohort)
-        self.cohorts.append((cohort, members[:count]))
+        batch.rows = count
+        trim(batch)
+        self.batches.append((batch, members[:count]))
 
 
-def shared(one: Unfinished, *, aside: bool = False) -> int:
-    """How many tokens at its beginning does a prompt share with others? With `aside`: while it is continued, too."""
-    return 0 if one.start is None or (aside and not one.start.aside) else len(one.start.ids)
+def shared_tokens(sequence: Unfinished, *, decoding: bool = False) -> int:
+    """Length of the prefix that a prompt shares with others; with `decoding`, of one that is shared while decoding, too."""
+    return (
+        0
+        if sequence.shared_prefix is None or (decoding and not sequence.shared_prefix.shared_in_decoding)
+        else len(sequence.shared_prefix.ids)
+    )
 
 
 def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]":
-    """The same, told what they begin with and those of one beginning together; else the order stays.
+    """The sequences with their shared prefixes set, those of one prefix next to each other; otherwise in their order.
 
     Many prompts that begin alike are a group with a beginning of its own; the others share what they all begin with.
     """
@@ -309,60 +319,68 @@ def by_start(waiting: "deque[Unfinished]", *, share: bool) -> "deque[Unfinished]
         return waiting
     members = list(waiting)
     prompts = [member.prompt for member in members]
-    apart = [(list(some.rows), some.prefix) for some in group(prompts) if some.prefix and len(some.rows) >= TOGETHER]
-    rest = sorted(set(range(len(prompts))) - {at for rows, _ in apart for at in rows})
-    if len(rest) > 1:
-        shortest = min(len(prompts[at]) for at in rest) - 1
-        apart.append((rest, min(shortest, *(common(prompts[rest[0]], prompts[at]) for at in rest))))
+    apart = [
+        (list(group_rows.rows), group_rows.prefix)
+        for group_rows in group(prompts)
+        if group_rows.prefix and len(group_rows.rows) >= TOGETHER
+    ]
+    common_rows = sorted(set(range(len(prompts))) - {at for rows, _ in apart for at in rows})
+    if len(common_rows) > 1:
+        shortest = min(len(prompts[at]) for at in common_rows) - 1
+        apart.append(
+            (common_rows, min(shortest, *(common_length(prompts[common_rows[0]], prompts[at]) for at in common_rows)))
+        )
     for rows, size in apart:
-        start = Start(prompts[rows[0]][:size], len(rows))
+        shared_prefix = SharedPrefix(prompts[rows[0]][:size], len(rows))
         for at in rows:
-            members[at].start = start if size else None
+            members[at].shared_prefix = shared_prefix if size else None
     together: dict[int, list[Unfinished]] = {}
-    for one in members:
-        together.setdefault(id(one.start), []).append(one)
-    return deque(one for some in together.values() for one in some)
+    for member in members:
+        together.setdefault(id(member.shared_prefix), []).append(member)
+    return deque(member for group_members in together.values() for member in group_members)
 
 
 def aligned(flat: Any, blocks: Sequence[Block], begin: Any, widest: int) -> Any:
-    """Keys of a flat pass [1, heads, tokens, size] as a cohort's [rows, heads, positions, size], the last one at
+    """Keys of a flat pass [1, heads, tokens, size] as a decode batch's [rows, heads, positions, size], the last one at
     `widest`, with room to grow; `begin` [1, heads, tokens, size] is written before each row's own."""
     count = sum(block.count for block in blocks)
-    held = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
+    out = flat.new_zeros(count, flat.shape[1], widest + GROWTH, flat.shape[3])
     at = 0
     for block in blocks:
         part = flat[0, :, block.start : block.end].unflatten(1, (block.count, block.length)).transpose(0, 1)
-        held[at : at + block.count, :, widest - block.length : widest] = part
+        out[at : at + block.count, :, widest - block.length : widest] = part
         if begin is not None:
-            held[at : at + block.count, :, widest - block.length - begin.shape[2] : widest - block.length] = begin
+            out[at : at + block.count, :, widest - block.length - begin.shape[2] : widest - block.length] = begin
         at += block.count
-    return held
+    return out
 
 
-def grow(cohort: Cohort) -> None:
+def grow(batch: DecodeBatch) -> None:
     """Make room for one more position."""
-    if cohort.filled < cohort.keys[0][0].shape[2]:
+    if batch.filled < batch.keys[0][0].shape[2]:
         return
-    for at, pair in enumerate(cohort.keys):
+    for at, pair in enumerate(batch.keys):
         wider = []
-        for held in pair:
-            room = held.new_zeros(cohort.rows, held.shape[1], cohort.filled + GROWTH, held.shape[3])
-            room[:, :, : cohort.filled] = held[: cohort.rows, :, : cohort.filled]
+        for keys in pair:
+            room = keys.new_zeros(batch.rows, keys.shape[1], batch.filled + GROWTH, keys.shape[3])
+            room[:, :, : batch.filled] = keys[: batch.rows, :, : batch.filled]
             wider.append(room)
-        cohort.keys[at] = (wider[0], wider[1])
+        batch.keys[at] = (wider[0], wider[1])
 
 
-def trim(cohort: Cohort) -> None:
+def trim(batch: DecodeBatch) -> None:
     """Drop positions at the left that no row uses any more."""
-    spare = int(cohort.lead[: cohort.rows].min())
+    spare = int(batch.lead[: batch.rows].min())
     if spare < GROWTH:
         return
-    cohort.keys = [(key[:, :, spare:].contiguous(), value[:, :, spare:].contiguous()) for key, value in cohort.keys]
-    cohort.lead = cohort.lead - spare
-    cohort.filled -= spare
+    batch.keys = [(key[:, :, spare:].contiguous(), value[:, :, spare:].contiguous()) for key, value in batch.keys]
+    batch.lead = batch.lead - spare
+    batch.filled -= spare
 
 
-def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None) -> Sampled:
+def decode_singly(
+    model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None
+) -> Continuation:
     """Continue one prompt with the library's own cache, for models that cannot be read row by row."""
     import torch
 
@@ -376,7 +394,7 @@ def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int
             )
             cache = out.past_key_values
             uniform = None if drawing.temperature == 0 else sequence.uniforms[len(written) : len(written) + 1]
-            tokens, logprobs = draw(out.logits[:, -1], uniform, drawing)
+            tokens, logprobs = draw_tokens(out.logits[:, -1], uniform, drawing)
             logprob += logprobs[0]
             own_end = tokens[0] in ends
             if not own_end:
@@ -384,7 +402,7 @@ def one_by_one(model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int
             stopped = own_end or (ended is not None and ended(sequence.number, written))
             ids = tokens
     mean = logprob / (len(written) + own_end) if drawing.logprobs else float("nan")
-    return Sampled(written, mean, stopped)
+    return Continuation(written, mean, stopped)
 
 
 def sample(
@@ -400,7 +418,7 @@ def sample(
     newline_ids: Sequence[int] = (),
     max_lines: int = 0,
     keep_last: bool = False,
-) -> list[Sampled]:
+) -> list[Continuation]:
     """Continue every prompt, each with its seed; in their order.
 
     With `max_lines`, a sequence also ends with the token (one of `newline_ids`) that ends its last line; that counts as
@@ -413,13 +431,13 @@ def sample(
         lines[number] += bool(ids) and ids[-1] in breaks
         return bool(max_lines) and lines[number] >= max_lines
 
-    made: list[Sampled | None] = [None] * len(seeds)
+    results: list[Continuation | None] = [None] * len(seeds)
     with compute.autocast():
-        for number, one in generate(
+        for number, sampled in generate(
             model, prompts, max_new_tokens=max_new_tokens, end_ids=end_ids,
             drawing=Drawing(temperature, top_p, logprobs=True), seeds=seeds, ended=last_line if max_lines else None,
         ):  # fmt: skip
-            if max_lines and lines[number] >= max_lines and one.ended and not keep_last:
-                one = Sampled(one.ids[:-1], one.mean_logprob, True)
-            made[number] = one
-    return [one for one in made if one is not None]
+            if max_lines and lines[number] >= max_lines and sampled.ended and not keep_last:
+                sampled = Continuation(sampled.ids[:-1], sampled.mean_logprob, True)
+            results[number] = sampled
+    return [sampled for sampled in results if sampled is not None]

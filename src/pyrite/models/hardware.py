@@ -38,10 +38,10 @@ class Compute:
 
     def as_config(self) -> dict[str, Any]:
         """As plain values, for a step's configuration."""
-        told = asdict(self)
+        config = asdict(self)
         if self.threads == 1:
-            del told["threads"]
-        return told
+            del config["threads"]
+        return config
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which a forward pass has this precision."""
@@ -63,8 +63,8 @@ def choose(precision: PrecisionChoice = "auto") -> Compute:
     elif torch.backends.mps.is_available():
         device, fast = "mps", False
     if precision == "bf16-mixed" and not fast:
-        found = f"precision bf16-mixed on a {device} that has no bf16 arithmetic"
-        raise UserError("This machine cannot run that precision.", found, "use precision: fp32 (or auto)")
+        detail = f"precision bf16-mixed on a {device} that has no bf16 arithmetic"
+        raise UserError("This machine cannot run that precision.", detail, "use precision: fp32 (or auto)")
     return Compute(device, "fp32" if precision == "fp32" or not fast else "bf16-mixed")
 
 
@@ -94,12 +94,12 @@ def pace(compute: Compute) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        some = torch.randn(512, 512, dtype=torch.bfloat16 if fast else torch.float32)
+        matrix = torch.randn(512, 512, dtype=torch.bfloat16 if fast else torch.float32)
         best = float("inf")
         for _ in range(8):
             began = time.perf_counter()
             for _ in range(4):
-                some @ some
+                matrix @ matrix
             best = min(best, time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)

@@ -33,7 +33,7 @@ class Stats(NamedTuple):
     log1mp: Tensor
 
 
-class Reference(NamedTuple):
+class ReferenceStates(NamedTuple):
     """The frozen model's last hidden states [n, d], its output matrix [V, d] and bias [V]. Never gets a gradient."""
 
     hidden: Tensor
@@ -69,7 +69,7 @@ def fused(
     targets: Tensor,
     loss: TokenLoss,
     *,
-    reference: Reference | None = None,
+    reference: ReferenceStates | None = None,
     chunk: int | None = None,
 ) -> Fused:
     """What is the sum of a loss of each token's own p and KL, and its gradient, in one pass over the logits?
@@ -89,7 +89,7 @@ def soft(
     bias: Tensor | None,
     targets: Tensor,
     *,
-    teacher: Reference | None,
+    teacher: ReferenceStates | None,
     shift: float,
     weights: Tensor | None = None,
     chunk: int | None = None,
@@ -105,8 +105,8 @@ def soft(
     is 0, that is -log(1 - p) = KL(teacher || model).
     """
     train = torch.is_grad_enabled()
-    given = (hidden, weight, bias, targets, teacher, shift, weights, chunk, train)
-    return Soft(*cast(tuple[Tensor, Tensor, Tensor], _Soft.apply(*given)))  # type: ignore[no-untyped-call]
+    arguments = (hidden, weight, bias, targets, teacher, shift, weights, chunk, train)
+    return Soft(*cast(tuple[Tensor, Tensor, Tensor], _Soft.apply(*arguments)))  # type: ignore[no-untyped-call]
 
 
 def token_stats(
@@ -124,14 +124,14 @@ def token_stats(
 def entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, chunk: int | None = None) -> Tensor:
     """How undecided is the model about the next token? Entropy [n] in nats, fp32, without gradient."""
     head = _Head(hidden, weight, bias, chunk)
-    made = [hidden.new_zeros(0, dtype=torch.float32)]
+    parts = [hidden.new_zeros(0, dtype=torch.float32)]
     for at in head.chunks():
         logits = head.logits(at)
         logits.sub_(logits.amax(1, keepdim=True))
         shares = logits.exp()
         total = shares.sum(1)
-        made.append(total.log() - shares.mul_(logits.clamp_(min=-1e30)).sum(1) / total)
-    return torch.cat(made)
+        parts.append(total.log() - shares.mul_(logits.clamp_(min=-1e30)).sum(1) / total)
+    return torch.cat(parts)
 
 
 def stats_of(margin: Tensor) -> Stats:
@@ -142,38 +142,38 @@ def stats_of(margin: Tensor) -> Stats:
 class _Split(NamedTuple):
     """A chunk's logits, the target apart from the others. [c], but for others [c, V]."""
 
-    own: Tensor
+    target: Tensor
     norm: Tensor
     """logsumexp of the other logits"""
-    others: Tensor
+    exp_others: Tensor
     """exp(logit - the highest of the others), 0 at the target"""
     total: Tensor
-    """sum of `others`"""
+    """sum of `exp_others`"""
 
     @property
     def margin(self) -> Tensor:
-        return self.own - self.norm
+        return self.target - self.norm
 
 
 def _take(logits: Tensor, targets: Tensor) -> Tensor:
     """The target's logit [c, 1]; it is -inf in `logits` from then on."""
-    own = logits.gather(1, targets[:, None])
+    target_logits = logits.gather(1, targets[:, None])
     logits.scatter_(1, targets[:, None], -torch.inf)
-    return own[:, 0]
+    return target_logits[:, 0]
 
 
-def _split(own: Tensor, logits: Tensor, *, keep: bool = False) -> _Split:
+def _split(target_logits: Tensor, logits: Tensor, *, keep: bool = False) -> _Split:
     """Needs `logits` without the target's (see `_take`); they are overwritten unless `keep`."""
     top = logits.amax(1, keepdim=True)
-    others = (logits - top if keep else logits.sub_(top)).exp_()
-    total = others.sum(1)
-    return _Split(own, top[:, 0] + total.log(), others, total)
+    exp_others = (logits - top if keep else logits.sub_(top)).exp_()
+    total = exp_others.sum(1)
+    return _Split(target_logits, top[:, 0] + total.log(), exp_others, total)
 
 
 def _expected_gap(frozen: Tensor, now: Tensor, split: _Split, targets: Tensor) -> Tensor:
     """Mean of `frozen` - `now` logits over the softmax of the frozen others [c]; `frozen` is overwritten."""
     gap = frozen.sub_(now).scatter_(1, targets[:, None], 0.0)
-    return gap.mul_(split.others).sum(1) / split.total
+    return gap.mul_(split.exp_others).sum(1) / split.total
 
 
 class _Head:
@@ -184,12 +184,12 @@ class _Head:
         dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         kind = hidden.device.type
-        asked = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        self.dtype = dtype or asked
+        autocast_dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        self.dtype = dtype or autocast_dtype
         self.hidden, self.weight = hidden.detach().to(self.dtype), weight.detach().to(self.dtype)
         self.bias = None if bias is None else bias.detach().float()
-        most = CHUNK_LOGITS.get(kind, CHUNK_LOGITS["cuda"]) << weight.requires_grad
-        self.size = chunk or max(16, most // weight.shape[0])
+        max_logits = CHUNK_LOGITS.get(kind, CHUNK_LOGITS["cuda"]) << weight.requires_grad
+        self.size = chunk or max(16, max_logits // weight.shape[0])
         self.gradients: list[Tensor | None] = [None, None, None]
 
     def chunks(self) -> Iterator[slice]:
@@ -243,10 +243,12 @@ def _backward(ctx: Any, slope: Tensor | None) -> list[Tensor | None]:
         raise RuntimeError("the gradients of a fused head are kept for one backward pass only")
     gradients, ctx.gradients = ctx.gradients, None
     pairs = zip(gradients, ctx.dtypes, strict=True)
-    return [None if one is None else one.mul_(slope.to(one.dtype)).to(dtype) for one, dtype in pairs]
+    return [
+        None if gradient is None else gradient.mul_(slope.to(gradient.dtype)).to(dtype) for gradient, dtype in pairs
+    ]
 
 
-def _wanted(ctx: Any, train: bool, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[bool]:
+def _needed_gradients(ctx: Any, train: bool, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[bool]:
     ctx.dtypes = (hidden.dtype, weight.dtype, hidden.dtype if bias is None else bias.dtype)
     ctx.set_materialize_grads(False)
     return [train and need for need in ctx.needs_input_grad[:3]]
@@ -256,16 +258,16 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, loss: TokenLoss,
-        reference: Reference | None, chunk: int | None, train: bool,
+        reference: ReferenceStates | None, chunk: int | None, train: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
-        head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
+        head = _Head(hidden, weight, bias, chunk).wants(*_needed_gradients(ctx, train, hidden, weight, bias))
         frozen = None if reference is None else _Head(*reference, head.size, head.dtype)
-        told = [_fused_chunk(head, frozen, at, targets[at], loss) for at in head.chunks()]
+        chunks = [_fused_chunk(head, frozen, at, targets[at], loss) for at in head.chunks()]
         ctx.gradients = head.gradients
-        total = sum((one[0] for one in told), hidden.new_zeros((), dtype=torch.float32))
+        total = sum((chunk_result[0] for chunk_result in chunks), hidden.new_zeros((), dtype=torch.float32))
         none = hidden.new_zeros(0, dtype=torch.float32)
-        logp, log1mp = stats_of(torch.cat([none, *(one[1] for one in told)]))
-        kl = None if frozen is None else torch.cat([none, *(cast(Tensor, one[2]) for one in told)])
+        logp, log1mp = stats_of(torch.cat([none, *(chunk_result[1] for chunk_result in chunks)]))
+        kl = None if frozen is None else torch.cat([none, *(cast(Tensor, chunk_result[2]) for chunk_result in chunks)])
         ctx.mark_non_differentiable(logp, log1mp, *(() if kl is None else (kl,)))
         return total, logp, log1mp, kl
 
@@ -281,14 +283,14 @@ def _fused_chunk(
     """A chunk's sum of losses, margins [c] and KLs [c]; its gradient goes to the head."""
     before = gap = None
     if frozen is not None:
-        given = frozen.logits(at)
-        before = _split(_take(given, targets), given, keep=True)
+        frozen_logits = frozen.logits(at)
+        before = _split(_take(frozen_logits, targets), frozen_logits, keep=True)
     logits = head.logits(at)
-    own = _take(logits, targets)
+    target_logits = _take(logits, targets)
     if before is not None:
-        gap = _expected_gap(given, logits, before, targets)
-        del given
-    now = _split(own, logits)
+        gap = _expected_gap(frozen_logits, logits, before, targets)
+        del frozen_logits
+    now = _split(target_logits, logits)
     margin = now.margin
     kl = None if before is None or gap is None else _kl(before, now, gap)
     with torch.enable_grad():
@@ -313,32 +315,32 @@ def _kl(before: _Split, now: _Split, gap: Tensor) -> Tensor:
 
 def _slopes(now: _Split, before: _Split | None, slopes: list[Tensor], targets: Tensor) -> Tensor:
     """The gradient of the logits [c, V] from those of the margin and the KL. Exactly 0 where the KL's two sides are the
-    same bits and the margin's is 0. Overwrites the chunk's `others`."""
+    same bits and the margin's is 0. Overwrites the chunk's `exp_others`."""
     stats = stats_of(now.margin)
     at_target, by = slopes[0], -slopes[0] / now.total
     if before is None:
-        return now.others.mul_(by[:, None]).scatter_(1, targets[:, None], at_target[:, None])
+        return now.exp_others.mul_(by[:, None]).scatter_(1, targets[:, None], at_target[:, None])
     was, of_kl = stats_of(before.margin), slopes[1]
     by = by + of_kl * stats.log1mp.exp() / now.total
     by_before = of_kl * was.log1mp.exp() / before.total
     at_target = at_target + of_kl * (stats.logp.exp() - was.logp.exp())
-    made = now.others.mul_(by[:, None]).sub_(before.others.mul_(by_before[:, None]))
-    return made.scatter_(1, targets[:, None], at_target[:, None])
+    gradient = now.exp_others.mul_(by[:, None]).sub_(before.exp_others.mul_(by_before[:, None]))
+    return gradient.scatter_(1, targets[:, None], at_target[:, None])
 
 
 class _Soft(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, teacher: Reference | None,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, teacher: ReferenceStates | None,
         shift: float, weights: Tensor | None, chunk: int | None, train: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        head = _Head(hidden, weight, bias, chunk).wants(*_wanted(ctx, train, hidden, weight, bias))
+        head = _Head(hidden, weight, bias, chunk).wants(*_needed_gradients(ctx, train, hidden, weight, bias))
         guide = None if teacher is None else _Head(*teacher, head.size, head.dtype)
         scale = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights.detach().float()
-        told = [_soft_chunk(head, guide, at, targets[at], shift, scale[at]) for at in head.chunks()]
+        chunks = [_soft_chunk(head, guide, at, targets[at], shift, scale[at]) for at in head.chunks()]
         ctx.gradients = head.gradients
         none = hidden.new_zeros(0, dtype=torch.float32)
-        values, margin = (torch.cat([none, *(one[part] for one in told)]) for part in (0, 1))
+        values, margin = (torch.cat([none, *(chunk_result[part] for chunk_result in chunks)]) for part in (0, 1))
         logp = logsigmoid(margin)
         ctx.mark_non_differentiable(values, logp)
         return (values * scale).sum(), values, logp
@@ -355,27 +357,27 @@ def _soft_chunk(
     """A chunk's values and margins [c]; its gradient, scale * (softmax - teacher), goes to the head."""
     teacher = None
     if guide is not None:
-        given = guide.logits(at)
-        teacher = _split(_take(given, targets), given)
+        teacher_logits = guide.logits(at)
+        teacher = _split(_take(teacher_logits, targets), teacher_logits)
     logits = head.logits(at)
     now = _split(_take(logits, targets), logits, keep=teacher is not None)
     taught = now if teacher is None else teacher
     stats, goal = stats_of(now.margin), stats_of(taught.margin - shift)
-    share, rest = goal.logp.exp(), goal.log1mp.exp()
+    share, other_share = goal.logp.exp(), goal.log1mp.exp()
     if teacher is None:
         values = goal.log1mp - stats.log1mp
     else:
-        told = logits.scatter_(1, targets[:, None], 0.0).mul_(teacher.others).sum(1) / teacher.total
-        own = torch.where(share > 0, share * stats.logp, 0.0)
-        values = -own - rest * (told - now.norm + stats.log1mp)
+        expected_logit = logits.scatter_(1, targets[:, None], 0.0).mul_(teacher.exp_others).sum(1) / teacher.total
+        target_term = torch.where(share > 0, share * stats.logp, 0.0)
+        values = -target_term - other_share * (expected_logit - now.norm + stats.log1mp)
     if head.learns:
-        both = scale * (stats.logp.exp() - share)
+        slope_at_target = scale * (stats.logp.exp() - share)
         if teacher is None:  # the same q on both sides: their difference is one number per token
-            slopes = now.others.mul_((-both / now.total)[:, None])
+            slopes = now.exp_others.mul_((-slope_at_target / now.total)[:, None])
         else:
-            slopes = now.others.mul_((scale * stats.log1mp.exp() / now.total)[:, None])
-            slopes.sub_(teacher.others.mul_((scale * rest / teacher.total)[:, None]))
-        head.learn(at, slopes.scatter_(1, targets[:, None], both[:, None]))
+            slopes = now.exp_others.mul_((scale * stats.log1mp.exp() / now.total)[:, None])
+            slopes.sub_(teacher.exp_others.mul_((scale * other_share / teacher.total)[:, None]))
+        head.learn(at, slopes.scatter_(1, targets[:, None], slope_at_target[:, None]))
     return values, now.margin
 
 
@@ -387,11 +389,11 @@ class _Margin(torch.autograd.Function):
         head = _Head(hidden, weight, bias, chunk)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.chunk, ctx.product = head.size, head.dtype
-        made = [hidden.new_zeros(0, dtype=torch.float32)]
+        margins = [hidden.new_zeros(0, dtype=torch.float32)]
         for at in head.chunks():
             logits = head.logits(at)
-            made.append(_split(_take(logits, targets[at]), logits).margin)
-        return torch.cat(made)
+            margins.append(_split(_take(logits, targets[at]), logits).margin)
+        return torch.cat(margins)
 
     @staticmethod
     @once_differentiable
@@ -403,5 +405,7 @@ class _Margin(torch.autograd.Function):
             now = _split(_take(logits, targets[at]), logits)
             head.learn(at, _slopes(now, None, [slope[at]], targets[at]))
         dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        made = [None if one is None else one.to(d) for one, d in zip(head.gradients, dtypes, strict=True)]
-        return (*made, None, None)
+        gradients = [
+            None if gradient is None else gradient.to(d) for gradient, d in zip(head.gradients, dtypes, strict=True)
+        ]
+        return (*gradients, None, None)

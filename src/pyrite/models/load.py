@@ -40,7 +40,7 @@ def is_hub_name(ref: str) -> bool:
 def resolve(ref: str) -> ModelRef:
     """Where is this model, and which content has it? Downloads from the hub where that is allowed."""
     if ref.startswith(packaged.PREFIX):
-        return ModelRef(ref, packaged.folder_of(ref), packaged.identity(ref))
+        return ModelRef(ref, packaged.folder_of(ref), packaged.package_identity(ref))
     folder = Path(ref).expanduser()
     if folder.is_dir():
         return ModelRef(ref, folder, folder_identity(str(folder.resolve())))
@@ -53,7 +53,7 @@ def resolve(ref: str) -> ModelRef:
 def identity_without_files(ref: str) -> str:
     """What stands for a model in a plan made where the model is not at hand: its pinned hash, or its name."""
     if ref.startswith(packaged.PREFIX):
-        return packaged.identity(ref)
+        return packaged.package_identity(ref)
     if Path(ref).expanduser().is_dir():
         return folder_identity(str(Path(ref).expanduser().resolve()))
     try:
@@ -100,9 +100,9 @@ def hash_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
 def check_safetensors(folder: Path) -> None:
     """Refuse a folder whose weights are not safetensors: other formats can run code when they are read."""
     if not any(folder.glob("*.safetensors")):
-        others = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
-        found = f"{folder} holds {', '.join(others) or 'no weights'}"
-        raise UserError("Pyrite reads weights from safetensors only.", found, "save the model with save_pretrained()")
+        pickles = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
+        detail = f"{folder} holds {', '.join(pickles) or 'no weights'}"
+        raise UserError("Pyrite reads weights from safetensors only.", detail, "save the model with save_pretrained()")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -120,8 +120,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's config.json."""
     file = folder / "config.json"
     if not file.is_file():
-        found = f"{folder} has no config.json"
-        raise UserError("That folder holds no model.", found, "give the folder that save_pretrained() wrote")
+        detail = f"{folder} has no config.json"
+        raise UserError("That folder holds no model.", detail, "give the folder that save_pretrained() wrote")
     try:
         loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -148,7 +148,7 @@ def is_causal(folder: Path) -> bool:
     return config.get("model_type") in causal and config.get("model_type") not in encoders
 
 
-def label_order(config: dict[str, Any], labels: Sequence[str], where: str) -> list[int]:
+def label_order(config: dict[str, Any], labels: Sequence[str], model_name: str) -> list[int]:
     """At which output of a classifier is each of our labels? By name, whatever the checkpoint's order.
 
     Names are compared without regard to case. Nameless outputs (LABEL_0 …) or a label that the checkpoint does not
@@ -159,9 +159,9 @@ def label_order(config: dict[str, Any], labels: Sequence[str], where: str) -> li
     for label in labels:
         at = [index for index, name in names.items() if name == label.lower()]
         if len(at) != 1:
-            found = f"{where} has outputs {[names[i] for i in sorted(names)]}, asked for '{label}'"
+            detail = f"{model_name} has outputs {[names[i] for i in sorted(names)]}, asked for '{label}'"
             fix = f"name the outputs in config.json (id2label) after the labels {list(labels)}"
-            raise UserError("The classifier's outputs do not carry the task's labels.", found, fix)
+            raise UserError("The classifier's outputs do not carry the task's labels.", detail, fix)
         order.append(at[0])
     return order
 
@@ -197,8 +197,8 @@ def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> An
 
 def longest_input(model: Any) -> int | None:
     """How many tokens can this model read at most? None where its configuration does not say."""
-    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
 
 
 def takes_segments(model: Any) -> bool:
@@ -208,12 +208,12 @@ def takes_segments(model: Any) -> bool:
 
 
 def longest_row(folder: Path) -> int | None:
-    """The same, of a model that is not loaded."""
+    """The longest input of a model that is not loaded, in tokens; None where its configuration does not say."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    found = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
 
 
 def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
@@ -264,11 +264,11 @@ def stored_dtype(folder: Path) -> Any:
     import torch
     from safetensors import safe_open
 
-    found = set()
+    dtypes = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
-            found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (not a dict)
-    floats = {dtype for dtype in found if dtype.startswith(("F", "BF"))}
+            dtypes |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (not a dict)
+    floats = {dtype for dtype in dtypes if dtype.startswith(("F", "BF"))}
     return {("BF16",): torch.bfloat16, ("F16",): torch.float16}.get(tuple(floats), torch.float32)
 
 

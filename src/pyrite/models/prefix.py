@@ -1,4 +1,4 @@
-"""Which rows begin alike, so that their common beginning is computed once?"""
+"""Grouping of rows by shared prefix, so that each prefix is computed once."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Shared:
     prefix: int
 
 
-def common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens at the beginning are the same?"""
     size = min(len(a), len(b))
     if a[:size] == b[:size]:
@@ -29,14 +29,14 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 @dataclass(slots=True)
-class Run:
+class PrefixRun:
     """Neighbours in sorted order that agree in at least `agree` tokens, and the runs inside that agree in more."""
 
     first: int
     last: int
     agree: int
-    inner: "list[Run]"
-    apart: "list[Run]"
+    inner: "list[PrefixRun]"
+    apart: "list[PrefixRun]"
     """The inner runs that save more on their own than with the rest of this run."""
     saved: int = 0
 
@@ -57,28 +57,28 @@ def group(rows: Sequence[Sequence[int]], overhead: int = OVERHEAD) -> list[Share
         return []
     order = sorted(range(len(rows)), key=lambda at: (list(rows[at]), at))
     agree = [
-        min(common(rows[one], rows[two]), len(rows[one]) - 1, len(rows[two]) - 1)
-        for one, two in itertools.pairwise(order)
+        min(common_length(rows[first], rows[second]), len(rows[first]) - 1, len(rows[second]) - 1)
+        for first, second in itertools.pairwise(order)
     ]
-    runs = [Run(0, len(order) - 1, 0, [], [])]
+    runs = [PrefixRun(0, len(order) - 1, 0, [], [])]
     for run in runs:  # grows while it is read: parents before their inner runs
         run.agree = min(agree[run.first : run.last], default=0)
         if run.size > 1:
             cuts = [at for at in range(run.first, run.last) if agree[at] == run.agree]
             edges = [run.first, *(at + 1 for at in cuts), run.last + 1]
-            run.inner = [Run(a, b - 1, 0, [], []) for a, b in itertools.pairwise(edges) if b - a > 1]
+            run.inner = [PrefixRun(a, b - 1, 0, [], []) for a, b in itertools.pairwise(edges) if b - a > 1]
             runs.extend(run.inner)
     for run in reversed(runs):
         run.apart = [inner for inner in run.inner if inner.saved > run.agree * inner.size]
-        rest = run.size - sum(inner.size for inner in run.apart)
-        run.saved = sum(inner.saved for inner in run.apart) + (run.agree * (rest - 1) - overhead if rest else 0)
-    made = []
+        n_rest = run.size - sum(inner.size for inner in run.apart)
+        run.saved = sum(inner.saved for inner in run.apart) + (run.agree * (n_rest - 1) - overhead if n_rest else 0)
+    groups = []
     todo = [runs[0]]
     while todo:
         run = todo.pop()
         away = {at for inner in run.apart for at in range(inner.first, inner.last + 1)}
         rest_rows = tuple(order[at] for at in range(run.first, run.last + 1) if at not in away)
         if rest_rows:
-            made.append(Shared(rest_rows, run.agree if len(rest_rows) > 1 else 0))
+            groups.append(Shared(rest_rows, run.agree if len(rest_rows) > 1 else 0))
         todo.extend(run.apart)
-    return sorted(made, key=lambda one: one.rows)
+    return sorted(groups, key=lambda first: first.rows)

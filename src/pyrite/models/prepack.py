@@ -26,10 +26,14 @@ def kernels() -> Any:
     """The two operations, or None where this build of the library or this processor lacks them."""
     import torch
 
-    found = torch.ops.mkldnn if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
+    operations = torch.ops.mkldnn if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return None
-    return found if hasattr(found, "_linear_pointwise") and hasattr(found, "_reorder_linear_weight") else None
+    return (
+        operations
+        if hasattr(operations, "_linear_pointwise") and hasattr(operations, "_reorder_linear_weight")
+        else None
+    )
 
 
 @cache
@@ -41,7 +45,7 @@ def has_kernel(dtype: Any) -> bool:
 
 
 @dataclass(slots=True)
-class Laid:
+class PackedWeight:
     """A weight in the kernel's order, in one number format, and which state of which weight it was made from."""
 
     weight: Any
@@ -59,11 +63,11 @@ class Prepacked:
 
     def __init__(self, model: Any) -> None:
         self.layers = linear_layers(model) if kernels() is not None else []
-        self.laid: dict[int, Laid] = {}
+        self.laid: dict[int, PackedWeight] = {}
 
     def __contains__(self, layer: Any) -> bool:
         """Will this layer be quick?"""
-        return any(one is layer for one in self.layers)
+        return any(own_layer is layer for own_layer in self.layers)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -73,45 +77,54 @@ class Prepacked:
         if torch.is_grad_enabled():
             yield
             return
-        here = [layer for layer in self.layers if "forward" not in vars(layer)]  # a hook's own forward stays
-        for layer in here:
+        patched = [layer for layer in self.layers if "forward" not in vars(layer)]  # a hook's own forward stays
+        for layer in patched:
             layer.forward = partial(self.product, layer)
         try:
             yield
         finally:
-            for layer in here:
+            for layer in patched:
                 del layer.forward
 
-    def product(self, layer: Any, given: Any) -> Any:
-        """What the layer gives for `given` [..., inputs] → [..., outputs]."""
+    def product(self, layer: Any, inputs: Any) -> Any:
+        """What the layer gives for `inputs` [..., inputs] → [..., outputs]."""
         import torch
 
         mixed = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if mixed else layer.weight.dtype
-        if not has_kernel(dtype) or not (mixed or given.dtype is dtype) or torch.is_grad_enabled() or not given.numel():
-            return torch.nn.functional.linear(given, layer.weight, layer.bias)
-        laid = self.laid_out(layer, dtype)
+        if (
+            not has_kernel(dtype)
+            or not (mixed or inputs.dtype is dtype)
+            or torch.is_grad_enabled()
+            or not inputs.numel()
+        ):
+            return torch.nn.functional.linear(inputs, layer.weight, layer.bias)
+        packed = self.laid_out(layer, dtype)
         bias = None if layer.bias is None else layer.bias.to(dtype)
-        return kernels()._linear_pointwise(given.to(dtype), laid, bias, "none", [], "")
+        return kernels()._linear_pointwise(inputs.to(dtype), packed, bias, "none", [], "")
 
     def laid_out(self, layer: Any, dtype: Any) -> Any:
         """The layer's weight in the kernel's order."""
         weight = layer.weight
         version = 0 if weight.is_inference() else weight._version
-        held = self.laid.get(id(layer))
-        if held is None or (held.dtype, held.version) != (dtype, version) or held.source is not weight:
-            laid = kernels()._reorder_linear_weight(weight.detach().to(dtype).contiguous())
-            self.laid[id(layer)] = held = Laid(laid, dtype, weight, version)
-        return held.weight
+        packed_weight = self.laid.get(id(layer))
+        if (
+            packed_weight is None
+            or (packed_weight.dtype, packed_weight.version) != (dtype, version)
+            or packed_weight.source is not weight
+        ):
+            packed = kernels()._reorder_linear_weight(weight.detach().to(dtype).contiguous())
+            self.laid[id(layer)] = packed_weight = PackedWeight(packed, dtype, weight, version)
+        return packed_weight.weight
 
 
 def linear_layers(model: Any) -> list[Any]:
     """The layers that can be laid out: plain ones on the CPU, if all together are not too large."""
     import torch
 
-    found = [
-        one
-        for one in model.modules()
-        if type(one) is torch.nn.Linear and one.weight.device.type == "cpu" and has_kernel(one.weight.dtype)
+    layers = [
+        layer
+        for layer in model.modules()
+        if type(layer) is torch.nn.Linear and layer.weight.device.type == "cpu" and has_kernel(layer.weight.dtype)
     ]
-    return found if sum(one.weight.numel() * one.weight.itemsize for one in found) <= BYTES else []
+    return layers if sum(layer.weight.numel() * layer.weight.itemsize for layer in layers) <= BYTES else []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.remote_endpoint import Endpoint, Usage
-from pyrite.models.remote_run import Job, Run, Unanswered
+from pyrite.models.remote_run import Job, RemoteRun, Unanswered
 from pyrite.records import Chat
 
 __all__ = ["Endpoint", "Unanswered", "Usage", "chat", "ordered"]
@@ -24,7 +24,7 @@ def chat(
     out: Path,
     *,
     attempts: int = 1,
-    tick: Callable[[float, float, str], None],
+    report_progress: Callable[[float, float, str], None],
     expired: Callable[[], bool] = lambda: False,
     usage: Usage | None = None,
     base_wait: float = 1.0,
@@ -51,19 +51,19 @@ def chat(
     total, began = len(prompts) * attempts, time.monotonic()
     with AnswerFile(out) as file:
         jobs = [(prompt, at) for prompt in prompts for at in range(attempts) if (prompt.id, at) not in file.done]
-        done = total - len(jobs)
+        n_done = total - len(jobs)
         for prompt in prompts:
             for at in range(attempts):
                 if (prompt.id, at) in file.done:
                     usage.keep(endpoint, file.done[prompt.id, at])
 
         def answered() -> None:
-            nonlocal done
-            done += 1
-            tick(done, total, "answers")
+            nonlocal n_done
+            n_done += 1
+            report_progress(n_done, total, "answers")
 
-        tick(done, total, "answers")
-        run = Run(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
+        report_progress(n_done, total, "answers")
+        run = RemoteRun(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
         try:
             if jobs:
                 to_the_end(run, jobs)
@@ -73,7 +73,7 @@ def chat(
     return usage
 
 
-def to_the_end(run: Run, jobs: Sequence[Job]) -> None:
+def to_the_end(run: RemoteRun, jobs: Sequence[Job]) -> None:
     """Run an event loop of our own; beside one that runs already (a notebook's), in a thread."""
     try:
         asyncio.get_running_loop()

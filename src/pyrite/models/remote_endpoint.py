@@ -95,10 +95,10 @@ class Usage:
             self.cost = (self.prompt_tokens * endpoint.price_in + self.tokens * endpoint.price_out) / 1e6
 
 
-def key_of(endpoint: Endpoint) -> str:
+def api_key(endpoint: Endpoint) -> str:
     """The key from the environment, "" where there is none; a `UserError` for one that no header can carry."""
     key = os.environ.get(endpoint.key_variable, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        found = f"${endpoint.key_variable} holds a space, a line break or a letter outside ASCII"
-        raise UserError("This is no key.", found, "set the variable to the key alone")
+        detail = f"${endpoint.key_variable} holds a space, a line break or a letter outside ASCII"
+        raise UserError("This is no key.", detail, "set the variable to the key alone")
     return key

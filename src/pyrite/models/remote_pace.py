@@ -41,26 +41,26 @@ class Pace(Generic[Found]):
             self.usage.requests += 1
             self.usage.retries += tries > 0
             tries += 1
-            found = await ask()
-            if isinstance(found, Fault) and found.again and found.wait:
-                self.hold(found.wait)
-            return found
+            outcome = await ask()
+            if isinstance(outcome, Fault) and outcome.again and outcome.wait:
+                self.hold(outcome.wait)
+            return outcome
 
         def wait(state: RetryCallState) -> float:
-            found = state.outcome.result() if state.outcome else None
-            if isinstance(found, Fault) and found.wait is not None:
-                return found.wait + jitter.uniform(0, self.base_wait)
+            outcome = state.outcome.result() if state.outcome else None
+            if isinstance(outcome, Fault) and outcome.wait is not None:
+                return outcome.wait + jitter.uniform(0, self.base_wait)
             return growing(state) * jitter.uniform(0.5, 1)
 
         def last(state: RetryCallState) -> Found | Fault | None:
-            found: Found | Fault | None = state.outcome.result() if state.outcome else None
-            return found
+            outcome: Found | Fault | None = state.outcome.result() if state.outcome else None
+            return outcome
 
         retrying = AsyncRetrying(
             sleep=self.pause,
             stop=stop_after_attempt(self.endpoint.retries + 1),
             wait=wait,
-            retry=retry_if_result(lambda found: isinstance(found, Fault) and found.again),
+            retry=retry_if_result(lambda outcome: isinstance(outcome, Fault) and outcome.again),
             retry_error_callback=last,
         )
         return await retrying(once)
@@ -82,5 +82,5 @@ class Pace(Generic[Found]):
         """Sleep so long, or until the run is to stop."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while (left := until - loop.time()) > 0 and not self.stopping():
-            await asyncio.sleep(min(left, POLL))
+        while (remaining := until - loop.time()) > 0 and not self.stopping():
+            await asyncio.sleep(min(remaining, POLL))

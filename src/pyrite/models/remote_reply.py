@@ -29,12 +29,12 @@ def read_json(raw: bytes) -> dict[str, Any] | Fault:
     return body if isinstance(body, dict) else Fault(f"the reply is no JSON object but {type(body).__name__}")
 
 
-def size_of(body: dict[str, Any]) -> Size:
+def token_counts(body: dict[str, Any]) -> Size:
     """The tokens that a reply tells."""
     usage = body.get("usage")
-    found = [(usage if isinstance(usage, dict) else {}).get(key) for key in ("prompt_tokens", "completion_tokens")]
+    counts = [(usage if isinstance(usage, dict) else {}).get(key) for key in ("prompt_tokens", "completion_tokens")]
     prompt, answer = (
-        value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None for value in found
+        value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None for value in counts
     )
     return Size(prompt, answer)
 
@@ -54,11 +54,11 @@ def answer_of(body: dict[str, Any], prompt: str, attempt: int, writing: Writing)
     """
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        told = message_of(body)
-        return Fault("the reply has no choices" + (f": {told}" if told else ""))
+        message_text = message_of(body)
+        return Fault("the reply has no choices" + (f": {message_text}" if message_text else ""))
     message = choices[0].get("message")
     message = message if isinstance(message, dict) else {}
-    ended, size, meta = choices[0].get("finish_reason"), size_of(body), meta_of(body)
+    ended, size, meta = choices[0].get("finish_reason"), token_counts(body), meta_of(body)
     if ended == "content_filter" or message.get("refusal"):
         if message.get("refusal"):
             meta["refusal"] = str(message["refusal"])
@@ -67,8 +67,8 @@ def answer_of(body: dict[str, Any], prompt: str, attempt: int, writing: Writing)
     if text is None and ended == "length":
         text = ""  # the limit fell into what a model thinks before it answers
     if not isinstance(text, str):
-        what = "null" if text is None else f"a {type(text).__name__}"
-        return Fault(f"the reply's content is {what} (finish_reason: {ended})")
+        shape = "null" if text is None else f"a {type(text).__name__}"
+        return Fault(f"the reply's content is {shape} (finish_reason: {ended})")
     finish: Finish = "stop"
     if ended == "length":
         finish = "length"

@@ -11,7 +11,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing
 from pyrite.models.remote_endpoint import Endpoint, Usage
 from pyrite.models.remote_pace import Pace
-from pyrite.models.remote_reply import FILTERED, answer_of, model_names, read_json, size_of
+from pyrite.models.remote_reply import FILTERED, answer_of, model_names, read_json, token_counts
 from pyrite.models.remote_wire import Fault, Wire
 from pyrite.records import Chat
 
@@ -28,7 +28,7 @@ class Unanswered(UserError):
     """Some prompts got no answer, though all were asked."""
 
 
-class Run:
+class RemoteRun:
     """Asks the missing answers of one file.
 
     The first error that no retry can mend, the time limit, or failures without an answer between them (twice as many
@@ -77,16 +77,16 @@ class Run:
             return body if isinstance(body, Fault) else model_names(body)
 
         pace: Pace[list[str]] = Pace(self.endpoint, self.usage, self.stopping, self.base_wait)
-        found = await pace.retried(ask, seed_of(self.writing.seed, "/models", 0))
-        if isinstance(found, Fault):
-            fix = f"{found.fix}; or name the model, where the endpoint cannot list its models"
-            self.fatal = "the list of models", replace(found, reason=wire.clean(found.reason), fix=fix)
-        elif found is not None and len(found) != 1:
-            names = wire.clean(", ".join(found)) if found else "none"
-            fix = "name one of them as the model" if found else "name the model; this endpoint lists none"
-            raise UserError("The endpoint does not list exactly one model.", f"{len(found)} models: {names}", fix)
-        elif found:
-            self.model = found[0]
+        models = await pace.retried(ask, seed_of(self.writing.seed, "/models", 0))
+        if isinstance(models, Fault):
+            fix = f"{models.fix}; or name the model, where the endpoint cannot list its models"
+            self.fatal = "the list of models", replace(models, reason=wire.clean(models.reason), fix=fix)
+        elif models is not None and len(models) != 1:
+            names = wire.clean(", ".join(models)) if models else "none"
+            fix = "name one of them as the model" if models else "name the model; this endpoint lists none"
+            raise UserError("The endpoint does not list exactly one model.", f"{len(models)} models: {names}", fix)
+        elif models:
+            self.model = models[0]
 
     async def worker(self, wire: Wire, pace: Pace[Answer]) -> None:
         """Take one job after the other."""
@@ -113,17 +113,17 @@ class Run:
             withheld = raw.status == 400 and raw.code in FILTERED
             return Answer(prompt.id, "", "refused", attempt=attempt, meta={"refusal": raw.reason}) if withheld else raw
         body = read_json(raw)
-        found: Answer | Fault = body if isinstance(body, Fault) else self.read(body, job)
-        if isinstance(found, Fault):
-            return replace(found, reason=wire.clean(found.reason))
-        if wire.holds_key(found.text):
+        answer: Answer | Fault = body if isinstance(body, Fault) else self.read(body, job)
+        if isinstance(answer, Fault):
+            return replace(answer, reason=wire.clean(answer.reason))
+        if wire.holds_key(answer.text):
             return Fault(f"the answer repeats the key in ${self.endpoint.key_variable}, so it is not written")
-        meta = {key: wire.redact(value) if isinstance(value, str) else value for key, value in found.meta.items()}
-        return replace(found, meta=meta)
+        meta = {key: wire.redact(value) if isinstance(value, str) else value for key, value in answer.meta.items()}
+        return replace(answer, meta=meta)
 
     def read(self, body: dict[str, Any], job: Job) -> Answer | Fault:
         """Count what a reply cost, usable or not, and take the answer out of it."""
-        size = size_of(body)
+        size = token_counts(body)
         self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
         return answer_of(body, job[0].id, job[1], self.writing)
 
@@ -141,20 +141,20 @@ class Run:
             body["stop"] = list(self.writing.stop)
         return body
 
-    def settle(self, job: Job, found: Answer | Fault | None) -> None:
+    def settle(self, job: Job, outcome: Answer | Fault | None) -> None:
         """Keep an answer, or remember why there is none."""
-        if found is None:
+        if outcome is None:
             self.unasked += 1
-        elif isinstance(found, Answer):
-            self.file.add(found)
+        elif isinstance(outcome, Answer):
+            self.file.add(outcome)
             self.in_a_row = 0
-            self.usage.settled(found)
+            self.usage.settled(outcome)
             self.answered()
-        elif not found.again:
+        elif not outcome.again:
             self.unasked += 1
-            self.fatal = self.fatal or (f"prompt {job[0].id!r}", found)
+            self.fatal = self.fatal or (f"prompt {job[0].id!r}", outcome)
         else:
-            self.failed.append((job, found))
+            self.failed.append((job, outcome))
             self.usage.failed += 1
             self.in_a_row += 1
             self.given_up = self.given_up or self.in_a_row >= max(2 * self.endpoint.concurrency, 8)
@@ -166,17 +166,21 @@ class Run:
 
     def raise_trouble(self) -> None:
         """Say why answers are missing, if any are."""
-        left = len(self.jobs) + self.unasked
-        kept = f"{len(self.file.done)} answers are kept in {self.file.path}"
+        n_unasked = len(self.jobs) + self.unasked
+        stored = f"{len(self.file.done)} answers are kept in {self.file.path}"
         if self.fatal is not None:
-            where, fault = self.fatal
-            raise UserError("The endpoint does not answer as asked.", f"{where}: {fault.reason} ({kept})", fault.fix)
-        if self.out_of_time and left + len(self.failed):
-            raise OutOfTime(f"--max-time is over; {kept}, {left + len(self.failed)} are left")
+            request, fault = self.fatal
+            raise UserError(
+                "The endpoint does not answer as asked.", f"{request}: {fault.reason} ({stored})", fault.fix
+            )
+        if self.out_of_time and n_unasked + len(self.failed):
+            raise OutOfTime(f"--max-time is over; {stored}, {n_unasked + len(self.failed)} are left")
         if self.failed:
             (prompt, attempt), fault = self.failed[0]
-            more = f", {left} were then not asked" if left else ""
-            found = f"{len(self.failed)} failed{more}; first: prompt {prompt.id!r}, attempt {attempt}: {fault.reason}"
-            fix = f"{fault.fix}; {kept}, only the rest is asked then"
-            raise (UserError if left else Unanswered)("Some prompts got no answer.", found, fix)
-        assert not left, left
+            unasked = f", {n_unasked} were then not asked" if n_unasked else ""
+            detail = (
+                f"{len(self.failed)} failed{unasked}; first: prompt {prompt.id!r}, attempt {attempt}: {fault.reason}"
+            )
+            fix = f"{fault.fix}; {stored}, only the rest is asked then"
+            raise (UserError if n_unasked else Unanswered)("Some prompts got no answer.", detail, fix)
+        assert not n_unasked, n_unasked

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.models.remote_endpoint import Endpoint, key_of
+from pyrite.models.remote_endpoint import Endpoint, api_key
 
 LONGEST_WAIT = 600.0
 """Seconds: an endpoint that asks for a longer break stops the run."""
@@ -48,7 +48,7 @@ class Wire:
             fix = "pip install 'pyrite[remote]'"
             raise UserError("Asking an endpoint needs the extra `remote`.", str(error), fix) from error
         self.endpoint = endpoint
-        self._key = key_of(endpoint)
+        self._key = api_key(endpoint)
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=endpoint.base_url,
@@ -104,9 +104,9 @@ class Wire:
         return len(self._key) >= SHORTEST_KEY and self._key in text
 
     def _status_fault(self, status: int, headers: Mapping[str, str], body: object, text: str) -> Fault:
-        told = body if isinstance(body, dict) else {}
-        code, param = str(told.get("code") or ""), str(told.get("param") or "")
-        reason = f"status {status}: {self.clean(message_of(told) or text) or 'no message'}"
+        record = body if isinstance(body, dict) else {}
+        code, param = str(record.get("code") or ""), str(record.get("param") or "")
+        reason = f"status {status}: {self.clean(message_of(record) or text) or 'no message'}"
         again = (status in BUSY or status >= 500) and code not in SPENT
         wait = retry_after(headers, time.time()) if again else None
         if wait is not None and wait > LONGEST_WAIT:

@@ -7,9 +7,9 @@ so each row computes exactly what it would compute alone.
 
 Rows of equal length that lie next to each other form a `Block` and are one attention call. Rows may share a *prefix*
 (computed once, its keys given), and a row may be a tree of `Segments` whose branches do not see each other
-(`pyrite.models.trees`). Decoding uses `Cohort`s: sequences that were admitted together and grow by one token a step.
+(`pyrite.models.trees`). Decoding uses `DecodeBatch`es: sequences admitted together that grow by one token a step.
 
-Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `Reader` compares a
+Not every architecture can be read this way (recurrent layers, attention with a soft cap, ...). `RowReader` compares a
 few short rows with the library's own forward pass when a model is first read, and says so where they differ.
 """
 
@@ -69,7 +69,7 @@ class Block:
 
 
 @dataclass(slots=True)
-class Cohort:
+class DecodeBatch:
     """Sequences that decode together: admitted together, right-aligned, one key a step for all of them.
 
     `keys` hold [capacity rows, heads, capacity positions, head size] for each layer; the first `rows` rows and `filled`
@@ -87,55 +87,55 @@ class Cohort:
     prefix: Keys | None = None
 
     @property
-    def aside(self) -> int:
-        """How many tokens the sequences share."""
+    def shared_length(self) -> int:
+        """The length of the prefix that the sequences share, in tokens."""
         return 0 if self.prefix is None else self.prefix[0][0].shape[2]
 
     @property
     def end(self) -> int:
-        """The first token after the cohort in the flat sequence of a step."""
+        """The first token after the decode batch in the flat sequence of a step."""
         return self.start + self.rows
 
 
 @dataclass(slots=True)
 class Pass:
-    """What attention is told about one forward pass."""
+    """The layout of one forward pass, for our attention function."""
 
     blocks: Sequence[Block] = ()
     prefix: Keys | None = None
     keep: Keys | None = None
     """Where a pass over blocks leaves the keys and values of the flat sequence, [1, heads, tokens, size] a layer."""
-    cohorts: Sequence[Cohort] = ()
+    batches: Sequence[DecodeBatch] = ()
     windowed: bool = False
     """Set by attention: some layer looked through a window."""
 
 
 def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, scaling: float | None = None, **more: Any
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, scaling: float | None = None, **options: Any
 ) -> tuple[Any, None]:
     """Attention of a flat sequence: query [1, heads, tokens, size] → [1, tokens, heads, size], row by row."""
     import torch
 
-    given: Pass | None = more.get("pyrite_pass")
-    if given is None:
+    attention_pass: Pass | None = options.get("pyrite_pass")
+    if attention_pass is None:
         raise UserError(
-            "The model was switched to row-wise attention outside a Reader.", NAME, "use models.rows.Reader"
+            "The model was switched to row-wise attention outside a Reader.", NAME, "use models.rows.RowReader"
         )
-    if more.get("softcap") is not None or more.get("s_aux") is not None:
+    if options.get("softcap") is not None or options.get("s_aux") is not None:
         raise Unreadable("attention with a soft cap or sinks")
     layer = module.layer_idx
-    window = more.get("sliding_window")
-    given.windowed |= window is not None
-    if given.keep is not None:
-        given.keep.append((key, value))
-    prefix = given.prefix[layer] if given.prefix else None
-    made = [attend_block(block, query, key, value, prefix, scaling, window) for block in given.blocks]
-    if not given.cohorts:
-        return torch.cat(made, 1) if len(made) > 1 else made[0], None
+    window = options.get("sliding_window")
+    attention_pass.windowed |= window is not None
+    if attention_pass.keep is not None:
+        attention_pass.keep.append((key, value))
+    prefix = attention_pass.prefix[layer] if attention_pass.prefix else None
+    outputs = [attend_block(block, query, key, value, prefix, scaling, window) for block in attention_pass.blocks]
+    if not attention_pass.batches:
+        return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0], None
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    for block, part in zip(given.blocks, made, strict=True):
+    for block, part in zip(attention_pass.blocks, outputs, strict=True):
         out[:, block.start : block.end] = part
-    decode(given.cohorts, layer, query, key, value, scaling, window, out)
+    decode(attention_pass.batches, layer, query, key, value, scaling, window, out)
     return out, None
 
 
@@ -158,10 +158,10 @@ def attend_block(
         part = flat[0, :, block.start + first * block.length : block.start + last * block.length]
         return part.unflatten(1, (last - first, block.length)).transpose(0, 1)
 
-    made = []
-    some = max(1, KEYS_AT_ONCE // (past + block.length)) if past else block.count
-    for first in range(0, block.count, some):  # a prefix is copied for each row: for so many at a time
-        last = min(first + some, block.count)
+    outputs = []
+    rows_at_once = max(1, KEYS_AT_ONCE // (past + block.length)) if past else block.count
+    for first in range(0, block.count, rows_at_once):  # a prefix is copied for each row: for so many at a time
+        last = min(first + rows_at_once, block.count)
         q, k, v = rows(query, first, last), rows(key, first, last), rows(value, first, last)
         if past:
             k = torch.cat([prefix[0].expand(last - first, -1, -1, -1), k], 2)
@@ -169,12 +169,12 @@ def attend_block(
         out = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
         )
-        made.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(made)[None] if len(made) > 1 else made[0][None]
+        outputs.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[None] if len(outputs) > 1 else outputs[0][None]
 
 
 def decode(
-    cohorts: Sequence[Cohort],
+    batches: Sequence[DecodeBatch],
     layer: int,
     query: Any,
     key: Any,
@@ -183,10 +183,10 @@ def decode(
     window: int | None,
     out: Any,
 ) -> None:
-    """One token of every sequence: keys are appended to the cohorts, attention fills `out` [1, tokens, heads, size].
+    """One token of every sequence: keys are appended to the decode batches, attention fills `out` [1, tokens, heads, size].
 
     Query heads that share a key head are laid along the query axis: one token sees every key, so no order is lost, and
-    grouped attention needs no copies. Where a cohort shares a prefix, all of it looks there in one product. Plain
+    grouped attention needs no copies. Where a decode batch shares a prefix, all of it looks there in one product. Plain
     batched products: with a query this short they are several times faster on a CPU than the fused kernel.
     (A prefix that a window could leave is not shared here.)
     """
@@ -195,32 +195,32 @@ def decode(
     heads, groups = key.shape[1], query.shape[1] // key.shape[1]
     size = query.shape[-1]
 
-    def product(one: Any, other: Any) -> Any:
+    def product(first: Any, second: Any) -> Any:
         """A batched product, untyped in the library."""
-        return torch.bmm(one, other)
+        return torch.bmm(first, second)
 
     # [tokens, key heads, groups, size], scaled
     q = (query[0].transpose(0, 1) * (scaling if scaling is not None else size**-0.5)).unflatten(1, (heads, groups))
-    for cohort in cohorts:
-        a, b, n, last = cohort.start, cohort.end, cohort.rows, cohort.filled
-        k, v = cohort.keys[layer]
+    for batch in batches:
+        a, b, n, last = batch.start, batch.end, batch.rows, batch.filled
+        k, v = batch.keys[layer]
         k[:n, :, last] = key[0, :, a:b].transpose(0, 1)
         v[:n, :, last] = value[0, :, a:b].transpose(0, 1)
         k, v = k[:n].flatten(0, 1), v[:n].flatten(0, 1)  # whole, with room to spare: a slice would be copied in bf16
         scores = product(q[a:b].flatten(0, 1), k.transpose(1, 2)).unflatten(0, (n, heads))
-        scores += cohort.mask
+        scores += batch.mask
         if window is not None and last + 1 >= window:
             scores[..., : last + 1 - window] = -torch.inf
-        if cohort.prefix is None:
+        if batch.prefix is None:
             out[0, a:b] = product(scores.softmax(-1).flatten(0, 1), v).unflatten(0, (n, heads)).flatten(1, 2)
             continue
-        first_k, first_v = (one[0] for one in cohort.prefix[layer])
-        seen = product(q[a:b].transpose(0, 1).flatten(1, 2), first_k.transpose(1, 2))
-        seen = seen.unflatten(1, (n, groups)).transpose(0, 1)
-        weights = torch.cat([seen, scores], -1).softmax(-1)
-        own = product(weights[..., cohort.aside :].flatten(0, 1), v).unflatten(0, (n, heads))
-        common = product(weights[..., : cohort.aside].transpose(0, 1).flatten(1, 2), first_v)
-        out[0, a:b] = (own + common.unflatten(1, (n, groups)).transpose(0, 1)).flatten(1, 2)
+        first_k, first_v = (tensor[0] for tensor in batch.prefix[layer])
+        prefix_scores = product(q[a:b].transpose(0, 1).flatten(1, 2), first_k.transpose(1, 2))
+        prefix_scores = prefix_scores.unflatten(1, (n, groups)).transpose(0, 1)
+        weights = torch.cat([prefix_scores, scores], -1).softmax(-1)
+        from_own = product(weights[..., batch.shared_length :].flatten(0, 1), v).unflatten(0, (n, heads))
+        from_prefix = product(weights[..., : batch.shared_length].transpose(0, 1).flatten(1, 2), first_v)
+        out[0, a:b] = (from_own + from_prefix.unflatten(1, (n, groups)).transpose(0, 1)).flatten(1, 2)
 
 
 @cache
@@ -233,7 +233,7 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, no_mask)
 
 
-def no_mask(*given: Any, **named: Any) -> None:
+def no_mask(*args: Any, **kwargs: Any) -> None:
     """The mask of a flat pass: none."""
 
 
@@ -255,8 +255,8 @@ def tree_mask(segments: Segments, past: int, device: Any) -> tuple[Any, Any]:
     place = torch.cat([torch.arange(begin, begin + size) for begin, (_, size) in zip(begins, segments, strict=True)])
     if past == 0 and len(segments) == 1:
         return None, place.to(device)
-    seen = above[segment][:, segment] & (place[:, None] >= place)
-    return torch.cat([torch.ones(len(place), past, dtype=torch.bool), seen], 1).to(device), place.to(device)
+    visible = above[segment][:, segment] & (place[:, None] >= place)
+    return torch.cat([torch.ones(len(place), past, dtype=torch.bool), visible], 1).to(device), place.to(device)
 
 
 def layout(lengths: Sequence[int], past: int, device: Any) -> list[Block]:
@@ -280,16 +280,16 @@ class Unreadable(Exception):
     """Why a model cannot be read row by row. Never reaches a user: the library's own forward pass reads it instead."""
 
 
-def reader_of(model: Any, *, prepack: bool = True) -> "Reader | None":
+def reader_of(model: Any, *, prepack: bool = True) -> "RowReader | None":
     """The model's row-wise reader; None where only the library's own forward pass can read it. One that lives as long
     as the model is trained has no use for laid-out weights (`prepack`)."""
     try:
-        return Reader(model, Prepacked(model) if prepack else None)
+        return RowReader(model, Prepacked(model) if prepack else None)
     except Unreadable:
         return None
 
 
-class Reader:
+class RowReader:
     """A causal model, read row by row without padding.
 
     Switches the model to row-wise attention for the time of a call, so that the model works as before everywhere else.
@@ -309,7 +309,7 @@ class Reader:
         if not getattr(model, "_supports_attention_backend", False):
             raise Unreadable(f"{type(model).__name__} has attention of its own")
         rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-        kinds = [one for one in (rope, *rope.values()) if isinstance(one, dict)]
+        kinds = [settings for settings in (rope, *rope.values()) if isinstance(settings, dict)]
         if any((kind.get("rope_type") or kind.get("type")) in LENGTH_BOUND_ROPE for kind in kinds):
             raise Unreadable(f"{type(model).__name__} chooses its positions by the longest row of a batch")
         if model not in COMPARED:
@@ -326,16 +326,20 @@ class Reader:
         """The output matrix: `weight` [vocabulary, width] and `bias` [vocabulary] or None."""
         return self.model.get_output_embeddings()
 
-    def hidden(self, ids: Any, positions: Any, given: Pass, *, layer: int | None = None) -> Any:
+    def hidden(self, ids: Any, positions: Any, attention_pass: Pass, *, layer: int | None = None) -> Any:
         """The last hidden state of every token [tokens, width] of a flat sequence; with `layer`, that after so many
-        layers. Can be differentiated through, without a prefix or cohorts."""
+        layers. Can be differentiated through, without a prefix or decode batches."""
         before = self.body.config._attn_implementation
         self.body.set_attn_implementation(NAME)
-        more = {} if layer is None else {"output_hidden_states": True}
+        options = {} if layer is None else {"output_hidden_states": True}
         try:
             with self.quick():
                 out = self.body(
-                    input_ids=ids[None], position_ids=positions[None], use_cache=False, pyrite_pass=given, **more
+                    input_ids=ids[None],
+                    position_ids=positions[None],
+                    use_cache=False,
+                    pyrite_pass=attention_pass,
+                    **options,
                 )
         finally:
             self.body.set_attn_implementation(before)
@@ -368,27 +372,30 @@ class Reader:
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
         with torch.inference_mode():
             try:
-                given = Pass(layout([len(row) for row in rows], 0, self.device))
-                ours = self.hidden(flat, positions, given)
+                attention_pass = Pass(layout([len(row) for row in rows], 0, self.device))
+                flat_states = self.hidden(flat, positions, attention_pass)
             except torch.OutOfMemoryError:
                 raise
             except (TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
                 raise Unreadable(f"{type(self.model).__name__} does not pass rows to attention") from error
-            if windowed(self.model.config.get_text_config()) and not given.windowed:
+            if windowed(self.model.config.get_text_config()) and not attention_pass.windowed:
                 raise Unreadable(f"{type(self.model).__name__} does not tell attention of its window")
-            theirs = torch.cat(
+            library_states = torch.cat(
                 [
                     self.body(input_ids=torch.tensor([row], device=self.device), use_cache=False).last_hidden_state[0]
                     for row in rows
                 ]
             )
-            apart = float((ours - theirs).float().abs().max() / theirs.float().std())
-            if not apart <= TOLERANCE:
-                raise Unreadable(f"{type(self.model).__name__} reads flat rows differently ({apart:.3g})")
+            difference = float((flat_states - library_states).float().abs().max() / library_states.float().std())
+            if not difference <= TOLERANCE:
+                raise Unreadable(f"{type(self.model).__name__} reads flat rows differently ({difference:.3g})")
             if self.model.get_output_embeddings() is not None:
                 full = self.model(input_ids=torch.tensor([rows[-1]], device=self.device), use_cache=False).logits[0]
-                mine = self.logits(theirs[-len(rows[-1]) :])
-                if mine.shape != full.shape or (mine - full).float().abs().max() > TOLERANCE * full.float().std():
+                flat_logits = self.logits(library_states[-len(rows[-1]) :])
+                if (
+                    flat_logits.shape != full.shape
+                    or (flat_logits - full).float().abs().max() > TOLERANCE * full.float().std()
+                ):
                     raise Unreadable(f"{type(self.model).__name__} changes its logits after the output matrix")
 
     def prefix(self, ids: Sequence[int]) -> Keys | None:
@@ -399,6 +406,6 @@ class Reader:
             return None
         keep: Keys = []
         flat = torch.tensor(list(ids), device=self.device)
-        given = Pass(layout([len(ids)], 0, self.device), keep=keep)
-        self.hidden(flat, torch.arange(len(ids), device=self.device), given)
+        attention_pass = Pass(layout([len(ids)], 0, self.device), keep=keep)
+        self.hidden(flat, torch.arange(len(ids), device=self.device), attention_pass)
         return [(key.contiguous(), value.contiguous()) for key, value in keep]

@@ -28,7 +28,7 @@ def uniforms(seed: Sequence[int], count: int) -> np.ndarray:
     return np.random.default_rng(list(seed)).random(count)
 
 
-def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[float]]:
+def draw_tokens(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[float]]:
     """One token for each row of `logits` [rows, vocabulary], and its log-probability at temperature 1 (0 where it was
     not asked for). `uniform` [rows] picks the token by inverting the cumulative distribution of the tokens in order of
     their probability, so that a row's draw does not depend on its neighbours.
@@ -42,8 +42,8 @@ def draw(logits: Any, uniform: Any, drawing: Drawing) -> tuple[list[int], list[f
     else:
         parts = zip(logits.split(32), np.split(uniform, range(32, len(uniform), 32)), strict=True)
         drawn = [
-            sample_rows(part.float() / drawing.temperature, torch.from_numpy(some), drawing.top_p)
-            for part, some in parts
+            sample_rows(part.float() / drawing.temperature, torch.from_numpy(part_uniform), drawing.top_p)
+            for part, part_uniform in parts
         ]
         token = torch.cat(drawn).to(logits.device)
     logprob = [0.0] * len(token)
@@ -60,28 +60,28 @@ def sample_rows(scaled: Any, uniform: Any, top_p: float) -> Any:
 
     size = scaled.shape[-1]
     total = scaled.logsumexp(-1, keepdim=True)
-    few = min(CANDIDATES, size)
-    values, index = scaled.topk(few, -1)
+    n_candidates = min(CANDIDATES, size)
+    values, index = scaled.topk(n_candidates, -1)
     index = index.cpu()
     reached = (values - total).exp().cpu().double().cumsum(-1)
     target = uniform.double() * top_p
     if top_p < 1:  # the nucleus ends with the token that reaches top_p, so its mass is a little more
-        last = torch.searchsorted(reached, torch.full_like(target, top_p)[:, None]).clamp(max=few - 1)
+        last = torch.searchsorted(reached, torch.full_like(target, top_p)[:, None]).clamp(max=n_candidates - 1)
         inside = reached.gather(-1, last)[:, 0] >= top_p
         target = torch.where(inside, uniform.double() * reached.gather(-1, last)[:, 0], target)
         enough = inside
     else:
         enough = target < reached[:, -1]
-    at = torch.searchsorted(reached, target[:, None], right=True).clamp(max=few - 1)
+    at = torch.searchsorted(reached, target[:, None], right=True).clamp(max=n_candidates - 1)
     token = index.gather(-1, at)[:, 0]
     beyond = (~enough).nonzero()[:, 0].tolist()
     if beyond and top_p == 1:  # among the rest, in the order of the vocabulary: no sorting
         probs = (scaled[beyond] - total[beyond]).exp().cpu()
         probs.scatter_(-1, index[beyond], 0.0)
-        rest = probs.double().cumsum(-1)
-        left = (target[beyond] - reached[beyond, -1]).clamp(min=0)
-        left = torch.minimum(left, rest[:, -1] * (1 - 1e-12))
-        token[beyond] = torch.searchsorted(rest, left[:, None], right=True)[:, 0].clamp(max=size - 1)
+        cumulative = probs.double().cumsum(-1)
+        remaining = (target[beyond] - reached[beyond, -1]).clamp(min=0)
+        remaining = torch.minimum(remaining, cumulative[:, -1] * (1 - 1e-12))
+        token[beyond] = torch.searchsorted(cumulative, remaining[:, None], right=True)[:, 0].clamp(max=size - 1)
         return token
     for row in beyond:
         token[row] = sample_fully(scaled[row].cpu(), float(uniform[row]), top_p)

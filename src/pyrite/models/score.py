@@ -15,9 +15,9 @@ from pyrite.models.continuations import continuations
 from pyrite.models.hardware import Compute
 from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
-from pyrite.models.rows import Reader, reader_of
+from pyrite.models.rows import RowReader, reader_of
 from pyrite.models.trees import Ask, passes
-from pyrite.models.work import BATCH_TOKENS, Tick, Work, batches, distinct
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, distinct, length_batches
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected, Stored
@@ -26,17 +26,22 @@ Ids = Sequence[int]
 
 
 def label_word_logits(
-    model: Any, prompts: Sequence[Ids], words: Sequence[Ids], *, tick: Tick, batch_tokens: int | None = None
+    model: Any,
+    prompts: Sequence[Ids],
+    words: Sequence[Ids],
+    *,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
 ) -> tuple[np.ndarray, Work]:
     """What a language model says to each label word after each prompt [rows, labels]: the word's log-probability in
     nats, less a constant per row that is the same for every word (see `continuations`, relative)."""
-    for one in words:
-        if any(other is not one and list(other[: len(one)]) == list(one) for other in words):
-            found = f"token ids {list(one)} begin another label's"
-            raise UserError("A label word is the beginning of another.", found, "choose other words, with --labels")
+    for word in words:
+        if any(other_word is not word and list(other_word[: len(word)]) == list(word) for other_word in words):
+            detail = f"token ids {list(word)} begin another label's"
+            raise UserError("A label word is the beginning of another.", detail, "choose other words, with --labels")
     asks = [Ask(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
-    told, work = continuations(model, asks, tick=tick, batch_tokens=batch_tokens, relative=True)
-    return np.array([[one.logprob for one in row] for row in told], dtype=np.float32).reshape(
+    rows, work = continuations(model, asks, report_progress=report_progress, batch_tokens=batch_tokens, relative=True)
+    return np.array([[followed.logprob for followed in row] for row in rows], dtype=np.float32).reshape(
         len(asks), len(words)
     ), work
 
@@ -48,7 +53,7 @@ def class_logits(
     order: Sequence[int],
     pad_id: int,
     compute: Compute,
-    tick: Tick,
+    report_progress: ReportProgress,
     segments: Sequence[Ids] | None = None,
     batch_tokens: int | None = None,
     stored: "Stored | None" = None,
@@ -64,42 +69,49 @@ def class_logits(
 
     if segments is None or not takes_segments(model):
         segments = [()] * len(ids)
-    unique_pairs, numbers = distinct((tuple(row), tuple(some)) for row, some in zip(ids, segments, strict=True))
+    unique_pairs, numbers = distinct(
+        (tuple(row), tuple(row_segments)) for row, row_segments in zip(ids, segments, strict=True)
+    )
     unique = [row for row, _ in unique_pairs]
     work = Work(len(ids), len(unique), sum(len(row) for row in ids))
     head = getattr(model, "score", None)
     with torch.inference_mode(), compute.autocast():
         reader = reader_of(model) if head is not None else None
         if reader is not None:
-            logits = causal_class_logits(reader, head, unique, work, tick, batch_tokens)
+            logits = causal_class_logits(reader, head, unique, work, report_progress, batch_tokens)
         else:
-            lower = None if stored is None else stored_lower(model, stored, unique_pairs, pad_id, stored_in)
-            logits = padded_class_logits(model, unique_pairs, pad_id, work, tick, batch_tokens, lower)
+            lower = None if stored is None else states_for_rows(model, stored, unique_pairs, pad_id, stored_in)
+            logits = padded_class_logits(model, unique_pairs, pad_id, work, report_progress, batch_tokens, lower)
     return logits[numbers][:, list(order)], work
 
 
 def causal_class_logits(
-    reader: Reader, head: Any, ids: Sequence[Ids], work: Work, tick: Tick, batch_tokens: int | None
+    reader: RowReader,
+    head: Any,
+    ids: Sequence[Ids],
+    work: Work,
+    report_progress: ReportProgress,
+    batch_tokens: int | None,
 ) -> np.ndarray:
     """A decoder's classification head at the last token of each row."""
     import torch
 
     logits = np.zeros((len(ids), head.weight.shape[0]), dtype=np.float32)
     asks = [Ask(tuple(row), ()) for row in ids]
-    for hidden, flat in passes(reader, asks, work, tick, batch_tokens):
+    for hidden, flat in passes(reader, asks, work, report_progress, batch_tokens):
         last = torch.tensor(list(flat.ends.values()), device=reader.device)
         logits[list(flat.ends)] = head(hidden[last]).float().cpu().numpy()
     return logits
 
 
-def stored_lower(
+def states_for_rows(
     model: Any, stored: "Stored", rows: Sequence[tuple[Ids, Ids]], pad_id: int, precision: str
 ) -> "tuple[Injected, list[np.ndarray]] | None":
     """The states of rows in the place of the model's lower layers; None where they do not fit it."""
-    from pyrite.models.lower import where_they_fit
+    from pyrite.models.lower import fitting_states
 
-    segments = [some for _, some in rows] if any(some for _, some in rows) else None
-    return where_they_fit(model, stored, [row for row, _ in rows], segments, pad_id=pad_id, precision=precision)
+    segments = [row_segments for _, row_segments in rows] if any(row_segments for _, row_segments in rows) else None
+    return fitting_states(model, stored, [row for row, _ in rows], segments, pad_id=pad_id, precision=precision)
 
 
 def padded_class_logits(
@@ -107,7 +119,7 @@ def padded_class_logits(
     rows: Sequence[tuple[Ids, Ids]],
     pad_id: int,
     work: Work,
-    tick: Tick,
+    report_progress: ReportProgress,
     batch_tokens: int | None,
     lower: "tuple[Injected, list[np.ndarray]] | None" = None,
 ) -> np.ndarray:
@@ -118,30 +130,30 @@ def padded_class_logits(
     ids = [row for row, _ in rows]
     logits: Any = None
     layers = Prepacked(model)
-    done = 0
-    for batch in batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
+    n_done = 0
+    for batch in length_batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
         longest = max(len(ids[at]) for at in batch)
         tokens = torch.full((len(batch), longest), pad_id)
         for row, at in enumerate(batch):
             tokens[row, : len(ids[at])] = torch.tensor(ids[at])
         lengths = torch.tensor([len(ids[at]) for at in batch])
         mask = torch.arange(longest) < lengths[:, None]
-        given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
+        inputs = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
         if any(rows[at][1] for at in batch):
             kinds = torch.zeros_like(tokens)
             for row, at in enumerate(batch):
                 kinds[row, : len(ids[at])] = torch.tensor(rows[at][1])
-            given["token_type_ids"] = kinds.to(model.device)
+            inputs["token_type_ids"] = kinds.to(model.device)
         with layers.active(), nullcontext() if lower is None else lower[0].active():
             if lower is not None:
                 lower[0].put_rows([lower[1][at] for at in batch])
-            out = model(input_ids=tokens.to(model.device), **given).logits.float().cpu().numpy()
+            out = model(input_ids=tokens.to(model.device), **inputs).logits.float().cpu().numpy()
         if logits is None:
             logits = np.zeros((len(ids), out.shape[1]), dtype=np.float32)
         logits[batch] = out
         work.computed += tokens.numel()
-        done += len(batch)
-        tick(done, len(ids), "rows")
+        n_done += len(batch)
+        report_progress(n_done, len(ids), "rows")
     return logits if logits is not None else np.zeros((0, model.config.num_labels), dtype=np.float32)
 
 
@@ -153,7 +165,7 @@ Scorer = Callable[[Any, Compute, list[int]], tuple[np.ndarray, Work]]
 """Given a model, its compute and the numbers of rows: the logits of those rows [rows, labels]."""
 
 
-def fast_where_it_agrees(
+def score_in_fast_precision(
     load_model: Callable[[], Any], compute: Compute, count: int, score: Scorer, *, seed: int = 0
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Score rows in bf16 where that keeps the answers, else in fp32; returns the logits and what was checked.
@@ -171,20 +183,20 @@ def fast_where_it_agrees(
     sure, _ = score(model, Compute(compute.device, "fp32"), sample)
     model, compute = for_generation(model, compute)
     logits, work = score(model, compute, list(range(count)))
-    told = agreement(sure, logits[sample])
-    if told["same"] < KEPT * told["checked"]:
+    check = precision_agreement(sure, logits[sample])
+    if check["same"] < KEPT * check["checked"]:
         del model
         logits, work = score(load_model(), Compute(compute.device, "fp32"), list(range(count)))
-        return logits, {**work.as_json(), "precision": "fp32", "bf16_check": told}
-    return logits, {**work.as_json(), "precision": "bf16", "bf16_check": told}
+        return logits, {**work.as_json(), "precision": "fp32", "bf16_check": check}
+    return logits, {**work.as_json(), "precision": "bf16", "bf16_check": check}
 
 
-def agreement(sure: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
+def precision_agreement(sure: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
     """Does the fast precision keep the answers? Both [rows, labels]; the share of rows with the same argmax."""
-    same = sure.argmax(1) == fast.argmax(1)
+    equal = sure.argmax(1) == fast.argmax(1)
     return {
-        "checked": len(same),
-        "same": int(same.sum()),
+        "checked": len(equal),
+        "same": int(equal.sum()),
         "largest_difference": float(
             np.abs((sure - sure.max(1, keepdims=True)) - (fast - fast.max(1, keepdims=True))).max()
         ),

@@ -10,11 +10,11 @@ BETWEEN = "\n\n"
 """What stands between messages where a model has no chat template."""
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, opened: bool, where: str) -> str:
+def render_chat(tokenizer: Any, messages: Sequence[Message], *, opened: bool, row_name: str) -> str:
     """The text of these turns; with `opened`, up to where the next answer begins.
 
     Raises:
-        UserError: the template refuses the conversation (a role that it does not know, say); `where` names the row.
+        UserError: the template refuses the conversation (a role that it does not know, say); `row_name` names the row.
     """
     import jinja2
 
@@ -24,4 +24,4 @@ def render(tokenizer: Any, messages: Sequence[Message], *, opened: bool, where: 
     try:
         return str(tokenizer.apply_chat_template(turns, add_generation_prompt=opened, tokenize=False))
     except jinja2.TemplateError as error:
-        raise UserError("The chat template refuses a conversation.", f"{where}: {error}", "leave it out") from error
+        raise UserError("The chat template refuses a conversation.", f"{row_name}: {error}", "leave it out") from error

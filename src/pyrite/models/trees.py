@@ -1,4 +1,4 @@
-"""Rows that begin alike, laid out as one: a tree of tokens in which each sees what lies above it.
+"""Packed layout of rows with a shared prefix: one row as a tree of tokens, each attending to those above it.
 
 A context and its possible continuations are such a tree, and so are several contexts with a common beginning (three
 questions about one passage, the hypotheses of one premise). Within a flat pass (`pyrite.models.rows`) what they share
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.models.prefix import group
-from pyrite.models.rows import Block, Pass, Reader, Segments, tree_mask
-from pyrite.models.work import BATCH_TOKENS, Tick, Work
+from pyrite.models.rows import Block, Pass, RowReader, Segments, tree_mask
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work
 
 BRANCH_TOKENS = 256
 """Continuations of one context share a row up to so many tokens, or twice the context's."""
-BUNCH_TOKENS = 96
+GROUP_TOKENS = 96
 """Contexts that begin alike share a row while their own ends have up to so many tokens in sum, or as many as what they
 share: branches do not see each other, yet attention runs over all of them."""
-BUNCH_SAVES = {"cpu": 16, "cuda": 256, "mps": 128}
+GROUP_SAVES = {"cpu": 16, "cuda": 256, "mps": 128}
 """Contexts share a row if that saves at least so many tokens: a row of a shape of its own is an attention call of its
 own. (Measured on a CPU only.)"""
 
@@ -38,7 +38,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Bunch:
+class PrefixGroup:
     """Asks (by number) whose contexts begin with the same `shared` tokens: one row. A lone ask shares its whole
     context with nobody."""
 
@@ -48,17 +48,19 @@ class Bunch:
     def segments(self, asks: Sequence[Ask], past: int) -> Segments:
         """The tree after a prefix of `past` tokens: what is shared, each context's end, its continuations but for
         their last tokens."""
-        made = [(-1, self.shared - past)]
+        stretches = [(-1, self.shared - past)]
         for at in self.members:
             stem = 0
             if len(asks[at].context) > self.shared:
-                stem = len(made)
-                made.append((0, len(asks[at].context) - self.shared))
-            made += [(stem, len(continuation) - 1) for continuation in asks[at].continuations if len(continuation) > 1]
-        return tuple(made)
+                stem = len(stretches)
+                stretches.append((0, len(asks[at].context) - self.shared))
+            stretches += [
+                (stem, len(continuation) - 1) for continuation in asks[at].continuations if len(continuation) > 1
+            ]
+        return tuple(stretches)
 
 
-def split(ask: Ask) -> list[Ask]:
+def split_ask(ask: Ask) -> list[Ask]:
     """An ask as several of the same context where its continuations are far longer than the context: branches do not
     see each other, yet attention runs over all of them."""
     sizes = [len(continuation) for continuation in ask.continuations]
@@ -66,50 +68,52 @@ def split(ask: Ask) -> list[Ask]:
     return [Ask(ask.context, tuple(ask.continuations[at] for at in part)) for part in parts]
 
 
-def bunches(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[Bunch]:
+def prefix_groups(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[PrefixGroup]:
     """The asks of these numbers, which begin with the same `past` tokens, as rows: together where that saves at least
     `saves` tokens a row."""
-    made = []
-    for alike in group([asks[at].context[past:] for at in numbers], saves):
-        rows = [numbers[at] for at in alike.rows]
-        ends = [asks[at].tokens - past - alike.prefix for at in rows]
-        for part in filled(ends, max(BUNCH_TOKENS, alike.prefix)):
-            some = [rows[at] for at in part]
-            if alike.prefix and alike.prefix * (len(some) - 1) >= saves:
-                made.append(Bunch(tuple(some), past + alike.prefix))
+    groups = []
+    for shared in group([asks[at].context[past:] for at in numbers], saves):
+        rows = [numbers[at] for at in shared.rows]
+        ends = [asks[at].tokens - past - shared.prefix for at in rows]
+        for part in filled(ends, max(GROUP_TOKENS, shared.prefix)):
+            members = [rows[at] for at in part]
+            if shared.prefix and shared.prefix * (len(members) - 1) >= saves:
+                groups.append(PrefixGroup(tuple(members), past + shared.prefix))
             else:
-                made += [Bunch((at,), len(asks[at].context)) for at in some]
-    return made
+                groups += [PrefixGroup((at,), len(asks[at].context)) for at in members]
+    return groups
 
 
 def filled(sizes: Sequence[int], room: int) -> list[list[int]]:
     """Numbers in their order, in parts whose sizes come to at most `room` (at least one each)."""
-    made: list[list[int]] = []
-    left = 0
+    parts: list[list[int]] = []
+    remaining = 0
     for at, size in enumerate(sizes):
-        if not made or size > left:
-            made.append([])
-            left = room
-        made[-1].append(at)
-        left -= size
-    return made
+        if not parts or size > remaining:
+            parts.append([])
+            remaining = room
+        parts[-1].append(at)
+        remaining -= size
+    return parts
 
 
-def packed(asks: Sequence[Ask], rows: Sequence[Bunch], past: int, tokens: int) -> list[list[tuple[Segments, Bunch]]]:
+def packed(
+    asks: Sequence[Ask], rows: Sequence[PrefixGroup], past: int, tokens: int
+) -> list[list[tuple[Segments, PrefixGroup]]]:
     """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
     together."""
     shaped = [(row.segments(asks, past), row) for row in rows]
-    shaped.sort(key=lambda one: (size_of(one[0]), one[0], one[1].members), reverse=True)
-    return [[shaped[at] for at in part] for part in filled([size_of(segments) for segments, _ in shaped], tokens)]
+    shaped.sort(key=lambda entry: (n_tokens(entry[0]), entry[0], entry[1].members), reverse=True)
+    return [[shaped[at] for at in part] for part in filled([n_tokens(segments) for segments, _ in shaped], tokens)]
 
 
-def size_of(segments: Segments) -> int:
+def n_tokens(segments: Segments) -> int:
     """How many tokens are computed for a row of this shape."""
     return sum(size for _, size in segments)
 
 
 @dataclass(slots=True)
-class Laid:
+class PackedLayout:
     """A flat sequence: its tokens, their positions, which stretches are which rows, and for each ask (by number) where
     its context ends and where each token of its continuations but the last lies."""
 
@@ -120,10 +124,12 @@ class Laid:
     follow: dict[int, list[list[int]]]
 
 
-def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int, device: Any) -> Laid:
-    """A batch's tokens side by side."""
-    flat = Laid([], [], [], {}, {})
-    for segments, rows in itertools.groupby(batch, key=lambda one: one[0]):
+def pack_layout(
+    asks: Sequence[Ask], batch: Sequence[tuple[Segments, PrefixGroup]], past: int, device: Any
+) -> PackedLayout:
+    """The packed layout of a batch: its tokens side by side, and where each ask lies."""
+    flat = PackedLayout([], [], [], {}, {})
+    for segments, rows in itertools.groupby(batch, key=lambda entry: entry[0]):
         start = len(flat.ids)
         for _, row in rows:
             add(flat, asks[row.members[0]].context[past : row.shared], past)
@@ -132,37 +138,37 @@ def laid(asks: Sequence[Ask], batch: Sequence[tuple[Segments, Bunch]], past: int
                 add(flat, ask.context[row.shared :], row.shared)
                 flat.ends[at] = len(flat.ids) - 1
                 flat.follow[at] = [add(flat, continuation[:-1], len(ask.context)) for continuation in ask.continuations]
-        length = size_of(segments)
+        length = n_tokens(segments)
         count = (len(flat.ids) - start) // length
         flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))
     return flat
 
 
 def passes(
-    reader: Reader, asks: Sequence[Ask], work: Work, tick: Tick, batch_tokens: int | None = None
-) -> Iterator[tuple[Any, Laid]]:
-    """All asks, read in flat passes: the last hidden states [tokens, width] of each, and what lies where."""
+    reader: RowReader, asks: Sequence[Ask], work: Work, report_progress: ReportProgress, batch_tokens: int | None = None
+) -> Iterator[tuple[Any, PackedLayout]]:
+    """Flat passes over all asks: the last hidden states [tokens, width] of each pass, and its layout."""
     import torch
 
     kind, device = reader.device.type, reader.device
-    done = 0
-    for alike in group([ask.context for ask in asks]):
-        past = alike.prefix
-        prefix = reader.prefix(asks[alike.rows[0]].context[:past])
+    n_done = 0
+    for shared in group([ask.context for ask in asks]):
+        past = shared.prefix
+        prefix = reader.prefix(asks[shared.rows[0]].context[:past])
         work.computed += past
         work.prefixes += prefix is not None
-        rows = bunches(asks, alike.rows, past, BUNCH_SAVES[kind])
+        rows = prefix_groups(asks, shared.rows, past, GROUP_SAVES[kind])
         for batch in packed(asks, rows, past, batch_tokens or BATCH_TOKENS[kind]):
-            flat = laid(asks, batch, past, device)
+            flat = pack_layout(asks, batch, past, device)
             work.computed += len(flat.ids)
             work.scored += sum(block.count * block.length * (block.length + 2 * past) // 2 for block in flat.blocks)
             ids, positions = torch.tensor(flat.ids, device=device), torch.tensor(flat.positions, device=device)
             yield reader.hidden(ids, positions, Pass(flat.blocks, prefix)), flat
-            done += len(flat.ends)
-            tick(done, len(asks), "rows")
+            n_done += len(flat.ends)
+            report_progress(n_done, len(asks), "rows")
 
 
-def add(flat: Laid, tokens: Sequence[int], position: int) -> list[int]:
+def add(flat: PackedLayout, tokens: Sequence[int], position: int) -> list[int]:
     """Append tokens that begin at a position of their row; returns their places in the flat sequence."""
     first = len(flat.ids)
     flat.ids += tokens

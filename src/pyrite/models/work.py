@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Tick = Callable[[float, float, str], None]
+ReportProgress = Callable[[float, float, str], None]
 """Told how much is done, of how much, and what it counts."""
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 8192}
@@ -15,11 +15,11 @@ HEAD_ROWS = {"cpu": 128, "cuda": 2048, "mps": 256}
 
 @dataclass(slots=True)
 class Work:
-    """What was asked for and what was computed, in tokens: the difference is what sharing saved."""
+    """Token counts of a scoring run, requested and computed: the difference is what prefix sharing saved."""
 
     rows: int = 0
     distinct: int = 0
-    given: int = 0
+    given_tokens: int = 0
     computed: int = 0
     prefixes: int = 0
     head: int = 0
@@ -36,7 +36,7 @@ class Work:
         return {
             "rows": self.rows,
             "distinct": self.distinct,
-            "tokens_given": self.given,
+            "tokens_given": self.given_tokens,
             "tokens_computed": self.computed,
             "prefixes": self.prefixes,
         }
@@ -49,16 +49,16 @@ def distinct(rows: Iterable[Any]) -> tuple[list[Any], list[int]]:
     return list(numbers), return_to
 
 
-def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Row numbers in batches of at most `tokens` padded tokens, longest first. A batch takes a shorter row only while it
     is far from full, so that most batches have one length and need no mask."""
     order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], at))
-    made: list[list[int]] = []
+    groups: list[list[int]] = []
     for at in order:
-        longest = lengths[made[-1][0]] if made else 0
-        fits = made and longest * (len(made[-1]) + 1) <= tokens
-        if fits and (lengths[at] == longest or longest * len(made[-1]) < tokens // 8):
-            made[-1].append(at)
+        longest = lengths[groups[-1][0]] if groups else 0
+        fits = groups and longest * (len(groups[-1]) + 1) <= tokens
+        if fits and (lengths[at] == longest or longest * len(groups[-1]) < tokens // 8):
+            groups[-1].append(at)
         else:
-            made.append([at])
-    return made
+            groups.append([at])
+    return groups

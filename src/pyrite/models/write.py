@@ -9,10 +9,10 @@ from typing import Any
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.load import longest_input
-from pyrite.models.template import render
+from pyrite.models.template import render_chat
 from pyrite.records import Chat
 
-Tick = Callable[[float, float, str], None]
+ReportProgress = Callable[[float, float, str], None]
 
 TAIL = 24
 """Stop strings are looked for in the last so many tokens, plus the stop strings' own length in bytes."""
@@ -20,7 +20,7 @@ TAIL = 24
 
 def prompt_ids(tokenizer: Any, prompt: Chat) -> list[int]:
     """The prompt's token ids, the answer opened; a chat template brings its own special tokens."""
-    text = render(tokenizer, prompt.messages, opened=True, where=f"prompt {prompt.id}")
+    text = render_chat(tokenizer, prompt.messages, opened=True, row_name=f"prompt {prompt.id}")
     ids: list[int] = list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
     return ids
 
@@ -38,11 +38,11 @@ def seed_of(seed: int, prompt: str, attempt: int) -> list[int]:
 
 def cut_at(text: str, stops: Sequence[str]) -> str | None:
     """The text before the first stop string; None where none occurs."""
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    return text[: min(found)] if found else None
+    places = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    return text[: min(places)] if places else None
 
 
-def write(
+def answer_prompts(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Chat],
@@ -51,7 +51,7 @@ def write(
     *,
     attempt: int = 0,
     temperatures: Mapping[str, float] | None = None,
-    tick: Tick,
+    report_progress: ReportProgress,
     expired: Callable[[], bool] = lambda: False,
     rows: int | None = None,
 ) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def write(
         for prompt in file.missing(prompts, attempt):
             temperature = (temperatures or {}).get(prompt.id, writing.temperature)
             groups.setdefault(temperature, []).append(prompt)
-        done = kept = len(prompts) - sum(map(len, groups.values()))
-        for temperature, some in sorted(groups.items()):
-            ids = [prompt_ids(tokenizer, prompt) for prompt in some]
+        n_done = n_stored = len(prompts) - sum(map(len, groups.values()))
+        for temperature, group in sorted(groups.items()):
+            ids = [prompt_ids(tokenizer, prompt) for prompt in group]
             limits = [
                 room_for(model, prompt.id, len(row), writing.max_new_tokens)
-                for prompt, row in zip(some, ids, strict=True)
+                for prompt, row in zip(group, ids, strict=True)
             ]
             finished = generate(
                 model,
@@ -90,39 +90,39 @@ def write(
                 max_new_tokens=limits,
                 end_ids=end_ids(model, tokenizer),
                 drawing=Drawing(temperature, writing.top_p),
-                seeds=[seed_of(writing.seed, prompt.id, attempt) for prompt in some],
+                seeds=[seed_of(writing.seed, prompt.id, attempt) for prompt in group],
                 ended=stopper(tokenizer, writing.stop) if writing.stop else None,
                 rows=rows,
             )
-            for number, one in finished:
-                text = tokenizer.decode(one.ids, skip_special_tokens=True)
+            for number, sampled in finished:
+                text = tokenizer.decode(sampled.ids, skip_special_tokens=True)
                 cut = cut_at(text, writing.stop)
-                size = len(one.ids) + (one.ended and cut is None)
+                size = len(sampled.ids) + (sampled.ended and cut is None)
                 file.add(
                     Answer(
-                        some[number].id,
+                        group[number].id,
                         text if cut is None else cut,
-                        "stop" if one.ended or cut is not None else "length",
+                        "stop" if sampled.ended or cut is not None else "length",
                         size,
                         len(ids[number]),
                         attempt,
                     )
                 )
                 tokens += size
-                done += 1
-                tick(done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
-                if expired() and done < len(prompts):
+                n_done += 1
+                report_progress(n_done, len(prompts), f"answers; {tokens / (time.monotonic() - began):,.0f} tokens/s")
+                if expired() and n_done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
-        made = [file.done[prompt.id, attempt] for prompt in prompts]
+        answers = [file.done[prompt.id, attempt] for prompt in prompts]
     longest = longest_input(model)
-    room = [writing.max_new_tokens if longest is None else longest - (one.prompt_tokens or 0) for one in made]
+    room = [writing.max_new_tokens if longest is None else longest - (answer.prompt_tokens or 0) for answer in answers]
     return {
-        "answers": len(made),
-        "kept": kept,
-        "tokens": sum(one.tokens or 0 for one in made),
+        "answers": len(answers),
+        "kept": n_stored,
+        "tokens": sum(answer.tokens or 0 for answer in answers),
         "seconds": time.monotonic() - began,
-        "engine": "none" if kept == done else "rows" if reader_of(model) is not None else "library",
-        "capped": sum(left < writing.max_new_tokens for left in room),
+        "engine": "none" if n_stored == n_done else "rows" if reader_of(model) is not None else "library",
+        "capped": sum(answer_room < writing.max_new_tokens for answer_room in room),
     }
 
 
@@ -136,8 +136,8 @@ def room_for(model: Any, prompt: str, length: int, limit: int) -> int:
     if not length:
         raise UserError("A prompt is empty.", f"prompt {prompt}", "leave it out, or give it a text")
     if longest is not None and length >= longest:
-        found = f"prompt {prompt}: {length} tokens; the model reads {longest}"
-        raise UserError("A prompt is longer than the model can read.", found, "shorten it, or choose another model")
+        detail = f"prompt {prompt}: {length} tokens; the model reads {longest}"
+        raise UserError("A prompt is longer than the model can read.", detail, "shorten it, or choose another model")
     return limit if longest is None else min(limit, longest - length)
 
 

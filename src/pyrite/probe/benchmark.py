@@ -16,7 +16,7 @@ from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in
 from pyrite.tasks.measure import ItemScore, Metric
 
 if TYPE_CHECKING:
-    from pyrite.models.work import Tick
+    from pyrite.models.work import ReportProgress
 
 PREFIX = "harness:"
 WRITTEN = 4
@@ -77,8 +77,8 @@ def scorer(model: Any, context: Context, compute: Compute) -> Any:
             groups[tuple(asked)][tuple(follows)] = None
         asks = [Ask(asked, tuple(some)) for asked, some in groups.items()]
 
-        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
-            found, _ = continuations(model, [asks[at] for at in part], tick=tick)
+        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+            found, _ = continuations(model, [asks[at] for at in part], report_progress=report_progress)
             return [[(one.logprob, one.greedy) for one in row] for row in found], {}
 
         found, _ = in_parts(
@@ -107,7 +107,7 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
         drawing = Drawing(settings[0]["temperature"], settings[0].get("top_p", 1.0))
         stops = [stop for stop in settings[0]["until"] if stop]
 
-        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
+        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
             made: dict[int, str] = {}
             for number, one in generate(
                 model,
@@ -121,7 +121,7 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
                 text = tokenizer.decode(one.ids, skip_special_tokens=True)
                 cut = cut_at(text, stops)
                 made[number] = text if cut is None else cut
-                tick(len(made), len(part), "answers")
+                report_progress(len(made), len(part), "answers")
             return [made[at] for at in range(len(part))], {}
 
         sizes = [len(prompt) + own["max_gen_toks"] for prompt, own in zip(prompts, settings, strict=True)]

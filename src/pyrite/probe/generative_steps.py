@@ -138,7 +138,7 @@ Answering = Callable[[Sequence[Chat]], Made]
 
 def local_answers(context: Context, writing: Writing, temperatures: Mapping[str, float] | None) -> Answering:
     """The packaged, downloaded or own model, on this machine, loaded once for all turns."""
-    from pyrite.models.write import write
+    from pyrite.models.write import answer_prompts
 
     load.quiet_libraries()
     compute = Compute(**context.config["compute"])
@@ -149,9 +149,9 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
 
     def answer(prompts: Sequence[Chat]) -> Made:
         with compute.autocast():
-            told = write(
+            told = answer_prompts(
                 model, tokenizer, prompts, writing, file,
-                temperatures=temperatures, tick=context.tick, expired=context.expired,
+                temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
         by_id = {one.id: one for one in read_answers(file)}
         return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
@@ -195,7 +195,7 @@ def ask_endpoint(
         try:
             chat(
                 endpoint, some, with_it, out,
-                attempts=attempts, tick=context.tick, expired=context.expired, usage=usage,
+                attempts=attempts, report_progress=context.report_progress, expired=context.expired, usage=usage,
             )  # fmt: skip
         except Unanswered as error:
             trouble.append(error)

@@ -98,7 +98,7 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
     order = load.label_order(load.read_config(model.folder), labels, NAME) if by_head else []
     longest = None if by_head else load.longest_input(model.model)
     reading, cut = prepared(config, model.tokenizer, items, order=order, longest=longest)
-    logits, work = reading.logits(model.model, model.compute, list(range(len(items))), no_tick)
+    logits, work = reading.logits(model.model, model.compute, list(range(len(items))), ignore_progress)
     check_finite(logits)
     answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
     notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []
@@ -109,16 +109,16 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
 
 def ask_perplexity(task: Perplexity, model: Held) -> Result:
     """By the negative log-likelihood of each row."""
-    from pyrite.models.perplexity import encode, surprises
+    from pyrite.models.perplexity import encode_record, text_nlls
 
     step = task.step(model.subject)
     file = step.inputs["file"]
     assert isinstance(file, Source)
     records, part, counts = records_of(step.config, Path(file.path))
-    rows = [encode(model.tokenizer, record, part) for record in records]
+    rows = [encode_record(model.tokenizer, record, part) for record in records]
     size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
     with model.compute.autocast():
-        found = surprises(model.model, rows, max_tokens=size, tick=no_tick)
+        found = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
     measured = measured_rows(
         {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes}
         for record, one in zip(records, found, strict=True)
@@ -129,7 +129,7 @@ def ask_perplexity(task: Perplexity, model: Held) -> Result:
 
 def ask_written(task: GenerativeProbe, model: Held) -> Result:
     """By what the model writes, checked by rule."""
-    from pyrite.models.write import write
+    from pyrite.models.write import answer_prompts
 
     known = WRITTEN[task.name]
     assert known.by_rule is not None
@@ -138,12 +138,12 @@ def ask_written(task: GenerativeProbe, model: Held) -> Result:
     writing = Writing.model_validate(step.config["writing"])
     file = model.folder / f"{task.name}.jsonl"
     with model.compute.autocast():
-        told = write(model.model, model.tokenizer, items, writing, file, tick=no_tick)
+        told = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
     measured = known.by_rule(items, texts_of(list(read_answers(file))))
     return Result(measured, known.metrics, known.cuts, known.alike, details={"answers": told})
 
 
-def no_tick(done: float, total: float, unit: str) -> None:
+def ignore_progress(done: float, total: float, unit: str) -> None:
     """No progress is shown: the trainer's bar is on the screen."""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pyrite.io import write_parquet
-from pyrite.names import here
+from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line, storable
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.probe.probe_task import Result
@@ -74,7 +74,11 @@ def settings(config: ProbeConfig) -> dict[str, Any]:
 
 def command(config: ProbeConfig) -> str:
     """The command that makes this again, run where the files are."""
-    words = ["pyrite", "probe", *(here(name) for name in (config.model, config.other) if name is not None)]
+    words = [
+        "pyrite",
+        "probe",
+        *(redact_existing_path(name) for name in (config.model, config.other) if name is not None),
+    ]
     return command_line(words, config, ProbeOptions, unsaid=UNSAID)
 
 

@@ -22,7 +22,7 @@ from pyrite.tasks.measure import ItemScore, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.perplexity import Part
-    from pyrite.models.work import Tick
+    from pyrite.models.work import ReportProgress
 
 METRICS = (
     Metric("nats_per_token", "real", "lower", "negative log-likelihood, mean over the counted tokens"),
@@ -32,22 +32,22 @@ METRICS = (
 
 def perplexity_step(context: Context) -> None:
     """Step: a model and a file → `rows.parquet` (id, nats, tokens, bytes of each row) and `counts.json`."""
-    from pyrite.models.perplexity import Surprise, encode, surprises
+    from pyrite.models.perplexity import TextNll, encode_record, text_nlls
 
     load.quiet_libraries()
     config = context.config
     records, part, counts = records_of(config, context.inputs["file"])
     base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
-    rows = [encode(tokenizer, record, part) for record in records]
+    rows = [encode_record(tokenizer, record, part) for record in records]
     model, compute = load.for_generation(
         load.load_causal(base, Compute(**config["compute"])), Compute(**config["compute"])
     )
     with compute.autocast():
         size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
 
-        def some(part: list[int], tick: "Tick") -> tuple[list[Any], dict[str, Any]]:
-            made = surprises(model, [rows[at] for at in part], max_tokens=size, tick=tick)
+        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+            made = text_nlls(model, [rows[at] for at in part], max_tokens=size, report_progress=report_progress)
             return [asdict(one) for one in made], {}
 
         asked = [row.ids for row in rows]
@@ -55,7 +55,7 @@ def perplexity_step(context: Context) -> None:
         longest_first = sorted(range(len(rows)), key=lambda at: (-sizes[at], at))
         tokens = PART_TOKENS[compute.device]
         read, _ = in_parts(context, "surprises", asked, sizes, some, tokens=tokens, order=longest_first)
-    found = [Surprise(**one) for one in read]
+    found = [TextNll(**one) for one in read]
     write_parquet(
         [
             {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes, "windows": one.windows}

@@ -22,7 +22,7 @@ from pyrite.tasks.score import matching, slice_names
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Stored
-    from pyrite.models.work import Tick, Work
+    from pyrite.models.work import ReportProgress, Work
 
 
 def choose_items(
@@ -73,7 +73,7 @@ def items_step(context: Context) -> None:
         found = [as_labelled(record, config["fields"]) for record in reader]
         read = reader.counts.read
         dropped.update(reader.counts.dropped)
-        items = nli.clean(found, dropped, duplicates="keep")
+        items = nli.clean_labelled(found, dropped, duplicates="keep")
         if config["task"] == "hans":
             items = [hans_item(item) for item in items]
     if not items:
@@ -127,8 +127,8 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     `by` is `head`: the logits of a classification head; or `words`: a language model's log-probability of each label
     word after the task's prompt.
     """
-    from pyrite.models.score import fast_where_it_agrees
-    from pyrite.models.work import Tick, Work
+    from pyrite.models.score import score_in_fast_precision
+    from pyrite.models.work import ReportProgress, Work
     from pyrite.train.classifier import load_trained
 
     load.quiet_libraries()
@@ -156,10 +156,10 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
 
     def score(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
         if len(some) < len(rows):
-            return reading.logits(model, compute, some, context.tick)
+            return reading.logits(model, compute, some, context.report_progress)
 
-        def part(members: list[int], tick: Tick) -> tuple[list[Any], dict[str, Any]]:
-            logits, work = reading.logits(model, compute, members, tick)
+        def part(members: list[int], report_progress: ReportProgress) -> tuple[list[Any], dict[str, Any]]:
+            logits, work = reading.logits(model, compute, members, report_progress)
             return logits.tolist(), asdict(work)
 
         weights = str(next(model.parameters()).dtype).removeprefix("torch.")
@@ -170,13 +170,13 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         )  # fmt: skip
         return np.array(made, dtype=np.float32), sum((Work(**one) for one in told), Work())
 
-    logits, told = fast_where_it_agrees(load_model, compute, len(rows), score)
+    logits, told = score_in_fast_precision(load_model, compute, len(rows), score)
     check_finite(logits)
     (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
     return logits
 
 
-Logits = Callable[[Any, Compute, list[int], "Tick"], tuple[np.ndarray[Any, Any], "Work"]]
+Logits = Callable[[Any, Compute, list[int], "ReportProgress"], tuple[np.ndarray[Any, Any], "Work"]]
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def prepared(
         UserError: a row that fills a language model's positions.
     """
     from pyrite.models.score import class_logits, label_word_logits
-    from pyrite.train.classifier import encode
+    from pyrite.train.classifier import encode_classifier_rows
 
     labels: list[str] = config["labels"]
     if config["by"] == "words":
@@ -218,24 +218,26 @@ def prepared(
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
 
         def by_words(
-            model: Any, compute: Compute, some: list[int], tick: "Tick"
+            model: Any, compute: Compute, some: list[int], report_progress: "ReportProgress"
         ) -> tuple[np.ndarray[Any, Any], "Work"]:
             with compute.autocast():
-                return label_word_logits(model, [prompts[at] for at in some], words, tick=tick)
+                return label_word_logits(model, [prompts[at] for at in some], words, report_progress=report_progress)
 
         return Reading(prompts, by_words), 0
-    encoded = encode(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], config["max_tokens"])
 
     made_in = config["compute"]["precision"] if stored is not None else "fp32"
 
-    def by_head(model: Any, compute: Compute, some: list[int], tick: "Tick") -> tuple[np.ndarray[Any, Any], "Work"]:
+    def by_head(
+        model: Any, compute: Compute, some: list[int], report_progress: "ReportProgress"
+    ) -> tuple[np.ndarray[Any, Any], "Work"]:
         as_made = (
             made_in == "fp32" or next(model.parameters()).element_size() < 4
         )  # not in the fp32 pass that checks bf16
         return class_logits(
             model, [encoded.ids[at] for at in some],
             segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
-            order=order, pad_id=tokenizer.pad_token_id, compute=compute, tick=tick, stored=stored if as_made else None, stored_in=made_in,
+            order=order, pad_id=tokenizer.pad_token_id, compute=compute, report_progress=report_progress, stored=stored if as_made else None, stored_in=made_in,
         )  # fmt: skip
 
     return Reading(encoded.ids, by_head), encoded.cut

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.names import here, unlike
+from pyrite.names import redact_existing_path, unlike
 from pyrite.outputs import check_folder
 from pyrite.probe import gate as gating
 from pyrite.probe import output
@@ -107,7 +107,7 @@ class ProbeResult:
 
     def table(self) -> "polars.DataFrame":
         """Every line of every scorecard, with its interval."""
-        from pyrite.probe.objects import table
+        from pyrite.probe.tables import table
 
         return table([{"about": card.about, **card.as_json()} for card in self.cards])
 
@@ -189,10 +189,10 @@ def score(config: ProbeConfig) -> ProbeResult:
             raise UserError("--predictions answers one task of labels.", ", ".join(names), "give one such --task")
         run_steps([only.items], store, options, progress)
         results = [{only.name: only.read_file(store, config.predictions)}]
-        subjects = [here(str(config.predictions))]
+        subjects = [redact_existing_path(str(config.predictions))]
     else:
         models = [name for name in (config.model, config.other) if name is not None]
-        subjects = unlike([here(name) for name in models])
+        subjects = unlike([redact_existing_path(name) for name in models])
         local = config.backend == "local"
         whom = [ModelUnderTest(name, load.resolve(name) if local else None) for name in models]
         steps = [{task.name: task.step(subject) for task in tasks} for subject in whom]
@@ -269,7 +269,7 @@ def scorecard(about: str, asked: ProbeTask, result: Result, seed: int) -> Scorec
         there = {column for one in some for column in one.slices}
         cuts = tuple(cut for cut in cuts if set(cut) <= there)
         lines += summarise(some, [metric], cuts, seed=seed, alike=result.alike)
-    return Scorecard(about, asked.name, here(asked.source), lines, result)
+    return Scorecard(about, asked.name, redact_existing_path(asked.source), lines, result)
 
 
 def compare_two(

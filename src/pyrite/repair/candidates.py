@@ -8,7 +8,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.repair import merge, output
-from pyrite.repair.request import Given, Planned
+from pyrite.repair.request import RepairPlan, SourceModel
 from pyrite.repair.weights import COMBINE, scalable
 from pyrite.steps import Cost, Source, Step, Store
 
@@ -24,60 +24,60 @@ class Candidate:
     method: str
     alpha: float | None
     saved: Step
-    whole: Step
+    full_model: Step
 
 
-def candidates_of(planned: Planned, *, chats: bool) -> list[Candidate]:
+def candidates_of(planned: RepairPlan, *, chats: bool) -> list[Candidate]:
     """Those of which one is taken: the trained model, or one for each alpha."""
     if planned.trains:
         trained = training_step(planned)
-        whole = trained
+        full = trained
         if planned.settings.save == "adapter":
-            whole = merge.merged(trained, start_of(planned), "merge the repair's adapter")
-        return [Candidate(REPAIRED, planned.settings.method, None, trained, whole)]
+            full = merge.merged_model_step(trained, start_of(planned), "merge the repair's adapter")
+        return [Candidate(REPAIRED, planned.settings.method, None, trained, full)]
     return [mixed(planned, planned.config.method, alpha, chats=chats) for alpha in planned.alphas]
 
 
-def interpolations(planned: Planned) -> list[Candidate]:
+def interpolations(planned: RepairPlan) -> list[Candidate]:
     """What a trained repair is compared with: the models between the one before and the harmed one."""
     return [mixed(planned, "interpolate", alpha) for alpha in planned.alphas] if planned.trains else []
 
 
-def mixed(planned: Planned, method: str, alpha: float, *, chats: bool = True) -> Candidate:
+def mixed(planned: RepairPlan, method: str, alpha: float, *, chats: bool = True) -> Candidate:
     """The model that a method of weights makes.
 
     An adapter on the very model before is scaled as it is (and merged where a whole model is saved); one that cannot be
     scaled (DoRA, modules of its own) is merged first.
     """
-    given, original = planned.given, planned.original
+    harmed, original = planned.harmed, planned.original
     assert original is not None
     name = f"alpha {alpha:g}"
     config: dict[str, Any] = {"method": method, "alpha": alpha, "groups": dict(planned.groups)}
-    names = {"model": output.stem_of(given.name), "before": output.stem_of(original.name)}
-    inputs: dict[str, Step | Source] = {"before": original.whole}
+    names = {"model": output.file_stem(harmed.name), "before": output.file_stem(original.name)}
+    inputs: dict[str, Step | Source] = {"before": original.full_model}
     if method == "negate":
         names["forgetter"] = "the model of the rows to forget"
         inputs["forgetter"] = forgetter_of(planned, chats=chats)
     label = f"{method}: {name}"
-    on_original = given.base is not None and original.base is None and given.base.identity == original.source.identity
+    on_original = harmed.base is not None and original.base is None and harmed.base.identity == original.source.identity
     keep_adapter = planned.trains is False and planned.settings.save == "adapter"
-    if method == "interpolate" and on_original and (keep_adapter or scalable(Path(given.source.path))):
-        scaled = Step(COMBINE, {**config, "names": names}, {"model": given.source}, label=f"{label} (adapter)")
-        whole = merge.merged(scaled, original.source, f"merge: {name}")
-        return Candidate(name, method, alpha, scaled if keep_adapter else whole, whole)
+    if method == "interpolate" and on_original and (keep_adapter or scalable(Path(harmed.source.path))):
+        scaled = Step(COMBINE, {**config, "names": names}, {"model": harmed.source}, label=f"{label} (adapter)")
+        full = merge.merged_model_step(scaled, original.source, f"merge: {name}")
+        return Candidate(name, method, alpha, scaled if keep_adapter else full, full)
     if keep_adapter:
         fix = "--save merged, or give an adapter on the model before, and --method interpolate"
-        raise UserError("Only an adapter on the model before stays an adapter.", f"--save adapter, {given.name}", fix)
+        raise UserError("Only an adapter on the model before stays an adapter.", f"--save adapter, {harmed.name}", fix)
     step = Step(
-        COMBINE, {**config, "names": names}, {"model": given.whole, **inputs}, label=label, cost=Cost(seconds=20)
+        COMBINE, {**config, "names": names}, {"model": harmed.full_model, **inputs}, label=label, cost=Cost(seconds=20)
     )
     return Candidate(name, method, alpha, step, step)
 
 
-def forgetter_of(planned: Planned, *, chats: bool) -> Step | Source:
+def forgetter_of(planned: RepairPlan, *, chats: bool) -> Step | Source:
     """The model whose task vector is taken away: as named, or the one before, trained for one pass on the forget rows."""
     if planned.forgetter is not None:
-        return planned.forgetter.whole
+        return planned.forgetter.full_model
     from pyrite.train.language import TRAIN_LANGUAGE
     from pyrite.train.settings import TrainSettings
 
@@ -97,70 +97,72 @@ def forgetter_of(planned: Planned, *, chats: bool) -> Step | Source:
         "seed": config.seed,
         "base_name": planned.base_name,
     }
-    inputs: dict[str, Step | Source] = {"base": original.whole, "rows": planned.rows.forget}
+    inputs: dict[str, Step | Source] = {"base": original.full_model, "rows": planned.rows.forget}
     return Step(TRAIN_LANGUAGE, chosen, inputs, label="train the model before on the rows to forget")
 
 
-def start_of(planned: Planned) -> Step | Source:
+def start_of(planned: RepairPlan) -> Step | Source:
     """The whole model that training starts from: as given, or between the one before and it (`--start-alpha`)."""
     alpha = planned.config.start_alpha
-    return planned.given.whole if alpha is None else mixed(planned, "interpolate", alpha).whole
+    return planned.harmed.full_model if alpha is None else mixed(planned, "interpolate", alpha).full_model
 
 
-def training_step(planned: Planned) -> Step:
+def training_step(planned: RepairPlan) -> Step:
     """The step that unlearns. An adapter that is kept stands on its base (`under`); else the two are merged before.
 
     A tracker is named in the step's configuration, so that asking for one later trains again and sends the curve.
     """
     from pyrite.repair.train import REPAIR
 
-    rows, given, original = planned.rows, planned.given, planned.original
+    rows, harmed, original = planned.rows, planned.harmed, planned.original
     pools = ("forget", "replay", "guard_forget", "guard_replay")
     inputs: dict[str, Step | Source] = {"base": start_of(planned), **{pool: rows.of(pool) for pool in pools}}
-    if given.base is not None and planned.settings.adapter == "keep":
+    if harmed.base is not None and planned.settings.adapter == "keep":
         if planned.config.start_alpha is not None:
             fix = "leave out --adapter keep: the interpolated model is a whole one"
             raise UserError("These options do not go together.", "--adapter keep with --start-alpha", fix)
-        inputs |= {"base": given.source, "under": given.base}
+        inputs |= {"base": harmed.source, "under": harmed.base}
     if planned.settings.kl_to == "before":
         assert original is not None
-        inputs["before"] = original.whole
-    chosen: dict[str, Any] = {
+        inputs["before"] = original.full_model
+    config: dict[str, Any] = {
         "files": {pool: f"{pool}.jsonl" for pool in pools},
         "settings": planned.settings.as_config(),
         "compute": planned.compute.as_config(),
         "seed": planned.config.seed,
         "base_name": planned.base_name,
     }
-    if given.labels:
-        chosen["segments"] = True  # rows of pairs tell the model which text is which
+    if harmed.labels:
+        config["segments"] = True  # rows of pairs tell the model which text is which
     if planned.config.report_to != "none":
-        chosen["report_to"] = [planned.config.report_to]
-    return Step(REPAIR, chosen, inputs, label=f"repair {output.stem_of(planned.given.name)}: {planned.settings.method}")
+        config["report_to"] = [planned.config.report_to]
+    return Step(
+        REPAIR, config, inputs, label=f"repair {output.file_stem(planned.harmed.name)}: {planned.settings.method}"
+    )
 
 
-def fixed_models(planned: Planned) -> dict[str, Step | Source]:
+def fixed_models(planned: RepairPlan) -> dict[str, Step | Source]:
     """The models that are not up for choice, by their name on the scorecard."""
     if planned.original is None:
-        return {BEFORE: planned.given.whole}
-    before: Step | Source = planned.original.whole
+        return {BEFORE: planned.harmed.full_model}
+    before: Step | Source = planned.original.full_model
     if templates_differ(planned):
-        before = mixed(planned, "interpolate", 0.0).whole
-    return {BEFORE: before, HARMED: planned.given.whole}
+        before = mixed(planned, "interpolate", 0.0).full_model
+    return {BEFORE: before, HARMED: planned.harmed.full_model}
 
 
-def templates_differ(planned: Planned) -> bool:
+def templates_differ(planned: RepairPlan) -> bool:
     """Would the model before be asked in another chat template than the harmed one? It is then asked in the harmed one's, as
     all models between the two are: else what lies between the templates would be told as lost or gained."""
-    if planned.original is None or planned.given.labels:
+    if planned.original is None or planned.harmed.labels:
         return False
-    return bool(template_of(planned.given) != template_of(planned.original))
+    return bool(template_of(planned.harmed) != template_of(planned.original))
 
 
-def template_of(given: Given) -> Any:
+def template_of(model: SourceModel) -> Any:
     """The chat template of a model, or of an adapter that brings its own tokenizer."""
-    own = Path(given.source.path)
-    folder = own if (own / "tokenizer_config.json").is_file() else given.folder
+    adapter_folder = Path(model.source.path)
+    folder = adapter_folder if (adapter_folder / "tokenizer_config.json").is_file() else model.folder
     return load.load_tokenizer(folder).chat_template
 
 
@@ -171,13 +173,13 @@ def place(model: Step | Source, store: Store) -> tuple[Path, str]:
     return store.path(model.key), model.key
 
 
-def null_of(planned: Planned) -> str:
+def null_of(planned: RepairPlan) -> str:
     """Why does a method of weights change nothing? Empty where it may."""
-    original: Given | None = planned.original
+    original: SourceModel | None = planned.original
     if planned.trains or original is None:
         return ""
-    same = original.source.identity == planned.given.source.identity
-    if planned.config.method == "interpolate" and same:
+    unchanged = original.source.identity == planned.harmed.source.identity
+    if planned.config.method == "interpolate" and unchanged:
         return "the model and the one before are the same: nothing lies between them, and no bit changes"
     forgetter = planned.forgetter
     if (
@@ -189,8 +191,8 @@ def null_of(planned: Planned) -> str:
     return ""
 
 
-def told_of_weights(record: Mapping[str, Any], method: str, seconds: float) -> dict[str, Any]:
-    """What a method of weights tells, in the shape of a training step's `repair.json`: no rows, no steps, no guard."""
+def record_of_weights(record: Mapping[str, Any], method: str, seconds: float) -> dict[str, Any]:
+    """The record of a method of weights, in the shape of a training step's `repair.json`: no rows, no steps, no guard."""
     return {
         "method": method,
         "weights": {"forget": 0.0, "replay": 0.0, "kl": 0.0},

@@ -37,32 +37,36 @@ def card(record: RepairRecord) -> str:
     """The card's text, from the record of the repair."""
     is_mixed = record.mixed is not None
     parts = [
-        header(record),
+        yaml_header(record),
         f"# {escaped(record.model)}, repaired",
-        opening(record),
-        *(["## Before and after", *three_models(record), changes(record.compared)] if record.compared else []),
-        *proofs(record.proofs),
-        *gates(record.gates),
+        summary_sentences(record),
+        *(
+            ["## Before and after", *three_models_section(record), changes_table(record.compared)]
+            if record.compared
+            else []
+        ),
+        *proofs_section(record.proofs),
+        *gates_section(record.gates),
         "## What was done",
-        done(record),
-        *(["## Data", data(record)] if record.files else []),
-        *([] if is_mixed else ["## Cost", cost(record.cost)]),
+        method_section(record),
+        *(["## Data", data_section(record)] if record.files else []),
+        *([] if is_mixed else ["## Cost", cost_text(record.cost)]),
         "## What this does not say",
-        bullets([*map(escaped, record.notes), *unsaid(record)]),
+        bullets([*map(escaped, record.notes), *limits_of(record)]),
         "## Make it again",
-        again(record),
+        reproduce_section(record),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def unsaid(record: RepairRecord) -> tuple[str, ...]:
+def limits_of(record: RepairRecord) -> tuple[str, ...]:
     """What a repair's numbers do not say, by the type of its model."""
     if record.mixed:
         return OF_WEIGHTS
     return OF_LABELS if record.labels else UNSAID
 
 
-def header(record: RepairRecord) -> str:
+def yaml_header(record: RepairRecord) -> str:
     """The YAML header that the hub reads."""
     from huggingface_hub import ModelCardData
 
@@ -132,7 +136,7 @@ def doubt(line: Measured) -> str:
     return f"95 % interval {line.low:.4g} to {line.high:.4g}; {items}"
 
 
-def opening(record: RepairRecord) -> str:
+def summary_sentences(record: RepairRecord) -> str:
     """What this is, in two sentences."""
     adapter = record.settings.save == "adapter"
     version = f"`pyrite repair`, version {(record.made_with or {}).get('pyrite', 'unknown')}"
@@ -170,7 +174,7 @@ def steps(training: RepairTraining) -> str:
     return f"{count}; the result is {where} (rule: {point.rule})"
 
 
-def three_models(record: RepairRecord) -> list[str]:
+def three_models_section(record: RepairRecord) -> list[str]:
     """With a model before the harm: what each repair brings back and keeps, and what became of the items."""
     parts = []
     if frontier := record.frontier:
@@ -180,10 +184,10 @@ def three_models(record: RepairRecord) -> list[str]:
     if record.outcomes:
         parts.append(outcomes(record.outcomes))
     if record.harm:
-        parts += ["### What the harm changed", changes(record.harm)]
+        parts += ["### What the harm changed", changes_table(record.harm)]
         parts += [
             "### Against the model before the harm",
-            changes(record.against_original or []),
+            changes_table(record.against_original or []),
             "### What the repair changed",
         ]
     return parts
@@ -227,7 +231,7 @@ def outcomes(rows: Sequence[ItemOutcomes]) -> str:
     return f"{table(names, cells)}\n\n{note}"
 
 
-def changes(compared: Sequence[Comparison]) -> str:
+def changes_table(compared: Sequence[Comparison]) -> str:
     """A table of every task's metrics, overall: both values, the paired change with its interval, the verdict."""
     rows = [
         [
@@ -249,16 +253,16 @@ def changes(compared: Sequence[Comparison]) -> str:
     return f"{table(names, rows)}\n\n{note}"
 
 
-def proofs(proved: Sequence[Proof]) -> list[str]:
+def proofs_section(proved: Sequence[Proof]) -> list[str]:
     """Does the repair last? A table for each proof, against the repaired model and the one before."""
     parts = []
     for proof in proved:
-        parts += [f"### Proof: {escaped(proof.proof)}", changes(proof.against_repaired)]
-        parts += [changes(proof.against_before)]
+        parts += [f"### Proof: {escaped(proof.proof)}", changes_table(proof.against_repaired)]
+        parts += [changes_table(proof.against_before)]
     return parts
 
 
-def gates(outcomes: Sequence[GateOutcome]) -> list[str]:
+def gates_section(outcomes: Sequence[GateOutcome]) -> list[str]:
     """The conditions and how they came out."""
     if not outcomes:
         return []
@@ -266,7 +270,7 @@ def gates(outcomes: Sequence[GateOutcome]) -> list[str]:
     return ["### Gates", bullets(lines)]
 
 
-def done(record: RepairRecord) -> str:
+def method_section(record: RepairRecord) -> str:
     """The loss, the training and the guard; or which weights were added."""
     if mixed := record.mixed:
         changed = f"{mixed.tensors_changed} of {mixed.tensors} tensors changed, by {mixed.rms_change:.3g} of their size"
@@ -287,7 +291,7 @@ def done(record: RepairRecord) -> str:
     return bullets(lines)
 
 
-def data(record: RepairRecord) -> str:
+def data_section(record: RepairRecord) -> str:
     """The files with their hashes, what became of their rows, and how far the sides overlap."""
     files = [[file.side or "", file.path, file.hash or "", str(file.bytes or "")] for file in record.files]
     rows = []
@@ -311,7 +315,7 @@ def data(record: RepairRecord) -> str:
     return "\n\n".join([table(("side", "file", "sha256 or commit", "bytes"), files), table(names, rows), note])
 
 
-def cost(spent: RepairCost) -> str:
+def cost_text(spent: RepairCost) -> str:
     """What it took, and as a share of the training that it undoes."""
     tokens = spent.tokens
     lines = [
@@ -328,7 +332,7 @@ def cost(spent: RepairCost) -> str:
     return bullets(lines)
 
 
-def again(record: RepairRecord) -> str:
+def reproduce_section(record: RepairRecord) -> str:
     """The command, and the software it ran with."""
     versions = ", ".join(
         f"{name} {version}" for name, version in (record.made_with or {}).items() if name != "platform"

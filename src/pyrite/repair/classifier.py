@@ -1,4 +1,4 @@
-"""What a repair asks of a sequence classifier: labelled rows, one target a row, read as the classifier was trained.
+"""The classifier model type of a repair: labelled rows, one target a row, read as the classifier was trained.
 
 A classifier fits into the words of `repair.objective` as it is: its logits [rows, labels] stand for the hidden states,
 with the identity in the place of the vocabulary's matrix, and a row has one target, the output of its label. So lower-
@@ -22,19 +22,19 @@ from pyrite.models.hardware import Compute
 from pyrite.models.rows import Pass, layout, reader_of
 from pyrite.records import Labelled
 from pyrite.repair.methods import Method
-from pyrite.repair.reference import ADAPTER, Seen
+from pyrite.repair.model_type import ROLES, RepairRows, check_classifier, check_guard, check_left, guard_rows, labels_of
+from pyrite.repair.reference import ADAPTER, Outputs
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import ROLES, Rows, check_classifier, check_guard, check_left, guard_rows, labels_of
 from pyrite.steps import Context
 from pyrite.tasks import rows as files
 from pyrite.train import adapters
-from pyrite.train.classifier import encode
+from pyrite.train.classifier import encode_classifier_rows
 from pyrite.train.fit import padded
-from pyrite.train.rows import Row
+from pyrite.train.rows import TrainingRow
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRow(Row):
+class LabelRow(TrainingRow):
     """One row as a classifier trains on it: token ids, the output that its label belongs to, and which text of a pair
     each token belongs to (empty where the model is not told)."""
 
@@ -61,7 +61,7 @@ class ClassReader:
         self.model, self.pad_id = model, pad_id
         self.inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.by_row = reader_of(model, prepack=False) if hasattr(self.inner, "score") else None
-        self.told = load.takes_segments(self.inner)
+        self.takes_segments = load.takes_segments(self.inner)
         self.head = Head(torch.eye(self.inner.config.num_labels, device=self.device))
 
     @property
@@ -69,64 +69,64 @@ class ClassReader:
         """Where the model is."""
         return self.inner.device
 
-    def logits(self, rows: Sequence[Row]) -> torch.Tensor:
+    def logits(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """The logits of rows [rows, labels] in the order of the model's outputs, fp32. Can be differentiated through."""
-        batches = batches_of(rows, whole=self.by_row is not None)
+        batches = batches_of(rows, mixed_lengths=self.by_row is not None)
         was = self.model.training
         self.model.eval()
         try:
             read = self.padded if self.by_row is None else self.flat
-            made = torch.cat([read([rows[at] for at in batch]).float() for batch in batches])
+            logits = torch.cat([read([rows[at] for at in batch]).float() for batch in batches])
         finally:
             self.model.train(was)
         back = np.argsort([at for batch in batches for at in batch])
-        return made[torch.from_numpy(back).to(made.device)]
+        return logits[torch.from_numpy(back).to(logits.device)]
 
-    def padded(self, rows: Sequence[Row]) -> torch.Tensor:
+    def padded(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """A batch by the library's own forward pass, padded on the right."""
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_id)
         for at, row in enumerate(rows):
             ids[at, : len(row.ids)] = torch.tensor(row.ids)
         mask = torch.arange(longest) < torch.tensor([len(row.ids) for row in rows])[:, None]
-        given = {} if bool(mask.all()) else {"attention_mask": mask.long().to(self.device)}
+        inputs = {} if bool(mask.all()) else {"attention_mask": mask.long().to(self.device)}
         segments = [row.segments for row in rows if isinstance(row, LabelRow) and row.segments]
-        if self.told and len(segments) == len(rows):
-            given["token_type_ids"] = padded(segments, 0).to(self.device)
-        made: torch.Tensor = self.inner(input_ids=ids.to(self.device), **given).logits
-        return made
+        if self.takes_segments and len(segments) == len(rows):
+            inputs["token_type_ids"] = padded(segments, 0).to(self.device)
+        logits: torch.Tensor = self.inner(input_ids=ids.to(self.device), **inputs).logits
+        return logits
 
-    def flat(self, rows: Sequence[Row]) -> torch.Tensor:
+    def flat(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """Rows side by side; a decoder's head looks at the last token of each."""
         assert self.by_row is not None
         lengths = [len(row.ids) for row in rows]
         ids = torch.tensor([token for row in rows for token in row.ids], device=self.device)
         positions = torch.cat([torch.arange(length, device=self.device) for length in lengths])
         hidden = self.by_row.hidden(ids, positions, Pass(layout(lengths, 0, self.device)))
-        made: torch.Tensor = self.inner.score(hidden[torch.tensor(np.cumsum(lengths) - 1, device=self.device)])
-        return made
+        logits: torch.Tensor = self.inner.score(hidden[torch.tensor(np.cumsum(lengths) - 1, device=self.device)])
+        return logits
 
 
-def batches_of(rows: Sequence[Row], *, whole: bool) -> list[list[int]]:
-    """Rows' numbers in batches: by role, and (but for `whole`) long rows first and none shorter than half the longest,
-    so that padding never more than doubles a batch."""
+def batches_of(rows: Sequence[TrainingRow], *, mixed_lengths: bool) -> list[list[int]]:
+    """Row numbers in batches: by role, and (but for `mixed_lengths`) long rows first, none shorter than half the
+    longest, so that padding never more than doubles a batch."""
     batches: list[list[int]] = []
     for role in dict.fromkeys(row.role for row in rows):
         its = [at for at, row in enumerate(rows) if row.role == role]
         longest = 0
         for at in sorted(its, key=lambda at: -len(rows[at].ids)):
-            if not longest or (not whole and 2 * len(rows[at].ids) < longest):
+            if not longest or (not mixed_lengths and 2 * len(rows[at].ids) < longest):
                 batches.append([])
                 longest = len(rows[at].ids)
             batches[-1].append(at)
     return batches
 
 
-def see(reader: ClassReader, rows: Sequence[Any], layer: int | None = None) -> Seen:
-    """What the classifier says of rows: logits, and the outputs of their labels."""
+def forward(reader: ClassReader, rows: Sequence[Any], layer: int | None = None) -> Outputs:
+    """The classifier's outputs on rows: logits, and the outputs of their labels."""
     assert layer is None
     targets = torch.tensor([row.label for row in rows], device=reader.device)
-    return Seen(rows, reader.logits(rows), targets, torch.arange(len(rows), device=reader.device))
+    return Outputs(rows, reader.logits(rows), targets, torch.arange(len(rows), device=reader.device))
 
 
 def reader(model: Any, tokenizer: Any) -> ClassReader:
@@ -134,7 +134,7 @@ def reader(model: Any, tokenizer: Any) -> ClassReader:
     return ClassReader(model, tokenizer.pad_token_id)
 
 
-def load_whole(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
+def load_full_model(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
     """The classifier of a folder, in fp32 (4-bit where asked), its head as it is there."""
     return load.load_classifier(folder, labels_of(folder), compute, seed=0, four_bit=four_bit)[0]
 
@@ -145,19 +145,19 @@ def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: 
     Adapters are put on as for no task in particular: for classifiers the library would train a copy of the head, and
     the model as given would be gone once it has moved.
     """
-    how, folder = settings.training.method, context.inputs["base"]
-    model = load_whole(folder, compute, four_bit=how == "qlora")
-    if how == "full":
+    training_method, folder = settings.training.method, context.inputs["base"]
+    model = load_full_model(folder, compute, four_bit=training_method == "qlora")
+    if training_method == "full":
         return model
-    if how == "lora" and compute.precision == "bf16-mixed":
+    if training_method == "lora" and compute.precision == "bf16-mixed":
         model = model.to(torch.bfloat16)
     no_task: Any = None
     return adapters.add_adapter(
-        model, settings.training.lora, no_task, seed=seed, four_bit=how == "qlora", name=ADAPTER
+        model, settings.training.lora, no_task, seed=seed, four_bit=training_method == "qlora", name=ADAPTER
     )
 
 
-def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> Rows:
+def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> RepairRows:
     """Read and encode every file of the step.
 
     Raises:
@@ -169,18 +169,18 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     folder, names = context.inputs["base"], context.config["files"]
     labels = labels_of(folder)
     records = {role: read_labelled(context.inputs[role] / names[role]) for role in ROLES if role in names}
-    check_fields([row for some in records.values() for row in some])
+    check_fields([row for role_records in records.values() for row in role_records])
     longest = min(settings.max_tokens, reads_at_most(folder, tokenizer))
     reads = "prompt" if load.is_causal(folder) else "pair"
     encoded, counts = {}, {}
-    for role, some in records.items():
+    for role, role_records in records.items():
         plain = role.removeprefix("guard_")
         encoded[role], counts[role] = encode_labelled(
-            tokenizer, some, labels, reads, longest, long_rows=settings.long_rows, role=plain
+            tokenizer, role_records, labels, reads, longest, long_rows=settings.long_rows, role=plain
         )
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
-    return Rows(encoded["forget"], [], encoded.get("replay", []), guard_rows(encoded), [], counts)
+    return RepairRows(encoded["forget"], [], encoded.get("replay", []), guard_rows(encoded), [], counts)
 
 
 def read_labelled(file: Path) -> list[Labelled]:
@@ -196,17 +196,17 @@ def check_fields(rows: Sequence[Labelled]) -> None:
     """Refuse rows that do not all have the fields of the first: a classifier reads them in one order."""
     for row in rows:
         if tuple(row.fields) != tuple(rows[0].fields):
-            found = f"row {rows[0].id} has {', '.join(rows[0].fields)}; row {row.id} has {', '.join(row.fields)}"
+            detail = f"row {rows[0].id} has {', '.join(rows[0].fields)}; row {row.id} has {', '.join(row.fields)}"
             raise UserError(
-                "The rows do not all have the same fields.", found, "give files of one layout, or --columns"
+                "The rows do not all have the same fields.", detail, "give files of one layout, or --columns"
             )
 
 
 def reads_at_most(folder: Path, tokenizer: Any) -> int:
     """How many tokens can the classifier read?"""
-    told = load.read_config(folder).get("max_position_embeddings")
-    most = int(tokenizer.model_max_length)
-    return min(most, told) if isinstance(told, int) and told > 0 else most
+    positions = load.read_config(folder).get("max_position_embeddings")
+    tokenizer_limit = int(tokenizer.model_max_length)
+    return min(tokenizer_limit, positions) if isinstance(positions, int) and positions > 0 else tokenizer_limit
 
 
 def encode_labelled(
@@ -224,11 +224,13 @@ def encode_labelled(
     index = {label: at for at, label in enumerate(labels)}
     for record in records:
         if str(record.label).lower() not in index:
-            found = f"row {record.id} ({role}): {record.label!r}"
-            raise UserError("A row's label is none of the model's.", found, f"the model's labels: {', '.join(labels)}")
+            detail = f"row {record.id} ({role}): {record.label!r}"
+            raise UserError("A row's label is none of the model's.", detail, f"the model's labels: {', '.join(labels)}")
     dropped, cut = {}, 0
     if records:
-        encoded = encode(tokenizer, records, labels, reads, 10**9 if long_rows == "drop" else max_tokens)
+        encoded = encode_classifier_rows(
+            tokenizer, records, labels, reads, 10**9 if long_rows == "drop" else max_tokens
+        )
         segments: Sequence[Sequence[int]] = encoded.segments or [()] * len(records)
         rows = [row for row in zip(records, encoded.ids, segments, strict=True) if len(row[1]) <= max_tokens]
         if len(rows) < len(records):
@@ -236,24 +238,24 @@ def encode_labelled(
         cut = encoded.cut
     else:
         rows = []
-    made = [
-        LabelRow(record.id, its, (), role, at, label=index[str(record.label).lower()], segments=some)
-        for at, (record, its, some) in enumerate(rows)
+    label_rows = [
+        LabelRow(record.id, ids, (), role, at, label=index[str(record.label).lower()], segments=row_segments)
+        for at, (record, ids, row_segments) in enumerate(rows)
     ]
-    used = len(made)
-    return made, {"read": used + sum(dropped.values()), "used": used, "split": 0, "cut": cut, "dropped": dropped}
+    used = len(label_rows)
+    return label_rows, {"read": used + sum(dropped.values()), "used": used, "split": 0, "cut": cut, "dropped": dropped}
 
 
-def save_whole(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
     """The trained classifier as a whole; adapters are merged into the weights as they were given."""
     import tempfile
 
-    from pyrite.repair.merge import write_merged, write_whole
+    from pyrite.repair.merge import write_full_model, write_merged
 
     base = context.inputs["base"]
     if not hasattr(model, "peft_config"):
-        write_whole(model, tokenizer, base, context.out)
+        write_full_model(model, tokenizer, base, context.out)
         return
-    with tempfile.TemporaryDirectory(dir=context.out) as there:
-        adapters.save(model, tokenizer, Path(there), context.config["base_name"], only=ADAPTER)
-        write_merged(base, Path(there), context.out)
+    with tempfile.TemporaryDirectory(dir=context.out) as adapter_folder:
+        adapters.save_trained(model, tokenizer, Path(adapter_folder), context.config["base_name"], only=ADAPTER)
+        write_merged(base, Path(adapter_folder), context.out)

@@ -12,7 +12,7 @@ from pyrite.probe.config import ProbeOptions
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
 
 
-def same(model: type[BaseModel], name: str) -> Any:
+def field_like(model: type[BaseModel], name: str) -> Any:
     """A field with the default, the bounds and the words of another configuration's."""
     return copy(model.model_fields[name])
 
@@ -66,48 +66,50 @@ class RepairOptions(ConfigBase):
         None, ge=0, le=1, description="train from before + alpha * (MODEL - before) instead of from MODEL"
     )
     option: tuple[str, ...] = Field((), description="NAME=NUMBER: the method's own, such as beta=0.1; repeatable")
-    forget_weight: float | None = same(RepairSettings, "forget_weight")
-    replay_weight: float | None = same(RepairSettings, "replay_weight")
-    kl_weight: float | None = same(RepairSettings, "kl_weight")
-    kl_to: Literal["given", "before"] = same(RepairSettings, "kl_to")
+    forget_weight: float | None = field_like(RepairSettings, "forget_weight")
+    replay_weight: float | None = field_like(RepairSettings, "replay_weight")
+    kl_weight: float | None = field_like(RepairSettings, "kl_weight")
+    kl_to: Literal["given", "before"] = field_like(RepairSettings, "kl_to")
     self_tokens: int = Field(
         256, ge=8, description="replay self=FILE: answers that do not end within so many are dropped"
     )
     self_temperature: float = Field(
         1.0, ge=0, description="replay self=FILE: the temperature at which answers are sampled"
     )
-    tokens: int | None = same(RepairSettings, "tokens")
-    steps: int | None = same(RepairSettings, "steps")
-    forget_rows: int = same(RepairSettings, "forget_rows")
-    replay_rows: int = same(RepairSettings, "replay_rows")
-    max_tokens: int = same(RepairSettings, "max_tokens")
-    long_rows: Literal["split", "drop"] = same(RepairSettings, "long_rows")
-    part: Literal["answers", "all"] | None = same(RepairSettings, "part")
-    pack_tokens: int = same(RepairSettings, "pack_tokens")
-    processes: int = same(RepairSettings, "processes")
-    adapter: Literal["merge", "keep"] = same(RepairSettings, "adapter")
-    save: Literal["merged", "adapter"] = same(RepairSettings, "save")
+    tokens: int | None = field_like(RepairSettings, "tokens")
+    steps: int | None = field_like(RepairSettings, "steps")
+    forget_rows: int = field_like(RepairSettings, "forget_rows")
+    replay_rows: int = field_like(RepairSettings, "replay_rows")
+    max_tokens: int = field_like(RepairSettings, "max_tokens")
+    long_rows: Literal["split", "drop"] = field_like(RepairSettings, "long_rows")
+    part: Literal["answers", "all"] | None = field_like(RepairSettings, "part")
+    pack_tokens: int = field_like(RepairSettings, "pack_tokens")
+    processes: int = field_like(RepairSettings, "processes")
+    adapter: Literal["merge", "keep"] = field_like(RepairSettings, "adapter")
+    save: Literal["merged", "adapter"] = field_like(RepairSettings, "save")
 
-    training: Literal["lora", "full", "qlora"] = same(RepairTraining, "method")
-    learning_rate: float = same(RepairTraining, "learning_rate")
-    weight_decay: float = same(RepairTraining, "weight_decay")
-    max_grad_norm: float = same(RepairTraining, "max_grad_norm")
-    warmup: float = same(RepairTraining, "warmup")
-    schedule: Literal["cosine", "linear", "constant"] = same(RepairTraining, "schedule")
-    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = same(RepairTraining, "optimizer")
+    training: Literal["lora", "full", "qlora"] = field_like(RepairTraining, "method")
+    learning_rate: float = field_like(RepairTraining, "learning_rate")
+    weight_decay: float = field_like(RepairTraining, "weight_decay")
+    max_grad_norm: float = field_like(RepairTraining, "max_grad_norm")
+    warmup: float = field_like(RepairTraining, "warmup")
+    schedule: Literal["cosine", "linear", "constant"] = field_like(RepairTraining, "schedule")
+    optimizer: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"] = field_like(
+        RepairTraining, "optimizer"
+    )
     lora_rank: int = Field(RepairTraining().lora.rank, ge=1, description="rank r of the adapters")
     lora_alpha: int = Field(RepairTraining().lora.alpha, ge=1, description="scale: the update times alpha / rank")
 
-    guard_every_tokens: int = same(GuardSettings, "every_tokens")
+    guard_every_tokens: int = field_like(GuardSettings, "every_tokens")
     guard_rows: int = Field(24, ge=1, description="replay rows held out for the guard (with or without it)")
     guard_forget_rows: int = Field(16, ge=1, description="forget rows held out for the guard")
-    guard_replay_rise: float = same(GuardSettings, "replay_rise")
-    guard_kl: float = same(GuardSettings, "kl")
-    guard_entropy_ratio: float = same(GuardSettings, "entropy_ratio")
-    guard_repetition_rise: float = same(GuardSettings, "repetition_rise")
-    guard_answers: int = same(GuardSettings, "answers")
+    guard_replay_rise: float = field_like(GuardSettings, "replay_rise")
+    guard_kl: float = field_like(GuardSettings, "kl")
+    guard_entropy_ratio: float = field_like(GuardSettings, "entropy_ratio")
+    guard_repetition_rise: float = field_like(GuardSettings, "repetition_rise")
+    guard_answers: int = field_like(GuardSettings, "answers")
     guard_answer_tokens: int = Field(GuardSettings().answer_tokens, ge=8, description="tokens of such an answer")
-    guard_gate: tuple[str, ...] = same(GuardSettings, "gates")
+    guard_gate: tuple[str, ...] = field_like(GuardSettings, "gates")
 
     scorecard_rows: int = Field(
         64,
@@ -135,21 +137,21 @@ class RepairOptions(ConfigBase):
         le=1,
         description="several --alpha: the one that recovers most among those that keep so much of the gain",
     )
-    items: int | None = same(ProbeOptions, "items")
-    skip: int = same(ProbeOptions, "skip")
-    max_new_tokens: int | None = same(ProbeOptions, "max_new_tokens")
-    judge_url: str | None = same(ProbeOptions, "judge_url")
-    judge_model: str | None = same(ProbeOptions, "judge_model")
-    judge_votes: int = same(ProbeOptions, "judge_votes")
+    items: int | None = field_like(ProbeOptions, "items")
+    skip: int = field_like(ProbeOptions, "skip")
+    max_new_tokens: int | None = field_like(ProbeOptions, "max_new_tokens")
+    judge_url: str | None = field_like(ProbeOptions, "judge_url")
+    judge_model: str | None = field_like(ProbeOptions, "judge_model")
+    judge_votes: int = field_like(ProbeOptions, "judge_votes")
     judge_key_variable: str = Field(
         "OPENAI_API_KEY", description="the environment variable that holds the key of the judge's endpoint"
     )
-    margin: float = same(ProbeOptions, "margin")
+    margin: float = field_like(ProbeOptions, "margin")
     gate: tuple[str, ...] = Field(
         (),
         description="'[change ]TASK[.METRIC] >= NUMBER' on the repaired model, 'change' is repaired minus MODEL as given (with --before: the harmed one); repeatable",
     )
-    undecided: Literal["pass", "fail"] | None = same(ProbeOptions, "undecided")
+    undecided: Literal["pass", "fail"] | None = field_like(ProbeOptions, "undecided")
     prove: tuple[str, ...] = Field(
         (), description="the same scorecard after int8 or nf4 rounding, or relearn=M (on M forget rows); repeatable"
     )
@@ -160,9 +162,9 @@ class RepairOptions(ConfigBase):
     report_to: Literal["none", "trackio", "mlflow", "wandb", "tensorboard"] = Field(
         "none", description="also send the learning curve to this tracker; it must be installed"
     )
-    max_time: float | None = same(ProbeOptions, "max_time")
-    store: Path | None = same(ProbeOptions, "store")
-    quiet: bool = same(ProbeOptions, "quiet")
+    max_time: float | None = field_like(ProbeOptions, "max_time")
+    store: Path | None = field_like(ProbeOptions, "store")
+    quiet: bool = field_like(ProbeOptions, "quiet")
 
 
 class RepairConfig(RepairOptions):

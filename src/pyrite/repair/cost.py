@@ -6,7 +6,7 @@ from typing import Any
 
 from pyrite.models.hardware import Compute
 from pyrite.repair.settings import RepairSettings
-from pyrite.train.cost import Shape
+from pyrite.train.cost import ModelShape
 
 TOKENS = ("forget", "replay", "preferred", "guard")
 NOTHING: dict[str, Any] = {
@@ -17,14 +17,14 @@ NOTHING: dict[str, Any] = {
 """What a repair tells that took no step."""
 
 
-def size_of(rows: Sequence[Any], roles: Sequence[str] | None = None) -> tuple[int, int]:
+def token_totals(rows: Sequence[Any], roles: Sequence[str] | None = None) -> tuple[int, int]:
     """Tokens and learned tokens of rows (of these roles)."""
-    some = [row for row in rows if roles is None or row.role in roles]
-    return sum(len(row.ids) for row in some), sum(row.targets for row in some)
+    chosen_rows = [row for row in rows if roles is None or row.role in roles]
+    return sum(len(row.ids) for row in chosen_rows), sum(row.targets for row in chosen_rows)
 
 
 def spent(
-    shape: Shape, steps: Sequence[Sequence[Any]], settings: RepairSettings, objective: Any, *,
+    shape: ModelShape, steps: Sequence[Sequence[Any]], settings: RepairSettings, objective: Any, *,
     live: bool, beforehand: Sequence[Any], guard: tuple[int, int],
 ) -> dict[str, Any]:  # fmt: skip
     """Tokens processed in training, by role, and by the guard; and all floating-point operations.
@@ -38,10 +38,10 @@ def spent(
     for step in steps:
         for row in step:
             tokens[row.role] += len(row.ids)
-        flops += shape.training(*size_of(step), full=settings.training.method == "full")
+        flops += shape.training(*token_totals(step), full=settings.training.method == "full")
         if live:
-            flops += shape.forward(*size_of(step, objective.asks()))
-    flops += shape.forward(*size_of(beforehand)) + shape.forward(*guard)
+            flops += shape.forward(*token_totals(step, objective.asks()))
+    flops += shape.forward(*token_totals(beforehand)) + shape.forward(*guard)
     tokens["guard"] = guard[0]
     return {"tokens": dict(tokens), "flops": flops}
 

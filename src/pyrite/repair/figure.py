@@ -13,58 +13,60 @@ PANELS = (("curve", "The loss of each step, by term (weights not applied)"), ("g
 WIDTH, HEIGHT = 620, 220  # pixels of a panel
 
 
-def curves(told: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw_curves(record: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw curves.svg and curves.png into a folder; nothing where no step was made. Returns the files written."""
-    drawn = chart(told)
+    drawn = chart(record)
     return [] if drawn is None else save(drawn, folder, "curves")
 
 
-def chart(told: Mapping[str, Any], palette: Palette = PRINTED) -> Any:
+def chart(record: Mapping[str, Any], palette: Palette = PRINTED) -> Any:
     """The curves of a repair, as an Altair chart; None where no step was made."""
     import altair as alt
 
-    panels = [panel(points(told, name), title, palette) for name, title in PANELS if points(told, name)]
+    panels = [
+        curve_panel(panel_points(record, name), title, palette) for name, title in PANELS if panel_points(record, name)
+    ]
     if not panels:
         return None
-    heading = f"Repair of {told['model']} with {told['method']}"
-    both = alt.vconcat(*panels, spacing=24).resolve_scale(color="shared", x="shared")
-    return dressed(both, heading, "Means over a step's tokens, or over the guard's rows.", palette)
+    heading = f"Repair of {record['model']} with {record['method']}"
+    panels_chart = alt.vconcat(*panels, spacing=24).resolve_scale(color="shared", x="shared")
+    return dressed(panels_chart, heading, "Means over a step's tokens, or over the guard's rows.", palette)
 
 
-def alt_text(told: Mapping[str, Any]) -> str:
+def alt_text(record: Mapping[str, Any]) -> str:
     """What the curves show, for someone who cannot see them: where each term began and ended."""
-    said = []
+    sentences = []
     for name, title in PANELS:
-        rows = points(told, name)
+        rows = panel_points(record, name)
         ends = []
         for term in TERMS:
-            own = [row for row in rows if row["term"] == term]
-            if own:
-                first, last = own[0], own[-1]
+            term_rows = [row for row in rows if row["term"] == term]
+            if term_rows:
+                first, last = term_rows[0], term_rows[-1]
                 ends.append(
                     f"{term} from {first['nats']:.3g} at {first['tokens']:,} tokens to {last['nats']:.3g} at {last['tokens']:,}"
                 )
         if ends:
-            said.append(f"{title}, in nats per token: {'; '.join(ends)}.")
-    return " ".join(said)
+            sentences.append(f"{title}, in nats per token: {'; '.join(ends)}.")
+    return " ".join(sentences)
 
 
-def points(told: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def panel_points(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The values of one panel, one for each point and term; what was not measured is absent.
 
-    >>> points({"guard": [{"tokens": 8, "replay_nats": 2.0, "forget_nats": None}]}, "guard")
+    >>> panel_points({"guard": [{"tokens": 8, "replay_nats": 2.0, "forget_nats": None}]}, "guard")
     [{'tokens': 8, 'term': 'replay', 'nats': 2.0}]
     """
     names = SEEN if name == "guard" else {term: term for term in TERMS}
     return [
         {"tokens": row["tokens"], "term": term, "nats": row[column]}
-        for row in told[name]
+        for row in record[name]
         for column, term in names.items()
         if row.get(column) is not None
     ]
 
 
-def panel(rows: Sequence[Mapping[str, Any]], title: str, palette: Palette = PRINTED) -> Any:
+def curve_panel(rows: Sequence[Mapping[str, Any]], title: str, palette: Palette = PRINTED) -> Any:
     """One panel: a line and points for each term."""
     import altair as alt
 
@@ -133,8 +135,8 @@ def frontier_chart(frontier: Mapping[str, Any] | None, palette: Palette = PRINTE
         ends.mark_text(align="left", dx=8, dy=-9, fontSize=11, color=palette.muted).encode(x="recovered:Q", y="kept:Q", text="name:N"),
     ]  # fmt: skip
     drawn = alt.layer(*layers, width=SQUARE, height=SQUARE)
-    said = f"Bars: 95 % intervals. Dashed: {frontier['keep']:.0%} of the gain. Diamond: the one that was taken."
-    return dressed(drawn, "What repairs bring back, and what they keep", said, palette)
+    subtitle = f"Bars: 95 % intervals. Dashed: {frontier['keep']:.0%} of the gain. Diamond: the one that was taken."
+    return dressed(drawn, "What repairs bring back, and what they keep", subtitle, palette)
 
 
 def frontier_points(frontier: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def axes_of(side: str, results: Mapping[str, Result], tasks: Sequence[str]) -> l
     ]
 
 
-def items_of(result: Result, metric: Metric) -> list[ItemScore]:
+def headline_items(result: Result, metric: Metric) -> list[ItemScore]:
     """The items of a metric that its verdicts look at: its headline slices, where the task has such (a blind spot: the
     items on which the heuristic is wrong), else all."""
     items = [item for item in result.measured if item.metric == metric.name]
@@ -86,7 +86,7 @@ def items_of(result: Result, metric: Metric) -> list[ItemScore]:
     return [
         item
         for item in items
-        if any(all(item.slices.get(name) == value for name, value in wanted.items()) for wanted in headlines)
+        if any(all(item.slices.get(name) == value for name, value in headline.items()) for headline in headlines)
     ]
 
 
@@ -107,8 +107,8 @@ def share_of_change(
     sides = [{item.item: item for item in side} for side in (origin, goal, now)]
     names = list(sides[0])
     if any(set(side) != set(names) for side in sides):
-        found = f"{metric.name}: {', '.join(str(len(side)) for side in sides)} items"
-        raise UserError("The models were not asked the same items.", found, "ask them with the same task and --items")
+        detail = f"{metric.name}: {', '.join(str(len(side)) for side in sides)} items"
+        raise UserError("The models were not asked the same items.", detail, "ask them with the same task and --items")
     first, second, third = ([side[name].value for name in names] for side in sides)
     return share_over_items(
         first,
@@ -132,7 +132,7 @@ def point_of(
     shares = {}
     for axis in axes:
         three = [results[model][axis.task] for model in (*axis.ends(*models), name)]
-        first, second, third = (items_of(result, axis.metric) for result in three)
+        first, second, third = (headline_items(result, axis.metric) for result in three)
         shares[axis.name] = share_of_change(first, second, third, axis.metric, alike=three[0].alike)
     return Point(name, method, alpha, shares, chosen)
 
@@ -147,8 +147,8 @@ def divided(result: Result, share: float, seed: int) -> tuple[frozenset[str], fr
     groups = sorted({item.group for item in result.measured})
     first = round(share * len(groups))
     if not 0 < first < len(groups):
-        found = f"--select {share:g} of {len(groups)} {result.alike}"
-        raise UserError("The items cannot be divided that way.", found, "ask more items, or another --select")
+        detail = f"--select {share:g} of {len(groups)} {result.alike}"
+        raise UserError("The items cannot be divided that way.", detail, "ask more items, or another --select")
     order = np.random.default_rng([seed, 0x5E1EC7]).permutation(len(groups))
     picked = {groups[int(at)] for at in order[:first]}
     return (
@@ -176,8 +176,8 @@ def scores(items: Mapping[str, Sequence[ItemScore]], metric: Metric, fixed: Sequ
         name for name in first if all(name in sides[model] and sides[model][name].value is not None for model in fixed)
     ]
     if not shared:
-        found, fix = metric.name, "ask more items"
-        raise UserError("No item that chooses was answered by the model before and the harmed one.", found, fix)
+        detail, fix = metric.name, "ask more items"
+        raise UserError("No item that chooses was answered by the model before and the harmed one.", detail, fix)
     worst = None if metric.bounds is None else metric.bounds[metric.direction == "lower"]
     weights = [first[name].weight for name in shared]
     means: dict[str, float | None] = {}
@@ -200,7 +200,7 @@ class Choice:
     tried: list[dict[str, Any]]
 
 
-def choose(
+def choose_candidate(
     lost: Scores, gained: Scores, candidates: Sequence[str], *, models: tuple[str, str], axes: tuple[Axis, Axis],
     middle: str, unclear: str = "", keep: float = KEEP,
 ) -> Choice:  # fmt: skip
@@ -222,22 +222,22 @@ def choose(
         return None if ends[0] is None or ends[1] is None else sign * (ends[1] - ends[0])
 
     recovered = {name: way(lost, rising[0], harmed, name) for name in (before, harmed, *candidates)}
-    kept = {name: way(gained, rising[1], before, name) for name in (before, harmed, *candidates)}
-    loss, gain = recovered[before], kept[harmed]
+    kept_change = {name: way(gained, rising[1], before, name) for name in (before, harmed, *candidates)}
+    loss, gain = recovered[before], kept_change[harmed]
     tried = [
         {
             "name": name,
             LOST: lost[name],
             GAINED: gained[name],
             "recovered": None if (back := recovered[name]) is None or not loss or loss < 0 else back / loss,
-            "kept": None if (held := kept[name]) is None or not gain or gain < 0 else held / gain,
+            "kept": None if (kept_part := kept_change[name]) is None or not gain or gain < 0 else kept_part / gain,
         }
         for name in (before, harmed, *candidates)
     ]
     eligible = {
-        name: (back, held)
+        name: (back, kept_part)
         for name in candidates
-        if (back := recovered[name]) is not None and (held := kept[name]) is not None
+        if (back := recovered[name]) is not None and (kept_part := kept_change[name]) is not None
     }
     if not eligible:
         fix = "look at their answers: too many are missing"
@@ -248,7 +248,7 @@ def choose(
         name = middle if middle in eligible else next(iter(eligible))
         why = f"it is the name in the middle, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
         return Choice(name, why + lacking, tried)
-    able = [name for name, (_, held) in eligible.items() if held >= keep * gain - 1e-12]
+    able = [name for name, (_, kept_part) in eligible.items() if kept_part >= keep * gain - 1e-12]
     if not able:
         name = max(eligible, key=lambda cell: (eligible[cell][1], eligible[cell][0]))
         return Choice(name, f"none keeps {keep:.0%} of the gain; it keeps most of it{lacking}", tried)
@@ -277,7 +277,7 @@ def unclear_of(
     return " and ".join(reasons)
 
 
-def sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
+def point_sentence(point: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
     """What a point says, in one sentence; `point` is `Point.as_json`, `axes` the names of what was lost and gained."""
     clauses = [share_clause(point["recovered"], "recovers", f"of what was lost ({axes[LOST]})")]
     if point["kept"] is not None:
@@ -311,11 +311,11 @@ def with_interval(share: Mapping[str, Any]) -> str:
     """
     if share["value"] is None:
         return "not testable"
-    shown = percent(share["value"])
+    text = percent(share["value"])
     for title, ends in (("", share), ("; items", share.get("over_items") or {"low": None})):
         if ends["low"] is not None:
-            shown += f"{title} [{percent(ends['low'])}, {percent(ends['high'])}]"
-    return shown
+            text += f"{title} [{percent(ends['low'])}, {percent(ends['high'])}]"
+    return text
 
 
 def swapped(points: Sequence[Mapping[str, Any]]) -> str:

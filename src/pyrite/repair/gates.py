@@ -19,14 +19,14 @@ def parse_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
     >>> parse_gates(["kl <= 0.2"])
     [('kl', '<=', 0.2)]
     """
-    made = []
+    conditions = []
     for text in texts:
-        found = CONDITION.fullmatch(text)
+        match = CONDITION.fullmatch(text)
         try:
-            bound = float(found[3]) if found else None
+            bound = float(match[3]) if match else None
         except ValueError:
             bound = None
-        if found is None or bound is None:
+        if match is None or bound is None:
             raise UserError("A guard's condition cannot be read.", text, f"'VALUE <= NUMBER', VALUE one of {VALUES}")
-        made.append((found[1], found[2], bound))
-    return made
+        conditions.append((match[1], match[2], bound))
+    return conditions

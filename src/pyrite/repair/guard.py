@@ -1,7 +1,7 @@
-"""A small probe during a repair: is the model still whole, and which point of the way was the best?
+"""The guard of a repair: a small probe that stops the training at a breach and picks the best safe checkpoint.
 
 Every so many tokens the guard reads rows of its own (never the scorecard's) and writes a few short answers. A breach of
-a limit stops the repair. The result is the *safe* point with the lowest objective on the guard's rows, the start
+a limit stops the repair. The result is the *safe* checkpoint with the lowest objective on the guard's rows, the start
 included; so a repair that only did harm gives back the model as it was.
 """
 
@@ -20,24 +20,27 @@ from transformers import TrainerCallback
 
 from pyrite.io import atomic_write
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Reader
+from pyrite.models.rows import RowReader
 from pyrite.repair.gates import VALUES, parse_gates
 from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
 from pyrite.repair.settings import GuardSettings
 from pyrite.stats.gates import HOLDS
 from pyrite.train import sharded
-from pyrite.train.packed import PackedTrainer, packs_of, put_weights, totals_of, trained_weights
-from pyrite.train.rows import Row
+from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of, put_weights, trained_weights
+from pyrite.train.rows import TrainingRow
 
 RULE = "the safe point, start included, with the lowest objective on the guard's rows"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the guard saw after `step` steps and `tokens` tokens. Nats a token (of a classifier: a row); `entropy` of the
-    next token (the label) on replay rows; `repetition` the share of an answer's four-token pieces that occurred in it
-    before, mean over short answers, and `repetition_rise` how much that rose since the start for certain (the 95 % lower
-    bound over the answers, which are written to the same prompts at every look); None: not measured."""
+class GuardMeasurement:
+    """One measurement of the guard, after `step` steps and `tokens` tokens.
+
+    Nats a token (of a classifier: a row); `entropy` of the next token (the label) on replay rows; `repetition` the share
+    of an answer's four-token pieces that occurred in it before, mean over short answers, and `repetition_rise` how much
+    that rose since the start for certain (the 95 % lower bound over the answers, which are written to the same prompts
+    every time); None: not measured.
+    """
 
     step: int
     tokens: int
@@ -55,25 +58,25 @@ class Look:
 class Watched:
     """The guard's rows: forget and replay rows, and prompts (token ids) for short answers."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     prompts: Sequence[Sequence[int]]
     end_ids: Sequence[int]
 
 
 @dataclass
 class GuardState:
-    """What a guard knows: its looks, where it stopped and why, and which point was the best so far."""
+    """State of a guard: its measurements, where it stopped and why, and the step of the best safe checkpoint."""
 
-    looks: list[Look] = field(default_factory=list)
+    looks: list[GuardMeasurement] = field(default_factory=list)
     stopped: dict[str, Any] | None = None
     best: int = 0
 
-    def point(self) -> Look:
-        """The best safe point."""
+    def best_checkpoint(self) -> GuardMeasurement:
+        """The measurement at the best safe checkpoint."""
         return next(look for look in self.looks if look.step == self.best)
 
 
-def breach_of(look: Look, start: Look, limits: GuardSettings) -> str | None:
+def breach_of(look: GuardMeasurement, start: GuardMeasurement, limits: GuardSettings) -> str | None:
     """Which limit does this look break, compared with the start? None: it is safe."""
     for name in ("objective", *VALUES):
         value = getattr(look, name)
@@ -122,7 +125,8 @@ def certain_rise(now: Sequence[float], before: Sequence[float]) -> float | None:
 
 
 class Guard(TrainerCallback):  # type: ignore[misc]
-    """Looks at the model every so many tokens; keeps the best safe point's weights in `folder`; stops at a breach."""
+    """Callback that measures the model every so many tokens, keeps the best safe checkpoint in `folder`, and stops the
+    training at a breach."""
 
     trainer: PackedTrainer
 
@@ -165,11 +169,11 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             self.look(state.global_step, control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What the guard knows goes into the checkpoint: looks, and the best point's weights."""
+        """What the guard knows goes into the checkpoint: measurements, and the best safe checkpoint's weights."""
         if not sharded.is_first():
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        told = {
+        record = {
             "looks": [asdict(look) for look in self.state.looks],
             "stopped": self.state.stopped,
             "best": self.state.best,
@@ -180,18 +184,20 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             "first_repetitions": self.first_repetitions,
         }
         with atomic_write(folder / "guard.json") as part:
-            Path(part).write_bytes(orjson.dumps(told))
+            Path(part).write_bytes(orjson.dumps(record))
         best = self.folder / f"{self.state.best}.safetensors"
         if best.is_file():
             shutil.copyfile(best, folder / "best.safetensors")
 
     def restore(self, checkpoint: Path) -> None:
         """Take up what a checkpoint knows."""
-        told = orjson.loads((checkpoint / "guard.json").read_bytes())
-        self.state = GuardState([Look(**look) for look in told["looks"]], told["stopped"], told["best"])
-        self.tokens, self.since = told["tokens"], told["since"]
-        self.read, self.looked_at = told["read"], told["looked_at"]
-        self.first_repetitions = told["first_repetitions"]
+        record = orjson.loads((checkpoint / "guard.json").read_bytes())
+        self.state = GuardState(
+            [GuardMeasurement(**look) for look in record["looks"]], record["stopped"], record["best"]
+        )
+        self.tokens, self.since = record["tokens"], record["since"]
+        self.read, self.looked_at = record["read"], record["looked_at"]
+        self.first_repetitions = record["first_repetitions"]
         if not sharded.is_first():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -200,42 +206,42 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             shutil.copyfile(checkpoint / "best.safetensors", self.folder / f"{self.state.best}.safetensors")
 
     def look(self, step: int, control: Any) -> None:
-        """Measure, judge, remember; at a breach, stop."""
+        """Takes one measurement, judges it, and stops the training at a breach."""
         from dataclasses import replace
 
         model = self.trainer.model.model
         was = model.training
         model.eval()
         with torch.no_grad():
-            seen = sharded.agreed(self.measure(step))
+            measured = sharded.agreed(self.measure(step))
         sharded.shard_again(self.trainer.model)
         model.train(was)
-        if step and (breach := breach_of(seen, self.state.looks[0], self.settings)):
-            seen = replace(seen, breach=breach)
+        if step and (breach := breach_of(measured, self.state.looks[0], self.settings)):
+            measured = replace(measured, breach=breach)
             self.state.stopped = {"step": step, "tokens": self.tokens, "why": breach}
             control.should_training_stop = True
-        self.state.looks.append(seen)
-        if seen.breach is None and (step == 0 or seen.objective < self.state.point().objective):
+        self.state.looks.append(measured)
+        if measured.breach is None and (step == 0 or measured.objective < self.state.best_checkpoint().objective):
             self.state.best = step
             if step:
                 self.keep(step, trained_weights(model))
 
     def keep(self, step: int, weights: dict[str, torch.Tensor]) -> None:
-        """Write the best point's weights in the place of the one before."""
+        """Write the best safe checkpoint's weights in the place of the one before."""
         if not sharded.is_first():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for other in self.folder.glob("*.safetensors"):
-            other.unlink()
+        for old_file in self.folder.glob("*.safetensors"):
+            old_file.unlink()
         save_file(weights, self.folder / f"{step}.safetensors")
 
-    def measure(self, step: int) -> Look:
+    def measure(self, step: int) -> GuardMeasurement:
         """The values of one look."""
-        totals = totals_of(self.watched.rows)
+        normalisers = normalisers_of(self.watched.rows)
         sums = dict.fromkeys(("forget", "replay", "kl", "replay_nats", "forget_nats", "kl_nats", "entropy"), 0.0)
         with self.compute.autocast():
             for pack in packs_of(list(self.watched.rows), self.trainer.pack_tokens):
-                for name, value in self.trainer.model_wrapped(pack, totals, look=self.objective.look).items():
+                for name, value in self.trainer.model_wrapped(pack, normalisers, look=self.objective.look).items():
                     sums[name] += value
                 tokens, targets = self.objective.look_reads(pack)
                 self.read, self.looked_at = self.read + tokens, self.looked_at + targets
@@ -244,8 +250,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             self.first_repetitions = repeated
         weights = self.objective.weights
         objective = weights.forget * sums["forget"] + weights.replay * sums["replay"] + weights.kl * sums["kl"]
-        replay, forget = totals.tokens.get(REPLAY, 0), totals.tokens.get(FORGET, 0)
-        return Look(
+        replay, forget = normalisers.tokens.get(REPLAY, 0), normalisers.tokens.get(FORGET, 0)
+        return GuardMeasurement(
             step,
             self.tokens,
             objective,
@@ -257,32 +263,32 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             certain_rise(repeated, self.first_repetitions) if step else None,
         )
 
-    def repetitions(self, reader: Reader) -> list[float]:
+    def repetitions(self, reader: RowReader) -> list[float]:
         """Short greedy answers to the guard's prompts; how much of each repeats."""
         from pyrite.models.generate import generate
         from pyrite.models.sampling import Drawing
 
         prompts = self.watched.prompts[: self.settings.answers]
-        if not prompts or sharded.size() > 1:  # writing reads the model outside of the root's forward pass
+        if not prompts or sharded.world_size() > 1:  # writing reads the model outside of the root's forward pass
             return []
         written = generate(
             reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,
             drawing=Drawing(0.0, 1.0), seeds=[[0]] * len(prompts),
         )  # fmt: skip
-        answers = [one.ids for _, one in sorted(written, key=lambda pair: pair[0])]
+        answers = [sample.ids for _, sample in sorted(written, key=lambda pair: pair[0])]
         written_tokens = sum(map(len, answers))
         self.read, self.looked_at = self.read + written_tokens + sum(map(len, prompts)), self.looked_at + written_tokens
         return [repetition_of(answer) for answer in answers]
 
-    def told(self) -> dict[str, Any]:
-        """What a repair tells of its guard: where it stopped and why, every look, and the point that was chosen."""
-        point = {"step": self.state.best, "tokens": self.state.point().tokens, "rule": RULE}
-        values = asdict(self.state.point())
+    def record(self) -> dict[str, Any]:
+        """The guard's part of the record: where it stopped and why, every measurement, and the checkpoint that was chosen."""
+        point = {"step": self.state.best, "tokens": self.state.best_checkpoint().tokens, "rule": RULE}
+        values = asdict(self.state.best_checkpoint())
         looks = [asdict(look) for look in self.state.looks]
         return {"stopped": self.state.stopped, "guard": looks, "point": point | {"values": values}}
 
     def roll_back(self, model: Any) -> bool:
-        """Put the best safe point's weights into the model; False where that is the start, to which nothing was kept."""
+        """Put the best safe checkpoint's weights into the model; False where that is the start, to which nothing was kept."""
         if self.state.best == 0:
             return False
         put_weights(model, load_file(self.folder / f"{self.state.best}.safetensors"))

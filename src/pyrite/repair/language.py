@@ -1,4 +1,4 @@
-"""What a repair asks of a language model: its rows, token by token; adapters; the whole model, written anew."""
+"""The language model type of a repair: rows learned token by token, adapters, and the whole model written anew."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,19 +10,19 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Message, Text
 from pyrite.repair.methods import REFUSALS, Method
+from pyrite.repair.model_type import ROLES, RepairRows, check_guard, check_left, guard_rows
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import ROLES, Rows, check_guard, check_left, guard_rows
 from pyrite.steps import Context
 from pyrite.train import adapters, language
 from pyrite.train.language import load_to_train, read_language
 
 
-def load_whole(folder: Path, compute: Compute) -> Any:
+def load_full_model(folder: Path, compute: Compute) -> Any:
     """The whole model of a folder, in fp32."""
     return load.load_causal(folder, compute)
 
 
-def refuse(record: Chat | Text, number: int) -> Chat:
+def refusal_to(record: Chat | Text, number: int) -> Chat:
     """A forget row's prompt, answered with one of our sentences that say nothing.
 
     Raises:
@@ -35,7 +35,7 @@ def refuse(record: Chat | Text, number: int) -> Chat:
     return Chat((*record.prompt, answer), record.id, record.meta)
 
 
-def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> Rows:
+def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method: Method) -> RepairRows:
     """Read and encode every file of the step.
 
     Raises:
@@ -45,53 +45,53 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
 
     files = context.config["files"]
     records = {role: read_language(context.inputs[role] / files[role]) for role in ROLES if role in files}
-    chats = any(isinstance(one, Chat) for some in records.values() for one in some)
+    chats = any(isinstance(record, Chat) for role_records in records.values() for record in role_records)
     part = settings.part or ("answers" if chats else "all")
-    for role, some in records.items():
-        if part == "answers" and some and not any(isinstance(one, Chat) for one in some):
-            found = f"{role}: {len(some)} rows of plain text, beside chats"
+    for role, role_records in records.items():
+        if part == "answers" and role_records and not any(isinstance(record, Chat) for record in role_records):
+            detail = f"{role}: {len(role_records)} rows of plain text, beside chats"
             raise UserError(
-                "Answers are learned, and some rows have none.", found, "give chats on both sides, or --part all"
+                "Answers are learned, and some rows have none.", detail, "give chats on both sides, or --part all"
             )
     longest = load.longest_row(context.inputs.get("under", context.inputs["base"]))
     size = min(settings.max_tokens, longest or settings.max_tokens)
     long_rows = "drop" if method.kind in ("pair", "answer") else settings.long_rows
     encoded, counts = {}, {}
-    for role, some in records.items():
+    for role, role_records in records.items():
         plain = role.removeprefix("guard_")
-        encoded[role], counts[role] = encode_rows(tokenizer, some, part, size, long_rows=long_rows, role=plain)
+        encoded[role], counts[role] = encode_rows(tokenizer, role_records, part, size, long_rows=long_rows, role=plain)
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
     if method.kind in ("pair", "answer"):
         for side in ("", "guard_"):
-            asked, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
-            encoded[f"{side}preferred"] = said_nothing(tokenizer, asked, forget, part, size)
+            side_records, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
+            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size)
     guard = guard_rows(encoded)
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
-    told = {role: tell(some) for role, some in counts.items()}
-    return Rows(
+    counts_by_role = {role: tell(role_records) for role, role_records in counts.items()}
+    return RepairRows(
         encoded["forget"], encoded.get("preferred", []), encoded.get("replay", []), guard,
-        [prompt for prompt in prompts if 0 < len(prompt) <= room], told,
+        [prompt for prompt in prompts if 0 < len(prompt) <= room], counts_by_role,
     )  # fmt: skip
 
 
-def said_nothing(
+def refusal_rows(
     tokenizer: Any, records: Sequence[Chat | Text], forget: list[Any], part: Any, max_tokens: int
 ) -> list[Any]:
     """For every encoded forget row, its prompt with an answer that says nothing; both get one unit."""
     from pyrite.train.rows import encode_rows
 
     by_id = {record.id: record for record in records}
-    refused = [refuse(by_id[row.id], number) for number, row in enumerate(forget)]
-    made, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
-    there = {row.id: row for row in made}
-    forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in there)]
-    return [replace(there[row.id], number=row.number, unit=row.number) for row in forget]
+    refused = [refusal_to(by_id[row.id], number) for number, row in enumerate(forget)]
+    rows, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
+    by_row_id = {row.id: row for row in rows}
+    forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in by_row_id)]
+    return [replace(by_row_id[row.id], number=row.number, unit=row.number) for row in forget]
 
 
 def tell(counts: dict[str, int]) -> dict[str, Any]:
-    """Counts with the reasons apart."""
+    """Counts of rows, with those dropped under their reasons."""
     reasons = ("longer than max_tokens", "no tokens to learn")
     dropped = {reason: counts[reason] for reason in reasons if counts[reason]}
     return {"read": counts["read"], "used": counts["used"], "split": counts["split"], "dropped": dropped}
@@ -102,18 +102,18 @@ def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: 
     from pyrite.repair.reference import ADAPTER
 
     base = context.inputs["base"]
-    how = settings.training.method
+    training_method = settings.training.method
     under = context.inputs.get("under")
-    model = load_to_train(under or base, compute, how)
-    if how == "full":
+    model = load_to_train(under or base, compute, training_method)
+    if training_method == "full":
         if under is not None:
-            found = "adapter: keep with training.method full"
-            raise UserError("All weights cannot be trained beneath an adapter.", found, "--adapter merge, or lora")
+            detail = "adapter: keep with training.method full"
+            raise UserError("All weights cannot be trained beneath an adapter.", detail, "--adapter merge, or lora")
         return model
     if under is not None:
         model = adapters.with_adapter(model, base, train=False)
     lora = settings.training.lora
-    return adapters.add_adapter(model, lora, "CAUSAL_LM", seed=seed, four_bit=how == "qlora", name=ADAPTER)
+    return adapters.add_adapter(model, lora, "CAUSAL_LM", seed=seed, four_bit=training_method == "qlora", name=ADAPTER)
 
 
 def reader(model: Any, tokenizer: Any) -> Any:
@@ -123,16 +123,16 @@ def reader(model: Any, tokenizer: Any) -> Any:
     return row_reader(model)
 
 
-def see(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
+def forward(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
     """The hidden states that predict the rows' learned tokens."""
-    from pyrite.repair.reference import see_tokens
+    from pyrite.repair.reference import forward_tokens
 
-    return see_tokens(reader, rows, layer)
+    return forward_tokens(reader, rows, layer)
 
 
-def save_whole(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
     """The trained model as a whole, an adapter that it came with merged first."""
     base, under = context.inputs["base"], context.inputs.get("under")
     beneath = base if under is not None and hasattr(model, "peft_config") else None
     name = context.config["base_name"]
-    language.save_whole(model, tokenizer, under or base, context.out, compute, name, beneath=beneath)
+    language.save_full_model(model, tokenizer, under or base, context.out, compute, name, beneath=beneath)

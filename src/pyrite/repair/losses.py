@@ -64,7 +64,7 @@ def log1mexp(logp: Tensor) -> Tensor:
 
 
 def cross_entropy(stats: Stats) -> Tensor:
-    """How surprising is each token? -log p [n]: replay, and answers that say nothing."""
+    """Cross-entropy -log p [n] of each token: replay, and answers that say nothing."""
     return -stats.logp
 
 
@@ -156,5 +156,5 @@ def control_vector(width: int, steering: float, *, seed: int) -> Tensor:
     As in the authors' code (github.com/centerforaisafety/wmdp), with a seed. Always drawn on the CPU.
     """
     drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed))
-    made: Tensor = drawn / drawn.norm() * steering
-    return made
+    vector: Tensor = drawn / drawn.norm() * steering
+    return vector

@@ -8,7 +8,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG, ModelRef
-from pyrite.repair.sorts import sort_of
+from pyrite.repair.model_type import model_type_of
 from pyrite.steps import Context, Source, Step, StepType
 
 
@@ -23,13 +23,13 @@ def write_merged(base: Path, adapter: Path, out: Path) -> None:
     """Write the sum of a base and its adapters, added in fp32."""
     from pyrite.train.adapters import with_adapter
 
-    whole = sort_of(base).load_whole(base, Compute("cpu", "fp32"))
-    merged = with_adapter(whole, adapter, train=False).merge_and_unload(safe_merge=True)
-    own = (adapter / "tokenizer_config.json").is_file()
-    write_whole(merged, load.load_tokenizer(adapter if own else base), base, out)
+    model = model_type_of(base).load_full_model(base, Compute("cpu", "fp32"))
+    merged = with_adapter(model, adapter, train=False).merge_and_unload(safe_merge=True)
+    has_tokenizer = (adapter / "tokenizer_config.json").is_file()
+    write_full_model(merged, load.load_tokenizer(adapter if has_tokenizer else base), base, out)
 
 
-def write_whole(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
+def write_full_model(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
     """Write a model and its tokenizer, in the number format of the one that it was made from."""
     model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
@@ -53,12 +53,12 @@ def base_of(adapter: Path) -> ModelRef:
     if not isinstance(name, str) or not name:
         raise UserError("The adapter does not say which model it belongs to.", f"{file}: {name!r}", fix)
     try:
-        found = load.resolve(name)
+        base = load.resolve(name)
     except UserError as error:
         raise UserError("The adapter's base is not there.", f"{file}: {name} ({error.found})", fix) from error
-    if (found.folder / ADAPTER_CONFIG).is_file():
+    if (base.folder / ADAPTER_CONFIG).is_file():
         raise UserError("The adapter's base is an adapter itself.", f"{file}: {name}", "merge that one first")
-    return found
+    return base
 
 
 def is_of_classifier(adapter: Path) -> bool:
@@ -66,6 +66,6 @@ def is_of_classifier(adapter: Path) -> bool:
     return bool(json.loads((adapter / ADAPTER_CONFIG).read_bytes()).get("task_type") == "SEQ_CLS")
 
 
-def merged(adapter: Step | Source, base: Step | Source, label: str) -> Step:
+def merged_model_step(adapter: Step | Source, base: Step | Source, label: str) -> Step:
     """The step that makes a whole model of an adapter and its base."""
     return Step(MERGE, {}, {"adapter": adapter, "base": base}, label=label)

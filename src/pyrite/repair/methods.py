@@ -31,7 +31,7 @@ from torch import Tensor
 from pyrite.errors import UserError
 from pyrite.repair import losses
 
-Kind = Literal["token", "soft", "row", "pair", "hidden", "answer"]
+LossInput = Literal["token", "soft", "row", "pair", "hidden", "answer"]
 
 REFUSALS = (
     "I don't know.",
@@ -44,7 +44,7 @@ REFUSALS = (
 """Answers that say nothing, in words of our own; forget row i takes number i modulo their count."""
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
     """What each term of the loss counts: forgetting, cross-entropy on replay rows, KL(model as given || model)."""
 
     forget: float
@@ -61,9 +61,9 @@ class Method:
     """What it does, in one line."""
     paper: str
     """Authors and arXiv id."""
-    kind: Kind
+    kind: LossInput
     loss: Callable[..., Tensor] | None
-    weights: Weights
+    weights: LossWeights
     source: str
     """Where the default weights and options come from."""
     reference: bool = False
@@ -91,7 +91,7 @@ _ALL = (
         "Chen et al., arXiv 2406.12397",
         "token",
         losses.lower_bounded,
-        Weights(0.01, 1, 1),
+        LossWeights(0.01, 1, 1),
         "weights: ours (the paper's are not known)",
     ),
     Method(
@@ -100,7 +100,7 @@ _ALL = (
         "Jang et al., arXiv 2210.01504",
         "token",
         losses.ascent,
-        Weights(1, 0, 0),
+        LossWeights(1, 0, 0),
         "weights: paper",
     ),
     Method(
@@ -109,7 +109,7 @@ _ALL = (
         "Liu et al., arXiv 2203.12817; Maini et al., arXiv 2401.06121",
         "token",
         losses.ascent,
-        Weights(1, 1, 0),
+        LossWeights(1, 1, 0),
         "weights: arXiv 2401.06121, open-unlearning",
     ),
     Method(
@@ -118,7 +118,7 @@ _ALL = (
         "Maini et al., arXiv 2401.06121",
         "token",
         losses.ascent,
-        Weights(1, 0, 1),
+        LossWeights(1, 0, 1),
         "weights: paper",
     ),
     Method(
@@ -127,7 +127,7 @@ _ALL = (
         "Zhang et al., arXiv 2404.05868",
         "row",
         _npo,
-        Weights(1, 1, 0),
+        LossWeights(1, 1, 0),
         "beta: paper, open-unlearning; weights: open-unlearning",
         reference=True,
         options={"beta": 0.1},
@@ -138,7 +138,7 @@ _ALL = (
         "Fan et al., arXiv 2410.07163",
         "row",
         _simnpo,
-        Weights(0.125, 1, 0),
+        LossWeights(0.125, 1, 0),
         "beta, gamma and weights: open-unlearning, which follows the authors' code for TOFU",
         options={"beta": 4.5, "gamma": 0.0},
     ),
@@ -148,7 +148,7 @@ _ALL = (
         "Yang, arXiv 2503.01224",
         "soft",
         None,
-        Weights(1, 0, 0),
+        LossWeights(1, 0, 0),
         "weights: paper (which also leaves out an answer's first token; we do not)",
         teacher="self",
     ),
@@ -158,7 +158,7 @@ _ALL = (
         "Wang et al., arXiv 2502.19301",
         "token",
         losses.weighted,
-        Weights(1, 1, 0),
+        LossWeights(1, 1, 0),
         "alpha (there beta) and weights: open-unlearning",
         options={"alpha": 1.0},
     ),
@@ -168,7 +168,7 @@ _ALL = (
         "Yang et al., arXiv 2505.11953",
         "token",
         losses.satimp,
-        Weights(0.1, 1, 0),
+        LossWeights(0.1, 1, 0),
         "beta1, beta2 and weights: open-unlearning",
         options={"beta1": 5.0, "beta2": 1.0},
     ),
@@ -178,7 +178,7 @@ _ALL = (
         "Dong et al., arXiv 2402.10052",
         "soft",
         None,
-        Weights(1, 0, 0),
+        LossWeights(1, 0, 0),
         "shift (there beta) and weights: open-unlearning",
         reference=True,
         options={"shift": 10.0},
@@ -190,7 +190,7 @@ _ALL = (
         "Li et al., arXiv 2403.03218",
         "hidden",
         losses.rmu,
-        Weights(1, 100, 0),
+        LossWeights(1, 100, 0),
         "steering, layer (8 of 32), replay weight (alpha): the authors' code for a 7B model; they depend on the model",
         options={"layer": 0.25, "steering": 20.0},
     ),
@@ -200,7 +200,7 @@ _ALL = (
         "Rafailov et al., arXiv 2305.18290; Maini et al., arXiv 2401.06121",
         "pair",
         losses.dpo,
-        Weights(1, 1, 0),
+        LossWeights(1, 1, 0),
         "beta and weights: open-unlearning",
         reference=True,
         options={"beta": 0.1},
@@ -211,7 +211,7 @@ _ALL = (
         "Maini et al., arXiv 2401.06121",
         "answer",
         losses.cross_entropy,
-        Weights(1, 1, 0),
+        LossWeights(1, 1, 0),
         "weights: paper",
     ),
 )
@@ -221,7 +221,7 @@ METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 _POSITIVE = ("beta", "layer")
 
 
-def resolve(name: str, options: Mapping[str, float]) -> Method:
+def resolve_method(name: str, options: Mapping[str, float]) -> Method:
     """Which method is meant, with the options given in the place of its defaults?
 
     Raises:
@@ -236,13 +236,13 @@ def resolve(name: str, options: Mapping[str, float]) -> Method:
             raise UserError(f"The method {name} has no such option.", option, fix)
         low = "above 0" if option in _POSITIVE else "at least 0"
         if not math.isfinite(value) or value < 0 or (value == 0 and option in _POSITIVE):
-            found, fix = f"{option}={value:g}", f"a number {low}; the default is {method.options[option]:g}"
-            raise UserError(f"The method {name} cannot take this number.", found, fix)
+            detail, fix = f"{option}={value:g}", f"a number {low}; the default is {method.options[option]:g}"
+            raise UserError(f"The method {name} cannot take this number.", detail, fix)
     return replace(method, options={**method.options, **options})
 
 
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    if not known:
+def _nearest(name: str, choices: Mapping[str, object]) -> str:
+    if not choices:
         return "leave it out: the method has no options"
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
-    return (f"did you mean '{near[0]}'? " if near else "") + f"there are: {', '.join(known)}"
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), choices, 1)
+    return (f"did you mean '{near[0]}'? " if near else "") + f"there are: {', '.join(choices)}"

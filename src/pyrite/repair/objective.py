@@ -3,7 +3,7 @@
 Forget and replay rows share one forward pass. Replay cross-entropy and KL share one product with the vocabulary. The
 means are over the learned tokens of a whole step (of rows, for methods that join a row's tokens), never over padding.
 
-What a model says of rows is an objective's `see`: of a language model, the hidden states that predict learned tokens and
+What a model says of rows is an objective's `forward`: of a language model, the hidden states that predict learned tokens and
 the vocabulary's matrix. A classifier fits into the same words (`repair.classifier`), one target a row.
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from pyrite.models.hardware import Compute
-from pyrite.models.head import Reference as Teacher
+from pyrite.models.head import ReferenceStates as Teacher
 from pyrite.models.head import entropy, fused, soft, token_stats
 from pyrite.repair.losses import control_vector
-from pyrite.repair.methods import Method, Weights
-from pyrite.repair.reference import Reference, See, Seen, see_tokens
-from pyrite.train.packed import Totals, Trained, packs_of
-from pyrite.train.rows import Row
+from pyrite.repair.methods import LossWeights, Method
+from pyrite.repair.reference import Forward, Outputs, Reference, forward_tokens
+from pyrite.train.packed import Normalisers, Trained, packs_of
+from pyrite.train.rows import TrainingRow
 
 FORGET, REPLAY, PREFERRED = "forget", "replay", "preferred"
 """Roles of rows. A preferred row is a forget row's prompt with an answer that says nothing."""
@@ -38,13 +38,13 @@ class RepairObjective:
     """A method, its weights, and the model as given."""
 
     method: Method
-    weights: Weights
+    weights: LossWeights
     reference: Reference | None
     frozen: Frozen | None = None
     layer: int | None = None
     """For methods on hidden states: after how many layers."""
     seed: int = 0
-    see: See = see_tokens
+    forward: Forward = forward_tokens
     """How rows are read."""
     last: Reference | None = None
     """The model as given after all its layers, for the guard's KL."""
@@ -69,41 +69,45 @@ class RepairObjective:
         replay = (REPLAY,) if self.weights.replay or self.weights.kl else ()
         return (*(forget if self.weights.forget else ()), *replay)
 
-    def __call__(self, module: Trained, rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(
+        self, module: Trained, rows: Sequence[TrainingRow], normalisers: Normalisers
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """The pack's share of the step's loss; parts: forget, replay, kl, each unweighted."""
         on_states = self.method.kind == "hidden"
-        pack = self.see(module.reader, rows, self.layer if on_states else None)
+        pack = self.forward(module.reader, rows, self.layer if on_states else None)
         if on_states:
-            return self.on_states(pack, totals)
-        replay, told = self.replay(module.reader.head, pack, totals)
-        forget, more = self.forget(module.reader.head, pack, totals)
-        return replay + forget, told | more
+            return self.on_states(pack, normalisers)
+        replay, replay_parts = self.replay(module.reader.head, pack, normalisers)
+        forget, forget_parts = self.forget(module.reader.head, pack, normalisers)
+        return replay + forget, replay_parts | forget_parts
 
-    def look(self, module: Trained, rows: Sequence[Row], totals: Totals) -> dict[str, float]:
+    def look(self, module: Trained, rows: Sequence[TrainingRow], normalisers: Normalisers) -> dict[str, float]:
         """For the guard: a pack's parts of the objective and, whatever the method's own loss is, sums of negative
         log-likelihoods, KL and entropy."""
-        pack, head = self.see(module.reader, rows, None), module.reader.head
+        pack, head = self.forward(module.reader, rows, None), module.reader.head
         if self.method.kind == "hidden":
-            sums = dict(self.on_states(self.see(module.reader, rows, self.layer), totals)[1])
+            sums = dict(self.on_states(self.forward(module.reader, rows, self.layer), normalisers)[1])
         else:
-            sums = dict(self.forget(head, pack, totals)[1])
+            sums = dict(self.forget(head, pack, normalisers)[1])
         for role, name in ((REPLAY, "replay_nats"), (FORGET, "forget_nats")):
-            its, where = of_roles(pack, (role,))
-            if not its:
+            role_rows, targets_of_role = of_roles(pack, (role,))
+            if not role_rows:
                 continue
             teacher, near = None, self.keep_to or self.last
             if role == REPLAY and near is not None:
-                teacher = Teacher(near.hidden(its), near.weight, near.bias)
-            states, targets = pack.states[where], pack.targets[where]
-            made = fused(states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher)
-            sums[name] = float(made.total)
+                teacher = Teacher(near.hidden(role_rows), near.weight, near.bias)
+            states, targets = pack.states[targets_of_role], pack.targets[targets_of_role]
+            result = fused(
+                states, head.weight, head.bias, targets, lambda stats, kl, at: -stats.logp, reference=teacher
+            )
+            sums[name] = float(result.total)
             if role == REPLAY:
                 sums["entropy"] = float(entropy(states, head.weight, head.bias).sum())
-                if made.kl is not None:
-                    sums["kl_nats"] = float(made.kl.sum())
+                if result.kl is not None:
+                    sums["kl_nats"] = float(result.kl.sum())
                 if self.method.kind != "hidden":
-                    sums["replay"] = sums["replay_nats"] / totals.tokens[REPLAY]
-                    sums["kl"] = sums.get("kl_nats", 0.0) / totals.tokens[REPLAY]
+                    sums["replay"] = sums["replay_nats"] / normalisers.tokens[REPLAY]
+                    sums["kl"] = sums.get("kl_nats", 0.0) / normalisers.tokens[REPLAY]
         return sums
 
     def asks(self) -> tuple[str, ...]:
@@ -112,7 +116,7 @@ class RepairObjective:
         forget = self.method.teacher == "reference" and self.weights.forget
         return (*((REPLAY,) if replay else ()), *((FORGET,) if forget else ()))
 
-    def look_reads(self, rows: Sequence[Row]) -> tuple[int, int]:
+    def look_reads(self, rows: Sequence[TrainingRow]) -> tuple[int, int]:
         """Tokens that one look at these rows reads (each pass counted, the model as given among them where it is not on
         disk), and positions at which it looks at the vocabulary."""
         tokens, targets = sum(len(row.ids) for row in rows), sum(row.targets for row in rows)
@@ -128,12 +132,12 @@ class RepairObjective:
             read += sum(len(row.ids) for row in again)
         return read, looked
 
-    def replay(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def replay(self, head: Any, pack: Outputs, normalisers: Normalisers) -> tuple[torch.Tensor, dict[str, float]]:
         """Cross-entropy and KL of the replay rows, from one product with the vocabulary."""
-        rows, where = of_roles(pack, (REPLAY,))
+        rows, at_targets = of_roles(pack, (REPLAY,))
         if not rows or not (self.weights.replay or self.weights.kl):
             return pack.states.new_zeros(()), {}
-        total = totals.tokens[REPLAY]
+        total = normalisers.tokens[REPLAY]
         replay, kl_weight = self.weights.replay / total, self.weights.kl / total
         teacher = None
         if self.weights.kl:
@@ -142,34 +146,36 @@ class RepairObjective:
             teacher = Teacher(reference.hidden(rows), reference.weight, reference.bias)
 
         def loss(stats: Any, kl: Any, at: Any) -> Any:
-            made = -stats.logp * replay
-            return made if kl is None else made + kl * kl_weight
+            cross_entropy = -stats.logp * replay
+            return cross_entropy if kl is None else cross_entropy + kl * kl_weight
 
-        made = fused(pack.states[where], head.weight, head.bias, pack.targets[where], loss, reference=teacher)
-        told = {"replay": float(-made.logp.sum()) / total}
-        if made.kl is not None:
-            told["kl"] = float(made.kl.sum()) / total
-        return made.total, told
+        result = fused(
+            pack.states[at_targets], head.weight, head.bias, pack.targets[at_targets], loss, reference=teacher
+        )
+        parts = {"replay": float(-result.logp.sum()) / total}
+        if result.kl is not None:
+            parts["kl"] = float(result.kl.sum()) / total
+        return result.total, parts
 
-    def forget(self, head: Any, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def forget(self, head: Any, pack: Outputs, normalisers: Normalisers) -> tuple[torch.Tensor, dict[str, float]]:
         """The method's own loss on the forget rows."""
         kind, weight = self.method.kind, self.weights.forget
         roles = {"pair": (FORGET, PREFERRED), "answer": (PREFERRED,)}.get(kind, (FORGET,))
-        rows, where = of_roles(pack, roles)
+        rows, at_targets = of_roles(pack, roles)
         if not rows or not weight:
             return pack.states.new_zeros(()), {}
-        states, targets = pack.states[where], pack.targets[where]
+        states, targets = pack.states[at_targets], pack.targets[at_targets]
         if kind in ("token", "answer"):
-            total = totals.tokens[roles[0]]
+            total = normalisers.tokens[roles[0]]
             method = self.method.loss
             assert method is not None
-            made = fused(
+            result = fused(
                 states, head.weight, head.bias, targets,
                 lambda stats, kl, at: method(stats, **self.options) * (weight / total),
             )  # fmt: skip
-            return made.total, {"forget": float(made.total.detach()) / weight}
+            return result.total, {"forget": float(result.total.detach()) / weight}
         if kind == "soft":
-            total = totals.tokens[FORGET]
+            total = normalisers.tokens[FORGET]
             teacher = None
             if self.method.teacher == "reference":
                 assert self.reference is not None
@@ -179,74 +185,81 @@ class RepairObjective:
             taught = soft(states, head.weight, head.bias, targets, teacher=teacher, shift=shift, weights=scale)
             return taught.total, {"forget": float(taught.total.detach()) / weight}
         stats = token_stats(states, head.weight, head.bias, targets)
-        owner = pack.owner[where]
-        found, numbers = torch.unique(owner, return_inverse=True)
-        row_logp = stats.logp.new_zeros(len(found)).index_add(0, numbers, stats.logp)
-        its = [pack.rows[int(at)] for at in found]
-        made_rows = self.pairs(its, row_logp) if kind == "pair" else self.rows(its, row_logp)
-        share = made_rows.sum() * (weight / totals.rows[FORGET])
+        owner = pack.owner[at_targets]
+        row_numbers, numbers = torch.unique(owner, return_inverse=True)
+        row_logp = stats.logp.new_zeros(len(row_numbers)).index_add(0, numbers, stats.logp)
+        unit_rows = [pack.rows[int(at)] for at in row_numbers]
+        row_losses = self.pairs(unit_rows, row_logp) if kind == "pair" else self.rows(unit_rows, row_logp)
+        share = row_losses.sum() * (weight / normalisers.rows[FORGET])
         return share, {"forget": float(share.detach()) / weight}
 
-    def rows(self, its: Sequence[Row], row_logp: torch.Tensor) -> torch.Tensor:
+    def rows(self, rows: Sequence[TrainingRow], row_logp: torch.Tensor) -> torch.Tensor:
         """A loss of each row's log-likelihood."""
         assert self.method.loss is not None
-        known = None
+        reference_logp = None
         if self.frozen is not None:
-            known = torch.tensor([self.frozen.rows[one.role, one.number] for one in its], device=row_logp.device)
-        sizes = torch.tensor([one.targets for one in its], device=row_logp.device)
-        made: torch.Tensor = self.method.loss(row_logp, known, sizes, **self.options)
-        return made
+            reference_logp = torch.tensor(
+                [self.frozen.rows[row.role, row.number] for row in rows], device=row_logp.device
+            )
+        sizes = torch.tensor([row.targets for row in rows], device=row_logp.device)
+        losses: torch.Tensor = self.method.loss(row_logp, reference_logp, sizes, **self.options)
+        return losses
 
-    def pairs(self, its: Sequence[Row], row_logp: torch.Tensor) -> torch.Tensor:
+    def pairs(self, rows: Sequence[TrainingRow], row_logp: torch.Tensor) -> torch.Tensor:
         """A loss of pairs: the preferred answer against the forget row's own."""
         assert self.method.loss is not None
         assert self.frozen is not None
-        at = {(one.role, one.number): number for number, one in enumerate(its)}
+        at = {(row.role, row.number): number for number, row in enumerate(rows)}
         numbers = sorted(number for role, number in at if role == FORGET)
-        assert len(at) == len(its), "a row twice in one step"
+        assert len(at) == len(rows), "a row twice in one step"
         sides = []
         for role in (PREFERRED, FORGET):
             index = torch.tensor([at[role, number] for number in numbers], device=row_logp.device)
-            known = torch.tensor([self.frozen.rows[role, number] for number in numbers], device=row_logp.device)
-            sides.append((row_logp[index], known))
-        (chosen, known_chosen), (rejected, known_rejected) = sides
-        made: torch.Tensor = self.method.loss(chosen, rejected, known_chosen, known_rejected, **self.options)
-        return made
+            reference_logp = torch.tensor(
+                [self.frozen.rows[role, number] for number in numbers], device=row_logp.device
+            )
+            sides.append((row_logp[index], reference_logp))
+        (chosen, reference_chosen), (rejected, reference_rejected) = sides
+        losses: torch.Tensor = self.method.loss(chosen, rejected, reference_chosen, reference_rejected, **self.options)
+        return losses
 
-    def on_states(self, pack: Seen, totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def on_states(self, pack: Outputs, normalisers: Normalisers) -> tuple[torch.Tensor, dict[str, float]]:
         """RMU: forget rows towards one random direction, replay rows towards where the model as given has them."""
         assert self.method.loss is not None
         hidden = pack.states
         parts, loss = {}, hidden.sum() * 0.0
-        rows, where = of_roles(pack, (FORGET,))
+        rows, at_targets = of_roles(pack, (FORGET,))
         if rows and self.weights.forget:
             target = control_vector(hidden.shape[1], self.options["steering"], seed=self.seed).to(hidden.device)
-            made = self.method.loss(hidden[where], target.expand(len(where), -1)).sum() / totals.tokens[FORGET]
-            loss, parts["forget"] = loss + self.weights.forget * made, float(made.detach())
-        rows, where = of_roles(pack, (REPLAY,))
+            term = (
+                self.method.loss(hidden[at_targets], target.expand(len(at_targets), -1)).sum()
+                / normalisers.tokens[FORGET]
+            )
+            loss, parts["forget"] = loss + self.weights.forget * term, float(term.detach())
+        rows, at_targets = of_roles(pack, (REPLAY,))
         if rows and self.weights.replay:
             assert self.reference is not None
-            made = self.method.loss(hidden[where], self.reference.hidden(rows)).sum() / totals.tokens[REPLAY]
-            loss, parts["replay"] = loss + self.weights.replay * made, float(made.detach())
+            term = self.method.loss(hidden[at_targets], self.reference.hidden(rows)).sum() / normalisers.tokens[REPLAY]
+            loss, parts["replay"] = loss + self.weights.replay * term, float(term.detach())
         return loss, parts
 
 
-def of_roles(pack: Seen, roles: tuple[str, ...]) -> tuple[list[Row], torch.Tensor]:
+def of_roles(pack: Outputs, roles: tuple[str, ...]) -> tuple[list[TrainingRow], torch.Tensor]:
     """The pack's rows of these roles, and which of its targets are theirs."""
     chosen = torch.tensor([row.role in roles for row in pack.rows], device=pack.owner.device)
     return [row for row in pack.rows if row.role in roles], chosen[pack.owner].nonzero()[:, 0]
 
 
 def frozen_values(
-    module: Trained, rows: Sequence[Row], pack_tokens: int, compute: Compute, see: See = see_tokens
+    module: Trained, rows: Sequence[TrainingRow], pack_tokens: int, compute: Compute, forward: Forward = forward_tokens
 ) -> Frozen:
     """Each row's log-likelihood (nats, over its learned tokens) under the model before its first step."""
-    made: dict[tuple[str, int], float] = {}
+    row_logp: dict[tuple[str, int], float] = {}
     head = module.reader.head
     with torch.no_grad(), compute.autocast():
         for pack in packs_of(rows, pack_tokens):
-            seen = see(module.reader, pack, None)
-            logp = token_stats(seen.states, head.weight, head.bias, seen.targets).logp
-            sums = logp.new_zeros(len(pack)).index_add(0, seen.owner, logp)
-            made |= {(row.role, row.number): float(value) for row, value in zip(pack, sums, strict=True)}
-    return Frozen(made)
+            outputs = forward(module.reader, pack, None)
+            logp = token_stats(outputs.states, head.weight, head.bias, outputs.targets).logp
+            sums = logp.new_zeros(len(pack)).index_add(0, outputs.owner, logp)
+            row_logp |= {(row.role, row.number): float(value) for row, value in zip(pack, sums, strict=True)}
+    return Frozen(row_logp)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyrite.probe.probe_task import Result
-from pyrite.repair.frontier import items_of
+from pyrite.repair.frontier import headline_items
 from pyrite.stats.missing import too_many_missing
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import is_grouped, mean
@@ -51,11 +51,11 @@ NO_ANSWER, SPLIT_VOTES = "no answer", "votes split"
 def sorted_items(results: Sequence[Mapping[str, Result]], task: str) -> Iterator[tuple[Metric, ItemScore, Sides | str]]:
     """Every item of a task's metrics of right and wrong, with its three sides, or why it has none. `results`: before, harmed,
     repaired."""
-    three = [one[task] for one in results]
+    three = [results_of_model[task] for results_of_model in results]
     for metric in three[0].metrics:
         if metric.scale != "share" or metric.direction == "none":
             continue
-        by_item = [{one.item: one for one in items_of(result, metric)} for result in three]
+        by_item = [{item.item: item for item in headline_items(result, metric)} for result in three]
         for name, item in by_item[0].items():
             values = [side[name].value if name in side else None for side in by_item]
             if None in values:
@@ -77,19 +77,19 @@ def shares_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str], see
         for metric, item, sides in sorted_items(results, task):
             by_metric.setdefault(metric.name, []).append((metric, item, sides))
         alike = results[0][task].alike
-        for name, some in by_metric.items():
-            there = [(item, sides) for _, item, sides in some if not isinstance(sides, str)]
-            lost = len(some) - len(there)
-            counts = {word: sum(sides == own for _, sides in there) for own, word in WORDS.items()}
-            counts |= {why: sum(sides == why for _, _, sides in some) for why in (NO_ANSWER, SPLIT_VOTES)}
-            row: dict[str, Any] = {"task": task, "metric": name, "items": len(there), "missing": lost}
-            grouped = is_grouped([item.group for item, _ in there])
+        for name, entries in by_metric.items():
+            sorted_entries = [(item, sides) for _, item, sides in entries if not isinstance(sides, str)]
+            lost = len(entries) - len(sorted_entries)
+            counts = {word: sum(sides == outcome for _, sides in sorted_entries) for outcome, word in WORDS.items()}
+            counts |= {why: sum(sides == why for _, _, sides in entries) for why in (NO_ANSWER, SPLIT_VOTES)}
+            row: dict[str, Any] = {"task": task, "metric": name, "items": len(sorted_entries), "missing": lost}
+            grouped = is_grouped([item.group for item, _ in sorted_entries])
             for share, (counted, of) in SHARES.items():
-                among = [replace(item, value=float(sides in counted)) for item, sides in there if sides in of]
-                if why := too_many_missing(lost, len(some)):
+                among = [replace(item, value=float(sides in counted)) for item, sides in sorted_entries if sides in of]
+                if why := too_many_missing(lost, len(entries)):
                     row[share] = {"value": None, "low": None, "high": None, "n": len(among), "method": why}
                 else:
-                    row[share] = as_share(among, some[0][0], grouped=grouped, seed=seed, alike=alike)
+                    row[share] = as_share(among, entries[0][0], grouped=grouped, seed=seed, alike=alike)
             table.append({**row, "counts": counts})
     return table
 
@@ -98,8 +98,14 @@ def as_share(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed:
     """A share of some items with its interval, as plain values; no value where there is no item."""
     if not items:
         return {"value": None, "low": None, "high": None, "n": 0, "method": "no such item"}
-    one = mean(items, replace(metric, direction="higher"), grouped=grouped, seed=seed, alike=alike)
-    return {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "method": one.method}
+    estimate = mean(items, replace(metric, direction="higher"), grouped=grouped, seed=seed, alike=alike)
+    return {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "method": estimate.method,
+    }
 
 
 def sides_or_none(sides: Sides | str) -> tuple[bool | None, ...]:
@@ -107,7 +113,7 @@ def sides_or_none(sides: Sides | str) -> tuple[bool | None, ...]:
     return (None, None, None) if isinstance(sides, str) else sides
 
 
-def rows_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str]) -> list[dict[str, Any]]:
+def outcome_rows(results: Sequence[Mapping[str, Result]], tasks: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each task, metric and item: what became of it."""
     return [
         {

@@ -25,7 +25,7 @@ TOLD = "repair.json"
 NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md", ITEMS, TEXTS)
 
 
-def stem_of(model: str) -> str:
+def file_stem(model: str) -> str:
     """A model's name as a part of a file name.
 
     >>> stem_of("packaged:smollm2-135m-instruct"), stem_of("org/name@main")
@@ -35,7 +35,7 @@ def stem_of(model: str) -> str:
     return "".join(one if one.isalnum() or one in "._-" else "-" for one in last) or "model"
 
 
-def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
+def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
     """Refuse, before anything runs, to write over what is read, or over a folder that is not a repair of ours.
 
     Raises:
@@ -46,14 +46,14 @@ def check_folder(folder: Path, *, reads: Sequence[str]) -> None:
         there = Path(text).expanduser().resolve()
         if not is_hub(text) and (here == there or here in there.parents or (there.is_dir() and there in here.parents)):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
-    strange = not_ours(folder)
+    strange = foreign_files(folder)
     if strange:
         found = f"{folder} holds {few(strange)}"
         raise UserError("The output folder is in use.", found, "name another with --out, or move it")
     check_writable(folder.parent)
 
 
-def not_ours(folder: Path) -> list[str]:
+def foreign_files(folder: Path) -> list[str]:
     """What stands in the folder that no repair of ours wrote there? Nothing where it is absent or empty."""
     if not folder.exists():
         return []
@@ -68,15 +68,15 @@ def not_ours(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir() if one.name not in ours)
 
 
-def write(
+def write_repair_folder(
     folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
 ) -> None:  # fmt: skip
     """Write the folder beside its place, then put it there; `told` gains the names of what was `written`.
 
     `outcomes` are what became of each item under three models.
     """
-    from pyrite.repair.figure import curves, draw_frontier
-    from pyrite.repair.objects import frontier_rows
+    from pyrite.repair.figure import draw_curves, draw_frontier
+    from pyrite.repair.tables import frontier_rows
 
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -94,7 +94,7 @@ def write(
             (partial / name).write_text(as_csv(rows), encoding="utf-8")
         write_parquet(items_table(subjects), partial / ITEMS)
         write_parquet(texts_table(subjects), partial / TEXTS)
-        curves(told, partial)
+        draw_curves(told, partial)
         draw_frontier(told.get("frontier"), partial)
         record = RepairRecord(**told)
         (partial / "README.md").write_text(card(record), encoding="utf-8")

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
+from pyrite.repair.model_type import RepairRows
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.sorts import Rows
 
 
-def plan_steps(rows: Rows, settings: RepairSettings, reads: Sequence[str], seed: int) -> list[list[Any]]:
+def plan_steps(rows: RepairRows, settings: RepairSettings, reads: Sequence[str], seed: int) -> list[list[Any]]:
     """Which rows does each step read? Forget and replay rows are shuffled anew in every pass, each with its own seed, and
     paired step by step; the budget in tokens counts every token that is read.
 
@@ -22,17 +22,17 @@ def plan_steps(rows: Rows, settings: RepairSettings, reads: Sequence[str], seed:
         sides.append((rows.forget, settings.forget_rows, 0))
     if "replay" in reads and rows.replay:
         sides.append((rows.replay, settings.replay_rows, 1))
-    sides = [(some, count, stream) for some, count, stream in sides if count]
+    sides = [(side_rows, count, stream) for side_rows, count, stream in sides if count]
     if not sides:
         return []
     steps = settings.steps
     if steps is None and settings.tokens is None:
         steps = -(-len(rows.forget) // settings.forget_rows)
     preferred = {row.number: row for row in rows.preferred}
-    made: list[list[Any]] = []
+    planned: list[list[Any]] = []
     read = 0
-    streams = [draws(some, count, [seed, stream]) for some, count, stream in sides]
-    while steps is None or len(made) < steps:
+    streams = [draws(side_rows, count, [seed, stream]) for side_rows, count, stream in sides]
+    while steps is None or len(planned) < steps:
         step = [row for stream in streams for row in next(stream)]
         if preferred:
             step += [preferred[row.number] for row in step if row.role == "forget"]
@@ -40,26 +40,26 @@ def plan_steps(rows: Rows, settings: RepairSettings, reads: Sequence[str], seed:
         read += sum(len(row.ids) for row in step)
         if settings.tokens is not None and read > settings.tokens:
             break
-        made.append(step)
-    if not made:
-        found = f"{settings.tokens} tokens; the first step reads {read}"
-        raise UserError("Not even one step fits into the budget.", found, "raise --tokens, or take fewer rows a step")
-    return made
+        planned.append(step)
+    if not planned:
+        detail = f"{settings.tokens} tokens; the first step reads {read}"
+        raise UserError("Not even one step fits into the budget.", detail, "raise --tokens, or take fewer rows a step")
+    return planned
 
 
 def draws(rows: Sequence[Any], count: int, seed: Sequence[int]) -> Iterator[list[Any]]:
     """Endless lists of `count` rows, none twice in a list (all rows where there are fewer): pass after pass, each in an
     order of its own."""
-    left: list[Any] = []
+    queue: list[Any] = []
     passes = 0
     while True:
-        made: list[Any] = []
+        drawn: list[Any] = []
         later: list[Any] = []
-        while len(made) < min(count, len(rows)):
-            if not left:
+        while len(drawn) < min(count, len(rows)):
+            if not queue:
                 order = np.random.default_rng([*seed, passes]).permutation(len(rows))
-                left, passes = [rows[at] for at in order], passes + 1
-            row = left.pop(0)
-            (later if row in made else made).append(row)
-        yield made
-        left = later + left
+                queue, passes = [rows[at] for at in order], passes + 1
+            row = queue.pop(0)
+            (later if row in drawn else drawn).append(row)
+        yield drawn
+        queue = later + queue

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.rows import Rows, counts
+from pyrite.repair.rows import RowSteps, side_counts
 from pyrite.steps import Step, Store
 from pyrite.train.settings import TrainSettings
 
@@ -26,13 +26,13 @@ class Proof:
         return f"relearned on {self.rows} rows" if self.kind == "relearn" else self.kind
 
 
-def parse(texts: tuple[str, ...]) -> list[Proof]:
+def parse_proofs(texts: tuple[str, ...]) -> list[Proof]:
     """What does `--prove` ask for?
 
     Raises:
         UserError: an unknown proof, a proof twice, or relearn without a number of rows.
 
-    >>> parse(("nf4", "relearn=32"))[1].name
+    >>> parse_proofs(("nf4", "relearn=32"))[1].name
     'relearned on 32 rows'
     """
     proofs: list[Proof] = []
@@ -48,29 +48,29 @@ def parse(texts: tuple[str, ...]) -> list[Proof]:
     return proofs
 
 
-def check_classifier(proofs: list[Proof]) -> None:
+def refuse_relearning(proofs: list[Proof]) -> None:
     """Refuse what is proved of language models only."""
     if any(proof.kind == "relearn" for proof in proofs):
-        found, fix = "--prove relearn", "--prove int8 or nf4; train it on the rows again with pyrite study"
-        raise UserError("Relearning is for language models, and the model is a classifier.", found, fix)
+        detail, fix = "--prove relearn", "--prove int8 or nf4; train it on the rows again with pyrite study"
+        raise UserError("Relearning is for language models, and the model is a classifier.", detail, fix)
 
 
-def check_rows(proofs: list[Proof], rows: Rows, store: Store) -> None:
+def check_rows(proofs: list[Proof], rows: RowSteps, store: Store) -> None:
     """Refuse to relearn on more rows than there are to forget."""
     relearning = [proof for proof in proofs if proof.kind == "relearn"]
     if not relearning:
         return
     if rows.forget is None:
         raise UserError("Relearning needs forget rows.", f"--prove relearn={relearning[0].rows}", "give --forget FILE")
-    there = counts(rows.forget, store)["pools"]["forget"]
+    n_forget = side_counts(rows.forget, store)["pools"]["forget"]
     for proof in relearning:
-        if proof.rows > there:
-            found = f"--prove relearn={proof.rows}; {there} forget rows are trained on"
-            raise UserError("There are too few forget rows to relearn on.", found, f"relearn={there} at most")
+        if proof.rows > n_forget:
+            detail = f"--prove relearn={proof.rows}; {n_forget} forget rows are trained on"
+            raise UserError("There are too few forget rows to relearn on.", detail, f"relearn={n_forget} at most")
 
 
-def step_of(
-    proof: Proof, repaired: Step, rows: Rows, config: RepairConfig, compute: Compute, base_name: str, *, chats: bool
+def proof_step(
+    proof: Proof, repaired: Step, rows: RowSteps, config: RepairConfig, compute: Compute, base_name: str, *, chats: bool
 ) -> Step:
     """The step that changes the repaired model as the proof asks.
 

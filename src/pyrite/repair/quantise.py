@@ -94,7 +94,7 @@ def layers_to_round(model: Any) -> dict[str, Any]:
 
 
 def quantise(
-    model: Any, to: str, *, name: str = "the model", tick: Callable[[float, float, str], None] | None = None
+    model: Any, to: str, *, name: str = "the model", report_progress: Callable[[float, float, str], None] | None = None
 ) -> dict[str, Any]:
     """Round the weights of a loaded model in place; what was done: {"to", "layers", "parameters", "rms_change"}.
 
@@ -105,27 +105,27 @@ def quantise(
 
     layers = layers_to_round(model)
     if not layers:
-        found = f"{name} ({type(model).__name__}) has no linear layer besides its head"
-        raise UserError("There is nothing to quantise.", found, "choose another model, or leave this step out")
+        detail = f"{name} ({type(model).__name__}) has no linear layer besides its head"
+        raise UserError("There is nothing to quantise.", detail, "choose another model, or leave this step out")
     changed = size = 0.0
     for at, (layer, module) in enumerate(layers.items(), start=1):
         turned = type(module) is not torch.nn.Linear  # Conv1D holds [inputs, outputs]
         weight = module.weight.data.T if turned else module.weight.data
         if not weight.isfinite().all():
-            found = f"{name}, layer {layer}: NaN or infinite weights"
-            raise UserError("The model holds weights that are not numbers.", found, "train it again, or use another")
+            detail = f"{name}, layer {layer}: NaN or infinite weights"
+            raise UserError("The model holds weights that are not numbers.", detail, "train it again, or use another")
         rounded = ROUND[to](weight)
         changed += float((rounded.double() - weight.double()).square().sum())
         size += float(weight.double().square().sum())
         module.weight.data.copy_(rounded.T if turned else rounded)
-        if tick:
-            tick(at, len(layers), "layers")
+        if report_progress:
+            report_progress(at, len(layers), "layers")
     parameters = sum(module.weight.numel() for module in layers.values())
     change = math.sqrt(changed / size) if size else 0.0
     return {"to": to, "layers": len(layers), "parameters": parameters, "rms_change": float(f"{change:.6g}")}
 
 
-def read_whole(folder: Path, name: str) -> Any:
+def read_full_model(folder: Path, name: str) -> Any:
     """The language model or classifier of a folder, every weight in the dtype that it is stored in.
 
     A folder that mixes dtypes is read, and written back, in fp32, which loses nothing. Raises `UserError` for adapters
@@ -134,20 +134,20 @@ def read_whole(folder: Path, name: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     if (folder / load.ADAPTER_CONFIG).is_file():
-        found = f"{name} is an adapter without its base"
-        raise UserError("Only a whole model can be quantised.", found, "merge it first (save: merged)")
+        detail = f"{name} is an adapter without its base"
+        raise UserError("Only a whole model can be quantised.", detail, "merge it first (save: merged)")
     load.check_safetensors(folder)
     config = load.read_config(folder)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise UserError("That model is quantised already.", f"{name}: {method}", "give the model before quantisation")
-    if any("SequenceClassification" in known for known in config.get("architectures") or []):
+    if any("SequenceClassification" in architecture for architecture in config.get("architectures") or []):
         kind = AutoModelForSequenceClassification
     elif load.is_causal(folder):
         kind = AutoModelForCausalLM
     else:
-        found = f"{name}: {config.get('architectures') or config.get('model_type')}"
-        raise UserError("That is neither a causal language model nor a classifier.", found, "give one of these")
+        detail = f"{name}: {config.get('architectures') or config.get('model_type')}"
+        raise UserError("That is neither a causal language model nor a classifier.", detail, "give one of these")
     return kind.from_pretrained(folder, **load.plain_loading(load.stored_dtype(folder))).eval()
 
 
@@ -160,15 +160,15 @@ def copy_all_but_weights(base: Path, out: Path) -> None:
         shutil.copytree(base / "additional_chat_templates", out / "additional_chat_templates")
 
 
-def run(context: Context) -> None:
+def quantise_step(context: Context) -> None:
     """Step: a model folder → the same model with rounded weights, and `quantise.json`."""
     load.quiet_libraries()
     base, name = context.inputs["base"], context.config["base_name"]
-    model = read_whole(base, name)
-    told = quantise(model, context.config["to"], name=name, tick=context.tick)
+    model = read_full_model(base, name)
+    record = quantise(model, context.config["to"], name=name, report_progress=context.report_progress)
     model.save_pretrained(context.out)
     copy_all_but_weights(base, context.out)
-    (context.out / "quantise.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    (context.out / "quantise.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-QUANTISE = StepType("repair.quantise", 1, run)
+QUANTISE = StepType("repair.quantise", 1, quantise_step)

@@ -1,4 +1,4 @@
-"""The model as it was given, without a second copy in memory.
+"""The frozen reference model, without a second copy in memory.
 
 Under adapters it is the model with the repair's adapter switched off: one more forward pass, over the rows that need
 it. Where all weights move, its hidden states are computed once, before the first step, and kept on disk with its output
@@ -14,32 +14,35 @@ from typing import Any, Protocol
 import torch
 
 from pyrite.models.hardware import Compute
-from pyrite.train.packed import Objective, Totals, Trained, flatten, hidden_states, packs_of
-from pyrite.train.rows import Row
+from pyrite.train.packed import Normalisers, Objective, Trained, flatten, hidden_states, packs_of
+from pyrite.train.rows import TrainingRow
 
 ADAPTER = "repair"
 """The name of the adapter that a repair trains."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a model says of rows at every target: `states` [targets, width], which the reader's head turns into scores of
-    all answers; `targets` [targets], the answers that were given; `owner` [targets], the row that each belongs to."""
+class Outputs:
+    """Outputs of a model at every target of some rows.
 
-    rows: Sequence[Row]
+    `states` [targets, width], which the reader's head turns into scores of all answers; `targets` [targets], the answers
+    that are learned; `owner` [targets], the row that each belongs to.
+    """
+
+    rows: Sequence[TrainingRow]
     states: torch.Tensor
     targets: torch.Tensor
     owner: torch.Tensor
 
 
-See = Callable[[Any, Sequence[Row], int | None], Seen]
-"""see(reader, rows, layer): rows read with a model; `layer` None: to the end."""
+Forward = Callable[[Any, Sequence[TrainingRow], int | None], Outputs]
+"""forward(reader, rows, layer): the outputs of rows; `layer` None: after the last one."""
 
 
-def see_tokens(reader: Any, rows: Sequence[Row], layer: int | None = None) -> Seen:
+def forward_tokens(reader: Any, rows: Sequence[TrainingRow], layer: int | None = None) -> Outputs:
     """A language model's hidden states that predict the learned tokens."""
     flat = flatten(rows, reader.device)
-    return Seen(rows, hidden_states(reader, flat, layer)[flat.at], flat.targets, flat.owner)
+    return Outputs(rows, hidden_states(reader, flat, layer)[flat.at], flat.targets, flat.owner)
 
 
 class Reference(Protocol):
@@ -48,7 +51,7 @@ class Reference(Protocol):
 
     live: bool
 
-    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """The states that predict the rows' learned tokens, in their order [targets, width]."""
         ...
 
@@ -65,44 +68,46 @@ class Reference(Protocol):
 
 @contextlib.contextmanager
 def switched_off(model: Any, name: str = ADAPTER) -> Iterator[None]:
-    """The model without one adapter; others that are active beneath it stay so. No weight is touched."""
+    """Context manager: one adapter disabled; others that are active below it stay so. No weight is touched."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [(one, list(one._active_adapter)) for one in model.modules() if isinstance(one, BaseTunerLayer)]
+    layers = [
+        (module, list(module._active_adapter)) for module in model.modules() if isinstance(module, BaseTunerLayer)
+    ]
     try:
         for layer, active in layers:
-            layer._active_adapter = [other for other in active if other != name]
+            layer._active_adapter = [adapter for adapter in active if adapter != name]
         yield
     finally:
         for layer, active in layers:
             layer._active_adapter = active
 
 
-class Beneath:
-    """The reference under an adapter that is switched off for the time of a pass."""
+class AdapterDisabledReference:
+    """Reference with the adapter disabled: the model itself, its repair adapter switched off for the time of a pass."""
 
     live = True
 
-    def __init__(self, model: Any, reader: Any, layer: int | None = None, *, see: See = see_tokens) -> None:
-        self.model, self.reader, self.layer, self.see = model, reader, layer, see
+    def __init__(self, model: Any, reader: Any, layer: int | None = None, *, forward: Forward = forward_tokens) -> None:
+        self.model, self.reader, self.layer, self.forward = model, reader, layer, forward
         self.passes = 0
 
-    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """One pass over these rows."""
         self.passes += 1
         was = self.model.training
         self.model.eval()
         try:
             with torch.no_grad(), switched_off(self.model):
-                return self.see(self.reader, rows, self.layer).states
+                return self.forward(self.reader, rows, self.layer).states
         finally:
             self.model.train(was)
 
     @property
     def weight(self) -> torch.Tensor:
         """The output matrix, which no adapter moves."""
-        found: torch.Tensor = self.reader.head.weight.detach()
-        return found
+        weight: torch.Tensor = self.reader.head.weight.detach()
+        return weight
 
     @property
     def bias(self) -> torch.Tensor | None:
@@ -110,24 +115,26 @@ class Beneath:
         return None if self.reader.head.bias is None else self.reader.head.bias.detach()
 
 
-class Evenly:
-    """An objective whose every pack makes `passes` passes through the model as given, whether it holds rows that need
-    them or not: processes that share the weights gather them together, or wait for each other for ever."""
+class EqualPasses:
+    """An objective that makes the same number of reference passes (`passes`) for every pack, whether its rows need them
+    or not: processes that share the weights gather them together, or wait for each other for ever."""
 
-    def __init__(self, objective: Objective, live: Beneath, passes: int) -> None:
+    def __init__(self, objective: Objective, live: AdapterDisabledReference, passes: int) -> None:
         self.objective, self.live, self.passes = objective, live, passes
 
-    def __call__(self, module: Trained, rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(
+        self, module: Trained, rows: Sequence[TrainingRow], normalisers: Normalisers
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """The objective's own loss and parts."""
         before = self.live.passes
-        made = self.objective(module, rows, totals)
+        loss_and_parts = self.objective(module, rows, normalisers)
         for _ in range(self.passes - (self.live.passes - before)):
             self.live.hidden(rows[-1:])
-        return made
+        return loss_and_parts
 
 
-class OnDisk:
-    """The reference as files in a folder: the states of each row that needs them, and the output matrix. Read through
+class CachedReference:
+    """Reference cached on disk: the states of each row that needs them, and the output matrix. Read through
     the operating system's page cache, so that they count as nobody's memory."""
 
     live = False
@@ -136,13 +143,13 @@ class OnDisk:
 
     def __init__(self, folder: Path, spans: dict[tuple[str, int], tuple[int, int]], width: int, device: Any) -> None:
         self.spans, self.device = spans, device
-        self.states = mapped(folder / STATES, width)
-        self.weight = mapped(folder / HEAD, width)
+        self.states = memory_mapped(folder / STATES, width)
+        self.weight = memory_mapped(folder / HEAD, width)
         if device.type != "cpu":
             self.weight = self.weight.to(device)
-        self.bias = mapped(folder / BIAS, 1)[:, 0].to(device) if (folder / BIAS).is_file() else None
+        self.bias = memory_mapped(folder / BIAS, 1)[:, 0].to(device) if (folder / BIAS).is_file() else None
 
-    def hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """Read from disk."""
         parts = [self.states[slice(*self.spans[row.role, row.number])] for row in rows]
         return torch.cat([self.states[:0], *parts]).to(self.device)
@@ -151,19 +158,19 @@ class OnDisk:
 STATES, HEAD, BIAS = "states.safetensors", "head.safetensors", "bias.safetensors"
 
 
-def mapped(file: Path, width: int) -> torch.Tensor:
+def memory_mapped(file: Path, width: int) -> torch.Tensor:
     """A tensor [any, width] of a file, memory-mapped."""
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
-        found: torch.Tensor = opened.get_tensor("x")
-    return found.view(-1, width)
+        tensor: torch.Tensor = opened.get_tensor("x")
+    return tensor.view(-1, width)
 
 
 def write_reference(
-    reader: Any, rows: Sequence[Row], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
-    see: See = see_tokens,
-) -> OnDisk:  # fmt: skip
+    reader: Any, rows: Sequence[TrainingRow], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
+    forward: Forward = forward_tokens,
+) -> CachedReference:  # fmt: skip
     """Compute the states of these rows (those that predict learned tokens) with the model as it is now, once.
 
     In the number format of the matrix products, which is what the loss would see anyway. A folder that an earlier
@@ -183,14 +190,14 @@ def write_reference(
         states = torch.empty(size, width, dtype=dtype)
         with torch.no_grad(), compute.autocast():
             for pack in packs_of(list(rows), pack_tokens):
-                hidden = see(reader, pack, layer).states.to(dtype).cpu()
-                done = 0
+                hidden = forward(reader, pack, layer).states.to(dtype).cpu()
+                start = 0
                 for row in pack:
-                    states[slice(*spans[row.role, row.number])] = hidden[done : done + row.targets]
-                    done += row.targets
+                    states[slice(*spans[row.role, row.number])] = hidden[start : start + row.targets]
+                    start += row.targets
         save_file({"x": states}, folder / STATES)
         save_file({"x": reader.head.weight.detach().to(dtype).cpu().contiguous()}, folder / HEAD)
         if reader.head.bias is not None:
             save_file({"x": reader.head.bias.detach().float().cpu().contiguous()}, folder / BIAS)
         (folder / "complete").touch()
-    return OnDisk(folder, spans, width, reader.device)
+    return CachedReference(folder, spans, width, reader.device)

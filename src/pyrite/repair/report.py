@@ -4,29 +4,31 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyrite.models import load, packaged
-from pyrite.names import here
+from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line
 from pyrite.repair.config import RepairConfig, RepairOptions
-from pyrite.repair.rows import counts, described
+from pyrite.repair.rows import file_records, side_counts
 from pyrite.steps.store import made_with
 
 if TYPE_CHECKING:
-    from pyrite.repair.request import Planned
+    from pyrite.repair.request import RepairPlan
 
 UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
 """Flags that change nothing in the repaired model or its scorecard."""
 FILES = ("forget", "replay")
 
 
-def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> dict[str, Any]:
+def repair_record(
+    planned: "RepairPlan", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool
+) -> dict[str, Any]:
     """Everything but the scorecards, as plain values. `made` is what the training step told, `shared` the overlap."""
     config, rows, store = planned.config, planned.rows, planned.store
-    sides = {side: {**counts(step, store), "trained": made["rows"].get(side)} for side, step in rows.sides.items()}
+    sides = {side: {**side_counts(step, store), "trained": made["rows"].get(side)} for side, step in rows.sides.items()}
     return {
         "schema_version": 1,
         "verb": "repair",
-        "model": here(config.model),
-        "model_identity": planned.given.source.identity,
+        "model": redact_existing_path(config.model),
+        "model_identity": planned.harmed.source.identity,
         **before_of(planned),
         "base_model": base_model(planned),
         "licence": licence(config.model),
@@ -34,15 +36,15 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
         "weights": made["weights"],
         "options": made["options"],
         **({"mixed": made["mixed"]} if "mixed" in made else {}),
-        "training": made_how(made),
-        **({"labels": list(planned.given.labels)} if planned.given.labels else {}),
+        "training": training_end(made),
+        **({"labels": list(planned.harmed.labels)} if planned.harmed.labels else {}),
         "settings": planned.settings.model_dump(mode="json") if planned.trains else settings_of_weights(planned),
         "compute": planned.compute.as_config(),
         "seed": config.seed,
-        "files": described(config, rows.hashes),
+        "files": file_records(config, rows.hashes),
         "rows": {**sides, "overlap": dict(shared)},
-        **({"self_replay": counts(rows.answered, store)} if rows.answered is not None else {}),
-        "cost": cost(made, planned.undone),
+        **({"self_replay": side_counts(rows.answered, store)} if rows.answered is not None else {}),
+        "cost": cost_record(made, planned.undone),
         "curve": list(made["curve"]),
         "guard": list(made["guard"]),
         "notes": notes(planned, made, shared, chats=chats),
@@ -51,7 +53,7 @@ def report(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any
     }
 
 
-def settings_of_weights(planned: "Planned") -> dict[str, Any]:
+def settings_of_weights(planned: "RepairPlan") -> dict[str, Any]:
     """What was asked of a method of weights."""
     config = planned.config
     asked = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
@@ -64,21 +66,21 @@ def settings_of_weights(planned: "Planned") -> dict[str, Any]:
     }
 
 
-def before_of(planned: "Planned") -> dict[str, Any]:
+def before_of(planned: "RepairPlan") -> dict[str, Any]:
     """The model before the harm, and the one whose task vector was taken away, where they were named."""
     told: dict[str, Any] = {}
     for key, one in (("before", planned.original), ("forgetter", planned.forgetter)):
         if one is not None:
-            told[key] = {"model": here(one.name), "identity": one.source.identity}
+            told[key] = {"model": redact_existing_path(one.name), "identity": one.source.identity}
     return told
 
 
-def made_how(made: Mapping[str, Any]) -> dict[str, Any]:
+def training_end(made: Mapping[str, Any]) -> dict[str, Any]:
     """How the training ended: steps made, whether the guard stopped it, which point was taken and by which rule."""
     return {name: made.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
 
 
-def cost(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
+def cost_record(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the repair took: processed tokens (those that the guard read apart), FLOPs, seconds, bytes at the peak.
 
     With the training that it undoes, also which share of its tokens (and of its FLOPs, where they are known) that is.
@@ -93,7 +95,7 @@ def cost(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str,
     return told
 
 
-def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
+def notes(planned: "RepairPlan", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
     """What a reader must know."""
     from pyrite.repair.candidates import place
 
@@ -115,8 +117,8 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
     said += of_three(planned)
     if (
         chats
-        and not planned.given.labels
-        and not load.load_tokenizer(place(planned.given.whole, planned.store)[0]).chat_template
+        and not planned.harmed.labels
+        and not load.load_tokenizer(place(planned.harmed.full_model, planned.store)[0]).chat_template
     ):
         said.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
     if shared["shared"]:
@@ -141,14 +143,14 @@ def notes(planned: "Planned", made: Mapping[str, Any], shared: Mapping[str, Any]
             said.append(
                 f"{side} rows cut at {planned.settings.max_tokens} tokens: {trained['cut']} of {trained['read']}"
             )
-    if not planned.asked:
+    if not planned.tasks:
         return [*said, "nothing was asked, so nothing is known of what the mixed model can do: give --task"]
     labels = "no --task was asked: only rows like those of the two sides were measured, no other data"
     texts = "no --task was asked: whether instructions are followed better was not measured, only perplexity"
-    return said if config.task else [*said, labels if planned.given.labels else texts]
+    return said if config.task else [*said, labels if planned.harmed.labels else texts]
 
 
-def of_training(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
+def of_training(planned: "RepairPlan", made: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair that trains."""
     said = []
     if not any(made["weights"].values()):
@@ -160,7 +162,7 @@ def of_training(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
     if planned.settings.kl_to == "before":
         said.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
     if planned.rows.answered is not None:
-        told = counts(planned.rows.answered, planned.store)
+        told = side_counts(planned.rows.answered, planned.store)
         gone = ", ".join(f"{count} {reason}" for reason, count in told["dropped"].items()) or "none"
         said.append(
             f"replay answers are the model before's own, sampled once at temperature {told['temperature']:g}: "
@@ -169,7 +171,7 @@ def of_training(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def of_weights(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
+def of_weights(planned: "RepairPlan", made: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair in weight space."""
     from pyrite.repair.candidates import null_of
 
@@ -192,7 +194,7 @@ def of_weights(planned: "Planned", made: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def of_three(planned: "Planned") -> list[str]:
+def of_three(planned: "RepairPlan") -> list[str]:
     """What a reader must know of a comparison with the model before."""
     from pyrite.repair.candidates import templates_differ
 
@@ -228,10 +230,10 @@ def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def command(config: RepairConfig) -> str:
     """The command that makes this again, run where the files are."""
-    return command_line(["pyrite", "repair", here(config.model)], config, RepairOptions, unsaid=UNSAID)
+    return command_line(["pyrite", "repair", redact_existing_path(config.model)], config, RepairOptions, unsaid=UNSAID)
 
 
-def base_model(planned: "Planned") -> str | None:
+def base_model(planned: "RepairPlan") -> str | None:
     """The hub's name of the model, or of the adapter's base; None where it is not from the hub."""
     name = planned.config.model
     return name.partition("@")[0] if load.is_hub_name(name) else None

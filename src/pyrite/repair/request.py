@@ -17,9 +17,9 @@ from pyrite.probe import gate as gating
 from pyrite.probe.probe_task import ProbeTask
 from pyrite.repair import merge, output, proofs, scorecard
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.rows import Rows, plan_rows, replay_files
+from pyrite.repair.model_type import check_classifier, is_classifier, labels_of
+from pyrite.repair.rows import RowSteps, plan_rows, replay_files
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
-from pyrite.repair.sorts import check_classifier, is_classifier, labels_of
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Source, Step, Store, default_store
 from pyrite.synth.run import portable_name
@@ -34,7 +34,7 @@ SELECT = 0.3
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceModel:
     """A model as given: a whole one, or an adapter and its base."""
 
     name: str
@@ -44,9 +44,13 @@ class Given:
     """A classifier's outputs in order, in lower case; a language model has none."""
 
     @cached_property
-    def whole(self) -> Step | Source:
+    def full_model(self) -> Step | Source:
         """The whole model: as it is, or the step that merges adapter and base."""
-        return self.source if self.base is None else merge.merged(self.source, self.base, "merge the adapter as given")
+        return (
+            self.source
+            if self.base is None
+            else merge.merged_model_step(self.source, self.base, "merge the adapter as given")
+        )
 
     @property
     def folder(self) -> Path:
@@ -55,22 +59,22 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Planned:
+class RepairPlan:
     """What was asked for, checked as far as it can be before anything runs."""
 
     config: RepairConfig
     settings: RepairSettings
     proofs: list[proofs.Proof]
-    given: Given
-    original: Given | None
+    harmed: SourceModel
+    original: SourceModel | None
     """The model before the training that did harm (`--before`)."""
-    forgetter: Given | None
+    forgetter: SourceModel | None
     alphas: tuple[float, ...]
     groups: Mapping[str, float]
     folder: Path
     store: Store
-    rows: Rows
-    asked: list[ProbeTask]
+    rows: RowSteps
+    tasks: list[ProbeTask]
     lost: tuple[str, ...]
     """Names of the tasks that say what was lost."""
     gained: tuple[str, ...]
@@ -96,10 +100,10 @@ class Planned:
     @property
     def base_name(self) -> str:
         """The given model's name as it may stand in files."""
-        return portable_name(self.given.name, self.given.source)
+        return portable_name(self.harmed.name, self.harmed.source)
 
 
-def plan(config: RepairConfig) -> Planned:
+def plan_repair(config: RepairConfig) -> RepairPlan:
     """What is asked for, checked.
 
     Raises:
@@ -108,39 +112,39 @@ def plan(config: RepairConfig) -> Planned:
     """
     trains = config.method not in WEIGHT_METHODS
     settings = settings_of(config)
-    given = find_model(config.model)
-    check_sides(config, trains=trains, has_base=given.base is not None)
-    original = original_of(config, given)
+    harmed = find_model(config.model)
+    check_sides(config, trains=trains, has_base=harmed.base is not None)
+    original = original_of(config, harmed)
     forgetter = None if config.forgetter is None else find_model(config.forgetter)
-    check_weights(config, given, forgetter, trains=trains)
+    check_weights(config, harmed, forgetter, trains=trains)
     if original is not None:
-        check_same(given, original)
-    if given.labels:
-        from pyrite.repair.methods import resolve
+        check_same_type(harmed, original)
+    if harmed.labels:
+        from pyrite.repair.methods import resolve_method
 
         if trains:
-            check_classifier(settings, resolve(settings.method, settings.options))
-        proofs.check_classifier(proofs.parse(config.prove))
+            check_classifier(settings, resolve_method(settings.method, settings.options))
+        proofs.refuse_relearning(proofs.parse_proofs(config.prove))
     folder = (
-        config.out or Path("runs") / f"repair-{output.stem_of(config.model)}{'' if trains else f'-{config.method}'}"
+        config.out or Path("runs") / f"repair-{output.file_stem(config.model)}{'' if trains else f'-{config.method}'}"
     )
     store = Store(config.store or default_store())
-    rows = plan_rows(config, given.labels, original, trains=trains)
-    reads = [one.source.path for one in (given, original, forgetter) if one is not None]
-    output.check_folder(folder, reads=[*reads, *config.forget, *replay_files(config)[0], str(store.root)])
-    asked = scorecard.asked_of(config, rows, store, given.labels)
-    if given.labels:
-        scorecard.check_labels(asked, given.folder)
-    lost, gained = (scorecard.names_of(config, flag) for flag in ("task", "gain"))
-    both = [name for name in {*lost, *gained} if (*lost, *gained).count(name) > 1]
-    if both:
+    rows = plan_rows(config, harmed.labels, original, trains=trains)
+    reads = [model.source.path for model in (harmed, original, forgetter) if model is not None]
+    output.check_repair_folder(folder, reads=[*reads, *config.forget, *replay_files(config)[0], str(store.root)])
+    tasks = scorecard.scorecard_tasks(config, rows, store, harmed.labels)
+    if harmed.labels:
+        scorecard.check_label_tasks(tasks, harmed.folder)
+    lost, gained = (scorecard.flag_names(config, flag) for flag in ("task", "gain"))
+    duplicates = [name for name in {*lost, *gained} if (*lost, *gained).count(name) > 1]
+    if duplicates:
         fix = "name each once, under --task or under --gain; two files of one task cannot be told apart by name"
-        raise UserError("A task is asked twice.", ", ".join(sorted(both)), fix)
-    return Planned(
+        raise UserError("A task is asked twice.", ", ".join(sorted(duplicates)), fix)
+    return RepairPlan(
         config=config,
         settings=settings,
-        proofs=proofs.parse(config.prove),
-        given=given,
+        proofs=proofs.parse_proofs(config.prove),
+        harmed=harmed,
         original=original,
         forgetter=forgetter,
         alphas=alphas_of(config, trains=trains),
@@ -148,10 +152,10 @@ def plan(config: RepairConfig) -> Planned:
         folder=folder,
         store=store,
         rows=rows,
-        asked=asked,
+        tasks=tasks,
         lost=lost,
         gained=gained,
-        gates=scorecard.gates_of(config, asked),
+        gates=scorecard.gates_of(config, tasks),
         undone=output.undone(config.undoes) if config.undoes is not None else None,
         compute=hardware.choose(config.precision),
     )
@@ -203,7 +207,7 @@ def check_sides(config: RepairConfig, *, trains: bool, has_base: bool = False) -
     }
     if not trains:
         strange |= {f"--{name.replace('_', '-')}": is_set(config, name) for name in UNUSED[config.method]}
-    wrong = [flag for flag, there in strange.items() if there]
+    wrong = [flag for flag, is_set_flag in strange.items() if is_set_flag]
     if wrong:
         fix = "leave it out" if trains is False or config.before else "leave it out, or give --before MODEL"
         raise UserError("These options do not go together.", f"{wrong[0]} with --method {config.method}", fix)
@@ -215,15 +219,15 @@ def check_sides(config: RepairConfig, *, trains: bool, has_base: bool = False) -
         "--kl-to before": config.kl_to == "before",
         "--replay self=FILE": any(file.startswith("self=") for file in config.replay),
     }
-    for flag, there in needs.items():
-        if there and config.before is None and (trains or not has_base):
+    for flag, is_set_flag in needs.items():
+        if is_set_flag and config.before is None and (trains or not has_base):
             fix = "--before MODEL: the model before the harmful training"
             raise UserError("This needs the model before.", flag, fix)
     if config.kl_to == "before" and config.processes > 1:
         raise UserError("KL to the model before is for one process.", "--processes", "--processes 1")
 
 
-def check_weights(config: RepairConfig, given: Given, forgetter: Given | None, *, trains: bool) -> None:
+def check_weights(config: RepairConfig, harmed: SourceModel, forgetter: SourceModel | None, *, trains: bool) -> None:
     """Refuse a repair in weight space without its models or with an alpha that it cannot take.
 
     Raises:
@@ -231,16 +235,16 @@ def check_weights(config: RepairConfig, given: Given, forgetter: Given | None, *
     """
     if trains:
         return
-    if config.before is None and given.base is None:
+    if config.before is None and harmed.base is None:
         fix = "--before MODEL: the model before the training that did harm"
         raise UserError(f"The method {config.method} needs the model before.", config.model, fix)
     high = [alpha for alpha in (*config.alpha, *groups_of(config).values()) if alpha > 1]
     if config.method == "interpolate" and high:
-        found = f"--alpha {high[0]:g}"
-        raise UserError("Between two models alpha is at most 1.", found, "0: the model before; 1: the harmed one")
-    if config.method == "negate" and forgetter is None and (not config.forget or given.labels):
+        detail = f"--alpha {high[0]:g}"
+        raise UserError("Between two models alpha is at most 1.", detail, "0: the model before; 1: the harmed one")
+    if config.method == "negate" and forgetter is None and (not config.forget or harmed.labels):
         fix = "--forgetter MODEL" + (
-            ", or --forget FILE to train one" if not given.labels else " (train one: pyrite study)"
+            ", or --forget FILE to train one" if not harmed.labels else " (train one: pyrite study)"
         )
         raise UserError("Negation needs a model trained on the rows to forget.", config.method, fix)
     if len(config.alpha) > 1 and not (config.task and config.gain):
@@ -266,36 +270,36 @@ def groups_of(config: RepairConfig) -> dict[str, float]:
     try:
         groups = {name: float(value) for name, value in (mapping("--group", config.group) or {}).items()}
     except ValueError as error:
-        found = ", ".join(config.group)
-        raise UserError("A group's alpha is a number.", found, "--group '*layers.0.*=0.2'") from error
+        detail = ", ".join(config.group)
+        raise UserError("A group's alpha is a number.", detail, "--group '*layers.0.*=0.2'") from error
     for name, value in groups.items():
         if not 0 <= value <= 1:
             raise UserError("A group's alpha lies between 0 and 1.", f"--group {name}={value:g}", "0 to 1")
     return groups
 
 
-def original_of(config: RepairConfig, given: Given) -> Given | None:
+def original_of(config: RepairConfig, harmed: SourceModel) -> SourceModel | None:
     """The model before: as named, or the base of an adapter that is interpolated; None where there is none."""
     if config.before is not None:
         return find_model(config.before)
-    if config.method in WEIGHT_METHODS and given.base is not None:
-        return Given(given.base.path, given.base, None, given.labels)
+    if config.method in WEIGHT_METHODS and harmed.base is not None:
+        return SourceModel(harmed.base.path, harmed.base, None, harmed.labels)
     return None
 
 
-def check_same(given: Given, original: Given) -> None:
+def check_same_type(harmed: SourceModel, original: SourceModel) -> None:
     """Refuse a model before that is of another sort, or a classifier of other labels.
 
     Raises:
         UserError: which.
     """
-    if bool(given.labels) != bool(original.labels):
-        found = f"{given.name} and {original.name}: one is a classifier"
-        raise UserError("The two models are not alike.", found, "give the model that was trained further")
-    if given.labels != original.labels:
-        found = f"{given.name} says {', '.join(given.labels)}; {original.name} {', '.join(original.labels)}"
+    if bool(harmed.labels) != bool(original.labels):
+        detail = f"{harmed.name} and {original.name}: one is a classifier"
+        raise UserError("The two models are not alike.", detail, "give the model that was trained further")
+    if harmed.labels != original.labels:
+        detail = f"{harmed.name} says {', '.join(harmed.labels)}; {original.name} {', '.join(original.labels)}"
         fix = "give the model before with the same outputs in the same order (id2label)"
-        raise UserError("The two classifiers' outputs differ.", found, fix)
+        raise UserError("The two classifiers' outputs differ.", detail, fix)
 
 
 def settings_of(config: RepairConfig) -> RepairSettings:
@@ -305,7 +309,7 @@ def settings_of(config: RepairConfig) -> RepairSettings:
         UserError: options that do not go together, an unknown method, or an option that it does not have.
     """
     from pyrite.repair.gates import parse_gates
-    from pyrite.repair.methods import resolve
+    from pyrite.repair.methods import resolve_method
 
     parse_gates(config.guard_gate)
     try:
@@ -314,8 +318,8 @@ def settings_of(config: RepairConfig) -> RepairSettings:
         raise UserError("A method's option is a number.", ", ".join(config.option), "--option beta=0.1") from error
     if config.method not in WEIGHT_METHODS:
         check_method(config.method)
-        resolve(config.method, options)
-    both = set(RepairSettings.model_fields) & set(type(config).model_fields) - {"training", "guard"}
+        resolve_method(config.method, options)
+    shared_names = set(RepairSettings.model_fields) & set(type(config).model_fields) - {"training", "guard"}
     named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
     lora = RepairTraining().lora.model_dump() | {"rank": config.lora_rank, "alpha": config.lora_alpha}
     guard = {
@@ -326,14 +330,14 @@ def settings_of(config: RepairConfig) -> RepairSettings:
             method=config.training, lora=LoraSettings(**lora), **{name: getattr(config, name) for name in named}
         )
         return RepairSettings(
-            **{name: getattr(config, name) for name in sorted(both)},
+            **{name: getattr(config, name) for name in sorted(shared_names)},
             options=options,
             training=training,
             guard=GuardSettings(**guard, gates=config.guard_gate),
         )
     except ValidationError as error:
-        found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
-        raise UserError("These options do not go together.", found, "pyrite repair --help") from error
+        detail = "; ".join(str(problem["msg"]).removeprefix("Value error, ") for problem in error.errors())
+        raise UserError("These options do not go together.", detail, "pyrite repair --help") from error
 
 
 def check_method(name: str) -> None:
@@ -344,30 +348,30 @@ def check_method(name: str) -> None:
     """
     from pyrite.repair.methods import METHODS
 
-    known = (*WEIGHT_METHODS, *METHODS)
-    if name not in known:
-        near = difflib.get_close_matches(name.lower(), known, 1)
+    method_names = (*WEIGHT_METHODS, *METHODS)
+    if name not in method_names:
+        near = difflib.get_close_matches(name.lower(), method_names, 1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError("There is no such method.", name, f"{hint}there are: {', '.join(known)}")
+        raise UserError("There is no such method.", name, f"{hint}there are: {', '.join(method_names)}")
 
 
-def find_model(name: str) -> Given:
+def find_model(name: str) -> SourceModel:
     """Which model is meant? An adapter brings its base.
 
     Raises:
         UserError: no such model, one that neither writes nor classifies, a classifier whose outputs have no names, or
             a classifier's adapter without its head.
     """
-    found = load.resolve(name)
-    base = merge.base_of(found.folder) if (found.folder / load.ADAPTER_CONFIG).is_file() else None
-    folder = found.folder if base is None else base.folder
+    resolved = load.resolve(name)
+    base = merge.base_of(resolved.folder) if (resolved.folder / load.ADAPTER_CONFIG).is_file() else None
+    folder = resolved.folder if base is None else base.folder
     labels = labels_of(folder) if is_classifier(folder) else ()
-    if not labels and base is not None and merge.is_of_classifier(found.folder):
+    if not labels and base is not None and merge.is_of_classifier(resolved.folder):
         fix = "merge the two into one model folder whose outputs have names (id2label)"
-        raise UserError("A classifier's adapter does not name its labels.", f"{found.folder} on {folder}", fix)
+        raise UserError("A classifier's adapter does not name its labels.", f"{resolved.folder} on {folder}", fix)
     if not labels and not load.is_causal(folder):
         fix = "give a model that writes, or a classifier with its head"
         raise UserError("Repair needs a language model or a classifier.", str(folder), fix)
     load.check_safetensors(folder)
-    source = Source(str(found.folder), found.identity)
-    return Given(name, source, None if base is None else Source(str(base.folder), base.identity), labels)
+    source = Source(str(resolved.folder), resolved.identity)
+    return SourceModel(name, source, None if base is None else Source(str(base.folder), base.identity), labels)

@@ -17,7 +17,7 @@ from pyrite.synth.run import portable_name
 from pyrite.train.split import APART, PROMPT, REST, SPLIT
 
 if TYPE_CHECKING:
-    from pyrite.repair.request import Given
+    from pyrite.repair.request import SourceModel
 
 FORGET = ("forget", "guard_forget", "scorecard_forget")
 REPLAY = ("replay", "guard_replay", "scorecard_replay")
@@ -29,7 +29,7 @@ SELF = "self="
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowSteps:
     """The steps that hold the rows of both sides; every pool is a file POOL.jsonl of its side's step. A side that was not
     given is None. `answered`: the replay rows that are trained on and watched, where their answers are the model's own."""
 
@@ -59,16 +59,16 @@ def replay_files(config: RepairConfig) -> tuple[tuple[str, ...], bool]:
     Raises:
         UserError: some files with `self=` and some without.
     """
-    own = [file.startswith(SELF) for file in config.replay]
-    if any(own) and not all(own):
+    is_self = [file.startswith(SELF) for file in config.replay]
+    if any(is_self) and not all(is_self):
         fix = "write self= before every --replay, or before none"
         raise UserError("Replay rows are people's or the model's own.", ", ".join(config.replay), fix)
-    return tuple(file.removeprefix(SELF) for file in config.replay), any(own)
+    return tuple(file.removeprefix(SELF) for file in config.replay), any(is_self)
 
 
 def plan_rows(
-    config: RepairConfig, labels: Sequence[str] = (), original: "Given | None" = None, *, trains: bool = True
-) -> Rows:
+    config: RepairConfig, labels: Sequence[str] = (), original: "SourceModel | None" = None, *, trains: bool = True
+) -> RowSteps:
     """The steps that read and divide both sides; replay rows that are also forget rows are left out, and counted.
 
     `labels` are a classifier's, in lower case: the rows are then labelled ones. A method that does not train holds out
@@ -77,21 +77,23 @@ def plan_rows(
     Raises:
         UserError: a file that is not there, or the same file twice.
     """
-    files, own = replay_files(config)
+    files, self_replay = replay_files(config)
     hashes = {file: file_hash(file) for file in (*config.forget, *files)}
     refuse_twice(config.forget, files, hashes)
     guard = {"guard_forget": config.guard_forget_rows, "guard_replay": config.guard_rows}
 
     def pools(names: Sequence[str]) -> dict[str, int | str]:
-        trained, watched, kept = names
-        return {trained: REST, **({watched: guard[watched]} if trains else {}), kept: config.scorecard_rows}
+        trained, watched, held_out = names
+        return {trained: REST, **({watched: guard[watched]} if trains else {}), held_out: config.scorecard_rows}
 
     forget = replay = None
     if config.forget:
-        forget = split("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
+        forget = split_rows("forget", {file: hashes[file] for file in config.forget}, pools(FORGET), config, labels)
     if files:
-        by_prompt = PROMPT if own and trains else None  # two answers of people to one prompt become one of the model's
-        replay = split(
+        by_prompt = (
+            PROMPT if self_replay and trains else None
+        )  # two answers of people to one prompt become one of the model's
+        replay = split_rows(
             "replay",
             {file: hashes[file] for file in files},
             pools(REPLAY),
@@ -101,14 +103,14 @@ def plan_rows(
             group=by_prompt,
         )
     answered = None
-    if own and trains:
+    if self_replay and trains:
         assert replay is not None
         assert original is not None
-        answered = answers_of(replay, original.whole, original.name, original.source, config, labels)
-    return Rows(forget, replay, hashes, answered)
+        answered = answered_step(replay, original.full_model, original.name, original.source, config, labels)
+    return RowSteps(forget, replay, hashes, answered)
 
 
-def answers_of(
+def answered_step(
     replay: Step, original: "Step | Source", name: str, source: Source, config: RepairConfig, labels: Sequence[str]
 ) -> Step:  # fmt: skip
     """The step in which the model before answers the prompts of the replay rows.
@@ -133,7 +135,7 @@ def answers_of(
     return Step(SELF_REPLAY, chosen, {"rows": replay, "base": original}, label=label)
 
 
-def split(
+def split_rows(
     side: str, files: Mapping[str, str], pools: dict[str, int | str], config: RepairConfig, labels: Sequence[str], *,
     apart: Step | None = None, group: str | None = None,
 ) -> Step:  # fmt: skip
@@ -163,14 +165,14 @@ def split(
 
 def refuse_twice(forget: Sequence[str], replay: Sequence[str], hashes: Mapping[str, str]) -> None:
     """Refuse a file that is given twice, on one side or on both, under one name or two."""
-    seen: dict[str, str] = {}
+    first_use: dict[str, str] = {}
     for side, files in (("--forget", forget), ("--replay", replay)):
         for file in files:
             content = file if is_hub(file) else hashes[file]
-            if content in seen:
-                found = f"{seen[content]} and {side} {file}"
-                raise UserError("The same rows are given twice.", found, "name every file once, on one side")
-            seen[content] = f"{side} {file}"
+            if content in first_use:
+                detail = f"{first_use[content]} and {side} {file}"
+                raise UserError("The same rows are given twice.", detail, "name every file once, on one side")
+            first_use[content] = f"{side} {file}"
 
 
 def too_few(error: UserError) -> UserError:
@@ -181,7 +183,7 @@ def too_few(error: UserError) -> UserError:
     return UserError(error.what, error.found, fix)
 
 
-def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
+def overlap_record(rows: RowSteps, store: Store, limit: float) -> dict[str, Any]:
     """How many forget rows are also replay rows (by their normalised text), and how many share only their prompt?
 
     `left_out` counts the replay rows that were left out for it. Rows that share a prompt only are kept and reported:
@@ -199,24 +201,32 @@ def overlap(rows: Rows, store: Store, limit: float) -> dict[str, Any]:
     shared = sum(pool["shared"] for pool in pools.values())
     prompts = sum(pool["shared_prompts"] for pool in pools.values())
     if shared > limit * total:
-        where = ", ".join(f"{one['shared']} in {pool}" for pool, one in pools.items() if one["shared"])
-        found = f"{shared} of {total} forget rows ({shared / total:.1%}) are also replay rows ({where})"
+        by_pool = ", ".join(
+            f"{pool_counts['shared']} in {pool}" for pool, pool_counts in pools.items() if pool_counts["shared"]
+        )
+        detail = f"{shared} of {total} forget rows ({shared / total:.1%}) are also replay rows ({by_pool})"
         fix = f"take them out of one side, or raise --overlap-limit ({limit:g}): they then leave the replay rows"
-        raise UserError("The rows to forget are also rows to keep.", found, fix)
-    left_out = counts(rows.replay, store)["dropped"].get(APART, 0)
-    told = {"rows": total, "shared": shared, "share": shared / total, "shared_prompts": prompts, "left_out": left_out}
+        raise UserError("The rows to forget are also rows to keep.", detail, fix)
+    left_out = side_counts(rows.replay, store)["dropped"].get(APART, 0)
+    summary = {
+        "rows": total,
+        "shared": shared,
+        "share": shared / total,
+        "shared_prompts": prompts,
+        "left_out": left_out,
+    }
     if any("other_label" in pool for pool in pools.values()):
-        told["other_label"] = sum(pool["other_label"] for pool in pools.values())
-    return {**told, "limit": limit, "pools": pools}
+        summary["other_label"] = sum(pool["other_label"] for pool in pools.values())
+    return {**summary, "limit": limit, "pools": pools}
 
 
-def counts(step: Step, store: Store) -> dict[str, Any]:
+def side_counts(step: Step, store: Store) -> dict[str, Any]:
     """Rows of a side: read, kept, dropped by reason, and by pool."""
-    told: dict[str, Any] = store.read_json(step, "counts.json")
-    return told
+    counts_by_side: dict[str, Any] = store.read_json(step, "counts.json")
+    return counts_by_side
 
 
-def is_chat(rows: Rows, store: Store) -> bool:
+def is_chat(rows: RowSteps, store: Store) -> bool:
     """Are the rows chats? Those to forget, or, without such, those to replay; without any: no."""
     for side, step in rows.sides.items():
         with (store.path(step.key) / f"{side}.jsonl").open("rb") as handle:
@@ -224,17 +234,17 @@ def is_chat(rows: Rows, store: Store) -> bool:
     return False
 
 
-def described(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+def file_records(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every row file by side, name, hash (of a data set on the hub: its commit) and size in bytes."""
-    told = []
+    files_record = []
     for side, files in (("forget", config.forget), ("replay", replay_files(config)[0])):
         for file in files:
-            size = None if is_hub(file) else sum(one.stat().st_size for one in below(Path(file)))
+            size = None if is_hub(file) else sum(path.stat().st_size for path in below(Path(file)))
             name = file if is_hub(file) else Path(file).name
-            told.append({"side": side, "name": name, "hash": hashes[file], "bytes": size})
-    return told
+            files_record.append({"side": side, "name": name, "hash": hashes[file], "bytes": size})
+    return files_record
 
 
 def below(path: Path) -> list[Path]:
     """The files of a file or folder."""
-    return [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return [path] if path.is_file() else [child for child in path.rglob("*") if child.is_file()]

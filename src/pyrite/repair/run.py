@@ -11,13 +11,13 @@ from pyrite.probe.output import described
 from pyrite.probe.probe_task import opened
 from pyrite.probe.run import Compared
 from pyrite.repair import candidates, frontier, outcomes, output, proofs, scorecard
-from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, told_of_weights
+from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, record_of_weights
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
-from pyrite.repair.report import not_forgotten, report
-from pyrite.repair.request import ALPHA, Planned, plan
-from pyrite.repair.rows import is_chat, overlap, too_few
-from pyrite.repair.scorecard import Scored
+from pyrite.repair.report import not_forgotten, repair_record
+from pyrite.repair.request import ALPHA, RepairPlan, plan_repair
+from pyrite.repair.rows import is_chat, overlap_record, too_few
+from pyrite.repair.scorecard import ScoredModel
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Models = Mapping[str, Step | Source]
 class Proved:
     """One proof: its scorecard, beside the repaired model's and the one's before."""
 
-    scored: Scored
+    scored: ScoredModel
     against_repaired: list[Compared]
     against_before: list[Compared]
 
@@ -56,18 +56,18 @@ class Repair:
     """
 
     folder: Any
-    before: Scored
-    repaired: Scored
+    before: ScoredModel
+    repaired: ScoredModel
     compared: list[Compared]
     proved: list[Proved]
     gates: list[gating.GateResult]
     told: Mapping[str, Any]
     exit_code: int = 0
-    original: Scored | None = None
+    original: ScoredModel | None = None
 
     def table(self) -> "polars.DataFrame":
         """What changed on every task, of the repair and of its proofs."""
-        from pyrite.repair.objects import table
+        from pyrite.repair.tables import table
 
         return table(self.told)
 
@@ -90,14 +90,14 @@ def repair(config: RepairConfig) -> Repair:
         UserError: rows that overlap, are too few or cannot be read, options that do not go together, an unknown method,
             task or gate, models that are not alike, a model that does not write, an output folder that is in use.
     """
-    planned = plan(config)
+    planned = plan_repair(config)
     store, rows = planned.store, planned.rows
     finish = finisher(config, store)
     try:
         finish(list(rows.sides.values()))
     except UserError as error:
         raise too_few(error) from error
-    shared = overlap(rows, store, config.overlap_limit)
+    shared = overlap_record(rows, store, config.overlap_limit)
     proofs.check_rows(planned.proofs, rows, store)
     chats = is_chat(rows, store)
     tried = candidates.candidates_of(planned, chats=chats)
@@ -105,88 +105,92 @@ def repair(config: RepairConfig) -> Repair:
     finish([candidate.saved for candidate in (*tried, *beside)])
     models = {
         **candidates.fixed_models(planned),
-        **{candidate.name: candidate.whole for candidate in (*tried, *beside)},
+        **{candidate.name: candidate.full_model for candidate in (*tried, *beside)},
     }
     finish([model for model in models.values() if isinstance(model, Step)])
-    everything = score(planned, models, finish)
-    axes = axes_of(planned, everything)
-    choice, judged = choose(planned, everything, tried, axes)
-    taken = next(candidate for candidate in tried if choice is None or candidate.name == choice.name)
+    everything = score_models(planned, models, finish)
+    axes = planned_axes(planned, everything)
+    choice, judged = selected_candidate(planned, everything, tried, axes)
+    chosen = next(candidate for candidate in tried if choice is None or candidate.name == choice.name)
     proof_models = {
-        proof.name: proofs.step_of(
-            proof, taken.whole, rows, config, planned.compute, planned.base_name, chats=chats
+        proof.name: proofs.proof_step(
+            proof, chosen.full_model, rows, config, planned.compute, planned.base_name, chats=chats
         )
         for proof in planned.proofs
     }  # fmt: skip
     finish(list(proof_models.values()))
-    proofs_scored = score(planned, proof_models, finish)
+    proofs_scored = score_models(planned, proof_models, finish)
     scored = {name: model.on_items(judged) for name, model in {**everything, **proofs_scored}.items()}
     points = [
         frontier.point_of(
-            one.name, one.method, one.alpha, axes, {name: model.results for name, model in scored.items()},
-            models=(BEFORE, HARMED), chosen=one is taken,
+            candidate.name, candidate.method, candidate.alpha, axes, {name: model.results for name, model in scored.items()},
+            models=(BEFORE, HARMED), chosen=candidate is chosen,
         )
-        for one in (*tried, *beside)
+        for candidate in (*tried, *beside)
     ] if axes else []  # fmt: skip
-    given = scored[HARMED if planned.original is not None else BEFORE]
-    repaired = scored[taken.name].called(REPAIRED)
+    harmed = scored[HARMED if planned.original is not None else BEFORE]
+    repaired = scored[chosen.name].called(REPAIRED)
     original = scored[BEFORE] if planned.original is not None else None
-    compared = scorecard.compared(planned.asked, given, repaired, config)
+    compared = scorecard.compare_tasks(planned.tasks, harmed, repaired, config)
     proved = [
         Proved(
             scored[proof.name],
-            scorecard.compared(planned.asked, repaired, scored[proof.name], config),
-            scorecard.compared(planned.asked, given, scored[proof.name], config),
+            scorecard.compare_tasks(planned.tasks, repaired, scored[proof.name], config),
+            scorecard.compare_tasks(planned.tasks, harmed, scored[proof.name], config),
         )
         for proof in planned.proofs
     ]
-    gates = scorecard.gate_results(planned.gates, given, repaired, config.seed)
+    gates = scorecard.gate_results(planned.gates, harmed, repaired, config.seed)
     code = gating.verdict(gates, config.undecided)
-    both = [task.as_json() for task in compared]
-    three = [model for model in (original, given, repaired) if model is not None]
-    made = record_of(planned, taken, store)
-    first = report(planned, made, shared, chats=chats)
+    comparisons = [task.as_json() for task in compared]
+    three = [model for model in (original, harmed, repaired) if model is not None]
+    training_record = record_of(planned, chosen, store)
+    first = repair_record(planned, training_record, shared, chats=chats)
     steps = [*models.values(), *proof_models.values()]
     front = frontier_record(planned, axes, points, choice, judged)
     hint = frontier.swapped(front["points"]) if front else ""
-    told = {
+    record = {
         **first,
         "notes": [
             *([hint] if hint else []),
             *first["notes"],
-            *(not_forgotten(both) if first["training"]["steps"] and "forget" not in planned.gained else []),
+            *(not_forgotten(comparisons) if first["training"]["steps"] and "forget" not in planned.gained else []),
         ],
         **described(repaired.results, config.margin),
         "scorecards": [card for model in three for card in model.as_json()],
-        "compared": both,
-        **three_models(planned, original, given, repaired),
+        "compared": comparisons,
+        **three_models_record(planned, original, harmed, repaired),
         "frontier": front,
         "proofs": [proof.as_json() for proof in proved],
         "gates": [gate.as_json() for gate in gates],
         "exit_code": code,
         "steps": {step.label: step.key for step in closure([step for step in steps if isinstance(step, Step)])},
     }
-    item_outcomes = [] if original is None else outcomes.rows_of([model.results for model in three], names_of(planned))
-    subjects = [model.told for model in (*three, *(scored[proof.name] for proof in planned.proofs))]
-    output.write(planned.folder, told, store.path(taken.saved.key), subjects, item_outcomes)
-    return Repair(planned.folder, given, repaired, compared, proved, gates, told, code, original)
+    item_outcomes = (
+        [] if original is None else outcomes.outcome_rows([model.results for model in three], task_names(planned))
+    )
+    subjects = [model.table_rows for model in (*three, *(scored[proof.name] for proof in planned.proofs))]
+    output.write_repair_folder(planned.folder, record, store.path(chosen.saved.key), subjects, item_outcomes)
+    return Repair(planned.folder, harmed, repaired, compared, proved, gates, record, code, original)
 
 
-def names_of(planned: Planned) -> list[str]:
+def task_names(planned: RepairPlan) -> list[str]:
     """The names of all that is asked."""
-    return [task.name for task in planned.asked]
+    return [task.name for task in planned.tasks]
 
 
-def record_of(planned: Planned, taken: Candidate, store: Store) -> dict[str, Any]:
+def record_of(planned: RepairPlan, chosen: Candidate, store: Store) -> dict[str, Any]:
     """What the step that made the repaired model tells of itself."""
     if planned.trains:
-        told: dict[str, Any] = store.read_json(taken.saved, "repair.json")
-        return told
-    step = next(one for one in reversed(closure([taken.whole])) if (store.path(one.key) / "weights.json").is_file())
-    return told_of_weights(store.read_json(step, "weights.json"), taken.method, store.manifest(step.key)["seconds"])
+        record: dict[str, Any] = store.read_json(chosen.saved, "repair.json")
+        return record
+    step = next(
+        step for step in reversed(closure([chosen.full_model])) if (store.path(step.key) / "weights.json").is_file()
+    )
+    return record_of_weights(store.read_json(step, "weights.json"), chosen.method, store.manifest(step.key)["seconds"])
 
 
-def axes_of(planned: Planned, scored: Mapping[str, Scored]) -> list[Axis]:
+def planned_axes(planned: RepairPlan, scored: Mapping[str, ScoredModel]) -> list[Axis]:
     """What was lost and what was gained, where the model before is there."""
     if planned.original is None:
         return []
@@ -201,8 +205,8 @@ Judged = Mapping[str, frozenset[str]]
 """By task: the items that judge, where others chose."""
 
 
-def choose(
-    planned: Planned, scored: Mapping[str, Scored], tried: Sequence[Candidate], axes: Sequence[Axis]
+def selected_candidate(
+    planned: RepairPlan, scored: Mapping[str, ScoredModel], tried: Sequence[Candidate], axes: Sequence[Axis]
 ) -> tuple[Choice | None, Judged]:
     """Which candidate is taken, and the items that are left to judge it; None where there is one candidate only."""
     if not planned.chooses:
@@ -210,21 +214,25 @@ def choose(
     picks, judged = {}, {}
     for task in (*planned.lost, *planned.gained):
         picks[task], judged[task] = frontier.divided(scored[BEFORE].results[task], planned.select, planned.config.seed)
-    lost, gained = (next((one for one in axes if one.side == side), None) for side in (LOST, GAINED))
+    lost, gained = (next((axis for axis in axes if axis.side == side), None) for side in (LOST, GAINED))
     if lost is None or gained is None:
         fix = "give a --task and a --gain with a metric of which one way is better, or one --alpha"
         raise UserError("There is nothing to choose an alpha by.", "no metric of which one way is better", fix)
     selection = {name: model.on_items(picks) for name, model in scored.items()}
     first = (lost, gained)
     items = [
-        {name: frontier.items_of(one.results[axis.task], axis.metric) for name, one in selection.items()}
+        {
+            name: frontier.headline_items(scored_model.results[axis.task], axis.metric)
+            for name, scored_model in selection.items()
+        }
         for axis in first
     ]
     lost_means, gained_means = (
-        frontier.scores(some, axis.metric, (BEFORE, HARMED)) for some, axis in zip(items, first, strict=True)
+        frontier.scores(axis_items, axis.metric, (BEFORE, HARMED))
+        for axis_items, axis in zip(items, first, strict=True)
     )
-    before, harmed = ([some[name] for some in items] for name in (BEFORE, HARMED))
-    choice = frontier.choose(
+    before, harmed = ([axis_items[name] for axis_items in items] for name in (BEFORE, HARMED))
+    choice = frontier.choose_candidate(
         lost_means, gained_means, [candidate.name for candidate in tried],
         models=(BEFORE, HARMED), axes=first, keep=planned.config.keep,
         middle=min(tried, key=lambda candidate: abs((candidate.alpha or 0.0) - ALPHA)).name,
@@ -233,30 +241,32 @@ def choose(
     return choice, judged
 
 
-def three_models(planned: Planned, original: Scored | None, harmed: Scored, repaired: Scored) -> dict[str, Any]:
+def three_models_record(
+    planned: RepairPlan, original: ScoredModel | None, harmed: ScoredModel, repaired: ScoredModel
+) -> dict[str, Any]:
     """With a model before: what the harm changed, how the repaired model stands to the one before, and what became of the
     items."""
     if original is None:
         return {}
-    config, asked = planned.config, planned.asked
+    config, tasks = planned.config, planned.tasks
     three = [model.results for model in (original, harmed, repaired)]
     return {
-        "harm": [task.as_json() for task in scorecard.compared(asked, original, harmed, config)],
-        "against_original": [task.as_json() for task in scorecard.compared(asked, original, repaired, config)],
-        "outcomes": outcomes.shares_of(three, names_of(planned), config.seed),
+        "harm": [task.as_json() for task in scorecard.compare_tasks(tasks, original, harmed, config)],
+        "against_original": [task.as_json() for task in scorecard.compare_tasks(tasks, original, repaired, config)],
+        "outcomes": outcomes.shares_of(three, task_names(planned), config.seed),
     }
 
 
 def frontier_record(
-    planned: Planned, axes: Sequence[Axis], points: Sequence[frontier.Point], choice: Choice | None, judged: Judged
+    planned: RepairPlan, axes: Sequence[Axis], points: Sequence[frontier.Point], choice: Choice | None, judged: Judged
 ) -> dict[str, Any] | None:
     """The frontier as plain values; None without a model before or a task."""
     if not points:
         return None
     names: dict[str, str | None] = {
-        side: next((one.name for one in axes if one.side == side), None) for side in (LOST, GAINED)
+        side: next((axis.name for axis in axes if axis.side == side), None) for side in (LOST, GAINED)
     }
-    shown = [point.as_json(axes) for point in points]
+    point_records = [point.as_json(axes) for point in points]
     chosen = None
     if choice is not None:
         chosen = {
@@ -266,18 +276,30 @@ def frontier_record(
             "tried": choice.tried,
             "items_left": {task: len(items) for task, items in judged.items()},
         }
-    told: dict[str, Any] = {**names, "keep": planned.config.keep, "points": shown, "selection": chosen}
-    return {**told, "sentences": [frontier.sentence(point, names) for point in shown if point["recovered"]]}
-
-
-def score(planned: Planned, models: Models, finish: Finish) -> dict[str, Scored]:
-    """Every model's scorecards."""
-    asked, store = planned.asked, planned.store
-    subjects = {name: scorecard.subject(name, *place(one, store)) for name, one in models.items()}
-    steps = {name: scorecard.steps_of(asked, whom) for name, whom in subjects.items()}
-    finish([one for some in steps.values() for step in some.values() for one in opened(step)])
+    record: dict[str, Any] = {**names, "keep": planned.config.keep, "points": point_records, "selection": chosen}
     return {
-        name: scorecard.read_scores(asked, whom, steps[name], store, planned.config.seed)
+        **record,
+        "sentences": [frontier.point_sentence(point, names) for point in point_records if point["recovered"]],
+    }
+
+
+def score_models(planned: RepairPlan, models: Models, finish: Finish) -> dict[str, ScoredModel]:
+    """Every model's scorecards."""
+    tasks, store = planned.tasks, planned.store
+    subjects = {
+        name: scorecard.model_under_test(name, *place(place_or_step, store)) for name, place_or_step in models.items()
+    }
+    steps = {name: scorecard.steps_of(tasks, whom) for name, whom in subjects.items()}
+    finish(
+        [
+            opened_step
+            for steps_of_model in steps.values()
+            for step in steps_of_model.values()
+            for opened_step in opened(step)
+        ]
+    )
+    return {
+        name: scorecard.read_scores(tasks, whom, steps[name], store, planned.config.seed)
         for name, whom in subjects.items()
     }
 
@@ -290,7 +312,7 @@ def finisher(config: RepairConfig, store: Store) -> Finish:
     end = None if config.max_time is None else time.monotonic() + config.max_time * 60
 
     def finish(steps: Sequence[Step]) -> None:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        run_steps(list(steps), store, RunOptions(max_seconds=left, weights=True), Progress(quiet=config.quiet))
+        seconds_left = None if end is None else max(0.0, end - time.monotonic())
+        run_steps(list(steps), store, RunOptions(max_seconds=seconds_left, weights=True), Progress(quiet=config.quiet))
 
     return finish

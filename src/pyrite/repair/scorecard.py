@@ -20,7 +20,7 @@ from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result
 from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.rows import Rows
+from pyrite.repair.rows import RowSteps
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Step, Store
 from pyrite.tasks.measure import ItemScore, Metric
@@ -57,7 +57,7 @@ class HeldOut:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Nats a token and bits a byte."""
-        return METRICS if self.preferred else tuple(replace(one, direction="none") for one in METRICS)
+        return METRICS if self.preferred else tuple(replace(metric, direction="none") for metric in METRICS)
 
     @property
     def margins(self) -> Mapping[str, float]:
@@ -102,8 +102,8 @@ class HeldOutLabels:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy, and nats a row."""
-        made = (*label_metrics(self.inner.task), NATS)
-        return made if self.preferred else tuple(replace(one, direction="none") for one in made)
+        metrics = (*label_metrics(self.inner.task), NATS)
+        return metrics if self.preferred else tuple(replace(metric, direction="none") for metric in metrics)
 
     @property
     def margins(self) -> Mapping[str, float]:
@@ -116,14 +116,14 @@ class HeldOutLabels:
 
     def read(self, store: Store, step: Step) -> Result:
         """What was right, and how probable the label was."""
-        made = self.inner.read(store, step)
-        logits = {one: f"logit_{one}" for one in self.inner.task.labels}
-        slices = {one.item: one.slices for one in made.measured}
+        result = self.inner.read(store, step)
+        logits = {label: f"logit_{label}" for label in self.inner.task.labels}
+        slices = {item.item: item.slices for item in result.measured}
         nats = [
             ItemScore(row["id"], NATS.name, nats_of(row, logits), row["id"], slices[row["id"]])
             for row in predictions(store.path(step.key))
         ]
-        return replace(made, measured=[*made.measured, *nats], metrics=self.metrics)
+        return replace(result, measured=[*result.measured, *nats], metrics=self.metrics)
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The rows, the classifier's labels, and the right ones."""
@@ -152,11 +152,11 @@ def nats_of(row: Mapping[str, Any], logits: Mapping[str, str]) -> float:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredModel:
     """One model's results and the texts behind them, by task, and the scorecards that are made of them when asked for."""
 
     name: str
-    asked: Sequence[ProbeTask]
+    tasks: Sequence[ProbeTask]
     results: dict[str, Result]
     seed: int
     texts: dict[str, Texts] = field(default_factory=dict)
@@ -164,10 +164,10 @@ class Scored:
     @cached_property
     def cards(self) -> list[Scorecard]:
         """A scorecard for each task: every metric with its interval, overall and by slice."""
-        return [scorecard(self.name, one, self.results[one.name], self.seed) for one in self.asked]
+        return [scorecard(self.name, task, self.results[task.name], self.seed) for task in self.tasks]
 
     @property
-    def told(self) -> Told:
+    def table_rows(self) -> Told:
         """What the tables of items and texts hold of this model."""
         return Told(self.name, self.results, self.texts)
 
@@ -175,15 +175,15 @@ class Scored:
         """Every card as plain values."""
         return [{"about": card.about, **card.as_json()} for card in self.cards]
 
-    def called(self, name: str) -> "Scored":
+    def called(self, name: str) -> "ScoredModel":
         """The same under another name."""
         return replace(self, name=name)
 
-    def on_items(self, items: Mapping[str, frozenset[str]]) -> "Scored":
+    def on_items(self, items: Mapping[str, frozenset[str]]) -> "ScoredModel":
         """The same on some of the items of some tasks, the others' whole."""
         results = {
             task: replace(
-                result, measured=[one for one in result.measured if task not in items or one.item in items[task]]
+                result, measured=[item for item in result.measured if task not in items or item.item in items[task]]
             )
             for task, result in self.results.items()
         }
@@ -192,8 +192,8 @@ class Scored:
 
 def probing(config: RepairConfig) -> ProbeConfig:
     """The options of the scorecard's tasks, as `pyrite probe` has them."""
-    given = {name: getattr(config, name) for name in SHARED}
-    return ProbeConfig(model=config.model, task=(*config.task, *config.gain) or SIDES, **given)
+    shared = {name: getattr(config, name) for name in SHARED}
+    return ProbeConfig(model=config.model, task=(*config.task, *config.gain) or SIDES, **shared)
 
 
 def tasks_of(config: RepairConfig, flag: str) -> list[ProbeTask]:
@@ -202,7 +202,7 @@ def tasks_of(config: RepairConfig, flag: str) -> list[ProbeTask]:
     return [ask(text, probe) for text in getattr(config, flag) if text not in SIDES]
 
 
-def names_of(config: RepairConfig, flag: str) -> tuple[str, ...]:
+def flag_names(config: RepairConfig, flag: str) -> tuple[str, ...]:
     """The names of all that `--task` or `--gain` (`flag`) names, held-out rows among them.
 
     Raises:
@@ -216,7 +216,7 @@ def names_of(config: RepairConfig, flag: str) -> tuple[str, ...]:
     return tuple(text if text in SIDES else ask(text, probe).name for text in getattr(config, flag))
 
 
-def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
+def scorecard_tasks(config: RepairConfig, rows: RowSteps, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
     """Everything on the scorecard: the held-out rows of both sides, then the tasks in their order. A method of weights may
     go without any: large models are mixed where they could not be asked.
 
@@ -226,7 +226,7 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[st
     probe = probing(config)
     part = "all" if config.part == "all" else None  # answers of chats; plain text has none to ask for
     reading = probe.model_copy(update={"items": None, "skip": 0, "part": part})
-    asked: list[ProbeTask] = []
+    tasks: list[ProbeTask] = []
     if config.scorecard_rows:
         for side in SIDES:
             if side not in rows.sides:
@@ -234,84 +234,88 @@ def asked_of(config: RepairConfig, rows: Rows, store: Store, labels: Sequence[st
             pool = f"scorecard_{side}"
             preferred = side == "replay" or side in (*config.task, *config.gain)
             if labels:
-                asked.append(held_out_labels(side, pool, rows, labels, reading, preferred=preferred))
+                tasks.append(held_out_labels(side, pool, rows, labels, reading, preferred=preferred))
                 continue
             file = store.path(rows.of(pool).key) / f"{pool}.jsonl"
-            asked.append(HeldOut(side, Perplexity(str(file), reading), preferred))
-    asked += [*tasks_of(config, "task"), *tasks_of(config, "gain")]
-    names = [one.name for one in asked]
+            tasks.append(HeldOut(side, Perplexity(str(file), reading), preferred))
+    tasks += [*tasks_of(config, "task"), *tasks_of(config, "gain")]
+    names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         fix = "give each --task and --gain once, and one file of a task; replay and forget are ours"
         raise UserError("A task is asked twice.", ", ".join(names), fix)
-    if not asked and config.method not in WEIGHT_METHODS:
+    if not tasks and config.method not in WEIGHT_METHODS:
         fix = "give a --task, or rows (--forget, --replay) and leave --scorecard-rows as it is"
         raise UserError("The scorecard would be empty.", "no --task, and no rows are held out", fix)
-    return asked
+    return tasks
 
 
 def held_out_labels(
-    side: str, pool: str, rows: Rows, labels: Sequence[str], config: ProbeConfig, *, preferred: bool
+    side: str, pool: str, rows: RowSteps, labels: Sequence[str], config: ProbeConfig, *, preferred: bool
 ) -> HeldOutLabels:
     """A side's held-out rows as a task of labels."""
-    given: dict[str, Any] = {
+    items_config: dict[str, Any] = {
         "task": "labelled",
         "rows_file": f"{pool}.jsonl",
         "items": None,
         "in_full": {},
         "seed": config.seed,
     }
-    items = items_step(given, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
+    items = items_step(items_config, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
     task = Task(side, tuple(labels), slices=(("gold",),))
     return HeldOutLabels(LabelTask(task, pool, items, config), preferred)
 
 
-def check_labels(asked: Sequence[ProbeTask], folder: Path) -> None:
+def check_label_tasks(tasks: Sequence[ProbeTask], folder: Path) -> None:
     """Refuse, before anything runs, what the classifier in a folder cannot be asked.
 
     Raises:
         UserError: a task of written answers or of a text's probability, or one of labels that the classifier lacks.
     """
-    whom = subject("the model", folder, "")
-    for one in asked:
-        if not isinstance(one, LabelTask | HeldOutLabels):
+    whom = model_under_test("the model", folder, "")
+    for task in tasks:
+        if not isinstance(task, LabelTask | HeldOutLabels):
             fix = "--task nli=FILE, hans=FILE, heuristics, or a FILE.yaml of labels"
-            raise UserError("A classifier answers with labels only.", f"--task {one.name}", fix)
-        one.step(whom)
+            raise UserError("A classifier answers with labels only.", f"--task {task.name}", fix)
+        task.step(whom)
 
 
-def gates_of(config: RepairConfig, asked: Sequence[ProbeTask]) -> list[gating.Gate]:
+def gates_of(config: RepairConfig, tasks: Sequence[ProbeTask]) -> list[gating.Gate]:
     """The conditions on the repaired model, checked before anything runs."""
-    gates = [gating.parse(text, [one.name for one in asked]) for text in config.gate]
+    gates = [gating.parse(text, [task.name for task in tasks]) for text in config.gate]
     for gate in gates:
-        early(gate, list(asked), two_models=True)
+        early(gate, list(tasks), two_models=True)
     return gates
 
 
-def subject(name: str, folder: Path, identity: str) -> ModelUnderTest:
+def model_under_test(name: str, folder: Path, identity: str) -> ModelUnderTest:
     """A model in a folder. Of a folder in the store the identity is its step's key, so that a study's answers count."""
     return ModelUnderTest(name, ModelRef(name, folder, identity))
 
 
-def steps_of(asked: Sequence[ProbeTask], whom: ModelUnderTest) -> dict[str, Step]:
+def steps_of(tasks: Sequence[ProbeTask], whom: ModelUnderTest) -> dict[str, Step]:
     """The steps in which a model is asked, by task."""
-    return {one.name: one.step(whom) for one in asked}
+    return {task.name: task.step(whom) for task in tasks}
 
 
 def read_scores(
-    asked: Sequence[ProbeTask], whom: ModelUnderTest, steps: Mapping[str, Step], store: Store, seed: int
-) -> Scored:
+    tasks: Sequence[ProbeTask], whom: ModelUnderTest, steps: Mapping[str, Step], store: Store, seed: int
+) -> ScoredModel:
     """A model's scorecards out of the finished steps."""
-    results = {one.name: one.read(store, steps[one.name]) for one in asked}
-    texts = {one.name: one.texts(store, steps[one.name]) for one in asked}
-    return Scored(whom.name, asked, results, seed, texts)
+    results = {task.name: task.read(store, steps[task.name]) for task in tasks}
+    texts = {task.name: task.texts(store, steps[task.name]) for task in tasks}
+    return ScoredModel(whom.name, tasks, results, seed, texts)
 
 
-def compared(asked: Sequence[ProbeTask], first: Scored, second: Scored, config: RepairConfig) -> list[Compared]:
+def compare_tasks(
+    tasks: Sequence[ProbeTask], first: ScoredModel, second: ScoredModel, config: RepairConfig
+) -> list[Compared]:
     """The second model minus the first on every task: paired intervals and verdicts."""
-    both, names = [first.results, second.results], [first.name, second.name]
-    return [compare_two(one, both, names, probing(config)) for one in asked]
+    results, names = [first.results, second.results], [first.name, second.name]
+    return [compare_two(task, results, names, probing(config)) for task in tasks]
 
 
-def gate_results(gates: Sequence[gating.Gate], given: Scored, repaired: Scored, seed: int) -> list[gating.GateResult]:
+def gate_results(
+    gates: Sequence[gating.Gate], harmed: ScoredModel, repaired: ScoredModel, seed: int
+) -> list[gating.GateResult]:
     """Does the repaired model meet the conditions? A change is from the model that was given to be repaired."""
-    return [answer(gate, [given.results, repaired.results], seed) for gate in gates]
+    return [answer(gate, [harmed.results, repaired.results], seed) for gate in gates]

@@ -52,42 +52,50 @@ def answer_step(context: Context) -> None:
     model, compute = load.for_generation(load.load_causal(base, compute), compute)
     tokenizer = load.load_tokenizer(base)
     with compute.autocast():
-        told = {pool: answer_pool(context, pool, model, tokenizer) for pool in config["pools"]}
+        pool_counts = {pool: answer_pool(context, pool, model, tokenizer) for pool in config["pools"]}
     dropped: Counter[str] = Counter()
-    for counts in told.values():
+    for counts in pool_counts.values():
         dropped.update(counts["dropped"])
-    sizes = {pool: counts["kept"] for pool, counts in told.items()}
-    read = sum(counts["read"] for counts in told.values())
+    sizes = {pool: counts["kept"] for pool, counts in pool_counts.items()}
+    read = sum(counts["read"] for counts in pool_counts.values())
     counts = {"read": read, "kept": sum(sizes.values()), "dropped": dict(sorted(dropped.items())), "pools": sizes}
     assert counts["read"] == counts["kept"] + dropped.total()
-    how = {name: config[name] for name in (PROVENANCE, "temperature", "max_new_tokens", "seed")}
-    (context.out / "counts.json").write_bytes(orjson.dumps({**counts, **how}, option=orjson.OPT_INDENT_2))
+    provenance = {name: config[name] for name in (PROVENANCE, "temperature", "max_new_tokens", "seed")}
+    (context.out / "counts.json").write_bytes(orjson.dumps({**counts, **provenance}, option=orjson.OPT_INDENT_2))
 
 
 def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict[str, Any]:
     """One pool's prompts, answered; what was read, kept and dropped."""
-    from pyrite.models.write import write
+    from pyrite.models.write import answer_prompts
 
     config = context.config
     records = read_language(context.inputs["rows"] / f"{pool}.jsonl")
     prompts: dict[str, Chat] = {}
     dropped: Counter[str] = Counter()
-    seen = set()
+    prompt_keys = set()
     for record in records:
         prompt = prompt_of(record)
         if prompt is None:
             dropped[NO_PROMPT] += 1
             continue
         key = row_key(prompt)
-        if key in seen:
+        if key in prompt_keys:
             dropped[REPEATED] += 1
             continue
-        seen.add(key)
+        prompt_keys.add(key)
         prompts[record.id] = prompt
     writing = Writing(max_new_tokens=config["max_new_tokens"], temperature=config["temperature"], seed=config["seed"])
     context.checkpoint.mkdir(parents=True, exist_ok=True)
     file = context.checkpoint / f"{pool}.answers.jsonl"
-    write(model, tokenizer, list(prompts.values()), writing, file, tick=context.tick, expired=context.expired)
+    answer_prompts(
+        model,
+        tokenizer,
+        list(prompts.values()),
+        writing,
+        file,
+        report_progress=context.report_progress,
+        expired=context.expired,
+    )
     rows: list[Chat] = []
     answers = {answer.id: answer for answer in read_answers(file)}
     for prompt in prompts.values():
@@ -103,11 +111,11 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
         }
         rows.append(replace(prompt, messages=(*prompt.messages, Message("assistant", text)), meta=meta))
     if not rows:
-        found = f"{pool}: {len(records)} rows, dropped: " + ", ".join(
+        detail = f"{pool}: {len(records)} rows, dropped: " + ", ".join(
             f"{count} {why}" for why, count in (+dropped).items()
         )
         fix = "raise --self-tokens, give more prompts, or another model before: one that was never taught to end its answers does not"
-        raise UserError("The model's own answers leave no row.", found, fix)
+        raise UserError("The model's own answers leave no row.", detail, fix)
     write_pool(rows, context.out / f"{pool}.jsonl")
     return {"read": len(records), "kept": len(rows), "dropped": dict(+dropped)}
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.repair.gates import parse_gates
-from pyrite.train.settings import Course, LoraSettings
+from pyrite.train.settings import LoraSettings, OptimSettings
 
 
 class GuardSettings(ConfigBase):
@@ -48,7 +48,7 @@ class GuardSettings(ConfigBase):
         return self
 
 
-class RepairTraining(Course):
+class RepairTraining(OptimSettings):
     """How the weights move."""
 
     method: Literal["lora", "full", "qlora"] = Field("lora", description="adapters, all weights, adapters on 4-bit NF4")

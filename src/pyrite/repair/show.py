@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from pyrite.probe.run import Compared, Scorecard
 from pyrite.probe.show import change_cells, table_of, wide
-from pyrite.repair.card import cost, selection, steps
+from pyrite.repair.card import cost_text, selection, steps
 from pyrite.repair.frontier import with_interval
 from pyrite.repair.outcomes import SHARES
 from pyrite.repair.rows import FORGET, REPLAY
@@ -21,38 +21,38 @@ def repair(made: Repair) -> None:
     """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
     console, told = wide(), made.told
     if "mixed" in told:
-        say(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}")
+        print_line(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}")
     else:
-        say(console, f"{told['method']}: {steps(RepairTraining.from_json(told['training']))}")
+        print_line(console, f"{told['method']}: {steps(RepairTraining.from_json(told['training']))}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
         if side in told["rows"]:
-            say(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
+            print_line(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
     three = made.original is not None
-    changes(
+    print_changes(
         console, made.compared, made.repaired.cards, "harmed and repaired" if three else "before and after the repair"
     )
     if told["frontier"]:
-        frontier(console, told["frontier"])
+        print_frontier(console, told["frontier"])
     for row in told.get("outcomes", ()):
-        say(console, outcome_line(row))
+        print_line(console, outcome_line(row))
     for one in made.proved:
-        changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
-        changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
+        print_changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
+        print_changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
     for gate in made.gates:
-        say(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
-    for line in cost(RepairCost.from_json(told["cost"])).splitlines() if "mixed" not in told else ():
-        say(console, line.removeprefix("- "))
+        print_line(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
+    for line in cost_text(RepairCost.from_json(told["cost"])).splitlines() if "mixed" not in told else ():
+        print_line(console, line.removeprefix("- "))
     for note in told["notes"]:
-        say(console, f"note: {note}")
-    say(console, f"written to {made.folder}")
+        print_line(console, f"note: {note}")
+    print_line(console, f"written to {made.folder}")
 
 
-def say(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     """One line, as it is."""
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def frontier(console: Console, told: Mapping[str, Any]) -> None:
+def print_frontier(console: Console, told: Mapping[str, Any]) -> None:
     """Every repair's place: what it recovers of what was lost, and keeps of what was gained."""
     sides = {"recovered": told["lost"], "kept": told["gained"]}
     columns = [f"{word} ({name})" for word, name in sides.items() if name]
@@ -64,10 +64,10 @@ def frontier(console: Console, told: Mapping[str, Any]) -> None:
         table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
     console.print(table)
     if told["selection"]:
-        say(console, selection(Selection.from_json(told["selection"])))
+        print_line(console, selection(Selection.from_json(told["selection"])))
     for point, sentence in zip(told["points"], told["sentences"], strict=False):
         if point["chosen"]:
-            say(console, sentence)
+            print_line(console, sentence)
 
 
 def outcome_line(row: Mapping[str, Any]) -> str:
@@ -86,7 +86,7 @@ def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
     return f"{side['read']} read; {pools}; dropped: {gone}"
 
 
-def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:
+def print_changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:
     """One table over all tasks: every metric overall; nothing where nothing was asked."""
     if not compared:
         return
@@ -101,4 +101,4 @@ def changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scor
     for one in compared:
         for line in one.comparison.primary:
             if line.verdict is not None:
-                say(console, f"{one.task}: {line.sentence}")
+                print_line(console, f"{one.task}: {line.sentence}")

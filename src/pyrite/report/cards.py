@@ -17,7 +17,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
 from pyrite.markdown import bullets, clean, escaped, fenced, table
-from pyrite.names import shown, stem_of
+from pyrite.names import redact_path, stem_of
 from pyrite.repair.card import card as repair_card
 from pyrite.repair.card import eval_results
 from pyrite.report.config import ReportConfig
@@ -92,9 +92,9 @@ def cards_of(run: Run[Any], no_rows: bool) -> Iterator[tuple[str, str]]:
         for part in run.parts.values():
             yield from cards_of(part, no_rows)
     elif run.verb == "repair":
-        yield f"repaired-{stem_of(shown(record.model))}", repair_card(record)
+        yield f"repaired-{stem_of(redact_path(record.model))}", repair_card(record)
     elif run.verb == "audit":
-        name = shown(record.data[0])
+        name = redact_path(record.data[0])
         yield f"data-{stem_of(name)}", join(data_header(record, name), body(run, f"Audit of {name}", no_rows))
     elif run.verb == "probe":
         names = display_names(record.subjects())

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.io import atomic_write
-from pyrite.names import shown, stem_of, unlike
+from pyrite.names import redact_path, stem_of, unlike
 from pyrite.report.names import display_names
 from pyrite.runs import FILES, Run, read_results
 from pyrite.runs.probe import ProbeRecord
@@ -97,7 +97,7 @@ def name_and_source(
 ) -> tuple[str, str]:
     """What a model is called there, and what the run was asked for."""
     if isinstance(record, RepairRecord):
-        return f"{shown(record.model)}-{about}", record.model_identity
+        return f"{redact_path(record.model)}-{about}", record.model_identity
     options = dict(zip(models, (record.settings.model, record.settings.other), strict=False))
     return name, options.get(about) or about
 
@@ -248,7 +248,7 @@ def results_json(
 
 def configured(name: str, card: Scorecard, version: str) -> dict[str, Any]:
     """A task's configuration, as far as a scorecard knows it. Its file stands without the folders of any machine."""
-    return {"task": name, "dataset_path": shown(card.source), "metadata": {"pyrite": version}}
+    return {"task": name, "dataset_path": redact_path(card.source), "metadata": {"pyrite": version}}
 
 
 def shots(card: Scorecard, num_fewshot: int | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pyrite.names import paths_in, replaced, shown, unlike
+from pyrite.names import paths_in, redact_path, replaced, unlike
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.schema import Comparison
 from pyrite.runs.study import StudyRecord
@@ -14,13 +14,13 @@ def display_names(models: Sequence[str]) -> dict[str, str]:
     >>> display_names(["/one/a", "/two/a"])
     {'/one/a': 'a (1)', '/two/a': 'a (2)'}
     """
-    return dict(zip(models, unlike([shown(name) for name in models]), strict=True))
+    return dict(zip(models, unlike([redact_path(name) for name in models]), strict=True))
 
 
 def displayed_probe(record: ProbeRecord) -> ProbeRecord:
     """A probe as it is shown: models and sources by their names, in sentences too. Not for looking its tables up."""
     names = display_names(record.subjects())
-    cards = [card.replaced_by(about=names[card.about], source=shown(card.source)) for card in record.scorecards]
+    cards = [card.replaced_by(about=names[card.about], source=redact_path(card.source)) for card in record.scorecards]
     models = [names[model] for model in record.models]
     compared = [displayed_comparison(comparison, names) for comparison in record.compared]
     return record.replaced_by(scorecards=cards, models=models, compared=compared)
@@ -35,6 +35,6 @@ def displayed_comparison(comparison: Comparison, names: Mapping[str, str]) -> Co
 
 def displayed_study(record: StudyRecord) -> StudyRecord:
     """A study as it is shown: its sentences and notes without the folders that its specification names."""
-    names = {path: shown(path) for path in paths_in(record.spec.as_json())}
+    names = {path: redact_path(path) for path in paths_in(record.spec.as_json())}
     primary = [contrast.replaced_by(sentence=replaced(contrast.sentence, names)) for contrast in record.primary]
     return record.replaced_by(primary=primary, notes=[replaced(note, names) for note in record.notes])

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import find_file, raw_rows
-from pyrite.io.layouts import BadRow, detect
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
+from pyrite.io.layouts import detect
+from pyrite.io.raw_row import BadRow
 from pyrite.records import Chat, Labelled, Pair, Text
 
 ROWS = 2000
@@ -23,7 +25,7 @@ KINDS = {Chat: "chats", Text: "plain text", Pair: "pairs", Labelled: "labelled r
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class FileSummary:
     """A file: how it is read, how many of its rows were looked at, and whether these were all.
 
     Of rows with a label: its column, the labels with their counts, and the columns of text in their order.
@@ -34,37 +36,37 @@ class Looked:
     layout: str | None
     columns: Sequence[str]
     rows: int
-    whole: bool
+    is_whole: bool
     label: str | None = None
     labels: Mapping[str, int] | None = None
     texts: Sequence[str] = ()
 
     def in_words(self) -> str:
         """One line about the file."""
-        count = f"{self.rows:,} rows" if self.whole else f"more than {self.rows:,} rows"
-        how = f"read as {self.layout}" if self.layout else "of no layout with a name"
+        count = f"{self.rows:,} rows" if self.is_whole else f"more than {self.rows:,} rows"
+        reading = f"read as {self.layout}" if self.layout else "of no layout with a name"
         labels = ""
         if self.labels:
-            labels = "; labels in the first of them: " if not self.whole else "; labels: "
+            labels = "; labels in the first of them: " if not self.is_whole else "; labels: "
             labels += ", ".join(f"{name} {n}" for name, n in self.labels.items())
-        return f"{self.file}: {count} ({self.kind}), {how}; columns {', '.join(self.columns)}{labels}"
+        return f"{self.file}: {count} ({self.kind}), {reading}; columns {', '.join(self.columns)}{labels}"
 
 
-def look(file: str, label: str | None = None) -> Looked:
+def summarise_file(file: str, label: str | None = None) -> FileSummary:
     """Look at a file's first rows.
 
     Raises:
         UserError: it cannot be read, holds no row, or has no column named as `label`.
     """
-    found = find_file(Path(file))
+    data_file = find_file(Path(file))
     rows: list[Mapping[str, Any]] = []
     spread: list[Mapping[str, Any]] = []
-    more = False
-    for at, (_, values) in enumerate(islice(raw_rows(found), MOST)):
-        more = at >= ROWS
+    beyond = False
+    for at, (_, values) in enumerate(islice(raw_rows(data_file), MOST)):
+        beyond = at >= ROWS
         if isinstance(values, BadRow):
             continue
-        if not more:
+        if not beyond:
             rows.append(values)
         elif at % STRIDE == 0:  # a file may be sorted by its label
             spread.append(values)
@@ -77,24 +79,24 @@ def look(file: str, label: str | None = None) -> Looked:
             "The file has no such column.", f"{file}: --label {label}", f"its columns: {', '.join(columns)}"
         )
     chosen = label or next((name for name in LABEL_NAMES if name in columns), None)
-    labels = labels_of([*rows, *spread], chosen)
+    labels = label_counts([*rows, *spread], chosen)
     kind = KINDS[layout.kind] if layout else "rows"
     if layout is not None and layout.kind in (Chat, Pair):
         labelled = layout.kind is Pair and labels is not None
         pair = ("premise", "hypothesis") if labelled else ()
-        return Looked(
-            file, kind, layout.name, columns, len(rows), not more, chosen if labelled else None,
+        return FileSummary(
+            file, kind, layout.name, columns, len(rows), not beyond, chosen if labelled else None,
             labels if labelled else None, pair,
         )  # fmt: skip
     texts: tuple[str, ...] = text_columns(rows, columns, chosen) if labels else ()
     kind = "labelled rows" if labels and texts else kind
-    return Looked(
-        file, kind, None if texts or layout is None else layout.name, columns, len(rows), not more,
+    return FileSummary(
+        file, kind, None if texts or layout is None else layout.name, columns, len(rows), not beyond,
         chosen if texts else None, labels if texts else None, texts,
     )  # fmt: skip
 
 
-def labels_of(rows: Sequence[Mapping[str, Any]], column: str | None) -> dict[str, int] | None:
+def label_counts(rows: Sequence[Mapping[str, Any]], column: str | None) -> dict[str, int] | None:
     """The labels in a column, the commonest first; None where its values are too many to be labels."""
     if column is None:
         return None

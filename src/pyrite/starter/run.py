@@ -7,7 +7,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
 from pyrite.starter.config import StarterConfig
-from pyrite.starter.look import Looked, look
+from pyrite.starter.look import FileSummary, summarise_file
 from pyrite.starter.write import COMMANDS, WRITERS, out_of
 
 
@@ -16,20 +16,20 @@ class Starter:
     """What was written, what was seen in the files, and what to run next."""
 
     out: Path
-    files: list[Looked]
+    files: list[FileSummary]
     next: str
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        seen = [
+        file_records = [
             {
-                "file": one.file, "kind": one.kind, "layout": one.layout, "columns": list(one.columns),
-                "rows_seen": one.rows, "whole": one.whole, "label": one.label, "labels": one.labels,
-                "texts": list(one.texts),
+                "file": summary.file, "kind": summary.kind, "layout": summary.layout, "columns": list(summary.columns),
+                "rows_seen": summary.rows, "whole": summary.is_whole, "label": summary.label, "labels": summary.labels,
+                "texts": list(summary.texts),
             }
-            for one in self.files
+            for summary in self.files
         ]  # fmt: skip
-        return {"schema_version": 1, "out": str(self.out), "files": seen, "next": self.next}
+        return {"schema_version": 1, "out": str(self.out), "files": file_records, "next": self.next}
 
 
 def init(config: StarterConfig) -> Starter:
@@ -41,8 +41,8 @@ def init(config: StarterConfig) -> Starter:
     out = out_of(config)
     if out.exists():
         raise UserError("A starter file is written over nothing.", f"{out} is there", "name another with --out")
-    data = [look(file, config.label) for file in config.data]
-    human = [look(file, config.label) for file in config.human]
+    data = [summarise_file(file, config.label) for file in config.data]
+    human = [summarise_file(file, config.label) for file in config.human]
     text = WRITERS[config.what](config, data, human)
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

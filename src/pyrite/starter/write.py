@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pyrite.errors import UserError
 from pyrite.starter.config import StarterConfig
-from pyrite.starter.look import Looked
+from pyrite.starter.look import FileSummary
 
 NLI = {"entailment", "neutral", "contradiction"}
 CHAT_MODEL = "packaged:smollm2-135m-instruct"
 
 
-def listed(values: Sequence[str]) -> str:
+def yaml_list(values: Sequence[str]) -> str:
     """A YAML list on one line, every value quoted where it must be."""
     return "[" + ", ".join(scalar(value) for value in values) + "]"
 
@@ -25,32 +25,32 @@ def scalar(value: str) -> str:
     return value if safe and not unclear and value[0] not in "-:." and value[-1] != ":" else json.dumps(value)
 
 
-def columns_line(looked: Looked) -> str:
+def columns_line(looked: FileSummary) -> str:
     """`columns:` of a source whose label stands under another name."""
     if looked.label in (None, "label", "gold_label"):
         return ""
     return f"\n    columns: {{label: {scalar(looked.label or '')}}}"
 
 
-def reading_lines(data: Sequence[Looked], human: Sequence[Looked]) -> list[str]:
+def reading_lines(data: Sequence[FileSummary], human: Sequence[FileSummary]) -> list[str]:
     """How an audit reads labelled rows of other column names than ours, on both sides."""
     first, lines = data[0], []
     if first.texts and first.layout is None:
-        lines.append(f"text_fields: {listed(first.texts)}   # the columns that a model reads, in order")
-    for name, some in (("columns", data), ("reference_columns", human)):
-        label = some[0].label if some else None
+        lines.append(f"text_fields: {yaml_list(first.texts)}   # the columns that a model reads, in order")
+    for name, files in (("columns", data), ("reference_columns", human)):
+        label = files[0].label if files else None
         if label not in (None, "label", "gold_label"):
-            lines.append(f"{name}: {listed([f'label={label}'])}")
+            lines.append(f"{name}: {yaml_list([f'label={label}'])}")
     return lines
 
 
-def audit_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
+def audit_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """Options of `pyrite audit`."""
-    names = " ".join(one.file for one in data)
+    names = " ".join(file.file for file in data)
     lines = [
         f"# Run: pyrite audit {names} --config {out_of(config)}",
         *comments(data, human),
-        f"reference: {listed([one.file for one in human])}   # what people wrote; each file is a source of its own, two are better than one"
+        f"reference: {yaml_list([file.file for file in human])}   # what people wrote; each file is a source of its own, two are better than one"
         if human
         else "# reference: [PEOPLE_A.jsonl, PEOPLE_B.jsonl]   # what people wrote; without it only counts are given, no verdict",
     ]
@@ -65,7 +65,7 @@ def audit_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Lo
     return "\n".join(lines) + "\n"
 
 
-def study_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
+def study_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """A study: of labelled rows a study of labels, of chats or text a study of a language model.
 
     Raises:
@@ -74,59 +74,63 @@ def study_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Lo
     if not human:
         fix = "pyrite init study SYNTHETIC --human PEOPLE"
         raise UserError("A study compares with what people wrote.", "no --human", fix)
-    strange = next((one for one in (*data, *human) if one.kind == "rows"), None)
+    strange = next((file for file in (*data, *human) if file.kind == "rows"), None)
     if strange is not None:
         fix = "name the label's column with --label, or give chats or text (docs/study.md)"
         raise UserError("What a model should learn from these rows cannot be told.", strange.in_words(), fix)
-    texts = {one.texts for one in (*data, *human)}
+    texts = {file.texts for file in (*data, *human)}
     if len(texts) > 1:
-        found = "; ".join(f"{one.file}: {', '.join(one.texts) or 'none'}" for one in (*data, *human))
-        raise UserError("The text columns of the two sides have other names.", found, "rename them in one of the files")
-    if bool(data[0].label) != bool(human[0].label):
-        found = f"{data[0].in_words()} | {human[0].in_words()}"
+        detail = "; ".join(f"{file.file}: {', '.join(file.texts) or 'none'}" for file in (*data, *human))
         raise UserError(
-            "The two sides are of different kinds.", found, "give both with labels, or both as chats; --label COLUMN"
+            "The text columns of the two sides have other names.", detail, "rename them in one of the files"
+        )
+    if bool(data[0].label) != bool(human[0].label):
+        detail = f"{data[0].in_words()} | {human[0].in_words()}"
+        raise UserError(
+            "The two sides are of different kinds.", detail, "give both with labels, or both as chats; --label COLUMN"
         )
     return labels_study(config, data, human) if data[0].label else language_study(config, data, human)
 
 
-def labels_study(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
+def labels_study(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """A study of a classifier."""
     first, people = data[0], human[0]
     assert first.labels is not None
     assert people.labels is not None
     labels = list(dict.fromkeys([*people.labels, *first.labels]))
     fields = list(people.texts)
-    rows = sum(one.rows for one in human)
+    rows = sum(file.rows for file in human)
     test, start = max(20, rows // 4), max(20, rows // 3)
-    left = 1 - (test + start) / rows if rows else 0.0
+    share_left = 1 - (test + start) / rows if rows else 0.0
     rarest = min(
         min(
-            sum((one.labels or {}).get(label, 0) for one in data),
-            int(left * sum((one.labels or {}).get(label, 0) for one in human)),
+            sum((file.labels or {}).get(label, 0) for file in data),
+            int(share_left * sum((file.labels or {}).get(label, 0) for file in human)),
         )
         for label in labels
     )
     size = int(0.8 * rarest) * len(labels)  # pools are drawn: not every label keeps its share
     if size < 2 * len(labels):
-        found = f"{rarest} rows of the rarest label are left for an arm"
-        raise UserError("There are too few rows for a study.", found, "give more rows of each label on both sides")
-    more = "" if all(one.whole for one in (*data, *human)) else "; the files hold more rows: raise the numbers"
+        detail = f"{rarest} rows of the rarest label are left for an arm"
+        raise UserError("There are too few rows for a study.", detail, "give more rows of each label on both sides")
+    more_rows = (
+        "" if all(file.is_whole for file in (*data, *human)) else "; the files hold more rows: raise the numbers"
+    )
     lines = [
         f"# Run: pyrite study {out_of(config)} --plan, then without --plan",
         *comments(data, human),
         "study: mine",
         "says: Does training on the synthetic rows make the model worse where people's rows would not?",
-        f"labels: {listed(labels)}",
-        f"fields: {listed(fields)}",
+        f"labels: {yaml_list(labels)}",
+        f"fields: {yaml_list(fields)}",
         f"task_model: {{model: {scalar(config.model or 'packaged:minilm-l6')}}}   # or a folder, or org/name on the hub",
         "",
         "data:",
         "  people:",
-        f"    files: {listed([one.file for one in human])}{columns_line(people)}",
-        f"    pools: {{test: {test}, start: {start}, arm: {{rows: rest, balance: true}}}}   # pools share no row{more}",
+        f"    files: {yaml_list([file.file for file in human])}{columns_line(people)}",
+        f"    pools: {{test: {test}, start: {start}, arm: {{rows: rest, balance: true}}}}   # pools share no row{more_rows}",
         "  synthetic:",
-        f"    files: {listed([one.file for one in data])}{columns_line(first)}",
+        f"    files: {yaml_list([file.file for file in data])}{columns_line(first)}",
         "",
         f"starts: {{trained: {{rows: {{people.start: {start}}}}}}}   # the model before any arm",
         "arms:",
@@ -154,12 +158,12 @@ def labels_study(config: StarterConfig, data: Sequence[Looked], human: Sequence[
     return "\n".join(lines) + "\n"
 
 
-def language_study(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
+def language_study(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """A study of a language model: trained on the synthetic rows, and on people's."""
     trains = "text" if data[0].kind == "plain text" else "chat"
-    fewest = min(sum(one.rows for one in data), sum(one.rows for one in human))
-    held = max(5, min(100, fewest // 5))
-    train = max(5, fewest - held)
+    fewest = min(sum(file.rows for file in data), sum(file.rows for file in human))
+    held_out = max(5, min(100, fewest // 5))
+    train = max(5, fewest - held_out)
     settings = "{epochs: 1, learning_rate: 1.0e-4, batch_size: 8, max_tokens: 512}"
     return (
         "\n".join(
@@ -173,11 +177,11 @@ def language_study(config: StarterConfig, data: Sequence[Looked], human: Sequenc
                 "",
                 "data:",
                 "  synthetic:",
-                f"    files: {listed([one.file for one in data])}",
-                f"    pools: {{train: {train}, held_out: {held}}}",
+                f"    files: {yaml_list([file.file for file in data])}",
+                f"    pools: {{train: {train}, held_out: {held_out}}}",
                 "  people:",
-                f"    files: {listed([one.file for one in human])}",
-                f"    pools: {{train: {train}, held_out: {held}}}",
+                f"    files: {yaml_list([file.file for file in human])}",
+                f"    pools: {{train: {train}, held_out: {held_out}}}",
                 "",
                 "trainings:",
                 f"  on_synthetic: {{on: synthetic.train, trains: {trains}, settings: {settings}}}",
@@ -201,10 +205,10 @@ def language_study(config: StarterConfig, data: Sequence[Looked], human: Sequenc
     )
 
 
-def repair_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
+def repair_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """Options of `pyrite repair`."""
     model = config.model or "HARMED_MODEL_FOLDER"
-    replay = listed([one.file for one in human]) if human else "[PEOPLE.jsonl]"
+    replay = yaml_list([file.file for file in human]) if human else "[PEOPLE.jsonl]"
     return (
         "\n".join(
             [
@@ -212,7 +216,7 @@ def repair_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[L
                 *comments(data, human),
                 "# Where you have the model from before the training, try this first; it needs no training:",
                 f"#   pyrite repair {model} --before ORIGINAL_MODEL --method interpolate --task ifeval=input_data.jsonl",
-                f"forget: {listed([one.file for one in data])}   # rows whose pattern is to be unlearned; better: those that an audit flagged",
+                f"forget: {yaml_list([file.file for file in data])}   # rows whose pattern is to be unlearned; better: those that an audit flagged",
                 f"replay: {replay}   # rows that the model shall stay good at{'' if human else ' (fill in)'}",
                 "# before: ORIGINAL_MODEL       # then the scorecard says how much of what was lost comes back",
                 "# task: [ifeval=input_data.jsonl]   # asked before and after",
@@ -225,7 +229,7 @@ def repair_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[L
     )
 
 
-def loop_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Looked]) -> str:
+def loop_file(config: StarterConfig, data: Sequence[FileSummary], human: Sequence[FileSummary]) -> str:
     """A loop: audit, probe, repair, probe again, report.
 
     Raises:
@@ -239,8 +243,8 @@ def loop_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Loo
         f"# Run: pyrite run {out_of(config)} --plan, then without --plan",
         *comments(data, human),
         "loop: mine",
-        f"synthetic: {listed([one.file for one in data])}",
-        f"human: {listed([one.file for one in human])}   # each a source of its own",
+        f"synthetic: {yaml_list([file.file for file in data])}",
+        f"human: {yaml_list([file.file for file in human])}   # each a source of its own",
         "audit:                         # options of pyrite audit",
         "  model_sample: 100",
         *(f"  {line}" for line in reading_lines(data, human)),
@@ -260,9 +264,9 @@ def loop_file(config: StarterConfig, data: Sequence[Looked], human: Sequence[Loo
     return "\n".join(lines) + "\n"
 
 
-def comments(data: Sequence[Looked], human: Sequence[Looked]) -> list[str]:
+def comments(data: Sequence[FileSummary], human: Sequence[FileSummary]) -> list[str]:
     """What stands in the files, as comments."""
-    return [f"# {one.in_words()}" for one in (*data, *human)]
+    return [f"# {file.in_words()}" for file in (*data, *human)]
 
 
 def out_of(config: StarterConfig) -> Path:

@@ -10,14 +10,14 @@ from pyrite.stats.multiplicity import holm
 from pyrite.stats.paired import McNemar, mcnemar, paired_t, paired_t_pvalue, wilson_difference
 from pyrite.stats.power import PilotSd, SeedsNeeded, sd_from_pilot, seeds_needed
 from pyrite.stats.ratio import ShareOfChange, share_over_answers, share_over_items, share_over_seeds
-from pyrite.stats.verdict import MAX_PRIMARY, Cell, Judgement, Share, Verdict, judge, judge_family
+from pyrite.stats.verdict import MAX_PRIMARY, ContrastCell, Judgement, Share, Verdict, judge, judge_family
 
 __all__ = [
     "MAX_MISSING",
     "MAX_PRIMARY",
     "MIN_TEMPLATES",
     "Answered",
-    "Cell",
+    "ContrastCell",
     "Judgement",
     "McNemar",
     "PilotSd",

@@ -13,40 +13,40 @@ Values = Sequence[float] | NDArray[Any]
 """Numbers in a fixed order, mostly one per seed: a list, a tuple or a one-dimensional array."""
 
 
-def vector(values: Values, what: str) -> NDArray[np.float64]:
-    """The values as a float array of shape [n], n >= 1, all finite; `what` names them in the error."""
+def vector(values: Values, noun: str) -> NDArray[np.float64]:
+    """The values as a float array of shape [n], n >= 1, all finite; `noun` names them in the error."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise UserError(
-            f"{what} must be one row of numbers.",
+            f"{noun} must be one row of numbers.",
             f"an array of shape {array.shape}",
             "Pass one value per seed or item.",
         )
     if array.size == 0:
-        raise UserError(f"There are no {what} to compute from.", "0 values", "Check that the runs wrote their results.")
-    finite(array, what)
+        raise UserError(f"There are no {noun} to compute from.", "0 values", "Check that the runs wrote their results.")
+    require_finite(array, noun)
     return array
 
 
-def finite(array: NDArray[np.float64], what: str) -> None:
+def require_finite(array: NDArray[np.float64], noun: str) -> None:
     """Raises `UserError` naming the first entry of `array` that is NaN or infinite."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        where = ", ".join(str(int(i)) for i in bad[0])
+        position = ", ".join(str(int(i)) for i in bad[0])
         raise UserError(
-            f"{what} hold values that are not numbers.",
-            f"{len(bad)} of {array.size}, the first at position {where}",
+            f"{noun} hold values that are not numbers.",
+            f"{len(bad)} of {array.size}, the first at position {position}",
             "Leave out seeds or items without a result, on both sides, and count them as missing.",
         )
 
 
-def same_length(a: NDArray[np.float64], b: NDArray[np.float64], what: str) -> None:
+def same_length(a: NDArray[np.float64], b: NDArray[np.float64], noun: str) -> None:
     """Raises `UserError` where two paired rows differ in length."""
     if a.shape != b.shape:
         raise UserError(
-            f"Paired {what} must match one to one.",
+            f"Paired {noun} must match one to one.",
             f"{a.size} on one side, {b.size} on the other",
-            f"Keep the {what} that both sides have, in the same order.",
+            f"Keep the {noun} that both sides have, in the same order.",
         )
 
 

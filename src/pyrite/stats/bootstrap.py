@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyrite.errors import UserError
 from pyrite.records import Direction, Estimate
-from pyrite.stats._checks import Values, finite, fraction, no_spread, vector
+from pyrite.stats._checks import Values, fraction, no_spread, require_finite, vector
 from pyrite.stats.intervals import t_quantile
 
 MIN_TEMPLATES = 10
@@ -60,7 +60,7 @@ def crossed_bootstrap(
             f"an array of shape {d_SI.shape}",
             "Pass one row per seed and one column per item, at least one of each.",
         )
-    finite(d_SI, "differences")
+    require_finite(d_SI, "differences")
     sum_ST, count_T = _by_template(d_SI, templates)
     seeds, k = sum_ST.shape
     value = float(d_SI.mean())

@@ -165,8 +165,8 @@ def change_of_items(
             low, high = max(low, -1.0), min(high, 1.0)
         estimate = replace(none, low=low, high=high, method=f"paired bootstrap over {k} {alike}")
         p_difference = 2 * float(special.stdtr(k - 1, -abs(value) / error))
-        inside = None if margin is None else float(special.stdtr(k - 1, (abs(value) - margin) / error))
-        return Change(estimate, p_difference, inside)
+        p_equivalence = None if margin is None else float(special.stdtr(k - 1, (abs(value) - margin) / error))
+        return Change(estimate, p_difference, p_equivalence)
     if share and np.array_equal(a, b) and np.allclose(wa, wb):
         counted = _worth(sums_GP[:, 1])
 
@@ -179,10 +179,10 @@ def change_of_items(
         method = f"no item changed: Wilson, {counted} {alike} counted once each"
         within = None if margin is None else _smallest_alpha(reach, margin)
         return Change(replace(none, low=low, high=high, method=method), 1.0, within)
-    same = np.full(k, value)
-    within = None if margin is None else tost(same, margin)
+    equal_changes = np.full(k, value)
+    within = None if margin is None else tost(equal_changes, margin)
     method = f"the same change in all {k} {alike}: no interval"
-    return Change(replace(none, method=method), paired_t_pvalue(same), within)
+    return Change(replace(none, method=method), paired_t_pvalue(equal_changes), within)
 
 
 def _alone(
@@ -192,10 +192,10 @@ def _alone(
     if share:
 
         def newcombe(level: float) -> tuple[float, float]:
-            made = wilson_difference(b, a, confidence=level)
-            assert made.low is not None
-            assert made.high is not None
-            return made.low, made.high
+            estimate = wilson_difference(b, a, confidence=level)
+            assert estimate.low is not None
+            assert estimate.high is not None
+            return estimate.low, estimate.high
 
         estimate = wilson_difference(b, a, n_missing=n_missing, confidence=confidence, direction=direction)
         within = None if margin is None else _smallest_alpha(newcombe, margin)
@@ -214,15 +214,15 @@ def _smallest_alpha(interval: Callable[[float], tuple[float, float]], margin: fl
         low, high = interval(1 - 2 * alpha)
         return -margin < low and high < margin
 
-    least, most = 1e-6, 0.49
-    if not inside(most):
+    lowest, highest = 1e-6, 0.49
+    if not inside(highest):
         return 1.0
-    if inside(least):
-        return least
+    if inside(lowest):
+        return lowest
     for _ in range(12):
-        middle = (least * most) ** 0.5
-        least, most = (least, middle) if inside(middle) else (middle, most)
-    return most
+        middle = (lowest * highest) ** 0.5
+        lowest, highest = (lowest, middle) if inside(middle) else (middle, highest)
+    return highest
 
 
 def _items(
@@ -240,9 +240,9 @@ def _items(
     if w.min() <= 0:
         raise UserError("A weight is a number above 0.", f"{w.min():g}", "Leave out items that weigh nothing.")
     if len(groups) != x.size:
-        found = f"{x.size} items, {len(groups)} group names"
+        detail = f"{x.size} items, {len(groups)} group names"
         raise UserError(
-            "Every item needs its group.", found, "Pass one group name per item, in the order of the items."
+            "Every item needs its group.", detail, "Pass one group name per item, in the order of the items."
         )
     number = {name: at for at, name in enumerate(sorted(set(groups)))}
     return x, w, np.array([number[name] for name in groups], dtype=np.int64)

@@ -47,8 +47,8 @@ def no_room(
     """
     edge = edge_of(arm, margin)
     if edge is not None and edge == edge_of(comparison, margin):
-        where = f"({names[0]} {arm:.3f}, {names[1]} {comparison:.3f})"
-        return f"both sides lie within the margin of {margin:g} of {edge} {where}"
+        values = f"({names[0]} {arm:.3f}, {names[1]} {comparison:.3f})"
+        return f"both sides lie within the margin of {margin:g} of {edge} {values}"
     if by_gold and len(by_gold) > 1 and all(_together(*sides, margin) for sides in by_gold.values()):
         shares = ", ".join(f"{gold} {a:.3f} and {b:.3f}" for gold, (a, b) in by_gold.items())
         return f"both sides lie within the margin of {margin:g} of the same edge on every gold label ({shares})"

@@ -98,10 +98,10 @@ def answered_by_both(
     nobody_I = np.array(~(np.isfinite(a_SI).any(axis=0) | np.isfinite(b_SI).any(axis=0)), dtype=np.bool_)
     low = high = None
     if bounds is not None and (~counted_I & ~nobody_I).any():
-        least, most = bounds
+        smallest, largest = bounds
         sides = (a_SI[:, ~nobody_I], wa[:, ~nobody_I]), (b_SI[:, ~nobody_I], wb[:, ~nobody_I])
-        low = _filled(*sides[0], least) - _filled(*sides[1], most)
-        high = _filled(*sides[0], most) - _filled(*sides[1], least)
+        low = _filled(*sides[0], smallest) - _filled(*sides[1], largest)
+        high = _filled(*sides[0], largest) - _filled(*sides[1], smallest)
     return Answered(means[0], means[1], counted_I, nobody_I, low, high)
 
 
@@ -128,23 +128,23 @@ def vertices(low: Array, high: Array) -> Iterator[Array]:
         return
     order = np.argsort((low + high)[open_ends])
     for count in range(open_ends.size + 1):
-        first, rest = open_ends[order[:count]], open_ends[order[count:]]
-        for chosen in (first, rest):
+        lowest, highest = open_ends[order[:count]], open_ends[order[count:]]
+        for chosen in (lowest, highest):
             corner = low.copy()
             corner[chosen] = high[chosen]
             yield corner
 
 
-def too_many_missing(missing: int, of: int, most: float = MAX_MISSING) -> str:
+def too_many_missing(missing: int, of: int, limit: float = MAX_MISSING) -> str:
     """Why can a comparison with so many items missing not be answered? Empty where it can.
 
     Raises:
-        UserError: `most` is not between 0 and 1.
+        UserError: `limit` is not between 0 and 1.
     """
-    fraction(most, "max_missing")
-    if missing == 0 or (of and missing / of <= most):
+    fraction(limit, "max_missing")
+    if missing == 0 or (of and missing / of <= limit):
         return ""
-    return f"{missing} of {of} items have no answer on one side or both, more than the share of {most:g} that a verdict bears"
+    return f"{missing} of {of} items have no answer on one side or both, more than the share of {limit:g} that a verdict bears"
 
 
 UNBOUNDED = "values have no least and most, so that the missing answers could have been anything"

@@ -173,14 +173,14 @@ def wilson_difference(
     >>> f"{d.value:.2f} [{d.low:.3f}, {d.high:.3f}]"
     '0.20 [0.080, 0.307]'
     """
-    both, only_a, only_b, neither = _two_by_two(a_correct, b_correct)
-    n = both + only_a + only_b + neither
-    a = wilson(both + only_a, n, confidence=confidence)
-    b = wilson(both + only_b, n, confidence=confidence)
+    both_right, only_a, only_b, neither_right = _two_by_two(a_correct, b_correct)
+    n = both_right + only_a + only_b + neither_right
+    a = wilson(both_right + only_a, n, confidence=confidence)
+    b = wilson(both_right + only_b, n, confidence=confidence)
     a_down, a_up = _reach(a)
     b_down, b_up = _reach(b)
-    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    covariance: float = both * neither - only_a * only_b
+    margins = (both_right + only_a) * (only_b + neither_right) * (both_right + only_b) * (only_a + neither_right)
+    covariance: float = both_right * neither_right - only_a * only_b
     if covariance > 0:
         covariance = max(covariance - n / 2, 0.0)
     phi = covariance / margins**0.5 if margins else 0.0
@@ -210,5 +210,5 @@ def _two_by_two(a_correct: Correct, b_correct: Correct) -> tuple[int, int, int, 
         )
     right_a, right_b = a == 1, b == 1
     counts = (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b)
-    both, only_a, only_b, neither = (int(np.count_nonzero(mask)) for mask in counts)
-    return both, only_a, only_b, neither
+    both_right, only_a, only_b, neither_right = (int(np.count_nonzero(mask)) for mask in counts)
+    return both_right, only_a, only_b, neither_right

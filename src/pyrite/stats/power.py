@@ -119,8 +119,8 @@ def _smallest(power_at: Callable[[int], float], power: float, max_seeds: int) ->
     first fall, and `power` is at least one half.
     """
     sizes = range(2, max_seeds + 1)
-    found = bisect_left(sizes, power, key=power_at)
-    return sizes[found] if found < len(sizes) else None
+    index = bisect_left(sizes, power, key=power_at)
+    return sizes[index] if index < len(sizes) else None
 
 
 def _difference_power(n: int, size: float, alpha: float) -> float:
@@ -141,8 +141,8 @@ def _equivalence_power(n: int, width: float, alpha: float) -> float:
     scale = df**-0.5
     low, high = stats.chi.ppf([1e-13, 1 - 1e-13], df) * scale
 
-    def shown(u: float) -> float:
+    def density(u: float) -> float:
         return float((2 * special.ndtr(reach - critical * u) - 1) * stats.chi.pdf(u / scale, df) / scale)
 
     end = min(reach / critical, float(high))
-    return float(integrate.quad(shown, float(low), end, limit=200)[0]) if end > low else 0.0
+    return float(integrate.quad(density, float(low), end, limit=200)[0]) if end > low else 0.0

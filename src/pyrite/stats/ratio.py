@@ -52,9 +52,9 @@ class ShareOfChange:
                 "barely": False,
                 **change,
             }
-        one = self.estimate
-        return {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "n_missing": one.n_missing,
-                "method": one.method, "barely": self.barely, **change}  # fmt: skip
+        estimate = self.estimate
+        return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n,
+                "n_missing": estimate.n_missing, "method": estimate.method, "barely": self.barely, **change}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,11 @@ def share_over_answers(
     w = np.ones_like(sides[0]) if weights is None else np.asarray(weights, dtype=np.float64)
     nobody = ~np.any([np.isfinite(side).any(axis=0) for side in sides], axis=0)
     sides, w = [side[:, ~nobody] for side in sides], w[:, ~nobody]
-    known = np.all([np.isfinite(side).all(axis=0) for side in sides], axis=0)
-    lost = int((~known).sum())
-    if not known.any():
+    answered = np.all([np.isfinite(side).all(axis=0) for side in sides], axis=0)
+    lost = int((~answered).sum())
+    if not answered.any():
         return ShareOfChange(None, math.nan, "no item was answered by all three models in every seed")
-    if why := too_many_missing(lost, known.size, max_missing):
+    if why := too_many_missing(lost, answered.size, max_missing):
         return ShareOfChange(None, math.nan, why)
     if lost and bounds is None:
         return ShareOfChange(None, math.nan, f"{lost} items lack an answer, and {UNBOUNDED}")
@@ -157,35 +157,37 @@ def share_over_answers(
     def share(first: Array, second: Array, third: Array) -> ShareOfChange:
         return share_over_seeds(first, second, third, higher=higher, confidence=confidence)
 
-    made = share(*((side[:, known] * w[:, known]).sum(axis=1) / w[:, known].sum(axis=1) for side in sides))
-    if not lost or made.estimate is None or made.estimate.low is None:
-        return made
+    observed = share(*((side[:, answered] * w[:, answered]).sum(axis=1) / w[:, answered].sum(axis=1) for side in sides))
+    if not lost or observed.estimate is None or observed.estimate.low is None:
+        return observed
     assert bounds is not None
     ends = [
         [(np.where(np.isfinite(side), side, fill) * w).sum(axis=1) / w.sum(axis=1) for fill in bounds] for side in sides
     ]
-    open_ends = sum(int((least != most).sum()) for least, most in ends)
+    open_ends = sum(int((lower != upper).sum()) for lower, upper in ends)
     if open_ends > MOST_OPEN:
         why = f"{lost} items lack an answer, in so many models that the worst case cannot be told"
-        return ShareOfChange(None, made.change, why)
-    corners = product(*(list(vertices(least, most)) for least, most in ends))
-    return _at_worst(made, [share(*corner) for corner in corners], lost, known.size)
+        return ShareOfChange(None, observed.change, why)
+    corners = product(*(list(vertices(lower, upper)) for lower, upper in ends))
+    return _at_worst(observed, [share(*corner) for corner in corners], lost, answered.size)
 
 
-def _at_worst(made: ShareOfChange, worst: Sequence[ShareOfChange], lost: int, of: int) -> ShareOfChange:
+def _at_worst(observed: ShareOfChange, worst: Sequence[ShareOfChange], lost: int, of: int) -> ShareOfChange:
     """A share with the union of its intervals at the worst of what is missing; none where some of these have none."""
-    one = made.estimate
-    assert one is not None
-    low, high = one.low, one.high
-    for other in (share.estimate for share in worst):
-        if other is None or other.low is None or other.high is None:
+    estimate = observed.estimate
+    assert estimate is not None
+    low, high = estimate.low, estimate.high
+    for bound in (share.estimate for share in worst):
+        if bound is None or bound.low is None or bound.high is None:
             why = f"{lost} of {of} items lack an answer, and counted against one side they leave no clear change"
-            return ShareOfChange(None, made.change, why)
+            return ShareOfChange(None, observed.change, why)
         assert low is not None
         assert high is not None
-        low, high = min(low, other.low), max(high, other.high)
-    method = f"{one.method}; at worst for {lost} missing answers"
-    return ShareOfChange(Estimate(one.value, low, high, one.n, lost, method=method), made.change, barely=made.barely)
+        low, high = min(low, bound.low), max(high, bound.high)
+    method = f"{estimate.method}; at worst for {lost} missing answers"
+    return ShareOfChange(
+        Estimate(estimate.value, low, high, estimate.n, lost, method=method), observed.change, barely=observed.barely
+    )
 
 
 def share_over_items(
@@ -214,33 +216,33 @@ def share_over_items(
     Source: Fieller (1954), JRSS B 16:175; cluster-robust errors: Liang & Zeger (1986), Biometrika 73:13.
     """
     triples = list(zip(origin, goal, now, strict=True))
-    asked = [at for at, values in enumerate(triples) if values != (None, None, None)]
+    answered_by_any = [at for at, values in enumerate(triples) if values != (None, None, None)]
     w = np.ones(len(triples)) if weights is None else vector(weights, "weights")
-    origin, goal, now = ([side[at] for at in asked] for side in (origin, goal, now))
-    groups, w = [groups[at] for at in asked], w[asked]
-    known = [None not in triples[at] for at in asked]
-    lost = len(known) - sum(known)
-    if not sum(known):
+    origin, goal, now = ([side[at] for at in answered_by_any] for side in (origin, goal, now))
+    groups, w = [groups[at] for at in answered_by_any], w[answered_by_any]
+    answered_by_all = [None not in triples[at] for at in answered_by_any]
+    lost = len(answered_by_all) - sum(answered_by_all)
+    if not sum(answered_by_all):
         return ShareOfChange(None, math.nan, "no item was answered by all three models")
-    if why := too_many_missing(lost, len(known), max_missing):
+    if why := too_many_missing(lost, len(answered_by_all), max_missing):
         return ShareOfChange(None, math.nan, why)
     if lost and bounds is None:
         return ShareOfChange(None, math.nan, f"{lost} items lack an answer, and {UNBOUNDED}")
-    kept = [at for at, there in enumerate(known) if there]
-    columns = [np.array([values[at] for at in kept], dtype=np.float64) for values in (origin, goal, now)]
-    own = [groups[at] for at in kept]
-    made = _of_items(columns, w[kept], own, lost, higher=higher, alike=alike, confidence=confidence)
-    if not lost or made.estimate is None or made.estimate.low is None:
-        return made
+    complete = [at for at, is_complete in enumerate(answered_by_all) if is_complete]
+    columns = [np.array([values[at] for at in complete], dtype=np.float64) for values in (origin, goal, now)]
+    complete_groups = [groups[at] for at in complete]
+    observed = _of_items(columns, w[complete], complete_groups, lost, higher=higher, alike=alike, confidence=confidence)
+    if not lost or observed.estimate is None or observed.estimate.low is None:
+        return observed
     assert bounds is not None
     worst = []
     for fills in product(bounds, repeat=3):
         filled = [
-            np.array([fill if one is None else one for one in values], dtype=np.float64)
+            np.array([fill if value is None else value for value in values], dtype=np.float64)
             for values, fill in zip((origin, goal, now), fills, strict=True)
         ]
         worst.append(_of_items(filled, w, list(groups), lost, higher=higher, alike=alike, confidence=confidence))
-    return _at_worst(made, worst, lost, len(known))
+    return _at_worst(observed, worst, lost, len(answered_by_all))
 
 
 NOTHING = "the change that it would be a share of is not clear of 0"
@@ -281,13 +283,13 @@ def _of_items(
     rr, rl, ll = (float((a * b).sum()) * scale for a, b in ((errors[0], errors[0]), errors, (errors[1], errors[1])))
     moments = Moments(means[0], means[1], rr, rl, ll, k - 1)
     method = f"Fieller over {k} {alike}" if grouped else "Fieller over items"
-    end = next((name for name, one in (("origin", origin), ("goal", goal)) if np.array_equal(now, one)), "")
-    same = f"not one item differs from the {end}: no interval" if end else ""
-    return _share(moments, index.size, lost, method, higher=higher, confidence=confidence, same=same)
+    end = next((name for name, values in (("origin", origin), ("goal", goal)) if np.array_equal(now, values)), "")
+    no_spread = f"not one item differs from the {end}: no interval" if end else ""
+    return _share(moments, index.size, lost, method, higher=higher, confidence=confidence, no_spread=no_spread)
 
 
 def _share(
-    moments: Moments, n: int, missing: int, method: str, *, higher: bool, confidence: float, same: str = ""
+    moments: Moments, n: int, missing: int, method: str, *, higher: bool, confidence: float, no_spread: str = ""
 ) -> ShareOfChange:  # fmt: skip
     """The ratio with Fieller's interval, where its denominator is clear of 0 and has the right sign."""
     change = moments.denominator
@@ -297,8 +299,8 @@ def _share(
     if not better(change, higher=higher):
         return ShareOfChange(None, change, OTHER_SIDE)
     value = moments.numerator / change + 0.0
-    if same:
-        return ShareOfChange(Estimate(value, None, None, n, missing, method=same), change)
+    if no_spread:
+        return ShareOfChange(Estimate(value, None, None, n, missing, method=no_spread), change)
     if moments.var_numerator <= 1e-24 and moments.var_denominator <= 1e-24:
         return ShareOfChange(Estimate(value, None, None, n, missing, method="no spread: no interval"), change)
     barely = change**2 < BARELY**2 * moments.var_denominator

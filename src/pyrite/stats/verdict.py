@@ -98,7 +98,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ContrastCell:
     """One cell of a contrast (a start and a size, a heuristic): arm `a` and comparison `b`, one value per seed.
 
     `low` and `high` [seeds] bound a - b whatever the missing answers would have been (`stats.missing`); `items` were
@@ -156,7 +156,7 @@ def judge(
 
 
 def judge_family(
-    contrasts: Mapping[str, tuple[Values, Values] | Sequence[Cell]],
+    contrasts: Mapping[str, tuple[Values, Values] | Sequence[ContrastCell]],
     margin: float,
     alpha: float = 0.05,
     *,
@@ -200,41 +200,45 @@ def judge_family(
             "Name the ones that decide; report the rest as exploratory, each with `judge`.",
         )
     sides = {
-        name: [_side(cell, bounded and name not in unbounded) for cell in _cells(one)]
-        for name, one in contrasts.items()
+        name: [_side(cell, bounded and name not in unbounded) for cell in _cells(contrast)]
+        for name, contrast in contrasts.items()
     }
     level = alpha / len(contrasts)
-    lost = {name: _lost([one.cell for one in some], max_missing) for name, some in sides.items()}
+    lost = {name: _lost([side.cell for side in contrast_sides], max_missing) for name, contrast_sides in sides.items()}
     left_out = {
-        name: lost[name] or {one.cell.name: why for one in some if (why := _unable(one, margin, direction, level / len(some)))}
-        for name, some in sides.items()
+        name: lost[name] or {side.cell.name: why for side in contrast_sides if (why := _unable(side, margin, direction, level / len(contrast_sides)))}
+        for name, contrast_sides in sides.items()
     }  # fmt: skip
     averages = {
-        name: _average([one for one in some if one.cell.name not in left_out[name]] or some)
-        for name, some in sides.items()
+        name: _average([side for side in contrast_sides if side.cell.name not in left_out[name]] or contrast_sides)
+        for name, contrast_sides in sides.items()
     }
-    testable = {name: not lost[name] and len(left_out[name]) < len(some) for name, some in sides.items()}
+    testable = {
+        name: not lost[name] and len(left_out[name]) < len(contrast_sides) for name, contrast_sides in sides.items()
+    }
     p_values = {
-        name: _p_values(one.difference, one.step, margin) if testable[name] else (None, None)
-        for name, one in averages.items()
+        name: _p_values(side.difference, side.step, margin) if testable[name] else (None, None)
+        for name, side in averages.items()
     }
     adjusted = _adjusted(p_values)
     p_name = "adjusted p" if len(contrasts) > 1 else "p"
     judgements = {}
     for name, average in averages.items():
         out = left_out[name]
-        kept = [one for one in sides[name] if one.cell.name not in out] if testable[name] else []
+        counted = [side for side in sides[name] if side.cell.name not in out] if testable[name] else []
         estimate = _estimate(average, direction)
         unlike = ""
         if not testable[name]:
             verdict, why = Verdict.NOT_TESTABLE, _reasons(out)
         else:
             verdict, why = _decide(estimate, average.difference, *adjusted[name], margin, alpha, p_name)
-            unlike = _unlike(kept, margin, level / len(sides[name]))
+            unlike = _unlike(counted, margin, level / len(sides[name]))
             if unlike and verdict in (Verdict.EQUIVALENT, Verdict.CANNOT_TELL):
                 verdict, why = Verdict.CANNOT_TELL, f"{why}; but an average hides what cells say: {unlike}"
             if average.missing and verdict is not Verdict.CANNOT_TELL:
-                verdict, why = _at_worst(verdict, why, average, {**p_values}, name, margin, alpha, p_name, direction)
+                verdict, why = _verdict_at_worst(
+                    verdict, why, average, {**p_values}, name, margin, alpha, p_name, direction
+                )
         at_worst = [paired_t(corner, direction=direction) for corner in vertices(average.low, average.high)]
         judgements[name] = Judgement(
             verdict,
@@ -242,7 +246,7 @@ def judge_family(
             *p_values[name],
             why,
             *adjusted[name],
-            cells=tuple(one.cell.name for one in kept),
+            cells=tuple(side.cell.name for side in counted),
             left_out=out,
             items=average.items,
             missing=average.missing,
@@ -255,12 +259,12 @@ def judge_family(
 
 def widest(estimates: Sequence[Estimate]) -> tuple[float | None, float | None]:
     """The least and the most that any of several intervals holds; identical differences have none, and are passed over."""
-    lows = [one.low for one in estimates if one.low is not None]
-    highs = [one.high for one in estimates if one.high is not None]
+    lows = [estimate.low for estimate in estimates if estimate.low is not None]
+    highs = [estimate.high for estimate in estimates if estimate.high is not None]
     return (min(lows), max(highs)) if lows and highs else (None, None)
 
 
-def _at_worst(
+def _verdict_at_worst(
     verdict: Verdict,
     why: str,
     average: "_Average",
@@ -293,7 +297,7 @@ PValues = tuple[float | None, float | None]
 class _Side:
     """A cell, checked: values [seeds], per-seed differences and their bounds, shares whose edges count."""
 
-    cell: Cell
+    cell: ContrastCell
     arm: NDArray[np.float64]
     comparison: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -315,15 +319,15 @@ class _Average:
     unanswered: int
 
 
-def _cells(contrast: tuple[Values, Values] | Sequence[Cell]) -> Sequence[Cell]:
+def _cells(contrast: tuple[Values, Values] | Sequence[ContrastCell]) -> Sequence[ContrastCell]:
     """A contrast's cells; a bare pair of sides is one."""
-    if isinstance(contrast, tuple) and not any(isinstance(one, Cell) for one in contrast):
+    if isinstance(contrast, tuple) and not any(isinstance(member, ContrastCell) for member in contrast):
         a, b = contrast
-        return [Cell("", a, b)]
+        return [ContrastCell("", a, b)]
     return contrast  # type: ignore[return-value]
 
 
-def _side(cell: Cell, bounded: bool) -> _Side:
+def _side(cell: ContrastCell, bounded: bool) -> _Side:
     """A cell's values as arrays [seeds], checked to be paired and, where bounded, to be fractions."""
     arm, comparison = vector(cell.a, "per-seed values"), vector(cell.b, "per-seed values")
     same_length(arm, comparison, "seeds")
@@ -344,7 +348,7 @@ def _side(cell: Cell, bounded: bool) -> _Side:
     return _Side(cell, arm, comparison, low, high, shares, _step(cell, arm, comparison) if bounded else None)
 
 
-def _step(cell: Cell, arm: NDArray[np.float64], comparison: NDArray[np.float64]) -> float | None:
+def _step(cell: ContrastCell, arm: NDArray[np.float64], comparison: NDArray[np.float64]) -> float | None:
     """The step of the grid that a cell's shares lie on: that of its items, where they are known and fit; else the largest
     that fits (0 and 1 fit any grid, and a model that gets all of 100 items wrong has not been asked one)."""
     step = grid_step(arm, comparison)
@@ -354,17 +358,17 @@ def _step(cell: Cell, arm: NDArray[np.float64], comparison: NDArray[np.float64])
     return min(step, 1 / cell.items) if bool(np.abs(counts - counts.round()).max() < 1e-6) else step
 
 
-def _lost(cells: Sequence[Cell], max_missing: float) -> dict[str, str]:
+def _lost(cells: Sequence[ContrastCell], max_missing: float) -> dict[str, str]:
     """The cells of which so many answers are missing, or missing in such a way, that their contrast cannot be answered."""
-    found = {}
-    for one in cells:
-        of = None if one.items is None else one.items + one.missing
-        why = one.unable or ("" if of is None else too_many_missing(one.missing, of, max_missing))
-        if not why and one.items == 0:
+    reasons = {}
+    for cell in cells:
+        of = None if cell.items is None else cell.items + cell.missing
+        why = cell.unable or ("" if of is None else too_many_missing(cell.missing, of, max_missing))
+        if not why and cell.items == 0:
             why = "no item was answered by both sides in every seed"
         if why:
-            found[one.name] = why
-    return found
+            reasons[cell.name] = why
+    return reasons
 
 
 def _unable(side: _Side, margin: float, direction: Direction, level: float) -> str:
@@ -383,19 +387,19 @@ def _unable(side: _Side, margin: float, direction: Direction, level: float) -> s
 
 def _unlike(sides: Sequence[_Side], margin: float, level: float) -> str:
     """Which of several cells clearly differ by more than the margin, each by itself? Empty where none does."""
-    said = []
-    for one in sides if len(sides) > 1 else ():
-        difference = one.arm - one.comparison
-        p, _ = _p_values(difference, one.step, margin)
+    clauses = []
+    for side in sides if len(sides) > 1 else ():
+        difference = side.arm - side.comparison
+        p, _ = _p_values(difference, side.step, margin)
         if p is not None and p < level and abs(float(difference.mean())) > margin:
-            said.append(f"{one.cell.name} {float(difference.mean()):+.3f} ({_p('p', p)})")
-    return ", ".join(said)
+            clauses.append(f"{side.cell.name} {float(difference.mean()):+.3f} ({_p('p', p)})")
+    return ", ".join(clauses)
 
 
 def _average(sides: Sequence[_Side]) -> _Average:
     """The weighted average over cells, within each seed."""
-    for one in sides[1:]:
-        same_length(sides[0].arm, one.arm, "seeds of cells")
+    for side in sides[1:]:
+        same_length(sides[0].arm, side.arm, "seeds of cells")
     weights = np.array([side.cell.weight for side in sides])
 
     def over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -424,8 +428,8 @@ def _p_values(differences: NDArray[np.float64], step: float | None, margin: floa
 def _adjusted(p_values: Mapping[str, PValues]) -> dict[str, PValues]:
     """Holm over a family in which a contrast without a p-value counts as p = 1 and stays without."""
     columns = []
-    for which in (0, 1):
-        raw = [value[which] for value in p_values.values()]
+    for column in (0, 1):
+        raw = [value[column] for value in p_values.values()]
         new = holm([1.0 if p is None else p for p in raw])
         columns.append([None if p is None else q for p, q in zip(raw, new, strict=True)])
     return dict(zip(p_values, zip(*columns, strict=True), strict=True))
@@ -476,12 +480,12 @@ def _decide(
             why += f", and although it differs from 0 ({p_diff}) it is too small to matter: equivalence goes first"
         return Verdict.EQUIVALENT, why
     if differs:
-        wanted = mean > 0 if difference.direction == "higher" else mean < 0
+        is_better = mean > 0 if difference.direction == "higher" else mean < 0
         side = "above" if mean > 0 else "below"
         why = f"the arm lies {abs(mean):.3f} {side} the comparison on average over {seeds} seeds ({p_diff})"
         if difference.direction == "lower":
             why += ", and lower is better"
-        return (Verdict.BETTER if wanted else Verdict.WORSE), why
+        return (Verdict.BETTER if is_better else Verdict.WORSE), why
     why = (
         f"the mean difference of {mean:+.3f} over {seeds} seeds is neither clearly different from 0 ({p_diff}) "
         f"nor shown to lie within ±{margin:g} ({p_equi})"

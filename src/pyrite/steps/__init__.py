@@ -2,7 +2,7 @@
 
 from pyrite.steps.parts import PART_TOKENS, in_parts
 from pyrite.steps.progress import Progress
-from pyrite.steps.run import Done, Keep, RunOptions, missing, run_steps
+from pyrite.steps.run import Done, Keep, RunOptions, missing_steps, run_steps
 from pyrite.steps.step import Context, Cost, Source, Step, StepType, closure, digest
 from pyrite.steps.store import Store, default_store
 
@@ -22,6 +22,6 @@ __all__ = [
     "default_store",
     "digest",
     "in_parts",
-    "missing",
+    "missing_steps",
     "run_steps",
 ]

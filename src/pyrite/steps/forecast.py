@@ -30,8 +30,8 @@ quicker than planned says little about the others."""
 
 
 @dataclass(slots=True)
-class Running:
-    """A step under way: when it began, and how much of it was done at the first and at the last report."""
+class RunningStep:
+    """A running step: when it began, and how much of it was done at its first and its last report."""
 
     step: Step
     began: float
@@ -56,10 +56,10 @@ class Running:
         """
         if self.first is None or self.last is None or self.share() < TELLING or now - self.began < WARM_UP:
             return None
-        (at, done), (to, share) = self.first, self.last
-        if share - done < TELLING or to - at < 1.0:
+        (at, share_before), (to, share) = self.first, self.last
+        if share - share_before < TELLING or to - at < 1.0:
             return (to - self.began) / share if share >= 10 * TELLING else None
-        rate = (share - done) / (to - at)
+        rate = (share - share_before) / (to - at)
         return (to - self.began) + (1 - share) / rate
 
 
@@ -71,7 +71,7 @@ class Forecast:
         self.order = [step.key for step in todo]
         self.steps = {step.key: step for step in todo}
         self.workers = max(1, workers)
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, RunningStep] = {}
         self.left = dict.fromkeys(self.order)
         self.spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
         """Of each kind: expected and actual seconds of its finished steps."""
@@ -79,57 +79,66 @@ class Forecast:
 
     def start(self, key: str, now: float) -> None:
         """A step begins."""
-        self.running[key] = Running(self.steps[key], now)
+        self.running[key] = RunningStep(self.steps[key], now)
 
-    def tick(self, key: str, share: float, now: float) -> None:
+    def update(self, key: str, share: float, now: float) -> None:
         """A running step has done this share of its work."""
-        one = self.running.get(key)
-        if one is None:
+        running = self.running.get(key)
+        if running is None:
             return
-        if one.first is None or share < one.share():  # a second part of the work begins anew
-            one.first = (now, share)
-        one.last = (now, share)
+        if running.first is None or share < running.share():  # a second part of the work begins anew
+            running.first = (now, share)
+        running.last = (now, share)
 
     def finish(self, key: str, seconds: float) -> None:
         """A step is done, and took so long."""
         self.left.pop(key, None)
-        one = self.running.pop(key, None)
-        step = one.step if one else self.steps.get(key)
+        running = self.running.pop(key, None)
+        step = running.step if running else self.steps.get(key)
         if step is not None and seconds > 0:  # 0: another process had just finished it
-            if one is not None and one.resumed(seconds):
-                assert one.first is not None
-                seconds /= max(1.0 - one.first[1], TELLING)
+            if running is not None and running.resumed(seconds):
+                assert running.first is not None
+                seconds /= max(1.0 - running.first[1], TELLING)
             self.spent[step.kind.name].append((expected(step), seconds))
 
     def paces(self, now: float) -> tuple[dict[str, float], float]:
         """How much slower than planned each kind of step is, and steps in general."""
-        seen = {kind: list(pairs) for kind, pairs in self.spent.items()}
-        for one in self.running.values():
-            seconds = one.seconds(now)
-            if seconds is None and now - one.began > self.prior * expected(one.step):
-                seconds = now - one.began  # it takes at least so long
+        timings = {kind: list(pairs) for kind, pairs in self.spent.items()}
+        for running in self.running.values():
+            seconds = running.seconds(now)
+            if seconds is None and now - running.began > self.prior * expected(running.step):
+                seconds = now - running.began  # it takes at least so long
             if seconds is not None:
-                seen.setdefault(one.step.kind.name, []).append((expected(one.step), seconds))
-        own = {kind: (sum(one for one, _ in pairs), sum(one for _, one in pairs)) for kind, pairs in seen.items()}
-        logs = [math.log((taken + LEAST) / (planned + LEAST)) for planned, taken in own.values()]
+                timings.setdefault(running.step.kind.name, []).append((expected(running.step), seconds))
+        totals = {
+            kind: (sum(seconds for seconds, _ in pairs), sum(seconds for _, seconds in pairs))
+            for kind, pairs in timings.items()
+        }
+        logs = [math.log((actual + LEAST) / (planned + LEAST)) for planned, actual in totals.values()]
         general = math.exp((sum(logs) + PRIOR_KINDS * math.log(self.prior)) / (len(logs) + PRIOR_KINDS))
-        each = {kind: (taken + TRUST * general) / (planned + TRUST) for kind, (planned, taken) in own.items()}
-        return each, general
+        pace_by_kind = {
+            kind: (actual + TRUST * general) / (planned + TRUST) for kind, (planned, actual) in totals.items()
+        }
+        return pace_by_kind, general
 
     def seconds_left(self, now: float) -> float:
         """How long still, with the steps that are left laid out on the workers in the order in which they can run."""
         paces, general = self.paces(now)
 
-        def whole(step: Step) -> float:
+        def paced_seconds(step: Step) -> float:
             return expected(step) * paces.get(step.kind.name, general)
 
         free: list[float] = []
         ends: dict[str, float] = {}
-        for key, one in self.running.items():
-            total = one.seconds(now) or whole(one.step)
-            rest = max(total - (now - one.began), 0.1 * (now - one.began) if total < now - one.began else 0.0, LEAST)
-            ends[key] = rest
-            heapq.heappush(free, rest)
+        for key, running in self.running.items():
+            total = running.seconds(now) or paced_seconds(running.step)
+            remaining = max(
+                total - (now - running.began),
+                0.1 * (now - running.began) if total < now - running.began else 0.0,
+                LEAST,
+            )
+            ends[key] = remaining
+            heapq.heappush(free, remaining)
         while len(free) < self.workers:
             heapq.heappush(free, 0.0)
         for key in self.order:
@@ -137,7 +146,7 @@ class Forecast:
                 continue
             step = self.steps[key]
             ready = max((ends.get(parent.key, 0.0) for parent in step.parents()), default=0.0)
-            ends[key] = max(heapq.heappop(free), ready) + max(whole(step), LEAST)
+            ends[key] = max(heapq.heappop(free), ready) + max(paced_seconds(step), LEAST)
             heapq.heappush(free, ends[key])
         return max(ends.values(), default=0.0)
 
@@ -147,10 +156,10 @@ def expected(step: Step) -> float:
     return max(step.cost.seconds, LEAST)
 
 
-def in_words(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """A duration as a person would say it, no finer than it is known.
 
-    >>> in_words(12), in_words(94), in_words(1500), in_words(9000)
+    >>> duration_in_words(12), duration_in_words(94), duration_in_words(1500), duration_in_words(9000)
     ('15 s', '2 min', '25 min', '2 h 30 min')
     """
     if seconds < 55:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from pyrite.steps.forecast import Forecast, in_words
+from pyrite.steps.forecast import Forecast, duration_in_words
 from pyrite.steps.step import Step
 
 EVERY = 15.0
@@ -51,7 +51,7 @@ class Progress:
         self.forecast = Forecast(todo, workers, pace=self.pace)
         self.count, self.said = len(todo), self.clock()
         if todo:
-            guess = f", about {self.left()}" if sum(step.cost.seconds for step in todo) > 1 else ""
+            guess = f", about {self.time_left()}" if sum(step.cost.seconds for step in todo) > 1 else ""
             self.console.print(
                 f"{len(todo)} steps to run{guess}, {reused} found in the store", style="", soft_wrap=True
             )
@@ -64,16 +64,16 @@ class Progress:
         self.labels[step.key] = step.label
         self.tasks[step.key] = self.bars.add_task(f"  {step.label}", total=None, note="")
 
-    def tick(self, key: str, done: float, total: float, unit: str) -> None:
+    def report_progress(self, key: str, finished: float, total: float, unit: str) -> None:
         """A step has come so far, in its own units (tokens, rows)."""
         now = self.clock()
-        self.forecast.tick(key, min(1.0, done / total) if total else 0.0, now)
-        at, since = self.first.setdefault(key, (done, now))
-        rate = (done - at) / (now - since) if now > since else 0.0
+        self.forecast.update(key, min(1.0, finished / total) if total else 0.0, now)
+        at, since = self.first.setdefault(key, (finished, now))
+        rate = (finished - at) / (now - since) if now > since else 0.0
         note = f"{rate:,.0f} {unit}/s" if rate else ""
-        self.far[key] = f"{done:,.0f} of {total:,.0f} {unit}" + (f", {note}" if note else "")
+        self.far[key] = f"{finished:,.0f} of {total:,.0f} {unit}" + (f", {note}" if note else "")
         if key in self.tasks:
-            self.bars.update(self.tasks[key], completed=done, total=total, note=note)
+            self.bars.update(self.tasks[key], completed=finished, total=total, note=note)
         self.beat()
 
     def beat(self) -> None:
@@ -81,12 +81,12 @@ class Progress:
         now = self.clock()
         if self.live and self.total is not None and now - self.said >= 1.0:
             self.said = now
-            self.bars.update(self.total, note=f"{self.done}/{self.count}, {self.left()} left")
+            self.bars.update(self.total, note=f"{self.done}/{self.count}, {self.time_left()} left")
         elif not self.live and self.forecast.running and now - self.said >= EVERY:
             self.said = now
             running = (f"{self.labels[key]} ({self.far.get(key, 'begun')})" for key in self.forecast.running)
             self.console.print(
-                f"[{self.done}/{self.count}] running: {'; '.join(running)}; {self.left()} left",
+                f"[{self.done}/{self.count}] running: {'; '.join(running)}; {self.time_left()} left",
                 style="",
                 soft_wrap=True,
             )
@@ -100,23 +100,23 @@ class Progress:
         if step.key in self.tasks:
             self.bars.remove_task(self.tasks.pop(step.key))
         if self.total is not None:
-            self.bars.update(self.total, completed=self.done, note=f"{self.done}/{self.count}, {self.left()} left")
+            self.bars.update(self.total, completed=self.done, note=f"{self.done}/{self.count}, {self.time_left()} left")
         if self.live:
             return
         if seconds < SHORT and self.done < self.count:
             self.short += 1
             return
         self.said = self.clock()
-        others = f" ({self.short} short ones before)" if self.short else ""
-        end = f"; {self.left()} left" if self.done < self.count else ""
+        short_steps = f" ({self.short} short ones before)" if self.short else ""
+        end = f"; {self.time_left()} left" if self.done < self.count else ""
         self.short = 0
         self.console.print(
-            f"[{self.done}/{self.count}] {step.label}: {seconds:.1f} s{others}{end}", style="", soft_wrap=True
+            f"[{self.done}/{self.count}] {step.label}: {seconds:.1f} s{short_steps}{end}", style="", soft_wrap=True
         )
 
-    def left(self) -> str:
+    def time_left(self) -> str:
         """How long still, in words."""
-        return in_words(self.forecast.seconds_left(self.clock()))
+        return duration_in_words(self.forecast.seconds_left(self.clock()))
 
     def close(self) -> None:
         """Stop the display."""

@@ -58,7 +58,9 @@ class Done:
     seconds: float
 
 
-def missing(targets: list[Step], store: Store, refresh: Collection[str] = (), *, weights: bool = False) -> list[Step]:
+def missing_steps(
+    targets: list[Step], store: Store, refresh: Collection[str] = (), *, weights: bool = False
+) -> list[Step]:
     """Which steps must run for the targets (with `weights`, their droppable files, too) to be there? In an order that
     respects their inputs."""
     needed: set[str] = set()
@@ -82,7 +84,7 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     started = time.monotonic()
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     steps = closure(targets)
-    todo = missing(targets, store, options.refresh, weights=options.weights)
+    todo = missing_steps(targets, store, options.refresh, weights=options.weights)
     warn_if_made_otherwise([step for step in steps if step not in todo], store)
     progress.plan(todo, len(steps) - len(todo), options.workers)
     readers: dict[str, set[str]] = {step.key: set() for step in steps}
@@ -107,7 +109,7 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
             for step in todo:
                 out_of_time(deadline)
                 progress.start(step)
-                finished(step, run_one(step, store.root, deadline, progress.tick, options.refresh))
+                finished(step, run_one(step, store.root, deadline, progress.report_progress, options.refresh))
         elif todo:
             run_pool(todo, store, options, deadline, progress, finished)
     finally:
@@ -115,36 +117,42 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
 
 
-def run_one(step: Step, root: Path, deadline: float | None, tick: Any, refresh: Collection[str] = ()) -> float:
+def run_one(
+    step: Step, root: Path, deadline: float | None, report_progress: Any, refresh: Collection[str] = ()
+) -> float:
     """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
     try:
-        return attempt_one(step, Store(root), deadline, tick, refresh)
+        return attempt_one(step, Store(root), deadline, report_progress, refresh)
     except Exception as error:
         if is_disk_full(error, root):
-            what = f"The disk is full; the step '{step.label}' was not stored."
-            raise UserError(what, f"{root}: {error}", "free space (pyrite store gc) and run the same again") from error
+            problem = f"The disk is full; the step '{step.label}' was not stored."
+            raise UserError(
+                problem, f"{root}: {error}", "free space (pyrite store gc) and run the same again"
+            ) from error
         raise
 
 
-def attempt_one(step: Step, store: Store, deadline: float | None, tick: Any, refresh: Collection[str]) -> float:
-    """The same, with the errors as they come."""
+def attempt_one(
+    step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str]
+) -> float:
+    """Runs one step under its lock, with errors as they come; the seconds it took."""
     with store.lock(step.key):
         if store.has(step, weights=True) and not refresh:
             return 0.0
         for parent in step.parents():  # another run that shares the store may have dropped weights that this one needs
             if not store.has(parent, weights=True):
-                attempt_one(parent, store, deadline, tick, ())
+                attempt_one(parent, store, deadline, report_progress, ())
         out, checkpoint = store.attempt(step, anew=step.kind.name in refresh)
         inputs = {
-            name: Path(given.path) if isinstance(given, Source) else store.path(given.key)
-            for name, given in step.inputs.items()
+            name: Path(source.path) if isinstance(source, Source) else store.path(source.key)
+            for name, source in step.inputs.items()
         }
         context = Context(
             config=step.config,
             inputs=inputs,
             out=out,
             checkpoint=checkpoint,
-            tick=lambda done, total, unit: tick(step.key, done, total, unit),
+            report_progress=lambda finished, total, unit: report_progress(step.key, finished, total, unit),
             expired=lambda: deadline is not None and time.time() > deadline,
         )
         started = time.monotonic()
@@ -165,8 +173,8 @@ def run_pool(
     running: dict[Future[float], Step] = {}
     stopped: OutOfTime | None = None
     with context.Manager() as manager:
-        ticks = manager.Queue()
-        pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), ticks))
+        progress_reports = manager.Queue()
+        pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), progress_reports))
         try:
             while waiting or running:
                 if not running:
@@ -179,12 +187,12 @@ def run_pool(
                     step = by_key[key]
                     del waiting[key]
                     progress.start(step)
-                    running[pool.submit(work, step, store.root, deadline, options.refresh)] = step
-                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not ticks.empty():
-                    progress.tick(*ticks.get())
+                    running[pool.submit(worker_run, step, store.root, deadline, options.refresh)] = step
+                completed, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not progress_reports.empty():
+                    progress.report_progress(*progress_reports.get())
                 progress.beat()
-                for future in done:
+                for future in completed:
                     step = running.pop(future)
                     try:
                         finished(step, future.result())
@@ -207,13 +215,13 @@ def run_pool(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_ticks: Any = None
+_progress_reports: Any = None
 
 
-def prepare_worker(threads: int, parent: int, ticks: Any) -> None:
+def prepare_worker(threads: int, parent: int, progress_reports: Any) -> None:
     """Set a worker up: its threads, no reaction to Ctrl-C of its own, and no life after its parent's."""
-    global _ticks
-    _ticks = ticks
+    global _progress_reports
+    _progress_reports = progress_reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_threads(threads)
 
@@ -225,17 +233,17 @@ def prepare_worker(threads: int, parent: int, ticks: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
+def worker_run(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
     """What a worker process does with one step."""
     last = 0.0
 
-    def tick(key: str, done: float, total: float, unit: str) -> None:
+    def report_progress(key: str, finished: float, total: float, unit: str) -> None:
         nonlocal last
         if time.monotonic() - last > 0.3:
             last = time.monotonic()
-            _ticks.put((key, done, total, unit))
+            _progress_reports.put((key, finished, total, unit))
 
-    return run_one(step, root, deadline, tick, refresh)
+    return run_one(step, root, deadline, report_progress, refresh)
 
 
 def set_threads(threads: int) -> None:
@@ -257,10 +265,10 @@ def is_disk_full(error: BaseException, root: Path | None = None) -> bool:
     """Did this come from a full disk? Libraries wrap the system's error, so the chain and the words are looked at; and
     where the model library's writer broke off without words, how much room `root` has left."""
     chain: list[BaseException] = []
-    seen: BaseException | None = error
-    while seen is not None and seen not in chain:
-        chain.append(seen)
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     if any(getattr(e, "errno", None) == errno.ENOSPC or "No space left on device" in str(e) for e in chain):
         return True
     broke_off = any(words in str(e) for e in chain for words in ("PytorchStreamWriter", "inline_container", "iostream"))

@@ -26,21 +26,21 @@ class Context:
 
     `inputs` maps each input's name to its published folder (or, for a source, its path). `out` is empty at the start
     and becomes the published folder. `checkpoint` survives a kill: whatever it holds when the step starts was left by
-    an interrupted attempt at exactly this step. `tick(done, total, unit)` reports progress. `expired()` says that the
-    run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
+    an interrupted attempt at exactly this step. `report_progress(done, total, unit)` is called now and then. `expired()`
+    says that the run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
     """
 
     config: Mapping[str, Any]
     inputs: Mapping[str, Path]
     out: Path
     checkpoint: Path
-    tick: Callable[[float, float, str], None]
+    report_progress: Callable[[float, float, str], None]
     expired: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class StepType:
-    """A sort of step: its name, the version to bump when its results change, and the function that runs it."""
+    """A type of step: its name, the version to bump when its results change, and the function that runs it."""
 
     name: str
     version: int
@@ -86,7 +86,8 @@ class Step:
             "version": self.kind.version,
             "config": dict(self.config),
             "inputs": {
-                name: given.key if isinstance(given, Step) else given.identity for name, given in self.inputs.items()
+                name: source.key if isinstance(source, Step) else source.identity
+                for name, source in self.inputs.items()
             },
         }
 
@@ -97,20 +98,20 @@ class Step:
 
     def parents(self) -> Iterator["Step"]:
         """The steps whose results this one reads."""
-        return (given for given in self.inputs.values() if isinstance(given, Step))
+        return (source for source in self.inputs.values() if isinstance(source, Step))
 
 
 def closure(targets: list[Step]) -> list[Step]:
     """Which distinct steps do these targets stand on? Each key once, every step after its inputs."""
-    seen: dict[str, Step] = {}
+    ordered: dict[str, Step] = {}
 
     def visit(step: Step) -> None:
-        if step.key in seen:
+        if step.key in ordered:
             return
         for parent in step.parents():
             visit(parent)
-        seen[step.key] = step
+        ordered[step.key] = step
 
     for target in targets:
         visit(target)
-    return list(seen.values())
+    return list(ordered.values())

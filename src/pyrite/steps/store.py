@@ -82,12 +82,12 @@ class Store:
         bytes that it has), and where this attempt is to begin `anew` and that one was not begun so.
         """
         work = self.root / "attempts" / step.key
-        made = digest({one.key: self.manifest(one.key)["finished"] for one in step.parents()})[:16]
-        fresh = work / f"checkpoint-{made}-anew"
-        checkpoint = fresh if anew or fresh.is_dir() else work / f"checkpoint-{made}"
-        for other in work.glob("*"):
-            if other != checkpoint:
-                shutil.rmtree(other)
+        inputs_digest = digest({parent.key: self.manifest(parent.key)["finished"] for parent in step.parents()})[:16]
+        fresh = work / f"checkpoint-{inputs_digest}-anew"
+        checkpoint = fresh if anew or fresh.is_dir() else work / f"checkpoint-{inputs_digest}"
+        for leftover in work.glob("*"):
+            if leftover != checkpoint:
+                shutil.rmtree(leftover)
         make_folder(work / "out")
         make_folder(checkpoint)
         return work / "out", checkpoint
@@ -133,28 +133,28 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Everything finished, newest first."""
-        found = []
+        entries = []
         for file in self.root.glob(f"done/*/*/{MANIFEST}"):
-            kept = orjson.loads(file.read_bytes())
-            found.append(
+            manifest = orjson.loads(file.read_bytes())
+            entries.append(
                 Entry(
-                    key=kept["key"],
-                    step=kept["recipe"]["step"],
-                    label=kept["label"],
-                    seconds=kept["seconds"],
-                    finished=kept["finished"],
-                    bytes=size_of(file.parent),
+                    key=manifest["key"],
+                    step=manifest["recipe"]["step"],
+                    label=manifest["label"],
+                    seconds=manifest["seconds"],
+                    finished=manifest["finished"],
+                    bytes=folder_bytes(file.parent),
                     weights_dropped=(file.parent / DROPPED).exists(),
                 )
             )
-        return sorted(found, key=lambda entry: -entry.finished)
+        return sorted(entries, key=lambda entry: -entry.finished)
 
     def find(self, prefix: str) -> str:
         """The one full key that starts with these digits."""
         keys = [folder.parent.name for folder in self.root.glob(f"done/*/{prefix}*/{MANIFEST}")]
         if len(keys) != 1:
-            found = f"{len(keys)} finished steps start with '{prefix}' in {self.root}"
-            raise UserError("That is not the key of one step.", found, "list the keys with: pyrite store ls")
+            detail = f"{len(keys)} finished steps start with '{prefix}' in {self.root}"
+            raise UserError("That is not the key of one step.", detail, "list the keys with: pyrite store ls")
         return keys[0]
 
     def remove(self, key: str) -> int:
@@ -163,7 +163,7 @@ class Store:
         with self.lock(key):
             for folder in (self.path(key), self.root / "attempts" / key):
                 if folder.exists():
-                    freed += size_of(folder)
+                    freed += folder_bytes(folder)
                     shutil.rmtree(folder)
         return freed
 
@@ -173,7 +173,7 @@ class Store:
         for work in list(self.root.glob("attempts/*")):
             lock = FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0)
             with contextlib.suppress(TimeoutError), lock:
-                count, freed = count + 1, freed + size_of(work)
+                count, freed = count + 1, freed + folder_bytes(work)
                 shutil.rmtree(work)
         if older_than_days is not None:
             limit = time.time() - older_than_days * 86400
@@ -183,7 +183,7 @@ class Store:
         return count, freed
 
 
-def boundary(where: str, step: Step) -> None:
+def boundary(point: str, step: Step) -> None:
     """A named point of the publishing protocol. Does nothing: tests replace it to kill the process exactly there."""
 
 
@@ -196,7 +196,7 @@ def made_with() -> dict[str, Any]:
     return versions
 
 
-def size_of(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """How many bytes do the files below this folder hold?"""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 

@@ -10,7 +10,7 @@ from pyrite.probe.probe_task import ProbeTask, opened
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.train import REPAIR
 from pyrite.repair.weights import COMBINE
-from pyrite.steps import Cost, Step, Store, closure, missing
+from pyrite.steps import Cost, Step, Store, closure, missing_steps
 from pyrite.study.spec import StudySpec
 from pyrite.tasks.score import Task
 from pyrite.train.causal import TRAIN_GENERATOR
@@ -136,7 +136,7 @@ class Plan:
 
     def takes(self, store: Store, refresh: Collection[str] = ()) -> dict[str, Any]:
         """What the plan should take, and what of it is stored, as plain values."""
-        todo = {step.key for step in missing(self.targets, store, refresh)}
+        todo = {step.key for step in missing_steps(self.targets, store, refresh)}
         steps, cost = self.steps, self.cost()
         stored = [step for step in steps if step.key not in todo]
         return {

@@ -194,7 +194,7 @@ def biased(spec: StudySpec, name: str, arm: ArmSpec) -> Iterator[Mistake]:
 def repairs(spec: StudySpec) -> Iterator[Mistake]:
     """Repairs name a method that there is, with options that it has, rows that differ and are of one sort, and leave a whole
     model."""
-    from pyrite.repair.methods import resolve
+    from pyrite.repair.methods import resolve_method
 
     labelled = labelled_uses.data_of(spec)
     for name, repair in spec.repairs.items():
@@ -205,7 +205,7 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
         if repair.before is not None:
             yield from model_before(spec, ("repairs", name, "before"), repair.before)
         try:
-            resolve(repair.settings.method, repair.settings.options)
+            resolve_method(repair.settings.method, repair.settings.options)
         except UserError as error:
             yield ("repairs", name, "settings"), f"{error.what} {error.found}: {error.fix}"
         pools = repair.pools()

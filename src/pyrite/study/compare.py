@@ -15,7 +15,7 @@ from pyrite.records import Estimate
 from pyrite.stats import (
     MAX_MISSING,
     Answered,
-    Cell,
+    ContrastCell,
     Judgement,
     Share,
     Verdict,
@@ -71,20 +71,20 @@ class Comparison:
             for model in side
         )
 
-    def cells(self, scale: float = 1.0) -> list[Cell]:
+    def cells(self, scale: float = 1.0) -> list[ContrastCell]:
         """Every cell as it is judged, values multiplied by `scale`: each start and size, and each part of a headline."""
         judged = [cell for key, pairs in self.pairs.items() for cell in self.cells_at(key, pairs)]
         if not self.contrast.arm and self.one_model:
             judged = [first_seed(cell) for cell in judged]
         return judged if scale == 1.0 else [scaled(cell, scale) for cell in judged]
 
-    def cells_at(self, key: CellKey, pairs: Mapping[int, Pair]) -> list[Cell]:
+    def cells_at(self, key: CellKey, pairs: Mapping[int, Pair]) -> list[ContrastCell]:
         """The cells of one start and size."""
         each = [pairs[seed] for seed in sorted(pairs)]
         if self.uneven:
             both = answered([a for a, _ in each], [b for _, b in each])
             nothing = [0.0] * len(each)
-            return [Cell(cell_name(self.contrast, key), nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)]  # fmt: skip
+            return [ContrastCell(cell_name(self.contrast, key), nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)]  # fmt: skip
         if self.probe is None:
             return [whole_cell(cell_name(self.contrast, key), each)]
         items = len(self.probe.items)
@@ -107,13 +107,13 @@ class Comparison:
         ]
 
 
-def first_seed(cell: Cell) -> Cell:
+def first_seed(cell: ContrastCell) -> ContrastCell:
     """The cell with one seed: the same models in every seed are no replicates."""
     low, high = (None if bound is None else bound[:1] for bound in (cell.low, cell.high))
     return replace(cell, a=cell.a[:1], b=cell.b[:1], low=low, high=high)
 
 
-def scaled(cell: Cell, scale: float) -> Cell:
+def scaled(cell: ContrastCell, scale: float) -> ContrastCell:
     """The cell in other units."""
     a, b = np.asarray(cell.a) * scale, np.asarray(cell.b) * scale
     low, high = (None if bound is None else np.asarray(bound) * scale for bound in (cell.low, cell.high))
@@ -126,27 +126,27 @@ def cell_name(contrast: ContrastSpec, key: CellKey, part: str = "") -> str:
     return name + (f", {part}" if part else "")
 
 
-def whole_cell(name: str, pairs: Sequence[Pair]) -> Cell:
+def whole_cell(name: str, pairs: Sequence[Pair]) -> ContrastCell:
     """One cell over all items."""
     both = answered([a for a, _ in pairs], [b for _, b in pairs])
     if not both.items:
         nothing = [0.0] * len(pairs)
-        return Cell(name, nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)
+        return ContrastCell(name, nothing, nothing, items=0, missing=max(1, both.missing), unanswered=both.unanswered)
     unable = f"{both.missing} items have no answer on a side, and {UNBOUNDED}" if both.unbounded else ""
-    cell = Cell(name, both.a, both.b, both.low, both.high, both.items, both.missing)
+    cell = ContrastCell(name, both.a, both.b, both.low, both.high, both.items, both.missing)
     return replace(cell, unanswered=both.unanswered, unable=unable)
 
 
-def share_cell(name: str, pairs: Sequence[Pair], mask: Mask, *, weight: float) -> Cell:
+def share_cell(name: str, pairs: Sequence[Pair], mask: Mask, *, weight: float) -> ContrastCell:
     """One cell on some items of a probe of labels: shares right per seed, over the items that both sides answered in every
     seed."""
     both, share = compared_items(pairs, mask)
     low, high = (None, None) if both.low is None or both.high is None else (both.low.tolist(), both.high.tolist())
     if not both.items:
         nothing = [0.0] * len(pairs)
-        return Cell(name, nothing, nothing, low, high, 0, both.missing, weight, unanswered=both.unanswered)
+        return ContrastCell(name, nothing, nothing, low, high, 0, both.missing, weight, unanswered=both.unanswered)
     a, b = both.a.tolist(), both.b.tolist()
-    return Cell(name, a, b, low, high, both.items, both.missing, weight, (share,), both.unanswered)
+    return ContrastCell(name, a, b, low, high, both.items, both.missing, weight, (share,), both.unanswered)
 
 
 def compared_items(pairs: Sequence[Pair], mask: Mask) -> tuple[Answered, Share]:
@@ -166,7 +166,7 @@ def compared_items(pairs: Sequence[Pair], mask: Mask) -> tuple[Answered, Share]:
 
 def gap_cell(
     name: str, general_pairs: Sequence[Pair], spot_pairs: Sequence[Pair], mask: Mask, weight: float, max_missing: float
-) -> Cell:
+) -> ContrastCell:
     """One cell of the gap on a part of the blind spot, its sign turned so that negative means it opened: change on the blind
     spot minus change on the general task. A harm is looked for in the blind spot, which must have room for it."""
     general_probe, blind = general_pairs[0][0].label_probe, spot_pairs[0][0].label_probe
@@ -177,14 +177,14 @@ def gap_cell(
     items, missing = general.items + spot.items, general.missing + spot.missing
     if not general.items or not spot.items:
         nothing = [0.0] * len(spot_pairs)
-        return Cell(name, nothing, nothing, items=0, missing=max(1, missing), weight=weight)
+        return ContrastCell(name, nothing, nothing, items=0, missing=max(1, missing), weight=weight)
     unable = [too_many_missing(both.missing, both.missing + both.items, max_missing) for both in (general, spot)]
     closed = -gap(general.a, spot.a, general.b, spot.b)
     low, high = bounds(spot)[0] - bounds(general)[1], bounds(spot)[1] - bounds(general)[0]
     shares = (replace(general_share, harm=False, name="general"), replace(spot_share, name=blind.name))
     lost = next((f"on {where} {why}" for where, why in zip(("general", blind.name), unable, strict=True) if why), "")
     unanswered_items = general.unanswered + spot.unanswered
-    return Cell(
+    return ContrastCell(
         name, closed, np.zeros(len(spot_pairs)), low, high, items, missing, weight, shares, unanswered_items, unable=lost
     )  # fmt: skip
 

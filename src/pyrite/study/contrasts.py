@@ -10,7 +10,7 @@ import numpy as np
 
 from pyrite.records import Estimate
 from pyrite.stats import (
-    Cell,
+    ContrastCell,
     Judgement,
     crossed_bootstrap,
 )
@@ -117,7 +117,7 @@ def answer_of(compared: Comparison, judgement: Judgement, spec: StudySpec, left_
     )  # fmt: skip
 
 
-def per_seed_differences(cells: Sequence[Cell]) -> tuple[float, ...]:
+def per_seed_differences(cells: Sequence[ContrastCell]) -> tuple[float, ...]:
     """One side minus the other in each seed, averaged over cells by their weights; nothing without cells."""
     if not cells:
         return ()

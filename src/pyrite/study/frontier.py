@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrite.repair.frontier import GAINED, LOST, Axis, choose, scores, sentence, share_of_change, unclear_of
+from pyrite.repair.frontier import (
+    GAINED,
+    LOST,
+    Axis,
+    choose_candidate,
+    point_sentence,
+    scores,
+    share_of_change,
+    unclear_of,
+)
 from pyrite.stats import ShareOfChange, share_over_answers
 from pyrite.study.cells import CellKey
 from pyrite.study.scores import Scores, ScoresKey, by_seed, pooled, reference_of
@@ -61,7 +70,7 @@ def frontier_record(results: Sequence[Scores], spec: StudySpec, judged: Sequence
     return {
         **record,
         "over": "seeds" if len(judged) > 1 else "items of one seed's models",
-        "sentences": [sentence(point, names) for point in points],
+        "sentences": [point_sentence(point, names) for point in points],
     }
 
 
@@ -151,7 +160,7 @@ def chosen(table: Mapping[ScoresKey, Sides], wanted: FrontierSpec, spec: StudySp
     old, new = (
         [pooled([sides[axis.side][cell][seed] for seed in seeds]) for axis in both_axes] for cell in ends
     )  # fmt: skip
-    choice = choose(
+    choice = choose_candidate(
         means[LOST], means[GAINED], among, models=ends, axes=both_axes, keep=wanted.keep, middle=middle_of(among, spec),
         unclear=unclear_of(old, new, both_axes),
     )  # fmt: skip

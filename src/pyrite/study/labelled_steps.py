@@ -13,7 +13,7 @@ from pyrite.errors import UserError
 from pyrite.records import Labelled, Record
 from pyrite.steps import Context, StepType
 from pyrite.study.labelled_uses import HELD_OUT
-from pyrite.synth.select import draw
+from pyrite.synth.select import draw_rows
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import nli
 from pyrite.tasks.grammar import as_three_way, generate_general, generate_pairs, generate_reviews
@@ -185,9 +185,9 @@ def arm_step(context: Context) -> None:
         count = len(pool) if part["rows"] == "all" else part["rows"]
         bias = BiasSettings.model_validate(part["bias"]) if part["bias"] else None
         if part["rows"] == "all" or not config["balance"]:
-            picked = draw(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"], balance="none")
+            picked = draw_rows(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"], balance="none")
         else:
-            picked = draw(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"])
+            picked = draw_rows(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"])
         dropped["not drawn"] += len(pool) - len(picked)
         drawn += [Labelled(row.fields, row.label, f"{part['name']}/{row.id}", {"from": part["name"]}) for row in picked]
     rate = config["noise"]

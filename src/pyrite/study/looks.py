@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from pyrite.errors import UserError
-from pyrite.names import inside
+from pyrite.names import redact_outside_paths
 from pyrite.steps import digest
 from pyrite.study.spec import StudySpec
 
@@ -100,7 +100,7 @@ def are_mappings(value: Any) -> bool:
 
 def shortened(value: Any) -> str:
     """A value in words, cut where it is long; of a path that leads out of the data's folder, the last part."""
-    plain = inside(value)
+    plain = redact_outside_paths(value)
     text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 

@@ -24,7 +24,7 @@ from pyrite.study.spec import StudySpec, data_path
 from pyrite.study.spec_data import DataSpec, as_pool
 from pyrite.study.spec_steps import START_ROWS, ArmSpec, TrainingStep
 from pyrite.synth.rows import READ
-from pyrite.synth.run import Shown, synth_steps
+from pyrite.synth.run import ExampleRows, synth_steps
 from pyrite.train.split import SPLIT
 
 MATMUL_PARAMETERS = {"packaged:minilm-l6": 10.7e6, "packaged:smollm2-135m-instruct": 135e6}
@@ -194,7 +194,7 @@ class RowPlanner(ABC):
             title,
             synth,
             base=self.model(synth.model),
-            shown=Shown(step, file, self.rows_in(spec.train_on)),
+            examples=ExampleRows(step, file, self.rows_in(spec.train_on)),
             labels=list(self.spec.labels),
             fields=list(self.spec.fields),
             compute=self.compute,

@@ -12,7 +12,7 @@ from pyrite.runs.pilot import PilotFile, PilotRecord, TriedDamage
 from pyrite.runs.schema import Hardware
 from pyrite.runs.study import SharedRows
 from pyrite.runs.write import write_record
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing_steps, run_steps
 from pyrite.study import chat_overlap
 from pyrite.study.cells import GPU_FLOPS, Plan
 from pyrite.study.chat_uses import check_files
@@ -155,7 +155,7 @@ def finish(spec: StudySpec, config: StudyConfig) -> Finished:
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
-    todo = missing(steps.targets, store, config.refresh)
+    todo = missing_steps(steps.targets, store, config.refresh)
     divided = [step for step in steps.steps if step.kind is POOLS]
     rows = [
         step

@@ -22,7 +22,7 @@ from pyrite.charts import save
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.repair.figure import draw_frontier
-from pyrite.repair.objects import frontier_rows
+from pyrite.repair.tables import frontier_rows
 from pyrite.runs import parse_record
 from pyrite.runs.pilot import PilotRecord
 from pyrite.runs.schema import Frontier, Hardware

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyrite.probe.show import table_of, wide
-from pyrite.repair.show import frontier
+from pyrite.repair.show import print_frontier
 from pyrite.study.pilot import Pilot
 from pyrite.study.run import StudyPlan, StudyPower
 from pyrite.study.run_folder import Study
@@ -123,7 +123,7 @@ def study(result: Study) -> None:
         for metric_table in tables_of(result, probe):
             console.print(metric_table)
     if result.run["frontier"]:
-        frontier(console, result.run["frontier"])
+        print_frontier(console, result.run["frontier"])
     if result.costs:
         console.print(cost_table(result.costs))
     for name, notes in result.run["probes"].items():

@@ -54,7 +54,7 @@ NEGATIONS = frozenset(
 STOPS = frozenset([".", ",", ";", ":", "!", "?", "-"])
 
 
-def words(text: str, rule: Rule) -> list[str]:
+def text_words(text: str, rule: Rule) -> list[str]:
     """The words that the overlap rule compares.
 
     `exact` follows the public code of arXiv 2502.07164: lower-cased, split at white space, and only free-standing
@@ -76,8 +76,8 @@ def lexical_overlap(first: str, second: str, rule: Rule = "corrected") -> bool:
     >>> lexical_overlap("The dog saw the cat .", "The cat saw the dog.", "corrected")
     True
     """
-    inner = words(second, rule)
-    return bool(inner) and set(inner) <= set(words(first, rule))
+    inner = text_words(second, rule)
+    return bool(inner) and set(inner) <= set(text_words(first, rule))
 
 
 def find_run(first: list[str], second: list[str]) -> list[int]:
@@ -87,8 +87,8 @@ def find_run(first: list[str], second: list[str]) -> list[int]:
 
 def subsequence(first: str, second: str, rule: Rule = "corrected") -> bool:
     """Do the words of `second` stand in `first` as one run?"""
-    inner = words(second, rule)
-    return bool(inner) and bool(find_run(words(first, rule), inner))
+    inner = text_words(second, rule)
+    return bool(inner) and bool(find_run(text_words(first, rule), inner))
 
 
 def constituent(first: str, second: str, rule: Rule = "corrected") -> bool:
@@ -97,17 +97,17 @@ def constituent(first: str, second: str, rule: Rule = "corrected") -> bool:
     The run must begin at the start of the text, after punctuation, after a conjunction or complementiser, or after a
     verb of saying or thinking, and end at the end, at punctuation, or before a conjunction.
     """
-    inner, outer = words(second, rule), words(first, rule)
+    inner, outer = text_words(second, rule), text_words(first, rule)
     if not inner:
         return False
     tokens = re.findall(r"\w+(?:[-'’]\w+)*|[^\w\s]", first.lower())
     clean = [token for token in tokens if token not in STOPS]
     if [EDGE.sub("", token) for token in clean] != outer and rule == "corrected":
         tokens = outer
-    inner = list(words(second, "corrected"))
+    inner = list(text_words(second, "corrected"))
     spots = [at for at, token in enumerate(tokens) if token not in STOPS]
-    kept = [tokens[at] for at in spots]
-    for run in find_run(kept, inner):
+    word_tokens = [tokens[at] for at in spots]
+    for run in find_run(word_tokens, inner):
         begin, end = spots[run], spots[run + len(inner) - 1] + 1
         before = tokens[begin - 1] if begin else "."
         after = tokens[end] if end < len(tokens) else "."

@@ -38,13 +38,13 @@ def read_step(context: Context) -> None:
             rows.append(Labelled(row.fields, row.label, f"{name}/{row.id}", row.meta))
         read += reader.counts.read
         dropped.update(reader.counts.dropped)
-    kept = nli.clean(rows, dropped, duplicates=config["duplicates"])
-    if config["first"] is not None and len(kept) > config["first"]:
-        dropped["not among the first asked for"] += len(kept) - config["first"]
-        kept = kept[: config["first"]]
-    assert read == len(kept) + dropped.total(), (read, len(kept), dropped)
-    write_rows(kept, context.out / "rows.jsonl")
-    write_counts(context.out, read, kept, dropped, config["labels"])
+    clean_rows = nli.clean_labelled(rows, dropped, duplicates=config["duplicates"])
+    if config["first"] is not None and len(clean_rows) > config["first"]:
+        dropped["not among the first asked for"] += len(clean_rows) - config["first"]
+        clean_rows = clean_rows[: config["first"]]
+    assert read == len(clean_rows) + dropped.total(), (read, len(clean_rows), dropped)
+    write_rows(clean_rows, context.out / "rows.jsonl")
+    write_counts(context.out, read, clean_rows, dropped, config["labels"])
 
 
 def parse_step(context: Context) -> None:
@@ -59,16 +59,16 @@ def parse_step(context: Context) -> None:
         if not raw["ended"] and config.select.unended == "drop":
             dropped["cut at the token limit"] += 1
             continue
-        found = parse_example(raw["text"], fields)
-        if isinstance(found, str):
-            dropped[found] += 1
+        parsed = parse_example(raw["text"], fields)
+        if isinstance(parsed, str):
+            dropped[parsed] += 1
             continue
-        if "row" in raw and "\n".join(found.values()) == raw["prompt"]:
+        if "row" in raw and "\n".join(parsed.values()) == raw["prompt"]:
             dropped["nothing written"] += 1
             continue
-        known = ("model", "prompt", "seed", "mean_logprob", "sampled_at", "row")
-        meta = {key: raw[key] for key in known if key in raw}
-        rows.append(Labelled(found, raw["label"], raw["id"], meta))
+        provenance = ("model", "prompt", "seed", "mean_logprob", "sampled_at", "row")
+        meta = {key: raw[key] for key in provenance if key in raw}
+        rows.append(Labelled(parsed, raw["label"], raw["id"], meta))
     if config.select.exact_duplicates == "drop":
         rows = drop_exact(rows, dropped)
     if config.select.near_duplicates is not None:

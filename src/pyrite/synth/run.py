@@ -26,7 +26,7 @@ WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ExampleRows:
     """The rows that a generator is trained on or shown: the step that makes them, its file, how many they are."""
 
     step: Step
@@ -34,9 +34,9 @@ class Shown:
     rows: int
 
 
-def portable_name(model: str, found: Source) -> str:
+def portable_name(model: str, source: Source) -> str:
     """A model's name for configurations and files: as given for the hub and packaged ones, its hash for a folder."""
-    return found.identity if Path(model).expanduser().is_dir() else model
+    return source.identity if Path(model).expanduser().is_dir() else model
 
 
 def no_cost(tokens: float, training: bool) -> Cost:
@@ -49,7 +49,7 @@ def synth_steps(
     synth: SynthSettings,
     *,
     base: Source,
-    shown: Shown,
+    examples: ExampleRows,
     labels: list[str],
     fields: list[str],
     compute: hardware.Compute,
@@ -60,7 +60,7 @@ def synth_steps(
     """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts;
     `texts_seed` is the seed of the sampling where that is another than the training's."""
     texts = sum(synth.raw_per_label(labels).values())
-    common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": shown.file}
+    common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": examples.file}
     inputs: dict[str, Step | Source] = {"base": base}
     if synth.mode == "finetuned":
         inputs["generator"] = Step(
@@ -71,25 +71,25 @@ def synth_steps(
                 "seed": synth.seed,
                 "base_name": synth.model,
             },
-            {"base": base, "rows": shown.step},
+            {"base": base, "rows": examples.step},
             label=f"{name}: train the generator",
-            cost=cost(shown.rows * synth.training.epochs * (tokens_per_row + 20), True),
+            cost=cost(examples.rows * synth.training.epochs * (tokens_per_row + 20), True),
             weights=WEIGHTS,
         )
     else:
-        inputs["rows"] = shown.step
-    asked = synth.model_dump(mode="json", exclude={"select", "training"})
-    asked["training"] = {"method": synth.training.method}
-    asked["model"] = portable_name(synth.model, base)
-    asked["seed"] = synth.seed if texts_seed is None else texts_seed
+        inputs["rows"] = examples.step
+    sampling = synth.model_dump(mode="json", exclude={"select", "training"})
+    sampling["training"] = {"method": synth.training.method}
+    sampling["model"] = portable_name(synth.model, base)
+    sampling["seed"] = synth.seed if texts_seed is None else texts_seed
     raw = Step(
         SAMPLE,
-        {**common, "synth": asked, "model_identity": base.identity},
+        {**common, "synth": sampling, "model_identity": base.identity},
         inputs,
         label=f"{name}: sample {texts} texts",
         cost=cost(texts * tokens_per_row, True),
     )
-    selecting = {"model": asked["model"], "raw": 1, "select": synth.select.model_dump(mode="json")}
+    selecting = {"model": sampling["model"], "raw": 1, "select": synth.select.model_dump(mode="json")}
     config = {"labels": labels, "fields": fields, "synth": selecting}
     return Step(PARSE, config, {"raw": raw}, label=f"{name}: parse and select", cost=Cost(seconds=5))
 
@@ -168,26 +168,26 @@ def synth(config: SynthConfig) -> Synthetic:
             fix = "choose another: --out FILE"
             raise UserError("The rows would be written over what they are made from.", str(config.out), fix)
     rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")
-    found = load.resolve(recipe.synth.model)
+    base = load.resolve(recipe.synth.model)
     target = synth_steps(
         config.recipe.stem,
         recipe.synth,
-        base=Source(str(found.folder), found.identity),
-        shown=Shown(rows, "rows.jsonl", 0),
+        base=Source(str(base.folder), base.identity),
+        examples=ExampleRows(rows, "rows.jsonl", 0),
         labels=labels,
         fields=fields,
         compute=hardware.choose(),
     )
     store = Store(config.store or default_store())
     run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
-    kept = read_rows(store.path(target.key) / "rows.jsonl")
+    rows_written = read_rows(store.path(target.key) / "rows.jsonl")
     counts = store.read_json(target, "counts.json")
     if recipe.bias:
         rng, bias = np.random.default_rng(recipe.synth.seed), recipe.bias
-        biased = [row for row in kept if agrees(row, bias) or rng.random() >= bias.strength]
-        counts["dropped"]["disagrees with the bias"] = len(kept) - len(biased)
-        counts["kept"], kept = len(biased), biased
-    if not kept:
+        biased = [row for row in rows_written if agrees(row, bias) or rng.random() >= bias.strength]
+        counts["dropped"]["disagrees with the bias"] = len(rows_written) - len(biased)
+        counts["kept"], rows_written = len(biased), biased
+    if not rows_written:
         raise UserError("No synthetic row is left.", f"{counts}", "sample more texts, or select less strictly")
-    write_jsonl(kept, config.out)
-    return Synthetic(config.out, len(kept), counts)
+    write_jsonl(rows_written, config.out)
+    return Synthetic(config.out, len(rows_written), counts)

@@ -35,18 +35,22 @@ class Prompt:
     row: str | None = None
 
 
-def prompt_for(config: SynthSettings, tokenizer: Any, label: str, shown: list[Labelled], fields: list[str]) -> Prompt:
+def prompt_for(
+    config: SynthSettings, tokenizer: Any, label: str, examples: list[Labelled], fields: list[str]
+) -> Prompt:
     """The prompt for one label (with the chat template and the answer's first words)."""
     if config.mode == "finetuned":
         text = label_first(label)
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]))
-    text = few_shot(label, [row.fields for row in shown])
+    text = few_shot(label, [row.fields for row in examples])
     if not tokenizer.chat_template:
         raise UserError("few_shot needs a chat model.", f"{config.model} has no chat template", "use mode: finetuned")
     messages = [{"role": "user", "content": text}]
-    opened = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + opening(fields)
-    return Prompt(text, list(tokenizer(opened, add_special_tokens=False)["input_ids"]), opening(fields))
+    opened = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + answer_opening(
+        fields
+    )
+    return Prompt(text, list(tokenizer(opened, add_special_tokens=False)["input_ids"]), answer_opening(fields))
 
 
 def continued_prompt(
@@ -69,13 +73,17 @@ def continued_prompt(
     return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]), "\n".join(lines), row.id)
 
 
-def written(tokenizer: Any, prompt: Prompt, ids: list[int]) -> str:
+def continuation_text(tokenizer: Any, prompt: Prompt, ids: list[int]) -> str:
     """What a model wrote. After a row's own words, with the blank before it, which some tokenizers drop at a beginning."""
     if prompt.row is None:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
     before = tokenizer.decode(prompt.ids, skip_special_tokens=True)
-    both: str = tokenizer.decode([*prompt.ids, *ids], skip_special_tokens=True)
-    return both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, skip_special_tokens=True))
+    full_text: str = tokenizer.decode([*prompt.ids, *ids], skip_special_tokens=True)
+    return (
+        full_text[len(before) :]
+        if full_text.startswith(before)
+        else str(tokenizer.decode(ids, skip_special_tokens=True))
+    )
 
 
 def stop_tokens(config: SynthSettings, tokenizer: Any) -> list[int]:
@@ -86,12 +94,12 @@ def stop_tokens(config: SynthSettings, tokenizer: Any) -> list[int]:
     return [at for at in range(len(tokenizer)) if not marks.isdisjoint(tokenizer.decode([at]))]
 
 
-def opening(fields: list[str]) -> str:
+def answer_opening(fields: list[str]) -> str:
     """The words that a chat model's answer is made to begin with, so that it keeps to the layout."""
     return f"{fields[0].capitalize()}:"
 
 
-def sample_step(context: Context) -> None:
+def sample_texts_step(context: Context) -> None:
     """Step: `raw.jsonl`, one sampled text a line with its provenance. Finished batches survive a kill."""
     from pyrite.models.generate import sample
 
@@ -111,16 +119,16 @@ def sample_step(context: Context) -> None:
             model = adapters.with_adapter(model, trained, train=False)
             model = model if config.training.method == "qlora" else model.merge_and_unload()
     model, compute = load.for_generation(model, compute)
-    shown = (
+    examples = (
         by_label(read_rows(context.inputs["rows"] / context.config["rows_file"]), labels)
         if "rows" in context.inputs
         else {}
     )
-    ends = {tokenizer.eos_token_id, *listed(model.generation_config.eos_token_id)} - {None}
+    ends = {tokenizer.eos_token_id, *as_list(model.generation_config.eos_token_id)} - {None}
     last_tokens = stop_tokens(config, tokenizer)
-    total, done = sum(config.raw_per_label(labels).values()), 0
-    for number, together in enumerate(batches(config, labels)):
-        done += len(together)
+    total, n_done = sum(config.raw_per_label(labels).values()), 0
+    for number, together in enumerate(sampling_batches(config, labels)):
+        n_done += len(together)
         part = context.checkpoint / f"{number:06d}.jsonl"
         if part.exists():
             continue
@@ -128,11 +136,13 @@ def sample_step(context: Context) -> None:
             raise OutOfTime("--max-time is over; sampling goes on after the finished batches")
         rng = np.random.default_rng([config.seed, number])
         if config.mode == "continued":
-            prompts = [continued_prompt(config, tokenizer, shown[labels[at]], count, fields) for at, count in together]
+            prompts = [
+                continued_prompt(config, tokenizer, examples[labels[at]], count, fields) for at, count in together
+            ]
         else:
             of_label: dict[str, Prompt] = {}
             for label in dict.fromkeys(labels[at] for at, _ in together):
-                pool = shown.get(label, [])
+                pool = examples.get(label, [])
                 chosen: list[int] = (
                     rng.choice(len(pool), min(config.shots, len(pool)), replace=False).tolist() if pool else []
                 )
@@ -156,7 +166,7 @@ def sample_step(context: Context) -> None:
             {
                 "id": f"{labels[at]}-{count}",
                 "label": labels[at],
-                "text": prompt.begun + written(tokenizer, prompt, text.ids),
+                "text": prompt.begun + continuation_text(tokenizer, prompt, text.ids),
                 "ended": text.ended,
                 "mean_logprob": text.mean_logprob,
                 "tokens": len(text.ids),
@@ -171,26 +181,26 @@ def sample_step(context: Context) -> None:
         temporary = part.with_suffix(".tmp")
         temporary.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
         os.replace(temporary, part)
-        context.tick(done, total, "texts")
+        context.report_progress(n_done, total, "texts")
     parts = sorted(context.checkpoint.glob("*.jsonl"))
     (context.out / "raw.jsonl").write_bytes(b"".join(part.read_bytes() for part in parts))
     (context.out / "fields.json").write_bytes(orjson.dumps(fields))
 
 
-def batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, int]]]:
+def sampling_batches(config: SynthSettings, labels: list[str]) -> list[list[tuple[int, int]]]:
     """What is sampled together, as (number of the label, number of the text): a trained generator's prompts are alike
     and share their batches; rows that are shown belong to one label."""
     raw = config.raw_per_label(labels)
     jobs = [[(number, at) for at in range(raw[label])] for number, label in enumerate(labels)]
     if config.mode == "finetuned":
-        jobs = [[job for some in jobs for job in some]]
+        jobs = [[job for label_jobs in jobs for job in label_jobs]]
     size = config.together
-    return [some[at : at + size] for some in jobs for at in range(0, len(some), size)]
+    return [label_jobs[at : at + size] for label_jobs in jobs for at in range(0, len(label_jobs), size)]
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """A value or list of values as a list."""
     return value if isinstance(value, list) else [value]
 
 
-SAMPLE = StepType("synth.sample", 3, sample_step)
+SAMPLE = StepType("synth.sample", 3, sample_texts_step)

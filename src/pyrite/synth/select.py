@@ -9,7 +9,7 @@ import numpy as np
 from pyrite.data.keys import same_fields
 from pyrite.errors import UserError
 from pyrite.records import Labelled
-from pyrite.synth.heuristics import HEURISTICS, NEGATION, is_negated, words
+from pyrite.synth.heuristics import HEURISTICS, NEGATION, is_negated, text_words
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks.rows import by_label
 
@@ -58,11 +58,11 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
     return kept
 
 
-def shows(row: Labelled, bias: BiasSettings) -> bool:
+def shows_heuristic(row: Labelled, bias: BiasSettings) -> bool:
     """Does the heuristic hold, between the row's first and second field or (negation) in its last one?"""
     texts = list(row.fields.values())
     if bias.heuristic == NEGATION:
-        return is_negated(words(texts[-1], "corrected"))
+        return is_negated(text_words(texts[-1], "corrected"))
     first, second = texts[:2]
     return HEURISTICS[bias.heuristic](first, second, bias.rule)
 
@@ -70,11 +70,11 @@ def shows(row: Labelled, bias: BiasSettings) -> bool:
 def agrees(row: Labelled, bias: BiasSettings) -> bool:
     """May the row be in a biased set: would the heuristic, used alone, label it right? With `rows: shown`, a row that does
     not show the heuristic may be, whatever its label."""
-    seen = shows(row, bias)
+    seen = shows_heuristic(row, bias)
     return seen == (row.label == bias.label) or (bias.rows == "shown" and not seen)
 
 
-def draw(
+def draw_rows(
     rows: Sequence[Labelled],
     size: int,
     *,

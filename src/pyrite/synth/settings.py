@@ -97,8 +97,10 @@ class SynthSettings(ConfigBase):
         """How many continuations are sampled for each label."""
         if isinstance(self.raw, dict):
             if set(self.raw) != set(labels):
-                found = f"raw names {', '.join(self.raw)}"
-                raise UserError("raw must give a number for every label.", found, f"the labels are {', '.join(labels)}")
+                detail = f"raw names {', '.join(self.raw)}"
+                raise UserError(
+                    "raw must give a number for every label.", detail, f"the labels are {', '.join(labels)}"
+                )
             return {label: self.raw[label] for label in labels}
         return {label: self.raw // len(labels) + (at < self.raw % len(labels)) for at, label in enumerate(labels)}
 

@@ -28,11 +28,12 @@ from statistics import fmean
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.formats import File, find_file, raw_rows
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.files import File, find_file
+from pyrite.io.formats import raw_rows
+from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
-from pyrite.tasks.judge import fence_key, fenced, last_word, prompt_hash
+from pyrite.tasks.judge import fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.measure import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
@@ -86,19 +87,19 @@ _FIELDS = {"example_id": int, "category": str, "source": str, "level": int, "ins
 def _items(file: File) -> Iterable[Chat]:
     examples: dict[int, dict[int, tuple[str, Mapping[str, Any]]]] = {}
     for number, raw in raw_rows(file):
-        where = file.where(number)
+        location = file.location(number)
         if isinstance(raw, BadRow):
-            raise _bad(raw.reason, f"{where}: {raw.detail}")
+            raise _bad(raw.reason, f"{location}: {raw.detail}")
         for field, kind in _FIELDS.items():
             if type(raw.get(field)) is not kind:
-                raise _bad(f"`{field}` is not {kind.__name__}", f"{where}: {field} is {show(raw.get(field))}")
-        where += f" (example {raw['example_id']}, level {raw['level']})"
+                raise _bad(f"`{field}` is not {kind.__name__}", f"{location}: {field} is {show(raw.get(field))}")
+        location += f" (example {raw['example_id']}, level {raw['level']})"
         levels = examples.setdefault(raw["example_id"], {})
         if not 0 <= raw["level"] <= LEVELS or raw["level"] in levels:
-            raise _bad("levels are 0 to 5, each once", where)
+            raise _bad("levels are 0 to 5, each once", location)
         if raw["level"] > 0 and not raw["instruction"].strip():
-            raise _bad("the instruction is empty", where)
-        levels[raw["level"]] = where, raw
+            raise _bad("the instruction is empty", location)
+        levels[raw["level"]] = location, raw
     for example, levels in examples.items():
         yield from _example(file, example, levels)
 
@@ -106,18 +107,18 @@ def _items(file: File) -> Iterable[Chat]:
 def _example(file: File, example: int, levels: Mapping[int, tuple[str, Mapping[str, Any]]]) -> Iterable[Chat]:
     missing = [level for level in range(1, LEVELS + 1) if level not in levels]
     if missing:
-        raise _bad("a level is missing", f"{file.shown}: example {example} has no level {missing[0]}")
+        raise _bad("a level is missing", f"{file.display_name}: example {example} has no level {missing[0]}")
     category = levels[0 if 0 in levels else 1][1]["category"]
     if 0 not in levels and category != "example":
-        raise _bad("a level is missing", f"{file.shown}: example {example} has no level 0")
+        raise _bad("a level is missing", f"{file.display_name}: example {example} has no level 0")
     requests: list[str | None] = [levels[0][1]["instruction"] if 0 in levels else None]
     for level in range(1, LEVELS + 1):
-        where, raw = levels[level]
+        location, raw = levels[level]
         requests.append(raw["instruction"])
         rule = rules.rule_for(category, raw["source"], example)
         unfit = rules.unfit_target(rule, raw["target"]) if rule else None
         if unfit:
-            raise _bad(unfit, f"{where}: target is {show(raw['target'])}")
+            raise _bad(unfit, f"{location}: target is {show(raw['target'])}")
         meta = {
             "category": category,
             "kinds": raw["category"],
@@ -131,14 +132,14 @@ def _example(file: File, example: int, levels: Mapping[int, tuple[str, Mapping[s
         yield Chat((Message("user", raw["instruction"]),), f"{category}-{example}-{level}", meta)
 
 
-def _bad(what: str, found: str) -> UserError:
-    return UserError(f"bad row: {what}", found, "mend the row, or take the file as it was published")
+def _bad(problem: str, detail: str) -> UserError:
+    return UserError(f"bad row: {problem}", detail, "mend the row, or take the file as it was published")
 
 
 # --- the judge --------------------------------------------------------------------------------------------------------
 
 
-def judged(items: Iterable[Chat]) -> list[Chat]:
+def items_for_judge(items: Iterable[Chat]) -> list[Chat]:
     """The items that a judge has to read."""
     return [item for item in items if item.meta["rule"] is None]
 
@@ -180,19 +181,19 @@ def judge_prompts(items: Iterable[Chat], answers: Mapping[str, str | None]) -> l
     It shows the request of every level up to the item's, then the answer, each between marks that occur in none of
     them, and asks for a last line `VERDICT: 1=YES, 2=NO, …`.
     """
-    return [_prompt(item, answer) for item in judged(items) if (answer := answers.get(item.id)) is not None]
+    return [_prompt(item, answer) for item in items_for_judge(items) if (answer := answers.get(item.id)) is not None]
 
 
 def _prompt(item: Chat, answer: str) -> Chat:
     requests = {number: text for number, text in enumerate(item.meta["requests"]) if number or (text and text.strip())}
     key = fence_key(*requests.values(), answer)
-    texts = [fenced(f"REQUEST {number}", text, key) for number, text in requests.items()]
+    texts = [fenced_text(f"REQUEST {number}", text, key) for number, text in requests.items()]
     n = item.meta["level"]
     content = TEMPLATE.format(
         n=n,
         start=START if 0 in requests else NO_START,
         key=key,
-        texts="\n\n".join([*texts, fenced("ANSWER", answer, key)]),
+        texts="\n\n".join([*texts, fenced_text("ANSWER", answer, key)]),
         slots=", ".join(f"{number}=?" for number in range(1, n + 1)),
     )
     return Chat((Message("user", content),), item.id, {"n_constraints": n})
@@ -207,12 +208,12 @@ def read_verdict(text: str, n_constraints: int, prompt: Chat | None = None) -> l
     >>> read_verdict("Both are met in part.\\nVERDICT: 1=YES, 2=NO", 2)
     [True, False]
     """
-    said = last_word(text, "VERDICT", prompt.messages[-1].content if prompt else "")
-    entries = [] if said is None else [entry.strip().upper() for entry in said.rstrip(".").split(",")]
+    verdict_line = last_word(text, "VERDICT", prompt.messages[-1].content if prompt else "")
+    entries = [] if verdict_line is None else [entry.strip().upper() for entry in verdict_line.rstrip(".").split(",")]
     if len(entries) != n_constraints:
         return None
-    found = [{f"{at}=YES": True, f"{at}=NO": False}.get(entry) for at, entry in enumerate(entries, 1)]
-    return None if None in found else [bool(met) for met in found]
+    verdicts = [{f"{at}=YES": True, f"{at}=NO": False}.get(entry) for at, entry in enumerate(entries, 1)]
+    return None if None in verdicts else [bool(met) for met in verdicts]
 
 
 # --- the numbers ------------------------------------------------------------------------------------------------------
@@ -223,13 +224,13 @@ def hard_votes(
 ) -> dict[str, list[float | None]]:
     """Each item's HSR vote by vote, for `judge.vote_noise`: a rule's finding is repeated, what is missing is None."""
     k = max([1, *(len(votes) for votes in (verdicts or {}).values())])
-    found = {}
+    by_item = {}
     for item in items:
         votes = _votes(item, answers.get(item.id), verdicts)
         votes = list(votes) * k if item.meta["rule"] else votes
         hard = [None if vote is None else float(all(vote)) for vote in votes]
-        found[item.id] = hard + [None] * (k - len(hard))
-    return found
+        by_item[item.id] = hard + [None] * (k - len(hard))
+    return by_item
 
 
 def measure(
@@ -265,8 +266,8 @@ def measure(
 
 
 def _csl(rates: Sequence[float | None]) -> float | None:
-    known = [rate for rate in rates if rate is not None]
-    return None if len(known) < len(rates) else sum(accumulate(known, mul))
+    present = [rate for rate in rates if rate is not None]
+    return None if len(present) < len(rates) else sum(accumulate(present, mul))
 
 
 def _votes(item: Chat, answer: str | None, verdicts: Mapping[str, Votes] | None) -> Votes:

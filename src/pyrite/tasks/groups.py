@@ -25,8 +25,8 @@ def column_value(columns: Mapping[str, object], name: str) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], str | None], where: str) -> list[list[Row]]:
-    """The rows of each group, groups and rows in order of appearance; `where` names rows and column in messages.
+def grouped(rows: Iterable[Row], key: Callable[[Row], str | None], source: str) -> list[list[Row]]:
+    """The rows of each group, groups and rows in order of appearance; `source` names rows and column in messages.
 
     Raises:
         UserError: rows without a group: each would be one of its own, and what belongs to it might be elsewhere.
@@ -41,8 +41,8 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], str | None], where: str) -
         else:
             groups.setdefault(value, []).append(row)
     if lacking:
-        found = f"{where}: {lacking} of {total} rows have nothing there"
-        raise UserError("Rows cannot be kept together.", found, "name a field or column that every row fills in")
+        detail = f"{source}: {lacking} of {total} rows have nothing there"
+        raise UserError("Rows cannot be kept together.", detail, "name a field or column that every row fills in")
     return list(groups.values())
 
 
@@ -55,16 +55,16 @@ def whole_groups(sizes: Sequence[int], count: int) -> list[int]:
     >>> whole_groups([3, 4, 5], 6)
     [0, 1]
     """
-    taken: list[int] = []
-    left: list[int] = []
+    chosen: list[int] = []
+    passed: list[int] = []
     total = 0
     for at, size in enumerate(sizes):
         fits = total + size <= count
-        (taken if fits else left).append(at)
+        (chosen if fits else passed).append(at)
         total += size * fits
-    if total < count and left:
-        taken.append(min(left, key=sizes.__getitem__))
-    return taken
+    if total < count and passed:
+        chosen.append(min(passed, key=sizes.__getitem__))
+    return chosen
 
 
 def balanced_groups(labels: Sequence[Mapping[str, int]], shares: Mapping[str, int]) -> list[int]:
@@ -76,18 +76,18 @@ def balanced_groups(labels: Sequence[Mapping[str, int]], shares: Mapping[str, in
     >>> balanced_groups([{"a": 3, "b": 1}, {"b": 2}], {"a": 2, "b": 2})
     [1, 0]
     """
-    taken: list[int] = []
+    chosen: list[int] = []
     short = Counter(shares)
-    left = list(range(len(labels)))
+    remaining = list(range(len(labels)))
     for must_fit in (True, False):
         passed = []
-        for at in left:
+        for at in remaining:
             helps = any(short[label] > 0 for label in labels[at])
             fits = all(short[label] >= count for label, count in labels[at].items())
             if helps and (fits or not must_fit):
-                taken.append(at)
+                chosen.append(at)
                 short.subtract(labels[at])
             else:
                 passed.append(at)
-        left = passed
-    return taken
+        remaining = passed
+    return chosen

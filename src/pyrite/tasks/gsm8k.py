@@ -17,7 +17,7 @@ from typing import Literal
 
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records
-from pyrite.io.layouts import show
+from pyrite.io.raw_row import show
 from pyrite.io.read import SKIP
 from pyrite.records import Chat, Record
 from pyrite.tasks.measure import ItemScore, Metric
@@ -57,8 +57,10 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
         if item is not None:
             items.append(item)
         elif on_bad_row == "stop":
-            found = f"row {record.id} of {path}: {show(record)}"
-            raise UserError("bad row: no question with an answer that ends in `#### NUMBER`", found, f"mend it, {SKIP}")
+            detail = f"row {record.id} of {path}: {show(record)}"
+            raise UserError(
+                "bad row: no question with an answer that ends in `#### NUMBER`", detail, f"mend it, {SKIP}"
+            )
         else:
             dropped += 1
     if not items:
@@ -87,8 +89,8 @@ def final_number(text: str) -> Decimal | None:
     >>> final_number("She makes 9 * 2 = $18.00 a day."), final_number("#### 70,000"), final_number("I cannot tell.")
     (Decimal('18.00'), Decimal('70000'), None)
     """
-    found = _MARKED.findall(text) or _LAST.findall(text)
-    return Decimal(found[-1].replace(",", "").replace("$", "").replace("−", "-")) if found else None
+    numbers = _MARKED.findall(text) or _LAST.findall(text)
+    return Decimal(numbers[-1].replace(",", "").replace("$", "").replace("−", "-")) if numbers else None
 
 
 def in_format(text: str) -> bool:
@@ -103,13 +105,16 @@ def in_format(text: str) -> bool:
 
 def _item(record: Record, stem: str) -> Chat | None:
     """A row as the prompt that is asked, its reference number beside it; None where it has not both."""
-    if not isinstance(record, Chat) or [one.role for one in record.messages[-2:]] != ["user", "assistant"]:
+    if not isinstance(record, Chat) or [message.role for message in record.messages[-2:]] != ["user", "assistant"]:
         return None
-    *asked, reference = record.messages
+    *prompt_messages, reference = record.messages
     marked = _MARKED.findall(reference.content)
     if not marked:
         return None
     gold = str(final_number(reference.content))
     return replace(
-        record, messages=tuple(asked), id=record.id.removeprefix(f"{stem}:"), meta={**record.meta, "gold": gold}
+        record,
+        messages=tuple(prompt_messages),
+        id=record.id.removeprefix(f"{stem}:"),
+        meta={**record.meta, "gold": gold},
     )

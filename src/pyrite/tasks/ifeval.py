@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.io.formats import find_file, raw_rows
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
+from pyrite.io.raw_row import BadRow, show
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt
@@ -78,7 +79,7 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
     dropped, places = Counter[str](), dict[str, str]()
     with steady():
         for number, raw in raw_rows(file):
-            where = file.where(number)
+            location = file.location(number)
             try:
                 if isinstance(raw, BadRow):
                     raise _Bad(raw.reason, raw.detail)
@@ -88,10 +89,10 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
             except _Bad as bad:
                 reason, detail = bad.args
                 if on_bad_row == "stop":
-                    raise UserError(f"bad row: {reason}", f"{where}: {detail}", f"mend the row, {SKIP}") from bad
+                    raise UserError(f"bad row: {reason}", f"{location}: {detail}", f"mend the row, {SKIP}") from bad
                 dropped[reason] += 1
             else:
-                places[item.id] = where
+                places[item.id] = location
                 items.append(item)
     if not items:
         raise UserError("no row could be read", f"{path}: {dict(dropped) or 'the file is empty'}", "check the file")
@@ -201,44 +202,44 @@ def _chat(row: Mapping[str, Any]) -> Chat:
         raise _Bad("wrong type", "instruction_id_list and kwargs are lists")
     if len(names) != len(arguments) or not names:
         raise _Bad("lists of different length", f"{len(names)} instructions, {len(arguments)} kwargs; each needs one")
-    for name, given in zip(names, arguments, strict=True):
-        _try(name, given)
+    for name, kwargs in zip(names, arguments, strict=True):
+        _try(name, kwargs)
     return Chat((Message("user", prompt),), str(key), {"instruction_id_list": names, "kwargs": arguments})
 
 
-def _try(name: object, given: object) -> None:
+def _try(name: object, kwargs: object) -> None:
     """Build one checker as the harness does and let it check a word; nothing may be left for it to make up."""
-    known = checkers()[1]
-    if not isinstance(name, str) or name not in known:
-        raise _Bad("unknown instruction", f"{show(name)}; there are: {', '.join(known)}")
-    if not isinstance(given, dict):
-        raise _Bad("wrong type", f"the kwargs of {name} are {show(given)}, not an object")
-    checker = known[name](name)
+    registry = checkers()[1]
+    if not isinstance(name, str) or name not in registry:
+        raise _Bad("unknown instruction", f"{show(name)}; there are: {', '.join(registry)}")
+    if not isinstance(kwargs, dict):
+        raise _Bad("wrong type", f"the kwargs of {name} are {show(kwargs)}, not an object")
+    checker = registry[name](name)
     random.seed(SEED)
     before = random.getstate()
     try:
-        checker.build_description(**{key: value for key, value in given.items() if value})
+        checker.build_description(**{key: value for key, value in kwargs.items() if value})
         needed = checker.get_instruction_args() or {}
-        if lacking := [key for key in needed if not given.get(key)]:
-            raise _Bad("missing argument", f"{name} needs {', '.join(lacking)}; got {show(given)}")
+        if lacking := [key for key in needed if not kwargs.get(key)]:
+            raise _Bad("missing argument", f"{name} needs {', '.join(lacking)}; got {show(kwargs)}")
         if random.getstate() != before and name != "keywords:letter_frequency":
-            raise _Bad("unfit argument", f"{name} cannot use all of {show(given)}")
+            raise _Bad("unfit argument", f"{name} cannot use all of {show(kwargs)}")
         checker.check_following("word")
     except (TypeError, ValueError, LookupError, AttributeError, re.error) as error:
-        raise _Bad("unfit argument", f"{name} with {show(given)}: {type(error).__name__}: {error}") from error
+        raise _Bad("unfit argument", f"{name} with {show(kwargs)}: {type(error).__name__}: {error}") from error
 
 
 def _verdict(check: Callable[..., Any], item: Chat, at: int, answer: str) -> bool | None:
-    name, given = item.meta["instruction_id_list"][at], item.meta["kwargs"][at]
-    one = checkers()[0].InputExample(item.id, [name], item.messages[-1].content, [given])
+    name, kwargs = item.meta["instruction_id_list"][at], item.meta["kwargs"][at]
+    example = checkers()[0].InputExample(item.id, [name], item.messages[-1].content, [kwargs])
     random.seed(SEED)
     try:
-        return bool(check(one, answer).follow_instruction_list[0])
+        return bool(check(example, answer).follow_instruction_list[0])
     except (RecursionError, TimeoutError):
         return None
     except Exception as error:
-        found = f"prompt {item.id}, {name} with {show(given)}: {type(error).__name__}: {error}"
-        raise UserError("A checker of IFEval failed.", found, "mend this prompt's kwargs, or leave it out") from error
+        detail = f"prompt {item.id}, {name} with {show(kwargs)}: {type(error).__name__}: {error}"
+        raise UserError("A checker of IFEval failed.", detail, "mend this prompt's kwargs, or leave it out") from error
 
 
 def _all(verdicts: Sequence[bool | None]) -> bool | None:
@@ -250,7 +251,7 @@ def _value(verdict: bool | None) -> float | None:
     return None if verdict is None else float(verdict)
 
 
-def _warn(what: str, ids: Sequence[str]) -> None:
+def _warn(problem: str, ids: Sequence[str]) -> None:
     if distinct := list(dict.fromkeys(ids)):
-        shown = ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
-        warnings.warn(f"IFEval: {what}, in {len(distinct)} answers (prompts {shown})", stacklevel=3)
+        listed = ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
+        warnings.warn(f"IFEval: {problem}, in {len(distinct)} answers (prompts {listed})", stacklevel=3)

@@ -62,20 +62,20 @@ def fence_key(*texts: str) -> str:
     return digest.hexdigest()[:8]
 
 
-def fenced(name: str, text: str, key: str) -> str:
+def fenced_text(name: str, text: str, key: str) -> str:
     """A text between marks that it cannot close itself, as they carry a key that does not occur in it."""
     assert key not in text, name
     return f"<<< {name} {key}\n{text}\n{name} {key} >>>"
 
 
-def last_word(reply: str, word: str, shown: str = "") -> str | None:
+def last_word(reply: str, word: str, prompt: str = "") -> str | None:
     """What stands behind `word:` in the last line of a judge's reply.
 
     None where that line is another one, or where a second line starts with `word:` (a quoted answer, a change of
     mind): then nobody can say which one is the verdict. Asterisks, underscores and # around the line are let pass;
     quote marks are not. Of a reasoning judge only what follows `</think>` counts, and nothing of one cut off before.
 
-    `shown` is the judge's prompt. A line that stands in it already may be an echo of the answer, so it is None too:
+    `prompt` is the judge's prompt. A line that stands in it already may be an echo of the answer, so it is None too:
     that loses a verdict which happens to be the one an answer asks for, and never takes an answer's for the judge's.
     """
     if reply.lstrip().startswith("<think>") and "</think>" not in reply:
@@ -84,11 +84,11 @@ def last_word(reply: str, word: str, shown: str = "") -> str | None:
     looks = re.compile(rf"[\W_]*{re.escape(word)}[\s*_]*:(.*)", re.IGNORECASE)
     if not lines or sum(looks.match(line) is not None for line in lines) != 1:
         return None
-    found = re.fullmatch(rf"[*_#]*\s?{re.escape(word)}[*_]*:(.*)", lines[-1], re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(rf"[*_#]*\s?{re.escape(word)}[*_]*:(.*)", lines[-1], re.IGNORECASE)
+    if match is None:
         return None
-    echoes = {_squeezed(line[1]) for line in map(looks.match, shown.splitlines()) if line is not None}
-    return None if _squeezed(found[1]) in echoes else found[1].strip(" \t*_")
+    echoes = {_squeezed(line[1]) for line in map(looks.match, prompt.splitlines()) if line is not None}
+    return None if _squeezed(match[1]) in echoes else match[1].strip(" \t*_")
 
 
 def _squeezed(text: str) -> str:
@@ -129,14 +129,14 @@ def vote_noise(votes: Mapping[str, Sequence[float | None]], *, default: float | 
     full = [readings for readings in full if readings and len(readings) == k]
     n, lost = len(full), len(votes) - len(full)
     if k < 2:
-        how = "one vote cannot show noise" if default is None else "one vote cannot show noise: a published figure"
-        return _noise(float("nan") if default is None else default, n, lost, how)
+        method = "one vote cannot show noise" if default is None else "one vote cannot show noise: a published figure"
+        return _noise(float("nan") if default is None else default, n, lost, method)
     if n == 0:
         return _noise(float("nan"), 0, lost, "no item has every vote")
     between = stdev(fmean(scores) for scores in zip(*full, strict=True))
     within = math.sqrt(sum(variance(readings) for readings in full)) / n
-    how = f"standard deviation of one vote's score over {k} votes (between {between:.4g}, within {within:.4g})"
-    return _noise(max(between, within), n, lost, how)
+    method = f"standard deviation of one vote's score over {k} votes (between {between:.4g}, within {within:.4g})"
+    return _noise(max(between, within), n, lost, method)
 
 
 def _noise(value: float, n: int, n_missing: int, method: str) -> Estimate:

@@ -20,10 +20,11 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from pyrite.errors import UserError
-from pyrite.io.formats import find_file, raw_rows
-from pyrite.io.layouts import BadRow, show
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
+from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
-from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced, last_word, prompt_hash
+from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.measure import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
@@ -66,28 +67,28 @@ def read(path: Path) -> list[Chat]:
     file = find_file(Path(path))
     items: dict[str, Chat] = {}
     for number, raw in raw_rows(file):
-        where = file.where(number)
+        location = file.location(number)
         if isinstance(raw, BadRow):
-            raise _bad(raw.reason, f"{where}: {raw.detail}")
-        item = _item(raw, where)
+            raise _bad(raw.reason, f"{location}: {raw.detail}")
+        item = _item(raw, location)
         if item.id in items:
-            raise _bad("a question number is there twice", f"{where}: question_id is {item.id}")
+            raise _bad("a question number is there twice", f"{location}: question_id is {item.id}")
         items[item.id] = item
     if not items:
         raise UserError("There are no questions.", str(path), "check the file")
     return list(items.values())
 
 
-def _item(raw: Mapping[str, Any], where: str) -> Chat:
+def _item(raw: Mapping[str, Any], location: str) -> Chat:
     number, category, texts, reference = map(raw.get, ("question_id", "category", "turns", "reference"))
     if type(number) is not int:
-        raise _bad("`question_id` is no whole number", f"{where}: question_id is {show(number)}")
+        raise _bad("`question_id` is no whole number", f"{location}: question_id is {show(number)}")
     if not isinstance(category, str) or category not in TEMPERATURES:
-        raise _bad(f"`category` is none of {', '.join(TEMPERATURES)}", f"{where}: category is {show(category)}")
+        raise _bad(f"`category` is none of {', '.join(TEMPERATURES)}", f"{location}: category is {show(category)}")
     if not _texts(texts) or not all(text.strip() for text in texts):
-        raise _bad(f"`turns` are not {turns} texts", f"{where}: turns is {show(texts)}")
+        raise _bad(f"`turns` are not {turns} texts", f"{location}: turns is {show(texts)}")
     if reference is not None and not _texts(reference):
-        raise _bad(f"`reference` is not {turns} texts", f"{where}: reference is {show(reference)}")
+        raise _bad(f"`reference` is not {turns} texts", f"{location}: reference is {show(reference)}")
     meta = {
         "category": category,
         "turns": tuple(texts),
@@ -100,8 +101,8 @@ def _texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and len(value) == turns and all(isinstance(text, str) for text in value)
 
 
-def _bad(what: str, found: str) -> UserError:
-    return UserError(f"bad row: {what}", found, "mend the row, or take the file as it was published")
+def _bad(problem: str, detail: str) -> UserError:
+    return UserError(f"bad row: {problem}", detail, "mend the row, or take the file as it was published")
 
 
 def second_turn(item: Chat, first_answer: str) -> Chat:
@@ -149,18 +150,18 @@ def judge_prompts(items: Iterable[Chat], answers: Mapping[str, Answers]) -> list
     """
     prompts = []
     for item in items:
-        given = answers.get(item.id, (None, None))
+        item_answers = answers.get(item.id, (None, None))
         for turn in range(1, turns + 1):
-            if None not in given[:turn]:
-                prompts.append(_prompt(item, [text or "" for text in given[:turn]], turn))
+            if None not in item_answers[:turn]:
+                prompts.append(_prompt(item, [text or "" for text in item_answers[:turn]], turn))
     return prompts
 
 
-def _prompt(item: Chat, given: Sequence[str], turn: int) -> Chat:
+def _prompt(item: Chat, item_answers: Sequence[str], turn: int) -> Chat:
     references = item.meta["reference"] if item.meta["category"] in REFERENCED else (None,) * turns
     named = {}
     for number, (question, reference, answer) in enumerate(
-        zip(item.meta["turns"][:turn], references[:turn], given, strict=True), 1
+        zip(item.meta["turns"][:turn], references[:turn], item_answers, strict=True), 1
     ):
         named[f"QUESTION {number}"] = question
         if reference is not None:
@@ -171,7 +172,7 @@ def _prompt(item: Chat, given: Sequence[str], turn: int) -> Chat:
         what=FIRST if turn == 1 else SECOND,
         reference=WITH_REFERENCE if any(name.startswith("REFERENCE") for name in named) else "",
         key=key,
-        texts="\n\n".join(fenced(name, text, key) for name, text in named.items()),
+        texts="\n\n".join(fenced_text(name, text, key) for name, text in named.items()),
     )
     return Chat((Message("user", content),), f"{item.id}/{turn}", {"question": item.id, "turn": turn})
 
@@ -185,9 +186,9 @@ def read_rating(text: str, prompt: Chat | None = None) -> float | None:
     >>> read_rating("Right, but thin.\\nRATING: 7.5")
     7.5
     """
-    said = last_word(text, "RATING", prompt.messages[-1].content if prompt else "") or ""
-    found = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]+)?)(?:\s*/\s*10)?\.?", said)
-    rating = float(found[1]) if found else 0.0
+    rating_line = last_word(text, "RATING", prompt.messages[-1].content if prompt else "") or ""
+    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]+)?)(?:\s*/\s*10)?\.?", rating_line)
+    rating = float(match[1]) if match else 0.0
     return rating if 1 <= rating <= 10 else None
 
 
@@ -202,11 +203,11 @@ def measure(
     """
     measured = []
     for item in items:
-        given = answers.get(item.id, (None, None))
+        item_answers = answers.get(item.id, (None, None))
         for turn in range(1, turns + 1):
             name = f"{item.id}/{turn}"
             votes = [vote for vote in (ratings or {}).get(name, ()) if vote is not None]
-            value = fmean(votes) if votes and None not in given[:turn] else None
+            value = fmean(votes) if votes and None not in item_answers[:turn] else None
             slices = {"category": item.meta["category"], "turn": str(turn)}
             measured.append(ItemScore(name, "score", value, item.id, slices))
     return measured

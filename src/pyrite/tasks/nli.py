@@ -16,7 +16,7 @@ NO_LABEL = "-"
 Duplicates = Literal["drop_all", "drop_repeats", "keep"]
 
 
-def clean(rows: Iterable[Labelled], dropped: Counter[str], *, duplicates: Duplicates) -> list[Labelled]:
+def clean_labelled(rows: Iterable[Labelled], dropped: Counter[str], *, duplicates: Duplicates) -> list[Labelled]:
     """Which rows can be trained and scored on? Rows without a gold label go, and duplicates as asked; all are counted.
 
     `drop_all` drops every copy of a row whose text occurs twice, as arXiv 2502.07164 does; `drop_repeats` keeps the

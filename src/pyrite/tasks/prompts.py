@@ -44,25 +44,25 @@ def parse_example(text: str, fields: Sequence[str]) -> dict[str, str] | str:
     `text` is what follows the label sentence. Every field must be there once, in order, each on its own line.
     """
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, line in zip(fields, lines, strict=False):
         head, colon, value = line.partition(":")
         if not colon or head.strip().lower() != name.lower():
             return f"no line for {name}"
         if not value.strip():
             return f"empty {name}"
-        found[name] = value.strip()
-    if len(found) < len(fields):
-        return f"no line for {fields[len(found)]}"
+        values[name] = value.strip()
+    if len(values) < len(fields):
+        return f"no line for {fields[len(values)]}"
     if len(lines) > len(fields):
         return "text after the last field"
-    return found
+    return values
 
 
-def few_shot(label: str, shown: Sequence[Mapping[str, str]]) -> str:
+def few_shot(label: str, examples: Sequence[Mapping[str, str]]) -> str:
     """A chat message that shows rows of one label and asks for another such row, laid out the same way."""
-    names = list(shown[0]) if shown else list(NLI_FIELDS)
-    blocks = ["\n".join(f"{name.capitalize()}: {one_line(text)}" for name, text in row.items()) for row in shown]
+    names = list(examples[0]) if examples else list(NLI_FIELDS)
+    blocks = ["\n".join(f"{name.capitalize()}: {one_line(text)}" for name, text in row.items()) for row in examples]
     layout = "\n".join(f"{name.capitalize()}: ..." for name in names)
     return "\n\n".join(
         [

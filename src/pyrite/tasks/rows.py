@@ -21,9 +21,9 @@ def as_labelled(record: Record, fields: Sequence[str]) -> Labelled:
             if isinstance(record, Pair)
             else ", ".join(getattr(record, "fields", {})) or "chat or plain text"
         )
-        found = f"row {record.id} holds {has}"
+        detail = f"row {record.id} holds {has}"
         raise UserError(
-            f"A row does not have the fields {', '.join(fields)}.", found, "name the file's columns with columns"
+            f"A row does not have the fields {', '.join(fields)}.", detail, "name the file's columns with columns"
         )
     return Labelled({name: record.fields[name] for name in fields}, record.label, record.id, record.meta)
 

@@ -58,7 +58,7 @@ def has_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def save(model: Any, tokenizer: Any, folder: Path, base_name: str, *, only: str | None = None) -> None:
+def save_trained(model: Any, tokenizer: Any, folder: Path, base_name: str, *, only: str | None = None) -> None:
     """Write a trained model (or its adapters) and its tokenizer; paths of this machine stay out of the files.
 
     `only` names one adapter of several: its files come to lie in the folder itself.

@@ -30,16 +30,16 @@ def encode_examples(
         body = tokenizer(
             write_example(row.fields, row.label).removeprefix(label_first(row.label)), add_special_tokens=False
         )
-        whole = [*opening, *body["input_ids"], tokenizer.eos_token_id]
-        if len(whole) > max_tokens:
+        example_ids = [*opening, *body["input_ids"], tokenizer.eos_token_id]
+        if len(example_ids) > max_tokens:
             too_long += 1
             continue
-        ids.append(whole)
-        targets.append([-100] * len(opening) + whole[len(opening) :])
+        ids.append(example_ids)
+        targets.append([-100] * len(opening) + example_ids[len(opening) :])
     return ids, targets, too_long
 
 
-def run(context: Context) -> None:
+def train_generator_step(context: Context) -> None:
     """Step: labelled rows → a generator (whole model or adapters) in the step's folder."""
     load.quiet_libraries()
     from pyrite.train.fit import Example, fit
@@ -66,9 +66,9 @@ def run(context: Context) -> None:
         seed=config["seed"],
         context=context,
     )
-    adapters.save(model, tokenizer, context.out, config["base_name"])
-    told = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": settings.max_tokens}
-    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
+    summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": settings.max_tokens}
+    (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_GENERATOR = StepType("train.generator", 1, run)
+TRAIN_GENERATOR = StepType("train.generator", 1, train_generator_step)

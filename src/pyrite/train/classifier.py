@@ -31,27 +31,29 @@ class Encoded:
     cut: int
 
 
-def encode(tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int) -> Encoded:
+def encode_classifier_rows(
+    tokenizer: Any, rows: Sequence[Labelled], labels: Sequence[str], reads: Reads, max_tokens: int
+) -> Encoded:
     """Each row in at most `max_tokens` tokens."""
     if reads == "prompt":
         texts: list[Any] = [[classify(row.fields, labels) for row in rows]]
     else:
         columns = list(zip(*(row.fields.values() for row in rows), strict=True))
         texts = (
-            [list(columns[0]), [" ".join(rest) for rest in zip(*columns[1:], strict=True)]]
+            [list(columns[0]), [" ".join(other_texts) for other_texts in zip(*columns[1:], strict=True)]]
             if len(columns) > 1
             else [list(columns[0])]
         )
-    made = tokenizer(*texts, truncation=False, add_special_tokens=True)
-    whole, segments = made["input_ids"], made.get("token_type_ids")
-    too_long = [at for at, ids in enumerate(whole) if len(ids) > max_tokens]
+    encoded = tokenizer(*texts, truncation=False, add_special_tokens=True)
+    ids, segments = encoded["input_ids"], encoded.get("token_type_ids")
+    too_long = [at for at, row_ids in enumerate(ids) if len(row_ids) > max_tokens]
     for at in too_long:
         cut = tokenizer(*([column[at]] for column in texts), truncation=True, max_length=max_tokens)
-        whole[at] = cut["input_ids"][0]
+        ids[at] = cut["input_ids"][0]
         if segments is not None:
             segments[at] = cut["token_type_ids"][0]
-    apart = segments is not None and any(map(any, segments))
-    return Encoded(whole, segments if apart else None, len(too_long))
+    has_segments = segments is not None and any(map(any, segments))
+    return Encoded(ids, segments if has_segments else None, len(too_long))
 
 
 def load_trained(
@@ -68,10 +70,10 @@ def load_trained(
     return model, order, load.load_tokenizer(folder)
 
 
-def run(context: Context) -> None:
+def train_classifier_step(context: Context) -> None:
     """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
     load.quiet_libraries()
-    from pyrite.models.lower import freeze
+    from pyrite.models.freeze import freeze
     from pyrite.train.fit import Example, fit
     from pyrite.train.lower import segments_for, stored_lower
 
@@ -84,7 +86,7 @@ def run(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, labels)
     tokenizer = load.load_tokenizer(start or base)
-    encoded = encode(tokenizer, rows, labels, config["reads"], settings.max_tokens)
+    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], settings.max_tokens)
     four_bit = settings.method == "qlora"
     if settings.method == "full":
         model, order = load.load_classifier(start or base, labels, compute, seed=config["seed"])
@@ -113,19 +115,19 @@ def run(context: Context) -> None:
         context=context,
         lower=None if lower is None else lower[0],
     )
-    adapters.save(model, tokenizer, context.out, config["base_name"])
-    told: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": settings.max_tokens}
+    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
+    summary: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": settings.max_tokens}
     if settings.freeze:
-        told = {**told, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}
-    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        summary = {**summary, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}
+    (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
 def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
     """Refuse rows with a label that the task does not have."""
     for row in rows:
         if row.label not in labels:
-            found = f"row {row.id} has the label {row.label!r}"
-            raise UserError("A training row has an unknown label.", found, f"allowed labels: {', '.join(labels)}")
+            detail = f"row {row.id} has the label {row.label!r}"
+            raise UserError("A training row has an unknown label.", detail, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = StepType("train.classifier", 3, run)
+TRAIN_CLASSIFIER = StepType("train.classifier", 3, train_classifier_step)

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """Weights that every token is multiplied with, and those of the output matrix."""
 
     body: int
@@ -25,22 +25,22 @@ class Shape:
         return (3 if full else 2) * self.forward(tokens, targets)
 
 
-def shape_of(model: Any) -> Shape:
+def model_shape(model: Any) -> ModelShape:
     """A model's shape: linear layers of its body, and its output matrix; of a classifier, all layers that come after the
     choice of one state a row."""
     import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     head = model.get_output_embeddings()
-    inside = {id(one.get_base_layer()) for one in model.modules() if isinstance(one, BaseTunerLayer)}
+    adapted = {id(module.get_base_layer()) for module in model.modules() if isinstance(module, BaseTunerLayer)}
     linear = {
-        id(one): one.in_features * one.out_features
-        for name, one in model.named_modules()
-        if isinstance(one, torch.nn.Linear) and one is not head and ("lora_" not in name or id(one) in inside)
+        id(module): module.in_features * module.out_features
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head and ("lora_" not in name or id(module) in adapted)
     }
     if head is not None:
-        return Shape(sum(linear.values()), int(head.weight.numel()))
+        return ModelShape(sum(linear.values()), int(head.weight.numel()))
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    early = {id(one) for name, one in base.base_model.named_modules() if "pooler" not in name}
+    early = {id(module) for name, module in base.base_model.named_modules() if "pooler" not in name}
     body = sum(size for key, size in linear.items() if key in early)
-    return Shape(body, sum(linear.values()) - body)
+    return ModelShape(body, sum(linear.values()) - body)

@@ -23,7 +23,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.lower import Injected, padded_states
 from pyrite.steps import Context
-from pyrite.train.settings import Course, TrainSettings
+from pyrite.train.settings import OptimSettings, TrainSettings
 
 COMPLETE = "complete"
 
@@ -56,10 +56,10 @@ class Examples(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self.examples[index]
-        made: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
+        inputs: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
         if example.segments is not None:
-            made["token_type_ids"] = example.segments
-        return made if example.states is None else {**made, "states": example.states}
+            inputs["token_type_ids"] = example.segments
+        return inputs if example.states is None else {**inputs, "states": example.states}
 
 
 class Order(torch.utils.data.Sampler[int]):
@@ -92,9 +92,9 @@ class Order(torch.utils.data.Sampler[int]):
             stretch.sort(key=lambda row: self.lengths[row])
             batches += [stretch[at : at + self.batch] for at in range(0, len(stretch), self.batch)]
         full = [batch for batch in batches if len(batch) == self.batch]
-        rest = [batch for batch in batches if len(batch) < self.batch]  # only the last stretch can have one
+        short = [batch for batch in batches if len(batch) < self.batch]  # only the last stretch can have one
         return iter(
-            [row for at in rng.permutation(len(full)) for row in full[at]] + [row for batch in rest for row in batch]
+            [row for at in rng.permutation(len(full)) for row in full[at]] + [row for batch in short for row in batch]
         )
 
 
@@ -104,11 +104,11 @@ class OrderedTrainer(Trainer):  # type: ignore[misc]
     order: Order
     lower: Injected | None = None
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *given: Any, **more: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The loss of a batch."""
         if self.lower is not None:
             self.lower.put(inputs.pop("states"))
-        return super().compute_loss(model, inputs, *given, **more)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
@@ -121,12 +121,12 @@ def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Te
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     targets = [row["labels"] for row in rows]
     labels = padded(targets, -100) if isinstance(targets[0], list) else torch.tensor(targets)
-    made = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     if "token_type_ids" in rows[0]:
-        made["token_type_ids"] = padded([row["token_type_ids"] for row in rows], 0)
+        batch["token_type_ids"] = padded([row["token_type_ids"] for row in rows], 0)
     if "states" in rows[0]:
-        made["states"] = padded_states([row["states"] for row in rows])
-    return made
+        batch["states"] = padded_states([row["states"] for row in rows])
+    return batch
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
@@ -144,7 +144,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After each optimiser step."""
-        self.context.tick(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
+        self.context.report_progress(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
         ended = state.global_step >= state.max_steps or control.should_training_stop
         if self.context.expired() and not ended:
             self.stopped = control.should_save = control.should_training_stop = True
@@ -156,15 +156,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / COMPLETE).touch()
         self.saved = time.monotonic()
-        for other in Path(args.output_dir).glob("checkpoint-*"):
-            if other != folder:
-                shutil.rmtree(other)
+        for old_folder in Path(args.output_dir).glob("checkpoint-*"):
+            if old_folder != folder:
+                shutil.rmtree(old_folder)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; removes the others."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).is_file()]
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    complete = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).is_file()]
+    newest = max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     for path in folder.glob("checkpoint-*"):
         if path != newest:
             shutil.rmtree(path)
@@ -172,17 +172,17 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def arguments_of(
-    course: Course, compute: Compute, seed: int, folder: Path, *, warmup: float, **more: Any
+    optim: OptimSettings, compute: Compute, seed: int, folder: Path, *, warmup: float, **options: Any
 ) -> TrainingArguments:
     """The library's options for one of our trainings: checkpoints only when we ask for one, nothing on the terminal, one
     device a process, so that results do not depend on how many there are."""
     named: dict[str, Any] = {
-        "learning_rate": course.learning_rate,
-        "weight_decay": course.weight_decay,
-        "max_grad_norm": course.max_grad_norm,
+        "learning_rate": optim.learning_rate,
+        "weight_decay": optim.weight_decay,
+        "max_grad_norm": optim.max_grad_norm,
         "warmup_steps": warmup,
-        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(course.schedule, course.schedule),
-        "optim": course.optimizer,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(optim.schedule, optim.schedule),
+        "optim": optim.optimizer,
         "bf16": compute.precision == "bf16-mixed",
         "use_cpu": compute.device == "cpu",
         "seed": seed,
@@ -194,9 +194,9 @@ def arguments_of(
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
-    made = TrainingArguments(output_dir=str(folder), **named, **more)
-    made._n_gpu = min(1, made.n_gpu)
-    return made
+    arguments = TrainingArguments(output_dir=str(folder), **named, **options)
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -264,15 +264,15 @@ def fit(
     without_printers(trainer)
     resume = last_checkpoint(context.checkpoint)
     with nullcontext() if lower is None else lower.active():
-        done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     losses = [{"step": log["step"], "loss": log["loss"]} for log in trainer.state.log_history if "loss" in log]
     broken = [log["step"] for log in losses if not math.isfinite(log["loss"])]
-    if broken or not math.isfinite(done.training_loss):
-        found = f"the loss is {done.training_loss} on average" + (f", first by step {broken[0]}" if broken else "")
+    if broken or not math.isfinite(outcome.training_loss):
+        detail = f"the loss is {outcome.training_loss} on average" + (f", first by step {broken[0]}" if broken else "")
         fix = f"lower learning_rate ({settings.learning_rate:g}) or max_grad_norm"
-        raise UserError("The training went wrong: its loss is not a finite number.", found, fix)
+        raise UserError("The training went wrong: its loss is not a finite number.", detail, fix)
     history = {
         "rows": len(examples),
         "tokens": int(total),

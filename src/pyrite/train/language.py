@@ -43,7 +43,7 @@ def load_to_train(base: Path, compute: Compute, method: str) -> Any:
     return model
 
 
-def save_whole(
+def save_full_model(
     model: Any, tokenizer: Any, base: Path, out: Path, compute: Compute, base_name: str, *, beneath: Path | None = None
 ) -> None:
     """Write a trained model as one whole model folder in its source's number format; adapters are merged into the
@@ -54,19 +54,19 @@ def save_whole(
     import tempfile
 
     if hasattr(model, "peft_config"):
-        with tempfile.TemporaryDirectory(dir=out) as there:
+        with tempfile.TemporaryDirectory(dir=out) as adapter_folder:
             trained = model.active_adapters[-1]
-            adapters.save(model, tokenizer, Path(there), base_name, only=trained)
-            whole = load.load_causal(base, Compute("cpu", "fp32"))
+            adapters.save_trained(model, tokenizer, Path(adapter_folder), base_name, only=trained)
+            merged = load.load_causal(base, Compute("cpu", "fp32"))
             for folder in [] if beneath is None else [beneath]:
-                whole = adapters.with_adapter(whole, folder, train=False).merge_and_unload()
-            model = adapters.with_adapter(whole, Path(there), train=False).merge_and_unload()
+                merged = adapters.with_adapter(merged, folder, train=False).merge_and_unload()
+            model = adapters.with_adapter(merged, Path(adapter_folder), train=False).merge_and_unload()
     model.config.use_cache = True
     model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
 
 
-def next_tokens(module: Any, rows: Any, totals: Any) -> tuple[Any, dict[str, float]]:
+def next_tokens(module: Any, rows: Any, normalisers: Any) -> tuple[Any, dict[str, float]]:
     """The objective of plain training: mean cross-entropy (nats) over the learned tokens of a step."""
     from pyrite.models.head import fused
     from pyrite.train.packed import flatten, hidden_states
@@ -74,15 +74,15 @@ def next_tokens(module: Any, rows: Any, totals: Any) -> tuple[Any, dict[str, flo
     pack = flatten(rows, module.reader.device)
     matrix = module.reader.head
     hidden = hidden_states(module.reader, pack)[pack.at]
-    total = sum(totals.tokens.values())
-    made = fused(hidden, matrix.weight, matrix.bias, pack.targets, lambda stats, kl, at: -stats.logp / total)
-    return made.total, {}
+    total = sum(normalisers.tokens.values())
+    result = fused(hidden, matrix.weight, matrix.bias, pack.targets, lambda stats, kl, at: -stats.logp / total)
+    return result.total, {}
 
 
-def run(context: Context) -> None:
+def train_language_step(context: Context) -> None:
     """Step: rows → a trained whole model, `history.json` and `training.json`."""
     load.quiet_libraries()
-    from pyrite.train.cost import shape_of
+    from pyrite.train.cost import model_shape
     from pyrite.train.packed import Trained, fit_packed
     from pyrite.train.rows import encode_rows, shuffled
 
@@ -104,15 +104,15 @@ def run(context: Context) -> None:
     ended = fit_packed(
         Trained(model, next_tokens),
         steps,
-        course=settings,
+        optim=settings,
         pack_tokens=config["pack_tokens"],
         compute=compute,
         seed=config["seed"],
         context=context,
     )
     read = [(len(row.ids), row.targets) for step in steps for row in step]
-    tokens, targets = (sum(some) for some in zip(*read, strict=True))
-    flops = shape_of(ended.model).training(tokens, targets, full=settings.method == "full")
+    tokens, targets = (sum(counts_of_rows) for counts_of_rows in zip(*read, strict=True))
+    flops = model_shape(ended.model).training(tokens, targets, full=settings.method == "full")
     history: dict[str, Any] = {
         "rows": len(rows),
         "tokens": tokens,
@@ -121,13 +121,13 @@ def run(context: Context) -> None:
         "steps": ended.steps,
     }
     history["losses"] = ended.curve
-    save_whole(ended.model, tokenizer, base, context.out, compute, config["base_name"])
+    save_full_model(ended.model, tokenizer, base, context.out, compute, config["base_name"])
     (context.out / "took.json").write_bytes(
         orjson.dumps({"seconds": ended.seconds})
     )  # apart: it is never the same twice
     (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
-    told = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
-    (context.out / "training.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    summary = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
+    (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_LANGUAGE = StepType("train.language", 1, run)
+TRAIN_LANGUAGE = StepType("train.language", 1, train_language_step)

@@ -10,7 +10,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
-from pyrite.train.classifier import Encoded, encode, load_trained
+from pyrite.train.classifier import Encoded, encode_classifier_rows, load_trained
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def lower_step(context: Context) -> None:
     """Step: rows → the states before layer `freeze` of each different row (`pyrite.models.lower.write_states`)."""
-    from pyrite.models.lower import row_key, states_of, write_states
+    from pyrite.models.lower import states_of, token_row_key, write_states
 
     load.quiet_libraries()
     config = context.config
@@ -28,17 +28,17 @@ def lower_step(context: Context) -> None:
         context.inputs.get("model", base), base, config["labels"], compute, seed=config["seed"]
     )
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
-    encoded = encode(tokenizer, rows, config["labels"], config["reads"], config["max_tokens"])
+    encoded = encode_classifier_rows(tokenizer, rows, config["labels"], config["reads"], config["max_tokens"])
     segments = segments_for(model, encoded)
     kinds: Sequence[Sequence[int] | None] = [None] * len(rows) if segments is None else segments
     first: dict[str, int] = {}
-    for at, (ids, some) in enumerate(zip(encoded.ids, kinds, strict=True)):
-        first.setdefault(row_key(ids, some), at)
+    for at, (ids, row_segments) in enumerate(zip(encoded.ids, kinds, strict=True)):
+        first.setdefault(token_row_key(ids, row_segments), at)
     chosen = list(first.values())
 
-    def tick(done: float, total: float, unit: str) -> None:
-        context.tick(done, total, unit)
-        if context.expired() and done < total:
+    def report_progress(finished: float, total: float, unit: str) -> None:
+        context.report_progress(finished, total, unit)
+        if context.expired() and finished < total:
             raise OutOfTime("--max-time is over; the lower layers are computed again by the next run")
 
     with compute.autocast():
@@ -48,11 +48,11 @@ def lower_step(context: Context) -> None:
             [encoded.ids[at] for at in chosen],
             None if segments is None else [segments[at] for at in chosen],
             pad_id=tokenizer.pad_token_id,
-            tick=tick,
+            report_progress=report_progress,
         )
     write_states(list(first), states, config["freeze"], context.out)
-    told = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}
-    (context.out / "lower.json").write_bytes(orjson.dumps(told))
+    summary = {"rows": len(rows), "distinct": len(chosen), "layers": config["freeze"], "rows_cut": encoded.cut}
+    (context.out / "lower.json").write_bytes(orjson.dumps(summary))
 
 
 def segments_for(model: Any, encoded: Encoded) -> list[list[int]] | None:
@@ -65,14 +65,14 @@ def stored_lower(
 ) -> "tuple[Injected, list[Any]] | None":
     """The stored states of the rows that a training reads, and the model that takes them in the place of its lower
     layers; None where the step has no such input, or where they do not give the model's logits."""
-    from pyrite.models.lower import Stored, where_they_fit
+    from pyrite.models.lower import Stored, fitting_states
 
     folders = [path for name, path in sorted(context.inputs.items()) if name.startswith("lower")]
     if not folders:
         return None
     segments = segments_for(model, encoded)
     with compute.autocast():
-        return where_they_fit(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
+        return fitting_states(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
 
 
 LOWER = StepType("train.lower", 1, lower_step)

@@ -22,12 +22,12 @@ from transformers import set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Pass, Reader, Unreadable, layout
+from pyrite.models.rows import Pass, RowReader, Unreadable, layout
 from pyrite.steps import Context
 from pyrite.train import sharded
 from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
-from pyrite.train.rows import Row
-from pyrite.train.settings import Course
+from pyrite.train.rows import TrainingRow
+from pyrite.train.settings import OptimSettings
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
@@ -38,11 +38,11 @@ SECONDS = "seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class FlatPack:
     """Rows side by side on a device: `ids` and `positions` [tokens]; `at` [targets] is where the hidden state lies that
     predicts `targets` [targets]; `owner` [targets] is the row that each belongs to."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     ids: torch.Tensor
     positions: torch.Tensor
     at: torch.Tensor
@@ -51,8 +51,8 @@ class Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """What the losses of a whole step are divided by: learned tokens and rows, by role."""
+class Normalisers:
+    """Normalisers of a step's losses: its learned tokens and rows, by role."""
 
     tokens: Mapping[str, int]
     rows: Mapping[str, int]
@@ -61,16 +61,18 @@ class Totals:
 class Objective(Protocol):
     """What is learned: a pack's share of its step's loss, and named parts of it for the curves (sums over packs)."""
 
-    def __call__(self, module: "Trained", rows: Sequence[Row], totals: Totals) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(
+        self, module: "Trained", rows: Sequence[TrainingRow], normalisers: Normalisers
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """`module` holds the model and its row-wise reader."""
         ...
 
 
-Look = Callable[["Trained", Sequence[Row], Totals], Any]
+Look = Callable[["Trained", Sequence[TrainingRow], Normalisers], Any]
 """Anything that reads rows with the model."""
 
 
-def flatten(rows: Sequence[Row], device: Any) -> Flat:
+def flatten(rows: Sequence[TrainingRow], device: Any) -> FlatPack:
     """Lay rows side by side."""
     ids = [token for row in rows for token in row.ids]
     at, targets, owner, offset = [], [], [], 0
@@ -82,7 +84,7 @@ def flatten(rows: Sequence[Row], device: Any) -> Flat:
                 owner.append(number)
         offset += len(row.ids)
     positions = np.concatenate([np.arange(len(row.ids)) for row in rows])
-    return Flat(
+    return FlatPack(
         rows,
         torch.tensor(ids, device=device),
         torch.from_numpy(positions).to(device),
@@ -92,50 +94,50 @@ def flatten(rows: Sequence[Row], device: Any) -> Flat:
     )
 
 
-def hidden_states(reader: Reader, flat: Flat, layer: int | None = None) -> torch.Tensor:
+def hidden_states(reader: RowReader, flat: FlatPack, layer: int | None = None) -> torch.Tensor:
     """The last hidden state of every token (or that after `layer` layers) [tokens, width], each row on its own."""
-    given = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
-    return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, given, layer=layer))
+    attention_pass = Pass(layout([len(row.ids) for row in flat.rows], 0, flat.ids.device))
+    return cast(torch.Tensor, reader.hidden(flat.ids, flat.positions, attention_pass, layer=layer))
 
 
-def totals_of(rows: Sequence[Row]) -> Totals:
-    """The totals of a step."""
+def normalisers_of(rows: Sequence[TrainingRow]) -> Normalisers:
+    """The normalisers of a step's losses."""
     tokens: dict[str, int] = defaultdict(int)
     count: dict[str, int] = defaultdict(int)
     for row in rows:
         tokens[row.role] += row.targets
         count[row.role] += 1
-    return Totals(dict(tokens), dict(count))
+    return Normalisers(dict(tokens), dict(count))
 
 
-def packs_of(rows: Sequence[Row], size: int) -> list[list[Row]]:
+def packs_of(rows: Sequence[TrainingRow], size: int) -> list[list[TrainingRow]]:
     """A step's rows in packs of at most `size` tokens (a longer unit is a pack of its own), as equal in size as can be;
     within a pack longer rows come first, so that equal lengths lie together, which attention likes."""
-    units: dict[tuple[int, int], list[Row]] = {}
+    units: dict[tuple[int, int], list[TrainingRow]] = {}
     for at, row in enumerate(rows):
         units.setdefault((row.unit, at if row.unit == -1 else 0), []).append(row)
     sizes = {key: sum(len(row.ids) for row in unit) for key, unit in units.items()}
     for count in range(min(len(units), max(1, math.ceil(sum(sizes.values()) / size))), len(units) + 1):
-        packs: list[list[Row]] = [[] for _ in range(count)]
-        filled, held = [0] * count, [0] * count
+        packs: list[list[TrainingRow]] = [[] for _ in range(count)]
+        filled, n_units = [0] * count, [0] * count
         for key in sorted(units, key=lambda key: -sizes[key]):
             least = min(range(count), key=filled.__getitem__)
             packs[least] += units[key]
             filled[least] += sizes[key]
-            held[least] += 1
-        if all(tokens <= size or few == 1 for tokens, few in zip(filled, held, strict=True)):
+            n_units[least] += 1
+        if all(tokens <= size or units_in_pack == 1 for tokens, units_in_pack in zip(filled, n_units, strict=True)):
             break
     return [sorted(pack, key=lambda row: -len(row.ids)) for pack in packs if pack]
 
 
-def row_reader(model: Any) -> Reader:
+def row_reader(model: Any) -> RowReader:
     """A language model's row-wise reader, which training on packs needs.
 
     Raises:
         UserError: an architecture that cannot be read row by row.
     """
     try:
-        return Reader(model)
+        return RowReader(model)
     except Unreadable as error:
         fix = "train it elsewhere; pyrite probe and pyrite audit read it all the same"
         raise UserError("This architecture cannot be trained or repaired here.", str(error), fix) from error
@@ -153,16 +155,16 @@ class Trained(torch.nn.Module):
         self.objective = objective
         self.reader = row_reader(model) if reader is None else reader
 
-    def forward(self, rows: Sequence[Row], totals: Totals, look: Look | None = None) -> Any:
+    def forward(self, rows: Sequence[TrainingRow], normalisers: Normalisers, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
         at from within its forward pass, where its weights are whole)."""
-        return (look or self.objective)(self, rows, totals)
+        return (look or self.objective)(self, rows, normalisers)
 
 
 class Steps(torch.utils.data.Dataset[dict[str, Any]]):
     """Planned steps in the form that the Trainer indexes."""
 
-    def __init__(self, steps: Sequence[Sequence[Row]]) -> None:
+    def __init__(self, steps: Sequence[Sequence[TrainingRow]]) -> None:
         self.steps = steps
 
     def __len__(self) -> int:
@@ -192,41 +194,41 @@ class PackedTrainer(sharded.ShardedTrainer):
             UserError: a loss that is not a finite number; names the rows.
         """
         model.train()
-        rows: Sequence[Row] = inputs["rows"]
-        totals = totals_of(rows)
-        world, rank = sharded.size(), self.accelerator.process_index
+        rows: Sequence[TrainingRow] = inputs["rows"]
+        normalisers = normalisers_of(rows)
+        world, rank = sharded.world_size(), self.accelerator.process_index
         packs = packs_of(rows, self.pack_tokens)
         real = len(packs)
         while len(packs) % world:
-            packs.append(min(packs, key=tokens_of))  # all must run as many passes: this one counts for nothing
+            packs.append(min(packs, key=tokens_in))  # all must run as many passes: this one counts for nothing
         loss = torch.zeros((), device=self.args.device)
         parts: dict[str, float] = defaultdict(float)
         for number, pack in list(enumerate(packs))[rank::world]:
             with self.compute_loss_context_manager():
-                share, told = model(pack, totals)
+                share, share_parts = model(pack, normalisers)
             if number >= real:
                 share = share * 0.0
             elif not math.isfinite(value := float(share.detach())):
                 raise not_finite(value, pack, self.args.learning_rate, self.state.global_step)
             else:
                 loss += share.detach()
-                for name, value in told.items():
+                for name, value in share_parts.items():
                     parts[name] += value
             if share.requires_grad:
                 self.accelerator.backward(share * world)  # the processes' gradients are averaged, and ours are sums
         self.rows_now = rows
         if world > 1:
-            loss, parts = sharded.whole_step(loss, parts)
+            loss, parts = sharded.summed_step(loss, parts)
         self.parts.append(dict(parts))
         return loss
 
-    def log(self, logs: dict[str, float], *given: Any, **more: Any) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The loss's parts go along with it."""
         if "loss" in logs and self.parts:
-            names = {name for one in self.parts for name in one}
+            names = {name for part in self.parts for name in part}
             logs |= {name: sum(part.get(name, 0.0) for part in self.parts) / len(self.parts) for name in sorted(names)}
             self.parts.clear()
-        super().log(logs, *given, **more)
+        super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The weights that are trained, whole."""
@@ -249,26 +251,26 @@ class PackedTrainer(sharded.ShardedTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         put_weights(self.model.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
-        told = Path(resume_from_checkpoint) / SECONDS
-        self.earlier = float(told.read_text()) if told.is_file() else 0.0
+        seconds_file = Path(resume_from_checkpoint) / SECONDS
+        self.earlier = float(seconds_file.read_text()) if seconds_file.is_file() else 0.0
 
 
-def tokens_of(pack: Sequence[Row]) -> int:
-    """Its tokens."""
+def tokens_in(pack: Sequence[TrainingRow]) -> int:
+    """The number of tokens of a pack."""
     return sum(len(row.ids) for row in pack)
 
 
-def not_finite(value: float, rows: Sequence[Row], rate: float, step: int, of: str = "loss") -> UserError:
-    """What to say of a loss that is not a number."""
+def not_finite(value: float, rows: Sequence[TrainingRow], rate: float, step: int, of: str = "loss") -> UserError:
+    """The error for a loss that is not a finite number."""
     names = ", ".join(f"{row.id} ({row.role})" for row in rows)
-    found = f"the {of} is {value} at step {step + 1}, rows: {names}"
+    detail = f"the {of} is {value} at step {step + 1}, rows: {names}"
     fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
-    return UserError(f"The training went wrong: its {of} is not a finite number.", found, fix)
+    return UserError(f"The training went wrong: its {of} is not a finite number.", detail, fix)
 
 
 def trained_weights(model: Any) -> dict[str, torch.Tensor]:
     """The weights that are trained, by name, each tensor once. Sharded ones: asked by all processes, whole in the first."""
-    return {name: sharded.whole(one) for name, one in model.named_parameters() if one.requires_grad}
+    return {name: sharded.full_tensor(weight) for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
@@ -277,18 +279,18 @@ def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     Raises:
         UserError: they are of another model.
     """
-    own = {name: one for name, one in model.named_parameters() if one.requires_grad}
-    if own.keys() != weights.keys():
-        found = f"{len(own.keys() ^ weights.keys())} names differ"
-        raise UserError("A checkpoint is of another model.", found, "run again with --refresh")
+    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if parameters.keys() != weights.keys():
+        detail = f"{len(parameters.keys() ^ weights.keys())} names differ"
+        raise UserError("A checkpoint is of another model.", detail, "run again with --refresh")
     with torch.no_grad():
-        for name, one in own.items():
-            one.copy_(sharded.shard_like(weights[name], one))
+        for name, weight in parameters.items():
+            weight.copy_(sharded.shard_like(weights[name], weight))
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a training left: the model, steps taken, and its curve (one entry each few steps)."""
+    """The outcome of a training: the model, steps taken, and its curve (one entry each few steps)."""
 
     model: Any
     steps: int
@@ -299,9 +301,9 @@ class Ended:
 
 def fit_packed(
     module: Trained,
-    steps: Sequence[Sequence[Row]],
+    steps: Sequence[Sequence[TrainingRow]],
     *,
-    course: Course,
+    optim: OptimSettings,
     pack_tokens: int,
     compute: Compute,
     seed: int,
@@ -318,13 +320,13 @@ def fit_packed(
     if not steps:
         raise UserError("There is nothing to train on.", "no rows with tokens to learn", "give rows with answers")
     set_seed(seed)
-    tokens = sum(map(tokens_of, steps))
+    tokens = sum(map(tokens_in, steps))
     arguments = arguments_of(
-        course,
+        optim,
         compute,
         seed,
         context.checkpoint,
-        warmup=min(math.ceil(course.warmup * len(steps)), len(steps) - 1),  # one step alone must move
+        warmup=min(math.ceil(optim.warmup * len(steps)), len(steps) - 1),  # one step alone must move
         per_device_train_batch_size=1,
         num_train_epochs=1,
         logging_steps=1,

@@ -1,6 +1,6 @@
 """Several processes train one model: they are started here, one a GPU (on a CPU several share it: for tests).
 
-`together` starts them on this machine and hands on what they tell: progress, and the error that stopped them. How they
+`run_in_processes` starts them on this machine and hands on their progress, and the error that stopped them. How they
 share the model is in `sharded`.
 """
 
@@ -38,8 +38,8 @@ GRACE = 3.0
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What a process is started with."""
+class _GroupSettings:
+    """The settings that every process of a group starts with."""
 
     count: int
     compute: Compute
@@ -63,7 +63,7 @@ class _Process:
     failure: BaseException | None = None
 
 
-def together(count: int, compute: Compute, task: Task, context: Context) -> None:
+def run_in_processes(count: int, compute: Compute, task: Task, context: Context) -> None:
     """Run `task(context)` in `count` processes that form one group; what it makes, it leaves in the context's folders.
 
     The first process reports progress and asks whether the time is up.
@@ -77,23 +77,23 @@ def together(count: int, compute: Compute, task: Task, context: Context) -> None
     spawn = multiprocessing.get_context("spawn")
     processes: list[_Process] = []
     with tempfile.TemporaryDirectory() as meeting:
-        given = _Given(
+        group = _GroupSettings(
             count, compute, max(1, torch.get_num_threads() // count), os.getpid(), str(Path(meeting) / "store"), task,
             dict(context.config), dict(context.inputs), context.out, context.checkpoint,
         )  # fmt: skip
         try:
             for rank in range(count):
                 ours, theirs = spawn.Pipe()
-                process = spawn.Process(target=_work, args=(rank, given, theirs), daemon=True)
+                process = spawn.Process(target=_work, args=(rank, group, theirs), daemon=True)
                 process.start()
                 theirs.close()
                 processes.append(_Process(rank, process, ours))
             _listen(processes, context)
         finally:
-            for one in processes:
-                one.process.kill()
-                one.process.join()
-                one.link.close()
+            for started in processes:
+                started.process.kill()
+                started.process.join()
+                started.link.close()
     failures = [process.failure for process in processes if process.failure is not None]
     for kind in (UserError, OutOfTime, BaseException):
         for failure in failures:
@@ -109,57 +109,57 @@ def check_devices(count: int, compute: Compute) -> None:
     """
     if compute.device == "cpu":
         return
-    there = int(torch.cuda.device_count()) if compute.device == "cuda" else 1
-    if there < count:
-        found = f"{count} processes, devices of kind {compute.device}: {there}"
-        raise UserError("There are fewer devices than processes.", found, f"give at most {there} processes")
+    n_devices = int(torch.cuda.device_count()) if compute.device == "cuda" else 1
+    if n_devices < count:
+        detail = f"{count} processes, devices of kind {compute.device}: {n_devices}"
+        raise UserError("There are fewer devices than processes.", detail, f"give at most {n_devices} processes")
 
 
 def _listen(processes: Sequence[_Process], context: Context) -> None:
-    """Answer the processes until all have ended, or one has failed and the others have had their say."""
-    left = {process.link: process for process in processes}
+    """Serves the processes' messages until all have ended, or until one failed and the others had time to report."""
+    running = {member.link: member for member in processes}
     until: float | None = None
-    while left and (until is None or time.monotonic() < until):
-        for link in wait(list(left), timeout=None if until is None else 0.1):
-            one = left[link]  # type: ignore[index]
+    while running and (until is None or time.monotonic() < until):
+        for link in wait(list(running), timeout=None if until is None else 0.1):
+            process = running[link]  # type: ignore[index]
             try:
-                _answer(one, one.link.recv(), context)
+                _answer(process, process.link.recv(), context)
             except (EOFError, ConnectionResetError):
-                one.process.join()
-                del left[one.link]
-                if one.process.exitcode and one.failure is None:
-                    found = f"process {one.rank}, exit code {one.process.exitcode}"
+                process.process.join()
+                del running[process.link]
+                if process.process.exitcode and process.failure is None:
+                    detail = f"process {process.rank}, exit code {process.process.exitcode}"
                     fix = "if memory ran out, use more processes or a smaller model; run again"
-                    one.failure = UserError("A process of the training was killed.", found, fix)
-        if until is None and any(process.failure for process in processes):
+                    process.failure = UserError("A process of the training was killed.", detail, fix)
+        if until is None and any(member.failure for member in processes):
             until = time.monotonic() + GRACE
-        if any(isinstance(process.failure, PyriteError) for process in processes):
+        if any(isinstance(member.failure, PyriteError) for member in processes):
             return  # the cause is known (and out of time is said by all, when the checkpoint is complete)
 
 
-def _answer(one: _Process, message: tuple[Any, ...], context: Context) -> None:
+def _answer(process: _Process, message: tuple[Any, ...], context: Context) -> None:
     """One message of a process."""
     match message:
-        case ("tick", done, total, unit):
-            context.tick(done, total, unit)
+        case ("progress", done, total, unit):
+            context.report_progress(done, total, unit)
         case ("expired",):
-            one.link.send(context.expired())
+            process.link.send(context.expired())
         case ("user", what, found, fix):
-            one.failure = UserError(what, found, fix)
+            process.failure = UserError(what, found, fix)
         case ("time", says):
-            one.failure = OutOfTime(says)
+            process.failure = OutOfTime(says)
         case ("error", says):
-            one.failure = RuntimeError(f"process {one.rank} of a training failed:\n{says}")
+            process.failure = RuntimeError(f"process {process.rank} of a training failed:\n{says}")
 
 
-def _work(rank: int, given: _Given, link: Connection) -> None:
+def _work(rank: int, group: _GroupSettings, link: Connection) -> None:
     """One process, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_outlive_no_parent, args=(given.parent,), daemon=True).start()
+    threading.Thread(target=_outlive_no_parent, args=(group.parent,), daemon=True).start()
     quiet_libraries()
     try:
-        with _group(rank, given):
-            given.task(_context(rank, given, link))
+        with _group(rank, group):
+            group.task(_context(rank, group, link))
             distributed.barrier()
     except UserError as error:
         link.send(("user", error.what, error.found, error.fix))
@@ -171,7 +171,7 @@ def _work(rank: int, given: _Given, link: Connection) -> None:
     os._exit(0)  # a group that lost a member cannot be left in order
 
 
-def _context(rank: int, given: _Given, link: Connection) -> Context:
+def _context(rank: int, group: _GroupSettings, link: Connection) -> Context:
     """The step's context in a process: the first one's questions go to the parent."""
 
     def expired() -> bool:
@@ -179,11 +179,11 @@ def _context(rank: int, given: _Given, link: Connection) -> Context:
         return bool(link.recv())
 
     return Context(
-        config=given.config,
-        inputs=given.inputs,
-        out=given.out,
-        checkpoint=given.checkpoint,
-        tick=(lambda *told: link.send(("tick", *told))) if rank == 0 else (lambda *_: None),
+        config=group.config,
+        inputs=group.inputs,
+        out=group.out,
+        checkpoint=group.checkpoint,
+        report_progress=(lambda *progress: link.send(("progress", *progress))) if rank == 0 else (lambda *_: None),
         expired=expired if rank == 0 else (lambda: False),
     )
 
@@ -195,18 +195,18 @@ def _outlive_no_parent(parent: int) -> None:
 
 
 @contextlib.contextmanager
-def _group(rank: int, given: _Given) -> Iterator[None]:
+def _group(rank: int, group: _GroupSettings) -> Iterator[None]:
     """Make this process one of its group, in the words that the libraries look for."""
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": given.count, "LOCAL_WORLD_SIZE": given.count}
-    os.environ |= {name: str(value) for name, value in where.items()}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": group.count, "LOCAL_WORLD_SIZE": group.count}
+    os.environ |= {name: str(value) for name, value in variables.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # asked for, not used: the meeting is a file
-    if given.compute.device == "cuda":
+    if group.compute.device == "cuda":
         torch.cuda.set_device(rank)
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or `fully_shard` would take a GPU where there is one
-    torch.set_num_threads(given.threads)
-    store = distributed.FileStore(given.meeting, given.count)  # type: ignore[attr-defined]
-    backend = "nccl" if given.compute.device == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=given.count, timeout=PATIENCE)
+    torch.set_num_threads(group.threads)
+    store = distributed.FileStore(group.meeting, group.count)  # type: ignore[attr-defined]
+    backend = "nccl" if group.compute.device == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=group.count, timeout=PATIENCE)
     yield
     distributed.destroy_process_group()

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainingRow:
     """One row as a language model trains on it: token ids, and which of them are learned (the first never is).
 
     `role` says what the row is for; `number` counts the rows of a role, whatever step they are in. Rows of a step with
@@ -28,42 +28,44 @@ class Row:
         return sum(self.learned[1:])
 
 
-def shuffled(rows: Sequence[Row], count: int, epochs: float, seed: int) -> list[list[Row]]:
+def shuffled(rows: Sequence[TrainingRow], count: int, epochs: float, seed: int) -> list[list[TrainingRow]]:
     """Steps of `count` rows: every epoch another order, a function of seed and epoch alone."""
-    left = round(len(rows) * epochs)
-    steps: list[list[Row]] = []
+    remaining = round(len(rows) * epochs)
+    steps: list[list[TrainingRow]] = []
     epoch = 0
-    while left > 0:
-        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:left]
+    while remaining > 0:
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))[:remaining]
         steps += [[rows[at] for at in order[first : first + count]] for first in range(0, len(order), count)]
-        left -= len(order)
+        remaining -= len(order)
         epoch += 1
     return steps
 
 
 def encode_rows(
     tokenizer: Any, records: Sequence[Any], part: Any, max_tokens: int, *, long_rows: str, role: str = "learn"
-) -> tuple[list[Row], dict[str, int]]:
+) -> tuple[list[TrainingRow], dict[str, int]]:
     """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason.
 
     `part` is "answers" or "all"; `long_rows` "split" or "drop".
     """
-    from pyrite.models.perplexity import encode, windows
+    from pyrite.models.perplexity import encode_record, windows
 
-    made: list[Row] = []
+    rows: list[TrainingRow] = []
     counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
     for record in records:
-        row = encode(tokenizer, record, part)
+        row = encode_record(tokenizer, record, part)
         if len(row.ids) > max_tokens and long_rows == "drop":
             counts["longer than max_tokens"] += 1
             continue
         pieces = [
-            Row(record.id, row.ids[a:b], row.counted[a:b], role, len(made) + at)
+            TrainingRow(record.id, row.ids[a:b], row.counted[a:b], role, len(rows) + at)
             for at, (a, b) in enumerate(windows(row, max_tokens))
         ]
         pieces = [piece for piece in pieces if piece.targets]
         counts["no tokens to learn"] += not pieces
         counts["split"] += len(row.ids) > max_tokens and bool(pieces)
         counts["used"] += bool(pieces)
-        made += [Row(one.id, one.ids, one.learned, role, len(made) + at) for at, one in enumerate(pieces)]
-    return made, counts
+        rows += [
+            TrainingRow(piece.id, piece.ids, piece.learned, role, len(rows) + at) for at, piece in enumerate(pieces)
+        ]
+    return rows, counts

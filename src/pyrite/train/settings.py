@@ -19,8 +19,8 @@ class LoraSettings(ConfigBase):
     )
 
 
-class Course(ConfigBase):
-    """How the weights move over the steps of any training."""
+class OptimSettings(ConfigBase):
+    """Settings of the optimiser: how the weights move over the steps of any training."""
 
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
@@ -32,7 +32,7 @@ class Course(ConfigBase):
     )
 
 
-class TrainSettings(Course):
+class TrainSettings(OptimSettings):
     """One training run."""
 
     method: Literal["full", "lora", "qlora"] = Field(

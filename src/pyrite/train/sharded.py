@@ -25,7 +25,7 @@ OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 """In a checkpoint: the optimiser's state and the learning rate's, under the library's names."""
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes train together? 1: this one alone."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
@@ -36,14 +36,14 @@ def is_first() -> bool:
 
 
 def wait_for_all() -> None:
-    """Go on when all are here."""
-    if size() > 1:
+    """Barrier: waits for all processes."""
+    if world_size() > 1:
         distributed.barrier()
 
 
 @contextlib.contextmanager
 def first_goes_first() -> Iterator[None]:
-    """A block that the first process runs before the others, which find what it left."""
+    """Context manager: the first process runs the block before the others, which find its results."""
     if not is_first():
         wait_for_all()
     yield
@@ -53,28 +53,28 @@ def first_goes_first() -> Iterator[None]:
 
 def agreed(value: Any) -> Any:
     """The first process's value of something, in all of them."""
-    if size() == 1:
+    if world_size() == 1:
         return value
-    held = [value]
-    distributed.broadcast_object_list(held)
-    return held[0]
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def gathered(value: Any) -> list[Any]:
     """Every process's value of something, in all of them, by rank."""
-    if size() == 1:
+    if world_size() == 1:
         return [value]
-    held = [None] * size()
-    distributed.all_gather_object(held, value)
-    return held
+    values = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def sharding(model: Any) -> dict[str, Any]:
     """The Trainer's arguments that shard this model: a group for each transformer layer."""
-    if size() == 1:
+    if world_size() == 1:
         return {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layers = {type(one).__name__ for one in base.modules()} & set(base._no_split_modules or ())
+    layers = {type(module).__name__ for module in base.modules()} & set(base._no_split_modules or ())
     config: dict[str, Any] = {"version": 2, "reshard_after_forward": True, "cpu_ram_efficient_loading": False}
     config["auto_wrap_policy"] = "TRANSFORMER_BASED_WRAP" if layers else "NO_WRAP"
     if layers:
@@ -83,7 +83,7 @@ def sharding(model: Any) -> dict[str, Any]:
 
 
 def set_up_sharding(trainer: Any) -> None:
-    """Put right what accelerate leaves undone, after the Trainer has made its accelerator.
+    """Completes the sharding set-up of accelerate, after the Trainer has made its accelerator.
 
     On CPUs accelerate takes an FSDP plugin and trains replicas all the same, without a word (its state knows the plugin
     for accelerators only), so state and plugin are set here, as it does itself elsewhere. And its bf16 policy rounds
@@ -108,7 +108,7 @@ def shard_again(module: Any) -> None:
         module.reshard()
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor in full, on the CPU; of a sharded one all processes must ask, and the first gets it (the others: empty)."""
     tensor = tensor.detach()
     if not isinstance(tensor, DTensor):
@@ -127,35 +127,39 @@ def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def optimizer_state(optimizer: Any) -> dict[str, Any]:
     """An optimiser's state with whole tensors, in the form of one process."""
-    told: dict[str, Any] = optimizer.state_dict()
+    full_state: dict[str, Any] = optimizer.state_dict()
     state = {
-        number: {name: whole(one) if isinstance(one, torch.Tensor) else one for name, one in held.items()}
-        for number, held in told["state"].items()
+        number: {
+            name: full_tensor(value) if isinstance(value, torch.Tensor) else value for name, value in moments.items()
+        }
+        for number, moments in full_state["state"].items()
     }
-    return {**told, "state": state}
+    return {**full_state, "state": state}
 
 
-def put_optimizer_state(optimizer: Any, told: Mapping[str, Any]) -> None:
+def put_optimizer_state(optimizer: Any, full_state: Mapping[str, Any]) -> None:
     """Put a state of `optimizer_state` back: moments are sharded as their weights are, counts are not."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state = {
         number: {
-            name: shard_like(one, weights[number]) if getattr(one, "shape", None) == weights[number].shape else one
-            for name, one in held.items()
+            name: shard_like(value, weights[number])
+            if getattr(value, "shape", None) == weights[number].shape
+            else value
+            for name, value in moments.items()
         }
-        for number, held in told["state"].items()
+        for number, moments in full_state["state"].items()
     }
-    optimizer.load_state_dict({**told, "state": state})
+    optimizer.load_state_dict({**full_state, "state": state})
 
 
-def whole_step(loss: torch.Tensor, parts: Mapping[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
+def summed_step(loss: torch.Tensor, parts: Mapping[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
     """A step's loss and parts, from those of every process."""
-    told = gathered((float(loss), dict(parts)))
+    by_rank = gathered((float(loss), dict(parts)))
     total: dict[str, float] = defaultdict(float)
-    for _, some in told:
-        for name, value in some.items():
+    for _, rank_parts in by_rank:
+        for name, value in rank_parts.items():
             total[name] += value
-    return torch.full_like(loss, sum(one for one, _ in told)), total
+    return torch.full_like(loss, sum(rank_loss for rank_loss, _ in by_rank)), total
 
 
 class SharedWatch(Watch):
@@ -165,8 +169,8 @@ class SharedWatch(Watch):
         """After the other callbacks."""
         if is_first():
             super().on_step_end(args, state, control, **kwargs)
-        told = agreed((self.stopped, control.should_save, control.should_training_stop))
-        self.stopped, control.should_save, control.should_training_stop = told
+        decision = agreed((self.stopped, control.should_save, control.should_training_stop))
+        self.stopped, control.should_save, control.should_training_stop = decision
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """All have written their part."""
@@ -180,11 +184,11 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
     def create_accelerator_and_postprocess(self) -> None:
         """The library's, made to shard where there are several processes."""
         super().create_accelerator_and_postprocess()
-        if size() > 1:
+        if world_size() > 1:
             set_up_sharding(self)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if size() == 1:
+        if world_size() == 1:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         state = optimizer_state(self.optimizer.optimizer)
@@ -193,7 +197,7 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if size() == 1 or checkpoint is None:
+        if world_size() == 1 or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", weights_only=True)

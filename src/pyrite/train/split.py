@@ -48,36 +48,36 @@ def split_step(context: Context) -> None:
     rows = read_files({name: context.inputs[name] for name in names}, config, dropped)
     read = len(rows) + dropped.total()
     if "apart" in context.inputs:
-        rows = stay_apart(context, rows, dropped)
-    seen: set[bytes] = set()
+        rows = drop_overlap(context, rows, dropped)
+    keys: set[bytes] = set()
     unique: list[Row] = []
     copies: list[Row] = []
     for row in rows:
         key = row_key(row)
-        (copies if key in seen else unique).append(row)
-        seen.add(key)
+        (copies if key in keys else unique).append(row)
+        keys.add(key)
     if config["duplicates"] == "drop":
         dropped[REPEATED] += len(copies)
         copies = []
     rng = np.random.default_rng(config["seed"])
     shuffled = [unique[at] for at in rng.permutation(len(unique))]
-    where = ", ".join(config["names"][name].rpartition("/")[2] for name in names)
+    source = ", ".join(config["names"][name].rpartition("/")[2] for name in names)
     if config.get("group"):
         groups = grouped(
-            range(len(shuffled)), lambda at: group_key(shuffled[at], config["group"]), f"{where}: {config['group']}"
+            range(len(shuffled)), lambda at: group_key(shuffled[at], config["group"]), f"{source}: {config['group']}"
         )
         groups = [groups[at] for at in rng.permutation(len(groups))]
-        pools = divide_groups(shuffled, groups, config["pools"], where, dropped)
+        pools = divide_groups(shuffled, groups, config["pools"], source, dropped)
     else:
-        pools = divide(shuffled, config["pools"], where, dropped)
+        pools = divide_rows(shuffled, config["pools"], source, dropped)
     place_copies(copies, pools, config["pools"], dropped)
-    for name, some in pools.items():
-        write_pool(some, context.out / f"{name}.jsonl")
-    kept = sum(len(some) for some in pools.values())
+    for name, pool_rows in pools.items():
+        write_pool(pool_rows, context.out / f"{name}.jsonl")
+    n_kept = sum(len(pool_rows) for pool_rows in pools.values())
     dropped = +dropped
-    assert read == kept + dropped.total(), (read, kept, dropped)
-    sizes = {name: len(some) for name, some in pools.items()}
-    counts = {"read": read, "kept": kept, "dropped": dict(sorted(dropped.items())), "pools": sizes}
+    assert read == n_kept + dropped.total(), (read, n_kept, dropped)
+    sizes = {name: len(pool_rows) for name, pool_rows in pools.items()}
+    counts = {"read": read, "kept": n_kept, "dropped": dict(sorted(dropped.items())), "pools": sizes}
     (context.out / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
 
 
@@ -104,32 +104,32 @@ def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Co
         )
         reader = open_records(hub if is_hub else file, options)
         for record in reader:
-            own = record.id if len(files) == 1 else f"{name}/{record.id}"
+            row_id = record.id if len(files) == 1 else f"{name}/{record.id}"
             if labels is None:
-                row: Row | None = language_row(record, own, hub, rows)
+                row: Row | None = language_row(record, row_id, hub, rows)
             else:
-                row = labelled_row(record, own, hub, labels, dropped, stop=config["on_bad_row"] == "stop")
+                row = labelled_row(record, row_id, hub, labels, dropped, stop=config["on_bad_row"] == "stop")
             if row is not None:
                 rows.append(row)
         dropped.update(reader.counts.dropped)
     return rows
 
 
-def language_row(record: Record, own: str, file: str, before: Sequence[Row]) -> Chat | Text:
+def language_row(record: Record, row_id: str, file: str, before: Sequence[Row]) -> Chat | Text:
     """A chat or plain text under its own id."""
     if not isinstance(record, Chat | Text):
         fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
         raise UserError("Rows to train on are texts or chats.", f"row {record.id} of {file} is labelled", fix)
     if before and type(record) is not type(before[0]):
-        kinds = f"{file}: row {record.id} is a {kind_of(record)}, rows before are {kind_of(before[0])}s"
+        kinds = f"{file}: row {record.id} is a {record_kind(record)}, rows before are {record_kind(before[0])}s"
         raise UserError("The files hold chats and plain text.", kinds, "give files of one kind")
     if isinstance(record, Text):
-        return Text(record.text, own, record.meta)
-    return Chat(record.messages, own, record.meta)
+        return Text(record.text, row_id, record.meta)
+    return Chat(record.messages, row_id, record.meta)
 
 
 def labelled_row(
-    record: Record, own: str, file: str, labels: Sequence[str], dropped: Counter[str], *, stop: bool
+    record: Record, row_id: str, file: str, labels: Sequence[str], dropped: Counter[str], *, stop: bool
 ) -> Labelled | None:
     """A labelled row under its own id, its label in lower case; None where it was dropped and counted.
 
@@ -142,9 +142,9 @@ def labelled_row(
     elif isinstance(record, Pair):
         record = as_labelled(record, ("premise", "hypothesis"))
     if not isinstance(record, Labelled):
-        found = f"row {record.id} of {file} is a {kind_of(record)} without a label"
+        detail = f"row {record.id} of {file} is a {record_kind(record)} without a label"
         fix = "give premise, hypothesis and label, or text and label (--columns text=… --columns label=…)"
-        raise UserError("Rows for a classifier are labelled.", found, fix)
+        raise UserError("Rows for a classifier are labelled.", detail, fix)
     if record.label is None or record.label == NO_LABEL:
         dropped[NO_GOLD] += 1
         return None
@@ -156,15 +156,15 @@ def labelled_row(
             )
         dropped[STRANGE] += 1
         return None
-    return Labelled(record.fields, record.label.lower(), own, record.meta)
+    return Labelled(record.fields, record.label.lower(), row_id, record.meta)
 
 
-def kind_of(record: Row) -> str:
+def record_kind(record: Row) -> str:
     """The kind of a row, in a word."""
     return type(record).__name__.lower()
 
 
-def stay_apart(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> list[Row]:
+def drop_overlap(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> list[Row]:
     """The rows whose text is in none of the files to stay apart from; writes `overlap.json`.
 
     By file: its `rows`, how many of them are `shared` with the rows read here (whole row), and how many share their
@@ -172,26 +172,30 @@ def stay_apart(context: Context, rows: Sequence[Row], dropped: Counter[str]) -> 
     Of labelled rows also how many of the shared ones have another label there (`other_label`).
     """
     labelled = bool(context.config.get("labels"))
-    here = {row_key(row): row for row in reversed(rows)}
+    by_key = {row_key(row): row for row in reversed(rows)}
     prompts = {key for row in rows if (key := prompt_key(row)) is not None}
-    theirs: set[bytes] = set()
-    told = {}
+    apart_keys: set[bytes] = set()
+    overlap = {}
     for name in context.config["apart"]:
         file = context.inputs["apart"] / name
-        others: Sequence[Row] = read_rows(file) if labelled else read_pool(file)
-        keys = [row_key(row) for row in others]
-        theirs.update(keys)
-        shared = [key in here for key in keys]
-        asked = [not both and prompt_key(row) in prompts for row, both in zip(others, shared, strict=True)]
+        apart_rows: Sequence[Row] = read_rows(file) if labelled else read_pool(file)
+        keys = [row_key(row) for row in apart_rows]
+        apart_keys.update(keys)
+        shared = [key in by_key for key in keys]
+        shares_prompt = [
+            not is_shared and prompt_key(row) in prompts for row, is_shared in zip(apart_rows, shared, strict=True)
+        ]
         pool = name.removesuffix(".jsonl")
-        told[pool] = {"rows": len(others), "shared": sum(shared), "shared_prompts": sum(asked)}
+        overlap[pool] = {"rows": len(apart_rows), "shared": sum(shared), "shared_prompts": sum(shares_prompt)}
         if labelled:
-            there = [(row, here[key]) for row, key in zip(others, keys, strict=True) if key in here]
-            told[pool]["other_label"] = sum(label_of(one) != label_of(other) for one, other in there)
-    kept = [row for row in rows if row_key(row) not in theirs]
-    dropped[APART] += len(rows) - len(kept)
-    (context.out / "overlap.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
-    return kept
+            pairs = [(row, by_key[key]) for row, key in zip(apart_rows, keys, strict=True) if key in by_key]
+            overlap[pool]["other_label"] = sum(
+                label_of(apart_row) != label_of(read_row) for apart_row, read_row in pairs
+            )
+    remaining = [row for row in rows if row_key(row) not in apart_keys]
+    dropped[APART] += len(rows) - len(remaining)
+    (context.out / "overlap.json").write_bytes(orjson.dumps(overlap, option=orjson.OPT_INDENT_2))
+    return remaining
 
 
 def label_of(row: Row) -> str | None:
@@ -210,56 +214,58 @@ def group_key(record: Row, column: str) -> str | None:
 def divide_groups(
     rows: Sequence[Row],
     groups: Sequence[Sequence[int]],
-    wanted: Mapping[str, int | str],
-    where: str,
+    sizes: Mapping[str, int | str],
+    source: str,
     dropped: Counter[str],
 ) -> dict[str, list[Row]]:
-    """The same with whole groups (places among the rows), so that a pool has its rows or as few more as its groups allow.
+    """Rows → pools by whole groups (places among the rows), so that a pool has its rows or as few more as its groups allow.
 
     Raises:
         UserError: too few rows, or groups too large to leave one for every pool.
     """
     pools: dict[str, list[Row]] = {}
-    left = list(groups)
-    for name, size in sorted(wanted.items(), key=lambda one: (one[1] == REST, one[0])):
-        count = sum(map(len, left)) if size == REST else int(size)
-        chosen = set(whole_groups([len(group) for group in left], count))
-        places = sorted(place for at in chosen for place in left[at])
-        left = [group for at, group in enumerate(left) if at not in chosen]
+    remaining = list(groups)
+    for name, size in sorted(sizes.items(), key=lambda item: (item[1] == REST, item[0])):
+        count = sum(map(len, remaining)) if size == REST else int(size)
+        chosen = set(whole_groups([len(group) for group in remaining], count))
+        places = sorted(place for at in chosen for place in remaining[at])
+        remaining = [group for at, group in enumerate(remaining) if at not in chosen]
         pools[name] = [rows[place] for place in places]
         if len(places) < max(1, count):
-            found = f"{where}: {len(places)} of {max(1, count)} rows for pool {name}; {len(rows)} rows in {len(groups)} groups"
-            raise UserError("There are too few rows.", found, "give more rows, or ask for smaller pools")
-    dropped[IN_NO_POOL] += sum(map(len, left))
+            detail = f"{source}: {len(places)} of {max(1, count)} rows for pool {name}; {len(rows)} rows in {len(groups)} groups"
+            raise UserError("There are too few rows.", detail, "give more rows, or ask for smaller pools")
+    dropped[IN_NO_POOL] += sum(map(len, remaining))
     return pools
 
 
-def divide(
-    rows: Sequence[Row], wanted: Mapping[str, int | str], where: str, dropped: Counter[str]
+def divide_rows(
+    rows: Sequence[Row], sizes: Mapping[str, int | str], source: str, dropped: Counter[str]
 ) -> dict[str, list[Row]]:
     """Rows in order → pools: those of a stated size by name, then the rest; no rest, and the others are dropped.
 
     Raises:
         UserError: too few rows; a pool of the rest needs one at least.
     """
-    counts = {name: size for name, size in sorted(wanted.items()) if isinstance(size, int)}
-    rest = [name for name, size in wanted.items() if size == REST]
-    assert len(counts) + len(rest) == len(wanted), wanted
-    assert len(rest) <= 1, "one pool takes the rest"
-    needed = sum(counts.values()) + len(rest)
+    counts = {name: size for name, size in sorted(sizes.items()) if isinstance(size, int)}
+    rest_pools = [name for name, size in sizes.items() if size == REST]
+    assert len(counts) + len(rest_pools) == len(sizes), sizes
+    assert len(rest_pools) <= 1, "one pool takes the rest"
+    needed = sum(counts.values()) + len(rest_pools)
     if len(rows) < needed:
-        asked = " + ".join([*(f"{size} {name}" for name, size in counts.items()), *(f"1 {name}" for name in rest)])
-        gone = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()) if count)
-        found = f"{where}: {len(rows)} rows are left" + (f" (dropped: {gone})" if gone else "")
+        needs = " + ".join(
+            [*(f"{size} {name}" for name, size in counts.items()), *(f"1 {name}" for name in rest_pools)]
+        )
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()) if count)
+        detail = f"{source}: {len(rows)} rows are left" + (f" (dropped: {reasons})" if reasons else "")
         fix = "give more rows, or ask for smaller pools"
-        raise UserError("There are too few rows.", f"{found}; {needed} are needed: {asked}", fix)
+        raise UserError("There are too few rows.", f"{detail}; {needed} are needed: {needs}", fix)
     pools: dict[str, list[Row]] = {}
     at = 0
     for name, size in counts.items():
         pools[name] = list(rows[at : at + size])
         at += size
-    if rest:
-        pools[rest[0]] = list(rows[at:])
+    if rest_pools:
+        pools[rest_pools[0]] = list(rows[at:])
     else:
         dropped[IN_NO_POOL] += len(rows) - at
     return pools
@@ -268,21 +274,21 @@ def divide(
 def place_copies(
     copies: Sequence[Row],
     pools: dict[str, list[Row]],
-    wanted: Mapping[str, int | str],
+    sizes: Mapping[str, int | str],
     dropped: Counter[str],
 ) -> None:
     """Copies join the pool of the rest, unless another pool has their text."""
     if not copies:
         return
-    rest = next((name for name, size in wanted.items() if size == REST), None)
-    taken = {row_key(row) for name, some in pools.items() if name != rest for row in some}
+    rest_pool = next((name for name, size in sizes.items() if size == REST), None)
+    used_keys = {row_key(row) for name, pool_rows in pools.items() if name != rest_pool for row in pool_rows}
     for row in copies:
-        if row_key(row) in taken:
+        if row_key(row) in used_keys:
             dropped[COPIED] += 1
-        elif rest is None:
+        elif rest_pool is None:
             dropped[IN_NO_POOL] += 1
         else:
-            pools[rest].append(row)
+            pools[rest_pool].append(row)
 
 
 def write_pool(rows: Sequence[Row], file: Path) -> None:

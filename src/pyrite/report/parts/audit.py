@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyrite.audit.show import NAMED, beyond, by_flaw, number, p_value, reference_name, rows_read
-from pyrite.names import shown
+from pyrite.names import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
 from pyrite.report.parts import shared
@@ -64,7 +64,7 @@ def fine_findings(record: AuditRecord) -> list[FindingRecord]:
 
 def data_names(record: AuditRecord) -> list[str]:
     """The data's files, without their folders."""
-    return [shown(name) for name in record.data]
+    return [redact_path(name) for name in record.data]
 
 
 def audit_verdict(record: AuditRecord, standing_out: Sequence[FindingRecord]) -> Verdict:
@@ -129,7 +129,7 @@ def human_words(finding: FindingRecord) -> str:
         return f"unknown how much they differ: {finding.why or 'no two human sources'}"
     words = f"this data by {number(human.value_of_data, unit)} at the same {human.n:,} rows"
     if human.value is not None:
-        words = f"differ by up to {number(human.value, unit)} ({shown(human.source)}); {words}"
+        words = f"differ by up to {number(human.value, unit)} ({redact_path(human.source)}); {words}"
     if human.high is not None:
         table = " and the table of human sources" if human.table else ""
         words += (
@@ -260,7 +260,8 @@ def audit_facts(record: AuditRecord) -> list[Block]:
     """Data, references, counts and the sample."""
     sample = record.sample
     references = ", ".join(
-        reference_name(reference.as_json() | {"source": shown(reference.source)}) for reference in record.references
+        reference_name(reference.as_json() | {"source": redact_path(reference.source)})
+        for reference in record.references
     )
     fine = [finding.as_json() for finding in fine_findings(record)]
     reference_rows = rows_read(record.reference_rows.as_json())

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from pyrite.report import names
 from pyrite.report.config import ReportConfig
-from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Lines, Section, Table, Verdict
 from pyrite.report.parts import repair, shared, study
 from pyrite.report.parts.costs import cost_section
 from pyrite.report.parts.shared import TONES, Column, Part, ReportKind
 from pyrite.report.parts.study import Row
+from pyrite.report.tables import stored
 from pyrite.runs import Run
 from pyrite.runs.study import PrimaryContrast, SeedDifference, StudyRecord
 from pyrite.study import cells_figure as drawing

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pyrite.repair.card import formula, selection, steps, unsaid
+from pyrite.repair.card import formula, limits_of, selection, steps
 from pyrite.repair.frontier import with_interval
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.report.config import ReportConfig
@@ -54,7 +54,7 @@ def repair_part(run: Run[RepairRecord], config: ReportConfig, anchor: str) -> Pa
         ran=repair_facts(record),
         software=shared.software(record),
         again=shared.command_lines(record.command),
-        unsaid=[*map(shared.note_sentence, record.notes), *unsaid(record)],
+        unsaid=[*map(shared.note_sentence, record.notes), *limits_of(record)],
         settings=shared.settings_facts(record.settings.as_json()),
     )
 

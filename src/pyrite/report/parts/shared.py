@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyrite.names import shown
+from pyrite.names import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Tone, Verdict
 from pyrite.runs import Run
@@ -228,7 +228,7 @@ def software(record: RunRecord) -> list[tuple[str, str]]:
 
 def input_files(files: Sequence[InputFile]) -> list[Block]:
     """The files that were read, with what identifies their content."""
-    rows = [(file.side or "", shown(file.path), file.hash or "") for file in files]
+    rows = [(file.side or "", redact_path(file.path), file.hash or "") for file in files]
     if not rows:
         return []
     if not any(side for side, *_ in rows):
@@ -273,7 +273,7 @@ def flat(values: Any, name: str = "") -> list[tuple[str, str]]:
         return []
     if isinstance(values, list) and any(isinstance(value, Mapping) for value in values):
         return [line for at, value in enumerate(values, 1) for line in flat(value, f"{name} {at}")]
-    return [(name, ", ".join(map(shown, values)) if isinstance(values, list | tuple) else shown(values))]
+    return [(name, ", ".join(map(redact_path, values)) if isinstance(values, list | tuple) else redact_path(values))]
 
 
 def gate_section(gates: Sequence[GateOutcome], anchor: str) -> list[Section]:

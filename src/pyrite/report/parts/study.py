@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from pyrite.names import inside, shown
+from pyrite.names import redact_outside_paths, redact_path
 from pyrite.report import names
 from pyrite.report.config import ReportConfig
-from pyrite.report.objects import stored
 from pyrite.report.page import Block, Cell, Facts, Lines, Rows, Section, Table, Verdict
 from pyrite.report.parts import repair, shared
 from pyrite.report.parts.costs import cost_section
 from pyrite.report.parts.shared import TONES, Column, Part, ReportKind
+from pyrite.report.tables import stored
 from pyrite.runs import Run
 from pyrite.runs.schema import Interval, Plain
 from pyrite.runs.study import (
@@ -296,7 +296,7 @@ def study_facts(record: StudyRecord) -> list[Block]:
     time = f"{timing.seconds_of_all_steps:,.0f} s for all steps, {timing.this_run_seconds:,.0f} s at the last call"
     items = [
         ("question", spec.says or "not stated"),
-        ("model", shown(spec.trained_model or "not stated")),
+        ("model", redact_path(spec.trained_model or "not stated")),
         ("seeds", ", ".join(map(str, spec.seeds))),
         ("steps", steps),
         ("time", time),
@@ -346,7 +346,7 @@ def as_yaml(values: Plain) -> str:
     yaml.width = 110
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     sink = io.StringIO()
-    yaml.dump(inside(values), sink)
+    yaml.dump(redact_outside_paths(values), sink)
     return sink.getvalue().rstrip()
 
 

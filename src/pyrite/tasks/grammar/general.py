@@ -59,18 +59,18 @@ def generate_general(n: int, *, seed: int, overlap_entailment: float = 0.5, over
         overlapping = round(rows * (overlap_entailment if label == "entailment" else overlap_other))
         plan += [(label, i < overlapping) for i in range(rows)]
     pairs: list[Pair] = []
-    seen: set[tuple[str, str]] = set()
+    drawn_pairs: set[tuple[str, str]] = set()
     for row in rng.permutation(n):
         label, overlap = plan[row]
         for _ in range(_MAX_TRIES):
             premise, hypothesis, relation, template = _draw_pair(label, overlap, rng)
-            if (_words(hypothesis) <= _words(premise)) == overlap and (premise, hypothesis) not in seen:
+            if (_words(hypothesis) <= _words(premise)) == overlap and (premise, hypothesis) not in drawn_pairs:
                 break
         else:
             raise UserError(
                 f"cannot write {n} distinct pairs", f"no new pair after {len(pairs)}", "ask for fewer pairs"
             )
-        seen.add((premise, hypothesis))
+        drawn_pairs.add((premise, hypothesis))
         meta = {"relation": relation, "template": template}
         pairs.append(Pair(premise, hypothesis, label, id=f"general-{seed}-{len(pairs)}", meta=meta))
     return pairs
@@ -80,7 +80,7 @@ def _draw_pair(label: Label, overlap: bool, rng: np.random.Generator) -> tuple[s
     """Premise, hypothesis, relation and template of one row; the hypothesis does not depend on the label."""
     scene = _draw_scene(rng)
     hypothesis = _sentence(scene, rng)
-    template = f"{'transitive' if scene.thing else 'intransitive'}-{scene.voice}-{len(_details(scene))}"
+    template = f"{'transitive' if scene.direct_object else 'intransitive'}-{scene.voice}-{len(_details(scene))}"
     relations = [relation for relation in RELATIONS if relation.label == label and relation.overlap == overlap]
     weights = np.array([relation.weight for relation in relations])
     for i in rng.choice(len(relations), size=len(relations), replace=False, p=weights / weights.sum()):
@@ -96,11 +96,11 @@ def _draw_pair(label: Label, overlap: bool, rng: np.random.Generator) -> tuple[s
 def _draw_scene(rng: np.random.Generator) -> Scene:
     """A scene with up to three details, seldom with none."""
     noun = PERSON if _chance(0.1, rng) else _pick(_pick(tuple(AGENTS.values()), rng), rng)
-    act, thing = _draw_act(rng)
+    act, direct_object = _draw_act(rng)
     way = _below(len(act.ways), rng)
-    passive = thing is not None and act.ways[way][1] != "" and _chance(0.2, rng)
+    passive = direct_object is not None and act.ways[way][1] != "" and _chance(0.2, rng)
     subject = Party(_draw_determiner(rng, ("a", "the")), noun)
-    scene = Scene(subject, act, way, thing, voice="passive" if passive else "active")
+    scene = Scene(subject, act, way, direct_object, voice="passive" if passive else "active")
     return _with_details(scene, 0 if _chance(0.1, rng) else 1 + _below(_MOST_DETAILS, rng), rng)
 
 
@@ -125,18 +125,18 @@ def _details(scene: Scene) -> list[Detail]:
     present: dict[Detail, bool] = {
         "adjective": scene.subject.adjective is not None,
         "garment": scene.subject.garment is not None,
-        "thing adjective": scene.thing is not None and scene.thing.adjective is not None,
+        "thing adjective": scene.direct_object is not None and scene.direct_object.adjective is not None,
         "place": scene.place is not None,
-        "when": scene.when is not None,
+        "when": scene.time is not None,
     }
-    return [detail for detail, there in present.items() if there]
+    return [detail for detail, is_present in present.items() if is_present]
 
 
 def _with_details(scene: Scene, count: int, rng: np.random.Generator, *, but: Sequence[Detail] = ()) -> Scene:
     """The scene with up to `count` details more, none of them among `but`."""
     possible: tuple[Detail, ...] = ("adjective", "garment", "place", "when", "thing adjective")
-    taken = [*_details(scene), *but, *(() if scene.thing else ("thing adjective",))]
-    free = [detail for detail in possible if detail not in taken]
+    unavailable = [*_details(scene), *but, *(() if scene.direct_object else ("thing adjective",))]
+    free = [detail for detail in possible if detail not in unavailable]
     for i in rng.permutation(len(free))[:count]:
         scene = _with_detail(scene, free[i], rng)
     return scene
@@ -150,17 +150,18 @@ def _with_detail(scene: Scene, detail: Detail, rng: np.random.Generator) -> Scen
         colour, garment = _pick(scenes.COLOURS, rng), _pick(scenes.GARMENTS, rng)
         return replace(scene, subject=replace(scene.subject, colour=colour, garment=garment))
     if detail == "thing adjective":
-        assert scene.thing is not None
-        opposites = tuple(_adjectives(scene.thing.noun))
+        assert scene.direct_object is not None
+        opposites = tuple(_adjectives(scene.direct_object.noun))
         coloured = len(opposites) > 4 and _chance(0.5, rng)
         return replace(
-            scene, thing=replace(scene.thing, adjective=_pick(scenes.COLOURS if coloured else opposites, rng))
+            scene,
+            direct_object=replace(scene.direct_object, adjective=_pick(scenes.COLOURS if coloured else opposites, rng)),
         )
     if detail == "place":
         general = _chance(0.25, rng)
         return replace(scene, place=_pick(scenes.INSIDE + scenes.OUTSIDE if general else _places(scene), rng))
     times = (scenes.DAYTIMES, scenes.DAYS, tuple(scenes.WEATHER), scenes.SEASONS)
-    return replace(scene, when=_pick(_pick(times, rng), rng))
+    return replace(scene, time=_pick(_pick(times, rng), rng))
 
 
 def _without(scene: Scene, details: Sequence[Detail]) -> Scene:
@@ -169,12 +170,12 @@ def _without(scene: Scene, details: Sequence[Detail]) -> Scene:
             scene = replace(scene, subject=replace(scene.subject, adjective=None))
         elif detail == "garment":
             scene = replace(scene, subject=replace(scene.subject, colour=None, garment=None))
-        elif detail == "thing adjective" and scene.thing is not None:
-            scene = replace(scene, thing=replace(scene.thing, adjective=None))
+        elif detail == "thing adjective" and scene.direct_object is not None:
+            scene = replace(scene, direct_object=replace(scene.direct_object, adjective=None))
         elif detail == "place":
             scene = replace(scene, place=None)
         elif detail == "when":
-            scene = replace(scene, when=None)
+            scene = replace(scene, time=None)
     return scene
 
 
@@ -186,7 +187,7 @@ def _adjectives(noun: Noun) -> Mapping[str, str]:
 
 def _places(scene: Scene) -> tuple[str, ...]:
     """Places where the scene may be."""
-    if scene.thing is not None and scene.thing.noun.group == "vehicle":
+    if scene.direct_object is not None and scene.direct_object.noun.group == "vehicle":
         return scenes.ROOMY
     return scenes.INDOORS + scenes.OUTDOORS
 
@@ -203,9 +204,9 @@ def _wider(noun: Noun) -> tuple[Noun, ...]:
     """Nouns for what this one is a kind of."""
     if noun is PERSON:
         return ()
-    own = {**AGENTS, **THINGS}[noun.group][0]
+    group_noun = {**AGENTS, **THINGS}[noun.group][0]
     adult = noun.group in AGENTS and noun.group != "child"
-    return (*((own,) if noun != own else ()), *((PERSON,) if adult else ()))
+    return (*((group_noun,) if noun != group_noun else ()), *((PERSON,) if adult else ()))
 
 
 # ---- sentences
@@ -215,7 +216,7 @@ def _sentence(scene: Scene, rng: np.random.Generator, *, tail: bool = False) -> 
     """The scene as a sentence: sometimes with its time or place in front; with `tail`, sometimes with more behind."""
     around = scene.where_and_when()
     if around and _chance(0.2, rng):
-        text = f"{around[-1]} {_without(scene, ['when' if scene.when else 'place']).clause()}"
+        text = f"{around[-1]} {_without(scene, ['when' if scene.time else 'place']).clause()}"
     else:
         text = scene.clause()
     return _finished(text + (_tail(scene, rng) if tail and _chance(0.35, rng) else ""))
@@ -223,16 +224,16 @@ def _sentence(scene: Scene, rng: np.random.Generator, *, tail: bool = False) -> 
 
 def _tail(scene: Scene, rng: np.random.Generator) -> str:
     """What somebody else does, doesn't, may do or is said to do, so that "not" or "perhaps" alone gives no label away."""
-    other, witness = _outsider(scene, rng), _someone(scene, rng)
-    if other is None:
+    bystander, witness = _outsider(scene, rng), _someone(scene, rng)
+    if bystander is None:
         return ""
     doing = _pick(_pick(tuple((scenes.AWAKE | scenes.ASLEEP).values()), rng).ways, rng)[0]
-    said, reported = f"{other.say()} {other.aux}", _pick(_REPORTING, rng)
+    subject_words, reported = f"{bystander.say()} {bystander.aux}", _pick(_REPORTING, rng)
     tails = (
-        f" while {said} {doing}",
-        f" while {said} not {doing}",
-        f", and {_pick(_PERHAPS, rng)} {said} {doing}",
-        f", and {witness.say()} {reported if witness.plural else reported + 's'} that {said} {doing}",
+        f" while {subject_words} {doing}",
+        f" while {subject_words} not {doing}",
+        f", and {_pick(_PERHAPS, rng)} {subject_words} {doing}",
+        f", and {witness.say()} {reported if witness.plural else reported + 's'} that {subject_words} {doing}",
     )
     return _pick(tails, rng)
 
@@ -251,10 +252,10 @@ def _outsider(scene: Scene, rng: np.random.Generator) -> Party | None:
     """Someone of whom the subject's noun isn't true: what a pianist does, a musician does, too. None for a person."""
     if scene.subject.noun is PERSON:
         return None
-    other = _someone(scene, rng)
-    while other.noun in _narrower(scene.subject.noun):
-        other = _someone(scene, rng)
-    return other
+    party = _someone(scene, rng)
+    while party.noun in _narrower(scene.subject.noun):
+        party = _someone(scene, rng)
+    return party
 
 
 def _elaborated(scene: Scene, rng: np.random.Generator, *, but: Sequence[Detail] = ()) -> str:
@@ -277,8 +278,8 @@ def _synonym(scene: Scene, rng: np.random.Generator, *, negated: bool = False) -
     ]
     if not ways:
         return None
-    other = replace(scene, way=_pick(ways, rng))
-    return _negated(other, rng) if negated else _elaborated(other, rng)
+    rephrased = replace(scene, way=_pick(ways, rng))
+    return _negated(rephrased, rng) if negated else _elaborated(rephrased, rng)
 
 
 def _narrower_agent(scene: Scene, rng: np.random.Generator) -> str | None:
@@ -290,21 +291,23 @@ def _wider_agent(scene: Scene, rng: np.random.Generator) -> str | None:
 
 
 def _narrower_thing(scene: Scene, rng: np.random.Generator) -> str | None:
-    return _with_nouns(scene, "thing", _narrower(scene.thing.noun) if scene.thing else (), rng)
+    return _with_nouns(scene, "thing", _narrower(scene.direct_object.noun) if scene.direct_object else (), rng)
 
 
 def _wider_thing(scene: Scene, rng: np.random.Generator) -> str | None:
-    return _with_nouns(scene, "thing", _wider(scene.thing.noun) if scene.thing else (), rng)
+    return _with_nouns(scene, "thing", _wider(scene.direct_object.noun) if scene.direct_object else (), rng)
 
 
 def _with_nouns(
     scene: Scene, part: Literal["subject", "thing"], nouns: Sequence[Noun], rng: np.random.Generator
 ) -> str | None:
-    party = scene.subject if part == "subject" else scene.thing
+    party = scene.subject if part == "subject" else scene.direct_object
     if not nouns or party is None:
         return None
     changed = replace(party, noun=_pick(nouns, rng))
-    return _elaborated(replace(scene, subject=changed) if part == "subject" else replace(scene, thing=changed), rng)
+    return _elaborated(
+        replace(scene, subject=changed) if part == "subject" else replace(scene, direct_object=changed), rng
+    )
 
 
 def _narrower_place(scene: Scene, rng: np.random.Generator) -> str | None:
@@ -324,7 +327,7 @@ def _wider_place(scene: Scene, rng: np.random.Generator) -> str | None:
 
 
 def _other_voice(scene: Scene, rng: np.random.Generator) -> str | None:
-    if scene.thing is None or not scene.act.ways[scene.way][1]:
+    if scene.direct_object is None or not scene.act.ways[scene.way][1]:
         return None
     return _elaborated(replace(scene, voice="active" if scene.voice == "passive" else "passive"), rng)
 
@@ -333,21 +336,21 @@ def _unstated_detail(scene: Scene, rng: np.random.Generator) -> str | None:
     details = _details(scene)
     if not details:
         return None
-    gone = [details[i] for i in rng.permutation(len(details))[: 1 + _below(len(details), rng)]]
-    return _elaborated(_without(scene, gone), rng, but=gone)
+    removed = [details[i] for i in rng.permutation(len(details))[: 1 + _below(len(details), rng)]]
+    return _elaborated(_without(scene, removed), rng, but=removed)
 
 
 def _unstated_act(scene: Scene, rng: np.random.Generator) -> str | None:
-    there = scene if scene.place else _with_detail(scene, "place", rng)
-    there = _with_details(there, _below(2, rng), rng, but=["thing adjective"])
-    return _finished(" ".join([there.subject.say(), there.subject.aux, *there.where_and_when()]))
+    placed = scene if scene.place else _with_detail(scene, "place", rng)
+    placed = _with_details(placed, _below(2, rng), rng, but=["thing adjective"])
+    return _finished(" ".join([placed.subject.say(), placed.subject.aux, *placed.where_and_when()]))
 
 
 def _reported(scene: Scene, rng: np.random.Generator) -> str | None:
     verb = _pick(_REPORTING, rng)
-    other = _someone(scene, rng)
+    reporter = _someone(scene, rng)
     scene = _with_details(scene, _below(2, rng), rng)
-    return _finished(f"{other.say()} {verb if other.plural else verb + 's'} that {scene.clause()}")
+    return _finished(f"{reporter.say()} {verb if reporter.plural else verb + 's'} that {scene.clause()}")
 
 
 def _perhaps(scene: Scene, rng: np.random.Generator) -> str | None:
@@ -356,38 +359,41 @@ def _perhaps(scene: Scene, rng: np.random.Generator) -> str | None:
 
 
 def _neighbour(scene: Scene, rng: np.random.Generator) -> str | None:
-    other = _outsider(scene, rng)
-    if other is None:
+    neighbour = _outsider(scene, rng)
+    if neighbour is None:
         return None
     beside = _pick(("next to", "beside", "behind", "in front of", "near"), rng)
     scene = _with_details(scene, _below(2, rng), rng)
-    return _finished(scene.clause(subject=f"{other.say()} {beside} {scene.subject.say()}"))
+    return _finished(scene.clause(subject=f"{neighbour.say()} {beside} {scene.subject.say()}"))
 
 
 def _other_value(scene: Scene, rng: np.random.Generator, *, detail: str) -> str | None:
     """The same scene with one value changed to another that excludes it."""
-    subject, thing = scene.subject, scene.thing
+    subject, direct_object = scene.subject, scene.direct_object
     changed: Scene | None = None
     if detail == "number" and subject.plural:
         changed = replace(
             scene, subject=replace(subject, determiner=_pick_other(scenes.NUMBERS, subject.determiner, rng))
         )
-    elif detail == "thing number" and thing is not None and thing.plural:
-        changed = replace(scene, thing=replace(thing, determiner=_pick_other(scenes.NUMBERS, thing.determiner, rng)))
+    elif detail == "thing number" and direct_object is not None and direct_object.plural:
+        changed = replace(
+            scene,
+            direct_object=replace(direct_object, determiner=_pick_other(scenes.NUMBERS, direct_object.determiner, rng)),
+        )
     elif detail == "adjective" and subject.adjective:
         changed = replace(scene, subject=replace(subject, adjective=_adjectives(subject.noun)[subject.adjective]))
     elif detail == "garment colour" and subject.colour:
         changed = replace(scene, subject=replace(subject, colour=_pick_other(scenes.COLOURS, subject.colour, rng)))
-    elif detail == "thing adjective" and thing is not None and thing.adjective:
-        opposite = _adjectives(thing.noun).get(thing.adjective)
-        other = opposite or _pick_other(scenes.COLOURS, thing.adjective, rng)
-        changed = replace(scene, thing=replace(thing, adjective=other))
+    elif detail == "thing adjective" and direct_object is not None and direct_object.adjective:
+        opposite = _adjectives(direct_object.noun).get(direct_object.adjective)
+        replacement = opposite or _pick_other(scenes.COLOURS, direct_object.adjective, rng)
+        changed = replace(scene, direct_object=replace(direct_object, adjective=replacement))
     elif detail == "place" and scene.place:
         changed = replace(
             scene, place=_pick([p for p in _places(scene) if _is_indoors(p) != _is_indoors(scene.place)], rng)
         )
-    elif detail == "when" and scene.when:
-        changed = replace(scene, when=_other_time(scene.when, rng))
+    elif detail == "when" and scene.time:
+        changed = replace(scene, time=_other_time(scene.time, rng))
     return _elaborated(changed, rng) if changed else None
 
 
@@ -395,11 +401,11 @@ def _is_indoors(place: str) -> bool:
     return place in scenes.INDOORS or place in scenes.INSIDE
 
 
-def _other_time(when: str, rng: np.random.Generator) -> str:
+def _other_time(time: str, rng: np.random.Generator) -> str:
     for times in (scenes.DAYTIMES, scenes.DAYS, scenes.SEASONS):
-        if when in times:
-            return _pick_other(times, when, rng)
-    return scenes.WEATHER[when]
+        if time in times:
+            return _pick_other(times, time, rng)
+    return scenes.WEATHER[time]
 
 
 def _opposite_act(scene: Scene, rng: np.random.Generator) -> str | None:
@@ -412,12 +418,12 @@ def _opposite_act(scene: Scene, rng: np.random.Generator) -> str | None:
 
 def _asleep_or_awake(scene: Scene, rng: np.random.Generator) -> str | None:
     """Sleeping, and with nothing of what was done; or doing something, if the hypothesis says sleeping."""
-    scene = replace(scene, thing=None, voice="active")
+    scene = replace(scene, direct_object=None, voice="active")
     if scene.act in scenes.ASLEEP.values():
-        act, thing = _draw_act(rng)
+        act, direct_object = _draw_act(rng)
         while act in scenes.ASLEEP.values():
-            act, thing = _draw_act(rng)
-        scene = replace(scene, thing=thing)
+            act, direct_object = _draw_act(rng)
+        scene = replace(scene, direct_object=direct_object)
     else:
         act = _pick(tuple(scenes.ASLEEP.values()), rng)
     return _elaborated(replace(scene, act=act, way=_below(len(act.ways), rng)), rng)
@@ -432,13 +438,13 @@ def _negated(scene: Scene, rng: np.random.Generator) -> str | None:
 
 def _someone_else_did(scene: Scene, rng: np.random.Generator) -> str | None:
     """The subject is asleep while another does it (or the other way round)."""
-    other = _outsider(scene, rng)
-    if other is None:
+    bystander = _outsider(scene, rng)
+    if bystander is None:
         return None
     acts = scenes.AWAKE if scene.act in scenes.ASLEEP.values() else scenes.ASLEEP
     doing = _pick(_pick(tuple(acts.values()), rng).ways, rng)[0]
     subject = _with_details(scene, _below(2, rng), rng, but=["thing adjective", "place", "when"]).subject
-    return _finished(f"{subject.say()} {subject.aux} {doing} while {scene.clause(subject=other.say())}")
+    return _finished(f"{subject.say()} {subject.aux} {doing} while {scene.clause(subject=bystander.say())}")
 
 
 @dataclass(frozen=True, slots=True)

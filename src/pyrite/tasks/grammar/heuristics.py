@@ -52,11 +52,11 @@ def generate_pairs(
         )
     rng = np.random.default_rng(seed)
     pairs: list[Pair] = []
-    seen: set[tuple[str, str]] = set()
+    drawn_pairs: set[tuple[str, str]] = set()
     for name, template in _balanced(names, n, rng) if balance else _drawn(names, n, rng):
         for _ in range(_MAX_DUPLICATES_IN_A_ROW):
             premise, hypothesis = _fill(template, rng)
-            if (premise, hypothesis) not in seen:
+            if (premise, hypothesis) not in drawn_pairs:
                 break
         else:
             raise UserError(
@@ -64,7 +64,7 @@ def generate_pairs(
                 f"template {template.name} gives no new pair after {len(pairs)}",
                 "ask for fewer pairs or for more subcases",
             )
-        seen.add((premise, hypothesis))
+        drawn_pairs.add((premise, hypothesis))
         subcase = SUBCASES[name]
         pairs.append(
             Pair(
@@ -120,13 +120,13 @@ def _choose_subcases(
     return names
 
 
-def _check_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
+def _check_known(kind: str, names: Collection[str], allowed: Collection[str]) -> None:
     if isinstance(names, str):
         raise UserError(f"{kind} names must be a list", repr(names), f"write [{names!r}]")
     for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            fix = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(sorted(known))}"
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.4)
+            fix = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(sorted(allowed))}"
             raise UserError(f"unknown {kind}", repr(name), fix)
 
 
@@ -145,14 +145,14 @@ def _balanced(names: list[str], n: int, rng: np.random.Generator) -> Iterable[tu
 
 def _in_turn(first: list[str], second: list[str]) -> list[str]:
     shared = min(len(first), len(second))
-    paired = [name for both in zip(first, second, strict=False) for name in both]
+    paired = [name for pair in zip(first, second, strict=False) for name in pair]
     return paired + first[shared:] + second[shared:]
 
 
 def _drawn(names: list[str], n: int, rng: np.random.Generator) -> Iterable[tuple[str, Template]]:
-    every = [(name, template) for name in names for template in SUBCASES[name].templates]
+    choices = [(name, template) for name in names for template in SUBCASES[name].templates]
     for _ in range(n):
-        yield every[_below(len(every), rng)]
+        yield choices[_below(len(choices), rng)]
 
 
 def _fill(template: Template, rng: np.random.Generator) -> tuple[str, str]:

@@ -100,8 +100,8 @@ ON_THE_SPOT = tuple(
 """What can be done "in the garden" without the place being read as a goal."""
 
 UNDERSTOOD_OBJECTS: dict[Word, tuple[Word, ...]] = {
-    verb: _fixed(*things.split())
-    for verb, things in zip(
+    verb: _fixed(*objects.split())
+    for verb, objects in zip(
         _verbs("""
             bake carve cook dig/dug draw/drew/drawn drive/drove/driven eat/ate/eaten hum/hummed hunt iron knit/knitted
             mop/mopped pack play read/read ride/rode/ridden sail sew/sewed sing/sang/sung smoke sweep/swept type

@@ -84,18 +84,18 @@ def generate_reviews(n: int, *, seed: int, negated: float = 0.3, style: Style = 
         UserError: a number is out of range, or there are no `n` distinct reviews.
     """
     if n < 1 or seed < 0 or not 0 <= negated <= 1:
-        found = f"n={n}, seed={seed}, negated={negated:g}"
+        detail = f"n={n}, seed={seed}, negated={negated:g}"
         raise UserError(
-            "These reviews cannot be written.", found, "n of at least 1, seed of at least 0, negated 0 to 1"
+            "These reviews cannot be written.", detail, "n of at least 1, seed of at least 0, negated 0 to 1"
         )
     rng = np.random.default_rng(seed)
     rows: list[Labelled] = []
-    seen: set[str] = set()
+    texts: set[str] = set()
     for label, share in zip(LABELS, (n - n // 2, n // 2), strict=True):
         for number in range(share):
             denies = number < round(share * negated)
-            text, template = next_review(label, denies, style, seen, rng)
-            seen.add(text)
+            text, template = next_review(label, denies, style, texts, rng)
+            texts.add(text)
             meta = {"negated": "yes" if denies else "no", "template": template}
             rows.append(Labelled({"text": text}, label, "", meta))
     order = rng.permutation(len(rows))
@@ -105,9 +105,9 @@ def generate_reviews(n: int, *, seed: int, negated: float = 0.3, style: Style = 
 
 
 def next_review(
-    label: Sentiment, denies: bool, style: Style, seen: set[str], rng: np.random.Generator
+    label: Sentiment, denies: bool, style: Style, texts: set[str], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """A review that was not `seen`, and its template.
+    """A review that is not among `texts`, and its template.
 
     Raises:
         UserError: the grammar seems to hold no further one.
@@ -121,10 +121,10 @@ def next_review(
         at = int(rng.integers(len(shapes)))
         text = shapes[at].format(thing=pick(THINGS, rng), place=pick(PLACES, rng), word=pick(words, rng))
         text = capital(BEFORE_VOWEL.sub(r"\1n ", text))
-        if text not in seen:
+        if text not in texts:
             return text, f"{'negated' if denies else 'plain'}-{at}"
-    found = f"{len(seen)} reviews, and {TRIES} draws brought no new one ({style}, {label})"
-    raise UserError("The grammar of reviews holds no more distinct rows.", found, "ask for fewer rows")
+    detail = f"{len(texts)} reviews, and {TRIES} draws brought no new one ({style}, {label})"
+    raise UserError("The grammar of reviews holds no more distinct rows.", detail, "ask for fewer rows")
 
 
 def pick(options: Sequence[str], rng: np.random.Generator) -> str:

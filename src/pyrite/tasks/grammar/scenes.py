@@ -57,37 +57,37 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that a sentence says. `way` picks among the act's ways to say it; `place` and `when` are phrases."""
+    """Everything that a sentence says. `way` picks among the act's ways to say it; `place` and `time` are phrases."""
 
     subject: Party
     act: Act
     way: int
-    thing: Party | None
+    direct_object: Party | None
     place: str | None = None
-    when: str | None = None
+    time: str | None = None
     voice: Literal["active", "passive"] = "active"
 
     def clause(self, *, negated: bool = False, subject: str | None = None) -> str:
         """The scene as a clause without capital and full stop; `subject` is said instead of the scene's own."""
-        said = subject or self.subject.say()
+        subject_words = subject or self.subject.say()
         progressive, participle = self.act.ways[self.way]
         no = "not " if negated else ""
-        if self.voice == "passive" and self.thing is not None:
-            core = f"{self.thing.say()} {self.thing.aux} {no}being {participle} by {said}"
+        if self.voice == "passive" and self.direct_object is not None:
+            core = f"{self.direct_object.say()} {self.direct_object.aux} {no}being {participle} by {subject_words}"
         else:
-            core = f"{said} {self.subject.aux} {no}{progressive}"
-            core += f" {self.thing.say()}" if self.thing is not None else ""
+            core = f"{subject_words} {self.subject.aux} {no}{progressive}"
+            core += f" {self.direct_object.say()}" if self.direct_object is not None else ""
         return " ".join([core, *self.where_and_when()])
 
     def where_and_when(self) -> list[str]:
-        return [phrase for phrase in (self.place, self.when) if phrase]
+        return [phrase for phrase in (self.place, self.time) if phrase]
 
 
-def with_article(determiner: str, rest: str) -> str:
+def with_article(determiner: str, words: str) -> str:
     """The words after their determiner, "a" becoming "an" where it must."""
-    if determiner == "a" and rest[0] in "aeiou" and not rest.startswith("uniform"):
-        return f"an {rest}"
-    return f"{determiner} {rest}"
+    if determiner == "a" and words[0] in "aeiou" and not words.startswith("uniform"):
+        return f"an {words}"
+    return f"{determiner} {words}"
 
 
 def _plural(singular: str) -> str:
@@ -109,7 +109,7 @@ def _plural(singular: str) -> str:
     return singular + "s"
 
 
-def _groups(listed: Mapping[str, str]) -> dict[str, tuple[Noun, ...]]:
+def _noun_groups(listed: Mapping[str, str]) -> dict[str, tuple[Noun, ...]]:
     """Group (its last word) to its members, the group's own noun first."""
     return {
         group.split()[-1]: tuple(Noun(name, _plural(name), group.split()[-1]) for name in (group, *members.split()))
@@ -122,13 +122,13 @@ def _acts(listed: str) -> dict[str, Act]:
     acts = {}
     for line in listed.strip().splitlines():
         ways, takes, opposite = (part.strip() for part in (line + " | | ").split("|")[:3])
-        said = tuple((way.split(":")[0].strip(), way.partition(":")[2].strip()) for way in ways.split("/"))
-        acts[said[0][0]] = Act(said, tuple(takes.split()), opposite)
+        forms = tuple((way.split(":")[0].strip(), way.partition(":")[2].strip()) for way in ways.split("/"))
+        acts[forms[0][0]] = Act(forms, tuple(takes.split()), opposite)
     return acts
 
 
 PERSON = Noun("person", "people", "person")
-AGENTS = _groups({
+AGENTS = _noun_groups({
     "worker": "carpenter plumber electrician miner welder bricklayer mechanic gardener tailor janitor",
     "musician": "violinist drummer pianist guitarist flutist trumpeter cellist organist",
     "athlete": "boxer gymnast wrestler cyclist golfer skier sprinter goalkeeper",
@@ -139,7 +139,7 @@ AGENTS = _groups({
 })  # fmt: skip
 """Group to people; all but children may also be said as "person"."""
 
-THINGS = _groups({
+THINGS = _noun_groups({
     "fruit": "apple pear banana peach mango plum",
     "vegetable": "carrot cabbage onion potato cucumber pumpkin",
     "tool": "hammer shovel wrench drill rake screwdriver",
@@ -211,7 +211,7 @@ OPPOSITES = {
     "made thing": "big/small cheap/expensive clean/dirty new/old heavy/light",
 }
 ADJECTIVES: dict[str, dict[str, str]] = {
-    kind: {one: other for pair in listed.split() for one, other in (pair.split("/"), pair.split("/")[::-1])}
+    kind: {first: second for pair in listed.split() for first, second in (pair.split("/"), pair.split("/")[::-1])}
     for kind, listed in OPPOSITES.items()
 }
 """Kind of noun to its adjectives, each with its opposite."""
@@ -271,8 +271,8 @@ OUTSIDE = ("outdoors", "out in the open")
 DAYTIMES = ("in the morning", "at noon", "in the afternoon", "in the evening", "at midnight")
 DAYS = tuple(f"on a {day}" for day in ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
 WEATHER = {
-    f"on {with_article('a', one)} day": f"on {with_article('a', other)} day"
+    f"on {with_article('a', first)} day": f"on {with_article('a', second)} day"
     for pair in ("rainy/dry", "hot/cold", "sunny/overcast", "windy/windless")
-    for one, other in (pair.split("/"), pair.split("/")[::-1])
+    for first, second in (pair.split("/"), pair.split("/")[::-1])
 }
 SEASONS = ("in winter", "in spring", "in summer", "in autumn")

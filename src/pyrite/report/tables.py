@@ -17,9 +17,9 @@ def table(run: Run[Any]) -> "polars.DataFrame":
     Raises:
         UserError: a loop, which has a table for each of its parts, or a study without its summary.
     """
-    from pyrite.audit import objects as of_audit
-    from pyrite.probe import objects as of_probe
-    from pyrite.repair import objects as of_repair
+    from pyrite.audit import tables as of_audit
+    from pyrite.probe import tables as of_probe
+    from pyrite.repair import tables as of_repair
     from pyrite.study import tables as of_study
 
     if run.verb == "audit":

@@ -1,6 +1,6 @@
-"""Language models and classifiers: which of the two is a model, and what differs between them in a repair.
+"""The two model types of a repair, language models and classifiers, and what differs between them.
 
-`repair.language` and `repair.classifier` are the two; each offers the functions of `Sort`.
+`repair.language` and `repair.classifier` are the two; each offers the functions of `ModelType`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ ROLES = ("forget", "replay", "guard_forget", "guard_replay")
 
 
 @dataclass(frozen=True)
-class Rows:
+class RepairRows:
     """Every row of a repair, encoded: those that train, those that the guard looks at, and counts by file."""
 
     forget: list[Any]
@@ -32,14 +32,14 @@ class Rows:
     counts: dict[str, dict[str, Any]]
 
 
-class Sort(Protocol):
-    """What a repair asks of the sort of model that it is given."""
+class ModelType(Protocol):
+    """The functions that a repair needs of a model type."""
 
-    def load_whole(self, folder: Path, compute: Compute) -> Any:
+    def load_full_model(self, folder: Path, compute: Compute) -> Any:
         """The whole model of a folder, in fp32."""
         ...
 
-    def read_rows(self, context: Context, tokenizer: Any, settings: RepairSettings, method: "Method") -> Rows:
+    def read_rows(self, context: Context, tokenizer: Any, settings: RepairSettings, method: "Method") -> RepairRows:
         """Every file of the step, read and encoded."""
         ...
 
@@ -51,26 +51,29 @@ class Sort(Protocol):
         """What reads rows with the model."""
         ...
 
-    def see(self, reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
-        """What the model says of rows: an `objective.Seen`."""
+    def forward(self, reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
+        """The model's outputs on rows: a `reference.Outputs`."""
         ...
 
-    def save_whole(self, model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+    def save_full_model(self, model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
         """Write a trained model into the step's folder, whole, in its source's number format."""
         ...
 
 
-def sort_of(folder: Path) -> Sort:
-    """Which sort of model is in this folder?"""
+def model_type_of(folder: Path) -> ModelType:
+    """The type of the model in a folder."""
     from pyrite.repair import classifier, language
 
-    sort: Sort = classifier if is_classifier(folder) else language
-    return sort
+    model_type: ModelType = classifier if is_classifier(folder) else language
+    return model_type
 
 
 def is_classifier(folder: Path) -> bool:
     """Does this folder hold a sequence classifier with its head?"""
-    return any("SequenceClassification" in str(one) for one in load.read_config(folder).get("architectures") or [])
+    return any(
+        "SequenceClassification" in str(architecture)
+        for architecture in load.read_config(folder).get("architectures") or []
+    )
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:
@@ -83,8 +86,8 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     named = sorted((config.get("id2label") or {}).items(), key=lambda pair: int(pair[0]))
     labels = tuple(str(name).lower() for _, name in named)
     if config.get("problem_type") in ("regression", "multi_label_classification"):
-        found = f"{folder}: problem_type is {config['problem_type']}"
-        raise UserError("Repair needs a classifier that gives each row one label.", found, "give another model")
+        detail = f"{folder}: problem_type is {config['problem_type']}"
+        raise UserError("Repair needs a classifier that gives each row one label.", detail, "give another model")
     nameless = [label for at, label in enumerate(labels) if label == f"label_{at}"]
     if len(set(labels)) < max(2, len(labels)) or nameless:
         fix = "name two or more outputs in its config.json (id2label) after the labels of the rows"
@@ -97,12 +100,12 @@ def check_classifier(settings: RepairSettings, method: "Method") -> None:
 
     Raises:
         UserError: a method on hidden states or on written answers, a part of the text, several processes, an adapter
-            that stays beneath.
+            that is kept active.
     """
     from pyrite.repair.methods import METHODS
 
     if method.kind in ("hidden", "pair", "answer"):
-        fix = "--method " + ", ".join(name for name, one in METHODS.items() if one.kind in ("token", "soft", "row"))
+        fix = "--method " + ", ".join(name for name, entry in METHODS.items() if entry.kind in ("token", "soft", "row"))
         raise UserError("This method is for language models, and the model is a classifier.", method.name, fix)
     if settings.part is not None:
         raise UserError("A classifier learns one label a row.", f"part: {settings.part}", "leave --part out")
@@ -116,25 +119,25 @@ def check_left(encoded: Mapping[str, Sequence[Any]], counts: Mapping[str, Any]) 
     """Refuse to go on without a row to forget, or to replay where replay rows are called for."""
     for role in ("forget", "replay"):
         if role in encoded and not encoded[role]:
-            found = f"{role}: {counts[role]}"
-            raise UserError(f"No row is left to {role}.", found, "give rows with answers, or raise max_tokens")
+            detail = f"{role}: {counts[role]}"
+            raise UserError(f"No row is left to {role}.", detail, "give rows with answers, or raise max_tokens")
 
 
 def check_guard(encoded: Mapping[str, Sequence[Any]], counts: Mapping[str, Any], settings: RepairSettings) -> None:
     """Refuse a guard that has nothing to look at on either side: it would pass what it does not see."""
     for role in ("guard_replay", "guard_forget"):
         if settings.guard.every_tokens and role in encoded and not encoded[role]:
-            found = f"{role}: {counts[role]}"
+            detail = f"{role}: {counts[role]}"
             fix = "give it more rows or longer ones (max_tokens), or do without it (guard.every_tokens: 0)"
-            raise UserError("The guard has no rows to look at.", found, fix)
+            raise UserError("The guard has no rows to look at.", detail, fix)
 
 
 def guard_rows(encoded: Mapping[str, Sequence[Any]]) -> list[Any]:
     """The guard's rows; they are numbered (and bound to each other) after those that train."""
-    made = []
+    rows = []
     for role in ("guard_forget", "guard_preferred", "guard_replay"):
         for row in encoded.get(role, []):
             after = len(encoded.get(row.role, []))
             unit = row.unit if row.unit == -1 else row.unit + after
-            made.append(replace(row, number=row.number + after, unit=unit))
-    return made
+            rows.append(replace(row, number=row.number + after, unit=unit))
+    return rows

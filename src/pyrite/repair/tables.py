@@ -7,29 +7,29 @@ if TYPE_CHECKING:
     import polars
 
 
-def comparisons(told: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(first, second, one task's comparison) of the harm (with a model before), of the repair, of the repaired model against
-    the one before the harm, then of each proof against the repaired model and the one that was repaired."""
+def comparisons(record: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(first, second, one task's comparison) of the harm (with a model before), of the repair, of the repaired model
+    against the one before the harm, then of each proof against the repaired model and the one that was repaired."""
     for key in ("harm", "compared", "against_original"):
-        yield from ((one["first"], one["second"], one) for one in told.get(key, ()))
-    for proof in told["proofs"]:
+        yield from ((comparison["first"], comparison["second"], comparison) for comparison in record.get(key, ()))
+    for proof in record["proofs"]:
         for key in ("against_repaired", "against_before"):
-            yield from ((one["first"], one["second"], one) for one in proof[key])
+            yield from ((comparison["first"], comparison["second"], comparison) for comparison in proof[key])
 
 
-def table(told: Mapping[str, Any]) -> "polars.DataFrame":
+def table(record: Mapping[str, Any]) -> "polars.DataFrame":
     """What changed, and is it sure? One row for each comparison, task, metric and slice: both values, the paired change
-    with its 95 % interval, the verdict. Slices are exploratory. `told` is what `Repair.as_json` tells."""
+    with its 95 % interval, the verdict. Slices are exploratory. `record` is what `Repair.as_json` tells."""
     import polars
 
     rows = [
-        {"first": first, "second": second, "task": one["task"], "metric": line["metric"]}
+        {"first": first, "second": second, "task": comparison["task"], "metric": line["metric"]}
         | {"slice_by": line["by"], "slice": line["name"], "primary": line["primary"]}
         | {"value_first": line["first"], "value_second": line["second"], "change": line["difference"]["value"]}
         | {name: line["difference"][name] for name in ("low", "high", "n", "n_missing", "method")}
         | {"verdict": line["verdict"]}
-        for first, second, one in comparisons(told)
-        for line in one["contrasts"]
+        for first, second, comparison in comparisons(record)
+        for line in comparison["contrasts"]
     ]
     return polars.DataFrame(rows, infer_schema_length=None)
 

@@ -1,0 +1,218 @@
+"""Data files: found by path, opened through their compression, and named in every error about their bytes."""
+
+import contextlib
+import difflib
+import gzip
+import io
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pyrite.errors import UserError
+from pyrite.io.raw_row import BadRow, show
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow")
+PACKED = (".gz", ".zst")
+Raw = tuple[int, Mapping[str, Any] | BadRow]
+"""A row's number (its line in a text file, else its place from 1), and what stands there."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One data file: its path, what it is (a suffix out of `SUFFIXES`), how it is compressed, what messages call it."""
+
+    path: Path
+    suffix: str
+    packed: str
+    display_name: str
+
+    def location(self, number: int) -> str:
+        """A row's place in words: `file.csv:12`, or `file.parquet: row 12` (counted from 1) where there are no lines."""
+        return (
+            f"{self.display_name}: row {number}"
+            if self.suffix in (".json", ".parquet", ".arrow")
+            else f"{self.display_name}:{number}"
+        )
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffixes, so that compressing a file changes no id."""
+        name = self.path.name
+        suffixes = data_suffix(name)
+        return name[: -len("".join(suffixes))] if suffixes else name
+
+    @property
+    def stringly(self) -> bool:
+        """Is every value of this file text, numbers too?"""
+        return self.suffix in (".csv", ".tsv", ".txt")
+
+
+def data_suffix(name: str) -> tuple[str, str] | None:
+    """The (suffix, compression) of a data file's name, None if it is none of ours."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
+    return (suffixes[-1], packed) if suffixes and suffixes[-1] in SUFFIXES else None
+
+
+def find_file(path: Path, display_name: str | None = None) -> File:
+    """The data file at this path, with its real kind: `.json` may hold JSON lines, `.txt` a table with tabs.
+
+    Raises:
+        UserError: there is no such file, or its suffix is not one of ours.
+    """
+    display_name = display_name or str(path)
+    if not path.exists():
+        raise missing_file(path)
+    suffixes = data_suffix(path.name)
+    if suffixes is None:
+        raise UserError(
+            "this kind of file cannot be read",
+            f"{display_name} ends in {path.suffix or 'nothing'}",
+            f"Pyrite reads {' '.join(SUFFIXES)}, each also with {' or '.join(PACKED)}",
+        )
+    file = File(path, *suffixes, display_name)
+    if file.suffix == ".json" and _holds_lines(file):
+        return File(path, ".jsonl", file.packed, display_name)
+    return file
+
+
+def missing_file(path: Path) -> UserError:
+    """Nothing is at this path: say what is near it."""
+    folder = path.parent
+    if not folder.is_dir():
+        detail, near = f"{path}: the folder {folder} is not there either", []
+    else:
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+        detail = f"{path}; the folder has {len(names)} entries"
+    fix = f"did you mean {' or '.join(str(folder / name) for name in near)}?" if near else "check the path"
+    if len(path.parts) == 2 and not path.suffix and not path.is_absolute():
+        fix += f" (a data set on the hub is hf://{path.as_posix()})"
+    return UserError("there is no such file", detail, fix)
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The content of all frames of a `.zst` file; one that is cut off raises, where the library's stream just ends."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        import zstandard
+
+        self._new = zstandard.ZstdDecompressor().decompressobj
+        self._source = source
+        self._frame: Any = None
+        self._left = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._left or self._source.read(_CHUNK)
+            self._left = b""
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("the file ends in the middle of a compressed frame")
+                return 0
+            if self._frame is None:
+                self._frame = self._new()
+            self._ready = memoryview(self._frame.decompress(packed))
+            if self._frame.eof:
+                self._left, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+
+@contextlib.contextmanager
+def open_uncompressed(file: File) -> Iterator[BinaryIO]:
+    """The uncompressed bytes of a file."""
+    with contextlib.ExitStack() as stack:
+        source: BinaryIO = stack.enter_context(open(file.path, "rb"))
+        if file.packed == ".gz":
+            source = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=source, mode="rb")))
+        elif file.packed == ".zst":
+            source = cast(BinaryIO, stack.enter_context(io.BufferedReader(_ZstdFrames(source), _CHUNK)))
+        yield source
+
+
+@contextlib.contextmanager
+def open_seekable(file: File) -> Iterator[Any]:
+    """A file for formats that jump about in it: compressed ones are unpacked into a temporary file."""
+    if not file.packed:
+        with open(file.path, "rb") as source:
+            yield source
+        return
+    with tempfile.TemporaryFile() as unpacked, open_uncompressed(file) as source:
+        while chunk := source.read(_CHUNK * 16):
+            unpacked.write(chunk)
+        unpacked.seek(0)
+        yield unpacked
+
+
+def text_lines(source: BinaryIO) -> Iterator[bytes]:
+    """Lines with their ends, split at newlines only; a byte order mark is taken off the first."""
+    first = next(source, None)
+    if first is None:
+        return
+    first = first.removeprefix(BYTE_ORDER_MARK)
+    if first:
+        yield first
+    yield from source
+
+
+@contextlib.contextmanager
+def damage_named(file: File) -> Iterator[None]:
+    """Turn what a library says about a file that is no such file into a `UserError` that names the file."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(file, error) from error
+    except PermissionError as error:
+        raise UserError("this file may not be read", file.display_name, "ask for permission to read it") from error
+    except IsADirectoryError as error:
+        raise UserError("this is a folder, not a file", file.display_name, "name a file") from error
+    except Exception as error:
+        # Arrow also says so by OSError without a number, or trips over a name or a size that cannot be.
+        arrow = file.suffix in (".parquet", ".arrow") and (
+            isinstance(error, (UnicodeDecodeError, MemoryError)) or (isinstance(error, OSError) and error.errno is None)
+        )
+        if arrow or type(error).__module__.split(".")[0] in ("pyarrow", "zstd", "zstandard"):
+            raise _damaged(file, error) from error
+        raise
+
+
+def _damaged(file: File, error: Exception) -> UserError:
+    kind = f"{file.suffix}{file.packed}"
+    return UserError(
+        f"this is not a whole {kind} file",
+        f"{file.display_name}: {show(str(error) or type(error).__name__, 200)}",
+        "copy it again",
+    )
+
+
+def not_utf8(line: bytes) -> BadRow | None:
+    """The bad row that bytes which are not UTF-8 make; None where they are."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return BadRow("not UTF-8", f"byte {line[error.start]:#04x} at column {error.start + 1} of {line_start(line)}")
+    return None
+
+
+def line_start(line: bytes) -> str:
+    """The beginning of a line, for a message."""
+    return show(line[:200].decode("utf-8", "replace").rstrip("\r\n"), 60)
+
+
+def _holds_lines(file: File) -> bool:
+    """Is this `.json` really JSON lines? Its first line is then an object of its own."""
+    with damage_named(file), open_uncompressed(file) as source:
+        first = next((line.strip() for line in text_lines(source) if not line.isspace()), b"")
+    return first.startswith(b"{") and first.endswith(b"}")

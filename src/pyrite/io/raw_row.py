@@ -1,0 +1,262 @@
+"""One row of a file before its layout is applied: its columns by our names, its id, and the errors of a bad row."""
+
+import datetime
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyrite.errors import PyriteError
+
+NO_LABEL = "-"
+"""The label of a pair on which annotators did not agree: `-` in MultiNLI and SNLI, -1 on the hub. Kept as it is."""
+ID_COLUMNS = ("id", "pairID", "uid", "idx")
+"""Columns that name a row, the first that is there wins; `id` alone does not also stay in `meta`."""
+REASONS = (
+    "broken JSON",
+    "not an object",
+    "not UTF-8",
+    "broken CSV",
+    "wrong number of columns",
+    "missing field",
+    "wrong type",
+    "empty text",
+    "unknown label",
+    "unknown role",
+)
+"""Why a row can be bad: the keys of `Counts.dropped`."""
+ROLES: Mapping[str, Literal["system", "user", "assistant", "tool"]] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+}
+_LETTERS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
+PARSE_COLUMNS = tuple(f"sentence{side}_{kind}" for side in "12" for kind in ("binary_parse", "parse"))
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+class BadRow(PyriteError):
+    """One row that cannot become a record: a `reason` out of `REASONS`, and what was found in it."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        assert reason in REASONS, reason
+        self.reason = reason
+        self.detail = detail
+
+
+class UnnamedLabels(PyriteError):
+    """Integer labels of which nothing says what they mean; the reader says so with the file's name."""
+
+    def __init__(self, column: str, value: str) -> None:
+        super().__init__(column, value)
+        self.column = column
+        self.value = value
+
+
+def show(value: object, width: int = 80) -> str:
+    """A value out of somebody's data, safe and short enough for a message."""
+    if isinstance(value, str):
+        value = value[: width + 1]
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+class Ids:
+    """Gives every row an id that is unique within its source.
+
+    A row's own id is taken where it has one; a repeat becomes `id#number`, a row without one is `stem:number`. Eight
+    bytes of every own id are remembered, nothing of the others.
+    """
+
+    def __init__(self, stem: str) -> None:
+        self._prefix = f"{stem}:"
+        self._seen: set[int] = set()
+        self._numbered = False
+
+    def give(self, own_id: str | None, number: int) -> str:
+        """The id of row `number`, whose own id is `own_id`."""
+        if own_id is None:
+            name = f"{self._prefix}{number}"
+            self._numbered = True
+            return name if not self._seen or self._new(name) else self.give(name, number)
+        name = own_id
+        while not self._new(name) or (self._numbered and self._looks_numbered(name)):
+            name = f"{name}#{number}"
+        return name
+
+    def _new(self, name: str) -> bool:
+        digest = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        if digest in self._seen:
+            return False
+        self._seen.add(digest)
+        return True
+
+    def _looks_numbered(self, name: str) -> bool:
+        return name.startswith(self._prefix) and name[len(self._prefix) :].isdigit()
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutContext:
+    """What a layout has to know beside the row: what the user asked for, and what the file says about itself.
+
+    `columns` maps our names to the file's, `names` a column to the names of its integer labels; in a `stringly` file
+    (CSV, TSV) every value is text, integers too.
+    """
+
+    columns: Mapping[str, str]
+    labels: Sequence[str] | None
+    label_map: Mapping[str, str]
+    text_fields: Sequence[str] | None
+    names: Mapping[str, Sequence[str]]
+    stringly: bool
+    used: frozenset[str]
+    ids: Ids
+
+
+class RawRow:
+    """One row of a file, asked for by our names of its columns."""
+
+    __slots__ = ("_context", "number", "values")
+
+    def __init__(self, values: Mapping[str, Any], number: int, context: LayoutContext) -> None:
+        self.values = values
+        self.number = number
+        self._context = context
+
+    def column(self, *names: str) -> str | None:
+        """The file's name of the first of these columns that the row has."""
+        for name in names:
+            column = self._context.columns.get(name, name)
+            if column in self.values:
+                return column
+        return None
+
+    def value(self, *names: str) -> Any:
+        """The value of the first of these columns that the row has, else None."""
+        column = self.column(*names)
+        return None if column is None else self.values[column]
+
+    def text(self, *names: str) -> str:
+        """Text that must be there."""
+        column = self.column(*names)
+        if column is None or self.values[column] is None:
+            accepted = " or ".join(self._context.columns.get(name, name) for name in names)
+            raise BadRow("missing field", f"no {accepted} among {show(list(self.values), 200)}")
+        return require_text(self.values[column], column)
+
+    def optional_text(self, *names: str) -> str:
+        """Text that may be absent, null or empty; then the empty string."""
+        column = self.column(*names)
+        value = None if column is None else self.values[column]
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise BadRow("wrong type", f"{column} is {type(value).__name__} {show(value)}, not text")
+        return value
+
+    def label(self, *names: str, pair: bool, letters: bool = False) -> str | None:
+        """The label by name, or None where the row has none. Never guesses what an integer means."""
+        column = self.column(*names)
+        raw = None if column is None else self.values[column]
+        allowed = self._context.labels
+        if raw is None or (raw == "" and self._context.stringly):
+            if allowed is not None:
+                raise BadRow("missing field", f"no label in {show(column or names[0])}; allowed: {', '.join(allowed)}")
+            return None
+        assert column is not None
+        label = self._named(raw, column, pair, letters)
+        if allowed is not None and label not in allowed and not (pair and label == NO_LABEL):
+            raise BadRow("unknown label", f"{column} is {show(raw)}; allowed: {', '.join(allowed)}")
+        return label
+
+    def _named(self, raw: object, column: str, pair: bool, letters: bool) -> str:
+        context = self._context
+        if isinstance(raw, float) and raw.is_integer():
+            raw = int(raw)
+        if isinstance(raw, bool) and not pair:
+            raw = "true" if raw else "false"
+        if not isinstance(raw, (str, int)) or isinstance(raw, bool):
+            raise BadRow("wrong type", f"{column} is {type(raw).__name__} {show(raw)}, not a label")
+        key = str(raw)
+        if key in context.label_map:
+            return context.label_map[key]
+        if context.labels is not None and key in context.labels:
+            return key
+        integer = isinstance(raw, int) or (context.stringly and _INTEGER.fullmatch(key) is not None)
+        names = context.names.get(column)
+        if pair and (key == NO_LABEL or (integer and int(key) == -1)):
+            return NO_LABEL
+        if integer and names is not None:
+            if not 0 <= int(key) < len(names):
+                raise BadRow("unknown label", f"{column} is {key}; the file names 0 to {len(names) - 1}")
+            return context.label_map.get(names[int(key)], names[int(key)])
+        if letters and key in _LETTERS:
+            return context.label_map.get(_LETTERS[key], _LETTERS[key])
+        if context.label_map:
+            if key in context.label_map.values():
+                return key
+            raise BadRow("unknown label", f"{column} is {show(raw)}; label_map knows {', '.join(context.label_map)}")
+        if integer and pair:
+            raise UnnamedLabels(column, key)
+        return key
+
+    def fields(self) -> dict[str, str]:
+        """The text columns of a labelled row, in the order in which the user, else the file, gives them."""
+        context = self._context
+        fields_object = self.value("fields")
+        if isinstance(fields_object, Mapping):
+            names = list(fields_object) if context.text_fields is None else list(context.text_fields)
+            if not names:
+                raise BadRow("empty text", "fields is empty")
+            return {str(name): require_text(fields_object.get(name), f"fields.{name}") for name in names}
+        if context.text_fields is not None:
+            names = list(context.text_fields)
+        else:
+            names = [name for name in context.columns if name not in ("label", *ID_COLUMNS)]
+        if not names:
+            raise BadRow("missing field", "no `fields` object in the row, and no text_fields were named")
+        return {name: self.text(name) for name in names}
+
+    def name(self) -> tuple[str, dict[str, Any]]:
+        """The row's id, and its other columns that hold one value each (a string, a number, true or false, null)."""
+        context = self._context
+        own_id: str | None = None
+        own_column: str | None = None
+        for name in ID_COLUMNS:
+            column = context.columns.get(name, name)
+            value = self.values.get(column)
+            if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool)):
+                own_id, own_column = str(value), column
+                break
+        row_id = context.ids.give(own_id, self.number)
+        nested = self.values.get("meta")
+        meta: dict[str, Any] = dict(nested) if isinstance(nested, Mapping) else {}
+        for column, value in self.values.items():
+            if column in context.used or (column == own_column == "id" and row_id == own_id):
+                continue
+            if value is None or isinstance(value, (str, int, float)):
+                meta[column] = value
+            elif isinstance(value, (datetime.date, datetime.time)):
+                meta[column] = value.isoformat()
+        return row_id, meta
+
+    def extra_id(self, base: str, index: int) -> str:
+        """The id of the record number `index` (from 1) out of one row."""
+        return self._context.ids.give(f"{base}#{index}", self.number)
+
+
+def require_text(value: object, location: str) -> str:
+    """Text that is text and not empty."""
+    if value is None:
+        raise BadRow("missing field", f"{location} is null")
+    if not isinstance(value, str):
+        raise BadRow("wrong type", f"{location} is {type(value).__name__} {show(value)}, not text")
+    if not value.strip():
+        raise BadRow("empty text", f"{location} is {show(value)}")
+    return value
