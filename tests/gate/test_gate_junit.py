@@ -58,7 +58,7 @@ def test_text_that_xml_forbids_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "gates.xml"
     gate(GateConfig(run=folder, require=("hans >= 0",), junit=file))
     (suite,) = ElementTree.parse(file).getroot()
-    assert "a[31m<script>&]]>\"'\U0001f600 \u202e - human on hans" in str(suite[0][0].get("message"))
+    assert "hans[arm=a[31m<script>&]]>\"'\U0001f600 \u202e][against=human]" in str(suite[0][0].get("message"))
     before = file.read_bytes()
     gate(GateConfig(run=folder, require=("hans >= 0",), junit=file))
     assert file.read_bytes() == before

@@ -20,7 +20,7 @@ audit: {{only: [format], permutations: 499, embedder: {encoder}, model: {causal}
 model: {causal}
 probe: {{task: [perplexity=held.jsonl]}}
 repair: {{steps: 3, scorecard_rows: 12, guard_rows: 6, guard_forget_rows: 6, precision: fp32, max_tokens: 96, learning_rate: 1.0e-3}}
-gates: ["audit: severity < fail", "repair: change perplexity.nats_per_token <= 5"]
+gates: ["audit: severity < fail", "repair: perplexity.nats_per_token[against=before] <= 5"]
 """
 
 

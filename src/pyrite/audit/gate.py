@@ -4,21 +4,15 @@
     severity < warn            no finding at all
     FLAW[.MEASURE] OP NUMBER   the excess (of every measure of the flaw, where none is named)
 
-The text is read by a regular expression and is never evaluated.
+The grammar is that of `stats.gates`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pyrite.audit.decide import ALONE, AT_END, FEW_CLUSTERS, Finding
 from pyrite.errors import UserError
-from pyrite.stats.gates import Outcome, outcome_of
-
-_GATE = re.compile(
-    r"\s*(?P<name>severity|[a-z]+(\.[a-z0-9_]+)?)\s*(?P<op>>=|<=|>|<)\s*(?P<bound>fail|warn|[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*"
-)
+from pyrite.stats.gates import GateOutcome, Outcome, outcome_of, parse_condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +23,6 @@ class Gate:
     name: str
     op: str
     bound: float | str
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """A gate, how it came out, and why."""
-
-    gate: Gate
-    outcome: Outcome
-    why: str
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"gate": self.gate.text, "outcome": self.outcome, "why": self.why}
 
 
 def examples(names: Sequence[str]) -> str:
@@ -60,17 +41,16 @@ def parse(text: str, names: Sequence[str]) -> Gate:
     Raises:
         UserError: the text is no condition, or names an unknown flaw or measure.
     """
-    match = _GATE.fullmatch(text)
-    if match is None:
+    condition = parse_condition(text, examples(names))
+    name, bound = condition.name, condition.bound
+    is_severity = name == "severity"
+    if condition.where or condition.op == "!=" or is_severity != isinstance(bound, str):
         raise UserError("That is no gate.", text, examples(names))
-    name, bound = match["name"], match["bound"]
-    if (name == "severity") != (bound in ("fail", "warn")) or (name == "severity" and match["op"] != "<"):
+    if is_severity and (bound not in ("fail", "warn") or condition.op != "<"):
         raise UserError("That is no gate.", text, examples(names))
-    if name == "severity":
-        return Gate(text.strip(), name, "<", bound)
-    if not any(full_name == name or full_name.startswith(f"{name}.") for full_name in names):
+    if not is_severity and not any(full_name == name or full_name.startswith(f"{name}.") for full_name in names):
         raise UserError("A gate names an unknown flaw or measure.", name, f"known: {', '.join(names)}")
-    return Gate(text.strip(), name, match["op"], float(bound) / (100 if match["percent"] else 1))
+    return Gate(condition.text, name, condition.op, bound)
 
 
 def compared(gate: Gate, finding: Finding, bound: float) -> tuple[Outcome, str]:
@@ -119,7 +99,12 @@ def is_capped(finding: Finding) -> bool:
     return bool(finding.told.get("capped", "a warning is the most" in (finding.told["why"] or "")))
 
 
-def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateResult:
+def result(gate: Gate, outcome: Outcome, why: str) -> GateOutcome:
+    """How a gate came out."""
+    return GateOutcome(gate.text, outcome, why, says_estimate=False)
+
+
+def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateOutcome:
     """How a gate comes out: the worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves
     it undecided."""
@@ -128,20 +113,20 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
         bad = [finding.full_name for finding in findings if finding.severity in worse]
         if bad:
-            return GateResult(gate, "failed", ", ".join(bad))
+            return result(gate, "failed", ", ".join(bad))
         if gate.bound == "fail" and sources < 1:
-            return GateResult(gate, "undecided", "without a human source nothing can be called a failure")
+            return result(gate, "undecided", "without a human source nothing can be called a failure")
         if gate.bound == "fail" and (few := capped(findings)):
-            return GateResult(gate, "undecided", f"a failure was out of reach: {few}")
+            return result(gate, "undecided", f"a failure was out of reach: {few}")
         if few_clusters:
-            return GateResult(gate, "undecided", f"{', '.join(few_clusters)}: {FEW_CLUSTERS}")
+            return result(gate, "undecided", f"{', '.join(few_clusters)}: {FEW_CLUSTERS}")
         if lacking or not findings:
-            return GateResult(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
+            return result(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
         ends = [
             finding.full_name for finding in findings if finding.severity == "warn" and finding.told["why"] == AT_END
         ]
         apart = f"; not asked of {', '.join(ends)}: {AT_END}" if ends and gate.bound == "fail" else ""
-        return GateResult(gate, "passed", f"no such finding{apart}")
+        return result(gate, "passed", f"no such finding{apart}")
     outcomes: list[tuple[Outcome, str]] = []
     for finding in findings:
         if finding.full_name == gate.name or finding.flaw == gate.name:
@@ -153,10 +138,10 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
         if name == gate.name or name.startswith(f"{gate.name}.")
     ]
     if not outcomes:
-        return GateResult(gate, "undecided", "it could not be measured here")
+        return result(gate, "undecided", "it could not be measured here")
     worst: tuple[Outcome, ...] = ("failed", "undecided")
     for outcome in worst:
         those = [why for reached, why in outcomes if reached == outcome]
         if those:
-            return GateResult(gate, outcome, "; ".join(those))
-    return GateResult(gate, "passed", "; ".join(why for _, why in outcomes))
+            return result(gate, outcome, "; ".join(those))
+    return result(gate, "passed", "; ".join(why for _, why in outcomes))

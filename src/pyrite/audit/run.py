@@ -43,7 +43,7 @@ from pyrite.outputs import check_folder, command_line
 from pyrite.runs.audit import AuditRecord
 from pyrite.runs.schema import InputFile
 from pyrite.runs.write import write_record
-from pyrite.stats.gates import exit_code
+from pyrite.stats.gates import GateOutcome, exit_code
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
 from pyrite.steps.store import made_with
 
@@ -319,7 +319,7 @@ def report(
     measured: Mapping[str, Any],
     sources: Mapping[str, int],
     flagged: Flags | None,
-    gate_results: Sequence[gating.GateResult],
+    gate_results: Sequence[GateOutcome],
     code: int,
     notes: list[str],
 ) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from pyrite.audit.decide import Finding
 from pyrite.audit.flaws.registry import full_names
 from pyrite.audit.plan import selected_flaws
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked, GateKind, unknown
+from pyrite.gate.outcome import GateKind, checked, unknown
 from pyrite.runs import Run
 from pyrite.runs.audit import AuditRecord, FindingRecord
+from pyrite.stats.gates import GateOutcome
 
 
-def check_audit(run: Run[AuditRecord], texts: Sequence[str]) -> list[Checked]:
+def check_audit(run: Run[AuditRecord], texts: Sequence[str]) -> list[GateOutcome]:
     """How each condition comes out.
 
     Raises:
@@ -26,7 +27,7 @@ def check_audit(run: Run[AuditRecord], texts: Sequence[str]) -> list[Checked]:
     for text in texts:
         gate = parse_audit_gate(text, measure_names(record))
         result = gating.ask(gate, findings, sources=len(record.references), lacking=record.needs_reference)
-        outcomes.append(Checked(gate.text, result.outcome, result.why, gated_estimate(gate, record)))
+        outcomes.append(checked(gate.text, result.outcome, result.why, gated_estimate(gate, record)))
     return outcomes
 
 

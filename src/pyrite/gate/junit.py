@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree
 
-from pyrite.gate.outcome import Checked
 from pyrite.io import atomic_write
+from pyrite.stats.gates import GateOutcome
 
 if TYPE_CHECKING:
     from pyrite.gate.run import Gated
@@ -41,12 +41,12 @@ def write_junit(gated: "Gated", name: str, path: Path, undecided: Literal["pass"
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
 
 
-def class_name(verb: str, gate: Checked) -> str:
+def class_name(verb: str, gate: GateOutcome) -> str:
     """What a CI system groups cases by: the verb, and of a loop the part."""
     return f"pyrite.{verb}" if gate.part is None else f"pyrite.{verb}.{gate.part}"
 
 
-def tag_of(gate: Checked, undecided: Literal["pass", "fail"] | None) -> str | None:
+def tag_of(gate: GateOutcome, undecided: Literal["pass", "fail"] | None) -> str | None:
     """How JUnit says an outcome; None where the gate passed."""
     if gate.outcome == "undecided":
         return {"pass": "skipped", "fail": "failure", None: "error"}[undecided]

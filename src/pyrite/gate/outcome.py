@@ -2,56 +2,49 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.runs import Run
-from pyrite.stats.gates import Outcome
+from pyrite.stats.gates import GateOutcome, Outcome
 
 WORST: tuple[Outcome, ...] = ("failed", "undecided", "passed")
 """Of several answers to one condition the worst counts."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A condition as it came out, and why. `estimate` is the number that it looked at; None where it was no one number.
+def checked(
+    gate: str,
+    outcome: Outcome,
+    why: str,
+    estimate: Mapping[str, Any] | None = None,
+    *,
+    part: str | None = None,
+    hint: str = "",
+) -> GateOutcome:
+    """A condition on a run folder as it came out; `part` names the part of a loop that was asked."""
+    return GateOutcome(gate, outcome, why, estimate, {"part": part}, hint=hint)
 
-    `part` names the part of a loop that was asked.
-    """
 
-    gate: str
-    outcome: Outcome
-    why: str
-    estimate: Mapping[str, Any] | None = None
-    part: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        estimate = None if self.estimate is None else dict(self.estimate)
-        return {
-            "gate": self.gate,
-            "part": self.part,
-            "outcome": self.outcome,
-            "why": self.why,
-            "estimate": estimate,
-        }
+def of_part(outcome: GateOutcome, part: str) -> GateOutcome:
+    """The outcome of a condition on a part of a loop."""
+    return replace(outcome, details={**outcome.details, "part": part})
 
 
 @dataclass(frozen=True)
 class GateKind:
     """How runs of one kind are asked: how conditions come out, and conditions that a run can be asked."""
 
-    check: Callable[[Run[Any], Sequence[str]], list[Checked]]
+    check: Callable[[Run[Any], Sequence[str]], list[GateOutcome]]
     examples: Callable[[Run[Any]], list[str]]
 
 
-def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> Checked:
+def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> GateOutcome:
     """One answer out of several (outcome, why, estimate): the worst, with every reason for it and its first estimate."""
     for outcome in WORST:
         reasons = [(why, estimate) for answer, why, estimate in answers if answer == outcome]
         if reasons:
-            return Checked(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
+            return checked(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
     raise AssertionError("a condition that matches nothing is refused before")
 
 

@@ -2,16 +2,16 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
-from pyrite.gate.outcome import Checked, GateKind
+from pyrite.gate.outcome import GateKind, checked, of_part
 from pyrite.runs import FILES, Run, read_run
-from pyrite.stats.gates import exit_code
+from pyrite.stats.gates import GateOutcome, exit_code
 
 KINDS = {"audit": "audits", "probe": "scorecards", "repair": "scorecards", "study": "studies"}
 """The module whose `KIND` checks the runs of each verb; a loop's parts are checked each by its own."""
@@ -23,7 +23,7 @@ class Gated:
 
     run: Path
     verb: str
-    outcomes: Sequence[Checked]
+    outcomes: Sequence[GateOutcome]
     exit_code: int
 
     def as_json(self) -> dict[str, Any]:
@@ -75,25 +75,25 @@ def check_junit(config: GateConfig) -> None:
                 )
 
 
-def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[Checked]:
+def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[GateOutcome]:
     """How conditions come out, in their order."""
     if run.verb != "loop":
         return kind_of(run).check(run, texts)
     parts = run.parts
-    outcomes: list[Checked] = []
+    outcomes: list[GateOutcome] = []
     for text in texts:
         part, sign, condition = (word.strip() for word in text.partition(":"))
         if sign and part in run.record.not_run:
-            outcomes.append(Checked(condition, "undecided", f"the part {part} was not run", part=part))
+            outcomes.append(checked(condition, "undecided", f"the part {part} was not run", part=part))
             continue
         if not sign or part not in parts:
             problem = f"{text}; this loop has the parts {', '.join(parts)}"
             raise UserError("A gate on a loop names a part.", problem, suggestion(run))
-        outcomes += [replace(outcome, part=part) for outcome in check_conditions(parts[part], [condition])]
+        outcomes += [of_part(outcome, part) for outcome in check_conditions(parts[part], [condition])]
     return outcomes
 
 
-def check_recorded(run: Run[Any]) -> list[Checked]:
+def check_recorded(run: Run[Any]) -> list[GateOutcome]:
     """The conditions that the run was made with, checked again from the folder.
 
     Raises:

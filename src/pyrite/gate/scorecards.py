@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked, GateKind
+from pyrite.gate.outcome import GateKind, checked
 from pyrite.probe import gate as gating
 from pyrite.probe.output import ITEMS, read_items
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
 from pyrite.runs import Run
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.repair import RepairRecord
+from pyrite.stats.gates import GateOutcome
 from pyrite.tasks.measure import Metric
 
 
-def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[str]) -> list[Checked]:
+def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[str]) -> list[GateOutcome]:
     """How each condition comes out; the same items and the same seed give the interval that the run gave.
 
     Raises:
@@ -35,7 +36,7 @@ def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[
         sides = [read_items(file, gate.task, name) for name in (last, *first)]
         measurements = {gate.task: gating.Measurements(metrics[gate.task], *sides)}
         result = gating.ask(gate, measurements, seed=record.seed, alike=record.alike[gate.task])
-        outcomes.append(Checked(gate.text, result.outcome, result.why, result.as_json()["estimate"]))
+        outcomes.append(checked(gate.text, result.outcome, result.why, result.estimate, hint=gate.hint))
     return outcomes
 
 
@@ -50,7 +51,7 @@ def scorecard_examples(run: Run[ProbeRecord] | Run[RepairRecord]) -> list[str]:
         examples.append(f"{task}.{metric.name} {'<=' if metric.direction == 'lower' else '>='} {bound}")
         if len(compared_models(record)) == 2:
             change = "<= 0.02" if metric.direction == "lower" else ">= -0.02"
-            examples.append(f"change {task}.{metric.name} {change}")
+            examples.append(f"{task}.{metric.name}[against=before] {change}")
     return examples
 
 

@@ -16,6 +16,9 @@ def gates(gated: Gated) -> None:
         line = Text(f"{gate.outcome:<{max(map(len, STYLES))}}", style=STYLES[gate.outcome])
         about = f"{gate.part}: {gate.gate}" if gate.part else gate.gate
         console.print(line + Text(f"  {clean(about)}: {clean(gate.why)}", style=""))
+    for gate in gated.outcomes:
+        if gate.hint:
+            console.print(Text(clean(f"hint: {gate.hint_line}")))
     counts = {name: sum(gate.outcome == name for gate in gated.outcomes) for name in STYLES}
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     console.print(Text(clean(f"{gated.run}: {summary}; exit code {gated.exit_code}")))

@@ -1,32 +1,26 @@
 """Conditions on a study: on the intervals of its primary contrasts, or on their verdicts.
 
-    [ARM - AGAINST on ]PROBE[.METRIC] OP NUMBER[%]   the difference of every primary contrast so named; the worst counts
-    primary OP NUMBER[%]                             of every primary contrast
-    verdict != worse                                 no primary contrast is worse, and every one shows that it is not
+    PROBE[.METRIC][arm=ARM][against=AGAINST] OP NUMBER[%]   the difference of every primary contrast so named; the worst counts
+    primary OP NUMBER[%]                                    of every primary contrast
+    verdict != worse                                        no primary contrast is worse, and every one shows that it is not
 
-A contrast that is not testable passes nothing: where a fall has no room to show, that none is seen says nothing. The
-text is read by a regular expression and is never evaluated.
+Columns that are left out fit any contrast; `cell` is the same as `arm`. A contrast that is not testable passes nothing:
+where a fall has no room to show, that none is seen says nothing. The grammar is that of `stats.gates`.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from dataclasses import replace
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.gate.outcome import Checked, GateKind, unknown, worst
+from pyrite.gate.outcome import GateKind, unknown, worst
 from pyrite.runs import Run, read_results
 from pyrite.runs.study import ContrastNames, PrimaryContrast, StudyRecord
 from pyrite.stats import Verdict
-from pyrite.stats.gates import Outcome, outcome_of
+from pyrite.stats.gates import Condition, GateOutcome, Outcome, outcome_of, parse_condition
 
-_GATE = re.compile(
-    r"\s*(?P<target>.+?)\s*(?P<op>>=|<=|>|<)\s*(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*",
-    re.IGNORECASE | re.ASCII,
-)
-_VERDICT = re.compile(r"\s*verdict\s*!=\s*worse\s*")
-EXAMPLES = "such as 'verdict != worse', 'primary >= -2%', or 'ARM - AGAINST on PROBE >= -0.02'"
+EXAMPLES = "such as 'verdict != worse', 'primary >= -2%', or 'PROBE[arm=ARM][against=AGAINST] >= -0.02'"
 GOOD = (Verdict.BETTER, Verdict.EQUIVALENT)
 
 StudyRun = Run[StudyRecord]
@@ -34,7 +28,7 @@ Answer = tuple[Outcome, str, Mapping[str, Any] | None]
 """How one contrast comes out, why, and its difference."""
 
 
-def check_study(run: StudyRun, texts: Sequence[str]) -> list[Checked]:
+def check_study(run: StudyRun, texts: Sequence[str]) -> list[GateOutcome]:
     """How each condition comes out.
 
     Raises:
@@ -46,8 +40,7 @@ def check_study(run: StudyRun, texts: Sequence[str]) -> list[Checked]:
         fix = "name contrasts in the study file, and run it again"
         raise UserError("The study has no primary contrast.", str(run.folder), fix)
     return [
-        check_verdicts(text, primary) if _VERDICT.fullmatch(text) else check_differences(run, text, primary)
-        for text in texts
+        check_verdicts(text, primary) if is_verdict(text) else check_differences(run, text, primary) for text in texts
     ]
 
 
@@ -57,7 +50,7 @@ def study_examples(run: StudyRun) -> list[str]:
     return ["verdict != worse", "primary >= -0.02", *(f"{name} >= -0.02" for name in names)]
 
 
-def check_verdicts(text: str, primary: Sequence[PrimaryContrast]) -> Checked:
+def check_verdicts(text: str, primary: Sequence[PrimaryContrast]) -> GateOutcome:
     """Whether no primary contrast is worse, as far as verdicts say so."""
     return worst(text.strip(), [verdict_answer(contrast) for contrast in primary])
 
@@ -79,32 +72,55 @@ def check_condition(text: str, contrasts: Sequence[ContrastNames]) -> None:
     Raises:
         UserError: a text that is no condition, or a contrast that is not among them.
     """
-    if not _VERDICT.fullmatch(text):
+    if not is_verdict(text):
         parse_study_gate(text, contrasts)
 
 
-def parse_study_gate(text: str, contrasts: Sequence[ContrastNames]) -> tuple[re.Match[str], list[int]]:
-    """A condition on differences as read, and which of the contrasts it is about."""
-    match = _GATE.fullmatch(text)
-    if match is None:
+def is_verdict(text: str) -> bool:
+    """Whether a condition is about verdicts, not about differences."""
+    condition = parse_condition(text, EXAMPLES)
+    if isinstance(condition.bound, float):
+        return False
+    if condition.name != "verdict" or condition.op != "!=" or condition.bound != Verdict.WORSE or condition.where:
         raise UserError("That is no gate on a study.", text, EXAMPLES)
-    target = " ".join(match["target"].split())
-    places = [at for at, contrast in enumerate(contrasts) if target == "primary" or target in contrast_names(contrast)]
+    return True
+
+
+def parse_study_gate(text: str, contrasts: Sequence[ContrastNames]) -> tuple[Condition, list[int]]:
+    """A condition on differences as read, and which of the contrasts it is about."""
+    condition = parse_condition(text, EXAMPLES)
+    if isinstance(condition.bound, str) or condition.op == "!=":
+        raise UserError("That is no gate on a study.", text, EXAMPLES)
+    where = {("arm" if column == "cell" else column): value for column, value in condition.where}
+    strange = next((column for column in where if column not in ("arm", "against")), None)
+    if strange:
+        raise UserError(
+            "A gate on a study has no such column.", f"{text}: {strange}", f"arm, cell or against; {EXAMPLES}"
+        )
+    places = [at for at, contrast in enumerate(contrasts) if is_about(condition.name, where, contrast)]
     if not places:
+        target = (condition.hint or condition.text).partition(condition.op)[0].strip()
         names = ["primary", *(name for contrast in contrasts for name in contrast_names(contrast))]
         raise unknown("contrast", target, names, text)
-    return match, places
+    return condition, places
 
 
-def check_differences(run: StudyRun, text: str, primary: Sequence[PrimaryContrast]) -> Checked:
+def is_about(name: str, where: Mapping[str, str], contrast: ContrastNames) -> bool:
+    """Whether a condition's name and columns are of this contrast."""
+    if where.get("arm", contrast.name) != contrast.name or where.get("against", contrast.against) != contrast.against:
+        return False
+    return name == "primary" or name in probe_names(contrast)
+
+
+def check_differences(run: StudyRun, text: str, primary: Sequence[PrimaryContrast]) -> GateOutcome:
     """How the intervals of the named contrasts stand to the bound."""
-    match, places = parse_study_gate(text, [contrast.contrast for contrast in primary])
-    contrasts = [primary[at] for at in places]
-    percent = match["percent"] is not None
-    bound = float(Decimal(match["number"]) / (100 if percent else 1))
+    condition, places = parse_study_gate(text, [contrast.contrast for contrast in primary])
+    contrasts, bound = [primary[at] for at in places], condition.bound
+    assert isinstance(bound, float)
     for contrast in contrasts:
-        check_bound(text, bound, percent, difference_scale(run, contrast))
-    return worst(text.strip(), [difference_answer(contrast, match["op"], bound) for contrast in contrasts])
+        check_bound(text, bound, condition.percent, difference_scale(run, contrast))
+    outcome = worst(condition.text, [difference_answer(contrast, condition.op, bound) for contrast in contrasts])
+    return replace(outcome, hint=condition.hint)
 
 
 def difference_answer(contrast: PrimaryContrast, op: str, bound: float) -> Answer:
@@ -145,13 +161,19 @@ def named_difference(contrast: PrimaryContrast) -> dict[str, Any]:
     return {**contrast.difference.as_json(), "contrast": full_name(contrast)}
 
 
+def probe_names(contrast: ContrastNames) -> list[str]:
+    """What a contrast's probe may be called."""
+    probe = contrast.probe
+    if contrast.cell is not None:
+        return [probe, probe.partition(".")[0]]
+    return [probe, *([] if probe == "gap" or "." in probe else [f"{probe}.accuracy"])]
+
+
 def contrast_names(contrast: ContrastNames) -> list[str]:
     """What a contrast may be called, the whole name first."""
-    probe = contrast.probe
-    probes = [probe, *([] if probe == "gap" else [f"{probe}.accuracy"])]
-    if contrast.cell is not None:
-        probes = [probe, probe.partition(".")[0]]
-    return [*(f"{contrast.name} - {contrast.against} on {name}" for name in probes), *probes]
+    side = "arm" if contrast.cell is None else "cell"
+    names = probe_names(contrast)
+    return [*(f"{name}[{side}={contrast.name}][against={contrast.against}]" for name in names), *names]
 
 
 def difference_scale(run: StudyRun, contrast: PrimaryContrast) -> str:

@@ -27,6 +27,7 @@ from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same
 from pyrite.probe.probe_task import LabelTask, Result, ask
 from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
 from pyrite.records import Estimate
+from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
 from pyrite.tasks.measure import ItemScore
 
@@ -218,17 +219,17 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             "seconds": time.monotonic() - began,
         }
 
-    def _answer(self, gate: gating.Gate, results: Mapping[str, Result]) -> gating.GateResult:
+    def _answer(self, gate: gating.Gate, results: Mapping[str, Result]) -> GateOutcome:
         """Does a gate hold? One on a change that has nothing to be measured from is undecided."""
         known = gate.task in self._start
         before = replace(results[gate.task], measured=self._start[gate.task]) if known else results[gate.task]
         gate_result = answer(gate, [{gate.task: before}, dict(results)], self.config.seed)
         if known or not gate.change:
             return gate_result
-        nothing = Estimate(
-            math.nan, None, None, 0, gate_result.estimate.n, gate_result.estimate.direction, method=self._no_start
-        )
-        return replace(gate_result, estimate=nothing, outcome="undecided", why=self._no_start)
+        estimate = gate_result.estimate or {}
+        nothing = Estimate(math.nan, None, None, 0, estimate["n"], estimate["direction"], method=self._no_start)
+        values = gating.estimate_values(nothing)
+        return replace(gate_result, estimate=values, outcome="undecided", why=self._no_start)
 
     def table(self) -> "pl.DataFrame":
         """Every line of every scorecard: step, epoch, moment, task, metric, slice, value, interval, counts."""

@@ -86,7 +86,7 @@ class ProbeOptions(ConfigBase):
         None, description="write the tasks of labels into this folder as lm-evaluation-harness tasks, and ask no model"
     )
     gate: tuple[str, ...] = Field(
-        (), description="'[change ]TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER': sets the exit code; repeatable"
+        (), description="'TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER': sets the exit code; repeatable"
     )
     undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")

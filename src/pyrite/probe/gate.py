@@ -1,35 +1,27 @@
 """Conditions that a model must meet: passed, failed, or undecided where the interval holds the bound.
 
-    [change ]TASK[.METRIC][[COLUMN=VALUE]...] OP NUMBER[%]      OP is one of >= <= > <
+    TASK[.METRIC][[COLUMN=VALUE]...] OP NUMBER[%]      OP is one of >= <= > <
 
-such as `hans.accuracy[gold=non-entailment] >= 10%`, or `change ifeval.prompt_strict >= -0.02`, which looks at the second
-model named minus the first. The text is read by a regular expression and is never evaluated.
+such as `hans.accuracy[gold=non-entailment] >= 10%`, or `ifeval.prompt_strict[against=before] >= -0.02`, which looks at the
+second model named minus the first. The grammar is that of `stats.gates`.
 """
 
 import difflib
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.probe.compare import at_worst, change_of, one_sided, pair
 from pyrite.records import Estimate
-from pyrite.stats.gates import Op, Outcome, exit_code, outcome_of
+from pyrite.stats.gates import AGAINST, BEFORE, GateOutcome, Op, Outcome, exit_code, outcome_of, parse_condition
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
 
 EXAMPLES = (
     "such as 'hans.accuracy >= 0.5', 'ifeval.prompt_strict >= 20%', 'hans.accuracy[gold=non-entailment] >= 0.1', "
-    "or, of two models, 'change ifeval.prompt_strict >= -0.02'"
-)
-_GATE = re.compile(
-    r"\s*(?P<change>change\s+)?(?P<target>[^\s\[\]<>=]+)(?P<slices>(\s*\[[^\[\]]*\])*)\s*"
-    r"(?P<op>>=|<=|>|<)\s*(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%)?\s*",
-    re.IGNORECASE | re.ASCII,
+    "or, of two models, 'ifeval.prompt_strict[against=before] >= -0.02'"
 )
 
 
@@ -45,6 +37,7 @@ class Gate:
     op: Op
     bound: float
     percent: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +48,6 @@ class Measurements:
     metrics: Sequence[Metric]
     measured: Sequence[ItemScore]
     before: Sequence[ItemScore] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """A gate, the estimate that it looked at, and how it came out and why."""
-
-    gate: Gate
-    metric: str
-    estimate: Estimate
-    outcome: Outcome
-    why: str
-
-    def as_json(self) -> dict[str, Any]:
-        """The result as plain values; the estimate's value is null where nothing was answered."""
-        estimate = self.estimate.as_json()
-        if self.estimate.n == 0:
-            estimate["value"] = None
-        return {
-            "gate": self.gate.text,
-            "task": self.gate.task,
-            "metric": self.metric,
-            "slice": dict(self.gate.slices),
-            "change": self.gate.change,
-            "op": self.gate.op,
-            "bound": self.gate.bound,
-            "outcome": self.outcome,
-            "why": self.why,
-            "estimate": estimate,
-        }
 
 
 def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
@@ -98,32 +62,19 @@ def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
     >>> gate.task, gate.metric, gate.slices, gate.op, gate.bound
     ('hans', 'accuracy', (('gold', 'non-entailment'),), '>=', 0.1)
     """
-    found = _GATE.fullmatch(text)
-    if found is None:
-        raise UserError("That is no gate.", text, f"write TASK.METRIC OP NUMBER, {EXAMPLES}")
-    target = found["target"]
-    named = [task for task in tasks if target == task or target.startswith(f"{task}.")]
-    task = max(named, key=len, default=target.partition(".")[0])
-    metric = target[len(task) + 1 :] or None
-    if not task or target == f"{task}.":
+    condition = parse_condition(text, EXAMPLES)
+    named = [task for task in tasks if condition.name == task or condition.name.startswith(f"{task}.")]
+    task = max(named, key=len, default=condition.name.partition(".")[0])
+    metric = condition.name[len(task) + 1 :] or None
+    if not task or condition.name == f"{task}.":
         raise UserError("That gate lacks a task or a metric.", text, f"write TASK.METRIC OP NUMBER, {EXAMPLES}")
-    slices: dict[str, str] = {}
-    for inside in re.findall(r"\[([^\[\]]*)\]", found["slices"]):
-        column, sign, value = (part.strip() for part in inside.partition("="))
-        if not (column and sign and value):
-            raise UserError("A gate's slice is [COLUMN=VALUE].", f"{text}: [{inside}]", EXAMPLES)
-        if column in slices:
-            raise UserError("A gate names a column twice.", f"{text}: {column}", "name each column once")
-        slices[column] = value
-    percent = found["percent"] is not None
-    try:
-        bound = float(Decimal(found["number"]) / (100 if percent else 1))
-    except ArithmeticError:
-        bound = math.inf
-    if not math.isfinite(bound):
-        raise UserError("A gate's bound is too large a number.", text, EXAMPLES)
-    op: Op = found["op"]  # type: ignore[assignment]
-    return Gate(text.strip(), task, metric, tuple(slices.items()), found["change"] is not None, op, bound, percent)
+    if not isinstance(condition.bound, float) or condition.op == "!=":
+        raise UserError("That is no gate.", text, f"write TASK.METRIC OP NUMBER, {EXAMPLES}")
+    change = (AGAINST, BEFORE) in condition.where
+    slices = tuple(pair for pair in condition.where if pair != (AGAINST, BEFORE))
+    return Gate(
+        condition.text, task, metric, slices, change, condition.op, condition.bound, condition.percent, condition.hint
+    )
 
 
 def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool) -> Metric:
@@ -139,7 +90,9 @@ def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool
     if name not in metrics:
         raise _unknown(f"metric of {gate.task}", name, metrics, gate)
     if gate.change and not two_models:
-        raise UserError("A gate on a change needs two models.", gate.text, "name two models, or leave out 'change'")
+        raise UserError(
+            "A gate on a change needs two models.", gate.text, "name two models, or leave out [against=before]"
+        )
     metric = metrics[name]
     if metric.scale == "real" and gate.percent:
         raise UserError(f"{name} is no share.", gate.text, "write the bound in its own units, without %")
@@ -150,7 +103,7 @@ def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool
     return metric
 
 
-def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str = "groups") -> GateResult:
+def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str = "groups") -> GateOutcome:
     """Does what was measured meet the gate? Looks at exactly the items of its slice, whatever a scorecard cuts by.
 
     Raises:
@@ -187,7 +140,20 @@ def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str 
     elif any(decide(gate, one) != outcome for one in others) and outcome != "undecided":
         reason = f"it {outcome} on the items that have answers ({reason}), but the missing ones could change that"
         outcome = "undecided"
-    return GateResult(gate, metric.name, estimate, outcome, reason)
+    return gate_outcome(gate, metric.name, estimate, outcome, reason)
+
+
+def gate_outcome(gate: Gate, metric: str, estimate: Estimate, outcome: Outcome, why: str) -> GateOutcome:
+    """How a gate came out, with the estimate that it looked at; its value is null where nothing was answered."""
+    details = {"task": gate.task, "metric": metric, "slice": dict(gate.slices), "change": gate.change, "op": gate.op,
+               "bound": gate.bound}  # fmt: skip
+    return GateOutcome(gate.text, outcome, why, estimate_values(estimate), details, hint=gate.hint)
+
+
+def estimate_values(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as plain values; its value is null where nothing was answered."""
+    values = estimate.as_json()
+    return values if estimate.n else {**values, "value": None}
 
 
 def counted_as(measured: Sequence[ItemScore], value: float) -> list[ItemScore]:
@@ -214,7 +180,7 @@ def why(gate: Gate, estimate: Estimate, outcome: Outcome) -> str:
     return f"{interval} {whole.get(outcome, 'holds')} {gate.bound:g}{missing}"
 
 
-def verdict(results: Sequence[GateResult], undecided: Literal["pass", "fail"] | None = None) -> int:
+def verdict(results: Sequence[GateOutcome], undecided: Literal["pass", "fail"] | None = None) -> int:
     """The exit code of all gates: 1 where any failed, else 3 where any is undecided (which `undecided` settles), else 0."""
     return exit_code([result.outcome for result in results], undecided)
 

@@ -16,6 +16,7 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, opened
 from pyrite.probe.texts import Texts
 from pyrite.runs.probe import ProbeRecord
+from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
 from pyrite.tasks.measure import Metric
@@ -102,7 +103,7 @@ class ProbeResult:
     about: str
     cards: list[Scorecard]
     compared: list[Compared] = field(default_factory=list)
-    gates: list[gating.GateResult] = field(default_factory=list)
+    gates: list[GateOutcome] = field(default_factory=list)
     exit_code: int = 0
 
     def table(self) -> "polars.DataFrame":
@@ -311,7 +312,7 @@ def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Me
     return tuple(replace(metric, scale="real") if metric.name in real else metric for metric in first)
 
 
-def answer(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> gating.GateResult:
+def answer(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> GateOutcome:
     """Does a gate hold? With two models, a plain gate looks at the second."""
     first, last = results[0][gate.task], results[-1][gate.task]
     before = first.measured if len(results) == 2 else None

@@ -53,7 +53,9 @@ def scorecards(made: ProbeResult) -> None:
     for one in made.compared:
         comparison(console, one, {metric.name: metric for metric in of_task[one.task]})
     for gate in made.gates:
-        console.print(f"gate {gate.outcome}: {escape(gate.gate.text)}: {escape(gate.why)}", highlight=False)
+        console.print(f"gate {gate.outcome}: {escape(gate.gate)}: {escape(gate.why)}", highlight=False)
+        if gate.hint:
+            console.print(f"hint: {escape(gate.hint_line)}", highlight=False)
 
 
 def scorecard(card: Scorecard) -> Table:

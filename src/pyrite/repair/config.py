@@ -149,7 +149,7 @@ class RepairOptions(ConfigBase):
     margin: float = field_like(ProbeOptions, "margin")
     gate: tuple[str, ...] = Field(
         (),
-        description="'[change ]TASK[.METRIC] >= NUMBER' on the repaired model, 'change' is repaired minus MODEL as given (with --before: the harmed one); repeatable",
+        description="'TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER' on the repaired model, 'change' is repaired minus MODEL as given (with --before: the harmed one); repeatable",
     )
     undecided: Literal["pass", "fail"] | None = field_like(ProbeOptions, "undecided")
     prove: tuple[str, ...] = Field(

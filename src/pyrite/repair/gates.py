@@ -1,13 +1,12 @@
 """Conditions on what the guard sees, such as 'kl <= 0.2'. Loads nothing heavy."""
 
-import re
 from collections.abc import Sequence
 
 from pyrite.errors import UserError
+from pyrite.stats.gates import HOLDS, parse_condition
 
 VALUES = ("replay_nats", "forget_nats", "kl", "entropy", "repetition")
 """What a guard's look measures."""
-CONDITION = re.compile(rf"\s*({'|'.join(VALUES)})\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 
 
 def parse_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
@@ -19,14 +18,15 @@ def parse_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
     >>> parse_gates(["kl <= 0.2"])
     [('kl', '<=', 0.2)]
     """
-    conditions = []
+    conditions: list[tuple[str, str, float]] = []
+    fix = f"'VALUE <= NUMBER', VALUE one of {VALUES}"
     for text in texts:
-        match = CONDITION.fullmatch(text)
         try:
-            bound = float(match[3]) if match else None
-        except ValueError:
-            bound = None
-        if match is None or bound is None:
-            raise UserError("A guard's condition cannot be read.", text, f"'VALUE <= NUMBER', VALUE one of {VALUES}")
-        conditions.append((match[1], match[2], bound))
+            condition = parse_condition(text, fix)
+        except UserError as error:
+            raise UserError("A guard's condition cannot be read.", text, fix) from error
+        bound = condition.bound
+        if condition.name not in VALUES or condition.where or condition.op not in HOLDS or not isinstance(bound, float):
+            raise UserError("A guard's condition cannot be read.", text, fix)
+        conditions.append((condition.name, condition.op, bound))
     return conditions

@@ -18,6 +18,7 @@ from pyrite.repair.report import not_forgotten, repair_record
 from pyrite.repair.request import ALPHA, RepairPlan, plan_repair
 from pyrite.repair.rows import is_chat, overlap_record, too_few
 from pyrite.repair.scorecard import ScoredModel
+from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Repair:
     repaired: ScoredModel
     compared: list[Compared]
     proved: list[Proved]
-    gates: list[gating.GateResult]
+    gates: list[GateOutcome]
     told: Mapping[str, Any]
     exit_code: int = 0
     original: ScoredModel | None = None

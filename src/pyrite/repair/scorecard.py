@@ -22,6 +22,7 @@ from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import RowSteps
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
+from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Step, Store
 from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.score import Task
@@ -316,6 +317,6 @@ def compare_tasks(
 
 def gate_results(
     gates: Sequence[gating.Gate], harmed: ScoredModel, repaired: ScoredModel, seed: int
-) -> list[gating.GateResult]:
+) -> list[GateOutcome]:
     """Does the repaired model meet the conditions? A change is from the model that was given to be repaired."""
     return [answer(gate, [harmed.results, repaired.results], seed) for gate in gates]

@@ -39,7 +39,9 @@ def repair(made: Repair) -> None:
         print_changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
         print_changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
     for gate in made.gates:
-        print_line(console, f"gate {gate.outcome}: {gate.gate.text}: {gate.why}")
+        print_line(console, f"gate {gate.outcome}: {gate.gate}: {gate.why}")
+        if gate.hint:
+            print_line(console, f"hint: {gate.hint_line}")
     for line in cost_text(RepairCost.from_json(told["cost"])).splitlines() if "mixed" not in told else ():
         print_line(console, line.removeprefix("- "))
     for note in told["notes"]:
