@@ -9,7 +9,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.probe.compare import Comparison, Contrast, compare, flips
 from pyrite.stats import Verdict, cluster_bootstrap, wilson, wilson_difference
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 RIGHT = Metric("right")
 LOSS = Metric("loss", scale="real", direction="lower")

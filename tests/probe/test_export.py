@@ -16,7 +16,7 @@ from pyrite.tasks import HANS, NLI
 from pyrite.tasks.grammar import generate_pairs
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import as_labelled
-from pyrite.tasks.score import Task, right, score
+from pyrite.tasks.scoring import Task, from_labels, label_metrics, right, summarise
 
 pytest.importorskip("lm_eval")
 NLI_WORDS = NLI.labels
@@ -93,11 +93,10 @@ def test_hans_is_scored_there_as_here(engine: Engine, tmp_path: Path) -> None:
     assert 0 < sum(value is True for value in ours.values()) < 60
     numbers = {number.task: number for number in result.numbers}
     assert numbers["pyrite_hans"].value == pytest.approx(sum(value is True for value in ours.values()) / 60)
-    for line in score(items, predicted, HANS):
-        if line.by == "heuristic":
-            gold = "" if line.gold is None else f"__{line.gold}"
-            number = numbers[f"pyrite_hans__{line.name}{gold}"]
-            assert (number.n, number.value) == (line.n, pytest.approx(line.correct / line.n))
+    for line in summarise(from_labels(items, predicted, HANS), label_metrics(HANS), HANS.slices, seed=0):
+        if line.by in ("heuristic", "heuristic x gold"):
+            number = numbers["pyrite_hans__" + "__".join(value for _, value in line.values)]
+            assert (number.n, number.value) == (line.estimate.n, pytest.approx(line.estimate.value))
     assert len([name for name in numbers if name.count("__") == 2]) == 6
     assert {each.slices["group"] for each in result.measured} == {
         "pyrite_hans__lexical_overlap",

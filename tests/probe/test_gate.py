@@ -10,7 +10,7 @@ from pyrite.probe import gate as gate_module
 from pyrite.probe.gate import Measurements, ask, check, decide, parse, verdict
 from pyrite.records import Estimate
 from pyrite.stats.gates import GateOutcome
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 HANS = (Metric("accuracy"), Metric("loss", scale="real", direction="lower"))
 IFEVAL = (Metric("prompt_strict"), Metric("prompt_loose"))

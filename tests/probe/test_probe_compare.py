@@ -11,7 +11,7 @@ from pyrite.cli import run
 from pyrite.probe import run as probing
 from pyrite.probe.gate import parse
 from pyrite.probe.probe_task import Result
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 OWN = """
 file: reviews.jsonl

@@ -107,7 +107,7 @@ def test_two_models_on_several_tasks(tmp_path: Path, tiny_causal: Path, probe: P
 
 
 def test_what_is_read_back_is_what_was_measured(tmp_path: Path, probe: Probe) -> None:
-    from pyrite.tasks.measure import ItemScore
+    from pyrite.tasks.scoring import ItemScore
 
     measured = [
         ItemScore("a", "m", 0.25, "g", {"z": "1", "a": 'qu"ote'}, 2.0),

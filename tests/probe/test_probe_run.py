@@ -13,7 +13,7 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.records import Labelled
 from pyrite.tasks import HANS, NLI
-from pyrite.tasks.score import score
+from pyrite.tasks.scoring import from_labels, label_metrics, summarise
 
 ITEMS = [  # (pairID, gold, heuristic, subcase, template)
     ("ex0", "entailment", "lexical_overlap", "le_passive", "temp1"),
@@ -147,12 +147,13 @@ def test_two_way_and_three_way_by_hand() -> None:
     """Gold e, n, c; answers e, c, n: three-way 1/3; two-way all three right, for n and c are both non-entailment."""
     golds, said = ["entailment", "neutral", "contradiction"], ["entailment", "contradiction", "neutral"]
     items = [Labelled({"premise": "a", "hypothesis": "b"}, gold, str(at)) for at, gold in enumerate(golds)]
-    lines = score(items, {str(at): label for at, label in enumerate(said)}, NLI)
-    overall = {line.metric: (line.correct, line.n) for line in lines if line.by == "overall"}
-    assert overall == {"accuracy": (1, 3), "accuracy_2way": (3, 3)}
+    scores = from_labels(items, {str(at): label for at, label in enumerate(said)}, NLI)
+    lines = summarise(scores, label_metrics(NLI), (), seed=0)
+    overall = {line.metric: (line.estimate.value, line.estimate.n) for line in lines}
+    assert overall == {"accuracy": (pytest.approx(1 / 3), 3), "accuracy_2way": (1.0, 3)}
     hans = [Labelled({}, "non-entailment", "x", {"heuristic": "h", "subcase": "s", "template": "t"})]
-    assert score(hans, {"x": "neutral"}, HANS)[0].correct == 1
-    assert score(hans, {"x": None}, HANS)[0].n_missing == 1
+    assert from_labels(hans, {"x": "neutral"}, HANS)[0].value == 1.0
+    assert from_labels(hans, {"x": None}, HANS)[0].value is None
 
 
 def test_a_model_with_a_head_and_one_with_words(
@@ -281,7 +282,7 @@ def test_ids_with_blanks_around_them(tmp_path: Path, tiny_causal: Path, capsys: 
 
 def test_a_metric_is_a_share_only_where_both_models_values_say_so() -> None:
     from pyrite.probe.run import common_scales
-    from pyrite.tasks.measure import Metric
+    from pyrite.tasks.scoring import Metric
 
     never, sometimes = (Metric("f1"), Metric("acc")), (Metric("f1", "real"), Metric("acc"))
     for first, second in ((never, sometimes), (sometimes, never)):
@@ -294,7 +295,7 @@ def test_a_gate_on_a_change_from_a_model_that_is_never_right() -> None:
     from pyrite.probe import gate as gating
     from pyrite.probe.probe_task import Result
     from pyrite.probe.run import answer
-    from pyrite.tasks.measure import ItemScore, Metric
+    from pyrite.tasks.scoring import ItemScore, Metric
 
     before = Result(
         [ItemScore(str(at), "f1", 12.0 + at, str(at)) for at in range(50)], (Metric("f1", "real"),), {}, "groups"

@@ -27,7 +27,7 @@ from pyrite.study.run_folder import Study, draw_figure
 from pyrite.study.scores import Scores, scores_of_labels
 from pyrite.study.spec import parse_spec
 from pyrite.study.tables import results_table, summary_table
-from pyrite.tasks.score import Task
+from pyrite.tasks.scoring import Task
 
 PLANTED = "zebrafish-planted"
 """Stands in data and answers, and nowhere else."""
@@ -290,7 +290,7 @@ seeds: [0, 1]
 def language_run(folder: Path) -> Run:
     """A study of a language model out of made-up items, with the study's own tables and verdicts."""
     from pyrite.study.spec import parse_spec
-    from pyrite.tasks.measure import ItemScore, Metric
+    from pyrite.tasks.scoring import ItemScore, Metric
 
     spec = parse_spec(LANGUAGE, "words.yaml")
     strict, nats = Metric("prompt_strict"), Metric("nats_per_token", "real", "lower")

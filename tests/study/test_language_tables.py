@@ -26,7 +26,7 @@ from pyrite.study.scores import Scores, check_apart, over_items, pooled, scores_
 from pyrite.study.spec import StudySpec, parse_spec
 from pyrite.study.spec_probes import PILOT_SEED
 from pyrite.study.tables import results_table, summary_table
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 from pyrite.train.language import read_language
 from pyrite.train.split import SPLIT
 

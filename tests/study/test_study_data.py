@@ -24,7 +24,7 @@ from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import TASKS
 from pyrite.tasks.nli import clean_labelled
 from pyrite.tasks.rows import read_rows, write_rows
-from pyrite.tasks.score import Task
+from pyrite.tasks.scoring import Task
 
 LABELS = ["entailment", "neutral", "contradiction"]
 

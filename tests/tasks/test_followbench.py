@@ -11,7 +11,7 @@ from pyrite.errors import UserError
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench
 from pyrite.tasks.judge import vote_noise
-from pyrite.tasks.measure import ItemScore
+from pyrite.tasks.scoring import ItemScore
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.io import Counts
 from pyrite.tasks import ifeval, punkt
-from pyrite.tasks.measure import ItemScore
+from pyrite.tasks.scoring import ItemScore
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 

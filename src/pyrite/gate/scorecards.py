@@ -11,7 +11,7 @@ from pyrite.runs import Run
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.repair import RepairRecord
 from pyrite.stats.gates import GateOutcome
-from pyrite.tasks.measure import Metric
+from pyrite.tasks.scoring import Metric
 
 
 def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[str]) -> list[GateOutcome]:

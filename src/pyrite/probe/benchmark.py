@@ -13,7 +13,7 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
 from pyrite.probe.texts import Texts
 from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.work import ReportProgress

@@ -29,7 +29,7 @@ from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
 from pyrite.records import Estimate
 from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
-from pyrite.tasks.measure import ItemScore
+from pyrite.tasks.scoring import ItemScore
 
 if TYPE_CHECKING:
     import polars as pl

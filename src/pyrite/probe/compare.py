@@ -15,8 +15,7 @@ from pyrite.records import Estimate
 from pyrite.stats import Verdict, holm, no_room
 from pyrite.stats.clustered import Change, change_of_items
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.tasks.measure import ItemScore, Metric
-from pyrite.tasks.summary import OVERALL, STRATUM, check_columns, cut, is_grouped, of_metric, title
+from pyrite.tasks.scoring import OVERALL, STRATUM, ItemScore, Metric, check_columns, cut, is_grouped, of_metric, title
 
 ALPHA = 0.05
 WORDS = {Verdict.EQUIVALENT: "equivalent within the margin", Verdict.NOT_TESTABLE: "not testable here"}

@@ -26,7 +26,7 @@ from pyrite.io.write import atomic_write, write_parquet
 from pyrite.records import Labelled
 from pyrite.tasks import TASKS
 from pyrite.tasks.prompts import classify
-from pyrite.tasks.score import Task, right, slice_names
+from pyrite.tasks.scoring import Task, right, slice_names
 
 Prompt = Callable[[Mapping[str, str], Sequence[str]], str]
 Cell = tuple[str, ...]

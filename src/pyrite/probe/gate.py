@@ -16,8 +16,7 @@ from pyrite.probe.compare import at_worst, change_of, one_sided, pair
 from pyrite.records import Estimate
 from pyrite.stats.gates import AGAINST, BEFORE, GateOutcome, Op, Outcome, exit_code, outcome_of, parse_condition
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.tasks.measure import ItemScore, Metric
-from pyrite.tasks.summary import columns_of, is_grouped, mean, of_metric
+from pyrite.tasks.scoring import ItemScore, Metric, columns_of, is_grouped, mean, of_metric
 
 EXAMPLES = (
     "such as 'hans.accuracy >= 0.5', 'ifeval.prompt_strict >= 20%', 'hans.accuracy[gold=non-entailment] >= 0.1', "

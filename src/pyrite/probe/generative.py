@@ -33,7 +33,7 @@ from pyrite.steps.step import digest
 from pyrite.steps.store import make_folder
 from pyrite.tasks import followbench, mt_bench
 from pyrite.tasks.judge import Judge, vote_noise
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries")
 

@@ -19,7 +19,7 @@ from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
 from pyrite.steps import Context, Step, StepType
 from pyrite.tasks import followbench, gsm8k, ifeval, mt_bench
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 OnBadRow = Literal["stop", "skip"]
 JUDGE_TOKENS = 1024

@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from pyrite.records import Direction
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from pyrite.probe.probe_task import Cuts, LabelTask, ModelUnderTest, ProbeTask, 
 from pyrite.probe.texts import texts_of
 from pyrite.steps import Source, Store
 from pyrite.tasks.rows import read_rows
-from pyrite.tasks.summary import from_labels
+from pyrite.tasks.scoring import from_labels
 
 NAME = "the model in training"
 """What the model is called in scorecards."""

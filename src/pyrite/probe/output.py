@@ -24,7 +24,7 @@ from pyrite.runs import read_results
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.write import write_record
 from pyrite.steps.store import made_with
-from pyrite.tasks.measure import ItemScore
+from pyrite.tasks.scoring import ItemScore
 
 if TYPE_CHECKING:
     import pyarrow

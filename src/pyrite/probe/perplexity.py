@@ -18,7 +18,7 @@ from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_
 from pyrite.probe.texts import Texts, shown
 from pyrite.records import Chat, Text
 from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 if TYPE_CHECKING:
     from pyrite.models.perplexity import Part

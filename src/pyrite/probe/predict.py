@@ -18,7 +18,7 @@ from pyrite.tasks import nli
 from pyrite.tasks.grammar import generate_pairs, generate_reviews
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import as_labelled, read_rows, write_counts, write_rows
-from pyrite.tasks.score import matching, slice_names
+from pyrite.tasks.scoring import matching, slice_names
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Stored

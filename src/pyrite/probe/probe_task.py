@@ -21,10 +21,8 @@ from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Source, Step, Store
 from pyrite.tasks import TASKS, WRITTEN_BY_GRAMMAR
 from pyrite.tasks.custom import load_custom
-from pyrite.tasks.measure import ItemScore, Metric
 from pyrite.tasks.rows import read_rows
-from pyrite.tasks.score import Task
-from pyrite.tasks.summary import from_labels, label_metrics
+from pyrite.tasks.scoring import ItemScore, Metric, Task, from_labels, label_metrics
 from pyrite.train.adapters import has_adapter
 
 Cuts = tuple[tuple[str, ...], ...]

@@ -19,9 +19,8 @@ from pyrite.runs.probe import ProbeRecord
 from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
-from pyrite.tasks.measure import Metric
 from pyrite.tasks.rows import read_rows
-from pyrite.tasks.summary import Line, summarise
+from pyrite.tasks.scoring import Line, Metric, summarise
 
 if TYPE_CHECKING:
     import polars

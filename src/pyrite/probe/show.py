@@ -7,8 +7,7 @@ from rich.table import Table
 
 from pyrite.probe.compare import Contrast
 from pyrite.probe.run import Compared, Exported, ProbeResult, Scorecard, slice_json
-from pyrite.tasks.measure import Metric
-from pyrite.tasks.summary import Line
+from pyrite.tasks.scoring import Line, Metric
 
 FLIPS = 8
 """How many of the items that changed sides are named on the terminal; all are in --json."""

@@ -21,7 +21,7 @@ from pyrite.probe.probe_task import Result
 from pyrite.stats import MAX_MISSING, ShareOfChange, share_over_items
 from pyrite.stats.missing import too_many_missing
 from pyrite.stats.ratio import OTHER_SIDE
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 LOST, GAINED = "lost", "gained"
 KEEP = 0.9

@@ -18,8 +18,7 @@ from typing import Any
 from pyrite.probe.probe_task import Result
 from pyrite.repair.frontier import headline_items
 from pyrite.stats.missing import too_many_missing
-from pyrite.tasks.measure import ItemScore, Metric
-from pyrite.tasks.summary import is_grouped, mean
+from pyrite.tasks.scoring import ItemScore, Metric, is_grouped, mean
 
 Sides = tuple[bool, bool, bool]
 """Right before, harmed, repaired."""

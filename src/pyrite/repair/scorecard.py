@@ -24,9 +24,7 @@ from pyrite.repair.rows import RowSteps
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Step, Store
-from pyrite.tasks.measure import ItemScore, Metric
-from pyrite.tasks.score import Task
-from pyrite.tasks.summary import label_metrics
+from pyrite.tasks.scoring import ItemScore, Metric, Task, label_metrics
 
 SIDES = ("replay", "forget")
 """The held-out rows of either side may stand for what was lost or gained, by these names."""

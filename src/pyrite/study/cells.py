@@ -12,7 +12,7 @@ from pyrite.repair.train import REPAIR
 from pyrite.repair.weights import COMBINE
 from pyrite.steps import Cost, Step, Store, closure, missing_steps
 from pyrite.study.spec import StudySpec
-from pyrite.tasks.score import Task
+from pyrite.tasks.scoring import Task
 from pyrite.train.causal import TRAIN_GENERATOR
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.language import TRAIN_LANGUAGE

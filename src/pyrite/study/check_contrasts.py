@@ -30,7 +30,7 @@ def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
     """The metrics of a probe's task; None where only its run can say."""
     from pyrite.probe import generative_steps, perplexity
     from pyrite.study.label_probes import task_of
-    from pyrite.tasks.summary import label_metrics
+    from pyrite.tasks.scoring import label_metrics
 
     if probe.names_labels:
         return tuple(metric.name for metric in label_metrics(task_of(probe, spec)))

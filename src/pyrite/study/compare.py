@@ -30,7 +30,7 @@ from pyrite.study.label_probes import LabelProbe, Mask
 from pyrite.study.scores import Array, Scores, answered, by_seed, reference_of, shared_seeds
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import GAP, ContrastSpec
-from pyrite.tasks.measure import Metric
+from pyrite.tasks.scoring import Metric
 
 Pair = tuple[Scores, Scores]
 """One seed's models: the one in question, and the one that it is compared with."""

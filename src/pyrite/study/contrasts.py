@@ -20,7 +20,7 @@ from pyrite.study.scores import Array, Scores, answered, by_seed, number, over_i
 from pyrite.study.sentences import say_of_arms, say_of_cells, without_seeds
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ContrastSpec
-from pyrite.tasks.measure import Metric
+from pyrite.tasks.scoring import Metric
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from pyrite.records import Labelled
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.tasks import TASKS
-from pyrite.tasks.measure import ItemScore
-from pyrite.tasks.score import Task, matching
-from pyrite.tasks.summary import from_labels
+from pyrite.tasks.scoring import ItemScore, Task, from_labels, matching
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 """Which items of a probe, [items]."""

@@ -16,7 +16,7 @@ from pyrite.study.spec import data_path
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.study.spec_steps import START_ROWS
 from pyrite.study.steps import ABSENT
-from pyrite.tasks.score import Task
+from pyrite.tasks.scoring import Task
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.language import TRAIN_LANGUAGE
 

@@ -21,8 +21,7 @@ from pyrite.stats import Answered, answered_by_both
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import LabelProbe
 from pyrite.study.spec_steps import START_ROWS
-from pyrite.tasks.measure import ItemScore, Metric
-from pyrite.tasks.summary import is_grouped, label_metrics, mean
+from pyrite.tasks.scoring import ItemScore, Metric, is_grouped, label_metrics, mean
 
 Array = NDArray[np.float64]
 

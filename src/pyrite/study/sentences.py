@@ -11,7 +11,7 @@ from pyrite.study.scores import within
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ContrastSpec
 from pyrite.study.spec_steps import START_ROWS
-from pyrite.tasks.measure import Metric
+from pyrite.tasks.scoring import Metric
 
 
 def say_of_arms(compared: Comparison, judgement: Judgement, spec: StudySpec) -> str:

@@ -19,8 +19,7 @@ from pyrite.study.cells import CellKey
 from pyrite.study.scores import Array, Scores, number, over_items, reference_of, within
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_steps import START_ROWS
-from pyrite.tasks.measure import Metric
-from pyrite.tasks.summary import cut, mean, note
+from pyrite.tasks.scoring import Metric, cut, mean, note
 
 if TYPE_CHECKING:
     import altair

@@ -1,7 +1,7 @@
 """The tasks that models are probed with: items, and how an answer is scored. No model in sight."""
 
 from pyrite.tasks.nli import LABELS, TWO_WAY
-from pyrite.tasks.score import Task
+from pyrite.tasks.scoring import Task
 
 NLI = Task("nli", LABELS, slices=(("gold",),), also_merged=("accuracy_2way", TWO_WAY))
 HANS = Task(

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from pyrite.config_base import ConfigBase, from_yaml
 from pyrite.errors import UserError
-from pyrite.tasks.score import Task
+from pyrite.tasks.scoring import Task
 
 
 class CustomTask(ConfigBase):

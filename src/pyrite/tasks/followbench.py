@@ -34,7 +34,7 @@ from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
 from pyrite.tasks.judge import fence_key, fenced_text, last_word, prompt_hash
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
     Metric("hsr", "share", says="all requirements of the prompt are met"),

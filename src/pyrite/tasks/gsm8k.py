@@ -20,7 +20,7 @@ from pyrite.io import Counts, ReadOptions, open_records
 from pyrite.io.raw_row import show
 from pyrite.io.read import SKIP
 from pyrite.records import Chat, Record
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 STANDARD_NEW_TOKENS = 512
 """How long an answer may be; the limit is ours."""

@@ -29,7 +29,7 @@ from pyrite.io.raw_row import BadRow, show
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 STANDARD_NEW_TOKENS = 1280
 """How long an answer may be: the harness's `max_gen_toks`."""

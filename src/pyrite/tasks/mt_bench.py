@@ -25,7 +25,7 @@ from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
-from pyrite.tasks.measure import ItemScore, Metric
+from pyrite.tasks.scoring import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
     Metric("score", "real", says="the judge's rating of the answer, 1-10", least=1, most=10),

@@ -1,17 +1,112 @@
-"""From measured items to the lines of a scorecard: each metric overall and by slice, with nothing filled in."""
+"""The one scorer: tasks of labels, one item's value of one metric, and the lines of a scorecard with their intervals.
+
+The same answers get the same estimate and interval from a probe, a study, a repair, a gate and a report: items that share
+something (a template, a passage, the prompt of several instructions, a column that the user names) are resampled together;
+where they share nothing, a share has Wilson's interval. No model in sight.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from pyrite.errors import UserError
-from pyrite.records import Estimate, Labelled
+from pyrite.records import Direction, Estimate, Labelled
 from pyrite.stats.clustered import mean_of_items
-from pyrite.tasks.measure import ItemScore, Metric
-from pyrite.tasks.score import Task, right
+
+Scale = Literal["share", "real"]
+"""`share`: every item is 0 or 1, or the share of several votes; `real`: any number (a judge's points, nats)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is measured on each item, and which way is better."""
+
+    name: str
+    scale: Scale = "share"
+    direction: Direction = "higher"
+    says: str = ""
+    least: float | None = None
+    most: float | None = None
+    """What a real value can be at least and at most, where that is known (a judge's points); a share lies in 0-1."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the most that a value can be; None where it has no end."""
+        if self.scale == "share":
+            return 0.0, 1.0
+        return None if self.least is None or self.most is None else (self.least, self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """An item's value of a metric. None: asked, but no answer (or the judge refused); never filled in.
+
+    `group` names what the item shares with items that are alike (a template, the prompt of an instruction, a
+    document); items of one group are not independent. `slices` are the columns that a scorecard can cut by.
+    `weight` is the item's share in the mean (tokens, for a mean over tokens).
+    """
+
+    item: str
+    metric: str
+    value: float | None
+    group: str
+    slices: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How answers are scored: the gold labels, how model labels merge into them, and which slices are scored apart.
+
+    A slice is a tuple of columns of the items' meta; the column `gold` is the gold label.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    merge: Mapping[str, str] = field(default_factory=dict)
+    slices: tuple[tuple[str, ...], ...] = ()
+    template: str | None = None
+    also_merged: tuple[str, Mapping[str, str]] | None = None
+    """A second metric's name and its merging of both gold and predicted labels (NLI: two-way)."""
+    headline: Mapping[str, str] = field(default_factory=dict)
+    """The slice that verdicts look at where nobody names another; empty: all items."""
+    headline_by: str | None = None
+    """The column whose values are judged apart within it."""
+
+    def answer(self, predicted: str | None) -> str | None:
+        """A model's label in the task's own labels."""
+        return None if predicted is None else self.merge.get(predicted, predicted)
+
+
+def slice_names(item: Labelled, columns: Sequence[str], task: Task | None = None) -> tuple[str, ...]:
+    """An item's values in the columns of a slice; with a task, its gold label is the one of the task's that it merges into."""
+    gold = str(item.label if task is None else task.answer(item.label))
+    return tuple(gold if column == "gold" else str(item.meta.get(column, "?")) for column in columns)
+
+
+def right(item: Labelled, predicted: str | None, task: Task, merge: Mapping[str, str] | None = None) -> bool | None:
+    """Was the answer right? None where there is none."""
+    answer = task.answer(predicted)
+    if answer is None:
+        return None
+    gold = task.answer(item.label)
+    if merge is not None:
+        return merge.get(str(gold), gold) == merge.get(answer, answer)
+    return answer == gold
+
+
+def matching(items: Sequence[Labelled], values: Mapping[str, Any], task: Task | None = None) -> list[bool]:
+    """Which items have these values (meta columns, or `gold`)? With a task, a gold label counts also as what it merges into."""
+
+    def has(item: Labelled, column: str, value: str) -> bool:
+        merged = task is not None and column == "gold" and task.answer(item.label) == value
+        return merged or slice_names(item, [column])[0] == value
+
+    return [all(has(item, column, str(value)) for column, value in values.items()) for item in items]
+
 
 OVERALL = "overall"
 STRATUM = "gold"
