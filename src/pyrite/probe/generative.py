@@ -18,8 +18,6 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.generative_steps import (
     ANSWERS,
     JUDGE,
-    WRITTEN,
-    GenerativeTask,
     answers_of,
     items_of,
     judge_prompts,
@@ -32,6 +30,8 @@ from pyrite.steps import Source, Step, Store
 from pyrite.steps.step import digest
 from pyrite.steps.store import make_folder
 from pyrite.tasks import followbench, mt_bench
+from pyrite.tasks.generative import GenerativeTask
+from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.judge import Judge, vote_noise
 from pyrite.tasks.scoring import ItemScore, Metric
 
@@ -40,21 +40,21 @@ PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries")
 
 @dataclass(frozen=True)
 class GenerativeProbe:
-    """`--task ifeval=FILE`, `gsm8k=FILE`, `followbench=FOLDER`, `mt_bench=FILE`."""
+    """A task of `tasks.generative_tasks`, as `--task NAME=FILE` names it."""
 
     name: str
     source: str
     config: ProbeConfig
 
     @property
-    def kindred(self) -> GenerativeTask:
+    def task(self) -> GenerativeTask:
         """What is known of the benchmark."""
-        return WRITTEN[self.name]
+        return GENERATIVE[self.name]
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What is measured."""
-        return self.kindred.metrics
+        return self.task.metrics
 
     @property
     def margins(self) -> Mapping[str, float]:
@@ -64,7 +64,7 @@ class GenerativeProbe:
     @property
     def limit(self) -> int:
         """Tokens after which an answer is cut."""
-        return self.config.max_new_tokens or self.kindred.standard_tokens
+        return self.config.max_new_tokens or self.task.standard_tokens
 
     @property
     def items(self) -> dict[str, Any]:
@@ -72,7 +72,9 @@ class GenerativeProbe:
         told: dict[str, Any] = {"task": self.name, "items": self.config.items, "seed": self.config.seed}
         if self.config.skip:
             told["skip"] = self.config.skip
-        if self.kindred.by_rule is not None and self.config.on_bad_row == "skip":
+        if self.task.plugin:
+            told["plugin"] = self.task.plugin
+        if self.task.by_rule is not None and self.config.on_bad_row == "skip":
             told["on_bad_row"] = "skip"
         return told
 
@@ -117,7 +119,7 @@ class GenerativeProbe:
     def step(self, subject: ModelUnderTest) -> Step:
         """The answers, and where there is a judge, what it says of them."""
         answers = self.answers(subject)
-        if self.kindred.by_rule is not None or self.config.judge_url is None:
+        if self.task.by_rule is not None or self.config.judge_url is None:
             return answers
         if self.config.judge_model is None:  # stored replies are found again by address and name
             raise UserError("The judge has no name.", self.config.judge_url, "name it: --judge-model NAME-DATE")
@@ -146,8 +148,8 @@ class GenerativeProbe:
             notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
         if self.config.skip:
             notes.append(f"asked without the items that --items {self.config.skip} takes")
-        if self.limit != self.kindred.standard_tokens:
-            notes.append(f"answers are cut at {self.limit} new tokens; the standard is {self.kindred.standard_tokens}")
+        if self.limit != self.task.standard_tokens:
+            notes.append(f"answers are cut at {self.limit} new tokens; the standard is {self.task.standard_tokens}")
         if told["cut_at_limit"]:
             notes.append(f"{told['cut_at_limit']} of {told['prompts']} answers were cut at the limit")
         if told.get("capped"):
@@ -155,11 +157,11 @@ class GenerativeProbe:
         if told["refused"]:
             notes.append(f"{told['refused']} answers were refused and count as missing")
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": told}
-        result = Result([], self.kindred.metrics, self.kindred.cuts, self.kindred.alike, tuple(notes), details)
-        if self.kindred.checkers is not None:
-            details["checkers"] = self.kindred.checkers()
-        if self.kindred.by_rule is not None:
-            return replace(result, measured=self.kindred.by_rule(items, texts_of(answers)))
+        result = Result([], self.task.metrics, self.task.cuts, self.task.cluster, tuple(notes), details)
+        if self.task.checkers is not None:
+            details["checkers"] = self.task.checkers()
+        if self.task.by_rule is not None:
+            return replace(result, measured=self.task.by_rule(items, texts_of(answers)))
         replies: dict[str, list[str | None]] = defaultdict(list)
         if judged:
             for one in read_answers(store.path(step.key) / "replies.jsonl"):
@@ -176,7 +178,7 @@ class GenerativeProbe:
         """The prompts and the answers to them; the two turns of mt_bench together."""
         items, _ = items_of(Path(self.source), self.items)
         answers = read_answers(store.path(answers_of(step).key) / "answers.jsonl")
-        return of_answers(items, texts_of(list(answers)), self.kindred.turns)
+        return of_answers(items, texts_of(list(answers)), self.task.turns)
 
     def votes(
         self, items: list[Chat], answers: Sequence[Answer], replies: Mapping[str, list[str | None]]

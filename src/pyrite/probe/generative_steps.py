@@ -3,9 +3,9 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -14,73 +14,26 @@ from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
-from pyrite.probe.probe_task import Cuts, choose, model_folder
+from pyrite.probe.probe_task import choose, model_folder
 from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
 from pyrite.steps import Context, Step, StepType
-from pyrite.tasks import followbench, gsm8k, ifeval, mt_bench
-from pyrite.tasks.scoring import ItemScore, Metric
+from pyrite.tasks import followbench, mt_bench
+from pyrite.tasks.generative import GenerativeTask
+from pyrite.tasks.generative_tasks import generative_task
 
-OnBadRow = Literal["stop", "skip"]
 JUDGE_TOKENS = 1024
 """What a judge may write about one answer."""
 
 
-@dataclass(frozen=True)
-class GenerativeTask:
-    """What the code must know of one benchmark of texts."""
-
-    read: Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]
-    standard_tokens: int
-    metrics: tuple[Metric, ...]
-    cuts: Mapping[str, Cuts]
-    alike: str
-    turns: int = 1
-    by_rule: Callable[[Sequence[Chat], Mapping[str, str | None]], list[ItemScore]] | None = None
-    """What a program finds of prompts and answers; None: a judge has a say. Only by rule can bad rows be left out."""
-    checkers: Callable[[], str] | None = None
-    """What the rule's verdicts hang on beside the answers."""
-
-
-def published(read: Callable[[Path], list[Chat]]) -> Callable[[Path, OnBadRow], tuple[list[Chat], Counts]]:
-    """A reader of files that are taken as they were published: a bad row always stops."""
-
-    def counted(path: Path, on_bad_row: OnBadRow) -> tuple[list[Chat], Counts]:
-        items = read(path)
-        return items, Counts(len(items), len(items))
-
-    return counted
-
-
-WRITTEN = {
-    "ifeval": GenerativeTask(
-        ifeval.read_counted,
-        ifeval.STANDARD_NEW_TOKENS,
-        ifeval.METRICS,
-        dict.fromkeys(("instruction_strict", "instruction_loose"), ifeval.SLICES),
-        "prompts",
-        by_rule=ifeval.measure,
-        checkers=ifeval.identity,
-    ),
-    "gsm8k": GenerativeTask(
-        gsm8k.read_counted, gsm8k.STANDARD_NEW_TOKENS, gsm8k.METRICS, {}, "questions", by_rule=gsm8k.measure
-    ),
-    "followbench": GenerativeTask(
-        published(followbench.read),
-        2048,
-        followbench.METRICS,
-        {"hsr": followbench.SLICES, "ssr": followbench.SLICES, "csl": ((), ("category",))},
-        "examples",
-    ),
-    "mt_bench": GenerativeTask(
-        published(mt_bench.read), 1024, mt_bench.METRICS, {"score": mt_bench.SLICES}, "questions", turns=2
-    ),
-}
+def task_of_step(config: Mapping[str, Any]) -> GenerativeTask:
+    """The task that a step's configuration names."""
+    return generative_task(config["task"], config.get("plugin", ""))
 
 
 def items_of(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
     """The prompts that a step's configuration names (task, items, skip, seed), and the file's rows by their fate."""
-    items, counts = WRITTEN[config["task"]].read(path, config.get("on_bad_row", "stop"))
+    items, counts = task_of_step(config).read(path, config.get("on_bad_row", "stop"))
     return choose(items, config["items"], config.get("skip", 0), config["seed"]), counts
 
 
@@ -97,7 +50,7 @@ def answers_step(context: Context) -> None:
     answers = remote_answers if config["backend"] == "openai" else local_answers
     answer = answers(context, writing, temperatures)
     made, told = answer(items)
-    if WRITTEN[name].turns == 2:
+    if task_of_step(config).turns == 2:
         first = {one.id: one for one in made}
         second = [
             mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"

@@ -18,12 +18,13 @@ from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
 from pyrite.probe.generative import GenerativeProbe
-from pyrite.probe.generative_steps import WRITTEN, items_of
+from pyrite.probe.generative_steps import items_of
 from pyrite.probe.perplexity import Perplexity, measured_rows, records_of
 from pyrite.probe.predict import check_finite, prepared
 from pyrite.probe.probe_task import Cuts, LabelTask, ModelUnderTest, ProbeTask, Result
 from pyrite.probe.texts import texts_of
 from pyrite.steps import Source, Store
+from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.scoring import from_labels
 
@@ -67,7 +68,7 @@ def held(trainer: Any, tokenizer: Any = None) -> Iterator[Held]:
 
 def check_task(task: ProbeTask, model: Held) -> None:
     """Refuse a task that this model cannot be asked."""
-    judged = isinstance(task, GenerativeProbe) and WRITTEN[task.name].by_rule is None
+    judged = isinstance(task, GenerativeProbe) and GENERATIVE[task.name].by_rule is None
     if judged or not isinstance(task, LabelTask | Perplexity | GenerativeProbe):
         fix = "use tasks of labels, perplexity=FILE, ifeval=FILE or gsm8k=FILE"
         raise UserError("That task is not asked during training.", task.name, fix)
@@ -131,7 +132,7 @@ def ask_written(task: GenerativeProbe, model: Held) -> Result:
     """By what the model writes, checked by rule."""
     from pyrite.models.write import answer_prompts
 
-    known = WRITTEN[task.name]
+    known = GENERATIVE[task.name]
     assert known.by_rule is not None
     step = task.answers(model.subject)
     items, _ = items_of(Path(task.source), step.config)
@@ -140,7 +141,7 @@ def ask_written(task: GenerativeProbe, model: Held) -> Result:
     with model.compute.autocast():
         told = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
     measured = known.by_rule(items, texts_of(list(read_answers(file))))
-    return Result(measured, known.metrics, known.cuts, known.alike, details={"answers": told})
+    return Result(measured, known.metrics, known.cuts, known.cluster, details={"answers": told})
 
 
 def ignore_progress(done: float, total: float, unit: str) -> None:

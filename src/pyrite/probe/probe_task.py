@@ -21,6 +21,7 @@ from pyrite.records import Chat, Estimate
 from pyrite.steps import Context, Source, Step, Store
 from pyrite.tasks import TASKS, WRITTEN_BY_GRAMMAR
 from pyrite.tasks.custom import load_custom
+from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.rows import read_rows
 from pyrite.tasks.scoring import ItemScore, Metric, Task, from_labels, label_metrics
 from pyrite.train.adapters import has_adapter
@@ -95,15 +96,15 @@ class ProbeTask(Protocol):
 
 def ask(text: str, config: ProbeConfig) -> ProbeTask:
     """What does a `--task` name?"""
-    from pyrite.probe import benchmark, generative, generative_steps, perplexity
+    from pyrite.probe import benchmark, generative, perplexity
 
     name, _, where = text.partition("=")
-    if name in generative_steps.WRITTEN and where:
+    if name in GENERATIVE and where:
         return generative.GenerativeProbe(name, where, config)
     if name == "perplexity" and where:
         return perplexity.Perplexity(where, config)
     if config.skip:
-        fix = f"give it with {', '.join(generative_steps.WRITTEN)} or perplexity only"
+        fix = f"give it with {', '.join(GENERATIVE)} or perplexity only"
         raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
     if name.startswith(benchmark.PREFIX):
         return benchmark.Benchmark(text, config)
@@ -153,7 +154,7 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         return LabelTask(task, str(file), step, config)
     fix = (
         "--task NAME=FILE with NAME one of "
-        f"{', '.join(TASKS)}, ifeval, followbench, mt_bench, gsm8k, perplexity; --task heuristics=3000 (or negation, "
+        f"{', '.join((*TASKS, *GENERATIVE))}, perplexity; --task heuristics=3000 (or negation, "
         "reviews); "
         "--task harness:gsm8k; or --task FILE.yaml"
     )

@@ -9,6 +9,7 @@ from pyrite.repair.frontier import with_interval
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.runs.repair import ItemOutcomes, Proof, RepairCost, RepairRecord, RepairTraining, ShareOfItems
 from pyrite.runs.schema import Comparison, GateOutcome, Interval, Measured, Scorecard, Selection, SliceScore
+from pyrite.tasks.generative_tasks import GENERATIVE
 
 REPAIRED = "repaired"
 """The repaired model's name on its scorecards."""
@@ -123,7 +124,7 @@ def eval_result(scorecard: Scorecard, line: SliceScore) -> Any:
 
 def task_type(scorecard: Scorecard) -> str:
     """The hub's word for what is asked: labels, or text."""
-    generates = scorecard.task in ("gsm8k", "ifeval", "followbench", "mt_bench")
+    generates = scorecard.task in GENERATIVE
     generates = generates or scorecard.task.startswith("harness:")
     return "text-classification" if scorecard.metric == "accuracy" and not generates else "text-generation"
 

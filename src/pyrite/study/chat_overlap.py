@@ -8,7 +8,6 @@ from typing import Any
 from pyrite.data.keys import prompt_key, row_key
 from pyrite.errors import UserError
 from pyrite.probe.generative import GenerativeProbe
-from pyrite.probe.generative_steps import WRITTEN
 from pyrite.probe.perplexity import Perplexity
 from pyrite.probe.probe_task import ProbeTask
 from pyrite.records import Chat, Text
@@ -17,6 +16,7 @@ from pyrite.study.cells import Plan
 from pyrite.study.chat_uses import roles_of
 from pyrite.study.labelled_overlap import percent
 from pyrite.study.pool import PoolPerplexity
+from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.train.split import read_pool
 
 Row = Chat | Text
@@ -111,7 +111,7 @@ def rows_asked(asked: ProbeTask, store: Store) -> list[Row]:
     if isinstance(asked, Perplexity):
         return list(rows_of_file(asked))
     if isinstance(asked, GenerativeProbe):
-        return list(WRITTEN[asked.name].read(Path(asked.source), asked.config.on_bad_row)[0])
+        return list(GENERATIVE[asked.name].read(Path(asked.source), asked.config.on_bad_row)[0])
     return []
 
 

@@ -28,8 +28,9 @@ def asked_of_cells(spec: StudySpec) -> Iterator[Mistake]:
 
 def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
     """The metrics of a probe's task; None where only its run can say."""
-    from pyrite.probe import generative_steps, perplexity
+    from pyrite.probe import perplexity
     from pyrite.study.label_probes import task_of
+    from pyrite.tasks.generative_tasks import GENERATIVE
     from pyrite.tasks.scoring import label_metrics
 
     if probe.names_labels:
@@ -38,7 +39,7 @@ def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
         return None
     if probe.task == "perplexity":
         return tuple(metric.name for metric in perplexity.METRICS)
-    generative = generative_steps.WRITTEN.get(probe.task)
+    generative = GENERATIVE.get(probe.task)
     return None if generative is None else tuple(metric.name for metric in generative.metrics)
 
 

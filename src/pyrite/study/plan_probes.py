@@ -16,13 +16,13 @@ from pyrite.study.spec import data_path
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.study.spec_steps import START_ROWS
 from pyrite.study.steps import ABSENT
+from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.scoring import Task
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.language import TRAIN_LANGUAGE
 
-USUAL = {"ifeval": (541, 1280), "followbench": (820, 1024), "mt_bench": (160, 1024), "gsm8k": (1319, 512)}
-"""Items of a task and tokens of an answer where the file does not say: for plans."""
 UNKNOWN = (1000, 300)
+"""Items of a task that Pyrite does not know and tokens of an answer: for plans."""
 
 
 class ProbePlanner(ModelPlanner):
@@ -127,11 +127,12 @@ class ProbePlanner(ModelPlanner):
 
     def probe_cost(self, probe: ProbeSpec) -> Cost:
         """What asking one model for text should take."""
-        items, tokens = USUAL.get(probe.task, UNKNOWN)
+        task = GENERATIVE.get(probe.task)
+        items, tokens = UNKNOWN if task is None else task.usual
         if probe.data:
             items, tokens = self.tokens_of(probe.data)
         count = min(probe.items or items, items)
-        writes = probe.task in USUAL
+        writes = task is not None
         total = count * ((probe.max_new_tokens or tokens) if writes else tokens)
         return self.cost(2 * self.parameters * total, total, share=WRITING if writes else 1.0, keeps=500 * count)
 

@@ -17,7 +17,6 @@ GAP = "gap"
 PILOT_SEED = 100_000
 """The seed with which a pilot trains unless its file names another: far above those that studies and `--seeds` take."""
 LABEL_TASKS = ("nli", "hans", "labelled")
-TEXT_TASKS = ("ifeval", "followbench", "mt_bench", "gsm8k", "perplexity")
 HARNESS = "harness:"
 DOTTED = r"^[^.]+\.[^.]+$"
 """PROBE.METRIC."""
@@ -89,7 +88,9 @@ class ProbeSpec(ConfigBase):
 
     @model_validator(mode="after")
     def _fits(self) -> "ProbeSpec":
-        known = (*LABEL_TASKS, *TEXT_TASKS)
+        from pyrite.tasks.generative_tasks import GENERATIVE
+
+        known = (*LABEL_TASKS, *GENERATIVE, "perplexity")
         if self.task not in known and not self.task.startswith(HARNESS):
             near = difflib.get_close_matches(self.task, known, 1)
             hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}, {HARNESS}TASK"

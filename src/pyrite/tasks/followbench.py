@@ -33,6 +33,7 @@ from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
+from pyrite.tasks.generative import GenerativeTask, published
 from pyrite.tasks.judge import fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.scoring import ItemScore, Metric
 
@@ -279,3 +280,9 @@ def _votes(item: Chat, answer: str | None, verdicts: Mapping[str, Votes] | None)
     votes = (verdicts or {}).get(item.id, [])
     assert all(vote is None or len(vote) == item.meta["level"] for vote in votes), item.id
     return votes
+
+
+TASK = GenerativeTask(
+    "followbench", published(read), 2048, METRICS, usual=(820, 1024), cluster="examples",
+    cuts={"hsr": SLICES, "ssr": SLICES, "csl": ((), ("category",))},
+)  # fmt: skip

@@ -20,6 +20,7 @@ from pyrite.io import Counts, ReadOptions, open_records
 from pyrite.io.raw_row import show
 from pyrite.io.read import SKIP
 from pyrite.records import Chat, Record
+from pyrite.tasks.generative import GenerativeTask
 from pyrite.tasks.scoring import ItemScore, Metric
 
 STANDARD_NEW_TOKENS = 512
@@ -118,3 +119,14 @@ def _item(record: Record, stem: str) -> Chat | None:
         id=record.id.removeprefix(f"{stem}:"),
         meta={**record.meta, "gold": gold},
     )
+
+
+TASK = GenerativeTask(
+    "gsm8k",
+    read_counted,
+    STANDARD_NEW_TOKENS,
+    METRICS,
+    usual=(1319, STANDARD_NEW_TOKENS),
+    cluster="questions",
+    by_rule=measure,
+)

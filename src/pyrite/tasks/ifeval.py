@@ -29,6 +29,7 @@ from pyrite.io.raw_row import BadRow, show
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt
+from pyrite.tasks.generative import GenerativeTask
 from pyrite.tasks.scoring import ItemScore, Metric
 
 STANDARD_NEW_TOKENS = 1280
@@ -255,3 +256,9 @@ def _warn(problem: str, ids: Sequence[str]) -> None:
     if distinct := list(dict.fromkeys(ids)):
         listed = ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
         warnings.warn(f"IFEval: {problem}, in {len(distinct)} answers (prompts {listed})", stacklevel=3)
+
+
+TASK = GenerativeTask(
+    "ifeval", read_counted, STANDARD_NEW_TOKENS, METRICS, usual=(541, STANDARD_NEW_TOKENS), cluster="prompts",
+    cuts=dict.fromkeys(("instruction_strict", "instruction_loose"), SLICES), by_rule=measure, checkers=identity,
+)  # fmt: skip

@@ -24,6 +24,7 @@ from pyrite.io.files import find_file
 from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, show
 from pyrite.records import Chat, Message
+from pyrite.tasks.generative import GenerativeTask, published
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
 from pyrite.tasks.scoring import ItemScore, Metric
 
@@ -211,3 +212,8 @@ def measure(
             slices = {"category": item.meta["category"], "turn": str(turn)}
             measured.append(ItemScore(name, "score", value, item.id, slices))
     return measured
+
+
+TASK = GenerativeTask(
+    "mt_bench", published(read), 1024, METRICS, usual=(160, 1024), cluster="questions", cuts={"score": SLICES}, turns=2
+)
