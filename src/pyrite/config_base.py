@@ -72,7 +72,9 @@ def refuse(found: Iterable[Mistake]) -> None:
 def not_there(name: str, known: Sequence[str]) -> str:
     """'there is no X, did you mean Y?'"""
     near = difflib.get_close_matches(name, known, 1)
-    return f"there is no '{name}'" + (f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}")
+    return f"there is no '{name}'" + (
+        f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known) or 'none'}"
+    )
 
 
 def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:

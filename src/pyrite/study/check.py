@@ -7,6 +7,7 @@ from pyrite.errors import UserError
 from pyrite.study import chat_uses, labelled_uses
 from pyrite.study.check_cells import cells, model_before, step_tables
 from pyrite.study.check_contrasts import asked_of_cells, contrasts, frontier, known_metrics, pilot
+from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.spec import StudySpec, chat_pools
 from pyrite.study.spec_data import PoolSpec, as_pool
 from pyrite.study.spec_probes import GAP, ProbeSpec
@@ -76,6 +77,9 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
             if name in seen or name == DAMAGE:
                 yield (*where_, name), f"the name '{name}' is taken"
             seen.add(name)
+    for name, step in spec.steps.items():
+        if step.type not in OTHER_STEPS:
+            yield ("steps", name, "type"), not_there(step.type, list(OTHER_STEPS))
     if spec.damage is not None and spec.damage not in spec.all_trainings():
         yield ("damage",), not_there(spec.damage, list(spec.all_trainings()))
     if len(set(spec.seeds)) < len(spec.seeds) or min(spec.seeds) < 0:

@@ -20,6 +20,7 @@ def step_tables(spec: StudySpec) -> list[tuple[Place, list[str]]]:
         (("repairs",), list(spec.repairs)),
         (("quantise",), list(spec.quantise)),
         (("merge",), list(spec.merge)),
+        (("steps",), list(spec.steps)),
     ]
 
 

@@ -17,6 +17,7 @@ from pyrite.repair.self_replay import SELF_REPLAY
 from pyrite.repair.weights import COMBINE
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.labelled_uses import data_of
+from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_lower import LowerPlanner
 from pyrite.study.plan_rows import arm_counts
 from pyrite.study.spec import StudySpec
@@ -293,6 +294,12 @@ class ModelPlanner(LowerPlanner):
         step = Step(COMBINE, config, inputs, label=place.label, cost=Cost(seconds=20), weights=WEIGHTS)
         return replace(at, model=self.keep(step))
 
+    def other(self, name: str, at: Standing, place: Place) -> Standing:
+        """What a step of a type from outside makes of a model."""
+        step = self.spec.steps[name]
+        standing: Standing = OTHER_STEPS[step.type](self, step.options, at, place)
+        return standing
+
     # paths
 
     def beginning(self, start: str | None, size: int, seed: int) -> Standing:
@@ -331,5 +338,6 @@ STEP_TYPES: tuple[tuple[Callable[[StudySpec], Collection[str]], StepPlanner], ..
     (lambda spec: spec.repairs, ModelPlanner.repair),
     (lambda spec: spec.quantise, ModelPlanner.quantise),
     (lambda spec: spec.merge, ModelPlanner.merge),
+    (lambda spec: spec.steps, ModelPlanner.other),
 )
 """Every section of a study file that names steps of cells, and how one of its steps is planned."""

@@ -28,6 +28,7 @@ from pyrite.study.spec_steps import (
     ArmSpec,
     CellSpec,
     MergeStep,
+    OtherStep,
     RepairStep,
     ShareAxis,
     StartSpec,
@@ -76,6 +77,9 @@ class StudySpec(ConfigBase):
     quantise: dict[str, Literal["int8", "nf4"]] = Field(default_factory=dict, description="steps that round weights")
     merge: dict[str, MergeStep] = Field(
         default_factory=dict, description="steps that mix a model with the one before, without training"
+    )
+    steps: dict[str, OtherStep] = Field(
+        default_factory=dict, description="steps of types that are registered from outside"
     )
     cells: tuple[CellSpec, ...] = Field(
         (), description="paths written out, beyond the grid: NAME: [steps], or a list of {name, start, steps, size}"

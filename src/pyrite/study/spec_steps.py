@@ -1,6 +1,6 @@
 """What a study file says of models: where cells begin, the steps that follow, and the cells themselves."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -155,6 +155,13 @@ class MergeStep(ConfigBase):
     groups: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="alpha of the weights whose names fit a pattern, such as '*layers.0.*': 0.2"
     )
+
+
+class OtherStep(ConfigBase):
+    """A step of a type that is registered from outside (`pyrite.study.other_steps`)."""
+
+    type: str = Field(description="the registered type")
+    options: dict[str, Any] = Field(default_factory=dict, description="what its planner reads")
 
 
 class CellSpec(ConfigBase):
