@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.probe import gate as gate_module
 from pyrite.probe.gate import Measurements, ask, check, decide, parse, verdict
 from pyrite.records import Estimate
-from pyrite.stats.gates import GateOutcome
 from pyrite.tasks.scoring import ItemScore, Metric
 
 HANS = (Metric("accuracy"), Metric("loss", scale="real", direction="lower"))

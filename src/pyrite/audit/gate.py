@@ -4,15 +4,16 @@
     severity < warn            no finding at all
     FLAW[.MEASURE] OP NUMBER   the excess (of every measure of the flaw, where none is named)
 
-The grammar is that of `stats.gates`.
+The grammar is that of `pyrite.conditions`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyrite.audit.decide import ALONE, AT_END, FEW_CLUSTERS, Finding
+from pyrite.conditions import GateOutcome, Outcome, parse_condition
 from pyrite.errors import UserError
-from pyrite.stats.gates import GateOutcome, Outcome, outcome_of, parse_condition
+from pyrite.stats.gates import outcome_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from pyrite.audit.plan import (
 from pyrite.audit.reading import INPUT_NAMES
 from pyrite.audit.sources import FEWEST, source_table
 from pyrite.audit.stream import LONGEST, read_options
+from pyrite.conditions import GateOutcome
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, ReadOptions, atomic_write, is_hub
@@ -43,7 +44,7 @@ from pyrite.outputs import check_folder, command_line
 from pyrite.runs.audit import AuditRecord
 from pyrite.runs.schema import InputFile
 from pyrite.runs.write import write_record
-from pyrite.stats.gates import GateOutcome, exit_code
+from pyrite.stats.gates import exit_code
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, default_store, run_steps
 from pyrite.steps.store import made_with
 

@@ -8,11 +8,11 @@ from pyrite.audit import gate as gating
 from pyrite.audit.decide import Finding
 from pyrite.audit.flaws.registry import full_names
 from pyrite.audit.plan import selected_flaws
+from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.gate.outcome import GateKind, checked, unknown
 from pyrite.runs import Run
 from pyrite.runs.audit import AuditRecord, FindingRecord
-from pyrite.stats.gates import GateOutcome
 
 
 def check_audit(run: Run[AuditRecord], texts: Sequence[str]) -> list[GateOutcome]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree
 
+from pyrite.conditions import GateOutcome
 from pyrite.io import atomic_write
-from pyrite.stats.gates import GateOutcome
 
 if TYPE_CHECKING:
     from pyrite.gate.run import Gated

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pyrite.conditions import GateOutcome, Outcome
 from pyrite.errors import UserError
 from pyrite.runs import Run
-from pyrite.stats.gates import GateOutcome, Outcome
 
 WORST: tuple[Outcome, ...] = ("failed", "undecided", "passed")
 """Of several answers to one condition the worst counts."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.gate.outcome import GateKind, checked
 from pyrite.probe import gate as gating
@@ -10,7 +11,6 @@ from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
 from pyrite.runs import Run
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.repair import RepairRecord
-from pyrite.stats.gates import GateOutcome
 from pyrite.tasks.scoring import Metric
 
 

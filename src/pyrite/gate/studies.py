@@ -5,7 +5,7 @@
     verdict != worse                                        no primary contrast is worse, and every one shows that it is not
 
 Columns that are left out fit any contrast; `cell` is the same as `arm`. A contrast that is not testable passes nothing:
-where a fall has no room to show, that none is seen says nothing. The grammar is that of `stats.gates`.
+where a fall has no room to show, that none is seen says nothing. The grammar is that of `pyrite.conditions`.
 """
 
 import math
@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pyrite.conditions import Condition, GateOutcome, Outcome, parse_condition
 from pyrite.errors import UserError
 from pyrite.gate.outcome import GateKind, unknown, worst
 from pyrite.runs import Run, read_results
 from pyrite.runs.study import ContrastNames, PrimaryContrast, StudyRecord
 from pyrite.stats import Verdict
-from pyrite.stats.gates import Condition, GateOutcome, Outcome, outcome_of, parse_condition
+from pyrite.stats.gates import outcome_of
 
 EXAMPLES = "such as 'verdict != worse', 'primary >= -2%', or 'PROBE[arm=ARM][against=AGAINST] >= -0.02'"
 GOOD = (Verdict.BETTER, Verdict.EQUIVALENT)

@@ -19,6 +19,7 @@ import orjson
 from pydantic import Field, ValidationError
 from transformers import TrainerCallback
 
+from pyrite.conditions import GateOutcome
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
@@ -27,7 +28,6 @@ from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same
 from pyrite.probe.probe_task import LabelTask, Result, ask
 from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
 from pyrite.records import Estimate
-from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
 from pyrite.tasks.scoring import ItemScore
 

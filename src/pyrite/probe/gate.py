@@ -3,7 +3,7 @@
     TASK[.METRIC][[COLUMN=VALUE]...] OP NUMBER[%]      OP is one of >= <= > <
 
 such as `hans.accuracy[gold=non-entailment] >= 10%`, or `ifeval.prompt_strict[against=before] >= -0.02`, which looks at the
-second model named minus the first. The grammar is that of `stats.gates`.
+second model named minus the first. The grammar is that of `pyrite.conditions`.
 """
 
 import difflib
@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pyrite.conditions import AGAINST, BEFORE, GateOutcome, Op, Outcome, parse_condition
 from pyrite.errors import UserError
 from pyrite.probe.compare import at_worst, change_of, one_sided, pair
 from pyrite.records import Estimate
-from pyrite.stats.gates import AGAINST, BEFORE, GateOutcome, Op, Outcome, exit_code, outcome_of, parse_condition
+from pyrite.stats.gates import exit_code, outcome_of
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
 from pyrite.tasks.scoring import ItemScore, Metric, columns_of, is_grouped, mean, of_metric
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.names import redact_existing_path, unlike
@@ -16,7 +17,6 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, opened
 from pyrite.probe.texts import Texts
 from pyrite.runs.probe import ProbeRecord
-from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 from pyrite.tasks.judge import verdict_against_noise
 from pyrite.tasks.rows import read_rows

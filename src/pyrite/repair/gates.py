@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from pyrite.conditions import OPERATORS, parse_condition
 from pyrite.errors import UserError
-from pyrite.stats.gates import HOLDS, parse_condition
 
 VALUES = ("replay_nats", "forget_nats", "kl", "entropy", "repetition")
 """What a guard's look measures."""
@@ -26,7 +26,12 @@ def parse_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
         except UserError as error:
             raise UserError("A guard's condition cannot be read.", text, fix) from error
         bound = condition.bound
-        if condition.name not in VALUES or condition.where or condition.op not in HOLDS or not isinstance(bound, float):
+        if (
+            condition.name not in VALUES
+            or condition.where
+            or condition.op not in OPERATORS
+            or not isinstance(bound, float)
+        ):
             raise UserError("A guard's condition cannot be read.", text, fix)
         conditions.append((condition.name, condition.op, bound))
     return conditions

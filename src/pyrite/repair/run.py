@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.output import described
@@ -18,7 +19,6 @@ from pyrite.repair.report import not_forgotten, repair_record
 from pyrite.repair.request import ALPHA, RepairPlan, plan_repair
 from pyrite.repair.rows import is_chat, overlap_record, too_few
 from pyrite.repair.scorecard import ScoredModel
-from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
@@ -22,7 +23,6 @@ from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import RowSteps
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
-from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Step, Store
 from pyrite.tasks.scoring import ItemScore, Metric, Task, label_metrics
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pyrite.conditions import parse_condition
 from pyrite.errors import UserError
-from pyrite.stats.gates import parse_condition
 
 SPELLINGS = [
     ("hans.accuracy[gold=non-entailment] >= 10%", ("hans.accuracy", (("gold", "non-entailment"),), ">=", 0.1), ""),
