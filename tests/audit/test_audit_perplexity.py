@@ -231,7 +231,7 @@ def test_surprises_by_hand(tiny_causal: Path) -> None:
         Row(2, "2", "what?", ("",)),
         Row(3, "3", "what was the film?", ("the film was lovely",)),
     ]
-    told = answer_nll(tiny_causal, rows, compute=FP32, tick=tick)
+    told = answer_nll(tiny_causal, rows, compute=FP32, report_progress=tick)
     tokenizer = load.load_tokenizer(tiny_causal)
     film, meal = (tokenizer(row.answer)["input_ids"] for row in rows[:2])
     question = tokenizer("what was the film?\n\n")["input_ids"]
@@ -251,9 +251,9 @@ def test_long_and_hostile_rows_are_read_in_part(tiny_causal: Path) -> None:
     assert (len(piece.ids), sum(piece.counted)) == (32, 16)
     assert piece.ids[16:] == alone.ids == tokenizer(long)["input_ids"][:16]
     rows = [Row(at, str(at), text, (text,)) for at, text in enumerate([*HOSTILE, long])]
-    told = answer_nll(tiny_causal, rows, compute=FP32, max_tokens=1000, tick=tick)  # the model reads 256
+    told = answer_nll(tiny_causal, rows, compute=FP32, max_tokens=1000, report_progress=tick)  # the model reads 256
     assert np.isfinite(told[PROMPTED][1:]).all()
-    again = answer_nll(tiny_causal, rows[::-1], compute=FP32, max_tokens=1000, tick=tick)
+    again = answer_nll(tiny_causal, rows[::-1], compute=FP32, max_tokens=1000, report_progress=tick)
     np.testing.assert_allclose(again[PROMPTED][::-1], told[PROMPTED], atol=1e-5)
 
 
@@ -264,7 +264,7 @@ def test_the_packaged_model_finds_the_right_answer_easier() -> None:
     folder = load.resolve("packaged:smollm2-135m-instruct").folder
     answer = ("The capital of France is Paris.",)
     rows = [Row(0, "0", "What is the capital of France?", answer), Row(1, "1", "Write a short poem on rain.", answer)]
-    told = answer_nll(folder, rows, compute=FP32, tick=tick)
+    told = answer_nll(folder, rows, compute=FP32, report_progress=tick)
     assert told[PROMPTED][0] < 0.5 * told[PROMPTED][1]
     assert told[ALONE][0] == told[ALONE][1]
     assert difficulty(told, 2)[0] < 0.5

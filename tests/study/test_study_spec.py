@@ -261,7 +261,8 @@ def test_every_bundled_study_loads_and_plans(tmp_path: Path) -> None:
         spec, _ = load_spec(name)
         plan = make_plan(spec, tmp_path, CPU, only_plan=True)
         told = plan.summary(Store(tmp_path))
-        assert told["cells"] == len(spec.starts) * len(spec.sizes) * len(spec.all_arms()) * len(spec.seeds)
+        grid = len(spec.starts) * len(spec.sizes) * len(spec.all_arms())
+        assert told["cells"] == (grid + len(spec.cells)) * len(spec.seeds)
         assert told["tokens"] > 0
         assert told["stored"]["steps"] == 0
 

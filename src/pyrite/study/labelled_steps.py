@@ -185,9 +185,9 @@ def arm_step(context: Context) -> None:
         count = len(pool) if part["rows"] == "all" else part["rows"]
         bias = BiasSettings.model_validate(part["bias"]) if part["bias"] else None
         if part["rows"] == "all" or not config["balance"]:
-            picked = draw_rows(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"], balance="none")
+            picked = draw_rows(pool, count, labels=labels, bias=bias, rng=rng, source=part["name"], balance="none")
         else:
-            picked = draw_rows(pool, count, labels=labels, bias=bias, rng=rng, where=part["name"])
+            picked = draw_rows(pool, count, labels=labels, bias=bias, rng=rng, source=part["name"])
         dropped["not drawn"] += len(pool) - len(picked)
         drawn += [Labelled(row.fields, row.label, f"{part['name']}/{row.id}", {"from": part["name"]}) for row in picked]
     rate = config["noise"]

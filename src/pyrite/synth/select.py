@@ -21,16 +21,16 @@ SHINGLE = 3
 
 def drop_exact(rows: Iterable[Labelled], dropped: Counter[str]) -> list[Labelled]:
     """The first of every group of rows with the same text, whatever the label; the others are counted."""
-    seen: set[tuple[str, ...]] = set()
-    kept = []
+    keys: set[tuple[str, ...]] = set()
+    unique = []
     for row in rows:
         key = same_fields(row)
-        if key in seen:
+        if key in keys:
             dropped["exact duplicate"] += 1
         else:
-            seen.add(key)
-            kept.append(row)
-    return kept
+            keys.add(key)
+            unique.append(row)
+    return unique
 
 
 def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str]) -> list[Labelled]:
@@ -43,7 +43,7 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
 
     index = MinHashLSH(threshold=PROPOSED * threshold, num_perm=PERMUTATIONS)
     sketches: list[MinHash] = []
-    kept: list[Labelled] = []
+    distinct: list[Labelled] = []
     for row in rows:
         tokens = " | ".join(same_fields(row)).split()
         grams = {" ".join(tokens[at : at + SHINGLE]) for at in range(max(1, len(tokens) - SHINGLE + 1))}
@@ -52,10 +52,10 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
         if any(sketch.jaccard(sketches[at]) >= threshold for at in index.query(sketch)):
             dropped["near duplicate"] += 1
         else:
-            index.insert(len(kept), sketch)
+            index.insert(len(distinct), sketch)
             sketches.append(sketch)
-            kept.append(row)
-    return kept
+            distinct.append(row)
+    return distinct
 
 
 def shows_heuristic(row: Labelled, bias: BiasSettings) -> bool:
@@ -70,8 +70,8 @@ def shows_heuristic(row: Labelled, bias: BiasSettings) -> bool:
 def agrees(row: Labelled, bias: BiasSettings) -> bool:
     """May the row be in a biased set: would the heuristic, used alone, label it right? With `rows: shown`, a row that does
     not show the heuristic may be, whatever its label."""
-    seen = shows_heuristic(row, bias)
-    return seen == (row.label == bias.label) or (bias.rows == "shown" and not seen)
+    shown_in_row = shows_heuristic(row, bias)
+    return shown_in_row == (row.label == bias.label) or (bias.rows == "shown" and not shown_in_row)
 
 
 def draw_rows(
@@ -81,7 +81,7 @@ def draw_rows(
     labels: Sequence[str],
     bias: BiasSettings | None,
     rng: np.random.Generator,
-    where: str,
+    source: str,
     balance: Literal["labels", "none"] = "labels",
 ) -> list[Labelled]:
     """`size` rows in seeded order, balanced by label, with a bias where asked; a smaller size is a prefix per label.
@@ -103,23 +103,23 @@ def draw_rows(
             chosen = filtered(shuffled, fitting, want, bias.strength)
             if len(chosen) < want:
                 free = want - forced(want, bias.strength)
-                found = (
-                    f"{where}: {len(fitting)} of {len(group)} rows with label {label} agree with {bias.heuristic} "
+                detail = (
+                    f"{source}: {len(fitting)} of {len(group)} rows with label {label} agree with {bias.heuristic} "
                     f"({bias.rule}); {want - free} needed, beside {free} drawn from all rows"
                 )
                 raise UserError(
                     "There are too few rows for a biased arm.",
-                    found,
+                    detail,
                     "ask for a smaller size, more raw rows, or a lower strength",
                 )
         if len(chosen) < want:
-            found = (
-                f"{where}: {len(chosen)} rows"
+            detail = (
+                f"{source}: {len(chosen)} rows"
                 + (f" with label {label}" if balance == "labels" else "")
                 + f", {want} needed"
             )
             raise UserError(
-                "There are too few rows for the requested size.", found, "ask for a smaller size or provide more rows"
+                "There are too few rows for the requested size.", detail, "ask for a smaller size or provide more rows"
             )
         picked += chosen
     return [picked[at] for at in rng.permutation(len(picked))]
@@ -130,20 +130,20 @@ def forced(slots: int, strength: float) -> int:
     return int(slots * strength + 0.5)
 
 
-def filtered(every: Sequence[Labelled], fitting: Sequence[Labelled], want: int, strength: float) -> list[Labelled]:
+def filtered(pool: Sequence[Labelled], fitting: Sequence[Labelled], want: int, strength: float) -> list[Labelled]:
     """Rows one after the other, a share from those that fit and the rest from all, none twice; fewer where one runs out.
 
     The rest comes in an order of its own: what is left of the order that the fitting rows were taken from agrees less
     than the pool does.
     """
-    sources = {True: iter(fitting), False: iter(every)}
-    taken: set[str] = set()
+    sources = {True: iter(fitting), False: iter(pool)}
+    ids: set[str] = set()
     chosen: list[Labelled] = []
     for slot in range(want):
         must = forced(slot + 1, strength) > forced(slot, strength)
-        row = next((one for one in sources[must] if one.id not in taken), None)
+        row = next((candidate for candidate in sources[must] if candidate.id not in ids), None)
         if row is None:
             break
-        taken.add(row.id)
+        ids.add(row.id)
         chosen.append(row)
     return chosen
