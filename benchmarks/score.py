@@ -28,7 +28,7 @@ from pyrite.models.packaged import folder_of
 from pyrite.records import Labelled
 from pyrite.tasks.nli import LABELS
 from pyrite.tasks.prompts import NLI_FIELDS
-from pyrite.train.classifier import encode_classifier_rows
+from pyrite.train.classifier_rows import encode_classifier_rows
 from timing import say
 
 WORDS = [f" {label}" for label in LABELS]

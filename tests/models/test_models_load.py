@@ -15,7 +15,7 @@ from pyrite.models.hardware import Compute, choose
 from pyrite.models.score import class_logits, label_word_logits
 from pyrite.models.work import length_batches
 from pyrite.records import Labelled
-from pyrite.train.classifier import encode_classifier_rows
+from pyrite.train.classifier_rows import encode_classifier_rows
 from pyrite.train.fit import Example, Examples, pad_batch
 
 CPU = Compute("cpu", "fp32")

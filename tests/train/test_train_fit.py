@@ -13,7 +13,8 @@ from pyrite.records import Labelled
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.tasks.rows import write_rows
 from pyrite.train.causal import TRAIN_GENERATOR, encode_examples
-from pyrite.train.classifier import TRAIN_CLASSIFIER, load_trained
+from pyrite.train.classifier import TRAIN_CLASSIFIER
+from pyrite.train.classifier_rows import load_trained
 from pyrite.train.settings import LoraSettings, TrainSettings
 
 from conftest import Clock, review_rows  # isort: skip

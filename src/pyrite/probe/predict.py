@@ -129,7 +129,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
     """
     from pyrite.models.score import score_in_fast_precision
     from pyrite.models.work import ReportProgress, Work
-    from pyrite.train.classifier import load_trained
+    from pyrite.train.classifier_rows import load_trained
 
     load.quiet_libraries()
     config = context.config
@@ -206,7 +206,7 @@ def prepared(
         UserError: a row that fills a language model's positions.
     """
     from pyrite.models.score import class_logits, label_word_logits
-    from pyrite.train.classifier import encode_classifier_rows
+    from pyrite.train.classifier_rows import encode_classifier_rows
 
     labels: list[str] = config["labels"]
     if config["by"] == "words":

@@ -25,10 +25,11 @@ from pyrite.repair.methods import Method
 from pyrite.repair.model_type import ROLES, RepairRows, check_classifier, check_guard, check_left, guard_rows, labels_of
 from pyrite.repair.reference import ADAPTER, Outputs
 from pyrite.repair.settings import RepairSettings
+from pyrite.repair.write_models import write_full_model, write_merged
 from pyrite.steps import Context
 from pyrite.tasks import rows as files
 from pyrite.train import adapters
-from pyrite.train.classifier import encode_classifier_rows
+from pyrite.train.classifier_rows import encode_classifier_rows
 from pyrite.train.fit import padded
 from pyrite.train.rows import TrainingRow
 
@@ -250,12 +251,10 @@ def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compu
     """The trained classifier as a whole; adapters are merged into the weights as they were given."""
     import tempfile
 
-    from pyrite.repair.merge import write_full_model, write_merged
-
     base = context.inputs["base"]
     if not hasattr(model, "peft_config"):
         write_full_model(model, tokenizer, base, context.out)
         return
     with tempfile.TemporaryDirectory(dir=context.out) as adapter_folder:
         adapters.save_trained(model, tokenizer, Path(adapter_folder), context.config["base_name"], only=ADAPTER)
-        write_merged(base, Path(adapter_folder), context.out)
+        write_merged(base, Path(adapter_folder), context.out, load_full_model)

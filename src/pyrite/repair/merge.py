@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG, ModelRef
-from pyrite.repair.model_type import model_type_of
+from pyrite.repair.model_types import model_type_of
+from pyrite.repair.write_models import write_merged
 from pyrite.steps import Context, Source, Step, StepType
 
 
@@ -16,23 +15,8 @@ def merge_step(context: Context) -> None:
     """Step: adds the adapters to the base's weights (in fp32) and writes the sum in the base's number format."""
     load.quiet_libraries()
     load.check_safetensors(context.inputs["adapter"])
-    write_merged(context.inputs["base"], context.inputs["adapter"], context.out)
-
-
-def write_merged(base: Path, adapter: Path, out: Path) -> None:
-    """Write the sum of a base and its adapters, added in fp32."""
-    from pyrite.train.adapters import with_adapter
-
-    model = model_type_of(base).load_full_model(base, Compute("cpu", "fp32"))
-    merged = with_adapter(model, adapter, train=False).merge_and_unload(safe_merge=True)
-    has_tokenizer = (adapter / "tokenizer_config.json").is_file()
-    write_full_model(merged, load.load_tokenizer(adapter if has_tokenizer else base), base, out)
-
-
-def write_full_model(model: Any, tokenizer: Any, base: Path, out: Path) -> None:
-    """Write a model and its tokenizer, in the number format of the one that it was made from."""
-    model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
-    tokenizer.save_pretrained(out)
+    base = context.inputs["base"]
+    write_merged(base, context.inputs["adapter"], context.out, model_type_of(base).load_full_model)
 
 
 MERGE = StepType("repair.merge", 1, merge_step)

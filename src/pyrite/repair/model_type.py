@@ -60,14 +60,6 @@ class ModelType(Protocol):
         ...
 
 
-def model_type_of(folder: Path) -> ModelType:
-    """The type of the model in a folder."""
-    from pyrite.repair import classifier, language
-
-    model_type: ModelType = classifier if is_classifier(folder) else language
-    return model_type
-
-
 def is_classifier(folder: Path) -> bool:
     """Does this folder hold a sequence classifier with its head?"""
     return any(

@@ -16,7 +16,7 @@ from pyrite.io import is_hub, write_parquet
 from pyrite.outputs import check_writable, few
 from pyrite.probe.output import ITEMS, TEXTS, Told, items_table, texts_table
 from pyrite.repair.card import card
-from pyrite.repair.report import as_csv
+from pyrite.repair.tables import as_csv
 from pyrite.runs.repair import RepairRecord
 from pyrite.runs.write import write_record
 from pyrite.steps.store import DROPPED, MANIFEST

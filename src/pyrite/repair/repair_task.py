@@ -8,7 +8,8 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.methods import LossWeights, Method, resolve_method
-from pyrite.repair.model_type import ModelType, RepairRows, model_type_of
+from pyrite.repair.model_type import ModelType, RepairRows
+from pyrite.repair.model_types import model_type_of
 from pyrite.repair.settings import RepairSettings
 from pyrite.steps import Context
 

@@ -243,17 +243,3 @@ def licence(model: str) -> str | None:
     """The licence, where we know it."""
     known = packaged.PACKAGED.get(model.removeprefix(packaged.PREFIX)) if model.startswith(packaged.PREFIX) else None
     return known.licence.lower() if known else None
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of plain values as CSV, columns in order of first appearance; no rows, no text."""
-    import csv
-    import io
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    sink = io.StringIO()
-    if names:
-        writer = csv.DictWriter(sink, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return sink.getvalue()

@@ -50,3 +50,17 @@ def frontier_rows(frontier: Mapping[str, Any]) -> list[dict[str, Any]]:
         for point in frontier["points"]
         for axis, share in point["shares"].items()
     ]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of plain values as CSV, columns in order of first appearance; no rows, no text."""
+    import csv
+    import io
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    sink = io.StringIO()
+    if names:
+        writer = csv.DictWriter(sink, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return sink.getvalue()

@@ -10,7 +10,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
-from pyrite.train.classifier import Encoded, encode_classifier_rows, load_trained
+from pyrite.train.classifier_rows import Encoded, encode_classifier_rows, load_trained
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected
