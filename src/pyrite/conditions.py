@@ -102,14 +102,12 @@ def new_spelling(text: str) -> str:
     >>> new_spelling("spot >= 0")
     ''
     """
-    change = _CHANGE.fullmatch(text)
-    if change is not None:
-        return f"{change['target'].strip()}[{AGAINST}={BEFORE}] {change['rest'].strip()}"
     contrast = _CONTRAST.fullmatch(text)
-    if contrast is None:
-        return ""
-    arm, against = (" ".join(contrast[side].split()) for side in ("arm", AGAINST))
-    return f"{contrast['probe']}[arm={arm}][{AGAINST}={against}] {contrast['rest'].strip()}"
+    if contrast is not None:
+        arm, against = (" ".join(contrast[side].split()) for side in ("arm", AGAINST))
+        return f"{contrast['probe']}[arm={arm}][{AGAINST}={against}] {contrast['rest'].strip()}"
+    change = _CHANGE.fullmatch(text)
+    return f"{change['target'].strip()}[{AGAINST}={BEFORE}] {change['rest'].strip()}" if change else ""
 
 
 @dataclass(frozen=True)

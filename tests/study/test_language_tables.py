@@ -218,9 +218,12 @@ def test_one_model_in_every_seed_is_no_replicate() -> None:
     """A cell that nothing trained (the start, rounded) is the same model in every seed: five copies are one."""
     asked = spec("cell: other, against: start, probe: asked.right, margin: 0.03")
     values = shares("start", [16] * 5) + shares("other", [10] * 5)
-    (answer,) = answer_primary(values, asked)
+    (answer,) = answer_primary([replace(scores, model=scores.cell.name) for scores in values], asked)
     assert answer.judgement.verdict == "cannot tell yet"
     assert "both models are the same in every seed" in answer.sentence
+    # five models that were trained apart and score alike are five models
+    trained = [replace(scores, model=f"{scores.cell.name}, seed {scores.seed}") for scores in values]
+    assert answer_primary(trained, asked)[0].judgement.verdict == "worse"
     jittered = shares("start", [16] * 5) + shares("other", [10, 9, 10, 11, 10])
     assert answer_primary(jittered, asked)[0].judgement.verdict == "worse"
 

@@ -186,7 +186,11 @@ def planned(text: str, tmp_path: Path) -> Any:
 
 def test_a_share_axis_of_chats_is_a_grid_too(tmp_path: Path) -> None:
     plan = planned(CHATS, tmp_path)
-    drawn = {step.label: dict(step.config["rows"]) for step in plan.steps if step.kind.name == "data.draw_chats"}
+    drawn = {
+        step.label: {part["name"]: part["rows"] for part in step.config["parts"]}
+        for step in plan.steps
+        if step.kind.name == "data.draw_chats"
+    }
     assert drawn["arm share=0.5, 100 rows, seed 0: draw"] == {"human.arm": 50, "synthetic.arm": 50}
     assert drawn["arm share=0, 100 rows, seed 1: draw"] == {"human.arm": 100}
     arms = {cell.name: cell for cell in plan.cells if cell.seed == 0}

@@ -163,11 +163,11 @@ def named_difference(contrast: PrimaryContrast) -> dict[str, Any]:
 
 
 def probe_names(contrast: ContrastNames) -> list[str]:
-    """What a contrast's probe may be called."""
+    """What a contrast's probe may be called: without its metric too, and with `accuracy` where it names none."""
     probe = contrast.probe
-    if contrast.cell is not None:
-        return [probe, probe.partition(".")[0]]
-    return [probe, *([] if probe == "gap" or "." in probe else [f"{probe}.accuracy"])]
+    if "." in probe:
+        return [probe, probe.partition(".")[0]] if contrast.cell is not None else [probe]
+    return [probe, *([] if probe == "gap" else [f"{probe}.accuracy"])]
 
 
 def contrast_names(contrast: ContrastNames) -> list[str]:
@@ -180,14 +180,23 @@ def contrast_names(contrast: ContrastNames) -> list[str]:
 def difference_scale(run: StudyRun, contrast: PrimaryContrast) -> str:
     """What a contrast's difference is measured in: `share`, `gap` (a difference of two changes), `real`, or nothing known."""
     about = contrast.contrast
-    if about.cell is None:
-        return "gap" if about.probe == "gap" else "share"
+    if about.probe == "gap":
+        return "gap"
+    if contrast.scale is not None:
+        return contrast.scale
     file = run.result("results.parquet")
     if not file.is_file():
-        return ""
+        return "share" if about.cell is None and "." not in about.probe else ""
     probe, _, metric = about.probe.partition(".")
-    filters = [("probe", "=", probe), ("metric", "=", metric)]
-    rows = read_results(file, ("probe", "metric", "scale"), where=filters)
+    columns = ("probe", "metric", "scale")
+    try:
+        rows = [
+            row
+            for row in read_results(file, columns, where=[("probe", "=", probe)])
+            if not metric or row["metric"] == metric
+        ]
+    except UserError:  # tables of older grids have no scale: all of them were accuracies
+        return "share" if about.cell is None else ""
     return str(rows[0]["scale"]) if rows else ""
 
 

@@ -47,10 +47,17 @@ class PrimaryContrast(Record):
     """The ends of the difference if every item without an answer were counted against one side."""
     sentence: str = ""
     margin: Number | None = None
+    scale: str | None = None
+    """`share` or `real`; not in older runs, whose contrasts between arms were all of shares."""
     seeds: int | list[int] = 0
     """The number of seeds; of a contrast between cells that are not a grid, the seeds themselves."""
     over_items: SeedDifference | None = None
     over_items_per_seed: list[SeedDifference] = []
+
+    @property
+    def is_share(self) -> bool:
+        """Whether a contrast between arms is one of shares."""
+        return self.scale != "real"
 
     @property
     def seed_count(self) -> int:

@@ -213,9 +213,17 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
         except UserError as error:
             yield ("repairs", name, "settings"), f"{error.what} {error.found}: {error.fix}"
         pools = repair.pools()
-        if len(set(pools.values())) < len(pools):
-            why = f"forget, replay and the guard's rows must be different pools, not {list(pools.values())}"
-            yield ("repairs", name), why
+        for damage in chat_uses.damages(spec):
+            resolved = [spec.rows(rows, damage) for rows in {"forget": spec.forgets(repair), **pools}.values()]
+            if len(set(resolved)) < len(resolved):
+                yield ("repairs", name), f"forget, replay and the guard's rows must be different pools, not {resolved}"
+                break
+        for role in ("guard_forget", "guard_replay"):
+            rows = pools.get(role)
+            if rows == TRAINED:
+                yield ("repairs", name, role), "a guard watches rows that nothing is trained on"
+            elif rows in labelled:
+                yield from watched(spec, name, role, rows)
         for role, rows in pools.items():
             if rows not in labelled and rows.partition(".")[0] in labelled:  # of chats, chat_uses says so
                 yield ("repairs", name, role), not_there(rows, labelled)
@@ -228,6 +236,13 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
                 ("repairs", name, others[0]),
                 f"{of_labels[0]} has labelled rows, so this must have, too: {not_there(pools[others[0]], labelled)}",
             )
+
+
+def watched(spec: StudySpec, repair: str, role: str, rows: str) -> Iterator[Mistake]:
+    """Labelled rows that a guard watches are not trained on, nor unlearned or replayed."""
+    learned = labelled_uses.rows_trained_on(spec, guards=False) & set(labelled_uses.data_of(spec))
+    for why in filter(None, (labelled_uses.shared_rows(spec, rows, trained) for trained in sorted(learned))):
+        yield ("repairs", repair, role), why
 
 
 def probes(spec: StudySpec) -> Iterator[Mistake]:

@@ -47,6 +47,10 @@ def cells(spec: StudySpec) -> Iterator[Mistake]:
             continue
         if spec.has_grid and cell.start is None:
             yield where, "with starts, a cell says where it begins: start: NAME"
+        if not spec.has_grid and cell.size:
+            yield where, "a size is the rows of an arm, and there are no arms: leave it out"
+        if not spec.has_grid and [other.name for other in spec.cells].index(cell.name) != number:
+            yield where, f"the name '{cell.name}' is there twice"
         if not cell.size and any(step in spec.all_arms() for step in cell.steps):
             yield where, "an arm has so many rows: size: N"
         for at, step in enumerate(cell.steps):
@@ -96,6 +100,11 @@ def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mist
             step in spec.repairs and spec.forgets(spec.repairs[step]) == TRAINED and not trained_before(spec, cell, at)
         ):
             yield where, f"{step} unlearns the rows of the last training, and there is none before it"
+        elif step in spec.repairs and spec.forgets(spec.repairs[step]) == TRAINED and reads_part(spec, cell, at):
+            yield (
+                where,
+                f"{step} unlearns all rows of the last training, not only its first: make a pool of so many rows",
+            )
         elif step in spec.quantise and standing == "classifier":
             yield where, "rounding is for language models; a classifier is not rounded"
         elif step in spec.merge and at == 0 and spec.merge[step].before is None:
@@ -104,8 +113,17 @@ def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mist
 
 
 def trained_before(spec: StudySpec, cell: CellSpec, at: int) -> bool:
-    """Does an arm stand before this step of a cell?"""
-    return any(step in spec.all_arms() for step in cell.steps[:at])
+    """Does an arm or a training stand before this step of a cell?"""
+    trainings = {*spec.all_arms(), *spec.all_trainings(), DAMAGE}
+    return any(step in trainings for step in cell.steps[:at])
+
+
+def reads_part(spec: StudySpec, cell: CellSpec, at: int) -> bool:
+    """Does the last training before this step of a cell read the first rows of its pool only?"""
+    trainings = [
+        spec.all_trainings().get(step) for step in cell.steps[:at] if step in (*spec.all_arms(), *spec.all_trainings())
+    ]
+    return bool(trainings) and trainings[-1] is not None and trainings[-1].first is not None
 
 
 def type_of_start(spec: StudySpec, start: str | None) -> ModelType:
@@ -146,6 +164,9 @@ def types_of_cells(spec: StudySpec) -> Mapping[str, ModelType]:
 
 def model_before(spec: StudySpec, place: Place, cell: str) -> Iterator[Mistake]:
     """The model before is a cell that trainings alone made: one that looks back itself could go round in a circle."""
+    if spec.has_grid:
+        yield place, "with starts, the model before is the start of the cell: leave it out"
+        return
     if cell not in spec.paths:
         yield place, not_there(cell, list(spec.paths))
         return

@@ -78,6 +78,8 @@ def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:
         spots = [name for name in spec.probes if name != "general"][:1]
         if any(not spec.probes[name].names_labels for name in ("general", *spots)):
             yield (*where, "probe"), "a gap is one of labels: the general task and the first blind spot name labels"
+        for name in ("general", *spots):
+            yield from asks_both(spec, number, name)
         return
     probe = spec.probes[contrast.probe_name]
     known = known_metrics(probe, spec)
@@ -85,9 +87,16 @@ def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:
         yield (*where, "probe"), f"{contrast.probe_name}: {not_there(contrast.metric, known)}"
     if not contrast.metric and known is None:
         yield (*where, "probe"), f"{contrast.probe_name}: say which metric: PROBE.METRIC"
+    yield from asks_both(spec, number, contrast.probe_name)
+
+
+def asks_both(spec: StudySpec, number: int, name: str) -> Iterator[Mistake]:
+    """A probe asks both sides of a contrast; a start may be named by `start` or by its name."""
+    contrast, only_cells = spec.primary()[number], spec.probes[name].only_cells
     for cell in (contrast.about, contrast.against):
-        if probe.only_cells is not None and cell not in probe.only_cells:
-            yield (*where, "probe"), f"the probe {contrast.probe_name} does not ask the cell {cell} (only_cells)"
+        names = {cell, *(contrast.starts or spec.starts)} if cell == START_ROWS and spec.has_grid else {cell}
+        if only_cells is not None and not names & set(only_cells):
+            yield ("contrasts", number, "probe"), f"the probe {name} does not ask the cell {cell} (only_cells)"
 
 
 def frontier(spec: StudySpec) -> Iterator[Mistake]:
@@ -111,6 +120,37 @@ def frontier(spec: StudySpec) -> Iterator[Mistake]:
         yield from chat_uses.chosen_and_judged(spec)
     for place, text, some in named:
         yield from probe_of_cells(spec, place, text, some)
+    if spec.has_grid:
+        yield from points_of_grid(spec)
+
+
+def points_of_grid(spec: StudySpec) -> Iterator[Mistake]:
+    """With starts, the points of a frontier are the written-out cells, each with a cell before and a harmed one of its start
+    and size; a choice is among cells that are there once."""
+    wanted = spec.frontier
+    assert wanted is not None
+    if not spec.cells:
+        yield (
+            ("frontier",),
+            "its points are the cells that are written out, and there are none: cells: {NAME: {start, steps, size}}",
+        )
+    grid = {(arm, start, size) for arm in spec.all_arms() for start in spec.starts for size in spec.sizes}
+    keys = grid | {(cell.name, cell.start or "", cell.size) for cell in spec.cells}
+    for cell in spec.cells:
+        for key in ("before", "harmed"):
+            name = getattr(wanted, key)
+            lacking = name != START_ROWS and (name, cell.start or "", cell.size) not in keys
+            if lacking and cell.name not in (wanted.before, wanted.harmed):
+                yield (
+                    ("frontier", key),
+                    f"there is no {name} of start {cell.start} and size {cell.size}, where {cell.name} is",
+                )
+    for number, name in enumerate(wanted.choose.among if wanted.choose else ()):
+        if sum(cell.name == name for cell in spec.cells) != 1:
+            yield (
+                ("frontier", "choose", "among", number),
+                f"{name} is there for several starts or sizes, or is no written-out cell",
+            )
 
 
 def probe_of_cells(spec: StudySpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:

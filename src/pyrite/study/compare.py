@@ -61,21 +61,21 @@ class Comparison:
         return model.label_probe if model.is_headline_metric else None
 
     @property
+    def is_gap(self) -> bool:
+        """Is it how much further the blind spot fell than the general task?"""
+        return self.contrast.probe == GAP
+
+    @property
     def one_model(self) -> bool:
-        """Are both sides' items the same in every seed, so that each side is one model (nothing of it was trained)?"""
-        return len(self.seeds) > 1 and all(
-            [(item.item, item.value) for item in model.items] == [(item.item, item.value) for item in first.items]
-            for pairs in self.pairs.values()
-            for side in zip(*pairs.values(), strict=True)
-            for first in side[:1]
-            for model in side
-        )
+        """Is each side the same model in every seed, in all cells (nothing of it was trained)?"""
+        return len(self.seeds) > 1 and all(map(is_one_model, self.pairs.values()))
 
     def cells(self, scale: float = 1.0) -> list[ContrastCell]:
         """Every cell as it is judged, values multiplied by `scale`: each start and size, and each part of a headline."""
-        judged = [cell for key, pairs in self.pairs.items() for cell in self.cells_at(key, pairs)]
-        if not self.contrast.arm and self.one_model:
-            judged = [first_seed(cell) for cell in judged]
+        judged = []
+        for key, pairs in self.pairs.items():
+            cells = self.cells_at(key, pairs)
+            judged += [first_seed(cell) for cell in cells] if is_one_model(pairs) else cells
         return judged if scale == 1.0 else [scaled(cell, scale) for cell in judged]
 
     def cells_at(self, key: CellKey, pairs: Mapping[int, Pair]) -> list[ContrastCell]:
@@ -88,7 +88,7 @@ class Comparison:
         if self.probe is None:
             return [whole_cell(cell_name(self.contrast, key), each)]
         items = len(self.probe.items)
-        if self.general:
+        if self.is_gap:
             general = [self.general[key][seed] for seed in sorted(pairs)]
             return [
                 gap_cell(
@@ -105,6 +105,15 @@ class Comparison:
             share_cell(cell_name(self.contrast, key, part), each, mask, weight=float(mask.sum()) / items)
             for part, mask in self.probe.parts.items()
         ]
+
+
+def is_one_model(pairs: Mapping[int, Pair]) -> bool:
+    """Is each side the same model in all of several seeds, by the steps that made it?"""
+    return len(pairs) > 1 and all(
+        bool(model.model) and model.model == side[0].model
+        for side in zip(*pairs.values(), strict=True)
+        for model in side
+    )
 
 
 def first_seed(cell: ContrastCell) -> ContrastCell:
@@ -259,6 +268,8 @@ def comparison(
     uneven = ""
     if is_loss:
         uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
+    if contrast.probe == GAP and general.keys() != pairs.keys():
+        raise compares_nothing(contrast)
     known = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
     if not pairs or (not uneven and not known and not spec.has_grid):
         if spec.has_grid:
@@ -325,7 +336,7 @@ def judge_all(compared: Sequence[Comparison], max_missing: float = MAX_MISSING) 
 
 def is_fraction(compared: Comparison) -> bool:
     """Does the difference lie in -1 to 1? A gap is a difference of differences."""
-    return compared.metric.scale == "share" and not compared.general
+    return compared.metric.scale == "share" and not compared.is_gap
 
 
 def not_testable(compared: Comparison) -> Judgement:

@@ -45,7 +45,13 @@ class Answer:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; a contrast between arms has its number of seeds and cells, one between cells its seeds."""
-        values = {"contrast": self.contrast.as_json(), "margin": self.margin, **self.judgement.as_json()}
+        scale = self.metric.scale if self.metric is not None else "share"
+        values = {
+            "contrast": self.contrast.as_json(),
+            "margin": self.margin,
+            "scale": scale,
+            **self.judgement.as_json(),
+        }
         over_items_ = self.items.as_json() if self.items else None
         if self.contrast.arm:
             counts = {"seeds": len(self.seeds), "cells": len(self.judgement.cells)}
@@ -64,13 +70,15 @@ class Answer:
 
 def missing_items(results: Sequence[Scores], spec: StudySpec) -> list[str]:
     """Of each cell and metric that a primary contrast between cells reads: the items that its mean leaves out."""
-    table = by_seed(results, unknown=True)
+    table = by_seed([model.of_headline() for model in results], unknown=True)
     notes: dict[str, None] = {}
     for contrast in spec.primary():
         if contrast.arm:
             continue
+        first = next((model.metric.name for model in results if model.probe == contrast.probe_name), "")
         for cell in (contrast.cell, contrast.against):
-            seeds = sorted(table.get((CellKey(cell), contrast.probe_name, contrast.metric), {}).items())
+            key = (CellKey(cell), contrast.probe_name, contrast.metric or first)
+            seeds = sorted(table.get(key, {}).items())
             lost = [
                 f"{len(model.missing)} of {len(model.items)} (seed {seed})" for seed, model in seeds if model.missing
             ]
@@ -98,7 +106,7 @@ def answer_of(compared: Comparison, judgement: Judgement, spec: StudySpec, left_
     """One contrast with its judgement."""
     contrast = compared.contrast
     cells = [cell for cell in compared.cells() if cell.name in judgement.cells]
-    items = None if compared.general else items_of(compared, judgement.cells)
+    items = None if compared.is_gap else items_of(compared, judgement.cells)
     if contrast.arm:
         sentence = say_of_arms(compared, judgement, spec)
         per_seed = per_seed_differences(cells)

@@ -22,18 +22,26 @@ def draw_chats_step(context: Context) -> None:
     rng = np.random.default_rng(config["seed"])
     drawn: list[Chat | Text] = []
     read = 0
-    for number, (name, count) in enumerate(config["rows"].items()):
+    for number, part in enumerate(config["parts"]):
+        name, count = part["name"], part["rows"]
         pool: Sequence[Chat | Text] = list(
             read_pool(context.inputs[f"part{number}"] / f"{name.partition('.')[2]}.jsonl")
         )
         read += len(pool)
+        pool = pool[: part["first"]]
         if len(pool) < count:
             fix = "ask for fewer rows or provide more"
             raise UserError("There are too few rows.", f"{name}: {len(pool)} of {count}", fix)
-        drawn += [renamed(pool[at], f"{name}/{pool[at].id}") for at in rng.permutation(len(pool))[:count]]
+        again = "again/" if part["first"] is not None else ""
+        drawn += [renamed(pool[at], f"{again}{name}/{pool[at].id}") for at in rng.permutation(len(pool))[:count]]
     write_jsonl([drawn[at] for at in rng.permutation(len(drawn))], context.out / "rows.jsonl")
     dropped = {"not drawn": read - len(drawn)} if read > len(drawn) else {}
-    counts = {"read": read, "kept": len(drawn), "dropped": dropped, "pools": dict(config["rows"])}
+    counts = {
+        "read": read,
+        "kept": len(drawn),
+        "dropped": dropped,
+        "pools": {part["name"]: part["rows"] for part in config["parts"]},
+    }
     (context.out / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
 
 

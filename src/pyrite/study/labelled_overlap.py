@@ -80,6 +80,7 @@ def seen_in_training(
     """The lines of the table on a probe and rows that models, or their generators, were trained on: these rows' name,
     the probe, its side (a or b), the line."""
     learned = {source.train_on for source in spec.data.values() if source.synth}
+    learned |= {rows for repair in spec.repairs.values() for rows in repair.pools().values()}
     for line in table:
         for rows, probe, side in ((line["a"], line["b"], "b"), (line["b"], line["a"], "a")):
             if probe.startswith("probe ") and (rows.startswith(("start ", "arm ")) or rows in learned):

@@ -18,11 +18,16 @@ def data_of(spec: StudySpec) -> list[str]:
     return [*labelled, *(f"{name}.{pool}" for name, source in labelled.items() for pool in source.pools)]
 
 
-def rows_trained_on(spec: StudySpec) -> set[str]:
+def rows_trained_on(spec: StudySpec, *, guards: bool = True) -> set[str]:
     """The rows that starts and arms are trained on, repairs and their guards read, and generators are trained on or shown."""
     trained = {name for start in spec.starts.values() for name in start.rows}
     trained |= {name for arm in spec.all_arms().values() for name in arm.mix}
-    trained |= {name for repair in spec.repairs.values() for name in repair.pools().values()}
+    trained |= {
+        name
+        for repair in spec.repairs.values()
+        for role, name in repair.pools().items()
+        if guards or "guard" not in role
+    }
     return trained | {source.train_on for source in spec.data.values() if source.train_on}
 
 

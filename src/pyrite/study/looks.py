@@ -25,6 +25,7 @@ Look = dict[str, Any]
 (digest of the whole question; not in older runs), `changed` (the keys that changed since the look before, in words)."""
 
 NOT_THE_QUESTION = (
+    "about",  # says nothing that labels do not say
     "study",  # the name of the run folder: another name is another folder
     "says",  # prose
     "seeds",  # each look records its own
@@ -54,7 +55,18 @@ def question_of(spec: StudySpec, *, defaults: bool = True) -> dict[str, Any]:
     """
     keys = spec.model_dump(mode="json", exclude_defaults=not defaults)
     keys["contrasts"] = [contrast.model_dump(mode="json", exclude_defaults=not defaults) for contrast in spec.primary()]
+    if defaults:
+        resolve_defaults(keys, spec)
     return question_in(keys)
+
+
+def resolve_defaults(keys: dict[str, Any], spec: StudySpec) -> None:
+    """Write out what defaults stand for, in a study's plain values: older versions had the meaning itself as the default."""
+    for name, source in keys["data"].items():
+        copies = "drop" if spec.holds(name) == "chats" else "drop_repeats"
+        source["duplicates"] = copies if source["duplicates"] in (None, "drop") else source["duplicates"]
+    for name, repair in keys["repairs"].items():
+        repair["forget"] = spec.forgets(spec.repairs[name])
 
 
 def question_in(keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_lower import LowerPlanner
 from pyrite.study.plan_rows import arm_counts
 from pyrite.study.spec import StudySpec
-from pyrite.study.spec_steps import DAMAGE, TRAINED, MergeStep, RepairStep, TrainingStep
+from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, MergeStep, RepairStep, TrainingStep
 from pyrite.study.steps import repair_of
 from pyrite.synth.run import WEIGHTS, portable_name
 from pyrite.train.classifier import TRAIN_CLASSIFIER
@@ -42,7 +42,17 @@ class Standing:
     start: str
     size: int
     seed: int
-    rows: tuple[Step, int] | None = None
+    rows: "TrainedOn | None" = None
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The rows of a training: the step and file that hold them, their number, and tokens in each, for plans."""
+
+    step: Step
+    file: str
+    count: int
+    tokens_each: int
 
 
 @dataclass(frozen=True)
@@ -157,18 +167,33 @@ class ModelPlanner(LowerPlanner):
         if self.spec.labels:
             rows, count = self.arm_rows(name, at.size, at.seed, at.start)
             trained = self.classifier(rows, settings, start=at.model, seed=at.seed, count=count, label=place.label)
-            return replace(at, model=trained, rows=(rows, count))
+            learned = TrainedOn(rows, "rows.jsonl", count, self.spec.tokens_per_row)
+            return replace(at, model=trained, rows=learned)
         counts = arm_counts(self.spec.all_arms()[name], at.size)
-        if "start" in counts:
-            pool, _ = next(iter(self.spec.starts[at.start].rows.items()))
-            counts[pool] = counts.get(pool, 0) + counts.pop("start")
+        parts = [self.part_of_arm(pool, count, at.start) for pool, count in counts.items()]
         order = at.seed if self.spec.arm_rows_vary else 0
-        drawn = self.drawn_chats(counts, order, f"arm {name}, {at.size} rows, seed {order}: draw")
-        tokens = sum(count * self.tokens_of(pool)[1] for pool, count in counts.items())
+        drawn = self.drawn_chats(parts, order, f"arm {name}, {at.size} rows, seed {order}: draw")
+        tokens = sum(part["rows"] * self.tokens_of(part["name"])[1] for part in parts)
         trained = self.on_chats(
             (drawn, "rows.jsonl"), tokens, settings, first=None, start=at.model, seed=at.seed, label=place.label
         )
-        return replace(at, model=trained)
+        learned = TrainedOn(drawn, "rows.jsonl", sum(counts.values()), max(1, tokens // max(1, sum(counts.values()))))
+        return replace(at, model=trained, rows=learned)
+
+    def part_of_arm(self, pool: str, count: int, start: str) -> dict[str, Any]:
+        """What an arm of chats draws from a pool: so many of all its rows, or (`start`) of those that its start has learned.
+
+        Raises:
+            UserError: the start has learned none.
+        """
+        if pool != START_ROWS:
+            return {"name": self.spec.rows(pool, self.plan.damage), "rows": count, "first": None}
+        rows = self.spec.starts[start].rows
+        if self.spec.starts[start].is_given:
+            detail = f"start {start} is the model as given"
+            raise UserError("An arm of the start's own rows needs a start with rows.", detail, "leave this start out")
+        own, learned = next(iter(rows.items()))
+        return {"name": own, "rows": count, "first": None if learned == "all" else learned}
 
     # other steps of cells
 
@@ -185,8 +210,11 @@ class ModelPlanner(LowerPlanner):
             "settings": training.settings.model_dump(mode="json"),
             "pack_tokens": training.pack_tokens,
         }
+        each = self.tokens_of(training.pools()[0])[1]
+        learned = TrainedOn(rows, file, max(1, round(tokens / each)), each)
         tokens *= training.settings.epochs
-        return replace(at, model=self.language(config, rows, at.model or self.base, tokens, at.seed, place.label))
+        trained = self.language(config, rows, at.model or self.base, tokens, at.seed, place.label)
+        return replace(at, model=trained, rows=learned)
 
     def language(
         self, config: dict[str, Any], rows: Step, base: Step | Source, tokens: float, seed: int, label: str
@@ -236,14 +264,14 @@ class ModelPlanner(LowerPlanner):
         """The step and file that hold the rows that a repair names, at this point of a cell."""
         if name == TRAINED:
             assert at.rows is not None
-            return at.rows[0], "rows.jsonl"
+            return at.rows.step, at.rows.file
         return self.data(name, at.seed) if name in data_of(self.spec) else self.chats(name)
 
     def sizes_of(self, name: str, at: Standing) -> tuple[int, int]:
         """How many rows a plan expects of what a repair names, and tokens in each."""
         if name == TRAINED:
             assert at.rows is not None
-            return at.rows[1], self.spec.tokens_per_row
+            return at.rows.count, at.rows.tokens_each
         if name in data_of(self.spec):
             return self.rows_in(name), self.spec.tokens_per_row
         return self.tokens_of(name)
@@ -259,7 +287,9 @@ class ModelPlanner(LowerPlanner):
     def self_replay(self, repair: RepairStep, at: Standing, rows: Step | Source, file: str) -> Step:
         """The prompts of a pool, answered by the model before, drawn with the repair's seed."""
         pool = file.removesuffix(".jsonl")
-        written_by = self.base_name if repair.before is None else f"cell {repair.before}"
+        written_by = f"cell {repair.before}" if repair.before is not None else self.base_name
+        if repair.before is None and at.begun is not None:
+            written_by = f"start {at.start}"
         config: dict[str, Any] = {
             "pools": [pool],
             "written_by": written_by,

@@ -353,11 +353,10 @@ class RowPlanner(ABC):
         mean = 1 / sum(share / sizes[name][1] for name, share in shares.items())
         return step, "rows.jsonl", min(tokens, (training.first or tokens) * mean)
 
-    def drawn_chats(self, counts: dict[str, int], seed: int, label: str) -> Step:
-        """So many chats of each pool, drawn by a seed."""
-        named = {self.spec.rows(name, self.plan.damage): count for name, count in counts.items()}
-        inputs: dict[str, Step | Source] = {f"part{at}": self.chats(name)[0] for at, name in enumerate(named)}
-        step = self.keep(Step(DRAW_CHATS, {"rows": named, "seed": seed}, inputs, label=label, cost=Cost(seconds=2)))
+    def drawn_chats(self, parts: list[dict[str, Any]], seed: int, label: str) -> Step:
+        """So many chats of each part (a pool, or its first rows), drawn by a seed."""
+        inputs: dict[str, Step | Source] = {f"part{at}": self.chats(part["name"])[0] for at, part in enumerate(parts)}
+        step = self.keep(Step(DRAW_CHATS, {"parts": parts, "seed": seed}, inputs, label=label, cost=Cost(seconds=2)))
         self.plan.counts[label] = step
         return step
 

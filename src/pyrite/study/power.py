@@ -29,7 +29,7 @@ def power_row(contrast: Any, differences: Sequence[float], margin: float, family
         return seeds_needed(spread, effect=margin, margin=None, alpha=alpha).for_difference
 
     return {
-        "contrast": contrast.model_dump(mode="json"),
+        "contrast": contrast.as_json(),
         "margin": margin,
         "pilot_seeds": len(differences),
         "sd": sd,

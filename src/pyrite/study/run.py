@@ -39,7 +39,7 @@ from pyrite.study.spec import StudySpec, load_spec
 if TYPE_CHECKING:
     pass
 
-KEPT_FOR_PILOT = ("study", "says", "model", "precision", "data", "trainings", "pilot", "seeds")
+KEPT_FOR_PILOT = ("study", "says", "model", "task_model", "precision", "data", "trainings", "pilot", "seeds")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ runs/NAME/pilot.json          what --pilot found
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,13 +150,16 @@ def collect(steps: Plan, store: Store) -> tuple[list[Scores], Notes]:
     read: dict[str, Result] = {}
     for cell in steps.cells:
         for name, step in cell.answers.items():
+            model = cell.model.key if cell.model else "given"
             if name in probes:
                 answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-                results += scores_of_labels(cell.key, cell.seed, probes[name], answers)
+                scores = scores_of_labels(cell.key, cell.seed, probes[name], answers)
+                results += [replace(metric_scores, model=model) for metric_scores in scores]
                 continue
             if step.key not in read:
                 read[step.key] = steps.probe_tasks[name].read(store, step)
-            results += scores_of_result(cell.key, cell.seed, name, read[step.key])
+            written = scores_of_result(cell.key, cell.seed, name, read[step.key])
+            results += [replace(metric_scores, model=model) for metric_scores in written]
             for note in read[step.key].notes:
                 notes.setdefault(name, {}).setdefault(note, []).append(f"{cell.name}, seed {cell.seed}")
     return results, notes
@@ -186,10 +189,13 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
     for name, rows in by_item.items():
         if rows:
             write_parquet(rows, folder / "results" / f"{name}.parquet")
-    if costs or not spec.has_grid:
-        write_csv(costs, folder / "results" / "costs.csv")
-    if front is not None:
-        write_csv(frontier_rows(front), folder / "results" / "frontier.csv")
+        else:  # of an earlier run with other probes
+            (folder / "results" / f"{name}.parquet").unlink(missing_ok=True)
+    for name, rows in {"costs": costs, "frontier": frontier_rows(front) if front is not None else []}.items():
+        if rows or (name == "costs" and not spec.has_grid):
+            write_csv(rows, folder / "results" / f"{name}.csv")
+        else:
+            (folder / "results" / f"{name}.csv").unlink(missing_ok=True)
     draw_frontier(front, folder)
     write_row_files(steps, store, folder / "rows")
     shared = [*labelled_overlaps(steps, store), *ended.shared]
@@ -234,8 +240,8 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
         ),
         steps={step.label: step.key for step in steps.steps},
     )
-    draw_figure(spec, results, tables, folder)
     write_record(folder / "run.json", run)
+    draw_figure(spec, results, tables, folder)
     return Study(spec, folder, answers, tables["results"], tables["summary"], costs, run.as_json())
 
 
@@ -323,7 +329,8 @@ def drawn_once(spec: StudySpec) -> list[str]:
     if not spec.has_grid:
         return ["the division of the data into pools"]
     if not spec.pools_vary and any(source.pools for source in spec.data.values()):
-        fixed.append("the division of the data into pools (pools_vary)")
+        labelled = any(spec.holds(name) == "labelled" and source.pools for name, source in spec.data.items())
+        fixed.append("the division of the data into pools" + " (pools_vary)" * labelled)
     if not spec.arm_rows_vary:
         fixed.append("the rows of an arm (arm_rows_vary)")
     shared = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
@@ -354,6 +361,10 @@ def draw_figure(
         cells_figure.write_figure(tables["results"], tables["summary"], spec.model_dump(mode="json"), folder)
         return
     rows, panels = panel_rows(results)
+    if not rows:  # no probe of this grid asks for labels: its values are in the tables
+        for file in (*folder.glob("figure.*"), folder / "results" / "panels.parquet"):
+            file.unlink(missing_ok=True)
+        return
     write_parquet(drawing.panel_table(rows, panels), folder / "results" / "panels.parquet")
     chart = drawing.draw(rows, panels, title=spec.study, margin=spec.margin)
     save(chart, folder, "figure", spec=True)

@@ -43,6 +43,8 @@ class Scores:
     cuts: Cuts = ((),)
     label_probe: LabelProbe | None = None
     predicted: tuple[str | None, ...] = field(default=(), repr=False)
+    model: str = ""
+    """The key of the step that made the model, or `given`; empty where it is not known."""
 
     @cached_property
     def estimate(self) -> Estimate:

@@ -20,10 +20,10 @@ def say_of_arms(compared: Comparison, judgement: Judgement, spec: StudySpec) -> 
     share = compared.metric.scale == "share"
     interval = estimate.method  # why there is none
     if estimate.low is not None and estimate.high is not None:
-        most = (2.0 if compared.general else 1.0) if share else math.inf
+        most = (2.0 if compared.is_gap else 1.0) if share else math.inf
         interval = f"95 % interval {bare(max(estimate.low, -most), share)} to {bare(min(estimate.high, most), share)}"
     where = "the gap between general task and blind spot (negative: it opened)"
-    if not compared.general:
+    if not compared.is_gap:
         headline = compared.probe.headline_name if compared.probe else compared.metric.name
         where = f"{contrast.probe_name} ({headline})"
     equivalent = f"equivalent within ±{amount(compared.margin, share, signed=False, plain=True)}"

@@ -117,7 +117,7 @@ class RepairStep(ConfigBase):
     guard_replay: str | None = Field(None, description="the guard's own rows of the other")
     before: str | None = Field(
         None,
-        description="the cell whose model of the same seed is the one before, for kl_to: before and self_replay [the model as given; of a classifier, the cell's start]",
+        description="the cell whose model of the same seed is the one before, for kl_to: before and self_replay [the model as given; with starts, that of the cell's start]",
     )
     self_replay: bool = Field(
         False,
@@ -150,7 +150,7 @@ class MergeStep(ConfigBase):
     alpha: float = Field(ge=0, le=1, description="0: the model before; 1: the model that the step is given")
     before: str | None = Field(
         None,
-        description="the cell whose model of the same seed is the one before [the model as given; of a classifier, the cell's start]",
+        description="the cell whose model of the same seed is the one before [the model as given; with starts, that of the cell's start]",
     )
     groups: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="alpha of the weights whose names fit a pattern, such as '*layers.0.*': 0.2"

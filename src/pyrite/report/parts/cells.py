@@ -67,7 +67,7 @@ def cells_verdict(contrast: PrimaryContrast, share: bool) -> Verdict:
 
 def bounded(difference: SeedDifference, share: bool) -> SeedDifference:
     """A difference of shares, its interval cut at what such a difference can be."""
-    return study.clipped(difference, False) if share else difference
+    return study.clipped_at(1.0, difference) if share else difference
 
 
 def cells_figure(results: Sequence[Row], summary: Sequence[Row], spec: Row, anchor: str) -> list[Block]:

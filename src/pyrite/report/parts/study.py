@@ -70,7 +70,7 @@ def study_part(run: Run[StudyRecord], config: ReportConfig, anchor: str) -> Part
 
 def contrast_verdict(contrast: PrimaryContrast, spec: StudyFile) -> Verdict:
     """One primary contrast for somebody who was not there."""
-    about, difference = contrast.contrast, clipped(contrast.difference, is_gap(contrast))
+    about, difference = contrast.contrast, clipped(contrast.difference, contrast)
     against = f"those trained on {about.against}" if spec.is_arm(about.against) else f"those of {about.against}"
     if about.against == "start":
         against = "their start"
@@ -81,7 +81,7 @@ def contrast_verdict(contrast: PrimaryContrast, spec: StudyFile) -> Verdict:
     seeds = f"{contrast.seed_count} training seed{'s' * (contrast.seed_count != 1)}"
     verdict = shared.supported_verdict(contrast.verdict, contrast.difference)
     label = shared.verdict_words(verdict)
-    amount = shared.in_words(difference, True, signed=True)
+    amount = shared.in_words(difference, contrast.is_share, signed=True)
     models = f"Models trained on {about.name}" if spec.is_arm(about.name) else f"The models of {about.name}"
     text = f"{models}, against {against}, {where}: {label} ({amount}; {seeds})."
     if cells := contrast.silent_cells:
@@ -100,11 +100,15 @@ def probe_title(name: str, spec: StudyFile) -> str:
     return f"{name} ({', '.join(probe.headline.values())})" if probe and probe.headline else name
 
 
-def clipped(difference: IntervalType, is_gap: bool) -> IntervalType:
-    """A difference of shares, its interval cut at what such a difference can be."""
+def clipped(difference: IntervalType, contrast: PrimaryContrast) -> IntervalType:
+    """A contrast's difference, of shares with its interval cut at what such a difference can be."""
+    return clipped_at(2.0 if is_gap(contrast) else 1.0, difference) if contrast.is_share else difference
+
+
+def clipped_at(limit: float, difference: IntervalType) -> IntervalType:
+    """A difference whose interval is cut at `limit`, on both sides."""
     if difference.low is None or difference.high is None:
         return difference
-    limit = 2.0 if is_gap else 1.0
     return difference.replaced_by(low=max(difference.low, -limit), high=min(difference.high, limit))
 
 
@@ -133,18 +137,14 @@ def probe_tables(summary: Sequence[Row], spec: StudyFile) -> list[Block]:
         if not rows:
             blocks.append(Lines([f"{title}: its headline slice is not among the stored slices."]))
             continue
-        columns = (
-            "start",
-            "arm",
-            "training rows",
-            "accuracy",
-            "against start, points",
-            "against human arm, points",
-            "per seed, %",
-        )
-        caption = f"{title}: accuracy, mean over seeds with 95 % t interval"
-        note = "Differences are taken within each seed, in percentage points."
-        blocks.append(Table(columns, [summary_cells(row) for row in rows], caption, note))
+        for metric in dict.fromkeys(row["metric"] for row in rows):
+            lines = [row for row in rows if row["metric"] == metric]
+            points, percent = (", points", ", %") if is_share(lines[0]) else ("", "")
+            columns = ("start", "arm", "training rows", metric, f"against start{points}", f"against human arm{points}",
+                       f"per seed{percent}")  # fmt: skip
+            caption = f"{title}: {metric}, mean over seeds with 95 % t interval"
+            note = f"Differences are taken within each seed{', in percentage points' if points else ''}."
+            blocks.append(Table(columns, [summary_cells(row) for row in lines], caption, note))
     return blocks
 
 
@@ -154,11 +154,18 @@ def summary_cells(row: Row) -> list[Cell | str]:
         row["start"],
         row["arm"],
         Cell(f"{row['size']:,}" if row["size"] else "", sort=row["size"]),
-        shared.estimate_cell(mean_of(row), True, why=few_seeds(row)),
+        shared.estimate_cell(mean_of(row), is_share(row), why=few_seeds(row)),
         difference_cell(row, "minus_start"),
         difference_cell(row, "minus_human"),
-        " ".join(f"{float(value) * 100:.0f}" for value in row["per_seed"].split()),
+        " ".join(f"{float(value) * 100:.0f}" for value in row["per_seed"].split())
+        if is_share(row)
+        else row["per_seed"],
     ]
+
+
+def is_share(row: Row) -> bool:
+    """Whether a line of the summary is a share; those of older runs all are."""
+    return bool(row.get("scale", "share") == "share")
 
 
 def mean_of(row: Row) -> Interval:
@@ -180,7 +187,7 @@ def difference_cell(row: Row, name: str) -> Cell:
     """A difference, or a dash where there is nothing to compare with."""
     if row[name] is None:
         return Cell("–")
-    return shared.estimate_cell(difference_of(row, name), True, signed=True, why=few_seeds(row))
+    return shared.estimate_cell(difference_of(row, name), is_share(row), signed=True, why=few_seeds(row))
 
 
 def slice_section(summary: Sequence[Row], anchor: str) -> list[Section]:
@@ -210,12 +217,12 @@ def contrast_table(primary: Sequence[PrimaryContrast], margin: float) -> list[Bl
     for contrast in primary:
         over_items = "none for this contrast"
         if contrast.over_items:
-            over_items = shared.estimate(clipped(contrast.over_items, is_gap(contrast)), True, signed=True)
+            over_items = shared.estimate(clipped(contrast.over_items, contrast), contrast.is_share, signed=True)
         rows.append(
             [
                 shared.contrast_name(contrast.contrast),
                 shared.verdict_cell(shared.supported_verdict(contrast.verdict, contrast.difference)),
-                shared.estimate_cell(clipped(contrast.difference, is_gap(contrast)), True, signed=True),
+                shared.estimate_cell(clipped(contrast.difference, contrast), contrast.is_share, signed=True),
                 over_items,
                 shared.p_value_cell(contrast.p_difference_adjusted),
                 shared.p_value_cell(contrast.p_equivalence_adjusted),
@@ -224,7 +231,10 @@ def contrast_table(primary: Sequence[PrimaryContrast], margin: float) -> list[Bl
         )
     columns = ("contrast", "verdict", "difference [over seeds]", "difference [over seeds and templates]",
                "p of a difference", "p of equivalence", "seeds")  # fmt: skip
-    note = f"Differences in percentage points; p-values are adjusted (Holm) over these contrasts. Margin: {margin * 100:g} points."
+    note = (
+        "Differences of shares are in percentage points, others in the metric's own unit; p-values are adjusted (Holm) over these "
+        f"contrasts. Margin of shares: {margin * 100:g} points."
+    )
     return [Table(columns, rows, note=note), *shared.verdict_sentences(primary)]
 
 
@@ -354,7 +364,7 @@ def contrasts_column(run: Run[StudyRecord]) -> Column:
     """Every primary contrast of a study of labels."""
     return {
         shared.contrast_name(contrast.contrast): shared.change_cell(
-            contrast.verdict, clipped(contrast.difference, is_gap(contrast)), True
+            contrast.verdict, clipped(contrast.difference, contrast), contrast.is_share
         )
         for contrast in run.record.primary
     }
@@ -368,7 +378,7 @@ def cells_column(run: Run[StudyRecord]) -> Column:
     for row in headline_rows(stored(run, "summary.parquet"), run.record.spec.as_json()):
         size = f", {row['size']:,} rows" if row["size"] else ""
         name = f"{row['probe']}: {row['start']}, {row['arm']}{size}"
-        column[name] = shared.estimate_cell(mean_of(row), True, why=few_seeds(row))
+        column[name] = shared.estimate_cell(mean_of(row), is_share(row), why=few_seeds(row))
     return column
 
 
