@@ -77,8 +77,8 @@ def export(
     write_data(folder / f"{name}_data", {names[cell]: rows for cell, rows in cells.items()})
     write_yaml(folder / f"_{name}_shared", shared(folder / f"{name}_data", words))
     for cell in cells:
-        own = {"include": f"_{name}_shared", "task": names[cell], "dataset_name": names[cell]}
-        write_yaml(folder / f"{names[cell]}.yaml", own)
+        settings = {"include": f"_{name}_shared", "task": names[cell], "dataset_name": names[cell]}
+        write_yaml(folder / f"{names[cell]}.yaml", settings)
     for outer, inner in groups(list(cells)).items():
         listed = [names[cell] for cell in inner]
         rule = {"metric": "acc", "weight_by_size": True, "filter_list": ["none"]}
@@ -99,8 +99,8 @@ def plain(text: str) -> str:
 
 def breakdown(task: Task) -> Sequence[str]:
     """The columns by which a task is broken down where nothing is said: its first slice of the most columns."""
-    found = [columns for columns in task.slices if task.template not in columns]
-    return max(found, key=len, default=())
+    uneven = [columns for columns in task.slices if task.template not in columns]
+    return max(uneven, key=len, default=())
 
 
 def row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dic
         raise UserError("No label word is right for an item.", f"item {item.id}: gold '{item.label}'", fix)
     text = prompt(item.fields, words)
     if not text or text != text.rstrip():
-        found = f"item {item.id}: ...{text[-30:]!r}"
-        raise UserError("A prompt must end in a word: a blank goes before the label.", found, "strip the prompt's end")
+        detail = f"item {item.id}: ...{text[-30:]!r}"
+        raise UserError("A prompt must end in a word: a blank goes before the label.", detail, "strip the prompt's end")
     return {"id": item.id, "prompt": text, "gold": item.label, "accepted": accepted}
 
 
@@ -123,21 +123,21 @@ def cell_names(name: str, cells: Sequence[Cell]) -> dict[Cell, str]:
         for depth in range(1, len(cell) + 1):
             part = cell[:depth]
             if part not in names:
-                wanted = f"{names[part[:-1]]}__{plain(part[-1])}"
-                same = sum(known == wanted or known.startswith(f"{wanted}~") for known in names.values())
-                names[part] = f"{wanted}~{same + 1}" if same else wanted
+                base_name = f"{names[part[:-1]]}__{plain(part[-1])}"
+                same = sum(name == base_name or name.startswith(f"{base_name}~") for name in names.values())
+                names[part] = f"{base_name}~{same + 1}" if same else base_name
     return names
 
 
 def groups(cells: Sequence[Cell]) -> dict[Cell, list[Cell]]:
     """The groups above the cells, and what is directly in each, in order of first appearance."""
-    found: dict[Cell, list[Cell]] = {}
+    groups_: dict[Cell, list[Cell]] = {}
     for cell in cells:
         for depth in range(len(cell)):
-            inner = found.setdefault(cell[:depth], [])
+            inner = groups_.setdefault(cell[:depth], [])
             if cell[: depth + 1] not in inner:
                 inner.append(cell[: depth + 1])
-    return found
+    return groups_
 
 
 def shared(data: Path, words: Sequence[str]) -> dict[str, Any]:

@@ -49,20 +49,20 @@ def answers_step(context: Context) -> None:
         temperatures |= {f"{item.id}/2": temperatures[item.id] for item in items}
     answers = remote_answers if config["backend"] == "openai" else local_answers
     answer = answers(context, writing, temperatures)
-    made, told = answer(items)
+    replies, record = answer(items)
     if task_of_step(config).turns == 2:
-        first = {one.id: one for one in made}
+        first = {reply.id: reply for reply in replies}
         second = [
             mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
         ]
         later, told_later = answer(second)
-        made = [*made, *later]
-        told = {**together(told, told_later), "turn_1": told}
-    write_answers(made, context.out / "answers.jsonl")
-    cut = sum(one.finish == "length" for one in made)
-    refused = sum(one.finish == "refused" for one in made)
-    told |= {"prompts": len(made), "cut_at_limit": cut, "refused": refused, "models": served(made)}
-    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        replies = [*replies, *later]
+        record = {**together(record, told_later), "turn_1": record}
+    write_answers(replies, context.out / "answers.jsonl")
+    cut = sum(reply.finish == "length" for reply in replies)
+    refused = sum(reply.finish == "refused" for reply in replies)
+    record |= {"prompts": len(replies), "cut_at_limit": cut, "refused": refused, "models": served(replies)}
+    (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 def together(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def served(answers: Sequence[Answer]) -> dict[str, list[str]]:
     return {"models": models, "fingerprints": prints}
 
 
-Made = tuple[list[Answer], dict[str, Any]]
-Answering = Callable[[Sequence[Chat]], Made]
+AnswersAndUsage = tuple[list[Answer], dict[str, Any]]
+Answering = Callable[[Sequence[Chat]], AnswersAndUsage]
 """Given prompts: the answers in their order, and what is told of them."""
 
 
@@ -100,14 +100,14 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
     tokenizer = load.load_tokenizer(base)
     file = context.checkpoint / "answers.jsonl"
 
-    def answer(prompts: Sequence[Chat]) -> Made:
+    def answer(prompts: Sequence[Chat]) -> AnswersAndUsage:
         with compute.autocast():
-            told = answer_prompts(
+            usage = answer_prompts(
                 model, tokenizer, prompts, writing, file,
                 temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
-        by_id = {one.id: one for one in read_answers(file)}
-        return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
+        by_id = {reply.id: reply for reply in read_answers(file)}
+        return [by_id[prompt.id] for prompt in prompts], {**usage, "dtype": str(model.dtype).removeprefix("torch.")}
 
     return answer
 
@@ -117,10 +117,10 @@ def remote_answers(context: Context, writing: Writing, temperatures: Mapping[str
     endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
     file = context.checkpoint / "answers.jsonl"
 
-    def answer(prompts: Sequence[Chat]) -> Made:
+    def answer(prompts: Sequence[Chat]) -> AnswersAndUsage:
         usage = ask_endpoint(context, endpoint, prompts, writing, temperatures, file, 1)
-        found = ordered(file, prompts)
-        return [one for one in found if one is not None], asdict(usage)
+        replies = ordered(file, prompts)
+        return [reply for reply in replies if reply is not None], asdict(usage)
 
     return answer
 
@@ -143,11 +143,11 @@ def ask_endpoint(
     for prompt in prompts:
         groups[(temperatures or {}).get(prompt.id, writing.temperature)].append(prompt)
     usage, trouble = Usage(), []
-    for temperature, some in sorted(groups.items()):
+    for temperature, members in sorted(groups.items()):
         with_it = writing.model_copy(update={"temperature": temperature})
         try:
             chat(
-                endpoint, some, with_it, out,
+                endpoint, members, with_it, out,
                 attempts=attempts, report_progress=context.report_progress, expired=context.expired, usage=usage,
             )  # fmt: skip
         except Unanswered as error:
@@ -167,10 +167,10 @@ def judge_step(context: Context) -> None:
     out = context.checkpoint / "replies.jsonl"
     began = time.monotonic()
     usage = ask_endpoint(context, endpoint, prompts, writing, None, out, config["votes"])
-    replies = [one for one in ordered(out, prompts, config["votes"]) if one is not None]
+    replies = [reply for reply in ordered(out, prompts, config["votes"]) if reply is not None]
     write_answers(replies, context.out / "replies.jsonl")
-    told = {**asdict(usage), "seconds": time.monotonic() - began, **served(replies)}
-    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    record = {**asdict(usage), "seconds": time.monotonic() - began, **served(replies)}
+    (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 ANSWERS = StepType("probe.answers", 1, answers_step)

@@ -98,12 +98,12 @@ def run(task: str, lm: Any, settings: HarnessSettings | None = None) -> HarnessR
 
         from pyrite.probe import harness_tasks
 
-        manager, found = harness_tasks.find(task, settings.tasks_folder)
-        harness_tasks.refuse_code(manager, found, settings.run_code)
+        manager, task_leaves = harness_tasks.find(task, settings.tasks_folder)
+        harness_tasks.refuse_code(manager, task_leaves, settings.run_code)
         if settings.run_code:
             os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what the `evaluate` library asks for
-        with harness_tasks.reading(manager, found, settings.data, settings.num_fewshot):
-            loaded = harness_tasks.build(manager, task, found, settings.data)
+        with harness_tasks.reading(manager, task_leaves, settings.data, settings.num_fewshot):
+            loaded = harness_tasks.build(manager, task, task_leaves, settings.data)
         lm.cut, lm.system_left_out = 0, 0
         results = simple_evaluate(
             model=lm,
@@ -129,8 +129,8 @@ def run(task: str, lm: Any, settings: HarnessSettings | None = None) -> HarnessR
     result = read_results(task, results, loaded, cut=lm.cut, notes=notes)
     fixed = [name for name, shots in result.shots.items() if settings.num_fewshot not in (None, shots)]
     if fixed:
-        told = f"{len(fixed)} of {len(result.shots)} subtasks fix the number of examples ({fixed[0]}: {result.shots[fixed[0]]})"
-        result = dataclasses.replace(result, notes=(*result.notes, told))
+        note = f"{len(fixed)} of {len(result.shots)} subtasks fix the number of examples ({fixed[0]}: {result.shots[fixed[0]]})"
+        result = dataclasses.replace(result, notes=(*result.notes, note))
     return result
 
 

@@ -103,9 +103,9 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
     check_finite(logits)
     answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
     notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []
-    made = task.result(from_labels(items, answers, task.task), 0, {"reading": work.as_json()}, notes)
+    result = task.result(from_labels(items, answers, task.task), 0, {"reading": work.as_json()}, notes)
     by_label: Cuts = ((), ("gold",))
-    return replace(made, cuts={name: tuple(dict.fromkeys(by_label + cuts)) for name, cuts in made.cuts.items()})
+    return replace(result, cuts={name: tuple(dict.fromkeys(by_label + cuts)) for name, cuts in result.cuts.items()})
 
 
 def ask_perplexity(task: Perplexity, model: Held) -> Result:
@@ -119,10 +119,10 @@ def ask_perplexity(task: Perplexity, model: Held) -> Result:
     rows = [encode_record(model.tokenizer, record, part) for record in records]
     size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
     with model.compute.autocast():
-        found = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
+        nlls = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
     measured = measured_rows(
-        {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes}
-        for record, one in zip(records, found, strict=True)
+        {"id": record.id, "nats": nll.nats, "tokens": nll.tokens, "bytes": nll.bytes}
+        for record, nll in zip(records, nlls, strict=True)
     )
     notes = [f"{counts.read} rows read, {len(records)} asked, dropped: {dict(counts.dropped)}", f"{part} counts"]
     return Result(measured, task.metrics, {}, "rows", tuple(notes))
@@ -132,16 +132,16 @@ def ask_written(task: GenerativeProbe, model: Held) -> Result:
     """By what the model writes, checked by rule."""
     from pyrite.models.write import answer_prompts
 
-    known = GENERATIVE[task.name]
-    assert known.by_rule is not None
+    benchmark = GENERATIVE[task.name]
+    assert benchmark.by_rule is not None
     step = task.answers(model.subject)
     items, _ = items_of(Path(task.source), step.config)
     writing = Writing.model_validate(step.config["writing"])
     file = model.folder / f"{task.name}.jsonl"
     with model.compute.autocast():
-        told = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
-    measured = known.by_rule(items, texts_of(list(read_answers(file))))
-    return Result(measured, known.metrics, known.cuts, known.cluster, details={"answers": told})
+        usage = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
+    measured = benchmark.by_rule(items, texts_of(list(read_answers(file))))
+    return Result(measured, benchmark.metrics, benchmark.cuts, benchmark.cluster, details={"answers": usage})
 
 
 def ignore_progress(done: float, total: float, unit: str) -> None:

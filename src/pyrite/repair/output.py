@@ -14,7 +14,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
 from pyrite.outputs import check_writable, few
-from pyrite.probe.output import ITEMS, TEXTS, Told, items_table, texts_table
+from pyrite.probe.output import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
 from pyrite.repair.card import card
 from pyrite.repair.report import as_csv
 from pyrite.runs.repair import RepairRecord
@@ -69,7 +69,7 @@ def foreign_files(folder: Path) -> list[str]:
 
 
 def write_repair_folder(
-    folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
+    folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[SubjectOutput], outcomes: Sequence[Mapping[str, Any]] = ()
 ) -> None:  # fmt: skip
     """Write the folder beside its place, then put it there; `told` gains the names of what was `written`.
 

@@ -14,7 +14,7 @@ from pyrite.errors import UserError
 from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.output import Told
+from pyrite.probe.output import SubjectOutput
 from pyrite.probe.perplexity import METRICS, Perplexity
 from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, items_step
 from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
@@ -166,9 +166,9 @@ class ScoredModel:
         return [scorecard(self.name, task, self.results[task.name], self.seed) for task in self.tasks]
 
     @property
-    def table_rows(self) -> Told:
+    def table_rows(self) -> SubjectOutput:
         """What the tables of items and texts hold of this model."""
-        return Told(self.name, self.results, self.texts)
+        return SubjectOutput(self.name, self.results, self.texts)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Every card as plain values."""
