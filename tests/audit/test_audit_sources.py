@@ -121,8 +121,8 @@ def test_what_lies_at_the_end_of_a_scale_cannot_be_exceeded() -> None:
         "excess": 0.9, "low": 0.9, "high": 0.9, "evidence": {"rule": None},
     }  # fmt: skip
     (found,) = decide([told], alpha=0.05, thresholds={}, human=Human(2, ("format",)))
-    assert (found.severity, found.told["why"]) == ("warn", AT_END)
-    assert found.told["between_human"]["high"] == 1.0
+    assert (found.severity, found.record["why"]) == ("warn", AT_END)
+    assert found.record["between_human"]["high"] == 1.0
     name = "format.shape_distance"
     passed = ask(parse_gate("severity < fail", [name]), [found], sources=2, lacking=[])
     assert passed.outcome == "passed"

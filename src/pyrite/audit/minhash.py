@@ -385,7 +385,7 @@ def merge_near(data: Parts, exact_of: Array, copy_of: Array) -> None:
                     unite(copy_of, ids[left[is_near]], ids[right[is_near]])
 
 
-def near_reference(data: Parts, others: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:
+def near_reference(data: Parts, reference_parts: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:
     """Sets `reference_of` of texts that a reference text nearly equals, in one band (`band_of` of either side)."""
     keys, ids, places = ours
     their_keys, _, their_places = theirs
@@ -400,6 +400,6 @@ def near_reference(data: Parts, others: Parts, ours: Any, theirs: Any, reference
         for start in range(0, len(lefts), CHUNK):
             left = lefts[start : start + CHUNK]
             right = their_places[place[left]]
-            alike = agreement(data.signatures(places[left]), others.signatures(right))
+            alike = agreement(data.signatures(places[left]), reference_parts.signatures(right))
             is_near = alike >= AGREE
             reference_of[ids[left[is_near]]] = right[is_near]

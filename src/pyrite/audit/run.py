@@ -60,24 +60,24 @@ class Audit:
     """What was found, worst first, and everything that `--json` tells."""
 
     findings: Sequence[Finding]
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
     exit_code: int = 0
 
     def table(self) -> "polars.DataFrame":
         """Every statistic, worst first, with its null and baseline."""
         from pyrite.audit.tables import table
 
-        return table(self.told)
+        return table(self.record)
 
     def figures(self) -> "dict[str, altair.TopLevelMixin]":
         """A chart of everything that there are values for, by name."""
         from pyrite.audit.figures import charts
 
-        return charts(self.told)
+        return charts(self.record)
 
     def as_json(self) -> dict[str, Any]:
         """The shape that `--json` promises."""
-        return dict(self.told)
+        return dict(self.record)
 
 
 def audit(config: AuditConfig) -> Audit:
@@ -215,13 +215,13 @@ def notes_on_sources(
     for names in one_source:
         called = ", ".join(redact_existing_path(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
-    if any((finding.told["between_human"] or {}).get("table") for finding in findings):
+    if any((finding.record["between_human"] or {}).get("table") for finding in findings):
         human_table = source_table()
         notes.append(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
-    elif 0 < human.sources < FEWEST and any(finding.told["between_human"] for finding in findings):
+    elif 0 < human.sources < FEWEST and any(finding.record["between_human"] for finding in findings):
         notes.append(few_sources(human.sources, tabled=bool(human.tabled)))
     if not config.no_prior and human.sources and not human.tabled:
         notes.append(
@@ -236,8 +236,8 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     notes = []
     small = [f"{redact_existing_path(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
     if small:
-        shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
-        notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {shown}")
+        listed = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
+        notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {listed}")
     if config.cluster is not None:
         sides = {
             "data": sampled.data,

@@ -77,10 +77,10 @@ def clean(text: str) -> str:
     >>> clean("red \\x1b[31m, \\u202eturned\\nround")
     'red [31m, turned round'
     """
-    seen = " ".join(str(text).split())
+    squeezed = " ".join(str(text).split())
     return "".join(
         "\ufffd" if kind == "Cs" else "" if kind in ("Cc", "Cf", "Co", "Cn") else letter
-        for letter in seen
+        for letter in squeezed
         for kind in (unicodedata.category(letter),)
     )
 

@@ -11,7 +11,7 @@ def table(audit: Mapping[str, Any]) -> "polars.DataFrame":
     """Every statistic of an audit, worst first: one row each, with its severity, value, null, baseline and excess.
 
     `human_difference` is the largest distance between human sources, `chance_high` what chance stays below in 95 of
-    100 draws; null where there is none. Shares are fractions. `told` is what `Audit.as_json` tells.
+    100 draws; null where there is none. Shares are fractions. `audit` is what `Audit.as_json` returns.
     """
     import polars
 

@@ -44,14 +44,14 @@ def continuations(
     """
     import torch
 
-    if any(not ask.context or not all(ask.continuations) for ask in asks):
+    if any(not request.context or not all(request.continuations) for request in asks):
         raise ValueError("a context and a continuation have at least one token each")
     unique_asks, ask_numbers = distinct(asks)
-    parts = [split_ask(ask) for ask in unique_asks]
+    parts = [split_ask(request) for request in unique_asks]
     unique, numbers = distinct(part for ask_parts in parts for part in ask_parts)
     work = Work(len(asks), len(unique_asks))
     work.given_tokens = sum(
-        len(ask.context) + len(continuation) - 1 for ask in asks for continuation in ask.continuations
+        len(request.context) + len(continuation) - 1 for request in asks for continuation in request.continuations
     )
     with torch.inference_mode():
         reader = reader_of(model)
@@ -77,12 +77,12 @@ def followed(
     follows: list[list[int]] = []  # the tokens asked for there,
     chains: dict[int, list[list[int]]] = {}  # and for each continuation of each ask, its indices into `places`
     for at, end in flat.ends.items():
-        ask = asks[at]
+        request = asks[at]
         first = len(places)
         places.append(end)
-        follows.append([continuation[0] for continuation in ask.continuations])
+        follows.append([continuation[0] for continuation in request.continuations])
         chains[at] = []
-        for continuation, branch_places in zip(ask.continuations, flat.follow[at], strict=True):
+        for continuation, branch_places in zip(request.continuations, flat.follow[at], strict=True):
             chains[at].append([first, *range(len(places), len(places) + len(branch_places))])
             places += branch_places
             follows += [[token] for token in continuation[1:]]
@@ -143,12 +143,12 @@ def library_continuations(
     """`continuations` by the library's own forward pass: sequences of equal length in a batch, without padding."""
     import torch
 
-    jobs = [(at, column) for at, ask in enumerate(asks) for column in range(len(ask.continuations))]
+    jobs = [(at, column) for at, request in enumerate(asks) for column in range(len(request.continuations))]
     groups: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for at, column in jobs:
         continuation = asks[at].continuations[column]
         groups[len(asks[at].context) + len(continuation) - 1, len(continuation)].append((at, column))
-    rows: list[list[Any]] = [[None] * len(ask.continuations) for ask in asks]
+    rows: list[list[Any]] = [[None] * len(request.continuations) for request in asks]
     n_done = 0
     for (length, n_targets), members in sorted(groups.items(), reverse=True):
         size = max(1, BATCH_TOKENS[model.device.type] // length)

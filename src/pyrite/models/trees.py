@@ -60,12 +60,12 @@ class PrefixGroup:
         return tuple(stretches)
 
 
-def split_ask(ask: Ask) -> list[Ask]:
+def split_ask(request: Ask) -> list[Ask]:
     """An ask as several of the same context where its continuations are far longer than the context: branches do not
     see each other, yet attention runs over all of them."""
-    sizes = [len(continuation) for continuation in ask.continuations]
-    parts = filled(sizes, max(BRANCH_TOKENS, 2 * len(ask.context))) or [[]]
-    return [Ask(ask.context, tuple(ask.continuations[at] for at in part)) for part in parts]
+    sizes = [len(continuation) for continuation in request.continuations]
+    parts = filled(sizes, max(BRANCH_TOKENS, 2 * len(request.context))) or [[]]
+    return [Ask(request.context, tuple(request.continuations[at] for at in part)) for part in parts]
 
 
 def prefix_groups(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[PrefixGroup]:
@@ -134,10 +134,12 @@ def pack_layout(
         for _, row in rows:
             add(flat, asks[row.members[0]].context[past : row.shared], past)
             for at in row.members:
-                ask = asks[at]
-                add(flat, ask.context[row.shared :], row.shared)
+                request = asks[at]
+                add(flat, request.context[row.shared :], row.shared)
                 flat.ends[at] = len(flat.ids) - 1
-                flat.follow[at] = [add(flat, continuation[:-1], len(ask.context)) for continuation in ask.continuations]
+                flat.follow[at] = [
+                    add(flat, continuation[:-1], len(request.context)) for continuation in request.continuations
+                ]
         length = n_tokens(segments)
         count = (len(flat.ids) - start) // length
         flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))
@@ -152,7 +154,7 @@ def passes(
 
     kind, device = reader.device.type, reader.device
     n_done = 0
-    for shared in group([ask.context for ask in asks]):
+    for shared in group([request.context for request in asks]):
         past = shared.prefix
         prefix = reader.prefix(asks[shared.rows[0]].context[:past])
         work.computed += past

@@ -77,9 +77,9 @@ def check_out(out: Path) -> None:
 
 def refuse_twice(runs: Sequence[Run[Any]]) -> None:
     """Refuse the same folder named twice."""
-    seen: set[Path] = set()
+    places: set[Path] = set()
     for run in runs:
         folder = run.folder.resolve()
-        if folder in seen:
+        if folder in places:
             raise UserError("The same run is named twice.", str(run.folder), "name every run once")
-        seen.add(folder)
+        places.add(folder)

@@ -202,8 +202,8 @@ def unevenly(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> str:
     """
     lost_items = []
     for seed in shared_seeds(a, b):
-        for model, other in ((a[seed], b[seed]), (b[seed], a[seed])):
-            lost = len(model.missing - other.missing)
+        for model, counterpart in ((a[seed], b[seed]), (b[seed], a[seed])):
+            lost = len(model.missing - counterpart.missing)
             if lost:
                 lost_items.append(f"{model.cell.name}, seed {seed}: {lost} of {len(model.items)} items")
     return "; ".join(lost_items)
@@ -259,13 +259,13 @@ def comparison(
     uneven = ""
     if is_loss:
         uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
-    known = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
-    if not pairs or (not uneven and not known and not spec.has_grid):
+    complete = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
+    if not pairs or (not uneven and not complete and not spec.has_grid):
         if spec.has_grid:
             raise compares_nothing(contrast)
         measured = sorted({f"{model.probe}.{model.metric.name}" for model in results})
-        seen = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
-        raise UserError("A contrast compares nothing.", seen, "name a metric that both cells have")
+        detail = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
+        raise UserError("A contrast compares nothing.", detail, "name a metric that both cells have")
     metrics = [model.metric for by_seed_ in pairs.values() for both in by_seed_.values() for model in both]
     metric = next(
         (metric for metric in metrics if metric.scale == "real"), metrics[0]
@@ -304,19 +304,26 @@ def judge_all(compared: Sequence[Comparison], max_missing: float = MAX_MISSING) 
     by the same number. So where margins differ, each contrast is judged in its own units, beside the others brought to its
     margin. One whose items are missing on one side is not judged, and counts in the family as any other without an answer.
     """
-    units = {(one.margin, one.metric.direction) for one in compared}
-    together = len(units) == 1 and not any(one.uneven for one in compared)
+    units = {(comparison_.margin, comparison_.metric.direction) for comparison_ in compared}
+    together = len(units) == 1 and not any(comparison_.uneven for comparison_ in compared)
     judgements = []
     judged: dict[str, Judgement] = {}
-    for place, own in enumerate(compared):
-        if own.uneven:
-            judgements.append(not_testable(own))
+    for place, comparison_of_place in enumerate(compared):
+        if comparison_of_place.uneven:
+            judgements.append(not_testable(comparison_of_place))
             continue
         if not together or not judged:
-            family = {str(at): one.cells(own.margin / one.margin) for at, one in enumerate(compared)}
-            fractions = {str(at) for at, one in enumerate(compared) if is_fraction(one) and (together or at == place)}
+            family = {
+                str(at): comparison_.cells(comparison_of_place.margin / comparison_.margin)
+                for at, comparison_ in enumerate(compared)
+            }
+            fractions = {
+                str(at)
+                for at, comparison_ in enumerate(compared)
+                if is_fraction(comparison_) and (together or at == place)
+            }
             judged = judge_family(
-                family, own.margin, direction=own.metric.direction, unbounded=set(family) - fractions,
+                family, comparison_of_place.margin, direction=comparison_of_place.metric.direction, unbounded=set(family) - fractions,
                 max_missing=max_missing,
             )  # fmt: skip
         judgements.append(judged[str(place)])

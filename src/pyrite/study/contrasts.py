@@ -90,7 +90,7 @@ def answer_primary(results: Sequence[Scores], spec: StudySpec, left_out: Sequenc
     compared = comparisons([model for model in results if model.seed not in left_out], spec)
     judgements = judge_all(compared, spec.max_missing) if compared else []
     return [
-        answer_of(one, judgement, spec, left_out) for one, judgement in zip(compared, judgements, strict=True)
+        answer_of(comparison, judgement, spec, left_out) for comparison, judgement in zip(compared, judgements, strict=True)
     ]  # fmt: skip
 
 
@@ -104,15 +104,17 @@ def answer_of(compared: Comparison, judgement: Judgement, spec: StudySpec, left_
         per_seed = per_seed_differences(cells)
         return Answer(contrast, compared.metric, compared.margin, judgement, compared.seeds, per_seed, items, sentence)
     pairs = next(iter(compared.pairs.values()))
-    known = {seed: both for seed, both in pairs.items() if both[0].known and both[1].known}
-    whole = answered([a for a, _ in pairs.values()], [b for _, b in pairs.values()])
-    per_seed = tuple(float(value) for value in whole.a - whole.b) if judgement.cells and compared.probe is None else ()
+    complete = {seed: both for seed, both in pairs.items() if both[0].known and both[1].known}
+    answers = answered([a for a, _ in pairs.values()], [b for _, b in pairs.values()])
+    per_seed = (
+        tuple(float(value) for value in answers.a - answers.b) if judgement.cells and compared.probe is None else ()
+    )
     if judgement.cells and compared.probe is not None:
         per_seed = per_seed_differences(cells) if not compared.one_model else ()
-    each = tuple(over_items([a.of_headline()], [b.of_headline()]) for a, b in known.values())
+    each = tuple(over_items([a.of_headline()], [b.of_headline()]) for a, b in complete.values())
     sentence = say_of_cells(compared, judgement, items) + without_seeds(left_out)
     return Answer(
-        contrast, compared.metric, compared.margin, judgement, tuple(known), per_seed, items, sentence, each,
+        contrast, compared.metric, compared.margin, judgement, tuple(complete), per_seed, items, sentence, each,
         compared.uneven, tuple(left_out),
     )  # fmt: skip
 

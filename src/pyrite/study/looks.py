@@ -169,9 +169,9 @@ def changed_since(record: Mapping[str, Any], spec: StudySpec, seeds: Sequence[in
     except ValidationError:  # a file that this version refuses, or of the other sort of study
         pair = question_in(former), question_in(spec.model_dump(mode="json"))
     changed = list(changes(*pair))
-    seen = seeds_seen(record)
-    if set(seen) - set(seeds):
-        changed.append(f"seeds: {shortened(seen)} → {shortened(list(seeds))}")
+    earlier_seeds = seeds_seen(record)
+    if set(earlier_seeds) - set(seeds):
+        changed.append(f"seeds: {shortened(earlier_seeds)} → {shortened(list(seeds))}")
     return changed
 
 

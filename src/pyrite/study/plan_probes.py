@@ -77,8 +77,8 @@ class ProbePlanner(ModelPlanner):
 
     def items_in(self, probe: ProbeSpec) -> int:
         """How many items a plan expects a probe to have."""
-        there = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
-        return min(there, probe.items or there)
+        available = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
+        return min(available, probe.items or available)
 
     def predictions(self, name: str, probe: ProbeSpec, model: Step | None, seed: int, label: str) -> Step:
         """A model's labels: of a classifier by its head, of a language model by the label words."""

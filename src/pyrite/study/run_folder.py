@@ -370,15 +370,15 @@ def panel_rows(results: Sequence[Scores]) -> tuple[list[dict[str, Any]], list[An
         probe = model.label_probe
         if probe is None or not model.is_headline_metric:
             continue
-        shown, chance = model.probe.replace("_", " "), 1 / len(probe.task.labels)
-        what = "general task" if model.probe == "general" else shown
+        title, chance = model.probe.replace("_", " "), 1 / len(probe.task.labels)
+        what = "general task" if model.probe == "general" else title
         panels.setdefault(model.probe, PanelRow(model.probe, f"{what}: {probe.task.name}", chance))
         key: CellKey = model.cell
         row = {"start": key.start, "arm": key.name, "size": key.size, "seed": model.seed}
         rows.append({**row, "panel": model.probe, "value": model.estimate.value})
         if not probe.headline_is_overall:
             name = f"{model.probe}.headline"
-            panels.setdefault(name, PanelRow(name, f"{shown}: {probe.headline_name}", chance))
+            panels.setdefault(name, PanelRow(name, f"{title}: {probe.headline_name}", chance))
             rows.append({**row, "panel": name, "value": headline_value(model)})
     return rows, list(panels.values())
 

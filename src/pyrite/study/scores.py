@@ -207,11 +207,11 @@ def same_items(scores: Iterable[Scores], probe: str) -> set[str]:
     return {item.item for model in scores if model.probe == probe for item in model.items}
 
 
-def check_apart(scores: Iterable[Scores], probes: Iterable[str], seen: Iterable[str]) -> None:
+def check_apart(scores: Iterable[Scores], probes: Iterable[str], pilot_items: Iterable[str]) -> None:
     """Refuse a study on items that its pilot has seen."""
     every = list(scores)
     for probe in probes:
-        both = same_items(every, probe) & set(seen)
+        both = same_items(every, probe) & set(pilot_items)
         if both:
             shared = f"probe {probe}: {len(both)} items, the first: {min(both)}"
             raise UserError("The study asks items that chose the damage.", shared, "skip the pilot's items: skip: N")

@@ -180,9 +180,9 @@ def summary_line(
     each: dict[int, float] = {}
     for seed, row in sorted(table.values[cell].items()):
         value, weight = row[members], table.weights[cell][seed][members]
-        there = np.isfinite(value)
-        if there.any():
-            each[seed] = float((value[there] * weight[there]).sum() / weight[there].sum())
+        is_measured = np.isfinite(value)
+        if is_measured.any():
+            each[seed] = float((value[is_measured] * weight[is_measured]).sum() / weight[is_measured].sum())
     if not each:
         return None
     average = t_interval(list(each.values()))

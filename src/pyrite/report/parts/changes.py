@@ -163,8 +163,8 @@ def flip_rows(run: ScoredRun, config: ReportConfig, anchor: str) -> list[Block]:
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     caption = f"The first {len(rows):,} of {len(flips):,}" if len(rows) < len(flips) else "All items that changed sides"
-    everything = f"; the run's JSON file tells all of them, results/{TEXTS} their texts"
-    caption += everything if texts else ". The texts are not in the run folder: the scores stand in their place"
+    where_all = f"; the run's JSON file tells all of them, results/{TEXTS} their texts"
+    caption += where_all if texts else ". The texts are not in the run folder: the scores stand in their place"
     return [Rows(f"{anchor}-flipped", columns, rows, len(flips), caption, ("task", "metric", "way"))]
 
 

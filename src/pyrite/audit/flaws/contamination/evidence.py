@@ -23,7 +23,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         name: counts_of_set[measure] | {"items": counts_of_set["items"]}
         for name, counts_of_set in data.totals.get("sets", {}).items()
     }
-    shown = [
+    examples = [
         {"id": data.rows[at].id, "words": words, "item": item}
         for at in worst
         for words, item in _runs_of(data.rows[at], index, measure)[:1]
@@ -33,10 +33,10 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         if counts_of_set["rows"]:
             touched, items = counts_of_set["items_touched"], counts_of_set["items"]
             lines.append(f"{name}: {counts_of_set['rows']:,} rows touch {touched:,} of {items:,} texts")
-    lines += [f"“{match['words']}” ({match['id']}) is in {match['item']}" for match in shown[:5]]
+    lines += [f"“{match['words']}” ({match['id']}) is in {match['item']}" for match in examples[:5]]
     if measure == "ngram_8" and index.boilerplate:
         lines.append(f"left out: {index.boilerplate:,} 8-grams that stand in {BOILERPLATE} or more evaluation texts")
-    values = {"sample_rows": int(np.count_nonzero(counts)), "matches": shown, "sets": sets}
+    values = {"sample_rows": int(np.count_nonzero(counts)), "matches": examples, "sets": sets}
     return Evidence(tuple(lines), tuple(data.rows[at].number for at in worst), values, rule)
 
 

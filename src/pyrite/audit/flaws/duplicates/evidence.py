@@ -44,9 +44,9 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     ]
     values["groups"] = [[data.rows[at].id for at in group[:10]] for group in groups[:10]]
     later = sorted(data.rows[at].number for group in groups for at in group[1:])
-    shown = tuple(data.rows[at].number for group in groups for at in group[:4])[:20]
+    row_numbers = tuple(data.rows[at].number for group in groups for at in group[:4])[:20]
     rule = {"measure": measure} | ({"numbers": later} if measure == SEMANTIC.name else {})
-    return Evidence((share, *lines), shown, values, rule)
+    return Evidence((share, *lines), row_numbers, values, rule)
 
 
 def _copy_groups(measure: str, pairs: SamplePairs) -> list[list[int]]:

@@ -256,9 +256,9 @@ def quadratics(kernel: Points, a: Draws, b: Draws) -> tuple[Floats, Floats, Floa
     z = a - b
     mixed = z @ total
     same = ((z @ kernel) * z).sum(1, dtype=np.float64)
-    everything = total.sum()
-    aa, bb = (everything + 2 * mixed + same) / 4, (everything - 2 * mixed + same) / 4
-    return aa, (everything - same) / 4, bb
+    grand_total = total.sum()
+    aa, bb = (grand_total + 2 * mixed + same) / 4, (grand_total - 2 * mixed + same) / 4
+    return aa, (grand_total - same) / 4, bb
 
 
 def coverage_loss(cosines: Points) -> GroupStatistic:

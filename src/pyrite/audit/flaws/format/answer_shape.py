@@ -155,11 +155,11 @@ def drawn(skeleton: str, opening: str = "") -> str:
     Sure! Here are … \\n1. … (×n) \\nP
     """
     pieces = _PIECE.findall(skeleton)
-    shown = [_piece(piece) for piece in pieces[:8]] + ["…"] * (len(pieces) > 8)
+    drawn_pieces = [_piece(piece) for piece in pieces[:8]] + ["…"] * (len(pieces) > 8)
     if opening:
         several = bool(pieces) and (pieces[0][0] == "(" or pieces[0][-1] == "+")
-        shown = [f"{opening} …", *shown[0 if several else 1 :]]
-    return " \\n".join(shown) if shown else "(empty)"
+        drawn_pieces = [f"{opening} …", *drawn_pieces[0 if several else 1 :]]
+    return " \\n".join(drawn_pieces) if drawn_pieces else "(empty)"
 
 
 def _piece(piece: str) -> str:
