@@ -218,7 +218,7 @@ def repair(model: str, /, *, options: Annotated[RepairOptions, Options] = Repair
     from pyrite.repair import show
 
     result = repair_run.repair(RepairConfig(model=model, **dict(options)))
-    show_json(result.as_json()) if json else show.repair(result)
+    show_json(result.as_json()) if json else show.print_repair(result)
     return result.exit_code
 
 

@@ -44,7 +44,7 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
     if not isinstance(loaded, dict):
         raise UserError(f"The {what} holds no mapping.", where, see)
     try:
-        return model.model_validate(plain(loaded))
+        return model.model_validate(plain_values(loaded))
     except ValidationError as error:
         details, fixes = [], []
         for mistake in error.errors():
@@ -86,12 +86,12 @@ def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
     return {left: right for left, _, right in pairs} or None
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """The YAML library's containers as plain ones; keys become text, values stay as they are."""
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): plain_values(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [plain_values(inner) for inner in value]
     return value
 
 

@@ -76,7 +76,7 @@ def bullets(lines: Iterable[str], mark: str = "-") -> str:
     return "\n".join(f"{mark} {' '.join(line.split())}" for line in lines)
 
 
-def table(names: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(names: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Texts as a table; every cell is escaped."""
     lines = [f"| {' | '.join(map(escaped, names))} |", f"|{'---|' * len(names)}"]
     lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows]

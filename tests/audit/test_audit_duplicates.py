@@ -92,7 +92,7 @@ def test_texts_without_words_are_compared_as_written() -> None:
 
 def test_ngrams_do_not_cross_rows() -> None:
     texts = [[b"a", b"b", b"c", b"d"], [], [b"a", b"b"], [b"b", b"c", b"d"]]
-    found, places = minhash.grams(minhash.flat(texts), 3)
+    found, places = minhash.grams(minhash.text_hashes(texts), 3)
     assert found.starts.tolist() == [0, 2, 2, 2, 3]
     assert places.tolist() == [0, 1, 6]
     assert found.hashes[1] == found.hashes[2] != found.hashes[0]

@@ -15,10 +15,10 @@ from pyrite.audit.flaws.format import statistics as family
 from pyrite.audit.flaws.format import stream as streams
 from pyrite.audit.flaws.format.answer_shape import (
     collapsed,
-    drawn,
     shape_of,
     skeleton_of,
     structural_tokens,
+    template_text,
 )
 from pyrite.audit.flaws.format.evidence import evidence
 from pyrite.audit.flaws.format.patterns import answers_of, difference_low, over_represented, readable
@@ -127,10 +127,10 @@ def test_words_without_spaces_are_characters() -> None:
 
 
 def test_a_drawn_template() -> None:
-    assert drawn("pn+p", "Sure! Here are") == r"Sure! Here are … \n1. … (×n) \nP"
-    assert drawn("n+", "1. Mix") == r"1. Mix … \n1. … (×n)"
-    assert drawn("(hp)b") == r"[# … \nP] (×n) \n- …"
-    assert drawn("") == "(empty)"
+    assert template_text("pn+p", "Sure! Here are") == r"Sure! Here are … \n1. … (×n) \nP"
+    assert template_text("n+", "1. Mix") == r"1. Mix … \n1. … (×n)"
+    assert template_text("(hp)b") == r"[# … \nP] (×n) \n- …"
+    assert template_text("") == "(empty)"
 
 
 def test_structural_tokens() -> None:
@@ -442,8 +442,8 @@ def test_same_rows_same_bytes(tmp_path: Path, people: tuple[list[Row], list[Row]
 
 def test_long_answers_are_counted_to_a_thousandth() -> None:
     for words in (0, 4095, 4096, 5001, 123_457, 10**8):
-        assert 0 <= words - streams.rounded(words) <= words / 2048
-    assert streams.rounded(4095) == 4095
+        assert 0 <= words - streams.length_bucket(words) <= words / 2048
+    assert streams.length_bucket(4095) == 4095
 
 
 @pytest.mark.real

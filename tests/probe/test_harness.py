@@ -440,7 +440,7 @@ def test_a_subtask_without_rows_of_its_own_is_not_read_from_its_neighbours(lm: A
 
 
 def test_unknown_tasks_and_a_missing_package_are_named(lm: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness_tasks, "bundled", lambda: harness_tasks.find("tiny_choice", tasks)[0])
+    monkeypatch.setattr(harness_tasks, "library_tasks", lambda: harness_tasks.find("tiny_choice", tasks)[0])
     with pytest.raises(UserError, match="did you mean tiny_choice"):
         run("tiny_choise", lm)
     monkeypatch.setitem(sys.modules, "lm_eval", None)

@@ -205,7 +205,9 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
 
     split, whole = result([0.5, 0.0] * 15, metric.scale), result([1.0, 1.0] * 15, metric.scale)
     for before, after, change in ((split, whole, 0.75), (whole, split, -0.75)):
-        told = probing.answer(parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0)
+        told = probing.answer_gate(
+            parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0
+        )
         assert told.estimate.value == pytest.approx(change)
         assert told.outcome == ("passed" if change > 0 else "failed")
 
@@ -214,7 +216,7 @@ def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
     """What is accepted before the judge is asked is not refused for what the judge then says."""
     measured = [ItemScore(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
     result = Result(measured, (Metric("hsr", "share"),), {})
-    told = probing.answer(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
+    told = probing.answer_gate(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
     assert (told.estimate.value, told.outcome) == (0.75, "passed")
 
 

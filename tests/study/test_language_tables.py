@@ -18,9 +18,9 @@ from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, 
 from pyrite.study.cells import Cell, CellKey
 from pyrite.study.contrasts import answer_primary, contrast_rows, missing_items
 from pyrite.study.costs import cost_table
-from pyrite.study.mix import MIX, choose, named
+from pyrite.study.mix import MIX, choose_rows, named
 from pyrite.study.pilot import Tried, answer_pilot, picked_seeds
-from pyrite.study.pilot import choose as choose_damage
+from pyrite.study.pilot import choose_damage as choose_damage
 from pyrite.study.plan import pilot_spec
 from pyrite.study.scores import Scores, check_apart, over_items, pooled, scores_of_result
 from pyrite.study.spec import StudySpec, parse_spec
@@ -451,7 +451,7 @@ def test_the_pilots_items_are_not_asked_again() -> None:
 
 def test_a_mix_keeps_its_shares_and_uses_no_row_twice() -> None:
     lengths = {"text": [50] * 1000, "qa": [20] * 200}
-    taken = choose(lengths, {"text": 0.98, "qa": 0.02}, np.random.default_rng(0))
+    taken = choose_rows(lengths, {"text": 0.98, "qa": 0.02}, np.random.default_rng(0))
     assert all(len(set(some)) == len(some) for some in taken.values())
     text, qa = 50 * len(taken["text"]), 20 * len(taken["qa"])
     assert len(taken["text"]) == 1000  # all that there is: the mix is as large as it can be

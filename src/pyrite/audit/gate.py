@@ -104,7 +104,7 @@ def result(gate: Gate, outcome: Outcome, why: str) -> GateOutcome:
     return GateOutcome(gate.text, outcome, why, says_estimate=False)
 
 
-def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateOutcome:
+def check_gate(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateOutcome:
     """How a gate comes out: the worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves
     it undecided."""

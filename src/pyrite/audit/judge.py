@@ -12,7 +12,7 @@ from pyrite.audit.decide import Finding, Human, decide
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import Sampled
 from pyrite.audit.plan import FIRST_LOOK, Planned
-from pyrite.audit.show import number
+from pyrite.audit.show import format_number
 from pyrite.audit.sources import another_task
 from pyrite.steps import Step, Store
 
@@ -113,7 +113,7 @@ def say_so_far(findings: Sequence[Finding], flaws: Sequence[str]) -> None:
         soft_wrap=True,
     )
     for finding in standing_out[:SO_FAR]:
-        value = number(finding.record["value"], finding.record["unit"])
+        value = format_number(finding.record["value"], finding.record["unit"])
         console.print(
             f"  {worst[finding.severity]} {finding.full_name} {value}: {finding.record['question']}", soft_wrap=True
         )

@@ -102,7 +102,7 @@ class Flat:
     starts: Array
 
 
-def flat(texts: Iterable[Sequence[bytes]]) -> Flat:
+def text_hashes(texts: Iterable[Sequence[bytes]]) -> Flat:
     """The hashes of texts given as words."""
     texts = list(texts)
     joined = b"".join(map(_KNOWN.__getitem__, chain.from_iterable(texts)))
@@ -168,14 +168,14 @@ def sketches(texts: Iterable[str]) -> Sketches:
 
 def trigrams(text: str) -> Array:
     """The set of a text's word trigrams: sorted hashes."""
-    return np.unique(grams(flat([words(text)[:WORDS]]), 3)[0].hashes)
+    return np.unique(grams(text_hashes([words(text)[:WORDS]]), 3)[0].hashes)
 
 
 def _sketch(keys: list[int], texts: list[list[bytes]]) -> Sketches:
     from rensa import RMinHash
 
     long = np.array([len(text) >= LEAST_WORDS for text in texts], dtype=bool)
-    shingles, _ = grams(flat(texts), 3)
+    shingles, _ = grams(text_hashes(texts), 3)
     if not texts:
         digests = np.empty((0, SLOTS), dtype=np.uint64)
     else:

@@ -129,14 +129,14 @@ def audit(config: AuditConfig) -> Audit:
     measured, findings, human = verdicts.measured, verdicts.findings, verdicts.human
     sources, one_source = verdicts.sources, verdicts.one_source
     lacking = [entry["measure"] for entry in not_measured(measured) if entry["why"].startswith("needs a reference")]
-    gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
+    gate_results = [gating.check_gate(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
     if twice:
         notes.append(note_on_looks(staged, read, config.model_sample))
-    record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
+    record = audit_record(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
     record["sample"]["model_n"] = min(record["sample"]["n"], read if staged else config.model_sample)
     if config.out is not None:
         write_run(config, config.out, record, planned, store, flagged)
@@ -311,7 +311,7 @@ def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadO
     return list(zip(config.data, ways, strict=True))
 
 
-def report(
+def audit_record(
     config: AuditConfig,
     planned: Planned,
     store: Store,
@@ -397,7 +397,7 @@ def write_run(
     """The run folder: row-level tables of every data file, the flagged rows with their texts, figures, `run.json`."""
     import shutil
 
-    from pyrite.audit.figures import figures
+    from pyrite.audit.figures import write_figures
 
     (folder / "results").mkdir(parents=True, exist_ok=True)
     old = {*(folder / "results").glob("rows-*.parquet"), *(folder / "figures").glob("*")}  # of a run before this one
@@ -410,7 +410,7 @@ def write_run(
                 old.discard(target)
     if flagged is not None:
         write_flagged(data_sources(config, planned), flagged, folder / "results" / "flagged.parquet")
-    for path in figures(record, folder):
+    for path in write_figures(record, folder):
         print(path, file=sys.stderr)
         old.discard(path)
     for path in old:

@@ -13,7 +13,7 @@ WORST: tuple[Outcome, ...] = ("failed", "undecided", "passed")
 """Of several answers to one condition the worst counts."""
 
 
-def checked(
+def condition_outcome(
     gate: str,
     outcome: Outcome,
     why: str,
@@ -44,7 +44,7 @@ def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | N
     for outcome in WORST:
         reasons = [(why, estimate) for answer, why, estimate in answers if answer == outcome]
         if reasons:
-            return checked(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
+            return condition_outcome(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
     raise AssertionError("a condition that matches nothing is refused before")
 
 

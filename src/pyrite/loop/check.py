@@ -108,12 +108,12 @@ def probe_tasks(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
         UserError: no such task, or a task asked twice.
     """
     from pyrite.probe.config import ProbeConfig
-    from pyrite.probe.probe_task import ask
+    from pyrite.probe.probe_task import parse_task
 
     if spec.probe is None:
         return []
     config = ProbeConfig(**inputs.probe_options(), model=spec.model)
-    tasks = [ask(text, config) for text in config.task]
+    tasks = [parse_task(text, config) for text in config.task]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
@@ -127,14 +127,14 @@ def gains_of(spec: LoopSpec, inputs: Inputs, tasks: "Sequence[ProbeTask]") -> "l
         UserError: no such task, or one that is asked already.
     """
     from pyrite.probe.config import ProbeConfig
-    from pyrite.probe.probe_task import ask
+    from pyrite.probe.probe_task import parse_task
     from pyrite.repair.scorecard import SIDES
 
     gains = [text for text in inputs.options(spec.repair).get("gain", ()) if text not in SIDES] if spec.repair else []
     if not gains:
         return []
     config = ProbeConfig(**{**inputs.probe_options(), "task": tuple(gains)}, model=spec.model)
-    gained_tasks = [ask(text, config) for text in gains]
+    gained_tasks = [parse_task(text, config) for text in gains]
     both = sorted({task.name for task in gained_tasks} & {task.name for task in tasks})
     if both:
         raise UserError("A task is asked twice.", both[0], "name it under probe.task or under repair.gain")

@@ -235,7 +235,7 @@ def plan(config: LoopConfig) -> LoopPlan:
     return LoopPlan(record)
 
 
-def audits_part(running: LoopState) -> bool:
+def run_audits_part(running: LoopState) -> bool:
     """The further comparisons that need nothing of any other part."""
     for name, more in running.spec.audits_at_once.items():
         further_audit(running, name, more)
@@ -256,7 +256,7 @@ def further_audit(running: LoopState, name: str, more: MoreAudit) -> None:
     running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
 
 
-def audit_part(running: LoopState) -> bool:
+def run_audit_part(running: LoopState) -> bool:
     """Audit the data in question, and divide its rows; then the further comparisons."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
@@ -282,7 +282,7 @@ def audit_part(running: LoopState) -> bool:
     return True
 
 
-def synth_part(running: LoopState) -> bool:
+def run_synth_part(running: LoopState) -> bool:
     """Make rows anew by the recipe, and audit them against the same people."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
@@ -311,7 +311,7 @@ def synth_part(running: LoopState) -> bool:
     return True
 
 
-def study_part(running: LoopState) -> bool:
+def run_study_part(running: LoopState) -> bool:
     """Run the study."""
     from pyrite.gate.config import GateConfig
     from pyrite.gate.run import gate
@@ -335,7 +335,7 @@ def study_part(running: LoopState) -> bool:
     return True
 
 
-def probe_part(running: LoopState) -> bool:
+def run_probe_part(running: LoopState) -> bool:
     """Ask the model, before anything is done to it."""
     from pyrite.probe import run as probe_run
     from pyrite.probe.config import ProbeConfig
@@ -354,7 +354,7 @@ def probe_part(running: LoopState) -> bool:
     return True
 
 
-def repair_part(running: LoopState) -> bool:
+def run_repair_part(running: LoopState) -> bool:
     """Unlearn the rows to forget, and ask the same again. Without such rows there is nothing to repair."""
     from pyrite.repair import run as repair_run
     from pyrite.repair.config import RepairConfig
@@ -389,7 +389,7 @@ def repair_part(running: LoopState) -> bool:
 
 
 PARTS: dict[str, Callable[[LoopState], bool]] = {
-    "audits": audits_part, "study": study_part, "audit": audit_part, "synth": synth_part, "probe": probe_part, "repair": repair_part,
+    "audits": run_audits_part, "study": run_study_part, "audit": run_audit_part, "synth": run_synth_part, "probe": run_probe_part, "repair": run_repair_part,
 }  # fmt: skip
 """The function of each part; False: the rest of the loop has nothing to do."""
 

@@ -20,10 +20,10 @@ MARKS = {"bad": "bold red", "unsure": "bold yellow", "good": "bold green", "plai
 
 def show(result: Loop | LoopPlan) -> None:
     """Whatever `pyrite.run` returns."""
-    plan(result.record) if isinstance(result, LoopPlan) else loop(result)
+    print_plan(result.record) if isinstance(result, LoopPlan) else print_loop(result)
 
 
-def loop(finished: Loop) -> None:
+def print_loop(finished: Loop) -> None:
     """Print a finished loop: its parts as their verbs print them, then the verdicts."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
@@ -51,17 +51,17 @@ def print_part(name: str, result: Any) -> None:
     from pyrite.study import show as show_study
 
     if name == "study":
-        show_study.study(result)
+        show_study.print_study(result)
     elif name.startswith("audit"):
         record = result.as_json()
         show_audit.brief(record, f"{name}: {', '.join(record['data'])}")
     elif name == "probe":
-        show_probe.scorecards(result)
+        show_probe.print_scorecards(result)
     elif name == "repair":
-        show_repair.repair(result)
+        show_repair.print_repair(result)
 
 
-def plan(record: Mapping[str, Any]) -> None:
+def print_plan(record: Mapping[str, Any]) -> None:
     """Print what a loop would do."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pyrite.models.rows import RowReader, reader_of
 from pyrite.models.trees import Ask, PackedLayout, passes, split_ask
-from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, distinct
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, unique_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ def continuations(
 
     if any(not request.context or not all(request.continuations) for request in asks):
         raise ValueError("a context and a continuation have at least one token each")
-    unique_asks, ask_numbers = distinct(asks)
+    unique_asks, ask_numbers = unique_rows(asks)
     parts = [split_ask(request) for request in unique_asks]
-    unique, numbers = distinct(part for ask_parts in parts for part in ask_parts)
+    unique, numbers = unique_rows(part for ask_parts in parts for part in ask_parts)
     work = Work(len(asks), len(unique_asks))
     work.given_tokens = sum(
         len(request.context) + len(continuation) - 1 for request in asks for continuation in request.continuations

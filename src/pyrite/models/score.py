@@ -17,7 +17,7 @@ from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import RowReader, reader_of
 from pyrite.models.trees import Ask, passes
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, distinct, length_batches
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, length_batches, unique_rows
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected, Stored
@@ -69,7 +69,7 @@ def class_logits(
 
     if segments is None or not takes_segments(model):
         segments = [()] * len(ids)
-    unique_pairs, numbers = distinct(
+    unique_pairs, numbers = unique_rows(
         (tuple(row), tuple(row_segments)) for row, row_segments in zip(ids, segments, strict=True)
     )
     unique = [row for row, _ in unique_pairs]

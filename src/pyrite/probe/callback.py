@@ -24,8 +24,8 @@ from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same_chances, untouched
-from pyrite.probe.probe_task import LabelTask, Result, ask
-from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
+from pyrite.probe.probe_task import LabelTask, Result, parse_task
+from pyrite.probe.run import Scorecard, answer_gate, early, estimate_record, scorecard
 from pyrite.records import Estimate
 from pyrite.stats.gates import GateOutcome
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
@@ -83,11 +83,11 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainer: Any, *, task: str | Sequence[str], tokenizer: Any = None, **options: Any) -> None:
         settings = {name: options.pop(name) for name in CallbackOptions.model_fields if name in options}
-        self.trainer, self.options = trainer, checked(CallbackOptions, settings)
+        self.trainer, self.options = trainer, validated(CallbackOptions, settings)
         self.history: list[dict[str, Any]] = []
         self.config = config_of((task,) if isinstance(task, str) else tuple(task), options)
         self.store = Store(self.config.store or default_store())
-        self.tasks = [ask(text, self.config) for text in self.config.task]
+        self.tasks = [parse_task(text, self.config) for text in self.config.task]
         names = [probe_task.name for probe_task in self.tasks]
         if len(set(names)) < len(names):
             raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
@@ -223,7 +223,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         """Does a gate hold? One on a change that has nothing to be measured from is undecided."""
         has_start = gate.task in self._start
         before = replace(results[gate.task], measured=self._start[gate.task]) if has_start else results[gate.task]
-        gate_result = answer(gate, [{gate.task: before}, dict(results)], self.config.seed)
+        gate_result = answer_gate(gate, [{gate.task: before}, dict(results)], self.config.seed)
         if has_start or not gate.change:
             return gate_result
         estimate = gate_result.estimate or {}
@@ -251,7 +251,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 Options = TypeVar("Options", bound=ConfigBase)
 
 
-def checked(model: type[Options], options: Mapping[str, Any]) -> Options:
+def validated(model: type[Options], options: Mapping[str, Any]) -> Options:
     """Options as they were given, or what does not fit in them."""
     try:
         return model(**options)
@@ -267,7 +267,7 @@ def config_of(tasks: tuple[str, ...], options: Mapping[str, Any]) -> ProbeConfig
         available = ", ".join([*CallbackOptions.model_fields, *OPTIONS])
         raise UserError("The callback has no such option.", ", ".join(strange), f"it has: {available}")
     plain = {name: (value,) if name == "gate" and isinstance(value, str) else value for name, value in options.items()}
-    return checked(ProbeConfig, {"task": tasks, "precision": "fp32", **plain})
+    return validated(ProbeConfig, {"task": tasks, "precision": "fp32", **plain})
 
 
 def check_whole(trainer: Any) -> None:
@@ -288,7 +288,7 @@ def check_whole(trainer: Any) -> None:
 def scorecard_values(card: Scorecard) -> dict[str, Any]:
     """A scorecard as plain values, a line for each metric and slice; `values` are the slice's columns."""
     lines = [
-        {"metric": line.metric, "by": line.by, "name": line.name, "values": dict(line.values), **interval(line)}
+        {"metric": line.metric, "by": line.by, "name": line.name, "values": dict(line.values), **estimate_record(line)}
         for line in card.lines
     ]
     return {"task": card.task, "source": card.source, "notes": list(card.result.notes), "lines": lines}

@@ -15,7 +15,17 @@ from pyrite.records import Estimate
 from pyrite.stats import Verdict, holm, no_room
 from pyrite.stats.clustered import Change, change_of_items
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.tasks.scoring import OVERALL, STRATUM, ItemScore, Metric, check_columns, cut, is_grouped, of_metric, title
+from pyrite.tasks.scoring import (
+    OVERALL,
+    STRATUM,
+    ItemScore,
+    Metric,
+    check_columns,
+    is_grouped,
+    of_metric,
+    slice_places,
+    title,
+)
 
 ALPHA = 0.05
 WORDS = {Verdict.EQUIVALENT: "equivalent within the margin", Verdict.NOT_TESTABLE: "not testable here"}
@@ -138,7 +148,7 @@ def compare(
     seed: int,
     margins: Mapping[str, float] | None = None,
     names: tuple[str, str] = ("A", "B"),
-    alike: str = "groups",
+    cluster: str = "groups",
     headlines: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
 ) -> Comparison:
     """Is model B worse than, better than or equivalent to model A on the items that both answered?
@@ -163,16 +173,17 @@ def compare(
         pairs = pair(a, b, metric)
         grouped = is_grouped([item.group for item in pairs])
         metric_margin = (margins or {}).get(metric.name, margin)
-        for values, members in cut([item.slices for item in pairs], cuts):
+        for values, members in slice_places([item.slices for item in pairs], cuts):
             slice_pairs = [pairs[at] for at in members]
-            change = change_of(slice_pairs, metric, grouped=grouped, seed=seed, margin=metric_margin, alike=alike)
+            change = change_of(slice_pairs, metric, grouped=grouped, seed=seed, margin=metric_margin, cluster=cluster)
             first, second = means(slice_pairs)
             by, name = title(values)
             slices = (headlines or {}).get(metric.name) or ({},)
             primary = any(dict(values) == dict(headline) for headline in slices)
             line = Contrast(metric.name, by, name, primary, first, second, change, metric_margin, None, "", "")
             line = replace(
-                line, worst=at_worst(slice_pairs, metric, grouped=grouped, seed=seed, margin=metric_margin, alike=alike)
+                line,
+                worst=at_worst(slice_pairs, metric, grouped=grouped, seed=seed, margin=metric_margin, cluster=cluster),
             )
             plain.append((metric, slice_pairs, line))
     family = {at: line for at, (metric, _, line) in enumerate(plain) if line.primary and metric.direction != "none"}
@@ -202,7 +213,7 @@ def compare(
         verdict, why = judge_line(line, metric, p, q, unable[at])
         if line.worst and verdict not in (None, Verdict.CANNOT_TELL, Verdict.NOT_TESTABLE):
             for worst in line.worst:
-                if decide(worst, metric, *counted(worst), line.margin)[0] is not verdict:
+                if change_verdict(worst, metric, *counted(worst), line.margin)[0] is not verdict:
                     of = line.change.difference.n + line.change.difference.n_missing
                     why = (
                         f"{line.change.difference.n_missing} of {of} items lack an answer; without them it would be "
@@ -221,7 +232,7 @@ def at_worst(
     grouped: bool,
     seed: int,
     margin: float | None = None,
-    alike: str = "groups",
+    cluster: str = "groups",
 ) -> tuple[Change, Change] | None:
     """B - A at the least and at the most that it could be: every missing answer counted as the least for B and the
     most for A, and the reverse. None where values have no bounds or no item has an answer on one side only; items that neither answered
@@ -240,7 +251,7 @@ def at_worst(
             )
             for item in answered
         ]
-        return change_of(filled_pairs, metric, grouped=grouped, seed=seed, margin=margin, alike=alike)
+        return change_of(filled_pairs, metric, grouped=grouped, seed=seed, margin=margin, cluster=cluster)
 
     return filled(most, least), filled(least, most)
 
@@ -279,7 +290,7 @@ def change_of(
     grouped: bool,
     seed: int,
     margin: float | None = None,
-    alike: str = "groups",
+    cluster: str = "groups",
 ) -> Change:
     """B - A over the items that both answered; the others count as missing."""
     both = [(item, item.first, item.second) for item in pairs if item.first is not None and item.second is not None]
@@ -298,7 +309,7 @@ def change_of(
         margin=margin,
         n_missing=missing,
         direction=metric.direction,
-        alike=alike,
+        cluster=cluster,
         rng=np.random.default_rng(seed),
     )
 
@@ -330,7 +341,7 @@ def judge_line(
         return None, "of this metric neither way is better"
     if unable:
         return Verdict.NOT_TESTABLE, unable
-    return decide(line.change, metric, p, q, line.margin)
+    return change_verdict(line.change, metric, p, q, line.margin)
 
 
 def not_testable(line: Contrast, pairs: Sequence[Pair], metric: Metric, names: tuple[str, str], *, clear: bool) -> str:
@@ -363,7 +374,9 @@ def by_gold(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     return {gold: (b, a) for gold, (a, b) in shares.items() if a is not None and b is not None}
 
 
-def decide(change: Change, metric: Metric, p: float | None, q: float | None, margin: float) -> tuple[Verdict, str]:
+def change_verdict(
+    change: Change, metric: Metric, p: float | None, q: float | None, margin: float
+) -> tuple[Verdict, str]:
     """Equivalent, worse, better, or cannot tell yet, by the p-values of difference (p) and equivalence (q) that count."""
     difference = change.difference
     if p is None or q is None:

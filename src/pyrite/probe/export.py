@@ -63,9 +63,9 @@ def export(
         UserError: no items, a gold label that no label word can reach, a name that the harness cannot take, or a prompt
             that ends in white space (the harness would move it into the answer).
     """
-    name = name or f"pyrite_{plain(task.name)}"
-    if plain(name) != name:
-        raise UserError("That is no name for a harness task.", name, f"letters, digits, _ . and -: {plain(name)}")
+    name = name or f"pyrite_{name_part(task.name)}"
+    if name_part(name) != name:
+        raise UserError("That is no name for a harness task.", name, f"letters, digits, _ . and -: {name_part(name)}")
     if not items:
         raise UserError("There is nothing to export.", f"task {task.name} has no items", "check the task's file")
     words = list(labels or (TASKS["nli"].labels if task.name == "hans" else task.labels))
@@ -92,7 +92,7 @@ def export(
     return folder / f"{name}.yaml"
 
 
-def plain(text: str) -> str:
+def name_part(text: str) -> str:
     """Text as part of a name: what is no letter, digit, dot or dash becomes an underscore."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
 
@@ -123,7 +123,7 @@ def cell_names(name: str, cells: Sequence[Cell]) -> dict[Cell, str]:
         for depth in range(1, len(cell) + 1):
             part = cell[:depth]
             if part not in names:
-                base_name = f"{names[part[:-1]]}__{plain(part[-1])}"
+                base_name = f"{names[part[:-1]]}__{name_part(part[-1])}"
                 same = sum(name == base_name or name.startswith(f"{base_name}~") for name in names.values())
                 names[part] = f"{base_name}~{same + 1}" if same else base_name
     return names

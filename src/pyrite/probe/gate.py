@@ -102,7 +102,9 @@ def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool
     return metric
 
 
-def ask(gate: Gate, measurements: Mapping[str, Measurements], *, seed: int, alike: str = "groups") -> GateOutcome:
+def check_gate(
+    gate: Gate, measurements: Mapping[str, Measurements], *, seed: int, cluster: str = "groups"
+) -> GateOutcome:
     """Does what was measured meet the gate? Looks at exactly the items of its slice, whatever a scorecard cuts by.
 
     Raises:
@@ -120,15 +122,15 @@ def ask(gate: Gate, measurements: Mapping[str, Measurements], *, seed: int, alik
     if gate.change:
         assert measured_task.before is not None
         pairs = pair(_slice(gate, of_metric(measured_task.before, metric)), measured, metric)
-        estimate = change_of(pairs, metric, grouped=grouped, seed=seed, alike=alike).difference
+        estimate = change_of(pairs, metric, grouped=grouped, seed=seed, cluster=cluster).difference
         lost = one_sided(pairs)
-        ends = at_worst(pairs, metric, grouped=grouped, seed=seed, alike=alike)
+        ends = at_worst(pairs, metric, grouped=grouped, seed=seed, cluster=cluster)
         alternatives = [end.difference for end in ends or ()]
     else:
-        estimate = mean(measured, metric, grouped=grouped, seed=seed, alike=alike)
+        estimate = mean(measured, metric, grouped=grouped, seed=seed, cluster=cluster)
         lost = estimate.n_missing
         alternatives = [
-            mean(counted_as(measured, value), metric, grouped=grouped, seed=seed, alike=alike)
+            mean(counted_as(measured, value), metric, grouped=grouped, seed=seed, cluster=cluster)
             for value in (metric.bounds or ())
             if lost
         ]

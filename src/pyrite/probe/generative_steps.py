@@ -14,7 +14,7 @@ from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
-from pyrite.probe.probe_task import choose, model_folder
+from pyrite.probe.probe_task import draw_prompts, model_folder
 from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
 from pyrite.steps import Context, Step, StepType
@@ -34,7 +34,7 @@ def task_of_step(config: Mapping[str, Any]) -> GenerativeTask:
 def items_of(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
     """The prompts that a step's configuration names (task, items, skip, seed), and the file's rows by their fate."""
     items, counts = task_of_step(config).read(path, config.get("on_bad_row", "stop"))
-    return choose(items, config["items"], config.get("skip", 0), config["seed"]), counts
+    return draw_prompts(items, config["items"], config.get("skip", 0), config["seed"]), counts
 
 
 def answers_step(context: Context) -> None:

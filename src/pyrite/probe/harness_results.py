@@ -61,7 +61,7 @@ def read_results(
     measured: list[ItemScore] = []
     for name in loaded["tasks"]:
         where = {} if alone else {"subtask": name} | ({"group": parents[name]} if name in parents else {})
-        measured += measure(name, results["samples"][name], averaged[name], where)
+        measured += item_scores(name, results["samples"][name], averaged[name], where)
     return HarnessResult(
         task=task,
         lm_eval=str(lm_eval.__version__),
@@ -101,7 +101,7 @@ def parent_groups(task: str, children: Mapping[str, Sequence[str]]) -> dict[str,
     return {name: group for group, names in children.items() if group != task for name in names}
 
 
-def measure(
+def item_scores(
     name: str, samples: Sequence[Mapping[str, Any]], ways: Mapping[str, str], where: Mapping[str, str]
 ) -> Iterator[ItemScore]:
     """Each document's value of each averaged metric; a value that is no number is missing."""

@@ -33,7 +33,7 @@ class Leaf:
 
 
 @functools.cache
-def bundled() -> Any:
+def library_tasks() -> Any:
     """The tasks that come with lm-eval (about 14,000 names; reading them takes some ten seconds)."""
     from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
 
@@ -60,7 +60,7 @@ def find(task: str, folder: Path | None) -> tuple[Any, list[Leaf]]:
                 return task_manager, task_leaves
         manager = TaskManager(include_path=str(folder))
     else:
-        manager = bundled()
+        manager = library_tasks()
     if task not in manager.task_index:
         import difflib
 

@@ -100,11 +100,11 @@ def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text]
     part: Part = config["part"] or ("answers" if chats else "all")
     if part == "answers" and not chats:
         raise UserError("Plain text has no answers.", str(file), "use --part all")
-    chosen = draw(len(records), config["items"], config.get("skip", 0), config["seed"])
+    chosen = rows_to_read(len(records), config["items"], config.get("skip", 0), config["seed"])
     return [records[at] for at in chosen], part, reader.counts
 
 
-def draw(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
+def rows_to_read(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
     """Which rows are read, in file order? Without those that `items=skip` would draw, so many as `items` of the rest.
 
     So `items=N` and `skip=N` share no row. Two draws that both skip may share rows.

@@ -52,7 +52,7 @@ class Result:
     metrics: tuple[Metric, ...]
     cuts: Mapping[str, Cuts]
     """The slices of each metric, by its name; a metric that is not named has none."""
-    alike: str = "groups"
+    cluster: str = "groups"
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     noise: Mapping[str, Estimate] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class ProbeTask(Protocol):
         ...
 
 
-def ask(text: str, config: ProbeConfig) -> ProbeTask:
+def parse_task(text: str, config: ProbeConfig) -> ProbeTask:
     """What does a `--task` name?"""
     from pyrite.probe import benchmark, generative, perplexity
 
@@ -179,7 +179,7 @@ def source(path: str) -> Source:
     return Source(path, file_hash(path))
 
 
-def choose(items: list[Chat], count: int | None, skip: int, seed: int) -> list[Chat]:
+def draw_prompts(items: list[Chat], count: int | None, skip: int, seed: int) -> list[Chat]:
     """So many prompts, drawn by the seed, in file order; those that `count=skip` would draw are left out before.
 
     FollowBench keeps examples whole. Elsewhere a larger draw holds every smaller one of the same seed.
@@ -350,9 +350,9 @@ class LabelTask:
         """Accuracy by every slice of the task; the merged accuracy overall only."""
         metrics = label_metrics(self.task)
         cuts = {metrics[0].name: ((), *self.task.slices)}
-        alike = f"{self.task.template}s" if self.task.template else "groups"
+        cluster = f"{self.task.template}s" if self.task.template else "groups"
         headlines = {metrics[0].name: headline_slices(measured, self.task)}
-        return Result(measured, metrics, cuts, alike, tuple(notes), details, unmatched=unmatched, headlines=headlines)
+        return Result(measured, metrics, cuts, cluster, tuple(notes), details, unmatched=unmatched, headlines=headlines)
 
 
 def headline_slices(measured: Sequence[ItemScore], task: Task) -> tuple[Mapping[str, str], ...]:

@@ -13,7 +13,7 @@ from pyrite.probe import gate as gating
 from pyrite.probe import output
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, opened
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, opened, parse_task
 from pyrite.probe.texts import Texts
 from pyrite.runs.probe import ProbeRecord
 from pyrite.stats.gates import GateOutcome
@@ -48,7 +48,7 @@ class Scorecard:
             "task": self.task,
             "source": self.source,
             "metric": overall.metric,
-            "overall": interval(overall),
+            "overall": estimate_record(overall),
             "unmatched": self.unmatched,
             "intervals": overall.note,
             "notes": list(self.result.notes),
@@ -60,7 +60,7 @@ class Scorecard:
 
 def slice_json(line: Line) -> dict[str, Any]:
     """A line as plain values, the gold label apart from the other columns."""
-    return {"metric": line.metric, **slice_title(line.values), **interval(line)}
+    return {"metric": line.metric, **slice_title(line.values), **estimate_record(line)}
 
 
 def slice_title(values: Sequence[tuple[str, str]]) -> dict[str, str | None]:
@@ -71,7 +71,7 @@ def slice_title(values: Sequence[tuple[str, str]]) -> dict[str, str | None]:
     return {"by": by, "name": " / ".join(value for _, value in plain) or gold or "overall", "gold": gold}
 
 
-def interval(line: Line) -> dict[str, Any]:
+def estimate_record(line: Line) -> dict[str, Any]:
     """An estimate as plain values; null where nothing was answered."""
     estimate = line.estimate
     value = None if estimate.n == 0 else estimate.value
@@ -176,7 +176,7 @@ def score(config: ProbeConfig) -> ProbeResult:
         raise UserError(
             "Give a model or --predictions, and not both.", f"model {config.model}", "pyrite probe MODEL --task …"
         )
-    tasks = [ask(text, config) for text in config.task]
+    tasks = [parse_task(text, config) for text in config.task]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each --task once")
@@ -225,10 +225,10 @@ def score(config: ProbeConfig) -> ProbeResult:
     if len(results) == 2:
         probed = replace(probed, compared=[compare_two(task, results, subjects, config) for task in tasks])
     if gates:
-        gate_results = [answer(gate, results, config.seed) for gate in gates]
+        gate_results = [answer_gate(gate, results, config.seed) for gate in gates]
         probed = replace(probed, gates=gate_results, exit_code=gating.verdict(gate_results, config.undecided))
     if config.out is not None:
-        texts = texts_of(config, tasks, steps, store)
+        texts = texts_by_subject(config, tasks, steps, store)
         subject_outputs = [output.SubjectOutput(*parts) for parts in zip(subjects, results, texts, strict=True)]
         described = output.described(results[-1], config.margin)
         record = ProbeRecord(**probed.as_run(), **described, **output.settings(config))
@@ -236,7 +236,7 @@ def score(config: ProbeConfig) -> ProbeResult:
     return probed
 
 
-def texts_of(
+def texts_by_subject(
     config: ProbeConfig, tasks: list[ProbeTask], steps: list[dict[str, Step]], store: Store
 ) -> list[dict[str, Texts]]:
     """The texts of each subject, by task; of a predictions file its labels."""
@@ -256,7 +256,7 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
     from pyrite.probe.export import export
 
     assert config.export is not None
-    tasks = [ask(text, config) for text in config.task]
+    tasks = [parse_task(text, config) for text in config.task]
     store = Store(config.store or default_store())
     written = []
     for task in tasks:
@@ -288,7 +288,7 @@ def scorecard(about: str, task: ProbeTask, result: Result, seed: int) -> Scoreca
         cuts = result.cuts.get(metric.name, ((),))
         columns = {column for item in items for column in item.slices}
         cuts = tuple(cut for cut in cuts if set(cut) <= columns)
-        lines += summarise(items, [metric], cuts, seed=seed, alike=result.alike)
+        lines += summarise(items, [metric], cuts, seed=seed, cluster=result.cluster)
     return Scorecard(about, task.name, redact_existing_path(task.source), lines, result)
 
 
@@ -309,7 +309,7 @@ def compare_two(
         margins=task.margins,
         seed=config.seed,
         names=(subjects[0], subjects[1]),
-        alike=first.alike,
+        cluster=first.cluster,
         headlines=first.headlines,
     )
     against = {}
@@ -332,9 +332,9 @@ def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Me
     return tuple(replace(metric, scale="real") if metric.name in real else metric for metric in first)
 
 
-def answer(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> GateOutcome:
+def answer_gate(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> GateOutcome:
     """Does a gate hold? With two models, a plain gate looks at the second."""
     first, last = results[0][gate.task], results[-1][gate.task]
     before = first.measured if len(results) == 2 else None
     measurements = {gate.task: gating.Measurements(common_scales(first.metrics, last.metrics), last.measured, before)}
-    return gating.ask(gate, measurements, seed=seed, alike=last.alike)
+    return gating.check_gate(gate, measurements, seed=seed, cluster=last.cluster)

@@ -18,7 +18,7 @@ def show(result: ProbeResult | Exported) -> None:
     if isinstance(result, Exported):
         print("\n".join(map(str, result.files)))
         return
-    scorecards(result)
+    print_scorecards(result)
 
 
 def wide() -> Console:
@@ -37,7 +37,7 @@ def table_of(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table
     return table
 
 
-def scorecards(result: ProbeResult) -> None:
+def print_scorecards(result: ProbeResult) -> None:
     """A table for each task: overall, then every slice but the templates (those are in --json); then what follows."""
     console = wide()
     for card in result.cards:
@@ -50,7 +50,7 @@ def scorecards(result: ProbeResult) -> None:
             console.print(f"{card.unmatched} answers are for items that the task does not have", highlight=False)
     of_task = {card.task: card.result.metrics for card in result.cards}
     for compared in result.compared:
-        comparison(console, compared, {metric.name: metric for metric in of_task[compared.task]})
+        print_comparison(console, compared, {metric.name: metric for metric in of_task[compared.task]})
     for gate in result.gates:
         console.print(f"gate {gate.outcome}: {escape(gate.gate)}: {escape(gate.why)}", highlight=False)
         if gate.hint:
@@ -94,7 +94,7 @@ def cells(line: Line, metric: Metric) -> list[str]:
     ]
 
 
-def comparison(console: Console, compared: Compared, metrics: dict[str, Metric]) -> None:
+def print_comparison(console: Console, compared: Compared, metrics: dict[str, Metric]) -> None:
     """The change of every metric, what it means, and which items changed sides."""
     first, second = compared.comparison.names
     table = table_of(

@@ -16,8 +16,8 @@ from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.output import SubjectOutput
 from pyrite.probe.perplexity import METRICS, Perplexity
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, items_step
-from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, items_step, parse_task
+from pyrite.probe.run import Compared, Scorecard, answer_gate, compare_two, early, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import RowSteps
@@ -198,7 +198,7 @@ def probing(config: RepairConfig) -> ProbeConfig:
 def tasks_of(config: RepairConfig, flag: str) -> list[ProbeTask]:
     """What is asked by `--task` or by `--gain` (`flag`) beside held-out rows, in its order."""
     probe = probing(config)
-    return [ask(text, probe) for text in getattr(config, flag) if text not in SIDES]
+    return [parse_task(text, probe) for text in getattr(config, flag) if text not in SIDES]
 
 
 def flag_names(config: RepairConfig, flag: str) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ def flag_names(config: RepairConfig, flag: str) -> tuple[str, ...]:
             fix = f"--{text} FILE (and --scorecard-rows above 0), or another task"
             raise UserError("There are no held-out rows of that side.", f"--{flag} {text}", fix)
     probe = probing(config)
-    return tuple(text if text in SIDES else ask(text, probe).name for text in getattr(config, flag))
+    return tuple(text if text in SIDES else parse_task(text, probe).name for text in getattr(config, flag))
 
 
 def scorecard_tasks(config: RepairConfig, rows: RowSteps, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
@@ -317,4 +317,4 @@ def gate_results(
     gates: Sequence[gating.Gate], harmed: ScoredModel, repaired: ScoredModel, seed: int
 ) -> list[GateOutcome]:
     """Does the repaired model meet the conditions? A change is from the model that was given to be repaired."""
-    return [answer(gate, [harmed.results, repaired.results], seed) for gate in gates]
+    return [answer_gate(gate, [harmed.results, repaired.results], seed) for gate in gates]

@@ -17,7 +17,7 @@ from pyrite.runs.repair import RepairCost, RepairTraining
 from pyrite.runs.schema import Selection
 
 
-def repair(result: Repair) -> None:
+def print_repair(result: Repair) -> None:
     """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
     console, record = wide(), result.record
     if "mixed" in record:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrite.charts import PRINTED, Palette, save, themed
-from pyrite.study.tables import references, shown_rows
+from pyrite.study.tables import reference_cells, shown_rows
 
 if TYPE_CHECKING:
     import altair
@@ -49,7 +49,7 @@ def draw(
             cells,
             rows_of(results, name, metric, spec),
             rows_of(summary, name, metric, spec),
-            references(spec),
+            reference_cells(spec),
             palette,
         )
         for name, metric in headline_metrics(spec, summary)

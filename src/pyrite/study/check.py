@@ -6,7 +6,13 @@ from pyrite.config_base import Mistake, not_there
 from pyrite.errors import UserError
 from pyrite.study import chat_uses, labelled_uses
 from pyrite.study.check_cells import cells, model_before, step_tables
-from pyrite.study.check_contrasts import asked_of_cells, contrasts, frontier, known_metrics, pilot
+from pyrite.study.check_contrasts import (
+    asked_of_cells,
+    contrast_mistakes,
+    frontier_mistakes,
+    known_metrics,
+    pilot_mistakes,
+)
 from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.spec import StudySpec, chat_pools
 from pyrite.study.spec_data import PoolSpec, as_pool
@@ -23,7 +29,7 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
         return  # what follows reads the model and the grid
     for check in (
         sources, shared_pools, starts, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
-        one_method, cells, asked_of_cells, contrasts, frontier, pilot,
+        one_method, cells, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
     ):  # fmt: skip
         yield from check(spec)
 

@@ -43,7 +43,7 @@ def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
     return None if generative is None else tuple(metric.name for metric in generative.metrics)
 
 
-def contrasts(spec: StudySpec) -> Iterator[Mistake]:
+def contrast_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Primary contrasts name arms, cells, starts, sizes and probes that are there."""
     every = list(spec.all_arms()) if spec.has_grid else []
     written = list(dict.fromkeys(cell.name for cell in spec.cells))
@@ -92,7 +92,7 @@ def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:
             yield (*where, "probe"), f"the probe {contrast.probe_name} does not ask the cell {cell} (only_cells)"
 
 
-def frontier(spec: StudySpec) -> Iterator[Mistake]:
+def frontier_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """A frontier names cells, and probes with metrics that ask them; what chooses asks other items than what judges."""
     spec_of_frontier = spec.frontier
     if spec_of_frontier is None:
@@ -132,7 +132,7 @@ def probe_of_cells(spec: StudySpec, place: Place, named: str, cells: Sequence[st
             yield place, f"the probe {name} does not ask the cell {cell} (only_cells)"
 
 
-def pilot(spec: StudySpec) -> Iterator[Mistake]:
+def pilot_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """The pilot's items and seed are not the study's, its metric exists, and it compares with a cell."""
     if spec.pilot is None:
         return

@@ -76,7 +76,7 @@ class Comparison:
         judged = [cell for key, pairs in self.pairs.items() for cell in self.cells_at(key, pairs)]
         if not self.contrast.arm and self.one_model:
             judged = [first_seed(cell) for cell in judged]
-        return judged if scale == 1.0 else [scaled(cell, scale) for cell in judged]
+        return judged if scale == 1.0 else [in_units(cell, scale) for cell in judged]
 
     def cells_at(self, key: CellKey, pairs: Mapping[int, Pair]) -> list[ContrastCell]:
         """The cells of one start and size."""
@@ -113,7 +113,7 @@ def first_seed(cell: ContrastCell) -> ContrastCell:
     return replace(cell, a=cell.a[:1], b=cell.b[:1], low=low, high=high)
 
 
-def scaled(cell: ContrastCell, scale: float) -> ContrastCell:
+def in_units(cell: ContrastCell, scale: float) -> ContrastCell:
     """The cell in other units."""
     a, b = np.asarray(cell.a) * scale, np.asarray(cell.b) * scale
     low, high = (None if bound is None else np.asarray(bound) * scale for bound in (cell.low, cell.high))

@@ -16,7 +16,7 @@ from pyrite.stats import (
 )
 from pyrite.study.cells import CellKey
 from pyrite.study.compare import Comparison, cell_name, comparisons, judge_all
-from pyrite.study.scores import Array, Scores, answered, by_seed, number, over_items, within
+from pyrite.study.scores import Array, Scores, answered, by_seed, number_or_none, over_items, within
 from pyrite.study.sentences import say_of_arms, say_of_cells, without_seeds
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ContrastSpec
@@ -176,7 +176,7 @@ def contrast_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         lines += [("all", "seeds", answer.judgement.difference)]
         for seed, over, estimate in lines:
             low, high = within(estimate, answer.metric or Metric("share"), -1.0)
-            interval = {"difference": number(estimate.value), "low": low, "high": high, "n": estimate.n}
+            interval = {"difference": number_or_none(estimate.value), "low": low, "high": high, "n": estimate.n}
             verdict = answer.judgement.verdict.value if over == "seeds" else ""
             rows.append({**about, "seed": seed, "over": over, **interval, "verdict": verdict})
     return rows

@@ -26,7 +26,7 @@ def mix_step(context: Context) -> None:
         for number, name in enumerate(config["shares"])
     }
     rng = np.random.default_rng(config["seed"])
-    chosen = choose({name: [length(row) for row in rows] for name, rows in pools.items()}, config["shares"], rng)
+    chosen = choose_rows({name: [length(row) for row in rows] for name, rows in pools.items()}, config["shares"], rng)
     rows = [named(pools[name][at], name, config["trains"]) for name, places in chosen.items() for at in places]
     write_jsonl([rows[at] for at in rng.permutation(len(rows))], context.out / "rows.jsonl")
     read = sum(len(pool_rows) for pool_rows in pools.values())
@@ -57,7 +57,7 @@ def named(row: Row, pool: str, trains: str) -> Row:
     return Text(row.text, name, row.meta)
 
 
-def choose(
+def choose_rows(
     lengths: Mapping[str, Sequence[int]], shares: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, list[int]]:
     """Which rows of each pool, in a random order, make up its share of the largest mix that uses no row twice?

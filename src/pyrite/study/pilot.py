@@ -84,9 +84,11 @@ def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapp
         found_here = (after.estimate.value, before.estimate.value, change.value, low, high, change.n)
         tried.append(Tried(damage, *found_here, read.get(damage, 0)))
     worse = before.metric.direction == "higher"
-    best = choose(tried, falls=worse)
+    best = choose_damage(tried, falls=worse)
     share = before.metric.scale == "share"
-    return Pilot(spec.study, seed, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
+    return Pilot(
+        spec.study, seed, name, share, against, tuple(tried), best, pilot_sentence(best, tried, name, share=share)
+    )
 
 
 def picked_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
@@ -101,7 +103,7 @@ def picked_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
     return (seed,) if seed in spec.seeds else ()
 
 
-def choose(tried: Sequence[Tried], *, falls: bool) -> str | None:
+def choose_damage(tried: Sequence[Tried], *, falls: bool) -> str | None:
     """The damage whose interval lies wholly on the bad side of 0 and ends farthest from it; of equals, fewer tokens.
 
     `falls`: the bad side is below 0. None where no interval excludes 0 there.
@@ -118,7 +120,7 @@ def choose(tried: Sequence[Tried], *, falls: bool) -> str | None:
     return sure[0][2] if sure else None
 
 
-def say(best: str | None, tried: Sequence[Tried], metric: str, *, share: bool) -> str:
+def pilot_sentence(best: str | None, tried: Sequence[Tried], metric: str, *, share: bool) -> str:
     """What the pilot found, in words."""
     items = max(candidate.n for candidate in tried)
     if best is None:

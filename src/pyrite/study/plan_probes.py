@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.probe.predict import ITEMS, PREDICT
-from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, ask
+from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, parse_task
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import by_grammar, task_of
@@ -123,7 +123,7 @@ class ProbePlanner(ModelPlanner):
         if self.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
             self.miss(f"data {path}" if path else f"task {probe.task}")
             return None
-        return ask(probe.text(path), probe.config(path, precision, self.store))
+        return parse_task(probe.text(path), probe.config(path, precision, self.store))
 
     def probe_cost(self, probe: ProbeSpec) -> Cost:
         """What asking one model for text should take."""

@@ -47,7 +47,7 @@ from pyrite.study.contrasts import Answer, answer_primary, contrast_rows, missin
 from pyrite.study.costs import cost_table
 from pyrite.study.frontier import frontier_record
 from pyrite.study.label_probes import LabelProbe
-from pyrite.study.looks import Look, looks_at, read_record
+from pyrite.study.looks import Look, looks_at, read_study_json
 from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.pilot import picked_seeds
 from pyrite.study.row_files import file_of
@@ -275,7 +275,7 @@ def rows_cut(steps: Plan, store: Store) -> dict[str, dict[str, int]]:
 
 def read_pilot(folder: Path) -> PilotRecord | None:
     """What the pilot of this study found, where it was run."""
-    values = read_record(folder / "pilot.json", "move it away, and run --pilot again")
+    values = read_study_json(folder / "pilot.json", "move it away, and run --pilot again")
     return None if values is None else parse_record(PilotRecord, folder / "pilot.json", values)
 
 

@@ -19,16 +19,16 @@ from pyrite.study.tables import is_headline, is_overall
 def show(result: Study | StudyPlan | Pilot) -> None:
     """Whatever `pyrite.study` returns."""
     if isinstance(result, StudyPower):
-        power(result.record)
+        print_power(result.record)
     elif isinstance(result, StudyPlan):
-        plan(result.record)
+        print_plan(result.record)
     elif isinstance(result, Pilot):
-        pilot(result)
+        print_pilot(result)
     else:
-        study(result)
+        print_study(result)
 
 
-def plan(record: Mapping[str, Any]) -> None:
+def print_plan(record: Mapping[str, Any]) -> None:
     """What would run."""
     console = wide()
     console.print(escape(head_of(record)), highlight=False)
@@ -87,7 +87,7 @@ def hours_of(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 
-def power(record: Mapping[str, Any]) -> None:
+def print_power(record: Mapping[str, Any]) -> None:
     """How many seeds are called for."""
     console = Console(soft_wrap=True)
     for line in record["contrasts"]:
@@ -104,7 +104,7 @@ def power(record: Mapping[str, Any]) -> None:
         console.print(escape(line), highlight=False)
 
 
-def pilot(result: Pilot) -> None:
+def print_pilot(result: Pilot) -> None:
     """The damages tried, and which one is named."""
     console = wide()
     unit = " in %" if result.share else ""
@@ -118,7 +118,7 @@ def pilot(result: Pilot) -> None:
     console.print(escape(result.sentence), highlight=False, style="bold")
 
 
-def study(result: Study) -> None:
+def print_study(result: Study) -> None:
     """The tables, the verdicts, and where everything lies."""
     console = wide()
     for probe in result.spec.probes:

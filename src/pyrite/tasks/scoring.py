@@ -143,12 +143,12 @@ def summarise(
     cuts: Sequence[tuple[str, ...]],
     *,
     seed: int,
-    alike: str = "groups",
+    cluster: str = "groups",
 ) -> list[Line]:
     """How well does this one model do: each of `metrics`, overall first, then by each cut in order of first appearance?
 
     A cut is a tuple of slice columns; a metric none of whose items has a cut's columns gets no lines for it, and an
-    item that lacks a column counts under "?". `alike` is what groups are called ("templates", "prompts"). Intervals are
+    item that lacks a column counts under "?". `cluster` is what groups are called ("templates", "prompts"). Intervals are
     those of `mean_of_items`; every line draws from its own generator of `seed`, so no line depends on which others
     are asked for. An item without a value counts in `n_missing`, never as 0. Metrics that are not asked for are left out.
 
@@ -161,10 +161,10 @@ def summarise(
     for metric in metrics:
         items = of_metric(measured, metric)
         grouped = is_grouped([item.group for item in items])
-        for values, members in cut([item.slices for item in items], cuts):
-            estimate = mean([items[at] for at in members], metric, grouped=grouped, seed=seed, alike=alike)
+        for values, members in slice_places([item.slices for item in items], cuts):
+            estimate = mean([items[at] for at in members], metric, grouped=grouped, seed=seed, cluster=cluster)
             by, name = title(values)
-            lines.append(Line(metric.name, by, name, estimate, note(estimate, alike), values))
+            lines.append(Line(metric.name, by, name, estimate, note(estimate, cluster), values))
     return lines
 
 
@@ -173,7 +173,7 @@ def is_grouped(groups: Sequence[str]) -> bool:
     return len(set(groups)) < len(groups)
 
 
-def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, alike: str = "groups") -> Estimate:
+def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, cluster: str = "groups") -> Estimate:
     """The estimate of one metric over these items, all of that metric; `grouped` as `is_grouped` says of all of its
     items, of which these may be a slice.
 
@@ -184,7 +184,7 @@ def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int
     missing = len(items) - len(answered)
     if not answered:
         return Estimate(math.nan, None, None, 0, missing, metric.direction, method="no answers")
-    overall = mean_alike(answered, metric, grouped, seed, missing, alike)
+    overall = clustered_mean(answered, metric, grouped, seed, missing, cluster)
     strata: dict[str, list[ItemScore]] = {}
     for item in answered:
         strata.setdefault(item.slices.get(STRATUM, ""), []).append(item)
@@ -196,7 +196,7 @@ def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int
     reach = [0.0, 0.0]
     total = sum(item.weight for item in answered)
     for part in strata.values():
-        worst = mean_alike(part, metric, grouped, seed, 0, alike)
+        worst = clustered_mean(part, metric, grouped, seed, 0, cluster)
         if worst.low is None or worst.high is None:
             return overall
         share = sum(item.weight for item in part) / total
@@ -206,11 +206,11 @@ def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int
     if metric.scale == "share":
         low, high = max(low, 0.0), min(high, 1.0)
     count = len({item.group for item in answered})
-    return replace(overall, low=low, high=high, method=f"bootstrap over {count} {alike}, within each {STRATUM} label")
+    return replace(overall, low=low, high=high, method=f"bootstrap over {count} {cluster}, within each {STRATUM} label")
 
 
-def mean_alike(
-    answered: Sequence[ItemScore], metric: Metric, grouped: bool, seed: int, missing: int, alike: str
+def clustered_mean(
+    answered: Sequence[ItemScore], metric: Metric, grouped: bool, seed: int, missing: int, cluster: str
 ) -> Estimate:
     """The estimate over items that all have a value."""
     return mean_of_items(
@@ -221,17 +221,17 @@ def mean_alike(
         grouped=grouped,
         n_missing=missing,
         direction=metric.direction,
-        alike=alike,
+        cluster=cluster,
         rng=np.random.default_rng(seed),
     )
 
 
-def note(estimate: Estimate, alike: str) -> str:
+def note(estimate: Estimate, cluster: str) -> str:
     """What does this interval speak of? Where there is none: why."""
     if estimate.low is None:
         return estimate.method
-    if alike in estimate.method:
-        return f"this model, on other {alike} such as these"
+    if cluster in estimate.method:
+        return f"this model, on other {cluster} such as these"
     return "this model, on items such as these"
 
 
@@ -274,7 +274,7 @@ def columns_of(measured: Sequence[ItemScore]) -> dict[str, None]:
     return {column: None for item in measured for column in item.slices}
 
 
-def cut(
+def slice_places(
     slices: Sequence[Mapping[str, str]], cuts: Sequence[tuple[str, ...]]
 ) -> list[tuple[tuple[tuple[str, str], ...], list[int]]]:
     """(column values, positions of the items that have them): all items first, then each cut by first appearance."""

@@ -97,7 +97,7 @@ def change_row(comparison: Comparison, line: Contrast, shares: Shares) -> list[C
         comparison.task,
         line.metric,
         slice_name(line),
-        *(Cell(shared.number(value, share), sort=value) for value in (line.first, line.second)),
+        *(Cell(shared.format_number(value, share), sort=value) for value in (line.first, line.second)),
         shared.estimate_cell(line.difference, share, signed=True),
         shared.count(line.difference.n),
         shared.verdict_cell(shared.supported_verdict(line.verdict, line.difference)),

@@ -207,12 +207,12 @@ def find_cues(surfaces: Sequence[Surface], reference: Sequence[Surface], feature
         for aim, right in aims.items():
             cue = score_cue(has_feature, right, feature, aim)
             if cue and cue.rows >= LEAST and cue.lift >= LIFT and cue.z >= SURE.get(str(feature[0]), 3.0):
-                cue = beside(cue, reference)
+                cue = with_reference_lift(cue, reference)
                 cues += [cue] if cue.lift > MORE * (cue.reference_lift or 0) else []
     return sorted(cues, key=lambda cue: (-cue.z, str(cue.feature), cue.labels))
 
 
-def beside(cue: Cue, reference: Sequence[Surface]) -> Cue:
+def with_reference_lift(cue: Cue, reference: Sequence[Surface]) -> Cue:
     """The cue with its lift in the references, where they have its labels."""
     right = labelled(reference, cue.labels)
     same = score_cue(having(reference, cue.feature), right, cue.feature, cue.labels) if right.any() else None

@@ -8,7 +8,7 @@ from pyrite.audit import minhash
 from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.contamination.index import BOILERPLATE, Index, index_of, matches, runs_by_row
 from pyrite.audit.rows import Row
-from pyrite.audit.wording import cut
+from pyrite.audit.wording import truncate
 
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
@@ -58,7 +58,7 @@ def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
     """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
     its_words = minhash.words(row.text)[: minhash.WORDS]
     spans: list[tuple[int, int, int]] = []
-    for match in matches(minhash.flat([its_words]), index, measure):
+    for match in matches(minhash.text_hashes([its_words]), index, measure):
         first = match.runs.items[match.runs.bounds[match.grams]]
         spans += zip(match.words.tolist(), (match.words + match.size).tolist(), first.tolist(), strict=True)
     joined: list[list[int]] = []
@@ -69,4 +69,4 @@ def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
             joined.append([start, end, item])
     joined.sort(key=lambda span: (span[0] - span[1], span[0]))
     texts = [(b" ".join(its_words[start:end]).decode("utf-8", "replace"), item) for start, end, item in joined]
-    return [(cut(text), index.named(item)) for text, item in texts]
+    return [(truncate(text), index.named(item)) for text, item in texts]

@@ -10,7 +10,7 @@ from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.duplicates.statistics import AGAINST, CLOSE, EXACT, NEARLY, SEMANTIC, SamplePairs, find
 from pyrite.audit.minhash import NEAR, Array
 from pyrite.audit.rows import Row
-from pyrite.audit.wording import cut
+from pyrite.audit.wording import truncate
 
 SAID = {
     "exact": "repeat another row word for word",
@@ -94,7 +94,7 @@ def _copied(data: Population, references: Mapping[str, Population]) -> Evidence:
 
 
 def _excerpt(row: Row) -> str:
-    return cut(" ".join(row.text[:400].split()))
+    return truncate(" ".join(row.text[:400].split()))
 
 
 def _ids(rows: Sequence[Row], places: Sequence[int]) -> str:

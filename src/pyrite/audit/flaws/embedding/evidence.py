@@ -16,11 +16,11 @@ from pyrite.audit.flaws.embedding.statistics import (
     MEDIAN_ROWS,
     NEIGHBOURS,
     Points,
-    checked,
     cross_validation,
     map_2d,
     median_width,
     rank_wins,
+    sample_embeddings,
     scaled,
 )
 from pyrite.audit.rows import Row
@@ -52,7 +52,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     people = [row for population in references.values() for row in population.rows]
     if extras.embeddings is None or not data.rows:
         return Evidence()
-    points = checked(extras.embeddings, len(data.rows) + len(people))
+    points = sample_embeddings(extras.embeddings, len(data.rows) + len(people))
     sides = Sides(data.rows, people, points[: len(data.rows)], points[len(data.rows) :], extras.seed)
     if measure == DIVERSITY.name:
         return of_diversity(sides)

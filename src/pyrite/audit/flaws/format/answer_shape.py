@@ -148,7 +148,7 @@ def collapsed(kinds: str) -> str:
     return "".join(pieces + [run[0] + "+" * (len(run) > 1) for run in runs[at:]])
 
 
-def drawn(skeleton: str, opening: str = "") -> str:
+def template_text(skeleton: str, opening: str = "") -> str:
     """A skeleton as a readable template; `opening` stands in its first line. Line breaks are shown as backslash n.
 
     >>> print(drawn("pn+p", "Sure! Here are"))
@@ -171,7 +171,7 @@ def _piece(piece: str) -> str:
 def drawn_structure(structure: str) -> str:
     """`Shape.structure` as a readable template."""
     skeleton, end, marks = structure.split(" ")
-    parts = [drawn(skeleton), f"ends with “{end}”" if end else "ends without a full stop"]
+    parts = [template_text(skeleton), f"ends with “{end}”" if end else "ends without a full stop"]
     parts += ["bold words"] * ("*" in marks) + ["code"] * ("`" in marks)
     return ", ".join(parts)
 

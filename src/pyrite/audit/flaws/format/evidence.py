@@ -10,13 +10,13 @@ from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.format.answer_shape import (
     Shape,
     Words,
-    drawn,
     drawn_structure,
     fold,
     joined,
     phrase,
     printable,
     structural_tokens,
+    template_text,
 )
 from pyrite.audit.flaws.format.patterns import (
     BAR,
@@ -113,7 +113,7 @@ def _layouts(sides: _Sides, kind: str) -> _Listed:
         return () if plain else (getattr(shape, kind[:-1]),)
 
     patterns = over_represented(sides.ours, sides.theirs, key)
-    show = drawn if kind == "skeletons" else drawn_structure
+    show = template_text if kind == "skeletons" else drawn_structure
     texts = tuple(show(pattern.key[0]) for pattern in patterns)
     lines = [
         f"`{text}`: {share_of_answers(counted, sides.theirs)}" for counted, text in zip(patterns, texts, strict=True)
@@ -163,7 +163,7 @@ def _templates(sides: _Sides) -> Evidence:
     lines = []
     for pattern in over_represented(sides.ours, sides.theirs, key):
         begins, skeleton = pattern.key[0].split("\n")
-        text = drawn(skeleton, spelled.get(tuple(begins.split(" ")), ""))
+        text = template_text(skeleton, spelled.get(tuple(begins.split(" ")), ""))
         lines.append(f"`{text}`: {share_of_answers(pattern, sides.theirs)}")
     closings = [line for part in parts if part.kind == "closings" for line in part.lines]
     rule = {part.kind: _named(part) for part in parts}
@@ -182,7 +182,11 @@ def _commonest(sides: _Sides, kind: str) -> tuple[str, ...]:
 
     shares = []
     for pattern in commonest(sides.ours, sides.theirs, key):
-        text = f"`{drawn(pattern.key[0])}`" if kind == "skeletons" else f"“{_as_written(sides.rows, pattern, kind)}”"
+        text = (
+            f"`{template_text(pattern.key[0])}`"
+            if kind == "skeletons"
+            else f"“{_as_written(sides.rows, pattern, kind)}”"
+        )
         shares.append(
             f"{text} {percent(pattern.share)}"
             + (f" (references {percent(pattern.reference_share or 0)})" if sides.theirs else "")
