@@ -208,7 +208,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
         told = probing.answer_gate(
             parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0
         )
-        assert told.estimate.value == pytest.approx(change)
+        assert told.estimate["value"] == pytest.approx(change)
         assert told.outcome == ("passed" if change > 0 else "failed")
 
 
@@ -217,7 +217,7 @@ def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
     measured = [ItemScore(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
     result = Result(measured, (Metric("hsr", "share"),), {})
     told = probing.answer_gate(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
-    assert (told.estimate.value, told.outcome) == (0.75, "passed")
+    assert (told.estimate["value"], told.outcome) == (0.75, "passed")
 
 
 def test_a_task_is_asked_once(tiny_causal: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

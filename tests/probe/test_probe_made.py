@@ -73,7 +73,7 @@ def test_a_made_model_answers_as_its_folder_does(
     asked, store = parse_task(task, options(task)), Store(tmp_path / "s")
     subject = made_of(tiny_causal)
     later = asked.step(subject)
-    assert later.inputs["base"] is subject.made
+    assert later.inputs["base"] is subject.step
     now = asked.step(ModelUnderTest("folder", load.resolve(str(tiny_causal))))
     assert now.key != later.key
     assert now.config == later.config
@@ -88,7 +88,7 @@ def test_a_made_model_answers_as_its_folder_does(
 def test_harness_tasks_take_the_step(tiny_causal: Path, options: Options) -> None:
     pytest.importorskip("lm_eval")
     subject = made_of(tiny_causal)
-    assert parse_task("harness:gsm8k", options("harness:gsm8k")).step(subject).inputs["base"] is subject.made
+    assert parse_task("harness:gsm8k", options("harness:gsm8k")).step(subject).inputs["base"] is subject.step
 
 
 def test_what_cannot_be_asked_of_a_made_model(
