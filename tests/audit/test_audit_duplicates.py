@@ -256,7 +256,7 @@ def brute(rows: Sequence[Row]) -> set[tuple[int, int]]:
 
 def test_pairs_are_those_of_the_slow_way() -> None:
     rows, _ = with_near_duplicates(people(1), 0.3, 8)
-    found = duplicates.find(rows, None)
+    found = duplicates.find_pairs(rows, None)
     texts = {int(text): place for place, text in reversed(list(enumerate(found.text_of)))}
     made = {tuple(sorted((texts[a], texts[b]))) for a, b in zip(*map(np.ndarray.tolist, found.near[:2]), strict=True)}
     long = {at for at, one in enumerate(rows) if len(minhash.words(one.text)) >= 5}

@@ -21,7 +21,7 @@ from pyrite.audit.flaws.format.answer_shape import (
     template_text,
 )
 from pyrite.audit.flaws.format.evidence import evidence
-from pyrite.audit.flaws.format.patterns import answers_of, difference_low, over_represented, readable
+from pyrite.audit.flaws.format.patterns import answer_shapes, difference_low, over_represented, readable
 from pyrite.audit.rows import Row, as_rows
 from pyrite.io import ReadOptions, open_records
 
@@ -182,8 +182,8 @@ def test_answers_of_one_row_count_each() -> None:
     ours = [row("- a", "- a", "- a"), row("a")]
     made = {one.measure.name: one for one in family.contrasts([*ours, row("a"), row("- a")], Extras())}
     assert made["skeleton_concentration"].rows is None
-    assert answers_of(ours).places == [(0, 0), (0, 1), (0, 2), (1, 0)]
-    assert answers_of(ours).rows == 2
+    assert answer_shapes(ours).places == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert answer_shapes(ours).rows == 2
     table = np.array([[1, 1, 0, 0]], dtype=np.float32)
     p, q = np.array([0.75, 0.25]), np.array([0.5, 0.5])
     middle = (p + q) / 2
@@ -339,7 +339,7 @@ def test_a_narrow_opening_is_told_from_a_broad_one() -> None:
         + [f"w{chr(97 + at % 26)} x{at}" for at in range(70)]
     )
     data = [*human[:80], *each(["I like to help you with that"] * 20)]
-    (one,) = over_represented(answers_of(data), answers_of(human), lambda shape: shape.opening)
+    (one,) = over_represented(answer_shapes(data), answer_shapes(human), lambda shape: shape.opening)
     assert one.key == ("i", "like", "to", "help", "you", "with", "that")
     assert (one.share, one.reference_share) == (0.2, 0.0)
     assert one.where[0] == (80, 0)

@@ -7,7 +7,7 @@ import pytest
 
 from pyrite.errors import UserError
 from pyrite.probe import gate as gate_module
-from pyrite.probe.gate import Measurements, check, check_gate, decide, parse, verdict
+from pyrite.probe.gate import Measurements, check_gate, gate_decision, gate_metric, parse, verdict
 from pyrite.records import Estimate
 from pyrite.stats.gates import GateOutcome
 from pyrite.tasks.scoring import ItemScore, Metric
@@ -68,9 +68,9 @@ def test_a_task_whose_name_has_a_dot_is_found_among_those_known() -> None:
 
 
 def test_check_gives_the_metric_the_first_where_none_is_named() -> None:
-    assert check(parse("ifeval >= 0.2"), TASKS, two_models=False) == IFEVAL[0]
-    assert check(parse("harness:mmlu.acc >= 25%"), TASKS, two_models=False).name == "acc"
-    assert check(parse("change hans.loss <= -3"), TASKS, two_models=True).name == "loss"
+    assert gate_metric(parse("ifeval >= 0.2"), TASKS, two_models=False) == IFEVAL[0]
+    assert gate_metric(parse("harness:mmlu.acc >= 25%"), TASKS, two_models=False).name == "acc"
+    assert gate_metric(parse("change hans.loss <= -3"), TASKS, two_models=True).name == "loss"
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_check_gives_the_metric_the_first_where_none_is_named() -> None:
 )
 def test_what_cannot_be_asked_is_refused_before_anything_runs(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        check(parse(text), TASKS, two_models=False)
+        gate_metric(parse(text), TASKS, two_models=False)
     with pytest.raises(UserError, match="between -1 and 1"):
-        check(parse("change hans.accuracy >= -2"), TASKS, two_models=True)
+        gate_metric(parse("change hans.accuracy >= -2"), TASKS, two_models=True)
 
 
 def estimate(low: float | None, high: float | None) -> Estimate:
@@ -115,7 +115,7 @@ def estimate(low: float | None, high: float | None) -> Estimate:
     ],
 )
 def test_the_whole_interval_decides(op: str, low: float | None, high: float | None, outcome: str) -> None:
-    assert decide(parse(f"hans.accuracy {op} 0.4"), estimate(low, high)) == outcome
+    assert gate_decision(parse(f"hans.accuracy {op} 0.4"), estimate(low, high)) == outcome
 
 
 def result(outcome: str) -> GateOutcome:

@@ -122,7 +122,7 @@ def test_training_is_the_same_bit_by_bit(
         """The probe, drawing from every generator there is, and leaving a mark on the model."""
         random.random(), np.random.rand(), torch.rand(1)
         given[1].model.left_behind = True
-        return in_memory.ask_now(*given)
+        return in_memory.probe_now(*given)
 
     monkeypatch.setattr(callbacks, "ask_now", wasteful)
     plain, last = classifier(lora=lora), Last()
@@ -355,7 +355,7 @@ def test_a_change_from_a_start_that_failed_is_undecided(
         asked.append(1)
         if len(asked) == 1:
             raise ValueError("planted")
-        return in_memory.ask_now(*given)
+        return in_memory.probe_now(*given)
 
     monkeypatch.setattr(callbacks, "ask_now", broken)
     trainer = classifier()

@@ -14,7 +14,7 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.perplexity import rows_to_read
+from pyrite.probe.perplexity import perplexity_rows
 from pyrite.probe.probe_task import ModelUnderTest, draw_prompts, parse_task
 from pyrite.records import Chat, Message
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
@@ -164,9 +164,9 @@ def test_chosen_parts(seed: int) -> None:
     taken, rest = draw_prompts(grouped, 8, 0, seed), draw_prompts(grouped, None, 8, seed)
     assert sorted(item.id for item in [*taken, *rest]) == sorted(item.id for item in grouped)
     assert not {item.meta["example"] for item in taken} & {item.meta["example"] for item in rest}
-    first, second = rows_to_read(40, 10, 0, seed), rows_to_read(40, 10, 10, seed)
+    first, second = perplexity_rows(40, 10, 0, seed), perplexity_rows(40, 10, 10, seed)
     assert len({*first, *second}) == 20
-    assert sorted([*first, *rows_to_read(40, None, 10, seed)]) == list(range(40))
+    assert sorted([*first, *perplexity_rows(40, None, 10, seed)]) == list(range(40))
 
 
 def test_what_skip_refuses(

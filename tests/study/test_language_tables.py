@@ -18,7 +18,7 @@ from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, 
 from pyrite.study.cells import Cell, CellKey
 from pyrite.study.contrasts import answer_primary, contrast_rows, missing_items
 from pyrite.study.costs import cost_table
-from pyrite.study.mix import MIX, choose_rows, named
+from pyrite.study.mix import MIX, choose_rows, mixed_row
 from pyrite.study.pilot import Tried, answer_pilot, picked_seeds
 from pyrite.study.pilot import choose_damage as choose_damage
 from pyrite.study.plan import pilot_spec
@@ -457,10 +457,10 @@ def test_a_mix_keeps_its_shares_and_uses_no_row_twice() -> None:
     assert len(taken["text"]) == 1000  # all that there is: the mix is as large as it can be
     assert qa / (text + qa) == pytest.approx(0.02, abs=20 / (text + qa))
     chat = Chat((Message("user", "what?"), Message("assistant", "that")), "7", {})
-    assert named(chat, "qa.some", "text") == Text("what?\n\nthat", "qa.some/7", {})
-    assert named(chat, "qa.some", "chat") == Chat(chat.messages, "qa.some/7", {})
+    assert mixed_row(chat, "qa.some", "text") == Text("what?\n\nthat", "qa.some/7", {})
+    assert mixed_row(chat, "qa.some", "chat") == Chat(chat.messages, "qa.some/7", {})
     with pytest.raises(UserError, match="plain text"):
-        named(Text("x", "1", {}), "text.some", "chat")
+        mixed_row(Text("x", "1", {}), "text.some", "chat")
 
 
 def test_a_mix_as_a_step(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ COLUMNS = {"number": "<i8", "text": "<u8", "long": "u1", "signature": "u1"} | {
 BYTES = 8 + 8 + 1 + SLOTS + 4 * BANDS
 
 
-def write(folder: Path, numbers: Sequence[int], sketched: Sketches) -> None:
+def append_rows(folder: Path, numbers: Sequence[int], sketched: Sketches) -> None:
     """Append rows to the files of a part."""
     columns = {"number": np.array(numbers, dtype=np.int64), "text": sketched.keys, "long": sketched.long}
     columns |= {"signature": sketched.signatures} | {f"band{at:02}": sketched.bands[:, at] for at in range(BANDS)}

@@ -15,10 +15,10 @@ def table(audit: Mapping[str, Any]) -> "polars.DataFrame":
     """
     import polars
 
-    return polars.DataFrame([row(finding) for finding in audit["findings"]], infer_schema_length=None)
+    return polars.DataFrame([finding_row(finding) for finding in audit["findings"]], infer_schema_length=None)
 
 
-def row(finding: Mapping[str, Any]) -> dict[str, Any]:
+def finding_row(finding: Mapping[str, Any]) -> dict[str, Any]:
     """One finding as a row."""
     null, between, excess = finding["null"] or {}, finding["between_human"] or {}, finding["excess"] or {}
     return {

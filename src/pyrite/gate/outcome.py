@@ -39,7 +39,7 @@ class GateKind:
     examples: Callable[[Run[Any]], list[str]]
 
 
-def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> GateOutcome:
+def worst_outcome(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> GateOutcome:
     """One answer out of several (outcome, why, estimate): the worst, with every reason for it and its first estimate."""
     for outcome in WORST:
         reasons = [(why, estimate) for answer, why, estimate in answers if answer == outcome]

@@ -26,7 +26,7 @@ def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[
     *first, last = compared_models(record)
     gates = [gating.parse(text, metrics) for text in texts]
     for gate in gates:
-        gating.check(gate, metrics, two_models=bool(first))
+        gating.gate_metric(gate, metrics, two_models=bool(first))
     file = run.result(ITEMS)
     if not file.is_file():
         fix = "run it again with this Pyrite: probe with --out FOLDER, or repair"

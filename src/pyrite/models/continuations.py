@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.rows import RowReader, reader_of
-from pyrite.models.trees import Ask, PackedLayout, passes, split_ask
+from pyrite.models.trees import ContinuationRequest, PackedLayout, passes, split_request
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, unique_rows
 
 
@@ -27,7 +27,7 @@ class Followed:
 
 def continuations(
     model: Any,
-    asks: Sequence[Ask],
+    asks: Sequence[ContinuationRequest],
     *,
     report_progress: ReportProgress,
     batch_tokens: int | None = None,
@@ -47,7 +47,7 @@ def continuations(
     if any(not request.context or not all(request.continuations) for request in asks):
         raise ValueError("a context and a continuation have at least one token each")
     unique_asks, ask_numbers = unique_rows(asks)
-    parts = [split_ask(request) for request in unique_asks]
+    parts = [split_request(request) for request in unique_asks]
     unique, numbers = unique_rows(part for ask_parts in parts for part in ask_parts)
     work = Work(len(asks), len(unique_asks))
     work.given_tokens = sum(
@@ -68,7 +68,7 @@ def continuations(
 
 
 def followed(
-    reader: RowReader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
+    reader: RowReader, asks: Sequence[ContinuationRequest], hidden: Any, flat: PackedLayout, relative: bool, work: Work
 ) -> dict[int, list[Followed]]:
     """The log-probabilities of the continuations that one pass read, by the number of their ask."""
     import torch
@@ -138,7 +138,7 @@ def at_positions(
 
 
 def library_continuations(
-    model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress
+    model: Any, asks: Sequence[ContinuationRequest], work: Work, report_progress: ReportProgress
 ) -> list[list[Followed]]:
     """`continuations` by the library's own forward pass: sequences of equal length in a batch, without padding."""
     import torch

@@ -69,20 +69,20 @@ def benchmark_step(context: Context) -> None:
 def scorer(model: Any, context: Context, compute: Compute) -> Any:
     """Our engine as the harness asks for log-probabilities: continuations of one context share it."""
     from pyrite.models.continuations import continuations
-    from pyrite.models.trees import Ask
+    from pyrite.models.trees import ContinuationRequest
 
     def score(requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
         groups: dict[tuple[int, ...], dict[tuple[int, ...], None]] = defaultdict(dict)
         for prefix, follows in requests:
             groups[tuple(prefix)][tuple(follows)] = None
-        asks = [Ask(prefix, tuple(continuations_)) for prefix, continuations_ in groups.items()]
+        asks = [ContinuationRequest(prefix, tuple(next_tokens)) for prefix, next_tokens in groups.items()]
 
-        def continuations_(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+        def scores_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
             rows, _ = continuations(model, [asks[at] for at in part], report_progress=report_progress)
             return [[(score.logprob, score.greedy) for score in row] for row in rows], {}
 
         rows, _ = in_parts(
-            context, "scores", [asdict(request) for request in asks], [request.tokens for request in asks], continuations_,
+            context, "scores", [asdict(request) for request in asks], [request.tokens for request in asks], scores_of_part,
             tokens=PART_TOKENS[compute.device], order=sorted(range(len(asks)), key=lambda at: (asks[at].context, at)),
         )  # fmt: skip
         scores = {
@@ -107,7 +107,7 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
         drawing = Drawing(settings[0]["temperature"], settings[0].get("top_p", 1.0))
         stops = [stop for stop in settings[0]["until"] if stop]
 
-        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+        def texts_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
             texts: dict[int, str] = {}
             for number, generated in generate(
                 model,
@@ -126,7 +126,9 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
 
         sizes = [len(prompt) + setting["max_gen_toks"] for prompt, setting in zip(prompts, settings, strict=True)]
         part_inputs = [list(map(list, prompts)), list(map(dict, settings))]
-        return in_parts(context, "texts", part_inputs, sizes, some, tokens=WRITTEN * PART_TOKENS[compute.device])[0]
+        return in_parts(
+            context, "texts", part_inputs, sizes, texts_of_part, tokens=WRITTEN * PART_TOKENS[compute.device]
+        )[0]
 
     def write(prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
         groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)

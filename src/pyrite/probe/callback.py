@@ -23,7 +23,7 @@ from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same_chances, untouched
+from pyrite.probe.in_memory import NAME, check_task, key_of, model_in_memory, probe_now, same_chances, untouched
 from pyrite.probe.probe_task import LabelTask, Result, parse_task
 from pyrite.probe.run import Scorecard, answer_gate, early, estimate_record, scorecard
 from pyrite.records import Estimate
@@ -105,7 +105,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     def _prepare(self) -> None:
         """Everything that can be refused before training is refused here; the items are made once."""
         check_whole(self.trainer)
-        with held(self.trainer, self._tokenizer) as model:
+        with model_in_memory(self.trainer, self._tokenizer) as model:
             for probe_task in self.tasks:
                 check_task(probe_task, model)
         if self.trainer.is_world_process_zero():
@@ -146,7 +146,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
     def _keys(self) -> dict[str, str]:
         """What each task asks, as a hash that is the same in every process and on every machine of the same kind."""
-        with held(self.trainer, self._tokenizer) as model:
+        with model_in_memory(self.trainer, self._tokenizer) as model:
             return {probe_task.name: key_of(probe_task, model) for probe_task in self.tasks}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -180,8 +180,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer.log(logged(record, self.options.slices))
         control.should_log = should_log
         failed = [gate for gate in record["gates"] if gate["outcome"] == "failed"]
-        for gate_ in failed:
-            logger.warning("gate failed at step %s: %s: %s", record["step"], gate_["gate"], gate_["why"])
+        for failed_gate in failed:
+            logger.warning("gate failed at step %s: %s: %s", record["step"], failed_gate["gate"], failed_gate["why"])
         if self.options.stop and record["exit_code"] == 1:
             control.should_training_stop = True
 
@@ -206,8 +206,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     def _measure(self, moment: str) -> dict[str, Any]:
         """Every task's scorecard and every gate, with the training left as it was."""
         began = time.monotonic()
-        with untouched(self.trainer.model), held(self.trainer, self._tokenizer) as model:
-            results = {probe_task.name: ask_now(probe_task, model, self.store) for probe_task in self.tasks}
+        with untouched(self.trainer.model), model_in_memory(self.trainer, self._tokenizer) as model:
+            results = {probe_task.name: probe_now(probe_task, model, self.store) for probe_task in self.tasks}
         cards = [scorecard(NAME, probe_task, results[probe_task.name], self.config.seed) for probe_task in self.tasks]
         gate_results = [self._answer(gate, results) for gate in self.gates]
         if moment == "start":  # asked all the same: a slice that no item has is found before anything is trained

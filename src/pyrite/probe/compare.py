@@ -213,7 +213,7 @@ def compare(
         verdict, why = judge_line(line, metric, p, q, unable[at])
         if line.worst and verdict not in (None, Verdict.CANNOT_TELL, Verdict.NOT_TESTABLE):
             for worst in line.worst:
-                if change_verdict(worst, metric, *counted(worst), line.margin)[0] is not verdict:
+                if verdict_of_change(worst, metric, *counted(worst), line.margin)[0] is not verdict:
                     of = line.change.difference.n + line.change.difference.n_missing
                     why = (
                         f"{line.change.difference.n_missing} of {of} items lack an answer; without them it would be "
@@ -341,7 +341,7 @@ def judge_line(
         return None, "of this metric neither way is better"
     if unable:
         return Verdict.NOT_TESTABLE, unable
-    return change_verdict(line.change, metric, p, q, line.margin)
+    return verdict_of_change(line.change, metric, p, q, line.margin)
 
 
 def not_testable(line: Contrast, pairs: Sequence[Pair], metric: Metric, names: tuple[str, str], *, clear: bool) -> str:
@@ -374,7 +374,7 @@ def by_gold(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     return {gold: (b, a) for gold, (a, b) in shares.items() if a is not None and b is not None}
 
 
-def change_verdict(
+def verdict_of_change(
     change: Change, metric: Metric, p: float | None, q: float | None, margin: float
 ) -> tuple[Verdict, str]:
     """Equivalent, worse, better, or cannot tell yet, by the p-values of difference (p) and equivalence (q) that count."""

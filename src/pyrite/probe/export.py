@@ -72,7 +72,7 @@ def export(
     columns = list(breakdown(task) if by is None else by)
     cells: dict[Cell, list[dict[str, Any]]] = {}
     for item in items:
-        cells.setdefault(slice_names(item, columns), []).append(row(item, task, words, prompt))
+        cells.setdefault(slice_names(item, columns), []).append(export_row(item, task, words, prompt))
     names = cell_names(name, list(cells))
     write_data(folder / f"{name}_data", {names[cell]: rows for cell, rows in cells.items()})
     write_yaml(folder / f"_{name}_shared", shared(folder / f"{name}_data", words))
@@ -103,7 +103,7 @@ def breakdown(task: Task) -> Sequence[str]:
     return max(uneven, key=len, default=())
 
 
-def row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dict[str, Any]:
+def export_row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dict[str, Any]:
     """An item as a row: its prompt, and the numbers of the label words that are right."""
     accepted = [at for at, word in enumerate(words) if item.label is not None and right(item, word, task)]
     if not accepted:
@@ -131,13 +131,13 @@ def cell_names(name: str, cells: Sequence[Cell]) -> dict[Cell, str]:
 
 def groups(cells: Sequence[Cell]) -> dict[Cell, list[Cell]]:
     """The groups above the cells, and what is directly in each, in order of first appearance."""
-    groups_: dict[Cell, list[Cell]] = {}
+    children: dict[Cell, list[Cell]] = {}
     for cell in cells:
         for depth in range(len(cell)):
-            inner = groups_.setdefault(cell[:depth], [])
+            inner = children.setdefault(cell[:depth], [])
             if cell[: depth + 1] not in inner:
                 inner.append(cell[: depth + 1])
-    return groups_
+    return children
 
 
 def shared(data: Path, words: Sequence[str]) -> dict[str, Any]:

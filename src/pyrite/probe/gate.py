@@ -50,7 +50,7 @@ class Measurements:
 
 
 def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
-    """What does a condition say? Read, not yet checked against what was measured (`check` does that).
+    """What does a condition say? Read, not yet checked against what was measured (`gate_metric` does that).
 
     A task's name ends at the first dot, unless one of `tasks` is longer.
 
@@ -76,7 +76,7 @@ def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
     )
 
 
-def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool) -> Metric:
+def gate_metric(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool) -> Metric:
     """Can this gate be asked of these tasks? Returns its metric; to be called before anything is run.
 
     Raises:
@@ -108,11 +108,11 @@ def check_gate(
     """Does what was measured meet the gate? Looks at exactly the items of its slice, whatever a scorecard cuts by.
 
     Raises:
-        UserError: what `check` refuses, and a slice's column or value that no item has.
+        UserError: what `gate_metric` refuses, and a slice's column or value that no item has.
     """
     measured_task = measurements.get(gate.task)
     two = measured_task is not None and measured_task.before is not None
-    metric = check(
+    metric = gate_metric(
         gate, {task: task_measurements.metrics for task, task_measurements in measurements.items()}, two_models=two
     )
     assert measured_task is not None
@@ -134,13 +134,13 @@ def check_gate(
             for value in (metric.bounds or ())
             if lost
         ]
-    outcome = decide(gate, estimate)
+    outcome = gate_decision(gate, estimate)
     reason = why(gate, estimate, outcome)
     if estimate.n and outcome != "undecided" and (too_many := too_many_missing(lost, lost + estimate.n)):
         outcome, reason = "undecided", too_many
     elif estimate.n and lost and metric.bounds is None and outcome != "undecided":
         outcome, reason = "undecided", f"{lost} items have no answer, and {UNBOUNDED}"
-    elif any(decide(gate, alternative) != outcome for alternative in alternatives) and outcome != "undecided":
+    elif any(gate_decision(gate, alternative) != outcome for alternative in alternatives) and outcome != "undecided":
         reason = f"it {outcome} on the items that have answers ({reason}), but the missing ones could change that"
         outcome = "undecided"
     return gate_outcome(gate, metric.name, estimate, outcome, reason)
@@ -164,7 +164,7 @@ def counted_as(measured: Sequence[ItemScore], value: float) -> list[ItemScore]:
     return [replace(item, value=value) if item.value is None else item for item in measured]
 
 
-def decide(gate: Gate, estimate: Estimate) -> Outcome:
+def gate_decision(gate: Gate, estimate: Estimate) -> Outcome:
     """Passed where the whole interval meets the condition, failed where none of it does, else undecided."""
     return outcome_of(estimate.low, estimate.high, gate.op, gate.bound)
 

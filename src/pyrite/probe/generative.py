@@ -18,10 +18,10 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.generative_steps import (
     ANSWERS,
     JUDGE,
-    answers_of,
-    items_of,
+    answers_step_of,
+    configured_prompts,
     judge_prompts,
-    pairs_of,
+    turn_pairs,
 )
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
 from pyrite.probe.texts import Texts, of_answers, texts_of
@@ -139,10 +139,10 @@ class GenerativeProbe:
     def read(self, store: Store, step: Step) -> Result:
         """The answers, checked by rule and by what the judge said."""
         judged = step.kind is JUDGE
-        folder = store.path(answers_of(step).key)
+        folder = store.path(answers_step_of(step).key)
         answers = list(read_answers(folder / "answers.jsonl"))
         usage = orjson.loads((folder / "run.json").read_bytes())
-        items, counts = items_of(Path(self.source), self.items)
+        items, counts = configured_prompts(Path(self.source), self.items)
         notes = []
         if counts.dropped:
             notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
@@ -176,8 +176,8 @@ class GenerativeProbe:
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The prompts and the answers to them; the two turns of mt_bench together."""
-        items, _ = items_of(Path(self.source), self.items)
-        answers = read_answers(store.path(answers_of(step).key) / "answers.jsonl")
+        items, _ = configured_prompts(Path(self.source), self.items)
+        answers = read_answers(store.path(answers_step_of(step).key) / "answers.jsonl")
         return of_answers(items, texts_of(list(answers)), self.task.turns)
 
     def votes(
@@ -192,7 +192,7 @@ class GenerativeProbe:
                 for at, replies_to_prompt in replies.items()
             }
             noise = {"score": vote_noise(ratings, default=mt_bench.NOISE)} if ratings else {}
-            return mt_bench.measure(items, pairs_of(items, texts), ratings or None), noise
+            return mt_bench.measure(items, turn_pairs(items, texts), ratings or None), noise
         verdicts = {
             at: [
                 None if text is None else followbench.read_verdict(text, prompts[at].meta["n_constraints"], prompts[at])

@@ -31,7 +31,7 @@ def task_of_step(config: Mapping[str, Any]) -> GenerativeTask:
     return generative_task(config["task"], config.get("plugin", ""))
 
 
-def items_of(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
+def configured_prompts(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
     """The prompts that a step's configuration names (task, items, skip, seed), and the file's rows by their fate."""
     items, counts = task_of_step(config).read(path, config.get("on_bad_row", "stop"))
     return draw_prompts(items, config["items"], config.get("skip", 0), config["seed"]), counts
@@ -41,7 +41,7 @@ def answers_step(context: Context) -> None:
     """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
     config = context.config
     name = config["task"]
-    items, _ = items_of(context.inputs["file"], config)
+    items, _ = configured_prompts(context.inputs["file"], config)
     writing = Writing.model_validate(config["writing"])
     temperatures = None
     if name == "mt_bench" and config["own_temperatures"]:
@@ -57,7 +57,7 @@ def answers_step(context: Context) -> None:
         ]
         later, told_later = answer(second)
         replies = [*replies, *later]
-        record = {**together(record, told_later), "turn_1": record}
+        record = {**summed_usage(record, told_later), "turn_1": record}
     write_answers(replies, context.out / "answers.jsonl")
     cut = sum(reply.finish == "length" for reply in replies)
     refused = sum(reply.finish == "refused" for reply in replies)
@@ -65,7 +65,7 @@ def answers_step(context: Context) -> None:
     (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-def together(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def summed_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """What two turns took: numbers are added up, all else is the second's."""
     added = {
         name: value + second[name]
@@ -160,7 +160,7 @@ def ask_endpoint(
 def judge_step(context: Context) -> None:
     """Step: a judge's replies about answers → `replies.jsonl` (every vote) and `run.json`."""
     config = context.config
-    items, _ = items_of(context.inputs["file"], config)
+    items, _ = configured_prompts(context.inputs["file"], config)
     prompts = judge_prompts(config["task"], items, list(read_answers(context.inputs["answers"] / "answers.jsonl")))
     endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
     writing = Writing(max_new_tokens=JUDGE_TOKENS, temperature=config["temperature"], seed=config["seed"])
@@ -177,14 +177,14 @@ ANSWERS = StepType("probe.answers", 1, answers_step)
 JUDGE = StepType("probe.judge", 1, judge_step)
 
 
-def answers_of(step: Step) -> Step:
+def answers_step_of(step: Step) -> Step:
     """The step in which the subject answered: this one, or the one that this one judges."""
     answers = step.inputs["answers"] if step.kind is JUDGE else step
     assert isinstance(answers, Step)
     return answers
 
 
-def pairs_of(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
+def turn_pairs(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
     """MT-Bench: the two answers to each question."""
     return {item.id: (texts.get(item.id), texts.get(f"{item.id}/2")) for item in items}
 
@@ -193,5 +193,5 @@ def judge_prompts(name: str, items: Sequence[Chat], answers: Sequence[Answer]) -
     """What the judge is asked."""
     texts = texts_of(answers)
     if name == "mt_bench":
-        return mt_bench.judge_prompts(items, pairs_of(items, texts))
+        return mt_bench.judge_prompts(items, turn_pairs(items, texts))
     return followbench.judge_prompts(items, texts)

@@ -145,7 +145,7 @@ def file_overrides(folder: Path, config: Mapping[str, Any], shots: int) -> dict[
     needed_splits = [str(split) for split in (*(config.get(role) for role in ROLES), fewshot_split) if split]
     files = {split: split_files(folder, split) for split in dict.fromkeys(needed_splits)}
     present = {split: paths for split, paths in files.items() if paths}
-    check_apart(folder, present)
+    check_splits_apart(folder, present)
     for split in needed(config, fewshot_split, shots):
         if split not in present:
             detail = f"{wants(config)}; {folder} has no file for '{split}'"
@@ -175,7 +175,7 @@ def needed(config: Mapping[str, Any], fewshot_split: str | None, shots: int) -> 
     return [str(split) for split in (scored, source if shots else None) if split]
 
 
-def check_apart(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
+def check_splits_apart(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
     """Refuse one file for two splits: examples in the prompt would be the items that are scored."""
     owner: dict[Path, str] = {}
     for split, paths in files.items():

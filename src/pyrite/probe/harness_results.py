@@ -49,7 +49,7 @@ class HarnessResult:
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
 
 
-def read_results(
+def convert_results(
     task: str, results: Mapping[str, Any], loaded: Mapping[str, Any], *, cut: int, notes: Sequence[str]
 ) -> HarnessResult:
     """lm-eval's results as ours. `loaded` holds its task and group objects, which know how metrics are aggregated."""

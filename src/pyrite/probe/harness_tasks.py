@@ -40,7 +40,7 @@ def library_tasks() -> Any:
     return TaskManager()
 
 
-def find(task: str, folder: Path | None) -> tuple[Any, list[Leaf]]:
+def find_tasks(task: str, folder: Path | None) -> tuple[Any, list[Leaf]]:
     """The task manager that knows a task, and the tasks that its name stands for.
 
     A task of the user's own folder is looked up there alone where it needs no other; else among lm-eval's as well.
@@ -171,7 +171,7 @@ def function_in(path: Path, visited: set[Path]) -> Path | None:
 
 
 @contextlib.contextmanager
-def reading(manager: Any, task_leaves: Sequence[Leaf], data: Path | None, shots: int | None) -> Iterator[None]:
+def data_redirected(manager: Any, task_leaves: Sequence[Leaf], data: Path | None, shots: int | None) -> Iterator[None]:
     """Within the block, the tasks read their data from `data`.
 
     Raises:

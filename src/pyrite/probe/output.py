@@ -47,7 +47,7 @@ class SubjectOutput:
     texts: Mapping[str, Texts]
 
 
-def write(folder: Path, record: ProbeRecord, subjects: Sequence[SubjectOutput]) -> None:
+def write_probe_run(folder: Path, record: ProbeRecord, subjects: Sequence[SubjectOutput]) -> None:
     """Write the run folder, run.json last; every file appears whole or not at all."""
     write_parquet(items_table(subjects), folder / "results" / ITEMS)
     write_parquet(texts_table(subjects), folder / "results" / TEXTS)
@@ -117,7 +117,7 @@ def texts_table(subjects: Sequence[SubjectOutput]) -> "pyarrow.Table":
 
 def text_rows(subjects: Sequence[SubjectOutput]) -> Iterator[tuple[str, str, str | None, str]]:
     """(task, item, subject, text): what was asked, the right label, then the answers in the subjects' order."""
-    for task in dict.fromkeys(task for subject_ in subjects for task in subject_.texts):
+    for task in dict.fromkeys(task for output in subjects for task in output.texts):
         texts_by_subject = [(subject.subject, subject.texts[task]) for subject in subjects if task in subject.texts]
         prompts = {item: text for _, texts in reversed(texts_by_subject) for item, text in texts.prompts.items()}
         gold = {item: text for _, texts in reversed(texts_by_subject) for item, text in texts.gold.items()}

@@ -15,7 +15,7 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
-from pyrite.probe.texts import Texts, shown
+from pyrite.probe.texts import Texts, prompt_text
 from pyrite.records import Chat, Text
 from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
 from pyrite.tasks.scoring import ItemScore, Metric
@@ -46,7 +46,7 @@ def perplexity_step(context: Context) -> None:
     with compute.autocast():
         size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
 
-        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+        def nlls_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
             nlls = text_nlls(model, [rows[at] for at in part], max_tokens=size, report_progress=report_progress)
             return [asdict(nll) for nll in nlls], {}
 
@@ -54,7 +54,7 @@ def perplexity_step(context: Context) -> None:
         sizes = [len(ids) for ids in token_ids]
         longest_first = sorted(range(len(rows)), key=lambda at: (-sizes[at], at))
         tokens = PART_TOKENS[compute.device]
-        read, _ = in_parts(context, "surprises", token_ids, sizes, some, tokens=tokens, order=longest_first)
+        read, _ = in_parts(context, "surprises", token_ids, sizes, nlls_of_part, tokens=tokens, order=longest_first)
     nlls = [TextNll(**nll) for nll in read]
     write_parquet(
         [
@@ -76,7 +76,7 @@ def perplexity_step(context: Context) -> None:
     (context.out / "counts.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-def reader_of(config: Mapping[str, Any], file: Path) -> Reader:
+def record_reader(config: Mapping[str, Any], file: Path) -> Reader:
     """The records of the step's file or hub data set, as its configuration says to read them."""
     hub, _, revision = (config["hub"] or "").partition("#")
     options = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
@@ -89,7 +89,7 @@ def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text]
     Raises:
         UserError: labelled rows, or answers asked of plain text.
     """
-    reader = reader_of(config, file)
+    reader = record_reader(config, file)
     records: list[Chat | Text] = []
     for record in reader:
         if not isinstance(record, Chat | Text):
@@ -100,11 +100,11 @@ def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text]
     part: Part = config["part"] or ("answers" if chats else "all")
     if part == "answers" and not chats:
         raise UserError("Plain text has no answers.", str(file), "use --part all")
-    chosen = rows_to_read(len(records), config["items"], config.get("skip", 0), config["seed"])
+    chosen = perplexity_rows(len(records), config["items"], config.get("skip", 0), config["seed"])
     return [records[at] for at in chosen], part, reader.counts
 
 
-def rows_to_read(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
+def perplexity_rows(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
     """Which rows are read, in file order? Without those that `items=skip` would draw, so many as `items` of the rest.
 
     So `items=N` and `skip=N` share no row. Two draws that both skip may share rows.
@@ -196,5 +196,5 @@ class Perplexity:
         ids = set(pl.read_parquet(store.path(step.key) / "rows.parquet", columns=["id"])["id"])
         file = step.inputs["file"]
         assert isinstance(file, Source)
-        records = reader_of(step.config, Path(file.path))
-        return Texts({record.id: shown(record) for record in records if record.id in ids})
+        records = record_reader(step.config, Path(file.path))
+        return Texts({record.id: prompt_text(record) for record in records if record.id in ids})

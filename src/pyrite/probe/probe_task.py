@@ -108,10 +108,10 @@ def parse_task(text: str, config: ProbeConfig) -> ProbeTask:
         raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
     if name.startswith(benchmark.PREFIX):
         return benchmark.Benchmark(text, config)
-    return ask_labels(text, config)
+    return label_task(text, config)
 
 
-def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
+def label_task(text: str, config: ProbeConfig) -> "LabelTask":
     """A task whose answers are labels."""
     name, _, where = text.partition("=")
     common: dict[str, Any] = {
@@ -134,14 +134,18 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
             raise UserError(f"{name} takes a number of rows, 30 or more.", text, f"--task {name}=3000")
         options = {**common, "task": task.name, "labels": None, "file": f"{GRAMMAR}{name}", "grammar_rows": rows}
         if name == "heuristics":
-            return LabelTask(task, text, items_step(options, {}, strata=["subcase", "gold"], label=text), config, name)
+            return LabelTask(
+                task, text, make_items_step(options, {}, strata=["subcase", "gold"], label=text), config, name
+            )
         options |= {"task": "labelled", "fields": ["text"]}
-        return LabelTask(task, text, items_step(options, {}, strata=["gold"], label=text), config, name)
+        return LabelTask(task, text, make_items_step(options, {}, strata=["gold"], label=text), config, name)
     if name in TASKS and where:
         task = TASKS[name]
         options = {**common, "task": name, "labels": list(task.labels)}
         strata = ["subcase", "gold"] if name == "hans" else ["gold"]
-        return LabelTask(task, where, items_step(options, {"file": source(where)}, strata=strata, label=text), config)
+        return LabelTask(
+            task, where, make_items_step(options, {"file": source(where)}, strata=strata, label=text), config
+        )
     if text.endswith((".yaml", ".yml")):
         custom, file = load_custom(Path(text))
         task = custom.task(Path(text).stem)
@@ -150,7 +154,7 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         options["label_map"] = {**(custom.label_map or {}), **(options["label_map"] or {})} or None
         options["on_bad_row"] = "skip" if "skip" in (custom.on_bad_row, config.on_bad_row) else "stop"
         strata = list(task.slices[-1]) if task.slices else ["gold"]
-        step = items_step(options, {"file": source(str(file))}, strata=strata, label=text)
+        step = make_items_step(options, {"file": source(str(file))}, strata=strata, label=text)
         return LabelTask(task, str(file), step, config)
     fix = (
         "--task NAME=FILE with NAME one of "
@@ -161,7 +165,7 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
     raise UserError("That is not a task.", text, fix)
 
 
-def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
+def make_items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
     """The step that chooses a task's items."""
     return Step(ITEMS, {**config, "strata": strata}, inputs, label=f"{label}: items")
 
@@ -213,14 +217,14 @@ def fill(groups: Sequence[Sequence[Chat]], count: int) -> set[str]:
     return chosen
 
 
-def local(subject: ModelUnderTest, doing: str) -> ModelRef:
+def local_ref(subject: ModelUnderTest, doing: str) -> ModelRef:
     """The subject's model folder, where a task needs the model itself."""
     if subject.step is not None:
         fix = "ask it for written answers, perplexity or a harness task"
         raise UserError(f"{doing} needs a model that is there already.", f"{subject.name} is still to be made", fix)
     if subject.ref is None:
         raise UserError(f"{doing} needs the model itself.", f"an endpoint: {subject.name}", "use --backend local")
-    check_whole(subject.ref.folder)
+    refuse_adapters(subject.ref.folder)
     return subject.ref
 
 
@@ -233,7 +237,7 @@ def model_input(subject: ModelUnderTest, doing: str) -> Step | Source:
     """
     if subject.step is not None:
         return subject.step
-    ref = local(subject, doing)
+    ref = local_ref(subject, doing)
     check_writes(ref.folder, doing)
     return Source(str(ref.folder), ref.identity)
 
@@ -241,12 +245,12 @@ def model_input(subject: ModelUnderTest, doing: str) -> Step | Source:
 def model_folder(context: Context, doing: str) -> Path:
     """A running step's input `base`, which is a whole language model also where another step made it."""
     folder = context.inputs["base"]
-    check_whole(folder)
+    refuse_adapters(folder)
     check_writes(folder, doing)
     return folder
 
 
-def check_whole(folder: Path) -> None:
+def refuse_adapters(folder: Path) -> None:
     """Refuse a folder of adapters: which base they belong to, it does not safely say."""
     if has_adapter(folder):
         fix = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
@@ -286,7 +290,7 @@ class LabelTask:
 
     def step(self, subject: ModelUnderTest) -> Step:
         """The step in which a model answers: by its head where it has one, else by label words."""
-        ref = local(subject, "A task of labels")
+        ref = local_ref(subject, "A task of labels")
         written = load.read_config(ref.folder)
         has_head = any("SequenceClassification" in name for name in written.get("architectures") or [])
         allowed = {*self.task.labels, *self.task.merge}

@@ -232,7 +232,7 @@ def score(config: ProbeConfig) -> ProbeResult:
         subject_outputs = [output.SubjectOutput(*parts) for parts in zip(subjects, results, texts, strict=True)]
         described = output.described(results[-1], config.margin)
         record = ProbeRecord(**probed.as_run(), **described, **output.settings(config))
-        output.write(config.out, record, subject_outputs)
+        output.write_probe_run(config.out, record, subject_outputs)
     return probed
 
 
@@ -277,7 +277,7 @@ def early(gate: gating.Gate, tasks: list[ProbeTask], *, two_models: bool) -> Non
         if gate.change and not two_models:
             raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")
         return
-    gating.check(gate, {name: metrics or () for name, metrics in metrics_of.items()}, two_models=two_models)
+    gating.gate_metric(gate, {name: metrics or () for name, metrics in metrics_of.items()}, two_models=two_models)
 
 
 def scorecard(about: str, task: ProbeTask, result: Result, seed: int) -> Scorecard:

@@ -41,7 +41,7 @@ def print_scorecards(result: ProbeResult) -> None:
     """A table for each task: overall, then every slice but the templates (those are in --json); then what follows."""
     console = wide()
     for card in result.cards:
-        console.print(scorecard(card))
+        console.print(scorecard_table(card))
         for note in card.result.notes:
             console.print(escape(note), highlight=False)
         for name, noise in card.result.noise.items():
@@ -57,31 +57,29 @@ def print_scorecards(result: ProbeResult) -> None:
             console.print(f"hint: {escape(gate.hint_line)}", highlight=False)
 
 
-def scorecard(card: Scorecard) -> Table:
+def scorecard_table(card: Scorecard) -> Table:
     """One task's table."""
     title = f"{card.about} on {card.task} ({card.source})"
     table = table_of(title, ("metric", "slice", "gold"), ("value", "95 % interval", "n", "missing"))
     scales = {metric.name: metric for metric in card.result.metrics}
     for line in card.lines:
         if dict(line.values).keys().isdisjoint({"template"}):
-            table.add_row(*cells(line, scales[line.metric]))
+            table.add_row(*line_cells(line, scales[line.metric]))
     return table
 
 
-def figure(value: float, metric: Metric) -> str:
+def format_number(value: float, metric: Metric) -> str:
     """A share in percent, anything else as a number."""
     return f"{value * 100:.1f} %" if metric.scale == "share" else f"{value:.4g}"
 
 
-def cells(line: Line, metric: Metric) -> list[str]:
+def line_cells(line: Line, metric: Metric) -> list[str]:
     """One line as a row of the table."""
     slice_record, estimate = slice_json(line), line.estimate
-    value = "" if estimate.n == 0 else figure(estimate.value, metric)
+    value = "" if estimate.n == 0 else format_number(estimate.value, metric)
     between = ""
     if estimate.low is not None and estimate.high is not None:
-        between = (
-            f"{figure(estimate.low, metric).removesuffix(' %')} to {figure(estimate.high, metric).removesuffix(' %')}"
-        )
+        between = f"{format_number(estimate.low, metric).removesuffix(' %')} to {format_number(estimate.high, metric).removesuffix(' %')}"
     gold = "" if slice_record["gold"] is None else str(slice_record["gold"])
     return [
         line.metric,
@@ -124,8 +122,8 @@ def change_cells(line: Contrast, metric: Metric) -> list[str]:
     between = (
         ""
         if difference.low is None or difference.high is None
-        else f"{figure(difference.low, metric)} to {figure(difference.high, metric)}"
+        else f"{format_number(difference.low, metric)} to {format_number(difference.high, metric)}"
     )
-    means = ["" if value is None else figure(value, metric) for value in (line.first, line.second)]
-    change = "" if difference.n == 0 else figure(difference.value, metric)
+    means = ["" if value is None else format_number(value, metric) for value in (line.first, line.second)]
+    change = "" if difference.n == 0 else format_number(difference.value, metric)
     return [line.metric, escape(line.name), *means, change, between, str(line.verdict or "")]

@@ -16,7 +16,7 @@ from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.output import SubjectOutput
 from pyrite.probe.perplexity import METRICS, Perplexity
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, items_step, parse_task
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, make_items_step, parse_task
 from pyrite.probe.run import Compared, Scorecard, answer_gate, compare_two, early, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
@@ -259,7 +259,7 @@ def held_out_labels(
         "in_full": {},
         "seed": config.seed,
     }
-    items = items_step(items_config, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
+    items = make_items_step(items_config, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
     task = Task(side, tuple(labels), slices=(("gold",),))
     return HeldOutLabels(LabelTask(task, pool, items, config), preferred)
 

@@ -23,7 +23,7 @@ Row = Chat | Text
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutRows:
     """Rows that nothing should be trained on: of each its key and that of its prompt. A row that has no answer, as the
     prompts of a benchmark, is its prompt: there `rows` holds None."""
 
@@ -33,7 +33,7 @@ class Held:
     prompts: tuple[bytes | None, ...]
 
     @classmethod
-    def of(cls, name: str, role: str, rows: Sequence[Row]) -> "Held":
+    def of(cls, name: str, role: str, rows: Sequence[Row]) -> "HeldOutRows":
         """The keys of these rows."""
         return cls(name, role, tuple(map(whole_key, rows)), tuple(map(prompt_key, rows)))
 
@@ -68,10 +68,12 @@ def overlaps(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """
     roles = roles_of(plan.spec, plan.damage)
     held = [
-        Held.of(name, "probe", rows) for name, probe in plan.probe_tasks.items() if (rows := rows_asked(probe, store))
+        HeldOutRows.of(name, "probe", rows)
+        for name, probe in plan.probe_tasks.items()
+        if (rows := rows_asked(probe, store))
     ]
     pools = {name: store.path(step.key) / file for name, (step, file) in plan.pools.items()}
-    held += [Held.of(name, "guard", read_pool(file)) for name, file in pools.items() if roles[name] == "guard"]
+    held += [HeldOutRows.of(name, "guard", read_pool(file)) for name, file in pools.items() if roles[name] == "guard"]
     held_keys = {key for held_set in held for key in (*held_set.rows, *held_set.prompts) if key is not None}
     table = []
     for name, file in pools.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pyrite.config_base import Mistake, not_there
 from pyrite.errors import UserError
 from pyrite.study import chat_uses, labelled_uses
-from pyrite.study.check_cells import cells, model_before, step_tables
+from pyrite.study.check_cells import cell_mistakes, model_before, step_tables
 from pyrite.study.check_contrasts import (
     asked_of_cells,
     contrast_mistakes,
@@ -29,7 +29,7 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
         return  # what follows reads the model and the grid
     for check in (
         sources, shared_pools, starts, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
-        one_method, cells, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
+        one_method, cell_mistakes, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
     ):  # fmt: skip
         yield from check(spec)
 
@@ -250,14 +250,14 @@ def probes(spec: StudySpec) -> Iterator[Mistake]:
         if "." in name or name == GAP:
             yield ("probes", name), f"a probe's name has no dot in it, and is not {GAP}"
         if probe.names_labels:
-            yield from of_labels(spec, name, probe, labelled, trained)
+            yield from label_probe_mistakes(spec, name, probe, labelled, trained)
         if known_metrics(probe, spec) is not None:
             for number, metric in enumerate(probe.metrics):
                 if metric not in (metrics := known_metrics(probe, spec) or ()):
                     yield ("probes", name, "metrics", number), not_there(metric, metrics)
 
 
-def of_labels(
+def label_probe_mistakes(
     spec: StudySpec, name: str, probe: ProbeSpec, labelled: Sequence[str], trained: Sequence[str]
 ) -> Iterator[Mistake]:
     """A probe whose answers are labels has items of the study's fields, on which nothing is trained."""

@@ -24,7 +24,7 @@ def step_tables(spec: StudySpec) -> list[tuple[Place, list[str]]]:
     ]
 
 
-def cells(spec: StudySpec) -> Iterator[Mistake]:
+def cell_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Written-out cells name what is there, by a name of their own, in an order that makes sense."""
     cells_so_far: set[tuple[str, str | None, int]] = set()
     step_names = [

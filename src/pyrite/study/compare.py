@@ -258,15 +258,17 @@ def comparison(
     is_loss = spec.probes[probe].task == "perplexity"
     uneven = ""
     if is_loss:
-        uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
-    complete = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
+        uneven = "; ".join(filter(None, (unevenly(*sides(sides_by_seed)) for sides_by_seed in pairs.values())))
+    complete = [
+        both for sides_by_seed in pairs.values() for both in sides_by_seed.values() if both[0].known and both[1].known
+    ]
     if not pairs or (not uneven and not complete and not spec.has_grid):
         if spec.has_grid:
             raise compares_nothing(contrast)
         measured = sorted({f"{model.probe}.{model.metric.name}" for model in results})
         detail = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
         raise UserError("A contrast compares nothing.", detail, "name a metric that both cells have")
-    metrics = [model.metric for by_seed_ in pairs.values() for both in by_seed_.values() for model in both]
+    metrics = [model.metric for sides_by_seed in pairs.values() for both in sides_by_seed.values() for model in both]
     metric = next(
         (metric for metric in metrics if metric.scale == "real"), metrics[0]
     )  # of a model never right all is 0
@@ -304,23 +306,20 @@ def judge_all(compared: Sequence[Comparison], max_missing: float = MAX_MISSING) 
     by the same number. So where margins differ, each contrast is judged in its own units, beside the others brought to its
     margin. One whose items are missing on one side is not judged, and counts in the family as any other without an answer.
     """
-    units = {(comparison_.margin, comparison_.metric.direction) for comparison_ in compared}
-    together = len(units) == 1 and not any(comparison_.uneven for comparison_ in compared)
+    units = {(entry.margin, entry.metric.direction) for entry in compared}
+    together = len(units) == 1 and not any(entry.uneven for entry in compared)
     judgements = []
     judged: dict[str, Judgement] = {}
     for place, comparison_of_place in enumerate(compared):
         if comparison_of_place.uneven:
-            judgements.append(not_testable(comparison_of_place))
+            judgements.append(not_testable_judgement(comparison_of_place))
             continue
         if not together or not judged:
             family = {
-                str(at): comparison_.cells(comparison_of_place.margin / comparison_.margin)
-                for at, comparison_ in enumerate(compared)
+                str(at): entry.cells(comparison_of_place.margin / entry.margin) for at, entry in enumerate(compared)
             }
             fractions = {
-                str(at)
-                for at, comparison_ in enumerate(compared)
-                if is_fraction(comparison_) and (together or at == place)
+                str(at) for at, entry in enumerate(compared) if is_fraction(entry) and (together or at == place)
             }
             judged = judge_family(
                 family, comparison_of_place.margin, direction=comparison_of_place.metric.direction, unbounded=set(family) - fractions,
@@ -335,7 +334,7 @@ def is_fraction(compared: Comparison) -> bool:
     return compared.metric.scale == "share" and not compared.general
 
 
-def not_testable(compared: Comparison) -> Judgement:
+def not_testable_judgement(compared: Comparison) -> Judgement:
     """The judgement on a contrast whose items are missing on one side."""
     why = f"items without a value on one side ({compared.uneven}): the mean of the others compares nothing"
     missing = [cell.missing for cell in compared.cells()]

@@ -98,7 +98,7 @@ def answer_of(compared: Comparison, judgement: Judgement, spec: StudySpec, left_
     """One contrast with its judgement."""
     contrast = compared.contrast
     cells = [cell for cell in compared.cells() if cell.name in judgement.cells]
-    items = None if compared.general else items_of(compared, judgement.cells)
+    items = None if compared.general else interval_over_items(compared, judgement.cells)
     if contrast.arm:
         sentence = say_of_arms(compared, judgement, spec)
         per_seed = per_seed_differences(cells)
@@ -127,7 +127,7 @@ def per_seed_differences(cells: Sequence[ContrastCell]) -> tuple[float, ...]:
     return tuple(float(value) for value in np.average(each, axis=0, weights=[cell.weight for cell in cells]))
 
 
-def items_of(compared: Comparison, judged: Collection[str]) -> Estimate | None:
+def interval_over_items(compared: Comparison, judged: Collection[str]) -> Estimate | None:
     """The interval over items: between arms with seeds and templates resampled as crossed factors, None without templates;
     between cells that of these very models, seeds averaged item by item."""
     if compared.contrast.arm:

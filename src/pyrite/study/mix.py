@@ -27,7 +27,7 @@ def mix_step(context: Context) -> None:
     }
     rng = np.random.default_rng(config["seed"])
     chosen = choose_rows({name: [length(row) for row in rows] for name, rows in pools.items()}, config["shares"], rng)
-    rows = [named(pools[name][at], name, config["trains"]) for name, places in chosen.items() for at in places]
+    rows = [mixed_row(pools[name][at], name, config["trains"]) for name, places in chosen.items() for at in places]
     write_jsonl([rows[at] for at in rng.permutation(len(rows))], context.out / "rows.jsonl")
     read = sum(len(pool_rows) for pool_rows in pools.values())
     counts = {
@@ -45,7 +45,7 @@ def length(row: Row) -> int:
     return len(row.text) if isinstance(row, Text) else sum(len(turn.content) for turn in row.messages)
 
 
-def named(row: Row, pool: str, trains: str) -> Row:
+def mixed_row(row: Row, pool: str, trains: str) -> Row:
     """The row with its pool in its id, as plain text where text is trained on."""
     name = f"{pool}/{row.id}"
     if trains == "chat":

@@ -168,11 +168,11 @@ def tables_of(result: Study, probe: str) -> list[Table]:
     if result.spec.has_grid and spec.names_labels:
         return [grid_table(result, probe, [row for row in rows if is_headline(row, spec.model_dump())])]
     metrics = spec.metrics or tuple(dict.fromkeys(row["metric"] for row in rows))
-    chosen = [[row for row in rows if row["metric"] == metric and shown(row, spec)] for metric in metrics]
+    chosen = [[row for row in rows if row["metric"] == metric and is_shown(row, spec)] for metric in metrics]
     return [one_table(metric_rows, result) for metric_rows in chosen if metric_rows]
 
 
-def shown(row: Mapping[str, Any], spec: Any) -> bool:
+def is_shown(row: Mapping[str, Any], spec: Any) -> bool:
     """Is this the line of a metric that a table shows: of labels the headline slice, else all items?"""
     if spec.names_labels and row["metric"] == "accuracy":
         return is_headline(row, spec.model_dump())

@@ -22,7 +22,7 @@ class Stream:
     def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         """Take rows in; returns the column."""
         sketches = minhash.sketches(row.text for row in rows)
-        minhash.write(self.folder, [row.number for row in rows], sketches)
+        minhash.append_rows(self.folder, [row.number for row in rows], sketches)
         return {"duplicates_hash": sketches.keys}
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from pyrite.audit.flaws.format.patterns import (
     BAR,
     Answers,
     Counted,
-    answers_of,
+    answer_shapes,
     commonest,
     difference_low,
     over_represented,
@@ -52,18 +52,18 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     The rule names them: `openings`, `closings` (words from the edge inwards), `skeletons`, `structures`.
     """
     theirs = [row for population in references.values() for row in population.rows]
-    sides = _Sides(data.rows, answers_of(data.rows), answers_of(theirs) if theirs else None, theirs)
+    sides = _Sides(data.rows, answer_shapes(data.rows), answer_shapes(theirs) if theirs else None, theirs)
     if not sides.ours.shapes:
         return Evidence(("No row has an answer.",))
     match measure:
         case OPENING.name:
-            return _told(sides, _edges(sides, "openings"), extra=_commonest(sides, "openings"))
+            return _as_evidence(sides, _edges(sides, "openings"), extra=_commonest(sides, "openings"))
         case CLOSING.name:
-            return _told(sides, _edges(sides, "closings"), extra=_commonest(sides, "closings"))
+            return _as_evidence(sides, _edges(sides, "closings"), extra=_commonest(sides, "closings"))
         case SKELETON.name:
-            return _told(sides, _layouts(sides, "skeletons"), extra=_commonest(sides, "skeletons"))
+            return _as_evidence(sides, _layouts(sides, "skeletons"), extra=_commonest(sides, "skeletons"))
         case ENTROPY.name:
-            return _told(sides, _layouts(sides, "structures"), extra=(*_effective(sides), *_tokens(sides)))
+            return _as_evidence(sides, _layouts(sides, "structures"), extra=(*_effective(sides), *_tokens(sides)))
         case DISTANCE.name:
             return _templates(sides)
         case LENGTH.name:
@@ -121,7 +121,7 @@ def _layouts(sides: _Sides, kind: str) -> _Listed:
     return _Listed(kind, tuple(lines), tuple(patterns), texts)
 
 
-def _told(sides: _Sides, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
+def _as_evidence(sides: _Sides, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
     lead = () if listed.patterns else (f"None of the {listed.kind} stands out by itself.",)
     rule = {listed.kind: _named(listed)} if listed.patterns else None
     values = {listed.kind: _values(listed)}

@@ -35,7 +35,7 @@ class Answers(NamedTuple):
     rows: int
 
 
-def answers_of(rows: Sequence[Row]) -> Answers:
+def answer_shapes(rows: Sequence[Row]) -> Answers:
     """The shapes of all answers of some rows."""
     places = [(at, number) for at, row in enumerate(rows) for number in range(len(row.answers))]
     shapes = [shape_of(rows[at].answers[number]) for at, number in places]
