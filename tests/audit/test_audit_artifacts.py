@@ -216,7 +216,7 @@ def test_the_biased_arm_of_a_study_is_named_and_an_unbiased_one_is_not() -> None
     pool = [Labelled({"premise": one.premise, "hypothesis": one.hypothesis}, one.label, one.id) for one in written]
 
     def arm(rows: Sequence[Labelled], bias: BiasSettings | None) -> list[Labelled]:
-        return draw_rows(rows, 300, labels=LABELS, bias=bias, rng=np.random.default_rng(3), source="pool")
+        return draw_rows(rows, 300, labels=LABELS, bias=bias, rng=np.random.default_rng(3), where="pool")
 
     human = arm(pool, None)
     others = [row for row in pool if row not in human]
