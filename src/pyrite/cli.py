@@ -89,12 +89,12 @@ def wrong_line(error: cyclopts.CycloptsError) -> Any:
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return CycloptsPanel(error)
-    told = []
-    for one in cause.errors():
-        says = str(one["msg"]).removeprefix("Value error, ")
-        flag = "--" + "-".join(str(part).replace("_", "-") for part in one["loc"] if isinstance(part, str))
-        told.append(f"{flag} {one['input']}: {says[:1].lower()}{says[1:]}" if one["loc"] else says)
-    return CycloptsPanel("\n".join(told))
+    lines = []
+    for fault in cause.errors():
+        says = str(fault["msg"]).removeprefix("Value error, ")
+        flag = "--" + "-".join(str(part).replace("_", "-") for part in fault["loc"] if isinstance(part, str))
+        lines.append(f"{flag} {fault['input']}: {says[:1].lower()}{says[1:]}" if fault["loc"] else says)
+    return CycloptsPanel("\n".join(lines))
 
 
 def with_config(arguments: list[str]) -> list[str]:
@@ -133,9 +133,9 @@ def audit(*data: str, options: Annotated[AuditOptions, Options] = AuditOptions()
 
     if not data:
         raise UserError("Give the data set to audit.", "no file", "pyrite audit DATA --reference HUMAN")
-    made = audit_run.audit(AuditConfig(data=data, **dict(options)))
-    show_json(made.as_json()) if json else show.show_audit(made.as_json())
-    return made.exit_code
+    result = audit_run.audit(AuditConfig(data=data, **dict(options)))
+    show_json(result.as_json()) if json else show.show_audit(result.as_json())
+    return result.exit_code
 
 
 @app.command
@@ -178,8 +178,8 @@ def probe(
     try:
         config = ProbeConfig(model=model, other=other, **dict(options))
     except ValidationError as error:
-        found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
-        raise UserError("These options do not go together.", found, "pyrite probe --help") from error
+        faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
+        raise UserError("These options do not go together.", faults, "pyrite probe --help") from error
     result = probe_run.probe(config)
     show_json(result.as_json()) if json else show.show(result)
     return result.exit_code
@@ -196,13 +196,13 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
     """
     from pyrite.synth import run as synth_run
 
-    made = synth_run.synth(SynthConfig(recipe=recipe, **dict(options)))
+    result = synth_run.synth(SynthConfig(recipe=recipe, **dict(options)))
     if json:
-        show_json(made.as_json())
+        show_json(result.as_json())
         return
-    dropped = ", ".join(f"{count} {reason}" for reason, count in made.counts["dropped"].items()) or "none"
-    print(f"{made.counts['read']} texts sampled, {made.counts['kept']} kept, dropped: {dropped}")
-    print(f"{made.rows} rows written to {made.out}")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in result.counts["dropped"].items()) or "none"
+    print(f"{result.counts['read']} texts sampled, {result.counts['kept']} kept, dropped: {dropped}")
+    print(f"{result.rows} rows written to {result.out}")
 
 
 @app.command
@@ -217,9 +217,9 @@ def repair(model: str, /, *, options: Annotated[RepairOptions, Options] = Repair
     from pyrite.repair import run as repair_run
     from pyrite.repair import show
 
-    made = repair_run.repair(RepairConfig(model=model, **dict(options)))
-    show_json(made.as_json()) if json else show.repair(made)
-    return made.exit_code
+    result = repair_run.repair(RepairConfig(model=model, **dict(options)))
+    show_json(result.as_json()) if json else show.print_repair(result)
+    return result.exit_code
 
 
 @app.command(name="run")
@@ -252,13 +252,13 @@ def report(*runs: str, options: Annotated[ReportOptions, Options] = ReportOption
 
     if not runs:
         raise UserError("Give a run folder.", "none", "pyrite report runs/NAME -o report.html")
-    made = report_run.report(ReportConfig(runs=runs, **dict(options)))
+    result = report_run.report(ReportConfig(runs=runs, **dict(options)))
     if json:
-        show_json(made.as_json())
+        show_json(result.as_json())
         return
-    for verdict in made.verdicts:
+    for verdict in result.verdicts:
         print(f"{verdict.label}: {verdict.sentence}")
-    print("\n".join(str(path) for path in (made.out, *made.written)))
+    print("\n".join(str(path) for path in (result.out, *result.written)))
 
 
 @app.command
@@ -273,9 +273,9 @@ def gate(folder: Path, /, *, options: Annotated[GateOptions, Options] = GateOpti
     from pyrite.gate import run as gate_run
     from pyrite.gate import show
 
-    made = gate_run.gate(GateConfig(run=folder, **dict(options)))
-    show_json(made.as_json()) if json else show.gates(made)
-    return made.exit_code
+    result = gate_run.gate(GateConfig(run=folder, **dict(options)))
+    show_json(result.as_json()) if json else show.gates(result)
+    return result.exit_code
 
 
 @app.command
@@ -299,13 +299,13 @@ def init(
 
     if not data:
         raise UserError("Give the data.", "no file", f"pyrite init {what} SYNTHETIC.jsonl --human PEOPLE.jsonl")
-    made = starter_run.init(StarterConfig(what=what, data=data, **dict(options)))
+    result = starter_run.init(StarterConfig(what=what, data=data, **dict(options)))
     if json:
-        show_json(made.as_json())
+        show_json(result.as_json())
         return
-    for file in made.files:
+    for file in result.files:
         print(file.in_words())
-    print(f"written: {made.out}\nread it, then run: {made.next}")
+    print(f"written: {result.out}\nread it, then run: {result.next}")
 
 
 @app.command
@@ -339,7 +339,7 @@ def demo(
     if not full:
         return code
     more = run_loop("nli_demo", options=options.model_copy(update={"until": None}))
-    return next((one for one in (code, more) if one == 1), code or more)
+    return next((exit_code for exit_code in (code, more) if exit_code == 1), code or more)
 
 
 @models_app.command(name="fetch")
@@ -360,10 +360,10 @@ def models_ls(*, json: Json = False) -> None:
         {
             "name": packaged.PREFIX + name,
             "fetched": packaged.is_fetched(name),
-            "licence": known.licence,
-            "says": known.says,
+            "licence": model.licence,
+            "says": model.says,
         }
-        for name, known in packaged.PACKAGED.items()
+        for name, model in packaged.PACKAGED.items()
     ]
     if json:
         show_json({"schema_version": 1, "models": rows})
@@ -383,16 +383,16 @@ def store_ls(*, store: Where = None, json: Json = False) -> None:
 
     from pyrite.steps.store import Store, default_store
 
-    found = Store(store or default_store()).entries()
+    entries = Store(store or default_store()).entries()
     if json:
-        show_json({"schema_version": 1, "steps": [dataclasses.asdict(entry) for entry in found]})
+        show_json({"schema_version": 1, "steps": [dataclasses.asdict(entry) for entry in entries]})
         return
-    for entry in found:
+    for entry in entries:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.finished))
         print(
             f"{entry.key[:12]}  {day}  {entry.bytes / 1e6:9.2f} MB  {entry.seconds:8.1f} s  {entry.step}: {entry.label}"
         )
-    print(f"{len(found)} steps, {sum(entry.bytes for entry in found) / 1e6:,.1f} MB", file=sys.stderr)
+    print(f"{len(entries)} steps, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB", file=sys.stderr)
 
 
 @store_app.command(name="rm")

@@ -44,36 +44,36 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
     if not isinstance(loaded, dict):
         raise UserError(f"The {what} holds no mapping.", where, see)
     try:
-        return model.model_validate(plain(loaded))
+        return model.model_validate(plain_values(loaded))
     except ValidationError as error:
-        found, fixes = [], []
+        details, fixes = [], []
         for mistake in error.errors():
             at = ".".join(str(part) for part in mistake["loc"]) or what
             message = mistake["msg"].removeprefix("Value error, ")
-            found.append(f"{where}:{line_of(loaded, mistake['loc'])}: {at}: {message}")
+            details.append(f"{where}:{line_of(loaded, mistake['loc'])}: {at}: {message}")
             if mistake["type"] == "extra_forbidden":
                 key = str(mistake["loc"][-1])
                 near = difflib.get_close_matches(key, known_keys(model, mistake["loc"]), 1)
                 fixes.append(f"'{key}' is no key here" + (f", did you mean '{near[0]}'?" if near else ""))
         fix = "; ".join(fixes) or f"mend the lines above; {see}"
-        raise UserError(f"The {what} has mistakes.", "\n         ".join(found), fix) from error
+        raise UserError(f"The {what} has mistakes.", "\n         ".join(details), fix) from error
 
 
-def refuse(found: Iterable[Mistake]) -> None:
+def refuse(mistakes: Iterable[Mistake]) -> None:
     """Raise an error that names each mistake at its place, if there are any; for validators of whole configurations."""
-    told = [
+    lines = [
         InitErrorDetails(type=PydanticCustomError("value_error", "{why}", {"why": why}), loc=tuple(at), input=None)
-        for at, why in found
+        for at, why in mistakes
     ]
-    if told:
-        raise ValidationError.from_exception_data("mistakes", told)
+    if lines:
+        raise ValidationError.from_exception_data("mistakes", lines)
 
 
-def not_there(name: str, known: Sequence[str]) -> str:
+def not_there(name: str, available: Sequence[str]) -> str:
     """'there is no X, did you mean Y?'"""
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, available, 1)
     return f"there is no '{name}'" + (
-        f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known) or 'none'}"
+        f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(available) or 'none'}"
     )
 
 
@@ -86,12 +86,12 @@ def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
     return {left: right for left, _, right in pairs} or None
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """The YAML library's containers as plain ones; keys become text, values stay as they are."""
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): plain_values(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [plain_values(inner) for inner in value]
     return value
 
 

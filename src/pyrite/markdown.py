@@ -17,8 +17,8 @@ def clean(text: object) -> str:
     >>> clean("one\\ntwo \\u202eback\\x00")
     'one two back'
     """
-    seen = " ".join(str(text).split())
-    return " ".join(_seen(seen).split())
+    squeezed = " ".join(str(text).split())
+    return " ".join(_seen(squeezed).split())
 
 
 def escaped(text: object) -> str:
@@ -29,18 +29,18 @@ def escaped(text: object) -> str:
     >>> escaped("# no heading"), escaped("1. no list"), escaped("-0.25 [-0.5, +0.125]")
     ('&#35; no heading', '1&#46; no list', '-0.25 [-0.5, +0.125]')
     """
-    made = clean(text)
-    first = _FIRST.match(made)
+    cleaned = clean(text)
+    first = _FIRST.match(cleaned)
     if first is None:
-        return _within(made)
+        return _within(cleaned)
     at = first.start("end") if first["end"] else 0
-    return f"{_within(made[:at])}&#{ord(made[at])};{_within(made[at + 1 :])}"
+    return f"{_within(cleaned[:at])}&#{ord(cleaned[at])};{_within(cleaned[at + 1 :])}"
 
 
 def _within(line: str) -> str:
     """The same, but for what counts at the beginning of a line only."""
     names = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-    return _ACTIVE.sub(lambda one: names.get(one[0], f"&#{ord(one[0])};"), line)
+    return _ACTIVE.sub(lambda match: names.get(match[0], f"&#{ord(match[0])};"), line)
 
 
 def code(text: object) -> str:
@@ -63,7 +63,7 @@ def fenced(text: str, language: str = "") -> str:
 
 def _seen(text: str) -> str:
     """Text without what cannot be seen."""
-    return "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
+    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
 
 
 def longest_run(text: str) -> int:
@@ -76,7 +76,7 @@ def bullets(lines: Iterable[str], mark: str = "-") -> str:
     return "\n".join(f"{mark} {' '.join(line.split())}" for line in lines)
 
 
-def table(names: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(names: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Texts as a table; every cell is escaped."""
     lines = [f"| {' | '.join(map(escaped, names))} |", f"|{'---|' * len(names)}"]
     lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows]

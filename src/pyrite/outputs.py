@@ -21,12 +21,12 @@ def check_folder(folder: Path, verb: str) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError("The run folder is a file.", str(folder), "name a folder with --out")
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if there:
+    files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if files:
         held = held_by(folder)
         if held != verb:
-            found = f"{folder} holds " + (f"a run of pyrite {held}" if held else few(there))
-            raise UserError("The run folder is in use.", found, "name another with --out, or move it away")
+            detail = f"{folder} holds " + (f"a run of pyrite {held}" if held else few(files))
+            raise UserError("The run folder is in use.", detail, "name another with --out, or move it away")
     check_writable(folder)
 
 
@@ -34,11 +34,11 @@ def held_by(folder: Path) -> str | None:
     """The verb of the run that a folder holds, whole or not, of whatever version; None where it holds none."""
     for file in (folder / name for name in FILES):
         try:
-            told = orjson.loads(file.read_bytes())
+            record = orjson.loads(file.read_bytes())
         except (OSError, orjson.JSONDecodeError):
             continue
-        if isinstance(told, dict) and told.get("verb") in VERBS:
-            return str(told["verb"])
+        if isinstance(record, dict) and record.get("verb") in VERBS:
+            return str(record["verb"])
     return None
 
 
@@ -94,8 +94,8 @@ def command_line(
         if name in unsaid or (not field.is_required() and value == field.get_default(call_default_factory=True)):
             continue
         flag = f"--{name.replace('_', '-')}"
-        for one in value if isinstance(value, tuple) else (value,):
-            line += [flag] if one is True else [flag, plain(name, str(one))]
+        for item in value if isinstance(value, tuple) else (value,):
+            line += [flag] if item is True else [flag, plain(name, str(item))]
     return shlex.join(line)
 
 

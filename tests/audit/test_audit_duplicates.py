@@ -92,7 +92,7 @@ def test_texts_without_words_are_compared_as_written() -> None:
 
 def test_ngrams_do_not_cross_rows() -> None:
     texts = [[b"a", b"b", b"c", b"d"], [], [b"a", b"b"], [b"b", b"c", b"d"]]
-    found, places = minhash.grams(minhash.flat(texts), 3)
+    found, places = minhash.grams(minhash.text_hashes(texts), 3)
     assert found.starts.tolist() == [0, 2, 2, 2, 3]
     assert places.tolist() == [0, 1, 6]
     assert found.hashes[1] == found.hashes[2] != found.hashes[0]
@@ -256,7 +256,7 @@ def brute(rows: Sequence[Row]) -> set[tuple[int, int]]:
 
 def test_pairs_are_those_of_the_slow_way() -> None:
     rows, _ = with_near_duplicates(people(1), 0.3, 8)
-    found = duplicates.find(rows, None)
+    found = duplicates.find_pairs(rows, None)
     texts = {int(text): place for place, text in reversed(list(enumerate(found.text_of)))}
     made = {tuple(sorted((texts[a], texts[b]))) for a, b in zip(*map(np.ndarray.tolist, found.near[:2]), strict=True)}
     long = {at for at, one in enumerate(rows) if len(minhash.words(one.text)) >= 5}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyrite.audit.figures import figures
+from pyrite.audit.figures import write_figures
 from pyrite.audit.flaws.format import figure as drawing
-from pyrite.audit.show import clean, number, show_audit
+from pyrite.audit.show import clean, format_number, show_audit
 from pyrite.charts import OKABE_ITO
 
 HOSTILE = "[bold red]not markup[/] \x1b[31mred\x07 \u202eturned\u2066 \x00 a\nb :smile: \ud83d"
@@ -143,9 +143,14 @@ def test_clean_keeps_letters_of_any_script_and_drops_what_is_unseen() -> None:
 
 
 def test_shares_are_percent_and_nothing_that_is_not_a_number_is_shown_as_one() -> None:
-    assert [number(value, "share") for value in (0.5, 0.0004, 0.0, -0.02)] == ["50.0 %", "0.04 %", "0.0 %", "-2.0 %"]
-    assert number(float("nan"), "bits") == number(None, "share") == "unknown"
-    assert number(12.3456, "nats") == "12.3 nats"
+    assert [format_number(value, "share") for value in (0.5, 0.0004, 0.0, -0.02)] == [
+        "50.0 %",
+        "0.04 %",
+        "0.0 %",
+        "-2.0 %",
+    ]
+    assert format_number(float("nan"), "bits") == format_number(None, "share") == "unknown"
+    assert format_number(12.3456, "nats") == "12.3 nats"
 
 
 def test_an_audit_without_reference_null_or_findings(capsys: Any, monkeypatch: Any) -> None:
@@ -218,18 +223,18 @@ def drawable() -> dict[str, Any]:
 
 def test_every_figure_is_drawn_offline_and_the_same_each_time(tmp_path: Path) -> None:
     told = drawable()
-    written = figures(told, tmp_path)
+    written = write_figures(told, tmp_path)
     names = ["tokens", "perplexity", "map", "openings", "skeletons"]
     assert [path.name for path in written] == [f"{name}.{kind}" for name in names for kind in ("svg", "png")]
     for path in written:
         assert path.parent == tmp_path / "figures"
         assert path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"<svg")
-    again = figures(copy.deepcopy(told), tmp_path / "again")
+    again = write_figures(copy.deepcopy(told), tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
 
 def test_a_figure_shows_both_groups_with_titles_and_units(tmp_path: Path) -> None:
-    svg = {path.stem: path.read_text("utf-8") for path in figures(drawable(), tmp_path) if path.suffix == ".svg"}
+    svg = {path.stem: path.read_text("utf-8") for path in write_figures(drawable(), tmp_path) if path.suffix == ".svg"}
     for text in svg.values():
         assert OKABE_ITO[1] in text
     for name in ("tokens", "perplexity", "map", "openings"):
@@ -243,11 +248,11 @@ def test_a_figure_shows_both_groups_with_titles_and_units(tmp_path: Path) -> Non
 
 
 def test_what_has_no_values_is_left_out(tmp_path: Path) -> None:
-    assert figures(EXAMPLE, tmp_path) == []
+    assert write_figures(EXAMPLE, tmp_path) == []
     told = drawable()
     told["findings"] = [one for one in told["findings"] if one["flaw"] == "tokens"]
     del told["findings"][0]["evidence"]["values"]["density"]["reference"]
-    assert [path.name for path in figures(told, tmp_path)] == ["tokens.svg", "tokens.png"]
+    assert [path.name for path in write_figures(told, tmp_path)] == ["tokens.svg", "tokens.png"]
     assert OKABE_ITO[0] not in (tmp_path / "figures" / "tokens.svg").read_text()
 
 
@@ -255,7 +260,7 @@ def test_a_density_of_ratios_is_not_drawn_over_nats(tmp_path: Path) -> None:
     told = drawable()
     told["findings"] = [one for one in told["findings"] if one["flaw"] == "perplexity"]
     told["findings"][0]["evidence"]["values"]["compared"] = "instruction_difficulty"
-    assert figures(told, tmp_path) == []
+    assert write_figures(told, tmp_path) == []
 
 
 def test_bars_of_one_name_stand_apart() -> None:

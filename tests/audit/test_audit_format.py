@@ -15,13 +15,13 @@ from pyrite.audit.flaws.format import statistics as family
 from pyrite.audit.flaws.format import stream as streams
 from pyrite.audit.flaws.format.answer_shape import (
     collapsed,
-    drawn,
     shape_of,
     skeleton_of,
     structural_tokens,
+    template_text,
 )
 from pyrite.audit.flaws.format.evidence import evidence
-from pyrite.audit.flaws.format.patterns import answers_of, difference_low, over_represented, readable
+from pyrite.audit.flaws.format.patterns import answer_shapes, difference_low, over_represented, readable
 from pyrite.audit.rows import Row, as_rows
 from pyrite.io import ReadOptions, open_records
 
@@ -127,10 +127,10 @@ def test_words_without_spaces_are_characters() -> None:
 
 
 def test_a_drawn_template() -> None:
-    assert drawn("pn+p", "Sure! Here are") == r"Sure! Here are … \n1. … (×n) \nP"
-    assert drawn("n+", "1. Mix") == r"1. Mix … \n1. … (×n)"
-    assert drawn("(hp)b") == r"[# … \nP] (×n) \n- …"
-    assert drawn("") == "(empty)"
+    assert template_text("pn+p", "Sure! Here are") == r"Sure! Here are … \n1. … (×n) \nP"
+    assert template_text("n+", "1. Mix") == r"1. Mix … \n1. … (×n)"
+    assert template_text("(hp)b") == r"[# … \nP] (×n) \n- …"
+    assert template_text("") == "(empty)"
 
 
 def test_structural_tokens() -> None:
@@ -182,8 +182,8 @@ def test_answers_of_one_row_count_each() -> None:
     ours = [row("- a", "- a", "- a"), row("a")]
     made = {one.measure.name: one for one in family.contrasts([*ours, row("a"), row("- a")], Extras())}
     assert made["skeleton_concentration"].rows is None
-    assert answers_of(ours).places == [(0, 0), (0, 1), (0, 2), (1, 0)]
-    assert answers_of(ours).rows == 2
+    assert answer_shapes(ours).places == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert answer_shapes(ours).rows == 2
     table = np.array([[1, 1, 0, 0]], dtype=np.float32)
     p, q = np.array([0.75, 0.25]), np.array([0.5, 0.5])
     middle = (p + q) / 2
@@ -339,7 +339,7 @@ def test_a_narrow_opening_is_told_from_a_broad_one() -> None:
         + [f"w{chr(97 + at % 26)} x{at}" for at in range(70)]
     )
     data = [*human[:80], *each(["I like to help you with that"] * 20)]
-    (one,) = over_represented(answers_of(data), answers_of(human), lambda shape: shape.opening)
+    (one,) = over_represented(answer_shapes(data), answer_shapes(human), lambda shape: shape.opening)
     assert one.key == ("i", "like", "to", "help", "you", "with", "that")
     assert (one.share, one.reference_share) == (0.2, 0.0)
     assert one.where[0] == (80, 0)
@@ -442,8 +442,8 @@ def test_same_rows_same_bytes(tmp_path: Path, people: tuple[list[Row], list[Row]
 
 def test_long_answers_are_counted_to_a_thousandth() -> None:
     for words in (0, 4095, 4096, 5001, 123_457, 10**8):
-        assert 0 <= words - streams.rounded(words) <= words / 2048
-    assert streams.rounded(4095) == 4095
+        assert 0 <= words - streams.length_bucket(words) <= words / 2048
+    assert streams.length_bucket(4095) == 4095
 
 
 @pytest.mark.real

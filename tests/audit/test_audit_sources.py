@@ -106,7 +106,7 @@ def test_a_folder_of_files_is_one_source(tmp_path: Path, audit: Any) -> None:
 
 def test_what_lies_at_the_end_of_a_scale_cannot_be_exceeded() -> None:
     from pyrite.audit.decide import AT_END, Human, decide
-    from pyrite.audit.gate import ask
+    from pyrite.audit.gate import check_gate
     from pyrite.audit.gate import parse as parse_gate
     from pyrite.audit.sources import within_scale
 
@@ -121,13 +121,13 @@ def test_what_lies_at_the_end_of_a_scale_cannot_be_exceeded() -> None:
         "excess": 0.9, "low": 0.9, "high": 0.9, "evidence": {"rule": None},
     }  # fmt: skip
     (found,) = decide([told], alpha=0.05, thresholds={}, human=Human(2, ("format",)))
-    assert (found.severity, found.told["why"]) == ("warn", AT_END)
-    assert found.told["between_human"]["high"] == 1.0
+    assert (found.severity, found.record["why"]) == ("warn", AT_END)
+    assert found.record["between_human"]["high"] == 1.0
     name = "format.shape_distance"
-    passed = ask(parse_gate("severity < fail", [name]), [found], sources=2, lacking=[])
+    passed = check_gate(parse_gate("severity < fail", [name]), [found], sources=2, lacking=[])
     assert passed.outcome == "passed"
     assert f"not asked of {name}" in passed.why
-    assert ask(parse_gate(f"{name} <= 0", [name]), [found], sources=2, lacking=[]).outcome == "undecided"
+    assert check_gate(parse_gate(f"{name} <= 0", [name]), [found], sources=2, lacking=[]).outcome == "undecided"
 
 
 def test_text_in_other_letters_is_judged_without_the_english_table(tmp_path: Path, audit: Any) -> None:

@@ -98,24 +98,24 @@ def test_severities() -> None:
     assert severity(far, Human(5)) == "fail"
     assert severity(near, Human(5)) == "warn"
     (found,) = decide([far], alpha=0.05, thresholds={}, human=Human(5))
-    between = found.told["between_human"]
+    between = found.record["between_human"]
     assert (between["source"], between["sources"], between["table"]) == ("s4", 5, False)
     assert between["high"] == pytest.approx(
         2.132 * np.std([-0.25, -0.125, 0, 0.125, 0.25], ddof=1) * 1.2**0.5, abs=0.05
     )
-    assert found.told["excess"]["value"] == pytest.approx(3.0 - between["high"], abs=0.05)
+    assert found.record["excess"]["value"] == pytest.approx(3.0 - between["high"], abs=0.05)
     assert severity(far, Human(5), least=2) == "fail"
     assert severity(far, Human(5), least=3) == "ok"
     # another task than the references, or too few of them: never worse than a warning, and it says why
     (other,) = decide([far], alpha=0.05, thresholds={}, human=Human(5, task="another task"))
-    assert (other.severity, other.told["why"], other.told["capped"]) == ("warn", "another task", True)
+    assert (other.severity, other.record["why"], other.record["capped"]) == ("warn", "another task", True)
     four = {name: human[name] for name in list(human)[:4]}
     (few,) = decide(
         [told_by(difference(values), places[0], four, len(values))], alpha=0.05, thresholds={}, human=Human(4)
     )
     assert few.severity == "warn"
-    assert few.told["why"].startswith("4 human sources, and the table of human sources is not used")
-    assert "5 sources would do" in few.told["why"]
+    assert few.record["why"].startswith("4 human sources, and the table of human sources is not used")
+    assert "5 sources would do" in few.record["why"]
 
 
 def test_rows_of_a_cluster_change_places_together() -> None:

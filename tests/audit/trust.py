@@ -155,7 +155,7 @@ def power(data: Path, seeds: int, n: int, permutations: int, only: str | None) -
                 draws = DrawSettings(permutations=permutations, halves=4, subsamples=2, seed=seed)
                 flaws = (measure.partition(".")[0],) if share else MODEL_FREE
                 for one in audited(rows, {source: human}, given, flaws, draws):
-                    null = one.told["null"]
+                    null = one.record["null"]
                     sure = one.severity != "ok" if null is None or not share else null["p"] * EVERY_MEASURE <= 0.05
                     told.update([one.full_name] if sure else [])
                 if where:

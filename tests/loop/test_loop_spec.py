@@ -68,7 +68,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, capsys: pytest.Capture
 REFUSED = [
     ("one.jsonl", "none.jsonl", "A file of the loop is not there"),
     ("severity < fail", "severty < fail", "That is no gate|unknown flaw"),
-    ("change perplexity.nats_per_token", "change perplexity.natts", "unknown metric"),
+    ("repair: perplexity.nats_per_token", "repair: perplexity.natts", "unknown metric"),
     ("only: [format]", "only: [fromat]", "fromat"),
     ("perplexity=held.jsonl", "perplexity=nowhere.jsonl", "nowhere.jsonl"),
     ("[perplexity=held.jsonl]", "[perplexity=held.jsonl, perplexity=one.jsonl]", "asked twice"),

@@ -10,7 +10,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.prefix import Shared, group
 from pyrite.models.rows import RowReader, Unreadable
 from pyrite.models.score import class_logits, label_word_logits
-from pyrite.models.trees import Ask, packed, prefix_groups
+from pyrite.models.trees import ContinuationRequest, packed, prefix_groups
 from pyrite.models.work import Work, length_batches
 
 FP32 = Compute("cpu", "fp32")
@@ -42,18 +42,18 @@ def build(kind: str, head: str = "CausalLM", **settings: object) -> torch.nn.Mod
     return model
 
 
-def some_asks(seed: int = 0, rows: int = 23) -> list[Ask]:
+def some_asks(seed: int = 0, rows: int = 23) -> list[ContinuationRequest]:
     rng = np.random.default_rng(seed)
     start = tuple(rng.integers(3, 97, 9).tolist())
     asks = []
     for _ in range(rows):
         context = (*start, *rng.integers(3, 97, rng.integers(1, 14)).tolist())
         sizes = rng.integers(1, 4, rng.integers(1, 4))
-        asks.append(Ask(context, tuple(tuple(rng.integers(3, 97, size).tolist()) for size in sizes)))
+        asks.append(ContinuationRequest(context, tuple(tuple(rng.integers(3, 97, size).tolist()) for size in sizes)))
     return [*asks, asks[0], asks[3]]
 
 
-def by_hand(model: torch.nn.Module, ask: Ask) -> list[tuple[float, bool]]:
+def by_hand(model: torch.nn.Module, ask: ContinuationRequest) -> list[tuple[float, bool]]:
     rows_of_ask = []
     for continuation in ask.continuations:
         with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_greedy_is_true_for_what_the_model_would_write() -> None:
         with torch.inference_mode():
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     results, _ = continuations(
-        model, [Ask(context, (tuple(ids[3:]), (ids[3], 96 - ids[4])))], report_progress=report_progress
+        model, [ContinuationRequest(context, (tuple(ids[3:]), (ids[3], 96 - ids[4])))], report_progress=report_progress
     )
     assert [followed.greedy for followed in results[0]] == [True, False]
 
@@ -111,7 +111,9 @@ def test_questions_about_one_passage_share_it_and_never_see_each_other(kind: str
     model, rng = build(kind), np.random.default_rng(4)
     passages = [tuple(rng.integers(3, 97, 30).tolist()) for _ in range(3)]
     asks = [
-        Ask((*passage, *rng.integers(3, 97, size).tolist()), ((7, 9), (11,), tuple(rng.integers(3, 97, 3).tolist())))
+        ContinuationRequest(
+            (*passage, *rng.integers(3, 97, size).tolist()), ((7, 9), (11,), tuple(rng.integers(3, 97, 3).tolist()))
+        )
         for size in (4, 4, 6, 1)
         for passage in passages
     ]
@@ -125,7 +127,7 @@ def test_questions_about_one_passage_share_it_and_never_see_each_other(kind: str
 
 def test_rows_share_a_beginning_only_where_that_saves_enough_and_their_ends_stay_short() -> None:
     start = tuple(range(20))
-    asks = [Ask((*start, 50 + at, *range(at)), ((1,),)) for at in range(40)]
+    asks = [ContinuationRequest((*start, 50 + at, *range(at)), ((1,),)) for at in range(40)]
     groups = prefix_groups(asks, range(40), 0, 16)
     assert sorted(at for row in groups for at in row.members) == list(range(40))
     assert all(sum(asks[at].tokens - row.shared for at in row.members) <= 96 for row in groups if len(row.members) > 1)
@@ -140,7 +142,9 @@ def test_label_words_differ_from_full_scores_by_one_constant_a_row() -> None:
     prompts = [rng.integers(3, 97, size).tolist() for size in (5, 9, 9, 2, 14)]
     words = [(4, 8), (7,), (9, 3, 5)]
     scores, work = label_word_logits(model, prompts, words, report_progress=report_progress)
-    full = np.array([[logprob for logprob, _ in by_hand(model, Ask(tuple(row), tuple(words)))] for row in prompts])
+    full = np.array(
+        [[logprob for logprob, _ in by_hand(model, ContinuationRequest(tuple(row), tuple(words)))] for row in prompts]
+    )
     apart = scores - full
     np.testing.assert_allclose(apart, np.repeat(apart[:, :1], 3, 1), atol=2e-4)
     assert work.head == len(prompts) * 3  # the positions inside words; none after the prompts
@@ -212,7 +216,7 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget() -> None:
     assert all(max(lengths[at] for at in batch) * len(batch) <= 256 for batch in groups)
     padded = sum(max(lengths[at] for at in batch) * len(batch) for batch in groups)
     assert padded <= 1.05 * sum(lengths)
-    asks = [Ask(tuple(range(length + 3)), ((1,), (2, 3))) for length in lengths]
+    asks = [ContinuationRequest(tuple(range(length + 3)), ((1,), (2, 3))) for length in lengths]
     groups = packed(asks, prefix_groups(asks, range(200), 3, 16), 3, 100)
     assert sorted(at for batch in groups for _, row in batch for at in row.members) == list(range(200))
     sizes = [[sum(size for _, size in segments) for segments, _ in batch] for batch in groups]

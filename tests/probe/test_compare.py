@@ -218,7 +218,7 @@ def test_grouped_items_are_resampled_together() -> None:
     rng = np.random.default_rng(4)
     a, b = rng.integers(0, 2, 120).tolist(), rng.integers(0, 2, 120).tolist()
     left, right = items(a, per_group=4), items(b, per_group=4)
-    line = only(compare(left, right, [RIGHT], [], margin=0.02, seed=9, alike="templates"))
+    line = only(compare(left, right, [RIGHT], [], margin=0.02, seed=9, cluster="templates"))
     gained = [float(y - x) for x, y in zip(a, b, strict=True)]
     known = cluster_bootstrap(gained, [one.group for one in left], rng=np.random.default_rng(9))
     difference = line.change.difference

@@ -8,7 +8,7 @@ import pytest
 from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.probe import gate as gate_module
-from pyrite.probe.gate import Measurements, ask, check, decide, parse, verdict
+from pyrite.probe.gate import Measurements, check_gate, gate_decision, gate_metric, parse, verdict
 from pyrite.records import Estimate
 from pyrite.tasks.scoring import ItemScore, Metric
 
@@ -68,9 +68,9 @@ def test_a_task_whose_name_has_a_dot_is_found_among_those_known() -> None:
 
 
 def test_check_gives_the_metric_the_first_where_none_is_named() -> None:
-    assert check(parse("ifeval >= 0.2"), TASKS, two_models=False) == IFEVAL[0]
-    assert check(parse("harness:mmlu.acc >= 25%"), TASKS, two_models=False).name == "acc"
-    assert check(parse("change hans.loss <= -3"), TASKS, two_models=True).name == "loss"
+    assert gate_metric(parse("ifeval >= 0.2"), TASKS, two_models=False) == IFEVAL[0]
+    assert gate_metric(parse("harness:mmlu.acc >= 25%"), TASKS, two_models=False).name == "acc"
+    assert gate_metric(parse("change hans.loss <= -3"), TASKS, two_models=True).name == "loss"
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_check_gives_the_metric_the_first_where_none_is_named() -> None:
 )
 def test_what_cannot_be_asked_is_refused_before_anything_runs(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        check(parse(text), TASKS, two_models=False)
+        gate_metric(parse(text), TASKS, two_models=False)
     with pytest.raises(UserError, match="between -1 and 1"):
-        check(parse("change hans.accuracy >= -2"), TASKS, two_models=True)
+        gate_metric(parse("change hans.accuracy >= -2"), TASKS, two_models=True)
 
 
 def estimate(low: float | None, high: float | None) -> Estimate:
@@ -115,7 +115,7 @@ def estimate(low: float | None, high: float | None) -> Estimate:
     ],
 )
 def test_the_whole_interval_decides(op: str, low: float | None, high: float | None, outcome: str) -> None:
-    assert decide(parse(f"hans.accuracy {op} 0.4"), estimate(low, high)) == outcome
+    assert gate_decision(parse(f"hans.accuracy {op} 0.4"), estimate(low, high)) == outcome
 
 
 def result(outcome: str) -> GateOutcome:
@@ -147,11 +147,11 @@ def hans(right: int, count: int, gold: str) -> list[ItemScore]:
 def test_a_gate_looks_at_exactly_its_slice() -> None:
     measured = [*hans(90, 100, "entailment"), *hans(2, 100, "non-entailment")]
     known = {"hans": Measurements(HANS, measured)}
-    assert ask(parse("hans >= 0.3"), known, seed=0).outcome == "passed"
-    low = ask(parse("hans.accuracy[gold=non-entailment] >= 0.1"), known, seed=0)
+    assert check_gate(parse("hans >= 0.3"), known, seed=0).outcome == "passed"
+    low = check_gate(parse("hans.accuracy[gold=non-entailment] >= 0.1"), known, seed=0)
     assert (low.estimate["n"], low.estimate["value"], low.outcome) == (100, 0.02, "failed")
     assert low.why == "the 95% interval 0.005502 to 0.07001 lies wholly on the wrong side of 0.1"
-    both = ask(parse("hans[odd=1][gold=entailment] >= 0.9"), known, seed=0)
+    both = check_gate(parse("hans[odd=1][gold=entailment] >= 0.9"), known, seed=0)
     assert (both.estimate["n"], both.outcome) == (50, "undecided")
     told = json.loads(json.dumps(both.as_json(), allow_nan=False))
     assert told["slice"] == {"odd": "1", "gold": "entailment"}
@@ -169,33 +169,33 @@ def test_an_unknown_slice_is_refused_naming_what_there_is() -> None:
         ("hans[gold=none][odd=1] >= 0.1", "occur together"),
     ):
         with pytest.raises(UserError, match=says):
-            ask(parse(text), known, seed=0)
+            check_gate(parse(text), known, seed=0)
 
 
 def test_a_change_is_the_second_model_minus_the_first() -> None:
     """Of 100 items the first gets 60 right and the second 40, all of them among the 60: -20 points."""
     known = {"hans": Measurements(HANS, hans(40, 100, "e"), before=hans(60, 100, "e"))}
-    fall = ask(parse("change hans.accuracy >= -0.02"), known, seed=0)
+    fall = check_gate(parse("change hans.accuracy >= -0.02"), known, seed=0)
     assert (fall.estimate["value"], fall.outcome) == (pytest.approx(-0.2), "failed")
-    assert ask(parse("change hans.accuracy[odd=0] < 0"), known, seed=0).outcome == "passed"
-    assert ask(parse("hans.accuracy < 0.55"), known, seed=0).outcome == "passed"  # the second model's own
+    assert check_gate(parse("change hans.accuracy[odd=0] < 0"), known, seed=0).outcome == "passed"
+    assert check_gate(parse("hans.accuracy < 0.55"), known, seed=0).outcome == "passed"  # the second model's own
 
 
 def test_missing_items_and_intervals_are_said() -> None:
     asked = [ItemScore(f"i{n}", "accuracy", None if n > 1 else 1.0, "one", {}) for n in range(5)]
-    few = ask(parse("hans >= 0.1"), {"hans": Measurements(HANS, asked)}, seed=0, alike="templates")
+    few = check_gate(parse("hans >= 0.1"), {"hans": Measurements(HANS, asked)}, seed=0, cluster="templates")
     assert (few.outcome, few.why) == (
         "undecided",
         "1 has no interval (these templates only (1 < 10)); 3 of 5 items are missing",
     )
-    nothing = ask(parse("hans >= 0.1"), {"hans": Measurements(HANS, asked[2:])}, seed=0)
+    nothing = check_gate(parse("hans >= 0.1"), {"hans": Measurements(HANS, asked[2:])}, seed=0)
     assert (nothing.outcome, nothing.why) == ("undecided", "no answers; 3 of 3 items are missing")
     assert nothing.as_json()["estimate"]["value"] is None
 
 
 def test_a_model_at_the_floor_of_every_template_fails_its_gate() -> None:
     floor = [ItemScore(f"i{n}", "accuracy", 0.0, f"t{n % 60}", {}) for n in range(600)]
-    assert ask(parse("hans >= 10%"), {"hans": Measurements(HANS, floor)}, seed=0).outcome == "failed"
+    assert check_gate(parse("hans >= 10%"), {"hans": Measurements(HANS, floor)}, seed=0).outcome == "failed"
 
 
 def test_the_examples_in_the_docstrings_run() -> None:

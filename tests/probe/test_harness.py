@@ -150,8 +150,8 @@ def by_lm_eval(loaded: tuple[Any, Any], tasks: Path, data: Path) -> Mapping[str,
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    manager, found = harness_tasks.find("tiny_all", tasks)
-    with harness_tasks.reading(manager, found, data, None):
+    manager, found = harness_tasks.find_tasks("tiny_all", tasks)
+    with harness_tasks.data_redirected(manager, found, data, None):
         built = harness_tasks.build(manager, "tiny_all", found, data)
     model = HFLM(pretrained=loaded[1], tokenizer=loaded[0], max_length=LENGTH, batch_size=1)
     results = simple_evaluate(model=model, tasks=list(built["tasks"].values()), bootstrap_iters=0)
@@ -440,7 +440,7 @@ def test_a_subtask_without_rows_of_its_own_is_not_read_from_its_neighbours(lm: A
 
 
 def test_unknown_tasks_and_a_missing_package_are_named(lm: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness_tasks, "bundled", lambda: harness_tasks.find("tiny_choice", tasks)[0])
+    monkeypatch.setattr(harness_tasks, "library_tasks", lambda: harness_tasks.find_tasks("tiny_choice", tasks)[0])
     with pytest.raises(UserError, match="did you mean tiny_choice"):
         run("tiny_choise", lm)
     monkeypatch.setitem(sys.modules, "lm_eval", None)

@@ -122,9 +122,9 @@ def test_training_is_the_same_bit_by_bit(
         """The probe, drawing from every generator there is, and leaving a mark on the model."""
         random.random(), np.random.rand(), torch.rand(1)
         given[1].model.left_behind = True
-        return in_memory.ask_now(*given)
+        return in_memory.probe_now(*given)
 
-    monkeypatch.setattr(callbacks, "ask_now", wasteful)
+    monkeypatch.setattr(callbacks, "probe_now", wasteful)
     plain, last = classifier(lora=lora), Last()
     plain.add_callback(last)
     plain.train()
@@ -355,9 +355,9 @@ def test_a_change_from_a_start_that_failed_is_undecided(
         asked.append(1)
         if len(asked) == 1:
             raise ValueError("planted")
-        return in_memory.ask_now(*given)
+        return in_memory.probe_now(*given)
 
-    monkeypatch.setattr(callbacks, "ask_now", broken)
+    monkeypatch.setattr(callbacks, "probe_now", broken)
     trainer = classifier()
     callback = ProbeCallback(trainer, task=task, store=store, on_error="warn", gate="change voices >= -1")
     trainer.add_callback(callback)
@@ -439,8 +439,8 @@ def broken(*given):
     asked.append(given)
     if len(asked) == 2:
         raise ValueError("planted")
-    return in_memory.ask_now(*given)
-callback.ask_now = broken
+    return in_memory.probe_now(*given)
+callback.probe_now = broken
 trainer.train()
 told = [trainer.state.global_step, len(asked), [(one["step"], one.get("error")) for one in made.history],
         float(sum(one.double().sum() for one in model.parameters()))]

@@ -205,8 +205,10 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
 
     split, whole = result([0.5, 0.0] * 15, metric.scale), result([1.0, 1.0] * 15, metric.scale)
     for before, after, change in ((split, whole, 0.75), (whole, split, -0.75)):
-        told = probing.answer(parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0)
-        assert told.estimate.value == pytest.approx(change)
+        told = probing.answer_gate(
+            parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0
+        )
+        assert told.estimate["value"] == pytest.approx(change)
         assert told.outcome == ("passed" if change > 0 else "failed")
 
 
@@ -214,8 +216,8 @@ def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
     """What is accepted before the judge is asked is not refused for what the judge then says."""
     measured = [ItemScore(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
     result = Result(measured, (Metric("hsr", "share"),), {})
-    told = probing.answer(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
-    assert (told.estimate.value, told.outcome) == (0.75, "passed")
+    told = probing.answer_gate(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
+    assert (told.estimate["value"], told.outcome) == (0.75, "passed")
 
 
 def test_a_task_is_asked_once(tiny_causal: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ def test_a_judge_has_a_name(tiny_causal: Path, questions: Path, tmp_path: Path, 
 def test_what_two_turns_took_is_added_up() -> None:
     first = {"answers": 3, "tokens": 10, "seconds": 1.5, "cost": None, "engine": "rows"}
     second = {"answers": 2, "tokens": 7, "seconds": 0.5, "cost": None, "engine": "rows"}
-    assert generative_steps.together(first, second) == {
+    assert generative_steps.summed_usage(first, second) == {
         "answers": 5,
         "tokens": 17,
         "seconds": 2.0,

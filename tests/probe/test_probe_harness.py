@@ -128,8 +128,8 @@ def lm_evals(tiny_causal: Path, tasks: Path, data: Path) -> Mapping[str, Any]:
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    manager, found = harness_tasks.find("small_all", tasks)
-    with harness_tasks.reading(manager, found, data, None):
+    manager, found = harness_tasks.find_tasks("small_all", tasks)
+    with harness_tasks.data_redirected(manager, found, data, None):
         built = harness_tasks.build(manager, "small_all", found, data)
     loaded = AutoModelForCausalLM.from_pretrained(tiny_causal).eval()
     lm = HFLM(pretrained=loaded, tokenizer=AutoTokenizer.from_pretrained(tiny_causal), batch_size=1)

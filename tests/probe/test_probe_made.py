@@ -14,8 +14,8 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.perplexity import draw
-from pyrite.probe.probe_task import ModelUnderTest, ask, choose
+from pyrite.probe.perplexity import perplexity_rows
+from pyrite.probe.probe_task import ModelUnderTest, draw_prompts, parse_task
 from pyrite.records import Chat, Message
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 
@@ -70,10 +70,10 @@ def test_a_made_model_answers_as_its_folder_does(
 ) -> None:
     """Planned before the model is there; then made, asked, and measured like the folder that it is a copy of."""
     task = f"{name}={sums if name == 'gsm8k' else texts}"
-    asked, store = ask(task, options(task)), Store(tmp_path / "s")
+    asked, store = parse_task(task, options(task)), Store(tmp_path / "s")
     subject = made_of(tiny_causal)
     later = asked.step(subject)
-    assert later.inputs["base"] is subject.made
+    assert later.inputs["base"] is subject.step
     now = asked.step(ModelUnderTest("folder", load.resolve(str(tiny_causal))))
     assert now.key != later.key
     assert now.config == later.config
@@ -88,7 +88,7 @@ def test_a_made_model_answers_as_its_folder_does(
 def test_harness_tasks_take_the_step(tiny_causal: Path, options: Options) -> None:
     pytest.importorskip("lm_eval")
     subject = made_of(tiny_causal)
-    assert ask("harness:gsm8k", options("harness:gsm8k")).step(subject).inputs["base"] is subject.made
+    assert parse_task("harness:gsm8k", options("harness:gsm8k")).step(subject).inputs["base"] is subject.step
 
 
 def test_what_cannot_be_asked_of_a_made_model(
@@ -96,13 +96,13 @@ def test_what_cannot_be_asked_of_a_made_model(
 ) -> None:
     """A task of labels looks into the folder when it is planned; adapters and encoders are refused when they are read."""
     with pytest.raises(UserError, match="needs a model that is there already"):
-        ask("heuristics=30", options("heuristics=30")).step(made_of(tiny_causal))
+        parse_task("heuristics=30", options("heuristics=30")).step(made_of(tiny_causal))
     store = Store(tmp_path / "s")
     for task in (f"gsm8k={sums}", f"perplexity={texts}"):
         with pytest.raises(UserError, match="holds an adapter"):
-            run_them(store, ask(task, options(task)).step(made_of(tiny_causal, adapter=True)))
+            run_them(store, parse_task(task, options(task)).step(made_of(tiny_causal, adapter=True)))
         with pytest.raises(UserError, match="needs a language model"):
-            run_them(store, ask(task, options(task)).step(made_of(tiny_encoder)))
+            run_them(store, parse_task(task, options(task)).step(made_of(tiny_encoder)))
 
 
 def test_gsm8k_through_the_command(
@@ -132,7 +132,7 @@ def test_two_parts_share_no_item(
     task, store = f"{name}={sums if name == 'gsm8k' else texts}", Store(tmp_path / "s")
     folder = ModelUnderTest("folder", load.resolve(str(tiny_causal)))
     some = [options(task, **more) for more in ({}, {"items": 5}, {"skip": 5}, {"skip": 5, "items": 3})]
-    tasks = [ask(task, one) for one in some]
+    tasks = [parse_task(task, one) for one in some]
     steps = [one.step(folder) for one in tasks]
     assert ["skip" in step.config for step in steps] == [False, False, True, True]
     run_them(store, *steps)
@@ -151,7 +151,7 @@ def test_two_parts_share_no_item(
 def test_chosen_parts(seed: int) -> None:
     """Single items: parts one after the other share none. Examples of unlike size: N taken, N left out."""
     single = [Chat((Message("user", "x"),), str(at)) for at in range(40)]
-    parts = [choose(single, 10, 0, seed), choose(single, 7, 10, seed), choose(single, None, 17, seed)]
+    parts = [draw_prompts(single, 10, 0, seed), draw_prompts(single, 7, 10, seed), draw_prompts(single, None, 17, seed)]
     ids = [[int(item.id) for item in part] for part in parts]
     assert [len(part) for part in ids] == [10, 7, 23]
     assert sorted(at for part in ids for at in part) == list(range(40))
@@ -161,12 +161,12 @@ def test_chosen_parts(seed: int) -> None:
         for example, size in enumerate((5, 2, 5, 1, 3, 5))
         for at in range(size)
     ]
-    taken, rest = choose(grouped, 8, 0, seed), choose(grouped, None, 8, seed)
+    taken, rest = draw_prompts(grouped, 8, 0, seed), draw_prompts(grouped, None, 8, seed)
     assert sorted(item.id for item in [*taken, *rest]) == sorted(item.id for item in grouped)
     assert not {item.meta["example"] for item in taken} & {item.meta["example"] for item in rest}
-    first, second = draw(40, 10, 0, seed), draw(40, 10, 10, seed)
+    first, second = perplexity_rows(40, 10, 0, seed), perplexity_rows(40, 10, 10, seed)
     assert len({*first, *second}) == 20
-    assert sorted([*first, *draw(40, None, 10, seed)]) == list(range(40))
+    assert sorted([*first, *perplexity_rows(40, None, 10, seed)]) == list(range(40))
 
 
 def test_what_skip_refuses(
@@ -192,7 +192,9 @@ def test_a_judge_reads_the_same_part(
     """Answers and judge are told the same items."""
     task = f"followbench={examples_in(tmp_path)}"
     folder = ModelUnderTest("folder", load.resolve(str(tiny_causal)))
-    judged = ask(task, options(task, judge_url="http://localhost:1/v1", judge_model="j", skip=5, items=5)).step(folder)
+    judged = parse_task(task, options(task, judge_url="http://localhost:1/v1", judge_model="j", skip=5, items=5)).step(
+        folder
+    )
     answers = judged.inputs["answers"]
     assert isinstance(answers, Step)
     assert {one.config["skip"] for one in (judged, answers)} == {5}

@@ -16,7 +16,7 @@ from pyrite.errors import UserError
 from pyrite.models.answers import Answer
 from pyrite.outputs import check_folder, storable
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.output import LONGEST, Told, command, items_table, read_items, texts_table
+from pyrite.probe.output import LONGEST, SubjectOutput, command, items_table, read_items, texts_table
 from pyrite.probe.texts import Texts, of_answers, texts_of
 from pyrite.records import Chat, Message
 from pyrite.runs import read_run
@@ -117,7 +117,10 @@ def test_what_is_read_back_is_what_was_measured(tmp_path: Path, probe: Probe) ->
     from pyrite.io import write_parquet
     from pyrite.probe.probe_task import Result
 
-    told = [Told("one", {"t": Result(measured, (), {})}, {}), Told("two", {"t": Result(measured[:1], (), {})}, {})]
+    told = [
+        SubjectOutput("one", {"t": Result(measured, (), {})}, {}),
+        SubjectOutput("two", {"t": Result(measured[:1], (), {})}, {}),
+    ]
     write_parquet(items_table(told), tmp_path / "items.parquet")
     assert read_items(tmp_path / "items.parquet", "t", "one") == measured
     assert read_items(tmp_path / "items.parquet", "t", "two") == measured[:1]
@@ -128,9 +131,9 @@ def test_two_turns_stand_together_and_a_refusal_is_no_answer(tmp_path: Path) -> 
     items = mt_bench.read(questions_in(tmp_path))
     answers = [Answer("81", "once", "stop"), Answer("81/2", "again", "length"), Answer("82", "", "refused")]
     made = of_answers(items, texts_of(answers), 2)
-    assert made.asked["81"] == "turn 1: Write of a film.\nturn 2: Write it again."
+    assert made.prompts["81"] == "turn 1: Write of a film.\nturn 2: Write it again."
     assert made.answers == {"81": "turn 1: once\nturn 2: again"}
-    assert len(made.asked) == len(QUESTIONS)
+    assert len(made.prompts) == len(QUESTIONS)
     one = Chat((Message("system", "be kind"), Message("user", "hello")), "x")
     assert of_answers([one], {"x": None}, 1) == Texts({"x": "system: be kind\nuser: hello"}, {})
 
@@ -138,7 +141,7 @@ def test_two_turns_stand_together_and_a_refusal_is_no_answer(tmp_path: Path) -> 
 def test_long_and_broken_texts_are_kept_as_far_as_a_file_holds_them() -> None:
     assert storable("ab" * LONGEST, LONGEST) == "ab" * (LONGEST // 2)
     assert storable("a\ud800b\x00", LONGEST) == "a?b\x00"
-    told = Told("m", {}, {"t": Texts({"i": "<script>\ud800"}, {"i": "no"})})
+    told = SubjectOutput("m", {}, {"t": Texts({"i": "<script>\ud800"}, {"i": "no"})})
     assert texts_table([told]).to_pylist() == [
         {"task": "t", "item": "i", "subject": None, "text": "<script>?"},
         {"task": "t", "item": "i", "subject": "m", "text": "no"},

@@ -294,7 +294,7 @@ def test_a_gate_on_a_change_from_a_model_that_is_never_right() -> None:
     """The second model scores 0 throughout, so that its values alone look like a share; the first's are 12 to 61."""
     from pyrite.probe import gate as gating
     from pyrite.probe.probe_task import Result
-    from pyrite.probe.run import answer
+    from pyrite.probe.run import answer_gate
     from pyrite.tasks.scoring import ItemScore, Metric
 
     before = Result(
@@ -302,8 +302,8 @@ def test_a_gate_on_a_change_from_a_model_that_is_never_right() -> None:
     )
     after = Result([ItemScore(str(at), "f1", 0.0, str(at)) for at in range(50)], (Metric("f1"),), {}, "groups")
     gate = gating.parse("change t.f1 >= -1", ["t"])
-    assert answer(gate, [{"t": before}, {"t": after}], 0).outcome == "failed"
-    assert answer(gate, [{"t": after}, {"t": before}], 0).outcome == "passed"
+    assert answer_gate(gate, [{"t": before}, {"t": after}], 0).outcome == "failed"
+    assert answer_gate(gate, [{"t": after}, {"t": before}], 0).outcome == "passed"
 
 
 def test_items_that_differ_in_blanks_only_are_refused(tmp_path: Path) -> None:

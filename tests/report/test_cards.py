@@ -23,7 +23,7 @@ from card_kit import (
 from huggingface_hub import DatasetCard, ModelCard
 
 from pyrite.errors import UserError
-from pyrite.markdown import clean, code, escaped, fenced, table
+from pyrite.markdown import clean, code, escaped, fenced, markdown_table
 from pyrite.report.cards import write_cards
 from pyrite.runs import read_run
 
@@ -171,7 +171,7 @@ def test_escapes_by_hand() -> None:
     assert clean("a\u202eb\u200b\x00c\nd") == "abc d"
     assert code("``") == "``` `` ```"
     assert fenced("```\n<b>").splitlines() == ["````", "```", "<b>", "````"]
-    assert table(("a",), [["x\ny | z"]]).splitlines() == ["| a |", "|---|", "| x y &#124; z |"]
+    assert markdown_table(("a",), [["x\ny | z"]]).splitlines() == ["| a |", "|---|", "| x y &#124; z |"]
     for text in (HOSTILE, "# a", "1. a", "---", "===", "> a", "    a", "+ a", "| a | b |", "<!-- a", "&amp;"):
         html = rendered(escaped(text))
         assert re.fullmatch(r"<p>[^<>]*</p>\n", html), html

@@ -104,7 +104,7 @@ def test_hostile_text_passes_as_text_and_is_escaped_by_the_page(tmp_path: Path) 
     ],
 )
 def test_numbers_carry_their_doubt(one: dict[str, float], share: bool, text: str) -> None:
-    assert shared.estimate(Interval(**one), share, signed=not share) == text
+    assert shared.format_estimate(Interval(**one), share, signed=not share) == text
     assert isinstance(shared.estimate_cell(Interval(**one), share), Cell)
 
 

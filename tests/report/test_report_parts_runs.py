@@ -21,7 +21,7 @@ from tests.report.run_kit import (
     told_run,
 )
 
-from pyrite.audit.show import number
+from pyrite.audit.show import format_number
 from pyrite.errors import UserError
 from pyrite.report import tables
 from pyrite.report.html import render
@@ -53,13 +53,13 @@ def test_findings_stand_worst_first_with_both_yardsticks_and_the_excess(audited:
     first, one = found[0], told[0]
     assert isinstance(first, Finding)
     text = " ".join(strings(first))
-    assert number(one["value"], one["unit"]) in text
+    assert format_number(one["value"], one["unit"]) in text
     human = one["between_human"]
-    assert number(human["value_of_data"], one["unit"]) in text
+    assert format_number(human["value_of_data"], one["unit"]) in text
     known = human["high"] is not None
-    assert not known or number(human["high"], one["unit"]) in text
-    assert number(one["null"]["high"], one["unit"]) in text
-    low, high = (number(one["excess"][end], one["unit"]).replace(" %", " points") for end in ("low", "high"))
+    assert not known or format_number(human["high"], one["unit"]) in text
+    assert format_number(one["null"]["high"], one["unit"]) in text
+    low, high = (format_number(one["excess"][end], one["unit"]).replace(" %", " points") for end in ("low", "high"))
     assert f"95 % interval {low.partition(' ')[0]} to {high}" in first.verdict.sentence
     assert one["advice"] in text
     assert one["evidence"]["lines"][0] in text

@@ -63,7 +63,7 @@ def test_the_same_answers_have_the_same_interval_wherever_they_are_scored(templa
     for row, line in zip(rows, card.lines, strict=True):
         assert (row["value"], row["low"], row["high"]) == (line.estimate.value, line.estimate.low, line.estimate.high)
     known = {"hans": gating.Measurements(metrics, scores)}
-    asked = gating.ask(gating.parse("hans.accuracy >= 0.5"), known, seed=0, alike=cluster)
+    asked = gating.check_gate(gating.parse("hans.accuracy >= 0.5"), known, seed=0, cluster=cluster)
     assert asked.estimate is not None
     assert (asked.estimate["low"], asked.estimate["high"]) == (estimate.low, estimate.high)
     assert ("templates" in estimate.method) == (template is not None)

@@ -90,14 +90,14 @@ def test_real_values_of_independent_items_have_a_t_interval() -> None:
 def test_grouped_shares_are_the_bootstrap_over_templates() -> None:
     values = [float(n % 3 == 0 or n % 7 == 0) for n in range(60)]
     measured = shares(values, per_group=4)
-    estimate = only(summarise(measured, [RIGHT], [], seed=5, alike="templates"))
+    estimate = only(summarise(measured, [RIGHT], [], seed=5, cluster="templates"))
     expected = cluster_bootstrap(values, [item.group for item in measured], rng=np.random.default_rng(5))
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
     assert estimate.method == expected.method == "bootstrap over 15 templates"
 
 
 def test_fewer_than_ten_groups_give_no_interval_and_the_note_says_so() -> None:
-    line = summarise(shares([1, 0] * 9, per_group=2), [RIGHT], [], seed=0, alike="templates")[0]
+    line = summarise(shares([1, 0] * 9, per_group=2), [RIGHT], [], seed=0, cluster="templates")[0]
     assert (line.estimate.low, line.note) == (None, "these templates only (9 < 10)")
 
 
@@ -185,7 +185,7 @@ def test_labels_become_measured_items_grouped_by_template() -> None:
         "t0",
         {"heuristic": "h", "subcase": "s", "template": "t0", "gold": "entailment"},
     )
-    lines = summarise(measured, label_metrics(HANS), HANS.slices, seed=0, alike="templates")
+    lines = summarise(measured, label_metrics(HANS), HANS.slices, seed=0, cluster="templates")
     assert lines[0].estimate.method == "bootstrap over 12 templates"
     by_template = {line.estimate.method for line in lines if line.by == "template x gold"}
     assert by_template == {"these templates only (1 < 10)"}  # one of them has a single answer

@@ -47,7 +47,7 @@ class Finding:
     flaw: str
     measure: str
     severity: Severity
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
     rule: Mapping[str, Any] | None
 
     @property
@@ -57,7 +57,7 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"flaw": self.flaw, "measure": self.measure, "severity": self.severity, **self.told}
+        return {"flaw": self.flaw, "measure": self.measure, "severity": self.severity, **self.record}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def decide(
                 "p": measurement["p"],
                 "p_adjusted": adjusted[at],
             }
-        shown = {key: value for key, value in measurement["evidence"].items() if key != "rule"}
+        evidence = {key: value for key, value in measurement["evidence"].items() if key != "rule"}
         record = {
             "question": measure["question"],
             "value": measurement["value"],
@@ -119,7 +119,7 @@ def decide(
             "excess": excess,
             "n": measurement["n"],
             "counted": measurement.get("counted"),
-            "evidence": shown,
+            "evidence": evidence,
             "advice": measure["advice"] if severity != "ok" else "",
             "why": why,
             "capped": unable or (severity == "warn" and bool(cap(measurement, human, following))),
@@ -226,7 +226,7 @@ def severity_of(
 
 def strength(finding: Finding) -> float:
     """How far beyond null or baseline, in standard errors of the excess; measures without one come last."""
-    excess = finding.told["excess"]
+    excess = finding.record["excess"]
     if excess["low"] is None or excess["value"] is None:
         return 0.0
     width = max(excess["value"] - excess["low"], 1e-9)

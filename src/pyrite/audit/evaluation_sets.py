@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyrite.audit.rows import as_row
+from pyrite.audit.rows import audit_row
 from pyrite.errors import UserError
 from pyrite.records import Pair
 
@@ -63,4 +63,4 @@ def _any(path: Path) -> Iterator[str]:
         if isinstance(record, Pair):
             yield from (record.premise, record.hypothesis)
         else:
-            yield as_row(record, 0).text
+            yield audit_row(record, 0).text

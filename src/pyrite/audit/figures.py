@@ -13,7 +13,7 @@ from pyrite.audit.flaws.registry import FLAWS
 from pyrite.charts import PRINTED, Palette, save
 
 
-def figures(audit: Mapping[str, Any], out: Path) -> list[Path]:
+def write_figures(audit: Mapping[str, Any], out: Path) -> list[Path]:
     """Draw the charts of an audit into `out`/figures; returns the files written, an SVG and a PNG each."""
     return [path for name, chart in charts(audit).items() for path in save(chart, out / "figures", name)]
 

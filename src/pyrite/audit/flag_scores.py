@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from pyrite.audit.extras import extras_of
 from pyrite.audit.flaws.registry import flaw_of
-from pyrite.audit.rows import as_row
+from pyrite.audit.rows import audit_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
 from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
@@ -91,12 +91,12 @@ def write_split(
     """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of
     them."""
     if flagged is not None:
-        write_jsonl(rows_of(sources, row_flags, flagged=True), flagged)
+        write_jsonl(records_of_side(sources, row_flags, flagged=True), flagged)
     if clean is not None:
-        write_jsonl(rows_of(sources, row_flags, flagged=False), clean)
+        write_jsonl(records_of_side(sources, row_flags, flagged=False), clean)
 
 
-def rows_of(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
+def records_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
     """The records of one side, in order."""
     for (source, options), rows in zip(sources, row_flags.files, strict=True):
         for record, names in zip(open_records(source, options), rows, strict=True):
@@ -126,7 +126,7 @@ def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags) -
     for (source, options), rows in zip(sources, row_flags.files, strict=True):
         for record, names in zip(open_records(source, options), rows, strict=True):
             if names:
-                row = as_row(record, number)
+                row = audit_row(record, number)
                 texts = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
                 cells = {name: None if text is None else storable(text, LONGEST) for name, text in texts.items()}
                 yield {"number": number, **cells, "flagged_by": ", ".join(names)}

@@ -259,6 +259,6 @@ class Flaw:
         return "nll" in self.needs
 
 
-def numbered(shown: Evidence, data: Population) -> Evidence:
+def numbered(evidence: Evidence, data: Population) -> Evidence:
     """Evidence whose rows are places in the data's sample, with their numbers instead."""
-    return replace(shown, rows=tuple(data.rows[at].number for at in shown.rows))
+    return replace(evidence, rows=tuple(data.rows[at].number for at in evidence.rows))

@@ -57,20 +57,20 @@ def parse(text: str, names: Sequence[str]) -> Gate:
 def compared(gate: Gate, finding: Finding, bound: float) -> tuple[Outcome, str]:
     """How one measure stands to the bound, and in words. What was counted over all rows is known without an interval:
     its share above the threshold; anything else is its excess."""
-    counted, excess = finding.told["counted"], finding.told["excess"]
+    counted, excess = finding.record["counted"], finding.record["excess"]
     if counted is not None:
         above = counted["value"] - counted["threshold"]
         words = f"{counted['value']:.3g} of {counted['rows']:,} rows, {above:.3g} above the threshold"
         return outcome_of(above, above, gate.op, bound), f"{finding.full_name}: {words}"
     outcome = outcome_of(excess["low"], excess["high"], gate.op, bound)
-    between = finding.told["between_human"] or {}
+    between = finding.record["between_human"] or {}
     if outcome == "passed" and between.get("at_end") and gate.op in ("<", "<="):
         fix = "ask it with --no-prior and five sources or more"
         return "undecided", f"{finding.full_name}: {AT_END}, and any data would pass: {fix}"
-    if outcome == "failed" and finding.severity == "warn" and "another task" in (finding.told["why"] or ""):
-        return "undecided", f"{finding.full_name}: {finding.told['why']}"
-    shown = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
-    return outcome, f"{finding.full_name}: excess {excess['value']:.3g} ({shown})"
+    if outcome == "failed" and finding.severity == "warn" and "another task" in (finding.record["why"] or ""):
+        return "undecided", f"{finding.full_name}: {finding.record['why']}"
+    interval = "no interval" if excess["low"] is None else f"{excess['low']:.3g} to {excess['high']:.3g}"
+    return outcome, f"{finding.full_name}: excess {excess['value']:.3g} ({interval})"
 
 
 def capped(findings: Sequence[Finding]) -> str:
@@ -81,13 +81,13 @@ def capped(findings: Sequence[Finding]) -> str:
         if (
             finding.severity == "warn"
             and is_capped(finding)
-            and finding.told["null"] is not None
-            and finding.told["why"] != ALONE
+            and finding.record["null"] is not None
+            and finding.record["why"] != ALONE
         ):
-            names.setdefault(finding.told["why"], []).append(finding.full_name)
+            names.setdefault(finding.record["why"], []).append(finding.full_name)
     if names:
         return "; ".join(f"{', '.join(measures)}: {why}" for why, measures in names.items())
-    between = [finding.told["between_human"] for finding in findings if finding.told["null"] is not None]
+    between = [finding.record["between_human"] for finding in findings if finding.record["null"] is not None]
     return (
         "anything"
         if between and not any(sources and sources.get("high", sources["value"]) is not None for sources in between)
@@ -97,7 +97,7 @@ def capped(findings: Sequence[Finding]) -> str:
 
 def is_capped(finding: Finding) -> bool:
     """Whether this finding could not be a failure. Findings of older runs say so in their reason only."""
-    return bool(finding.told.get("capped", "a warning is the most" in (finding.told["why"] or "")))
+    return bool(finding.record.get("capped", "a warning is the most" in (finding.record["why"] or "")))
 
 
 def result(gate: Gate, outcome: Outcome, why: str) -> GateOutcome:
@@ -105,12 +105,12 @@ def result(gate: Gate, outcome: Outcome, why: str) -> GateOutcome:
     return GateOutcome(gate.text, outcome, why, says_estimate=False)
 
 
-def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateOutcome:
+def check_gate(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Sequence[str]) -> GateOutcome:
     """How a gate comes out: the worst of its measures counts. What could not be measured for want of a reference
     (`lacking`: full names), or could not be a failure (too few human sources or rows, another task than theirs), leaves
     it undecided."""
     if gate.name == "severity":
-        few_clusters = [finding.full_name for finding in findings if finding.told["why"] == FEW_CLUSTERS]
+        few_clusters = [finding.full_name for finding in findings if finding.record["why"] == FEW_CLUSTERS]
         worse = ("fail",) if gate.bound == "fail" else ("fail", "warn")
         bad = [finding.full_name for finding in findings if finding.severity in worse]
         if bad:
@@ -124,7 +124,7 @@ def ask(gate: Gate, findings: Sequence[Finding], *, sources: int, lacking: Seque
         if lacking or not findings:
             return result(gate, "undecided", f"not measured: {', '.join(lacking) or 'anything'}")
         ends = [
-            finding.full_name for finding in findings if finding.severity == "warn" and finding.told["why"] == AT_END
+            finding.full_name for finding in findings if finding.severity == "warn" and finding.record["why"] == AT_END
         ]
         apart = f"; not asked of {', '.join(ends)}: {AT_END}" if ends and gate.bound == "fail" else ""
         return result(gate, "passed", f"no such finding{apart}")

@@ -72,12 +72,12 @@ def totals_step(context: Context) -> None:
                 for folder, offset in zip(folders, row_offsets(folders), strict=True)
                 for part in parts_of(folder, name)
             ]
-            others = references if population == DATA else []
+            reference_steps = references if population == DATA else []
             totals[population][name] = merge(
                 [part for part, _ in parts],
                 out,
                 extras,
-                reference=[part for folder in others for part in parts_of(folder, name)],
+                reference=[part for folder in reference_steps for part in parts_of(folder, name)],
                 offsets=[offset for _, offset in parts],
             )
             context.report_progress(sum(map(len, totals.values())), len(config["flaws"]) * len(files), "flaws")

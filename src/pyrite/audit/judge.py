@@ -12,7 +12,7 @@ from pyrite.audit.decide import Finding, Human, decide
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import Sampled
 from pyrite.audit.plan import FIRST_LOOK, Planned
-from pyrite.audit.show import number
+from pyrite.audit.show import format_number
 from pyrite.audit.sources import another_task
 from pyrite.steps import Step, Store
 
@@ -74,9 +74,9 @@ def clear(findings: Sequence[Finding]) -> bool:
     already, or what the data shows lies with its whole interval within what one more human source may show, so that it
     cannot become one."""
     two_look_findings = [finding for finding in findings if finding.flaw in two_looks(FLAWS)]
-    high = [finding.told["excess"]["high"] for finding in two_look_findings]
+    high = [finding.record["excess"]["high"] for finding in two_look_findings]
     return all(
-        finding.severity == "fail" or (most is not None and most < 0 and finding.told["between_human"] is not None)
+        finding.severity == "fail" or (most is not None and most < 0 and finding.record["between_human"] is not None)
         for finding, most in zip(two_look_findings, high, strict=True)
     )
 
@@ -113,9 +113,9 @@ def say_so_far(findings: Sequence[Finding], flaws: Sequence[str]) -> None:
         soft_wrap=True,
     )
     for finding in standing_out[:SO_FAR]:
-        value = number(finding.told["value"], finding.told["unit"])
+        value = format_number(finding.record["value"], finding.record["unit"])
         console.print(
-            f"  {worst[finding.severity]} {finding.full_name} {value}: {finding.told['question']}", soft_wrap=True
+            f"  {worst[finding.severity]} {finding.full_name} {value}: {finding.record['question']}", soft_wrap=True
         )
     if len(standing_out) > SO_FAR:
         console.print(f"  and {len(standing_out) - SO_FAR} more")

@@ -102,7 +102,7 @@ class Flat:
     starts: Array
 
 
-def flat(texts: Iterable[Sequence[bytes]]) -> Flat:
+def text_hashes(texts: Iterable[Sequence[bytes]]) -> Flat:
     """The hashes of texts given as words."""
     texts = list(texts)
     joined = b"".join(map(_KNOWN.__getitem__, chain.from_iterable(texts)))
@@ -168,14 +168,14 @@ def sketches(texts: Iterable[str]) -> Sketches:
 
 def trigrams(text: str) -> Array:
     """The set of a text's word trigrams: sorted hashes."""
-    return np.unique(grams(flat([words(text)[:WORDS]]), 3)[0].hashes)
+    return np.unique(grams(text_hashes([words(text)[:WORDS]]), 3)[0].hashes)
 
 
 def _sketch(keys: list[int], texts: list[list[bytes]]) -> Sketches:
     from rensa import RMinHash
 
     long = np.array([len(text) >= LEAST_WORDS for text in texts], dtype=bool)
-    shingles, _ = grams(flat(texts), 3)
+    shingles, _ = grams(text_hashes(texts), 3)
     if not texts:
         digests = np.empty((0, SLOTS), dtype=np.uint64)
     else:
@@ -236,7 +236,7 @@ COLUMNS = {"number": "<i8", "text": "<u8", "long": "u1", "signature": "u1"} | {
 BYTES = 8 + 8 + 1 + SLOTS + 4 * BANDS
 
 
-def write(folder: Path, numbers: Sequence[int], sketched: Sketches) -> None:
+def append_rows(folder: Path, numbers: Sequence[int], sketched: Sketches) -> None:
     """Append rows to the files of a part."""
     columns = {"number": np.array(numbers, dtype=np.int64), "text": sketched.keys, "long": sketched.long}
     columns |= {"signature": sketched.signatures} | {f"band{at:02}": sketched.bands[:, at] for at in range(BANDS)}
@@ -385,7 +385,7 @@ def merge_near(data: Parts, exact_of: Array, copy_of: Array) -> None:
                     unite(copy_of, ids[left[is_near]], ids[right[is_near]])
 
 
-def near_reference(data: Parts, others: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:
+def near_reference(data: Parts, reference_parts: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:
     """Sets `reference_of` of texts that a reference text nearly equals, in one band (`band_of` of either side)."""
     keys, ids, places = ours
     their_keys, _, their_places = theirs
@@ -400,6 +400,6 @@ def near_reference(data: Parts, others: Parts, ours: Any, theirs: Any, reference
         for start in range(0, len(lefts), CHUNK):
             left = lefts[start : start + CHUNK]
             right = their_places[place[left]]
-            alike = agreement(data.signatures(places[left]), others.signatures(right))
+            alike = agreement(data.signatures(places[left]), reference_parts.signatures(right))
             is_near = alike >= AGREE
             reference_of[ids[left[is_near]]] = right[is_near]

@@ -13,7 +13,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.perplexity import EncodedText as Tokens
 from pyrite.models.perplexity import text_nlls
 from pyrite.models.template import BETWEEN, render_chat
-from pyrite.models.work import ReportProgress, distinct
+from pyrite.models.work import ReportProgress, unique_rows
 from pyrite.records import Message
 
 PROMPTED, ALONE = "with_prompt", "without_prompt"
@@ -41,7 +41,7 @@ def answer_nll(
     model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
     longest = load.longest_input(model) or 2 * max_tokens + 1
     room = max(2, min(max_tokens, (longest - 1) // 2))
-    unique, numbers = distinct((row.prompt, row.answer) for row in rows)
+    unique, numbers = unique_rows((row.prompt, row.answer) for row in rows)
     names = {(row.prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
     pieces = [tokens_of(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
     pieces += [tokens_of(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]

@@ -192,17 +192,17 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
 
 def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
     """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}
     for path in reference_files(config.reference):
         identity = content_of(inputs_of[path])
-        if identity in seen:
-            twin = f"{path} has the content of {seen[identity]}"
+        if identity in places:
+            twin = f"{path} has the content of {places[identity]}"
             raise UserError("A reference is given twice.", twin, "give each human source once")
-        seen[identity] = path
+        places[identity] = path
     for path in config.data:
         identity = content_of(inputs_of[path])
-        if identity in seen:
-            twin = f"{path} has the content of {seen[identity]}"
+        if identity in places:
+            twin = f"{path} has the content of {places[identity]}"
             raise UserError("The data is its own reference.", twin, "name text that is not the data")
 
 

@@ -42,7 +42,7 @@ def read_before(context: Context) -> dict[bytes, Values]:
     return values
 
 
-def read(
+def model_outputs(
     context: Context, keys: Sequence[bytes], compute: Callable[[list[int]], Values], width: int | None = None
 ) -> Values:
     """What a model makes of every item [items, …], in their order: looked up, or computed now (given the places of
@@ -106,7 +106,7 @@ def embed_step(context: Context) -> None:
     rows = rows_to_read(context)
     prompted = [at for at, row in enumerate(rows) if row.prompt.strip()]
     texts = [*(row.answer for row in rows), *(rows[at].prompt for at in prompted)]
-    vectors = read(
+    vectors = model_outputs(
         context, [texts_key(text) for text in texts], lambda places: vectors_of(context, [texts[at] for at in places])
     )
     if "file" in context.inputs or "part" in context.config:
@@ -158,7 +158,7 @@ def nll_step(context: Context) -> None:
         )
         return np.stack([nll[PROMPTED], nll[ALONE]], axis=1)
 
-    values = read(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
+    values = model_outputs(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
     sampled = Sampled.read(context.inputs["sample"])

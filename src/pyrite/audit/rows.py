@@ -49,7 +49,7 @@ def row_from_json(values: Mapping[str, Any]) -> Row:
     return Row(**{**values, "answers": tuple(values["answers"])})
 
 
-def as_row(record: Record, number: int, source: str = "") -> Row:
+def audit_row(record: Record, number: int, source: str = "") -> Row:
     """A record as an audit sees it."""
     match record:
         case Chat():
@@ -77,4 +77,4 @@ def cluster_of(record: Record, column: str) -> str:
 
 def as_rows(records: Iterable[Record], source: str = "") -> Iterator[Row]:
     """Records as an audit sees them, numbered from 0."""
-    return (as_row(record, number, source) for number, record in enumerate(records))
+    return (audit_row(record, number, source) for number, record in enumerate(records))

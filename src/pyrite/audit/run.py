@@ -61,24 +61,24 @@ class Audit:
     """What was found, worst first, and everything that `--json` tells."""
 
     findings: Sequence[Finding]
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
     exit_code: int = 0
 
     def table(self) -> "polars.DataFrame":
         """Every statistic, worst first, with its null and baseline."""
         from pyrite.audit.tables import table
 
-        return table(self.told)
+        return table(self.record)
 
     def figures(self) -> "dict[str, altair.TopLevelMixin]":
         """A chart of everything that there are values for, by name."""
         from pyrite.audit.figures import charts
 
-        return charts(self.told)
+        return charts(self.record)
 
     def as_json(self) -> dict[str, Any]:
         """The shape that `--json` promises."""
-        return dict(self.told)
+        return dict(self.record)
 
 
 def audit(config: AuditConfig) -> Audit:
@@ -130,14 +130,14 @@ def audit(config: AuditConfig) -> Audit:
     measured, findings, human = verdicts.measured, verdicts.findings, verdicts.human
     sources, one_source = verdicts.sources, verdicts.one_source
     lacking = [entry["measure"] for entry in not_measured(measured) if entry["why"].startswith("needs a reference")]
-    gate_results = [gating.ask(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
+    gate_results = [gating.check_gate(gate, findings, sources=len(sources), lacking=lacking) for gate in gates]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
     flagged = split(config, planned, store, findings, measured, finish) if wanted_rows else None
     notes = notes_on_sources(config, findings, human, one_source)
     notes += notes_on_rows(config, planned, sampled, sources)
     if twice:
         notes.append(note_on_looks(staged, read, config.model_sample))
-    record = report(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
+    record = audit_record(config, planned, store, findings, measured, sources, flagged, gate_results, code, notes)
     record["sample"]["model_n"] = min(record["sample"]["n"], read if staged else config.model_sample)
     if config.out is not None:
         write_run(config, config.out, record, planned, store, flagged)
@@ -216,13 +216,13 @@ def notes_on_sources(
     for names in one_source:
         called = ", ".join(redact_existing_path(name) for name in names)
         notes.append(f"{called} cannot be told from each other: they count as one human source")
-    if any((finding.told["between_human"] or {}).get("table") for finding in findings):
+    if any((finding.record["between_human"] or {}).get("table") for finding in findings):
         human_table = source_table()
         notes.append(
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
-    elif 0 < human.sources < FEWEST and any(finding.told["between_human"] for finding in findings):
+    elif 0 < human.sources < FEWEST and any(finding.record["between_human"] for finding in findings):
         notes.append(few_sources(human.sources, tabled=bool(human.tabled)))
     if not config.no_prior and human.sources and not human.tabled:
         notes.append(
@@ -237,8 +237,8 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     notes = []
     small = [f"{redact_existing_path(name)} ({rows})" for name, rows in sources.items() if rows < LEAST]
     if small:
-        shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
-        notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {shown}")
+        listed = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
+        notes.append(f"of fewer than {LEAST} sampled rows, and so no human source of their own: {listed}")
     if config.cluster is not None:
         sides = {
             "data": sampled.data,
@@ -312,7 +312,7 @@ def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadO
     return list(zip(config.data, ways, strict=True))
 
 
-def report(
+def audit_record(
     config: AuditConfig,
     planned: Planned,
     store: Store,
@@ -398,7 +398,7 @@ def write_run(
     """The run folder: row-level tables of every data file, the flagged rows with their texts, figures, `run.json`."""
     import shutil
 
-    from pyrite.audit.figures import figures
+    from pyrite.audit.figures import write_figures
 
     (folder / "results").mkdir(parents=True, exist_ok=True)
     old = {*(folder / "results").glob("rows-*.parquet"), *(folder / "figures").glob("*")}  # of a run before this one
@@ -411,7 +411,7 @@ def write_run(
                 old.discard(target)
     if flagged is not None:
         write_flagged(data_sources(config, planned), flagged, folder / "results" / "flagged.parquet")
-    for path in figures(record, folder):
+    for path in write_figures(record, folder):
         print(path, file=sys.stderr)
         old.discard(path)
     for path in old:

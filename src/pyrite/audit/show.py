@@ -49,7 +49,7 @@ def brief(audit: Mapping[str, Any], title: str) -> None:
     put(console, title, style="bold")
     for finding in standing_out:
         name, style = NAMED[finding["severity"]]
-        value = number(finding["value"], finding["unit"])
+        value = format_number(finding["value"], finding["unit"])
         put(
             console,
             f"{finding['flaw']}.{finding['measure']} {value}: {finding['question']}",
@@ -77,17 +77,17 @@ def clean(text: str) -> str:
     >>> clean("red \\x1b[31m, \\u202eturned\\nround")
     'red [31m, turned round'
     """
-    seen = " ".join(str(text).split())
+    squeezed = " ".join(str(text).split())
     return "".join(
         "\ufffd" if kind == "Cs" else "" if kind in ("Cc", "Cf", "Co", "Cn") else letter
-        for letter in seen
+        for letter in squeezed
         for kind in (unicodedata.category(letter),)
     )
 
 
 def heading(console: Console, audit: Mapping[str, Any]) -> None:
     """What was read, what it was compared with, and how many findings there are."""
-    put(console, f"{', '.join(map(str, listed(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")
+    put(console, f"{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")
     if audit["references"]:
         names = ", ".join(reference_name(reference) for reference in audit["references"])
         put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
@@ -111,7 +111,7 @@ def upper(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def listed(value: Any) -> Sequence[Any]:
+def as_list(value: Any) -> Sequence[Any]:
     """One or several as several."""
     return [value] if isinstance(value, str) else list(value)
 
@@ -139,7 +139,7 @@ def headline(console: Console, finding: Mapping[str, Any]) -> None:
     """One finding: its question, its value beside null and baseline, evidence, an example, what to do."""
     name, style = NAMED[finding["severity"]]
     put(console, f"{name}  {finding['question']}", style=style)
-    value = number(finding["value"], finding["unit"])
+    value = format_number(finding["value"], finding["unit"])
     put(console, f"{finding['flaw']}.{finding['measure']}: {value} ({finding['n']:,} rows)", indent=6)
     for line in comparison_lines(finding):
         put(console, line, indent=8)
@@ -166,29 +166,29 @@ def comparison_lines(finding: Mapping[str, Any]) -> list[str]:
     if null:
         p = null["p"] if null.get("p_adjusted") is None else null["p_adjusted"]
         lines.append(
-            f"chance alone stays below {number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
+            f"chance alone stays below {format_number(null['high'], unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
         )
     if between:
-        words = f"this data by {number(between['value_of_data'], unit)} at the same {between['n']:,} rows"
+        words = f"this data by {format_number(between['value_of_data'], unit)} at the same {between['n']:,} rows"
         if between["value"] is not None:
-            words = f"human sources differ by up to {number(between['value'], unit)} ({between['source']}), {words}"
+            words = (
+                f"human sources differ by up to {format_number(between['value'], unit)} ({between['source']}), {words}"
+            )
         if between.get("high") is not None:
             table = " and the table of human sources" if between.get("table") else ""
-            words += (
-                f"; by these{table} one more human source would hardly show more than {number(between['high'], unit)}"
-            )
+            words += f"; by these{table} one more human source would hardly show more than {format_number(between['high'], unit)}"
         lines.append(words)
     if excess and excess["value"] is not None:
         above = beyond(between) or ("chance" if null else "the threshold")
         ends = excess["low"], excess["high"]
         if excess["value"] < 0 and None not in ends:
             ends = -excess["high"], -excess["low"]
-        interval = "" if None in ends else f" (95 %: {number(ends[0], unit)} to {number(ends[1], unit)})"
+        interval = "" if None in ends else f" (95 %: {format_number(ends[0], unit)} to {format_number(ends[1], unit)})"
         name = "below" if excess["value"] < 0 else "excess over"
-        lines.append(f"{name} {above}: {number(abs(excess['value']), unit)}{interval}")
+        lines.append(f"{name} {above}: {format_number(abs(excess['value']), unit)}{interval}")
     if counted := finding.get("counted"):
-        most = f"{number(counted['threshold'], unit)} would pass"
-        lines.append(f"over all {counted['rows']:,} rows: {number(counted['value'], unit)} ({most})")
+        most = f"{format_number(counted['threshold'], unit)} would pass"
+        lines.append(f"over all {counted['rows']:,} rows: {format_number(counted['value'], unit)} ({most})")
     return lines
 
 
@@ -202,7 +202,7 @@ def beyond(between: Mapping[str, Any] | None) -> str:
     return "the farthest human source (audited by an older Pyrite)" if between.get("value") is not None else ""
 
 
-def number(value: float | None, unit: str) -> str:
+def format_number(value: float | None, unit: str) -> str:
     """A share in percent, anything else with three figures and its unit.
 
     >>> number(0.314, "share"), number(0.02514, "bits"), number(None, "bits")

@@ -21,7 +21,7 @@ import orjson
 from pyrite.audit.extras import extras_of
 from pyrite.audit.flaw import Stream
 from pyrite.audit.flaws.registry import flaw_of
-from pyrite.audit.rows import Row, as_row, cluster_of
+from pyrite.audit.rows import Row, audit_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.steps import Context, StepType
@@ -52,7 +52,7 @@ class Batches:
                     missing = f"row {record.id} has no column {self.column}"
                     raise UserError("The column that names the source is not there.", missing, "--source-column NAME")
                 name = str(record.meta[self.column])
-            row = as_row(record, number, name)
+            row = audit_row(record, number, name)
             if self.cluster is not None:
                 row = replace(row, cluster=cluster_of(record, self.cluster))
             batch.append(row)
@@ -70,7 +70,7 @@ LONGEST = 100_000
 """Texts of the sample are cut to so many characters; what is counted over all rows reads them whole."""
 
 
-def shortened(row: Row) -> Row:
+def with_short_texts(row: Row) -> Row:
     """The row with its texts cut to `LONGEST` characters."""
     if max(len(row.prompt), *map(len, row.answers), *map(len, row.fields.values()), 0) <= LONGEST:
         return row
@@ -92,9 +92,9 @@ class Drawn:
         for row, number in zip(rows, self.rng.random(len(rows)).tolist(), strict=True):
             held = self.held.setdefault(row.source, [])
             if len(held) < self.size:
-                heapq.heappush(held, (-number, row.number, shortened(row)))
+                heapq.heappush(held, (-number, row.number, with_short_texts(row)))
             elif -number > held[0][0]:
-                heapq.heapreplace(held, (-number, row.number, shortened(row)))
+                heapq.heapreplace(held, (-number, row.number, with_short_texts(row)))
 
     def lines(self) -> Iterator[bytes]:
         """One JSON object a line, smallest number first: `drawn`, and the row."""
@@ -278,7 +278,7 @@ def stream_step(context: Context) -> None:
         for batch in batches:
             drawn.add(batch)
             crew.add(batch)
-            context.report_progress(batches.rows, estimate(size, batches.rows, batch), "rows")
+            context.report_progress(batches.rows, estimated_rows(size, batches.rows, batch), "rows")
             if context.expired():
                 raise OutOfTime("--max-time is over; the file that was being read starts again")
         crew.close()
@@ -298,7 +298,7 @@ def stream_step(context: Context) -> None:
     (context.out / "counts.json").write_bytes(orjson.dumps(summary))
 
 
-def estimate(size: int, rows: int, batch: Sequence[Row]) -> float:
+def estimated_rows(size: int, rows: int, batch: Sequence[Row]) -> float:
     """An estimate of how many rows there will be: from the file's bytes and the rows of one batch; at least those
     read."""
     each = sum(len(row.prompt) + sum(map(len, row.answers)) for row in batch) / max(1, len(batch))

@@ -11,14 +11,14 @@ def table(audit: Mapping[str, Any]) -> "polars.DataFrame":
     """Every statistic of an audit, worst first: one row each, with its severity, value, null, baseline and excess.
 
     `human_difference` is the largest distance between human sources, `chance_high` what chance stays below in 95 of
-    100 draws; null where there is none. Shares are fractions. `told` is what `Audit.as_json` tells.
+    100 draws; null where there is none. Shares are fractions. `audit` is what `Audit.as_json` returns.
     """
     import polars
 
-    return polars.DataFrame([row(finding) for finding in audit["findings"]], infer_schema_length=None)
+    return polars.DataFrame([finding_row(finding) for finding in audit["findings"]], infer_schema_length=None)
 
 
-def row(finding: Mapping[str, Any]) -> dict[str, Any]:
+def finding_row(finding: Mapping[str, Any]) -> dict[str, Any]:
     """One finding as a row."""
     null, between, excess = finding["null"] or {}, finding["between_human"] or {}, finding["excess"] or {}
     return {

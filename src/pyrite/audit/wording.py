@@ -14,7 +14,7 @@ def percent(share: float, *, fine: bool = False) -> str:
     return f"{100 * share:.2g} %" if fine or share < 0.0005 else f"{100 * share:.1f} %"
 
 
-def cut(text: str, length: int = 80) -> str:
+def truncate(text: str, length: int = 80) -> str:
     """A text of at most so many characters, with dots where more follows.
 
     >>> cut("to be or not to be", 9)
@@ -30,4 +30,4 @@ def excerpt(text: str, length: int = 80) -> str:
     'one two …'
     """
     plain = "".join(letter if letter.isprintable() else " " for letter in text[: 40 * length])
-    return cut(" ".join(plain.split()), length)
+    return truncate(" ".join(plain.split()), length)

@@ -10,7 +10,7 @@ from pyrite.audit.flaws.registry import full_names
 from pyrite.audit.plan import selected_flaws
 from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
-from pyrite.gate.outcome import GateKind, checked, unknown
+from pyrite.gate.outcome import GateKind, condition_outcome, unknown
 from pyrite.runs import Run
 from pyrite.runs.audit import AuditRecord, FindingRecord
 
@@ -26,8 +26,8 @@ def check_audit(run: Run[AuditRecord], texts: Sequence[str]) -> list[GateOutcome
     outcomes = []
     for text in texts:
         gate = parse_audit_gate(text, measure_names(record))
-        result = gating.ask(gate, findings, sources=len(record.references), lacking=record.needs_reference)
-        outcomes.append(checked(gate.text, result.outcome, result.why, gated_estimate(gate, record)))
+        result = gating.check_gate(gate, findings, sources=len(record.references), lacking=record.needs_reference)
+        outcomes.append(condition_outcome(gate.text, result.outcome, result.why, gated_estimate(gate, record)))
     return outcomes
 
 

@@ -20,18 +20,18 @@ MARK = re.compile(rb'\s*(<\?xml[^>]*\?>)?\s*<testsuites name="pyrite gate"')
 def write_junit(gated: "Gated", name: str, path: Path, undecided: Literal["pass", "fail"] | None) -> None:
     """Write the file: failed gates are failures; undecided ones errors, or as `undecided` settles it: skipped (pass), or
     failures (fail). No times are told, so that the same run gives the same bytes."""
-    suite = ElementTree.Element("testsuite", name=clean(f"pyrite gate {name}"), tests=str(len(gated.outcomes)))
+    suite = ElementTree.Element("testsuite", name=xml_text(f"pyrite gate {name}"), tests=str(len(gated.outcomes)))
     for gate in gated.outcomes:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=clean(class_name(gated.verb, gate)), name=clean(gate.gate)
+            suite, "testcase", classname=xml_text(class_name(gated.verb, gate)), name=xml_text(gate.gate)
         )
         tag = tag_of(gate, undecided)
         if tag is None:
-            ElementTree.SubElement(case, "system-out").text = clean(gate.why)
+            ElementTree.SubElement(case, "system-out").text = xml_text(gate.why)
         elif tag == "skipped":
-            ElementTree.SubElement(case, tag, message=clean(f"undecided: {gate.why}"))
+            ElementTree.SubElement(case, tag, message=xml_text(f"undecided: {gate.why}"))
         else:
-            ElementTree.SubElement(case, tag, message=clean(gate.why), type=gate.outcome).text = clean(gate.why)
+            ElementTree.SubElement(case, tag, message=xml_text(gate.why), type=gate.outcome).text = xml_text(gate.why)
     for tag, name_ in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(name_, str(len(suite.findall(f"testcase/{tag}"))))
     root = ElementTree.Element("testsuites", name="pyrite gate")
@@ -53,7 +53,7 @@ def tag_of(gate: GateOutcome, undecided: Literal["pass", "fail"] | None) -> str 
     return "failure" if gate.outcome == "failed" else None
 
 
-def clean(text: str) -> str:
+def xml_text(text: str) -> str:
     """Text without the characters that XML forbids.
 
     >>> clean("a\\x00b\\x1b[31m")

@@ -13,7 +13,7 @@ WORST: tuple[Outcome, ...] = ("failed", "undecided", "passed")
 """Of several answers to one condition the worst counts."""
 
 
-def checked(
+def condition_outcome(
     gate: str,
     outcome: Outcome,
     why: str,
@@ -39,12 +39,12 @@ class GateKind:
     examples: Callable[[Run[Any]], list[str]]
 
 
-def worst(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> GateOutcome:
+def worst_outcome(gate: str, answers: Sequence[tuple[Outcome, str, Mapping[str, Any] | None]]) -> GateOutcome:
     """One answer out of several (outcome, why, estimate): the worst, with every reason for it and its first estimate."""
     for outcome in WORST:
         reasons = [(why, estimate) for answer, why, estimate in answers if answer == outcome]
         if reasons:
-            return checked(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
+            return condition_outcome(gate, outcome, "; ".join(why for why, _ in reasons), reasons[0][1])
     raise AssertionError("a condition that matches nothing is refused before")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
-from pyrite.gate.outcome import GateKind, checked, of_part
+from pyrite.gate.outcome import GateKind, condition_outcome, of_part
 from pyrite.runs import FILES, Run, read_run
 from pyrite.stats.gates import exit_code
 
@@ -85,7 +85,7 @@ def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[GateOutcome]:
     for text in texts:
         part, sign, condition = (word.strip() for word in text.partition(":"))
         if sign and part in run.record.not_run:
-            outcomes.append(checked(condition, "undecided", f"the part {part} was not run", part=part))
+            outcomes.append(condition_outcome(condition, "undecided", f"the part {part} was not run", part=part))
             continue
         if not sign or part not in parts:
             problem = f"{text}; this loop has the parts {', '.join(parts)}"

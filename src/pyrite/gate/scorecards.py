@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
-from pyrite.gate.outcome import GateKind, checked
+from pyrite.gate.outcome import GateKind, condition_outcome
 from pyrite.probe import gate as gating
 from pyrite.probe.output import ITEMS, read_items
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
@@ -26,7 +26,7 @@ def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[
     *first, last = compared_models(record)
     gates = [gating.parse(text, metrics) for text in texts]
     for gate in gates:
-        gating.check(gate, metrics, two_models=bool(first))
+        gating.gate_metric(gate, metrics, two_models=bool(first))
     file = run.result(ITEMS)
     if not file.is_file():
         fix = "run it again with this Pyrite: probe with --out FOLDER, or repair"
@@ -35,8 +35,8 @@ def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[
     for gate in gates:
         sides = [read_items(file, gate.task, name) for name in (last, *first)]
         measurements = {gate.task: gating.Measurements(metrics[gate.task], *sides)}
-        result = gating.ask(gate, measurements, seed=record.seed, alike=record.alike[gate.task])
-        outcomes.append(checked(gate.text, result.outcome, result.why, result.estimate, hint=gate.hint))
+        result = gating.check_gate(gate, measurements, seed=record.seed, cluster=record.alike[gate.task])
+        outcomes.append(condition_outcome(gate.text, result.outcome, result.why, result.estimate, hint=gate.hint))
     return outcomes
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pyrite.conditions import Condition, GateOutcome, Outcome, parse_condition
 from pyrite.errors import UserError
-from pyrite.gate.outcome import GateKind, unknown, worst
+from pyrite.gate.outcome import GateKind, unknown, worst_outcome
 from pyrite.runs import Run, read_results
 from pyrite.runs.study import ContrastNames, PrimaryContrast, StudyRecord
 from pyrite.stats import Verdict
@@ -53,7 +53,7 @@ def study_examples(run: StudyRun) -> list[str]:
 
 def check_verdicts(text: str, primary: Sequence[PrimaryContrast]) -> GateOutcome:
     """Whether no primary contrast is worse, as far as verdicts say so."""
-    return worst(text.strip(), [verdict_answer(contrast) for contrast in primary])
+    return worst_outcome(text.strip(), [verdict_answer(contrast) for contrast in primary])
 
 
 def verdict_answer(contrast: PrimaryContrast) -> Answer:
@@ -120,7 +120,9 @@ def check_differences(run: StudyRun, text: str, primary: Sequence[PrimaryContras
     assert isinstance(bound, float)
     for contrast in contrasts:
         check_bound(text, bound, condition.percent, difference_scale(run, contrast))
-    outcome = worst(condition.text, [difference_answer(contrast, condition.op, bound) for contrast in contrasts])
+    outcome = worst_outcome(
+        condition.text, [difference_answer(contrast, condition.op, bound) for contrast in contrasts]
+    )
     return replace(outcome, hint=condition.hint)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pyrite.errors import UserError
 from pyrite.io.files import File, Raw, not_utf8, open_uncompressed, text_lines
-from pyrite.io.raw_row import BadRow, show
+from pyrite.io.raw_row import BadRow, short_value
 
 FIELD_LIMIT = 256 * 1024 * 1024
 """Characters that one quoted CSV field may have; beyond it a quote was never closed."""
@@ -142,7 +142,9 @@ def _table(file: File, rows: Iterator[Cells]) -> Iterator[Raw]:
         raise UserError("the header cannot be read", f"{file.location(number)}: {header.detail}", "mend the first line")
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise UserError("two columns have the same name", f"{file.location(number)}: {show(repeated)}", "rename one")
+        raise UserError(
+            "two columns have the same name", f"{file.location(number)}: {short_value(repeated)}", "rename one"
+        )
     for number, cells in rows:
         if isinstance(cells, BadRow):
             yield number, cells

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pyrite.errors import UserError
-from pyrite.io.raw_row import BadRow, show
+from pyrite.io.raw_row import BadRow, short_value
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow")
 PACKED = (".gz", ".zst")
@@ -192,7 +192,7 @@ def _damaged(file: File, error: Exception) -> UserError:
     kind = f"{file.suffix}{file.packed}"
     return UserError(
         f"this is not a whole {kind} file",
-        f"{file.display_name}: {show(str(error) or type(error).__name__, 200)}",
+        f"{file.display_name}: {short_value(str(error) or type(error).__name__, 200)}",
         "copy it again",
     )
 
@@ -208,7 +208,7 @@ def not_utf8(line: bytes) -> BadRow | None:
 
 def line_start(line: bytes) -> str:
     """The beginning of a line, for a message."""
-    return show(line[:200].decode("utf-8", "replace").rstrip("\r\n"), 60)
+    return short_value(line[:200].decode("utf-8", "replace").rstrip("\r\n"), 60)
 
 
 def _holds_lines(file: File) -> bool:

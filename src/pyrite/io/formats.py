@@ -27,7 +27,7 @@ from pyrite.io.files import (
     open_uncompressed,
     text_lines,
 )
-from pyrite.io.raw_row import BadRow, show
+from pyrite.io.raw_row import BadRow, short_value
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
@@ -119,7 +119,9 @@ def _json_row(line: bytes) -> Mapping[str, Any] | BadRow:
 def _object(value: object) -> Mapping[str, Any] | BadRow:
     if isinstance(value, dict):
         return value
-    return BadRow("not an object", f"a row is an object with columns, this is {type(value).__name__} {show(value)}")
+    return BadRow(
+        "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
+    )
 
 
 def _json(file: File) -> Iterator[Raw]:
@@ -189,7 +191,7 @@ def _open_arrow(source: Any) -> "tuple[Schema, Iterator[RecordBatch]]":
 def _batches(file: File, schema: "Schema", batches: "Iterable[RecordBatch]") -> Iterator[Raw]:
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
-        raise UserError("two columns have the same name", f"{file.display_name}: {show(repeated)}", "rename one")
+        raise UserError("two columns have the same name", f"{file.display_name}: {short_value(repeated)}", "rename one")
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH_ROWS):
@@ -236,16 +238,20 @@ def saved_files(folder: Path, split: str | None) -> tuple[list[File], dict[str, 
         entries = sorted(entry.name for entry in folder.iterdir())
         raise UserError(
             "this folder is not a data set saved with `save_to_disk`",
-            f"{folder} has {show(entries, 200)}",
+            f"{folder} has {short_value(entries, 200)}",
             "name one of its files, or a folder with dataset_dict.json or state.json",
         )
     if state.get("_indices_data_files"):
         raise UserError("this saved data set is a selection by indices", str(folder), "save it with flatten_indices()")
     if split is not None and split != state.get("_split"):
-        raise UserError("the saved data set has no splits", f"{folder}, split {show(split)}", "leave the split out")
+        raise UserError(
+            "the saved data set has no splits", f"{folder}, split {short_value(split)}", "leave the split out"
+        )
     listed = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
     if any(not isinstance(name, str) or Path(name).name != name for name in listed):
-        raise UserError("a saved data set names files outside its folder", f"{folder}: {show(listed)}", "save it again")
+        raise UserError(
+            "a saved data set names files outside its folder", f"{folder}: {short_value(listed)}", "save it again"
+        )
     files = [File(folder / name, ".arrow", "", str(folder / name)) for name in listed]
     for file in files:
         if not file.path.is_file():
@@ -261,7 +267,7 @@ def choose_split(splits: Sequence[str], split: str | None, source: str) -> str:
         return split
     raise UserError(
         "say which split to read" if split is None else "there is no such split",
-        f"{source}" + ("" if split is None else f", split {show(split)}"),
+        f"{source}" + ("" if split is None else f", split {short_value(split)}"),
         f"its splits: {', '.join(splits)}",
     )
 
@@ -273,5 +279,7 @@ def _note(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError("this is not JSON", f"{path}: {show(str(error), 200)}", "save the data set again") from error
+        raise UserError(
+            "this is not JSON", f"{path}: {short_value(str(error), 200)}", "save the data set again"
+        ) from error
     return value if isinstance(value, dict) else {}

@@ -15,7 +15,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.io.files import PACKED, SUFFIXES, File, data_suffix, find_file, missing_file
 from pyrite.io.formats import choose_split
-from pyrite.io.raw_row import show
+from pyrite.io.raw_row import short_value
 
 _REFERENCE = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?::([\w.+-]+))?(?:@([\w.+-]+))?")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
@@ -52,10 +52,10 @@ def resolve_dataset(ref: str, revision: str | None = None, *, split: str | None 
     """
     match = _REFERENCE.fullmatch(ref)
     if match is None:
-        raise UserError("this is no data set on the hub", show(ref), "write hf://org/name[:config][@split]")
+        raise UserError("this is no data set on the hub", short_value(ref), "write hf://org/name[:config][@split]")
     repo, config, named = match.groups()
     if named is not None and split not in (None, named):
-        raise UserError("two splits are named", f"{ref} and split {show(split)}", "name one")
+        raise UserError("two splits are named", f"{ref} and split {short_value(split)}", "name one")
     split = named or split
     folder = _download(repo, revision, ["README.md"])
     commit = folder.name
@@ -88,7 +88,7 @@ def cached_commit(ref: str, revision: str | None = None) -> str | None:
     """At which commit is this data set in the local cache? None where it is not; never asks the hub."""
     match = _REFERENCE.fullmatch(ref)
     if match is None:
-        raise UserError("this is no data set on the hub", show(ref), "write hf://org/name[:config][@split]")
+        raise UserError("this is no data set on the hub", short_value(ref), "write hf://org/name[:config][@split]")
     try:
         return _download(match.group(1), revision, ["README.md"], local=True).name
     except UserError:
@@ -117,12 +117,14 @@ def _download(repo: str, revision: str | None, patterns: Sequence[str], *, local
             "the data set is not in the local cache", f"hf://{repo}: {why}", f"where there is a network: `{get}`"
         ) from error
     except HFValidationError as error:
-        raise UserError("this is no data set on the hub", show(repo), "write hf://org/name[:config][@split]") from error
+        raise UserError(
+            "this is no data set on the hub", short_value(repo), "write hf://org/name[:config][@split]"
+        ) from error
     except HfHubHTTPError as error:
         problem = str(error).strip().splitlines()
         raise UserError(
             "the hub does not give this data set",
-            f"hf://{repo}: {show(problem[0] if problem else type(error).__name__, 200)}",
+            f"hf://{repo}: {short_value(problem[0] if problem else type(error).__name__, 200)}",
             f"check the name and the revision; a private or gated data set needs `hf auth login`, then `{get}`",
         ) from error
     return Path(folder)
@@ -148,7 +150,7 @@ def _card(readme: Path) -> Mapping[str, Any]:
         head = YAML(typ="safe", pure=True).load(parts[1])
     except YAMLError as error:
         raise UserError(
-            "the data set's card is no YAML", f"{readme}: {show(str(error), 200)}", "tell its owner"
+            "the data set's card is no YAML", f"{readme}: {short_value(str(error), 200)}", "tell its owner"
         ) from error
     return head if isinstance(head, Mapping) else {}
 
@@ -188,7 +190,7 @@ def _split_patterns(config: Mapping[str, Any], repo: str) -> dict[str, list[str]
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise UserError(
                 "the data set's card lists its files in a way not known",
-                f"hf://{repo}: {show(entry)}",
+                f"hf://{repo}: {short_value(entry)}",
                 "tell its owner",
             )
         inner = config.get("data_dir")
@@ -208,7 +210,7 @@ def _safe(path: str, repo: str) -> None:
         or ".." in PurePosixPath(path).parts
     ):
         raise UserError(
-            "the data set's card points outside the data set", f"hf://{repo}: {show(path)}", "do not use it"
+            "the data set's card points outside the data set", f"hf://{repo}: {short_value(path)}", "do not use it"
         )
 
 
@@ -267,7 +269,7 @@ def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) 
     kind, count = kinds.most_common(1)[0]
     if one_kind and list(kinds.values()).count(count) > 1:
         raise UserError(
-            "the data set mixes kinds of files", f"hf://{repo}: {show(list(names), 200)}", "name another split"
+            "the data set mixes kinds of files", f"hf://{repo}: {short_value(list(names), 200)}", "name another split"
         )
     chosen = [name for name in names if not one_kind or data_suffix(Path(name).name) == kind]
     _all_shards(repo, chosen)
@@ -276,7 +278,7 @@ def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) 
         path = Path(os.path.normpath(name))
         if not path.is_relative_to(base):
             raise UserError(
-                "the data set's card points outside the data set", f"hf://{repo}: {show(name)}", "do not use it"
+                "the data set's card points outside the data set", f"hf://{repo}: {short_value(name)}", "do not use it"
             )
         if not path.exists():
             raise missing_file(path)
@@ -303,7 +305,7 @@ def _no_files(repo: str, base: Path) -> UserError:
     files = sorted(entry.relative_to(base).as_posix() for entry in base.rglob("*") if entry.is_file())
     return UserError(
         "the data set has no files that Pyrite reads, or they are not in the local cache",
-        f"hf://{repo}: {show(files, 200)}",
+        f"hf://{repo}: {short_value(files, 200)}",
         f"where there is a network: `hf download --repo-type dataset {repo}`; Pyrite reads {' '.join(SUFFIXES)}",
     )
 

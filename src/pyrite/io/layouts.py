@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from pyrite.errors import UserError
-from pyrite.io.raw_row import PARSE_COLUMNS, ROLES, BadRow, RawRow, require_text, show
+from pyrite.io.raw_row import PARSE_COLUMNS, ROLES, BadRow, RawRow, require_text, short_value
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
 
@@ -111,17 +111,17 @@ def _self_instruct(row: RawRow) -> list[Record]:
     """One chat per instance; with several they are `id#1`, `id#2`, …. One bad instance makes the row bad."""
     instruction, instances = row.text("instruction"), row.value("instances")
     if not isinstance(instances, Sequence) or isinstance(instances, str):
-        raise BadRow("wrong type", f"instances is {type(instances).__name__} {show(instances)}, not a list")
+        raise BadRow("wrong type", f"instances is {type(instances).__name__} {short_value(instances)}, not a list")
     if not instances:
         raise BadRow("missing field", "instances is an empty list")
     chats: list[tuple[Message, ...]] = []
     for index, instance in enumerate(instances, 1):
         location = f"instances[{index}]"
         if not isinstance(instance, Mapping):
-            raise BadRow("wrong type", f"{location} is {show(instance)}, not an object")
+            raise BadRow("wrong type", f"{location} is {short_value(instance)}, not an object")
         extra = instance.get("input")
         if not isinstance(extra, str | None):
-            raise BadRow("wrong type", f"{location}.input is {show(extra)}, not text")
+            raise BadRow("wrong type", f"{location}.input is {short_value(extra)}, not text")
         answer = require_text(instance.get("output"), f"{location}.output")
         chats.append((Message("user", _with_input(instruction, extra or "")), Message("assistant", answer)))
     name, meta = row.name()
@@ -144,7 +144,7 @@ def _history(row: RawRow) -> list[Message]:
     history = row.value("history")
     for index, pair in enumerate(history if history is not None else (), 1):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise BadRow("wrong type", f"history[{index}] is {show(pair)}, not a question and an answer")
+            raise BadRow("wrong type", f"history[{index}] is {short_value(pair)}, not a question and an answer")
         turns.append(Message("user", require_text(pair[0], f"history[{index}]")))
         turns.append(Message("assistant", require_text(pair[1], f"history[{index}]")))
     return turns
@@ -155,17 +155,17 @@ def _turns(value: object, location: str) -> list[Message]:
     if value is None:
         raise BadRow("missing field", f"no {location}")
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BadRow("wrong type", f"{location} is {type(value).__name__} {show(value)}, not a list")
+        raise BadRow("wrong type", f"{location} is {type(value).__name__} {short_value(value)}, not a list")
     if not value:
         raise BadRow("empty text", f"{location} is an empty list")
     turns = []
     for index, item in enumerate(value, 1):
         at = f"{location}[{index}]"
         if not isinstance(item, Mapping):
-            raise BadRow("wrong type", f"{at} is {show(item)}, not an object")
+            raise BadRow("wrong type", f"{at} is {short_value(item)}, not an object")
         sender = item.get("role", item.get("from"))
         if not isinstance(sender, str) or sender not in ROLES:
-            raise BadRow("unknown role", f"{at} is from {show(sender)}; known: {', '.join(ROLES)}")
+            raise BadRow("unknown role", f"{at} is from {short_value(sender)}; known: {', '.join(ROLES)}")
         role = ROLES[sender]
         content = item.get("content", item.get("value"))
         if not (role == "system" and content == ""):
@@ -224,7 +224,7 @@ def layout_named(name: str) -> Layout:
     near = difflib.get_close_matches(name, LAYOUTS, n=1)
     raise UserError(
         "there is no such layout",
-        f"layout {show(name)}",
+        f"layout {short_value(name)}",
         (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(LAYOUTS)}",
     )
 
@@ -254,7 +254,7 @@ def unknown_layout(location: str, columns: Sequence[str]) -> UserError:
     hint = f"did you mean `--columns {guesses[0][1]}` ({guesses[0][0]})? " if guesses else ""
     return UserError(
         "the columns are of no layout that Pyrite knows",
-        f"{location}: columns {show(list(columns), 300)}",
+        f"{location}: columns {short_value(list(columns), 300)}",
         hint
         + "name them with `--columns ours=theirs` (in a YAML file: columns), or name the text columns of a labelled task (fields); "
         "layouts:\n" + "\n".join(f"           {layout.describe()}" for layout in LAYOUTS.values()),

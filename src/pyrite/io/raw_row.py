@@ -59,7 +59,7 @@ class UnnamedLabels(PyriteError):
         self.value = value
 
 
-def show(value: object, width: int = 80) -> str:
+def short_value(value: object, width: int = 80) -> str:
     """A value out of somebody's data, safe and short enough for a message."""
     if isinstance(value, str):
         value = value[: width + 1]
@@ -147,7 +147,7 @@ class RawRow:
         column = self.column(*names)
         if column is None or self.values[column] is None:
             accepted = " or ".join(self._context.columns.get(name, name) for name in names)
-            raise BadRow("missing field", f"no {accepted} among {show(list(self.values), 200)}")
+            raise BadRow("missing field", f"no {accepted} among {short_value(list(self.values), 200)}")
         return require_text(self.values[column], column)
 
     def optional_text(self, *names: str) -> str:
@@ -157,7 +157,7 @@ class RawRow:
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise BadRow("wrong type", f"{column} is {type(value).__name__} {show(value)}, not text")
+            raise BadRow("wrong type", f"{column} is {type(value).__name__} {short_value(value)}, not text")
         return value
 
     def label(self, *names: str, pair: bool, letters: bool = False) -> str | None:
@@ -167,12 +167,14 @@ class RawRow:
         allowed = self._context.labels
         if raw is None or (raw == "" and self._context.stringly):
             if allowed is not None:
-                raise BadRow("missing field", f"no label in {show(column or names[0])}; allowed: {', '.join(allowed)}")
+                raise BadRow(
+                    "missing field", f"no label in {short_value(column or names[0])}; allowed: {', '.join(allowed)}"
+                )
             return None
         assert column is not None
         label = self._named(raw, column, pair, letters)
         if allowed is not None and label not in allowed and not (pair and label == NO_LABEL):
-            raise BadRow("unknown label", f"{column} is {show(raw)}; allowed: {', '.join(allowed)}")
+            raise BadRow("unknown label", f"{column} is {short_value(raw)}; allowed: {', '.join(allowed)}")
         return label
 
     def _named(self, raw: object, column: str, pair: bool, letters: bool) -> str:
@@ -182,7 +184,7 @@ class RawRow:
         if isinstance(raw, bool) and not pair:
             raw = "true" if raw else "false"
         if not isinstance(raw, (str, int)) or isinstance(raw, bool):
-            raise BadRow("wrong type", f"{column} is {type(raw).__name__} {show(raw)}, not a label")
+            raise BadRow("wrong type", f"{column} is {type(raw).__name__} {short_value(raw)}, not a label")
         key = str(raw)
         if key in context.label_map:
             return context.label_map[key]
@@ -201,7 +203,9 @@ class RawRow:
         if context.label_map:
             if key in context.label_map.values():
                 return key
-            raise BadRow("unknown label", f"{column} is {show(raw)}; label_map knows {', '.join(context.label_map)}")
+            raise BadRow(
+                "unknown label", f"{column} is {short_value(raw)}; label_map knows {', '.join(context.label_map)}"
+            )
         if integer and pair:
             raise UnnamedLabels(column, key)
         return key
@@ -256,7 +260,7 @@ def require_text(value: object, location: str) -> str:
     if value is None:
         raise BadRow("missing field", f"{location} is null")
     if not isinstance(value, str):
-        raise BadRow("wrong type", f"{location} is {type(value).__name__} {show(value)}, not text")
+        raise BadRow("wrong type", f"{location} is {type(value).__name__} {short_value(value)}, not text")
     if not value.strip():
-        raise BadRow("empty text", f"{location} is {show(value)}")
+        raise BadRow("empty text", f"{location} is {short_value(value)}")
     return value

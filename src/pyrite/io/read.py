@@ -19,7 +19,7 @@ from pyrite.errors import UserError
 from pyrite.io.files import File, find_file, missing_file
 from pyrite.io.formats import label_names, raw_rows, saved_files
 from pyrite.io.layouts import LAYOUTS, Layout, columns_by_our_name, detect, layout_named, unknown_layout
-from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, show
+from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
 from pyrite.records import Pair, Record
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Reader:
         if absent:
             raise UserError(
                 "a named column is not in the file",
-                f"{location}: no {show(absent)} among {show(list(columns), 300)}",
+                f"{location}: no {short_value(absent)} among {short_value(list(columns), 300)}",
                 "name it as the file does: `--columns ours=theirs` (in a YAML file: columns: {ours: theirs})",
             )
         layout: Layout | None
@@ -216,7 +216,7 @@ class Reader:
             if lacking:
                 raise UserError(
                     "a text field is not in the file",
-                    f"{location}: no {show(sorted(lacking))} among {show(list(columns), 300)}",
+                    f"{location}: no {short_value(sorted(lacking))} among {short_value(list(columns), 300)}",
                     "name the text columns as the file does, or rename them with `--columns ours=theirs` (in a YAML file: columns)",
                 )
         else:
@@ -224,7 +224,7 @@ class Reader:
             if strange:
                 raise UserError(
                     "the layout has no such column",
-                    f"--columns {show(strange)} with layout {layout.name}",
+                    f"--columns {short_value(strange)} with layout {layout.name}",
                     f"columns are named ours=theirs; ours: {layout.describe()}",
                 )
         return layout

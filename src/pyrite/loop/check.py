@@ -36,9 +36,9 @@ def check_loop(spec: LoopSpec, inputs: Inputs, *, only_plan: bool = False) -> No
     check_audit(spec)
     if spec.synth is not None:
         check_recipe(inputs)
-    asked = probe_tasks(spec, inputs)
-    check_tasks(spec, asked, "probe")
-    check_tasks(spec, [*asked, *gains_of(spec, inputs, asked)], "repair")
+    tasks = probe_tasks(spec, inputs)
+    check_tasks(spec, tasks, "probe")
+    check_tasks(spec, [*tasks, *gains_of(spec, inputs, tasks)], "repair")
     if spec.repair is not None:
         check_repair(spec, inputs)
     if not only_plan and spec.model is not None and not spec.model.startswith(STUDY):
@@ -53,7 +53,7 @@ def check_loop_files(inputs: Inputs) -> None:
             check_exists(name, inputs.file(name))
         if name == "loop:made":
             raise UserError("The rows that the recipe makes are audited by themselves.", name, "leave out this audit")
-    named = [*spec.audit.against, *(one for more in spec.audits.values() for one in more.against)]
+    named = [*spec.audit.against, *(file for more in spec.audits.values() for file in more.against)]
     for text in named:
         check_file(text, inputs, plain=True)
     for text in (*(spec.probe.task if spec.probe else ()), *(spec.repair.gain if spec.repair else ())):
@@ -82,11 +82,11 @@ def check_audit(spec: LoopSpec) -> None:
     from pyrite.audit.run import thresholds
 
     for part in (spec.audit, *spec.audits.values()):
-        known = full_names(selected_flaws(part.only))
-        thresholds(part.thresholds, known)
+        measures = full_names(selected_flaws(part.only))
+        thresholds(part.thresholds, measures)
         if part is spec.audit:
             for text in spec.gates_of("audit"):
-                gating.parse(text, known)
+                gating.parse(text, measures)
 
 
 def check_recipe(inputs: Inputs) -> None:
@@ -108,49 +108,51 @@ def probe_tasks(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
         UserError: no such task, or a task asked twice.
     """
     from pyrite.probe.config import ProbeConfig
-    from pyrite.probe.probe_task import ask
+    from pyrite.probe.probe_task import parse_task
 
     if spec.probe is None:
         return []
     config = ProbeConfig(**inputs.probe_options(), model=spec.model)
-    asked = [ask(text, config) for text in config.task]
-    names = [one.name for one in asked]
+    tasks = [parse_task(text, config) for text in config.task]
+    names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
-    return asked
+    return tasks
 
 
-def gains_of(spec: LoopSpec, inputs: Inputs, asked: "Sequence[ProbeTask]") -> "list[ProbeTask]":
+def gains_of(spec: LoopSpec, inputs: Inputs, tasks: "Sequence[ProbeTask]") -> "list[ProbeTask]":
     """What a repair asks beside the probe: what the harmful training gained.
 
     Raises:
         UserError: no such task, or one that is asked already.
     """
     from pyrite.probe.config import ProbeConfig
-    from pyrite.probe.probe_task import ask
+    from pyrite.probe.probe_task import parse_task
     from pyrite.repair.scorecard import SIDES
 
     gains = [text for text in inputs.options(spec.repair).get("gain", ()) if text not in SIDES] if spec.repair else []
     if not gains:
         return []
     config = ProbeConfig(**{**inputs.probe_options(), "task": tuple(gains)}, model=spec.model)
-    found = [ask(text, config) for text in gains]
-    both = sorted({one.name for one in found} & {one.name for one in asked})
+    gained_tasks = [parse_task(text, config) for text in gains]
+    both = sorted({task.name for task in gained_tasks} & {task.name for task in tasks})
     if both:
         raise UserError("A task is asked twice.", both[0], "name it under probe.task or under repair.gain")
-    return found
+    return gained_tasks
 
 
-def check_tasks(spec: LoopSpec, asked: "Sequence[ProbeTask]", part: str) -> None:
+def check_tasks(spec: LoopSpec, tasks: "Sequence[ProbeTask]", part: str) -> None:
     """Refuse a gate on a task or metric that the part does not ask; the held-out rows of a repair are known later."""
     from pyrite.probe import gate as gating
     from pyrite.probe.run import early
 
-    own = ["replay", "forget"] if part == "repair" and (spec.repair is None or spec.repair.scorecard_rows) else []
+    repair_tasks = (
+        ["replay", "forget"] if part == "repair" and (spec.repair is None or spec.repair.scorecard_rows) else []
+    )
     for text in spec.gates_of(part):
-        gate = gating.parse(text, [*(one.name for one in asked), *own])
-        if gate.task not in own:
-            early(gate, list(asked), two_models=part == "repair")
+        gate = gating.parse(text, [*(task.name for task in tasks), *repair_tasks])
+        if gate.task not in repair_tasks:
+            early(gate, list(tasks), two_models=part == "repair")
 
 
 def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
@@ -193,10 +195,10 @@ def check_names(inputs: Inputs) -> None:
     if arms and not (study.has_grid and study.labels):
         raise UserError("This study has no arms of labelled rows.", f"{STUDY}{arms[0]}", "name the files themselves")
     models = [name.removeprefix(STUDY) for name in spec.models if name.startswith(STUDY)]
-    known = [*study.all_arms(), *dict.fromkeys(cell.name for cell in study.cells)]
+    names = [*study.all_arms(), *dict.fromkeys(cell.name for cell in study.cells)]
     strange = [arm for arm in arms if arm not in study.all_arms()]
-    strange += [model for model in models if model not in (*known, *([START_ROWS] if study.has_grid else []))]
+    strange += [model for model in models if model not in (*names, *([START_ROWS] if study.has_grid else []))]
     if strange:
-        raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(known)}")
+        raise UserError("The study has no such arm.", f"{STUDY}{strange[0]}", f"known: {', '.join(names)}")
     for name in (file for data in study.data.values() for file in data.files if file not in LOOP):
         check_exists(name, data_path(name, inputs.data))

@@ -45,15 +45,15 @@ class Loop:
     folder: Path
     report: Path
     verdicts: Sequence[Verdict]
-    told: dict[str, Any]
+    record: dict[str, Any]
     results: dict[str, Any] = field(default_factory=dict)
     """What each part's verb returned, by the part's name."""
     exit_code: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        said = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
-        return {**self.told, "folder": str(self.folder), "report": str(self.report), "verdicts": said}
+        verdicts = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
+        return {**self.record, "folder": str(self.folder), "report": str(self.report), "verdicts": verdicts}
 
 
 @dataclass
@@ -86,20 +86,20 @@ class LoopState:
             raise OutOfTime("--max-time is over")
         return {"store": self.config.store, "quiet": self.config.quiet, "max_time": left}
 
-    def done(self, part: str, where: str, made: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
+    def done(self, part: str, where: str, result: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
         """A part is finished: where it lies, what its verb returned, and how its gates came out."""
-        self.parts[part], self.results[part] = where, made
-        asked = made.as_json().get("gates", []) if gates is None else gates
-        self.gates += [{**one, "part": part} for one in asked]
+        self.parts[part], self.results[part] = where, result
+        gate_records = result.as_json().get("gates", []) if gates is None else gates
+        self.gates += [{**gate, "part": part} for gate in gate_records]
         self.write()
 
     def record(self) -> LoopRecord:
         """The loop as run.json holds it; conditions on parts that did not run are undecided."""
         left = [name for name in self.spec.parts if name not in self.parts and name not in ("synth", "audits")]
-        asked = [(name, text) for name in left for text in self.spec.gates_of(name)]
+        gates_left = [(name, text) for name in left for text in self.spec.gates_of(name)]
         not_asked = [
             {"gate": text, "part": name, "outcome": "undecided", "why": f"the part {name} was not run"}
-            for name, text in asked
+            for name, text in gates_left
         ]
         gates = [*self.gates, *not_asked]
         audit = read_run(self.folder / self.parts["audit"]).record if "audit" in self.parts else None
@@ -175,10 +175,10 @@ def run_loop(config: LoopConfig) -> Loop:
                 write_and_report(running)
             raise
         running.state = "finished"
-        made = write_and_report(running)
+        finished = write_and_report(running)
     if config.open:
-        open_page(made.report)
-    return made
+        open_page(finished.report)
+    return finished
 
 
 def begin(config: LoopConfig) -> LoopState:
@@ -223,19 +223,19 @@ def plan(config: LoopConfig) -> LoopPlan:
 
     running = begin(config)
     spec, inputs = running.spec, running.inputs
-    told: dict[str, Any] = {"schema_version": 1, "loop": spec.loop, "says": spec.says}
-    told["parts"] = parts_to_run(spec, config)
-    told["synthetic"], told["human"] = list(spec.synthetic), list(spec.human)
-    told["model"], told["forget"], told["replay"] = spec.model, spec.forget, list(inputs.replay_kinds)
-    told["gates"] = list(spec.gates)
+    record: dict[str, Any] = {"schema_version": 1, "loop": spec.loop, "says": spec.says}
+    record["parts"] = parts_to_run(spec, config)
+    record["synthetic"], record["human"] = list(spec.synthetic), list(spec.human)
+    record["model"], record["forget"], record["replay"] = spec.model, spec.forget, list(inputs.replay_kinds)
+    record["gates"] = list(spec.gates)
     if spec.study is not None:
         name = inputs.study_name()
         chosen = StudyConfig(spec=name, data=config.data, store=config.store, workers=config.workers)
-        told["study"] = study_run.plan(chosen).record
-    return LoopPlan(told)
+        record["study"] = study_run.plan(chosen).record
+    return LoopPlan(record)
 
 
-def audits_part(running: LoopState) -> bool:
+def run_audits_part(running: LoopState) -> bool:
     """The further comparisons that need nothing of any other part."""
     for name, more in running.spec.audits_at_once.items():
         further_audit(running, name, more)
@@ -256,13 +256,13 @@ def further_audit(running: LoopState, name: str, more: MoreAudit) -> None:
     running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
 
 
-def audit_part(running: LoopState) -> bool:
+def run_audit_part(running: LoopState) -> bool:
     """Audit the data in question, and divide its rows; then the further comparisons."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
 
     spec, inputs = running.spec, running.inputs
-    made = audit_run.audit(
+    result = audit_run.audit(
         AuditConfig(
             **inputs.options(spec.audit),
             data=inputs.files(spec.synthetic),
@@ -275,14 +275,14 @@ def audit_part(running: LoopState) -> bool:
             **running.common(),
         )
     )
-    running.done("audit", "audit", made)
+    running.done("audit", "audit", result)
     for name, more in spec.audits.items():
         if f"audit-{name}" not in running.parts:
             further_audit(running, name, more)
     return True
 
 
-def synth_part(running: LoopState) -> bool:
+def run_synth_part(running: LoopState) -> bool:
     """Make rows anew by the recipe, and audit them against the same people."""
     from pyrite.audit import run as audit_run
     from pyrite.audit.config import AuditConfig
@@ -290,17 +290,17 @@ def synth_part(running: LoopState) -> bool:
     from pyrite.synth.config import SynthConfig
 
     spec, inputs = running.spec, running.inputs
-    made = inputs.rows("loop:made")
+    rows_file = inputs.rows("loop:made")
     common = running.common()
     common.pop("max_time")
-    told = synth_run.synth(SynthConfig(recipe=inputs.recipe(), out=made, **common))
+    synthesis = synth_run.synth(SynthConfig(recipe=inputs.recipe(), out=rows_file, **common))
     running.notes.append(
-        f"the recipe made {told.rows} rows ({told.counts['read']} texts sampled, {told.counts['kept']} kept)"
+        f"the recipe made {synthesis.rows} rows ({synthesis.counts['read']} texts sampled, {synthesis.counts['kept']} kept)"
     )
     audited = audit_run.audit(
         AuditConfig(
             **inputs.options(spec.audit),
-            data=(str(made),),
+            data=(str(rows_file),),
             reference=inputs.files(spec.human),
             out=running.folder / "audit-made",
             workers=running.config.workers,
@@ -311,7 +311,7 @@ def synth_part(running: LoopState) -> bool:
     return True
 
 
-def study_part(running: LoopState) -> bool:
+def run_study_part(running: LoopState) -> bool:
     """Run the study."""
     from pyrite.gate.config import GateConfig
     from pyrite.gate.run import gate
@@ -319,7 +319,7 @@ def study_part(running: LoopState) -> bool:
     from pyrite.study.config import StudyConfig
 
     spec, inputs = running.spec, running.inputs
-    made = study_run.run_study(
+    result = study_run.run_study(
         StudyConfig(
             spec=str(inputs.study_file()),
             data=running.config.data,
@@ -328,20 +328,20 @@ def study_part(running: LoopState) -> bool:
             **running.common(),
         )
     )
-    where = f"study/{made.spec.study}"
+    where = f"study/{result.spec.study}"
     texts = spec.gates_of("study")
-    asked = gate(GateConfig(run=running.folder / where, require=texts)).as_json()["gates"] if texts else []
-    running.done("study", where, made, asked)
+    gates = gate(GateConfig(run=running.folder / where, require=texts)).as_json()["gates"] if texts else []
+    running.done("study", where, result, gates)
     return True
 
 
-def probe_part(running: LoopState) -> bool:
+def run_probe_part(running: LoopState) -> bool:
     """Ask the model, before anything is done to it."""
     from pyrite.probe import run as probe_run
     from pyrite.probe.config import ProbeConfig
 
     spec = running.spec
-    made = probe_run.score(
+    result = probe_run.score(
         ProbeConfig(
             **running.inputs.probe_options(),
             model=running.inputs.model(running.spec.model or "", running.common()),
@@ -350,11 +350,11 @@ def probe_part(running: LoopState) -> bool:
             **running.common(),
         )
     )
-    running.done("probe", "probe", made)
+    running.done("probe", "probe", result)
     return True
 
 
-def repair_part(running: LoopState) -> bool:
+def run_repair_part(running: LoopState) -> bool:
     """Unlearn the rows to forget, and ask the same again. Without such rows there is nothing to repair."""
     from pyrite.repair import run as repair_run
     from pyrite.repair.config import RepairConfig
@@ -369,13 +369,13 @@ def repair_part(running: LoopState) -> bool:
     if not replay and spec.forget != "none":
         fix = "replay people's rows: replay: [human]"
         raise UserError("There is no row to replay: the audit cleared none.", "replay: [clean]", fix)
-    asked = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}
+    probe_options = {name: value for name, value in inputs.probe_options().items() if name in ASKED_AGAIN}
     options = inputs.options(spec.repair)
     if options.get("before"):
         options["before"] = inputs.model(options["before"], running.common())
-    made = repair_run.repair(
+    result = repair_run.repair(
         RepairConfig(
-            **{**asked, **options},
+            **{**probe_options, **options},
             model=inputs.model(spec.model or "", running.common()),
             forget=forget,
             replay=replay,
@@ -384,12 +384,12 @@ def repair_part(running: LoopState) -> bool:
             **running.common(),
         )
     )
-    running.done("repair", "repair", made)
+    running.done("repair", "repair", result)
     return True
 
 
 PARTS: dict[str, Callable[[LoopState], bool]] = {
-    "audits": audits_part, "study": study_part, "audit": audit_part, "synth": synth_part, "probe": probe_part, "repair": repair_part,
+    "audits": run_audits_part, "study": run_study_part, "audit": run_audit_part, "synth": run_synth_part, "probe": run_probe_part, "repair": run_repair_part,
 }  # fmt: skip
 """The function of each part; False: the rest of the loop has nothing to do."""
 
@@ -400,10 +400,10 @@ def write_and_report(running: LoopState) -> Loop:
     from pyrite.report.config import ReportConfig
 
     running.write()
-    folder, told = running.folder, running.record().as_json()
+    folder, record = running.folder, running.record().as_json()
     page = ReportConfig(runs=(str(folder),), out=folder / PAGE, no_rows=running.config.no_rows)
-    made = report_run.report(page)
-    return Loop(running.spec, folder, page.out, made.verdicts, told, running.results, told["exit_code"])
+    report = report_run.report(page)
+    return Loop(running.spec, folder, page.out, report.verdicts, record, running.results, record["exit_code"])
 
 
 def command(config: LoopConfig) -> str:

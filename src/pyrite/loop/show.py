@@ -20,25 +20,25 @@ MARKS = {"bad": "bold red", "unsure": "bold yellow", "good": "bold green", "plai
 
 def show(result: Loop | LoopPlan) -> None:
     """Whatever `pyrite.run` returns."""
-    plan(result.record) if isinstance(result, LoopPlan) else loop(result)
+    print_plan(result.record) if isinstance(result, LoopPlan) else print_loop(result)
 
 
-def loop(made: Loop) -> None:
+def print_loop(finished: Loop) -> None:
     """Print a finished loop: its parts as their verbs print them, then the verdicts."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
-    for name, result in made.results.items():
+    for name, result in finished.results.items():
         print_part(name, result)
-    put(console, f"{made.told['loop']}: what it comes to", style="bold")
-    for verdict in made.verdicts:
+    put(console, f"{finished.record['loop']}: what it comes to", style="bold")
+    for verdict in finished.verdicts:
         put(console, verdict.sentence, mark=f"{verdict.label}: ", style=MARKS[verdict.tone])
-    for gate in made.told["gates"]:
+    for gate in finished.record["gates"]:
         put(console, f"{gate['part']}: {gate['gate']} ({gate['why']})", mark=f"{gate['outcome']} ")
-    for note in made.told["notes"]:
+    for note in finished.record["notes"]:
         put(console, note, mark="note: ")
     put(console, "the page, one file:")
-    console.print(f"  {made.report}", soft_wrap=True)
-    if made.spec.loop.partition("-")[0] == "demo":
+    console.print(f"  {finished.report}", soft_wrap=True)
+    if finished.spec.loop.partition("-")[0] == "demo":
         put(console, "the same of your own files:")
         for line in YOUR_OWN:
             console.print(f"  {line}", soft_wrap=True)
@@ -51,30 +51,36 @@ def print_part(name: str, result: Any) -> None:
     from pyrite.study import show as show_study
 
     if name == "study":
-        show_study.study(result)
+        show_study.print_study(result)
     elif name.startswith("audit"):
-        told = result.as_json()
-        show_audit.brief(told, f"{name}: {', '.join(told['data'])}")
+        record = result.as_json()
+        show_audit.brief(record, f"{name}: {', '.join(record['data'])}")
     elif name == "probe":
-        show_probe.scorecards(result)
+        show_probe.print_scorecards(result)
     elif name == "repair":
-        show_repair.repair(result)
+        show_repair.print_repair(result)
 
 
-def plan(told: Mapping[str, Any]) -> None:
+def print_plan(record: Mapping[str, Any]) -> None:
     """Print what a loop would do."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
-    put(console, f"loop {told['loop']}: {told['says']}", style="bold")
-    put(console, f"parts, in order: {', '.join(told['parts'])}, report")
-    put(console, f"synthetic: {', '.join(told['synthetic'])}")
-    put(console, f"human: {', '.join(told['human'])}")
-    if told["model"]:
-        put(console, f"model: {told['model']}; forgets {told['forget']} rows, replays {' and '.join(told['replay'])}")
-    for gate in told["gates"]:
+    put(console, f"loop {record['loop']}: {record['says']}", style="bold")
+    put(console, f"parts, in order: {', '.join(record['parts'])}, report")
+    put(console, f"synthetic: {', '.join(record['synthetic'])}")
+    put(console, f"human: {', '.join(record['human'])}")
+    if record["model"]:
+        put(
+            console,
+            f"model: {record['model']}; forgets {record['forget']} rows, replays {' and '.join(record['replay'])}",
+        )
+    for gate in record["gates"]:
         put(console, gate, mark="gate: ")
-    if "study" in told:
-        made = told["study"]
-        hours = made["seconds"] / 3600
-        found = f"{made['stored']['steps']} of {made['steps']} steps are in the store"
-        put(console, f"study {made['study']}: {made['steps']} steps, about {hours:.1f} h one after the other; {found}")
+    if "study" in record:
+        study_plan = record["study"]
+        hours = study_plan["seconds"] / 3600
+        stored = f"{study_plan['stored']['steps']} of {study_plan['steps']} steps are in the store"
+        put(
+            console,
+            f"study {study_plan['study']}: {study_plan['steps']} steps, about {hours:.1f} h one after the other; {stored}",
+        )

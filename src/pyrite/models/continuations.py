@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.rows import RowReader, reader_of
-from pyrite.models.trees import Ask, PackedLayout, passes, split_ask
-from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, distinct
+from pyrite.models.trees import ContinuationRequest, PackedLayout, passes, split_request
+from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, unique_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Followed:
 
 def continuations(
     model: Any,
-    asks: Sequence[Ask],
+    asks: Sequence[ContinuationRequest],
     *,
     report_progress: ReportProgress,
     batch_tokens: int | None = None,
@@ -44,14 +44,14 @@ def continuations(
     """
     import torch
 
-    if any(not ask.context or not all(ask.continuations) for ask in asks):
+    if any(not request.context or not all(request.continuations) for request in asks):
         raise ValueError("a context and a continuation have at least one token each")
-    unique_asks, ask_numbers = distinct(asks)
-    parts = [split_ask(ask) for ask in unique_asks]
-    unique, numbers = distinct(part for ask_parts in parts for part in ask_parts)
+    unique_asks, ask_numbers = unique_rows(asks)
+    parts = [split_request(request) for request in unique_asks]
+    unique, numbers = unique_rows(part for ask_parts in parts for part in ask_parts)
     work = Work(len(asks), len(unique_asks))
     work.given_tokens = sum(
-        len(ask.context) + len(continuation) - 1 for ask in asks for continuation in ask.continuations
+        len(request.context) + len(continuation) - 1 for request in asks for continuation in request.continuations
     )
     with torch.inference_mode():
         reader = reader_of(model)
@@ -68,7 +68,7 @@ def continuations(
 
 
 def followed(
-    reader: RowReader, asks: Sequence[Ask], hidden: Any, flat: PackedLayout, relative: bool, work: Work
+    reader: RowReader, asks: Sequence[ContinuationRequest], hidden: Any, flat: PackedLayout, relative: bool, work: Work
 ) -> dict[int, list[Followed]]:
     """The log-probabilities of the continuations that one pass read, by the number of their ask."""
     import torch
@@ -77,12 +77,12 @@ def followed(
     follows: list[list[int]] = []  # the tokens asked for there,
     chains: dict[int, list[list[int]]] = {}  # and for each continuation of each ask, its indices into `places`
     for at, end in flat.ends.items():
-        ask = asks[at]
+        request = asks[at]
         first = len(places)
         places.append(end)
-        follows.append([continuation[0] for continuation in ask.continuations])
+        follows.append([continuation[0] for continuation in request.continuations])
         chains[at] = []
-        for continuation, branch_places in zip(ask.continuations, flat.follow[at], strict=True):
+        for continuation, branch_places in zip(request.continuations, flat.follow[at], strict=True):
             chains[at].append([first, *range(len(places), len(places) + len(branch_places))])
             places += branch_places
             follows += [[token] for token in continuation[1:]]
@@ -138,17 +138,17 @@ def at_positions(
 
 
 def library_continuations(
-    model: Any, asks: Sequence[Ask], work: Work, report_progress: ReportProgress
+    model: Any, asks: Sequence[ContinuationRequest], work: Work, report_progress: ReportProgress
 ) -> list[list[Followed]]:
     """`continuations` by the library's own forward pass: sequences of equal length in a batch, without padding."""
     import torch
 
-    jobs = [(at, column) for at, ask in enumerate(asks) for column in range(len(ask.continuations))]
+    jobs = [(at, column) for at, request in enumerate(asks) for column in range(len(request.continuations))]
     groups: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for at, column in jobs:
         continuation = asks[at].continuations[column]
         groups[len(asks[at].context) + len(continuation) - 1, len(continuation)].append((at, column))
-    rows: list[list[Any]] = [[None] * len(ask.continuations) for ask in asks]
+    rows: list[list[Any]] = [[None] * len(request.continuations) for request in asks]
     n_done = 0
     for (length, n_targets), members in sorted(groups.items(), reverse=True):
         size = max(1, BATCH_TOKENS[model.device.type] // length)

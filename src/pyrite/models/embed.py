@@ -15,7 +15,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, RowReader, layout, reader_of
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, distinct, length_batches
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, length_batches, unique_rows
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 """[texts, width], each of unit length."""
@@ -53,7 +53,7 @@ def sentence_embeddings(
     tokenizer = load.load_tokenizer(folder)
     model = AutoModel.from_pretrained(folder, **load.plain_loading(torch.float32)).to(compute.device)
     model, compute = load.for_generation(model, compute)
-    unique, numbers = distinct(texts)
+    unique, numbers = unique_rows(texts)
     room = size_limit(model, tokenizer, max_tokens)
     ids = tokenize(tokenizer, unique, room)
     vectors = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
@@ -103,7 +103,7 @@ def hidden_state_embeddings(
     """
     import torch
 
-    unique, numbers = distinct(texts)
+    unique, numbers = unique_rows(texts)
     room = size_limit(model, tokenizer, max_tokens)
     nothing = next((at for at in (tokenizer.bos_token_id, tokenizer.eos_token_id) if at is not None), 0)
     ids = [row or [nothing] for row in tokenize(tokenizer, unique, room)]

@@ -21,7 +21,7 @@ class Pace(Generic[Found]):
         self.endpoint, self.usage, self.stopping, self.base_wait = endpoint, usage, stopping, base_wait
         self.next_at = self.held_until = 0.0
 
-    async def retried(self, ask: Callable[[], Awaitable[Found | Fault]], seed: int) -> Found | Fault | None:
+    async def retried(self, send: Callable[[], Awaitable[Found | Fault]], seed: int) -> Found | Fault | None:
         """What the last of several tries brought; None where the run stopped while there was nothing final.
 
         The wait after try n is `base_wait` times 2^(n-1), at most a minute, times a number drawn between 0.5 and 1;
@@ -41,7 +41,7 @@ class Pace(Generic[Found]):
             self.usage.requests += 1
             self.usage.retries += tries > 0
             tries += 1
-            outcome = await ask()
+            outcome = await send()
             if isinstance(outcome, Fault) and outcome.again and outcome.wait:
                 self.hold(outcome.wait)
             return outcome

@@ -29,7 +29,7 @@ def read_json(raw: bytes) -> dict[str, Any] | Fault:
     return body if isinstance(body, dict) else Fault(f"the reply is no JSON object but {type(body).__name__}")
 
 
-def token_counts(body: dict[str, Any]) -> Size:
+def reply_tokens(body: dict[str, Any]) -> Size:
     """The tokens that a reply tells."""
     usage = body.get("usage")
     counts = [(usage if isinstance(usage, dict) else {}).get(key) for key in ("prompt_tokens", "completion_tokens")]
@@ -46,7 +46,7 @@ def model_names(body: dict[str, Any]) -> list[str]:
     return sorted({str(row["id"]) for row in rows if isinstance(row, dict) and row.get("id")})
 
 
-def answer_of(body: dict[str, Any], prompt: str, attempt: int, writing: Writing) -> Answer | Fault:
+def reply_answer(body: dict[str, Any], prompt: str, attempt: int, writing: Writing) -> Answer | Fault:
     """The first choice of a reply as an answer.
 
     An endpoint that leaves the stop string at the end of a text is helped: the text is cut before it. A reason for
@@ -58,7 +58,7 @@ def answer_of(body: dict[str, Any], prompt: str, attempt: int, writing: Writing)
         return Fault("the reply has no choices" + (f": {message_text}" if message_text else ""))
     message = choices[0].get("message")
     message = message if isinstance(message, dict) else {}
-    ended, size, meta = choices[0].get("finish_reason"), token_counts(body), meta_of(body)
+    ended, size, meta = choices[0].get("finish_reason"), reply_tokens(body), meta_of(body)
     if ended == "content_filter" or message.get("refusal"):
         if message.get("refusal"):
             meta["refusal"] = str(message["refusal"])

@@ -11,7 +11,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing
 from pyrite.models.remote_endpoint import Endpoint, Usage
 from pyrite.models.remote_pace import Pace
-from pyrite.models.remote_reply import FILTERED, answer_of, model_names, read_json, token_counts
+from pyrite.models.remote_reply import FILTERED, model_names, read_json, reply_answer, reply_tokens
 from pyrite.models.remote_wire import Fault, Wire
 from pyrite.records import Chat
 
@@ -123,9 +123,9 @@ class RemoteRun:
 
     def read(self, body: dict[str, Any], job: Job) -> Answer | Fault:
         """Count what a reply cost, usable or not, and take the answer out of it."""
-        size = token_counts(body)
+        size = reply_tokens(body)
         self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
-        return answer_of(body, job[0].id, job[1], self.writing)
+        return reply_answer(body, job[0].id, job[1], self.writing)
 
     def body(self, prompt: Chat, limit: str, seed: int) -> dict[str, Any]:
         """What a request says."""

@@ -73,12 +73,12 @@ class Wire:
         listing: Callable[..., Awaitable[Any]] = self._client.models.with_raw_response.list
         return await self._reply(listing)
 
-    async def _reply(self, ask: Callable[[], Awaitable[Any]]) -> bytes | Fault:
+    async def _reply(self, send: Callable[[], Awaitable[Any]]) -> bytes | Fault:
         import openai
 
         try:
             async with asyncio.timeout(self.endpoint.timeout_s):
-                return bytes((await ask()).http_response.content)
+                return bytes((await send()).http_response.content)
         except openai.APIStatusError as error:
             return self._status_fault(error.status_code, error.response.headers, error.body, error.response.text)
         except (TimeoutError, openai.APITimeoutError):

@@ -16,8 +16,8 @@ from pyrite.models.hardware import Compute
 from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import RowReader, reader_of
-from pyrite.models.trees import Ask, passes
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, distinct, length_batches
+from pyrite.models.trees import ContinuationRequest, passes
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, length_batches, unique_rows
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected, Stored
@@ -39,7 +39,7 @@ def label_word_logits(
         if any(other_word is not word and list(other_word[: len(word)]) == list(word) for other_word in words):
             detail = f"token ids {list(word)} begin another label's"
             raise UserError("A label word is the beginning of another.", detail, "choose other words, with --labels")
-    asks = [Ask(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
+    asks = [ContinuationRequest(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
     rows, work = continuations(model, asks, report_progress=report_progress, batch_tokens=batch_tokens, relative=True)
     return np.array([[followed.logprob for followed in row] for row in rows], dtype=np.float32).reshape(
         len(asks), len(words)
@@ -69,7 +69,7 @@ def class_logits(
 
     if segments is None or not takes_segments(model):
         segments = [()] * len(ids)
-    unique_pairs, numbers = distinct(
+    unique_pairs, numbers = unique_rows(
         (tuple(row), tuple(row_segments)) for row, row_segments in zip(ids, segments, strict=True)
     )
     unique = [row for row, _ in unique_pairs]
@@ -97,7 +97,7 @@ def causal_class_logits(
     import torch
 
     logits = np.zeros((len(ids), head.weight.shape[0]), dtype=np.float32)
-    asks = [Ask(tuple(row), ()) for row in ids]
+    asks = [ContinuationRequest(tuple(row), ()) for row in ids]
     for hidden, flat in passes(reader, asks, work, report_progress, batch_tokens):
         last = torch.tensor(list(flat.ends.values()), device=reader.device)
         logits[list(flat.ends)] = head(hidden[last]).float().cpu().numpy()

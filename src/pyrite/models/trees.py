@@ -25,7 +25,7 @@ own. (Measured on a CPU only.)"""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ContinuationRequest:
     """A context (at least one token) and what may follow it (each at least one token)."""
 
     context: tuple[int, ...]
@@ -45,7 +45,7 @@ class PrefixGroup:
     members: tuple[int, ...]
     shared: int
 
-    def segments(self, asks: Sequence[Ask], past: int) -> Segments:
+    def segments(self, asks: Sequence[ContinuationRequest], past: int) -> Segments:
         """The tree after a prefix of `past` tokens: what is shared, each context's end, its continuations but for
         their last tokens."""
         stretches = [(-1, self.shared - past)]
@@ -60,15 +60,17 @@ class PrefixGroup:
         return tuple(stretches)
 
 
-def split_ask(ask: Ask) -> list[Ask]:
+def split_request(request: ContinuationRequest) -> list[ContinuationRequest]:
     """An ask as several of the same context where its continuations are far longer than the context: branches do not
     see each other, yet attention runs over all of them."""
-    sizes = [len(continuation) for continuation in ask.continuations]
-    parts = filled(sizes, max(BRANCH_TOKENS, 2 * len(ask.context))) or [[]]
-    return [Ask(ask.context, tuple(ask.continuations[at] for at in part)) for part in parts]
+    sizes = [len(continuation) for continuation in request.continuations]
+    parts = filled(sizes, max(BRANCH_TOKENS, 2 * len(request.context))) or [[]]
+    return [ContinuationRequest(request.context, tuple(request.continuations[at] for at in part)) for part in parts]
 
 
-def prefix_groups(asks: Sequence[Ask], numbers: Sequence[int], past: int, saves: int) -> list[PrefixGroup]:
+def prefix_groups(
+    asks: Sequence[ContinuationRequest], numbers: Sequence[int], past: int, saves: int
+) -> list[PrefixGroup]:
     """The asks of these numbers, which begin with the same `past` tokens, as rows: together where that saves at least
     `saves` tokens a row."""
     groups = []
@@ -98,7 +100,7 @@ def filled(sizes: Sequence[int], room: int) -> list[list[int]]:
 
 
 def packed(
-    asks: Sequence[Ask], rows: Sequence[PrefixGroup], past: int, tokens: int
+    asks: Sequence[ContinuationRequest], rows: Sequence[PrefixGroup], past: int, tokens: int
 ) -> list[list[tuple[Segments, PrefixGroup]]]:
     """The rows in batches of at most `tokens` computed tokens (at least one row), longest first, those of one shape
     together."""
@@ -125,7 +127,7 @@ class PackedLayout:
 
 
 def pack_layout(
-    asks: Sequence[Ask], batch: Sequence[tuple[Segments, PrefixGroup]], past: int, device: Any
+    asks: Sequence[ContinuationRequest], batch: Sequence[tuple[Segments, PrefixGroup]], past: int, device: Any
 ) -> PackedLayout:
     """The packed layout of a batch: its tokens side by side, and where each ask lies."""
     flat = PackedLayout([], [], [], {}, {})
@@ -134,10 +136,12 @@ def pack_layout(
         for _, row in rows:
             add(flat, asks[row.members[0]].context[past : row.shared], past)
             for at in row.members:
-                ask = asks[at]
-                add(flat, ask.context[row.shared :], row.shared)
+                request = asks[at]
+                add(flat, request.context[row.shared :], row.shared)
                 flat.ends[at] = len(flat.ids) - 1
-                flat.follow[at] = [add(flat, continuation[:-1], len(ask.context)) for continuation in ask.continuations]
+                flat.follow[at] = [
+                    add(flat, continuation[:-1], len(request.context)) for continuation in request.continuations
+                ]
         length = n_tokens(segments)
         count = (len(flat.ids) - start) // length
         flat.blocks.append(Block(start, count, length, *tree_mask(segments, past, device)))
@@ -145,14 +149,18 @@ def pack_layout(
 
 
 def passes(
-    reader: RowReader, asks: Sequence[Ask], work: Work, report_progress: ReportProgress, batch_tokens: int | None = None
+    reader: RowReader,
+    asks: Sequence[ContinuationRequest],
+    work: Work,
+    report_progress: ReportProgress,
+    batch_tokens: int | None = None,
 ) -> Iterator[tuple[Any, PackedLayout]]:
     """Flat passes over all asks: the last hidden states [tokens, width] of each pass, and its layout."""
     import torch
 
     kind, device = reader.device.type, reader.device
     n_done = 0
-    for shared in group([ask.context for ask in asks]):
+    for shared in group([request.context for request in asks]):
         past = shared.prefix
         prefix = reader.prefix(asks[shared.rows[0]].context[:past])
         work.computed += past

@@ -42,7 +42,7 @@ class Work:
         }
 
 
-def distinct(rows: Iterable[Any]) -> tuple[list[Any], list[int]]:
+def unique_rows(rows: Iterable[Any]) -> tuple[list[Any], list[int]]:
     """The different rows in order of first appearance, and for every row its number among them."""
     numbers: dict[Any, int] = {}
     return_to = [numbers.setdefault(row, len(numbers)) for row in rows]

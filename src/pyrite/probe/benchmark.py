@@ -48,49 +48,49 @@ def benchmark_step(context: Context) -> None:
             writer(model, tokenizer, config["seed"], context, compute),
             max_length=min(longest, MAX_LENGTH),
         )
-        found = run(config["task"], lm, settings)
+        outcome = run(config["task"], lm, settings)
     with (context.out / "measured.jsonl").open("wb") as sink:
-        for one in found.measured:
-            sink.write(orjson.dumps(asdict(one), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
-    told = {
-        "metrics": [asdict(metric) for metric in found.metrics],
-        "numbers": [asdict(number) for number in found.numbers],
-        "shots": dict(found.shots),
-        "versions": dict(found.versions),
-        "cut": found.cut,
-        "notes": list(found.notes),
-        "lm_eval": found.lm_eval,
+        for item in outcome.measured:
+            sink.write(orjson.dumps(asdict(item), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+    record = {
+        "metrics": [asdict(metric) for metric in outcome.metrics],
+        "numbers": [asdict(number) for number in outcome.numbers],
+        "shots": dict(outcome.shots),
+        "versions": dict(outcome.versions),
+        "cut": outcome.cut,
+        "notes": list(outcome.notes),
+        "lm_eval": outcome.lm_eval,
     }
     (context.out / "harness.json").write_bytes(
-        orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     )
 
 
 def scorer(model: Any, context: Context, compute: Compute) -> Any:
     """Our engine as the harness asks for log-probabilities: continuations of one context share it."""
     from pyrite.models.continuations import continuations
-    from pyrite.models.trees import Ask
+    from pyrite.models.trees import ContinuationRequest
 
     def score(requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
         groups: dict[tuple[int, ...], dict[tuple[int, ...], None]] = defaultdict(dict)
-        for asked, follows in requests:
-            groups[tuple(asked)][tuple(follows)] = None
-        asks = [Ask(asked, tuple(some)) for asked, some in groups.items()]
+        for prefix, follows in requests:
+            groups[tuple(prefix)][tuple(follows)] = None
+        asks = [ContinuationRequest(prefix, tuple(next_tokens)) for prefix, next_tokens in groups.items()]
 
-        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
-            found, _ = continuations(model, [asks[at] for at in part], report_progress=report_progress)
-            return [[(one.logprob, one.greedy) for one in row] for row in found], {}
+        def scores_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+            rows, _ = continuations(model, [asks[at] for at in part], report_progress=report_progress)
+            return [[(score.logprob, score.greedy) for score in row] for row in rows], {}
 
-        found, _ = in_parts(
-            context, "scores", [asdict(ask) for ask in asks], [ask.tokens for ask in asks], some,
+        rows, _ = in_parts(
+            context, "scores", [asdict(request) for request in asks], [request.tokens for request in asks], scores_of_part,
             tokens=PART_TOKENS[compute.device], order=sorted(range(len(asks)), key=lambda at: (asks[at].context, at)),
         )  # fmt: skip
-        told = {
-            (ask.context, follows): (one[0], one[1])
-            for ask, row in zip(asks, found, strict=True)
-            for follows, one in zip(ask.continuations, row, strict=True)
+        scores = {
+            (request.context, follows): (score[0], score[1])
+            for request, row in zip(asks, rows, strict=True)
+            for follows, score in zip(request.continuations, row, strict=True)
         }
-        return [told[tuple(asked), tuple(follows)] for asked, follows in requests]
+        return [scores[tuple(prefix), tuple(follows)] for prefix, follows in requests]
 
     return score
 
@@ -107,9 +107,9 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
         drawing = Drawing(settings[0]["temperature"], settings[0].get("top_p", 1.0))
         stops = [stop for stop in settings[0]["until"] if stop]
 
-        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
-            made: dict[int, str] = {}
-            for number, one in generate(
+        def texts_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+            texts: dict[int, str] = {}
+            for number, generated in generate(
                 model,
                 [prompts[at] for at in part],
                 max_new_tokens=[settings[at]["max_gen_toks"] for at in part],
@@ -118,25 +118,27 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
                 seeds=[[seed, settings[at]["number"], settings[at].get("attempt", 0)] for at in part],
                 ended=stopper(tokenizer, stops) if stops else None,
             ):
-                text = tokenizer.decode(one.ids, skip_special_tokens=True)
+                text = tokenizer.decode(generated.ids, skip_special_tokens=True)
                 cut = cut_at(text, stops)
-                made[number] = text if cut is None else cut
-                report_progress(len(made), len(part), "answers")
-            return [made[at] for at in range(len(part))], {}
+                texts[number] = text if cut is None else cut
+                report_progress(len(texts), len(part), "answers")
+            return [texts[at] for at in range(len(part))], {}
 
-        sizes = [len(prompt) + own["max_gen_toks"] for prompt, own in zip(prompts, settings, strict=True)]
-        asked = [list(map(list, prompts)), list(map(dict, settings))]
-        return in_parts(context, "texts", asked, sizes, some, tokens=WRITTEN * PART_TOKENS[compute.device])[0]
+        sizes = [len(prompt) + setting["max_gen_toks"] for prompt, setting in zip(prompts, settings, strict=True)]
+        part_inputs = [list(map(list, prompts)), list(map(dict, settings))]
+        return in_parts(
+            context, "texts", part_inputs, sizes, texts_of_part, tokens=WRITTEN * PART_TOKENS[compute.device]
+        )[0]
 
     def write(prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
         groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for at, one in enumerate(settings):
-            groups[tuple(one["until"]), one["temperature"], one.get("top_p", 1.0)].append(at)
+        for at, setting in enumerate(settings):
+            groups[tuple(setting["until"]), setting["temperature"], setting.get("top_p", 1.0)].append(at)
         texts = [""] * len(prompts)
         for members in groups.values():
             numbered = [{**settings[at], "number": at} for at in members]
-            made = of_one_setting([prompts[at] for at in members], numbered)
-            for at, text in zip(members, made, strict=True):
+            answers = of_one_setting([prompts[at] for at in members], numbered)
+            for at, text in zip(members, answers, strict=True):
                 texts[at] = text
         return texts
 
@@ -194,21 +196,21 @@ class Benchmark:
     def read(self, store: Store, step: Step) -> Result:
         """The items as the step left them; what is no mean of items stays the harness's own number."""
         folder = store.path(step.key)
-        told = orjson.loads((folder / "harness.json").read_bytes())
+        record = orjson.loads((folder / "harness.json").read_bytes())
         measured = [ItemScore(**orjson.loads(line)) for line in (folder / "measured.jsonl").read_bytes().splitlines()]
-        metrics = tuple(Metric(**metric) for metric in told["metrics"])
-        columns = list(dict.fromkeys(column for one in measured for column in one.slices))
-        many = [column for column in columns if len({one.slices.get(column) for one in measured}) > 1]
+        metrics = tuple(Metric(**metric) for metric in record["metrics"])
+        columns = list(dict.fromkeys(column for item in measured for column in item.slices))
+        many = [column for column in columns if len({item.slices.get(column) for item in measured}) > 1]
         cuts = {metric.name: ((), *((column,) for column in many)) for metric in metrics}
-        notes = list(told["notes"])
+        notes = list(record["notes"])
         notes += [
             f"{number['metric']} = {number['value']:.4g} ({number['says']})"
-            for number in told["numbers"]
+            for number in record["numbers"]
             if not number["of_items"]
         ]
-        if told["cut"]:
-            notes.append(f"{told['cut']} prompts were cut from the left")
-        return Result(measured, metrics, cuts, "groups", tuple(notes), told)
+        if record["cut"]:
+            notes.append(f"{record['cut']} prompts were cut from the left")
+        return Result(measured, metrics, cuts, "groups", tuple(notes), record)
 
     def texts(self, store: Store, step: Step) -> Texts:
         """Nothing: the step keeps the values of documents, not their texts."""

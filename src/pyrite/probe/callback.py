@@ -24,9 +24,9 @@ from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.in_memory import NAME, ask_now, check_task, held, key_of, same_chances, untouched
-from pyrite.probe.probe_task import LabelTask, Result, ask
-from pyrite.probe.run import Scorecard, answer, early, interval, scorecard
+from pyrite.probe.in_memory import NAME, check_task, key_of, model_in_memory, probe_now, same_chances, untouched
+from pyrite.probe.probe_task import LabelTask, Result, parse_task
+from pyrite.probe.run import Scorecard, answer_gate, early, estimate_record, scorecard
 from pyrite.records import Estimate
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
 from pyrite.tasks.scoring import ItemScore
@@ -82,18 +82,18 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, trainer: Any, *, task: str | Sequence[str], tokenizer: Any = None, **options: Any) -> None:
-        own = {name: options.pop(name) for name in CallbackOptions.model_fields if name in options}
-        self.trainer, self.options = trainer, checked(CallbackOptions, own)
+        settings = {name: options.pop(name) for name in CallbackOptions.model_fields if name in options}
+        self.trainer, self.options = trainer, validated(CallbackOptions, settings)
         self.history: list[dict[str, Any]] = []
         self.config = config_of((task,) if isinstance(task, str) else tuple(task), options)
         self.store = Store(self.config.store or default_store())
-        self.asked = [ask(text, self.config) for text in self.config.task]
-        names = [one.name for one in self.asked]
+        self.tasks = [parse_task(text, self.config) for text in self.config.task]
+        names = [probe_task.name for probe_task in self.tasks]
         if len(set(names)) < len(names):
             raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
         self.gates = [gating.parse(text, names) for text in self.config.gate]
         for gate in self.gates:
-            early(gate, self.asked, two_models=True)
+            early(gate, self.tasks, two_models=True)
         self._tokenizer = tokenizer
         self._start: dict[str, list[ItemScore]] = {}
         self._no_start = ""
@@ -105,11 +105,11 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     def _prepare(self) -> None:
         """Everything that can be refused before training is refused here; the items are made once."""
         check_whole(self.trainer)
-        with held(self.trainer, self._tokenizer) as model:
-            for one in self.asked:
-                check_task(one, model)
+        with model_in_memory(self.trainer, self._tokenizer) as model:
+            for probe_task in self.tasks:
+                check_task(probe_task, model)
         if self.trainer.is_world_process_zero():
-            items = [one.items for one in self.asked if isinstance(one, LabelTask)]
+            items = [probe_task.items for probe_task in self.tasks if isinstance(probe_task, LabelTask)]
             with same_chances():
                 run_steps(items, self.store, RunOptions(), Progress(quiet=True))
         self._ready = True
@@ -125,7 +125,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             self._keep(state.stateful_callbacks)
             return
         self._last = state.global_step
-        self.history = [one for one in self.history if one["step"] <= state.global_step]
+        self.history = [record for record in self.history if record["step"] <= state.global_step]
         self._no_start = "the checkpoint does not hold what the model before the first step got"
         self._take_up(state.stateful_callbacks)
 
@@ -133,21 +133,21 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         """Put the start's values, of tasks with a gate on a change, where checkpoints keep the states of callbacks."""
         tasks = [gate.task for gate in self.gates if gate.change and gate.task in self._start]
         if tasks:
-            kept = {
+            start_values = {
                 key: orjson.dumps(self._start[task]).decode() for task, key in self._keys().items() if task in tasks
             }
-            states[KEPT] = {**states.get(KEPT, {}), **kept}
+            states[KEPT] = {**states.get(KEPT, {}), **start_values}
 
     def _take_up(self, states: Mapping[str, Any]) -> None:
         """The start's values out of a checkpoint: of the same tasks on the same items."""
-        kept = states.get(KEPT, {})
-        starts = {task: kept[key] for task, key in self._keys().items() if key in kept}
-        self._start = {task: [ItemScore(**one) for one in orjson.loads(text)] for task, text in starts.items()}
+        start_values = states.get(KEPT, {})
+        starts = {task: start_values[key] for task, key in self._keys().items() if key in start_values}
+        self._start = {task: [ItemScore(**item) for item in orjson.loads(text)] for task, text in starts.items()}
 
     def _keys(self) -> dict[str, str]:
         """What each task asks, as a hash that is the same in every process and on every machine of the same kind."""
-        with held(self.trainer, self._tokenizer) as model:
-            return {one.name: key_of(one, model) for one in self.asked}
+        with model_in_memory(self.trainer, self._tokenizer) as model:
+            return {probe_task.name: key_of(probe_task, model) for probe_task in self.tasks}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask every so many steps, and at the last."""
@@ -180,8 +180,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer.log(logged(record, self.options.slices))
         control.should_log = should_log
         failed = [gate for gate in record["gates"] if gate["outcome"] == "failed"]
-        for one in failed:
-            logger.warning("gate failed at step %s: %s: %s", record["step"], one["gate"], one["why"])
+        for failed_gate in failed:
+            logger.warning("gate failed at step %s: %s: %s", record["step"], failed_gate["gate"], failed_gate["why"])
         if self.options.stop and record["exit_code"] == 1:
             control.should_training_stop = True
 
@@ -206,14 +206,14 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     def _measure(self, moment: str) -> dict[str, Any]:
         """Every task's scorecard and every gate, with the training left as it was."""
         began = time.monotonic()
-        with untouched(self.trainer.model), held(self.trainer, self._tokenizer) as model:
-            results = {one.name: ask_now(one, model, self.store) for one in self.asked}
-        cards = [scorecard(NAME, one, results[one.name], self.config.seed) for one in self.asked]
+        with untouched(self.trainer.model), model_in_memory(self.trainer, self._tokenizer) as model:
+            results = {probe_task.name: probe_now(probe_task, model, self.store) for probe_task in self.tasks}
+        cards = [scorecard(NAME, probe_task, results[probe_task.name], self.config.seed) for probe_task in self.tasks]
         gate_results = [self._answer(gate, results) for gate in self.gates]
         if moment == "start":  # asked all the same: a slice that no item has is found before anything is trained
-            self._start, gate_results = {name: list(one.measured) for name, one in results.items()}, []
+            self._start, gate_results = {name: list(result.measured) for name, result in results.items()}, []
         return {
-            "scorecards": [told_of(card) for card in cards],
+            "scorecards": [scorecard_values(card) for card in cards],
             "gates": [result.as_json() for result in gate_results],
             "exit_code": gating.verdict(gate_results, self.config.undecided),
             "seconds": time.monotonic() - began,
@@ -221,10 +221,10 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
     def _answer(self, gate: gating.Gate, results: Mapping[str, Result]) -> GateOutcome:
         """Does a gate hold? One on a change that has nothing to be measured from is undecided."""
-        known = gate.task in self._start
-        before = replace(results[gate.task], measured=self._start[gate.task]) if known else results[gate.task]
-        gate_result = answer(gate, [{gate.task: before}, dict(results)], self.config.seed)
-        if known or not gate.change:
+        has_start = gate.task in self._start
+        before = replace(results[gate.task], measured=self._start[gate.task]) if has_start else results[gate.task]
+        gate_result = answer_gate(gate, [{gate.task: before}, dict(results)], self.config.seed)
+        if has_start or not gate.change:
             return gate_result
         estimate = gate_result.estimate or {}
         nothing = Estimate(math.nan, None, None, 0, estimate["n"], estimate["direction"], method=self._no_start)
@@ -237,12 +237,12 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
         lines = [
             {
-                **{name: one[name] for name in ("step", "epoch", "moment")},
+                **{name: record[name] for name in ("step", "epoch", "moment")},
                 "task": card["task"],
                 **{name: value for name, value in line.items() if name != "values"},
             }
-            for one in self.history
-            for card in one.get("scorecards", ())
+            for record in self.history
+            for card in record.get("scorecards", ())
             for line in card["lines"]
         ]
         return pl.DataFrame(lines, infer_schema_length=None)
@@ -251,12 +251,12 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 Options = TypeVar("Options", bound=ConfigBase)
 
 
-def checked(model: type[Options], given: Mapping[str, Any]) -> Options:
+def validated(model: type[Options], options: Mapping[str, Any]) -> Options:
     """Options as they were given, or what does not fit in them."""
     try:
-        return model(**given)
+        return model(**options)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise UserError("An option of the callback does not fit.", faults, "see docs/callback.md") from None
 
 
@@ -264,10 +264,10 @@ def config_of(tasks: tuple[str, ...], options: Mapping[str, Any]) -> ProbeConfig
     """The options as `pyrite probe` has them."""
     strange = [name for name in options if name not in OPTIONS]
     if strange:
-        known = ", ".join([*CallbackOptions.model_fields, *OPTIONS])
-        raise UserError("The callback has no such option.", ", ".join(strange), f"it has: {known}")
+        available = ", ".join([*CallbackOptions.model_fields, *OPTIONS])
+        raise UserError("The callback has no such option.", ", ".join(strange), f"it has: {available}")
     plain = {name: (value,) if name == "gate" and isinstance(value, str) else value for name, value in options.items()}
-    return checked(ProbeConfig, {"task": tasks, "precision": "fp32", **plain})
+    return validated(ProbeConfig, {"task": tasks, "precision": "fp32", **plain})
 
 
 def check_whole(trainer: Any) -> None:
@@ -285,10 +285,10 @@ def check_whole(trainer: Any) -> None:
         raise UserError("The callback asks models that are whole in one process.", ", ".join(ways), fix)
 
 
-def told_of(card: Scorecard) -> dict[str, Any]:
+def scorecard_values(card: Scorecard) -> dict[str, Any]:
     """A scorecard as plain values, a line for each metric and slice; `values` are the slice's columns."""
     lines = [
-        {"metric": line.metric, "by": line.by, "name": line.name, "values": dict(line.values), **interval(line)}
+        {"metric": line.metric, "by": line.by, "name": line.name, "values": dict(line.values), **estimate_record(line)}
         for line in card.lines
     ]
     return {"task": card.task, "source": card.source, "notes": list(card.result.notes), "lines": lines}

@@ -15,7 +15,17 @@ from pyrite.records import Estimate
 from pyrite.stats import Verdict, holm, no_room
 from pyrite.stats.clustered import Change, change_of_items
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.tasks.scoring import OVERALL, STRATUM, ItemScore, Metric, check_columns, cut, is_grouped, of_metric, title
+from pyrite.tasks.scoring import (
+    OVERALL,
+    STRATUM,
+    ItemScore,
+    Metric,
+    check_columns,
+    is_grouped,
+    of_metric,
+    slice_places,
+    title,
+)
 
 ALPHA = 0.05
 WORDS = {Verdict.EQUIVALENT: "equivalent within the margin", Verdict.NOT_TESTABLE: "not testable here"}
@@ -138,7 +148,7 @@ def compare(
     seed: int,
     margins: Mapping[str, float] | None = None,
     names: tuple[str, str] = ("A", "B"),
-    alike: str = "groups",
+    cluster: str = "groups",
     headlines: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
 ) -> Comparison:
     """Is model B worse than, better than or equivalent to model A on the items that both answered?
@@ -161,24 +171,27 @@ def compare(
     plain = []
     for metric in metrics:
         pairs = pair(a, b, metric)
-        grouped = is_grouped([one.group for one in pairs])
-        own = (margins or {}).get(metric.name, margin)
-        for values, members in cut([one.slices for one in pairs], cuts):
-            here = [pairs[at] for at in members]
-            change = change_of(here, metric, grouped=grouped, seed=seed, margin=own, alike=alike)
-            first, second = means(here)
+        grouped = is_grouped([item.group for item in pairs])
+        metric_margin = (margins or {}).get(metric.name, margin)
+        for values, members in slice_places([item.slices for item in pairs], cuts):
+            slice_pairs = [pairs[at] for at in members]
+            change = change_of(slice_pairs, metric, grouped=grouped, seed=seed, margin=metric_margin, cluster=cluster)
+            first, second = means(slice_pairs)
             by, name = title(values)
             slices = (headlines or {}).get(metric.name) or ({},)
-            primary = any(dict(values) == dict(one) for one in slices)
-            line = Contrast(metric.name, by, name, primary, first, second, change, own, None, "", "")
-            line = replace(line, worst=at_worst(here, metric, grouped=grouped, seed=seed, margin=own, alike=alike))
-            plain.append((metric, here, line))
+            primary = any(dict(values) == dict(headline) for headline in slices)
+            line = Contrast(metric.name, by, name, primary, first, second, change, metric_margin, None, "", "")
+            line = replace(
+                line,
+                worst=at_worst(slice_pairs, metric, grouped=grouped, seed=seed, margin=metric_margin, cluster=cluster),
+            )
+            plain.append((metric, slice_pairs, line))
     family = {at: line for at, (metric, _, line) in enumerate(plain) if line.primary and metric.direction != "none"}
     unable = {}
-    for at, (metric, here, line) in enumerate(plain):
+    for at, (metric, slice_pairs, line) in enumerate(plain):
         p = line.change.p_difference
         clear = p is not None and p < (ALPHA / max(1, len(family)) if at in family else ALPHA)
-        unable[at] = not_testable(line, here, metric, names, clear=clear)
+        unable[at] = not_testable(line, slice_pairs, metric, names, clear=clear)
     difference = {at: None if unable[at] else line.change.p_difference for at, line in family.items()}
     equivalence = {at: None if unable[at] else line.change.p_equivalence for at, line in family.items()}
     lines = []
@@ -195,12 +208,12 @@ def compare(
 
         p, q = counted(line.change)
         if at in family:
-            given = (None, None) if unable[at] else (p, q)
-            line = replace(line, p_difference_adjusted=given[0], p_equivalence_adjusted=given[1])
+            adjusted_p = (None, None) if unable[at] else (p, q)
+            line = replace(line, p_difference_adjusted=adjusted_p[0], p_equivalence_adjusted=adjusted_p[1])
         verdict, why = judge_line(line, metric, p, q, unable[at])
         if line.worst and verdict not in (None, Verdict.CANNOT_TELL, Verdict.NOT_TESTABLE):
             for worst in line.worst:
-                if decide(worst, metric, *counted(worst), line.margin)[0] is not verdict:
+                if verdict_of_change(worst, metric, *counted(worst), line.margin)[0] is not verdict:
                     of = line.change.difference.n + line.change.difference.n_missing
                     why = (
                         f"{line.change.difference.n_missing} of {of} items lack an answer; without them it would be "
@@ -219,7 +232,7 @@ def at_worst(
     grouped: bool,
     seed: int,
     margin: float | None = None,
-    alike: str = "groups",
+    cluster: str = "groups",
 ) -> tuple[Change, Change] | None:
     """B - A at the least and at the most that it could be: every missing answer counted as the least for B and the
     most for A, and the reverse. None where values have no bounds or no item has an answer on one side only; items that neither answered
@@ -227,25 +240,25 @@ def at_worst(
     if metric.bounds is None or not one_sided(pairs):
         return None
     least, most = metric.bounds
-    some = [one for one in pairs if one.first is not None or one.second is not None]
+    answered = [item for item in pairs if item.first is not None or item.second is not None]
 
     def filled(first: float, second: float) -> Change:
-        whole = [
+        filled_pairs = [
             replace(
-                one,
-                first=first if one.first is None else one.first,
-                second=second if one.second is None else one.second,
+                item,
+                first=first if item.first is None else item.first,
+                second=second if item.second is None else item.second,
             )
-            for one in some
+            for item in answered
         ]
-        return change_of(whole, metric, grouped=grouped, seed=seed, margin=margin, alike=alike)
+        return change_of(filled_pairs, metric, grouped=grouped, seed=seed, margin=margin, cluster=cluster)
 
     return filled(most, least), filled(least, most)
 
 
 def one_sided(pairs: Sequence[Pair]) -> int:
     """How many items have an answer on one side only?"""
-    return sum((one.first is None) != (one.second is None) for one in pairs)
+    return sum((item.first is None) != (item.second is None) for item in pairs)
 
 
 def pair(a: Sequence[ItemScore], b: Sequence[ItemScore], metric: Metric) -> list[Pair]:
@@ -259,14 +272,14 @@ def pair(a: Sequence[ItemScore], b: Sequence[ItemScore], metric: Metric) -> list
     pairs = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         x, y = sides[0].get(name), sides[1].get(name)
-        known = x or y
-        assert known is not None
+        either = x or y
+        assert either is not None
         if x and y and (x.group != y.group or dict(x.slices) != dict(y.slices)):
-            found = f"item {name}, metric {metric.name}: {x.group} {dict(x.slices)} and {y.group} {dict(y.slices)}"
-            raise UserError("The two models were not asked the same items.", found, "measure both on the same task")
+            detail = f"item {name}, metric {metric.name}: {x.group} {dict(x.slices)} and {y.group} {dict(y.slices)}"
+            raise UserError("The two models were not asked the same items.", detail, "measure both on the same task")
         values = (x.value if x else None, y.value if y else None)
         weights = (x.weight if x else 1.0, y.weight if y else 1.0)
-        pairs.append(Pair(name, metric.name, *values, known.group, known.slices, weights))
+        pairs.append(Pair(name, metric.name, *values, either.group, either.slices, weights))
     return pairs
 
 
@@ -277,10 +290,10 @@ def change_of(
     grouped: bool,
     seed: int,
     margin: float | None = None,
-    alike: str = "groups",
+    cluster: str = "groups",
 ) -> Change:
     """B - A over the items that both answered; the others count as missing."""
-    both = [(one, one.first, one.second) for one in pairs if one.first is not None and one.second is not None]
+    both = [(item, item.first, item.second) for item in pairs if item.first is not None and item.second is not None]
     missing = len(pairs) - len(both)
     if not both:
         none = Estimate(math.nan, None, None, 0, missing, metric.direction, method="no item answered by both")
@@ -288,26 +301,26 @@ def change_of(
     return change_of_items(
         [first for _, first, _ in both],
         [second for _, _, second in both],
-        [one.group for one, _, _ in both],
-        first_weights=[one.weights[0] for one, _, _ in both],
-        second_weights=[one.weights[1] for one, _, _ in both],
+        [item.group for item, _, _ in both],
+        first_weights=[item.weights[0] for item, _, _ in both],
+        second_weights=[item.weights[1] for item, _, _ in both],
         share=metric.scale == "share" and all({first, second} <= {0, 1} for _, first, second in both),
         grouped=grouped,
         margin=margin,
         n_missing=missing,
         direction=metric.direction,
-        alike=alike,
+        cluster=cluster,
         rng=np.random.default_rng(seed),
     )
 
 
 def means(pairs: Sequence[Pair]) -> tuple[float | None, float | None]:
     """Both models' weighted means over the items that both answered."""
-    both = [(one, one.first, one.second) for one in pairs if one.first is not None and one.second is not None]
+    both = [(item, item.first, item.second) for item in pairs if item.first is not None and item.second is not None]
     if not both:
         return None, None
-    first = np.average([x for _, x, _ in both], weights=[one.weights[0] for one, _, _ in both])
-    second = np.average([y for _, _, y in both], weights=[one.weights[1] for one, _, _ in both])
+    first = np.average([x for _, x, _ in both], weights=[item.weights[0] for item, _, _ in both])
+    second = np.average([y for _, _, y in both], weights=[item.weights[1] for item, _, _ in both])
     return float(first), float(second)
 
 
@@ -315,8 +328,8 @@ def adjusted(p_values: Mapping[int, float | None]) -> dict[int, float | None]:
     """Holm over a family, in which a line without a p-value counts as p = 1 and stays without one."""
     if not p_values:
         return {}
-    made = holm([1.0 if p is None else p for p in p_values.values()])
-    return {name: None if p is None else new for (name, p), new in zip(p_values.items(), made, strict=True)}
+    corrected = holm([1.0 if p is None else p for p in p_values.values()])
+    return {name: None if p is None else new for (name, p), new in zip(p_values.items(), corrected, strict=True)}
 
 
 def judge_line(
@@ -328,7 +341,7 @@ def judge_line(
         return None, "of this metric neither way is better"
     if unable:
         return Verdict.NOT_TESTABLE, unable
-    return decide(line.change, metric, p, q, line.margin)
+    return verdict_of_change(line.change, metric, p, q, line.margin)
 
 
 def not_testable(line: Contrast, pairs: Sequence[Pair], metric: Metric, names: tuple[str, str], *, clear: bool) -> str:
@@ -354,14 +367,16 @@ def not_testable(line: Contrast, pairs: Sequence[Pair], metric: Metric, names: t
 def by_gold(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     """The second model's and the first one's share on each gold label, where the items have such."""
     golds: dict[str, list[Pair]] = {}
-    for one in pairs:
-        if STRATUM in one.slices:
-            golds.setdefault(one.slices[STRATUM], []).append(one)
-    shares = {gold: means(some) for gold, some in golds.items()}
+    for item in pairs:
+        if STRATUM in item.slices:
+            golds.setdefault(item.slices[STRATUM], []).append(item)
+    shares = {gold: means(pairs_of_gold) for gold, pairs_of_gold in golds.items()}
     return {gold: (b, a) for gold, (a, b) in shares.items() if a is not None and b is not None}
 
 
-def decide(change: Change, metric: Metric, p: float | None, q: float | None, margin: float) -> tuple[Verdict, str]:
+def verdict_of_change(
+    change: Change, metric: Metric, p: float | None, q: float | None, margin: float
+) -> tuple[Verdict, str]:
     """Equivalent, worse, better, or cannot tell yet, by the p-values of difference (p) and equivalence (q) that count."""
     difference = change.difference
     if p is None or q is None:
@@ -386,17 +401,17 @@ def say(line: Contrast, metric: Metric, verdict: Verdict | None, why: str, names
     difference = line.change.difference
     share = metric.scale == "share"
     where = line.metric if line.by == OVERALL else f"{line.metric} where {line.by} is {line.name}"
-    told = f"{names[1]} against {names[0]} on {where}, these two models: "
-    told += "no verdict" if verdict is None else WORDS.get(verdict, verdict.value)
+    sentence = f"{names[1]} against {names[0]} on {where}, these two models: "
+    sentence += "no verdict" if verdict is None else WORDS.get(verdict, verdict.value)
     if difference.n == 0:
-        return f"{told} ({difference.n_missing} items, none answered by both)."
+        return f"{sentence} ({difference.n_missing} items, none answered by both)."
     numbers = f"{_signed(difference.value, share)}{' points' * share}, "
     if difference.low is None or difference.high is None:
         numbers += "no interval" if why == difference.method else f"no interval ({difference.method})"
     else:
         numbers += f"95 % interval {_signed(difference.low, share)} to {_signed(difference.high, share)}"
     numbers += f"; {difference.n} items" + f", {difference.n_missing} more missing" * (difference.n_missing > 0)
-    return f"{told} ({numbers}): {why}." + (" Exploratory." if not line.primary else "")
+    return f"{sentence} ({numbers}): {why}." + (" Exploratory." if not line.primary else "")
 
 
 def flips(a: Sequence[ItemScore], b: Sequence[ItemScore], metrics: Sequence[Metric]) -> list[Flip]:
@@ -409,17 +424,17 @@ def flips(a: Sequence[ItemScore], b: Sequence[ItemScore], metrics: Sequence[Metr
     for metric in metrics:
         if metric.scale != "share":
             continue
-        found = []
-        for one in pair(a, b, metric):
-            if one.first is None or one.second is None or one.first == one.second:
+        flips_of_metric = []
+        for item in pair(a, b, metric):
+            if item.first is None or item.second is None or item.first == item.second:
                 continue
-            if not {one.first, one.second} <= {0, 1}:  # judges' votes were split: no side to change
+            if not {item.first, item.second} <= {0, 1}:  # judges' votes were split: no side to change
                 continue
             way: Literal["lost", "gained", "changed"] = "changed"
             if metric.direction != "none":
-                way = "gained" if (one.second > one.first) == (metric.direction == "higher") else "lost"
-            found.append(Flip(one.item, metric.name, way, int(one.first), int(one.second), one.slices))
-        flipped += sorted(found, key=lambda flip: (order[flip.way], flip.item))
+                way = "gained" if (item.second > item.first) == (metric.direction == "higher") else "lost"
+            flips_of_metric.append(Flip(item.item, metric.name, way, int(item.first), int(item.second), item.slices))
+        flipped += sorted(flips_of_metric, key=lambda flip: (order[flip.way], flip.item))
     return flipped
 
 

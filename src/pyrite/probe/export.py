@@ -63,22 +63,22 @@ def export(
         UserError: no items, a gold label that no label word can reach, a name that the harness cannot take, or a prompt
             that ends in white space (the harness would move it into the answer).
     """
-    name = name or f"pyrite_{plain(task.name)}"
-    if plain(name) != name:
-        raise UserError("That is no name for a harness task.", name, f"letters, digits, _ . and -: {plain(name)}")
+    name = name or f"pyrite_{name_part(task.name)}"
+    if name_part(name) != name:
+        raise UserError("That is no name for a harness task.", name, f"letters, digits, _ . and -: {name_part(name)}")
     if not items:
         raise UserError("There is nothing to export.", f"task {task.name} has no items", "check the task's file")
     words = list(labels or (TASKS["nli"].labels if task.name == "hans" else task.labels))
     columns = list(breakdown(task) if by is None else by)
     cells: dict[Cell, list[dict[str, Any]]] = {}
     for item in items:
-        cells.setdefault(slice_names(item, columns), []).append(row(item, task, words, prompt))
+        cells.setdefault(slice_names(item, columns), []).append(export_row(item, task, words, prompt))
     names = cell_names(name, list(cells))
     write_data(folder / f"{name}_data", {names[cell]: rows for cell, rows in cells.items()})
     write_yaml(folder / f"_{name}_shared", shared(folder / f"{name}_data", words))
     for cell in cells:
-        own = {"include": f"_{name}_shared", "task": names[cell], "dataset_name": names[cell]}
-        write_yaml(folder / f"{names[cell]}.yaml", own)
+        settings = {"include": f"_{name}_shared", "task": names[cell], "dataset_name": names[cell]}
+        write_yaml(folder / f"{names[cell]}.yaml", settings)
     for outer, inner in groups(list(cells)).items():
         listed = [names[cell] for cell in inner]
         rule = {"metric": "acc", "weight_by_size": True, "filter_list": ["none"]}
@@ -92,18 +92,18 @@ def export(
     return folder / f"{name}.yaml"
 
 
-def plain(text: str) -> str:
+def name_part(text: str) -> str:
     """Text as part of a name: what is no letter, digit, dot or dash becomes an underscore."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
 
 
 def breakdown(task: Task) -> Sequence[str]:
     """The columns by which a task is broken down where nothing is said: its first slice of the most columns."""
-    found = [columns for columns in task.slices if task.template not in columns]
-    return max(found, key=len, default=())
+    uneven = [columns for columns in task.slices if task.template not in columns]
+    return max(uneven, key=len, default=())
 
 
-def row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dict[str, Any]:
+def export_row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dict[str, Any]:
     """An item as a row: its prompt, and the numbers of the label words that are right."""
     accepted = [at for at, word in enumerate(words) if item.label is not None and right(item, word, task)]
     if not accepted:
@@ -111,8 +111,8 @@ def row(item: Labelled, task: Task, words: Sequence[str], prompt: Prompt) -> dic
         raise UserError("No label word is right for an item.", f"item {item.id}: gold '{item.label}'", fix)
     text = prompt(item.fields, words)
     if not text or text != text.rstrip():
-        found = f"item {item.id}: ...{text[-30:]!r}"
-        raise UserError("A prompt must end in a word: a blank goes before the label.", found, "strip the prompt's end")
+        detail = f"item {item.id}: ...{text[-30:]!r}"
+        raise UserError("A prompt must end in a word: a blank goes before the label.", detail, "strip the prompt's end")
     return {"id": item.id, "prompt": text, "gold": item.label, "accepted": accepted}
 
 
@@ -123,21 +123,21 @@ def cell_names(name: str, cells: Sequence[Cell]) -> dict[Cell, str]:
         for depth in range(1, len(cell) + 1):
             part = cell[:depth]
             if part not in names:
-                wanted = f"{names[part[:-1]]}__{plain(part[-1])}"
-                same = sum(known == wanted or known.startswith(f"{wanted}~") for known in names.values())
-                names[part] = f"{wanted}~{same + 1}" if same else wanted
+                base_name = f"{names[part[:-1]]}__{name_part(part[-1])}"
+                same = sum(name == base_name or name.startswith(f"{base_name}~") for name in names.values())
+                names[part] = f"{base_name}~{same + 1}" if same else base_name
     return names
 
 
 def groups(cells: Sequence[Cell]) -> dict[Cell, list[Cell]]:
     """The groups above the cells, and what is directly in each, in order of first appearance."""
-    found: dict[Cell, list[Cell]] = {}
+    children: dict[Cell, list[Cell]] = {}
     for cell in cells:
         for depth in range(len(cell)):
-            inner = found.setdefault(cell[:depth], [])
+            inner = children.setdefault(cell[:depth], [])
             if cell[: depth + 1] not in inner:
                 inner.append(cell[: depth + 1])
-    return found
+    return children
 
 
 def shared(data: Path, words: Sequence[str]) -> dict[str, Any]:

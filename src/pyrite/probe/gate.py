@@ -51,7 +51,7 @@ class Measurements:
 
 
 def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
-    """What does a condition say? Read, not yet checked against what was measured (`check` does that).
+    """What does a condition say? Read, not yet checked against what was measured (`gate_metric` does that).
 
     A task's name ends at the first dot, unless one of `tasks` is longer.
 
@@ -77,7 +77,7 @@ def parse(text: str, tasks: Iterable[str] = ()) -> Gate:
     )
 
 
-def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool) -> Metric:
+def gate_metric(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool) -> Metric:
     """Can this gate be asked of these tasks? Returns its metric; to be called before anything is run.
 
     Raises:
@@ -103,41 +103,45 @@ def check(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models: bool
     return metric
 
 
-def ask(gate: Gate, known: Mapping[str, Measurements], *, seed: int, alike: str = "groups") -> GateOutcome:
+def check_gate(
+    gate: Gate, measurements: Mapping[str, Measurements], *, seed: int, cluster: str = "groups"
+) -> GateOutcome:
     """Does what was measured meet the gate? Looks at exactly the items of its slice, whatever a scorecard cuts by.
 
     Raises:
-        UserError: what `check` refuses, and a slice's column or value that no item has.
+        UserError: what `gate_metric` refuses, and a slice's column or value that no item has.
     """
-    own = known.get(gate.task)
-    two = own is not None and own.before is not None
-    metric = check(gate, {task: one.metrics for task, one in known.items()}, two_models=two)
-    assert own is not None
-    every = of_metric(own.measured, metric)
+    measured_task = measurements.get(gate.task)
+    two = measured_task is not None and measured_task.before is not None
+    metric = gate_metric(
+        gate, {task: task_measurements.metrics for task, task_measurements in measurements.items()}, two_models=two
+    )
+    assert measured_task is not None
+    every = of_metric(measured_task.measured, metric)
     grouped = is_grouped([item.group for item in every])
     measured = _slice(gate, every)
     if gate.change:
-        assert own.before is not None
-        pairs = pair(_slice(gate, of_metric(own.before, metric)), measured, metric)
-        estimate = change_of(pairs, metric, grouped=grouped, seed=seed, alike=alike).difference
+        assert measured_task.before is not None
+        pairs = pair(_slice(gate, of_metric(measured_task.before, metric)), measured, metric)
+        estimate = change_of(pairs, metric, grouped=grouped, seed=seed, cluster=cluster).difference
         lost = one_sided(pairs)
-        ends = at_worst(pairs, metric, grouped=grouped, seed=seed, alike=alike)
-        others = [one.difference for one in ends or ()]
+        ends = at_worst(pairs, metric, grouped=grouped, seed=seed, cluster=cluster)
+        alternatives = [end.difference for end in ends or ()]
     else:
-        estimate = mean(measured, metric, grouped=grouped, seed=seed, alike=alike)
+        estimate = mean(measured, metric, grouped=grouped, seed=seed, cluster=cluster)
         lost = estimate.n_missing
-        others = [
-            mean(counted_as(measured, value), metric, grouped=grouped, seed=seed, alike=alike)
+        alternatives = [
+            mean(counted_as(measured, value), metric, grouped=grouped, seed=seed, cluster=cluster)
             for value in (metric.bounds or ())
             if lost
         ]
-    outcome = decide(gate, estimate)
+    outcome = gate_decision(gate, estimate)
     reason = why(gate, estimate, outcome)
     if estimate.n and outcome != "undecided" and (too_many := too_many_missing(lost, lost + estimate.n)):
         outcome, reason = "undecided", too_many
     elif estimate.n and lost and metric.bounds is None and outcome != "undecided":
         outcome, reason = "undecided", f"{lost} items have no answer, and {UNBOUNDED}"
-    elif any(decide(gate, one) != outcome for one in others) and outcome != "undecided":
+    elif any(gate_decision(gate, alternative) != outcome for alternative in alternatives) and outcome != "undecided":
         reason = f"it {outcome} on the items that have answers ({reason}), but the missing ones could change that"
         outcome = "undecided"
     return gate_outcome(gate, metric.name, estimate, outcome, reason)
@@ -158,10 +162,10 @@ def estimate_values(estimate: Estimate) -> dict[str, Any]:
 
 def counted_as(measured: Sequence[ItemScore], value: float) -> list[ItemScore]:
     """The items, with those that have no value counted as `value`."""
-    return [replace(one, value=value) if one.value is None else one for one in measured]
+    return [replace(item, value=value) if item.value is None else item for item in measured]
 
 
-def decide(gate: Gate, estimate: Estimate) -> Outcome:
+def gate_decision(gate: Gate, estimate: Estimate) -> Outcome:
     """Passed where the whole interval meets the condition, failed where none of it does, else undecided."""
     return outcome_of(estimate.low, estimate.high, gate.op, gate.bound)
 
@@ -176,8 +180,8 @@ def why(gate: Gate, estimate: Estimate, outcome: Outcome) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.4g} has no interval ({estimate.method}){missing}"
     interval = f"the {estimate.confidence:.0%} interval {estimate.low:.4g} to {estimate.high:.4g}"
-    whole = {"passed": "lies wholly on the right side of", "failed": "lies wholly on the wrong side of"}
-    return f"{interval} {whole.get(outcome, 'holds')} {gate.bound:g}{missing}"
+    phrases = {"passed": "lies wholly on the right side of", "failed": "lies wholly on the wrong side of"}
+    return f"{interval} {phrases.get(outcome, 'holds')} {gate.bound:g}{missing}"
 
 
 def verdict(results: Sequence[GateOutcome], undecided: Literal["pass", "fail"] | None = None) -> int:
@@ -187,7 +191,7 @@ def verdict(results: Sequence[GateOutcome], undecided: Literal["pass", "fail"] |
 
 def _slice(gate: Gate, items: Sequence[ItemScore]) -> list[ItemScore]:
     """The items that have the gate's values, each column and value checked to be there."""
-    kept = list(items)
+    members = list(items)
     for column, value in gate.slices:
         columns = columns_of(items)
         if column not in columns:
@@ -195,14 +199,14 @@ def _slice(gate: Gate, items: Sequence[ItemScore]) -> list[ItemScore]:
         values = {item.slices[column]: None for item in items if column in item.slices}
         if value not in values:
             raise _unknown(f"value of {column}", value, values, gate)
-        kept = [item for item in kept if item.slices.get(column) == value]
-    if not kept:
+        members = [item for item in members if item.slices.get(column) == value]
+    if not members:
         raise UserError("No item is in that gate's slice.", gate.text, "name columns that occur together")
-    return kept
+    return members
 
 
-def _unknown(kind: str, name: str, known: Iterable[str], gate: Gate) -> UserError:
-    names = list(known)
+def _unknown(kind: str, name: str, available: Iterable[str], gate: Gate) -> UserError:
+    names = list(available)
     near = difflib.get_close_matches(name, names, 1)
     few = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
     guess = f"did you mean '{near[0]}'? " if near else ""

@@ -18,10 +18,10 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.generative_steps import (
     ANSWERS,
     JUDGE,
-    answers_of,
-    items_of,
+    answers_step_of,
+    configured_prompts,
     judge_prompts,
-    pairs_of,
+    turn_pairs,
 )
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
 from pyrite.probe.texts import Texts, of_answers, texts_of
@@ -69,28 +69,28 @@ class GenerativeProbe:
     @property
     def items(self) -> dict[str, Any]:
         """Which items are asked, as steps are told; what is left at its default stays out, so that keys stay."""
-        told: dict[str, Any] = {"task": self.name, "items": self.config.items, "seed": self.config.seed}
+        config: dict[str, Any] = {"task": self.name, "items": self.config.items, "seed": self.config.seed}
         if self.config.skip:
-            told["skip"] = self.config.skip
+            config["skip"] = self.config.skip
         if self.task.plugin:
-            told["plugin"] = self.task.plugin
+            config["plugin"] = self.task.plugin
         if self.task.by_rule is not None and self.config.on_bad_row == "skip":
-            told["on_bad_row"] = "skip"
-        return told
+            config["on_bad_row"] = "skip"
+        return config
 
     def endpoint(self, url: str, model: str | None, *, judge: bool = False) -> Source:
         """An endpoint as a step's input: known by address and model, whatever the pace at which it is asked."""
-        own = "judge_" if judge else ""
-        named = {name: getattr(self.config, own + name) for name in ("key_variable", "price_in", "price_out")}
+        prefix = "judge_" if judge else ""
+        named = {name: getattr(self.config, prefix + name) for name in ("key_variable", "price_in", "price_out")}
         pace = {name: getattr(self.config, name) for name in PACE}
         try:
-            told = Endpoint(base_url=url, model=model, **named, **pace)
+            endpoint = Endpoint(base_url=url, model=model, **named, **pace)
         except ValidationError as error:
-            found = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
-            raise UserError("An endpoint's options do not fit.", f"{url}: {found}", "pyrite probe --help") from None
+            faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
+            raise UserError("An endpoint's options do not fit.", f"{url}: {faults}", "pyrite probe --help") from None
         from pyrite.steps import default_store
 
-        plain = told.model_dump(mode="json")
+        plain = endpoint.model_dump(mode="json")
         folder = Path(self.config.store or default_store()) / "endpoints"
         make_folder(folder)
         file = folder / f"{digest(plain)[:16]}.json"
@@ -139,10 +139,10 @@ class GenerativeProbe:
     def read(self, store: Store, step: Step) -> Result:
         """The answers, checked by rule and by what the judge said."""
         judged = step.kind is JUDGE
-        folder = store.path(answers_of(step).key)
+        folder = store.path(answers_step_of(step).key)
         answers = list(read_answers(folder / "answers.jsonl"))
-        told = orjson.loads((folder / "run.json").read_bytes())
-        items, counts = items_of(Path(self.source), self.items)
+        usage = orjson.loads((folder / "run.json").read_bytes())
+        items, counts = configured_prompts(Path(self.source), self.items)
         notes = []
         if counts.dropped:
             notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
@@ -150,13 +150,13 @@ class GenerativeProbe:
             notes.append(f"asked without the items that --items {self.config.skip} takes")
         if self.limit != self.task.standard_tokens:
             notes.append(f"answers are cut at {self.limit} new tokens; the standard is {self.task.standard_tokens}")
-        if told["cut_at_limit"]:
-            notes.append(f"{told['cut_at_limit']} of {told['prompts']} answers were cut at the limit")
-        if told.get("capped"):
-            notes.append(f"{told['capped']} answers had less room than the limit: the model reads no more tokens")
-        if told["refused"]:
-            notes.append(f"{told['refused']} answers were refused and count as missing")
-        details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": told}
+        if usage["cut_at_limit"]:
+            notes.append(f"{usage['cut_at_limit']} of {usage['prompts']} answers were cut at the limit")
+        if usage.get("capped"):
+            notes.append(f"{usage['capped']} answers had less room than the limit: the model reads no more tokens")
+        if usage["refused"]:
+            notes.append(f"{usage['refused']} answers were refused and count as missing")
+        details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": usage}
         result = Result([], self.task.metrics, self.task.cuts, self.task.cluster, tuple(notes), details)
         if self.task.checkers is not None:
             details["checkers"] = self.task.checkers()
@@ -164,20 +164,20 @@ class GenerativeProbe:
             return replace(result, measured=self.task.by_rule(items, texts_of(answers)))
         replies: dict[str, list[str | None]] = defaultdict(list)
         if judged:
-            for one in read_answers(store.path(step.key) / "replies.jsonl"):
-                replies[one.id].append(None if one.finish == "refused" else one.text)
+            for reply in read_answers(store.path(step.key) / "replies.jsonl"):
+                replies[reply.id].append(None if reply.finish == "refused" else reply.text)
             details["judge"] = self.judge(store, step)
         else:
             notes = [*notes, "no judge was given (--judge-url): what only a judge can say is missing"]
         measured, noise = self.votes(items, answers, replies)
-        if self.config.judge_votes > 1 and any(one.value == 0 for one in noise.values()):
+        if self.config.judge_votes > 1 and any(estimate.value == 0 for estimate in noise.values()):
             notes = [*notes, "the judge's votes are all equal: raise --judge-temperature, or the server ignores it"]
         return replace(result, measured=measured, notes=tuple(notes), noise=noise)
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The prompts and the answers to them; the two turns of mt_bench together."""
-        items, _ = items_of(Path(self.source), self.items)
-        answers = read_answers(store.path(answers_of(step).key) / "answers.jsonl")
+        items, _ = configured_prompts(Path(self.source), self.items)
+        answers = read_answers(store.path(answers_step_of(step).key) / "answers.jsonl")
         return of_answers(items, texts_of(list(answers)), self.task.turns)
 
     def votes(
@@ -188,30 +188,30 @@ class GenerativeProbe:
         prompts = {prompt.id: prompt for prompt in judge_prompts(self.name, items, answers)}
         if self.name == "mt_bench":
             ratings = {
-                at: [None if text is None else mt_bench.read_rating(text, prompts[at]) for text in some]
-                for at, some in replies.items()
+                at: [None if text is None else mt_bench.read_rating(text, prompts[at]) for text in replies_to_prompt]
+                for at, replies_to_prompt in replies.items()
             }
             noise = {"score": vote_noise(ratings, default=mt_bench.NOISE)} if ratings else {}
-            return mt_bench.measure(items, pairs_of(items, texts), ratings or None), noise
+            return mt_bench.measure(items, turn_pairs(items, texts), ratings or None), noise
         verdicts = {
             at: [
                 None if text is None else followbench.read_verdict(text, prompts[at].meta["n_constraints"], prompts[at])
-                for text in some
+                for text in replies_to_prompt
             ]
-            for at, some in replies.items()
+            for at, replies_to_prompt in replies.items()
         }
-        found = {"hsr": vote_noise(followbench.hard_votes(items, texts, verdicts))} if verdicts else {}
-        return followbench.measure(items, texts, verdicts or None), found
+        hard_noise = {"hsr": vote_noise(followbench.hard_votes(items, texts, verdicts))} if verdicts else {}
+        return followbench.measure(items, texts, verdicts or None), hard_noise
 
     def judge(self, store: Store, step: Step) -> dict[str, Any]:
         """Who judged, and how."""
-        told = store.read_json(step, "run.json")
+        usage = store.read_json(step, "run.json")
         judge = Judge(
             model=str(self.config.judge_model),
             prompts=step.config["prompts"],
             votes=self.config.judge_votes,
             temperature=self.config.judge_temperature,
-            versions=tuple(told["models"]),
-            fingerprints=tuple(told["fingerprints"]),
+            versions=tuple(usage["models"]),
+            fingerprints=tuple(usage["fingerprints"]),
         )
-        return {**judge.as_json(), "usage": told}
+        return {**judge.as_json(), "usage": usage}

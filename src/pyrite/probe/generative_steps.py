@@ -14,7 +14,7 @@ from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
-from pyrite.probe.probe_task import choose, model_folder
+from pyrite.probe.probe_task import draw_prompts, model_folder
 from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
 from pyrite.steps import Context, Step, StepType
@@ -31,17 +31,17 @@ def task_of_step(config: Mapping[str, Any]) -> GenerativeTask:
     return generative_task(config["task"], config.get("plugin", ""))
 
 
-def items_of(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
+def configured_prompts(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat], Counts]:
     """The prompts that a step's configuration names (task, items, skip, seed), and the file's rows by their fate."""
     items, counts = task_of_step(config).read(path, config.get("on_bad_row", "stop"))
-    return choose(items, config["items"], config.get("skip", 0), config["seed"]), counts
+    return draw_prompts(items, config["items"], config.get("skip", 0), config["seed"]), counts
 
 
 def answers_step(context: Context) -> None:
     """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
     config = context.config
     name = config["task"]
-    items, _ = items_of(context.inputs["file"], config)
+    items, _ = configured_prompts(context.inputs["file"], config)
     writing = Writing.model_validate(config["writing"])
     temperatures = None
     if name == "mt_bench" and config["own_temperatures"]:
@@ -49,23 +49,23 @@ def answers_step(context: Context) -> None:
         temperatures |= {f"{item.id}/2": temperatures[item.id] for item in items}
     answers = remote_answers if config["backend"] == "openai" else local_answers
     answer = answers(context, writing, temperatures)
-    made, told = answer(items)
+    replies, record = answer(items)
     if task_of_step(config).turns == 2:
-        first = {one.id: one for one in made}
+        first = {reply.id: reply for reply in replies}
         second = [
             mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
         ]
         later, told_later = answer(second)
-        made = [*made, *later]
-        told = {**together(told, told_later), "turn_1": told}
-    write_answers(made, context.out / "answers.jsonl")
-    cut = sum(one.finish == "length" for one in made)
-    refused = sum(one.finish == "refused" for one in made)
-    told |= {"prompts": len(made), "cut_at_limit": cut, "refused": refused, "models": served(made)}
-    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        replies = [*replies, *later]
+        record = {**summed_usage(record, told_later), "turn_1": record}
+    write_answers(replies, context.out / "answers.jsonl")
+    cut = sum(reply.finish == "length" for reply in replies)
+    refused = sum(reply.finish == "refused" for reply in replies)
+    record |= {"prompts": len(replies), "cut_at_limit": cut, "refused": refused, "models": served(replies)}
+    (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-def together(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def summed_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """What two turns took: numbers are added up, all else is the second's."""
     added = {
         name: value + second[name]
@@ -84,8 +84,8 @@ def served(answers: Sequence[Answer]) -> dict[str, list[str]]:
     return {"models": models, "fingerprints": prints}
 
 
-Made = tuple[list[Answer], dict[str, Any]]
-Answering = Callable[[Sequence[Chat]], Made]
+AnswersAndUsage = tuple[list[Answer], dict[str, Any]]
+Answering = Callable[[Sequence[Chat]], AnswersAndUsage]
 """Given prompts: the answers in their order, and what is told of them."""
 
 
@@ -100,14 +100,14 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
     tokenizer = load.load_tokenizer(base)
     file = context.checkpoint / "answers.jsonl"
 
-    def answer(prompts: Sequence[Chat]) -> Made:
+    def answer(prompts: Sequence[Chat]) -> AnswersAndUsage:
         with compute.autocast():
-            told = answer_prompts(
+            usage = answer_prompts(
                 model, tokenizer, prompts, writing, file,
                 temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
-        by_id = {one.id: one for one in read_answers(file)}
-        return [by_id[prompt.id] for prompt in prompts], {**told, "dtype": str(model.dtype).removeprefix("torch.")}
+        by_id = {reply.id: reply for reply in read_answers(file)}
+        return [by_id[prompt.id] for prompt in prompts], {**usage, "dtype": str(model.dtype).removeprefix("torch.")}
 
     return answer
 
@@ -117,10 +117,10 @@ def remote_answers(context: Context, writing: Writing, temperatures: Mapping[str
     endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
     file = context.checkpoint / "answers.jsonl"
 
-    def answer(prompts: Sequence[Chat]) -> Made:
+    def answer(prompts: Sequence[Chat]) -> AnswersAndUsage:
         usage = ask_endpoint(context, endpoint, prompts, writing, temperatures, file, 1)
-        found = ordered(file, prompts)
-        return [one for one in found if one is not None], asdict(usage)
+        replies = ordered(file, prompts)
+        return [reply for reply in replies if reply is not None], asdict(usage)
 
     return answer
 
@@ -143,11 +143,11 @@ def ask_endpoint(
     for prompt in prompts:
         groups[(temperatures or {}).get(prompt.id, writing.temperature)].append(prompt)
     usage, trouble = Usage(), []
-    for temperature, some in sorted(groups.items()):
+    for temperature, members in sorted(groups.items()):
         with_it = writing.model_copy(update={"temperature": temperature})
         try:
             chat(
-                endpoint, some, with_it, out,
+                endpoint, members, with_it, out,
                 attempts=attempts, report_progress=context.report_progress, expired=context.expired, usage=usage,
             )  # fmt: skip
         except Unanswered as error:
@@ -160,31 +160,31 @@ def ask_endpoint(
 def judge_step(context: Context) -> None:
     """Step: a judge's replies about answers → `replies.jsonl` (every vote) and `run.json`."""
     config = context.config
-    items, _ = items_of(context.inputs["file"], config)
+    items, _ = configured_prompts(context.inputs["file"], config)
     prompts = judge_prompts(config["task"], items, list(read_answers(context.inputs["answers"] / "answers.jsonl")))
     endpoint = Endpoint.model_validate(orjson.loads(context.inputs["endpoint"].read_bytes()))
     writing = Writing(max_new_tokens=JUDGE_TOKENS, temperature=config["temperature"], seed=config["seed"])
     out = context.checkpoint / "replies.jsonl"
     began = time.monotonic()
     usage = ask_endpoint(context, endpoint, prompts, writing, None, out, config["votes"])
-    replies = [one for one in ordered(out, prompts, config["votes"]) if one is not None]
+    replies = [reply for reply in ordered(out, prompts, config["votes"]) if reply is not None]
     write_answers(replies, context.out / "replies.jsonl")
-    told = {**asdict(usage), "seconds": time.monotonic() - began, **served(replies)}
-    (context.out / "run.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    record = {**asdict(usage), "seconds": time.monotonic() - began, **served(replies)}
+    (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 ANSWERS = StepType("probe.answers", 1, answers_step)
 JUDGE = StepType("probe.judge", 1, judge_step)
 
 
-def answers_of(step: Step) -> Step:
+def answers_step_of(step: Step) -> Step:
     """The step in which the subject answered: this one, or the one that this one judges."""
     answers = step.inputs["answers"] if step.kind is JUDGE else step
     assert isinstance(answers, Step)
     return answers
 
 
-def pairs_of(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
+def turn_pairs(items: Sequence[Chat], texts: Mapping[str, str | None]) -> dict[str, tuple[str | None, str | None]]:
     """MT-Bench: the two answers to each question."""
     return {item.id: (texts.get(item.id), texts.get(f"{item.id}/2")) for item in items}
 
@@ -193,5 +193,5 @@ def judge_prompts(name: str, items: Sequence[Chat], answers: Sequence[Answer]) -
     """What the judge is asked."""
     texts = texts_of(answers)
     if name == "mt_bench":
-        return mt_bench.judge_prompts(items, pairs_of(items, texts))
+        return mt_bench.judge_prompts(items, turn_pairs(items, texts))
     return followbench.judge_prompts(items, texts)

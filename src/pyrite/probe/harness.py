@@ -20,7 +20,7 @@ from pydantic import Field
 
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
-from pyrite.probe.harness_results import HarnessResult, Number, read_results
+from pyrite.probe.harness_results import HarnessResult, Number, convert_results
 
 __all__ = ["HarnessResult", "HarnessSettings", "Number", "Scorer", "Writer", "language_model", "run"]
 
@@ -98,12 +98,12 @@ def run(task: str, lm: Any, settings: HarnessSettings | None = None) -> HarnessR
 
         from pyrite.probe import harness_tasks
 
-        manager, found = harness_tasks.find(task, settings.tasks_folder)
-        harness_tasks.refuse_code(manager, found, settings.run_code)
+        manager, task_leaves = harness_tasks.find_tasks(task, settings.tasks_folder)
+        harness_tasks.refuse_code(manager, task_leaves, settings.run_code)
         if settings.run_code:
             os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what the `evaluate` library asks for
-        with harness_tasks.reading(manager, found, settings.data, settings.num_fewshot):
-            loaded = harness_tasks.build(manager, task, found, settings.data)
+        with harness_tasks.data_redirected(manager, task_leaves, settings.data, settings.num_fewshot):
+            loaded = harness_tasks.build(manager, task, task_leaves, settings.data)
         lm.cut, lm.system_left_out = 0, 0
         results = simple_evaluate(
             model=lm,
@@ -126,11 +126,11 @@ def run(task: str, lm: Any, settings: HarnessSettings | None = None) -> HarnessR
         )
     if lm.system_left_out:
         notes.append(f"the chat template takes no system message; it was left out of {lm.system_left_out} prompts")
-    result = read_results(task, results, loaded, cut=lm.cut, notes=notes)
+    result = convert_results(task, results, loaded, cut=lm.cut, notes=notes)
     fixed = [name for name, shots in result.shots.items() if settings.num_fewshot not in (None, shots)]
     if fixed:
-        told = f"{len(fixed)} of {len(result.shots)} subtasks fix the number of examples ({fixed[0]}: {result.shots[fixed[0]]})"
-        result = dataclasses.replace(result, notes=(*result.notes, told))
+        note = f"{len(fixed)} of {len(result.shots)} subtasks fix the number of examples ({fixed[0]}: {result.shots[fixed[0]]})"
+        result = dataclasses.replace(result, notes=(*result.notes, note))
     return result
 
 

@@ -77,24 +77,24 @@ def local_overrides(folder: Path, config: Mapping[str, Any], *, alone: bool, sho
             return {"dataset_path": str(place), "dataset_kwargs": {}}
         if any(split_files(place, str(config[role])) for role in ROLES if config.get(role)):
             return file_overrides(place, config, shots)
-    found = f"{wants(config)}; looked in {', '.join(tried)}"
-    raise UserError("A task's data is not in the data folder.", found, how_to_lay_out(config))
+    detail = f"{wants(config)}; looked in {', '.join(tried)}"
+    raise UserError("A task's data is not in the data folder.", detail, how_to_lay_out(config))
 
 
 def candidates(folder: Path, config: Mapping[str, Any], alone: bool) -> list[tuple[Path, bool]]:
     """The folders to look in, best first, and whether each is of the configuration's name."""
     path, name = str(config["dataset_path"]), config.get("dataset_name")
     forms = list(dict.fromkeys([path, path.replace("/", "__"), path.rpartition("/")[2]]))
-    made = []
+    folders = []
     for form in forms:
         if name:
-            made.append((folder / form / str(name), True))
-        made.append((folder / form, False))
+            folders.append((folder / form / str(name), True))
+        folders.append((folder / form, False))
     if name:
-        made.append((folder / str(name), True))
+        folders.append((folder / str(name), True))
     if alone:
-        made.append((folder, False))
-    return [(place, named) for place, named in made if named or alone or not name or is_copy(place)]
+        folders.append((folder, False))
+    return [(place, named) for place, named in folders if named or alone or not name or is_copy(place)]
 
 
 def hub_snapshot(folder: Path, path: str) -> Path | None:
@@ -109,8 +109,8 @@ def hub_snapshot(folder: Path, path: str) -> Path | None:
         revisions = sorted((repository / "snapshots").glob("*"))
         if len(revisions) == 1:
             return revisions[0]
-        found = f"{repository}: {len(revisions)} revisions, and refs/main names none of them"
-        raise UserError("Which revision of a data set is meant?", found, "leave one folder in snapshots/")
+        detail = f"{repository}: {len(revisions)} revisions, and refs/main names none of them"
+        raise UserError("Which revision of a data set is meant?", detail, "leave one folder in snapshots/")
     return None
 
 
@@ -129,27 +129,27 @@ def split_files(folder: Path, split: str) -> list[Path]:
     words = next((family for family in FAMILIES if split in family), ())
     for word in (split, *words):
         begins = re.compile(rf"{re.escape(word)}(?![a-z])", re.IGNORECASE)
-        found = [path for path in files if begins.match(path.name)]
-        if len(found) > 1 and not all(_SHARD.search(path.stem) for path in found):
-            names = ", ".join(path.name for path in found)
+        matching = [path for path in files if begins.match(path.name)]
+        if len(matching) > 1 and not all(_SHARD.search(path.stem) for path in matching):
+            names = ", ".join(path.name for path in matching)
             raise UserError(f"Which file is the split '{split}'?", f"{folder}: {names}", "leave one of them there")
-        if found:
-            return found
+        if matching:
+            return matching
     return []
 
 
 def file_overrides(folder: Path, config: Mapping[str, Any], shots: int) -> dict[str, Any]:
     """The overrides that read one file for each split of a task."""
     fewshot = config.get("fewshot_config") or {}
-    shown = fewshot.get("split") if isinstance(fewshot, Mapping) else None
-    asked = [str(split) for split in (*(config.get(role) for role in ROLES), shown) if split]
-    files = {split: split_files(folder, split) for split in dict.fromkeys(asked)}
+    fewshot_split = fewshot.get("split") if isinstance(fewshot, Mapping) else None
+    needed_splits = [str(split) for split in (*(config.get(role) for role in ROLES), fewshot_split) if split]
+    files = {split: split_files(folder, split) for split in dict.fromkeys(needed_splits)}
     present = {split: paths for split, paths in files.items() if paths}
-    check_apart(folder, present)
-    for split in needed(config, shown, shots):
+    check_splits_apart(folder, present)
+    for split in needed(config, fewshot_split, shots):
         if split not in present:
-            found = f"{wants(config)}; {folder} has no file for '{split}'"
-            raise UserError("A split of the task's data is not there.", found, how_to_lay_out(config))
+            detail = f"{wants(config)}; {folder} has no file for '{split}'"
+            raise UserError("A split of the task's data is not there.", detail, how_to_lay_out(config))
     kinds = {FORMATS[path.suffix.lower()] for paths in present.values() for path in paths}
     if len(kinds) > 1:
         raise UserError("The splits are files of different formats.", str(folder), "use one of jsonl, parquet and csv")
@@ -160,27 +160,27 @@ def file_overrides(folder: Path, config: Mapping[str, Any], shots: int) -> dict[
         "dataset_kwargs": {"data_files": data_files},
     }
     changes |= {role: None for role in ROLES if config.get(role) and config[role] not in present}
-    if shown and shown not in present:
+    if fewshot_split and fewshot_split not in present:
         changes["fewshot_config"] = {key: value for key, value in fewshot.items() if key != "split"}
     return changes
 
 
-def needed(config: Mapping[str, Any], shown: str | None, shots: int) -> Sequence[str]:
+def needed(config: Mapping[str, Any], fewshot_split: str | None, shots: int) -> Sequence[str]:
     """The splits without which a task cannot be run: the one it is scored on, and the one its examples come from."""
     scored = config.get("test_split") or config.get("validation_split")
-    first = shown or config.get("fewshot_split")
+    first = fewshot_split or config.get("fewshot_split")
     source = first or config.get("training_split") or config.get("validation_split") or scored
     if not first and (config.get("fewshot_config") or {}).get("samples"):
         source = None
     return [str(split) for split in (scored, source if shots else None) if split]
 
 
-def check_apart(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
+def check_splits_apart(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
     """Refuse one file for two splits: examples in the prompt would be the items that are scored."""
     owner: dict[Path, str] = {}
     for split, paths in files.items():
         for path in paths:
             if path in owner:
-                found = f"{folder / path.name} would be both '{owner[path]}' and '{split}'"
-                raise UserError("One file stands for two splits.", found, f"name another file {split}.jsonl")
+                detail = f"{folder / path.name} would be both '{owner[path]}' and '{split}'"
+                raise UserError("One file stands for two splits.", detail, f"name another file {split}.jsonl")
             owner[path] = split

@@ -80,8 +80,8 @@ class PyriteLM(TemplateLM):  # type: ignore[misc]
         if add_special_tokens is None:
             marked = has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id))
             add_special_tokens = False if marked else None
-        given = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        return [int(token) for token in self.tokenizer.encode(string, **given)]
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return [int(token) for token in self.tokenizer.encode(string, **options)]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Each continuation's summed log-probability after its context, in nats, and whether it is the greedy one."""
@@ -93,23 +93,23 @@ class PyriteLM(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
-        asked = []
+        pairs = []
         for texts, context, continuation in requests:
             where = f"the context that ends in {texts[0][-60:]!r}" if texts else "a stretch of running text"
             if not continuation:
                 raise UserError("An answer has no token of its own.", f"{where}, answer {texts and texts[1]!r}", MEND)
             if len(continuation) > self.max_length:
-                found = f"{where}: {len(continuation)} tokens; the model reads {self.max_length}"
-                raise UserError("An answer is longer than the model can read.", found, MEND)
+                detail = f"{where}: {len(continuation)} tokens; the model reads {self.max_length}"
+                raise UserError("An answer is longer than the model can read.", detail, MEND)
             room = self.max_length + 1 - len(continuation)  # the last token is predicted, never read
             self.cut += len(context) > room
-            asked.append((context[-room:], continuation))
-        scores = self._scorer(asked)
-        assert len(scores) == len(asked), f"{len(scores)} scores for {len(asked)} requests"
+            pairs.append((context[-room:], continuation))
+        scores = self._scorer(pairs)
+        assert len(scores) == len(pairs), f"{len(scores)} scores for {len(pairs)} requests"
         bad = sum(math.isnan(value) for value, _ in scores)
         if bad:
-            found = f"{bad} of {len(scores)} requests"
-            raise UserError("The model's log-probabilities are no numbers.", found, "try --precision fp32")
+            detail = f"{bad} of {len(scores)} requests"
+            raise UserError("The model's log-probabilities are no numbers.", detail, "try --precision fp32")
         return [(float(value), bool(greedy)) for value, greedy in scores]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:
@@ -136,39 +136,42 @@ class PyriteLM(TemplateLM):  # type: ignore[misc]
         times: Counter[tuple[str, str]] = Counter()
         prompts, settings = [], []
         for request in requests:
-            text, asked = request.args[0], self._settings(request)
-            asked["attempt"] = times[text, repr(request.args[1])]
+            text, setting = request.args[0], self._settings(request)
+            setting["attempt"] = times[text, repr(request.args[1])]
             times[text, repr(request.args[1])] += 1
-            room = self.max_length - int(asked["max_gen_toks"])
+            room = self.max_length - int(setting["max_gen_toks"])
             if room < 1:
-                found = f"{about(request)}: {asked['max_gen_toks']} tokens; the model reads {self.max_length}"
-                raise UserError("The answer would fill the model's whole length.", found, "lower max_gen_toks")
+                detail = f"{about(request)}: {setting['max_gen_toks']} tokens; the model reads {self.max_length}"
+                raise UserError("The answer would fill the model's whole length.", detail, "lower max_gen_toks")
             ids = self.tok_encode(text) or [self.prefix_token_id]
             self.cut += len(ids) > room
             prompts.append(ids[-room:])
-            settings.append(asked)
+            settings.append(setting)
         texts = self._writer(prompts, settings)
         assert len(texts) == len(prompts), f"{len(texts)} texts for {len(prompts)} prompts"
         end = self.tokenizer.decode(self.eot_token_id)
-        stops = [handle_stop_sequences(list(asked["until"]), eos=end) for asked in settings]
+        stops = [handle_stop_sequences(list(setting["until"]), eos=end) for setting in settings]
         return [ended(text, stop) for text, stop in zip(texts, stops, strict=True)]
 
     def _settings(self, request: Any) -> dict[str, Any]:
         """A task's generation settings in the writer's terms; what the writer cannot do is refused by name."""
-        given = dict(normalize_gen_kwargs(request.args[1], self.max_gen_toks))
-        temperature = float(given.pop("temperature", 0.0) or 0.0)
-        sampled = bool(given.pop("do_sample", False)) and temperature > 0
-        asked: dict[str, Any] = {"until": list(given.pop("until", [])), "max_gen_toks": int(given.pop("max_gen_toks"))}
-        asked["temperature"] = temperature if sampled else 0.0
-        for key, value in given.items():
+        options = dict(normalize_gen_kwargs(request.args[1], self.max_gen_toks))
+        temperature = float(options.pop("temperature", 0.0) or 0.0)
+        sampled = bool(options.pop("do_sample", False)) and temperature > 0
+        settings: dict[str, Any] = {
+            "until": list(options.pop("until", [])),
+            "max_gen_toks": int(options.pop("max_gen_toks")),
+        }
+        settings["temperature"] = temperature if sampled else 0.0
+        for key, value in options.items():
             if key in SAMPLING:
-                asked[key] = value if sampled else 1.0
+                settings[key] = value if sampled else 1.0
             elif value not in NO_EFFECT.get(key, ()) and not (key == "top_k" and not sampled):
                 fix = "choose another task, or override the setting in a task YAML of your own"
                 raise UserError(
                     "A task asks for a way of writing that is not supported.", f"{about(request)}: {key}={value!r}", fix
                 )
-        return asked
+        return settings
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as the model's own template writes it.

@@ -49,19 +49,19 @@ class HarnessResult:
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
 
 
-def read_results(
+def convert_results(
     task: str, results: Mapping[str, Any], loaded: Mapping[str, Any], *, cut: int, notes: Sequence[str]
 ) -> HarnessResult:
     """lm-eval's results as ours. `loaded` holds its task and group objects, which know how metrics are aggregated."""
     import lm_eval  # type: ignore[import-untyped]
 
-    averaged = {name: averages(made, results["samples"][name]) for name, made in loaded["tasks"].items()}
+    averaged = {name: averages(task_object, results["samples"][name]) for name, task_object in loaded["tasks"].items()}
     parents = parent_groups(task, results.get("group_subtasks", {}))
     alone = len(loaded["tasks"]) == 1
     measured: list[ItemScore] = []
     for name in loaded["tasks"]:
         where = {} if alone else {"subtask": name} | ({"group": parents[name]} if name in parents else {})
-        measured += measure(name, results["samples"][name], averaged[name], where)
+        measured += item_scores(name, results["samples"][name], averaged[name], where)
     return HarnessResult(
         task=task,
         lm_eval=str(lm_eval.__version__),
@@ -81,7 +81,7 @@ def label(metric: str, answer_filter: str) -> str:
     return metric if answer_filter == "none" else f"{metric},{answer_filter}"
 
 
-def averages(made: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def averages(task_object: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """How a task aggregates each metric that its documents have: `mean`, or the name of another function.
 
     A metric for which a task names no function is averaged, as lm-eval does.
@@ -91,7 +91,7 @@ def averages(made: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     ways: dict[str, str] = {}
     for sample in samples:
         for metric in sample["metrics"]:
-            function = made.aggregation().get(metric, mean)
+            function = task_object.aggregation().get(metric, mean)
             ways[metric] = "mean" if function is mean else str(getattr(function, "__name__", "another function"))
     return ways
 
@@ -101,7 +101,7 @@ def parent_groups(task: str, children: Mapping[str, Sequence[str]]) -> dict[str,
     return {name: group for group, names in children.items() if group != task for name in names}
 
 
-def measure(
+def item_scores(
     name: str, samples: Sequence[Mapping[str, Any]], ways: Mapping[str, str], where: Mapping[str, str]
 ) -> Iterator[ItemScore]:
     """Each document's value of each averaged metric; a value that is no number is missing."""
@@ -110,9 +110,9 @@ def measure(
         for metric in sample["metrics"]:
             if ways[metric] == "mean":
                 value = sample[metric]
-                known = isinstance(value, (Real, bool)) and not math.isnan(float(value))
-                told = label(metric, sample["filter"])
-                yield ItemScore(item, told, float(value) if known else None, group=item, slices=where)
+                is_number = isinstance(value, (Real, bool)) and not math.isnan(float(value))
+                metric_label = label(metric, sample["filter"])
+                yield ItemScore(item, metric_label, float(value) if is_number else None, group=item, slices=where)
 
 
 def describe(measured: Sequence[ItemScore], results: Mapping[str, Any]) -> Iterator[Metric]:
@@ -120,11 +120,11 @@ def describe(measured: Sequence[ItemScore], results: Mapping[str, Any]) -> Itera
     values: dict[str, list[float]] = defaultdict(list)
     for each in measured:
         values[each.metric] += [] if each.value is None else [each.value]
-    for name, known in values.items():
-        said = {direction(results, task, name) for task in results["samples"]}
-        known_ways = said - {"none"}
+    for name, task_values in values.items():
+        directions = {direction(results, task, name) for task in results["samples"]}
+        known_ways = directions - {"none"}
         way: Direction = known_ways.pop() if len(known_ways) == 1 else "none"
-        share = bool(known) and all(value in (0.0, 1.0) for value in known)
+        share = bool(task_values) and all(value in (0.0, 1.0) for value in task_values)
         yield Metric(name, "share" if share else "real", way, says=f"lm-eval's {name}")
 
 
@@ -144,9 +144,11 @@ def read_numbers(
             if not comma or metric.endswith("_stderr"):
                 continue
             why = why_no_interval(name, metric, loaded, averaged)
-            told = label(metric, answer_filter)
+            metric_label = label(metric, answer_filter)
             n = int((row.get("sample_count") or {}).get(key, row.get("sample_len", 0)))
-            yield Number(name, told, float(value), n, direction(results, name, metric), of_items=not why, says=why)
+            yield Number(
+                name, metric_label, float(value), n, direction(results, name, metric), of_items=not why, says=why
+            )
 
 
 def why_no_interval(
@@ -154,11 +156,11 @@ def why_no_interval(
 ) -> str:
     """Why a number is not the mean of its documents' values; empty where it is."""
     group = loaded["groups"].get(name)
-    tasks = [name] if group is None else [made.task_name for made in group.get_all_tasks()]
+    tasks = [name] if group is None else [task_object.task_name for task_object in group.get_all_tasks()]
     ways = {averaged[task][metric] for task in tasks if metric in averaged[task]}
     if ways != {"mean"}:
-        others = ", ".join(sorted(ways - {"mean"}))
-        return f"lm-eval's number; aggregated by {others}, which is no mean over documents, so without interval"
+        other_ways = ", ".join(sorted(ways - {"mean"}))
+        return f"lm-eval's number; aggregated by {other_ways}, which is no mean over documents, so without interval"
     rules = [] if group is None else [rule for rule in group.aggregate_metric_list or [] if rule.metric == metric]
     if any(not rule.weight_by_size or callable(rule.aggregation) for rule in rules):
         return "lm-eval's number; every subtask counts the same whatever its size, so without interval"

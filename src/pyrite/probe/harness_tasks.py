@@ -26,21 +26,21 @@ class Leaf:
     file: Path | None
     python: bool = False
 
-    def shots(self, asked: int | None) -> int:
+    def shots(self, requested: int | None) -> int:
         """How many examples its prompts show; a task that fixes 0 shows none, whatever is asked for."""
-        own = self.config.get("num_fewshot")
-        return int(own or 0) if asked is None or own == 0 else asked
+        configured = self.config.get("num_fewshot")
+        return int(configured or 0) if requested is None or configured == 0 else requested
 
 
 @functools.cache
-def bundled() -> Any:
+def library_tasks() -> Any:
     """The tasks that come with lm-eval (about 14,000 names; reading them takes some ten seconds)."""
     from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
 
     return TaskManager()
 
 
-def find(task: str, folder: Path | None) -> tuple[Any, list[Leaf]]:
+def find_tasks(task: str, folder: Path | None) -> tuple[Any, list[Leaf]]:
     """The task manager that knows a task, and the tasks that its name stands for.
 
     A task of the user's own folder is looked up there alone where it needs no other; else among lm-eval's as well.
@@ -53,14 +53,14 @@ def find(task: str, folder: Path | None) -> tuple[Any, list[Leaf]]:
     if folder is not None and not folder.is_dir():
         raise UserError("That folder of tasks is not there.", str(folder), "give a folder with task YAMLs")
     if folder is not None:
-        own = TaskManager(include_path=str(folder), include_defaults=False)
-        if task in own.task_index:
-            found = leaves(own.task_index, task)
-            if all(leaf.file is not None for leaf in found):
-                return own, found
+        task_manager = TaskManager(include_path=str(folder), include_defaults=False)
+        if task in task_manager.task_index:
+            task_leaves = leaves(task_manager.task_index, task)
+            if all(leaf.file is not None for leaf in task_leaves):
+                return task_manager, task_leaves
         manager = TaskManager(include_path=str(folder))
     else:
-        manager = bundled()
+        manager = library_tasks()
     if task not in manager.task_index:
         import difflib
 
@@ -86,21 +86,21 @@ def leaves(index: Mapping[str, Any], name: str, over: Mapping[str, Any] | None =
 
 def members(index: Mapping[str, Any], listed: Any, over: Mapping[str, Any]) -> list[Leaf]:
     """The tasks of a group's list: names, names with overrides, and tasks and groups written out in place."""
-    found: list[Leaf] = []
+    task_leaves: list[Leaf] = []
     for item in [listed] if isinstance(listed, str) else listed or []:
         written = item if isinstance(item, Mapping) else {"task": item}
         name = written.get("group") or written.get("task")
         below = {**over, **{key: value for key, value in written.items() if key not in {"group", "task"}}}
         if isinstance(name, str) and name in index:
-            found += leaves(index, name, below)
+            task_leaves += leaves(index, name, below)
         elif "group" in written:
-            found += members(index, written.get("task"), over)
+            task_leaves += members(index, written.get("task"), over)
         else:
-            found.append(Leaf(str(name), {**below, "task": name}, None))
-    return found
+            task_leaves.append(Leaf(str(name), {**below, "task": name}, None))
+    return task_leaves
 
 
-def refuse_code(manager: Any, found: Sequence[Leaf], run_code: bool) -> None:
+def refuse_code(manager: Any, task_leaves: Sequence[Leaf], run_code: bool) -> None:
     """Refuse tasks that would run code: the model's, the hub's, or Python named by a YAML that is not lm-eval's own.
 
     Raises:
@@ -108,7 +108,7 @@ def refuse_code(manager: Any, found: Sequence[Leaf], run_code: bool) -> None:
     """
     if run_code:
         return
-    for leaf in found:
+    for leaf in task_leaves:
         if leaf.config.get("unsafe_code"):
             what = "This task runs the code that the model writes."
             raise UserError(what, leaf.name, f"on a machine that it cannot harm, add {RUN_CODE}")
@@ -118,9 +118,9 @@ def refuse_code(manager: Any, found: Sequence[Leaf], run_code: bool) -> None:
             raise UserError("This task's metric is code from the hub.", named, f"where you trust it, add {RUN_CODE}")
     import lm_eval  # type: ignore[import-untyped]
 
-    own = Path(lm_eval.__file__).resolve().parent
+    library = Path(lm_eval.__file__).resolve().parent
     files = {entry.yaml_path.resolve() for entry in manager.task_index.values() if entry.yaml_path}
-    for path in sorted(path for path in files if own not in path.parents):
+    for path in sorted(path for path in files if library not in path.parents):
         holder = function_in(path, set())
         if holder is not None:
             what = "A task of this folder runs Python code."
@@ -138,23 +138,23 @@ def fetched(metric: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     return metric.get("hf_evaluate") is True or name not in METRIC_REGISTRY
 
 
-def function_in(path: Path, seen: set[Path]) -> Path | None:
+def function_in(path: Path, visited: set[Path]) -> Path | None:
     """The file that names a Python function: this YAML or one that it includes. Reads the marks, builds nothing."""
     import yaml  # type: ignore[import-untyped]
 
-    if path.resolve() in seen:
+    if path.resolve() in visited:
         return None
-    seen.add(path.resolve())
+    visited.add(path.resolve())
     try:
         root = yaml.compose(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, OSError):
         return None  # lm-eval cannot read it either, and says so
-    waiting, known = [root], set()
+    waiting, functions = [root], set()
     while waiting:
         node = waiting.pop()
-        if id(node) in known or not isinstance(node, yaml.Node):
+        if id(node) in functions or not isinstance(node, yaml.Node):
             continue
-        known.add(id(node))
+        functions.add(id(node))
         if node.tag == "!function":
             return path
         if isinstance(node, yaml.MappingNode):
@@ -162,7 +162,7 @@ def function_in(path: Path, seen: set[Path]) -> Path | None:
                 waiting += [key, value]
                 if key.value == "include":
                     named = value.value if isinstance(value, yaml.SequenceNode) else [value]
-                    below = [function_in(path.parent / str(each.value), seen) for each in named]
+                    below = [function_in(path.parent / str(each.value), visited) for each in named]
                     if any(below):
                         return next(filter(None, below))
         elif isinstance(node, yaml.SequenceNode):
@@ -171,7 +171,7 @@ def function_in(path: Path, seen: set[Path]) -> Path | None:
 
 
 @contextlib.contextmanager
-def reading(manager: Any, found: Sequence[Leaf], data: Path | None, shots: int | None) -> Iterator[None]:
+def data_redirected(manager: Any, task_leaves: Sequence[Leaf], data: Path | None, shots: int | None) -> Iterator[None]:
     """Within the block, the tasks read their data from `data`.
 
     Raises:
@@ -181,8 +181,8 @@ def reading(manager: Any, found: Sequence[Leaf], data: Path | None, shots: int |
     before = dict(index)
     try:
         if data is not None:
-            sets = {(leaf.config.get("dataset_path"), leaf.config.get("dataset_name")) for leaf in found}
-            for leaf in found:
+            sets = {(leaf.config.get("dataset_path"), leaf.config.get("dataset_name")) for leaf in task_leaves}
+            for leaf in task_leaves:
                 if not is_local(leaf.config):
                     index[leaf.name] = pointed(index[leaf.name], leaf, data, alone=len(sets) == 1, shots=shots)
         yield
@@ -205,7 +205,7 @@ def pointed(entry: Any, leaf: Leaf, data: Path, *, alone: bool, shots: int | Non
     return dataclasses.replace(entry, yaml_path=None, cfg={**full, **changes})
 
 
-def build(manager: Any, task: str, found: Sequence[Leaf], data: Path | None) -> dict[str, Any]:
+def build(manager: Any, task: str, task_leaves: Sequence[Leaf], data: Path | None) -> dict[str, Any]:
     """lm-eval's task objects: `tasks` and `groups` by name. Reads the data.
 
     Raises:
@@ -213,16 +213,20 @@ def build(manager: Any, task: str, found: Sequence[Leaf], data: Path | None) -> 
     """
     from jinja2.exceptions import UndefinedError
 
-    told = "; ".join([wants(leaf.config) for leaf in found[:3]] + [f"and {len(found) - 3} more"] * (len(found) > 3))
+    wanted_data = "; ".join(
+        [wants(leaf.config) for leaf in task_leaves[:3]] + [f"and {len(task_leaves) - 3} more"] * (len(task_leaves) > 3)
+    )
     try:
         return dict(manager.load([task]))
     except ImportError as error:
         raise UserError("This task needs a package that is not installed.", f"{task}: {error}", "install it") from error
     except OSError as error:
-        first = f"{told} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-        raise UserError("This task's data cannot be had.", first, how_to_lay_out(found[0].config)) from error
+        first = f"{wanted_data} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        raise UserError("This task's data cannot be had.", first, how_to_lay_out(task_leaves[0].config)) from error
     except (KeyError, ValueError, TypeError, UndefinedError) as error:
         if data is None:
             raise
         fix = "give the files the columns and splits that the task reads"
-        raise UserError("The data does not fit the task.", f"{told} ({type(error).__name__}: {error})", fix) from error
+        raise UserError(
+            "The data does not fit the task.", f"{wanted_data} ({type(error).__name__}: {error})", fix
+        ) from error

@@ -18,7 +18,7 @@ from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
 from pyrite.probe.generative import GenerativeProbe
-from pyrite.probe.generative_steps import items_of
+from pyrite.probe.generative_steps import configured_prompts
 from pyrite.probe.perplexity import Perplexity, measured_rows, records_of
 from pyrite.probe.predict import check_finite, prepared
 from pyrite.probe.probe_task import Cuts, LabelTask, ModelUnderTest, ProbeTask, Result
@@ -33,7 +33,7 @@ NAME = "the model in training"
 
 
 @dataclass(frozen=True)
-class Held:
+class ModelInMemory:
     """The model in memory, as it is asked: unwrapped, its tokenizer, and a folder that holds its config.json only."""
 
     model: Any
@@ -48,7 +48,7 @@ class Held:
 
 
 @contextmanager
-def held(trainer: Any, tokenizer: Any = None) -> Iterator[Held]:
+def model_in_memory(trainer: Any, tokenizer: Any = None) -> Iterator[ModelInMemory]:
     """The trainer's model without its wrappings (accelerate, torch.compile); adapters stay in it."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     reader = tokenizer or trainer.processing_class
@@ -63,10 +63,10 @@ def held(trainer: Any, tokenizer: Any = None) -> Iterator[Held]:
     written = json.loads(base.config.to_json_string(use_diff=False)) | {"architectures": [type(base).__name__]}
     with tempfile.TemporaryDirectory(prefix="pyrite-") as folder:
         (Path(folder) / "config.json").write_text(json.dumps(written), encoding="utf-8")
-        yield Held(model, reader, Compute(device, "bf16-mixed" if trainer.args.bf16 else "fp32"), Path(folder))
+        yield ModelInMemory(model, reader, Compute(device, "bf16-mixed" if trainer.args.bf16 else "fp32"), Path(folder))
 
 
-def check_task(task: ProbeTask, model: Held) -> None:
+def check_task(task: ProbeTask, model: ModelInMemory) -> None:
     """Refuse a task that this model cannot be asked."""
     judged = isinstance(task, GenerativeProbe) and GENERATIVE[task.name].by_rule is None
     if judged or not isinstance(task, LabelTask | Perplexity | GenerativeProbe):
@@ -75,22 +75,22 @@ def check_task(task: ProbeTask, model: Held) -> None:
     task.step(model.subject)
 
 
-def key_of(task: ProbeTask, model: Held) -> str:
+def key_of(task: ProbeTask, model: ModelInMemory) -> str:
     """Which question is a task? A hash of its options and its items, whatever the model has learned meanwhile."""
     return task.step(model.subject).key
 
 
-def ask_now(task: ProbeTask, model: Held, store: Store) -> Result:
+def probe_now(task: ProbeTask, model: ModelInMemory, store: Store) -> Result:
     """What does a task measure on the model in memory?"""
     if isinstance(task, LabelTask):
-        return ask_labels(task, model, store)
+        return probe_labels(task, model, store)
     if isinstance(task, Perplexity):
-        return ask_perplexity(task, model)
+        return probe_perplexity(task, model)
     assert isinstance(task, GenerativeProbe)
-    return ask_written(task, model)
+    return probe_generative(task, model)
 
 
-def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
+def probe_labels(task: LabelTask, model: ModelInMemory, store: Store) -> Result:
     """By the classifier's head, or by the label words of a language model; also cut by the gold label alone."""
     items = read_rows(store.path(task.items.key) / "items.jsonl")
     config = task.step(model.subject).config
@@ -103,12 +103,12 @@ def ask_labels(task: LabelTask, model: Held, store: Store) -> Result:
     check_finite(logits)
     answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
     notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []
-    made = task.result(from_labels(items, answers, task.task), 0, {"reading": work.as_json()}, notes)
+    result = task.result(from_labels(items, answers, task.task), 0, {"reading": work.as_json()}, notes)
     by_label: Cuts = ((), ("gold",))
-    return replace(made, cuts={name: tuple(dict.fromkeys(by_label + cuts)) for name, cuts in made.cuts.items()})
+    return replace(result, cuts={name: tuple(dict.fromkeys(by_label + cuts)) for name, cuts in result.cuts.items()})
 
 
-def ask_perplexity(task: Perplexity, model: Held) -> Result:
+def probe_perplexity(task: Perplexity, model: ModelInMemory) -> Result:
     """By the negative log-likelihood of each row."""
     from pyrite.models.perplexity import encode_record, text_nlls
 
@@ -119,29 +119,29 @@ def ask_perplexity(task: Perplexity, model: Held) -> Result:
     rows = [encode_record(model.tokenizer, record, part) for record in records]
     size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
     with model.compute.autocast():
-        found = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
+        nlls = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
     measured = measured_rows(
-        {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes}
-        for record, one in zip(records, found, strict=True)
+        {"id": record.id, "nats": nll.nats, "tokens": nll.tokens, "bytes": nll.bytes}
+        for record, nll in zip(records, nlls, strict=True)
     )
     notes = [f"{counts.read} rows read, {len(records)} asked, dropped: {dict(counts.dropped)}", f"{part} counts"]
     return Result(measured, task.metrics, {}, "rows", tuple(notes))
 
 
-def ask_written(task: GenerativeProbe, model: Held) -> Result:
+def probe_generative(task: GenerativeProbe, model: ModelInMemory) -> Result:
     """By what the model writes, checked by rule."""
     from pyrite.models.write import answer_prompts
 
-    known = GENERATIVE[task.name]
-    assert known.by_rule is not None
+    benchmark = GENERATIVE[task.name]
+    assert benchmark.by_rule is not None
     step = task.answers(model.subject)
-    items, _ = items_of(Path(task.source), step.config)
+    items, _ = configured_prompts(Path(task.source), step.config)
     writing = Writing.model_validate(step.config["writing"])
     file = model.folder / f"{task.name}.jsonl"
     with model.compute.autocast():
-        told = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
-    measured = known.by_rule(items, texts_of(list(read_answers(file))))
-    return Result(measured, known.metrics, known.cuts, known.cluster, details={"answers": told})
+        usage = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
+    measured = benchmark.by_rule(items, texts_of(list(read_answers(file))))
+    return Result(measured, benchmark.metrics, benchmark.cuts, benchmark.cluster, details={"answers": usage})
 
 
 def ignore_progress(done: float, total: float, unit: str) -> None:

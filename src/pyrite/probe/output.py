@@ -39,7 +39,7 @@ UNSAID = ("out", "store", "quiet", "max_time")
 
 
 @dataclass(frozen=True)
-class Told:
+class SubjectOutput:
     """One subject's results and texts, by task."""
 
     subject: str
@@ -47,7 +47,7 @@ class Told:
     texts: Mapping[str, Texts]
 
 
-def write(folder: Path, record: ProbeRecord, subjects: Sequence[Told]) -> None:
+def write_probe_run(folder: Path, record: ProbeRecord, subjects: Sequence[SubjectOutput]) -> None:
     """Write the run folder, run.json last; every file appears whole or not at all."""
     write_parquet(items_table(subjects), folder / "results" / ITEMS)
     write_parquet(texts_table(subjects), folder / "results" / TEXTS)
@@ -57,8 +57,8 @@ def write(folder: Path, record: ProbeRecord, subjects: Sequence[Told]) -> None:
 def described(results: Mapping[str, Result], margin: float) -> dict[str, Any]:
     """What a reader of the items must know of each task: its metrics, what groups are called, the margin of a change."""
     return {
-        "metrics": {task: [asdict(metric) for metric in one.metrics] for task, one in results.items()},
-        "alike": {task: one.alike for task, one in results.items()},
+        "metrics": {task: [asdict(metric) for metric in result.metrics] for task, result in results.items()},
+        "alike": {task: result.cluster for task, result in results.items()},
         "margin": margin,
     }
 
@@ -82,7 +82,7 @@ def command(config: ProbeConfig) -> str:
     return command_line(words, config, ProbeOptions, unsaid=UNSAID)
 
 
-def items_table(subjects: Sequence[Told]) -> "pyarrow.Table":
+def items_table(subjects: Sequence[SubjectOutput]) -> "pyarrow.Table":
     """One row for each subject, task, metric and item; no value where there was no answer."""
     import pyarrow
 
@@ -90,16 +90,21 @@ def items_table(subjects: Sequence[Told]) -> "pyarrow.Table":
     names |= {"group": "string", "weight": "float64", "slices": "string"}
     schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in names.items()])
     rows = [
-        (one.subject, task, *(getattr(item, name) for name in list(names)[2:-1]), orjson.dumps(item.slices).decode())
-        for one in subjects
-        for task, result in one.results.items()
+        (
+            subject.subject,
+            task,
+            *(getattr(item, name) for name in list(names)[2:-1]),
+            orjson.dumps(item.slices).decode(),
+        )
+        for subject in subjects
+        for task, result in subject.results.items()
         for item in result.measured
     ]
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     return pyarrow.table(dict(zip(names, map(list, columns), strict=True)), schema=schema)
 
 
-def texts_table(subjects: Sequence[Told]) -> "pyarrow.Table":
+def texts_table(subjects: Sequence[SubjectOutput]) -> "pyarrow.Table":
     """One row for each text, the texts of an item together; what nobody answered has no row."""
     import pyarrow
 
@@ -110,14 +115,14 @@ def texts_table(subjects: Sequence[Told]) -> "pyarrow.Table":
     return pyarrow.table(dict(zip(names, map(list, columns), strict=True)), schema=schema)
 
 
-def text_rows(subjects: Sequence[Told]) -> Iterator[tuple[str, str, str | None, str]]:
+def text_rows(subjects: Sequence[SubjectOutput]) -> Iterator[tuple[str, str, str | None, str]]:
     """(task, item, subject, text): what was asked, the right label, then the answers in the subjects' order."""
-    for task in dict.fromkeys(task for one in subjects for task in one.texts):
-        told = [(subject.subject, subject.texts[task]) for subject in subjects if task in subject.texts]
-        asked = {item: text for _, texts in reversed(told) for item, text in texts.asked.items()}
-        gold = {item: text for _, texts in reversed(told) for item, text in texts.gold.items()}
-        sides: list[tuple[str | None, Mapping[str, str]]] = [(None, asked), (GOLD, gold)]
-        sides += [(subject, texts.answers) for subject, texts in told]
+    for task in dict.fromkeys(task for output in subjects for task in output.texts):
+        texts_by_subject = [(subject.subject, subject.texts[task]) for subject in subjects if task in subject.texts]
+        prompts = {item: text for _, texts in reversed(texts_by_subject) for item, text in texts.prompts.items()}
+        gold = {item: text for _, texts in reversed(texts_by_subject) for item, text in texts.gold.items()}
+        sides: list[tuple[str | None, Mapping[str, str]]] = [(None, prompts), (GOLD, gold)]
+        sides += [(subject, texts.answers) for subject, texts in texts_by_subject]
         for item in dict.fromkeys(item for _, side in sides for item in side):
             for subject, side in sides:
                 if item in side:

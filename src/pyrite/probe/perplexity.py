@@ -15,7 +15,7 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
-from pyrite.probe.texts import Texts, shown
+from pyrite.probe.texts import Texts, prompt_text
 from pyrite.records import Chat, Text
 from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
 from pyrite.tasks.scoring import ItemScore, Metric
@@ -46,41 +46,41 @@ def perplexity_step(context: Context) -> None:
     with compute.autocast():
         size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
 
-        def some(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
-            made = text_nlls(model, [rows[at] for at in part], max_tokens=size, report_progress=report_progress)
-            return [asdict(one) for one in made], {}
+        def nlls_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
+            nlls = text_nlls(model, [rows[at] for at in part], max_tokens=size, report_progress=report_progress)
+            return [asdict(nll) for nll in nlls], {}
 
-        asked = [row.ids for row in rows]
-        sizes = [len(ids) for ids in asked]
+        token_ids = [row.ids for row in rows]
+        sizes = [len(ids) for ids in token_ids]
         longest_first = sorted(range(len(rows)), key=lambda at: (-sizes[at], at))
         tokens = PART_TOKENS[compute.device]
-        read, _ = in_parts(context, "surprises", asked, sizes, some, tokens=tokens, order=longest_first)
-    found = [TextNll(**one) for one in read]
+        read, _ = in_parts(context, "surprises", token_ids, sizes, nlls_of_part, tokens=tokens, order=longest_first)
+    nlls = [TextNll(**nll) for nll in read]
     write_parquet(
         [
-            {"id": record.id, "nats": one.nats, "tokens": one.tokens, "bytes": one.bytes, "windows": one.windows}
-            for record, one in zip(records, found, strict=True)
+            {"id": record.id, "nats": nll.nats, "tokens": nll.tokens, "bytes": nll.bytes, "windows": nll.windows}
+            for record, nll in zip(records, nlls, strict=True)
         ],
         context.out / "rows.parquet",
     )
-    told = {
+    record = {
         "read": counts.read,
         "kept": counts.kept,
         "asked": len(records),
         "dropped": dict(counts.dropped),
         "part": part,
-        "not_counted_tokens": sum(one.skipped for one in found),
+        "not_counted_tokens": sum(nll.skipped for nll in nlls),
         "piece_tokens": size,
-        "rows_in_pieces": sum(one.windows > 1 for one in found),
+        "rows_in_pieces": sum(nll.windows > 1 for nll in nlls),
     }
-    (context.out / "counts.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    (context.out / "counts.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-def reader_of(config: Mapping[str, Any], file: Path) -> Reader:
+def record_reader(config: Mapping[str, Any], file: Path) -> Reader:
     """The records of the step's file or hub data set, as its configuration says to read them."""
     hub, _, revision = (config["hub"] or "").partition("#")
-    given = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
-    return open_records(hub or file, replace(given, revision=revision or None))
+    options = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
+    return open_records(hub or file, replace(options, revision=revision or None))
 
 
 def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text], "Part", Counts]:
@@ -89,7 +89,7 @@ def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text]
     Raises:
         UserError: labelled rows, or answers asked of plain text.
     """
-    reader = reader_of(config, file)
+    reader = record_reader(config, file)
     records: list[Chat | Text] = []
     for record in reader:
         if not isinstance(record, Chat | Text):
@@ -100,11 +100,11 @@ def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text]
     part: Part = config["part"] or ("answers" if chats else "all")
     if part == "answers" and not chats:
         raise UserError("Plain text has no answers.", str(file), "use --part all")
-    chosen = draw(len(records), config["items"], config.get("skip", 0), config["seed"])
+    chosen = perplexity_rows(len(records), config["items"], config.get("skip", 0), config["seed"])
     return [records[at] for at in chosen], part, reader.counts
 
 
-def draw(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
+def perplexity_rows(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
     """Which rows are read, in file order? Without those that `items=skip` would draw, so many as `items` of the rest.
 
     So `items=N` and `skip=N` share no row. Two draws that both skip may share rows.
@@ -176,18 +176,18 @@ class Perplexity:
         import polars as pl
 
         folder = store.path(step.key)
-        told = orjson.loads((folder / "counts.json").read_bytes())
+        counts = orjson.loads((folder / "counts.json").read_bytes())
         measured = measured_rows(pl.read_parquet(folder / "rows.parquet").iter_rows(named=True))
-        notes = [f"{told['part']} of each row counts; a row's first token has nothing before it and does not"]
-        if told["dropped"]:
-            notes.append(f"{told['read']} rows read, {told['kept']} kept, dropped: {told['dropped']}")
-        if told["asked"] < told["kept"]:
-            notes.append(f"{told['asked']} of {told['kept']} rows were drawn with the seed {self.config.seed}")
+        notes = [f"{counts['part']} of each row counts; a row's first token has nothing before it and does not"]
+        if counts["dropped"]:
+            notes.append(f"{counts['read']} rows read, {counts['kept']} kept, dropped: {counts['dropped']}")
+        if counts["asked"] < counts["kept"]:
+            notes.append(f"{counts['asked']} of {counts['kept']} rows were drawn with the seed {self.config.seed}")
         if self.config.skip:
             notes.append(f"asked without the rows that --items {self.config.skip} takes")
-        if told["rows_in_pieces"]:
-            notes.append(f"{told['rows_in_pieces']} rows were read in pieces of {told['piece_tokens']} tokens")
-        return Result(measured, METRICS, {}, "rows", tuple(notes), told)
+        if counts["rows_in_pieces"]:
+            notes.append(f"{counts['rows_in_pieces']} rows were read in pieces of {counts['piece_tokens']} tokens")
+        return Result(measured, METRICS, {}, "rows", tuple(notes), counts)
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The rows that were read, as they are in the file; nothing is answered."""
@@ -196,5 +196,5 @@ class Perplexity:
         ids = set(pl.read_parquet(store.path(step.key) / "rows.parquet", columns=["id"])["id"])
         file = step.inputs["file"]
         assert isinstance(file, Source)
-        records = reader_of(step.config, Path(file.path))
-        return Texts({record.id: shown(record) for record in records if record.id in ids})
+        records = record_reader(step.config, Path(file.path))
+        return Texts({record.id: prompt_text(record) for record in records if record.id in ids})

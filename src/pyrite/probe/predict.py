@@ -70,10 +70,10 @@ def items_step(context: Context) -> None:
             revision=revision or None,
         )
         reader = open_records(hub or context.inputs["file"], options)
-        found = [as_labelled(record, config["fields"]) for record in reader]
+        rows = [as_labelled(record, config["fields"]) for record in reader]
         read = reader.counts.read
         dropped.update(reader.counts.dropped)
-        items = nli.clean_labelled(found, dropped, duplicates="keep")
+        items = nli.clean_labelled(rows, dropped, duplicates="keep")
         if config["task"] == "hans":
             items = [hans_item(item) for item in items]
     if not items:
@@ -154,9 +154,9 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         stored = Stored([context.inputs["lower"]])
     reading, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest, stored=stored)
 
-    def score(model: Any, compute: Compute, some: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
-        if len(some) < len(rows):
-            return reading.logits(model, compute, some, context.report_progress)
+    def score(model: Any, compute: Compute, places: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
+        if len(places) < len(rows):
+            return reading.logits(model, compute, places, context.report_progress)
 
         def part(members: list[int], report_progress: ReportProgress) -> tuple[list[Any], dict[str, Any]]:
             logits, work = reading.logits(model, compute, members, report_progress)
@@ -164,15 +164,15 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
 
         weights = str(next(model.parameters()).dtype).removeprefix("torch.")
         alike = sorted(range(len(rows)), key=lambda at: (reading.ids[at], at))  # those that begin alike in one part
-        made, told = in_parts(
+        scored, work_records = in_parts(
             context, f"logits-{compute.precision}-{weights}", reading.ids, [len(ids) for ids in reading.ids], part,
             tokens=PART_TOKENS[compute.device], order=alike,
         )  # fmt: skip
-        return np.array(made, dtype=np.float32), sum((Work(**one) for one in told), Work())
+        return np.array(scored, dtype=np.float32), sum((Work(**work) for work in work_records), Work())
 
-    logits, told = score_in_fast_precision(load_model, compute, len(rows), score)
+    logits, record = score_in_fast_precision(load_model, compute, len(rows), score)
     check_finite(logits)
-    (context.out / "reading.json").write_bytes(orjson.dumps({**told, "rows_cut": cut}))
+    (context.out / "reading.json").write_bytes(orjson.dumps({**record, "rows_cut": cut}))
     return logits
 
 
@@ -211,17 +211,17 @@ def prepared(
     labels: list[str] = config["labels"]
     if config["by"] == "words":
         prompts = tokenizer([classify(row.fields, labels) for row in rows])["input_ids"]
-        for row, one in zip(rows, prompts, strict=True):
-            if isinstance(longest, int) and len(one) >= longest:
-                found = f"row {row.id}: {len(one)} tokens; the model reads {longest}"
-                raise UserError("A row is longer than the model can read.", found, "shorten it, or leave it out")
+        for row, prompt in zip(rows, prompts, strict=True):
+            if isinstance(longest, int) and len(prompt) >= longest:
+                detail = f"row {row.id}: {len(prompt)} tokens; the model reads {longest}"
+                raise UserError("A row is longer than the model can read.", detail, "shorten it, or leave it out")
         words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
 
         def by_words(
-            model: Any, compute: Compute, some: list[int], report_progress: "ReportProgress"
+            model: Any, compute: Compute, places: list[int], report_progress: "ReportProgress"
         ) -> tuple[np.ndarray[Any, Any], "Work"]:
             with compute.autocast():
-                return label_word_logits(model, [prompts[at] for at in some], words, report_progress=report_progress)
+                return label_word_logits(model, [prompts[at] for at in places], words, report_progress=report_progress)
 
         return Reading(prompts, by_words), 0
     encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], config["max_tokens"])
@@ -229,14 +229,14 @@ def prepared(
     made_in = config["compute"]["precision"] if stored is not None else "fp32"
 
     def by_head(
-        model: Any, compute: Compute, some: list[int], report_progress: "ReportProgress"
+        model: Any, compute: Compute, places: list[int], report_progress: "ReportProgress"
     ) -> tuple[np.ndarray[Any, Any], "Work"]:
         as_made = (
             made_in == "fp32" or next(model.parameters()).element_size() < 4
         )  # not in the fp32 pass that checks bf16
         return class_logits(
-            model, [encoded.ids[at] for at in some],
-            segments=None if encoded.segments is None else [encoded.segments[at] for at in some],
+            model, [encoded.ids[at] for at in places],
+            segments=None if encoded.segments is None else [encoded.segments[at] for at in places],
             order=order, pad_id=tokenizer.pad_token_id, compute=compute, report_progress=report_progress, stored=stored if as_made else None, stored_in=made_in,
         )  # fmt: skip
 
@@ -247,9 +247,9 @@ def check_finite(logits: np.ndarray[Any, Any]) -> None:
     """Refuse logits [rows, labels] that are no numbers: their largest would be an answer that nobody gave."""
     broken = int((~np.isfinite(logits)).any(1).sum())
     if broken:
-        found = f"{broken} of {len(logits)} items have logits that are no finite numbers"
+        detail = f"{broken} of {len(logits)} items have logits that are no finite numbers"
         fix = "the model is broken: train it with a lower learning rate"
-        raise UserError("The model's answers are no numbers.", found, fix)
+        raise UserError("The model's answers are no numbers.", detail, fix)
 
 
 def predict_step(context: Context) -> None:

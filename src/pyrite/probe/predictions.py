@@ -48,16 +48,16 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
         fix = f"name an id column ({', '.join(ID_COLUMNS)}) and an answer column ({', '.join(ANSWER_COLUMNS)})"
         raise UserError("The predictions file has no id or no answer column.", f"{path}: columns {columns}", fix)
     answers: list[tuple[str, str]] = []
-    seen: set[str] = set()
+    names: set[str] = set()
     for number, row in enumerate(rows, 2):
         item, label = row[id_column], row[lookup[preferred[0]]]
         if item is None or label is None:
             raise UserError(
                 "A prediction is incomplete.", f"{path}:{number}: {dict(row)}", "give an id and a label on every line"
             )
-        if str(item).strip() in seen:
+        if str(item).strip() in names:
             raise UserError("An item is answered twice.", f"{path}:{number}: {item}", "leave one answer for each item")
-        seen.add(str(item).strip())
+        names.add(str(item).strip())
         answers.append((str(item).strip(), str(label).strip()))
     return answers
 
@@ -76,16 +76,16 @@ def match(answers: list[tuple[str, str]], items: list[Labelled], path: Path) -> 
     Raises:
         UserError: items whose ids differ in blanks only, or no answer to any item.
     """
-    known = {item.id.strip(): item.id for item in items}
-    alike = next((item.id for item in items if known[item.id.strip()] != item.id), None)
+    stripped = {item.id.strip(): item.id for item in items}
+    alike = next((item.id for item in items if stripped[item.id.strip()] != item.id), None)
     if alike is not None:
-        found = f"{alike!r} and {known[alike.strip()]!r}"
-        raise UserError("Items differ in blanks around their ids only.", found, "give them ids that differ")
-    matched = {known[item]: label for item, label in answers if item in known}
+        detail = f"{alike!r} and {stripped[alike.strip()]!r}"
+        raise UserError("Items differ in blanks around their ids only.", detail, "give them ids that differ")
+    matched = {stripped[item]: label for item, label in answers if item in stripped}
     if not matched:
         example = answers[0][0] if answers else "no lines"
-        found = (
+        detail = (
             f"{path}: none of {len(answers)} ids is an item of the task (first: {example}; the task has: {items[0].id})"
         )
-        raise UserError("The predictions are for other items.", found, "give the predictions of this task's file")
+        raise UserError("The predictions are for other items.", detail, "give the predictions of this task's file")
     return matched, len(answers) - len(matched)

@@ -34,14 +34,14 @@ class ModelUnderTest:
     """Who is asked: a model on this machine, a model that a step will make, or (neither) a name at an endpoint."""
 
     name: str
-    found: ModelRef | None
-    made: Step | None = None
-    """Publishes the folder of a whole language model; it is asked in place of `found`."""
+    ref: ModelRef | None
+    step: Step | None = None
+    """Publishes the folder of a whole language model; it is asked in place of `ref`."""
 
     @property
     def remote(self) -> bool:
         """Is it asked through an endpoint?"""
-        return self.found is None and self.made is None
+        return self.ref is None and self.step is None
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Result:
     metrics: tuple[Metric, ...]
     cuts: Mapping[str, Cuts]
     """The slices of each metric, by its name; a metric that is not named has none."""
-    alike: str = "groups"
+    cluster: str = "groups"
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     noise: Mapping[str, Estimate] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class ProbeTask(Protocol):
         ...
 
 
-def ask(text: str, config: ProbeConfig) -> ProbeTask:
+def parse_task(text: str, config: ProbeConfig) -> ProbeTask:
     """What does a `--task` name?"""
     from pyrite.probe import benchmark, generative, perplexity
 
@@ -108,10 +108,10 @@ def ask(text: str, config: ProbeConfig) -> ProbeTask:
         raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
     if name.startswith(benchmark.PREFIX):
         return benchmark.Benchmark(text, config)
-    return ask_labels(text, config)
+    return label_task(text, config)
 
 
-def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
+def label_task(text: str, config: ProbeConfig) -> "LabelTask":
     """A task whose answers are labels."""
     name, _, where = text.partition("=")
     common: dict[str, Any] = {
@@ -132,25 +132,29 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
         rows = int(where) if where.isdigit() and int(where) >= 30 else 3000 if not where else 0
         if not rows:
             raise UserError(f"{name} takes a number of rows, 30 or more.", text, f"--task {name}=3000")
-        given = {**common, "task": task.name, "labels": None, "file": f"{GRAMMAR}{name}", "grammar_rows": rows}
+        options = {**common, "task": task.name, "labels": None, "file": f"{GRAMMAR}{name}", "grammar_rows": rows}
         if name == "heuristics":
-            return LabelTask(task, text, items_step(given, {}, strata=["subcase", "gold"], label=text), config, name)
-        given |= {"task": "labelled", "fields": ["text"]}
-        return LabelTask(task, text, items_step(given, {}, strata=["gold"], label=text), config, name)
+            return LabelTask(
+                task, text, make_items_step(options, {}, strata=["subcase", "gold"], label=text), config, name
+            )
+        options |= {"task": "labelled", "fields": ["text"]}
+        return LabelTask(task, text, make_items_step(options, {}, strata=["gold"], label=text), config, name)
     if name in TASKS and where:
         task = TASKS[name]
-        given = {**common, "task": name, "labels": list(task.labels)}
+        options = {**common, "task": name, "labels": list(task.labels)}
         strata = ["subcase", "gold"] if name == "hans" else ["gold"]
-        return LabelTask(task, where, items_step(given, {"file": source(where)}, strata=strata, label=text), config)
+        return LabelTask(
+            task, where, make_items_step(options, {"file": source(where)}, strata=strata, label=text), config
+        )
     if text.endswith((".yaml", ".yml")):
         custom, file = load_custom(Path(text))
         task = custom.task(Path(text).stem)
-        given = {**common, "task": "labelled", "labels": list(task.labels), "fields": list(custom.fields)}
-        given["columns"] = {"label": custom.label, **(given["columns"] or {})}
-        given["label_map"] = {**(custom.label_map or {}), **(given["label_map"] or {})} or None
-        given["on_bad_row"] = "skip" if "skip" in (custom.on_bad_row, config.on_bad_row) else "stop"
+        options = {**common, "task": "labelled", "labels": list(task.labels), "fields": list(custom.fields)}
+        options["columns"] = {"label": custom.label, **(options["columns"] or {})}
+        options["label_map"] = {**(custom.label_map or {}), **(options["label_map"] or {})} or None
+        options["on_bad_row"] = "skip" if "skip" in (custom.on_bad_row, config.on_bad_row) else "stop"
         strata = list(task.slices[-1]) if task.slices else ["gold"]
-        step = items_step(given, {"file": source(str(file))}, strata=strata, label=text)
+        step = make_items_step(options, {"file": source(str(file))}, strata=strata, label=text)
         return LabelTask(task, str(file), step, config)
     fix = (
         "--task NAME=FILE with NAME one of "
@@ -161,7 +165,7 @@ def ask_labels(text: str, config: ProbeConfig) -> "LabelTask":
     raise UserError("That is not a task.", text, fix)
 
 
-def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
+def make_items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, strata: list[str], label: str) -> Step:
     """The step that chooses a task's items."""
     return Step(ITEMS, {**config, "strata": strata}, inputs, label=f"{label}: items")
 
@@ -169,7 +173,7 @@ def items_step(config: dict[str, Any], inputs: dict[str, Step | Source], *, stra
 def opened(step: Step) -> list[Step]:
     """The steps that reading a probe's result opens: its own, and that of its items or of the answers that it judges."""
     beneath = (step.inputs.get(name) for name in ("items", "answers"))
-    return [step, *(one for one in beneath if isinstance(one, Step))]
+    return [step, *(source for source in beneath if isinstance(source, Step))]
 
 
 def source(path: str) -> Source:
@@ -179,7 +183,7 @@ def source(path: str) -> Source:
     return Source(path, file_hash(path))
 
 
-def choose(items: list[Chat], count: int | None, skip: int, seed: int) -> list[Chat]:
+def draw_prompts(items: list[Chat], count: int | None, skip: int, seed: int) -> list[Chat]:
     """So many prompts, drawn by the seed, in file order; those that `count=skip` would draw are left out before.
 
     FollowBench keeps examples whole. Elsewhere a larger draw holds every smaller one of the same seed.
@@ -208,20 +212,20 @@ def fill(groups: Sequence[Sequence[Chat]], count: int) -> set[str]:
         if len(chosen) + len(members) <= count:
             chosen |= {item.id for item in members}
     if not chosen:
-        found = f"{count} items; an example has up to {max(map(len, groups))}"
-        raise UserError("So few items hold no whole example.", found, "give a larger number")
+        detail = f"{count} items; an example has up to {max(map(len, groups))}"
+        raise UserError("So few items hold no whole example.", detail, "give a larger number")
     return chosen
 
 
-def local(subject: ModelUnderTest, doing: str) -> ModelRef:
+def local_ref(subject: ModelUnderTest, doing: str) -> ModelRef:
     """The subject's model folder, where a task needs the model itself."""
-    if subject.made is not None:
+    if subject.step is not None:
         fix = "ask it for written answers, perplexity or a harness task"
         raise UserError(f"{doing} needs a model that is there already.", f"{subject.name} is still to be made", fix)
-    if subject.found is None:
+    if subject.ref is None:
         raise UserError(f"{doing} needs the model itself.", f"an endpoint: {subject.name}", "use --backend local")
-    check_whole(subject.found.folder)
-    return subject.found
+    refuse_adapters(subject.ref.folder)
+    return subject.ref
 
 
 def model_input(subject: ModelUnderTest, doing: str) -> Step | Source:
@@ -231,22 +235,22 @@ def model_input(subject: ModelUnderTest, doing: str) -> Step | Source:
         UserError: an endpoint, an adapter, or a model that does not write. Of a model that is still to be made, the
             step that reads it says so (`model_folder`).
     """
-    if subject.made is not None:
-        return subject.made
-    found = local(subject, doing)
-    check_writes(found.folder, doing)
-    return Source(str(found.folder), found.identity)
+    if subject.step is not None:
+        return subject.step
+    ref = local_ref(subject, doing)
+    check_writes(ref.folder, doing)
+    return Source(str(ref.folder), ref.identity)
 
 
 def model_folder(context: Context, doing: str) -> Path:
     """A running step's input `base`, which is a whole language model also where another step made it."""
     folder = context.inputs["base"]
-    check_whole(folder)
+    refuse_adapters(folder)
     check_writes(folder, doing)
     return folder
 
 
-def check_whole(folder: Path) -> None:
+def refuse_adapters(folder: Path) -> None:
     """Refuse a folder of adapters: which base they belong to, it does not safely say."""
     if has_adapter(folder):
         fix = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
@@ -286,8 +290,8 @@ class LabelTask:
 
     def step(self, subject: ModelUnderTest) -> Step:
         """The step in which a model answers: by its head where it has one, else by label words."""
-        found = local(subject, "A task of labels")
-        written = load.read_config(found.folder)
+        ref = local_ref(subject, "A task of labels")
+        written = load.read_config(ref.folder)
         has_head = any("SequenceClassification" in name for name in written.get("architectures") or [])
         allowed = {*self.task.labels, *self.task.merge}
         if has_head:
@@ -297,24 +301,24 @@ class LabelTask:
             if strange:
                 what = "The classifier's outputs do not carry the task's labels."
                 fix = f"name the outputs in config.json (id2label) after the labels {sorted(allowed)}"
-                raise UserError(what, f"{found.folder} has outputs {labels}", fix)
-        elif load.is_causal(found.folder):
+                raise UserError(what, f"{ref.folder} has outputs {labels}", fix)
+        elif load.is_causal(ref.folder):
             default = TASKS["nli"].labels if self.task.name == "hans" else self.task.labels
             labels = list(self.config.labels or default)
         else:
             what = "That model has no classification head and cannot name labels."
             fix = "train it first (pyrite study), or give a classifier or a language model"
-            raise UserError(what, str(found.folder), fix)
+            raise UserError(what, str(ref.folder), fix)
         chosen = {
             "labels": labels,
             "by": "head" if has_head else "words",
-            "reads": "prompt" if load.is_causal(found.folder) else "pair",
+            "reads": "prompt" if load.is_causal(ref.folder) else "pair",
             "compute": hardware.choose(self.config.precision).as_config(),
             "max_tokens": self.config.max_tokens,
             "four_bit": False,
             "seed": 0,
         }
-        inputs: dict[str, Step | Source] = {"base": Source(str(found.folder), found.identity), "items": self.items}
+        inputs: dict[str, Step | Source] = {"base": Source(str(ref.folder), ref.identity), "items": self.items}
         return Step(PREDICT, chosen, inputs, label=f"{subject.name}: {self.name}")
 
     def read(self, store: Store, step: Step) -> Result:
@@ -322,9 +326,11 @@ class LabelTask:
 
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-        told = store.read_json(step, "reading.json")
-        notes = [f"{told['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if told["rows_cut"] else []
-        return self.result(from_labels(items, answers, self.task), 0, {"reading": told}, notes)
+        reading = store.read_json(step, "reading.json")
+        notes = (
+            [f"{reading['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if reading["rows_cut"] else []
+        )
+        return self.result(from_labels(items, answers, self.task), 0, {"reading": reading}, notes)
 
     def read_file(self, store: Store, path: Path) -> Result:
         """Answers from a file, scored."""
@@ -348,9 +354,9 @@ class LabelTask:
         """Accuracy by every slice of the task; the merged accuracy overall only."""
         metrics = label_metrics(self.task)
         cuts = {metrics[0].name: ((), *self.task.slices)}
-        alike = f"{self.task.template}s" if self.task.template else "groups"
+        cluster = f"{self.task.template}s" if self.task.template else "groups"
         headlines = {metrics[0].name: headline_slices(measured, self.task)}
-        return Result(measured, metrics, cuts, alike, tuple(notes), details, unmatched=unmatched, headlines=headlines)
+        return Result(measured, metrics, cuts, cluster, tuple(notes), details, unmatched=unmatched, headlines=headlines)
 
 
 def headline_slices(measured: Sequence[ItemScore], task: Task) -> tuple[Mapping[str, str], ...]:
@@ -358,6 +364,6 @@ def headline_slices(measured: Sequence[ItemScore], task: Task) -> tuple[Mapping[
     where no item is in it (verdicts then look at all items)."""
     if not task.headline or task.headline_by is None:
         return ()
-    inside = [one for one in measured if all(one.slices.get(name) == value for name, value in task.headline.items())]
-    values = dict.fromkeys(one.slices[task.headline_by] for one in inside if task.headline_by in one.slices)
+    inside = [item for item in measured if all(item.slices.get(name) == value for name, value in task.headline.items())]
+    values = dict.fromkeys(item.slices[task.headline_by] for item in inside if task.headline_by in item.slices)
     return tuple({task.headline_by: value, **task.headline} for value in values)

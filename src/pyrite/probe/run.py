@@ -14,7 +14,7 @@ from pyrite.probe import gate as gating
 from pyrite.probe import output
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, opened
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, opened, parse_task
 from pyrite.probe.texts import Texts
 from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
@@ -48,7 +48,7 @@ class Scorecard:
             "task": self.task,
             "source": self.source,
             "metric": overall.metric,
-            "overall": interval(overall),
+            "overall": estimate_record(overall),
             "unmatched": self.unmatched,
             "intervals": overall.note,
             "notes": list(self.result.notes),
@@ -60,7 +60,7 @@ class Scorecard:
 
 def slice_json(line: Line) -> dict[str, Any]:
     """A line as plain values, the gold label apart from the other columns."""
-    return {"metric": line.metric, **slice_title(line.values), **interval(line)}
+    return {"metric": line.metric, **slice_title(line.values), **estimate_record(line)}
 
 
 def slice_title(values: Sequence[tuple[str, str]]) -> dict[str, str | None]:
@@ -71,12 +71,18 @@ def slice_title(values: Sequence[tuple[str, str]]) -> dict[str, str | None]:
     return {"by": by, "name": " / ".join(value for _, value in plain) or gold or "overall", "gold": gold}
 
 
-def interval(line: Line) -> dict[str, Any]:
+def estimate_record(line: Line) -> dict[str, Any]:
     """An estimate as plain values; null where nothing was answered."""
-    one = line.estimate
-    value = None if one.n == 0 else one.value
-    values = {"value": value, "low": one.low, "high": one.high, "n": one.n, "n_missing": one.n_missing}
-    return {**values, "direction": one.direction, "method": one.method}
+    estimate = line.estimate
+    value = None if estimate.n == 0 else estimate.value
+    values = {
+        "value": value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "n_missing": estimate.n_missing,
+    }
+    return {**values, "direction": estimate.direction, "method": estimate.method}
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class ProbeResult:
         else:
             record["scorecards"] = [{"about": card.about, **card.as_json()} for card in self.cards]
         if self.compared:
-            record["compared"] = [one.as_json() for one in self.compared]
+            record["compared"] = [comparison.as_json() for comparison in self.compared]
         if self.gates:
             record |= {"gates": [gate.as_json() for gate in self.gates], "exit_code": self.exit_code}
         return record
@@ -132,7 +138,7 @@ class ProbeResult:
             "about": self.about,
             "models": list(dict.fromkeys(card.about for card in self.cards)),
             "scorecards": [{"about": card.about, **card.as_json()} for card in self.cards],
-            "compared": [one.as_json() for one in self.compared],
+            "compared": [comparison.as_json() for comparison in self.compared],
             "gates": [gate.as_json() for gate in self.gates],
             "exit_code": self.exit_code,
         }
@@ -170,13 +176,13 @@ def score(config: ProbeConfig) -> ProbeResult:
         raise UserError(
             "Give a model or --predictions, and not both.", f"model {config.model}", "pyrite probe MODEL --task …"
         )
-    tasks = [ask(text, config) for text in config.task]
+    tasks = [parse_task(text, config) for text in config.task]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError("A task is asked twice.", ", ".join(names), "give each --task once")
-    wanted = [gating.parse(text, names) for text in config.gate]
-    for one in wanted:
-        early(one, tasks, two_models=config.other is not None)
+    gates = [gating.parse(text, names) for text in config.gate]
+    for gate in gates:
+        early(gate, tasks, two_models=config.other is not None)
     if config.out is not None:
         check_folder(config.out, "probe")
     store = Store(config.store or default_store())
@@ -196,29 +202,41 @@ def score(config: ProbeConfig) -> ProbeResult:
         local = config.backend == "local"
         whom = [ModelUnderTest(name, load.resolve(name) if local else None) for name in models]
         steps = [{task.name: task.step(subject) for task in tasks} for subject in whom]
-        run_steps([one for some in steps for step in some.values() for one in opened(step)], store, options, progress)
-        results = [{task.name: task.read(store, some[task.name]) for task in tasks} for some in steps]
+        run_steps(
+            [
+                opened_step
+                for steps_of_subject in steps
+                for step in steps_of_subject.values()
+                for opened_step in opened(step)
+            ],
+            store,
+            options,
+            progress,
+        )
+        results = [
+            {task.name: task.read(store, steps_of_subject[task.name]) for task in tasks} for steps_of_subject in steps
+        ]
     cards = [
-        scorecard(subject, one, some[one.name], config.seed)
-        for subject, some in zip(subjects, results, strict=True)
-        for one in tasks
+        scorecard(subject, task, results_of_subject[task.name], config.seed)
+        for subject, results_of_subject in zip(subjects, results, strict=True)
+        for task in tasks
     ]
     probed = ProbeResult(" against ".join(subjects), cards)
     if len(results) == 2:
         probed = replace(probed, compared=[compare_two(task, results, subjects, config) for task in tasks])
-    if wanted:
-        gate_results = [answer(one, results, config.seed) for one in wanted]
+    if gates:
+        gate_results = [answer_gate(gate, results, config.seed) for gate in gates]
         probed = replace(probed, gates=gate_results, exit_code=gating.verdict(gate_results, config.undecided))
     if config.out is not None:
-        texts = texts_of(config, tasks, steps, store)
-        told_of = [output.Told(*one) for one in zip(subjects, results, texts, strict=True)]
+        texts = texts_by_subject(config, tasks, steps, store)
+        subject_outputs = [output.SubjectOutput(*parts) for parts in zip(subjects, results, texts, strict=True)]
         described = output.described(results[-1], config.margin)
         record = ProbeRecord(**probed.as_run(), **described, **output.settings(config))
-        output.write(config.out, record, told_of)
+        output.write_probe_run(config.out, record, subject_outputs)
     return probed
 
 
-def texts_of(
+def texts_by_subject(
     config: ProbeConfig, tasks: list[ProbeTask], steps: list[dict[str, Step]], store: Store
 ) -> list[dict[str, Texts]]:
     """The texts of each subject, by task; of a predictions file its labels."""
@@ -226,7 +244,7 @@ def texts_of(
         return [
             {task.name: task.texts_of_file(store, config.predictions)} for task in tasks if isinstance(task, LabelTask)
         ]
-    return [{task.name: task.texts(store, some[task.name]) for task in tasks} for some in steps]
+    return [{task.name: task.texts(store, steps_of_subject[task.name]) for task in tasks} for steps_of_subject in steps]
 
 
 def export_tasks(config: ProbeConfig) -> list[Path]:
@@ -238,70 +256,73 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
     from pyrite.probe.export import export
 
     assert config.export is not None
-    tasks = [ask(text, config) for text in config.task]
+    tasks = [parse_task(text, config) for text in config.task]
     store = Store(config.store or default_store())
     written = []
-    for one in tasks:
-        if not isinstance(one, LabelTask):
-            raise UserError("Only tasks of labels can be exported.", one.name, "hans, nli, heuristics, or a YAML")
-        run_steps([one.items], store, RunOptions(), Progress(quiet=config.quiet))
-        items = read_rows(store.path(one.items.key) / "items.jsonl")
-        written.append(export(items, one.task, config.export, labels=config.labels or None, name=f"pyrite_{one.name}"))
+    for task in tasks:
+        if not isinstance(task, LabelTask):
+            raise UserError("Only tasks of labels can be exported.", task.name, "hans, nli, heuristics, or a YAML")
+        run_steps([task.items], store, RunOptions(), Progress(quiet=config.quiet))
+        items = read_rows(store.path(task.items.key) / "items.jsonl")
+        written.append(
+            export(items, task.task, config.export, labels=config.labels or None, name=f"pyrite_{task.name}")
+        )
     return written
 
 
 def early(gate: gating.Gate, tasks: list[ProbeTask], *, two_models: bool) -> None:
     """Refuse, before anything runs, a gate on a task or metric that is not asked, or on a change from nothing."""
-    known = {task.name: task.metrics for task in tasks}
-    if known.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
+    metrics_of = {task.name: task.metrics for task in tasks}
+    if metrics_of.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
         if gate.change and not two_models:
             raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")
         return
-    gating.check(gate, {name: metrics or () for name, metrics in known.items()}, two_models=two_models)
+    gating.gate_metric(gate, {name: metrics or () for name, metrics in metrics_of.items()}, two_models=two_models)
 
 
-def scorecard(about: str, asked: ProbeTask, result: Result, seed: int) -> Scorecard:
+def scorecard(about: str, task: ProbeTask, result: Result, seed: int) -> Scorecard:
     """Every metric overall, then by its slices."""
     lines = []
     for metric in result.metrics:
-        some = [one for one in result.measured if one.metric == metric.name]
+        items = [item for item in result.measured if item.metric == metric.name]
         cuts = result.cuts.get(metric.name, ((),))
-        there = {column for one in some for column in one.slices}
-        cuts = tuple(cut for cut in cuts if set(cut) <= there)
-        lines += summarise(some, [metric], cuts, seed=seed, alike=result.alike)
-    return Scorecard(about, asked.name, redact_existing_path(asked.source), lines, result)
+        columns = {column for item in items for column in item.slices}
+        cuts = tuple(cut for cut in cuts if set(cut) <= columns)
+        lines += summarise(items, [metric], cuts, seed=seed, cluster=result.cluster)
+    return Scorecard(about, task.name, redact_existing_path(task.source), lines, result)
 
 
 def compare_two(
-    asked: ProbeTask, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig
+    task: ProbeTask, results: list[dict[str, Result]], subjects: list[str], config: ProbeConfig
 ) -> Compared:
     """The second model minus the first, metric by metric."""
-    first, second = results[0][asked.name], results[1][asked.name]
+    first, second = results[0][task.name], results[1][task.name]
     metrics = common_scales(first.metrics, second.metrics)
-    cuts = {cut: None for some in first.cuts.values() for cut in some if cut}
-    there = {column for one in first.measured for column in one.slices}
+    cuts = {cut: None for cuts_of_metric in first.cuts.values() for cut in cuts_of_metric if cut}
+    columns = {column for item in first.measured for column in item.slices}
     comparison = compare(
         first.measured,
         second.measured,
         metrics,
-        tuple(cut for cut in cuts if set(cut) <= there),
+        tuple(cut for cut in cuts if set(cut) <= columns),
         margin=config.margin,
-        margins=asked.margins,
+        margins=task.margins,
         seed=config.seed,
         names=(subjects[0], subjects[1]),
-        alike=first.alike,
+        cluster=first.cluster,
         headlines=first.headlines,
     )
     against = {}
     for name, noise in second.noise.items():
-        other = first.noise.get(name)
+        noise_before = first.noise.get(name)
         larger = max(
-            [one for one in (noise, other) if one is not None], key=lambda one: (one.value != one.value, one.value)
+            [estimate for estimate in (noise, noise_before) if estimate is not None],
+            key=lambda estimate: (estimate.value != estimate.value, estimate.value),
         )
         change = next(line.change.difference for line in comparison.primary if line.metric == name)
         against[name] = str(verdict_against_noise(change, larger))
     shares = tuple(metric for metric in metrics if metric.scale == "share")
-    return Compared(asked.name, comparison, flips(first.measured, second.measured, shares), against)
+    return Compared(task.name, comparison, flips(first.measured, second.measured, shares), against)
 
 
 def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Metric, ...]:
@@ -311,9 +332,9 @@ def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Me
     return tuple(replace(metric, scale="real") if metric.name in real else metric for metric in first)
 
 
-def answer(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> GateOutcome:
+def answer_gate(gate: gating.Gate, results: list[dict[str, Result]], seed: int) -> GateOutcome:
     """Does a gate hold? With two models, a plain gate looks at the second."""
     first, last = results[0][gate.task], results[-1][gate.task]
     before = first.measured if len(results) == 2 else None
-    known = {gate.task: gating.Measurements(common_scales(first.metrics, last.metrics), last.measured, before)}
-    return gating.ask(gate, known, seed=seed, alike=last.alike)
+    measurements = {gate.task: gating.Measurements(common_scales(first.metrics, last.metrics), last.measured, before)}
+    return gating.check_gate(gate, measurements, seed=seed, cluster=last.cluster)

@@ -11,7 +11,7 @@ from pyrite.records import Chat, Labelled, Record, Text
 class Texts:
     """One subject's texts on one task, by item; an item that was not answered has no answer, and none is made up."""
 
-    asked: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, str] = field(default_factory=dict)
     gold: Mapping[str, str] = field(default_factory=dict)
     """The right label, where the task has one."""
@@ -19,10 +19,10 @@ class Texts:
 
 def of_labels(items: Sequence[Labelled], answers: Mapping[str, str | None]) -> Texts:
     """Labelled items: their fields, the labels that were given, and the right ones."""
-    known = {item.id: answers.get(item.id) for item in items}
+    labels = {item.id: answers.get(item.id) for item in items}
     return Texts(
-        {item.id: named(list(item.fields.items())) for item in items},
-        {item: label for item, label in known.items() if label is not None},
+        {item.id: with_names(list(item.fields.items())) for item in items},
+        {item: label for item, label in labels.items() if label is not None},
         {item.id: item.label for item in items if item.label is not None},
     )
 
@@ -38,34 +38,34 @@ def of_answers(items: Sequence[Chat], answers: Mapping[str, str | None], turns: 
     The answer to the second turn of an item goes by `ITEM/2`.
     """
     if turns == 1:
-        asked = {item.id: shown(item) for item in items}
-        return Texts(asked, {item: text for item, text in answers.items() if text is not None and item in asked})
-    asked, told = {}, {}
+        prompts = {item.id: prompt_text(item) for item in items}
+        return Texts(prompts, {item: text for item, text in answers.items() if text is not None and item in prompts})
+    prompts, replies = {}, {}
     for item in items:
-        asked[item.id] = named([(f"turn {at}", text) for at, text in enumerate(item.meta["turns"], 1)])
+        prompts[item.id] = with_names([(f"turn {at}", text) for at, text in enumerate(item.meta["turns"], 1)])
         ids = [item.id, *(f"{item.id}/{at}" for at in range(2, turns + 1))]
-        given = [(f"turn {at}", answers.get(one)) for at, one in enumerate(ids, 1)]
-        there = [(name, text) for name, text in given if text is not None]
-        if there:
-            told[item.id] = named(there)
-    return Texts(asked, told)
+        turns_given = [(f"turn {at}", answers.get(turn_id)) for at, turn_id in enumerate(ids, 1)]
+        present = [(name, text) for name, text in turns_given if text is not None]
+        if present:
+            replies[item.id] = with_names(present)
+    return Texts(prompts, replies)
 
 
-def shown(record: Record) -> str:
+def prompt_text(record: Record) -> str:
     """A prompt, chat or text as one text; who speaks is named where there are several turns."""
     match record:
         case Text():
             return record.text
         case Chat():
             turns: list[tuple[str, str]] = [(turn.role, turn.content) for turn in record.messages]
-            return named(turns)
+            return with_names(turns)
         case Labelled():
-            return named(list(record.fields.items()))
+            return with_names(list(record.fields.items()))
         case _:
-            return named([("premise", record.premise), ("hypothesis", record.hypothesis)])
+            return with_names([("premise", record.premise), ("hypothesis", record.hypothesis)])
 
 
-def named(parts: Sequence[tuple[str, str]]) -> str:
+def with_names(parts: Sequence[tuple[str, str]]) -> str:
     """Several texts as one, each under its name; a single one stands alone.
 
     >>> print(named([("premise", "It rains."), ("hypothesis", "It is wet.")]))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyrite.io import is_hub
-from pyrite.markdown import bullets, clean, code, escaped, fenced, table
+from pyrite.markdown import bullets, clean, code, escaped, fenced, markdown_table
 from pyrite.repair.frontier import with_interval
 from pyrite.repair.rows import FORGET, REPLAY
 from pyrite.runs.repair import ItemOutcomes, Proof, RepairCost, RepairRecord, RepairTraining, ShareOfItems
@@ -229,7 +229,7 @@ def outcomes(rows: Sequence[ItemOutcomes]) -> str:
         "Healed: of the items that were right before and wrong harmed, those that are right now. Newly broken: of those "
         "that were right harmed, those that are wrong now. Kept gain: of those that the harm brought, those that are right now."
     )
-    return f"{table(names, cells)}\n\n{note}"
+    return f"{markdown_table(names, cells)}\n\n{note}"
 
 
 def changes_table(compared: Sequence[Comparison]) -> str:
@@ -238,8 +238,8 @@ def changes_table(compared: Sequence[Comparison]) -> str:
         [
             comparison.task,
             line.metric if line.by == "overall" else f"{line.metric} ({line.name})",
-            number(line.first),
-            number(line.second),
+            value_or_blank(line.first),
+            value_or_blank(line.second),
             interval(line.difference),
             str(line.difference.n),
             line.verdict or "neither way is better",
@@ -251,7 +251,7 @@ def changes_table(compared: Sequence[Comparison]) -> str:
     note = "Shares are fractions of 1; the change is over the items that both answered, with its 95 % interval."
     sides = (compared[0].first, compared[0].second) if compared else ("before", REPAIRED)
     names = ("task", "metric", *map(escaped, sides), "change", "items", "verdict")
-    return f"{table(names, rows)}\n\n{note}"
+    return f"{markdown_table(names, rows)}\n\n{note}"
 
 
 def proofs_section(proved: Sequence[Proof]) -> list[str]:
@@ -313,7 +313,9 @@ def data_section(record: RepairRecord) -> str:
         "for the scorecard",
         "dropped",
     )
-    return "\n\n".join([table(("side", "file", "sha256 or commit", "bytes"), files), table(names, rows), note])
+    return "\n\n".join(
+        [markdown_table(("side", "file", "sha256 or commit", "bytes"), files), markdown_table(names, rows), note]
+    )
 
 
 def cost_text(spent: RepairCost) -> str:
@@ -344,7 +346,7 @@ def reproduce_section(record: RepairRecord) -> str:
     )
 
 
-def number(value: float | None) -> str:
+def value_or_blank(value: float | None) -> str:
     """A value, or nothing where none was measured."""
     return "" if value is None else f"{value:.4g}"
 

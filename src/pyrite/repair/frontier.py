@@ -96,7 +96,7 @@ def share_of_change(
     now: Sequence[ItemScore],
     metric: Metric,
     *,
-    alike: str = "groups",
+    cluster: str = "groups",
     max_missing: float = MAX_MISSING,
 ) -> ShareOfChange:
     """Which share of the change from origin to goal does `now` hold, over the items that all three models answered?
@@ -118,7 +118,7 @@ def share_of_change(
         weights=[sides[0][name].weight for name in names],
         higher=metric.direction != "lower",
         bounds=metric.bounds,
-        alike=alike,
+        cluster=cluster,
         max_missing=max_missing,
     )
 
@@ -133,7 +133,7 @@ def point_of(
     for axis in axes:
         three = [results[model][axis.task] for model in (*axis.ends(*models), name)]
         first, second, third = (headline_items(result, axis.metric) for result in three)
-        shares[axis.name] = share_of_change(first, second, third, axis.metric, alike=three[0].alike)
+        shares[axis.name] = share_of_change(first, second, third, axis.metric, cluster=three[0].cluster)
     return Point(name, method, alpha, shares, chosen)
 
 
@@ -147,7 +147,7 @@ def divided(result: Result, share: float, seed: int) -> tuple[frozenset[str], fr
     groups = sorted({item.group for item in result.measured})
     first = round(share * len(groups))
     if not 0 < first < len(groups):
-        detail = f"--select {share:g} of {len(groups)} {result.alike}"
+        detail = f"--select {share:g} of {len(groups)} {result.cluster}"
         raise UserError("The items cannot be divided that way.", detail, "ask more items, or another --select")
     order = np.random.default_rng([seed, 0x5E1EC7]).permutation(len(groups))
     picked = {groups[int(at)] for at in order[:first]}

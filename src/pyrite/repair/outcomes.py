@@ -75,7 +75,7 @@ def shares_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str], see
         by_metric: dict[str, list[tuple[Metric, ItemScore, Sides | str]]] = {}
         for metric, item, sides in sorted_items(results, task):
             by_metric.setdefault(metric.name, []).append((metric, item, sides))
-        alike = results[0][task].alike
+        cluster = results[0][task].cluster
         for name, entries in by_metric.items():
             sorted_entries = [(item, sides) for _, item, sides in entries if not isinstance(sides, str)]
             lost = len(entries) - len(sorted_entries)
@@ -88,16 +88,16 @@ def shares_of(results: Sequence[Mapping[str, Result]], tasks: Sequence[str], see
                 if why := too_many_missing(lost, len(entries)):
                     row[share] = {"value": None, "low": None, "high": None, "n": len(among), "method": why}
                 else:
-                    row[share] = as_share(among, entries[0][0], grouped=grouped, seed=seed, alike=alike)
+                    row[share] = as_share(among, entries[0][0], grouped=grouped, seed=seed, cluster=cluster)
             table.append({**row, "counts": counts})
     return table
 
 
-def as_share(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, alike: str) -> dict[str, Any]:
+def as_share(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, cluster: str) -> dict[str, Any]:
     """A share of some items with its interval, as plain values; no value where there is no item."""
     if not items:
         return {"value": None, "low": None, "high": None, "n": 0, "method": "no such item"}
-    estimate = mean(items, replace(metric, direction="higher"), grouped=grouped, seed=seed, alike=alike)
+    estimate = mean(items, replace(metric, direction="higher"), grouped=grouped, seed=seed, cluster=cluster)
     return {
         "value": estimate.value,
         "low": estimate.low,

@@ -14,7 +14,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
 from pyrite.outputs import check_writable, few
-from pyrite.probe.output import ITEMS, TEXTS, Told, items_table, texts_table
+from pyrite.probe.output import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
 from pyrite.repair.card import card
 from pyrite.repair.tables import as_csv
 from pyrite.runs.repair import RepairRecord
@@ -32,7 +32,7 @@ def file_stem(model: str) -> str:
     ('smollm2-135m-instruct', 'name')
     """
     last = Path(model.partition("@")[0].rpartition(":")[2]).expanduser().resolve().name
-    return "".join(one if one.isalnum() or one in "._-" else "-" for one in last) or "model"
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in last) or "model"
 
 
 def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
@@ -41,15 +41,17 @@ def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
     Raises:
         UserError: the folder is (above or below) something that is read, holds other files, or cannot be written.
     """
-    here = folder.expanduser().resolve()
+    target = folder.expanduser().resolve()
     for text in reads:
-        there = Path(text).expanduser().resolve()
-        if not is_hub(text) and (here == there or here in there.parents or (there.is_dir() and there in here.parents)):
+        source = Path(text).expanduser().resolve()
+        if not is_hub(text) and (
+            target == source or target in source.parents or (source.is_dir() and source in target.parents)
+        ):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
     strange = foreign_files(folder)
     if strange:
-        found = f"{folder} holds {few(strange)}"
-        raise UserError("The output folder is in use.", found, "name another with --out, or move it")
+        detail = f"{folder} holds {few(strange)}"
+        raise UserError("The output folder is in use.", detail, "name another with --out, or move it")
     check_writable(folder.parent)
 
 
@@ -61,17 +63,17 @@ def foreign_files(folder: Path) -> list[str]:
         return [f"a file: {folder.name}"]
     ours: set[str] = set()
     try:
-        told = orjson.loads((folder / TOLD).read_bytes())
-        ours = {TOLD, *told["written"]} if told["verb"] == "repair" else set()
+        record = orjson.loads((folder / TOLD).read_bytes())
+        ours = {TOLD, *record["written"]} if record["verb"] == "repair" else set()
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return sorted(one.name for one in folder.iterdir() if one.name not in ours)
+    return sorted(path.name for path in folder.iterdir() if path.name not in ours)
 
 
 def write_repair_folder(
-    folder: Path, told: dict[str, Any], trained: Path, subjects: Sequence[Told], outcomes: Sequence[Mapping[str, Any]] = ()
+    folder: Path, values: dict[str, Any], trained: Path, subjects: Sequence[SubjectOutput], outcomes: Sequence[Mapping[str, Any]] = ()
 ) -> None:  # fmt: skip
-    """Write the folder beside its place, then put it there; `told` gains the names of what was `written`.
+    """Write the folder beside its place, then put it there; `values` gains the names of what was `written`.
 
     `outcomes` are what became of each item under three models.
     """
@@ -87,26 +89,26 @@ def write_repair_folder(
                 shutil.copytree(file, partial / file.name)
             elif file.name not in NOT_COPIED:
                 shutil.copyfile(file, partial / file.name)
-        tables = {} if "mixed" in told else {"curve.csv": told["curve"], "guard.csv": told["guard"]}
-        tables |= {"frontier.csv": frontier_rows(told["frontier"])} if told.get("frontier") else {}
+        tables = {} if "mixed" in values else {"curve.csv": values["curve"], "guard.csv": values["guard"]}
+        tables |= {"frontier.csv": frontier_rows(values["frontier"])} if values.get("frontier") else {}
         tables |= {"outcomes.csv": outcomes} if outcomes else {}
         for name, rows in tables.items():
             (partial / name).write_text(as_csv(rows), encoding="utf-8")
         write_parquet(items_table(subjects), partial / ITEMS)
         write_parquet(texts_table(subjects), partial / TEXTS)
-        draw_curves(told, partial)
-        draw_frontier(told.get("frontier"), partial)
-        record = RepairRecord(**told)
+        draw_curves(values, partial)
+        draw_frontier(values.get("frontier"), partial)
+        record = RepairRecord(**values)
         (partial / "README.md").write_text(card(record), encoding="utf-8")
-        told["out"] = str(folder)
-        told["written"] = sorted(file.name for file in partial.iterdir())
-        write_record(partial / TOLD, record.replaced_by(written=told["written"]))
+        values["out"] = str(folder)
+        values["written"] = sorted(file.name for file in partial.iterdir())
+        write_record(partial / TOLD, record.replaced_by(written=values["written"]))
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
     except OSError as error:
-        found = f"{folder}: {error.strerror or error}"
-        raise UserError("The repaired model could not be written.", found, "free space, or --out FOLDER") from error
+        detail = f"{folder}: {error.strerror or error}"
+        raise UserError("The repaired model could not be written.", detail, "free space, or --out FOLDER") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():

@@ -19,11 +19,13 @@ FILES = ("forget", "replay")
 
 
 def repair_record(
-    planned: "RepairPlan", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool
+    planned: "RepairPlan", training: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool
 ) -> dict[str, Any]:
-    """Everything but the scorecards, as plain values. `made` is what the training step told, `shared` the overlap."""
+    """Everything but the scorecards, as plain values. `training` is what the training step recorded, `shared` the overlap."""
     config, rows, store = planned.config, planned.rows, planned.store
-    sides = {side: {**side_counts(step, store), "trained": made["rows"].get(side)} for side, step in rows.sides.items()}
+    sides = {
+        side: {**side_counts(step, store), "trained": training["rows"].get(side)} for side, step in rows.sides.items()
+    }
     return {
         "schema_version": 1,
         "verb": "repair",
@@ -32,11 +34,11 @@ def repair_record(
         **before_of(planned),
         "base_model": base_model(planned),
         "licence": licence(config.model),
-        "method": made["method"],
-        "weights": made["weights"],
-        "options": made["options"],
-        **({"mixed": made["mixed"]} if "mixed" in made else {}),
-        "training": training_end(made),
+        "method": training["method"],
+        "weights": training["weights"],
+        "options": training["options"],
+        **({"mixed": training["mixed"]} if "mixed" in training else {}),
+        "training": training_end(training),
         **({"labels": list(planned.harmed.labels)} if planned.harmed.labels else {}),
         "settings": planned.settings.model_dump(mode="json") if planned.trains else settings_of_weights(planned),
         "compute": planned.compute.as_config(),
@@ -44,10 +46,10 @@ def repair_record(
         "files": file_records(config, rows.hashes),
         "rows": {**sides, "overlap": dict(shared)},
         **({"self_replay": side_counts(rows.answered, store)} if rows.answered is not None else {}),
-        "cost": cost_record(made, planned.undone),
-        "curve": list(made["curve"]),
-        "guard": list(made["guard"]),
-        "notes": notes(planned, made, shared, chats=chats),
+        "cost": cost_record(training, planned.undone),
+        "curve": list(training["curve"]),
+        "guard": list(training["guard"]),
+        "notes": notes(planned, training, shared, chats=chats),
         "command": command(config),
         "made_with": made_with(),
     }
@@ -56,142 +58,145 @@ def repair_record(
 def settings_of_weights(planned: "RepairPlan") -> dict[str, Any]:
     """What was asked of a method of weights."""
     config = planned.config
-    asked = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
+    requested = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
     return {
         "method": config.method,
         "alpha": list(planned.alphas),
         "groups": dict(planned.groups),
         "save": config.save,
-        **(asked if planned.chooses else {}),
+        **(requested if planned.chooses else {}),
     }
 
 
 def before_of(planned: "RepairPlan") -> dict[str, Any]:
     """The model before the harm, and the one whose task vector was taken away, where they were named."""
-    told: dict[str, Any] = {}
-    for key, one in (("before", planned.original), ("forgetter", planned.forgetter)):
-        if one is not None:
-            told[key] = {"model": redact_existing_path(one.name), "identity": one.source.identity}
-    return told
+    record: dict[str, Any] = {}
+    for key, scorecard_model in (("before", planned.original), ("forgetter", planned.forgetter)):
+        if scorecard_model is not None:
+            record[key] = {
+                "model": redact_existing_path(scorecard_model.name),
+                "identity": scorecard_model.source.identity,
+            }
+    return record
 
 
-def training_end(made: Mapping[str, Any]) -> dict[str, Any]:
+def training_end(training: Mapping[str, Any]) -> dict[str, Any]:
     """How the training ended: steps made, whether the guard stopped it, which point was taken and by which rule."""
-    return {name: made.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
+    return {name: training.get(name) for name in ("steps", "planned_steps", "stopped", "point")}
 
 
-def cost_record(made: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
+def cost_record(training: Mapping[str, Any], undone: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the repair took: processed tokens (those that the guard read apart), FLOPs, seconds, bytes at the peak.
 
     With the training that it undoes, also which share of its tokens (and of its FLOPs, where they are known) that is.
     """
-    tokens = {"forget": 0, "replay": 0, "guard": 0, **made.get("tokens", {})}
+    tokens = {"forget": 0, "replay": 0, "guard": 0, **training.get("tokens", {})}
     processed = sum(count for role, count in tokens.items() if role != "guard")
-    told = {"tokens": {**tokens, "processed": processed}, "undoes": None}
-    told |= {name: made.get(name, 0) for name in ("flops", "seconds", "peak_bytes")}
+    record = {"tokens": {**tokens, "processed": processed}, "undoes": None}
+    record |= {name: training.get(name, 0) for name in ("flops", "seconds", "peak_bytes")}
     if undone is not None:
-        flops = told["flops"] / undone["flops"] if undone["flops"] else None
-        told["undoes"] = {**undone, "share_of_tokens": processed / undone["tokens"], "share_of_flops": flops}
-    return told
+        flops = record["flops"] / undone["flops"] if undone["flops"] else None
+        record["undoes"] = {**undone, "share_of_tokens": processed / undone["tokens"], "share_of_flops": flops}
+    return record
 
 
-def notes(planned: "RepairPlan", made: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
+def notes(planned: "RepairPlan", training: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
     """What a reader must know."""
     from pyrite.repair.candidates import place
 
     config = planned.config
-    said = []
+    lines = []
     if "forget" in planned.gained:
-        said.append(
+        lines.append(
             "what was gained is measured on rows to forget that this repair held out, but that the harmed model was trained "
             "on: that is memory. Rows that neither saw measure the gain"
         )
-    stop, point = made.get("stopped"), made.get("point")
+    stop, point = training.get("stopped"), training.get("point")
     if stop and point:
-        given = "the model as given" if config.start_alpha is None else "the interpolation that it began at"
-        back = given if point["step"] == 0 else f"step {point['step']}"
-        said.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
-    elif point and point["step"] == 0 and made["steps"]:
-        said.append("no point was better than the model as given by the stated rule: the result is that model")
-    said += of_weights(planned, made) if not planned.trains else of_training(planned, made)
-    said += of_three(planned)
+        start_model = "the model as given" if config.start_alpha is None else "the interpolation that it began at"
+        back = start_model if point["step"] == 0 else f"step {point['step']}"
+        lines.append(f"the guard stopped the repair at step {stop['step']} ({stop['why']}); the result is {back}")
+    elif point and point["step"] == 0 and training["steps"]:
+        lines.append("no point was better than the model as given by the stated rule: the result is that model")
+    lines += of_weights(planned, training) if not planned.trains else of_training(planned, training)
+    lines += of_three(planned)
     if (
         chats
         and not planned.harmed.labels
         and not load.load_tokenizer(place(planned.harmed.full_model, planned.store)[0]).chat_template
     ):
-        said.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
+        lines.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
     if shared["shared"]:
-        said.append(
+        lines.append(
             f"{shared['shared']} of {shared['rows']} forget rows were also replay rows; {shared['left_out']} replay rows "
             "were left out for it"
         )
     if shared.get("other_label"):
-        said.append(
+        lines.append(
             f"{shared['other_label']} of these have another label on the other side: the files contradict each other"
         )
     if shared["shared_prompts"]:
-        said.append(f"{shared['shared_prompts']} forget rows have the prompt of a replay row, with another answer")
+        lines.append(f"{shared['shared_prompts']} forget rows have the prompt of a replay row, with another answer")
     for side in (*FILES, "guard_forget", "guard_replay"):
-        trained = made["rows"].get(side) or {}
+        trained = training["rows"].get(side) or {}
         gone = ", ".join(
             f"{count} {reason}" for reason, count in sorted((trained.get("dropped") or {}).items()) if count
         )
         if gone:
-            said.append(f"{side} rows not read: {gone}, of {trained['read']}")
+            lines.append(f"{side} rows not read: {gone}, of {trained['read']}")
         if trained.get("cut"):
-            said.append(
+            lines.append(
                 f"{side} rows cut at {planned.settings.max_tokens} tokens: {trained['cut']} of {trained['read']}"
             )
     if not planned.tasks:
-        return [*said, "nothing was asked, so nothing is known of what the mixed model can do: give --task"]
+        return [*lines, "nothing was asked, so nothing is known of what the mixed model can do: give --task"]
     labels = "no --task was asked: only rows like those of the two sides were measured, no other data"
     texts = "no --task was asked: whether instructions are followed better was not measured, only perplexity"
-    return said if config.task else [*said, labels if planned.harmed.labels else texts]
+    return lines if config.task else [*lines, labels if planned.harmed.labels else texts]
 
 
-def of_training(planned: "RepairPlan", made: Mapping[str, Any]) -> list[str]:
+def of_training(planned: "RepairPlan", training: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair that trains."""
-    said = []
-    if not any(made["weights"].values()):
-        said.append("all weights are 0: a null repair, which changes no bit of the model")
+    lines = []
+    if not any(training["weights"].values()):
+        lines.append("all weights are 0: a null repair, which changes no bit of the model")
     if not planned.settings.guard.every_tokens:
-        said.append("the guard was off: nothing would have stopped a repair that does harm")
+        lines.append("the guard was off: nothing would have stopped a repair that does harm")
     if planned.config.start_alpha is not None:
-        said.append(f"training began at the interpolation between both models, alpha {planned.config.start_alpha:g}")
+        lines.append(f"training began at the interpolation between both models, alpha {planned.config.start_alpha:g}")
     if planned.settings.kl_to == "before":
-        said.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
+        lines.append("KL, the guard's too, is from the model before the harm; the guard stops where it rises")
     if planned.rows.answered is not None:
-        told = side_counts(planned.rows.answered, planned.store)
-        gone = ", ".join(f"{count} {reason}" for reason, count in told["dropped"].items()) or "none"
-        said.append(
-            f"replay answers are the model before's own, sampled once at temperature {told['temperature']:g}: "
-            f"{told['kept']} of {told['read']} rows; dropped: {gone}"
+        counts = side_counts(planned.rows.answered, planned.store)
+        gone = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items()) or "none"
+        lines.append(
+            f"replay answers are the model before's own, sampled once at temperature {counts['temperature']:g}: "
+            f"{counts['kept']} of {counts['read']} rows; dropped: {gone}"
         )
-    return said
+    return lines
 
 
-def of_weights(planned: "RepairPlan", made: Mapping[str, Any]) -> list[str]:
+def of_weights(planned: "RepairPlan", training: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair in weight space."""
     from pyrite.repair.candidates import null_of
 
-    said, mixed = [], made["mixed"]
+    lines, mixed = [], training["mixed"]
     if null := null_of(planned):
-        said.append(null)
+        lines.append(null)
     elif not mixed["tensors_changed"]:
-        said.append("no bit of the model changed")
+        lines.append("no bit of the model changed")
     else:
         size = "the adapter's second factors" if mixed.get("adapter") else "the weights' size"
-        said.append(
+        lines.append(
             f"the model itself was not trained: {mixed['tensors_changed']} of {mixed['tensors']} tensors changed, by "
             f"{mixed['rms_change']:.3g} of {size} (root mean square)"
         )
     if planned.config.method == "negate" and planned.forgetter is None:
-        said.append(
+        lines.append(
             f"the model of the forget rows is the one before, trained on them for one pass at {planned.config.learning_rate:g} "
             "(--learning-rate): a rate that teaches little takes little away"
         )
-    return said
+    return lines
 
 
 def of_three(planned: "RepairPlan") -> list[str]:
@@ -208,24 +213,24 @@ def not_forgotten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Replay rows that resemble them (such as those that an audit cleared of the same data) can outweigh the forgetting.
     """
-    said = []
-    for one in compared:
-        for line in one["contrasts"]:
+    lines = []
+    for comparison in compared:
+        for line in comparison["contrasts"]:
             change = line["difference"]
-            if one["task"] != "forget" or not line["primary"] or not line["metric"].startswith("nats_per"):
+            if comparison["task"] != "forget" or not line["primary"] or not line["metric"].startswith("nats_per"):
                 continue
             if change["low"] is not None and change["high"] < 0:
-                said.append(
+                lines.append(
                     f"held-out rows of the forget set became more likely, not less ({line['metric']} {change['value']:+.3g}, "
                     f"95 % interval {change['low']:+.3g} to {change['high']:+.3g}): nothing was unlearned; replay rows like them "
                     "can do this"
                 )
             elif change["low"] is not None and change["low"] <= 0:
-                said.append(
+                lines.append(
                     f"it cannot be told whether held-out rows of the forget set became less likely ({line['metric']} "
                     f"{change['value']:+.3g}, 95 % interval {change['low']:+.3g} to {change['high']:+.3g})"
                 )
-    return said
+    return lines
 
 
 def command(config: RepairConfig) -> str:

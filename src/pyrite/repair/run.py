@@ -62,7 +62,7 @@ class Repair:
     compared: list[Compared]
     proved: list[Proved]
     gates: list[GateOutcome]
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
     exit_code: int = 0
     original: ScoredModel | None = None
 
@@ -70,18 +70,18 @@ class Repair:
         """What changed on every task, of the repair and of its proofs."""
         from pyrite.repair.tables import table
 
-        return table(self.told)
+        return table(self.record)
 
     def figure(self) -> "altair.VConcatChart | altair.LayerChart | None":
         """The frontier where there is one, else the curves, as an Altair chart; None where neither is."""
         from pyrite.repair.figure import chart, frontier_chart
 
-        drawn: altair.VConcatChart | altair.LayerChart | None = frontier_chart(self.told.get("frontier"))
-        return chart(self.told) if drawn is None else drawn
+        drawn: altair.VConcatChart | altair.LayerChart | None = frontier_chart(self.record.get("frontier"))
+        return chart(self.record) if drawn is None else drawn
 
     def as_json(self) -> dict[str, Any]:
         """The shape that `--json` promises; also the folder's repair.json."""
-        return dict(self.told)
+        return dict(self.record)
 
 
 def repair(config: RepairConfig) -> Repair:
@@ -109,9 +109,9 @@ def repair(config: RepairConfig) -> Repair:
         **{candidate.name: candidate.full_model for candidate in (*tried, *beside)},
     }
     finish([model for model in models.values() if isinstance(model, Step)])
-    everything = score_models(planned, models, finish)
-    axes = planned_axes(planned, everything)
-    choice, judged = selected_candidate(planned, everything, tried, axes)
+    scored_on_all = score_models(planned, models, finish)
+    axes = planned_axes(planned, scored_on_all)
+    choice, judged = selected_candidate(planned, scored_on_all, tried, axes)
     chosen = next(candidate for candidate in tried if choice is None or candidate.name == choice.name)
     proof_models = {
         proof.name: proofs.proof_step(
@@ -121,7 +121,7 @@ def repair(config: RepairConfig) -> Repair:
     }  # fmt: skip
     finish(list(proof_models.values()))
     proofs_scored = score_models(planned, proof_models, finish)
-    scored = {name: model.on_items(judged) for name, model in {**everything, **proofs_scored}.items()}
+    scored = {name: model.on_items(judged) for name, model in {**scored_on_all, **proofs_scored}.items()}
     points = [
         frontier.point_of(
             candidate.name, candidate.method, candidate.alpha, axes, {name: model.results for name, model in scored.items()},

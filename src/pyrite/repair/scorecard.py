@@ -15,10 +15,10 @@ from pyrite.errors import UserError
 from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.output import Told
+from pyrite.probe.output import SubjectOutput
 from pyrite.probe.perplexity import METRICS, Perplexity
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, ask, items_step
-from pyrite.probe.run import Compared, Scorecard, answer, compare_two, early, scorecard
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, make_items_step, parse_task
+from pyrite.probe.run import Compared, Scorecard, answer_gate, compare_two, early, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import RowSteps
@@ -166,9 +166,9 @@ class ScoredModel:
         return [scorecard(self.name, task, self.results[task.name], self.seed) for task in self.tasks]
 
     @property
-    def table_rows(self) -> Told:
+    def table_rows(self) -> SubjectOutput:
         """What the tables of items and texts hold of this model."""
-        return Told(self.name, self.results, self.texts)
+        return SubjectOutput(self.name, self.results, self.texts)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Every card as plain values."""
@@ -198,7 +198,7 @@ def probing(config: RepairConfig) -> ProbeConfig:
 def tasks_of(config: RepairConfig, flag: str) -> list[ProbeTask]:
     """What is asked by `--task` or by `--gain` (`flag`) beside held-out rows, in its order."""
     probe = probing(config)
-    return [ask(text, probe) for text in getattr(config, flag) if text not in SIDES]
+    return [parse_task(text, probe) for text in getattr(config, flag) if text not in SIDES]
 
 
 def flag_names(config: RepairConfig, flag: str) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ def flag_names(config: RepairConfig, flag: str) -> tuple[str, ...]:
             fix = f"--{text} FILE (and --scorecard-rows above 0), or another task"
             raise UserError("There are no held-out rows of that side.", f"--{flag} {text}", fix)
     probe = probing(config)
-    return tuple(text if text in SIDES else ask(text, probe).name for text in getattr(config, flag))
+    return tuple(text if text in SIDES else parse_task(text, probe).name for text in getattr(config, flag))
 
 
 def scorecard_tasks(config: RepairConfig, rows: RowSteps, store: Store, labels: Sequence[str] = ()) -> list[ProbeTask]:
@@ -259,7 +259,7 @@ def held_out_labels(
         "in_full": {},
         "seed": config.seed,
     }
-    items = items_step(items_config, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
+    items = make_items_step(items_config, {"rows": rows.of(pool)}, strata=["gold"], label=f"held-out {side} rows")
     task = Task(side, tuple(labels), slices=(("gold",),))
     return HeldOutLabels(LabelTask(task, pool, items, config), preferred)
 
@@ -317,4 +317,4 @@ def gate_results(
     gates: Sequence[gating.Gate], harmed: ScoredModel, repaired: ScoredModel, seed: int
 ) -> list[GateOutcome]:
     """Does the repaired model meet the conditions? A change is from the model that was given to be repaired."""
-    return [answer(gate, [harmed.results, repaired.results], seed) for gate in gates]
+    return [answer_gate(gate, [harmed.results, repaired.results], seed) for gate in gates]

@@ -17,36 +17,41 @@ from pyrite.runs.repair import RepairCost, RepairTraining
 from pyrite.runs.schema import Selection
 
 
-def repair(made: Repair) -> None:
+def print_repair(result: Repair) -> None:
     """Rows, course, the frontier, the scorecards, proofs, gates, cost, notes, and the folder."""
-    console, told = wide(), made.told
-    if "mixed" in told:
-        print_line(console, f"{told['method']}: alpha {told['mixed']['alpha']:g}")
+    console, record = wide(), result.record
+    if "mixed" in record:
+        print_line(console, f"{record['method']}: alpha {record['mixed']['alpha']:g}")
     else:
-        print_line(console, f"{told['method']}: {steps(RepairTraining.from_json(told['training']))}")
+        print_line(console, f"{record['method']}: {steps(RepairTraining.from_json(record['training']))}")
     for side, pools in (("forget", FORGET), ("replay", REPLAY)):
-        if side in told["rows"]:
-            print_line(console, f"{side} rows: {rows_line(told['rows'][side], pools)}")
-    three = made.original is not None
+        if side in record["rows"]:
+            print_line(console, f"{side} rows: {rows_line(record['rows'][side], pools)}")
+    three = result.original is not None
     print_changes(
-        console, made.compared, made.repaired.cards, "harmed and repaired" if three else "before and after the repair"
+        console,
+        result.compared,
+        result.repaired.cards,
+        "harmed and repaired" if three else "before and after the repair",
     )
-    if told["frontier"]:
-        print_frontier(console, told["frontier"])
-    for row in told.get("outcomes", ()):
+    if record["frontier"]:
+        print_frontier(console, record["frontier"])
+    for row in record.get("outcomes", ()):
         print_line(console, outcome_line(row))
-    for one in made.proved:
-        print_changes(console, one.against_repaired, made.repaired.cards, f"{one.scored.name} against repaired")
-        print_changes(console, one.against_before, made.repaired.cards, f"{one.scored.name} against {made.before.name}")
-    for gate in made.gates:
+    for proof in result.proved:
+        print_changes(console, proof.against_repaired, result.repaired.cards, f"{proof.scored.name} against repaired")
+        print_changes(
+            console, proof.against_before, result.repaired.cards, f"{proof.scored.name} against {result.before.name}"
+        )
+    for gate in result.gates:
         print_line(console, f"gate {gate.outcome}: {gate.gate}: {gate.why}")
         if gate.hint:
             print_line(console, f"hint: {gate.hint_line}")
-    for line in cost_text(RepairCost.from_json(told["cost"])).splitlines() if "mixed" not in told else ():
+    for line in cost_text(RepairCost.from_json(record["cost"])).splitlines() if "mixed" not in record else ():
         print_line(console, line.removeprefix("- "))
-    for note in told["notes"]:
+    for note in record["notes"]:
         print_line(console, f"note: {note}")
-    print_line(console, f"written to {made.folder}")
+    print_line(console, f"written to {result.folder}")
 
 
 def print_line(console: Console, text: str) -> None:
@@ -54,31 +59,31 @@ def print_line(console: Console, text: str) -> None:
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def print_frontier(console: Console, told: Mapping[str, Any]) -> None:
+def print_frontier(console: Console, record: Mapping[str, Any]) -> None:
     """Every repair's place: what it recovers of what was lost, and keeps of what was gained."""
-    sides = {"recovered": told["lost"], "kept": told["gained"]}
+    sides = {"recovered": record["lost"], "kept": record["gained"]}
     columns = [f"{word} ({name})" for word, name in sides.items() if name]
-    left = ", on items that did not choose" if told["selection"] else ""
-    title = f"shares with 95 % intervals over {told.get('over', 'items')}{left}"
+    left = ", on items that did not choose" if record["selection"] else ""
+    title = f"shares with 95 % intervals over {record.get('over', 'items')}{left}"
     table = table_of(title, ("repair",), (*columns, "chosen"))
-    for point in told["points"]:
+    for point in record["points"]:
         cells = [with_interval(point[word]) for word, name in sides.items() if name]
         table.add_row(escape(point["name"]), *map(escape, cells), "yes" if point["chosen"] else "")
     console.print(table)
-    if told["selection"]:
-        print_line(console, selection(Selection.from_json(told["selection"])))
-    for point, sentence in zip(told["points"], told["sentences"], strict=False):
+    if record["selection"]:
+        print_line(console, selection(Selection.from_json(record["selection"])))
+    for point, sentence in zip(record["points"], record["sentences"], strict=False):
         if point["chosen"]:
             print_line(console, sentence)
 
 
 def outcome_line(row: Mapping[str, Any]) -> str:
     """What became of a metric's items, in one line."""
-    said = [
+    parts = [
         f"{name.replace('_', ' ')} {with_interval(row[name])} of {row[name]['n']}" for name in SHARES if row[name]["n"]
     ]
     lost = f" ({row['missing']} more without three answers)" * bool(row["missing"])
-    return f"{row['task']}.{row['metric']}, {row['items']} items{lost}: {'; '.join(said) or 'no item changed sides'}"
+    return f"{row['task']}.{row['metric']}, {row['items']} items{lost}: {'; '.join(parts) or 'no item changed sides'}"
 
 
 def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -94,13 +99,13 @@ def print_changes(console: Console, compared: Sequence[Compared], cards: Sequenc
         return
     table = table_of(title, ("task", "metric"), ("first", "second", "change", "95 % interval", "items", "verdict"))
     metrics = {card.task: {metric.name: metric for metric in card.result.metrics} for card in cards}
-    for one in compared:
-        for line in one.comparison.primary:
-            name, part, *numbers, verdict = change_cells(line, metrics[one.task][line.metric])
+    for comparison in compared:
+        for line in comparison.comparison.primary:
+            name, part, *numbers, verdict = change_cells(line, metrics[comparison.task][line.metric])
             name = name if line.by == "overall" else f"{name} ({part})"
-            table.add_row(escape(one.task), name, *numbers, str(line.change.difference.n), verdict)
+            table.add_row(escape(comparison.task), name, *numbers, str(line.change.difference.n), verdict)
     console.print(table)
-    for one in compared:
-        for line in one.comparison.primary:
+    for comparison in compared:
+        for line in comparison.comparison.primary:
             if line.verdict is not None:
-                print_line(console, f"{one.task}: {line.sentence}")
+                print_line(console, f"{comparison.task}: {line.sentence}")

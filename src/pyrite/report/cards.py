@@ -16,7 +16,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
-from pyrite.markdown import bullets, clean, escaped, fenced, table
+from pyrite.markdown import bullets, clean, escaped, fenced, markdown_table
 from pyrite.names import redact_path, stem_of
 from pyrite.repair.card import card as repair_card
 from pyrite.repair.card import eval_results
@@ -43,14 +43,14 @@ def write_cards(runs: Sequence[Run[Any]], folder: Path, *, no_rows: bool = False
     Raises:
         UserError: a run folder that is not whole, or a file in a card's place that is no card of ours: nothing is written.
     """
-    cards = planned(runs, folder, no_rows=no_rows)
+    cards = planned_cards(runs, folder, no_rows=no_rows)
     for path, text in cards.items():
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return list(cards)
 
 
-def planned(runs: Sequence[Run[Any]], folder: Path, *, no_rows: bool = False) -> dict[Path, str]:
+def planned_cards(runs: Sequence[Run[Any]], folder: Path, *, no_rows: bool = False) -> dict[Path, str]:
     """Every card's file and text; writes nothing.
 
     Raises:
@@ -179,7 +179,7 @@ def texts_of_block(block: Block) -> list[str]:
     if isinstance(block, Table):
         caption = [f"**{escaped(block.caption)}**"] if block.caption else []
         note = [escaped(block.note)] if block.note else []
-        return [*caption, table(block.columns, [list(map(cell_text, row)) for row in block.rows]), *note]
+        return [*caption, markdown_table(block.columns, [list(map(cell_text, row)) for row in block.rows]), *note]
     if isinstance(block, Facts):
         caption = [f"**{escaped(block.caption)}**"] if block.caption else []
         return [*caption, bullets(f"{escaped(name)}: {escaped(value)}" for name, value in block.items)]

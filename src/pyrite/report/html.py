@@ -234,7 +234,7 @@ def drawn(figure: Figure, number: int) -> "Markup":
 
     root = ElementTree.fromstring(seen(figure.svg, len(figure.svg)))
     for element in root.iter():
-        element.tag = local(element.tag)
+        element.tag = local_name(element.tag)
         if element.tag not in SVG_ELEMENTS:
             raise ValueError(f"a drawing holds <{element.tag}>")
         element.attrib = dict(attributes(element.attrib, f"d{number}-"))
@@ -251,7 +251,7 @@ def drawn(figure: Figure, number: int) -> "Markup":
 def attributes(values: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
     """The attributes of a drawing's element that are kept; ids and what refers to them get the prefix."""
     styled = (rule.partition(":") for rule in values.get("style", "").split(";"))
-    every = {local(name): value for name, value in values.items()} | {
+    every = {local_name(name): value for name, value in values.items()} | {
         name.strip(): value.strip() for name, sign, value in styled if sign
     }
     for name, value in every.items():
@@ -261,7 +261,7 @@ def attributes(values: Mapping[str, str], prefix: str) -> Iterator[tuple[str, st
         yield name, re.sub(r"url\(\s*[\"']?#", lambda match: f"{match[0]}{prefix}", value)
 
 
-def local(name: str) -> str:
+def local_name(name: str) -> str:
     """A name without its XML namespace."""
     return name.rpartition("}")[2]
 

@@ -43,7 +43,7 @@ def report(config: ReportConfig) -> Report:
     """
     from pyrite.io import atomic_write
     from pyrite.report.assemble import page_of
-    from pyrite.report.cards import planned, write_cards
+    from pyrite.report.cards import planned_cards, write_cards
     from pyrite.report.html import render
     from pyrite.report.lm_eval import write_results
 
@@ -51,7 +51,7 @@ def report(config: ReportConfig) -> Report:
     runs = [read_run(Path(name)) for name in config.runs]
     refuse_twice(runs)
     if config.cards is not None:
-        planned(
+        planned_cards(
             runs, config.cards, no_rows=config.no_rows
         )  # refuses what stands in their place, before anything is written
     page = page_of(runs, config)
@@ -77,9 +77,9 @@ def check_out(out: Path) -> None:
 
 def refuse_twice(runs: Sequence[Run[Any]]) -> None:
     """Refuse the same folder named twice."""
-    seen: set[Path] = set()
+    places: set[Path] = set()
     for run in runs:
         folder = run.folder.resolve()
-        if folder in seen:
+        if folder in places:
             raise UserError("The same run is named twice.", str(run.folder), "name every run once")
-        seen.add(folder)
+        places.add(folder)

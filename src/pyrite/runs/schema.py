@@ -49,7 +49,7 @@ class Record(BaseModel):
 
     def as_json(self) -> Plain:
         """Plain values: every key that the record was built or read with, in that order."""
-        return {key: plain(getattr(self, key)) for key in self._keys}
+        return {key: json_value(getattr(self, key)) for key in self._keys}
 
     def replaced_by(self, **values: Any) -> Self:
         """A copy with other values in some fields; they are not checked."""
@@ -58,14 +58,14 @@ class Record(BaseModel):
         return copy
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value of a record as JSON."""
     if isinstance(value, Record):
         return value.as_json()
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: json_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [json_value(inner) for inner in value]
     return value
 
 

@@ -51,14 +51,14 @@ def mean_of_items(
     n_missing: int = 0,
     confidence: float = 0.95,
     direction: Direction = "higher",
-    alike: str = "groups",
+    cluster: str = "groups",
     resamples: int = RESAMPLES,
 ) -> Estimate:
     """What is one fixed model's mean over items, and where would it lie for more items, or groups, like these?
 
     `values`, `groups` and `weights` have shape [items]; `share` says that every value is 0 or 1; `grouped` that
     the items were drawn from some that come in groups, so that fewer than ten groups give no interval even where each
-    holds one item; `alike` is what groups are called in `method`. The value is sum(weight * value) / sum(weight).
+    holds one item; `cluster` is what groups are called in `method`. The value is sum(weight * value) / sum(weight).
 
     Every item its own group and no weights: Wilson for a share, t over items for a real value. Otherwise groups are
     resampled as in `cluster_bootstrap` (standard error times sqrt(G / (G - 1)), t with G - 1 degrees of freedom; fewer
@@ -89,19 +89,19 @@ def mean_of_items(
     value = float(sums_GP[:, 0].sum() / sums_GP[:, 1].sum())
     none = Estimate(value, None, None, x.size, n_missing, direction, confidence)
     if k < MIN_TEMPLATES:
-        return replace(none, method=_too_few(k, alike))
+        return replace(none, method=_too_few(k, cluster))
     error = _standard_error(sums_GP, lambda s: s[..., 0] / s[..., 1], rng, resamples)
     if error == 0 and share and no_spread(x):
         counted = _worth(sums_GP[:, 1])
         bounds = wilson(round(value) * counted, counted, confidence=confidence)
-        return replace(none, low=bounds.low, high=bounds.high, method=f"Wilson, {counted} {alike} counted once each")
+        return replace(none, low=bounds.low, high=bounds.high, method=f"Wilson, {counted} {cluster} counted once each")
     if error == 0:
-        return replace(none, method=f"identical in all {k} {alike}: no interval")
+        return replace(none, method=f"identical in all {k} {cluster}: no interval")
     half = t_quantile(confidence, k - 1) * error
     low, high = value - half, value + half
     if share:
         low, high = max(low, 0.0), min(high, 1.0)
-    return replace(none, low=low, high=high, method=f"bootstrap over {k} {alike}")
+    return replace(none, low=low, high=high, method=f"bootstrap over {k} {cluster}")
 
 
 def change_of_items(
@@ -118,7 +118,7 @@ def change_of_items(
     n_missing: int = 0,
     confidence: float = 0.95,
     direction: Direction = "higher",
-    alike: str = "groups",
+    cluster: str = "groups",
     resamples: int = RESAMPLES,
 ) -> Change:
     """By how much does the second of two fixed models differ from the first on the same items, and is that chance?
@@ -156,14 +156,14 @@ def change_of_items(
     value = float(_ratio_change(sums_GP.sum(axis=0)))
     none = Estimate(value, None, None, a.size, n_missing, direction, confidence)
     if k < MIN_TEMPLATES:
-        return Change(replace(none, method=_too_few(k, alike)), None, None)
+        return Change(replace(none, method=_too_few(k, cluster)), None, None)
     error = _standard_error(sums_GP, _ratio_change, rng, resamples)
     if error > 0:
         half = t_quantile(confidence, k - 1) * error
         low, high = value - half, value + half
         if share:
             low, high = max(low, -1.0), min(high, 1.0)
-        estimate = replace(none, low=low, high=high, method=f"paired bootstrap over {k} {alike}")
+        estimate = replace(none, low=low, high=high, method=f"paired bootstrap over {k} {cluster}")
         p_difference = 2 * float(special.stdtr(k - 1, -abs(value) / error))
         p_equivalence = None if margin is None else float(special.stdtr(k - 1, (abs(value) - margin) / error))
         return Change(estimate, p_difference, p_equivalence)
@@ -176,12 +176,12 @@ def change_of_items(
             return -high, high
 
         low, high = reach(confidence)
-        method = f"no item changed: Wilson, {counted} {alike} counted once each"
+        method = f"no item changed: Wilson, {counted} {cluster} counted once each"
         within = None if margin is None else _smallest_alpha(reach, margin)
         return Change(replace(none, low=low, high=high, method=method), 1.0, within)
     equal_changes = np.full(k, value)
     within = None if margin is None else tost(equal_changes, margin)
-    method = f"the same change in all {k} {alike}: no interval"
+    method = f"the same change in all {k} {cluster}: no interval"
     return Change(replace(none, method=method), paired_t_pvalue(equal_changes), within)
 
 
@@ -281,5 +281,5 @@ def _worth(weight_G: Array) -> int:
     return max(1, int(weight_G.sum() ** 2 / (weight_G**2).sum() + 1e-9))
 
 
-def _too_few(k: int, alike: str) -> str:
-    return f"these {alike} only ({k} < {MIN_TEMPLATES})"
+def _too_few(k: int, cluster: str) -> str:
+    return f"these {cluster} only ({k} < {MIN_TEMPLATES})"

@@ -199,7 +199,7 @@ def share_over_items(
     weights: Values | None = None,
     higher: bool = True,
     bounds: tuple[float, float] | None = (0.0, 1.0),
-    alike: str = "groups",
+    cluster: str = "groups",
     confidence: float = 0.95,
     max_missing: float = MAX_MISSING,
 ) -> ShareOfChange:
@@ -231,7 +231,9 @@ def share_over_items(
     complete = [at for at, is_complete in enumerate(answered_by_all) if is_complete]
     columns = [np.array([values[at] for at in complete], dtype=np.float64) for values in (origin, goal, now)]
     complete_groups = [groups[at] for at in complete]
-    observed = _of_items(columns, w[complete], complete_groups, lost, higher=higher, alike=alike, confidence=confidence)
+    observed = _of_items(
+        columns, w[complete], complete_groups, lost, higher=higher, cluster=cluster, confidence=confidence
+    )
     if not lost or observed.estimate is None or observed.estimate.low is None:
         return observed
     assert bounds is not None
@@ -241,7 +243,7 @@ def share_over_items(
             np.array([fill if value is None else value for value in values], dtype=np.float64)
             for values, fill in zip((origin, goal, now), fills, strict=True)
         ]
-        worst.append(_of_items(filled, w, list(groups), lost, higher=higher, alike=alike, confidence=confidence))
+        worst.append(_of_items(filled, w, list(groups), lost, higher=higher, cluster=cluster, confidence=confidence))
     return _at_worst(observed, worst, lost, len(answered_by_all))
 
 
@@ -259,7 +261,7 @@ def better(change: float, *, higher: bool) -> bool:
 
 
 def _of_items(
-    columns: Sequence[Array], weights: Array, groups: Sequence[str], lost: int, *, higher: bool, alike: str,
+    columns: Sequence[Array], weights: Array, groups: Sequence[str], lost: int, *, higher: bool, cluster: str,
     confidence: float,
 ) -> ShareOfChange:  # fmt: skip
     """The share over items that all have values."""
@@ -272,8 +274,8 @@ def _of_items(
     means = [float((weights * side).sum() / total) for side in sides]
     grouped = k < index.size
     if k < MIN_TEMPLATES:
-        alike = alike if grouped else "items"
-        why = f"so few {alike} cannot show that the change is clear of 0 ({k} < {MIN_TEMPLATES})"
+        cluster = cluster if grouped else "items"
+        why = f"so few {cluster} cannot show that the change is clear of 0 ({k} < {MIN_TEMPLATES})"
         return ShareOfChange(None, means[1], why)
     errors = [
         np.bincount(index, weights=weights * (side - mean), minlength=k) / total
@@ -282,7 +284,7 @@ def _of_items(
     scale = k / (k - 1)
     rr, rl, ll = (float((a * b).sum()) * scale for a, b in ((errors[0], errors[0]), errors, (errors[1], errors[1])))
     moments = Moments(means[0], means[1], rr, rl, ll, k - 1)
-    method = f"Fieller over {k} {alike}" if grouped else "Fieller over items"
+    method = f"Fieller over {k} {cluster}" if grouped else "Fieller over items"
     end = next((name for name, values in (("origin", origin), ("goal", goal)) if np.array_equal(now, values)), "")
     no_spread = f"not one item differs from the {end}: no interval" if end else ""
     return _share(moments, index.size, lost, method, higher=higher, confidence=confidence, no_spread=no_spread)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrite.charts import PRINTED, Palette, save, themed
-from pyrite.study.tables import references, shown_rows
+from pyrite.study.tables import reference_cells, shown_rows
 
 if TYPE_CHECKING:
     import altair
@@ -25,11 +25,11 @@ BETTER = {"higher": "higher is better", "lower": "lower is better"}
 
 def headline_metrics(spec: Mapping[str, Any], summary: Sequence[Row]) -> list[tuple[str, str]]:
     """(probe, metric) of every panel: those of the primary contrasts first, then those that the probes show."""
-    there = list(dict.fromkeys((row["probe"], row["metric"]) for row in summary))
+    measured = list(dict.fromkeys((row["probe"], row["metric"]) for row in summary))
     primary = [tuple(contrast["probe"].split(".", 1)) for contrast in spec["contrasts"]]
-    shown = [(probe, metric) for probe, settings in spec["probes"].items() for metric in settings["metrics"]]
-    others = [panel for panel in there if not spec["probes"].get(panel[0], {}).get("metrics")]
-    return [panel for panel in dict.fromkeys([*primary, *shown, *others]) if panel in there]
+    configured = [(probe, metric) for probe, settings in spec["probes"].items() for metric in settings["metrics"]]
+    unconfigured = [panel for panel in measured if not spec["probes"].get(panel[0], {}).get("metrics")]
+    return [panel for panel in dict.fromkeys([*primary, *configured, *unconfigured]) if panel in measured]
 
 
 def draw(
@@ -49,7 +49,7 @@ def draw(
             cells,
             rows_of(results, name, metric, spec),
             rows_of(summary, name, metric, spec),
-            references(spec),
+            reference_cells(spec),
             palette,
         )
         for name, metric in headline_metrics(spec, summary)
@@ -88,10 +88,10 @@ def panel(
     import altair as alt
 
     share = summary[0]["scale"] == "share"
-    asked = [name for name in cells if any(row["cell"] == name for row in summary)]
+    probed_cells = [name for name in cells if any(row["cell"] == name for row in summary)]
     x = {"scale": alt.Scale(zero=False), "axis": alt.Axis(format="%" if share else "~g", titlePadding=4)}
     better = BETTER.get(summary[0]["direction"], "neither way is better")
-    y = alt.Y("cell:N", sort=asked, title=None, axis=alt.Axis(grid=True, labelLimit=200))
+    y = alt.Y("cell:N", sort=probed_cells, title=None, axis=alt.Axis(grid=True, labelLimit=200))
     means = [{name: row[name] for name in ("cell", "mean", "low", "high")} for row in summary]
     seeds = [{name: row[name] for name in ("cell", "seed", "value")} for row in results if row["value"] is not None]
     rules = [{"reference": row["cell"], "mean": row["mean"]} for row in summary if row["cell"] in lines]
@@ -120,14 +120,14 @@ def rule(rows: Sequence[Row], names: Sequence[str], x: Any, palette: Palette) ->
     colours = [palette.series[REFERENCE[at % n]] for at in range(len(names))]
     dashes = [DASHES[at % n] for at in range(len(names))]
     legend = alt.Legend(orient="top", symbolType="stroke", symbolSize=400, symbolStrokeWidth=2, labelFontSize=11)
-    told = {"title": "mean of", "legend": legend}
+    style = {"title": "mean of", "legend": legend}
     return (
         alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
         .mark_rule(strokeWidth=1.4)
         .encode(
             x=x,
-            color=alt.Color("reference:N", scale=alt.Scale(domain=list(names), range=colours), **told),
-            strokeDash=alt.StrokeDash("reference:N", scale=alt.Scale(domain=list(names), range=dashes), **told),
+            color=alt.Color("reference:N", scale=alt.Scale(domain=list(names), range=colours), **style),
+            strokeDash=alt.StrokeDash("reference:N", scale=alt.Scale(domain=list(names), range=dashes), **style),
         )
     )
 
@@ -138,23 +138,25 @@ def explain(summary: Sequence[Row], spec: Mapping[str, Any]) -> str:
     if counts == [1]:
         return "One training seed: each diamond is one model, and no interval over seeds can be given."
     number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    said = f"Small point: one model (one training seed). Diamond: mean over {number} seeds; bar: 95 % t interval over seeds."
+    sentence = f"Small point: one model (one training seed). Diamond: mean over {number} seeds; bar: 95 % t interval over seeds."
     lost = sum(row["n_seeds"] < len(spec["seeds"]) for row in summary)
-    return said + (
+    return sentence + (
         f" {lost} cells have fewer seeds than the study: what was not measured is not shown." if lost else ""
     )
 
 
 def alt_text(summary: Sequence[Row], spec: Mapping[str, Any]) -> str:
     """What does the figure show, for someone who cannot see it? Every cell's mean with its interval, metric by metric."""
-    said = [f"Every cell of the study {spec['study']} on its headline metrics, mean over seeds with 95 % t interval."]
+    sentences = [
+        f"Every cell of the study {spec['study']} on its headline metrics, mean over seeds with 95 % t interval."
+    ]
     for probe, metric in headline_metrics(spec, summary):
-        told = []
+        values = []
         for row in rows_of(summary, probe, metric, spec):
             between = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-            told.append(f"{row['cell']} {row['mean']:.3f}{between}")
-        said.append(f"{probe}.{metric}: {', '.join(told)}.")
-    return " ".join(said)
+            values.append(f"{row['cell']} {row['mean']:.3f}{between}")
+        sentences.append(f"{probe}.{metric}: {', '.join(values)}.")
+    return " ".join(sentences)
 
 
 def write_figure(results: Sequence[Row], summary: Sequence[Row], spec: Mapping[str, Any], folder: Path) -> None:

@@ -23,7 +23,7 @@ Row = Chat | Text
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutRows:
     """Rows that nothing should be trained on: of each its key and that of its prompt. A row that has no answer, as the
     prompts of a benchmark, is its prompt: there `rows` holds None."""
 
@@ -33,19 +33,19 @@ class Held:
     prompts: tuple[bytes | None, ...]
 
     @classmethod
-    def of(cls, name: str, role: str, rows: Sequence[Row]) -> "Held":
+    def of(cls, name: str, role: str, rows: Sequence[Row]) -> "HeldOutRows":
         """The keys of these rows."""
         return cls(name, role, tuple(map(whole_key, rows)), tuple(map(prompt_key, rows)))
 
     def against(self, name: str, count: int, rows: Collection[bytes], prompts: Collection[bytes]) -> dict[str, Any]:
         """One line of the table: this set and one with these keys."""
         shared = [
-            whole in rows if whole is not None else prompt in prompts
-            for whole, prompt in zip(self.rows, self.prompts, strict=True)
+            key in rows if key is not None else prompt in prompts
+            for key, prompt in zip(self.rows, self.prompts, strict=True)
         ]
-        asked = [not same and prompt in prompts for same, prompt in zip(shared, self.prompts, strict=True)]
-        told = {"a": f"{self.role} {self.name}", "b": name, "rows_a": len(shared), "rows_b": count}
-        return {**told, "shared": sum(shared), "shared_prompts": sum(asked)}
+        shared_prompts = [not same and prompt in prompts for same, prompt in zip(shared, self.prompts, strict=True)]
+        line = {"a": f"{self.role} {self.name}", "b": name, "rows_a": len(shared), "rows_b": count}
+        return {**line, "shared": sum(shared), "shared_prompts": sum(shared_prompts)}
 
 
 def whole_key(row: Row) -> bytes | None:
@@ -55,7 +55,7 @@ def whole_key(row: Row) -> bytes | None:
     return row_key(row)
 
 
-def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
+def overlaps(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """Each probe with each pool that is trained on or that a guard reads, and each guard's pool with each trained one.
 
     `rows_a` and `rows_b` count rows; `shared` those of a that b has, too (whole rows, up to case and blanks; the system's
@@ -66,65 +66,67 @@ def overlaps(made: Plan, store: Store) -> list[dict[str, Any]]:
     Raises:
         UserError: every row of a probe or a guard is trained on, or every row of a probe is read by a guard.
     """
-    roles = roles_of(made.spec, made.damage)
+    roles = roles_of(plan.spec, plan.damage)
     held = [
-        Held.of(name, "probe", rows) for name, asked in made.probe_tasks.items() if (rows := rows_asked(asked, store))
+        HeldOutRows.of(name, "probe", rows)
+        for name, probe in plan.probe_tasks.items()
+        if (rows := rows_asked(probe, store))
     ]
-    pools = {name: store.path(step.key) / file for name, (step, file) in made.pools.items()}
-    held += [Held.of(name, "guard", read_pool(file)) for name, file in pools.items() if roles[name] == "guard"]
-    wanted = {key for one in held for key in (*one.rows, *one.prompts) if key is not None}
+    pools = {name: store.path(step.key) / file for name, (step, file) in plan.pools.items()}
+    held += [HeldOutRows.of(name, "guard", read_pool(file)) for name, file in pools.items() if roles[name] == "guard"]
+    held_keys = {key for held_set in held for key in (*held_set.rows, *held_set.prompts) if key is not None}
     table = []
     for name, file in pools.items():
         if roles[name] == "probe":
             continue
-        count, whole, prompts = keys_of(file, wanted)
-        for one in held:
-            if one.role == "probe" or roles[name] == "trained":
-                table.append(one.against(f"{roles[name]} {name}", count, whole, prompts))
+        count, row_keys, prompts = keys_of(file, held_keys)
+        for held_set in held:
+            if held_set.role == "probe" or roles[name] == "trained":
+                table.append(held_set.against(f"{roles[name]} {name}", count, row_keys, prompts))
     for line in table:
         if line["rows_a"] and line["shared"] == line["rows_a"]:
-            found = f"all {line['rows_a']} rows of {line['a']} are in {line['b']}"
-            raise UserError("The study's rows are not kept apart.", found, "give other rows")
+            detail = f"all {line['rows_a']} rows of {line['a']} are in {line['b']}"
+            raise UserError("The study's rows are not kept apart.", detail, "give other rows")
     return table
 
 
-def keys_of(file: Path, wanted: Collection[bytes]) -> tuple[int, set[bytes], set[bytes]]:
+def keys_of(file: Path, held_keys: Collection[bytes]) -> tuple[int, set[bytes], set[bytes]]:
     """How many rows has a pool, and which of these keys do its rows and prompts have?"""
     rows: set[bytes] = set()
     prompts: set[bytes] = set()
     count = 0
     for row in read_pool(file):
         count += 1
-        whole, prompt = row_key(row), prompt_key(row)
-        if whole in wanted:
-            rows.add(whole)
-        if prompt is not None and prompt in wanted:
+        key, prompt = row_key(row), prompt_key(row)
+        if key in held_keys:
+            rows.add(key)
+        if prompt is not None and prompt in held_keys:
             prompts.add(prompt)
     return count, rows, prompts
 
 
-def rows_asked(asked: ProbeTask, store: Store) -> list[Row]:
+def rows_asked(probe: ProbeTask, store: Store) -> list[Row]:
     """The rows that a probe may ask; none of a harness task."""
-    if isinstance(asked, PoolPerplexity):
-        assert asked.rows is not None
-        return list(read_pool(store.path(asked.rows.key) / asked.source))
-    if isinstance(asked, Perplexity):
-        return list(rows_of_file(asked))
-    if isinstance(asked, GenerativeProbe):
-        return list(GENERATIVE[asked.name].read(Path(asked.source), asked.config.on_bad_row)[0])
+    if isinstance(probe, PoolPerplexity):
+        assert probe.rows is not None
+        return list(read_pool(store.path(probe.rows.key) / probe.source))
+    if isinstance(probe, Perplexity):
+        return list(rows_of_file(probe))
+    if isinstance(probe, GenerativeProbe):
+        return list(GENERATIVE[probe.name].read(Path(probe.source), probe.config.on_bad_row)[0])
     return []
 
 
-def rows_of_file(asked: Perplexity) -> Iterator[Row]:
+def rows_of_file(probe: Perplexity) -> Iterator[Row]:
     """A perplexity probe's file, read as the probe reads it."""
     from pyrite.config_base import mapping
     from pyrite.io import ReadOptions, file_hash, is_hub, open_records
 
-    revision = file_hash(asked.source) if is_hub(asked.source) else None
+    revision = file_hash(probe.source) if is_hub(probe.source) else None
     options = ReadOptions(
-        columns=mapping("--columns", asked.config.columns), on_bad_row=asked.config.on_bad_row, revision=revision
+        columns=mapping("--columns", probe.config.columns), on_bad_row=probe.config.on_bad_row, revision=revision
     )
-    return (row for row in open_records(asked.source, options) if isinstance(row, Chat | Text))
+    return (row for row in open_records(probe.source, options) if isinstance(row, Chat | Text))
 
 
 def remarks(table: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -143,8 +145,8 @@ def remarks(table: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def remark(line: Mapping[str, Any], key: str, what: str) -> str:
     """One line of the table as a sentence."""
-    (role, _, name), (other, _, pool) = line["a"].partition(" "), line["b"].partition(" ")
-    says = {"trained": "are trained on", "guard": "are read by a guard"}[other]
+    (role, _, name), (role_of_pool, _, pool) = line["a"].partition(" "), line["b"].partition(" ")
+    says = {"trained": "are trained on", "guard": "are read by a guard"}[role_of_pool]
     return (
         f"{role} {name}: {line[key]} of {line['rows_a']} {what} {says} ({pool}; {percent(line[key] / line['rows_a'])})"
     )

@@ -73,13 +73,13 @@ def uses(spec: StudySpec, damage: str | None = None) -> list[Use]:
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Rows exist, and no pool is used for two things, whichever damage is chosen."""
-    known = list(chat_pools(spec))
+    pools = list(chat_pools(spec))
     places: set[Place] = set()
     for damage in damages(spec):
         every = uses(spec, damage)
         checks = (
-            unresolved(every, known, damage),
-            leaks(use for use in every if use.pool in known),
+            unresolved(every, pools, damage),
+            leaks(use for use in every if use.pool in pools),
             damage_in_part(every, spec, damage),
         )
         for place, why in (mistake for check in checks for mistake in check):
@@ -88,7 +88,7 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
                 yield place, why
 
 
-def unresolved(every: Sequence[Use], known: Sequence[str], damage: str | None) -> Iterator[Mistake]:
+def unresolved(every: Sequence[Use], pools: Sequence[str], damage: str | None) -> Iterator[Mistake]:
     """Names of rows that stand for no pool."""
     for use in every:
         if (
@@ -100,9 +100,9 @@ def unresolved(every: Sequence[Use], known: Sequence[str], damage: str | None) -
             yield use.place, "the damage cannot be trained on its own rows by that name: say which"
         elif use.place == ("pilot", "probe", "data") and use.named.partition(".")[0] == DAMAGE:
             yield use.place, "the pilot has still to say what the damage is: name DATA.POOL"
-        elif use.pool not in known:
+        elif use.pool not in pools:
             lost = use.pool.partition(".")[0] == DAMAGE
-            why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else not_there(use.pool, known)
+            why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else not_there(use.pool, pools)
             yield use.place, why
 
 
@@ -119,13 +119,13 @@ def damages(spec: StudySpec) -> list[str | None]:
     return [spec.damage if spec.damage in spec.all_trainings() else None]
 
 
-def leaks(some: Iterable[Use]) -> Iterator[Mistake]:
+def leaks(pool_uses: Iterable[Use]) -> Iterator[Mistake]:
     """Rows that are used for more than one thing."""
     first: dict[str, Use] = {}
-    for use in sorted(some, key=lambda use: ROLES.index(use.role)):
-        other = first.setdefault(use.pool, use)
-        if other.role != use.role:
-            yield use.place, f"{dotted(other.place)} {SAYS[other.role]} {use.pool}: take another pool"
+    for use in sorted(pool_uses, key=lambda use: ROLES.index(use.role)):
+        first_use = first.setdefault(use.pool, use)
+        if first_use.role != use.role:
+            yield use.place, f"{dotted(first_use.place)} {SAYS[first_use.role]} {use.pool}: take another pool"
 
 
 def as_written(file: str) -> frozenset[str]:
@@ -140,19 +140,19 @@ def chat_data(spec: StudySpec) -> dict[str, DataSpec]:
 
 def shared_files(spec: StudySpec, marks: Marks = as_written) -> Iterator[Mistake]:
     """Files that two data read, or a probe and a data."""
-    seen: dict[str, tuple[str, str]] = {}
-    for name, one in chat_data(spec).items():
-        for number, file in enumerate(one.files):
+    owners: dict[str, tuple[str, str]] = {}
+    for name, data in chat_data(spec).items():
+        for number, file in enumerate(data.files):
             for mark in sorted(marks(file)):
-                other, theirs = seen.setdefault(mark, (name, file))
-                if other != name:
-                    why = f"data.{other} has these rows ({theirs}): one data with more pools keeps them apart"
+                owner, theirs = owners.setdefault(mark, (name, file))
+                if owner != name:
+                    why = f"data.{owner} has these rows ({theirs}): one data with more pools keeps them apart"
                     yield ("data", name, "files", number), why
                     break
     for place, probe in probes_of(spec).items():
-        known = [seen[mark] for mark in sorted(marks(probe.file)) if mark in seen] if probe.file else []
-        if known:
-            name, theirs = known[0]
+        trained_files = [owners[mark] for mark in sorted(marks(probe.file)) if mark in owners] if probe.file else []
+        if trained_files:
+            name, theirs = trained_files[0]
             what = f"{probe.file}" + f", the same as {theirs}," * (theirs != probe.file)
             fix = f"cut a pool out of data.{name} for it (data: …), or give another file"
             yield (*place, "file"), f"rows of {what} are trained on; {fix}"
@@ -167,7 +167,7 @@ def like_pilot(spec: StudySpec, marks: Marks = as_written) -> list[str]:
         if probe.file and first.file:
             return bool(marks(probe.file) & marks(first.file))
         if probe.data and first.data:
-            return any(spec.rows(probe.data, one) == spec.rows(first.data, one) for one in damages(spec))
+            return any(spec.rows(probe.data, damage) == spec.rows(first.data, damage) for damage in damages(spec))
         return probe.task.startswith(HARNESS)
 
     return [name for name, probe in spec.probes.items() if probe.task == first.task and same_rows(probe)]
@@ -192,9 +192,10 @@ def chosen_and_judged(spec: StudySpec, marks: Marks = as_written) -> Iterator[Mi
     if spec.frontier is None or spec.frontier.choose is None:
         return
     for key in ("lost", "gained"):
-        for other in ("lost", "gained"):
+        for judged_side in ("lost", "gained"):
             names = [
-                getattr(one, at).partition(".")[0] for one, at in ((spec.frontier, other), (spec.frontier.choose, key))
+                getattr(section, at).partition(".")[0]
+                for section, at in ((spec.frontier, judged_side), (spec.frontier.choose, key))
             ]
             judge, chooser = (spec.probes.get(name) for name in names)
             if judge is not None and chooser is not None and (why := not_apart(spec, judge, chooser, marks)):
@@ -207,7 +208,7 @@ def not_apart(spec: StudySpec, judge: ProbeSpec, chooser: ProbeSpec, marks: Mark
         return ""
     files = judge.file and chooser.file and marks(judge.file) & marks(chooser.file)
     pools = judge.data and chooser.data and any(
-        spec.rows(judge.data, one) == spec.rows(chooser.data, one) for one in damages(spec)
+        spec.rows(judge.data, damage) == spec.rows(chooser.data, damage) for damage in damages(spec)
     )  # fmt: skip
     if not files and not pools and not judge.task.startswith(HARNESS):
         return ""
@@ -231,7 +232,7 @@ def at_hand(spec: StudySpec, folder: Path | None) -> Marks:
     from pyrite.io import file_hash
     from pyrite.study.spec import data_path
 
-    names = {file for one in chat_data(spec).values() for file in one.files}
+    names = {file for data in chat_data(spec).values() for file in data.files}
     names |= {probe.file for probe in probes_of(spec).values() if probe.file}
     places = {name: Path(data_path(name, folder)).resolve() for name in names if not name.startswith("hf://")}
     sizes = {place: place.stat().st_size for place in places.values() if place.is_file()}
@@ -251,12 +252,12 @@ def check_files(spec: StudySpec, folder: Path | None) -> None:
         UserError: two data have a file in common, a probe asks a file that is trained on, or the pilot's items.
     """
     marks = at_hand(spec, folder)
-    found: Sequence[Mistake] = [
+    mistakes_of_files: Sequence[Mistake] = [
         *shared_files(spec, marks), *seen_by_pilot(spec, marks), *chosen_and_judged(spec, marks)
     ]  # fmt: skip
-    if found:
-        told = "\n         ".join(f"{dotted(place)}: {why}" for place, why in found)
-        raise UserError("The study's rows are not kept apart.", told, "mend these lines of the study file")
+    if mistakes_of_files:
+        detail = "\n         ".join(f"{dotted(place)}: {why}" for place, why in mistakes_of_files)
+        raise UserError("The study's rows are not kept apart.", detail, "mend these lines of the study file")
 
 
 def roles_of(spec: StudySpec, damage: str | None) -> Mapping[str, Role]:
@@ -264,10 +265,10 @@ def roles_of(spec: StudySpec, damage: str | None) -> Mapping[str, Role]:
     return {use.pool: use.role for use in uses(spec, damage)}
 
 
-def damage_in_part(some: Sequence[Use], spec: StudySpec, damage: str | None) -> Iterator[Mistake]:
+def damage_in_part(pool_uses: Sequence[Use], spec: StudySpec, damage: str | None) -> Iterator[Mistake]:
     """`damage` names all rows of the pool, so that a training which reads only the first of them is not meant by it."""
     training = spec.all_trainings().get(damage or "")
-    reader = next((use for use in some if use.named == DAMAGE), None)
+    reader = next((use for use in pool_uses if use.named == DAMAGE), None)
     if training is None or training.first is None or reader is None:
         return
     start: Place = ("trainings",) if damage in spec.trainings else ("pilot", "grid")

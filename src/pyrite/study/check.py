@@ -5,8 +5,14 @@ from collections.abc import Iterator, Sequence
 from pyrite.config_base import Mistake, not_there
 from pyrite.errors import UserError
 from pyrite.study import chat_uses, labelled_uses
-from pyrite.study.check_cells import cells, model_before, step_tables
-from pyrite.study.check_contrasts import asked_of_cells, contrasts, frontier, known_metrics, pilot
+from pyrite.study.check_cells import cell_mistakes, model_before, step_tables
+from pyrite.study.check_contrasts import (
+    asked_of_cells,
+    contrast_mistakes,
+    frontier_mistakes,
+    known_metrics,
+    pilot_mistakes,
+)
 from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.spec import StudySpec, chat_pools
 from pyrite.study.spec_data import PoolSpec, as_pool
@@ -23,7 +29,7 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
         return  # what follows reads the model and the grid
     for check in (
         sources, shared_pools, starts, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
-        one_method, cells, asked_of_cells, contrasts, frontier, pilot,
+        one_method, cell_mistakes, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
     ):  # fmt: skip
         yield from check(spec)
 
@@ -62,8 +68,8 @@ def grid(spec: StudySpec) -> Iterator[Mistake]:
 
 def names(spec: StudySpec) -> Iterator[Mistake]:
     """Words that stand for something are nobody's name; no two steps share one; seeds differ."""
-    for where, some in (("data", spec.data), ("arms", spec.arms)):
-        if START_ROWS in some:
+    for where, named in (("data", spec.data), ("arms", spec.arms)):
+        if START_ROWS in named:
             yield (where, START_ROWS), f"the name '{START_ROWS}' stands for the start; choose another"
     for word, stands_for in (
         (DAMAGE, "the rows of the chosen damage"),
@@ -71,12 +77,12 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
     ):
         if word in spec.data:
             yield ("data", word), f"the name '{word}' stands for {stands_for}"
-    seen = set(spec.all_arms())
+    names_so_far = set(spec.all_arms())
     for where_, steps in step_tables(spec):
         for name in steps:
-            if name in seen or name == DAMAGE:
+            if name in names_so_far or name == DAMAGE:
                 yield (*where_, name), f"the name '{name}' is taken"
-            seen.add(name)
+            names_so_far.add(name)
     for name, step in spec.steps.items():
         if step.type not in OTHER_STEPS:
             yield ("steps", name, "type"), not_there(step.type, list(OTHER_STEPS))
@@ -95,7 +101,7 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
 def sources(spec: StudySpec) -> Iterator[Mistake]:
     """Generators learn from rows that no generator wrote, and so do their judges; a grammar writes the study's fields; chats
     come from files and are used by pool."""
-    known = labelled_uses.data_of(spec)
+    labelled = labelled_uses.data_of(spec)
     for name, source in spec.data.items():
         if spec.holds(name) == "chats":
             yield from chats(spec, name)
@@ -103,8 +109,8 @@ def sources(spec: StudySpec) -> Iterator[Mistake]:
         if not spec.labels:
             yield ("data", name, "holds"), "labelled rows need the study's labels: labels: [...]"
         taught = source.train_on
-        if taught and taught not in known:
-            yield ("data", name, "train_on"), not_there(taught, known)
+        if taught and taught not in labelled:
+            yield ("data", name, "train_on"), not_there(taught, labelled)
         elif taught and spec.data[taught.partition(".")[0]].synth:
             yield ("data", name, "train_on"), "a generator learns from files or a grammar, not from a generator"
         if source.grammar and tuple(spec.fields) != source.grammar.fields:
@@ -144,21 +150,27 @@ def shared_pools(spec: StudySpec) -> Iterator[Mistake]:
         pools = {pool: as_pool(rows) for pool, rows in source.pools.items()}
         for pool, rows in pools.items():
             where = ("data", name, "pools", pool, "shares_with")
-            for other in rows.shares_with:
-                if other == pool or other not in pools:
-                    yield where, not_there(other, [known for known in pools if known != pool])
-                elif rows.disjoint and pools[other].disjoint:
-                    yield where, f"{pool} and {other} are both disjoint and share no row; one must say disjoint: false"
+            for shared_pool in rows.shares_with:
+                if shared_pool == pool or shared_pool not in pools:
+                    yield (
+                        where,
+                        not_there(shared_pool, [name_of_pool for name_of_pool in pools if name_of_pool != pool]),
+                    )
+                elif rows.disjoint and pools[shared_pool].disjoint:
+                    yield (
+                        where,
+                        f"{pool} and {shared_pool} are both disjoint and share no row; one must say disjoint: false",
+                    )
 
 
 def starts(spec: StudySpec) -> Iterator[Mistake]:
     """Their rows are there, and what they come after stands before them."""
     earlier: list[str] = []
-    known = rows_for_training(spec)
+    trainable = rows_for_training(spec)
     for name, start in spec.starts.items():
         for used in start.rows:
-            if used not in known:
-                yield ("starts", name, "rows"), not_there(used, known)
+            if used not in trainable:
+                yield ("starts", name, "rows"), not_there(used, trainable)
         if not spec.labels and len(start.rows) > 1:
             yield ("starts", name, "rows"), "a start of a language model has one pool: several are an arm, or trainings"
         if start.after is not None and start.after not in earlier:
@@ -176,8 +188,8 @@ def arms(spec: StudySpec) -> Iterator[Mistake]:
     for name, arm in spec.all_arms().items():
         where = ("arms", name) if name in spec.arms else ("synthetic_share",)
         for used in arm.mix:
-            if used not in (known := [*rows_for_training(spec), START_ROWS]):
-                yield (*where, "mix"), not_there(used, known)
+            if used not in (trainable := [*rows_for_training(spec), START_ROWS]):
+                yield (*where, "mix"), not_there(used, trainable)
         yield from biased(spec, name, arm)
         if isinstance(arm.noise, str):
             written = [source_name for source_name, source in spec.data.items() if source.synth]
@@ -230,11 +242,11 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
         of_labels = [role for role, rows in pools.items() if rows in labelled]
         if of_labels and repair.self_replay:
             yield ("repairs", name, "self_replay"), "a classifier writes no answers of its own"
-        others = [role for role, rows in pools.items() if rows not in labelled and rows != TRAINED]
-        if of_labels and others:
+        unlabelled = [role for role, rows in pools.items() if rows not in labelled and rows != TRAINED]
+        if of_labels and unlabelled:
             yield (
-                ("repairs", name, others[0]),
-                f"{of_labels[0]} has labelled rows, so this must have, too: {not_there(pools[others[0]], labelled)}",
+                ("repairs", name, unlabelled[0]),
+                f"{of_labels[0]} has labelled rows, so this must have, too: {not_there(pools[unlabelled[0]], labelled)}",
             )
 
 
@@ -247,21 +259,21 @@ def watched(spec: StudySpec, repair: str, role: str, rows: str) -> Iterator[Mist
 
 def probes(spec: StudySpec) -> Iterator[Mistake]:
     """Each has its items, and no model, nor the generator of its rows, is trained on them."""
-    known = labelled_uses.data_of(spec)
-    trained = sorted(labelled_uses.rows_trained_on(spec) & set(known))
+    labelled = labelled_uses.data_of(spec)
+    trained = sorted(labelled_uses.rows_trained_on(spec) & set(labelled))
     for name, probe in spec.probes.items():
         if "." in name or name == GAP:
             yield ("probes", name), f"a probe's name has no dot in it, and is not {GAP}"
         if probe.names_labels:
-            yield from of_labels(spec, name, probe, known, trained)
+            yield from label_probe_mistakes(spec, name, probe, labelled, trained)
         if known_metrics(probe, spec) is not None:
             for number, metric in enumerate(probe.metrics):
-                if metric not in (there := known_metrics(probe, spec) or ()):
-                    yield ("probes", name, "metrics", number), not_there(metric, there)
+                if metric not in (metrics := known_metrics(probe, spec) or ()):
+                    yield ("probes", name, "metrics", number), not_there(metric, metrics)
 
 
-def of_labels(
-    spec: StudySpec, name: str, probe: ProbeSpec, known: Sequence[str], trained: Sequence[str]
+def label_probe_mistakes(
+    spec: StudySpec, name: str, probe: ProbeSpec, labelled: Sequence[str], trained: Sequence[str]
 ) -> Iterator[Mistake]:
     """A probe whose answers are labels has items of the study's fields, on which nothing is trained."""
     grammar = (probe.file or "").partition("grammar:")[2]
@@ -276,8 +288,8 @@ def of_labels(
         if source:
             fix = f"give another file, or cut a pool out of data.{source.partition('.')[0]} for the probe (data: …)"
             yield ("probes", name, "file"), f"models are trained on {source}, rows of {probe.file}: {fix}"
-    elif probe.data not in known:
-        yield ("probes", name, "data"), not_there(probe.data, known)
+    elif probe.data not in labelled:
+        yield ("probes", name, "data"), not_there(probe.data, labelled)
     else:
         for why in filter(None, (labelled_uses.shared_rows(spec, probe.data, used) for used in trained)):
             yield ("probes", name), why
@@ -300,12 +312,12 @@ def of_grammar(spec: StudySpec, name: str, grammar: str) -> Iterator[Mistake]:
 
 def judges(spec: StudySpec) -> Iterator[Mistake]:
     """A judge is tried on rows that it was not trained on."""
-    known = labelled_uses.data_of(spec)
+    labelled = labelled_uses.data_of(spec)
     for name, source in spec.data.items():
         if source.judge not in spec.starts:
             continue
         held = labelled_uses.rows_of_judge(spec, source.train_on)
-        for used in sorted(labelled_uses.rows_of_start(spec, source.judge) & set(known)) if held in known else ():
+        for used in sorted(labelled_uses.rows_of_start(spec, source.judge) & set(labelled)) if held in labelled else ():
             if held and (why := labelled_uses.shared_rows(spec, held, used)):
                 yield ("data", name, "judge"), f"start {source.judge} is tried as a judge on {held}: {why}"
 

@@ -24,13 +24,13 @@ def step_tables(spec: StudySpec) -> list[tuple[Place, list[str]]]:
     ]
 
 
-def cells(spec: StudySpec) -> Iterator[Mistake]:
+def cell_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Written-out cells name what is there, by a name of their own, in an order that makes sense."""
-    seen: set[tuple[str, str | None, int]] = set()
-    known = [
+    cells_so_far: set[tuple[str, str | None, int]] = set()
+    step_names = [
         *spec.all_arms(),
         *([DAMAGE] if spec.damage or spec.pilot else []),
-        *(name for _, some in step_tables(spec) for name in some),
+        *(name for _, steps_of_section in step_tables(spec) for name in steps_of_section),
     ]
     for name, merge in spec.merge.items():
         if merge.before is not None:
@@ -39,9 +39,9 @@ def cells(spec: StudySpec) -> Iterator[Mistake]:
         where = place_of(spec, number)
         if spec.has_grid and cell.name in (*spec.all_arms(), START_ROWS):
             yield where, f"the name '{cell.name}' is an arm's"
-        if (cell.name, cell.start, cell.size) in seen:
+        if (cell.name, cell.start, cell.size) in cells_so_far:
             yield where, f"'{cell.name}' of size {cell.size} after {cell.start} is there twice"
-        seen.add((cell.name, cell.start, cell.size))
+        cells_so_far.add((cell.name, cell.start, cell.size))
         if cell.start is not None and cell.start not in spec.starts:
             yield (*where, "start"), not_there(cell.start, list(spec.starts))
             continue
@@ -57,8 +57,8 @@ def cells(spec: StudySpec) -> Iterator[Mistake]:
             lost = step_place(spec, number, at)
             if step == DAMAGE and spec.damage is None and spec.pilot is None:
                 yield lost, "damage: NAME must say which training this is"
-            elif step not in known:
-                yield lost, not_there(step, known)
+            elif step not in step_names:
+                yield lost, not_there(step, step_names)
         yield from path_of_types(spec, number, cell)
     for number, name in enumerate(spec.compare_with or ()):
         if name not in spec.paths:
@@ -68,7 +68,7 @@ def cells(spec: StudySpec) -> Iterator[Mistake]:
 def place_of(spec: StudySpec, number: int) -> Place:
     """Where a cell is written: by its name where all are."""
     cell = spec.cells[number]
-    in_short = all(one.start is None and not one.size for one in spec.cells)
+    in_short = all(written.start is None and not written.size for written in spec.cells)
     return ("cells", cell.name) if in_short else ("cells", number)
 
 
@@ -130,10 +130,12 @@ def type_of_start(spec: StudySpec, start: str | None) -> ModelType:
     """What a start is."""
     if start is None:
         return "given"
-    own = spec.starts[start]
-    if not own.is_given:
+    start_spec = spec.starts[start]
+    if not start_spec.is_given:
         return "classifier" if spec.labels else "language"
-    return type_of_start(spec, own.after if own.after in spec.starts and own.after != start else None)
+    return type_of_start(
+        spec, start_spec.after if start_spec.after in spec.starts and start_spec.after != start else None
+    )
 
 
 def type_after(spec: StudySpec, step: str, standing: ModelType) -> ModelType:

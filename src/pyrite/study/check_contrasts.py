@@ -43,7 +43,7 @@ def known_metrics(probe: ProbeSpec, spec: StudySpec) -> tuple[str, ...] | None:
     return None if generative is None else tuple(metric.name for metric in generative.metrics)
 
 
-def contrasts(spec: StudySpec) -> Iterator[Mistake]:
+def contrast_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Primary contrasts name arms, cells, starts, sizes and probes that are there."""
     every = list(spec.all_arms()) if spec.has_grid else []
     written = list(dict.fromkeys(cell.name for cell in spec.cells))
@@ -60,7 +60,9 @@ def contrasts(spec: StudySpec) -> Iterator[Mistake]:
             ("against", contrast.against, [*every, *written, *([START_ROWS] if spec.has_grid else [])]),
             ("probe", contrast.probe_name, [*spec.probes, *([GAP] if spec.has_grid else [])]),
         ]
-        wrong = [((*where, key), not_there(name, known)) for key, name, known in looked_up if name not in known]
+        wrong = [
+            ((*where, key), not_there(name, available)) for key, name, available in looked_up if name not in available
+        ]
         yield from wrong
         if wrong:
             continue
@@ -82,10 +84,10 @@ def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:
             yield from asks_both(spec, number, name)
         return
     probe = spec.probes[contrast.probe_name]
-    known = known_metrics(probe, spec)
-    if contrast.metric and known is not None and contrast.metric not in known:
-        yield (*where, "probe"), f"{contrast.probe_name}: {not_there(contrast.metric, known)}"
-    if not contrast.metric and known is None:
+    metrics = known_metrics(probe, spec)
+    if contrast.metric and metrics is not None and contrast.metric not in metrics:
+        yield (*where, "probe"), f"{contrast.probe_name}: {not_there(contrast.metric, metrics)}"
+    if not contrast.metric and metrics is None:
         yield (*where, "probe"), f"{contrast.probe_name}: say which metric: PROBE.METRIC"
     yield from asks_both(spec, number, contrast.probe_name)
 
@@ -99,24 +101,26 @@ def asks_both(spec: StudySpec, number: int, name: str) -> Iterator[Mistake]:
             yield ("contrasts", number, "probe"), f"the probe {name} does not ask the cell {cell} (only_cells)"
 
 
-def frontier(spec: StudySpec) -> Iterator[Mistake]:
+def frontier_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """A frontier names cells, and probes with metrics that ask them; what chooses asks other items than what judges."""
-    wanted = spec.frontier
-    if wanted is None:
+    spec_of_frontier = spec.frontier
+    if spec_of_frontier is None:
         return
-    known = list(types_of_cells(spec))
+    cells = list(types_of_cells(spec))
     for key in ("before", "harmed"):
-        if getattr(wanted, key) not in known:
-            yield ("frontier", key), not_there(getattr(wanted, key), known)
-    ends = (wanted.before, wanted.harmed)
-    named: list[tuple[Place, str, Sequence[str]]] = [(("frontier", key), getattr(wanted, key), ends) for key in SIDES]
-    if wanted.choose is not None:
-        for number, cell in enumerate(wanted.choose.among):
-            if cell not in known or cell in ends:
-                why = "it is an end of the frontier" if cell in ends else not_there(cell, known)
+        if getattr(spec_of_frontier, key) not in cells:
+            yield ("frontier", key), not_there(getattr(spec_of_frontier, key), cells)
+    ends = (spec_of_frontier.before, spec_of_frontier.harmed)
+    named: list[tuple[Place, str, Sequence[str]]] = [
+        (("frontier", key), getattr(spec_of_frontier, key), ends) for key in SIDES
+    ]
+    if spec_of_frontier.choose is not None:
+        for number, cell in enumerate(spec_of_frontier.choose.among):
+            if cell not in cells or cell in ends:
+                why = "it is an end of the frontier" if cell in ends else not_there(cell, cells)
                 yield ("frontier", "choose", "among", number), why
-        several = (*ends, *wanted.choose.among)
-        named += [(("frontier", "choose", key), getattr(wanted.choose, key), several) for key in SIDES]
+        several = (*ends, *spec_of_frontier.choose.among)
+        named += [(("frontier", "choose", key), getattr(spec_of_frontier.choose, key), several) for key in SIDES]
         yield from chat_uses.chosen_and_judged(spec)
     for place, text, some in named:
         yield from probe_of_cells(spec, place, text, some)
@@ -153,22 +157,22 @@ def points_of_grid(spec: StudySpec) -> Iterator[Mistake]:
             )
 
 
-def probe_of_cells(spec: StudySpec, place: Place, named: str, some: Sequence[str]) -> Iterator[Mistake]:
+def probe_of_cells(spec: StudySpec, place: Place, named: str, cells: Sequence[str]) -> Iterator[Mistake]:
     """A PROBE.METRIC that is there, and asks these cells."""
     name, _, metric = named.partition(".")
     if name not in spec.probes:
         yield place, not_there(name, list(spec.probes))
         return
     probe = spec.probes[name]
-    known = known_metrics(probe, spec)
-    if known is not None and metric not in known:
-        yield place, f"{name}: {not_there(metric, known)}"
-    for cell in some:
+    metrics = known_metrics(probe, spec)
+    if metrics is not None and metric not in metrics:
+        yield place, f"{name}: {not_there(metric, metrics)}"
+    for cell in cells:
         if probe.only_cells is not None and cell not in probe.only_cells:
             yield place, f"the probe {name} does not ask the cell {cell} (only_cells)"
 
 
-def pilot(spec: StudySpec) -> Iterator[Mistake]:
+def pilot_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """The pilot's items and seed are not the study's, its metric exists, and it compares with a cell."""
     if spec.pilot is None:
         return
@@ -177,9 +181,9 @@ def pilot(spec: StudySpec) -> Iterator[Mistake]:
         yield ("pilot", "against"), not_there(spec.pilot.against, list(spec.paths))
     elif DAMAGE in spec.paths[spec.pilot.against]:
         yield ("pilot", "against"), "a damage is compared with a cell that has none"
-    known = known_metrics(first, spec)
-    if known is not None and spec.pilot.metric not in known:
-        yield ("pilot", "metric"), not_there(spec.pilot.metric, known)
+    metrics = known_metrics(first, spec)
+    if metrics is not None and spec.pilot.metric not in metrics:
+        yield ("pilot", "metric"), not_there(spec.pilot.metric, metrics)
     if spec.pilot.seed in spec.seeds:
         why = f"{spec.pilot.seed} is a seed of the study too, so a model that was picked for its result would come back"
         yield ("pilot", "seed"), f"{why} as a replicate: name another"

@@ -76,7 +76,7 @@ class Comparison:
         for key, pairs in self.pairs.items():
             cells = self.cells_at(key, pairs)
             judged += [first_seed(cell) for cell in cells] if is_one_model(pairs) else cells
-        return judged if scale == 1.0 else [scaled(cell, scale) for cell in judged]
+        return judged if scale == 1.0 else [in_units(cell, scale) for cell in judged]
 
     def cells_at(self, key: CellKey, pairs: Mapping[int, Pair]) -> list[ContrastCell]:
         """The cells of one start and size."""
@@ -122,7 +122,7 @@ def first_seed(cell: ContrastCell) -> ContrastCell:
     return replace(cell, a=cell.a[:1], b=cell.b[:1], low=low, high=high)
 
 
-def scaled(cell: ContrastCell, scale: float) -> ContrastCell:
+def in_units(cell: ContrastCell, scale: float) -> ContrastCell:
     """The cell in other units."""
     a, b = np.asarray(cell.a) * scale, np.asarray(cell.b) * scale
     low, high = (None if bound is None else np.asarray(bound) * scale for bound in (cell.low, cell.high))
@@ -211,8 +211,8 @@ def unevenly(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> str:
     """
     lost_items = []
     for seed in shared_seeds(a, b):
-        for model, other in ((a[seed], b[seed]), (b[seed], a[seed])):
-            lost = len(model.missing - other.missing)
+        for model, counterpart in ((a[seed], b[seed]), (b[seed], a[seed])):
+            lost = len(model.missing - counterpart.missing)
             if lost:
                 lost_items.append(f"{model.cell.name}, seed {seed}: {lost} of {len(model.items)} items")
     return "; ".join(lost_items)
@@ -275,9 +275,9 @@ def comparison(
         if spec.has_grid:
             raise compares_nothing(contrast)
         measured = sorted({f"{model.probe}.{model.metric.name}" for model in results})
-        seen = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
-        raise UserError("A contrast compares nothing.", seen, "name a metric that both cells have")
-    metrics = [model.metric for by_seed_ in pairs.values() for both in by_seed_.values() for model in both]
+        detail = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
+        raise UserError("A contrast compares nothing.", detail, "name a metric that both cells have")
+    metrics = [model.metric for sides_by_seed in pairs.values() for both in sides_by_seed.values() for model in both]
     metric = next(
         (metric for metric in metrics if metric.scale == "real"), metrics[0]
     )  # of a model never right all is 0
@@ -315,19 +315,23 @@ def judge_all(compared: Sequence[Comparison], max_missing: float = MAX_MISSING) 
     by the same number. So where margins differ, each contrast is judged in its own units, beside the others brought to its
     margin. One whose items are missing on one side is not judged, and counts in the family as any other without an answer.
     """
-    units = {(one.margin, one.metric.direction) for one in compared}
-    together = len(units) == 1 and not any(one.uneven for one in compared)
+    units = {(entry.margin, entry.metric.direction) for entry in compared}
+    together = len(units) == 1 and not any(entry.uneven for entry in compared)
     judgements = []
     judged: dict[str, Judgement] = {}
-    for place, own in enumerate(compared):
-        if own.uneven:
-            judgements.append(not_testable(own))
+    for place, comparison_of_place in enumerate(compared):
+        if comparison_of_place.uneven:
+            judgements.append(not_testable_judgement(comparison_of_place))
             continue
         if not together or not judged:
-            family = {str(at): one.cells(own.margin / one.margin) for at, one in enumerate(compared)}
-            fractions = {str(at) for at, one in enumerate(compared) if is_fraction(one) and (together or at == place)}
+            family = {
+                str(at): entry.cells(comparison_of_place.margin / entry.margin) for at, entry in enumerate(compared)
+            }
+            fractions = {
+                str(at) for at, entry in enumerate(compared) if is_fraction(entry) and (together or at == place)
+            }
             judged = judge_family(
-                family, own.margin, direction=own.metric.direction, unbounded=set(family) - fractions,
+                family, comparison_of_place.margin, direction=comparison_of_place.metric.direction, unbounded=set(family) - fractions,
                 max_missing=max_missing,
             )  # fmt: skip
         judgements.append(judged[str(place)])
@@ -339,7 +343,7 @@ def is_fraction(compared: Comparison) -> bool:
     return compared.metric.scale == "share" and not compared.is_gap
 
 
-def not_testable(compared: Comparison) -> Judgement:
+def not_testable_judgement(compared: Comparison) -> Judgement:
     """The judgement on a contrast whose items are missing on one side."""
     why = f"items without a value on one side ({compared.uneven}): the mean of the others compares nothing"
     missing = [cell.missing for cell in compared.cells()]

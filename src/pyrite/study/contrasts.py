@@ -16,7 +16,7 @@ from pyrite.stats import (
 )
 from pyrite.study.cells import CellKey
 from pyrite.study.compare import Comparison, cell_name, comparisons, judge_all
-from pyrite.study.scores import Array, Scores, answered, by_seed, number, over_items, within
+from pyrite.study.scores import Array, Scores, answered, by_seed, number_or_none, over_items, within
 from pyrite.study.sentences import say_of_arms, say_of_cells, without_seeds
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ContrastSpec
@@ -98,7 +98,7 @@ def answer_primary(results: Sequence[Scores], spec: StudySpec, left_out: Sequenc
     compared = comparisons([model for model in results if model.seed not in left_out], spec)
     judgements = judge_all(compared, spec.max_missing) if compared else []
     return [
-        answer_of(one, judgement, spec, left_out) for one, judgement in zip(compared, judgements, strict=True)
+        answer_of(comparison, judgement, spec, left_out) for comparison, judgement in zip(compared, judgements, strict=True)
     ]  # fmt: skip
 
 
@@ -106,21 +106,23 @@ def answer_of(compared: Comparison, judgement: Judgement, spec: StudySpec, left_
     """One contrast with its judgement."""
     contrast = compared.contrast
     cells = [cell for cell in compared.cells() if cell.name in judgement.cells]
-    items = None if compared.is_gap else items_of(compared, judgement.cells)
+    items = None if compared.is_gap else interval_over_items(compared, judgement.cells)
     if contrast.arm:
         sentence = say_of_arms(compared, judgement, spec)
         per_seed = per_seed_differences(cells)
         return Answer(contrast, compared.metric, compared.margin, judgement, compared.seeds, per_seed, items, sentence)
     pairs = next(iter(compared.pairs.values()))
-    known = {seed: both for seed, both in pairs.items() if both[0].known and both[1].known}
-    whole = answered([a for a, _ in pairs.values()], [b for _, b in pairs.values()])
-    per_seed = tuple(float(value) for value in whole.a - whole.b) if judgement.cells and compared.probe is None else ()
+    complete = {seed: both for seed, both in pairs.items() if both[0].known and both[1].known}
+    answers = answered([a for a, _ in pairs.values()], [b for _, b in pairs.values()])
+    per_seed = (
+        tuple(float(value) for value in answers.a - answers.b) if judgement.cells and compared.probe is None else ()
+    )
     if judgement.cells and compared.probe is not None:
         per_seed = per_seed_differences(cells) if not compared.one_model else ()
-    each = tuple(over_items([a.of_headline()], [b.of_headline()]) for a, b in known.values())
+    each = tuple(over_items([a.of_headline()], [b.of_headline()]) for a, b in complete.values())
     sentence = say_of_cells(compared, judgement, items) + without_seeds(left_out)
     return Answer(
-        contrast, compared.metric, compared.margin, judgement, tuple(known), per_seed, items, sentence, each,
+        contrast, compared.metric, compared.margin, judgement, tuple(complete), per_seed, items, sentence, each,
         compared.uneven, tuple(left_out),
     )  # fmt: skip
 
@@ -133,7 +135,7 @@ def per_seed_differences(cells: Sequence[ContrastCell]) -> tuple[float, ...]:
     return tuple(float(value) for value in np.average(each, axis=0, weights=[cell.weight for cell in cells]))
 
 
-def items_of(compared: Comparison, judged: Collection[str]) -> Estimate | None:
+def interval_over_items(compared: Comparison, judged: Collection[str]) -> Estimate | None:
     """The interval over items: between arms with seeds and templates resampled as crossed factors, None without templates;
     between cells that of these very models, seeds averaged item by item."""
     if compared.contrast.arm:
@@ -182,7 +184,7 @@ def contrast_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         lines += [("all", "seeds", answer.judgement.difference)]
         for seed, over, estimate in lines:
             low, high = within(estimate, answer.metric or Metric("share"), -1.0)
-            interval = {"difference": number(estimate.value), "low": low, "high": high, "n": estimate.n}
+            interval = {"difference": number_or_none(estimate.value), "low": low, "high": high, "n": estimate.n}
             verdict = answer.judgement.verdict.value if over == "seeds" else ""
             rows.append({**about, "seed": seed, "over": over, **interval, "verdict": verdict})
     return rows

@@ -41,8 +41,8 @@ def cost_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
                 row["flops"] = counted.get(name)
             damage = row if name == DAMAGE else damage
             for unit in ("tokens", "flops"):
-                known = name != DAMAGE and damage.get(unit) and row[unit] is not None
-                row[f"share_of_damage_{unit}"] = row[unit] / damage[unit] if known else None
+                comparable = name != DAMAGE and damage.get(unit) and row[unit] is not None
+                row[f"share_of_damage_{unit}"] = row[unit] / damage[unit] if comparable else None
             if step.key not in done:
                 done.add(step.key)
                 table.append({"cell": cell.name, "seed": cell.seed, "step": name, **row})
@@ -51,14 +51,14 @@ def cost_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
 
 def trained_flops(cells: Sequence[Cell], store: Store) -> dict[str, float]:
     """The FLOPs of each training that counted them, by name, of the first seed that did."""
-    found: dict[str, float] = {}
+    flops_by_name: dict[str, float] = {}
     for cell in cells:
         for name, step in cell.path:
             if step.kind.name == TRAIN_LANGUAGE.name:
                 flops = (cost_of(store.path(step.key), step) or {}).get("flops")
                 if flops is not None:
-                    found.setdefault(name, flops)
-    return found
+                    flops_by_name.setdefault(name, flops)
+    return flops_by_name
 
 
 def cost_of(folder: Path, step: Step) -> dict[str, Any] | None:
@@ -66,21 +66,21 @@ def cost_of(folder: Path, step: Step) -> dict[str, Any] | None:
     repairs."""
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     if (folder / "repair.json").is_file():
-        told = orjson.loads((folder / "repair.json").read_bytes())
-        tokens, stopped = told.get("tokens") or {}, told.get("stopped")
+        record = orjson.loads((folder / "repair.json").read_bytes())
+        tokens, stopped = record.get("tokens") or {}, record.get("stopped")
         processed = [tokens[role] for role in ROLES if role != "guard" and tokens.get(role) is not None]
         return {
             **empty,
-            **{name: told.get(name) for name in ("method", "steps", "flops", "seconds", "peak_bytes")},
+            **{name: record.get(name) for name in ("method", "steps", "flops", "seconds", "peak_bytes")},
             "tokens": sum(processed) if processed else None,
             **{f"tokens_{role}": tokens.get(role) for role in ROLES},
             "stopped": f"step {stopped.get('step')}: {stopped.get('why')}" if stopped else None,
-            "best_step": (told.get("point") or {}).get("step"),
+            "best_step": (record.get("point") or {}).get("step"),
         }
     if (folder / "history.json").is_file():
-        told = orjson.loads((folder / "history.json").read_bytes())
+        record = orjson.loads((folder / "history.json").read_bytes())
         if (folder / "took.json").is_file():
-            told |= orjson.loads((folder / "took.json").read_bytes())
-        known = {name: told.get(name) for name in ("steps", "tokens", "flops", "seconds")}
-        return {**empty, "method": f"train {step.config.get('trains', 'labels')}", **known}
+            record |= orjson.loads((folder / "took.json").read_bytes())
+        amounts = {name: record.get(name) for name in ("steps", "tokens", "flops", "seconds")}
+        return {**empty, "method": f"train {step.config.get('trains', 'labels')}", **amounts}
     return None

@@ -37,16 +37,18 @@ def frontier_record(results: Sequence[Scores], spec: StudySpec, judged: Sequence
 
     `judged` are the seeds that count: not those on whose models a pilot chose the harm.
     """
-    wanted = spec.frontier
-    if wanted is None:
+    spec_of_frontier = spec.frontier
+    if spec_of_frontier is None:
         return None
     table = by_seed([model.of_headline() for model in results if model.seed in judged], unknown=True)
-    selection = None if wanted.choose is None else chosen(table, wanted, spec)
+    selection = None if spec_of_frontier.choose is None else chosen(table, spec_of_frontier, spec)
     points = []
     for cell in spec.cells:
         key = CellKey(cell.name, cell.start or "", cell.size)
-        sides = {side: sides_of(table, getattr(wanted, side), key, wanted) for side in (LOST, GAINED)}
-        if cell.name in (wanted.before, wanted.harmed) or sides[LOST] is None:
+        sides = {
+            side: sides_of(table, getattr(spec_of_frontier, side), key, spec_of_frontier) for side in (LOST, GAINED)
+        }
+        if cell.name in (spec_of_frontier.before, spec_of_frontier.harmed) or sides[LOST] is None:
             continue
         mix = next((spec.merge[step] for step in cell.steps if step in spec.merge), None)
         is_mix = mix is not None and cell.steps[-1] in spec.merge
@@ -54,7 +56,7 @@ def frontier_record(results: Sequence[Scores], spec: StudySpec, judged: Sequence
             word: None if sides[side] is None else both(side, sides[side], spec.max_missing)  # type: ignore[arg-type]
             for word, side in (("recovered", LOST), ("kept", GAINED))
         }
-        axes = {getattr(wanted, side): shares[word] for word, side in (("recovered", LOST), ("kept", GAINED))}
+        axes = {getattr(spec_of_frontier, side): shares[word] for word, side in (("recovered", LOST), ("kept", GAINED))}
         points.append(
             {
                 "name": point_name(key, spec),
@@ -65,8 +67,8 @@ def frontier_record(results: Sequence[Scores], spec: StudySpec, judged: Sequence
                 "shares": {name: share for name, share in axes.items() if share is not None},
             }
         )
-    names: dict[str, str | None] = {LOST: wanted.lost, GAINED: wanted.gained}
-    record: dict[str, Any] = {**names, "keep": wanted.keep, "points": points, "selection": selection}
+    names: dict[str, str | None] = {LOST: spec_of_frontier.lost, GAINED: spec_of_frontier.gained}
+    record: dict[str, Any] = {**names, "keep": spec_of_frontier.keep, "points": points, "selection": selection}
     return {
         **record,
         "over": "seeds" if len(judged) > 1 else "items of one seed's models",
@@ -87,12 +89,12 @@ def method_of(spec: StudySpec, steps: Sequence[str]) -> str:
 
 
 def sides_of(
-    table: Mapping[ScoresKey, Sides], named: str, key: CellKey, wanted: FrontierSpec
+    table: Mapping[ScoresKey, Sides], named: str, key: CellKey, spec_of_frontier: FrontierSpec
 ) -> tuple[Sides, Sides, Sides] | None:
     """A metric's scores of the cells before, harmed, and of this one, in the seeds that all have; None where it was not
     asked."""
     probe, _, metric = named.partition(".")
-    cells = (reference_of(key, wanted.before), reference_of(key, wanted.harmed), key)
+    cells = (reference_of(key, spec_of_frontier.before), reference_of(key, spec_of_frontier.harmed), key)
     three = [table.get((cell, probe, metric), {}) for cell in cells]
     seeds = sorted(set.intersection(*(set(side) for side in three)))
     if not seeds:
@@ -107,15 +109,15 @@ def both(side: str, sides: tuple[Sides, Sides, Sides], max_missing: float) -> di
     before, harmed, now = sides
     origin, goal = (harmed, before) if side == LOST else (before, harmed)
     metric = next(iter(now.values())).metric
-    first, second, third = (pooled(list(one.values())) for one in (origin, goal, now))
+    first, second, third = (pooled(list(scores_by_seed.values())) for scores_by_seed in (origin, goal, now))
     items = share_of_change(first, second, third, metric, max_missing=max_missing)
-    shown = items if len(now) == 1 else share_of_seeds(origin, goal, now, max_missing)
+    headline = items if len(now) == 1 else share_of_seeds(origin, goal, now, max_missing)
     each = [
         share_of_change(origin[seed].items, goal[seed].items, now[seed].items, metric, max_missing=max_missing)
         for seed in now
     ]
-    per_seed = [None if one.estimate is None else one.estimate.value for one in each]
-    return {**shown.as_json(), "over_items": items.as_json(), "seeds": list(now), "per_seed": per_seed}
+    per_seed = [None if share.estimate is None else share.estimate.value for share in each]
+    return {**headline.as_json(), "over_items": items.as_json(), "seeds": list(now), "per_seed": per_seed}
 
 
 def share_of_seeds(origin: Sides, goal: Sides, now: Sides, max_missing: float) -> ShareOfChange:
@@ -135,16 +137,16 @@ def share_of_seeds(origin: Sides, goal: Sides, now: Sides, max_missing: float) -
     )  # fmt: skip
 
 
-def chosen(table: Mapping[ScoresKey, Sides], wanted: FrontierSpec, spec: StudySpec) -> dict[str, Any] | None:
+def chosen(table: Mapping[ScoresKey, Sides], spec_of_frontier: FrontierSpec, spec: StudySpec) -> dict[str, Any] | None:
     """Which of the cells in question is taken, by their means over seeds on the items that choose; None where not all were
     asked in a common seed."""
-    assert wanted.choose is not None
-    ends, among = (wanted.before, wanted.harmed), wanted.choose.among
+    assert spec_of_frontier.choose is not None
+    ends, among = (spec_of_frontier.before, spec_of_frontier.harmed), spec_of_frontier.choose.among
     first_cell = next(cell for cell in spec.cells if cell.name == among[0])
     key = CellKey(first_cell.name, first_cell.start or "", first_cell.size)
     sides: dict[str, dict[str, Sides]] = {}
     for side in (LOST, GAINED):
-        probe, _, name = getattr(wanted.choose, side).partition(".")
+        probe, _, name = getattr(spec_of_frontier.choose, side).partition(".")
         sides[side] = {cell: table.get((reference_of(key, cell), probe, name), {}) for cell in (*ends, *among)}
     seeds = sorted(set.intersection(*(set(models) for side in sides.values() for models in side.values())))
     if not seeds:
@@ -152,8 +154,8 @@ def chosen(table: Mapping[ScoresKey, Sides], wanted: FrontierSpec, spec: StudySp
     means: dict[str, dict[str, float | None]] = {}
     axes = {}
     for side, models in sides.items():
-        metric = next(iter(models[wanted.before].values())).metric
-        axes[side] = Axis(side, getattr(wanted.choose, side).partition(".")[0], metric)
+        metric = next(iter(models[spec_of_frontier.before].values())).metric
+        axes[side] = Axis(side, getattr(spec_of_frontier.choose, side).partition(".")[0], metric)
         each = [scores({cell: models[cell][seed].items for cell in models}, metric, ends) for seed in seeds]
         means[side] = {cell: mean_or_none([by_cell[cell] for by_cell in each]) for cell in models}
     both_axes = (axes[LOST], axes[GAINED])
@@ -161,17 +163,17 @@ def chosen(table: Mapping[ScoresKey, Sides], wanted: FrontierSpec, spec: StudySp
         [pooled([sides[axis.side][cell][seed] for seed in seeds]) for axis in both_axes] for cell in ends
     )  # fmt: skip
     choice = choose_candidate(
-        means[LOST], means[GAINED], among, models=ends, axes=both_axes, keep=wanted.keep, middle=middle_of(among, spec),
+        means[LOST], means[GAINED], among, models=ends, axes=both_axes, keep=spec_of_frontier.keep, middle=middle_of(among, spec),
         unclear=unclear_of(old, new, both_axes),
     )  # fmt: skip
-    by = {LOST: wanted.choose.lost, GAINED: wanted.choose.gained}
+    by = {LOST: spec_of_frontier.choose.lost, GAINED: spec_of_frontier.choose.gained}
     return {"share": None, "name": choice.name, "why": choice.why, "tried": choice.tried, "by": by, "seeds": seeds}
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:
     """The mean; None where a value is missing."""
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if len(there) == len(values) else None
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if len(present) == len(values) else None
 
 
 def middle_of(cells: Sequence[str], spec: StudySpec) -> str:

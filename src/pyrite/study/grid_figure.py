@@ -156,8 +156,10 @@ def cells_of(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -
             raise UserError("A model has two values in one panel.", model, "Pass one row for each model and panel.")
         values[key][seed] = float(value)
     if not values:
-        found = f"{len(results)} rows, {missing} without a value, none with one for {', '.join(names) or 'no panel'}"
-        raise UserError("There is nothing to draw.", found, "Check that the study has finished cells and these probes.")
+        detail = f"{len(results)} rows, {missing} without a value, none with one for {', '.join(names) or 'no panel'}"
+        raise UserError(
+            "There is nothing to draw.", detail, "Check that the study has finished cells and these probes."
+        )
     cells = [Cell(*key, seeds, t_interval([seeds[s] for s in sorted(seeds)])) for key, seeds in values.items()]
     return cells, missing
 
@@ -241,8 +243,8 @@ def places_of(sizes: Sequence[int]) -> dict[int, float]:
     evenly = {size: 1.0 + i for i, size in enumerate(sizes)}
     if len(sizes) < 3 or sizes[0] <= 0:
         return evenly
-    whole = math.log(sizes[-1] / sizes[0])
-    places = {size: round(1 + (len(sizes) - 1) * math.log(size / sizes[0]) / whole, 6) for size in sizes}
+    log_range = math.log(sizes[-1] / sizes[0])
+    places = {size: round(1 + (len(sizes) - 1) * math.log(size / sizes[0]) / log_range, 6) for size in sizes}
     at = list(places.values())
     return places if min(b - a for a, b in pairwise(at)) >= 0.7 else evenly
 
@@ -287,14 +289,14 @@ def panel_row(row: int, panels: Sequence[PanelRow], starts: Sequence[str], layou
     return alt.hconcat(*charts, spacing=GAP, title=alt.TitleParams(text=text, fontSize=12, anchor="start", offset=4))
 
 
-def panel_layers(here: str, chance: float | None, layout: Layout, *, x_axis: Any, y_axis: Any) -> list[Any]:
+def panel_layers(panel_condition: str, chance: float | None, layout: Layout, *, x_axis: Any, y_axis: Any) -> list[Any]:
     """What is drawn, from back to front: chance, the start and its range, lines, every seed, bars, means.
 
-    `here` is the condition that picks a panel's rows out of the two tables, `means` and `seeds`.
+    `panel_condition` is the condition that picks a panel's rows out of the two tables, `means` and `seeds`.
     """
     import altair as alt
 
-    means, seeds = (alt.Chart(alt.NamedData(name)).transform_filter(here) for name in ("means", "seeds"))
+    means, seeds = (alt.Chart(alt.NamedData(name)).transform_filter(panel_condition) for name in ("means", "seeds"))
     colour, shape = arm_encodings(layout)
     x = alt.X("x:Q", axis=x_axis, scale=alt.Scale(domain=layout.x_domain, nice=False, zero=False))
     y_scale = alt.Scale(domain=Y_DOMAIN, nice=False)
@@ -415,24 +417,26 @@ def explain(cells: Sequence[Cell], panels: Sequence[PanelRow], margin: float, mi
     has_start = any(cell.arm == START for cell in cells)
     lines = "; lines join the sizes of an arm" if len({cell.size for cell in cells if cell.arm != START}) > 1 else ""
     if counts == [1]:
-        said = [f"One training seed in each cell: each marker is one model, and no interval can be given{lines}."]
+        sentences = [f"One training seed in each cell: each marker is one model, and no interval can be given{lines}."]
     else:
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        said = [
+        sentences = [
             f"Small point: one model (one training seed). Large marker: mean over {number} seeds{lines}.",
             "Bar: 95 % t interval over seeds, where longer than the marker.",
         ]
     bars = [edge for cell in cells for edge in (cell.mean.low, cell.mean.high) if edge is not None]
     if bars and not 0 <= min(bars) <= max(bars) <= 1:
-        said.append("Bars are cut at 0 and 1.")
+        sentences.append("Bars are cut at 0 and 1.")
     if has_start:
-        said.append("Dashed line: the start" + ("." if counts == [1] else " (mean), its band the range over seeds."))
+        sentences.append(
+            "Dashed line: the start" + ("." if counts == [1] else " (mean), its band the range over seeds.")
+        )
     if any(panel.chance is not None for panel in panels):
-        said.append("Thin grey line: chance.")
-    said.append(f"Differences below {margin:g} do not matter here (the margin).")
+        sentences.append("Thin grey line: chance.")
+    sentences.append(f"Differences below {margin:g} do not matter here (the margin).")
     if missing:
-        said.append(f"{missing} missing {'value is' if missing == 1 else 'values are'} not shown.")
-    return said
+        sentences.append(f"{missing} missing {'value is' if missing == 1 else 'values are'} not shown.")
+    return sentences
 
 
 def alt_text(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -> str:
@@ -445,7 +449,7 @@ def alt_text(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -
     starts = list(dict.fromkeys(cell.start for cell in cells))
     arms = [arm for arm in dict.fromkeys(cell.arm for cell in cells) if arm != START]
     seeds = len({seed for cell in cells for seed in cell.seeds})
-    said = [
+    sentences = [
         f"Accuracy of {counted(len(starts), 'start')} and {counted(len(arms), 'arm')} ({', '.join(arms)}), "
         f"{counted(seeds, 'training seed')}; numbers are "
         + ("single models" if seeds == 1 else "means over seeds with their 95 % t interval")
@@ -455,17 +459,19 @@ def alt_text(results: Sequence[Mapping[str, Any]], panels: Sequence[PanelRow]) -
         chance = "" if panel.chance is None else f" (chance {panel.chance:.3f})"
         parts = []
         for start in starts:
-            here = [cell for cell in cells if cell.panel == panel.name and cell.start == start]
-            told = [f"start model {in_words(cell.mean)}" for cell in here if cell.arm == START]
+            panel_cells = [cell for cell in cells if cell.panel == panel.name and cell.start == start]
+            values = [f"start model {in_words(cell.mean)}" for cell in panel_cells if cell.arm == START]
             for arm in arms:
-                largest = max((cell for cell in here if cell.arm == arm), key=lambda cell: cell.size, default=None)
+                largest = max(
+                    (cell for cell in panel_cells if cell.arm == arm), key=lambda cell: cell.size, default=None
+                )
                 if largest is not None:
-                    told.append(f"{arm} with {largest.size:,} rows {in_words(largest.mean)}")
-            parts.append(f"start {start}: {', '.join(told) or 'no value'}")
-        said.append(f"{panel.title}{chance}: {'; '.join(parts)}.")
+                    values.append(f"{arm} with {largest.size:,} rows {in_words(largest.mean)}")
+            parts.append(f"start {start}: {', '.join(values) or 'no value'}")
+        sentences.append(f"{panel.title}{chance}: {'; '.join(parts)}.")
     if missing:
-        said.append(f"{counted(missing, 'value')} missing.")
-    return " ".join(" ".join(said).split())
+        sentences.append(f"{counted(missing, 'value')} missing.")
+    return " ".join(" ".join(sentences).split())
 
 
 def counted(n: int, what: str) -> str:

@@ -63,7 +63,7 @@ class LabelProbe:
         if strange is not None:
             fix = f"use one of: {', '.join(sorted({*task.labels, *task.merge}))}"
             raise UserError("A probe's item has an unknown label.", f"{name}: {strange.id}: {strange.label!r}", fix)
-        return cls(name, items, task, mask, ", ".join(headline.values()) or "overall", parts_of(items, task, mask))
+        return cls(name, items, task, mask, ", ".join(headline.values()) or "overall", slice_parts(items, task, mask))
 
     @property
     def headline_is_overall(self) -> bool:
@@ -94,7 +94,7 @@ class LabelProbe:
         return None if self.task.template is None else [str(item.meta.get(self.task.template)) for item in self.items]
 
 
-def parts_of(items: Sequence[Labelled], task: Task, headline: Mask) -> dict[str, Mask]:
+def slice_parts(items: Sequence[Labelled], task: Task, headline: Mask) -> dict[str, Mask]:
     """The parts of a headline slice: one for each value of the task's column, where it holds one gold label and several
     such values; else all of it, under no name."""
     inside = [item for item, on in zip(items, headline, strict=True) if on]

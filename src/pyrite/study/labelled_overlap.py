@@ -26,7 +26,11 @@ def overlap_table(sets: Mapping[str, Sequence[Labelled]]) -> list[dict[str, Any]
     add_sides(table, "shared", {name: Counter(map(same_fields, rows)) for name, rows in sets.items()})
     for field in text_fields(sets):
         texts = {name: [row.fields[field] for row in rows if field in row.fields] for name, rows in sets.items()}
-        add_sides(table, f"shared_{field}", {name: Counter(map(same_text, some)) for name, some in texts.items()})
+        add_sides(
+            table,
+            f"shared_{field}",
+            {name: Counter(map(same_text, field_texts)) for name, field_texts in texts.items()},
+        )
     return table
 
 
@@ -69,8 +73,10 @@ def leaks(spec: StudySpec, table: Sequence[Mapping[str, Any]]) -> list[str]:
         for field in spec.fields:
             count = line.get(f"shared_{field}_{side}", 0) - line.get(f"shared_{side}", 0)
             if count > 0 and count / of > most.get(probe, (0.0, ""))[0]:
-                said = f"{percent(count / of)} of the rows of {probe} ({count} of {of}) share their {field} with {rows}"
-                most[probe] = count / of, f"{said}, the rest of the row apart: part of what is asked was seen"
+                share_text = (
+                    f"{percent(count / of)} of the rows of {probe} ({count} of {of}) share their {field} with {rows}"
+                )
+                most[probe] = count / of, f"{share_text}, the rest of the row apart: part of what is asked was seen"
     return [*notes, *(note for _, note in most.values())]
 
 

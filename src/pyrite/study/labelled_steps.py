@@ -65,10 +65,10 @@ def pools_step(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / "rows.jsonl")
     pools = divide(rows, config, np.random.default_rng(config["seed"]))
     if "division" in config:
-        kept = {name: pools[name] for name in config["kept"]}
-        pools = divide(rows, config, np.random.default_rng([config["seed"], config["division"]]), kept)
-    for name, some in pools.items():
-        write_rows(some, context.out / f"{name}.jsonl")
+        fixed_pools = {name: pools[name] for name in config["kept"]}
+        pools = divide(rows, config, np.random.default_rng([config["seed"], config["division"]]), fixed_pools)
+    for name, pool_rows in pools.items():
+        write_rows(pool_rows, context.out / f"{name}.jsonl")
     (context.out / "overlap.json").write_bytes(orjson.dumps(overlap(pools), option=orjson.OPT_INDENT_2))
 
 
@@ -76,45 +76,56 @@ def divide(
     rows: Sequence[Labelled],
     config: Mapping[str, Any],
     rng: np.random.Generator,
-    kept: Mapping[str, list[Labelled]] | None = None,
+    fixed_pools: Mapping[str, list[Labelled]] | None = None,
 ) -> dict[str, list[Labelled]]:
-    """Rows → pools, in the order of the file, by a step's configuration; `kept` are pools that are filled already.
+    """Rows → pools, in the order of the file, by a step's configuration; `fixed_pools` are filled already.
 
     Disjoint pools are filled by name, the rest last. A pool that is not disjoint draws from every row but those of the
     disjoint pools that are held out, unless it shares with them by name. A pool may take rows with some values only
     (`where`). With a `group`, what is drawn are whole groups,
     and the rows that a balance leaves over of a group are in no pool.
     """
-    wanted: Mapping[str, Mapping[str, Any]] = config["pools"]
+    pool_configs: Mapping[str, Mapping[str, Any]] = config["pools"]
     labels: list[str] = config["labels"]
     units = drawing_order(rows, config.get("group"), rng)
     unit_of = {row.id: number for number, unit in enumerate(units) for row in unit}
-    pools: dict[str, list[Labelled]] = dict(kept or {})
-    disjoint = {name for name, pool in wanted.items() if pool["disjoint"] and pool["rows"] != "all"}
-    taken = {name: {unit_of[row.id] for row in pools[name]} for name in pools if name in disjoint}
+    pools: dict[str, list[Labelled]] = dict(fixed_pools or {})
+    disjoint = {name for name, pool in pool_configs.items() if pool["disjoint"] and pool["rows"] != "all"}
+    units_taken = {name: {unit_of[row.id] for row in pools[name]} for name in pools if name in disjoint}
 
     def fill(name: str, shut: set[int]) -> None:
-        where = wanted[name].get("where", {})
+        where = pool_configs[name].get("where", {})
         free = [
             unit for number, unit in enumerate(units) if number not in shut and all(has(row, where) for row in unit)
         ]
-        pools[name] = pool_of(free, wanted[name], labels, name)
+        pools[name] = pool_of(free, pool_configs[name], labels, name)
 
     # by name: the same whatever the order in the file
-    for name in sorted(disjoint - pools.keys(), key=lambda name: (wanted[name]["rows"] == "rest", name)):
-        fill(name, set().union(*taken.values()))
-        taken[name] = {unit_of[row.id] for row in pools[name]}
-    held_out = taken.keys() & set(config.get("held_out", HELD_OUT))
-    for name in [name for name in wanted if name not in pools]:
-        fill(name, set().union(*(taken[one] for one in held_out if one not in wanted[name].get("shares_with", ()))))
+    for name in sorted(disjoint - pools.keys(), key=lambda name: (pool_configs[name]["rows"] == "rest", name)):
+        fill(name, set().union(*units_taken.values()))
+        units_taken[name] = {unit_of[row.id] for row in pools[name]}
+    held_out = units_taken.keys() & set(config.get("held_out", HELD_OUT))
+    for name in [name for name in pool_configs if name not in pools]:
+        fill(
+            name,
+            set().union(
+                *(
+                    units_taken[pool_name]
+                    for pool_name in held_out
+                    if pool_name not in pool_configs[name].get("shares_with", ())
+                )
+            ),
+        )
     if config.get("group"):
         at = {row.id: number for number, row in enumerate(rows)}
         order = rng.permutation(len(rows))  # a pool's first rows are a fair draw, not the first groups
         pools = {
-            name: some if kept and name in kept else sorted(some, key=lambda row: order[at[row.id]])
-            for name, some in pools.items()
+            name: pool_rows
+            if fixed_pools and name in fixed_pools
+            else sorted(pool_rows, key=lambda row: order[at[row.id]])
+            for name, pool_rows in pools.items()
         }
-    return {name: pools[name] for name in wanted}
+    return {name: pools[name] for name in pool_configs}
 
 
 def has(row: Labelled, where: Mapping[str, str]) -> bool:
@@ -140,8 +151,8 @@ def pool_of(
         count = len(rows) if count in ("rest", "all") else count
         chosen = [row for at in whole_groups([len(unit) for unit in units], count) for row in units[at]]
         return take(chosen, max(count, len(chosen)), None, f"pool {name}")
-    there = by_label(rows, labels)
-    share = min(map(len, there.values())) if count in ("rest", "all") else count // len(labels)
+    rows_of_label = by_label(rows, labels)
+    share = min(map(len, rows_of_label.values())) if count in ("rest", "all") else count // len(labels)
     tables = [Counter(str(row.label) for row in unit) for unit in units]
     chosen = [row for at in balanced_groups(tables, dict.fromkeys(labels, share)) for row in units[at]]
     return take(chosen, share * len(labels), labels, f"pool {name}")
@@ -197,9 +208,9 @@ def arm_step(context: Context) -> None:
     if rate:
         for at in np.flatnonzero(rng.random(len(drawn)) < rate):
             row = drawn[at]
-            others = [label for label in labels if label != row.label]
+            other_labels = [label for label in labels if label != row.label]
             drawn[at] = Labelled(
-                row.fields, others[rng.integers(len(others))], row.id, {**row.meta, "label_was": row.label}
+                row.fields, other_labels[rng.integers(len(other_labels))], row.id, {**row.meta, "label_was": row.label}
             )
             flipped += 1
     drawn = [drawn[at] for at in rng.permutation(len(drawn))]
@@ -221,9 +232,9 @@ def quality_step(context: Context) -> None:
     labels: list[str] = context.config["labels"]
     synthetic = read_rows(context.inputs["rows"] / "rows.jsonl")
     human = read_rows(context.inputs["human"] / context.config["human_file"])
-    said = predict_with(context, [*synthetic, *human])
-    wrong = [row.label != label for row, label in zip(synthetic, said, strict=False)]
-    wrong_human = [row.label != label for row, label in zip(human, said[len(synthetic) :], strict=True)]
+    predicted = predict_with(context, [*synthetic, *human])
+    wrong = [row.label != label for row, label in zip(synthetic, predicted, strict=False)]
+    wrong_human = [row.label != label for row, label in zip(human, predicted[len(synthetic) :], strict=True)]
     k = len(labels)
     d_s, d_h = by_label_mean(synthetic, wrong, labels), by_label_mean(human, wrong_human, labels)
     rate = max(0.0, (d_s - d_h) / max(1e-9, 1 - d_h * k / (k - 1)))
@@ -232,7 +243,7 @@ def quality_step(context: Context) -> None:
         for label in labels
         for group in [[at for at, row in enumerate(synthetic) if row.label == label]]
     }
-    told = {
+    record = {
         "agreement": 1 - d_s,
         "n": len(synthetic),
         "judge_accuracy_on_human": 1 - d_h,
@@ -240,11 +251,11 @@ def quality_step(context: Context) -> None:
         "error_rate": min(rate, 1 - 1 / k),
         "by_label": by,
     }
-    (context.out / "quality.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    (context.out / "quality.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
     rng = np.random.default_rng(0)
-    shown = rng.permutation(len(synthetic))[:100]
+    sample = rng.permutation(len(synthetic))[:100]
     read_me = [
-        Labelled(synthetic[at].fields, synthetic[at].label, synthetic[at].id, {"judge": said[at]}) for at in shown
+        Labelled(synthetic[at].fields, synthetic[at].label, synthetic[at].id, {"judge": predicted[at]}) for at in sample
     ]
     write_rows(read_me, context.out / "to_read.jsonl")
 

@@ -46,18 +46,18 @@ def rows_of_start(spec: StudySpec, start: str) -> set[str]:
 def rows_of_judge(spec: StudySpec, train_on: str | None) -> str | None:
     """Rows that no generator wrote, for a judge to be tried on: a validation pool, first that of the source that the
     generator learned from (`train_on`); else the general probe's data; None where there is neither."""
-    known = [source for source, one in spec.data.items() if not one.synth]
-    for source in sorted(known, key=lambda source: source != (train_on or "").partition(".")[0]):
+    human_sources = [source for source, data in spec.data.items() if not data.synth]
+    for source in sorted(human_sources, key=lambda source: source != (train_on or "").partition(".")[0]):
         if "validation" in spec.data[source].pools:
             return f"{source}.validation"
     general = spec.probes["general"].data if "general" in spec.probes else None
-    return general if general is not None and general.partition(".")[0] in known else None
+    return general if general is not None and general.partition(".")[0] in human_sources else None
 
 
 def pools_read(spec: StudySpec, source: str) -> set[str]:
     """The pools of a source that a probe or a judge reads."""
     rows = {probe.data for probe in spec.probes.values()}
-    rows |= {rows_of_judge(spec, one.train_on) for one in spec.data.values() if one.synth and one.judge}
+    rows |= {rows_of_judge(spec, data.train_on) for data in spec.data.values() if data.synth and data.judge}
     return {pool for pool in spec.data[source].pools if f"{source}.{pool}" in rows}
 
 
@@ -70,7 +70,7 @@ def pools_held_out(spec: StudySpec, source: str) -> set[str]:
 def pools_kept(spec: StudySpec, source: str) -> set[str]:
     """The pools of a source that hold the same rows for every seed: what probes and judges read, and what a generator
     learns from, unless it is sampled anew for each seed (`texts_vary`)."""
-    learned = {one.train_on for one in spec.data.values() if one.synth and not spec.texts_vary}
+    learned = {data.train_on for data in spec.data.values() if data.synth and not spec.texts_vary}
     return pools_read(spec, source) | {pool for pool in spec.data[source].pools if f"{source}.{pool}" in learned}
 
 
@@ -78,31 +78,31 @@ def shared_rows(spec: StudySpec, held: str, trained: str) -> str | None:
     """How can rows of `held`, which a probe or judge reads, be among those of `trained`? None where they cannot be, or
     where the pool that is trained on says by name that they may (`shares_with`)."""
     source, _, pool = held.partition(".")
-    other_source, _, other = trained.partition(".")
+    other_source, _, trained_pool = trained.partition(".")
     if trained in (held, source) or other_source == held:
         return f"models are trained on {trained}, which shares rows with {held}"
     if other_source != source:
         return shared_file(spec, held, trained)
-    pools = {name: as_pool(one) for name, one in spec.data[source].pools.items()}
-    if pools[pool].disjoint or pool in pools[other].shares_with:
+    pools = {name: as_pool(pool_spec) for name, pool_spec in spec.data[source].pools.items()}
+    if pools[pool].disjoint or pool in pools[trained_pool].shares_with:
         return None
     apart = (
         "leave out its disjoint: false" if pools[pool].rows != "all" else "give it a number of rows that are disjoint"
     )
     return (
         f"models are trained on {trained}, and {held} (disjoint: false) may hold the same rows: {apart} "
-        f"(data.{source}.pools.{pool}), or say that they may be shared (data.{source}.pools.{other}: shares_with: [{pool}])"
+        f"(data.{source}.pools.{pool}), or say that they may be shared (data.{source}.pools.{trained_pool}: shares_with: [{pool}])"
     )
 
 
 def shared_file(spec: StudySpec, held: str, trained: str) -> str | None:
     """The same for two sources: do they read one file?"""
     sources = held.partition(".")[0], trained.partition(".")[0]
-    files, others = ({as_written(file) for file in spec.data[source].files} for source in sources)
-    if not files & others:
+    files, files_trained_on = ({as_written(file) for file in spec.data[source].files} for source in sources)
+    if not files & files_trained_on:
         return None
     return (
-        f"models are trained on {trained}, and {held} reads the same file ({min(files & others)}): "
+        f"models are trained on {trained}, and {held} reads the same file ({min(files & files_trained_on)}): "
         "one source with more pools keeps them apart"
     )
 

@@ -143,10 +143,10 @@ def looks_at(spec: StudySpec, folder: Path, seeds: Sequence[int] | None = None) 
 
 def last_run(folder: Path) -> dict[str, Any]:
     """The run.json of a run folder; empty where there is none."""
-    return read_record(folder / "run.json", "move it away, or choose another --out") or {}
+    return read_study_json(folder / "run.json", "move it away, or choose another --out") or {}
 
 
-def read_record(file: Path, fix: str) -> dict[str, Any] | None:
+def read_study_json(file: Path, fix: str) -> dict[str, Any] | None:
     """A JSON file that a study wrote into its run folder; None where it is not there.
 
     Raises:
@@ -181,9 +181,9 @@ def changed_since(record: Mapping[str, Any], spec: StudySpec, seeds: Sequence[in
     except ValidationError:  # a file that this version refuses, or of the other sort of study
         pair = question_in(former), question_in(spec.model_dump(mode="json"))
     changed = list(changes(*pair))
-    seen = seeds_seen(record)
-    if set(seen) - set(seeds):
-        changed.append(f"seeds: {shortened(seen)} → {shortened(list(seeds))}")
+    earlier_seeds = seeds_seen(record)
+    if set(earlier_seeds) - set(seeds):
+        changed.append(f"seeds: {shortened(earlier_seeds)} → {shortened(list(seeds))}")
     return changed
 
 
@@ -194,7 +194,7 @@ def remarks(looks: Sequence[Look]) -> list[str]:
     sentences = []
     earlier = [look for number, look in enumerate(looks[:-1]) if same_question(looks, number)]
     if earlier:
-        counts = ", ".join(str(count(look)) for look in earlier)
+        counts = ", ".join(str(seed_count(look)) for look in earlier)
         sentences.append(
             f"interim looks: the verdicts were looked at before, with {counts} seeds; the p-values do not know it"
         )
@@ -216,7 +216,7 @@ def same_question(looks: Sequence[Look], number: int) -> bool:
     return unchanged or bool(look[key] == last.get(key))
 
 
-def count(look: Look) -> int:
+def seed_count(look: Look) -> int:
     """With how many seeds?"""
     seeds = look["seeds"]
     return len(seeds) if isinstance(seeds, list) else int(seeds)

@@ -26,16 +26,16 @@ def mix_step(context: Context) -> None:
         for number, name in enumerate(config["shares"])
     }
     rng = np.random.default_rng(config["seed"])
-    taken = choose({name: [length(row) for row in rows] for name, rows in pools.items()}, config["shares"], rng)
-    rows = [named(pools[name][at], name, config["trains"]) for name, some in taken.items() for at in some]
+    chosen = choose_rows({name: [length(row) for row in rows] for name, rows in pools.items()}, config["shares"], rng)
+    rows = [mixed_row(pools[name][at], name, config["trains"]) for name, places in chosen.items() for at in places]
     write_jsonl([rows[at] for at in rng.permutation(len(rows))], context.out / "rows.jsonl")
-    read = sum(len(some) for some in pools.values())
+    read = sum(len(pool_rows) for pool_rows in pools.values())
     counts = {
         "read": read,
         "kept": len(rows),
         "dropped": {"more than its share": read - len(rows)} if read > len(rows) else {},
-        "pools": {name: len(some) for name, some in taken.items()},
-        "characters": {name: sum(length(pools[name][at]) for at in some) for name, some in taken.items()},
+        "pools": {name: len(places) for name, places in chosen.items()},
+        "characters": {name: sum(length(pools[name][at]) for at in places) for name, places in chosen.items()},
     }
     (context.out / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
 
@@ -45,7 +45,7 @@ def length(row: Row) -> int:
     return len(row.text) if isinstance(row, Text) else sum(len(turn.content) for turn in row.messages)
 
 
-def named(row: Row, pool: str, trains: str) -> Row:
+def mixed_row(row: Row, pool: str, trains: str) -> Row:
     """The row with its pool in its id, as plain text where text is trained on."""
     name = f"{pool}/{row.id}"
     if trains == "chat":
@@ -57,7 +57,7 @@ def named(row: Row, pool: str, trains: str) -> Row:
     return Text(row.text, name, row.meta)
 
 
-def choose(
+def choose_rows(
     lengths: Mapping[str, Sequence[int]], shares: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, list[int]]:
     """Which rows of each pool, in a random order, make up its share of the largest mix that uses no row twice?
@@ -67,14 +67,14 @@ def choose(
     >>> choose({"a": [10, 10, 10], "b": [10, 10]}, {"a": 0.75, "b": 0.25}, np.random.default_rng(0))["b"]
     [0]
     """
-    whole = min(sum(some) / shares[name] for name, some in lengths.items())
-    taken = {}
-    for name, some in lengths.items():
-        order = rng.permutation(len(some))
-        ends = np.cumsum(np.asarray(some)[order])
-        count = int(np.searchsorted(ends - np.asarray(some)[order] / 2, whole * shares[name], side="left"))
-        taken[name] = [int(at) for at in order[:count]]
-    return taken
+    size = min(sum(row_lengths) / shares[name] for name, row_lengths in lengths.items())
+    chosen = {}
+    for name, row_lengths in lengths.items():
+        order = rng.permutation(len(row_lengths))
+        ends = np.cumsum(np.asarray(row_lengths)[order])
+        count = int(np.searchsorted(ends - np.asarray(row_lengths)[order] / 2, size * shares[name], side="left"))
+        chosen[name] = [int(at) for at in order[:count]]
+    return chosen
 
 
 MIX = StepType("data.mix", 1, mix_step)

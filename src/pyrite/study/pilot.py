@@ -44,9 +44,15 @@ class Pilot:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        table = [asdict(one) for one in self.tried]
-        told = {"study": self.study, "seed": self.seed, "metric": self.metric, "against": self.against, "tried": table}
-        return {**told, "chosen": self.chosen, "sentence": self.sentence}
+        table = [asdict(candidate) for candidate in self.tried]
+        header = {
+            "study": self.study,
+            "seed": self.seed,
+            "metric": self.metric,
+            "against": self.against,
+            "tried": table,
+        }
+        return {**header, "chosen": self.chosen, "sentence": self.sentence}
 
 
 def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapping[str, Any]]) -> Pilot:
@@ -56,31 +62,33 @@ def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapp
         UserError: the metric was not measured, or neither way of it is better.
     """
     assert spec.pilot is not None
-    found = by_seed(values)
+    scores_by_cell = by_seed(values)
     name, against, seed = spec.pilot.metric, spec.pilot.against, spec.pilot.seed
-    before = found.get((CellKey(against), "pilot", name), {}).get(seed)
+    before = scores_by_cell.get((CellKey(against), "pilot", name), {}).get(seed)
     if before is None:
-        known = sorted({value.metric.name for value in values})
+        metrics = sorted({value.metric.name for value in values})
         raise UserError(
-            "The pilot's metric was not measured.", f"{name}; there is {', '.join(known)}", "name one of these"
+            "The pilot's metric was not measured.", f"{name}; there is {', '.join(metrics)}", "name one of these"
         )
     if before.metric.direction == "none":
         raise UserError("Of that metric neither way is better.", name, "name another for the pilot")
     read = {row["step"]: int(row["tokens"] or 0) for row in costs}
     tried = []
     for damage in spec.pilot.grid:
-        one = found.get((CellKey(damage), "pilot", name), {}).get(seed)
-        if one is None:  # it destroyed the model: nothing of it is a number
+        after = scores_by_cell.get((CellKey(damage), "pilot", name), {}).get(seed)
+        if after is None:  # it destroyed the model: nothing of it is a number
             tried.append(Tried(damage, math.nan, before.estimate.value, math.nan, None, None, 0, read.get(damage, 0)))
             continue
-        change = over_items([one], [before])
-        low, high = within(change, one.metric, -1.0)
-        found_here = (one.estimate.value, before.estimate.value, change.value, low, high, change.n)
+        change = over_items([after], [before])
+        low, high = within(change, after.metric, -1.0)
+        found_here = (after.estimate.value, before.estimate.value, change.value, low, high, change.n)
         tried.append(Tried(damage, *found_here, read.get(damage, 0)))
     worse = before.metric.direction == "higher"
-    best = choose(tried, falls=worse)
+    best = choose_damage(tried, falls=worse)
     share = before.metric.scale == "share"
-    return Pilot(spec.study, seed, name, share, against, tuple(tried), best, say(best, tried, name, share=share))
+    return Pilot(
+        spec.study, seed, name, share, against, tuple(tried), best, pilot_sentence(best, tried, name, share=share)
+    )
 
 
 def picked_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
@@ -95,28 +103,35 @@ def picked_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
     return (seed,) if seed in spec.seeds else ()
 
 
-def choose(tried: Sequence[Tried], *, falls: bool) -> str | None:
+def choose_damage(tried: Sequence[Tried], *, falls: bool) -> str | None:
     """The damage whose interval lies wholly on the bad side of 0 and ends farthest from it; of equals, fewer tokens.
 
     `falls`: the bad side is below 0. None where no interval excludes 0 there.
     """
-    ends = [(one.high if falls else None if one.low is None else -one.low, one.tokens, one.name) for one in tried]
+    ends = [
+        (
+            candidate.high if falls else None if candidate.low is None else -candidate.low,
+            candidate.tokens,
+            candidate.name,
+        )
+        for candidate in tried
+    ]
     sure = sorted((end, tokens, name) for end, tokens, name in ends if end is not None and end < 0)
     return sure[0][2] if sure else None
 
 
-def say(best: str | None, tried: Sequence[Tried], metric: str, *, share: bool) -> str:
+def pilot_sentence(best: str | None, tried: Sequence[Tried], metric: str, *, share: bool) -> str:
     """What the pilot found, in words."""
-    items = max(one.n for one in tried)
+    items = max(candidate.n for candidate in tried)
     if best is None:
         return (
             f"No damage is found: on these {items} items no training of the grid harms {metric} with a 95 % interval "
             "that excludes 0. Nothing to repair can be shown with it: try stronger damages, or more items."
         )
-    one = next(one for one in tried if one.name == best)
-    low, high = (amount(bound, share) for bound in (one.low or 0.0, one.high or 0.0))
+    winner = next(winner for winner in tried if winner.name == best)
+    low, high = (amount(bound, share) for bound in (winner.low or 0.0, winner.high or 0.0))
     flattered = " It was picked among several, which flatters it: the study's own items judge it." * (len(tried) > 1)
     return (
-        f"The damage is {best}: {metric} changes by {amount(one.difference, share)} (95 % interval {low} to {high}, "
+        f"The damage is {best}: {metric} changes by {amount(winner.difference, share)} (95 % interval {low} to {high}, "
         f"{items} items).{flattered} Write `damage: {best}` into the study file."
     )

@@ -69,15 +69,15 @@ class LowerPlanner(RowPlanner):
         """The steps that hold what the frozen layers make of drawn rows: one for each pool that they are drawn from, so
         that all draws share it, or for the drawn rows themselves where a pool holds far more."""
         parts = [(rows.inputs[f"part{at}"], part) for at, part in enumerate(rows.config["parts"])]
-        whole = [self.shares_states(part) for _, part in parts]
-        made = {}
-        for (step, part), all_rows in zip(parts, whole, strict=True):
+        of_all_rows = [self.shares_states(part) for _, part in parts]
+        steps = {}
+        for (step, part), all_rows in zip(parts, of_all_rows, strict=True):
             assert isinstance(step, Step)
             source, file, name = (step, part["file"], part["name"]) if all_rows else (rows, "rows.jsonl", rows.label)
             count = self.rows_in(name) if all_rows and name != START_ROWS else int(part["rows"])
             stored = self.stored(source, file, lower, max_tokens, f"{name}: lower {lower.layers} layers", count)
-            made[stored.key] = stored
-        return list(made.values())
+            steps[stored.key] = stored
+        return list(steps.values())
 
     def shares_states(self, part: Mapping[str, Any]) -> bool:
         """Are states computed for all rows that a part is drawn from, so that other draws find them? Where it is not far

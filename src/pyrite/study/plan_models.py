@@ -345,9 +345,9 @@ class ModelPlanner(LowerPlanner):
         for number, name in enumerate(names):
             begun = names[: number + 1]
             sharing = tuple(
-                one.name
-                for one in self.spec.cells
-                if one.start == (at.start or None) and one.steps[: number + 1] == begun
+                spec_cell.name
+                for spec_cell in self.spec.cells
+                if spec_cell.start == (at.start or None) and spec_cell.steps[: number + 1] == begun
             )
             at = self.step_type(name)(self, name, at, Place(labels[number], sharing or (cell,)))
             assert at.model is not None

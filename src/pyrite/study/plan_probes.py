@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.probe.predict import ITEMS, PREDICT
-from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, ask
+from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, parse_task
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import by_grammar, task_of
@@ -77,8 +77,8 @@ class ProbePlanner(ModelPlanner):
 
     def items_in(self, probe: ProbeSpec) -> int:
         """How many items a plan expects a probe to have."""
-        there = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
-        return min(there, probe.items or there)
+        available = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
+        return min(available, probe.items or available)
 
     def predictions(self, name: str, probe: ProbeSpec, model: Step | None, seed: int, label: str) -> Step:
         """A model's labels: of a classifier by its head, of a language model by the label words."""
@@ -123,7 +123,7 @@ class ProbePlanner(ModelPlanner):
         if self.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
             self.miss(f"data {path}" if path else f"task {probe.task}")
             return None
-        return ask(probe.text(path), probe.config(path, precision, self.store))
+        return parse_task(probe.text(path), probe.config(path, precision, self.store))
 
     def probe_cost(self, probe: ProbeSpec) -> Cost:
         """What asking one model for text should take."""

@@ -74,14 +74,14 @@ class RowPlanner(ABC):
 
         path = data_path(name, self.folder)
         try:
-            found = cached_commit(path) if self.lenient and path.startswith("hf://") else file_hash(path)
+            identity = cached_commit(path) if self.lenient and path.startswith("hf://") else file_hash(path)
         except UserError:
             if not self.lenient:
                 raise
-            found = None
-        if found is None:
+            identity = None
+        if identity is None:
             self.miss(f"data {path}")
-        return Source(path, found or f"absent:{name}")
+        return Source(path, identity or f"absent:{name}")
 
     def model(self, name: str) -> Source:
         """A model as an input."""
@@ -89,10 +89,10 @@ class RowPlanner(ABC):
             resolved = load.resolve(name)
             return Source(str(resolved.folder), resolved.identity)
         identity = load.identity_without_files(name)
-        here = Path(name).expanduser().is_dir() or (
+        is_local = Path(name).expanduser().is_dir() or (
             name.startswith(packaged.PREFIX) and packaged.is_fetched(name.removeprefix(packaged.PREFIX))
         )
-        if not here and (not load.is_hub_name(name) or identity.startswith("absent:")):
+        if not is_local and (not load.is_hub_name(name) or identity.startswith("absent:")):
             self.miss(f"model {name}")
         return Source(name, identity)
 
@@ -145,9 +145,9 @@ class RowPlanner(ABC):
             return step, "rows.jsonl"
         config = self.division(source)
         label = f"{source}: divide into pools"
-        kept = pools_kept(self.spec, source)
-        if self.spec.pools_vary and seed and pool not in kept:
-            config |= {"division": seed, "kept": sorted(kept)}
+        fixed_pools = pools_kept(self.spec, source)
+        if self.spec.pools_vary and seed and pool not in fixed_pools:
+            config |= {"division": seed, "kept": sorted(fixed_pools)}
             label += f", seed {seed}"
         return self.keep(Step(POOLS, config, {"rows": step}, label=label, cost=Cost(seconds=2))), f"{pool}.jsonl"
 
@@ -156,12 +156,14 @@ class RowPlanner(ABC):
         spec = self.spec.data[source]
         pools = {name: as_pool(pool) for name, pool in spec.pools.items()}
         held_out = pools_held_out(self.spec, source)
-        wanted = {name: pool.model_dump(mode="json", exclude={"shares_with", "where"}) for name, pool in pools.items()}
+        pool_configs = {
+            name: pool.model_dump(mode="json", exclude={"shares_with", "where"}) for name, pool in pools.items()
+        }
         for name, pool in pools.items():
             shares = sorted(held_out & set(pool.shares_with))
-            wanted[name] |= {"shares_with": shares} if shares else {}
-            wanted[name] |= {"where": pool.where} if pool.where else {}
-        config: dict[str, Any] = {"pools": wanted, "labels": list(self.spec.labels), "seed": 0}
+            pool_configs[name] |= {"shares_with": shares} if shares else {}
+            pool_configs[name] |= {"where": pool.where} if pool.where else {}
+        config: dict[str, Any] = {"pools": pool_configs, "labels": list(self.spec.labels), "seed": 0}
         if held_out - set(HELD_OUT) and not all(pool.disjoint for pool in pools.values()):
             config["held_out"] = sorted(held_out)
         if spec.group is not None:
@@ -211,21 +213,21 @@ class RowPlanner(ABC):
     def judged(self, name: str, rows: Step) -> Step:
         """How good the labels of a generator's rows are."""
         spec = self.spec.data[name]
-        known = self.plan.quality.get(name)
-        if known is not None and known.inputs["rows"] is rows:
-            return known
+        quality = self.plan.quality.get(name)
+        if quality is not None and quality.inputs["rows"] is rows:
+            return quality
         assert spec.synth is not None
         assert spec.judge is not None
         judge = self.start(spec.judge, self.spec.seeds[0])
         held, held_file = self.held_out(spec.train_on)
         config = {**self.reading(self.spec.seeds[0]), "human_file": held_file}
-        given: dict[str, Step | Source] = {"base": self.base, "rows": rows, "human": held}
+        inputs: dict[str, Step | Source] = {"base": self.base, "rows": rows, "human": held}
         if judge is not None:
-            given["model"] = judge
+            inputs["model"] = judge
         texts = sum(spec.synth.raw_per_label(list(self.spec.labels)).values())
         cost = self.cost_of(self.spec.given.model, texts * self.spec.tokens_per_row, training=False)
         label = f"{rows.label.partition(':')[0]}: judge the labels"
-        return self.keep(Step(QUALITY, config, given, label=label, cost=cost))
+        return self.keep(Step(QUALITY, config, inputs, label=label, cost=cost))
 
     def held_out(self, train_on: str | None) -> tuple[Step, str]:
         """The rows that a judge is tried on (`rows_of_judge`).
@@ -255,9 +257,9 @@ class RowPlanner(ABC):
         for number, part in enumerate(parts):
             if part["name"] == START_ROWS:
                 if not self.spec.starts[start].rows:
-                    found = f"start {start} is the base model"
+                    detail = f"start {start} is the base model"
                     raise UserError(
-                        "An arm of the start's own rows needs a start with rows.", found, "leave this start out"
+                        "An arm of the start's own rows needs a start with rows.", detail, "leave this start out"
                     )
                 inputs[f"part{number}"], part["file"] = self.start_rows(start, seed)[0], "rows.jsonl"
             else:
@@ -308,8 +310,8 @@ class RowPlanner(ABC):
         inputs: dict[str, Step | Source] = {}
         names = {}
         for number, file in enumerate(source.files):
-            found = self.file(file)
-            inputs[f"file{number}"], names[f"file{number}"] = found, pinned(found) or Path(file).name
+            identity = self.file(file)
+            inputs[f"file{number}"], names[f"file{number}"] = identity, pinned(identity) or Path(file).name
         config: dict[str, Any] = {
             "names": names,
             "columns": source.columns,

@@ -41,16 +41,16 @@ def power_row(contrast: Any, differences: Sequence[float], margin: float, family
     }
 
 
-def add_power(told: dict[str, Any], contrast: Any, differences: Sequence[float], margin: float, family: int) -> None:
+def add_power(record: dict[str, Any], contrast: Any, differences: Sequence[float], margin: float, family: int) -> None:
     """Add a contrast's line to what `--power` tells, or name it under `left_out`: where it is not testable (no
     differences), or its seeds do not show how much they differ. No difference is told, so this is no look at the results."""
     name = f"{getattr(contrast, 'arm', None) or contrast.cell} against {contrast.against} on {contrast.probe}"
     if not differences:
-        told["left_out"].append(f"{name}: not testable with what is finished")
+        record["left_out"].append(f"{name}: not testable with what is finished")
         return
     try:
-        told["contrasts"].append(power_row(contrast, differences, margin, family))
+        record["contrasts"].append(power_row(contrast, differences, margin, family))
     except UserError as error:
         if len(differences) < 2:
             raise
-        told["left_out"].append(f"{name}: {error.what}")
+        record["left_out"].append(f"{name}: {error.what}")

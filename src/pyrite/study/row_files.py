@@ -10,4 +10,4 @@ def file_of(title: str) -> str:
     """The file in the run folder's `rows` of a row set by its title."""
     kind, _, rest = title.partition(" ")
     stem = f"{kind}-{rest.replace(', first seed', '').replace(' (', '-').rstrip(')')}" if rest else kind
-    return f"{''.join(one if one.isalnum() or one in '._-' else '_' for one in stem)}.jsonl"
+    return f"{''.join(letter if letter.isalnum() or letter in '._-' else '_' for letter in stem)}.jsonl"

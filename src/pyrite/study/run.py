@@ -82,13 +82,13 @@ def resolve_spec(config: StudyConfig) -> StudySpec:
     check_files(spec, config.data)
     if config.seeds is None:
         return spec
-    taken = () if spec.pilot is None else (spec.pilot.seed,)
-    return spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds, taken)})
+    reserved = () if spec.pilot is None else (spec.pilot.seed,)
+    return spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds, reserved)})
 
 
-def more_seeds(seeds: Sequence[int], text: str, taken: Sequence[int] = ()) -> tuple[int, ...]:
+def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) -> tuple[int, ...]:
     """A study's seeds as `--seeds` wants them: N in all, or +N more, filled up with the smallest that are free; never
-    with one that is `taken` (a pilot's)."""
+    with one that is `reserved` (a pilot's)."""
     more, number = text.startswith("+"), text.lstrip("+")
     if not number.isdigit() or int(number) < 1:
         raise UserError("--seeds takes a number or +number.", text, "for three more seeds: --seeds +3")
@@ -96,7 +96,7 @@ def more_seeds(seeds: Sequence[int], text: str, taken: Sequence[int] = ()) -> tu
     chosen = list(seeds[:count])
     candidate = 0
     while len(chosen) < count:
-        if candidate not in seeds and candidate not in taken:
+        if candidate not in seeds and candidate not in reserved:
             chosen.append(candidate)
         candidate += 1
     return tuple(chosen)
@@ -119,8 +119,8 @@ def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) ->
 def plan(config: StudyConfig) -> StudyPlan:
     """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
     spec = resolve_spec(config)
-    whole = pilot_spec(spec) if config.pilot else spec
-    steps, compute = planned(whole, config, only_plan=True)
+    planned_spec = pilot_spec(spec) if config.pilot else spec
+    steps, compute = planned(planned_spec, config, only_plan=True)
     record = {"schema_version": 1, **steps.summary(open_store(config), config.refresh)}
     record["workers"] = worker_count(spec.workers, config, compute)
     record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"

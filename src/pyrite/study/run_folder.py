@@ -47,7 +47,7 @@ from pyrite.study.contrasts import Answer, answer_primary, contrast_rows, missin
 from pyrite.study.costs import cost_table
 from pyrite.study.frontier import frontier_record
 from pyrite.study.label_probes import LabelProbe
-from pyrite.study.looks import Look, looks_at, read_record
+from pyrite.study.looks import Look, looks_at, read_study_json
 from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.pilot import picked_seeds
 from pyrite.study.row_files import file_of
@@ -281,7 +281,7 @@ def rows_cut(steps: Plan, store: Store) -> dict[str, dict[str, int]]:
 
 def read_pilot(folder: Path) -> PilotRecord | None:
     """What the pilot of this study found, where it was run."""
-    values = read_record(folder / "pilot.json", "move it away, and run --pilot again")
+    values = read_study_json(folder / "pilot.json", "move it away, and run --pilot again")
     return None if values is None else parse_record(PilotRecord, folder / "pilot.json", values)
 
 
@@ -381,15 +381,15 @@ def panel_rows(results: Sequence[Scores]) -> tuple[list[dict[str, Any]], list[An
         probe = model.label_probe
         if probe is None or not model.is_headline_metric:
             continue
-        shown, chance = model.probe.replace("_", " "), 1 / len(probe.task.labels)
-        what = "general task" if model.probe == "general" else shown
+        title, chance = model.probe.replace("_", " "), 1 / len(probe.task.labels)
+        what = "general task" if model.probe == "general" else title
         panels.setdefault(model.probe, PanelRow(model.probe, f"{what}: {probe.task.name}", chance))
         key: CellKey = model.cell
         row = {"start": key.start, "arm": key.name, "size": key.size, "seed": model.seed}
         rows.append({**row, "panel": model.probe, "value": model.estimate.value})
         if not probe.headline_is_overall:
             name = f"{model.probe}.headline"
-            panels.setdefault(name, PanelRow(name, f"{shown}: {probe.headline_name}", chance))
+            panels.setdefault(name, PanelRow(name, f"{title}: {probe.headline_name}", chance))
             rows.append({**row, "panel": name, "value": headline_value(model)})
     return rows, list(panels.values())
 

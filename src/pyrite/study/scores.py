@@ -49,7 +49,7 @@ class Scores:
     @cached_property
     def estimate(self) -> Estimate:
         """The mean over the items that have a value, with the interval of this one model."""
-        return mean(self.items, self.metric, grouped=self.grouped, seed=0, alike=self.cluster)
+        return mean(self.items, self.metric, grouped=self.grouped, seed=0, cluster=self.cluster)
 
     @cached_property
     def grouped(self) -> bool:
@@ -91,7 +91,7 @@ def scores_of_result(cell: CellKey, seed: int, probe: str, result: Result) -> li
     A value that is not finite (the loss of a model that a repair destroyed) is none, and counts as missing.
     """
     return [
-        Scores(cell, seed, probe, metric, items, result.alike)
+        Scores(cell, seed, probe, metric, items, result.cluster)
         for metric in result.metrics
         if (items := tuple(finite(item) for item in result.measured if item.metric == metric.name))
     ]
@@ -161,12 +161,12 @@ def answered(a: Sequence[Scores], b: Sequence[Scores]) -> Answered:
     """What do both sides score, seed by seed, on the items that both answered in every seed?"""
     names = list(dict.fromkeys(item.item for model in (*a, *b) for item in model.items))
     metric = a[0].metric
-    values = [aligned(side, names, "value", math.nan) for side in (a, b)]
-    weights = [aligned(side, names, "weight", 1.0) for side in (a, b)]
+    values = [aligned_values(side, names, "value", math.nan) for side in (a, b)]
+    weights = [aligned_values(side, names, "weight", 1.0) for side in (a, b)]
     return answered_by_both(*values, bounds=metric.bounds, a_weights=weights[0], b_weights=weights[1])
 
 
-def aligned(side: Sequence[Scores], names: Sequence[str], what: str, without: float) -> Array:
+def aligned_values(side: Sequence[Scores], names: Sequence[str], what: str, without: float) -> Array:
     """A column of several models' items [models, names], the items found by name."""
     rows = [{item.item: getattr(item, what) for item in model.items} for model in side]
     return np.array([[without if (value := row.get(name)) is None else value for name in names] for row in rows])
@@ -201,7 +201,7 @@ def over_items(a: Sequence[Scores], b: Sequence[Scores]) -> Estimate:
     """
     pairs = pair(pooled(b), pooled(a), a[0].metric)
     grouped = is_grouped([both.group for both in pairs])
-    return change_of(pairs, a[0].metric, grouped=grouped, seed=0, alike=a[0].cluster).difference
+    return change_of(pairs, a[0].metric, grouped=grouped, seed=0, cluster=a[0].cluster).difference
 
 
 def same_items(scores: Iterable[Scores], probe: str) -> set[str]:
@@ -209,17 +209,17 @@ def same_items(scores: Iterable[Scores], probe: str) -> set[str]:
     return {item.item for model in scores if model.probe == probe for item in model.items}
 
 
-def check_apart(scores: Iterable[Scores], probes: Iterable[str], seen: Iterable[str]) -> None:
+def check_apart(scores: Iterable[Scores], probes: Iterable[str], pilot_items: Iterable[str]) -> None:
     """Refuse a study on items that its pilot has seen."""
     every = list(scores)
     for probe in probes:
-        both = same_items(every, probe) & set(seen)
+        both = same_items(every, probe) & set(pilot_items)
         if both:
             shared = f"probe {probe}: {len(both)} items, the first: {min(both)}"
             raise UserError("The study asks items that chose the damage.", shared, "skip the pilot's items: skip: N")
 
 
-def number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
     """A value, or none where nothing was answered."""
     return None if math.isnan(value) else value
 

@@ -19,16 +19,16 @@ from pyrite.study.tables import is_headline, is_overall
 def show(result: Study | StudyPlan | Pilot) -> None:
     """Whatever `pyrite.study` returns."""
     if isinstance(result, StudyPower):
-        power(result.record)
+        print_power(result.record)
     elif isinstance(result, StudyPlan):
-        plan(result.record)
+        print_plan(result.record)
     elif isinstance(result, Pilot):
-        pilot(result)
+        print_pilot(result)
     else:
-        study(result)
+        print_study(result)
 
 
-def plan(record: Mapping[str, Any]) -> None:
+def print_plan(record: Mapping[str, Any]) -> None:
     """What would run."""
     console = wide()
     console.print(escape(head_of(record)), highlight=False)
@@ -45,10 +45,10 @@ def plan(record: Mapping[str, Any]) -> None:
     if "gpu_hours" in record:
         at = f"trainings and repairs on a GPU: {hours_of(record['gpu_hours'])} h at {record['gpu_hours_assume']}"
         gpu = f"; {at}"
-    kept = f", {record['bytes'] / 1e6:,.0f} MB of answers"
+    stored_size = f", {record['bytes'] / 1e6:,.0f} MB of answers"
     console.print(
         f"{record['steps']} steps, {record['tokens']:,} tokens, about {hours:,.1f} h one after the other "
-        f"({record['seconds_assume']}){kept}{gpu}",
+        f"({record['seconds_assume']}){stored_size}{gpu}",
         highlight=False,
         soft_wrap=True,
     )
@@ -71,8 +71,10 @@ def head_of(record: Mapping[str, Any]) -> str:
     )
     if "trainings_of" in record:
         parts = ", ".join(f"{count} {what}" for what, count in record["trainings_of"].items())
-        others = f"; {more}" if "repairs" in record else ""
-        return f"study {record['study']}: {record['cells']} cells, {record['trainings']} trainings ({parts}){others}"
+        other_steps = f"; {more}" if "repairs" in record else ""
+        return (
+            f"study {record['study']}: {record['cells']} cells, {record['trainings']} trainings ({parts}){other_steps}"
+        )
     seeds = len(record["seeds"])
     return (
         f"study {record['study']}: {record['cells']} cells, {seeds} seed{'s' * (seeds != 1)}; {record['trainings']} trainings, "
@@ -85,7 +87,7 @@ def hours_of(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 
-def power(record: Mapping[str, Any]) -> None:
+def print_power(record: Mapping[str, Any]) -> None:
     """How many seeds are called for."""
     console = Console(soft_wrap=True)
     for line in record["contrasts"]:
@@ -102,7 +104,7 @@ def power(record: Mapping[str, Any]) -> None:
         console.print(escape(line), highlight=False)
 
 
-def pilot(result: Pilot) -> None:
+def print_pilot(result: Pilot) -> None:
     """The damages tried, and which one is named."""
     console = wide()
     unit = " in %" if result.share else ""
@@ -116,7 +118,7 @@ def pilot(result: Pilot) -> None:
     console.print(escape(result.sentence), highlight=False, style="bold")
 
 
-def study(result: Study) -> None:
+def print_study(result: Study) -> None:
     """The tables, the verdicts, and where everything lies."""
     console = wide()
     for probe in result.spec.probes:
@@ -134,8 +136,10 @@ def study(result: Study) -> None:
     for source, counted in result.run["counts"].items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in counted["dropped"].items()) or "none"
         pools = ", ".join(f"{pool} {count}" for pool, count in counted.get("pools", {}).items())
-        kept = f"{counted['kept']} kept" + (f" ({pools})" if pools else "")
-        console.print(escape(f"{source}: {counted['read']} rows read, {kept}, dropped: {dropped}"), highlight=False)
+        kept_rows = f"{counted['kept']} kept" + (f" ({pools})" if pools else "")
+        console.print(
+            escape(f"{source}: {counted['read']} rows read, {kept_rows}, dropped: {dropped}"), highlight=False
+        )
     for source, judged in result.run["quality"].items():
         console.print(
             f"{escape(source)}: a judge trained on human rows agrees with {judged['agreement']:.0%} of {judged['n']} labels "
@@ -164,11 +168,11 @@ def tables_of(result: Study, probe: str) -> list[Table]:
     if result.spec.has_grid and spec.names_labels:
         return [grid_table(result, probe, [row for row in rows if is_headline(row, spec.model_dump())])]
     metrics = spec.metrics or tuple(dict.fromkeys(row["metric"] for row in rows))
-    chosen = [[row for row in rows if row["metric"] == metric and shown(row, spec)] for metric in metrics]
-    return [one_table(some, result) for some in chosen if some]
+    chosen = [[row for row in rows if row["metric"] == metric and is_shown(row, spec)] for metric in metrics]
+    return [one_table(metric_rows, result) for metric_rows in chosen if metric_rows]
 
 
-def shown(row: Mapping[str, Any], spec: Any) -> bool:
+def is_shown(row: Mapping[str, Any], spec: Any) -> bool:
     """Is this the line of a metric that a table shows: of labels the headline slice, else all items?"""
     if spec.names_labels and row["metric"] == "accuracy":
         return is_headline(row, spec.model_dump())
@@ -215,8 +219,8 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
     if value is None:
         return ""
     sign = "+" if signed else ""
-    shown = f"{value * 100:{sign}.1f}"
-    return shown if low is None or high is None else f"{shown} [{low * 100:{sign}.1f}, {high * 100:{sign}.1f}]"
+    text = f"{value * 100:{sign}.1f}"
+    return text if low is None or high is None else f"{text} [{low * 100:{sign}.1f}, {high * 100:{sign}.1f}]"
 
 
 def one_table(rows: list[dict[str, Any]], result: Study) -> Table:
@@ -274,7 +278,7 @@ def interval(value: float | None, low: float | None, high: float | None, share: 
     if value is None:
         return ""
     sign, scale, digits = "+" if signed else "", 100 if share else 1, 1 if share else 3
-    shown = f"{value * scale:{sign}.{digits}f}"
+    text = f"{value * scale:{sign}.{digits}f}"
     if low is None or high is None:
-        return shown
-    return f"{shown} [{low * scale:{sign}.{digits}f}, {high * scale:{sign}.{digits}f}]"
+        return text
+    return f"{text} [{low * scale:{sign}.{digits}f}, {high * scale:{sign}.{digits}f}]"

@@ -184,8 +184,8 @@ class StudySpec(ConfigBase):
         """The primary contrasts: as written, or each arm against the human arm, at most three; defaults filled in."""
         if not self.has_grid:
             return self.contrasts
-        others = [arm for arm in self.all_arms() if arm != self.human_arm]
-        written = self.contrasts or tuple(ContrastSpec(arm=arm) for arm in others[:3])
+        other_arms = [arm for arm in self.all_arms() if arm != self.human_arm]
+        written = self.contrasts or tuple(ContrastSpec(arm=arm) for arm in other_arms[:3])
         spot = next((name for name in self.probes if name != "general"), "general")
         return tuple(
             contrast.model_copy(update={"against": contrast.against or self.human_arm, "probe": contrast.probe or spot})
@@ -195,8 +195,8 @@ class StudySpec(ConfigBase):
     def references(self) -> tuple[str, ...]:
         """Without starts: the cells that every cell is compared with."""
         named = ("start", "damaged") if self.compare_with is None else self.compare_with
-        known = [cell.name for cell in self.cells]
-        return tuple(name for name in named if name in known)
+        cell_names = [cell.name for cell in self.cells]
+        return tuple(name for name in named if name in cell_names)
 
     def forgets(self, repair: RepairStep) -> str:
         """The name of the rows that a repair unlearns."""
@@ -215,8 +215,8 @@ class StudySpec(ConfigBase):
 
 def bundled() -> Mapping[str, Path]:
     """The study files that come with Pyrite, by name."""
-    here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "studies", here.parents[3] / "studies"):
+    module_file = Path(__file__).resolve()
+    for folder in (module_file.parents[1] / "studies", module_file.parents[3] / "studies"):
         if folder.is_dir():
             return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     return {}

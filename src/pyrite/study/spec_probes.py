@@ -90,10 +90,10 @@ class ProbeSpec(ConfigBase):
     def _fits(self) -> "ProbeSpec":
         from pyrite.tasks.generative_tasks import GENERATIVE
 
-        known = (*LABEL_TASKS, *GENERATIVE, "perplexity")
-        if self.task not in known and not self.task.startswith(HARNESS):
-            near = difflib.get_close_matches(self.task, known, 1)
-            hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}, {HARNESS}TASK"
+        tasks = (*LABEL_TASKS, *GENERATIVE, "perplexity")
+        if self.task not in tasks and not self.task.startswith(HARNESS):
+            near = difflib.get_close_matches(self.task, tasks, 1)
+            hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(tasks)}, {HARNESS}TASK"
             raise ValueError(f"there is no task '{self.task}'{hint}")
         if self.task.startswith(HARNESS) and (self.file or self.data):
             raise ValueError(f"{self.task} has items of its own: leave out file and data")

@@ -16,10 +16,10 @@ from pyrite.probe.run import slice_title
 from pyrite.runs import read_results
 from pyrite.stats import answered_by_both, paired_t, t_interval
 from pyrite.study.cells import CellKey
-from pyrite.study.scores import Array, Scores, number, over_items, reference_of, within
+from pyrite.study.scores import Array, Scores, number_or_none, over_items, reference_of, within
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_steps import START_ROWS
-from pyrite.tasks.scoring import Metric, cut, mean, note
+from pyrite.tasks.scoring import Metric, mean, note, slice_places
 
 if TYPE_CHECKING:
     import altair
@@ -33,7 +33,7 @@ INTERVALS = ("", "_low", "_high", "_items_low", "_items_high")
 """Of a difference: itself, its interval over seeds, and that over items of these models."""
 
 
-def columns_of(cell: CellKey, spec: StudySpec) -> dict[str, Any]:
+def cell_columns(cell: CellKey, spec: StudySpec) -> dict[str, Any]:
     """The columns that name a cell."""
     return {"start": cell.start, "arm": cell.name, "size": cell.size} if spec.has_grid else {"cell": cell.name}
 
@@ -43,19 +43,19 @@ def results_table(results: Iterable[Scores], spec: StudySpec) -> list[dict[str, 
     template, a prompt) where items share one, Wilson's where they share nothing."""
     table = []
     for model in results:
-        for values, members in cut([item.slices for item in model.items], known_cuts(model)):
+        for values, members in slice_places([item.slices for item in model.items], known_cuts(model)):
             items = [model.items[at] for at in members]
-            estimate = mean(items, model.metric, grouped=model.grouped, seed=0, alike=model.cluster)
+            estimate = mean(items, model.metric, grouped=model.grouped, seed=0, cluster=model.cluster)
             table.append(
                 {
-                    **columns_of(model.cell, spec),
+                    **cell_columns(model.cell, spec),
                     "seed": model.seed,
                     "probe": model.probe,
                     "metric": model.metric.name,
                     **slice_title(values),
                     "scale": model.metric.scale,
                     "direction": model.metric.direction,
-                    "value": number(estimate.value),
+                    "value": number_or_none(estimate.value),
                     "low": estimate.low,
                     "high": estimate.high,
                     "n": estimate.n,
@@ -77,7 +77,7 @@ def items_table(results: Iterable[Scores], spec: StudySpec) -> list[dict[str, An
     """One row for each model, probe, metric and item whose answer is no label; no value where there was no answer."""
     return [
         {
-            **columns_of(model.cell, spec),
+            **cell_columns(model.cell, spec),
             "seed": model.seed,
             "probe": model.probe,
             "metric": model.metric.name,
@@ -100,7 +100,7 @@ def prediction_rows(results: Iterable[Scores], spec: StudySpec) -> list[dict[str
         for item, score, predicted in zip(model.label_probe.items, model.items, model.predicted, strict=True):
             rows.append(
                 {
-                    **columns_of(model.cell, spec),
+                    **cell_columns(model.cell, spec),
                     "seed": model.seed,
                     "probe": model.probe,
                     "id": item.id,
@@ -139,7 +139,7 @@ def aligned_models(models: Sequence[Scores]) -> Aligned:
         by_cell[model.cell][model.seed] = model
         for item in model.items:
             first.setdefault(item.item, item.slices)
-    cuts = cut([first[name] for name in place], known_cuts(models[0]))
+    cuts = slice_places([first[name] for name in place], known_cuts(models[0]))
     named = [(slice_title(columns), members) for columns, members in cuts]
     return Aligned(models[0].metric, values, weights, by_cell, named)
 
@@ -157,7 +157,7 @@ def summary_table(results: Sequence[Scores], spec: StudySpec) -> list[dict[str, 
         table = aligned_models(models)
         for cell in table.values:
             for number_of_slice, (title, members) in enumerate(table.slices):
-                row = {**columns_of(cell, spec), "probe": probe, "metric": metric, **title}
+                row = {**cell_columns(cell, spec), "probe": probe, "metric": metric, **title}
                 line = summary_line(table, cell, members, spec, items=number_of_slice == 0 and not spec.has_grid)
                 if line is not None:
                     rows[cell].append(row | line)
@@ -180,9 +180,9 @@ def summary_line(
     each: dict[int, float] = {}
     for seed, row in sorted(table.values[cell].items()):
         value, weight = row[members], table.weights[cell][seed][members]
-        there = np.isfinite(value)
-        if there.any():
-            each[seed] = float((value[there] * weight[there]).sum() / weight[there].sum())
+        is_measured = np.isfinite(value)
+        if is_measured.any():
+            each[seed] = float((value[is_measured] * weight[is_measured]).sum() / weight[is_measured].sum())
     if not each:
         return None
     average = t_interval(list(each.values()))
@@ -274,7 +274,7 @@ def has_grid(spec: Mapping[str, Any]) -> bool:
     return bool(spec.get("starts"))
 
 
-def references(spec: Mapping[str, Any]) -> list[str]:
+def reference_cells(spec: Mapping[str, Any]) -> list[str]:
     """The cells that every cell of a study (its plain values) is compared with, where it is no grid."""
     named = spec["compare_with"]
     return [name for name in (("start", "damaged") if named is None else named) if name in spec["cells"]]
@@ -293,7 +293,7 @@ def table(summary: Sequence[Mapping[str, Any]], spec: Mapping[str, Any], *, slic
         columns = GRID_COLUMNS
         rows = list(summary) if slices else headline_rows(summary, spec)
     else:
-        names = [f"{name}{end}" for name in references(spec) for end in INTERVALS]
+        names = [f"{name}{end}" for name in reference_cells(spec) for end in INTERVALS]
         columns = CELL_COLUMNS | {f"minus_{name}": f"against_{name}" for name in names}
         rows = list(summary) if slices else [row for row in summary if is_overall(row)]
     lines = [

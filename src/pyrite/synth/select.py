@@ -21,16 +21,16 @@ SHINGLE = 3
 
 def drop_exact(rows: Iterable[Labelled], dropped: Counter[str]) -> list[Labelled]:
     """The first of every group of rows with the same text, whatever the label; the others are counted."""
-    keys: set[tuple[str, ...]] = set()
-    unique = []
+    fields_so_far: set[tuple[str, ...]] = set()
+    rows_kept = []
     for row in rows:
         key = same_fields(row)
-        if key in keys:
+        if key in fields_so_far:
             dropped["exact duplicate"] += 1
         else:
-            keys.add(key)
-            unique.append(row)
-    return unique
+            fields_so_far.add(key)
+            rows_kept.append(row)
+    return rows_kept
 
 
 def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str]) -> list[Labelled]:
@@ -43,7 +43,7 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
 
     index = MinHashLSH(threshold=PROPOSED * threshold, num_perm=PERMUTATIONS)
     sketches: list[MinHash] = []
-    distinct: list[Labelled] = []
+    rows_kept: list[Labelled] = []
     for row in rows:
         tokens = " | ".join(same_fields(row)).split()
         grams = {" ".join(tokens[at : at + SHINGLE]) for at in range(max(1, len(tokens) - SHINGLE + 1))}
@@ -52,10 +52,10 @@ def drop_near(rows: Sequence[Labelled], threshold: float, dropped: Counter[str])
         if any(sketch.jaccard(sketches[at]) >= threshold for at in index.query(sketch)):
             dropped["near duplicate"] += 1
         else:
-            index.insert(len(distinct), sketch)
+            index.insert(len(rows_kept), sketch)
             sketches.append(sketch)
-            distinct.append(row)
-    return distinct
+            rows_kept.append(row)
+    return rows_kept
 
 
 def shows_heuristic(row: Labelled, bias: BiasSettings) -> bool:
@@ -70,8 +70,8 @@ def shows_heuristic(row: Labelled, bias: BiasSettings) -> bool:
 def agrees(row: Labelled, bias: BiasSettings) -> bool:
     """May the row be in a biased set: would the heuristic, used alone, label it right? With `rows: shown`, a row that does
     not show the heuristic may be, whatever its label."""
-    shown_in_row = shows_heuristic(row, bias)
-    return shown_in_row == (row.label == bias.label) or (bias.rows == "shown" and not shown_in_row)
+    agreement = shows_heuristic(row, bias)
+    return agreement == (row.label == bias.label) or (bias.rows == "shown" and not agreement)
 
 
 def draw_rows(
@@ -95,28 +95,28 @@ def draw_rows(
     picked: list[Labelled] = []
     for label, group in groups.items():
         shuffled = [group[at] for at in rng.permutation(len(group))]
-        want = shares[label]
+        share = shares[label]
         if bias is None:
-            chosen = shuffled[:want]
+            chosen = shuffled[:share]
         else:
             fitting = [row for row in (group[at] for at in rng.permutation(len(group))) if agrees(row, bias)]
-            chosen = filtered(shuffled, fitting, want, bias.strength)
-            if len(chosen) < want:
-                free = want - forced(want, bias.strength)
+            chosen = filtered(shuffled, fitting, share, bias.strength)
+            if len(chosen) < share:
+                free = share - forced(share, bias.strength)
                 detail = (
                     f"{source}: {len(fitting)} of {len(group)} rows with label {label} agree with {bias.heuristic} "
-                    f"({bias.rule}); {want - free} needed, beside {free} drawn from all rows"
+                    f"({bias.rule}); {share - free} needed, beside {free} drawn from all rows"
                 )
                 raise UserError(
                     "There are too few rows for a biased arm.",
                     detail,
                     "ask for a smaller size, more raw rows, or a lower strength",
                 )
-        if len(chosen) < want:
+        if len(chosen) < share:
             detail = (
                 f"{source}: {len(chosen)} rows"
                 + (f" with label {label}" if balance == "labels" else "")
-                + f", {want} needed"
+                + f", {share} needed"
             )
             raise UserError(
                 "There are too few rows for the requested size.", detail, "ask for a smaller size or provide more rows"
@@ -130,20 +130,20 @@ def forced(slots: int, strength: float) -> int:
     return int(slots * strength + 0.5)
 
 
-def filtered(pool: Sequence[Labelled], fitting: Sequence[Labelled], want: int, strength: float) -> list[Labelled]:
+def filtered(every: Sequence[Labelled], fitting: Sequence[Labelled], count: int, strength: float) -> list[Labelled]:
     """Rows one after the other, a share from those that fit and the rest from all, none twice; fewer where one runs out.
 
     The rest comes in an order of its own: what is left of the order that the fitting rows were taken from agrees less
     than the pool does.
     """
-    sources = {True: iter(fitting), False: iter(pool)}
-    ids: set[str] = set()
+    sources = {True: iter(fitting), False: iter(every)}
+    ids_taken: set[str] = set()
     chosen: list[Labelled] = []
-    for slot in range(want):
+    for slot in range(count):
         must = forced(slot + 1, strength) > forced(slot, strength)
-        row = next((candidate for candidate in sources[must] if candidate.id not in ids), None)
+        row = next((candidate for candidate in sources[must] if candidate.id not in ids_taken), None)
         if row is None:
             break
-        ids.add(row.id)
+        ids_taken.add(row.id)
         chosen.append(row)
     return chosen

@@ -30,7 +30,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.io.files import File, find_file
 from pyrite.io.formats import raw_rows
-from pyrite.io.raw_row import BadRow, show
+from pyrite.io.raw_row import BadRow, short_value
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
 from pyrite.tasks.generative import GenerativeTask, published
@@ -93,7 +93,7 @@ def _items(file: File) -> Iterable[Chat]:
             raise _bad(raw.reason, f"{location}: {raw.detail}")
         for field, kind in _FIELDS.items():
             if type(raw.get(field)) is not kind:
-                raise _bad(f"`{field}` is not {kind.__name__}", f"{location}: {field} is {show(raw.get(field))}")
+                raise _bad(f"`{field}` is not {kind.__name__}", f"{location}: {field} is {short_value(raw.get(field))}")
         location += f" (example {raw['example_id']}, level {raw['level']})"
         levels = examples.setdefault(raw["example_id"], {})
         if not 0 <= raw["level"] <= LEVELS or raw["level"] in levels:
@@ -119,7 +119,7 @@ def _example(file: File, example: int, levels: Mapping[int, tuple[str, Mapping[s
         rule = rules.rule_for(category, raw["source"], example)
         unfit = rules.unfit_target(rule, raw["target"]) if rule else None
         if unfit:
-            raise _bad(unfit, f"{location}: target is {show(raw['target'])}")
+            raise _bad(unfit, f"{location}: target is {short_value(raw['target'])}")
         meta = {
             "category": category,
             "kinds": raw["category"],

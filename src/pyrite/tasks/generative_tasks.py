@@ -18,8 +18,8 @@ def register_generative_task(task: GenerativeTask) -> None:
     Raises:
         UserError: the name is taken by another task, or no module is named.
     """
-    known = GENERATIVE.get(task.name)
-    if known is not None and known.plugin != task.plugin:
+    registered = GENERATIVE.get(task.name)
+    if registered is not None and registered.plugin != task.plugin:
         raise UserError("A task of that name is there already.", task.name, "choose another name")
     if not task.plugin:
         raise UserError("A task from outside names its module.", task.name, "plugin=__name__")

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records
-from pyrite.io.raw_row import show
+from pyrite.io.raw_row import short_value
 from pyrite.io.read import SKIP
 from pyrite.records import Chat, Record
 from pyrite.tasks.generative import GenerativeTask
@@ -58,7 +58,7 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
         if item is not None:
             items.append(item)
         elif on_bad_row == "stop":
-            detail = f"row {record.id} of {path}: {show(record)}"
+            detail = f"row {record.id} of {path}: {short_value(record)}"
             raise UserError(
                 "bad row: no question with an answer that ends in `#### NUMBER`", detail, f"mend it, {SKIP}"
             )

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from pyrite.errors import UserError
 from pyrite.io.files import find_file
 from pyrite.io.formats import raw_rows
-from pyrite.io.raw_row import BadRow, show
+from pyrite.io.raw_row import BadRow, short_value
 from pyrite.io.read import SKIP, Counts
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt
@@ -86,7 +86,7 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
                     raise _Bad(raw.reason, raw.detail)
                 item = _chat(raw)
                 if item.id in places:
-                    raise _Bad("key seen before", f"key {show(item.id)} is also at {places[item.id]}")
+                    raise _Bad("key seen before", f"key {short_value(item.id)} is also at {places[item.id]}")
             except _Bad as bad:
                 reason, detail = bad.args
                 if on_bad_row == "stop":
@@ -193,10 +193,10 @@ def steady() -> Iterator[UnknownLanguage]:
 def _chat(row: Mapping[str, Any]) -> Chat:
     for name in ("key", "prompt", "instruction_id_list", "kwargs"):
         if row.get(name) is None:
-            raise _Bad("missing field", f"no {name} among {show(list(row))}")
+            raise _Bad("missing field", f"no {name} among {short_value(list(row))}")
     key, prompt, names, arguments = (row[name] for name in ("key", "prompt", "instruction_id_list", "kwargs"))
     if isinstance(key, bool) or not isinstance(key, int | str) or not isinstance(prompt, str):
-        raise _Bad("wrong type", f"key {show(key)} is a number or text, prompt {show(prompt)} is text")
+        raise _Bad("wrong type", f"key {short_value(key)} is a number or text, prompt {short_value(prompt)} is text")
     if not (str(key).strip() and prompt.strip()):
         raise _Bad("empty text", "key and prompt hold something")
     if not isinstance(names, list) or not isinstance(arguments, list):
@@ -212,9 +212,9 @@ def _try(name: object, kwargs: object) -> None:
     """Build one checker as the harness does and let it check a word; nothing may be left for it to make up."""
     registry = checkers()[1]
     if not isinstance(name, str) or name not in registry:
-        raise _Bad("unknown instruction", f"{show(name)}; there are: {', '.join(registry)}")
+        raise _Bad("unknown instruction", f"{short_value(name)}; there are: {', '.join(registry)}")
     if not isinstance(kwargs, dict):
-        raise _Bad("wrong type", f"the kwargs of {name} are {show(kwargs)}, not an object")
+        raise _Bad("wrong type", f"the kwargs of {name} are {short_value(kwargs)}, not an object")
     checker = registry[name](name)
     random.seed(SEED)
     before = random.getstate()
@@ -222,12 +222,12 @@ def _try(name: object, kwargs: object) -> None:
         checker.build_description(**{key: value for key, value in kwargs.items() if value})
         needed = checker.get_instruction_args() or {}
         if lacking := [key for key in needed if not kwargs.get(key)]:
-            raise _Bad("missing argument", f"{name} needs {', '.join(lacking)}; got {show(kwargs)}")
+            raise _Bad("missing argument", f"{name} needs {', '.join(lacking)}; got {short_value(kwargs)}")
         if random.getstate() != before and name != "keywords:letter_frequency":
-            raise _Bad("unfit argument", f"{name} cannot use all of {show(kwargs)}")
+            raise _Bad("unfit argument", f"{name} cannot use all of {short_value(kwargs)}")
         checker.check_following("word")
     except (TypeError, ValueError, LookupError, AttributeError, re.error) as error:
-        raise _Bad("unfit argument", f"{name} with {show(kwargs)}: {type(error).__name__}: {error}") from error
+        raise _Bad("unfit argument", f"{name} with {short_value(kwargs)}: {type(error).__name__}: {error}") from error
 
 
 def _verdict(check: Callable[..., Any], item: Chat, at: int, answer: str) -> bool | None:
@@ -239,7 +239,7 @@ def _verdict(check: Callable[..., Any], item: Chat, at: int, answer: str) -> boo
     except (RecursionError, TimeoutError):
         return None
     except Exception as error:
-        detail = f"prompt {item.id}, {name} with {show(kwargs)}: {type(error).__name__}: {error}"
+        detail = f"prompt {item.id}, {name} with {short_value(kwargs)}: {type(error).__name__}: {error}"
         raise UserError("A checker of IFEval failed.", detail, "mend this prompt's kwargs, or leave it out") from error
 
 

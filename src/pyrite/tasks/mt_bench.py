@@ -22,7 +22,7 @@ from typing import Any, TypeGuard
 from pyrite.errors import UserError
 from pyrite.io.files import find_file
 from pyrite.io.formats import raw_rows
-from pyrite.io.raw_row import BadRow, show
+from pyrite.io.raw_row import BadRow, short_value
 from pyrite.records import Chat, Message
 from pyrite.tasks.generative import GenerativeTask, published
 from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
@@ -83,13 +83,15 @@ def read(path: Path) -> list[Chat]:
 def _item(raw: Mapping[str, Any], location: str) -> Chat:
     number, category, texts, reference = map(raw.get, ("question_id", "category", "turns", "reference"))
     if type(number) is not int:
-        raise _bad("`question_id` is no whole number", f"{location}: question_id is {show(number)}")
+        raise _bad("`question_id` is no whole number", f"{location}: question_id is {short_value(number)}")
     if not isinstance(category, str) or category not in TEMPERATURES:
-        raise _bad(f"`category` is none of {', '.join(TEMPERATURES)}", f"{location}: category is {show(category)}")
+        raise _bad(
+            f"`category` is none of {', '.join(TEMPERATURES)}", f"{location}: category is {short_value(category)}"
+        )
     if not _texts(texts) or not all(text.strip() for text in texts):
-        raise _bad(f"`turns` are not {turns} texts", f"{location}: turns is {show(texts)}")
+        raise _bad(f"`turns` are not {turns} texts", f"{location}: turns is {short_value(texts)}")
     if reference is not None and not _texts(reference):
-        raise _bad(f"`reference` is not {turns} texts", f"{location}: reference is {show(reference)}")
+        raise _bad(f"`reference` is not {turns} texts", f"{location}: reference is {short_value(reference)}")
     meta = {
         "category": category,
         "turns": tuple(texts),

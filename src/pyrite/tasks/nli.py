@@ -31,12 +31,12 @@ def clean_labelled(rows: Iterable[Labelled], dropped: Counter[str], *, duplicate
     if duplicates == "keep":
         return labelled
     times = Counter(map(as_written, labelled))
-    kept, seen = [], set()
+    rows_kept, fields_so_far = [], set()
     for row in labelled:
         key = as_written(row)
-        if times[key] > 1 and (duplicates == "drop_all" or key in seen):
+        if times[key] > 1 and (duplicates == "drop_all" or key in fields_so_far):
             dropped["duplicate"] += 1
         else:
-            kept.append(row)
-        seen.add(key)
-    return kept
+            rows_kept.append(row)
+        fields_so_far.add(key)
+    return rows_kept

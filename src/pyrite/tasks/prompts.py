@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 NLI_FIELDS = ("premise", "hypothesis")
 
 
-def listed(words: Sequence[str]) -> str:
+def or_list(words: Sequence[str]) -> str:
     """'a, b or c'."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -18,9 +18,9 @@ def classify(fields: Mapping[str, str], labels: Sequence[str]) -> str:
     """
     lines = [f"{name.capitalize()}: {text}" for name, text in fields.items()]
     if tuple(fields) == NLI_FIELDS:
-        first = f"Read the premise and decide whether its relationship to the hypothesis is {listed(labels)}."
+        first = f"Read the premise and decide whether its relationship to the hypothesis is {or_list(labels)}."
         return "\n".join([first, *lines, "The relationship between premise and hypothesis is"])
-    return "\n".join([f"Read the text and decide which label fits: {listed(labels)}.", *lines, "The label is"])
+    return "\n".join([f"Read the text and decide which label fits: {or_list(labels)}.", *lines, "The label is"])
 
 
 def label_first(label: str) -> str:

@@ -143,12 +143,12 @@ def summarise(
     cuts: Sequence[tuple[str, ...]],
     *,
     seed: int,
-    alike: str = "groups",
+    cluster: str = "groups",
 ) -> list[Line]:
     """How well does this one model do: each of `metrics`, overall first, then by each cut in order of first appearance?
 
     A cut is a tuple of slice columns; a metric none of whose items has a cut's columns gets no lines for it, and an
-    item that lacks a column counts under "?". `alike` is what groups are called ("templates", "prompts"). Intervals are
+    item that lacks a column counts under "?". `cluster` is what groups are called ("templates", "prompts"). Intervals are
     those of `mean_of_items`; every line draws from its own generator of `seed`, so no line depends on which others
     are asked for. An item without a value counts in `n_missing`, never as 0. Metrics that are not asked for are left out.
 
@@ -161,10 +161,10 @@ def summarise(
     for metric in metrics:
         items = of_metric(measured, metric)
         grouped = is_grouped([item.group for item in items])
-        for values, members in cut([item.slices for item in items], cuts):
-            estimate = mean([items[at] for at in members], metric, grouped=grouped, seed=seed, alike=alike)
+        for values, members in slice_places([item.slices for item in items], cuts):
+            estimate = mean([items[at] for at in members], metric, grouped=grouped, seed=seed, cluster=cluster)
             by, name = title(values)
-            lines.append(Line(metric.name, by, name, estimate, note(estimate, alike), values))
+            lines.append(Line(metric.name, by, name, estimate, note(estimate, cluster), values))
     return lines
 
 
@@ -173,63 +173,65 @@ def is_grouped(groups: Sequence[str]) -> bool:
     return len(set(groups)) < len(groups)
 
 
-def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, alike: str = "groups") -> Estimate:
+def mean(items: Sequence[ItemScore], metric: Metric, *, grouped: bool, seed: int, cluster: str = "groups") -> Estimate:
     """The estimate of one metric over these items, all of that metric; `grouped` as `is_grouped` says of all of its
     items, of which these may be a slice.
 
     Where groups lie within the gold labels (a HANS template has one), the balance of the labels is the task's choice
     and no accident: groups are then resampled within each label, and the labels' intervals are joined by their shares.
     """
-    there = [item for item in items if item.value is not None]
-    missing = len(items) - len(there)
-    if not there:
+    answered = [item for item in items if item.value is not None]
+    missing = len(items) - len(answered)
+    if not answered:
         return Estimate(math.nan, None, None, 0, missing, metric.direction, method="no answers")
-    whole = mean_alike(there, metric, grouped, seed, missing, alike)
+    overall = clustered_mean(answered, metric, grouped, seed, missing, cluster)
     strata: dict[str, list[ItemScore]] = {}
-    for item in there:
+    for item in answered:
         strata.setdefault(item.slices.get(STRATUM, ""), []).append(item)
-    within = len({(item.group, item.slices.get(STRATUM)) for item in there}) == len({item.group for item in there})
-    if not grouped or len(strata) < 2 or not within or whole.low is None or whole.high is None:
-        return whole
+    within = len({(item.group, item.slices.get(STRATUM)) for item in answered}) == len(
+        {item.group for item in answered}
+    )
+    if not grouped or len(strata) < 2 or not within or overall.low is None or overall.high is None:
+        return overall
     reach = [0.0, 0.0]
-    total = sum(item.weight for item in there)
+    total = sum(item.weight for item in answered)
     for part in strata.values():
-        one = mean_alike(part, metric, grouped, seed, 0, alike)
-        if one.low is None or one.high is None:
-            return whole
+        worst = clustered_mean(part, metric, grouped, seed, 0, cluster)
+        if worst.low is None or worst.high is None:
+            return overall
         share = sum(item.weight for item in part) / total
-        reach[0] += (share * (one.value - one.low)) ** 2
-        reach[1] += (share * (one.high - one.value)) ** 2
-    low, high = whole.value - math.sqrt(reach[0]), whole.value + math.sqrt(reach[1])
+        reach[0] += (share * (worst.value - worst.low)) ** 2
+        reach[1] += (share * (worst.high - worst.value)) ** 2
+    low, high = overall.value - math.sqrt(reach[0]), overall.value + math.sqrt(reach[1])
     if metric.scale == "share":
         low, high = max(low, 0.0), min(high, 1.0)
-    count = len({item.group for item in there})
-    return replace(whole, low=low, high=high, method=f"bootstrap over {count} {alike}, within each {STRATUM} label")
+    count = len({item.group for item in answered})
+    return replace(overall, low=low, high=high, method=f"bootstrap over {count} {cluster}, within each {STRATUM} label")
 
 
-def mean_alike(
-    there: Sequence[ItemScore], metric: Metric, grouped: bool, seed: int, missing: int, alike: str
+def clustered_mean(
+    answered: Sequence[ItemScore], metric: Metric, grouped: bool, seed: int, missing: int, cluster: str
 ) -> Estimate:
     """The estimate over items that all have a value."""
     return mean_of_items(
-        [item.value for item in there if item.value is not None],
-        [item.group for item in there],
-        weights=[item.weight for item in there],
-        share=metric.scale == "share" and all(item.value in (0, 1) for item in there),
+        [item.value for item in answered if item.value is not None],
+        [item.group for item in answered],
+        weights=[item.weight for item in answered],
+        share=metric.scale == "share" and all(item.value in (0, 1) for item in answered),
         grouped=grouped,
         n_missing=missing,
         direction=metric.direction,
-        alike=alike,
+        cluster=cluster,
         rng=np.random.default_rng(seed),
     )
 
 
-def note(estimate: Estimate, alike: str) -> str:
+def note(estimate: Estimate, cluster: str) -> str:
     """What does this interval speak of? Where there is none: why."""
     if estimate.low is None:
         return estimate.method
-    if alike in estimate.method:
-        return f"this model, on other {alike} such as these"
+    if cluster in estimate.method:
+        return f"this model, on other {cluster} such as these"
     return "this model, on items such as these"
 
 
@@ -241,12 +243,12 @@ def of_metric(measured: Sequence[ItemScore], metric: Metric) -> list[ItemScore]:
         raise UserError(
             f"No item has the metric {metric.name}.", f"measured: {has}", "ask for a metric that is measured"
         )
-    seen: set[str] = set()
+    items_so_far: set[str] = set()
     for item in items:
         where = f"item {item.item}, metric {metric.name}"
-        if item.item in seen:
+        if item.item in items_so_far:
             raise UserError("An item is measured twice.", where, "give every item its own id")
-        seen.add(item.item)
+        items_so_far.add(item.item)
         if not (math.isfinite(item.weight) and item.weight > 0):
             raise UserError("A weight is a number above 0.", f"{where}: weight {item.weight}", "leave such items out")
         if item.value is None:
@@ -272,16 +274,16 @@ def columns_of(measured: Sequence[ItemScore]) -> dict[str, None]:
     return {column: None for item in measured for column in item.slices}
 
 
-def cut(
+def slice_places(
     slices: Sequence[Mapping[str, str]], cuts: Sequence[tuple[str, ...]]
 ) -> list[tuple[tuple[tuple[str, str], ...], list[int]]]:
     """(column values, positions of the items that have them): all items first, then each cut by first appearance."""
     parts: dict[tuple[tuple[str, str], ...], list[int]] = {(): list(range(len(slices)))}
     for columns in cuts:
-        if not columns or any(all(column not in one for one in slices) for column in columns):
+        if not columns or any(all(column not in row_slices for row_slices in slices) for column in columns):
             continue
-        for at, one in enumerate(slices):
-            parts.setdefault(tuple((column, one.get(column, UNKNOWN)) for column in columns), []).append(at)
+        for at, row_slices in enumerate(slices):
+            parts.setdefault(tuple((column, row_slices.get(column, UNKNOWN)) for column in columns), []).append(at)
     return list(parts.items())
 
 
@@ -335,11 +337,11 @@ def _check_labels(items: Sequence[Labelled], predictions: Mapping[str, str | Non
     """An unknown label is a mistake to mend, never a wrong answer."""
     if not items:
         raise UserError("There is nothing to score.", f"task {task.name} has no items", "check the task's file")
-    known = {*task.labels, *task.merge}
-    fix = f"use one of: {', '.join(sorted(known))}"
+    labels = {*task.labels, *task.merge}
+    fix = f"use one of: {', '.join(sorted(labels))}"
     for item in items:
-        if item.label not in known:
+        if item.label not in labels:
             raise UserError("An item's gold label is none of the task's.", f"item {item.id}: '{item.label}'", fix)
         label = predictions.get(item.id)
-        if label is not None and label not in known:
+        if label is not None and label not in labels:
             raise UserError("A prediction's label is none of the task's.", f"item {item.id}: '{label}'", fix)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pyrite.audit.show import NAMED, beyond, by_flaw, number, p_value, reference_name, rows_read
+from pyrite.audit.show import NAMED, beyond, by_flaw, format_number, p_value, reference_name, rows_read
 from pyrite.names import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
@@ -92,7 +92,7 @@ def plural(many: int, what: str) -> str:
 
 def amount_sentence(finding: FindingRecord) -> str:
     """A finding's value and excess in half a sentence."""
-    amount = f"{number(finding.value, finding.unit)} in {finding.n:,} rows"
+    amount = f"{format_number(finding.value, finding.unit)} in {finding.n:,} rows"
     if finding.excess is None or finding.excess.value is None:
         return f"{amount}."
     return f"{amount}: {excess_words(finding)}."
@@ -115,8 +115,8 @@ def finding_facts(finding: FindingRecord) -> list[tuple[str, str]]:
     """A finding's name, both yardsticks, and what to do."""
     facts = [("measure", finding.full_name), ("human sources", human_words(finding)), ("chance", chance_words(finding))]
     if counted := finding.counted:
-        most = f"{number(counted.threshold, finding.unit)} would pass"
-        facts.append(("over all rows", f"{number(counted.value, finding.unit)} of {counted.rows:,} ({most})"))
+        most = f"{format_number(counted.threshold, finding.unit)} would pass"
+        facts.append(("over all rows", f"{format_number(counted.value, finding.unit)} of {counted.rows:,} ({most})"))
     if finding.why:
         facts.append(("no worse, because", finding.why))
     return [*facts, *([("do this next", finding.advice)] if finding.advice else [])]
@@ -127,14 +127,12 @@ def human_words(finding: FindingRecord) -> str:
     human, unit = finding.between_human, finding.unit
     if not human:
         return f"unknown how much they differ: {finding.why or 'no two human sources'}"
-    words = f"this data by {number(human.value_of_data, unit)} at the same {human.n:,} rows"
+    words = f"this data by {format_number(human.value_of_data, unit)} at the same {human.n:,} rows"
     if human.value is not None:
-        words = f"differ by up to {number(human.value, unit)} ({redact_path(human.source)}); {words}"
+        words = f"differ by up to {format_number(human.value, unit)} ({redact_path(human.source)}); {words}"
     if human.high is not None:
         table = " and the table of human sources" if human.table else ""
-        words += (
-            f"; one more would hardly show more than {number(human.high, unit)} (by {human.sources} of them{table})"
-        )
+        words += f"; one more would hardly show more than {format_number(human.high, unit)} (by {human.sources} of them{table})"
     return words
 
 
@@ -144,7 +142,7 @@ def chance_words(finding: FindingRecord) -> str:
     if not null:
         return "not asked: this is measured on the data alone"
     p = null.p if null.p_adjusted is None else null.p_adjusted
-    return f"stays below {number(null.high, finding.unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
+    return f"stays below {format_number(null.high, finding.unit)} in 95 of 100 draws (adjusted p {p_value(p)})"
 
 
 def evidence_blocks(finding: FindingRecord, config: ReportConfig) -> list[Block]:
@@ -217,7 +215,7 @@ def fine_table(fine: Sequence[FindingRecord]) -> list[Block]:
         (
             finding.full_name,
             finding.question,
-            number(finding.value, finding.unit),
+            format_number(finding.value, finding.unit),
             excess_words(finding),
             Cell(f"{finding.n:,}", sort=finding.n),
         )
@@ -247,7 +245,7 @@ def over(value: float, unit: str) -> str:
     >>> over(0.25, "share"), over(0.25, "bits")
     ('25.0 points', '0.25 bits')
     """
-    return number(value, unit).replace(" %", " points")
+    return format_number(value, unit).replace(" %", " points")
 
 
 def missing_table(record: AuditRecord) -> list[Block]:
@@ -288,7 +286,7 @@ def measure_cell(finding: FindingRecord) -> Cell:
     if excess is not None and excess.low is not None and excess.high is not None:
         amount += f" [{' to '.join(over(end, unit).partition(' ')[0] for end in (excess.low, excess.high))}]"
     tone = TONES[finding.severity] if finding.severity in NAMED else "plain"
-    return Cell(f"{mark}: {number(finding.value, unit)}; excess {amount}", tone)
+    return Cell(f"{mark}: {format_number(finding.value, unit)}; excess {amount}", tone)
 
 
 KIND = ReportKind(

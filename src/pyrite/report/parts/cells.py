@@ -13,7 +13,7 @@ from pyrite.report.tables import stored
 from pyrite.runs import Run
 from pyrite.runs.study import PrimaryContrast, SeedDifference, StudyRecord
 from pyrite.study import cells_figure as drawing
-from pyrite.study.tables import references, shown_rows
+from pyrite.study.tables import reference_cells, shown_rows
 
 UNSAID = (
     "Few seeds give wide intervals over seeds. Those over items are narrower because they speak of these very models only, "
@@ -87,7 +87,7 @@ def cells_contrasts(primary: Sequence[tuple[PrimaryContrast, bool]]) -> list[Blo
     rows: list[list[Cell | str]] = []
     for contrast, share in primary:
         each_seed = "; ".join(
-            f"seed {seed}: {shared.estimate(bounded(difference, share), share, signed=True)}"
+            f"seed {seed}: {shared.format_estimate(bounded(difference, share), share, signed=True)}"
             for seed, difference in zip(contrast.seed_list, contrast.over_items_per_seed, strict=False)
         )
         over_items = contrast.over_items
@@ -100,7 +100,7 @@ def cells_contrasts(primary: Sequence[tuple[PrimaryContrast, bool]]) -> list[Blo
                 each_seed or "none",
                 shared.p_value_cell(contrast.p_difference_adjusted),
                 shared.p_value_cell(contrast.p_equivalence_adjusted),
-                shared.number(contrast.margin, share),
+                shared.format_number(contrast.margin, share),
             ]
         )
     columns = ("contrast", "verdict", "difference [over seeds]", "these models [over items]", "each seed's models [over items]",
@@ -112,7 +112,7 @@ def cells_contrasts(primary: Sequence[tuple[PrimaryContrast, bool]]) -> list[Blo
 def metric_tables(summary: Sequence[Row], spec: Row) -> list[Block]:
     """One table for each metric: every cell, its mean, its difference to the reference cells."""
     tables: list[Block] = []
-    against = references(spec)
+    against = reference_cells(spec)
     for probe, metric in drawing.headline_metrics(spec, summary):
         rows = drawing.rows_of(summary, probe, metric, spec)
         share = rows[0]["scale"] == "share"
@@ -131,7 +131,7 @@ def metric_tables(summary: Sequence[Row], spec: Row) -> list[Block]:
 
 def cell(row: Row, against: Sequence[str], share: bool) -> list[Cell | str]:
     """One cell of the study as a line of the table."""
-    each_seed = (shared.number(float(value), share).removesuffix(" %") for value in row["per_seed"].split())
+    each_seed = (shared.format_number(float(value), share).removesuffix(" %") for value in row["per_seed"].split())
     return [
         row["cell"],
         shared.estimate_cell(study.mean_of(row), share, why=study.few_seeds(row)),

@@ -97,7 +97,7 @@ def change_row(comparison: Comparison, line: Contrast, shares: Shares) -> list[C
         comparison.task,
         line.metric,
         slice_name(line),
-        *(Cell(shared.number(value, share), sort=value) for value in (line.first, line.second)),
+        *(Cell(shared.format_number(value, share), sort=value) for value in (line.first, line.second)),
         shared.estimate_cell(line.difference, share, signed=True),
         shared.count(line.difference.n),
         shared.verdict_cell(shared.supported_verdict(line.verdict, line.difference)),
@@ -163,8 +163,8 @@ def flip_rows(run: ScoredRun, config: ReportConfig, anchor: str) -> list[Block]:
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     caption = f"The first {len(rows):,} of {len(flips):,}" if len(rows) < len(flips) else "All items that changed sides"
-    everything = f"; the run's JSON file tells all of them, results/{TEXTS} their texts"
-    caption += everything if texts else ". The texts are not in the run folder: the scores stand in their place"
+    where_all = f"; the run's JSON file tells all of them, results/{TEXTS} their texts"
+    caption += where_all if texts else ". The texts are not in the run folder: the scores stand in their place"
     return [Rows(f"{anchor}-flipped", columns, rows, len(flips), caption, ("task", "metric", "way"))]
 
 

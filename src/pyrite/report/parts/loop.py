@@ -84,9 +84,9 @@ def loop_again(record: LoopRecord) -> list[Block]:
 def loop_unsaid(notes: Sequence[str], parts: dict[str, Part]) -> list[Block]:
     """What cannot be concluded: of the loop, then of each part, each thing once."""
     blocks: list[Block] = [Lines(notes, "list")] if notes else []
-    seen = set(notes)
+    noted = set(notes)
     for name, part in parts.items():
-        lines = [line for line in part.unsaid if line not in seen]
-        seen.update(lines)
+        lines = [line for line in part.unsaid if line not in noted]
+        noted.update(lines)
         blocks += [Lines([f"Of the part {name}:"]), Lines(lines, "list")] if lines else []
     return blocks

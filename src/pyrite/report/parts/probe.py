@@ -54,7 +54,7 @@ def card_verdict(card: Scorecard, shares: changes.Shares) -> Verdict:
     overall = card.overall
     text = f"{card.about} on {card.task}: {card.metric} {shared.in_words(overall, share)}; {overall.n:,} items"
     text += f", {overall.n_missing:,} more without an answer." if overall.n_missing else "."
-    return Verdict(shared.number(overall.value, share), text, "plain")
+    return Verdict(shared.format_number(overall.value, share), text, "plain")
 
 
 def probe_facts(record: ProbeRecord) -> list[Block]:

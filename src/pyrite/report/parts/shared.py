@@ -90,7 +90,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> list[Block]:
     return [Table(("verdict", "it says"), rows)] if rows else []
 
 
-def number(value: float | None, share: bool, *, signed: bool = False) -> str:
+def format_number(value: float | None, share: bool, *, signed: bool = False) -> str:
     """A share in percent, a difference of shares in points, anything else with four figures.
 
     >>> number(0.573, True), number(-0.02, True, signed=True), number(2.5, False, signed=True), number(None, True)
@@ -117,7 +117,7 @@ def between(low: float | None, high: float | None, share: bool, *, signed: bool 
     return " to ".join(ends)
 
 
-def estimate(interval: Interval, share: bool, *, signed: bool = False, why: str = "") -> str:
+def format_estimate(interval: Interval, share: bool, *, signed: bool = False, why: str = "") -> str:
     """A value with its interval in brackets, or with the reason why there is none.
 
     >>> estimate(Interval(value=0.5, low=0.4, high=0.6), True)
@@ -128,7 +128,7 @@ def estimate(interval: Interval, share: bool, *, signed: bool = False, why: str 
     reason = why_no_interval(interval, why)
     if interval.value is None or not math.isfinite(interval.value):
         return "no value" + (f" ({reason})" if reason else "")
-    value = number(interval.value, share, signed=signed)
+    value = format_number(interval.value, share, signed=signed)
     ends = between(interval.low, interval.high, share, signed=signed)
     if ends:
         return f"{value} [{ends}]"
@@ -147,14 +147,14 @@ def in_words(interval: Interval, share: bool, *, signed: bool = False) -> str:
     '-5.0 points, 95 % interval -8.0 to -2.0'
     """
     ends = between(interval.low, interval.high, share, signed=signed)
-    value = number(interval.value, share, signed=signed)
+    value = format_number(interval.value, share, signed=signed)
     reason = why_no_interval(interval, "unknown why")
     return f"{value}, 95 % interval {ends}" if ends else f"{value}, no interval: {reason}"
 
 
 def estimate_cell(interval: Interval, share: bool, *, signed: bool = False, why: str = "") -> Cell:
     """An estimate as a cell that sorts by its value; the column says that a difference of shares is in points."""
-    text = estimate(interval, share, signed=signed, why=why)
+    text = format_estimate(interval, share, signed=signed, why=why)
     return Cell(text.replace(" points", ""), sort=interval.value)
 
 
@@ -201,7 +201,7 @@ def verdict_cell(verdict: str | None) -> Cell:
 def change_cell(verdict: str | None, difference: Interval, share: bool) -> Cell:
     """A verdict with its difference."""
     cell = verdict_cell(supported_verdict(verdict, difference))
-    return Cell(f"{cell.text}: {estimate(difference, share, signed=True)}", cell.tone)
+    return Cell(f"{cell.text}: {format_estimate(difference, share, signed=True)}", cell.tone)
 
 
 def contrast_name(contrast: ContrastNames) -> str:

@@ -217,7 +217,7 @@ def contrast_table(primary: Sequence[PrimaryContrast], margin: float) -> list[Bl
     for contrast in primary:
         over_items = "none for this contrast"
         if contrast.over_items:
-            over_items = shared.estimate(clipped(contrast.over_items, contrast), contrast.is_share, signed=True)
+            over_items = shared.format_estimate(clipped(contrast.over_items, contrast), contrast.is_share, signed=True)
         rows.append(
             [
                 shared.contrast_name(contrast.contrast),

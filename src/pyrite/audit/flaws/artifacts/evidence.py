@@ -14,14 +14,14 @@ from pyrite.audit.rows import Row
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
     """Which features point at which labels, how strongly, and how well a lazy model does."""
-    places, seen, reference, names = seen_in(data, references)
-    if not seen:
+    places, surfaces, reference, names = seen_in(data, references)
+    if not surfaces:
         return Evidence()
-    features = features_of(measure, seen)
-    cues = find_cues(seen, reference, features)[:20]
-    lines = [cue_line(cue, names) for cue in with_overlap(measure, cues, seen, reference)]
+    features = features_of(measure, surfaces)
+    cues = find_cues(surfaces, reference, features)[:20]
+    lines = [cue_line(cue, names) for cue in with_overlap(measure, cues, surfaces, reference)]
     values: dict[str, Any] = {
-        "labels": dict(sorted(Counter(surface.label for surface in seen).items())),
+        "labels": dict(sorted(Counter(surface.label for surface in surfaces).items())),
         "cues": [cue.as_json() for cue in cues],
     }
     if measure in ("hypothesis_only", "overlap_only"):
@@ -30,7 +30,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         what = f"the words of the {names[-1][:24]} alone" if measure == "hypothesis_only" else "overlap alone"
         if values["data"]:
             lines.insert(0, accuracy_line(what, values["data"], values["references"]))
-    strengths = strongest(seen, cues)
+    strengths = strongest(surfaces, cues)
     worst = [at for at in np.argsort(-strengths, kind="stable")[:20].tolist() if strengths[at] > 0]
     rule = {"fields": list(names), "cues": values["cues"]} if cues else None
     return Evidence(tuple(lines), tuple(data.rows[places[at]].number for at in worst), values, rule)
@@ -41,13 +41,20 @@ def seen_in(
 ) -> tuple[list[int], list[Surface], list[Surface], tuple[str, ...]]:
     """Places of the data's rows, what is seen of them and of the references pooled, and the names of their fields."""
     names = fields_of(data.rows)
-    places, seen = usable(data.rows, names)
-    return places, seen, usable([row for population in references.values() for row in population.rows], names)[1], names
+    places, surfaces = usable(data.rows, names)
+    return (
+        places,
+        surfaces,
+        usable([row for population in references.values() for row in population.rows], names)[1],
+        names,
+    )
 
 
-def with_overlap(measure: str, cues: Sequence[Cue], seen: Sequence[Surface], reference: Sequence[Surface]) -> list[Cue]:
+def with_overlap(
+    measure: str, cues: Sequence[Cue], surfaces: Sequence[Surface], reference: Sequence[Surface]
+) -> list[Cue]:
     """The cues to tell: for overlap, first that of all rows whose last field repeats words of the first only."""
-    covered = find_cues(seen, reference, [("overlap", "covered")]) if measure.startswith("overlap") else []
+    covered = find_cues(surfaces, reference, [("overlap", "covered")]) if measure.startswith("overlap") else []
     return [*covered[:1], *cues]
 
 

@@ -115,9 +115,9 @@ def surface_of(row: Row) -> Surface:
     )
 
 
-def common_words(seen: Sequence[Surface]) -> list[str]:
+def common_words(surfaces: Sequence[Surface]) -> list[str]:
     """The commonest words of the last fields, of those that stand in five rows or more."""
-    counts = Counter(word for surface in seen for word in surface.unique)
+    counts = Counter(word for surface in surfaces for word in surface.unique)
     return sorted((word for word in counts if counts[word] >= 5), key=lambda word: (-counts[word], word))[:WORDS]
 
 
@@ -127,25 +127,25 @@ def edges_of(values: Sequence[float], bins: int) -> Array:
     return edges[edges < max(values)]
 
 
-def shows(seen: Surface, feature: Feature) -> bool:
+def shows(surface: Surface, feature: Feature) -> bool:
     """Whether the row has the feature."""
     match feature:
         case ("overlap", "covered"):
-            return seen.overlap in ("all", "run")
+            return surface.overlap in ("all", "run")
         case ("overlap", level):
-            return seen.overlap == level
+            return surface.overlap == level
         case ("length", int(low), int(high)):
-            return low < len(seen.words) <= high
+            return low < len(surface.words) <= high
         case ("negation",):
-            return seen.negated
+            return surface.negated
         case ("mismatch",):
-            return seen.mismatch
+            return surface.mismatch
         case ("word", word):
-            return word in seen.unique
+            return word in surface.unique
     return False
 
 
-def features_of(measure: str, seen: Sequence[Surface]) -> list[Feature]:
+def features_of(measure: str, surfaces: Sequence[Surface]) -> list[Feature]:
     """The features that may stand behind a statistic of label artifacts."""
     overlap: list[Feature] = [("overlap", level) for level in ("run", "all", "none")]
     match measure:
@@ -156,23 +156,23 @@ def features_of(measure: str, seen: Sequence[Surface]) -> list[Feature]:
         case "negation_label":
             return [("negation",)]
         case "length_label":
-            lengths = [len(surface.words) for surface in seen]
+            lengths = [len(surface.words) for surface in surfaces]
             edges = [min(lengths) - 1, *(int(edge) for edge in edges_of(lengths, 5)), max(lengths)]
             return [("length", low, high) for low, high in pairwise(edges)]
         case _:
-            return [("word", word) for word in common_words(seen)]
+            return [("word", word) for word in common_words(surfaces)]
 
 
-def having(seen: Sequence[Surface], feature: Feature) -> Array:
+def having(surfaces: Sequence[Surface], feature: Feature) -> Array:
     """Which rows have the feature [rows], true or false."""
     if feature[0] == "word":
-        return np.array([feature[1] in surface.unique for surface in seen], dtype=bool)
-    return np.array([shows(surface, feature) for surface in seen], dtype=bool)
+        return np.array([feature[1] in surface.unique for surface in surfaces], dtype=bool)
+    return np.array([shows(surface, feature) for surface in surfaces], dtype=bool)
 
 
-def labelled(seen: Sequence[Surface], labels: Sequence[str]) -> Array:
+def labelled(surfaces: Sequence[Surface], labels: Sequence[str]) -> Array:
     """Which rows have one of the labels [rows], true or false."""
-    return np.array([surface.label in labels for surface in seen], dtype=bool)
+    return np.array([surface.label in labels for surface in surfaces], dtype=bool)
 
 
 def score_cue(has_feature: Array, right: Array, feature: Feature, labels: tuple[str, ...]) -> Cue | None:
@@ -188,31 +188,31 @@ def score_cue(has_feature: Array, right: Array, feature: Feature, labels: tuple[
     return Cue(feature, labels, m, share, elsewhere, share / max(elsewhere, 1 / (n - m + 1)), z)
 
 
-def find_cues(seen: Sequence[Surface], reference: Sequence[Surface], features: Sequence[Feature]) -> list[Cue]:
+def find_cues(surfaces: Sequence[Surface], reference: Sequence[Surface], features: Sequence[Feature]) -> list[Cue]:
     """The features that point at a label, the surest first: at least ten rows have it, the label is 1.5 times as
     frequent among them as elsewhere, surely, and the lift is 1.25 times that in the references.
 
     That no word is shared points at every label but the one that overlap points at, where it does.
     """
-    labels = sorted({surface.label for surface in seen})
-    rights: dict[tuple[str, ...], Array] = {(label,): labelled(seen, [label]) for label in labels}
+    labels = sorted({surface.label for surface in surfaces})
+    rights: dict[tuple[str, ...], Array] = {(label,): labelled(surfaces, [label]) for label in labels}
     cues: list[Cue] = []
     for feature in features:
-        has_feature, aims = having(seen, feature), rights
+        has_feature, aims = having(surfaces, feature), rights
         overlapping = [cue for cue in cues if cue.feature[0] == "overlap"]
         if feature == ("overlap", "none") and overlapping:
             best = max(overlapping, key=lambda cue: cue.z).labels
-            others = tuple(label for label in labels if label not in best)
-            aims = {others: labelled(seen, others)}
+            rival_labels = tuple(label for label in labels if label not in best)
+            aims = {rival_labels: labelled(surfaces, rival_labels)}
         for aim, right in aims.items():
             cue = score_cue(has_feature, right, feature, aim)
             if cue and cue.rows >= LEAST and cue.lift >= LIFT and cue.z >= SURE.get(str(feature[0]), 3.0):
-                cue = beside(cue, reference)
+                cue = with_reference_lift(cue, reference)
                 cues += [cue] if cue.lift > MORE * (cue.reference_lift or 0) else []
     return sorted(cues, key=lambda cue: (-cue.z, str(cue.feature), cue.labels))
 
 
-def beside(cue: Cue, reference: Sequence[Surface]) -> Cue:
+def with_reference_lift(cue: Cue, reference: Sequence[Surface]) -> Cue:
     """The cue with its lift in the references, where they have its labels."""
     right = labelled(reference, cue.labels)
     same = score_cue(having(reference, cue.feature), right, cue.feature, cue.labels) if right.any() else None

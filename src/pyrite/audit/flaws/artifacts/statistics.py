@@ -96,39 +96,39 @@ def usable(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[int], list[S
 
 def prepare(rows: Sequence[Row]) -> Sample | None:
     """Everything that is counted later; None where fewer than two labels can be told apart."""
-    places, seen = usable(rows, fields_of(rows))
-    if not seen:
+    places, surfaces = usable(rows, fields_of(rows))
+    if not surfaces:
         return None
-    labels = tuple(sorted({surface.label for surface in seen}))
+    labels = tuple(sorted({surface.label for surface in surfaces}))
     ids = {label: at for at, label in enumerate(labels)}
-    columns = {word: at for at, word in enumerate(common_words(seen))}
-    words = np.zeros((len(seen), len(columns)), dtype=np.float32)
-    for line, surface in zip(words, seen, strict=True):
+    columns = {word: at for at, word in enumerate(common_words(surfaces))}
+    words = np.zeros((len(surfaces), len(columns)), dtype=np.float32)
+    for line, surface in zip(words, surfaces, strict=True):
         line[[columns[word] for word in surface.unique if word in columns]] = 1
-    labelled = one_hot(np.array([ids[surface.label] for surface in seen]), len(labels)).T
-    folds = np.array([zlib.crc32(" ".join(surface.words).encode("utf-8", "replace")) % FOLDS for surface in seen])
-    return Sample(np.array(places), labels, np.ascontiguousarray(labelled), words, classes_of(seen), folds)
+    labelled = one_hot(np.array([ids[surface.label] for surface in surfaces]), len(labels)).T
+    folds = np.array([zlib.crc32(" ".join(surface.words).encode("utf-8", "replace")) % FOLDS for surface in surfaces])
+    return Sample(np.array(places), labels, np.ascontiguousarray(labelled), words, classes_of(surfaces), folds)
 
 
-def classes_of(seen: Sequence[Surface]) -> dict[str, Array]:
+def classes_of(surfaces: Sequence[Surface]) -> dict[str, Array]:
     """For each feature, in which of its classes a row is [rows, classes].
 
     `overlap` has three features side by side: how much of the last field stands in the first (nothing, four classes of
     shares, all, all in one run), by how many words it is longer, and in which field alone there is a negation.
     """
     classes = {
-        "length": binned([len(surface.words) for surface in seen]),
-        "negation": one_hot(np.array([surface.negated for surface in seen], dtype=int), 2),
+        "length": binned([len(surface.words) for surface in surfaces]),
+        "negation": one_hot(np.array([surface.negated for surface in surfaces], dtype=int), 2),
     }
-    if seen[0].overlap:
-        level = np.array([("none", "all", "run", "some").index(surface.overlap) for surface in seen])
+    if surfaces[0].overlap:
+        level = np.array([("none", "all", "run", "some").index(surface.overlap) for surface in surfaces])
         classes |= {"covered": one_hot(((level == 1) | (level == 2)).astype(int), 2)}
         classes |= {"run": one_hot((level == 2).astype(int), 2)}
-        shares = np.array([surface.share for surface in seen])
+        shares = np.array([surface.share for surface in surfaces])
         edges = edges_of(shares[level == 3], 4) if (level == 3).any() else np.empty(0)
         level += np.where(level == 3, np.searchsorted(edges, shares, side="left"), 0)
-        mismatch = np.array([surface.mismatch * (1 + surface.negated) for surface in seen], dtype=int)
-        longer = binned([surface.longer for surface in seen], 4)
+        mismatch = np.array([surface.mismatch * (1 + surface.negated) for surface in surfaces], dtype=int)
+        longer = binned([surface.longer for surface in surfaces], 4)
         classes["overlap"] = np.hstack([one_hot(level, 4 + len(edges)), longer, one_hot(mismatch, 3)])
     return classes
 
@@ -250,10 +250,10 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
     return [Alone(BY_NAME[name], observed[name], np.concatenate(null), n) for name, null in drawn.items()]
 
 
-def strongest(seen: Sequence[Surface], cues: Sequence[Cue]) -> Array:
+def strongest(surfaces: Sequence[Surface], cues: Sequence[Cue]) -> Array:
     """For each row, the strength of the strongest cue that points at its own label [rows]; 0 where none does."""
-    strengths = np.zeros(len(seen), dtype=np.float32)
-    for at, surface in enumerate(seen):
+    strengths = np.zeros(len(surfaces), dtype=np.float32)
+    for at, surface in enumerate(surfaces):
         strengths[at] = max(
             (cue.strength for cue in cues if surface.label in cue.labels and shows(surface, cue.feature)), default=0
         )

@@ -8,7 +8,7 @@ from pyrite.audit import minhash
 from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.contamination.index import BOILERPLATE, Index, index_of, matches, runs_by_row
 from pyrite.audit.rows import Row
-from pyrite.audit.wording import cut
+from pyrite.audit.wording import truncate
 
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
@@ -23,7 +23,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         name: counts_of_set[measure] | {"items": counts_of_set["items"]}
         for name, counts_of_set in data.totals.get("sets", {}).items()
     }
-    shown = [
+    examples = [
         {"id": data.rows[at].id, "words": words, "item": item}
         for at in worst
         for words, item in _runs_of(data.rows[at], index, measure)[:1]
@@ -33,10 +33,10 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         if counts_of_set["rows"]:
             touched, items = counts_of_set["items_touched"], counts_of_set["items"]
             lines.append(f"{name}: {counts_of_set['rows']:,} rows touch {touched:,} of {items:,} texts")
-    lines += [f"“{match['words']}” ({match['id']}) is in {match['item']}" for match in shown[:5]]
+    lines += [f"“{match['words']}” ({match['id']}) is in {match['item']}" for match in examples[:5]]
     if measure == "ngram_8" and index.boilerplate:
         lines.append(f"left out: {index.boilerplate:,} 8-grams that stand in {BOILERPLATE} or more evaluation texts")
-    values = {"sample_rows": int(np.count_nonzero(counts)), "matches": shown, "sets": sets}
+    values = {"sample_rows": int(np.count_nonzero(counts)), "matches": examples, "sets": sets}
     return Evidence(tuple(lines), tuple(data.rows[at].number for at in worst), values, rule)
 
 
@@ -58,7 +58,7 @@ def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
     """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
     its_words = minhash.words(row.text)[: minhash.WORDS]
     spans: list[tuple[int, int, int]] = []
-    for match in matches(minhash.flat([its_words]), index, measure):
+    for match in matches(minhash.text_hashes([its_words]), index, measure):
         first = match.runs.items[match.runs.bounds[match.grams]]
         spans += zip(match.words.tolist(), (match.words + match.size).tolist(), first.tolist(), strict=True)
     joined: list[list[int]] = []
@@ -69,4 +69,4 @@ def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
             joined.append([start, end, item])
     joined.sort(key=lambda span: (span[0] - span[1], span[0]))
     texts = [(b" ".join(its_words[start:end]).decode("utf-8", "replace"), item) for start, end, item in joined]
-    return [(cut(text), index.named(item)) for text, item in texts]
+    return [(truncate(text), index.named(item)) for text, item in texts]

@@ -60,7 +60,7 @@ def _index(against: tuple[tuple[str, tuple[str, ...]], ...]) -> Index:
     texts = [minhash.words(text)[: minhash.WORDS] for _, texts_of_set in against for text in texts_of_set]
     starts = np.cumsum([0, *(len(texts_of_set) for _, texts_of_set in against)])
     sizes = np.array([len(text) for text in texts], dtype=np.int64)
-    all_words = minhash.flat(texts)
+    all_words = minhash.text_hashes(texts)
     _, same_text = np.unique([minhash.text_key("", text) for text in texts], return_inverse=True)
     runs: dict[int, Runs] = {}
     boilerplate = 0
@@ -155,7 +155,7 @@ def runs_by_row(rows: Sequence[Row], index: Index, touched: Mapping[str, Told] |
     """How many runs of evaluation texts each row holds, by measure [rows]; `touched[measure](rows, items)` is told."""
     counts = {name: np.zeros(len(rows), dtype=np.int64) for name in SIZES}
     for start, texts in _batches(rows):
-        all_words = minhash.flat(texts)
+        all_words = minhash.text_hashes(texts)
         for name in SIZES:
             for match in matches(all_words, index, name):
                 np.add.at(counts[name], start + match.rows, 1)

@@ -7,10 +7,10 @@ import numpy as np
 
 from pyrite.audit import minhash
 from pyrite.audit.flaw import Evidence, Extras, Population
-from pyrite.audit.flaws.duplicates.statistics import AGAINST, CLOSE, EXACT, NEARLY, SEMANTIC, SamplePairs, find
+from pyrite.audit.flaws.duplicates.statistics import AGAINST, CLOSE, EXACT, NEARLY, SEMANTIC, SamplePairs, find_pairs
 from pyrite.audit.minhash import NEAR, Array
 from pyrite.audit.rows import Row
-from pyrite.audit.wording import cut
+from pyrite.audit.wording import truncate
 
 SAID = {
     "exact": "repeat another row word for word",
@@ -24,7 +24,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     are `Row.number`s."""
     if measure == AGAINST.name:
         return _copied(data, references)
-    pairs = find(data.rows, extras.row_embeddings)
+    pairs = find_pairs(data.rows, extras.row_embeddings)
     groups = _copy_groups(measure, pairs)
     rows, total = _share(measure, data, extras.row_embeddings)
     share = f"{rows / total:.1%} of rows ({rows:,} of {total:,}) {SAID[measure]}"
@@ -44,9 +44,9 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     ]
     values["groups"] = [[data.rows[at].id for at in group[:10]] for group in groups[:10]]
     later = sorted(data.rows[at].number for group in groups for at in group[1:])
-    shown = tuple(data.rows[at].number for group in groups for at in group[:4])[:20]
+    row_numbers = tuple(data.rows[at].number for group in groups for at in group[:4])[:20]
     rule = {"measure": measure} | ({"numbers": later} if measure == SEMANTIC.name else {})
-    return Evidence((share, *lines), shown, values, rule)
+    return Evidence((share, *lines), row_numbers, values, rule)
 
 
 def _copy_groups(measure: str, pairs: SamplePairs) -> list[list[int]]:
@@ -69,7 +69,7 @@ def _share(measure: str, population: Population, embeddings: Array | None) -> tu
     """Rows with a partner, and all rows: of the whole where it is known, else of the sample."""
     if measure in population.totals:
         return population.totals[measure]["rows"], population.totals["rows"]
-    pairs = find(population.rows, embeddings)
+    pairs = find_pairs(population.rows, embeddings)
     if measure == SEMANTIC.name:
         return 0 if pairs.semantic is None else len(np.unique(pairs.semantic[0])), max(1, len(population.rows))
     return sum(map(len, _copy_groups(measure, pairs))), max(1, len(population.rows))
@@ -79,7 +79,7 @@ def _copied(data: Population, references: Mapping[str, Population]) -> Evidence:
     """Copies of reference rows: how many in the whole data, and those whose original is in the sample too."""
     counts = data.totals.get(AGAINST.name)
     theirs = [row for population in references.values() for row in population.rows]
-    duplicates, size = find([*data.rows, *theirs], None), len(data.rows)
+    duplicates, size = find_pairs([*data.rows, *theirs], None), len(data.rows)
     groups = [*_copy_groups(NEARLY.name, duplicates), *_copy_groups(EXACT.name, duplicates)]
     pairs = {at: group[-1] - size for group in groups if group[-1] >= size for at in group if at < size}
     lines = []
@@ -94,7 +94,7 @@ def _copied(data: Population, references: Mapping[str, Population]) -> Evidence:
 
 
 def _excerpt(row: Row) -> str:
-    return cut(" ".join(row.text[:400].split()))
+    return truncate(" ".join(row.text[:400].split()))
 
 
 def _ids(rows: Sequence[Row], places: Sequence[int]) -> str:

@@ -64,7 +64,7 @@ class SamplePairs:
     semantic: tuple[Array, Array, Floats] | None
 
 
-def find(rows: Sequence[Row], embeddings: Array | None) -> SamplePairs:
+def find_pairs(rows: Sequence[Row], embeddings: Array | None) -> SamplePairs:
     """All kinds of pairs among these rows."""
     sketches = minhash.sketches(row.text for row in rows)
     _, first, text_of = np.unique(sketches.keys, return_index=True, return_inverse=True)
@@ -132,7 +132,7 @@ def _closest(a: Array, b: Array, values: Floats) -> tuple[Array, Array, Floats]:
 
 def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     """Of each group, the share of rows that have a partner in the same group, data minus references."""
-    pairs = find(rows, extras.row_embeddings)
+    pairs = find_pairs(rows, extras.row_embeddings)
     a, b, values = pairs.near
     both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
     differences = [
@@ -204,7 +204,7 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
 
     if extras.embeddings is None or not rows:
         return []
-    semantic = find(rows, extras.row_embeddings).semantic
+    semantic = find_pairs(rows, extras.row_embeddings).semantic
     assert semantic is not None
     share = wilson(len(np.unique(semantic[0])), len(rows))
     return [Alone(SEMANTIC, share.value, None, len(rows), FEW, share.low, share.high)]
@@ -229,7 +229,7 @@ def flag_scores(
             of = np.load(folder / MARKED[name][0], mmap_mode="r", allow_pickle=False)[numbers]
             scores[name][of >= 0 if name == AGAINST.name else of != numbers] = MARKED[name][1]
         elif name != AGAINST.name:
-            pairs = pairs or find(rows, None)
+            pairs = pairs or find_pairs(rows, None)
             root = pairs.text_of if name == EXACT.name else pairs.cluster_of[pairs.text_of]
             first = np.unique(root, return_index=True)[1]
             scores[name][np.setdiff1d(np.arange(len(rows)), first)] = 1

@@ -22,7 +22,7 @@ class Stream:
     def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         """Take rows in; returns the column."""
         sketches = minhash.sketches(row.text for row in rows)
-        minhash.write(self.folder, [row.number for row in rows], sketches)
+        minhash.append_rows(self.folder, [row.number for row in rows], sketches)
         return {"duplicates_hash": sketches.keys}
 
     def close(self) -> None:
@@ -59,16 +59,16 @@ def merge(
             copy_of[at : at + CHUNK] = exact_of[at : at + CHUNK]
         minhash.merge_near(data, exact_of, copy_of)
         near = _near_counts(data, exact_of, copy_of, _array(Path(temporary) / "several.npy", numbers, bool))
-        others, arrays = Parts(reference), 2
+        reference_parts, arrays = Parts(reference), 2
         totals: dict[str, Any] = {
             "rows": data.rows,
             "exact": group_counts(data.rows, exact_rows, exact_groups, exact_rows - exact_groups),
             "near": near,
         }
-        if others.rows:
+        if reference_parts.rows:
             arrays = 3
             reference_of = _array(out / "reference_of.npy", numbers)
-            totals["against_reference"] = _merge_reference(data, others, exact_of, reference_of)
+            totals["against_reference"] = _merge_reference(data, reference_parts, exact_of, reference_of)
     return totals | {
         "bytes_per_row": (data.size_on_disk() + arrays * 8 * numbers) / data.rows,
         "threshold": NEAR,
@@ -103,22 +103,26 @@ def _near_counts(data: Parts, exact_of: Array, copy_of: Array, several: Array) -
     return group_counts(data.rows, rows, groups, rows - groups)
 
 
-def _merge_reference(data: Parts, others: Parts, exact_of: Array, reference_of: Array) -> dict[str, Any]:
+def _merge_reference(data: Parts, reference_parts: Parts, exact_of: Array, reference_of: Array) -> dict[str, Any]:
     """Copies of reference rows. A text is compared with the next few reference texts on either side in each band."""
     reference_of[:] = -1
     with tempfile.TemporaryFile() as file:
-        first = np.memmap(file, np.int64, "w+", shape=(others.rows,))
-        minhash.merge_exact(others, first, "place")
-        count = minhash.partitions(data.rows + others.rows)
+        first = np.memmap(file, np.int64, "w+", shape=(reference_parts.rows,))
+        minhash.merge_exact(reference_parts, first, "place")
+        count = minhash.partitions(data.rows + reference_parts.rows)
         for at in range(count):
             keys, numbers, _ = minhash.first_of_each(minhash.texts_of(data, at, count, "number"))
-            theirs, places, _ = minhash.first_of_each(minhash.texts_of(others, at, count, "place"))
+            theirs, places, _ = minhash.first_of_each(minhash.texts_of(reference_parts, at, count, "place"))
             _, ours, at_place = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
             reference_of[numbers[ours]] = places[at_place]
         for band, at in np.ndindex(BANDS, count):
             ours_here = minhash.band_of(data, band, at, count, exact_of, "number")
             minhash.near_reference(
-                data, others, ours_here, minhash.band_of(others, band, at, count, first, "place"), reference_of
+                data,
+                reference_parts,
+                ours_here,
+                minhash.band_of(reference_parts, band, at, count, first, "place"),
+                reference_of,
             )
     rows, examples = 0, list[int]()
     for _, numbers in data.chunks("number"):

@@ -16,11 +16,11 @@ from pyrite.audit.flaws.embedding.statistics import (
     MEDIAN_ROWS,
     NEIGHBOURS,
     Points,
-    checked,
     cross_validation,
     map_2d,
     median_width,
     rank_wins,
+    sample_embeddings,
     scaled,
 )
 from pyrite.audit.rows import Row
@@ -52,7 +52,7 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     people = [row for population in references.values() for row in population.rows]
     if extras.embeddings is None or not data.rows:
         return Evidence()
-    points = checked(extras.embeddings, len(data.rows) + len(people))
+    points = sample_embeddings(extras.embeddings, len(data.rows) + len(people))
     sides = Sides(data.rows, people, points[: len(data.rows)], points[len(data.rows) :], extras.seed)
     if measure == DIVERSITY.name:
         return of_diversity(sides)
@@ -94,7 +94,7 @@ def of_classifier(sides: Sides) -> Evidence:
     listed = clusters(sides)
     return Evidence(
         (told_line, *cluster_lines(sides, listed)),
-        worst(sides.data, scores[: len(sides.ours)]),
+        worst_rows(sides.data, scores[: len(sides.ours)]),
         {"auc": auc, "clusters": listed},
     )
 
@@ -106,7 +106,7 @@ def of_mmd(sides: Sides) -> Evidence:
     width = median_width(few @ few.T)
     witness = np.exp((sides.ours @ ours.T - 1) / width).mean(1) - np.exp((sides.ours @ human.T - 1) / width).mean(1)
     listed = clusters(sides)
-    return Evidence(cluster_lines(sides, listed), worst(sides.data, witness), {"clusters": listed})
+    return Evidence(cluster_lines(sides, listed), worst_rows(sides.data, witness), {"clusters": listed})
 
 
 def of_coverage(sides: Sides) -> Evidence:
@@ -155,7 +155,7 @@ def of_diversity(sides: Sides) -> Evidence:
     crowded = ((sides.ours @ ours.T) ** 2).mean(1, dtype=np.float64)
     listed = clusters(sides)
     lines = (f"{line}, in {len(ours)} rows", *cluster_lines(sides, listed))
-    return Evidence(lines, worst(sides.data, crowded), {**values, "clusters": listed})
+    return Evidence(lines, worst_rows(sides.data, crowded), {**values, "clusters": listed})
 
 
 def vendi(points: Points) -> float:
@@ -202,6 +202,6 @@ def cluster_lines(sides: Sides, listed: Sequence[Mapping[str, Any]], *, lacking:
     return tuple(lines[:3])
 
 
-def worst(rows: Sequence[Row], strength: np.ndarray[Any, Any]) -> tuple[int, ...]:
+def worst_rows(rows: Sequence[Row], strength: np.ndarray[Any, Any]) -> tuple[int, ...]:
     """The numbers of the twenty rows that show a flaw most."""
     return tuple(rows[at].number for at in np.argsort(-strength, kind="stable")[:20])

@@ -72,7 +72,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     if extras.embeddings is None or len(rows) < 2:
         return []
     order = np.random.default_rng([extras.seed, 17]).permutation(len(rows))
-    points = checked(extras.embeddings, len(rows))[order]
+    points = sample_embeddings(extras.embeddings, len(rows))[order]
     cosines = points @ points.T
 
     def reordered(statistic: GroupStatistic) -> GroupStatistic:
@@ -86,7 +86,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     ]
 
 
-def checked(embeddings: np.ndarray[Any, Any], count: int) -> Points:
+def sample_embeddings(embeddings: np.ndarray[Any, Any], count: int) -> Points:
     """The embeddings of all rows of the sample, fp32."""
     if embeddings.shape[0] != count:
         raise ValueError(f"{embeddings.shape[0]} embeddings of {count} rows")
@@ -102,7 +102,7 @@ def row_sets(a: Draws, b: Draws) -> Iterator[tuple[bytes, Indices]]:
         yield key, np.array(draws, dtype=np.int64)
 
 
-def places_of(key: bytes, count: int) -> Indices:
+def places_of_key(key: bytes, count: int) -> Indices:
     """The rows that a key stands for."""
     return np.flatnonzero(np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=count))
 
@@ -113,7 +113,7 @@ def by_row_set(prepare: Callable[[Indices], Callable[[Draws, Draws], Floats]], c
 
     @lru_cache(maxsize=1)
     def prepared(key: bytes) -> tuple[Indices, Callable[[Draws, Draws], Floats]]:
-        places = places_of(key, count)
+        places = places_of_key(key, count)
         return places, prepare(places)
 
     def statistic(a: Draws, b: Draws) -> Floats:
@@ -256,9 +256,9 @@ def quadratics(kernel: Points, a: Draws, b: Draws) -> tuple[Floats, Floats, Floa
     z = a - b
     mixed = z @ total
     same = ((z @ kernel) * z).sum(1, dtype=np.float64)
-    everything = total.sum()
-    aa, bb = (everything + 2 * mixed + same) / 4, (everything - 2 * mixed + same) / 4
-    return aa, (everything - same) / 4, bb
+    grand_total = total.sum()
+    aa, bb = (grand_total + 2 * mixed + same) / 4, (grand_total - 2 * mixed + same) / 4
+    return aa, (grand_total - same) / 4, bb
 
 
 def coverage_loss(cosines: Points) -> GroupStatistic:

@@ -148,18 +148,18 @@ def collapsed(kinds: str) -> str:
     return "".join(pieces + [run[0] + "+" * (len(run) > 1) for run in runs[at:]])
 
 
-def drawn(skeleton: str, opening: str = "") -> str:
+def template_text(skeleton: str, opening: str = "") -> str:
     """A skeleton as a readable template; `opening` stands in its first line. Line breaks are shown as backslash n.
 
     >>> print(drawn("pn+p", "Sure! Here are"))
     Sure! Here are … \\n1. … (×n) \\nP
     """
     pieces = _PIECE.findall(skeleton)
-    shown = [_piece(piece) for piece in pieces[:8]] + ["…"] * (len(pieces) > 8)
+    drawn_pieces = [_piece(piece) for piece in pieces[:8]] + ["…"] * (len(pieces) > 8)
     if opening:
         several = bool(pieces) and (pieces[0][0] == "(" or pieces[0][-1] == "+")
-        shown = [f"{opening} …", *shown[0 if several else 1 :]]
-    return " \\n".join(shown) if shown else "(empty)"
+        drawn_pieces = [f"{opening} …", *drawn_pieces[0 if several else 1 :]]
+    return " \\n".join(drawn_pieces) if drawn_pieces else "(empty)"
 
 
 def _piece(piece: str) -> str:
@@ -171,7 +171,7 @@ def _piece(piece: str) -> str:
 def drawn_structure(structure: str) -> str:
     """`Shape.structure` as a readable template."""
     skeleton, end, marks = structure.split(" ")
-    parts = [drawn(skeleton), f"ends with “{end}”" if end else "ends without a full stop"]
+    parts = [template_text(skeleton), f"ends with “{end}”" if end else "ends without a full stop"]
     parts += ["bold words"] * ("*" in marks) + ["code"] * ("`" in marks)
     return ", ".join(parts)
 

@@ -10,19 +10,19 @@ from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.format.answer_shape import (
     Shape,
     Words,
-    drawn,
     drawn_structure,
     fold,
     joined,
     phrase,
     printable,
     structural_tokens,
+    template_text,
 )
 from pyrite.audit.flaws.format.patterns import (
     BAR,
     Answers,
     Counted,
-    answers_of,
+    answer_shapes,
     commonest,
     difference_low,
     over_represented,
@@ -52,22 +52,22 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     The rule names them: `openings`, `closings` (words from the edge inwards), `skeletons`, `structures`.
     """
     theirs = [row for population in references.values() for row in population.rows]
-    seen = _Sides(data.rows, answers_of(data.rows), answers_of(theirs) if theirs else None, theirs)
-    if not seen.ours.shapes:
+    sides = _Sides(data.rows, answer_shapes(data.rows), answer_shapes(theirs) if theirs else None, theirs)
+    if not sides.ours.shapes:
         return Evidence(("No row has an answer.",))
     match measure:
         case OPENING.name:
-            return _told(seen, _edges(seen, "openings"), extra=_commonest(seen, "openings"))
+            return _as_evidence(sides, _edges(sides, "openings"), extra=_commonest(sides, "openings"))
         case CLOSING.name:
-            return _told(seen, _edges(seen, "closings"), extra=_commonest(seen, "closings"))
+            return _as_evidence(sides, _edges(sides, "closings"), extra=_commonest(sides, "closings"))
         case SKELETON.name:
-            return _told(seen, _layouts(seen, "skeletons"), extra=_commonest(seen, "skeletons"))
+            return _as_evidence(sides, _layouts(sides, "skeletons"), extra=_commonest(sides, "skeletons"))
         case ENTROPY.name:
-            return _told(seen, _layouts(seen, "structures"), extra=(*_effective(seen), *_tokens(seen)))
+            return _as_evidence(sides, _layouts(sides, "structures"), extra=(*_effective(sides), *_tokens(sides)))
         case DISTANCE.name:
-            return _templates(seen)
+            return _templates(sides)
         case LENGTH.name:
-            return _length_lines(seen)
+            return _length_lines(sides)
     raise KeyError(measure)
 
 
@@ -87,45 +87,45 @@ class _Listed(NamedTuple):
     shown: tuple[str, ...]
 
 
-def _edges(seen: _Sides, kind: str) -> _Listed:
+def _edges(sides: _Sides, kind: str) -> _Listed:
     """Over-represented openings or closings; without references of three words or more. One word alone is an opening
     where a mark sets it off ("Certainly!"), and never a closing: every last word has a mark."""
     key, verb = (opening_of, "begins") if kind == "openings" else (closing_of, "ends")
-    least = 2 if seen.theirs else EDGE
+    least = 2 if sides.theirs else EDGE
 
     def allowed(words: Words) -> bool:
         return phrase(words, least) if kind == "openings" else len(words) >= least
 
-    patterns = over_represented(seen.ours, seen.theirs, key, allowed=allowed)
-    shown = tuple(_as_written(seen.rows, pattern, kind) for pattern in patterns)
+    patterns = over_represented(sides.ours, sides.theirs, key, allowed=allowed)
+    texts = tuple(_as_written(sides.rows, pattern, kind) for pattern in patterns)
     lines = [
-        f"“{text}” {verb} {share_of_answers(counted, seen.theirs)}"
-        for counted, text in zip(patterns, shown, strict=True)
+        f"“{text}” {verb} {share_of_answers(counted, sides.theirs)}"
+        for counted, text in zip(patterns, texts, strict=True)
     ]
-    return _Listed(kind, tuple(lines), tuple(patterns), shown)
+    return _Listed(kind, tuple(lines), tuple(patterns), texts)
 
 
-def _layouts(seen: _Sides, kind: str) -> _Listed:
+def _layouts(sides: _Sides, kind: str) -> _Listed:
     """Over-represented skeletons or structures. Without references, plain paragraphs are not counted as a pattern."""
 
     def key(shape: Shape) -> Words:
-        plain = seen.theirs is None and shape.skeleton in PLAIN
+        plain = sides.theirs is None and shape.skeleton in PLAIN
         return () if plain else (getattr(shape, kind[:-1]),)
 
-    patterns = over_represented(seen.ours, seen.theirs, key)
-    show = drawn if kind == "skeletons" else drawn_structure
-    shown = tuple(show(pattern.key[0]) for pattern in patterns)
+    patterns = over_represented(sides.ours, sides.theirs, key)
+    show = template_text if kind == "skeletons" else drawn_structure
+    texts = tuple(show(pattern.key[0]) for pattern in patterns)
     lines = [
-        f"`{text}`: {share_of_answers(counted, seen.theirs)}" for counted, text in zip(patterns, shown, strict=True)
+        f"`{text}`: {share_of_answers(counted, sides.theirs)}" for counted, text in zip(patterns, texts, strict=True)
     ]
-    return _Listed(kind, tuple(lines), tuple(patterns), shown)
+    return _Listed(kind, tuple(lines), tuple(patterns), texts)
 
 
-def _told(seen: _Sides, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
+def _as_evidence(sides: _Sides, listed: _Listed, extra: Sequence[str] = ()) -> Evidence:
     lead = () if listed.patterns else (f"None of the {listed.kind} stands out by itself.",)
     rule = {listed.kind: _named(listed)} if listed.patterns else None
     values = {listed.kind: _values(listed)}
-    return Evidence((*lead, *listed.lines[:6], *extra), _examples(seen, listed.patterns), values, rule)
+    return Evidence((*lead, *listed.lines[:6], *extra), _examples(sides, listed.patterns), values, rule)
 
 
 def _named(listed: _Listed) -> list[str]:
@@ -142,38 +142,38 @@ def _values(listed: _Listed) -> list[dict[str, Any]]:
     ]
 
 
-def _examples(seen: _Sides, patterns: Sequence[Counted]) -> tuple[int, ...]:
+def _examples(sides: _Sides, patterns: Sequence[Counted]) -> tuple[int, ...]:
     """Numbers of rows of the worst patterns, five of each, at most 20."""
     places = [at for pattern in patterns for at in list(dict.fromkeys(row for row, _ in pattern.where))[:5]]
-    return tuple(seen.rows[at].number for at in dict.fromkeys(places))[:20]
+    return tuple(sides.rows[at].number for at in dict.fromkeys(places))[:20]
 
 
-def _templates(seen: _Sides) -> Evidence:
+def _templates(sides: _Sides) -> Evidence:
     """Whole shapes, opening and layout together, then what is over-represented in parts."""
-    parts = [_edges(seen, "openings"), _edges(seen, "closings"), _layouts(seen, "skeletons")]
+    parts = [_edges(sides, "openings"), _edges(sides, "closings"), _layouts(sides, "skeletons")]
     parts = [part for part in parts if part.patterns]
     openings = [pattern for part in parts if part.kind == "openings" for pattern in part.patterns]
-    spelled = {opening.key: _as_written(seen.rows, opening, "openings").removesuffix(" …") for opening in openings}
+    spelled = {opening.key: _as_written(sides.rows, opening, "openings").removesuffix(" …") for opening in openings}
 
     def key(shape: Shape) -> Words:
         begins = next((beginning for beginning in spelled if shape.opening[: len(beginning)] == beginning), ())
-        plain = seen.theirs is None and not begins and shape.skeleton in PLAIN
+        plain = sides.theirs is None and not begins and shape.skeleton in PLAIN
         return () if plain else (f"{' '.join(begins)}\n{shape.skeleton}",)
 
     lines = []
-    for pattern in over_represented(seen.ours, seen.theirs, key):
+    for pattern in over_represented(sides.ours, sides.theirs, key):
         begins, skeleton = pattern.key[0].split("\n")
-        text = drawn(skeleton, spelled.get(tuple(begins.split(" ")), ""))
-        lines.append(f"`{text}`: {share_of_answers(pattern, seen.theirs)}")
+        text = template_text(skeleton, spelled.get(tuple(begins.split(" ")), ""))
+        lines.append(f"`{text}`: {share_of_answers(pattern, sides.theirs)}")
     closings = [line for part in parts if part.kind == "closings" for line in part.lines]
     rule = {part.kind: _named(part) for part in parts}
     ranked = sorted((pattern for part in parts for pattern in part.patterns), key=lambda pattern: -pattern.low)
     values = {part.kind: _values(part) for part in parts}
-    summary = (*lines[:6], *closings[:2], *_commonest(seen, "skeletons"), *_tokens(seen)[:3])
-    return Evidence(summary, _examples(seen, ranked), values, rule or None)
+    summary = (*lines[:6], *closings[:2], *_commonest(sides, "skeletons"), *_tokens(sides)[:3])
+    return Evidence(summary, _examples(sides, ranked), values, rule or None)
 
 
-def _commonest(seen: _Sides, kind: str) -> tuple[str, ...]:
+def _commonest(sides: _Sides, kind: str) -> tuple[str, ...]:
     """The commonest patterns that the measure counts, over-represented or not, in one line."""
     edge = opening_of if kind == "openings" else closing_of
 
@@ -181,37 +181,41 @@ def _commonest(seen: _Sides, kind: str) -> tuple[str, ...]:
         return (shape.skeleton,) if kind == "skeletons" else edge(shape)[:EDGE]
 
     shares = []
-    for pattern in commonest(seen.ours, seen.theirs, key):
-        text = f"`{drawn(pattern.key[0])}`" if kind == "skeletons" else f"“{_as_written(seen.rows, pattern, kind)}”"
+    for pattern in commonest(sides.ours, sides.theirs, key):
+        text = (
+            f"`{template_text(pattern.key[0])}`"
+            if kind == "skeletons"
+            else f"“{_as_written(sides.rows, pattern, kind)}”"
+        )
         shares.append(
             f"{text} {percent(pattern.share)}"
-            + (f" (references {percent(pattern.reference_share or 0)})" if seen.theirs else "")
+            + (f" (references {percent(pattern.reference_share or 0)})" if sides.theirs else "")
         )
     lead = "layouts" if kind == "skeletons" else f"{kind} of three words"
     return (f"The commonest {lead}: {', '.join(shares)}.",)
 
 
-def _effective(seen: _Sides) -> tuple[str, ...]:
+def _effective(sides: _Sides) -> tuple[str, ...]:
     """How many equally common structures would have the same entropy."""
     parts = []
-    for name, answers in (("the data", seen.ours), ("the references", seen.theirs)):
+    for name, answers in (("the data", sides.ours), ("the references", sides.theirs)):
         if answers:
             counts = np.array([list(Counter(shape.structure for shape in answers.shapes).values())], dtype=np.float64)
             parts.append(f"{2 ** bits(counts)[0]:.1f} in {name} ({len(answers.shapes):,} answers)")
     return (f"Layouts are as varied as this number of equally common ones: {', '.join(parts)}.",)
 
 
-def _tokens(seen: _Sides) -> list[str]:
+def _tokens(sides: _Sides) -> list[str]:
     """Structural tokens and words that lead a later line, where they are over-represented, the commonest first."""
-    texts = [seen.rows[at].answers[number] for at, number in seen.ours.places]
-    others = [answer for row in seen.their_rows for answer in row.answers]
-    ours, theirs = _token_counts(texts), _token_counts(others)
+    texts = [sides.rows[at].answers[number] for at, number in sides.ours.places]
+    their_answers = [answer for row in sides.their_rows for answer in row.answers]
+    ours, theirs = _token_counts(texts), _token_counts(their_answers)
     ranked = []
     for token, count in ours.items():
-        p, q = count / len(texts), theirs[token] / max(1, len(others))
-        low = difference_low(p, seen.ours.rows, q, seen.theirs.rows) if seen.theirs else p
-        if p >= (BAR.share if seen.theirs else BAR.alone) and p >= BAR.times * q and low > 0:
-            beside = f" (references {percent(q)})" if seen.theirs else ""
+        p, q = count / len(texts), theirs[token] / max(1, len(their_answers))
+        low = difference_low(p, sides.ours.rows, q, sides.theirs.rows) if sides.theirs else p
+        if p >= (BAR.share if sides.theirs else BAR.alone) and p >= BAR.times * q and low > 0:
+            beside = f" (references {percent(q)})" if sides.theirs else ""
             ranked.append((-p, token, f"{token} in {percent(p)} of answers{beside}"))
     return [line for *_, line in sorted(ranked)][:5]
 
@@ -220,9 +224,9 @@ def _token_counts(texts: Sequence[str]) -> Counter[str]:
     return Counter(token for text in texts for token in structural_tokens(text))
 
 
-def _length_lines(seen: _Sides) -> Evidence:
+def _length_lines(sides: _Sides) -> Evidence:
     lines, values = [], {}
-    for name, answers in (("data", seen.ours), ("references", seen.theirs)):
+    for name, answers in (("data", sides.ours), ("references", sides.theirs)):
         if answers and answers.shapes:
             words = [shape.words for shape in answers.shapes]
             low, first, middle, third, high = np.quantile(words, [0.05, 0.25, 0.5, 0.75, 0.95])

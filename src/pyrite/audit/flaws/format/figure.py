@@ -18,10 +18,10 @@ def shape_bars(shapes: Sequence[Mapping[str, Any]], title: str, palette: Palette
     """Shares of the commonest shapes, in the data and in the references."""
     import altair as alt
 
-    shown = sorted(shapes, key=lambda entry: -entry["share"])[:BARS]
-    labels = unlike([one_line(shape["text"]) for shape in shown])
+    bars = sorted(shapes, key=lambda entry: -entry["share"])[:BARS]
+    labels = unlike([one_line(shape["text"]) for shape in bars])
     rows: list[dict[str, Any]] = []
-    for label, entry in zip(labels, shown, strict=True):
+    for label, entry in zip(labels, bars, strict=True):
         rows.append({"shape": label, "group": "data", "share": entry["share"]})
         if entry.get("reference") is not None:
             rows.append({"shape": label, "group": "references", "share": entry["reference"]})

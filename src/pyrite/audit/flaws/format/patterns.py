@@ -35,7 +35,7 @@ class Answers(NamedTuple):
     rows: int
 
 
-def answers_of(rows: Sequence[Row]) -> Answers:
+def answer_shapes(rows: Sequence[Row]) -> Answers:
     """The shapes of all answers of some rows."""
     places = [(at, number) for at, row in enumerate(rows) for number in range(len(row.answers))]
     shapes = [shape_of(rows[at].answers[number]) for at, number in places]
@@ -89,11 +89,11 @@ def over_represented(
     left = {at: words for at, words in enumerate(map(key, ours.shapes)) if words}
     rest = {at: words for at, words in enumerate(map(key, theirs.shapes)) if words} if theirs else {}
     n, m = max(1, len(ours.shapes)), max(1, len(theirs.shapes)) if theirs else 0
-    counts, others = prefixes(left.values()), prefixes(rest.values())
+    counts, rest_counts = prefixes(left.values()), prefixes(rest.values())
     floor = bar.share if theirs else bar.alone
 
     def judged(prefix: Words) -> tuple[bool, float, float]:
-        p, q = counts[prefix] / n, others[prefix] / m if m else 0.0
+        p, q = counts[prefix] / n, rest_counts[prefix] / m if m else 0.0
         low = difference_low(p, ours.rows, q, theirs.rows if theirs else 0) if m else p
         return p >= floor and low > 0 and p >= bar.times * q, p - bar.times * q, low
 
@@ -114,11 +114,11 @@ def over_represented(
         )
         gone = [at for at, words in left.items() if words[: len(best)] == best]
         places = tuple(ours.places[at] for at in gone)
-        share, reference_share = counts[best] / n, others[best] / m if m else None
+        share, reference_share = counts[best] / n, rest_counts[best] / m if m else None
         counted.append(Counted(best, share, reference_share, judged(best)[2], places))
         counts.subtract(prefixes(left.pop(at) for at in gone))
         lost = [at for at, words in rest.items() if words[: len(best)] == best]
-        others.subtract(prefixes(rest.pop(at) for at in lost))
+        rest_counts.subtract(prefixes(rest.pop(at) for at in lost))
     return sorted(counted, key=lambda candidate: (-candidate.share, candidate.key))
 
 
@@ -128,11 +128,11 @@ def commonest(ours: Answers, theirs: Answers | None, key: Callable[[Shape], Word
     for shape, place in zip(ours.shapes, ours.places, strict=True):
         if key(shape):
             where.setdefault(key(shape), []).append(place)
-    others = Counter(map(key, theirs.shapes)) if theirs else Counter()
+    their_counts = Counter(map(key, theirs.shapes)) if theirs else Counter()
     top = sorted(where.items(), key=lambda pattern: (-len(pattern[1]), pattern[0]))[:most]
     n, m = len(ours.shapes), max(1, len(theirs.shapes)) if theirs else 1
     return [
-        Counted(pattern, len(places) / n, others[pattern] / m if theirs else None, 0.0, tuple(places))
+        Counted(pattern, len(places) / n, their_counts[pattern] / m if theirs else None, 0.0, tuple(places))
         for pattern, places in top
     ]
 

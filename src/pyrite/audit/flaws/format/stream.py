@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.flaw import Extras
-from pyrite.audit.flaws.format.answer_shape import Words, drawn, joined, phrase, shape_of
+from pyrite.audit.flaws.format.answer_shape import Words, joined, phrase, shape_of, template_text
 from pyrite.audit.flaws.format.patterns import readable
 from pyrite.audit.rows import Row
 
@@ -61,7 +61,7 @@ class Stream:
         for row in rows:
             shapes = [shape_of(answer) for answer in row.answers]
             for shape in shapes:
-                self.lengths[rounded(shape.words)] += 1
+                self.lengths[length_bucket(shape.words)] += 1
                 skeleton(shape.skeleton)
                 if shape.words:
                     for size, update in openings_of:
@@ -86,7 +86,7 @@ class Stream:
         self.sketches, self.lengths = {}, Counter()
 
 
-def rounded(words: int) -> int:
+def length_bucket(words: int) -> int:
     """A length as it is counted: exact below 4,096, above it its first twelve binary digits.
 
     >>> rounded(120), rounded(4099), rounded(1_000_001)
@@ -155,7 +155,7 @@ def merge(
         names = {text: f"{edge}{size}" for size, patterns in zip(sizes, counts, strict=True) for text in patterns}
         totals[f"{edge}s"] = _listed(merged, references, readable(counts), names, partial(_shown, edge))
     skeletons = merged.commonest("skeleton")
-    totals["skeletons"] = _listed(merged, references, skeletons, dict.fromkeys(skeletons, "skeleton"), drawn)
+    totals["skeletons"] = _listed(merged, references, skeletons, dict.fromkeys(skeletons, "skeleton"), template_text)
     totals["length"] = length_quantiles(merged.lengths)
     return totals
 

@@ -40,19 +40,19 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     if measure == DIFFICULTY.name:
         name, values = DIFFICULTY.name, difficulty(extras.nll, count)
     ours, human = values[: len(data.rows)], values[len(data.rows) :]
-    seen, human_nats = ours[np.isfinite(ours)], human[np.isfinite(human)]
-    if not len(seen):
+    finite_nats, human_nats = ours[np.isfinite(ours)], human[np.isfinite(human)]
+    if not len(finite_nats):
         return Evidence()
     numbers: dict[str, Any] = {
         "compared": name,
-        **nats_densities(seen, human_nats),
-        "quantiles": quantiles(seen, human_nats),
+        **nats_densities(finite_nats, human_nats),
+        "quantiles": quantiles(finite_nats, human_nats),
     }
-    lines = [summary(measure, name, seen, human_nats)]
-    strength = -np.abs(ours - np.median(seen)) if measure == NARROWING.name else -ours
-    order = np.argsort(-strength, kind="stable")[: len(seen)]
+    lines = [summary(measure, name, finite_nats, human_nats)]
+    strength = -np.abs(ours - np.median(finite_nats)) if measure == NARROWING.name else -ours
+    order = np.argsort(-strength, kind="stable")[: len(finite_nats)]
     if measure == TAIL.name:
-        lines += tail_lines(people, human, seen)
+        lines += tail_lines(people, human, finite_nats)
         return Evidence(tuple(lines), (), numbers)
     lines += [f"{ours[at]:.2f}: “{excerpt(data.rows[at].answer)}”" for at in order[:3]]
     rule = None
@@ -61,19 +61,19 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
         easy = np.flatnonzero(ours <= below).tolist()  # nan is not
         marked = [data.rows[at].number for at in easy]
         rule = {"numbers": marked, "strengths": (1 - 0.5 * ours[easy] / max(below, 1e-9)).tolist()}
-        share = float((seen <= below).mean())
+        share = float((finite_nats <= below).mean())
         lines.insert(1, f"{percent(share)} of the data is easier than 99 % of the references")
     return Evidence(tuple(lines), tuple(data.rows[at].number for at in order[:20]), numbers, rule)
 
 
-def summary(measure: str, name: str, seen: Floats, human_nats: Floats) -> str:
+def summary(measure: str, name: str, nats: Floats, human_nats: Floats) -> str:
     """The one line that says how the data and the references differ."""
-    low, middle, high = np.quantile(seen, (0.05, 0.5, 0.95))
+    low, middle, high = np.quantile(nats, (0.05, 0.5, 0.95))
     if measure == DIFFICULTY.name:
-        line = f"with the instruction, an answer keeps {percent(float(seen.mean()))} of its loss"
+        line = f"with the instruction, an answer keeps {percent(float(nats.mean()))} of its loss"
         return line + (f" (references {percent(float(human_nats.mean()))})" if len(human_nats) else "")
     if measure in (SHIFT.name, WASSERSTEIN.name):
-        line = f"{SAYS[name]} cost {seen.mean():.2f} nats per token"
+        line = f"{SAYS[name]} cost {nats.mean():.2f} nats per token"
         return line + (f" (references {human_nats.mean():.2f})" if len(human_nats) else f", median {middle:.2f}")
     line = f"nine in ten of the {SAYS[name]} cost between {low:.2f} and {high:.2f} nats per token"
     return line + (
@@ -81,11 +81,11 @@ def summary(measure: str, name: str, seen: Floats, human_nats: Floats) -> str:
     )
 
 
-def tail_lines(people: Sequence[Row], human: Floats, seen: Floats) -> list[str]:
+def tail_lines(people: Sequence[Row], human: Floats, nats: Floats) -> list[str]:
     """Reference answers that are harder than nearly all of the data."""
     if not np.isfinite(human).any():
         return []
-    bound = float(np.quantile(seen, TAIL_AT))
+    bound = float(np.quantile(nats, TAIL_AT))
     hard = np.flatnonzero(np.nan_to_num(human, nan=-np.inf) > bound)
     share = len(hard) / np.isfinite(human).sum()
     lines = [f"{percent(share)} of the references are harder than 95 % of the data"]
@@ -93,13 +93,13 @@ def tail_lines(people: Sequence[Row], human: Floats, seen: Floats) -> list[str]:
     return lines + [f"missing, say: {human[at]:.2f}: “{excerpt(people[at].answer)}”" for at in middle]
 
 
-def nats_densities(seen: Floats, human_nats: Floats) -> dict[str, Any]:
+def nats_densities(nats: Floats, human_nats: Floats) -> dict[str, Any]:
     """Gaussian kernel densities on a grid over the middle 99 % of all values, bandwidth by Silverman's rule."""
-    pooled = np.concatenate([seen, human_nats])
+    pooled = np.concatenate([nats, human_nats])
     low, high = np.quantile(pooled, (0.005, 0.995))
     room = 0.1 * (high - low) + 1e-3
     grid = np.linspace(max(0.0, low - room), high + room, GRID)
-    curves = {"grid": grid.tolist(), "data": nats_density(seen, grid)}
+    curves = {"grid": grid.tolist(), "data": nats_density(nats, grid)}
     return curves | ({"references": nats_density(human_nats, grid)} if len(human_nats) else {})
 
 
@@ -112,7 +112,7 @@ def nats_density(values: Floats, grid: Floats) -> list[float]:
     return heights
 
 
-def quantiles(seen: Floats, human_nats: Floats) -> dict[str, Any]:
+def quantiles(nats: Floats, human_nats: Floats) -> dict[str, Any]:
     """Quantiles of both."""
-    levels = {"levels": list(QUANTILES), "data": np.quantile(seen, QUANTILES).tolist()}
+    levels = {"levels": list(QUANTILES), "data": np.quantile(nats, QUANTILES).tolist()}
     return levels | ({"references": np.quantile(human_nats, QUANTILES).tolist()} if len(human_nats) else {})

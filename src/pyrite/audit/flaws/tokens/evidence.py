@@ -181,9 +181,9 @@ def overuse_evidence(view: View, limit: int = 30) -> Evidence:
     order = np.argsort(-z, kind="stable")
     low = np.flatnonzero((z >= Z_RULE) & (ours >= 0.01) & (ours >= 3 * theirs) & (theirs <= 0.1))
     chosen = low[np.argsort(-z[low], kind="stable")][:limit].tolist()
-    shown = list(dict.fromkeys([*chosen[:7], *order[:3].tolist()]))
+    listed = list(dict.fromkeys([*chosen[:7], *order[:3].tolist()]))
     under: list[int] = [at for at in order[::-1][:3].tolist() if z[at] <= -Z_RULE]
-    named = [*zip(view.names(shown), shown, strict=True), *zip(view.names(under, under=True), under, strict=True)]
+    named = [*zip(view.names(listed), listed, strict=True), *zip(view.names(under, under=True), under, strict=True)]
     lines = [
         f"“{name}”: in {percent(ours[at], fine=True)} of rows (references {percent(theirs[at], fine=True)}), z = {z[at]:.1f}"
         for name, at in named
@@ -193,7 +193,7 @@ def overuse_evidence(view: View, limit: int = 30) -> Evidence:
     sure = [len(chosen) == 1 or ours[at] >= 10 * theirs[at] for at in chosen]
     weights = [0.5 if is_sure else 0.25 for is_sure in sure]
     rule = {"tokens": view.sample.ids[chosen].tolist(), "weights": weights} if chosen else None
-    return Evidence(tuple(lines), view.rows_with(chosen or shown), {"tokens": values}, rule)
+    return Evidence(tuple(lines), view.rows_with(chosen or listed), {"tokens": values}, rule)
 
 
 def phrase_evidence(data: Population, references: Sequence[Population]) -> Evidence:

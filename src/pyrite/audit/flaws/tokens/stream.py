@@ -181,7 +181,7 @@ def _summed(old: Array, new: Array) -> Array:
 
 def shown_piece(piece: str, alone: bool) -> str:
     """A piece of text as people read it: `␣the`, or `(part of) “quixotry”` where the token is not the whole piece."""
-    seen = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in piece)[:40]
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in piece)[:40]
     if alone:
-        return "␣" + seen[1:] if seen.startswith(" ") else seen
-    return f"(part of) {seen.strip()}"
+        return "␣" + printable[1:] if printable.startswith(" ") else printable
+    return f"(part of) {printable.strip()}"
