@@ -48,9 +48,10 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
     except ValidationError as error:
         details, fixes = [], []
         for mistake in error.errors():
-            at = ".".join(str(part) for part in mistake["loc"]) or what
-            message = mistake["msg"].removeprefix("Value error, ")
-            details.append(f"{where}:{line_of(loaded, mistake['loc'])}: {at}: {message}")
+            place = as_in_file(loaded, mistake["loc"])
+            at = ".".join(map(str, place)) or what
+            message = mistake["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+            details.append(f"{where}:{line_of(loaded, place)}: {at}: {message}")
             if mistake["type"] == "extra_forbidden":
                 key = str(mistake["loc"][-1])
                 near = difflib.get_close_matches(key, known_keys(model, mistake["loc"]), 1)
@@ -95,19 +96,45 @@ def plain_values(value: Any) -> Any:
     return value
 
 
+def as_in_file(loaded: Any, location: Sequence[Any]) -> Place:
+    """A location as the file has it: parts that are counted in the configuration and written by name in the file have their
+    name, and what the file leaves out (`NAME: [list]` in place of `NAME: {steps: [list]}`) is left out."""
+    place: list[Any] = []
+    for part in location:
+        if isinstance(loaded, dict) and isinstance(part, int) and part not in loaded and part < len(loaded):
+            part = list(loaded)[part]
+        elif isinstance(loaded, list) and not isinstance(part, int):
+            continue
+        place.append(part)
+        is_there = part in loaded if isinstance(loaded, dict) else isinstance(loaded, list) and part < len(loaded)
+        loaded = loaded[part] if is_there else None
+    return tuple(place)
+
+
 def line_of(loaded: Any, location: Sequence[Any]) -> int:
     """The line (from 1) of the innermost part of a location that the file has."""
     line = 1
     for part in location:
         marks = getattr(loaded, "lc", None)
         if isinstance(loaded, dict) and part in loaded and marks is not None:
-            line = marks.key(part)[0] + 1
+            line = line_of_key(loaded, part) or line
         elif isinstance(loaded, list) and isinstance(part, int) and part < len(loaded) and marks is not None:
             line = marks.item(part)[0] + 1
         else:
             break
         loaded = loaded[part]
     return int(line)
+
+
+def line_of_key(loaded: Any, key: Any) -> int | None:
+    """The line (from 1) of a mapping's key, or of where it is merged in from (`<<: *anchor`); None where no line is known."""
+    if key in (loaded.lc.data or {}):
+        return int(loaded.lc.key(key)[0]) + 1
+    parts = (
+        part[1] if isinstance(part, tuple) else part for part in getattr(loaded, "merge", ())
+    )  # (place, part) in old releases
+    lines = (line_of_key(part, key) for part in parts if key in part)
+    return next((line for line in lines if line), None)
 
 
 def known_keys(model: Any, location: Sequence[Any]) -> list[str]:

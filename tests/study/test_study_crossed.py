@@ -62,6 +62,9 @@ workers: 1
 """
 
 
+GUARDED = "settings: {steps: 30, forget_rows: 4, replay_rows: 12, forget_weight: 0.01, max_tokens: 64, guard: {every_tokens: 0}"
+
+
 @pytest.fixture
 def crossed(tmp_path: Path, tiny_encoder: Path) -> Path:
     write_jsonl(review_rows(500, 1), tmp_path / "human.jsonl")
@@ -203,6 +206,49 @@ def test_a_share_axis_of_chats_is_a_grid_too(tmp_path: Path) -> None:
     assert plan.size_of_grid()["trainings"] == 3 * (1 + 3)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("{human.start: 40}", "{human.start: 400}", "400 rows of human.start, which has 40"),
+        ("shares: [0, 0.5, 1]", "shares: [0, 1.5]", "s.yaml:8: synthetic_share.shares: each once, 0 to 1"),
+        ("seeds", "seeds", ""),
+        ("sizes: [100]", "sizes: [100]\ntraining: {arm: {freeze: 3}}", "of classifiers only"),
+        ("forget: synthetic.arm", "forget: trained", "its replay (human.arm) is among them"),
+    ],
+)
+def test_what_a_study_of_chats_would_not_do_is_refused(old: str, new: str, says: str) -> None:
+    if says:
+        text = CHATS.replace("steps: [share=1, full]", "steps: [share=0.5, full]")
+        with pytest.raises(UserError) as caught:
+            parse_spec(text.replace(old, new, 1), "s.yaml")
+        assert says in caught.value.found
+    else:
+        parse_spec(CHATS, "s.yaml")
+
+
+def test_an_arm_of_its_starts_own_rows_draws_from_those_alone(tmp_path: Path) -> None:
+    text = CHATS.replace("{human.start: 40}", "{human.start: 30}").replace(
+        "human_arm", "arms: {again: {mix: {start: 0.2, synthetic.arm: 0.8}}}\nhuman_arm"
+    )
+    parts = [step.config["parts"] for step in planned(text, tmp_path).steps if step.label.startswith("arm again")]
+    assert {(part["name"], part["rows"], part["first"]) for drawn in parts for part in drawn} == {
+        ("human.start", 20, 30), ("synthetic.arm", 80, None),
+    }  # fmt: skip
+    with pytest.raises(UserError, match="own rows needs a start with rows"):
+        planned(text.replace("{warm: {rows: {human.start: 30}}}", "{warm: {}}"), tmp_path)
+
+
+def test_a_mistake_in_a_part_that_is_merged_in_has_its_line() -> None:
+    text = CHATS.replace("  full:\n", "  full: &full\n").replace(
+        "cells:\n", "  longer: {<<: *full, epochs: 2}\ncells:\n"
+    )
+    with pytest.raises(UserError, match=r"s.yaml:16: repairs.longer.epochs"):
+        parse_spec(text, "s.yaml")
+    text = text.replace(", epochs: 2", "").replace("replay: human.arm", "replay: human.amr")
+    with pytest.raises(UserError, match=r"s.yaml:14: repairs.longer.replay: there is no 'human.amr'"):
+        parse_spec(text, "s.yaml")
+
+
 def spec_of(text: str) -> StudySpec:
     return parse_spec(text, "s.yaml")
 
@@ -226,6 +272,21 @@ def spec_of(text: str) -> StudySpec:
         ("guard: {every_tokens: 0}", "guard: {every_tokens: 100}", "a guard has rows of its own"),
         ("sizes: [100]\n", "", "there is no sizes"),
         ("labels: [positive, negative]\n", "", "must say which labels there are"),
+        ("replay: human.replay", "replay: flipped", "its replay (flipped) is among them"),
+        ("forget: trained\n    replay: human.replay", "forget: human\n    replay: human.replay", "must be different pools"),
+        (GUARDED, GUARDED.replace("every_tokens: 0", "every_tokens: 100").replace("settings", "guard_forget: human.arm\n    guard_replay: human.test\n    settings"), "repairs.unlearn.guard_forget: models are trained on human.arm"),
+        (GUARDED, GUARDED.replace("every_tokens: 0", "every_tokens: 100").replace("settings", "guard_forget: human.arm\n    guard_replay: human.test\n    settings"), "repairs.unlearn.guard_replay: probes.general asks human.test"),
+        ("{start: trained, steps: [flipped, half]", "{start: traned, steps: [flipped, half]", "s.yaml:28: cells.halved.start: there is no 'traned', did you mean 'trained'"),
+        ("steps: [flipped, half]", "steps: [flipped, hafl]", "s.yaml:28: cells.halved.steps.1: there is no 'hafl', did you mean 'half'"),
+        ("  halved: {", "  trained: {", "the name 'trained' is a start's"),
+        ("sizes: [100]", "sizes: [100, 100]", "sizes: each once, 1 or more"),
+        ("sizes: [100]", "sizes: 100", "valid list"),
+        ("labels: [positive, negative]\n", "labels: [positive, negative]\nprecision: fp32\n", "not read here: it is under task_model"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\ncompare_with: [start]", "of studies without starts"),
+        ("before: start, harmed: flipped", "before: flipped, harmed: flipped", "two cells"),
+        ("gained: voices.accuracy", "gained: general.accuracy", "two metrics"),
+        ("voices: {task: labelled, file", "chats: {task: perplexity, data: human.replay}\n  voices: {task: labelled, file", "there is no 'human.replay'"),
+        ("merge:\n", "trainings: {chat: {on: human.test}}\nmerge:\n", "trainings.chat.on: there is no 'human.test'"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_with_its_place(old: str, new: str, says: str | None) -> None:

@@ -47,8 +47,15 @@ def check_study(run: StudyRun, texts: Sequence[str]) -> list[GateOutcome]:
 
 def study_examples(run: StudyRun) -> list[str]:
     """Conditions that this run can be asked."""
-    names = [full_name(contrast) for contrast in run.record.primary[:1]]
-    return ["verdict != worse", "primary >= -0.02", *(f"{name} >= -0.02" for name in names)]
+    directions = [metric_value(run, contrast, "direction") for contrast in run.record.primary]
+    of_first = [f"{full_name(contrast)} {not_worse(directions[0])}" for contrast in run.record.primary[:1]]
+    of_all = [f"primary {not_worse(directions[0])}"] if len(set(directions)) == 1 else []
+    return ["verdict != worse", *of_all, *of_first]
+
+
+def not_worse(direction: str) -> str:
+    """Operator and bound of a condition that a metric of this direction did not get worse by more than 0.02."""
+    return "<= 0.02" if direction == "lower" else ">= -0.02"
 
 
 def check_verdicts(text: str, primary: Sequence[PrimaryContrast]) -> GateOutcome:
@@ -186,20 +193,23 @@ def difference_scale(run: StudyRun, contrast: PrimaryContrast) -> str:
         return "gap"
     if contrast.scale is not None:
         return contrast.scale
+    if not run.result("results.parquet").is_file():
+        return "share" if about.cell is None and "." not in about.probe else ""
+    scale = metric_value(run, contrast, "scale")
+    return scale or ("share" if about.cell is None else "")  # tables of older grids have no scale: all were accuracies
+
+
+def metric_value(run: StudyRun, contrast: PrimaryContrast, column: str) -> str:
+    """What the table of results says of a contrast's metric (its `scale`, its `direction`); nothing where it does not."""
     file = run.result("results.parquet")
     if not file.is_file():
-        return "share" if about.cell is None and "." not in about.probe else ""
-    probe, _, metric = about.probe.partition(".")
-    columns = ("probe", "metric", "scale")
+        return ""
+    probe, _, metric = contrast.contrast.probe.partition(".")
     try:
-        rows = [
-            row
-            for row in read_results(file, columns, where=[("probe", "=", probe)])
-            if not metric or row["metric"] == metric
-        ]
-    except UserError:  # tables of older grids have no scale: all of them were accuracies
-        return "share" if about.cell is None else ""
-    return str(rows[0]["scale"]) if rows else ""
+        rows = read_results(file, ("probe", "metric", column), where=[("probe", "=", probe)])
+    except UserError:  # a table of an older version
+        return ""
+    return next((str(row[column]) for row in rows if not metric or row["metric"] == metric), "")
 
 
 def check_bound(text: str, bound: float, percent: bool, scale: str) -> None:

@@ -87,6 +87,8 @@ def read_run(folder: Path | str) -> Run[Any]:
     folder = folder.parent if folder.name in FILES else folder
     fix = "give a folder that pyrite study, repair or run wrote, or audit or probe with --out"
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if file is None and (folder / "pilot.json").is_file():
+        raise UserError("A pilot has no verdict.", str(folder), "run the study itself, and give its folder")
     if file is None:
         raise UserError("That is no run folder.", f"{folder} holds none of: {', '.join(FILES)}", fix)
     try:

@@ -67,7 +67,7 @@ def uses(spec: StudySpec, damage: str | None = None) -> list[Use]:
     return [
         Use(place, text, spec.rows(text, damage), role)
         for place, text, role in named
-        if text != TRAINED and text.partition(".")[0] not in labelled
+        if text != TRAINED and (place[0] in ("trainings", "pilot", "probes") or text.partition(".")[0] not in labelled)
     ]
 
 
@@ -100,7 +100,7 @@ def unresolved(every: Sequence[Use], pools: Sequence[str], damage: str | None) -
             yield use.place, "the damage cannot be trained on its own rows by that name: say which"
         elif use.place == ("pilot", "probe", "data") and use.named.partition(".")[0] == DAMAGE:
             yield use.place, "the pilot has still to say what the damage is: name DATA.POOL"
-        elif use.pool not in pools:
+        elif use.pool not in pools and use.place[0] not in ("starts", "arms"):  # check says so of these
             lost = use.pool.partition(".")[0] == DAMAGE
             why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else not_there(use.pool, pools)
             yield use.place, why

@@ -1,11 +1,12 @@
 """What fits together in a study? Every mistake with its place in the file and what to write."""
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
-from pyrite.config_base import Mistake, not_there
+from pyrite.config_base import Mistake, Place, not_there
 from pyrite.errors import UserError
 from pyrite.study import chat_uses, labelled_uses
-from pyrite.study.check_cells import cell_mistakes, model_before, step_tables
+from pyrite.study.check_cells import cell_mistakes, model_before, share_rows, step_tables
 from pyrite.study.check_contrasts import (
     asked_of_cells,
     contrast_mistakes,
@@ -19,6 +20,7 @@ from pyrite.study.spec_data import PoolSpec, as_pool
 from pyrite.study.spec_probes import GAP, ProbeSpec
 from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, ArmSpec
 from pyrite.tasks import WRITTEN_BY_GRAMMAR
+from pyrite.train.settings import ClassifierSettings
 
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
@@ -28,7 +30,7 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
     if first:
         return  # what follows reads the model and the grid
     for check in (
-        sources, shared_pools, starts, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
+        sources, shared_pools, starts, trainings, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
         one_method, cell_mistakes, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
     ):  # fmt: skip
         yield from check(spec)
@@ -46,6 +48,36 @@ def model(spec: StudySpec) -> Iterator[Mistake]:
         yield ("about",), f"{why}; about is not needed"
     if len(spec.labels) == 1:
         yield ("labels",), "a classifier has two labels or more"
+    yield from unread_keys(spec)
+
+
+def unread_keys(spec: StudySpec) -> Iterator[Mistake]:
+    """Keys that this sort of study does not read: what they say would not happen."""
+    of_grid = "of studies with starts, arms and sizes"
+    unread = {
+        "precision": spec.task_model is not None and "under task_model",
+        "parameters": spec.task_model is not None and "under task_model",
+        "human_arm": not spec.has_grid and of_grid,
+        "training": not spec.has_grid and of_grid,
+        "arm_rows_vary": not spec.has_grid and of_grid,
+        "compare_with": spec.has_grid and "of studies without starts; contrasts compare the cells of one with starts",
+        "pilot": spec.has_grid and "of studies without starts",
+    }
+    fields = type(spec).model_fields
+    for key, where in unread.items():
+        if where and getattr(spec, key) != fields[key].get_default(call_default_factory=True):
+            yield (key,), f"not read here: it is {where}"
+    if not spec.labels:
+        settings: dict[Place, ClassifierSettings] = {
+            ("training", "start"): spec.training.start,
+            ("training", "arm"): spec.training.arm,
+        }
+        settings |= {
+            ("starts", name, "training"): start.training for name, start in spec.starts.items() if start.training
+        }
+        for place, values in settings.items():
+            if values.freeze != type(values).model_fields["freeze"].default:
+                yield (*place, "freeze"), "of classifiers only, and this study trains a language model"
 
 
 def grid(spec: StudySpec) -> Iterator[Mistake]:
@@ -90,6 +122,8 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
         yield ("damage",), not_there(spec.damage, list(spec.all_trainings()))
     if len(set(spec.seeds)) < len(spec.seeds) or min(spec.seeds) < 0:
         yield ("seeds",), "each once, 0 or more"
+    if len(set(spec.sizes)) < len(spec.sizes) or min(spec.sizes, default=1) < 1:
+        yield ("sizes",), "each once, 1 or more"
     if not spec.has_grid:
         return
     if spec.human_arm not in spec.all_arms():
@@ -171,11 +205,28 @@ def starts(spec: StudySpec) -> Iterator[Mistake]:
         for used in start.rows:
             if used not in trainable:
                 yield ("starts", name, "rows"), not_there(used, trainable)
+            elif not spec.labels and isinstance(start.rows[used], int):
+                yield from first_rows(spec, ("starts", name, "rows", used), used, int(start.rows[used]))
         if not spec.labels and len(start.rows) > 1:
             yield ("starts", name, "rows"), "a start of a language model has one pool: several are an arm, or trainings"
         if start.after is not None and start.after not in earlier:
             yield ("starts", name, "after"), f"an earlier start: {not_there(start.after, earlier)}"
         earlier.append(name)
+
+
+def trainings(spec: StudySpec) -> Iterator[Mistake]:
+    """What reads the first rows of a pool finds so many there."""
+    for name, training in spec.trainings.items():
+        if training.first is not None and isinstance(training.on, str):
+            yield from first_rows(spec, ("trainings", name, "first"), training.on, training.first)
+
+
+def first_rows(spec: StudySpec, place: Place, rows: str, count: int) -> Iterator[Mistake]:
+    """Are there so many rows in a pool of chats whose number the file says?"""
+    source, _, pool = rows.partition(".")
+    there = spec.data[source].pools.get(pool) if source in spec.data else None
+    if isinstance(there, int) and there < count:
+        yield place, f"{count:,} rows of {rows}, which has {there:,}"
 
 
 def rows_for_training(spec: StudySpec) -> list[str]:
@@ -227,7 +278,7 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
         pools = repair.pools()
         for damage in chat_uses.damages(spec):
             resolved = [spec.rows(rows, damage) for rows in {"forget": spec.forgets(repair), **pools}.values()]
-            if len(set(resolved)) < len(resolved):
+            if any(share_rows(rows, other_rows) for rows, other_rows in combinations(resolved, 2)):
                 yield ("repairs", name), f"forget, replay and the guard's rows must be different pools, not {resolved}"
                 break
         for role in ("guard_forget", "guard_replay"):
@@ -255,12 +306,15 @@ def watched(spec: StudySpec, repair: str, role: str, rows: str) -> Iterator[Mist
     learned = labelled_uses.rows_trained_on(spec, guards=False) & set(labelled_uses.data_of(spec))
     for why in filter(None, (labelled_uses.shared_rows(spec, rows, trained) for trained in sorted(learned))):
         yield ("repairs", repair, role), why
+    for name, probe in spec.probes.items():
+        if probe.names_labels and probe.data and share_rows(rows, probe.data):
+            yield ("repairs", repair, role), f"probes.{name} asks {probe.data}: take another pool"
 
 
 def probes(spec: StudySpec) -> Iterator[Mistake]:
     """Each has its items, and no model, nor the generator of its rows, is trained on them."""
     labelled = labelled_uses.data_of(spec)
-    trained = sorted(labelled_uses.rows_trained_on(spec) & set(labelled))
+    trained = sorted(labelled_uses.rows_trained_on(spec, guards=False) & set(labelled))
     for name, probe in spec.probes.items():
         if "." in name or name == GAP:
             yield ("probes", name), f"a probe's name has no dot in it, and is not {GAP}"

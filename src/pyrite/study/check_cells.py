@@ -36,9 +36,10 @@ def cell_mistakes(spec: StudySpec) -> Iterator[Mistake]:
         if merge.before is not None:
             yield from model_before(spec, ("merge", name, "before"), merge.before)
     for number, cell in enumerate(spec.cells):
-        where = place_of(spec, number)
-        if spec.has_grid and cell.name in (*spec.all_arms(), START_ROWS):
-            yield where, f"the name '{cell.name}' is an arm's"
+        where: Place = ("cells", number)
+        if spec.has_grid and cell.name in (*spec.all_arms(), START_ROWS, *spec.starts):
+            owner = "an arm's" if cell.name in spec.all_arms() else "a start's"
+            yield where, f"the name '{cell.name}' is {owner}"
         if (cell.name, cell.start, cell.size) in cells_so_far:
             yield where, f"'{cell.name}' of size {cell.size} after {cell.start} is there twice"
         cells_so_far.add((cell.name, cell.start, cell.size))
@@ -54,7 +55,7 @@ def cell_mistakes(spec: StudySpec) -> Iterator[Mistake]:
         if not cell.size and any(step in spec.all_arms() for step in cell.steps):
             yield where, "an arm has so many rows: size: N"
         for at, step in enumerate(cell.steps):
-            lost = step_place(spec, number, at)
+            lost = step_place(number, at)
             if step == DAMAGE and spec.damage is None and spec.pilot is None:
                 yield lost, "damage: NAME must say which training this is"
             elif step not in step_names:
@@ -65,24 +66,16 @@ def cell_mistakes(spec: StudySpec) -> Iterator[Mistake]:
             yield ("compare_with", number), not_there(name, list(spec.paths))
 
 
-def place_of(spec: StudySpec, number: int) -> Place:
-    """Where a cell is written: by its name where all are."""
-    cell = spec.cells[number]
-    in_short = all(written.start is None and not written.size for written in spec.cells)
-    return ("cells", cell.name) if in_short else ("cells", number)
-
-
-def step_place(spec: StudySpec, number: int, at: int) -> Place:
+def step_place(number: int, at: int) -> Place:
     """Where a step of a cell is written."""
-    where = place_of(spec, number)
-    return (*where, at) if where[1:] != (number,) else (*where, "steps")
+    return ("cells", number, "steps", at)
 
 
 def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mistake]:
     """Every step of a cell can work on the model that it is given."""
     standing = type_of_start(spec, cell.start)
     for at, step in enumerate(cell.steps):
-        where = step_place(spec, number, at)
+        where = step_place(number, at)
         if step in spec.all_arms() and spec.labels and standing == "language":
             yield (
                 where,
@@ -105,11 +98,52 @@ def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mist
                 where,
                 f"{step} unlearns all rows of the last training, not only its first: make a pool of so many rows",
             )
+        elif step in spec.repairs and spec.forgets(spec.repairs[step]) == TRAINED and (
+            shared := [
+                (role, rows)
+                for role, rows in spec.repairs[step].pools().items()
+                if any(share_rows(spec.rows(rows), spec.rows(trained)) for trained in rows_of_training(spec, cell, at))
+            ]
+        ):  # fmt: skip
+            role, rows = shared[0]
+            yield (
+                where,
+                f"{step} unlearns the rows of the last training, and its {role} ({rows}) is among them: take another pool",
+            )
         elif step in spec.quantise and standing == "classifier":
             yield where, "rounding is for language models; a classifier is not rounded"
         elif step in spec.merge and at == 0 and spec.merge[step].before is None:
             yield where, f"{step} would mix the model as given with itself"
+        elif step in spec.merge and spec.merge[step].before is None and standing != type_of_start(spec, cell.start):
+            beginning = type_of_start(spec, cell.start)
+            if "classifier" in (standing, beginning):
+                yield (
+                    where,
+                    f"{step} mixes two models that are alike, and here they are a {standing} and {model_called(beginning)}",
+                )
         standing = type_after(spec, step, standing)
+
+
+def model_called(type_of_model: ModelType) -> str:
+    """A model of this sort, for messages."""
+    return "the model as given" if type_of_model == "given" else f"a {type_of_model}"
+
+
+def rows_of_training(spec: StudySpec, cell: CellSpec, at: int) -> set[str]:
+    """The names of the rows that the last training before this step of a cell read."""
+    for step in reversed(cell.steps[:at]):
+        if step in spec.all_arms():
+            mix = set(spec.all_arms()[step].mix)
+            own_rows = spec.starts[cell.start].rows if cell.start in spec.starts else {}
+            return (mix - {START_ROWS}) | (set(own_rows) if START_ROWS in mix else set())
+        if step in spec.all_trainings():
+            return set(spec.all_trainings()[step].pools())
+    return set()
+
+
+def share_rows(rows: str, other_rows: str) -> bool:
+    """Are two names the same rows, or one a pool of the other?"""
+    return rows == other_rows or rows.partition(".")[0] == other_rows or other_rows.partition(".")[0] == rows
 
 
 def trained_before(spec: StudySpec, cell: CellSpec, at: int) -> bool:
@@ -128,7 +162,7 @@ def reads_part(spec: StudySpec, cell: CellSpec, at: int) -> bool:
 
 def type_of_start(spec: StudySpec, start: str | None) -> ModelType:
     """What a start is."""
-    if start is None:
+    if start is None or start not in spec.starts:
         return "given"
     start_spec = spec.starts[start]
     if not start_spec.is_given:

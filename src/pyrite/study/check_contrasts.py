@@ -107,6 +107,10 @@ def frontier_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     if spec_of_frontier is None:
         return
     cells = list(types_of_cells(spec))
+    if spec_of_frontier.before == spec_of_frontier.harmed:
+        yield ("frontier", "harmed"), "the cell before and the harmed one are two cells"
+    if spec_of_frontier.lost == spec_of_frontier.gained:
+        yield ("frontier", "gained"), "what was lost and what was gained are two metrics"
     for key in ("before", "harmed"):
         if getattr(spec_of_frontier, key) not in cells:
             yield ("frontier", key), not_there(getattr(spec_of_frontier, key), cells)

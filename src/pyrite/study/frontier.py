@@ -85,7 +85,7 @@ def point_name(key: CellKey, spec: StudySpec) -> str:
 def method_of(spec: StudySpec, steps: Sequence[str]) -> str:
     """How a cell's last repair worked; the name of its last step where it has none."""
     repairs = [spec.repairs[name].settings.method for name in steps if name in spec.repairs]
-    return repairs[-1] if repairs else steps[-1]
+    return repairs[-1] if repairs else steps[-1] if steps else "given"
 
 
 def sides_of(

@@ -25,7 +25,7 @@ def rows_trained_on(spec: StudySpec, *, guards: bool = True) -> set[str]:
     trained |= {
         name
         for repair in spec.repairs.values()
-        for role, name in repair.pools().items()
+        for role, name in {"forget": spec.rows(spec.forgets(repair)), **repair.pools()}.items()
         if guards or "guard" not in role
     }
     return trained | {source.train_on for source in spec.data.values() if source.train_on}

@@ -67,6 +67,9 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot":
             pilot has seen, no seed but the pilot's.
         OutOfTime: `max_time` is over; what is finished is stored.
     """
+    if config.power and (config.plan or config.pilot):
+        other = "--plan" if config.plan else "--pilot"
+        raise UserError("Two things are wanted in the place of the study.", f"--power and {other}", "give one of them")
     if config.plan:
         return plan(config)
     if config.power:
@@ -121,6 +124,7 @@ def plan(config: StudyConfig) -> StudyPlan:
     spec = resolve_spec(config)
     planned_spec = pilot_spec(spec) if config.pilot else spec
     steps, compute = planned(planned_spec, config, only_plan=True)
+    check_refresh(config, steps.steps)
     record = {"schema_version": 1, **steps.summary(open_store(config), config.refresh)}
     record["workers"] = worker_count(spec.workers, config, compute)
     record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
@@ -249,8 +253,7 @@ def power(config: StudyConfig) -> StudyPower:
     absent = [step.label for cell in steps.cells for step in cell.answers.values() if not store.has(step)]
     if absent:
         lacking = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
-        what = "Power needs a finished pilot." if spec.has_grid else "Power needs finished seeds."
-        raise UserError(what, lacking, f"run first: pyrite study {config.spec}")
+        raise UserError("Power needs finished seeds.", lacking, f"run first: pyrite study {config.spec}")
     record: dict[str, Any] = {
         "schema_version": 1,
         "study": spec.study,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pyrite.config_base import ConfigBase
 from pyrite.models.hardware import PrecisionChoice
@@ -72,10 +72,17 @@ class ArmSpec(ConfigBase):
 class ShareAxis(ConfigBase):
     """Arms along an axis: from only human to only synthetic."""
 
-    shares: tuple[float, ...] = Field(description="synthetic share of each arm, 0 to 1")
+    shares: tuple[float, ...] = Field(min_length=1, description="synthetic share of each arm, 0 to 1")
     human: str = Field(description="the human data")
     synthetic: str = Field(description="the synthetic data")
     combine: Literal["replace", "add"] = Field("replace", description="see arms")
+
+    @field_validator("shares")
+    @classmethod
+    def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) < len(value) or min(value) < 0 or max(value) > 1:
+            raise ValueError("each once, 0 to 1")
+        return value
 
 
 class TrainingStep(ConfigBase):

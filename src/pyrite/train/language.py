@@ -90,7 +90,14 @@ def train_language_step(context: Context) -> None:
     settings = TrainSettings.model_validate(config["settings"])
     compute = Compute(**config["compute"])
     base = context.inputs["base"]
-    records = read_language(context.inputs["rows"] / config["rows_file"])[: config["first"]]
+    records = read_language(context.inputs["rows"] / config["rows_file"])
+    if config["first"] is not None:
+        if config["first"] > len(records):
+            detail = f"{config['first']:,} rows of {config['rows_file']}, which has {len(records):,}"
+            raise UserError(
+                "There are too few rows for this training.", detail, "ask for fewer (first), or provide more rows"
+            )
+        records = records[: config["first"]]
     tokenizer = load.load_tokenizer(base)
     long_rows = "split" if config["trains"] == "text" else "drop"
     longest = min(settings.max_tokens, load.longest_row(base) or settings.max_tokens)
