@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pyrite.loop.spec import LoopSpec
-from pyrite.study.spec import StudySpec, bundled, load_spec
+from pyrite.study.load import bundled, load_spec
+from pyrite.study.spec import StudySpec
 from pyrite.synth.run import Recipe
 from pyrite.tasks.custom import CustomTask
 

@@ -88,7 +88,7 @@ def test_yaml_in_documents(page: str, text: str) -> None:
 
     from pyrite.config_base import from_yaml
     from pyrite.loop.spec import LoopSpec
-    from pyrite.study.spec import parse_spec
+    from pyrite.study.load import parse_spec
 
     keys = yaml.safe_load(text)
     assert isinstance(keys, dict), page

@@ -27,7 +27,7 @@ def test_what_a_configuration_asks_for_instead_is_done_and_nothing_else(tmp_path
     """`plan`, `power`, `pilot` and `export` are honoured by the verb itself: nothing is trained, no folder is written."""
     out = tmp_path / "runs"
     study = {"spec": "demo", "store": tmp_path / "store", "out": out}
-    with pytest.raises(pyrite.UserError, match="Power needs a finished pilot"):
+    with pytest.raises(pyrite.UserError, match="Power needs finished seeds"):
         pyrite.study(pyrite.StudyConfig(**study, power=True))
     with pytest.raises(pyrite.UserError, match="has no pilot"):
         pyrite.study(pyrite.StudyConfig(**study, pilot=True))

@@ -1,7 +1,7 @@
 """The base of every configuration, and how one is read from YAML: every mistake named with its line and what to write."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,10 +23,14 @@ Mistake = tuple[Place, str]
 """Where something is wrong, and what."""
 
 
-def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str) -> Config:
+def from_yaml(
+    model: type[Config], text: str, where: str, *, what: str, see: str,
+    check: Callable[[Config], Iterable[Mistake]] | None = None,
+) -> Config:  # fmt: skip
     """A configuration from YAML text.
 
-    `where` (a path) and `what` (a noun) name it in messages, `see` says where its keys are listed.
+    `where` (a path) and `what` (a noun) name it in messages, `see` says where its keys are listed; `check` finds what does not
+    fit together.
 
     Raises:
         UserError: not YAML, not a mapping, an unknown key (with "did you mean"), a value that does not fit.
@@ -44,7 +48,8 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
     if not isinstance(loaded, dict):
         raise UserError(f"The {what} holds no mapping.", where, see)
     try:
-        return model.model_validate(plain_values(loaded))
+        config = model.model_validate(plain_values(loaded))
+        refuse(check(config) if check else ())
     except ValidationError as error:
         details, fixes = [], []
         for mistake in error.errors():
@@ -58,10 +63,11 @@ def from_yaml(model: type[Config], text: str, where: str, *, what: str, see: str
                 fixes.append(f"'{key}' is no key here" + (f", did you mean '{near[0]}'?" if near else ""))
         fix = "; ".join(fixes) or f"mend the lines above; {see}"
         raise UserError(f"The {what} has mistakes.", "\n         ".join(details), fix) from error
+    return config
 
 
 def refuse(mistakes: Iterable[Mistake]) -> None:
-    """Raise an error that names each mistake at its place, if there are any; for validators of whole configurations."""
+    """Raise an error that names each mistake at its place, if there are any."""
     lines = [
         InitErrorDetails(type=PydanticCustomError("value_error", "{why}", {"why": why}), loc=tuple(at), input=None)
         for at, why in mistakes

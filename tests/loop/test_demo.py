@@ -9,7 +9,7 @@ import yaml
 from pyrite.cli import run
 from pyrite.loop.demo import demo_file
 from pyrite.loop.spec import LoopSpec, bundled, load_loop
-from pyrite.study.spec import load_spec
+from pyrite.study.load import load_spec
 
 
 def test_what_needs_nothing_of_the_study_comes_first() -> None:

@@ -14,8 +14,9 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.parse_task import parse_task
 from pyrite.probe.perplexity import perplexity_rows
-from pyrite.probe.probe_task import ModelUnderTest, draw_prompts, parse_task
+from pyrite.probe.probe_task import ModelUnderTest, draw_prompts
 from pyrite.records import Chat, Message
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 

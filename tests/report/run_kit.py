@@ -23,9 +23,9 @@ from pyrite.runs import Run, read_run
 from pyrite.study.cells import CellKey
 from pyrite.study.contrasts import answer_primary
 from pyrite.study.label_probes import LabelProbe
+from pyrite.study.load import parse_spec
 from pyrite.study.run_folder import Study, draw_figure
 from pyrite.study.scores import Scores, scores_of_labels
-from pyrite.study.spec import parse_spec
 from pyrite.study.tables import results_table, summary_table
 from pyrite.tasks.scoring import Task
 
@@ -289,7 +289,7 @@ seeds: [0, 1]
 
 def language_run(folder: Path) -> Run:
     """A study of a language model out of made-up items, with the study's own tables and verdicts."""
-    from pyrite.study.spec import parse_spec
+    from pyrite.study.load import parse_spec
     from pyrite.tasks.scoring import ItemScore, Metric
 
     spec = parse_spec(LANGUAGE, "words.yaml")

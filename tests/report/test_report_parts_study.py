@@ -13,9 +13,9 @@ from pyrite.report import tables
 from pyrite.report.html import render
 from pyrite.report.page import Figure, Rows
 from pyrite.runs import Run, read_run
+from pyrite.study.load import parse_spec
 from pyrite.study.looks import remarks
 from pyrite.study.run_folder import Study
-from pyrite.study.spec import parse_spec
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from pyrite.steps import Step, Store
 from pyrite.study.chat_overlap import remarks
 from pyrite.study.chat_uses import check_files
 from pyrite.study.config import StudyConfig
+from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.plan import make_plan, pilot_spec
 from pyrite.study.run import resolve_spec
-from pyrite.study.spec import StudySpec, bundled, load_spec, parse_spec
+from pyrite.study.spec import StudySpec
 
 CPU = Compute("cpu", "fp32")
 GOOD = """\

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pyrite.errors import UserError
+from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.looks import NOT_THE_QUESTION, Look, looks_at, question_of, remarks
-from pyrite.study.spec import StudySpec, bundled, load_spec, parse_spec
+from pyrite.study.spec import StudySpec
 
 LABELS = """\
 study: small

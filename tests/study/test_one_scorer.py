@@ -9,8 +9,8 @@ from pyrite.probe.run import scorecard
 from pyrite.records import Labelled
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import LabelProbe
+from pyrite.study.load import parse_spec
 from pyrite.study.scores import scores_of_labels
-from pyrite.study.spec import parse_spec
 from pyrite.study.tables import results_table
 from pyrite.tasks import HANS
 from pyrite.tasks.scoring import Task, from_labels, label_metrics

@@ -15,8 +15,9 @@ from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.report.config import ReportConfig
 from pyrite.report.run import report
+from pyrite.study.load import parse_spec
 from pyrite.study.plan import make_plan
-from pyrite.study.spec import StudySpec, parse_spec
+from pyrite.study.spec import StudySpec
 
 from conftest import review_rows, study_line, write_jsonl  # isort: skip
 

@@ -17,8 +17,9 @@ from pyrite.study.cells import CellKey
 from pyrite.study.contrasts import Answer, answer_primary
 from pyrite.study.label_probes import LabelProbe
 from pyrite.study.labelled_overlap import leaks, overlap_table
+from pyrite.study.load import parse_spec
 from pyrite.study.scores import Scores, headline_value, scores_of_labels
-from pyrite.study.spec import StudySpec, parse_spec
+from pyrite.study.spec import StudySpec
 from pyrite.study.tables import summary_table
 from pyrite.synth.settings import BiasSettings
 from pyrite.tasks import TASKS

@@ -7,8 +7,9 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.steps import Step
+from pyrite.study.load import parse_spec
 from pyrite.study.plan import make_plan
-from pyrite.study.spec import StudySpec, parse_spec
+from pyrite.study.spec import StudySpec
 
 TEXT = """
 study: frozen

@@ -9,8 +9,8 @@ import pytest
 
 from pyrite.models.hardware import Compute
 from pyrite.steps import Progress, RunOptions, Store, run_steps
+from pyrite.study.load import load_spec, parse_spec
 from pyrite.study.plan import make_plan
-from pyrite.study.spec import load_spec, parse_spec
 from pyrite.tasks.rows import read_rows
 
 COMMIT = "89abcdef0123456789abcdef0123456789abcdef"

@@ -10,11 +10,11 @@ from pyrite.models.hardware import Compute
 from pyrite.steps import Store, closure
 from pyrite.study.cells import Plan
 from pyrite.study.config import StudyConfig
+from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.plan import make_plan
 from pyrite.study.plan_rows import arm_counts, parameters_in_name
 from pyrite.study.run import resolve_spec
 from pyrite.study.run_folder import remarks
-from pyrite.study.spec import bundled, load_spec, parse_spec
 from pyrite.study.spec_steps import ArmSpec
 
 CPU = Compute("cpu", "fp32")

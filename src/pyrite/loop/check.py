@@ -108,7 +108,7 @@ def probe_tasks(spec: LoopSpec, inputs: Inputs) -> "list[ProbeTask]":
         UserError: no such task, or a task asked twice.
     """
     from pyrite.probe.config import ProbeConfig
-    from pyrite.probe.probe_task import parse_task
+    from pyrite.probe.parse_task import parse_task
 
     if spec.probe is None:
         return []
@@ -127,7 +127,7 @@ def gains_of(spec: LoopSpec, inputs: Inputs, tasks: "Sequence[ProbeTask]") -> "l
         UserError: no such task, or one that is asked already.
     """
     from pyrite.probe.config import ProbeConfig
-    from pyrite.probe.probe_task import parse_task
+    from pyrite.probe.parse_task import parse_task
     from pyrite.repair.scorecard import SIDES
 
     gains = [text for text in inputs.options(spec.repair).get("gain", ()) if text not in SIDES] if spec.repair else []

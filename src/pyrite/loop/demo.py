@@ -6,8 +6,8 @@ from typing import Any
 from pyrite.loop.inputs import write_yaml
 from pyrite.loop.spec import bundled as loops
 from pyrite.loop.spec import load_loop
-from pyrite.study.spec import bundled as studies
-from pyrite.study.spec import load_spec
+from pyrite.study.load import bundled as studies
+from pyrite.study.load import load_spec
 
 NAME = "demo"
 APART = 1000

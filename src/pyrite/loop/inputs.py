@@ -8,8 +8,9 @@ from typing import Any
 from pyrite.config_base import ConfigBase
 from pyrite.io import atomic_write, is_hub, write_jsonl
 from pyrite.loop.spec import GRAMMAR, LOOP, SHARED, STUDY, LoopSpec
+from pyrite.study.load import bundled, load_spec
 from pyrite.study.row_files import arm_title, file_of
-from pyrite.study.spec import StudySpec, bundled, data_path, load_spec
+from pyrite.study.spec import StudySpec, data_path
 
 LISTS = ("against", "task", "gain")
 """Options whose values name files as `NAME=FILE`."""

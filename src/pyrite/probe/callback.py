@@ -25,7 +25,8 @@ from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.in_memory import NAME, check_task, key_of, model_in_memory, probe_now, same_chances, untouched
-from pyrite.probe.probe_task import LabelTask, Result, parse_task
+from pyrite.probe.parse_task import parse_task
+from pyrite.probe.probe_task import LabelTask, Result
 from pyrite.probe.run import Scorecard, answer_gate, early, estimate_record, scorecard
 from pyrite.records import Estimate
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps

@@ -12,14 +12,15 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import Field
 
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
+from pyrite.probe.harness_protocols import Scorer, Writer
 from pyrite.probe.harness_results import HarnessResult, Number, convert_results
 
 __all__ = ["HarnessResult", "HarnessSettings", "Number", "Scorer", "Writer", "language_model", "run"]
@@ -29,28 +30,6 @@ RANDOM_SEED, NUMPY_SEED, TORCH_SEED = 0, 1234, 1234
 NOTES_KEPT, NOTE_LENGTH = 20, 300
 ASKED_FOR = ("Overwriting default num_fewshot", "generation_kwargs: ")
 """How lm-eval's warnings begin that only repeat what the user set."""
-
-
-class Scorer(Protocol):
-    """How probable is each continuation after its context?
-
-    Takes pairs of token ids, neither ever empty; returns for each, in order, the continuation's summed log-probability
-    in nats and whether each of its tokens is the most probable one.
-    """
-
-    def __call__(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], /) -> list[tuple[float, bool]]: ...
-
-
-class Writer(Protocol):
-    """What does the model write after each prompt?
-
-    Takes prompts as token ids (never empty) and one mapping for each: `until` (strings that end the answer; it may be
-    returned with or without them), `max_gen_toks`, `temperature` (0: the most probable token each time), where the
-    task asks for it `top_p`, and `attempt` (0, 1, ...: the same prompt asked again, to be drawn anew). The end marker
-    ends every answer and is not part of the text.
-    """
-
-    def __call__(self, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]], /) -> list[str]: ...
 
 
 class HarnessSettings(ConfigBase):

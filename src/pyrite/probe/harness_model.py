@@ -17,7 +17,7 @@ from lm_eval.models.utils import (  # type: ignore[import-untyped]
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]
 
 from pyrite.errors import UserError
-from pyrite.probe.harness import Scorer, Writer
+from pyrite.probe.harness_protocols import Scorer, Writer
 
 SAMPLING = ("top_p",)
 NO_EFFECT: Mapping[str, Sequence[Any]] = {

@@ -94,23 +94,6 @@ class ProbeTask(Protocol):
         ...
 
 
-def parse_task(text: str, config: ProbeConfig) -> ProbeTask:
-    """What does a `--task` name?"""
-    from pyrite.probe import benchmark, generative, perplexity
-
-    name, _, where = text.partition("=")
-    if name in GENERATIVE and where:
-        return generative.GenerativeProbe(name, where, config)
-    if name == "perplexity" and where:
-        return perplexity.Perplexity(where, config)
-    if config.skip:
-        fix = f"give it with {', '.join(GENERATIVE)} or perplexity only"
-        raise UserError("--skip does not apply to this task.", f"{text}, --skip {config.skip}", fix)
-    if name.startswith(benchmark.PREFIX):
-        return benchmark.Benchmark(text, config)
-    return label_task(text, config)
-
-
 def label_task(text: str, config: ProbeConfig) -> "LabelTask":
     """A task whose answers are labels."""
     name, _, where = text.partition("=")

@@ -14,7 +14,8 @@ from pyrite.probe import gate as gating
 from pyrite.probe import output
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, opened, parse_task
+from pyrite.probe.parse_task import parse_task
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, opened
 from pyrite.probe.texts import Texts
 from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps

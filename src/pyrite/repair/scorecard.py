@@ -16,8 +16,9 @@ from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.output import SubjectOutput
+from pyrite.probe.parse_task import parse_task
 from pyrite.probe.perplexity import METRICS, Perplexity
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, make_items_step, parse_task
+from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, make_items_step
 from pyrite.probe.run import Compared, Scorecard, answer_gate, compare_two, early, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig

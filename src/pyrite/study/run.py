@@ -20,6 +20,7 @@ from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import answer_primary
 from pyrite.study.costs import cost_table
 from pyrite.study.labelled_steps import POOLS
+from pyrite.study.load import load_spec
 from pyrite.study.pilot import Pilot, answer_pilot, picked_seeds
 from pyrite.study.plan import make_plan, pilot_spec
 from pyrite.study.power import add_power
@@ -34,7 +35,7 @@ from pyrite.study.run_folder import (
     write_run,
 )
 from pyrite.study.scores import same_items
-from pyrite.study.spec import StudySpec, load_spec
+from pyrite.study.spec import StudySpec
 
 if TYPE_CHECKING:
     pass

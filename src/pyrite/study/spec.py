@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator
 
-from pyrite.config_base import ConfigBase, from_yaml, refuse
-from pyrite.errors import UserError
+from pyrite.config_base import ConfigBase
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.study.spec_data import DataSpec
 from pyrite.study.spec_probes import ContrastSpec, FrontierSpec, PilotSpec, ProbeSpec
@@ -136,13 +135,6 @@ class StudySpec(ConfigBase):
             return {cell.name: list(cell.steps) for cell in cells}
         return [cell.model_dump(mode="json") for cell in cells]
 
-    @model_validator(mode="after")
-    def _checked(self) -> "StudySpec":
-        from pyrite.study.check import mistakes
-
-        refuse(mistakes(self))
-        return self
-
     @property
     def given(self) -> TaskModelSpec:
         """The model as given."""
@@ -211,37 +203,6 @@ class StudySpec(ConfigBase):
         if not isinstance(trained, str):
             return name
         return trained if name == DAMAGE else f"{trained.partition('.')[0]}.{name.partition('.')[2]}"
-
-
-def bundled() -> Mapping[str, Path]:
-    """The study files that come with Pyrite, by name."""
-    module_file = Path(__file__).resolve()
-    for folder in (module_file.parents[1] / "studies", module_file.parents[3] / "studies"):
-        if folder.is_dir():
-            return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-    return {}
-
-
-def find_spec(name: str | Path) -> Path:
-    """A study file by its path, or a bundled one by its name."""
-    path = Path(name)
-    if not path.is_file() and str(name) in bundled():
-        path = bundled()[str(name)]
-    if not path.is_file():
-        fix = f"give a YAML file, or one of: {', '.join(bundled())}"
-        raise UserError("That study file is not there.", str(name), fix)
-    return path
-
-
-def load_spec(name: str | Path) -> tuple[StudySpec, Path]:
-    """Read and check a study file; every mistake is named with its line and what to write instead."""
-    path = find_spec(name)
-    return parse_spec(path.read_text(encoding="utf-8"), str(path)), path
-
-
-def parse_spec(text: str, where: str) -> StudySpec:
-    """A study from YAML text; `where` names it in messages."""
-    return from_yaml(StudySpec, text, where, what="study file", see="docs/study.md lists every key")
 
 
 def data_path(name: str, folder: Path | None) -> str:
