@@ -11,5 +11,5 @@ def test_no_circles() -> None:
     imports = {
         module: graph.find_modules_directly_imported_by(module) - packages for module in graph.modules - packages
     }
-    assert len(imports) > 300
+    assert len(imports) > 200
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules
