@@ -24,6 +24,7 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/names.py
 	$(BIN)/python docs/generate.py --check
 
 docs: .venv/ready-dev

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -372,3 +372,32 @@ def test_every_item_of_the_scorecard_lies_beside_the_model_and_gates_it_again(be
         assert {name: again[name] for name in ("gate", "outcome", "why", "estimate")} == {
             name: during[name] for name in ("gate", "outcome", "why", "estimate")
         }
+
+
+def test_a_method_from_outside(real: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyrite.errors import UserError
+    from pyrite.repair.methods import METHODS, import_plugin, plugin_settings, register_method, resolve_method
+
+    code, _, why = real.repair("--method", "toy_probability", *TRAIN)
+    assert code == 2
+    assert "There is no such method" in why
+    from tests.repair import toy_method
+
+    code, record, _ = real.repair("--method", "toy_probability", *TRAIN, "--json")
+    assert code == 0
+    assert record["settings"]["method"] == "toy_probability"
+    assert contrasts(record["compared"], "forget")["nats_per_token"]["difference"]["value"] > 0
+    toy = METHODS["toy_probability"]
+    assert resolve_method("toy_probability", {"scale": 2.0}).options == {"scale": 2.0}
+    # another process imports the module that its step names; methods of ours leave keys as they were
+    config = plugin_settings("toy_probability")
+    assert config == {"plugin": [toy_method.__name__, 1]}
+    assert plugin_settings("lbf") == {}
+    monkeypatch.delitem(METHODS, "toy_probability")
+    monkeypatch.delitem(sys.modules, toy_method.__name__)
+    import_plugin("toy_probability", config)
+    assert "toy_probability" in METHODS
+    for wrong in (replace(toy, plugin=""), replace(toy, name="lbf")):
+        with pytest.raises(UserError):
+            register_method(wrong)
+    METHODS.pop("toy_probability")

@@ -112,6 +112,7 @@ def training_step(planned: RepairPlan) -> Step:
 
     A tracker is named in the step's configuration, so that asking for one later trains again and sends the curve.
     """
+    from pyrite.repair.methods import plugin_settings
     from pyrite.repair.train import REPAIR
 
     rows, harmed, original = planned.rows, planned.harmed, planned.original
@@ -131,6 +132,7 @@ def training_step(planned: RepairPlan) -> Step:
         "compute": planned.compute.as_config(),
         "seed": planned.config.seed,
         "base_name": planned.base_name,
+        **plugin_settings(planned.settings.method),
     }
     if harmed.labels:
         config["segments"] = True  # rows of pairs tell the model which text is which

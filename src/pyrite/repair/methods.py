@@ -24,7 +24,8 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -71,6 +72,10 @@ class Method:
     options: Mapping[str, float] = field(default_factory=dict)
     teacher: Literal["self", "reference"] | None = None
     """Of kind soft: whose distribution it is trained towards."""
+    plugin: str = ""
+    """The module that registers a method from outside: processes that repair import it."""
+    version: int = 1
+    """Of a method from outside: raised where it computes something else, so that stored repairs are not taken for new ones."""
 
 
 def _npo(row_logp: Tensor, reference_row_logp: Tensor | None, row_tokens: Tensor, *, beta: float) -> Tensor:
@@ -219,6 +224,31 @@ _ALL = (
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 _POSITIVE = ("beta", "layer")
+
+
+def register_method(method: Method) -> None:
+    """Add a method from outside: `--method NAME`, studies and loops then know it.
+
+    Raises:
+        UserError: its name is taken by another, or it does not say which module registers it.
+    """
+    if not method.plugin:
+        raise UserError("A method from outside names its module.", method.name, "plugin=__name__")
+    if method.name in METHODS and METHODS[method.name].plugin != method.plugin:
+        raise UserError("There is such an unlearning method already.", method.name, "choose another name")
+    METHODS[method.name] = method
+
+
+def plugin_settings(name: str) -> dict[str, Any]:
+    """Where a method comes from, as an entry of a repair step's configuration; nothing for those that come with Pyrite."""
+    method = METHODS.get(name)
+    return {"plugin": [method.plugin, method.version]} if method is not None and method.plugin else {}
+
+
+def import_plugin(name: str, config: Mapping[str, Any]) -> None:
+    """Import the module of a method from outside, where this process of a repair step has not done so."""
+    if name not in METHODS and "plugin" in config:
+        import_module(config["plugin"][0])
 
 
 def resolve_method(name: str, options: Mapping[str, float]) -> Method:

@@ -7,7 +7,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.repair.methods import LossWeights, Method, resolve_method
+from pyrite.repair.methods import LossWeights, Method, import_plugin, resolve_method
 from pyrite.repair.model_type import ModelType, RepairRows
 from pyrite.repair.model_types import model_type_of
 from pyrite.repair.settings import RepairSettings
@@ -47,6 +47,7 @@ def repair_task_of(context: Context) -> RepairTask:
         UserError: files, rows, a method or a model that do not go together.
     """
     settings = RepairSettings.model_validate(context.config["settings"])
+    import_plugin(settings.method, context.config)
     method, weights = method_and_weights(settings)
     model_type = model_type_of(full_model_folder(context))
     tokenizer = load.load_tokenizer(tokenizer_folder(context))

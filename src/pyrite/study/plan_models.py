@@ -233,6 +233,8 @@ class ModelPlanner(LowerPlanner):
 
     def repair(self, name: str, at: Standing, place: Place) -> Standing:
         """A model repaired. Six FLOPs for each weight and token to learn, two to read with the model as given."""
+        from pyrite.repair.methods import plugin_settings
+
         repair = self.spec.repairs[name]
         names = {"forget": self.spec.forgets(repair), **repair.pools()}
         inputs: dict[str, Step | Source] = {"base": at.model or self.base}
@@ -254,6 +256,7 @@ class ModelPlanner(LowerPlanner):
             "compute": self.compute.as_config(),
             "seed": at.seed,
             "base_name": self.base_name,
+            **plugin_settings(settings.method),
         }
         flops = 8 * self.parameters * tokens
         kind, cost = repair_of(place.cells, place.label), self.cost(flops, tokens)
