@@ -383,8 +383,8 @@ def test_a_method_from_outside(real: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     assert "There is no such method" in why
     from tests.repair import toy_method
 
-    code, record, _ = real.repair("--method", "toy_probability", *TRAIN, "--json")
-    assert code == 0
+    code, record, why = real.repair("--method", "toy_probability", *TRAIN, *GUARDED)
+    assert code == 0, why
     assert record["settings"]["method"] == "toy_probability"
     assert contrasts(record["compared"], "forget")["nats_per_token"]["difference"]["value"] > 0
     toy = METHODS["toy_probability"]

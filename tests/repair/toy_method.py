@@ -18,7 +18,7 @@ register_method(
         "none",
         "token",
         probability,
-        LossWeights(0.1, 1, 0),
+        LossWeights(1, 0, 0),
         "weights: ours",
         options={"scale": 1.0},
         plugin=__name__,
