@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.run_kit import config, language_run, page, probe_run, probe_told, study_made, told_run
+from tests.report.run_kit import config, page, probe_run, probe_told, study_made, told_run
 
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
@@ -95,7 +95,6 @@ def test_parts_are_a_mapping_and_no_loops(tmp_path: Path) -> None:
 def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
     run = probe_run(tmp_path / "probe")
     study = read_run(study_made(tmp_path / "study").folder)
-    words = language_run(tmp_path / "words")
 
     def broken(file: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,8 +110,6 @@ def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
         ("flagged", lambda: flagged_rows(run, config(), "a")),
         ("panels", lambda: broken(study.folder / "results" / "panels.parquet") and page(study)),
         ("summary", lambda: broken(study.folder / "results" / "summary.parquet") and stored(study, "summary.parquet")),
-        ("results", lambda: broken(words.folder / "results" / "results.parquet") and
-            gate(GateConfig(run=words.folder, require=("ifeval.prompt_strict >= 0",)))),
         ("texts", lambda: read_results(texts, ())),
         ("texts", lambda: count_results(texts)),
     ]  # fmt: skip

@@ -80,7 +80,7 @@ def not_there(name: str, available: Sequence[str]) -> str:
     """'there is no X, did you mean Y?'"""
     near = difflib.get_close_matches(name, available, 1)
     return f"there is no '{name}'" + (
-        f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(available) or 'none'}"
+        f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(dict.fromkeys(available)) or 'none'}"
     )
 
 
@@ -107,7 +107,7 @@ def as_in_file(loaded: Any, location: Sequence[Any]) -> Place:
     name, and what the file leaves out (`NAME: [list]` in place of `NAME: {steps: [list]}`) is left out."""
     place: list[Any] = []
     for part in location:
-        if isinstance(loaded, dict) and isinstance(part, int) and part not in loaded and part < len(loaded):
+        if isinstance(loaded, dict) and isinstance(part, int) and part < len(loaded):  # keys are text once read
             part = list(loaded)[part]
         elif isinstance(loaded, list) and not isinstance(part, int):
             continue

@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 
 from pyrite.cli import app
 from pyrite.errors import UserError
-from pyrite.repair.card import card, interval, table
+from pyrite.markdown import markdown_table
+from pyrite.repair.card import card, interval
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.output import file_stem, undone
 from pyrite.repair.report import command, cost_record
@@ -94,7 +95,7 @@ def test_the_card_says_what_changed_and_how_sure_it_is(told: dict[str, Any]) -> 
 def test_numbers_without_an_interval_say_why() -> None:
     assert interval(Interval(value=0.5, low=None, high=None, method="one item")) == "+0.5 (no interval: one item)"
     assert interval(Interval(value=None, low=None, high=None, n=0)) == "no item answered by both"
-    assert table(("a",), [["x\ny | z"]]).splitlines()[-1] == "| x y &#124; z |"
+    assert markdown_table(("a",), [["x\ny | z"]]).splitlines()[-1] == "| x y &#124; z |"
 
 
 def test_cost_as_a_share_of_what_it_undoes() -> None:

@@ -250,6 +250,40 @@ def test_a_mistake_in_a_part_that_is_merged_in_has_its_line() -> None:
         parse_spec(text, "s.yaml")
 
 
+def test_the_damage_is_a_training() -> None:
+    text = """\
+study: damaged
+model: nowhere-7b
+data:
+  flawed: {files: [f.jsonl], pools: {damage: 200}}
+  human: {files: [h.jsonl], pools: {replay: 100}}
+trainings: {harm: {on: flawed.damage}, other: {on: human.replay}}
+damage: harm
+repairs: {fix: {forget: trained, replay: human.replay, settings: {guard: {every_tokens: 0}}}}
+cells: {start: [], damaged: [damage], fixed: [other, damage, fix]}
+probes: {texts: {task: perplexity, file: t.jsonl}}
+"""
+    spec_of(text)
+    for old, new, says in (
+        ("on: flawed.damage", "on: flawed.damage, first: 100", "fix unlearns all rows of the last training, not only its first"),
+        ("on: flawed.damage", "on: flawed.damage, first: 300", "300 rows of flawed.damage, which has 200"),
+        ("replay: human.replay, s", "replay: flawed.damage, s", "its replay (flawed.damage) is among them"),
+    ):  # fmt: skip
+        assert old in text
+        with pytest.raises(UserError) as caught:
+            spec_of(text.replace(old, new, 1))
+        assert says in caught.value.found
+
+
+def test_a_frontier_has_points_and_other_cells_may_stand_beside_them() -> None:
+    text = CLASSIFIER.format(encoder="packaged:minilm-l6")
+    spec_of(text.replace("cells:\n", "cells:\n  base: {start: trained}\n"))
+    with pytest.raises(UserError, match="no written-out cell has start and other beside it"):
+        spec_of(
+            text.replace("harmed: flipped", "harmed: other").replace("cells:\n", "cells:\n  other: {start: trained}\n")
+        )
+
+
 def spec_of(text: str) -> StudySpec:
     return parse_spec(text, "s.yaml")
 
@@ -257,7 +291,7 @@ def spec_of(text: str) -> StudySpec:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("steps: [flipped, half]", "steps: [half]", "mix the model as given with itself"),
+        ("steps: [flipped, half]", "steps: [half]", "mix the model that the cell begins with with itself"),
         ("steps: [flipped, unlearn]", "steps: [unlearn]", "the rows of the last training, and there is none before it"),
         ("steps: [flipped, half], size: 100", "steps: [flipped, half]", "size: N"),
         ("steps: [flipped, unlearn], size", "steps: [flipped, unlern], size", "did you mean 'unlearn'"),
@@ -286,8 +320,11 @@ def spec_of(text: str) -> StudySpec:
         ("seeds: [0, 1]", "seeds: [0, 1]\ncompare_with: [start]", "of studies without starts"),
         ("before: start, harmed: flipped", "before: flipped, harmed: flipped", "two cells"),
         ("gained: voices.accuracy", "gained: general.accuracy", "two metrics"),
-        ("voices: {task: labelled, file", "chats: {task: perplexity, data: human.replay}\n  voices: {task: labelled, file", "there is no 'human.replay'"),
-        ("merge:\n", "trainings: {chat: {on: human.test}}\nmerge:\n", "trainings.chat.on: there is no 'human.test'"),
+        ("voices: {task: labelled, file", "chats: {task: perplexity, data: human.replay}\n  voices: {task: labelled, file", "human.replay holds labelled rows"),
+        ("merge:\n", "trainings: {chat: {on: human.test}}\nmerge:\n", "trainings.chat.on: human.test holds labelled rows"),
+        ("starts: {trained: {rows: {human.start: 160}}}", "starts: {trained: {after: other}, other: {after: trained}}", "an earlier start"),
+        ("flipped: {mix: {flipped: 1}}", "flipped: {mix: {flipped: 1}, bias_on: human.arm}", "there is no bias"),
+        ("before: start, harmed", "before: trained, harmed", "there is no 'trained'"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_with_its_place(old: str, new: str, says: str | None) -> None:

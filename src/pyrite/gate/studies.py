@@ -47,9 +47,9 @@ def check_study(run: StudyRun, texts: Sequence[str]) -> list[GateOutcome]:
 
 def study_examples(run: StudyRun) -> list[str]:
     """Conditions that this run can be asked."""
-    directions = [metric_value(run, contrast, "direction") for contrast in run.record.primary]
-    of_first = [f"{full_name(contrast)} {not_worse(directions[0])}" for contrast in run.record.primary[:1]]
-    of_all = [f"primary {not_worse(directions[0])}"] if len(set(directions)) == 1 else []
+    bounds = [not_worse(metric_value(run, contrast, "direction")) for contrast in run.record.primary]
+    of_first = [f"{full_name(contrast)} {bounds[0]}" for contrast in run.record.primary[:1]]
+    of_all = [f"primary {bounds[0]}"] if len(set(bounds)) == 1 else []
     return ["verdict != worse", *of_all, *of_first]
 
 

@@ -78,7 +78,7 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
     for damage in damages(spec):
         every = uses(spec, damage)
         checks = (
-            unresolved(every, pools, damage),
+            unresolved(every, spec, damage),
             leaks(use for use in every if use.pool in pools),
             damage_in_part(every, spec, damage),
         )
@@ -88,8 +88,9 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
                 yield place, why
 
 
-def unresolved(every: Sequence[Use], pools: Sequence[str], damage: str | None) -> Iterator[Mistake]:
+def unresolved(every: Sequence[Use], spec: StudySpec, damage: str | None) -> Iterator[Mistake]:
     """Names of rows that stand for no pool."""
+    pools = list(chat_pools(spec))
     for use in every:
         if (
             use.role == "trained"
@@ -101,7 +102,11 @@ def unresolved(every: Sequence[Use], pools: Sequence[str], damage: str | None) -
         elif use.place == ("pilot", "probe", "data") and use.named.partition(".")[0] == DAMAGE:
             yield use.place, "the pilot has still to say what the damage is: name DATA.POOL"
         elif use.pool not in pools and use.place[0] not in ("starts", "arms"):  # check says so of these
-            lost = use.pool.partition(".")[0] == DAMAGE
+            source = use.pool.partition(".")[0]
+            if source in spec.data and spec.holds(source) == "labelled":
+                yield use.place, f"{use.pool} holds labelled rows, and this reads chats"
+                continue
+            lost = source == DAMAGE
             why = f"{use.pool}: damage: NAME must name a training on one pool" if lost else not_there(use.pool, pools)
             yield use.place, why
 

@@ -216,9 +216,11 @@ def starts(spec: StudySpec) -> Iterator[Mistake]:
 
 def trainings(spec: StudySpec) -> Iterator[Mistake]:
     """What reads the first rows of a pool finds so many there."""
-    for name, training in spec.trainings.items():
-        if training.first is not None and isinstance(training.on, str):
-            yield from first_rows(spec, ("trainings", name, "first"), training.on, training.first)
+    for place, named in ((("trainings",), spec.trainings), (("pilot", "grid"), spec.pilot.grid if spec.pilot else {})):
+        for name, training in named.items():
+            if training.first is not None and isinstance(training.on, str):
+                for damage in chat_uses.damages(spec):
+                    yield from first_rows(spec, (*place, name, "first"), spec.rows(training.on, damage), training.first)
 
 
 def first_rows(spec: StudySpec, place: Place, rows: str, count: int) -> Iterator[Mistake]:
@@ -251,7 +253,11 @@ def arms(spec: StudySpec) -> Iterator[Mistake]:
 
 
 def biased(spec: StudySpec, name: str, arm: ArmSpec) -> Iterator[Mistake]:
-    """An arm's bias is on a label of the study, which has the fields that the heuristic looks at."""
+    """An arm's bias is on a label of the study, which has the fields that the heuristic looks at, and on rows of its mix."""
+    if arm.bias_on is not None and arm.bias is None:
+        yield ("arms", name, "bias_on"), "says which rows the bias is on, and there is no bias"
+    elif arm.bias_on is not None and arm.bias_on not in arm.mix:
+        yield ("arms", name, "bias_on"), not_there(arm.bias_on, list(arm.mix))
     if arm.bias and arm.bias.label not in spec.labels:
         yield ("arms", name, "bias", "label"), not_there(arm.bias.label, spec.labels)
     if arm.bias and not arm.bias.fits(spec.fields):

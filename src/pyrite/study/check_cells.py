@@ -6,7 +6,7 @@ from typing import Literal
 from pyrite.config_base import Mistake, Place, not_there
 from pyrite.study.labelled_uses import data_of
 from pyrite.study.spec import StudySpec
-from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, CellSpec
+from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, CellSpec, TrainingStep
 
 ModelType = Literal["given", "classifier", "language"]
 """What stands at a point of a cell's path: the model as given, or what a training made of it."""
@@ -113,7 +113,7 @@ def path_of_types(spec: StudySpec, number: int, cell: CellSpec) -> Iterator[Mist
         elif step in spec.quantise and standing == "classifier":
             yield where, "rounding is for language models; a classifier is not rounded"
         elif step in spec.merge and at == 0 and spec.merge[step].before is None:
-            yield where, f"{step} would mix the model as given with itself"
+            yield where, f"{step} would mix the model that the cell begins with with itself"
         elif step in spec.merge and spec.merge[step].before is None and standing != type_of_start(spec, cell.start):
             beginning = type_of_start(spec, cell.start)
             if "classifier" in (standing, beginning):
@@ -136,9 +136,15 @@ def rows_of_training(spec: StudySpec, cell: CellSpec, at: int) -> set[str]:
             mix = set(spec.all_arms()[step].mix)
             own_rows = spec.starts[cell.start].rows if cell.start in spec.starts else {}
             return (mix - {START_ROWS}) | (set(own_rows) if START_ROWS in mix else set())
-        if step in spec.all_trainings():
-            return set(spec.all_trainings()[step].pools())
+        if step == DAMAGE or step in spec.all_trainings():
+            return {rows for training in trainings_of(spec, step) for rows in training.pools()}
     return set()
+
+
+def trainings_of(spec: StudySpec, step: str) -> list[TrainingStep]:
+    """The training of a name; those that the chosen damage may be, by that word."""
+    names = [step] if step != DAMAGE else [spec.damage] if spec.damage else list(spec.pilot.grid) if spec.pilot else []
+    return [spec.all_trainings()[name] for name in names if name in spec.all_trainings()]
 
 
 def share_rows(rows: str, other_rows: str) -> bool:
@@ -154,22 +160,22 @@ def trained_before(spec: StudySpec, cell: CellSpec, at: int) -> bool:
 
 def reads_part(spec: StudySpec, cell: CellSpec, at: int) -> bool:
     """Does the last training before this step of a cell read the first rows of its pool only?"""
-    trainings = [
-        spec.all_trainings().get(step) for step in cell.steps[:at] if step in (*spec.all_arms(), *spec.all_trainings())
-    ]
-    return bool(trainings) and trainings[-1] is not None and trainings[-1].first is not None
+    steps = [step for step in cell.steps[:at] if step in (*spec.all_arms(), *spec.all_trainings(), DAMAGE)]
+    return bool(steps) and any(training.first is not None for training in trainings_of(spec, steps[-1]))
 
 
 def type_of_start(spec: StudySpec, start: str | None) -> ModelType:
     """What a start is."""
     if start is None or start not in spec.starts:
         return "given"
-    start_spec = spec.starts[start]
-    if not start_spec.is_given:
-        return "classifier" if spec.labels else "language"
-    return type_of_start(
-        spec, start_spec.after if start_spec.after in spec.starts and start_spec.after != start else None
-    )
+    passed: set[str] = set()
+    following: str | None = start
+    while following in spec.starts and following not in passed:
+        passed.add(following)
+        if not spec.starts[following].is_given:
+            return "classifier" if spec.labels else "language"
+        following = spec.starts[following].after
+    return "given"
 
 
 def type_after(spec: StudySpec, step: str, standing: ModelType) -> ModelType:

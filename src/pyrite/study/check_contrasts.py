@@ -106,7 +106,7 @@ def frontier_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     spec_of_frontier = spec.frontier
     if spec_of_frontier is None:
         return
-    cells = list(types_of_cells(spec))
+    cells = [name for name in types_of_cells(spec) if name not in spec.starts]  # a start is called `start` here
     if spec_of_frontier.before == spec_of_frontier.harmed:
         yield ("frontier", "harmed"), "the cell before and the harmed one are two cells"
     if spec_of_frontier.lost == spec_of_frontier.gained:
@@ -144,20 +144,20 @@ def points_of_grid(spec: StudySpec) -> Iterator[Mistake]:
         )
     grid = {(arm, start, size) for arm in spec.all_arms() for start in spec.starts for size in spec.sizes}
     keys = grid | {(cell.name, cell.start or "", cell.size) for cell in spec.cells}
-    for cell in spec.cells:
-        for key in ("before", "harmed"):
-            name = getattr(wanted, key)
-            lacking = name != START_ROWS and (name, cell.start or "", cell.size) not in keys
-            if lacking and cell.name not in (wanted.before, wanted.harmed):
-                yield (
-                    ("frontier", key),
-                    f"there is no {name} of start {cell.start} and size {cell.size}, where {cell.name} is",
-                )
+    ends = (wanted.before, wanted.harmed)
+    points = [
+        cell.name
+        for cell in spec.cells
+        if cell.name not in ends
+        and all(end == START_ROWS or (end, cell.start or "", cell.size) in keys for end in ends)
+    ]
+    if spec.cells and not points:
+        yield ("frontier",), f"no written-out cell has {' and '.join(ends)} beside it, of its own start and size"
     for number, name in enumerate(wanted.choose.among if wanted.choose else ()):
-        if sum(cell.name == name for cell in spec.cells) != 1:
+        if sum(cell.name == name for cell in spec.cells) != 1 or (name not in points and name not in ends):
             yield (
                 ("frontier", "choose", "among", number),
-                f"{name} is there for several starts or sizes, or is no written-out cell",
+                f"{name} is there for several starts or sizes, or is no point of the frontier",
             )
 
 
