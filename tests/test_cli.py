@@ -116,7 +116,14 @@ def test_ctrl_c_stops_at_once_and_goes_on(tiny_study: Path, workers: str) -> Non
     folder = tiny_study.parent
     line = [sys.executable, "-m", "pyrite.cli", *study_line(tiny_study, "--quiet", "--workers", workers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        line,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list((folder / "store").glob("done/*/*")) and time.monotonic() < deadline:
         time.sleep(0.05)

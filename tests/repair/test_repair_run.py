@@ -393,7 +393,7 @@ def test_a_method_from_outside(real: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     config = plugin_settings("toy_probability")
     assert config == {"plugin": [toy_method.__name__, 1]}
     assert plugin_settings("lbf") == {}
-    monkeypatch.delitem(METHODS, "toy_probability")
+    METHODS.pop("toy_probability")
     monkeypatch.delitem(sys.modules, toy_method.__name__)
     import_plugin("toy_probability", config)
     assert "toy_probability" in METHODS

@@ -491,7 +491,7 @@ def test_frontiers_that_cannot_be(tiny: Path, old: str, new: str, says: str, cap
         ("half: {alpha: 0.5}", "half: {alpha: 1.5}", "merge.half.alpha"),
         ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: strat}", "did you mean 'start'"),
         ("half: {alpha: 0.5}", "half: {alpha: 0.5, before: merged}", "cell merged holds half"),
-        ("merged: [damage, half]", "merged: [half]", "would mix the model as given with itself"),
+        ("merged: [damage, half]", "merged: [half]", "would mix the model that the cell begins with with itself"),
         ("half: {alpha: 0.5}", "damage: {alpha: 0.5}", "the name 'damage' is taken"),
     ],
 )
