@@ -7,14 +7,13 @@ Single rows that the pools of several data share are counted by `overlap.py`.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import normpath
 from pathlib import Path
 from typing import Literal
 
 from pyrite.config_base import Mistake, Place, not_there
 from pyrite.errors import UserError
 from pyrite.study.spec import StudySpec, chat_pools
-from pyrite.study.spec_data import DataSpec
+from pyrite.study.spec_data import DataSpec, file_name
 from pyrite.study.spec_probes import HARNESS, ProbeSpec
 from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED
 
@@ -135,7 +134,7 @@ def leaks(pool_uses: Iterable[Use]) -> Iterator[Mistake]:
 
 def as_written(file: str) -> frozenset[str]:
     """What a name alone says of a file: `a.jsonl` and `./a.jsonl` are one."""
-    return frozenset((file if file.startswith("hf://") else normpath(file),))
+    return frozenset((file_name(file),))
 
 
 def chat_data(spec: StudySpec) -> dict[str, DataSpec]:

@@ -3,10 +3,8 @@
 Rows are named as in the study file: a whole source, or SOURCE.POOL.
 """
 
-from os.path import normpath
-
 from pyrite.study.spec import StudySpec
-from pyrite.study.spec_data import as_pool
+from pyrite.study.spec_data import as_pool, file_name
 
 HELD_OUT = ("test", "validation")
 """Names of disjoint pools that no other pool draws from, whether a probe reads them or not."""
@@ -98,7 +96,7 @@ def shared_rows(spec: StudySpec, held: str, trained: str) -> str | None:
 def shared_file(spec: StudySpec, held: str, trained: str) -> str | None:
     """The same for two sources: do they read one file?"""
     sources = held.partition(".")[0], trained.partition(".")[0]
-    files, files_trained_on = ({as_written(file) for file in spec.data[source].files} for source in sources)
+    files, files_trained_on = ({file_name(file) for file in spec.data[source].files} for source in sources)
     if not files & files_trained_on:
         return None
     return (
@@ -111,11 +109,6 @@ def file_trained_on(spec: StudySpec, file: str) -> str | None:
     """What is trained on of the rows of this file: the first source or pool that reads it; None where nothing is."""
     for trained in sorted(rows_trained_on(spec)):
         source = spec.data.get(trained.partition(".")[0])
-        if source and as_written(file) in map(as_written, source.files):
+        if source and file_name(file) in map(file_name, source.files):
             return trained
     return None
-
-
-def as_written(file: str) -> str:
-    """A file's name, the same for `a.jsonl` and `./a.jsonl`."""
-    return file if file.startswith("hf://") else normpath(file)

@@ -243,7 +243,7 @@ class ModelPlanner(LowerPlanner):
             inputs[role], files[role] = self.rows_of(rows_name, at)
         settings = repair.settings
         if repair.self_replay:
-            for role in {"replay", "guard_replay"} & set(files):
+            for role in (role for role in ("replay", "guard_replay") if role in files):
                 inputs[role] = self.self_replay(repair, at, inputs[role], files[role])
         if settings.kl_to == "before":
             inputs["before"] = self.before(repair.before, at)

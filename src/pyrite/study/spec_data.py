@@ -1,5 +1,6 @@
 """What a study file says of its data: where rows come from, and the pools that they are divided into."""
 
+from os.path import normpath
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -120,3 +121,8 @@ class DataSpec(ConfigBase):
     def chat_pools(self) -> "dict[str, int | Literal['rest']]":
         """The pools of a source of chats: so many rows, or the rest."""
         return {name: pool for name, pool in self.pools.items() if not isinstance(pool, PoolSpec)}
+
+
+def file_name(file: str) -> str:
+    """A file as a study names it, the same for `a.jsonl` and `./a.jsonl`."""
+    return file if file.startswith("hf://") else normpath(file)
