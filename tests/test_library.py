@@ -41,3 +41,9 @@ def test_what_a_configuration_asks_for_instead_is_done_and_nothing_else(tmp_path
     assert Path(file).is_file()
     assert not out.exists()
     assert all(entry.step == "probe.items" for entry in Store(tmp_path / "store").entries())
+
+
+def test_public_names_are_listed_and_are_there() -> None:
+    names = dir(pyrite)
+    assert {"study", "run", "StudyConfig", "StudyPlan", "StudyPower", "Pilot", "LoopPlan", "UserError"} <= set(names)
+    assert all(getattr(pyrite, name) is not None for name in names if not name.startswith("_"))

@@ -11,6 +11,9 @@ __version__ = "0.1.0"
 _NAMES = {
     "Study": "pyrite.study.run_folder",
     "StudyConfig": "pyrite.study.config",
+    "StudyPlan": "pyrite.study.run",
+    "StudyPower": "pyrite.study.run",
+    "Pilot": "pyrite.study.pilot",
     "ProbeResult": "pyrite.probe.run",
     "ProbeConfig": "pyrite.probe.config",
     "Synthetic": "pyrite.synth.run",
@@ -21,6 +24,7 @@ _NAMES = {
     "RepairConfig": "pyrite.repair.config",
     "Loop": "pyrite.loop.run",
     "LoopConfig": "pyrite.loop.config",
+    "LoopPlan": "pyrite.loop.run",
     "Report": "pyrite.report.run",
     "ReportConfig": "pyrite.report.config",
     "Gated": "pyrite.gate.run",
@@ -41,3 +45,8 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'pyrite' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in an editor; none is loaded for it."""
+    return sorted({*globals(), *_NAMES, *_VERBS, "run"})

@@ -36,7 +36,7 @@ def from_yaml(
         UserError: not YAML, not a mapping, an unknown key (with "did you mean"), a value that does not fit.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         loaded = YAML(typ="rt").load(text)
@@ -45,6 +45,12 @@ def from_yaml(
         raise UserError(
             f"The {what} is not valid YAML.", f"{where}:{line}: {error.problem}", "mend this line"
         ) from error
+    except YAMLError as error:  # a character that YAML does not have, such as a control character
+        at = f"{where}:{text.count(chr(10), 0, getattr(error, 'position', 0)) + 1}"
+        character = getattr(error, "character", "")  # its code, or itself
+        shown = f"U+{character:04X}" if isinstance(character, int) else ascii(character)
+        problem = f"{getattr(error, 'reason', error)}: {shown}"
+        raise UserError(f"The {what} is not valid YAML.", f"{at}: {problem}", "mend this line") from error
     if not isinstance(loaded, dict):
         raise UserError(f"The {what} holds no mapping.", where, see)
     try:

@@ -78,6 +78,10 @@ def test_a_good_file() -> None:
     [
         ("seeds: [0, 1]", "sedes: [0, 1]", 36, "did you mean 'seeds'"),
         ("seeds: [0, 1]", "seeds: [0, 0]", 36, "each once"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nfields: [text]", 37, "nothing here reads any"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\ntokens_per_row: 7", 37, "nothing here reads any"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\ncompare_with: [start, start]", 37, "there twice"),
+        ("on: damage, first: 4", "on: {qa.damage: 0.5, human.replay: 0.5}, first: 71", 20, "which have 70"),
         ("[damage, full, nf4]", "[damage, ful, nf4]", 28, "did you mean 'full'"),
         ("replay: human.replay", "replay: human.reply", 22, "did you mean 'human.replay'"),
         ("guard_replay: human.guard", "guard_replay: human.replay", 22, "different pools"),

@@ -12,7 +12,7 @@ from pyrite.study.cells import Plan
 from pyrite.study.config import StudyConfig
 from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.plan import make_plan
-from pyrite.study.plan_rows import arm_counts, parameters_in_name
+from pyrite.study.plan_rows import parameters_in_name
 from pyrite.study.run import resolve_spec
 from pyrite.study.run_folder import remarks
 from pyrite.study.spec_steps import ArmSpec
@@ -81,6 +81,29 @@ def test_a_good_file() -> None:
         ("data: human.test", "file: ./x.csv", 17, "cut a pool out of data.human"),
         ("    pools: {test: 10, more: 5, arm: 20}", "    group: text", 6, "add pools"),
         ("sizes: [4]", "sizes: [4]\ntexts_vary: true", 15, "no data is written by a generator"),
+        ("sizes: [4]", "sizes: [6]", 13, "6 rows of human.more, which has 5"),
+        ("raw: {}", "raw: {rows: {human.arm: 21}}", 10, "21 rows of human.arm, which has 20"),
+        ("raw: {}", "raw: {training: {epochs: 2}}", 10, "nothing is trained here"),
+        ("files: [x.csv]", "files: [x.csv]\n    train_on: human", 6, "there is no synth here"),
+        ("  other:", "  oth/er:", 13, "not 'oth/er'"),
+        ("  other:", "  'other [2]':", 13, "a name begins with a letter or digit"),
+        ("more: 5", "../more: 5", 8, "not '../more'"),
+        ("more: 5", "more.of: 5", 8, "no dot"),
+        ("  general:", "  general: {task: labelled, data: human.test}\n  a.b:", 18, "no dot"),
+        ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other}, {arm: other, probe: general}]", 15, "there twice"),
+        (
+            "sizes: [4]",
+            "sizes: [4]\nsynthetic_share: {shares: [0.5], human: human.arm, synthetic: human.arm}",
+            15,
+            "two data",
+        ),
+        (
+            "sizes: [4]",
+            "sizes: [4]\nsynthetic_share: {shares: [0.5, 1], human: human.arm, synthetic: oops}",
+            15,
+            "synthetic_share.synthetic: there is no 'oops'",
+        ),
+        ("seeds: [0]", "seeds: [0]\nsays: a\x07b", 16, "special characters are not allowed: U+0007"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
@@ -88,6 +111,36 @@ def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, say
     error = mistakes(GOOD.replace(old, new, 1))
     assert f"s.yaml:{line}:" in error.found
     assert says in error.found + error.fix
+
+
+def test_cells_and_repairs_of_classifiers_say_nothing_without_meaning() -> None:
+    repair = """
+repairs:
+  undo: {forget: trained, replay: human.more, settings: {steps: 2, METHOD guard: {every_tokens: 0}}}
+cells:
+  undone: {start: raw, steps: [other, undo], size: 4}
+"""
+    text = (
+        GOOD.replace("other: {mix: {human.more: 1}}", "other: {mix: {human.arm: 1}}").replace("more: 5", "more: 20")
+        + repair
+    )
+    parse_spec(text.replace("METHOD", ""), "s.yaml")
+    assert "this method is for language models" in mistakes(text.replace("METHOD", "method: idk,")).found.lower()
+    assert "one process" in mistakes(text.replace("METHOD", "processes: 2,")).found
+    unread = text.replace("METHOD", "").replace("replay: human.more,", "replay: human.more, before: start,")
+    assert "only kl_to: before and self_replay look at the model before" in mistakes(unread).found
+
+
+def test_what_a_guard_watches_is_drawn_by_no_pool_that_trains() -> None:
+    """`more` draws from every row, and the guard's rows are not among them."""
+    text = GOOD.replace("more: 5", "more: {rows: 5, disjoint: false}, replay: 5, left: 5, kept: 5")
+    text += """
+repairs:
+  undo: {forget: trained, replay: human.replay, guard_forget: human.left, guard_replay: human.kept, settings: {steps: 2}}
+cells:
+  undone: {start: raw, steps: [other, undo], size: 4}
+"""
+    assert division(text)["held_out"] == ["kept", "left", "test"]
 
 
 def test_two_sources_of_one_file_are_the_same_rows() -> None:
@@ -289,9 +342,9 @@ def test_seeds() -> None:
 
 
 def test_shares_divide_or_add_to_the_size() -> None:
-    assert arm_counts(ArmSpec(mix={"h": 0.75, "s": 0.25}), 10) == {"h": 8, "s": 2}
-    assert arm_counts(ArmSpec(mix={"h": 1, "s": 0.5}, combine="add"), 10) == {"h": 10, "s": 5}
-    assert arm_counts(ArmSpec(mix={"h": 0, "s": 1}), 10) == {"s": 10}
+    assert ArmSpec(mix={"h": 0.75, "s": 0.25}).counts(10) == {"h": 8, "s": 2}
+    assert ArmSpec(mix={"h": 1, "s": 0.5}, combine="add").counts(10) == {"h": 10, "s": 5}
+    assert ArmSpec(mix={"h": 0, "s": 1}).counts(10) == {"s": 10}
 
 
 def test_the_share_axis_makes_arms() -> None:

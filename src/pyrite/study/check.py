@@ -1,10 +1,13 @@
 """What fits together in a study? Every mistake with its place in the file and what to write."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 from pyrite.config_base import Mistake, Place, not_there
 from pyrite.errors import UserError
+from pyrite.repair.model_type import check_classifier
+from pyrite.repair.settings import RepairSettings
 from pyrite.study import chat_uses, labelled_uses
 from pyrite.study.check_cells import cell_mistakes, model_before, share_rows, step_tables
 from pyrite.study.check_contrasts import (
@@ -25,7 +28,7 @@ from pyrite.train.settings import ClassifierSettings
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Every mistake in how the parts of a study name each other: where, and what is wrong."""
-    first = [mistake for check in (model, grid, names) for mistake in check(spec)]
+    first = [mistake for check in (model, grid, written_names, names) for mistake in check(spec)]
     yield from first
     if first:
         return  # what follows reads the model and the grid
@@ -63,6 +66,11 @@ def unread_keys(spec: StudySpec) -> Iterator[Mistake]:
         "compare_with": spec.has_grid and "of studies without starts; contrasts compare the cells of one with starts",
         "pilot": spec.has_grid and "of studies without starts",
     }
+    reads_labels = any(spec.holds(name) == "labelled" for name in spec.data) or any(
+        probe.names_labels for probe in spec.probes.values()
+    )
+    of_labels = "of studies with labelled rows, and nothing here reads any"
+    unread |= dict.fromkeys(("fields", "tokens_per_row"), not reads_labels and of_labels)
     fields = type(spec).model_fields
     for key, where in unread.items():
         if where and getattr(spec, key) != fields[key].get_default(call_default_factory=True):
@@ -96,6 +104,33 @@ def grid(spec: StudySpec) -> Iterator[Mistake]:
             yield ("arms", name, strange), "of labelled rows only, and this study has no labels"
         if arm.combine == "add":
             yield ("arms", name, "combine"), "arms of chats are mixed by replace"
+
+
+NAME = re.compile(r"\w([^\x00-\x1f/\\\[\]\"<>|?*:]*[^\s\x00-\x1f/\\\[\]\"<>|?*:])?")
+"""What anything in a study file may be called: such a name can stand in a table, a gate and a file's name."""
+
+
+def written_names(spec: StudySpec) -> Iterator[Mistake]:
+    """Names begin with a letter or digit and hold no character that a path or a gate gives a meaning to; those of data,
+    pools and probes no dot."""
+    named: list[tuple[Place, str]] = [(("cells", number), cell.name) for number, cell in enumerate(spec.cells)]
+    tables: dict[str, Iterable[str]] = {
+        "data": spec.data,
+        "starts": spec.starts,
+        "arms": spec.arms,
+        "probes": spec.probes,
+    }
+    named += [((where, name), name) for where, table in tables.items() for name in table]
+    named += [((*where, name), name) for where, steps in step_tables(spec) for name in steps]
+    named += [(("data", name, "pools", pool), pool) for name, source in spec.data.items() for pool in source.pools]
+    for place, name in named:
+        if not NAME.fullmatch(name):
+            yield (
+                place,
+                f'a name begins with a letter or digit and has none of / \\ [ ] " < > | ? * : in it, not {name!r}',
+            )
+        elif "." in name and (place[0] in ("data", "probes")):
+            yield place, f"a name here has no dot, which divides DATA.POOL and PROBE.METRIC, not {name!r}"
 
 
 def names(spec: StudySpec) -> Iterator[Mistake]:
@@ -205,7 +240,7 @@ def starts(spec: StudySpec) -> Iterator[Mistake]:
         for used in start.rows:
             if used not in trainable:
                 yield ("starts", name, "rows"), not_there(used, trainable)
-            elif not spec.labels and isinstance(start.rows[used], int):
+            elif isinstance(start.rows[used], int):
                 yield from first_rows(spec, ("starts", name, "rows", used), used, int(start.rows[used]))
         if not spec.labels and len(start.rows) > 1:
             yield ("starts", name, "rows"), "a start of a language model has one pool: several are an arm, or trainings"
@@ -218,17 +253,33 @@ def trainings(spec: StudySpec) -> Iterator[Mistake]:
     """What reads the first rows of a pool finds so many there."""
     for place, named in ((("trainings",), spec.trainings), (("pilot", "grid"), spec.pilot.grid if spec.pilot else {})):
         for name, training in named.items():
-            if training.first is not None and isinstance(training.on, str):
-                for damage in chat_uses.damages(spec):
-                    yield from first_rows(spec, (*place, name, "first"), spec.rows(training.on, damage), training.first)
+            if training.first is None:
+                continue
+            for damage in chat_uses.damages(spec):
+                where, pools = (*place, name, "first"), [spec.rows(rows, damage) for rows in training.pools()]
+                there = [rows_said(spec, rows) for rows in pools]
+                if len(pools) == 1:
+                    yield from first_rows(spec, where, pools[0], training.first)
+                elif (total := sum(count or 0 for count in there)) < training.first and None not in there:
+                    yield where, f"{training.first:,} rows of {' and '.join(pools)}, which have {total:,}"
 
 
 def first_rows(spec: StudySpec, place: Place, rows: str, count: int) -> Iterator[Mistake]:
-    """Are there so many rows in a pool of chats whose number the file says?"""
-    source, _, pool = rows.partition(".")
-    there = spec.data[source].pools.get(pool) if source in spec.data else None
-    if isinstance(there, int) and there < count:
+    """Are there so many rows where the file says how many there are?"""
+    there = rows_said(spec, rows)
+    if there is not None and there < count:
         yield place, f"{count:,} rows of {rows}, which has {there:,}"
+
+
+def rows_said(spec: StudySpec, rows: str) -> int | None:
+    """How many rows the file says that a pool, or what a grammar writes, has; None where only reading it can say."""
+    source, _, pool = rows.partition(".")
+    if source not in spec.data or (pool and pool not in spec.data[source].pools):
+        return None
+    if pool and isinstance(count := as_pool(spec.data[source].pools[pool]).rows, int):
+        return count
+    grammar = spec.data[source].grammar
+    return grammar.rows if grammar is not None and not pool else None
 
 
 def rows_for_training(spec: StudySpec) -> list[str]:
@@ -238,11 +289,22 @@ def rows_for_training(spec: StudySpec) -> list[str]:
 
 def arms(spec: StudySpec) -> Iterator[Mistake]:
     """Their rows are there; a bias has two fields to compare, noise an error rate that is known."""
+    axis: set[Place] = set()  # an axis is several arms, and says what is wrong with it once
     for name, arm in spec.all_arms().items():
-        where = ("arms", name) if name in spec.arms else ("synthetic_share",)
+        sizes = [*spec.sizes, *(cell.size for cell in spec.cells if name in cell.steps)]
+        largest = arm.counts(max(sizes, default=1))
         for used in arm.mix:
+            where: Place = ("arms", name, "mix")
+            if name not in spec.arms and spec.synthetic_share:
+                where = ("synthetic_share", "human" if used == spec.synthetic_share.human else "synthetic")
+            if where in axis:
+                continue
             if used not in (trainable := [*rows_for_training(spec), START_ROWS]):
-                yield (*where, "mix"), not_there(used, trainable)
+                wrong = [(where, not_there(used, trainable))]
+            else:
+                wrong = list(first_rows(spec, where, used, largest.get(used, 0)))
+            yield from wrong
+            axis |= {place for place, _ in wrong if place[0] == "synthetic_share"}
         yield from biased(spec, name, arm)
         if isinstance(arm.noise, str):
             written = [source_name for source_name, source in spec.data.items() if source.synth]
@@ -300,11 +362,23 @@ def repairs(spec: StudySpec) -> Iterator[Mistake]:
         if of_labels and repair.self_replay:
             yield ("repairs", name, "self_replay"), "a classifier writes no answers of its own"
         unlabelled = [role for role, rows in pools.items() if rows not in labelled and rows != TRAINED]
+        if of_labels:
+            yield from of_classifier(name, repair.settings)
         if of_labels and unlabelled:
             yield (
                 ("repairs", name, unlabelled[0]),
                 f"{of_labels[0]} has labelled rows, so this must have, too: {not_there(pools[unlabelled[0]], labelled)}",
             )
+
+
+def of_classifier(repair: str, settings: RepairSettings) -> Iterator[Mistake]:
+    """A repair of a classifier says nothing that has no meaning for one."""
+    from pyrite.repair.methods import resolve_method
+
+    try:
+        check_classifier(settings, resolve_method(settings.method, settings.options))
+    except UserError as error:
+        yield ("repairs", repair, "settings"), f"{error.what} {error.found}: {error.fix.replace('--', '')}"
 
 
 def watched(spec: StudySpec, repair: str, role: str, rows: str) -> Iterator[Mistake]:
@@ -322,8 +396,8 @@ def probes(spec: StudySpec) -> Iterator[Mistake]:
     labelled = labelled_uses.data_of(spec)
     trained = sorted(labelled_uses.rows_trained_on(spec, guards=False) & set(labelled))
     for name, probe in spec.probes.items():
-        if "." in name or name == GAP:
-            yield ("probes", name), f"a probe's name has no dot in it, and is not {GAP}"
+        if name == GAP:
+            yield ("probes", name), f"the name '{GAP}' stands for a contrast's gap; choose another"
         if probe.names_labels:
             yield from label_probe_mistakes(spec, name, probe, labelled, trained)
         if known_metrics(probe, spec) is not None:

@@ -50,6 +50,8 @@ def contrast_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     sizes = [*map(str, spec.sizes), *(str(cell.size) for cell in spec.cells)]
     for number, contrast in enumerate(spec.primary()):
         where = ("contrasts", number)
+        if contrast in spec.primary()[:number]:
+            yield where, "the same question is there twice: each counts in the correction for the others"
         if bool(contrast.arm) != spec.has_grid:
             yield where, "with starts say arm: NAME, without say cell: NAME"
             continue

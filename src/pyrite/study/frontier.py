@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrite.repair.frontier import (
-    GAINED,
-    LOST,
-    Axis,
-    choose_candidate,
-    point_sentence,
-    scores,
-    share_of_change,
-    unclear_of,
-)
+from pyrite.repair.choose import choose_candidate, scores, unclear_of
+from pyrite.repair.frontier import GAINED, LOST, Axis, point_sentence, share_of_change
 from pyrite.stats import ShareOfChange, share_over_answers
 from pyrite.study.cells import CellKey
 from pyrite.study.scores import Scores, ScoresKey, by_seed, pooled, reference_of

@@ -59,10 +59,17 @@ def pools_read(spec: StudySpec, source: str) -> set[str]:
     return {pool for pool in spec.data[source].pools if f"{source}.{pool}" in rows}
 
 
+def pools_watched(spec: StudySpec, source: str) -> set[str]:
+    """The pools of a source that the guard of a repair reads."""
+    watched = {rows for repair in spec.repairs.values() for role, rows in repair.pools().items() if "guard" in role}
+    return {pool for pool in spec.data[source].pools if f"{source}.{pool}" in watched}
+
+
 def pools_held_out(spec: StudySpec, source: str) -> set[str]:
     """The disjoint pools of a source from which its other pools do not draw, unless they say so (`shares_with`)."""
     pools = {name: as_pool(pool) for name, pool in spec.data[source].pools.items()}
-    return {name for name in {*HELD_OUT, *pools_read(spec, source)} if name in pools and pools[name].disjoint}
+    held_out = {*HELD_OUT, *pools_read(spec, source), *pools_watched(spec, source)}
+    return {name for name in held_out if name in pools and pools[name].disjoint}
 
 
 def pools_kept(spec: StudySpec, source: str) -> set[str]:

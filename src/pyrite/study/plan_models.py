@@ -19,7 +19,6 @@ from pyrite.steps import Cost, Source, Step
 from pyrite.study.labelled_uses import data_of
 from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_lower import LowerPlanner
-from pyrite.study.plan_rows import arm_counts
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, MergeStep, RepairStep, TrainingStep
 from pyrite.study.steps import repair_of
@@ -169,7 +168,7 @@ class ModelPlanner(LowerPlanner):
             trained = self.classifier(rows, settings, start=at.model, seed=at.seed, count=count, label=place.label)
             learned = TrainedOn(rows, "rows.jsonl", count, self.spec.tokens_per_row)
             return replace(at, model=trained, rows=learned)
-        counts = arm_counts(self.spec.all_arms()[name], at.size)
+        counts = self.spec.all_arms()[name].counts(at.size)
         parts = [self.part_of_arm(pool, count, at.start) for pool, count in counts.items()]
         order = at.seed if self.spec.arm_rows_vary else 0
         drawn = self.drawn_chats(parts, order, f"arm {name}, {at.size} rows, seed {order}: draw")

@@ -22,7 +22,7 @@ from pyrite.study.mix import MIX
 from pyrite.study.row_files import arm_title
 from pyrite.study.spec import StudySpec, data_path
 from pyrite.study.spec_data import DataSpec, as_pool
-from pyrite.study.spec_steps import START_ROWS, ArmSpec, TrainingStep
+from pyrite.study.spec_steps import START_ROWS, TrainingStep
 from pyrite.synth.rows import READ
 from pyrite.synth.run import ExampleRows, synth_steps
 from pyrite.train.split import SPLIT
@@ -291,7 +291,7 @@ class RowPlanner(ABC):
     def arm_rows(self, name: str, size: int, seed: int, start: str) -> tuple[Step, int]:
         """An arm's rows of one size and seed, and how many they are."""
         arm = self.spec.all_arms()[name]
-        counts = arm_counts(arm, size)
+        counts = arm.counts(size)
         parts = []
         for used, count in counts.items():
             bias = arm.bias if arm.bias and arm.bias_on in (None, used) else None
@@ -371,19 +371,6 @@ def pinned(source: Source) -> str:
 def seed_of_texts(seed: int, study_seed: int) -> int:
     """The seed that samples a generator's texts for one seed of the study: its own for 0, else another for each."""
     return seed if study_seed == 0 else int(np.random.SeedSequence([seed, study_seed]).generate_state(1)[0])
-
-
-def arm_counts(arm: ArmSpec, size: int) -> dict[str, int]:
-    """How many rows of each data are in an arm of this size?
-
-    `replace`: the shares divide the size (the first takes what rounding leaves). `add`: each share is in parts of the
-    size, so human 1.0 and synthetic 0.5 make one and a half times the size.
-    """
-    counts = {name: round(size * share) for name, share in arm.mix.items()}
-    if arm.combine == "replace":
-        first = next(iter(counts))
-        counts[first] += size - sum(counts.values())
-    return {name: count for name, count in counts.items() if count}
 
 
 def parameters_in_name(name: str) -> float | None:

@@ -52,7 +52,7 @@ class PoolSpec(ConfigBase):
     )
     disjoint: bool = Field(
         True,
-        description="false: draw from every row but those of disjoint pools that a probe or judge reads, or that are named test or validation",
+        description="false: draw from every row but those of disjoint pools that a probe, judge or guard reads, or that are named test or validation",
     )
     balance: bool = Field(
         False, description="the same number of rows for every label; of rest and all, as many as of the rarest"
@@ -108,6 +108,9 @@ class DataSpec(ConfigBase):
             raise ValueError("give exactly one of files, grammar, synth")
         if self.synth and self.train_on is None:
             raise ValueError("a synth source needs train_on: the data that its generator is trained on or shown")
+        for key in ("train_on", "judge"):
+            if getattr(self, key) is not None and self.synth is None:
+                raise ValueError(f"{key} is of a generator's rows, and there is no synth here: leave it out")
         for name, pool in self.pools.items():
             if as_pool(pool).rows == "all" and as_pool(pool).disjoint:
                 raise ValueError(f"pools.{name}: all rows cannot be disjoint from the other pools; say disjoint: false")

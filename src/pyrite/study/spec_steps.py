@@ -40,6 +40,12 @@ class StartSpec(ConfigBase):
     )
     training: ClassifierSettings | None = Field(None, description="instead of the study's start training")
 
+    @model_validator(mode="after")
+    def _trains(self) -> "StartSpec":
+        if self.training is not None and self.is_given:
+            raise ValueError("training: nothing is trained here, as there are no rows")
+        return self
+
     @property
     def is_given(self) -> bool:
         """Is nothing trained here, so that the model as given (or the start before) is the start?"""
@@ -68,6 +74,18 @@ class ArmSpec(ConfigBase):
             raise ValueError(f"with combine: replace the shares add up to 1, these to {sum(self.mix.values()):g}")
         return self
 
+    def counts(self, size: int) -> dict[str, int]:
+        """How many rows of each data are in the arm at this size?
+
+        `replace`: the shares divide the size (the first takes what rounding leaves). `add`: each share is in parts of the
+        size, so human 1.0 and synthetic 0.5 make one and a half times the size.
+        """
+        counts = {name: round(size * share) for name, share in self.mix.items()}
+        if self.combine == "replace":
+            first = next(iter(counts))
+            counts[first] += size - sum(counts.values())
+        return {name: count for name, count in counts.items() if count}
+
 
 class ShareAxis(ConfigBase):
     """Arms along an axis: from only human to only synthetic."""
@@ -83,6 +101,12 @@ class ShareAxis(ConfigBase):
         if len(set(value)) < len(value) or min(value) < 0 or max(value) > 1:
             raise ValueError("each once, 0 to 1")
         return value
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ShareAxis":
+        if self.human == self.synthetic:
+            raise ValueError(f"human and synthetic are two data, not both {self.human}")
+        return self
 
 
 class TrainingStep(ConfigBase):
@@ -141,6 +165,8 @@ class RepairStep(ConfigBase):
             raise ValueError(
                 "a guard has rows of its own: guard_forget and guard_replay, or settings: {guard: {every_tokens: 0}}"
             )
+        if self.before is not None and not self.self_replay and self.settings.kl_to != "before":
+            raise ValueError("before: only kl_to: before and self_replay look at the model before; leave it out")
         if (self.guard_forget is None) != (self.guard_replay is None):
             raise ValueError("give both guard_forget and guard_replay, or neither")
         return self
