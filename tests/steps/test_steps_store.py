@@ -1,6 +1,9 @@
 """The store: keys, publishing, resuming, dropping weights, cleaning."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -226,3 +229,40 @@ def test_the_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert store.has(second)
     assert run(["store", "gc", "--older-than-days", "0", "--store", str(tmp_path)]) == 0
     assert not store.has(second)
+
+
+ORPHANS = """
+import sys, time
+from pathlib import Path
+from pyrite.steps import Context, Progress, RunOptions, Step, StepType, Store, run_steps
+
+def slow(context: Context) -> None:
+    Path(context.config["began"]).touch()
+    time.sleep(600)
+
+SLOW = StepType("slow", 1, slow)
+if __name__ == "__main__":
+    step = Step(SLOW, {"began": sys.argv[1] + "/began"}, label="slow")
+    run_steps([step, Step(SLOW, {"began": sys.argv[1] + "/other"}, label="other")], Store(Path(sys.argv[1]) / "store"),
+              RunOptions(workers=2, threads=1), Progress(quiet=True))
+"""
+
+
+def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Neither the workers nor the process that their progress goes through outlive the run."""
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    running = subprocess.Popen([sys.executable, str(tmp_path / "orphans.py"), str(tmp_path)], start_new_session=True)
+    ends = time.monotonic() + 90
+    while not ((tmp_path / "began").exists() and (tmp_path / "other").exists()) and time.monotonic() < ends:
+        time.sleep(0.2)
+    running.kill()
+    running.wait()
+    while members(running.pid) and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert not members(running.pid)
+
+
+def members(session: int) -> list[str]:
+    """The processes of a session that are still there."""
+    listed = subprocess.run(["ps", "-s", str(session), "-o", "pid="], capture_output=True, text=True, check=False)
+    return listed.stdout.split()

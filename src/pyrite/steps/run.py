@@ -17,6 +17,7 @@ from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,7 +173,9 @@ def run_pool(
     by_key = {step.key: step for step in todo}
     running: dict[Future[float], Step] = {}
     stopped: OutOfTime | None = None
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_parent, (os.getpid(),))
+    with manager:
         progress_reports = manager.Queue()
         pool = ProcessPoolExecutor(options.workers, context, prepare_worker, (threads, os.getpid(), progress_reports))
         try:
@@ -222,8 +225,13 @@ def prepare_worker(threads: int, parent: int, progress_reports: Any) -> None:
     """Set a worker up: its threads, no reaction to Ctrl-C of its own, and no life after its parent's."""
     global _progress_reports
     _progress_reports = progress_reports
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_threads(threads)
+    end_with_parent(parent)
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this process not react to Ctrl-C, which its parent does, and end where the parent does, also where that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
