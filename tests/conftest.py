@@ -215,3 +215,21 @@ class Clock:
 
         caller = sys._getframe(1).f_code.co_name
         return 1e9 if caller == "<lambda>" and next(self.script) else 0.0  # type: ignore[call-overload]
+
+
+TWO_SOURCES = """
+study: s
+labels: [a, b]
+fields: [text]
+task_model: {model: packaged:minilm-l6}
+data: {h: {files: [x.csv]}, t: {files: [y.csv]}}
+starts: {raw: {}}
+arms: {human: {mix: {h: 1}}, other: {mix: {h: 1}}}
+sizes: [10]
+seeds: [0, 1, 2]
+probes:
+  general: {task: labelled, data: t}
+  spot: {task: labelled, data: t, headline: {kind: hard}}
+contrasts: [{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]
+"""
+"""A study of two sources, human and theirs, without training."""

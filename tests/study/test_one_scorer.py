@@ -5,7 +5,7 @@ import pytest
 
 from pyrite.probe import gate as gating
 from pyrite.probe.probe_task import Result
-from pyrite.probe.run import scorecard
+from pyrite.probe.result import scorecard
 from pyrite.records import Labelled
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import LabelProbe
