@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pyrite.models.hardware import threads_for
-from pyrite.steps import Cost, Step, StepType
+from pyrite.steps import Cost, Progress, Step, StepType
 from pyrite.steps.forecast import Forecast, duration_in_words, expected
 
 
@@ -155,3 +155,17 @@ def test_a_first_report_that_comes_late_is_no_resumption(share: float, at: float
     forecast.update(todo[0].key, share, at)
     forecast.finish(todo[0].key, 100.0)
     assert forecast.seconds_left(100.0) == pytest.approx(400, rel=0.05)
+
+
+def test_the_line_on_a_running_step_names_each_unit_once(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    progress = Progress(clock=lambda: clock[0])
+    writing = step("write", 0, 60.0)
+    progress.plan([writing], 0, 1)
+    progress.start(writing)
+    for seconds, finished in ((1.0, 0), (11.0, 4), (31.0, 12)):
+        clock[0] = seconds
+        progress.report_progress(writing.key, finished, 40, "answers; 20 tokens/s")
+    assert "(12 of 40 answers, 20 tokens/s)" in " ".join(capsys.readouterr().err.split())
+    progress.report_progress(writing.key, 14, 40, "rows")  # 14 in 30 s
+    assert progress.far[writing.key] == "14 of 40 rows, 0.5 rows/s"

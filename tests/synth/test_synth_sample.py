@@ -83,10 +83,16 @@ def test_the_command_writes_rows_with_provenance(
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == record["rows"]
     provenance = rows[0].get("meta", rows[0])
-    assert {"model", "prompt", "seed", "mean_logprob", "sampled_at"} <= set(provenance)
+    assert {"model", "prompt", "seed", "mean_logprob"} <= set(provenance)
     assert provenance["model"].startswith("sha256:")
     records, counts = read_all(out)
     assert counts.kept == len(rows) == len(records)
+    # sampled again from nothing, the file is the same, byte by byte
+    again = [
+        str(tmp_path / f"{Path(word).stem}_again{Path(word).suffix}") if word in line[3:6:2] else word for word in line
+    ]
+    assert run(again) == 0
+    assert (tmp_path / "synthetic_again.jsonl").read_bytes() == out.read_bytes()
 
 
 def test_rows_are_never_written_over_what_they_are_made_from(

@@ -65,12 +65,14 @@ class Progress:
         self.tasks[step.key] = self.bars.add_task(f"  {step.label}", total=None, note="")
 
     def report_progress(self, key: str, finished: float, total: float, unit: str) -> None:
-        """A step has come so far, in its own units (tokens, rows)."""
+        """A step has come so far, in its own units (tokens, rows); `unit; note` brings its own word on its speed."""
         now = self.clock()
         self.forecast.update(key, min(1.0, finished / total) if total else 0.0, now)
         at, since = self.first.setdefault(key, (finished, now))
+        unit, _, note = unit.partition("; ")
         rate = (finished - at) / (now - since) if now > since else 0.0
-        note = f"{rate:,.0f} {unit}/s" if rate else ""
+        if rate and not note:
+            note = f"{rate:,.{1 if rate < 10 else 0}f} {unit}/s"
         self.far[key] = f"{finished:,.0f} of {total:,.0f} {unit}" + (f", {note}" if note else "")
         if key in self.tasks:
             self.bars.update(self.tasks[key], completed=finished, total=total, note=note)

@@ -66,7 +66,7 @@ def parse_step(context: Context) -> None:
         if "row" in raw and "\n".join(parsed.values()) == raw["prompt"]:
             dropped["nothing written"] += 1
             continue
-        provenance = ("model", "prompt", "seed", "mean_logprob", "sampled_at", "row")
+        provenance = ("model", "prompt", "seed", "mean_logprob", "row")  # no time: the same seed, the same bytes
         meta = {key: raw[key] for key in provenance if key in raw}
         rows.append(Labelled(parsed, raw["label"], raw["id"], meta))
     if config.select.exact_duplicates == "drop":

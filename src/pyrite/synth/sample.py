@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,7 +172,6 @@ def sample_texts_step(context: Context) -> None:
                 "seed": seed,
                 "prompt": prompt.text,
                 "model": context.config["model_identity"],
-                "sampled_at": time.time(),
                 **({} if prompt.row is None else {"row": prompt.row}),
             }
             for (at, count), prompt, text, seed in zip(together, prompts, texts, seeds, strict=True)
