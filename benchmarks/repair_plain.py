@@ -266,8 +266,8 @@ def settings_of(job: dict[str, Any]) -> Any:
 
 def read(job: dict[str, Any], clock: Clock) -> tuple[Any, list[list[Any]]]:
     """A repair as its step would be given it, and the rows of each step, through the product."""
-    from pyrite.repair.plan import plan_steps
-    from pyrite.repair.repair_task import repair_task_of
+    from pyrite.repair.row_order import plan_steps
+    from pyrite.repair.train import repair_task_of
     from pyrite.steps import Context
 
     settings = settings_of(job)

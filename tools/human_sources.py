@@ -26,10 +26,10 @@ import numpy as np
 
 from pyrite.audit.baselines import SIZES, evaluate
 from pyrite.audit.extras import tokenizer_of
-from pyrite.audit.flaw import Contrast, Extras
+from pyrite.audit.flaw import Difference, Extras
 from pyrite.audit.flaws.registry import FLAWS as ENTRIES
+from pyrite.audit.next_source import TABLE, Prior, another_task, posterior
 from pyrite.audit.rows import Row
-from pyrite.audit.sources import TABLE, Prior, another_task, posterior
 from pyrite.models import embed, load
 from pyrite.models.hardware import choose
 
@@ -110,7 +110,7 @@ def feature_file(work: Path, name: str, what: str) -> Path:
 
 def features(folder: Path, work: Path) -> None:
     """Embeddings of answers and prompts, and nats per token, of every source that has none yet."""
-    from pyrite.audit.nll import answer_nll
+    from pyrite.audit.reading import answer_nll
 
     load.quiet_libraries()
     compute = choose()
@@ -193,21 +193,21 @@ def distances(parts: Sequence[Source], n: int, tokenize: Any, seed: int) -> dict
     given = Extras(np.concatenate([part.answers for part in parts]), nll=nats, tokenize=tokenize, seed=seed)
     found: dict[str, list[float]] = {}
     for flaw in FLAWS:
-        for contrast in ENTRIES[flaw].contrasts(rows, given):
-            found |= measured(contrast, groups, len(rows), n, seed)
+        for difference in ENTRIES[flaw].differences(rows, given):
+            found |= measured(difference, groups, len(rows), n, seed)
     if all(part.prompts.size for part in parts):
         prompts = Extras(np.concatenate([part.prompts for part in parts]), seed=seed)
-        for contrast in ENTRIES["embedding"].contrasts(rows, prompts)[:1]:
-            found |= measured(contrast, groups, len(rows), n, seed, PROMPTS)
+        for difference in ENTRIES["embedding"].differences(rows, prompts)[:1]:
+            found |= measured(difference, groups, len(rows), n, seed, PROMPTS)
     return found
 
 
 def measured(
-    contrast: Contrast, groups: Sequence[Any], size: int, n: int, seed: int, prefix: str = ""
+    difference: Difference, groups: Sequence[Any], size: int, n: int, seed: int, prefix: str = ""
 ) -> dict[str, list[float]]:
     """One measure of `distances`; nothing where a source has fewer than n rows of it."""
-    if contrast.rows is not None:
-        known = np.isin(np.arange(size), contrast.rows)
+    if difference.rows is not None:
+        known = np.isin(np.arange(size), difference.rows)
         groups = [some[known[some]] for some in groups]
     if min(map(len, groups)) < n:
         return {}
@@ -216,13 +216,13 @@ def measured(
     def distance(data: int, others: Sequence[int]) -> float:
         rest = np.concatenate([groups[at] for at in others])
         pairs = [(rng.choice(groups[data], n, replace=False), rng.choice(rest, n, replace=False)) for _ in range(DRAWS)]
-        return float(evaluate(contrast, pairs, size).mean())
+        return float(evaluate(difference, pairs, size).mean())
 
     numbers = range(1, len(groups))
     values = [distance(0, numbers)]
     if len(groups) > 2:
         values += [distance(at, [other for other in numbers if other != at]) for at in numbers]
-    return {f"{prefix}{contrast.measure.full_name}@{n}": values}
+    return {f"{prefix}{difference.measure.full_name}@{n}": values}
 
 
 def read_audits(work: Path) -> list[Audit]:

@@ -15,8 +15,9 @@ read by a regular expression and is never evaluated.
 """
 
 import math
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -28,6 +29,14 @@ Op = Literal[">=", "<=", ">", "<", "!="]
 
 OPERATORS: tuple[Op, ...] = (">=", "<=", ">", "<")
 """Those that compare numbers."""
+PASSED, FAILED, UNDECIDED = 0, 1, 3
+"""Exit codes of `exit_code`."""
+HOLDS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 AGAINST, BEFORE = "against", "before"
 """The column of a difference, and the value that stands for the model before."""
 _CONDITION = re.compile(
@@ -139,3 +148,26 @@ class GateOutcome:
     def hint_line(self) -> str:
         """One line on the new spelling; empty where the condition is written so."""
         return f"'{self.gate}' is now written '{self.hint}'" if self.hint else ""
+
+
+def outcome_of(low: float | None, high: float | None, op: str, bound: float) -> Outcome:
+    """Passed where the whole interval meets the condition, failed where none of it does, else undecided.
+
+    Without an interval nothing is decided: a bare value does not say how sure it is.
+    """
+    if low is None or high is None:
+        return "undecided"
+    at_low, at_high = (HOLDS[op](end, bound) for end in (low, high))
+    if at_low and at_high:
+        return "passed"
+    return "undecided" if at_low or at_high else "failed"
+
+
+def exit_code(outcomes: Sequence[Outcome], undecided: Literal["pass", "fail"] | None = None) -> int:
+    """The exit code of all gates: 1 where any failed, else 3 where any is undecided, else 0.
+
+    `undecided` settles those: "pass" counts them as passed, "fail" as failed.
+    """
+    if "failed" in outcomes or ("undecided" in outcomes and undecided == "fail"):
+        return FAILED
+    return UNDECIDED if "undecided" in outcomes and undecided is None else PASSED

@@ -12,7 +12,7 @@ import pytest
 from tests.audit import planted as source
 from tests.audit.planted import WORDS, human_rows, with_overlap_label
 
-from pyrite.audit.baselines import DrawSettings, Measurement, measure_alone, measure_contrast
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_alone, measure_difference
 from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.artifacts import statistics as artifacts
 from pyrite.audit.flaws.artifacts.evidence import evidence as evidence_for
@@ -50,8 +50,8 @@ def against(
     """Every measure of the data against the reference, or one."""
     n = len(data)
     places = range(n), {"human": range(n, n + len(reference))}
-    made = artifacts.contrasts([*data, *reference], Extras())
-    weighed = {one.measure.name: measure_contrast(one, *places, settings) for one in made if only in one.measure.name}
+    made = artifacts.differences([*data, *reference], Extras())
+    weighed = {one.measure.name: measure_difference(one, *places, settings) for one in made if only in one.measure.name}
     return {name: one for name, one in weighed.items() if one is not None}
 
 
@@ -320,11 +320,11 @@ def test_one_group_against_another_and_back() -> None:
     for line in a:
         line[rng.choice(len(rows), 60, replace=False)] = 1
     b = 1 - a
-    for contrast in artifacts.contrasts(rows, Extras()):
-        forth, back = contrast.statistic(a, b), contrast.statistic(b, a)
+    for difference in artifacts.differences(rows, Extras()):
+        forth, back = difference.statistic(a, b), difference.statistic(b, a)
         assert forth.shape == (5,)
         np.testing.assert_allclose(forth, -back)
-        np.testing.assert_allclose(contrast.statistic(a[2:3], b[2:3]), forth[2:3], atol=1e-13)
+        np.testing.assert_allclose(difference.statistic(a[2:3], b[2:3]), forth[2:3], atol=1e-13)
 
 
 def test_where_a_row_comes_from_changes_nothing() -> None:
@@ -332,7 +332,7 @@ def test_where_a_row_comes_from_changes_nothing() -> None:
     a = np.zeros((1, 120), dtype=np.float32)
     a[0, :60] = 1
     renamed = [replace(row, source="elsewhere", id="x", number=0) for row in rows]
-    for one, other in zip(artifacts.contrasts(rows, Extras()), artifacts.contrasts(renamed, Extras()), strict=True):
+    for one, other in zip(artifacts.differences(rows, Extras()), artifacts.differences(renamed, Extras()), strict=True):
         np.testing.assert_array_equal(one.statistic(a, 1 - a), other.statistic(a, 1 - a))
 
 
@@ -347,7 +347,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 def test_reviews_have_no_overlap_but_words_and_lengths() -> None:
     rng = np.random.default_rng(1)
     rows = [labelled(str(rng.choice(["good", "bad"])), row.answer, number=row.number) for row in human_rows(200, 22)]
-    names = [one.measure.name for one in artifacts.contrasts(rows, Extras())]
+    names = [one.measure.name for one in artifacts.differences(rows, Extras())]
     assert names == ["length_label", "negation_label", "word_label", "hypothesis_only"]
     assert [one.measure.name for one in artifacts.alone(rows, Extras())] == names
     for name in artifacts.BY_NAME:
@@ -360,7 +360,7 @@ def test_without_labels_or_with_one_or_with_a_label_for_each_row_there_is_nothin
     each = [replace(row, label=f"{row.number}") for row in rows]
     none = [replace(row, label=None) for row in rows]
     for some in (human_rows(60, 24), same, each, none, []):
-        assert artifacts.contrasts(some, Extras()) == []
+        assert artifacts.differences(some, Extras()) == []
         assert artifacts.alone(some, Extras()) == []
         assert told("overlap_label", some, rows) == Evidence()
     assert against(rows, none) == {}
@@ -370,9 +370,9 @@ def test_without_labels_or_with_one_or_with_a_label_for_each_row_there_is_nothin
 
 def test_labels_beyond_the_commonest_eight_are_left_out() -> None:
     rows = [replace(row, label=f"label {row.number % 11}") for row in pair_rows(220, 25)]
-    contrast = artifacts.contrasts(rows, Extras())[0]
-    assert contrast.rows is not None
-    assert {rows[at].label for at in contrast.rows} == {f"label {at}" for at in (0, 1, 10, 2, 3, 4, 5, 6)}
+    difference = artifacts.differences(rows, Extras())[0]
+    assert difference.rows is not None
+    assert {rows[at].label for at in difference.rows} == {f"label {at}" for at in (0, 1, 10, 2, 3, 4, 5, 6)}
 
 
 def test_hostile_text_is_measured_like_any_other() -> None:

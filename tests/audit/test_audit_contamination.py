@@ -11,8 +11,8 @@ import pytest
 from tests.audit.planted import human_rows, sentence, with_leak
 
 from pyrite.audit import minhash
-from pyrite.audit.baselines import DrawSettings, measure_contrast
-from pyrite.audit.evaluation_sets import evaluation_texts
+from pyrite.audit.baselines import DrawSettings, measure_difference
+from pyrite.audit.extras import evaluation_texts
 from pyrite.audit.flaw import Extras, Population
 from pyrite.audit.flaws.contamination import index as index_of_runs
 from pyrite.audit.flaws.contamination import statistics as contamination
@@ -128,7 +128,7 @@ def test_columns_of_the_stream(tmp_path: Path) -> None:
 
 def test_without_evaluation_sets_there_is_nothing_to_tell(tmp_path: Path) -> None:
     rows = rows_of("a", "b")
-    assert contamination.contrasts(rows, Extras()) == []
+    assert contamination.differences(rows, Extras()) == []
     assert contamination.alone(rows, Extras()) == []
     assert streams.merge(streamed(rows, tmp_path, Extras()), tmp_path, Extras()) == {"rows": 2}
     assert evidence("ngram_8", Population(rows, {}), {}, Extras()).lines == ()
@@ -154,8 +154,8 @@ def test_with_and_without_batches_and_sieve_the_same(monkeypatch: pytest.MonkeyP
 def test_leaks_are_found_and_marked(share: float) -> None:
     rows, planted = with_leak(people(1), share, 1, exam())
     extras = Extras(against={"exam": exam()})
-    for one in contamination.contrasts([*rows, *people(2)], extras):
-        found = measure_contrast(one, range(300), {"h": range(300, 600)}, DRAWS)
+    for one in contamination.differences([*rows, *people(2)], extras):
+        found = measure_difference(one, range(300), {"h": range(300, 600)}, DRAWS)
         assert found is not None
         assert (found.value, found.p) == (pytest.approx(share), 1 / 400)
     assert {at for at, on in enumerate(marked(rows, extras)["ngram_13"]) if on} == planted
@@ -167,8 +167,8 @@ def test_leaks_are_found_and_marked(share: float) -> None:
 
 def test_clean_data_is_silent() -> None:
     extras = Extras(against={"exam": exam()})
-    for one in contamination.contrasts([*people(1), *people(2)], extras):
-        found = measure_contrast(one, range(300), {"h": range(300, 600)}, DRAWS)
+    for one in contamination.differences([*people(1), *people(2)], extras):
+        found = measure_difference(one, range(300), {"h": range(300, 600)}, DRAWS)
         assert found is not None
         assert (found.value, found.p) == (0, 1)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tests.audit.planted import WORDS, chosen, human_rows
 
-from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
-from pyrite.audit.flaw import Contrast, Extras, Population
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_difference
+from pyrite.audit.flaw import Difference, Extras, Population
 from pyrite.audit.flaws.diversity import statistics as diversity
 from pyrite.audit.flaws.diversity import stream as streams
 from pyrite.audit.flaws.diversity import words as text_words
@@ -39,13 +39,13 @@ def rows_of(texts: Sequence[str]) -> list[Row]:
     return [Row(number, f"r{number}", "", (text,)) for number, text in enumerate(texts)]
 
 
-def one(rows: Sequence[Row], name: str) -> Contrast:
-    return next(made for made in diversity.contrasts(rows, Extras()) if made.measure.name == name)
+def one(rows: Sequence[Row], name: str) -> Difference:
+    return next(made for made in diversity.differences(rows, Extras()) if made.measure.name == name)
 
 
 def weighed(name: str, data: Sequence[Row], human: Sequence[Row]) -> Measurement:
     n = len(data)
-    made = measure_contrast(one([*data, *human], name), range(n), {"human": range(n, n + len(human))}, QUICK)
+    made = measure_difference(one([*data, *human], name), range(n), {"human": range(n, n + len(human))}, QUICK)
     assert made is not None
     return made
 
@@ -104,8 +104,8 @@ def test_self_repetition_by_hand() -> None:
     np.testing.assert_allclose(made, [0.2, np.nan, 0, 6 / 7], rtol=1e-6)
     assert count.tolist() == [5, 0, 2, 7]
     assert value("self_repetition", ["a b c d a b c d"], ["q w e r t"]) == pytest.approx(0.2)
-    contrast = one(rows_of(["a b c", "a b c d"]), "self_repetition")
-    assert contrast.rows == [1]
+    difference = one(rows_of(["a b c", "a b c d"]), "self_repetition")
+    assert difference.rows == [1]
 
 
 def test_statistics_are_those_of_the_slow_way() -> None:
@@ -121,7 +121,7 @@ def test_statistics_are_those_of_the_slow_way() -> None:
         words = text_words.words_in(text)[:first]
         return list(zip(*(words[at:] for at in range(n)), strict=False))
 
-    made = {contrast.measure.name: contrast.statistic(a, b) for contrast in diversity.contrasts(rows, Extras())}
+    made = {difference.measure.name: difference.statistic(a, b) for difference in diversity.differences(rows, Extras())}
     for at in range(3):
         sides = [[rows[int(k)].answer for k in np.flatnonzero(some[at])] for some in (a, b)]
         for n in (2, 3):
@@ -250,9 +250,9 @@ def test_hostile_rows_go_through_everything(tmp_path: Path) -> None:
     rows, human = rows_of(HOSTILE), human_rows(20, 1)
     streamed(rows, tmp_path / "a")
     json.dumps(streams.merge([tmp_path / "a"], tmp_path, Extras()))
-    for contrast in diversity.contrasts([*rows, *human], Extras()):
+    for difference in diversity.differences([*rows, *human], Extras()):
         n = len(rows)
-        made = measure_contrast(contrast, range(n), {"human": range(n, n + 20)}, replace(QUICK, permutations=9))
+        made = measure_difference(difference, range(n), {"human": range(n, n + 20)}, replace(QUICK, permutations=9))
         assert made is not None
         assert np.isfinite(made.value)
     for measure in diversity.STATISTICS:

@@ -12,7 +12,7 @@ import pytest
 from tests.audit.planted import human_rows, with_near_duplicates
 
 from pyrite.audit import minhash
-from pyrite.audit.baselines import DrawSettings, measure_contrast
+from pyrite.audit.baselines import DrawSettings, measure_difference
 from pyrite.audit.flaw import Extras, Population
 from pyrite.audit.flaws.duplicates import statistics as duplicates
 from pyrite.audit.flaws.duplicates import stream as streams
@@ -57,8 +57,8 @@ def merged(rows: Sequence[Row], folder: Path, reference: Sequence[Path] = (), **
     return streams.merge(streamed(rows, folder / "in", **how), out, NONE, reference), out
 
 
-def contrast(name: str, rows: Sequence[Row], extras: Extras = NONE):
-    return next(one for one in duplicates.contrasts(rows, extras) if one.measure.name == name)
+def difference(name: str, rows: Sequence[Row], extras: Extras = NONE):
+    return next(one for one in duplicates.differences(rows, extras) if one.measure.name == name)
 
 
 def groups(a: Sequence[int], b: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +202,7 @@ def test_many_identical_rows_cost_no_quadratic_time(tmp_path: Path) -> None:
     told, _ = merged(rows, tmp_path)
     assert told["exact"] == {"rows": 10_000, "share": 1.0, "groups": 1, "copies": 9_999}
     assert told["near"]["rows"] == 0
-    made = duplicates.contrasts(rows[:2000], NONE)
+    made = duplicates.differences(rows[:2000], NONE)
     a, b = groups(range(1000), range(1000, 2000), 2000)
     assert [float(one.statistic(a, b)[0]) for one in made] == [0, 0]
     assert time.perf_counter() - began < 10
@@ -213,7 +213,7 @@ def test_many_rows_that_are_nearly_the_same(tmp_path: Path) -> None:
     began = time.perf_counter()
     told, _ = merged(rows, tmp_path)
     assert told["near"] == {"rows": 2000, "share": 1.0, "groups": 1, "copies": 1999}
-    found = contrast("near", rows)
+    found = difference("near", rows)
     a, b = groups(range(1000), range(1000, 2000), 2000)
     assert abs(float(found.statistic(a, b)[0])) < 0.01
     assert time.perf_counter() - began < 10
@@ -226,20 +226,20 @@ def test_statistics_by_hand() -> None:
     near = LONG.replace("sixteen", "seventeen")
     rows = rows_of("a b", LONG, "a, b", near, "A B", "something else that is all its own")
     a, b = groups([0, 1, 2, 3], [4, 5], 6)
-    assert contrast("exact", rows).statistic(a, b).tolist() == [0.5]
-    assert contrast("near", rows).statistic(a, b).tolist() == [0.5]
+    assert difference("exact", rows).statistic(a, b).tolist() == [0.5]
+    assert difference("near", rows).statistic(a, b).tolist() == [0.5]
     a, b = groups([0, 1, 5], [2, 3, 4], 6)
-    assert contrast("exact", rows).statistic(a, b).tolist() == pytest.approx([-2 / 3])
-    assert contrast("near", rows).statistic(a, b).tolist() == [0]
+    assert difference("exact", rows).statistic(a, b).tolist() == pytest.approx([-2 / 3])
+    assert difference("near", rows).statistic(a, b).tolist() == [0]
 
 
 def test_semantic_leaves_out_what_is_near_and_needs_embeddings() -> None:
     rows = rows_of(LONG, LONG + " end", "quite another way to put this here", "nothing like any of them at all")
-    assert [one.measure.name for one in duplicates.contrasts(rows, NONE)] == ["exact", "near"]
+    assert [one.measure.name for one in duplicates.differences(rows, NONE)] == ["exact", "near"]
     assert duplicates.alone(rows, NONE) == []
     embeddings = np.array([[1, 0], [1, 0], [0.96, 0.28], [0, 1]], dtype=np.float32)
     extras = Extras(embeddings=embeddings)
-    found = contrast("semantic", rows, extras)
+    found = difference("semantic", rows, extras)
     assert found.statistic(*groups([0, 1], [2, 3], 4)).tolist() == [0]
     assert found.statistic(*groups([0, 2], [1, 3], 4)).tolist() == [1]
     assert duplicates.alone(rows, extras)[0].value == 0.75
@@ -270,7 +270,7 @@ def test_pairs_are_those_of_the_slow_way() -> None:
 def test_planted_copies_are_found_and_marked(share: float, tmp_path: Path) -> None:
     rows, planted = with_near_duplicates(people(1), share, 1)
     sample = [*rows, *people(2)]
-    found = measure_contrast(contrast("near", sample), range(300), {"h": range(300, 600)}, DRAWS)
+    found = measure_difference(difference("near", sample), range(300), {"h": range(300, 600)}, DRAWS)
     assert found is not None
     assert found.p == 1 / 400
     told, out = merged(rows, tmp_path)
@@ -284,8 +284,8 @@ def test_planted_copies_are_found_and_marked(share: float, tmp_path: Path) -> No
 
 
 def test_the_unplanted_twin_is_silent() -> None:
-    for one in duplicates.contrasts([*people(1), *people(2)], NONE):
-        found = measure_contrast(one, range(300), {"h": range(300, 600)}, DRAWS)
+    for one in duplicates.differences([*people(1), *people(2)], NONE):
+        found = measure_difference(one, range(300), {"h": range(300, 600)}, DRAWS)
         assert found is not None
         assert found.p > 0.05
 
@@ -319,7 +319,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
     told, out = merged(rows, tmp_path)
     assert told["exact"]["groups"] == len(HOSTILE)
     assert np.load(out / "exact_of.npy").tolist() == [*range(len(HOSTILE))] * 2
-    duplicates.contrasts(rows, NONE)
+    duplicates.differences(rows, NONE)
     evidence("near", Population(rows, told), {}, NONE)
 
 

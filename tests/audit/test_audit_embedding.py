@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_difference
 from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.embedding import statistics as embedding
 from pyrite.audit.flaws.embedding.evidence import evidence, fidelity, vendi
 from pyrite.audit.flaws.embedding.statistics import (
     STATISTICS,
-    contrasts,
     coverage_loss,
     cross_validation,
+    differences,
     diversity_loss,
     map_2d,
     scaled,
@@ -42,10 +42,10 @@ def some_rows(n: int, text: str = "row") -> list[Row]:
 
 def weighed(ours: np.ndarray, human: np.ndarray, permutations: int = 1999) -> dict[str, Measurement]:
     rows = some_rows(len(ours), "data") + some_rows(len(human), "human")
-    found = contrasts(rows, Extras(embeddings=on_sphere(np.concatenate([ours, human]))))
+    found = differences(rows, Extras(embeddings=on_sphere(np.concatenate([ours, human]))))
     settings = DrawSettings(permutations=permutations, halves=10, subsamples=5)
     places = range(len(ours)), {"human": range(len(ours), len(rows))}
-    made = {one.measure.name: measure_contrast(one, *places, settings) for one in found}
+    made = {one.measure.name: measure_difference(one, *places, settings) for one in found}
     assert all(made.values())
     return {name: one for name, one in made.items() if one is not None}
 
@@ -193,7 +193,7 @@ def test_the_same_seed_gives_the_same_values() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_few_rows(size: int) -> None:
-    found = contrasts(some_rows(2 * size), Extras(embeddings=on_sphere(cloud(2 * size, 1))))
+    found = differences(some_rows(2 * size), Extras(embeddings=on_sphere(cloud(2 * size, 1))))
     a = np.repeat([[1.0, 0.0]], size, axis=1).reshape(1, -1).astype(np.float32)
     for one in found:
         if size > 1 or one.measure.name != "mmd":
@@ -201,11 +201,11 @@ def test_few_rows(size: int) -> None:
 
 
 def test_nothing_without_embeddings() -> None:
-    assert contrasts(some_rows(4), Extras()) == []
+    assert differences(some_rows(4), Extras()) == []
     shown = evidence("mmd", Population(some_rows(4), {}), {"human": Population(some_rows(4), {})}, Extras())
     assert shown == Evidence()
     with pytest.raises(ValueError, match="3 embeddings of 4 rows"):
-        contrasts(some_rows(4), Extras(embeddings=on_sphere(cloud(3, 1))))
+        differences(some_rows(4), Extras(embeddings=on_sphere(cloud(3, 1))))
 
 
 HOSTILE = ["", "\x00\x1b[31m", "‮ שלום", "\ud83d", "你好" * 500_000, "  \n ", "A\nB" * 100]

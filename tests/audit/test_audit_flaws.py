@@ -16,7 +16,7 @@ from pyrite.audit.config import AuditOptions
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws import BUILT_IN
 from pyrite.audit.flaws.registry import FLAWS, full_names, plugin_settings, register_flaw, statistic_of
-from pyrite.audit.sources import source_table
+from pyrite.audit.next_source import source_table
 from pyrite.cli import run
 from pyrite.errors import UserError
 

@@ -104,7 +104,7 @@ def test_the_table_of_flagged_rows_holds_any_text(tmp_path: Path) -> None:
 
 def test_the_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     from pyrite.audit.config import AuditConfig
-    from pyrite.audit.run import command
+    from pyrite.audit.record import command
 
     config = AuditConfig(
         data=("/d/a.jsonl", "hf://org/name"), reference=("/d/human.txt",), against=("hans=/e/h.txt", "/e/own.jsonl"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.audit.planted import PLANT, human_rows, sentence, with_less_spread, with_opening
 
-from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_difference
 from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.format import statistics as family
 from pyrite.audit.flaws.format import stream as streams
@@ -39,16 +39,16 @@ def each(answers: Sequence[str]) -> list[Row]:
 
 def value(name: str, ours: Sequence[Row], theirs: Sequence[Row]) -> float:
     """A measure of rows against other rows (as many)."""
-    found = {one.measure.name: one for one in family.contrasts([*ours, *theirs], Extras())}[name]
+    found = {one.measure.name: one for one in family.differences([*ours, *theirs], Extras())}[name]
     a = np.zeros((1, len(ours) + len(theirs)), dtype=np.float32)
     a[0, : len(ours)] = 1
     return float(found.statistic(a, 1 - a)[0])
 
 
 def weighed(data: Sequence[Row], human: Sequence[Row], settings: DrawSettings = QUICK) -> dict[str, Measurement]:
-    made = family.contrasts([*data, *human], Extras())
+    made = family.differences([*data, *human], Extras())
     places = {"human": range(len(data), len(data) + len(human))}
-    told = {one.measure.name: measure_contrast(one, range(len(data)), places, settings) for one in made}
+    told = {one.measure.name: measure_difference(one, range(len(data)), places, settings) for one in made}
     return {name: one for name, one in told.items() if one is not None}
 
 
@@ -180,7 +180,7 @@ def test_length_spread_by_hand() -> None:
 def test_answers_of_one_row_count_each() -> None:
     """Two rows: one with three answers of one opening, one with another. 3 of 4 lists against 1 of 2."""
     ours = [row("- a", "- a", "- a"), row("a")]
-    made = {one.measure.name: one for one in family.contrasts([*ours, row("a"), row("- a")], Extras())}
+    made = {one.measure.name: one for one in family.differences([*ours, row("a"), row("- a")], Extras())}
     assert made["skeleton_concentration"].rows is None
     assert answer_shapes(ours).places == [(0, 0), (0, 1), (0, 2), (1, 0)]
     assert answer_shapes(ours).rows == 2
@@ -364,7 +364,7 @@ def test_hostile_text(tmp_path: Path) -> None:
     told = streams.merge([folder], tmp_path, Extras(), [folder])
     assert told["answers"] == 3 * 2 * len(HOSTILE) + 4
     for made in (data, data[:1] * 9):
-        for one in family.contrasts(made, Extras()):
+        for one in family.differences(made, Extras()):
             a = np.zeros((2, len(made)), dtype=np.float32)
             a[:, ::2] = 1
             assert np.isfinite(one.statistic(a, 1 - a)).all()
@@ -378,13 +378,13 @@ def test_hostile_text(tmp_path: Path) -> None:
 
 def test_nothing_to_measure(tmp_path: Path) -> None:
     none = [Row(0, "0", "asked", ())]
-    assert family.contrasts(none, Extras()) == []
+    assert family.differences(none, Extras()) == []
     assert shown("opening_concentration", none).lines == ("No row has an answer.",)
     told = streams.merge([streamed(none, tmp_path / "a")], tmp_path, Extras())
     assert told["answers"] == 0
     assert told["length"]["quantiles"] == {}
     some = [*none, row("a b")]
-    assert [one.rows for one in family.contrasts(some, Extras())] == [[1]] * 6
+    assert [one.rows for one in family.differences(some, Extras())] == [[1]] * 6
 
 
 def test_columns(tmp_path: Path) -> None:

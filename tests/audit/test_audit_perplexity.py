@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
-from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_difference
+from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Evidence, Extras, Population
 from pyrite.audit.flaws.perplexity import statistics as perplexity
 from pyrite.audit.flaws.perplexity.evidence import evidence
 from pyrite.audit.flaws.perplexity.statistics import (
     STATISTICS,
-    contrasts,
+    differences,
     difficulty,
     flag_scores,
     winsorised,
 )
-from pyrite.audit.nll import ALONE, PROMPTED, answer_nll, tokens_of
+from pyrite.audit.reading import answer_nll, tokens_of
 from pyrite.audit.rows import Row
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute
@@ -40,22 +40,22 @@ def some_rows(n: int, text: str = "row") -> list[Row]:
 def human_nats(n: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([seed, 1])
     alone = rng.lognormal(0.9, 0.35, n)
-    return {PROMPTED: alone * rng.uniform(0.6, 1.0, n), ALONE: alone}
+    return {WITH_PROMPT: alone * rng.uniform(0.6, 1.0, n), WITHOUT_PROMPT: alone}
 
 
 def joined(*some: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([one[name] for one in some]) for name in (PROMPTED, ALONE)}
+    return {name: np.concatenate([one[name] for one in some]) for name in (WITH_PROMPT, WITHOUT_PROMPT)}
 
 
 def weighed(
     ours: Mapping[str, np.ndarray], human: Mapping[str, np.ndarray], permutations: int = 1999
 ) -> dict[str, Measurement]:
-    n = len(ours[ALONE])
-    rows = some_rows(n, "data") + some_rows(len(human[ALONE]), "human")
+    n = len(ours[WITHOUT_PROMPT])
+    rows = some_rows(n, "data") + some_rows(len(human[WITHOUT_PROMPT]), "human")
     settings = DrawSettings(permutations=permutations, halves=10, subsamples=5)
     made = {}
-    for one in contrasts(rows, Extras(nll=joined(ours, human))):
-        told = measure_contrast(one, range(n), {"human": range(n, len(rows))}, settings)
+    for one in differences(rows, Extras(nll=joined(ours, human))):
+        told = measure_difference(one, range(n), {"human": range(n, len(rows))}, settings)
         assert told is not None
         made[one.measure.name] = told
     return made
@@ -67,8 +67,8 @@ def statistics(values: np.ndarray, a: list[int], b: list[int]) -> dict[str, floa
     groups = np.zeros((2, 1, len(values)), dtype=np.float32)
     groups[0, 0, a] = 1
     groups[1, 0, b] = 1
-    told = {PROMPTED: values, ALONE: np.full(len(values), 2.0)}
-    for one in contrasts(some_rows(len(values)), Extras(nll=told)):
+    told = {WITH_PROMPT: values, WITHOUT_PROMPT: np.full(len(values), 2.0)}
+    for one in differences(some_rows(len(values)), Extras(nll=told)):
         made[one.measure.name] = float(one.statistic(*groups)[0])
     return made
 
@@ -112,7 +112,7 @@ def test_easier_data_is_found() -> None:
 
 def test_narrower_data_is_found_with_an_odd_row_in_it() -> None:
     ours = {name: values.mean() + 0.35 * (values - values.mean()) for name, values in human_nats(N, 3).items()}
-    ours[PROMPTED][7] = 400.0
+    ours[WITH_PROMPT][7] = 400.0
     found = weighed(ours, human_nats(N, 4))
     assert found["narrowing"].p == pytest.approx(0.0005)
     assert found["tail_loss"].p == pytest.approx(0.0005)
@@ -120,7 +120,7 @@ def test_narrower_data_is_found_with_an_odd_row_in_it() -> None:
 
 def test_instructions_that_give_the_answer_away_are_found() -> None:
     ours = human_nats(N, 5)
-    ours[PROMPTED] = ours[ALONE] * 0.7
+    ours[WITH_PROMPT] = ours[WITHOUT_PROMPT] * 0.7
     assert weighed(ours, human_nats(N, 6))["instruction_difficulty"].p == pytest.approx(0.0005)
 
 
@@ -134,32 +134,32 @@ def test_the_twin_is_silent() -> None:
 
 def test_rows_that_were_not_measured_are_left_out() -> None:
     human, ours = human_nats(40, 1), human_nats(40, 2)
-    ours[PROMPTED][3] = ours[ALONE][3] = np.nan
-    made = contrasts(some_rows(80), Extras(nll=joined(ours, human)))
+    ours[WITH_PROMPT][3] = ours[WITHOUT_PROMPT][3] = np.nan
+    made = differences(some_rows(80), Extras(nll=joined(ours, human)))
     assert [list(one.rows or ()) for one in made] == [[at for at in range(80) if at != 3]] * 5
     assert weighed(ours, human, 49)["shift"].n == 39
 
 
 def test_one_row_without_a_prompt_and_all_are_compared_alone() -> None:
     told = human_nats(40, 1)
-    told[PROMPTED][0] = np.nan
+    told[WITH_PROMPT][0] = np.nan
     name, values = perplexity.compared_nll(told, 40)
-    assert name == ALONE
-    assert np.array_equal(values, told[ALONE])
-    assert perplexity.compared_nll(human_nats(40, 1), 40)[0] == PROMPTED
-    made = contrasts(some_rows(40), Extras(nll=told))
+    assert name == WITHOUT_PROMPT
+    assert np.array_equal(values, told[WITHOUT_PROMPT])
+    assert perplexity.compared_nll(human_nats(40, 1), 40)[0] == WITH_PROMPT
+    made = differences(some_rows(40), Extras(nll=told))
     assert [len(one.rows or ()) for one in made] == [40, 40, 40, 40, 39]
 
 
 def test_measures_that_cannot_be_taken_are_left_out() -> None:
     nothing = np.full(10, np.nan)
-    assert contrasts(some_rows(10), Extras()) == []
-    assert contrasts(some_rows(10), Extras(nll={PROMPTED: nothing, ALONE: nothing})) == []
-    alone = contrasts(some_rows(10), Extras(nll={PROMPTED: nothing, ALONE: np.arange(10.0)}))
+    assert differences(some_rows(10), Extras()) == []
+    assert differences(some_rows(10), Extras(nll={WITH_PROMPT: nothing, WITHOUT_PROMPT: nothing})) == []
+    alone = differences(some_rows(10), Extras(nll={WITH_PROMPT: nothing, WITHOUT_PROMPT: np.arange(10.0)}))
     assert {one.measure.name for one in alone} == ALL - {"instruction_difficulty"}
-    assert np.isnan(difficulty({PROMPTED: np.ones(2), ALONE: np.array([0.0, np.nan])}, 2)).all()
+    assert np.isnan(difficulty({WITH_PROMPT: np.ones(2), WITHOUT_PROMPT: np.array([0.0, np.nan])}, 2)).all()
     with pytest.raises(ValueError, match="10 values"):
-        contrasts(some_rows(9), Extras(nll={ALONE: nothing}))
+        differences(some_rows(9), Extras(nll={WITHOUT_PROMPT: nothing}))
 
 
 def test_equal_values_are_no_finding() -> None:
@@ -174,7 +174,7 @@ def test_evidence_and_marks() -> None:
     ours, human = human_nats(100, 1), human_nats(90, 2)
     for name in ours:
         ours[name][:20] = 0.05
-    ours[PROMPTED][30] = ours[ALONE][30] = np.nan
+    ours[WITH_PROMPT][30] = ours[WITHOUT_PROMPT][30] = np.nan
     given = Extras(nll=joined(ours, human))
     data = Population([Row(500 + at, str(at), "q", (f"answer {at}",)) for at in range(100)], {})
     people = {"a": Population(some_rows(50, "a"), {}), "b": Population(some_rows(40, "b"), {})}
@@ -185,10 +185,12 @@ def test_evidence_and_marks() -> None:
         assert len(one.values["grid"]) == len(one.values["data"]) == len(one.values["references"])
         step = one.values["grid"][1] - one.values["grid"][0]
         assert 0.6 < sum(one.values["data"]) * step < 1.05
-        compared = human[PROMPTED] / human[ALONE] if name == "instruction_difficulty" else human[PROMPTED]
+        compared = (
+            human[WITH_PROMPT] / human[WITHOUT_PROMPT] if name == "instruction_difficulty" else human[WITH_PROMPT]
+        )
         assert one.values["quantiles"]["references"][3] == pytest.approx(np.median(compared))
     assert set(shown["shift"].rows) == set(range(500, 520))
-    easy = np.mean(ours[PROMPTED][np.arange(100) != 30] <= np.quantile(human[PROMPTED], 0.01))
+    easy = np.mean(ours[WITH_PROMPT][np.arange(100) != 30] <= np.quantile(human[WITH_PROMPT], 0.01))
     assert 0.2 < easy < 0.25
     assert f"{100 * easy:.0f} % of the data is easier than 99 % of the references" in shown["shift"].lines
     assert shown["tail_loss"].rows == ()
@@ -197,8 +199,8 @@ def test_evidence_and_marks() -> None:
     assert rule is not None
     made = flag_scores(data.rows, {"shift": json.loads(json.dumps(rule))}, Extras(), None)["shift"]
     assert made.dtype == np.float32
-    below = np.quantile(human[PROMPTED], 0.01)
-    assert set(np.flatnonzero(made >= 0.5)) == set(np.flatnonzero(ours[PROMPTED] <= below)) >= set(range(20))
+    below = np.quantile(human[WITH_PROMPT], 0.01)
+    assert set(np.flatnonzero(made >= 0.5)) == set(np.flatnonzero(ours[WITH_PROMPT] <= below)) >= set(range(20))
     assert made.max() <= 1
     assert made[30] == 0
     assert not flag_scores(some_rows(9), {"shift": rule}, Extras(), None)["shift"].any()  # rows that were not measured
@@ -235,12 +237,12 @@ def test_surprises_by_hand(tiny_causal: Path) -> None:
     tokenizer = load.load_tokenizer(tiny_causal)
     film, meal = (tokenizer(row.answer)["input_ids"] for row in rows[:2])
     question = tokenizer("what was the film?\n\n")["input_ids"]
-    assert told[PROMPTED][0] == pytest.approx(nats_by_hand(tiny_causal, question, film), abs=1e-4)
-    assert told[ALONE][0] == pytest.approx(nats_by_hand(tiny_causal, [], film), abs=1e-4)
-    assert told[ALONE][1] == pytest.approx(nats_by_hand(tiny_causal, [], meal), abs=1e-4)
-    assert np.isnan(told[PROMPTED]).tolist() == [False, True, True, False]
-    assert np.isnan(told[ALONE]).tolist() == [False, False, True, False]
-    assert told[PROMPTED][0] == told[PROMPTED][3]
+    assert told[WITH_PROMPT][0] == pytest.approx(nats_by_hand(tiny_causal, question, film), abs=1e-4)
+    assert told[WITHOUT_PROMPT][0] == pytest.approx(nats_by_hand(tiny_causal, [], film), abs=1e-4)
+    assert told[WITHOUT_PROMPT][1] == pytest.approx(nats_by_hand(tiny_causal, [], meal), abs=1e-4)
+    assert np.isnan(told[WITH_PROMPT]).tolist() == [False, True, True, False]
+    assert np.isnan(told[WITHOUT_PROMPT]).tolist() == [False, False, True, False]
+    assert told[WITH_PROMPT][0] == told[WITH_PROMPT][3]
 
 
 def test_long_and_hostile_rows_are_read_in_part(tiny_causal: Path) -> None:
@@ -252,9 +254,9 @@ def test_long_and_hostile_rows_are_read_in_part(tiny_causal: Path) -> None:
     assert piece.ids[16:] == alone.ids == tokenizer(long)["input_ids"][:16]
     rows = [Row(at, str(at), text, (text,)) for at, text in enumerate([*HOSTILE, long])]
     told = answer_nll(tiny_causal, rows, compute=FP32, max_tokens=1000, report_progress=tick)  # the model reads 256
-    assert np.isfinite(told[PROMPTED][1:]).all()
+    assert np.isfinite(told[WITH_PROMPT][1:]).all()
     again = answer_nll(tiny_causal, rows[::-1], compute=FP32, max_tokens=1000, report_progress=tick)
-    np.testing.assert_allclose(again[PROMPTED][::-1], told[PROMPTED], atol=1e-5)
+    np.testing.assert_allclose(again[WITH_PROMPT][::-1], told[WITH_PROMPT], atol=1e-5)
 
 
 @pytest.mark.packaged
@@ -265,6 +267,6 @@ def test_the_packaged_model_finds_the_right_answer_easier() -> None:
     answer = ("The capital of France is Paris.",)
     rows = [Row(0, "0", "What is the capital of France?", answer), Row(1, "1", "Write a short poem on rain.", answer)]
     told = answer_nll(folder, rows, compute=FP32, report_progress=tick)
-    assert told[PROMPTED][0] < 0.5 * told[PROMPTED][1]
-    assert told[ALONE][0] == told[ALONE][1]
+    assert told[WITH_PROMPT][0] < 0.5 * told[WITH_PROMPT][1]
+    assert told[WITHOUT_PROMPT][0] == told[WITHOUT_PROMPT][1]
     assert difficulty(told, 2)[0] < 0.5

@@ -392,11 +392,11 @@ def test_identical_rows(tmp_path: Path, audit: Any) -> None:
 SLOW = """
 import sys, time
 import pyrite.audit.compare as compare
-real = compare.compare_step.__globals__["measure_contrast"]
+real = compare.compare_step.__globals__["measure_difference"]
 def slow(*given, **named):
     time.sleep(0.4)
     return real(*given, **named)
-compare.measure_contrast = slow
+compare.measure_difference = slow
 from pyrite.cli import main
 sys.argv = ["pyrite", *sys.argv[1:]]
 main()

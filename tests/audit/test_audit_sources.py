@@ -9,10 +9,10 @@ import pytest
 from audit_kit import caller, chat_line, write
 from planted import human_rows, with_opening
 
-from pyrite.audit import sources
+from pyrite.audit import next_source
 from pyrite.audit.flaws.registry import FLAWS
-from pyrite.audit.plan import source_labels
-from pyrite.audit.sources import NextSource, Prior, another_task, limit_of, posterior, predict, source_table
+from pyrite.audit.input_files import source_labels
+from pyrite.audit.next_source import NextSource, Prior, another_task, limit_of, posterior, predict, source_table
 from pyrite.cli import run
 
 
@@ -57,7 +57,7 @@ def test_the_shipped_table_holds_numbers_of_at_least_ten_sources_in_five_genres(
     assert limit_of(0) == limit_of(1) == made["limits"]["1"]
     assert limit_of(4) == made["limits"]["3"]
     assert limit_of(99) == made["limits"]["8"]
-    assert sources.TABLE.stat().st_size < 40_000
+    assert next_source.TABLE.stat().st_size < 40_000
 
 
 def between(value: float, **distances: float) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_what_lies_at_the_end_of_a_scale_cannot_be_exceeded() -> None:
     from pyrite.audit.decide import AT_END, Human, decide
     from pyrite.audit.gate import check_gate
     from pyrite.audit.gate import parse as parse_gate
-    from pyrite.audit.sources import within_scale
+    from pyrite.audit.next_source import within_scale
 
     far = NextSource(0.5, 1.9, 2, True)
     assert within_scale(far, 1.0) == NextSource(0.5, 1.0, 2, True, at_end=True)
@@ -155,7 +155,7 @@ def test_shards_of_a_reference_are_read_as_one_source(tmp_path: Path, audit: Any
 
 
 def test_sources_that_were_told_apart_are_never_joined() -> None:
-    from pyrite.audit.compare import one_source_each
+    from pyrite.audit.human_sources import one_source_each
 
     assert one_source_each(["a", "b", "c"], {("a", "b"): 0.9, ("a", "c"): 0.01, ("b", "c"): 0.5}) == [["a", "b"], ["c"]]
     assert one_source_each(["a", "b", "c"], {("a", "b"): 0.2, ("a", "c"): 0.01, ("b", "c"): 0.5}) == [["a"], ["b", "c"]]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tests.audit.planted import TOPIC, WORDS, human_rows, with_opening, with_topic
 
-from pyrite.audit.baselines import DrawSettings, Measurement, measure_contrast
-from pyrite.audit.flaw import Contrast, Extras, Population
+from pyrite.audit.baselines import DrawSettings, Measurement, measure_difference
+from pyrite.audit.flaw import Difference, Extras, Population
 from pyrite.audit.flaws.tokens import frequencies
 from pyrite.audit.flaws.tokens import statistics as tokens
 from pyrite.audit.flaws.tokens import stream as streams
@@ -74,13 +74,13 @@ def rows_of(texts: Sequence[str]) -> list[Row]:
     return [Row(number, f"r{number}", "", (text,)) for number, text in enumerate(texts)]
 
 
-def one(contrasts: Sequence[Contrast], name: str) -> Contrast:
-    return next(contrast for contrast in contrasts if contrast.measure.name == name)
+def one(differences: Sequence[Difference], name: str) -> Difference:
+    return next(difference for difference in differences if difference.measure.name == name)
 
 
 def weighed(name: str, data: Sequence[Row], human: Sequence[Row], extras: Extras) -> Measurement:
-    made = measure_contrast(
-        one(tokens.contrasts([*data, *human], extras), name),
+    made = measure_difference(
+        one(tokens.differences([*data, *human], extras), name),
         range(len(data)),
         {"human": range(len(data), len(data) + len(human))},
         QUICK,
@@ -191,7 +191,7 @@ def test_an_empty_data_set_and_one_without_tokenizer(tmp_path: Path) -> None:
     stream.add(rows_of(["In conclusion, no."]))
     stream.close()
     assert streams.merge([bare], tmp_path, Extras()) == {"rows": 1, "boilerplate": {"in conclusion": 1}}
-    assert [made.measure.name for made in tokens.contrasts(human_rows(9, 1), Extras())] == ["boilerplate"]
+    assert [made.measure.name for made in tokens.differences(human_rows(9, 1), Extras())] == ["boilerplate"]
 
 
 def test_over_used_tokens_of_the_whole_are_named(tmp_path: Path) -> None:
@@ -262,10 +262,10 @@ def test_draws_together_and_alone_agree() -> None:
     mixed_a, mixed_b = a.copy(), b.copy()
     mixed_a[2, np.flatnonzero(a[2])[:5]] = 0
     mixed_b[2, np.flatnonzero(b[2])[:5]] = 0
-    for contrast in tokens.contrasts(sample, Extras(tokenize=bpe())):
-        together, mixed = contrast.statistic(a, b), contrast.statistic(mixed_a, mixed_b)
+    for difference in tokens.differences(sample, Extras(tokenize=bpe())):
+        together, mixed = difference.statistic(a, b), difference.statistic(mixed_a, mixed_b)
         np.testing.assert_allclose(together[:2], mixed[:2], atol=2e-5)
-        assert together[2] != mixed[2] or contrast.measure.name == "boilerplate"
+        assert together[2] != mixed[2] or difference.measure.name == "boilerplate"
 
 
 def test_tail_mass_by_hand() -> None:
@@ -381,9 +381,9 @@ def test_there_are_about_forty_phrases_and_each_can_be_found() -> None:
 def test_hostile_rows_go_through_everything() -> None:
     rows = rows_of([*HOSTILE, "x" * 20_000, "a b " * 100_000])
     extras = Extras(tokenize=bpe())
-    for contrast in tokens.contrasts([*rows, *human_rows(30, 1)], extras):
-        made = measure_contrast(
-            contrast, range(len(rows)), {"human": range(len(rows), len(rows) + 30)}, replace(QUICK, permutations=9)
+    for difference in tokens.differences([*rows, *human_rows(30, 1)], extras):
+        made = measure_difference(
+            difference, range(len(rows)), {"human": range(len(rows), len(rows) + 30)}, replace(QUICK, permutations=9)
         )
         assert made is not None
         assert np.isfinite(made.value)

@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyrite.audit.baselines import DrawSettings, measure_alone, measure_contrast
+from pyrite.audit.baselines import DrawSettings, measure_alone, measure_difference
 from pyrite.audit.compare import measurement_json
 from pyrite.audit.decide import Human, decide
-from pyrite.audit.flaw import Alone, Contrast, Statistic
+from pyrite.audit.flaw import Alone, Difference, Statistic
 
 MEAN = Statistic("format", "opening_concentration", "Is it larger?", "units", "Do something.")
 
 
-def difference(values: np.ndarray) -> Contrast:
+def difference(values: np.ndarray) -> Difference:
     """How much larger is the mean of one group?"""
 
     def statistic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (a @ values) / a.sum(1) - (b @ values) / b.sum(1)
 
-    return Contrast(MEAN, statistic)
+    return Difference(MEAN, statistic)
 
 
 def split(values: np.ndarray, *sizes: int) -> list[list[int]]:
@@ -35,7 +35,7 @@ def test_a_true_null_is_called_as_often_as_stated() -> None:
     for seed in range(200):
         values = np.random.default_rng(seed).standard_normal(120)
         data, human = split(values, 60, 60)
-        found = measure_contrast(difference(values), data, {"human": human}, draws)
+        found = measure_difference(difference(values), data, {"human": human}, draws)
         assert found is not None
         p.append(found.p)
     assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.1  # 5 % of 200: 10 +- 3
@@ -46,7 +46,7 @@ def test_a_shift_is_real_and_its_error_is_right() -> None:
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.standard_normal(400) + 1, rng.standard_normal(400)])
     data, human = split(values, 400, 400)
-    found = measure_contrast(difference(values), data, {"human": human}, DrawSettings(permutations=999))
+    found = measure_difference(difference(values), data, {"human": human}, DrawSettings(permutations=999))
     assert found is not None
     assert found.p == 0.001
     assert found.n == 400
@@ -66,7 +66,7 @@ def test_sources_that_differ_more_than_the_data_does() -> None:
         [rng.standard_normal(300) + 0.8, rng.standard_normal(200), rng.standard_normal(200) + 3]
     )  # the data lies between two human sources
     data, one, other = split(values, 300, 200, 200)
-    found = measure_contrast(difference(values), data, {"one": one, "other": other}, DrawSettings(permutations=199))
+    found = measure_difference(difference(values), data, {"one": one, "other": other}, DrawSettings(permutations=199))
     assert found is not None
     assert found.between is not None
     assert found.between.distances == pytest.approx({"one": -3, "other": 3}, abs=0.4)
@@ -74,9 +74,9 @@ def test_sources_that_differ_more_than_the_data_does() -> None:
     assert found.between.value_of_data == pytest.approx(0.8 - 1.5, abs=0.3)
 
 
-def told_by(contrast: Contrast, data: list[int], references: dict[str, list[int]], size: int) -> dict[str, Any]:
+def told_by(difference: Difference, data: list[int], references: dict[str, list[int]], size: int) -> dict[str, Any]:
     """What a family's step tells of a measure."""
-    made = measure_contrast(contrast, data, references, DrawSettings(permutations=199), size=size)
+    made = measure_difference(difference, data, references, DrawSettings(permutations=199), size=size)
     assert made is not None
     return {**measurement_json(made), "evidence": {"rule": None}}
 
@@ -127,8 +127,8 @@ def test_rows_of_a_cluster_change_places_together() -> None:
         values = np.repeat(np.random.default_rng(seed).standard_normal(20), 10)
         data, human = split(values, 100, 100)
         draws = DrawSettings(permutations=99, halves=60, subsamples=2, seed=seed)
-        found = measure_contrast(difference(values), data, {"human": human}, draws, clusters=of)
-        apart = measure_contrast(difference(values), data, {"human": human}, draws)
+        found = measure_difference(difference(values), data, {"human": human}, draws, clusters=of)
+        apart = measure_difference(difference(values), data, {"human": human}, draws)
         assert found is not None
         assert apart is not None
         assert found.low is not None
@@ -142,22 +142,22 @@ def test_rows_of_a_cluster_change_places_together() -> None:
 
 def test_rows_that_cannot_be_measured_are_left_out() -> None:
     values = np.arange(20.0)
-    contrast = Contrast(MEAN, difference(values).statistic, rows=[0, 1, 2, 10, 11])
-    found = measure_contrast(contrast, range(10), {"human": range(10, 20)}, DrawSettings(permutations=99))
+    few = Difference(MEAN, difference(values).statistic, rows=[0, 1, 2, 10, 11])
+    found = measure_difference(few, range(10), {"human": range(10, 20)}, DrawSettings(permutations=99))
     assert found is not None
     assert found.n == 2
     assert (
-        measure_contrast(
-            Contrast(MEAN, contrast.statistic, rows=[0, 10]), range(10), {"human": range(10, 20)}, DrawSettings()
+        measure_difference(
+            Difference(MEAN, few.statistic, rows=[0, 10]), range(10), {"human": range(10, 20)}, DrawSettings()
         )
         is None
     )
 
 
 def test_a_value_that_is_no_number_is_loud() -> None:
-    broken = Contrast(MEAN, lambda a, b: np.full(len(a), np.nan))
+    broken = Difference(MEAN, lambda a, b: np.full(len(a), np.nan))
     with pytest.raises(FloatingPointError, match=r"format\.opening_concentration"):
-        measure_contrast(broken, range(10), {"human": range(10, 20)}, DrawSettings(permutations=99))
+        measure_difference(broken, range(10), {"human": range(10, 20)}, DrawSettings(permutations=99))
 
 
 def test_a_measure_with_its_own_null() -> None:
@@ -175,7 +175,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     values = np.random.default_rng(5).standard_normal(300)
     data, one, other = split(values, 100, 100, 100)
     made = [
-        measure_contrast(
+        measure_difference(
             difference(values), data, {"one": one, "other": other}, DrawSettings(permutations=99, seed=seed)
         )
         for seed in (4, 4, 5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Alone, Contrast, Draws, Evidence, Extras, Flaw, Floats, Population, Statistic
+from pyrite.audit.flaw import Alone, Difference, Draws, Evidence, Extras, Flaw, Floats, Population, Statistic
 from pyrite.audit.flaws.registry import register_flaw
 from pyrite.audit.rows import Row
 
@@ -55,7 +55,7 @@ def alone_from_totals(totals: Mapping[str, Any]) -> list[Alone]:
     return [Alone(SHARE, totals["shouting"] / totals["rows"], None, totals["rows"], 0.01)]
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The share of rows that shout, data minus references."""
     hits = shouting(rows)
 
@@ -63,7 +63,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
         values: Floats = a @ hits / a.sum(1) - b @ hits / b.sum(1)
         return values
 
-    return [Contrast(SHARE, difference)]
+    return [Difference(SHARE, difference)]
 
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
@@ -85,7 +85,7 @@ FLAW = Flaw(
     "toy",
     (SHARE,),
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     alone_from_totals=alone_from_totals,
     stream=Stream,
     merge=merge,

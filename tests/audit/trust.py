@@ -30,8 +30,7 @@ import numpy as np
 from pyrite.audit.baselines import DrawSettings
 from pyrite.audit.compare import evidence_json, measure_flaw, measurement_json
 from pyrite.audit.decide import Finding, Human, decide
-from pyrite.audit.evaluation_sets import evaluation_texts
-from pyrite.audit.extras import tokenizer_of
+from pyrite.audit.extras import evaluation_texts, tokenizer_of
 from pyrite.audit.flaw import Extras, Population
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import Sampled
@@ -84,7 +83,7 @@ def audited(
 
 def alarms(data: Path, name: str, splits: int, permutations: int, first: int) -> dict[str, Any]:
     """Audits of random halves of one source against the other half."""
-    from pyrite.audit.nll import answer_nll
+    from pyrite.audit.reading import answer_nll
 
     rows = rows_of(data, name)[:400]
     compute = choose()

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from pyrite.conditions import GateOutcome
+from pyrite.conditions import Outcome, exit_code
 from pyrite.errors import UserError
 from pyrite.probe import gate as gate_module
-from pyrite.probe.gate import Measurements, check_gate, gate_decision, gate_metric, parse, verdict
+from pyrite.probe.gate import Measurements, check_gate, gate_decision, gate_metric, parse
 from pyrite.records import Estimate
 from pyrite.tasks.scoring import ItemScore, Metric
 
@@ -118,10 +118,6 @@ def test_the_whole_interval_decides(op: str, low: float | None, high: float | No
     assert gate_decision(parse(f"hans.accuracy {op} 0.4"), estimate(low, high)) == outcome
 
 
-def result(outcome: str) -> GateOutcome:
-    return GateOutcome("hans >= 0.5", outcome, "")  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("outcomes", "codes"),  # of undecided None, "pass", "fail"
     [
@@ -131,9 +127,8 @@ def result(outcome: str) -> GateOutcome:
         (["undecided", "failed"], (1, 1, 1)),
     ],
 )
-def test_exit_codes(outcomes: list[str], codes: tuple[int, int, int]) -> None:
-    results = [result(outcome) for outcome in outcomes]
-    assert (verdict(results), verdict(results, "pass"), verdict(results, "fail")) == codes
+def test_exit_codes(outcomes: list[Outcome], codes: tuple[int, int, int]) -> None:
+    assert (exit_code(outcomes), exit_code(outcomes, "pass"), exit_code(outcomes, "fail")) == codes
 
 
 def hans(right: int, count: int, gold: str) -> list[ItemScore]:

@@ -16,7 +16,7 @@ from pyrite.errors import UserError
 from pyrite.models.answers import Answer
 from pyrite.outputs import check_folder, storable
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.output import LONGEST, SubjectOutput, command, items_table, read_items, texts_table
+from pyrite.probe.run_folder import LONGEST, SubjectOutput, command, items_table, read_items, texts_table
 from pyrite.probe.texts import Texts, of_answers, texts_of
 from pyrite.records import Chat, Message
 from pyrite.runs import read_run

@@ -281,7 +281,7 @@ def test_ids_with_blanks_around_them(tmp_path: Path, tiny_causal: Path, capsys: 
 
 
 def test_a_metric_is_a_share_only_where_both_models_values_say_so() -> None:
-    from pyrite.probe.run import common_scales
+    from pyrite.probe.result import common_scales
     from pyrite.tasks.scoring import Metric
 
     never, sometimes = (Metric("f1"), Metric("acc")), (Metric("f1", "real"), Metric("acc"))
@@ -293,8 +293,8 @@ def test_a_metric_is_a_share_only_where_both_models_values_say_so() -> None:
 def test_a_gate_on_a_change_from_a_model_that_is_never_right() -> None:
     """The second model scores 0 throughout, so that its values alone look like a share; the first's are 12 to 61."""
     from pyrite.probe import gate as gating
+    from pyrite.probe.gate import answer_gate
     from pyrite.probe.probe_task import Result
-    from pyrite.probe.run import answer_gate
     from pyrite.tasks.scoring import ItemScore, Metric
 
     before = Result(

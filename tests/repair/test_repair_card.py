@@ -13,8 +13,8 @@ from pyrite.errors import UserError
 from pyrite.markdown import markdown_table
 from pyrite.repair.card import card, interval
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.output import file_stem, undone
-from pyrite.repair.report import command, cost_record
+from pyrite.repair.record import command, cost_record
+from pyrite.repair.run_folder import file_stem, undone
 from pyrite.runs.repair import RepairRecord
 from pyrite.runs.schema import Interval
 
@@ -152,7 +152,7 @@ def test_names_of_models_make_names_of_folders() -> None:
     [(-0.08, -0.06, "more likely, not less"), (-0.01, 0.02, "cannot be told"), (0.1, 0.2, None)],
 )
 def test_a_repair_that_forgot_nothing_says_so(low: float, high: float, said: str | None) -> None:
-    from pyrite.repair.report import not_forgotten
+    from pyrite.repair.record import not_forgotten
 
     change = {"value": (low + high) / 2, "low": low, "high": high}
     line = {"metric": "nats_per_token", "primary": True, "difference": change}

@@ -15,7 +15,7 @@ from training_kit import CPU, read_record, repair_step, rows_folder, run, settin
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.repair.guard import GuardMeasurement, breach_of, certain_rise, repetition_of
-from pyrite.repair.plan import draws
+from pyrite.repair.row_order import draws
 from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Store
 

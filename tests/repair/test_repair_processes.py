@@ -16,9 +16,8 @@ from training_kit import CPU, FILES, NO_GUARD, read_record, repair_step, rows_fo
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.repair.repair_task import RepairTask
 from pyrite.repair.settings import GuardSettings, RepairSettings
-from pyrite.repair.train import TOLD, TRAINED, train_in_process
+from pyrite.repair.train import TOLD, TRAINED, RepairTask, train_in_process
 from pyrite.steps import Context, Store
 
 GUARD = GuardSettings(every_tokens=300, answers=0, kl=50, replay_rise=50)

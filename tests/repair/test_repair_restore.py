@@ -15,8 +15,8 @@ from tests.repair.test_repair_classifier import classifier
 from tests.repair.test_repair_run import adapter_in
 
 from pyrite.cli import run
+from pyrite.repair.check import UNUSED
 from pyrite.repair.config import RepairOptions
-from pyrite.repair.request import UNUSED
 
 Command = Callable[..., tuple[int, dict[str, Any], str]]
 

@@ -13,8 +13,8 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.repair.methods import METHODS, LossWeights, resolve_method
 from pyrite.repair.objective import RepairObjective
-from pyrite.repair.plan import plan_steps
 from pyrite.repair.reference import AdapterDisabledReference, switched_off, write_reference
+from pyrite.repair.row_order import plan_steps
 from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Source, Store
 from pyrite.train import adapters

@@ -3,7 +3,7 @@
 (a) Is it real? The null, by permutation: rows of the data and of the references change places at random, and the
     measure is taken again; the p-value counts how often chance alone gives as much.
 (b) Is it large? The baseline: the same statistic between each human source and the others, from which
-    `pyrite.audit.sources` predicts what the next human source would show. Data beyond that differs by more than people
+    `pyrite.audit.next_source` predicts what the next human source would show. Data beyond that differs by more than people
     do.
 
 Every measure is one-sided: larger is worse. A value at n rows is compared with values at n rows only, since most
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Alone, Contrast, Draws, Floats, Statistic
+from pyrite.audit.flaw import Alone, Difference, Draws, Floats, Statistic
 
 CHUNK = 128
 """Draws given to a statistic at a time."""
@@ -47,7 +47,7 @@ class Between:
 
     `distances` maps a source to its distance from all others pooled; empty where there is one source. `error` is the
     standard error of the data's own distance. What the next human source would show is worked out of these and of the
-    prior (`pyrite.audit.sources`); nothing is decided here.
+    prior (`pyrite.audit.next_source`); nothing is decided here.
     """
 
     n: int
@@ -89,8 +89,8 @@ class Measurement:
     least_p: float = 0.0
 
 
-def measure_contrast(
-    contrast: Contrast,
+def measure_difference(
+    difference: Difference,
     data: Sequence[int],
     references: Mapping[str, Sequence[int]],
     settings: DrawSettings,
@@ -101,11 +101,11 @@ def measure_contrast(
 ) -> Measurement | None:
     """Compare a statistic with its null and baseline; None where fewer than two rows of either side can be measured.
 
-    `data` and each of `references` are places of rows in the sample that the contrast was prepared on, `size` is its
+    `data` and each of `references` are places of rows in the sample that the difference was prepared on, `size` is its
     number of rows (by default these are all there are). `clusters` [rows of the sample] names what each row belongs to
     (empty: itself): rows of a cluster change places together. `sizes`: numbers of rows at which human sources are
     compared."""
-    allowed = None if contrast.rows is None else set(contrast.rows)
+    allowed = None if difference.rows is None else set(difference.rows)
     ours = np.array([at for at in data if allowed is None or at in allowed], dtype=np.int64)
     sources = {
         name: np.array([at for at in places if allowed is None or at in allowed], dtype=np.int64)
@@ -121,17 +121,17 @@ def measure_contrast(
     groups = Groups.of(clusters)
     ours, human = groups.shuffled(ours, rng), groups.shuffled(human, rng)
     pooled = np.concatenate([ours[:n], human[:n]])
-    value = float(evaluate(contrast, [(ours[:n], human[:n])], size)[0])
+    value = float(evaluate(difference, [(ours[:n], human[:n])], size)[0])
     orders = (groups.shuffled(pooled, rng) for _ in range(settings.permutations))
-    null = evaluate(contrast, ((order[:n], order[n:]) for order in orders), size)
+    null = evaluate(difference, ((order[:n], order[n:]) for order in orders), size)
     p = float((1 + np.count_nonzero(null >= value - 1e-12)) / (1 + len(null)))
-    error = half_error(contrast, ours, human, n, size, settings, 2, groups)
+    error = half_error(difference, ours, human, n, size, settings, 2, groups)
     mean, top = float(null.mean()), float(np.quantile(null, 0.95))
-    between = between_sources(contrast, ours, sources, size, settings, groups, sizes)
+    between = between_sources(difference, ours, sources, size, settings, groups, sizes)
     excess = value - mean
     low, high = excess - Z95 * error, excess + Z95 * error
     least = groups.least_p(ours[:n], human[:n])
-    return Measurement(contrast.measure, value, n, mean, top, p, between, excess, low, high, least_p=least)
+    return Measurement(difference.measure, value, n, mean, top, p, between, excess, low, high, least_p=least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Groups:
 
 
 def between_sources(
-    contrast: Contrast,
+    difference: Difference,
     ours: Any,
     sources: Mapping[str, Any],
     size: int,
@@ -191,18 +191,18 @@ def between_sources(
     n = max(size for size in sizes if size <= min(len(ours), *map(len, big.values())))
     human = np.concatenate(list(big.values()))
     rng = np.random.default_rng([settings.seed, 5])
-    value_of_data = float(subsampled(contrast, ours, human, n, size, rng, settings, groups).mean())
-    error = half_error(contrast, ours, human, n, size, settings, 3, groups)
+    value_of_data = float(subsampled(difference, ours, human, n, size, rng, settings, groups).mean())
+    error = half_error(difference, ours, human, n, size, settings, 3, groups)
     distances = {}
     for number, name in enumerate(big if len(big) > 1 else ()):
         rest = np.concatenate([other_rows for key, other_rows in big.items() if key != name])
         rng = np.random.default_rng([settings.seed, 4, number])
-        distances[name] = float(subsampled(contrast, big[name], rest, n, size, rng, settings, groups).mean())
+        distances[name] = float(subsampled(difference, big[name], rest, n, size, rng, settings, groups).mean())
     return Between(n, value_of_data, error, distances)
 
 
 def subsampled(
-    contrast: Contrast,
+    difference: Difference,
     a: Any,
     b: Any,
     n: int,
@@ -213,11 +213,11 @@ def subsampled(
 ) -> Floats:
     """The measure over random subsamples of n rows of each side."""
     pairs = ((groups.subsample(a, n, rng), groups.subsample(b, n, rng)) for _ in range(settings.subsamples))
-    return evaluate(contrast, pairs, size)
+    return evaluate(difference, pairs, size)
 
 
 def half_error(
-    contrast: Contrast, a: Any, b: Any, n: int, size: int, settings: DrawSettings, stream: int, groups: Groups
+    difference: Difference, a: Any, b: Any, n: int, size: int, settings: DrawSettings, stream: int, groups: Groups
 ) -> float:
     """The standard error of the measure at n rows, from halves of n rows of each side."""
     half = n // 2
@@ -226,15 +226,15 @@ def half_error(
     rng = np.random.default_rng([settings.seed, stream])
     few_a, few_b = groups.subsample(a, n, rng), groups.subsample(b, n, rng)
     pairs = ((groups.subsample(few_a, half, rng), groups.subsample(few_b, half, rng)) for _ in range(settings.halves))
-    return float(evaluate(contrast, pairs, size).std(ddof=1))
+    return float(evaluate(difference, pairs, size).std(ddof=1))
 
 
-def evaluate(contrast: Contrast, pairs: Any, size: int) -> Floats:
+def evaluate(difference: Difference, pairs: Any, size: int) -> Floats:
     """The measure for each pair of groups (numbers of rows)."""
-    chunks = [contrast.statistic(a, b) for a, b in matrices(pairs, size)]
+    chunks = [difference.statistic(a, b) for a, b in matrices(pairs, size)]
     values = np.concatenate(chunks) if chunks else np.empty(0)
     if not np.isfinite(values).all():
-        raise FloatingPointError(f"{contrast.measure.full_name}: a value is not a finite number")
+        raise FloatingPointError(f"{difference.measure.full_name}: a value is not a finite number")
     return values.astype(np.float64)
 
 

@@ -2,7 +2,7 @@
 
 A measure beyond its null (Holm over all measures of the audit, so that clean data gets any warning at all with the
 chance `alpha` at most) is a warning. It is a failure if it also lies, with its whole interval, beyond what the next
-human source would show (`pyrite.audit.sources`: the references left out one by one, and the table of human sources).
+human source would show (`pyrite.audit.next_source`: the references left out one by one, and the table of human sources).
 Where that cannot be said (no reference, too few sources, another task than the references), nothing is worse than a
 warning, and `why` says so."""
 
@@ -12,10 +12,14 @@ from typing import Any, Literal
 
 from scipy.stats import norm
 
-from pyrite.audit.baselines import Z95
-from pyrite.audit.flaws.registry import statistic_of
-from pyrite.audit.sources import FEWEST, NextSource, limit_of, predict, prior_of, within_scale
+from pyrite.audit.baselines import LEAST, Z95
+from pyrite.audit.config import AuditConfig, AuditOptions
+from pyrite.audit.flaws.registry import FLAWS, statistic_of
+from pyrite.audit.gather import Sampled
+from pyrite.audit.human_sources import sources_in_sample
+from pyrite.audit.next_source import FEWEST, NextSource, another_task, limit_of, predict, prior_of, within_scale
 from pyrite.stats.multiplicity import holm
+from pyrite.steps import Step, Store
 
 Severity = Literal["fail", "warn", "ok"]
 ORDER: tuple[Severity, ...] = ("fail", "warn", "ok")
@@ -69,6 +73,84 @@ class Human:
     tabled: Collection[str] = ()
     task: str = ""
     alpha: float = 0.05
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the flaws measured, and what it comes to. `sources`: the rows of each human source; `one_source`: references
+    that could not be told from each other."""
+
+    findings: Sequence[Finding]
+    measured: Mapping[str, Any]
+    sources: dict[str, int]
+    one_source: list[list[str]]
+    human: Human
+
+
+def decision_of(
+    config: AuditConfig,
+    store: Store,
+    compare: Mapping[str, Step],
+    sampled: Sampled,
+    limits: Mapping[str, float],
+    *,
+    looks: int,
+) -> Decision:
+    """Findings out of what finished comparisons have measured. Where there are two `looks` at a flaw, its p-values count
+    double (Bonferroni)."""
+    measured = {flaw: store.read_json(step, "measures.json") for flaw, step in compare.items()}
+    for name in measured:
+        for measurement in measured[name]["measures"] if FLAWS[name].two_looks else ():
+            measurement["looks"] = looks
+            measurement["p"] = None if measurement["p"] is None else min(1.0, looks * measurement["p"])
+            measurement["least_p"] = min(1.0, looks * measurement.get("least_p", 0.0))
+    sources, one_source = sources_in_sample(store, compare)
+    large = sum(rows >= LEAST for rows in sources.values())
+    flaws_tabled = tabled(config) if in_latin_letters(sampled) else ()
+    human = Human(large or len(sources), flaws_tabled, task_of(measured), config.alpha)
+    findings = decide(
+        [measurement for flaw in compare for measurement in measured[flaw]["measures"]],
+        alpha=config.alpha,
+        thresholds=limits,
+        human=human,
+    )
+    return Decision(findings, measured, sources, one_source, human)
+
+
+def tabled(config: AuditConfig) -> tuple[str, ...]:
+    """The flaws whose measures the table of human sources speaks of: it was made with the default models."""
+    if config.no_prior:
+        return ()
+    fields = AuditOptions.model_fields
+
+    def at_default(option: str) -> bool:
+        return bool(getattr(config, option) == fields[option].default)
+
+    return tuple(
+        name
+        for name, flaw in FLAWS.items()
+        if flaw.prior_options is not None and all(map(at_default, flaw.prior_options))
+    )
+
+
+def task_of(measured: Mapping[str, Any]) -> str:
+    """What says that the data is of another task than the references; empty where nothing does."""
+    for name, result in measured.items():
+        statistic = FLAWS[name].tells_tasks_apart
+        answers = [
+            measurement["between"]
+            for measurement in result["measures"]
+            if statistic and measurement["measure"]["name"] == statistic
+        ]
+        if answers and (task := another_task(result.get("prompts"), answers[0])):
+            return task
+    return ""
+
+
+def in_latin_letters(sampled: Sampled) -> bool:
+    """Whether most letters of the sample are Latin ones. The table of human sources holds English text."""
+    letters = [letter for row in sampled.rows[:400] for letter in row.answer[:400] if letter.isalpha()]
+    return not letters or sum(ord(letter) < 0x250 for letter in letters) > 0.8 * len(letters)
 
 
 def decide(

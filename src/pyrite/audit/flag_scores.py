@@ -1,7 +1,7 @@
 """Flag scores: how strongly every row shows every finding, and the data divided by them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -11,15 +11,19 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
+from pyrite.audit.config import AuditConfig
+from pyrite.audit.decide import Decision
 from pyrite.audit.extras import extras_of
-from pyrite.audit.flaws.registry import flaw_of
+from pyrite.audit.flaws.registry import flaw_of, plugin_settings
+from pyrite.audit.gather import DATA
+from pyrite.audit.plan import Planned
 from pyrite.audit.rows import audit_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
 from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
 from pyrite.outputs import storable
 from pyrite.records import Record
-from pyrite.steps import Context, StepType
+from pyrite.steps import Context, Step, StepType, Store
 
 LONGEST = 2000
 """Characters of a text in the table of flagged rows."""
@@ -131,6 +135,50 @@ def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags) -
                 cells = {name: None if text is None else storable(text, LONGEST) for name, text in texts.items()}
                 yield {"number": number, **cells, "flagged_by": ", ".join(names)}
             number += 1
+
+
+def flag_rows(
+    config: AuditConfig,
+    planned: Planned,
+    store: Store,
+    decision: Decision,
+    finish: Callable[[Sequence[Step]], None],
+) -> Flags:
+    """Score every row by every rule, then divide the data by the findings that are warnings or worse."""
+    rules: dict[str, dict[str, Any]] = {}
+    for flaw, result in decision.measured.items():
+        rules_of_flaw = {
+            entry["measure"]["name"]: entry["evidence"]["rule"]
+            for entry in result["measures"]
+            if entry["evidence"]["rule"]
+        }
+        if rules_of_flaw:
+            rules[flaw] = rules_of_flaw
+    steps, offset = [], 0
+    for (name, shard), step in planned.streams.items():
+        if name != DATA:
+            continue
+        rows = store.read_json(step, "counts.json")["rows"]
+        read_settings = (
+            *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
+            *("source", "hub", "revision", "file", "seed"),
+        )
+        settings = {**{key: step.config[key] for key in read_settings}, "rules": rules, "offset": offset, "rows": rows}
+        settings |= plugin_settings(rules)
+        inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
+        steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
+        offset += rows
+    finish(steps)
+    names = [finding.full_name for finding in decision.findings if finding.severity != "ok"]
+    row_flags = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
+    write_split(data_sources(config, planned), row_flags, flagged=config.flagged, clean=config.clean)
+    return row_flags
+
+
+def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadOptions]]:
+    """Every file of the data, and how it is read."""
+    ways = [read_options(step.config) for (name, _), step in planned.streams.items() if name == DATA]
+    return list(zip(config.data, ways, strict=True))
 
 
 FLAG_SCORES = StepType("audit.marks", 1, flag_scores_step)

@@ -6,7 +6,7 @@ is given:
 
     stream         reads every row once; its files in a folder can be merged with those of other parts
     merge          merges parts into what is true of the whole data set (plain values)
-    contrasts      statistics on a sample of the data and of the references, compared with a null and a baseline
+    differences      statistics on a sample of the data and of the references, compared with a null and a baseline
     alone          statistics that have a null of their own, for when there is no reference
     evidence       readable templates, tokens, example rows; and the rules for `flag_scores`
     flag_scores    for each row and rule, how strongly it shows the flaw, 0 to 1
@@ -28,6 +28,9 @@ Need = Literal["tokenizer", "evaluation_sets", "embeddings", "nll"]
 embeddings, the negative log-likelihood of its answers."""
 MODEL_READS: tuple[Need, ...] = ("nll", "embeddings")
 """Needs for which a model reads the sample."""
+
+WITH_PROMPT, WITHOUT_PROMPT = "with_prompt", "without_prompt"
+"""Keys of the negative log-likelihoods: of the answers given their prompts, and of the answers alone."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Draws = np.ndarray[Any, np.dtype[np.float32]]
@@ -68,8 +71,8 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """A measure of one group of rows against another.
+class Difference:
+    """A statistic as a function: how far one group of rows lies from another. (`Statistic` is its description.)
 
     `statistic(a, b)` takes two group matrices [draws, rows of the sample] with the same number of rows in every draw of
     both groups (a: in the data's role, b: in the reference's role; disjoint), and returns one value for each draw
@@ -77,7 +80,7 @@ class Contrast:
     between them changes nothing but chance. It must be quick: it is called for some thousand draws, so it computes from
     what was prepared once (counts, kernels, distances), in matrix products. It never sees a row twice in one group.
 
-    `rows` are the numbers (places in the sample given to `contrasts`) of the rows that the measure can be taken on;
+    `rows` are the numbers (places in the sample given to `differences`) of the rows that the measure can be taken on;
     None: all. Matrices passed to `statistic` are zero elsewhere.
     """
 
@@ -208,8 +211,8 @@ class Figure:
     quotes: bool = False
 
 
-def no_contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
-    """The contrasts of a flaw that is not compared with references."""
+def no_differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
+    """The differences of a flaw that is not compared with references."""
     return []
 
 
@@ -231,7 +234,7 @@ class Flaw:
     name: str
     statistics: tuple[Statistic, ...]
     evidence: Callable[[str, Population, Mapping[str, Population], Extras], Evidence]
-    contrasts: Callable[[Sequence[Row], Extras], list[Contrast]] = no_contrasts
+    differences: Callable[[Sequence[Row], Extras], list[Difference]] = no_differences
     alone: Callable[[Sequence[Row], Extras], list[Alone]] | None = None
     alone_from_totals: Callable[[Mapping[str, Any]], list[Alone]] | None = None
     stream: Callable[[Path, Extras], Stream] | None = None

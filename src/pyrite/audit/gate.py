@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyrite.audit.decide import ALONE, AT_END, FEW_CLUSTERS, Finding
-from pyrite.conditions import GateOutcome, Outcome, parse_condition
+from pyrite.conditions import GateOutcome, Outcome, outcome_of, parse_condition
 from pyrite.errors import UserError
-from pyrite.stats.gates import outcome_of
 
 
 @dataclass(frozen=True, slots=True)

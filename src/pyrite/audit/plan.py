@@ -1,30 +1,24 @@
 """The steps of an audit: every file is read once, the sample is compared flaw by flaw."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from pyrite.audit.compare import COMPARE, SOURCES
+from pyrite.audit.compare import COMPARE
 from pyrite.audit.config import AuditConfig
 from pyrite.audit.flaw import MODEL_READS, Flaw, Need
 from pyrite.audit.flaws import BUILT_IN
 from pyrite.audit.flaws.registry import FLAWS, plugin_settings
 from pyrite.audit.gather import DATA, SAMPLE, TOTALS
-from pyrite.audit.reading import EMBED, INPUT_NAMES, NLL, with_names
+from pyrite.audit.human_sources import SOURCES
+from pyrite.audit.input_files import check_references, evaluation_sets, file_input, reference_files, source_labels
+from pyrite.audit.reading import FIRST_LOOK, INPUT_NAMES, reading, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import file_hash, is_hub
-from pyrite.io.files import data_suffix
-from pyrite.models import hardware
-from pyrite.models.hardware import FLOPS, Compute
-from pyrite.steps import Cost, Source, Step, StepType
-
-MAX_TOKENS = 256
-"""Longer rows are cut here before a model reads them."""
+from pyrite.io import is_hub
+from pyrite.steps import Cost, Source, Step
 
 
 @dataclass(frozen=True)
@@ -56,13 +50,6 @@ def selected_flaws(only: Sequence[str]) -> list[str]:
 def needing(need: Need, names: Iterable[str]) -> list[str]:
     """Those of these flaws that need it."""
     return [name for name in names if need in FLAWS[name].needs]
-
-
-def file_input(path: str, what: str) -> Source:
-    """A data file, folder or hub data set as an input."""
-    if not is_hub(path) and not Path(path).exists():
-        raise UserError(f"That {what} is not there.", path, "give the path of a file or folder, or hf://org/name")
-    return Source(path, file_hash(path))
 
 
 def processes(config: AuditConfig) -> int:
@@ -125,152 +112,11 @@ def inputs_for(flaw: Flaw, resources: Mapping[str, Source]) -> dict[str, Step | 
     }
 
 
-SHARD = re.compile(r"-\d{5}-of-\d{5}")
-
-
-def reference_files(texts: Sequence[str]) -> list[str]:
-    """Every file of `--reference`, in order: a text names one, or several of one source after commas."""
-    return [path for text in texts for path in files_of(text)]
-
-
-def files_of(text: str) -> list[str]:
-    """The files that one `--reference` names."""
-    texts = (
-        [text] if "," not in text or Path(text).exists() else [name.strip() for name in text.split(",") if name.strip()]
-    )
-    return [path for name in texts for path in files_in(name)]
-
-
-def files_in(text: str) -> list[str]:
-    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it
-    is."""
-    folder = Path(text)
-    if is_hub(text) or not folder.is_dir() or any((folder / name).is_file() for name in SAVED):
-        return [text]
-    return [str(path) for path in sorted(folder.iterdir()) if path.is_file() and data_suffix(path.name)] or [text]
-
-
-SAVED = ("dataset_dict.json", "state.json")
-"""What a data set that was saved as a folder holds."""
-
-
-def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a
-    folder, and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the
-    first one's, and how many more), or its path where two share it."""
-    files: list[tuple[str, str]] = []
-    names: dict[str, str] = {}
-    for text in texts:
-        paths = files_of(text)
-        first = Path(paths[0])
-        source = str(first.with_name(SHARD.sub("", first.name))) if len(paths) == 1 and not is_hub(text) else text
-        folder = len(paths) > 1 and Path(text).is_dir()
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
-        names[source] = Path(source).name if not more else f"{first.name}{more}"
-        files += [(path, source) for path in paths]
-    called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}
-    return [(path, called[source]) for path, source in files]
-
-
-def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
-    """The files named by `--against`, by name: the one given, else the file's, else (where two share it) the path.
-
-    Raises:
-        UserError: a name given twice.
-    """
-    sets: dict[str, str] = {}
-    for text in texts:
-        name, sign, where = text.partition("=")
-        if not sign or Path(text).exists() or not name.replace("_", "").replace("-", "").isalnum():
-            name, where = Path(text).stem, text
-            name = name if name not in sets else text
-        if name in sets:
-            raise UserError("An evaluation set is named twice.", text, "give each another NAME=FILE")
-        sets[name] = where
-    return sets
-
-
-def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
-    """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
-    places: dict[str, str] = {}
-    for path in reference_files(config.reference):
-        identity = content_of(inputs_of[path])
-        if identity in places:
-            twin = f"{path} has the content of {places[identity]}"
-            raise UserError("A reference is given twice.", twin, "give each human source once")
-        places[identity] = path
-    for path in config.data:
-        identity = content_of(inputs_of[path])
-        if identity in places:
-            twin = f"{path} has the content of {places[identity]}"
-            raise UserError("The data is its own reference.", twin, "name text that is not the data")
-
-
-def content_of(source: Source) -> str:
-    """What tells an input's content from another's: parts and splits of one data set on the hub share a commit."""
-    return f"{source.path}#{source.identity}" if is_hub(source.path) else source.identity
-
-
 def draws_for(config: AuditConfig, flaws: Sequence[str]) -> int:
     """How many draws of the null: as asked, and at least so many that one measure alone can pass Holm's correction."""
     from math import ceil
 
     return max(config.permutations, ceil(2 * sum(len(FLAWS[name].statistics) for name in flaws) / config.alpha))
-
-
-FIRST_LOOK = 60
-"""Rows of each side that the causal model reads first."""
-PARTS = 2
-"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they
-make is part of what comparisons are made of."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A model that reads rows: what its steps are told, how their cost is estimated, and which input it is."""
-
-    kind: StepType
-    need: Need
-    model: Source
-    compute: Compute
-    common: Mapping[str, Any]
-
-    def step(
-        self, rows: int | None, inputs: Mapping[str, Step | Source], label: str, *, part: int | None = None
-    ) -> Step:
-        """A step that reads so many rows (None: all of the sample)."""
-        config = {**self.common, "rows": rows} | ({} if part is None else {"part": [part, self.parts]})
-        count = (rows or 0) // (1 if part is None else self.parts)
-        return Step(self.kind, config, {"model": self.model, **inputs}, label=label, cost=self.cost(count))
-
-    @property
-    def parts(self) -> int:
-        """Steps that the data's rows are divided among."""
-        return PARTS if self.compute.device == "cpu" else 1
-
-    def cost(self, rows: int) -> Cost:
-        """What reading so many rows should take: two FLOPs for each weight and token, of a model in fp32."""
-        count = rows * (300 if self.need == "nll" else 100)
-        rate = FLOPS[self.compute.device, self.compute.precision]
-        return Cost(count, count * self.bytes / 2 / rate)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the model's weights on disk."""
-        return sum(file.stat().st_size for file in Path(self.model.path).glob("*.safetensors"))
-
-
-def reading(config: AuditConfig, need: Need) -> Reading:
-    """How the causal model, or the embedder, reads rows."""
-    from pyrite.models import load
-
-    hidden = need == "embeddings" and config.embedder == "hidden-states"
-    model = load.resolve(config.model if hidden or need == "nll" else config.embedder)
-    compute = hardware.choose(config.precision)
-    common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
-    common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
-    kind = EMBED if need == "embeddings" else NLL
-    return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)
 
 
 def nll_reading(config: AuditConfig, planned: Planned, size: int, before: Step | None = None) -> Step:

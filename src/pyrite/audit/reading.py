@@ -1,4 +1,6 @@
-"""Steps: what models make of rows. A reference's rows are read in a step of its own, which the next audit finds again.
+"""What models make of rows: embeddings, and how surprising answers are; the steps in which they read, and their cost.
+
+A reference's rows are read in a step of its own, which the next audit finds again.
 
 What was read is kept by the row's texts, so that the step that reads the sample looks up what earlier ones have read,
 whatever else is in the sample.
@@ -6,24 +8,41 @@ whatever else is in the sample.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import orjson
 
-from pyrite.audit.flaw import Need
+from pyrite.audit.config import AuditConfig
+from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Floats, Need
 from pyrite.audit.gather import Sampled
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.errors import UserError
-from pyrite.models.hardware import Compute
-from pyrite.steps import Context, StepType
+from pyrite.models import hardware, load
+from pyrite.models.hardware import FLOPS, Compute
+from pyrite.models.perplexity import EncodedText as Tokens
+from pyrite.models.perplexity import text_nlls
+from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.work import ReportProgress, unique_rows
+from pyrite.records import Message
+from pyrite.steps import Context, Cost, Source, Step, StepType
 
 READ = "read "
 """What the names of inputs begin with that hold what was read before."""
 FILE = "read.npz"
 INPUT_NAMES: Mapping[Need, str] = {"nll": "surprises", "embeddings": "embeddings"}
 """What the inputs of a step that hold what a model has read of the sample are called; part of the step's key."""
+CHARACTERS = 32
+"""A text is read up to so many characters for each token: a row of 100 MB is cut before the tokenizer sees it."""
+MAX_TOKENS = 256
+"""Longer rows are cut here before a model reads them."""
+FIRST_LOOK = 60
+"""Rows of each side that the causal model reads first."""
+PARTS = 2
+"""Steps that the data's rows are divided among for a model to read on a CPU: the same on every machine, as what they
+make is part of what comparisons are made of."""
 Values = np.ndarray[Any, Any]
 
 
@@ -100,8 +119,6 @@ def embed_step(context: Context) -> None:
 
     Apart, because a prompt that many rows share would hide how their answers differ, and because prompts say whether
     the data is of the references' task."""
-    from pyrite.models import load
-
     load.quiet_libraries()
     rows = rows_to_read(context)
     prompted = [at for at, row in enumerate(rows) if row.prompt.strip()]
@@ -119,7 +136,7 @@ def embed_step(context: Context) -> None:
 
 def vectors_of(context: Context, texts: Sequence[str]) -> Values:
     """Texts as vectors [texts, width]."""
-    from pyrite.models import embed, load
+    from pyrite.models import embed
 
     config = context.config
     compute = Compute(**config["compute"])
@@ -142,9 +159,6 @@ def vectors_of(context: Context, texts: Sequence[str]) -> Values:
 def nll_step(context: Context) -> None:
     """Step: nats per token of answers, with and without the prompt. Of the sample: `surprises.npz`, nan for rows that
     are not in the smaller sample."""
-    from pyrite.audit.nll import ALONE, PROMPTED, answer_nll
-    from pyrite.models import load
-
     load.quiet_libraries()
     rows = rows_to_read(context)
 
@@ -156,15 +170,15 @@ def nll_step(context: Context) -> None:
             max_tokens=context.config["max_tokens"],
             report_progress=context.report_progress,
         )
-        return np.stack([nll[PROMPTED], nll[ALONE]], axis=1)
+        return np.stack([nll[WITH_PROMPT], nll[WITHOUT_PROMPT]], axis=1)
 
     values = model_outputs(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
     sampled = Sampled.read(context.inputs["sample"])
     places = sampled.first(context.config["rows"])
-    by_name: dict[str, Any] = {name: np.full(len(sampled.rows), np.nan) for name in (PROMPTED, ALONE)}
-    for at, name in enumerate((PROMPTED, ALONE)):
+    by_name: dict[str, Any] = {name: np.full(len(sampled.rows), np.nan) for name in (WITH_PROMPT, WITHOUT_PROMPT)}
+    for at, name in enumerate((WITH_PROMPT, WITHOUT_PROMPT)):
         by_name[name][places] = values[:, at]
     np.savez(context.out / "surprises.npz", **by_name)
 
@@ -174,5 +188,108 @@ def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{READ}{at}", step) for at, step in enumerate(steps))
 
 
+def answer_nll(
+    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, report_progress: ReportProgress
+) -> dict[str, Floats]:
+    """The mean negative log-likelihood of each row's answer to a causal model: {"with_prompt", "without_prompt"}: nats
+    per token [rows].
+
+    The prompt is opened by the model's chat template, where it has one, and the answer's tokens follow: the same
+    tokens, cut off at the same place, with the prompt and without. What the template puts after an answer does not
+    count (`pyrite.models.perplexity.encode` counts it): an end marker would weigh most in the shortest answers. Read
+    are the first `max_tokens` tokens of the answer after the last `max_tokens` of the prompt. Without a prompt the
+    answer follows only what the tokenizer puts at the beginning of any text; where that is nothing, its first token is
+    not counted. nan: no prompt, or no token to count. bf16 where `compute` says so.
+
+    Raises:
+        UserError: the folder holds no causal model, or the chat template refuses a plain question.
+    """
+    tokenizer = load.load_tokenizer(model_folder)
+    model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
+    longest = load.longest_input(model) or 2 * max_tokens + 1
+    room = max(2, min(max_tokens, (longest - 1) // 2))
+    unique, numbers = unique_rows((row.prompt, row.answer) for row in rows)
+    names = {(row.prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
+    pieces = [tokens_of(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
+    pieces += [tokens_of(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
+    with compute.autocast():
+        losses = text_nlls(model, pieces, max_tokens=2 * room + 1, report_progress=report_progress)
+    nats = np.array([loss.nats / loss.tokens if loss.tokens else np.nan for loss in losses], dtype=np.float64)
+    prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
+    return {WITH_PROMPT: prompted[numbers], WITHOUT_PROMPT: nats[len(unique) :][numbers]}
+
+
+def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> Tokens:
+    """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
+    before = beginning(tokenizer)
+    if prompt:
+        opened = render_chat(
+            tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
+        )
+        text = opened if tokenizer.chat_template else opened + BETWEEN
+        prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
+        before = prompt_ids if tokenizer.chat_template else before + prompt_ids
+    ids = tokenizer(well_formed_text(answer[: CHARACTERS * room]), add_special_tokens=False)["input_ids"][:room]
+    counted = [False] * len(before) + [True] * len(ids)
+    return Tokens([*before, *ids], counted, [0] * len(counted))
+
+
+def beginning(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before any text."""
+    ids: list[int] = tokenizer("")["input_ids"]
+    return ids[:1] if ids[:1] == [tokenizer.bos_token_id] else []
+
+
+def well_formed_text(text: str) -> str:
+    """Halves of surrogate pairs, which no tokenizer reads, become '?'."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 NLL = StepType("audit.surprise", 2, nll_step)
 EMBED = StepType("audit.embed", 3, embed_step)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model that reads rows: what its steps are told, how their cost is estimated, and which input it is."""
+
+    kind: StepType
+    need: Need
+    model: Source
+    compute: Compute
+    common: Mapping[str, Any]
+
+    def step(
+        self, rows: int | None, inputs: Mapping[str, Step | Source], label: str, *, part: int | None = None
+    ) -> Step:
+        """A step that reads so many rows (None: all of the sample)."""
+        config = {**self.common, "rows": rows} | ({} if part is None else {"part": [part, self.parts]})
+        count = (rows or 0) // (1 if part is None else self.parts)
+        return Step(self.kind, config, {"model": self.model, **inputs}, label=label, cost=self.cost(count))
+
+    @property
+    def parts(self) -> int:
+        """Steps that the data's rows are divided among."""
+        return PARTS if self.compute.device == "cpu" else 1
+
+    def cost(self, rows: int) -> Cost:
+        """What reading so many rows should take: two FLOPs for each weight and token, of a model in fp32."""
+        count = rows * (300 if self.need == "nll" else 100)
+        rate = FLOPS[self.compute.device, self.compute.precision]
+        return Cost(count, count * self.bytes / 2 / rate)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the model's weights on disk."""
+        return sum(file.stat().st_size for file in Path(self.model.path).glob("*.safetensors"))
+
+
+def reading(config: AuditConfig, need: Need) -> Reading:
+    """How the causal model, or the embedder, reads rows."""
+    hidden = need == "embeddings" and config.embedder == "hidden-states"
+    model = load.resolve(config.model if hidden or need == "nll" else config.embedder)
+    compute = hardware.choose(config.precision)
+    common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
+    common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
+    kind = EMBED if need == "embeddings" else NLL
+    return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)

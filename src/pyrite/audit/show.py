@@ -13,6 +13,8 @@ WIDEST = 100
 LINES = 4
 """Lines of evidence that are shown for each finding; --json has all."""
 EXCERPT = 160
+SO_FAR = 8
+"""Findings that are shown before the models have read."""
 NAMED = {"fail": ("FAIL", "bold red"), "warn": ("WARN", "bold yellow")}
 
 
@@ -251,3 +253,19 @@ def closing(console: Console, audit: Mapping[str, Any]) -> None:
         put(console, f"gate {gate['outcome']}: {gate['gate']}: {gate['why']}")
     for note in audit["notes"]:
         put(console, f"note: {note}")
+
+
+def show_so_far(findings: Sequence[Mapping[str, Any]], flaws: Sequence[str]) -> None:
+    """What the flaws show for which no model reads, on stderr, before the models have read."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    standing_out = [finding for finding in findings if finding["severity"] in NAMED]
+    console.print(
+        f"so far ({', '.join(flaws)}; before any model has read, so not the last word): "
+        f"{len(standing_out)} of {len(findings)} measures stand out",
+        soft_wrap=True,
+    )
+    for finding in standing_out[:SO_FAR]:
+        value, name = format_number(finding["value"], finding["unit"]), f"{finding['flaw']}.{finding['measure']}"
+        console.print(f"  {NAMED[finding['severity']][0]} {name} {value}: {finding['question']}", soft_wrap=True)
+    if len(standing_out) > SO_FAR:
+        console.print(f"  and {len(standing_out) - SO_FAR} more")

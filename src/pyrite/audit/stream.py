@@ -6,9 +6,6 @@ number, and those with the smallest stay, so that the samples of two files join 
 """
 
 import heapq
-import os
-import queue
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,9 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.extras import extras_of
-from pyrite.audit.flaw import Stream
-from pyrite.audit.flaws.registry import flaw_of
+from pyrite.audit.crew import Crew, Part
 from pyrite.audit.rows import Row, audit_row, cluster_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
@@ -101,146 +96,6 @@ class Drawn:
         for name in sorted(self.held):
             for minus, _, row in sorted(self.held[name], key=lambda entry: (-entry[0], entry[1])):
                 yield orjson.dumps({"drawn": -minus, "row": row.as_json()}, option=orjson.OPT_APPEND_NEWLINE)
-
-
-class Part:
-    """The streams of all flaws over some of the batches, and the row-level table."""
-
-    def __init__(self, folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
-        extras = extras_of(config, inputs)
-        folder.mkdir(parents=True)
-        self.folder = folder
-        self.streams: dict[str, Stream] = {}
-        self.writer: Any = None
-        for name in config["flaws"]:
-            (folder / name).mkdir()
-            stream = flaw_of(name, config).stream
-            assert stream is not None, name
-            self.streams[name] = stream(folder / name, extras)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Show the batch to every flaw's stream."""
-        import pyarrow
-        from pyarrow import parquet
-
-        columns: dict[str, Any] = {"number": [row.number for row in rows], "id": [row.id for row in rows]}
-        for stream in self.streams.values():
-            columns |= stream.add(rows)
-        table = pyarrow.table(columns)
-        if self.writer is None:
-            self.writer = parquet.ParquetWriter(self.folder / "rows.parquet", table.schema, compression="zstd")
-        self.writer.write_table(table)
-
-    def close(self) -> None:
-        """Write what was gathered."""
-        for stream in self.streams.values():
-            stream.close()
-        if self.writer is not None:
-            self.writer.close()
-
-
-def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, outbox: Any) -> None:
-    """A part in a process of its own: batches from the inbox until None."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
-    try:
-        part = Part(folder, config, inputs)
-        while (batch := next_batch(inbox)) is not None:
-            part.add(batch)
-        part.close()
-        outbox.put(None)
-    except BaseException as error:
-        import traceback
-
-        outbox.put(error.args if isinstance(error, UserError) else traceback.format_exc())
-
-
-def failure(answer: str | tuple[str, str, str]) -> Exception:
-    """What went wrong in a part: what the user can mend in its three pieces, or a traceback of ours."""
-    return RuntimeError(f"a part of the audit failed: {answer}") if isinstance(answer, str) else UserError(*answer)
-
-
-def next_batch(inbox: Any) -> list[Row] | None:
-    """The next batch from the inbox; ends this process where the reader has died, since nobody would ever send one."""
-    import multiprocessing
-
-    while True:
-        try:
-            batch: list[Row] | None = inbox.get(timeout=5)
-        except queue.Empty:
-            reader = multiprocessing.parent_process()
-            if reader is None or not reader.is_alive():
-                os._exit(1)
-        else:
-            return batch
-
-
-class Crew:
-    """Several parts, each in its own process; batches go to them in turn."""
-
-    def __init__(self, count: int, out: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        self.outbox = context.Queue()
-        self.inboxes = [context.Queue(maxsize=3) for _ in range(count)]
-        self.turn = 0
-        self.processes = [
-            context.Process(
-                target=work, args=(out / f"part-{at}", dict(config), dict(inputs), inbox, self.outbox), daemon=True
-            )
-            for at, inbox in enumerate(self.inboxes)
-        ]
-        for process in self.processes:
-            process.start()
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Hand a batch to the part whose turn it is; waits while it is busy."""
-        self.put(self.turn, list(rows))
-        self.turn = (self.turn + 1) % len(self.inboxes)
-
-    def put(self, at: int, batch: list[Row] | None) -> None:
-        """Into one inbox, unless its process has died."""
-        while True:
-            try:
-                self.inboxes[at].put(batch, timeout=1)
-                return
-            except queue.Full:
-                if not self.processes[at].is_alive():
-                    self.fail()
-
-    def close(self) -> None:
-        """Let every part finish; raises what went wrong in one."""
-        for at in range(len(self.inboxes)):
-            self.put(at, None)
-        for _ in self.processes:
-            while True:
-                try:
-                    answer = self.outbox.get(timeout=1)
-                    break
-                except queue.Empty:
-                    if not any(process.is_alive() for process in self.processes):
-                        self.fail()
-            if answer is not None:
-                raise failure(answer)
-        for process in self.processes:
-            process.join()
-
-    def fail(self) -> None:
-        """A part is gone: say why, if it could tell."""
-        try:
-            answer = self.outbox.get(timeout=1)
-        except queue.Empty:
-            answer = None
-        if answer is not None:
-            raise failure(answer)
-        raise UserError("A process of the audit was killed.", "it may have run out of memory", "use --workers 1")
-
-    def stop(self) -> None:
-        """End whatever still runs."""
-        for process in self.processes:
-            if process.is_alive():
-                process.terminate()
 
 
 def read_options(config: Mapping[str, Any]) -> ReadOptions:

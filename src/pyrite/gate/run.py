@@ -7,12 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pyrite.conditions import GateOutcome
+from pyrite.conditions import GateOutcome, exit_code
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
 from pyrite.gate.outcome import GateKind, condition_outcome, of_part
 from pyrite.runs import FILES, Run, read_run
-from pyrite.stats.gates import exit_code
 
 KINDS = {"audit": "audits", "probe": "scorecards", "repair": "scorecards", "study": "studies"}
 """The module whose `KIND` checks the runs of each verb; a loop's parts are checked each by its own."""

@@ -6,7 +6,7 @@ from pyrite.conditions import GateOutcome
 from pyrite.errors import UserError
 from pyrite.gate.outcome import GateKind, condition_outcome
 from pyrite.probe import gate as gating
-from pyrite.probe.output import ITEMS, read_items
+from pyrite.probe.run_folder import ITEMS, read_items
 from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED
 from pyrite.runs import Run
 from pyrite.runs.probe import ProbeRecord

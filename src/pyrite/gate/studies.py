@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pyrite.conditions import Condition, GateOutcome, Outcome, parse_condition
+from pyrite.conditions import Condition, GateOutcome, Outcome, outcome_of, parse_condition
 from pyrite.errors import UserError
 from pyrite.gate.outcome import GateKind, unknown, worst_outcome
 from pyrite.runs import Run, read_results
 from pyrite.runs.study import ContrastNames, PrimaryContrast, StudyRecord
 from pyrite.stats import Verdict
-from pyrite.stats.gates import outcome_of
 
 EXAMPLES = "such as 'verdict != worse', 'primary >= -2%', or 'PROBE[arm=ARM][against=AGAINST] >= -0.02'"
 GOOD = (Verdict.BETTER, Verdict.EQUIVALENT)

@@ -144,7 +144,7 @@ def gains_of(spec: LoopSpec, inputs: Inputs, tasks: "Sequence[ProbeTask]") -> "l
 def check_tasks(spec: LoopSpec, tasks: "Sequence[ProbeTask]", part: str) -> None:
     """Refuse a gate on a task or metric that the part does not ask; the held-out rows of a repair are known later."""
     from pyrite.probe import gate as gating
-    from pyrite.probe.run import early
+    from pyrite.probe.gate import refuse_early
 
     repair_tasks = (
         ["replay", "forget"] if part == "repair" and (spec.repair is None or spec.repair.scorecard_rows) else []
@@ -152,14 +152,14 @@ def check_tasks(spec: LoopSpec, tasks: "Sequence[ProbeTask]", part: str) -> None
     for text in spec.gates_of(part):
         gate = gating.parse(text, [*(task.name for task in tasks), *repair_tasks])
         if gate.task not in repair_tasks:
-            early(gate, list(tasks), two_models=part == "repair")
+            refuse_early(gate, list(tasks), two_models=part == "repair")
 
 
 def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
     """Refuse a repair's options that do not go together, before the audit runs."""
-    from pyrite.repair import output, proofs
+    from pyrite.repair import proofs, run_folder
+    from pyrite.repair.check import settings_of
     from pyrite.repair.config import RepairConfig
-    from pyrite.repair.request import settings_of
 
     assert spec.repair is not None
     options = inputs.options(spec.repair)
@@ -168,7 +168,7 @@ def check_repair(spec: LoopSpec, inputs: Inputs) -> None:
     settings_of(config)
     proofs.parse_proofs(config.prove)
     if config.undoes is not None:
-        output.undone(config.undoes)
+        run_folder.undone(config.undoes)
 
 
 def check_names(inputs: Inputs) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from pyrite.conditions import exit_code
 from pyrite.errors import OutOfTime, PyriteError, UserError
 from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.loop.inputs import Inputs
@@ -29,7 +30,6 @@ from pyrite.runs import read_run
 from pyrite.runs.loop import LoopRecord
 from pyrite.runs.schema import GateOutcome
 from pyrite.runs.write import write_record
-from pyrite.stats.gates import exit_code
 from pyrite.steps.store import made_with
 
 PAGE = "report.html"
@@ -339,9 +339,10 @@ def run_probe_part(running: LoopState) -> bool:
     """Ask the model, before anything is done to it."""
     from pyrite.probe import run as probe_run
     from pyrite.probe.config import ProbeConfig
+    from pyrite.probe.result import ProbeResult
 
     spec = running.spec
-    result = probe_run.score(
+    result = probe_run.probe(
         ProbeConfig(
             **running.inputs.probe_options(),
             model=running.inputs.model(running.spec.model or "", running.common()),
@@ -350,6 +351,7 @@ def run_probe_part(running: LoopState) -> bool:
             **running.common(),
         )
     )
+    assert isinstance(result, ProbeResult)
     running.done("probe", "probe", result)
     return True
 

@@ -19,15 +19,17 @@ import orjson
 from pydantic import Field, ValidationError
 from transformers import TrainerCallback
 
-from pyrite.conditions import GateOutcome
+from pyrite.conditions import GateOutcome, exit_code
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.gate import answer_gate, refuse_early
 from pyrite.probe.in_memory import NAME, check_task, key_of, model_in_memory, probe_now, same_chances, untouched
+from pyrite.probe.labels import LabelTask
 from pyrite.probe.parse_task import parse_task
-from pyrite.probe.probe_task import LabelTask, Result
-from pyrite.probe.run import Scorecard, answer_gate, early, estimate_record, scorecard
+from pyrite.probe.probe_task import Result
+from pyrite.probe.result import Scorecard, estimate_record, scorecard
 from pyrite.records import Estimate
 from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
 from pyrite.tasks.scoring import ItemScore
@@ -94,7 +96,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             raise UserError("A task is asked twice.", ", ".join(names), "give each task once")
         self.gates = [gating.parse(text, names) for text in self.config.gate]
         for gate in self.gates:
-            early(gate, self.tasks, two_models=True)
+            refuse_early(gate, self.tasks, two_models=True)
         self._tokenizer = tokenizer
         self._start: dict[str, list[ItemScore]] = {}
         self._no_start = ""
@@ -216,7 +218,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         return {
             "scorecards": [scorecard_values(card) for card in cards],
             "gates": [result.as_json() for result in gate_results],
-            "exit_code": gating.verdict(gate_results, self.config.undecided),
+            "exit_code": exit_code([result.outcome for result in gate_results], self.config.undecided),
             "seconds": time.monotonic() - began,
         }
 

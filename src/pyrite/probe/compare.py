@@ -12,8 +12,9 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.records import Estimate
-from pyrite.stats import Verdict, holm, no_room
+from pyrite.stats import Verdict, no_room
 from pyrite.stats.clustered import Change, change_of_items
+from pyrite.stats.decision import adjusted, p_text, verdict_of
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
 from pyrite.tasks.scoring import (
     OVERALL,
@@ -213,7 +214,7 @@ def compare(
         verdict, why = judge_line(line, metric, p, q, unable[at])
         if line.worst and verdict not in (None, Verdict.CANNOT_TELL, Verdict.NOT_TESTABLE):
             for worst in line.worst:
-                if verdict_of_change(worst, metric, *counted(worst), line.margin)[0] is not verdict:
+                if worded_verdict(worst, metric, *counted(worst), line.margin)[0] is not verdict:
                     of = line.change.difference.n + line.change.difference.n_missing
                     why = (
                         f"{line.change.difference.n_missing} of {of} items lack an answer; without them it would be "
@@ -324,14 +325,6 @@ def means(pairs: Sequence[Pair]) -> tuple[float | None, float | None]:
     return float(first), float(second)
 
 
-def adjusted(p_values: Mapping[int, float | None]) -> dict[int, float | None]:
-    """Holm over a family, in which a line without a p-value counts as p = 1 and stays without one."""
-    if not p_values:
-        return {}
-    corrected = holm([1.0 if p is None else p for p in p_values.values()])
-    return {name: None if p is None else new for (name, p), new in zip(p_values.items(), corrected, strict=True)}
-
-
 def judge_line(
     line: Contrast, metric: Metric, p: float | None, q: float | None, unable: str
 ) -> tuple[Verdict | None, str]:
@@ -341,7 +334,7 @@ def judge_line(
         return None, "of this metric neither way is better"
     if unable:
         return Verdict.NOT_TESTABLE, unable
-    return verdict_of_change(line.change, metric, p, q, line.margin)
+    return worded_verdict(line.change, metric, p, q, line.margin)
 
 
 def not_testable(line: Contrast, pairs: Sequence[Pair], metric: Metric, names: tuple[str, str], *, clear: bool) -> str:
@@ -374,26 +367,25 @@ def by_gold(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     return {gold: (b, a) for gold, (a, b) in shares.items() if a is not None and b is not None}
 
 
-def verdict_of_change(
+def worded_verdict(
     change: Change, metric: Metric, p: float | None, q: float | None, margin: float
 ) -> tuple[Verdict, str]:
-    """Equivalent, worse, better, or cannot tell yet, by the p-values of difference (p) and equivalence (q) that count."""
+    """Equivalent, worse, better, or cannot tell yet (`stats.decision`), by the p-values of difference (p) and equivalence
+    (q) that count; and why, in words about items."""
     difference = change.difference
     if p is None or q is None:
         return Verdict.CANNOT_TELL, difference.method
-    if q < ALPHA:
-        why = f"the difference lies within ±{margin:g} ({_p(q)} for equivalence)"
+    verdict = verdict_of(difference.value, p, q, direction=metric.direction, alpha=ALPHA)
+    if verdict is Verdict.EQUIVALENT:
+        why = f"the difference lies within ±{margin:g} ({p_text(q)} for equivalence)"
         if p < ALPHA:
-            why += f", and although it differs from 0 ({_p(p)}) it is too small to matter"
-        return Verdict.EQUIVALENT, why
-    if p < ALPHA:
-        better = difference.value > 0 if metric.direction == "higher" else difference.value < 0
-        why = f"chance would seldom make such a difference ({_p(p)})" + ", and lower is better" * (
-            metric.direction == "lower"
-        )
-        return (Verdict.BETTER if better else Verdict.WORSE), why
-    why = f"it is neither clearly different from 0 ({_p(p)}) nor shown to lie within ±{margin:g} ({_p(q)})"
-    return Verdict.CANNOT_TELL, why
+            why += f", and although it differs from 0 ({p_text(p)}) it is too small to matter"
+    elif verdict is Verdict.CANNOT_TELL:
+        why = f"it is neither clearly different from 0 ({p_text(p)}) nor shown to lie within ±{margin:g} ({p_text(q)})"
+    else:
+        why = f"chance would seldom make such a difference ({p_text(p)})"
+        why += ", and lower is better" * (metric.direction == "lower")
+    return verdict, why
 
 
 def say(line: Contrast, metric: Metric, verdict: Verdict | None, why: str, names: tuple[str, str]) -> str:
@@ -440,7 +432,3 @@ def flips(a: Sequence[ItemScore], b: Sequence[ItemScore], metrics: Sequence[Metr
 
 def _signed(value: float, share: bool) -> str:
     return f"{value * 100:+.1f}" if share else f"{value:+.3f}"
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

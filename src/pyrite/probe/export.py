@@ -16,6 +16,7 @@ accepted label numbers. Few-shot prompts cannot be had: the harness shows text a
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ import yaml  # type: ignore[import-untyped]
 
 from pyrite.errors import UserError
 from pyrite.io.write import atomic_write, write_parquet
+from pyrite.probe.config import ProbeConfig
+from pyrite.probe.labels import LabelTask
+from pyrite.probe.parse_task import parse_task
 from pyrite.records import Labelled
+from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
 from pyrite.tasks import TASKS
 from pyrite.tasks.prompts import classify
+from pyrite.tasks.rows import read_rows
 from pyrite.tasks.scoring import Task, right, slice_names
 
 Prompt = Callable[[Mapping[str, str], Sequence[str]], str]
@@ -174,3 +180,37 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
 def dump(content: Mapping[str, Any]) -> str:
     """A mapping as YAML, in its own order."""
     return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=1000))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Tasks of labels as lm-evaluation-harness reads them: their YAML files."""
+
+    files: Sequence[Path]
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {"schema_version": 1, "exported": [str(file) for file in self.files]}
+
+
+def export_tasks(config: ProbeConfig) -> list[Path]:
+    """Write the label tasks into `config.export` so that lm-evaluation-harness can run them; returns their YAMLs.
+
+    Raises:
+        UserError: a task whose answers are no labels, or a file that cannot be read.
+    """
+
+    assert config.export is not None
+    tasks = [parse_task(text, config) for text in config.task]
+    store = Store(config.store or default_store())
+    written = []
+    for task in tasks:
+        if not isinstance(task, LabelTask):
+            raise UserError("Only tasks of labels can be exported.", task.name, "hans, nli, heuristics, or a YAML")
+        run_steps([task.items], store, RunOptions(), Progress(quiet=config.quiet))
+        items = read_rows(store.path(task.items.key) / "items.jsonl")
+        written.append(
+            export(items, task.task, config.export, labels=config.labels or None, name=f"pyrite_{task.name}")
+        )
+    return written

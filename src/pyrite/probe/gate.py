@@ -9,13 +9,14 @@ second model named minus the first. The grammar is that of `pyrite.conditions`.
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from pyrite.conditions import AGAINST, BEFORE, GateOutcome, Op, Outcome, parse_condition
+from pyrite.conditions import AGAINST, BEFORE, GateOutcome, Op, Outcome, outcome_of, parse_condition
 from pyrite.errors import UserError
 from pyrite.probe.compare import at_worst, change_of, one_sided, pair
+from pyrite.probe.probe_task import ProbeTask, Result
+from pyrite.probe.result import common_scales
 from pyrite.records import Estimate
-from pyrite.stats.gates import exit_code, outcome_of
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
 from pyrite.tasks.scoring import ItemScore, Metric, columns_of, is_grouped, mean, of_metric
 
@@ -103,6 +104,16 @@ def gate_metric(gate: Gate, tasks: Mapping[str, Sequence[Metric]], *, two_models
     return metric
 
 
+def refuse_early(gate: Gate, tasks: Sequence[ProbeTask], *, two_models: bool) -> None:
+    """Refuse, before anything runs, a gate on a task or metric that is not asked, or on a change from nothing."""
+    metrics_of = {task.name: task.metrics for task in tasks}
+    if metrics_of.get(gate.task, ()) is None:  # what a harness task measures, only its run can say
+        if gate.change and not two_models:
+            raise UserError("A gate on a change needs two models.", gate.text, "pyrite probe BEFORE AFTER --task …")
+        return
+    gate_metric(gate, {name: metrics or () for name, metrics in metrics_of.items()}, two_models=two_models)
+
+
 def check_gate(
     gate: Gate, measurements: Mapping[str, Measurements], *, seed: int, cluster: str = "groups"
 ) -> GateOutcome:
@@ -147,6 +158,14 @@ def check_gate(
     return gate_outcome(gate, metric.name, estimate, outcome, reason)
 
 
+def answer_gate(gate: Gate, results: list[dict[str, Result]], seed: int) -> GateOutcome:
+    """Does a gate hold? With two models, a plain gate looks at the second."""
+    first, last = results[0][gate.task], results[-1][gate.task]
+    before = first.measured if len(results) == 2 else None
+    measurements = {gate.task: Measurements(common_scales(first.metrics, last.metrics), last.measured, before)}
+    return check_gate(gate, measurements, seed=seed, cluster=last.cluster)
+
+
 def gate_outcome(gate: Gate, metric: str, estimate: Estimate, outcome: Outcome, why: str) -> GateOutcome:
     """How a gate came out, with the estimate that it looked at; its value is null where nothing was answered."""
     details = {"task": gate.task, "metric": metric, "slice": dict(gate.slices), "change": gate.change, "op": gate.op,
@@ -182,11 +201,6 @@ def why(gate: Gate, estimate: Estimate, outcome: Outcome) -> str:
     interval = f"the {estimate.confidence:.0%} interval {estimate.low:.4g} to {estimate.high:.4g}"
     phrases = {"passed": "lies wholly on the right side of", "failed": "lies wholly on the wrong side of"}
     return f"{interval} {phrases.get(outcome, 'holds')} {gate.bound:g}{missing}"
-
-
-def verdict(results: Sequence[GateOutcome], undecided: Literal["pass", "fail"] | None = None) -> int:
-    """The exit code of all gates: 1 where any failed, else 3 where any is undecided (which `undecided` settles), else 0."""
-    return exit_code([result.outcome for result in results], undecided)
 
 
 def _slice(gate: Gate, items: Sequence[ItemScore]) -> list[ItemScore]:

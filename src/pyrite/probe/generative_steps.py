@@ -7,14 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
+from pyrite.errors import UserError
 from pyrite.io import Counts
 from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
-from pyrite.probe.probe_task import draw_prompts, model_folder
+from pyrite.probe.probe_task import model_folder
 from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
 from pyrite.steps import Context, Step, StepType
@@ -195,3 +197,37 @@ def judge_prompts(name: str, items: Sequence[Chat], answers: Sequence[Answer]) -
     if name == "mt_bench":
         return mt_bench.judge_prompts(items, turn_pairs(items, texts))
     return followbench.judge_prompts(items, texts)
+
+
+def draw_prompts(items: list[Chat], count: int | None, skip: int, seed: int) -> list[Chat]:
+    """So many prompts, drawn by the seed, in file order; those that `count=skip` would draw are left out before.
+
+    FollowBench keeps examples whole. Elsewhere a larger draw holds every smaller one of the same seed.
+    """
+    if count is not None and count >= len(items):
+        count = None
+    if count is None and not skip:
+        return items
+    if skip >= len(items):
+        raise UserError("--skip leaves no item.", f"--skip {skip}, {len(items)} items", "skip fewer")
+    examples: dict[str, list[Chat]] = defaultdict(list)
+    for item in items:
+        examples[str(item.meta.get("example", item.id))].append(item)
+    groups = list(examples.values())
+    order = [groups[int(at)] for at in np.random.default_rng(seed).permutation(len(groups))]
+    left_out = fill(order, skip) if skip else set()
+    left = [members for members in order if members[0].id not in left_out]
+    chosen = fill(left, len(items) if count is None else count)
+    return [item for item in items if item.id in chosen]
+
+
+def fill(groups: Sequence[Sequence[Chat]], count: int) -> set[str]:
+    """The ids of whole groups, in order, as long as they fit into so many items."""
+    chosen: set[str] = set()
+    for members in groups:
+        if len(chosen) + len(members) <= count:
+            chosen |= {item.id for item in members}
+    if not chosen:
+        detail = f"{count} items; an example has up to {max(map(len, groups))}"
+        raise UserError("So few items hold no whole example.", detail, "give a larger number")
+    return chosen

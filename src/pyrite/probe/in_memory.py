@@ -19,9 +19,10 @@ from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
 from pyrite.probe.generative import GenerativeProbe
 from pyrite.probe.generative_steps import configured_prompts
+from pyrite.probe.labels import LabelTask
 from pyrite.probe.perplexity import Perplexity, measured_rows, records_of
 from pyrite.probe.predict import check_finite, prepared
-from pyrite.probe.probe_task import Cuts, LabelTask, ModelUnderTest, ProbeTask, Result
+from pyrite.probe.probe_task import Cuts, ModelUnderTest, ProbeTask, Result
 from pyrite.probe.texts import texts_of
 from pyrite.steps import Source, Store
 from pyrite.tasks.generative_tasks import GENERATIVE

@@ -3,7 +3,8 @@
 from pyrite.errors import UserError
 from pyrite.probe import benchmark, generative, perplexity
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.probe_task import ProbeTask, label_task
+from pyrite.probe.labels import label_task
+from pyrite.probe.probe_task import ProbeTask
 from pyrite.tasks.generative_tasks import GENERATIVE
 
 

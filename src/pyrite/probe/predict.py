@@ -1,6 +1,5 @@
 """Steps: the items of a probe, and one model's answer to each of them."""
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,109 +8,17 @@ import numpy as np
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, open_records, write_parquet
+from pyrite.io import write_parquet
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
 from pyrite.steps import PART_TOKENS, Context, StepType, in_parts
-from pyrite.tasks import nli
-from pyrite.tasks.grammar import generate_pairs, generate_reviews
 from pyrite.tasks.prompts import classify
-from pyrite.tasks.rows import as_labelled, read_rows, write_counts, write_rows
-from pyrite.tasks.scoring import matching, slice_names
+from pyrite.tasks.rows import read_rows
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Stored
     from pyrite.models.work import ReportProgress, Work
-
-
-def choose_items(
-    items: Sequence[Labelled], count: int | None, *, in_full: Mapping[str, str], strata: Sequence[str], seed: int
-) -> list[Labelled]:
-    """About `count` items: all that match `in_full` (however many), then others spread evenly over the strata up to
-    `count`; in file order."""
-    if count is None or count >= len(items):
-        return list(items)
-    forced = matching(items, in_full) if in_full else [False] * len(items)
-    chosen = {at for at, must in enumerate(forced) if must}
-    rng = np.random.default_rng(seed)
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for at in rng.permutation(len(items)):
-        if at not in chosen:
-            groups[slice_names(items[at], strata)].append(int(at))
-    for round_ in range(max((len(group) for group in groups.values()), default=0)):
-        for group in groups.values():
-            if round_ < len(group) and len(chosen) < count:
-                chosen.add(group[round_])
-    return [items[at] for at in sorted(chosen)]
-
-
-def items_step(context: Context) -> None:
-    """Step: a probe's items, from rows of the study, a file, or a bundled grammar → `items.jsonl` and `counts.json`."""
-    config = context.config
-    dropped: Counter[str] = Counter()
-    if "rows" in context.inputs:
-        items = read_rows(context.inputs["rows"] / config["rows_file"])
-        items = [hans_item(item) for item in items] if config["task"] == "hans" else items
-        read = len(items)
-    elif (config["file"] or "").startswith(GRAMMAR):
-        items = written_items(config["file"].removeprefix(GRAMMAR), config)
-        read = len(items)
-    else:
-        labelled = config["task"] == "labelled"
-        hub, _, revision = (config["hub"] or "").partition("#")
-        options = ReadOptions(
-            columns=config["columns"],
-            label_map=config["label_map"],
-            labels=[*config["labels"], nli.NO_LABEL] if config["labels"] else None,
-            text_fields=config["fields"] if labelled else None,
-            layout="labelled" if labelled else None,
-            on_bad_row=config["on_bad_row"],
-            revision=revision or None,
-        )
-        reader = open_records(hub or context.inputs["file"], options)
-        rows = [as_labelled(record, config["fields"]) for record in reader]
-        read = reader.counts.read
-        dropped.update(reader.counts.dropped)
-        items = nli.clean_labelled(rows, dropped, duplicates="keep")
-        if config["task"] == "hans":
-            items = [hans_item(item) for item in items]
-    if not items:
-        raise UserError(
-            "A probe has no items.", f"{read} rows read, dropped: {dict(dropped)}", "check the probe's data"
-        )
-    chosen = choose_items(
-        items, config["items"], in_full=config["in_full"], strata=config["strata"], seed=config["seed"]
-    )
-    if len(chosen) < len(items):
-        dropped["not among the items asked for"] += len(items) - len(chosen)
-    write_rows(chosen, context.out / "items.jsonl")
-    write_counts(context.out, read, chosen, dropped, sorted({str(item.label) for item in chosen}))
-
-
-GRAMMAR = "grammar:"
-"""Before the name of a grammar, in the place of a file."""
-NEGATED = {"negation": 1.0, "reviews": 0.3}
-"""Share of negated rows among the items of the reviews' tasks."""
-
-
-def written_items(name: str, config: Mapping[str, Any]) -> list[Labelled]:
-    """Fresh items that a grammar writes (`pyrite.tasks.WRITTEN_BY_GRAMMAR`)."""
-    if name == "heuristics":
-        pairs = generate_pairs(config["grammar_rows"], seed=config["seed"])
-        return [hans_item(as_labelled(pair, config["fields"])) for pair in pairs]
-    rows = generate_reviews(config["grammar_rows"], seed=config["seed"], negated=NEGATED[name])
-    return [as_labelled(row, config["fields"]) for row in rows]
-
-
-def hans_item(item: Labelled) -> Labelled:
-    """A HANS item whose template is named with its subcase: the authors number templates within subcases."""
-    lacking = [name for name in ("heuristic", "subcase", "template") if name not in item.meta]
-    if lacking:
-        fix = "give a file of the HANS layout (heuristic, subcase, template), or describe your own task in a YAML"
-        raise UserError("A HANS item lacks columns.", f"item {item.id}: no {', '.join(lacking)}", fix)
-    meta = {**item.meta, "template": f"{item.meta['subcase']}/{item.meta['template']}"}
-    return Labelled(item.fields, item.label, item.id, meta)
 
 
 def predict_with(context: Context, rows: Sequence[Labelled]) -> list[str]:
@@ -265,5 +172,4 @@ def predict_step(context: Context) -> None:
     write_parquet(rows, context.out / "predictions.parquet")
 
 
-ITEMS = StepType("probe.items", 2, items_step)
 PREDICT = StepType("probe.predict", 3, predict_step)

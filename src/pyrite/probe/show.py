@@ -6,7 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyrite.probe.compare import Contrast
-from pyrite.probe.run import Compared, Exported, ProbeResult, Scorecard, slice_json
+from pyrite.probe.export import Exported
+from pyrite.probe.result import Compared, ProbeResult, Scorecard, slice_json
 from pyrite.tasks.scoring import Line, Metric
 
 FLIPS = 8

@@ -7,8 +7,9 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.repair import merge, output
-from pyrite.repair.request import RepairPlan, SourceModel
+from pyrite.repair.plan import RepairPlan
+from pyrite.repair.run_folder import file_stem
+from pyrite.repair.source_model import SourceModel, merged_model_step
 from pyrite.repair.weights import COMBINE, scalable
 from pyrite.steps import Cost, Source, Step, Store
 
@@ -33,18 +34,18 @@ def candidates_of(planned: RepairPlan, *, chats: bool) -> list[Candidate]:
         trained = training_step(planned)
         full = trained
         if planned.settings.save == "adapter":
-            full = merge.merged_model_step(trained, start_of(planned), "merge the repair's adapter")
+            full = merged_model_step(trained, start_of(planned), "merge the repair's adapter")
         return [Candidate(REPAIRED, planned.settings.method, None, trained, full)]
-    return [mixed(planned, planned.config.method, alpha, chats=chats) for alpha in planned.alphas]
+    return [combined(planned, planned.config.method, alpha, chats=chats) for alpha in planned.alphas]
 
 
 def interpolations(planned: RepairPlan) -> list[Candidate]:
     """What a trained repair is compared with: the models between the one before and the harmed one."""
-    return [mixed(planned, "interpolate", alpha) for alpha in planned.alphas] if planned.trains else []
+    return [combined(planned, "interpolate", alpha) for alpha in planned.alphas] if planned.trains else []
 
 
-def mixed(planned: RepairPlan, method: str, alpha: float, *, chats: bool = True) -> Candidate:
-    """The model that a method of weights makes.
+def combined(planned: RepairPlan, method: str, alpha: float, *, chats: bool = True) -> Candidate:
+    """The candidate that a method of weights makes, out of the models' weights.
 
     An adapter on the very model before is scaled as it is (and merged where a whole model is saved); one that cannot be
     scaled (DoRA, modules of its own) is merged first.
@@ -53,7 +54,7 @@ def mixed(planned: RepairPlan, method: str, alpha: float, *, chats: bool = True)
     assert original is not None
     name = f"alpha {alpha:g}"
     config: dict[str, Any] = {"method": method, "alpha": alpha, "groups": dict(planned.groups)}
-    names = {"model": output.file_stem(harmed.name), "before": output.file_stem(original.name)}
+    names = {"model": file_stem(harmed.name), "before": file_stem(original.name)}
     inputs: dict[str, Step | Source] = {"before": original.full_model}
     if method == "negate":
         names["forgetter"] = "the model of the rows to forget"
@@ -63,7 +64,7 @@ def mixed(planned: RepairPlan, method: str, alpha: float, *, chats: bool = True)
     keep_adapter = planned.trains is False and planned.settings.save == "adapter"
     if method == "interpolate" and on_original and (keep_adapter or scalable(Path(harmed.source.path))):
         scaled = Step(COMBINE, {**config, "names": names}, {"model": harmed.source}, label=f"{label} (adapter)")
-        full = merge.merged_model_step(scaled, original.source, f"merge: {name}")
+        full = merged_model_step(scaled, original.source, f"merge: {name}")
         return Candidate(name, method, alpha, scaled if keep_adapter else full, full)
     if keep_adapter:
         fix = "--save merged, or give an adapter on the model before, and --method interpolate"
@@ -104,7 +105,7 @@ def forgetter_of(planned: RepairPlan, *, chats: bool) -> Step | Source:
 def start_of(planned: RepairPlan) -> Step | Source:
     """The whole model that training starts from: as given, or between the one before and it (`--start-alpha`)."""
     alpha = planned.config.start_alpha
-    return planned.harmed.full_model if alpha is None else mixed(planned, "interpolate", alpha).full_model
+    return planned.harmed.full_model if alpha is None else combined(planned, "interpolate", alpha).full_model
 
 
 def training_step(planned: RepairPlan) -> Step:
@@ -138,9 +139,7 @@ def training_step(planned: RepairPlan) -> Step:
         config["segments"] = True  # rows of pairs tell the model which text is which
     if planned.config.report_to != "none":
         config["report_to"] = [planned.config.report_to]
-    return Step(
-        REPAIR, config, inputs, label=f"repair {output.file_stem(planned.harmed.name)}: {planned.settings.method}"
-    )
+    return Step(REPAIR, config, inputs, label=f"repair {file_stem(planned.harmed.name)}: {planned.settings.method}")
 
 
 def fixed_models(planned: RepairPlan) -> dict[str, Step | Source]:
@@ -149,7 +148,7 @@ def fixed_models(planned: RepairPlan) -> dict[str, Step | Source]:
         return {BEFORE: planned.harmed.full_model}
     before: Step | Source = planned.original.full_model
     if templates_differ(planned):
-        before = mixed(planned, "interpolate", 0.0).full_model
+        before = combined(planned, "interpolate", 0.0).full_model
     return {BEFORE: before, HARMED: planned.harmed.full_model}
 
 
@@ -168,7 +167,7 @@ def template_of(model: SourceModel) -> Any:
     return load.load_tokenizer(folder).chat_template
 
 
-def place(model: Step | Source, store: Store) -> tuple[Path, str]:
+def folder_and_identity(model: Step | Source, store: Store) -> tuple[Path, str]:
     """Where is a model that is there by now, and what identifies it?"""
     if isinstance(model, Source):
         return Path(model.path), model.identity

@@ -25,10 +25,10 @@ from pyrite.repair.methods import Method
 from pyrite.repair.model_type import ROLES, RepairRows, check_classifier, check_guard, check_left, guard_rows, labels_of
 from pyrite.repair.reference import ADAPTER, Outputs
 from pyrite.repair.settings import RepairSettings
-from pyrite.repair.write_models import write_full_model, write_merged
 from pyrite.steps import Context
 from pyrite.tasks import rows as files
 from pyrite.train import adapters
+from pyrite.train.adapters import write_full_model, write_merged
 from pyrite.train.classifier_rows import encode_classifier_rows
 from pyrite.train.fit import padded
 from pyrite.train.rows import TrainingRow

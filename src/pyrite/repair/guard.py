@@ -18,13 +18,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from pyrite.conditions import HOLDS
 from pyrite.io import atomic_write
 from pyrite.models.hardware import Compute
 from pyrite.models.rows import RowReader
-from pyrite.repair.gates import VALUES, parse_gates
 from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
-from pyrite.repair.settings import GuardSettings
-from pyrite.stats.gates import HOLDS
+from pyrite.repair.settings import GUARD_VALUES, GuardSettings, guard_gates
 from pyrite.train import sharded
 from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of, put_weights, trained_weights
 from pyrite.train.rows import TrainingRow
@@ -78,7 +77,7 @@ class GuardState:
 
 def breach_of(look: GuardMeasurement, start: GuardMeasurement, limits: GuardSettings) -> str | None:
     """Which limit does this look break, compared with the start? None: it is safe."""
-    for name in ("objective", *VALUES):
+    for name in ("objective", *GUARD_VALUES):
         value = getattr(look, name)
         if value is not None and not math.isfinite(value):
             return f"{name} is {value}"
@@ -98,7 +97,7 @@ def breach_of(look: GuardMeasurement, start: GuardMeasurement, limits: GuardSett
         rise = look.repetition - start.repetition
         if rise > limits.repetition_rise and look.repetition_rise > 0:
             return f"repeated pieces rose by {rise:.2f} to {look.repetition:.2f} (limit {limits.repetition_rise:g})"
-    for name, op, bound in parse_gates(limits.gates):
+    for name, op, bound in guard_gates(limits.gates):
         value = getattr(look, name)
         if value is None:
             return f"{name} was not measured, and the condition {name} {op} {bound:g} asks for it"

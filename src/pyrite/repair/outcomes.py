@@ -5,7 +5,7 @@
     kept gain      wrong before, right harmed, right now
 
 Each is a share with its interval: of the items that the harm broke, of those that the harmed model got right, and of
-those that the harm brought. Of a blind spot the items are those that its verdicts look at (`frontier.items_of`). They count
+those that the harm brought. Of a blind spot the items are those that its verdicts look at (`frontier.headline_items`). They count
 items, not points: an item that a model answers rightly now and then changes sides by itself, so some of what the harm broke
 would also be right again in another model of the same kind. What came back on the whole is the recovered share of the change
 (`repair.frontier`).

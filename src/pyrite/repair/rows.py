@@ -17,7 +17,7 @@ from pyrite.synth.run import portable_name
 from pyrite.train.split import APART, PROMPT, REST, SPLIT
 
 if TYPE_CHECKING:
-    from pyrite.repair.request import SourceModel
+    from pyrite.repair.source_model import SourceModel
 
 FORGET = ("forget", "guard_forget", "scorecard_forget")
 REPLAY = ("replay", "guard_replay", "scorecard_replay")

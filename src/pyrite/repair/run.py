@@ -5,18 +5,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyrite.conditions import GateOutcome
+from pyrite.conditions import GateOutcome, exit_code
 from pyrite.errors import UserError
-from pyrite.probe import gate as gating
-from pyrite.probe.output import described
 from pyrite.probe.probe_task import opened
-from pyrite.probe.run import Compared
-from pyrite.repair import candidates, frontier, outcomes, output, proofs, scorecard
-from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, Candidate, place, record_of_weights
+from pyrite.probe.result import Compared
+from pyrite.probe.run_folder import described
+from pyrite.repair import candidates, frontier, outcomes, proofs, run_folder, scorecard
+from pyrite.repair.candidates import BEFORE, HARMED, REPAIRED, folder_and_identity
+from pyrite.repair.choose import selected_candidate
 from pyrite.repair.config import RepairConfig
-from pyrite.repair.frontier import GAINED, LOST, Axis, Choice
-from pyrite.repair.report import not_forgotten, repair_record
-from pyrite.repair.request import ALPHA, RepairPlan, plan_repair
+from pyrite.repair.frontier import GAINED, LOST, Axis
+from pyrite.repair.plan import RepairPlan, plan_repair
+from pyrite.repair.record import (
+    frontier_record,
+    not_forgotten,
+    repair_record,
+    task_names,
+    three_models_record,
+    training_record,
+)
 from pyrite.repair.rows import is_chat, overlap_record, too_few
 from pyrite.repair.scorecard import ScoredModel
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, closure, run_steps
@@ -102,11 +109,11 @@ def repair(config: RepairConfig) -> Repair:
     proofs.check_rows(planned.proofs, rows, store)
     chats = is_chat(rows, store)
     tried = candidates.candidates_of(planned, chats=chats)
-    beside = candidates.interpolations(planned)
-    finish([candidate.saved for candidate in (*tried, *beside)])
+    interpolated = candidates.interpolations(planned)
+    finish([candidate.saved for candidate in (*tried, *interpolated)])
     models = {
         **candidates.fixed_models(planned),
-        **{candidate.name: candidate.full_model for candidate in (*tried, *beside)},
+        **{candidate.name: candidate.full_model for candidate in (*tried, *interpolated)},
     }
     finish([model for model in models.values() if isinstance(model, Step)])
     scored_on_all = score_models(planned, models, finish)
@@ -127,7 +134,7 @@ def repair(config: RepairConfig) -> Repair:
             candidate.name, candidate.method, candidate.alpha, axes, {name: model.results for name, model in scored.items()},
             models=(BEFORE, HARMED), chosen=candidate is chosen,
         )
-        for candidate in (*tried, *beside)
+        for candidate in (*tried, *interpolated)
     ] if axes else []  # fmt: skip
     harmed = scored[HARMED if planned.original is not None else BEFORE]
     repaired = scored[chosen.name].called(REPAIRED)
@@ -142,11 +149,11 @@ def repair(config: RepairConfig) -> Repair:
         for proof in planned.proofs
     ]
     gates = scorecard.gate_results(planned.gates, harmed, repaired, config.seed)
-    code = gating.verdict(gates, config.undecided)
+    code = exit_code([result.outcome for result in gates], config.undecided)
     comparisons = [task.as_json() for task in compared]
     three = [model for model in (original, harmed, repaired) if model is not None]
-    training_record = record_of(planned, chosen, store)
-    first = repair_record(planned, training_record, shared, chats=chats)
+    training = training_record(planned, chosen, store)
+    first = repair_record(planned, training, shared, chats=chats)
     steps = [*models.values(), *proof_models.values()]
     front = frontier_record(planned, axes, points, choice, judged)
     hint = frontier.swapped(front["points"]) if front else ""
@@ -171,24 +178,8 @@ def repair(config: RepairConfig) -> Repair:
         [] if original is None else outcomes.outcome_rows([model.results for model in three], task_names(planned))
     )
     subjects = [model.table_rows for model in (*three, *(scored[proof.name] for proof in planned.proofs))]
-    output.write_repair_folder(planned.folder, record, store.path(chosen.saved.key), subjects, item_outcomes)
+    run_folder.write_repair_folder(planned.folder, record, store.path(chosen.saved.key), subjects, item_outcomes)
     return Repair(planned.folder, harmed, repaired, compared, proved, gates, record, code, original)
-
-
-def task_names(planned: RepairPlan) -> list[str]:
-    """The names of all that is asked."""
-    return [task.name for task in planned.tasks]
-
-
-def record_of(planned: RepairPlan, chosen: Candidate, store: Store) -> dict[str, Any]:
-    """What the step that made the repaired model tells of itself."""
-    if planned.trains:
-        record: dict[str, Any] = store.read_json(chosen.saved, "repair.json")
-        return record
-    step = next(
-        step for step in reversed(closure([chosen.full_model])) if (store.path(step.key) / "weights.json").is_file()
-    )
-    return record_of_weights(store.read_json(step, "weights.json"), chosen.method, store.manifest(step.key)["seconds"])
 
 
 def planned_axes(planned: RepairPlan, scored: Mapping[str, ScoredModel]) -> list[Axis]:
@@ -202,93 +193,12 @@ def planned_axes(planned: RepairPlan, scored: Mapping[str, ScoredModel]) -> list
     ]
 
 
-Judged = Mapping[str, frozenset[str]]
-"""By task: the items that judge, where others chose."""
-
-
-def selected_candidate(
-    planned: RepairPlan, scored: Mapping[str, ScoredModel], tried: Sequence[Candidate], axes: Sequence[Axis]
-) -> tuple[Choice | None, Judged]:
-    """Which candidate is taken, and the items that are left to judge it; None where there is one candidate only."""
-    if not planned.chooses:
-        return None, {}
-    picks, judged = {}, {}
-    for task in (*planned.lost, *planned.gained):
-        picks[task], judged[task] = frontier.divided(scored[BEFORE].results[task], planned.select, planned.config.seed)
-    lost, gained = (next((axis for axis in axes if axis.side == side), None) for side in (LOST, GAINED))
-    if lost is None or gained is None:
-        fix = "give a --task and a --gain with a metric of which one way is better, or one --alpha"
-        raise UserError("There is nothing to choose an alpha by.", "no metric of which one way is better", fix)
-    selection = {name: model.on_items(picks) for name, model in scored.items()}
-    first = (lost, gained)
-    items = [
-        {
-            name: frontier.headline_items(scored_model.results[axis.task], axis.metric)
-            for name, scored_model in selection.items()
-        }
-        for axis in first
-    ]
-    lost_means, gained_means = (
-        frontier.scores(axis_items, axis.metric, (BEFORE, HARMED))
-        for axis_items, axis in zip(items, first, strict=True)
-    )
-    before, harmed = ([axis_items[name] for axis_items in items] for name in (BEFORE, HARMED))
-    choice = frontier.choose_candidate(
-        lost_means, gained_means, [candidate.name for candidate in tried],
-        models=(BEFORE, HARMED), axes=first, keep=planned.config.keep,
-        middle=min(tried, key=lambda candidate: abs((candidate.alpha or 0.0) - ALPHA)).name,
-        unclear=frontier.unclear_of(before, harmed, first),
-    )  # fmt: skip
-    return choice, judged
-
-
-def three_models_record(
-    planned: RepairPlan, original: ScoredModel | None, harmed: ScoredModel, repaired: ScoredModel
-) -> dict[str, Any]:
-    """With a model before: what the harm changed, how the repaired model stands to the one before, and what became of the
-    items."""
-    if original is None:
-        return {}
-    config, tasks = planned.config, planned.tasks
-    three = [model.results for model in (original, harmed, repaired)]
-    return {
-        "harm": [task.as_json() for task in scorecard.compare_tasks(tasks, original, harmed, config)],
-        "against_original": [task.as_json() for task in scorecard.compare_tasks(tasks, original, repaired, config)],
-        "outcomes": outcomes.shares_of(three, task_names(planned), config.seed),
-    }
-
-
-def frontier_record(
-    planned: RepairPlan, axes: Sequence[Axis], points: Sequence[frontier.Point], choice: Choice | None, judged: Judged
-) -> dict[str, Any] | None:
-    """The frontier as plain values; None without a model before or a task."""
-    if not points:
-        return None
-    names: dict[str, str | None] = {
-        side: next((axis.name for axis in axes if axis.side == side), None) for side in (LOST, GAINED)
-    }
-    point_records = [point.as_json(axes) for point in points]
-    chosen = None
-    if choice is not None:
-        chosen = {
-            "share": planned.select,
-            "name": choice.name,
-            "why": choice.why,
-            "tried": choice.tried,
-            "items_left": {task: len(items) for task, items in judged.items()},
-        }
-    record: dict[str, Any] = {**names, "keep": planned.config.keep, "points": point_records, "selection": chosen}
-    return {
-        **record,
-        "sentences": [frontier.point_sentence(point, names) for point in point_records if point["recovered"]],
-    }
-
-
 def score_models(planned: RepairPlan, models: Models, finish: Finish) -> dict[str, ScoredModel]:
     """Every model's scorecards."""
     tasks, store = planned.tasks, planned.store
     subjects = {
-        name: scorecard.model_under_test(name, *place(place_or_step, store)) for name, place_or_step in models.items()
+        name: scorecard.model_under_test(name, *folder_and_identity(place_or_step, store))
+        for name, place_or_step in models.items()
     }
     steps = {name: scorecard.steps_of(tasks, whom) for name, whom in subjects.items()}
     finish(

@@ -15,11 +15,13 @@ from pyrite.errors import UserError
 from pyrite.models.load import ModelRef
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
-from pyrite.probe.output import SubjectOutput
+from pyrite.probe.gate import answer_gate, refuse_early
+from pyrite.probe.labels import LabelTask, make_items_step
 from pyrite.probe.parse_task import parse_task
 from pyrite.probe.perplexity import METRICS, Perplexity
-from pyrite.probe.probe_task import LabelTask, ModelUnderTest, ProbeTask, Result, make_items_step
-from pyrite.probe.run import Compared, Scorecard, answer_gate, compare_two, early, scorecard
+from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, Result
+from pyrite.probe.result import Compared, Scorecard, compare_two, scorecard
+from pyrite.probe.run_folder import SubjectOutput
 from pyrite.probe.texts import Texts
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import RowSteps
@@ -283,7 +285,7 @@ def gates_of(config: RepairConfig, tasks: Sequence[ProbeTask]) -> list[gating.Ga
     """The conditions on the repaired model, checked before anything runs."""
     gates = [gating.parse(text, [task.name for task in tasks]) for text in config.gate]
     for gate in gates:
-        early(gate, list(tasks), two_models=True)
+        refuse_early(gate, list(tasks), two_models=True)
     return gates
 
 

@@ -1,13 +1,45 @@
 """How a model is repaired: the method and its weights, how much is read, how it trains, what the guard watches."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pyrite.conditions import OPERATORS, parse_condition
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
-from pyrite.repair.gates import parse_gates
 from pyrite.train.settings import LoraSettings, OptimSettings
+
+GUARD_VALUES = ("replay_nats", "forget_nats", "kl", "entropy", "repetition")
+"""What a guard's look measures."""
+
+
+def guard_gates(texts: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Conditions on the guard's values: (value, operator, bound).
+
+    Raises:
+        UserError: a condition that cannot be read.
+
+    >>> guard_gates(["kl <= 0.2"])
+    [('kl', '<=', 0.2)]
+    """
+    conditions: list[tuple[str, str, float]] = []
+    fix = f"'VALUE <= NUMBER', VALUE one of {GUARD_VALUES}"
+    for text in texts:
+        try:
+            condition = parse_condition(text, fix)
+        except UserError as error:
+            raise UserError("A guard's condition cannot be read.", text, fix) from error
+        bound = condition.bound
+        if (
+            condition.name not in GUARD_VALUES
+            or condition.where
+            or condition.op not in OPERATORS
+            or not isinstance(bound, float)
+        ):
+            raise UserError("A guard's condition cannot be read.", text, fix)
+        conditions.append((condition.name, condition.op, bound))
+    return conditions
 
 
 class GuardSettings(ConfigBase):
@@ -42,7 +74,7 @@ class GuardSettings(ConfigBase):
     @model_validator(mode="after")
     def _gates(self) -> "GuardSettings":
         try:
-            parse_gates(self.gates)
+            guard_gates(self.gates)
         except UserError as error:
             raise ValueError(f"{error.what} {error.found}; {error.fix}") from error
         return self

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pyrite.probe.run import Compared, Scorecard
+from pyrite.probe.result import Compared, Scorecard
 from pyrite.probe.show import change_cells, table_of, wide
 from pyrite.repair.card import cost_text, selection, steps
 from pyrite.repair.frontier import with_interval

@@ -13,9 +13,11 @@ from pyrite.io import atomic_write
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.cost import NOTHING
-from pyrite.repair.methods import Method
-from pyrite.repair.plan import plan_steps
-from pyrite.repair.repair_task import RepairTask, full_model_folder, repair_task_of
+from pyrite.repair.methods import LossWeights, Method, import_plugin, resolve_method
+from pyrite.repair.model_type import ModelType, RepairRows
+from pyrite.repair.row_order import plan_steps
+from pyrite.repair.settings import RepairSettings
+from pyrite.repair.source_model import model_type_of
 from pyrite.steps import Context, StepType
 from pyrite.train import adapters
 
@@ -34,8 +36,81 @@ class Repaired:
     model: Any
 
 
+@dataclass(frozen=True)
+class RepairTask:
+    """A repair to do: settings, method, weights of the loss, model type, tokenizer and encoded rows."""
+
+    context: Context
+    settings: RepairSettings
+    compute: Compute
+    seed: int
+    method: Method
+    weights: LossWeights
+    model_type: ModelType
+    tokenizer: Any
+    rows: RepairRows
+
+    def prepare(self) -> Any:
+        """The model, ready to train."""
+        return self.model_type.prepare(self.context, self.settings, self.compute, self.seed)
+
+    @property
+    def pack_tokens(self) -> int:
+        """How many tokens are read at a time."""
+        from pyrite.train.packed import PACK_TOKENS
+
+        return self.settings.pack_tokens or PACK_TOKENS[self.compute.device]
+
+
+def repair_task_of(context: Context) -> RepairTask:
+    """The repair task of a step, its rows read and encoded.
+
+    Raises:
+        UserError: files, rows, a method or a model that do not go together.
+    """
+    settings = RepairSettings.model_validate(context.config["settings"])
+    import_plugin(settings.method, context.config)
+    method, weights = method_and_weights(settings)
+    model_type = model_type_of(full_model_folder(context))
+    tokenizer = load.load_tokenizer(tokenizer_folder(context))
+    rows = model_type.read_rows(context, tokenizer, settings, method)
+    compute, seed = Compute(**context.config["compute"]), context.config["seed"]
+    return RepairTask(context, settings, compute, seed, method, weights, model_type, tokenizer, rows)
+
+
+def method_and_weights(settings: RepairSettings) -> tuple[Method, LossWeights]:
+    """The method with the options given, and its weights.
+
+    Raises:
+        UserError: an unknown method or option, or a weight that would be recorded but not applied.
+    """
+    method = resolve_method(settings.method, settings.options)
+    chosen = (settings.forget_weight, settings.replay_weight, settings.kl_weight)
+    weights = [mine if mine is not None else theirs for mine, theirs in zip(chosen, method.weights, strict=True)]
+    applied = LossWeights(*weights)
+    if method.kind == "hidden" and applied.kl:
+        detail = f"{method.name} with a weight of {applied.kl:g} for KL"
+        raise UserError("This method keeps hidden states, not distributions.", detail, "leave --kl-weight out, or 0")
+    if not settings.replay_rows and (applied.replay or applied.kl):
+        detail = f"replay_rows 0, weights {applied.replay:g} (replay) and {applied.kl:g} (KL)"
+        raise UserError("Replay and KL need replay rows.", detail, "give rows a step, or set both weights to 0")
+    return method, applied
+
+
+def full_model_folder(context: Context) -> Path:
+    """Where the whole model lies: an adapter that is kept stands on its base (`under`)."""
+    return context.inputs.get("under", context.inputs["base"])
+
+
+def tokenizer_folder(context: Context) -> Path:
+    """Where the tokenizer lies: with the model; with its base, for an adapter that brings none."""
+    base = context.inputs["base"]
+    brings = (base / "tokenizer_config.json").is_file()
+    return base if brings else context.inputs.get("under", base)
+
+
 def unlearn_step(context: Context) -> None:
-    """The step."""
+    """Step: the repaired model (whole, or its adapter) and `repair.json` on what was done."""
     load.quiet_libraries()
     task = repair_task_of(context)
     if not any(task.weights):
@@ -75,7 +150,10 @@ def train(task: RepairTask) -> Repaired:
     )
     module = Trained(model, objective, task.model_type.reader(model, task.tokenizer))
     steps = plan_steps(task.rows, task.settings, objective.reads(), task.seed)
-    reference_rows = [*attach_references(task, module, objective, steps), *frozen(task, module, objective, steps)]
+    reference_rows = [
+        *attach_references(task, module, objective, steps),
+        *attach_first_values(task, module, objective, steps),
+    ]
     reference_rows += read_before
     guard = guard_of(task, model, objective)
     prepared = time.monotonic() - began
@@ -181,7 +259,7 @@ def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]"
     return reference, rows
 
 
-def frozen(
+def attach_first_values(
     task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
 ) -> Sequence[Any]:
     """Give the objective what the model as given says of whole forget rows, where the method compares with it. Returns

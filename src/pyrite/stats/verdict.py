@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,15 @@ from numpy.typing import NDArray
 from pyrite.errors import UserError
 from pyrite.records import Direction, Estimate
 from pyrite.stats._checks import Values, fraction, no_spread, positive, same_length, vector
+from pyrite.stats.decision import Verdict, adjusted, p_text, verdict_of
 from pyrite.stats.edges import no_room
 from pyrite.stats.equivalence import tost
 from pyrite.stats.intervals import t_quantile
 from pyrite.stats.missing import MAX_MISSING, too_many_missing, vertices
-from pyrite.stats.multiplicity import holm
 from pyrite.stats.paired import fine_grid, grid_step, paired_t, paired_t_pvalue
 
 MAX_PRIMARY = 3
 """A study names at most this many primary contrasts; anything further is exploratory."""
-
-
-class Verdict(StrEnum):
-    """What a contrast says."""
-
-    WORSE = "worse"
-    BETTER = "better"
-    EQUIVALENT = "equivalent"
-    CANNOT_TELL = "cannot tell yet"
-    NOT_TESTABLE = "not testable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +209,7 @@ def judge_family(
         name: _p_values(side.difference, side.step, margin) if testable[name] else (None, None)
         for name, side in averages.items()
     }
-    adjusted = _adjusted(p_values)
+    corrected = _adjusted(p_values)
     p_name = "adjusted p" if len(contrasts) > 1 else "p"
     judgements = {}
     for name, average in averages.items():
@@ -231,7 +220,7 @@ def judge_family(
         if not testable[name]:
             verdict, why = Verdict.NOT_TESTABLE, _reasons(out)
         else:
-            verdict, why = _decide(estimate, average.difference, *adjusted[name], margin, alpha, p_name)
+            verdict, why = _worded_verdict(estimate, average.difference, *corrected[name], margin, alpha, p_name)
             unlike = _unlike(counted, margin, level / len(sides[name]))
             if unlike and verdict in (Verdict.EQUIVALENT, Verdict.CANNOT_TELL):
                 verdict, why = Verdict.CANNOT_TELL, f"{why}; but an average hides what cells say: {unlike}"
@@ -245,7 +234,7 @@ def judge_family(
             estimate,
             *p_values[name],
             why,
-            *adjusted[name],
+            *corrected[name],
             cells=tuple(side.cell.name for side in counted),
             left_out=out,
             items=average.items,
@@ -279,7 +268,7 @@ def _verdict_at_worst(
     for differences in vertices(average.low, average.high):
         worst = _adjusted({**p_values, name: _p_values(differences, None, margin)})[name]
         bound = paired_t(differences, direction=direction)
-        if _decide(bound, differences, *worst, margin, alpha, p_name)[0] is not verdict:
+        if _worded_verdict(bound, differences, *worst, margin, alpha, p_name)[0] is not verdict:
             of = average.missing + (average.items or 0)
             lost = f"{average.missing} of {of} items have no answer on one side or both"
             return (
@@ -392,7 +381,7 @@ def _unlike(sides: Sequence[_Side], margin: float, level: float) -> str:
         difference = side.arm - side.comparison
         p, _ = _p_values(difference, side.step, margin)
         if p is not None and p < level and abs(float(difference.mean())) > margin:
-            clauses.append(f"{side.cell.name} {float(difference.mean()):+.3f} ({_p('p', p)})")
+            clauses.append(f"{side.cell.name} {float(difference.mean()):+.3f} ({p_text(p)})")
     return ", ".join(clauses)
 
 
@@ -426,13 +415,9 @@ def _p_values(differences: NDArray[np.float64], step: float | None, margin: floa
 
 
 def _adjusted(p_values: Mapping[str, PValues]) -> dict[str, PValues]:
-    """Holm over a family in which a contrast without a p-value counts as p = 1 and stays without."""
-    columns = []
-    for column in (0, 1):
-        raw = [value[column] for value in p_values.values()]
-        new = holm([1.0 if p is None else p for p in raw])
-        columns.append([None if p is None else q for p, q in zip(raw, new, strict=True)])
-    return dict(zip(p_values, zip(*columns, strict=True), strict=True))
+    """Holm over the p-values of difference and, separately, over those of equivalence."""
+    difference, equivalence = (adjusted({name: both[at] for name, both in p_values.items()}) for at in (0, 1))
+    return {name: (difference[name], equivalence[name]) for name in p_values}
 
 
 def _estimate(average: _Average, direction: Direction) -> Estimate:
@@ -457,7 +442,7 @@ def _reasons(left_out: Mapping[str, str]) -> str:
     return "; ".join(f"{cell}: {why}" for cell, why in left_out.items())
 
 
-def _decide(
+def _worded_verdict(
     difference: Estimate,
     differences: NDArray[np.float64],
     p_difference: float | None,
@@ -466,26 +451,25 @@ def _decide(
     alpha: float,
     p_name: str,
 ) -> tuple[Verdict, str]:
-    """Rules 2 to 5 of `judge`, on the p-values that count."""
+    """Rules 2 to 5 of `judge` (`stats.decision`), on the p-values that count, and why, in words about seeds."""
     if p_difference is None or p_equivalence is None:
         return Verdict.CANNOT_TELL, "one seed cannot show how much seeds differ"
+    verdict = verdict_of(difference.value, p_difference, p_equivalence, direction=difference.direction, alpha=alpha)
     mean, seeds = difference.value, difference.n
-    differs, equivalent = p_difference < alpha, p_equivalence < alpha
-    p_diff, p_equi = _p(p_name, p_difference), _p(p_name, p_equivalence)
-    if equivalent:
+    p_diff, p_equi = p_text(p_difference, p_name), p_text(p_equivalence, p_name)
+    if verdict is Verdict.EQUIVALENT:
         why = (
             f"the mean difference of {mean:+.3f} over {seeds} seeds lies within ±{margin:g} ({p_equi} for equivalence)"
         )
-        if differs:
+        if p_difference < alpha:
             why += f", and although it differs from 0 ({p_diff}) it is too small to matter: equivalence goes first"
-        return Verdict.EQUIVALENT, why
-    if differs:
-        is_better = mean > 0 if difference.direction == "higher" else mean < 0
+        return verdict, why
+    if verdict is not Verdict.CANNOT_TELL:
         side = "above" if mean > 0 else "below"
         why = f"the arm lies {abs(mean):.3f} {side} the comparison on average over {seeds} seeds ({p_diff})"
         if difference.direction == "lower":
             why += ", and lower is better"
-        return (Verdict.BETTER if is_better else Verdict.WORSE), why
+        return verdict, why
     why = (
         f"the mean difference of {mean:+.3f} over {seeds} seeds is neither clearly different from 0 ({p_diff}) "
         f"nor shown to lie within ±{margin:g} ({p_equi})"
@@ -493,7 +477,3 @@ def _decide(
     if no_spread(differences) and difference.low is None:
         why += ", as it is the same in every seed and leaves only a sign test"
     return Verdict.CANNOT_TELL, why
-
-
-def _p(name: str, p: float) -> str:
-    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"

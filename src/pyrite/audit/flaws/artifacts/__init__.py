@@ -2,13 +2,13 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.artifacts.evidence import evidence
-from pyrite.audit.flaws.artifacts.statistics import STATISTICS, alone, contrasts, flag_scores
+from pyrite.audit.flaws.artifacts.statistics import STATISTICS, alone, differences, flag_scores
 
 FLAW = Flaw(
     "artifacts",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     alone=alone,
     flag_scores=flag_scores,
     where_labels_differ=(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Alone, Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.flaws.artifacts.shortcuts import Cue, Surface, common_words, cue_from, edges_of, shows, surface_of
 from pyrite.audit.rows import Row
 
@@ -220,17 +220,17 @@ def statistics(sample: Sample) -> dict[str, Callable[[Split], Floats]]:
     return {name: by_name[name] for name in BY_NAME if name in by_name}
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """Each measure of one group minus that of the other; none where fewer than two labels can be told apart."""
     sample = prepare(rows)
     if sample is None:
         return []
     places = sample.places.tolist()
 
-    def contrast(name: str, value: Callable[[Split], Floats]) -> Contrast:
-        return Contrast(BY_NAME[name], lambda a, b: value(sample.split(a)) - value(sample.split(b)), places)
+    def difference(name: str, value: Callable[[Split], Floats]) -> Difference:
+        return Difference(BY_NAME[name], lambda a, b: value(sample.split(a)) - value(sample.split(b)), places)
 
-    return [contrast(name, value) for name, value in statistics(sample).items()]
+    return [difference(name, value) for name, value in statistics(sample).items()]
 
 
 def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:

@@ -2,14 +2,14 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.contamination.evidence import evidence
-from pyrite.audit.flaws.contamination.statistics import STATISTICS, alone, alone_from_totals, contrasts, flag_scores
+from pyrite.audit.flaws.contamination.statistics import STATISTICS, alone, alone_from_totals, differences, flag_scores
 from pyrite.audit.flaws.contamination.stream import Stream, merge
 
 FLAW = Flaw(
     "contamination",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     alone=alone,
     alone_from_totals=alone_from_totals,
     stream=Stream,

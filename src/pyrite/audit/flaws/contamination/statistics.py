@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Alone, Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.flaws.contamination.index import index_of, runs_by_row
 from pyrite.audit.minhash import Array
 from pyrite.audit.rows import Row
@@ -28,12 +28,14 @@ FEW = {"ngram_13": 0.0, "ngram_8": 0.005}
 """Up to this share of rows is no finding."""
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The share of rows that touch an evaluation text, data minus references; none without evaluation sets."""
     if not extras.against:
         return []
     counts = runs_by_row(rows, index_of(extras.against))
-    return [Contrast(measure, hit_difference((counts[measure.name] > 0).astype(np.float32))) for measure in STATISTICS]
+    return [
+        Difference(measure, hit_difference((counts[measure.name] > 0).astype(np.float32))) for measure in STATISTICS
+    ]
 
 
 def hit_difference(hit: Array) -> Callable[[Draws, Draws], Floats]:

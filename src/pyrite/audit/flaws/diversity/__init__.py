@@ -2,14 +2,14 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.diversity.evidence import evidence
-from pyrite.audit.flaws.diversity.statistics import STATISTICS, contrasts, flag_scores
+from pyrite.audit.flaws.diversity.statistics import STATISTICS, differences, flag_scores
 from pyrite.audit.flaws.diversity.stream import Stream, merge
 
 FLAW = Flaw(
     "diversity",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     stream=Stream,
     merge=merge,
     flag_scores=flag_scores,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.flaws.diversity.words import FIRST, Array, Words, self_repetition, words_of
 from pyrite.audit.rows import Row
 
@@ -70,22 +70,22 @@ def grams_of(words: Words, n: int, first: int | None = None) -> Grams:
     return Grams(shared, lone, size, np.bincount(row, minlength=rows).astype(np.float64), kinds[many])
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The five measures, each of the rows that have an n-gram."""
     words = words_of([row.answer for row in rows])
     repeated, count = self_repetition(words)
 
     def of(
         measure: Statistic, grams: Grams, statistic: Callable[[Grams], Callable[[Draws, Draws], Floats]]
-    ) -> Contrast:
-        return Contrast(measure, statistic(grams), np.flatnonzero(grams.size > 0).tolist())
+    ) -> Difference:
+        return Difference(measure, statistic(grams), np.flatnonzero(grams.size > 0).tolist())
 
     return [
         of(DISTINCT_2, grams_of(words, 2, FIRST), distinct),
         of(DISTINCT_3, grams_of(words, 3, FIRST), distinct),
         of(CROSS_ROW, grams_of(words, 5), cross_row),
         of(NOVELTY, grams_of(words, 4), novelty),
-        Contrast(SELF, mean_difference(np.nan_to_num(repeated).astype(np.float64)), np.flatnonzero(count).tolist()),
+        Difference(SELF, mean_difference(np.nan_to_num(repeated).astype(np.float64)), np.flatnonzero(count).tolist()),
     ]
 
 

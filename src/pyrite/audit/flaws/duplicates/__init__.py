@@ -2,14 +2,14 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.duplicates.evidence import evidence
-from pyrite.audit.flaws.duplicates.statistics import STATISTICS, alone, alone_from_totals, contrasts, flag_scores
+from pyrite.audit.flaws.duplicates.statistics import STATISTICS, alone, alone_from_totals, differences, flag_scores
 from pyrite.audit.flaws.duplicates.stream import Stream, merge, notes
 
 FLAW = Flaw(
     "duplicates",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     alone=alone,
     alone_from_totals=alone_from_totals,
     stream=Stream,

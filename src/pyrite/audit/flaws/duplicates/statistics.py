@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit import minhash
-from pyrite.audit.flaw import Alone, Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Alone, Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array
 from pyrite.audit.rows import Row
 
@@ -130,18 +130,18 @@ def _closest(a: Array, b: Array, values: Floats) -> tuple[Array, Array, Floats]:
     return a[closest], b[closest], values[closest]
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """Of each group, the share of rows that have a partner in the same group, data minus references."""
     pairs = find_pairs(rows, extras.row_embeddings)
     a, b, values = pairs.near
     both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
     differences = [
-        Contrast(EXACT, share_difference(_in_same_text(pairs.text_of))),
-        Contrast(NEARLY, share_difference(_with_partner(pairs.text_of, both[0], both[1]))),
+        Difference(EXACT, share_difference(_in_same_text(pairs.text_of))),
+        Difference(NEARLY, share_difference(_with_partner(pairs.text_of, both[0], both[1]))),
     ]
     if pairs.semantic is not None:
         places = np.arange(len(rows))
-        differences.append(Contrast(SEMANTIC, share_difference(_with_partner(places, *pairs.semantic[:2]))))
+        differences.append(Difference(SEMANTIC, share_difference(_with_partner(places, *pairs.semantic[:2]))))
     return differences
 
 

@@ -3,13 +3,13 @@
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.embedding.evidence import drawn_values, evidence
 from pyrite.audit.flaws.embedding.figure import FIGURE
-from pyrite.audit.flaws.embedding.statistics import CLASSIFIER, STATISTICS, contrasts
+from pyrite.audit.flaws.embedding.statistics import CLASSIFIER, STATISTICS, differences
 
 FLAW = Flaw(
     "embedding",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     drawn_values=drawn_values,
     figure=FIGURE,
     needs=("embeddings",),

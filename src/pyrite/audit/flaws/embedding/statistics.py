@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.rows import Row
 
 CLASSIFIER = Statistic(
@@ -63,7 +63,7 @@ Points = np.ndarray[Any, np.dtype[np.float32]]
 GroupStatistic = Callable[[Draws, Draws], Floats]
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The four measures; none without embeddings.
 
     Rows are first brought into an order drawn from the seed, since the order of the sample tells the sources apart:
@@ -79,10 +79,10 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
         return lambda a, b: statistic(a[:, order], b[:, order])
 
     return [
-        Contrast(CLASSIFIER, reordered(classifier_auc(points))),
-        Contrast(MMD, reordered(squared_mmd(cosines))),
-        Contrast(COVERAGE, reordered(coverage_loss(cosines))),
-        Contrast(DIVERSITY, reordered(diversity_loss(cosines))),
+        Difference(CLASSIFIER, reordered(classifier_auc(points))),
+        Difference(MMD, reordered(squared_mmd(cosines))),
+        Difference(COVERAGE, reordered(coverage_loss(cosines))),
+        Difference(DIVERSITY, reordered(diversity_loss(cosines))),
     ]
 
 

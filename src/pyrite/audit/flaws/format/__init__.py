@@ -3,14 +3,14 @@
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.format.evidence import evidence
 from pyrite.audit.flaws.format.figure import FIGURE
-from pyrite.audit.flaws.format.statistics import STATISTICS, contrasts, flag_scores
+from pyrite.audit.flaws.format.statistics import STATISTICS, differences, flag_scores
 from pyrite.audit.flaws.format.stream import Stream, merge
 
 FLAW = Flaw(
     "format",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     stream=Stream,
     merge=merge,
     flag_scores=flag_scores,

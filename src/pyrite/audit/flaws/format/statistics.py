@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.flaws.format.answer_shape import (
     Shape,
     Words,
@@ -75,7 +75,7 @@ TOP_LAYOUTS = 3
 _LEAST_SD = 0.01
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The six measures, on the rows that have an answer; none where no row has one."""
     shapes = [[shape_of(answer) for answer in row.answers] for row in rows]
     used = [at for at, row_shapes in enumerate(shapes) if row_shapes]
@@ -98,7 +98,7 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
         LENGTH: partial(_narrowing, _log_lengths(shapes)),
     }
     only = None if len(used) == len(rows) else used
-    return [Contrast(measure, statistic, only) for measure, statistic in by_statistic.items()]
+    return [Difference(measure, statistic, only) for measure, statistic in by_statistic.items()]
 
 
 def _common_keys(keys: Sequence[str]) -> set[str]:

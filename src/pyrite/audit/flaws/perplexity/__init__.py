@@ -3,13 +3,13 @@
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.perplexity.evidence import evidence
 from pyrite.audit.flaws.perplexity.figure import FIGURE
-from pyrite.audit.flaws.perplexity.statistics import STATISTICS, contrasts, flag_scores
+from pyrite.audit.flaws.perplexity.statistics import STATISTICS, differences, flag_scores
 
 FLAW = Flaw(
     "perplexity",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     flag_scores=flag_scores,
     figure=FIGURE,
     needs=("nll",),

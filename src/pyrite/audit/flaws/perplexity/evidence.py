@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Evidence, Extras, Floats, Population
+from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Evidence, Extras, Floats, Population
 from pyrite.audit.flaws.perplexity.statistics import (
     DIFFICULTY,
     NARROWING,
@@ -17,11 +17,10 @@ from pyrite.audit.flaws.perplexity.statistics import (
     compared_nll,
     difficulty,
 )
-from pyrite.audit.nll import ALONE, PROMPTED
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import excerpt, percent
 
-SAYS = {PROMPTED: "answers given their prompts", ALONE: "answers without their prompts"}
+SAYS = {WITH_PROMPT: "answers given their prompts", WITHOUT_PROMPT: "answers without their prompts"}
 EASY = 0.01
 """Rows easier than this quantile of the references are flagged."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

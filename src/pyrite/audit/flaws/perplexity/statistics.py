@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
-from pyrite.audit.nll import ALONE, PROMPTED
+from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.rows import Row
 
 SHIFT = Statistic(
@@ -57,7 +56,7 @@ CUT = (0.05, 0.95)
 TAIL_AT = 0.95
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The measures that can be taken: none where no answer was read, instruction difficulty only where rows have
     prompts."""
     if extras.nll is None:
@@ -68,26 +67,26 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
     if len(measured) >= 2:
         places = measured.tolist()
         measurable += [
-            Contrast(SHIFT, mean_loss(values), places),
-            Contrast(NARROWING, narrowing(values), places),
-            Contrast(TAIL, tail_loss(values), places),
-            Contrast(WASSERSTEIN, wasserstein(values), places),
+            Difference(SHIFT, mean_loss(values), places),
+            Difference(NARROWING, narrowing(values), places),
+            Difference(TAIL, tail_loss(values), places),
+            Difference(WASSERSTEIN, wasserstein(values), places),
         ]
     ratios = difficulty(extras.nll, len(rows))
     prompted = np.flatnonzero(np.isfinite(ratios))
     if len(prompted) >= 2:
-        measurable.append(Contrast(DIFFICULTY, mean_loss(winsorised(ratios)), prompted.tolist()))
+        measurable.append(Difference(DIFFICULTY, mean_loss(winsorised(ratios)), prompted.tolist()))
     return measurable
 
 
 def compared_nll(nll: Mapping[str, Floats], count: int) -> tuple[str, Floats]:
     """Which of the two is compared, and its values [rows]: given the prompt, if every measured row has one."""
-    alone, prompted = column(nll, ALONE, count), column(nll, PROMPTED, count)
+    alone, prompted = column(nll, WITHOUT_PROMPT, count), column(nll, WITH_PROMPT, count)
     measured = np.isfinite(alone)
     usable = np.isfinite(prompted)
     if usable.any() and not (measured & ~usable).any():
-        return PROMPTED, prompted
-    return ALONE, alone
+        return WITH_PROMPT, prompted
+    return WITHOUT_PROMPT, alone
 
 
 def column(nll: Mapping[str, Floats], name: str, count: int) -> Floats:
@@ -103,7 +102,7 @@ def column(nll: Mapping[str, Floats], name: str, count: int) -> Floats:
 def difficulty(nll: Mapping[str, Floats], count: int) -> Floats:
     """Instruction-following difficulty of each row: the answer's loss given the prompt over its loss alone (Li et al.
     2024, "From Quantity to Quality", equation 3); nan where a row has no prompt or its answer is certain anyway."""
-    alone, prompted = column(nll, ALONE, count), column(nll, PROMPTED, count)
+    alone, prompted = column(nll, WITHOUT_PROMPT, count), column(nll, WITH_PROMPT, count)
     ratios: Floats = np.divide(prompted, alone, out=np.full(count, np.nan), where=alone > 1e-6)
     return ratios
 

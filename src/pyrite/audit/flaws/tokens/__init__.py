@@ -3,14 +3,14 @@
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.tokens.evidence import drawn_values, evidence
 from pyrite.audit.flaws.tokens.figure import FIGURE
-from pyrite.audit.flaws.tokens.statistics import STATISTICS, contrasts, flag_scores
+from pyrite.audit.flaws.tokens.statistics import STATISTICS, differences, flag_scores
 from pyrite.audit.flaws.tokens.stream import Stream, merge
 
 FLAW = Flaw(
     "tokens",
     STATISTICS,
     evidence,
-    contrasts=contrasts,
+    differences=differences,
     stream=Stream,
     merge=merge,
     flag_scores=flag_scores,

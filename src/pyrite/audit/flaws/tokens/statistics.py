@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Contrast, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.flaws.tokens.boilerplate import phrases_in
 from pyrite.audit.flaws.tokens.frequencies import RANKS, log_odds, slope
 from pyrite.audit.flaws.tokens.tokenise import Array, Pieces, Tokenize
@@ -83,7 +83,7 @@ def sums(counts: Any, a: Draws, b: Draws) -> tuple[Array, Array]:
     return ours, counts @ np.ascontiguousarray(b.T)
 
 
-def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
+def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """The five measures; without a tokenizer, boilerplate alone."""
     marked = np.array([bool(phrases_in(row.answer)) for row in rows], dtype=np.float64)
 
@@ -91,17 +91,17 @@ def contrasts(rows: Sequence[Row], extras: Extras) -> list[Contrast]:
         return np.asarray((a @ marked) / a.sum(axis=1) - (b @ marked) / b.sum(axis=1), dtype=np.float64)
 
     answered = [at for at, row in enumerate(rows) if row.answer.strip()]
-    of_phrases = [Contrast(PHRASES, boilerplate, answered)]
+    of_phrases = [Difference(PHRASES, boilerplate, answered)]
     if extras.tokenize is None:
         return of_phrases
     sample = token_counts(rows, extras.tokenize)
     if len(sample.ids) <= 2 * RANKS[0]:
         return of_phrases
     return [
-        Contrast(DISTANCE, divergence(sample), answered),
-        Contrast(ZIPF, steeper(sample), answered),
-        Contrast(TAIL, tail(sample), answered),
-        Contrast(OVERUSE, overuse(sample), answered),
+        Difference(DISTANCE, divergence(sample), answered),
+        Difference(ZIPF, steeper(sample), answered),
+        Difference(TAIL, tail(sample), answered),
+        Difference(OVERUSE, overuse(sample), answered),
         *of_phrases,
     ]
 

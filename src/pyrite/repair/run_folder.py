@@ -14,7 +14,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
 from pyrite.outputs import check_writable, few
-from pyrite.probe.output import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
+from pyrite.probe.run_folder import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
 from pyrite.repair.card import card
 from pyrite.repair.tables import as_csv
 from pyrite.runs.repair import RepairRecord

@@ -1,17 +1,21 @@
-"""What a repair tells: rows, method, course, cost, and what a reader must know before believing the scorecard."""
+"""The record of a repair (`repair.json`): rows, method, course, cost, and what a reader must know before believing the scorecard."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrite.models import load, packaged
 from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line
+from pyrite.repair import frontier, outcomes, scorecard
+from pyrite.repair.candidates import Candidate, folder_and_identity, null_of, record_of_weights, templates_differ
+from pyrite.repair.choose import Choice, ItemsLeft
 from pyrite.repair.config import RepairConfig, RepairOptions
+from pyrite.repair.frontier import GAINED, LOST, Axis
+from pyrite.repair.plan import RepairPlan
 from pyrite.repair.rows import file_records, side_counts
+from pyrite.repair.scorecard import ScoredModel
+from pyrite.steps import Store, closure
 from pyrite.steps.store import made_with
-
-if TYPE_CHECKING:
-    from pyrite.repair.request import RepairPlan
 
 UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
 """Flags that change nothing in the repaired model or its scorecard."""
@@ -19,7 +23,7 @@ FILES = ("forget", "replay")
 
 
 def repair_record(
-    planned: "RepairPlan", training: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool
+    planned: RepairPlan, training: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool
 ) -> dict[str, Any]:
     """Everything but the scorecards, as plain values. `training` is what the training step recorded, `shared` the overlap."""
     config, rows, store = planned.config, planned.rows, planned.store
@@ -55,7 +59,7 @@ def repair_record(
     }
 
 
-def settings_of_weights(planned: "RepairPlan") -> dict[str, Any]:
+def settings_of_weights(planned: RepairPlan) -> dict[str, Any]:
     """What was asked of a method of weights."""
     config = planned.config
     requested = {"task": list(planned.lost), "gain": list(planned.gained), "keep": config.keep, "select": config.select}
@@ -68,7 +72,7 @@ def settings_of_weights(planned: "RepairPlan") -> dict[str, Any]:
     }
 
 
-def before_of(planned: "RepairPlan") -> dict[str, Any]:
+def before_of(planned: RepairPlan) -> dict[str, Any]:
     """The model before the harm, and the one whose task vector was taken away, where they were named."""
     record: dict[str, Any] = {}
     for key, scorecard_model in (("before", planned.original), ("forgetter", planned.forgetter)):
@@ -100,10 +104,8 @@ def cost_record(training: Mapping[str, Any], undone: Mapping[str, Any] | None) -
     return record
 
 
-def notes(planned: "RepairPlan", training: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
+def notes(planned: RepairPlan, training: Mapping[str, Any], shared: Mapping[str, Any], *, chats: bool) -> list[str]:
     """What a reader must know."""
-    from pyrite.repair.candidates import place
-
     config = planned.config
     lines = []
     if "forget" in planned.gained:
@@ -123,7 +125,7 @@ def notes(planned: "RepairPlan", training: Mapping[str, Any], shared: Mapping[st
     if (
         chats
         and not planned.harmed.labels
-        and not load.load_tokenizer(place(planned.harmed.full_model, planned.store)[0]).chat_template
+        and not load.load_tokenizer(folder_and_identity(planned.harmed.full_model, planned.store)[0]).chat_template
     ):
         lines.append("the model's tokenizer has no chat template: the turns of a chat stand one after the other")
     if shared["shared"]:
@@ -155,7 +157,7 @@ def notes(planned: "RepairPlan", training: Mapping[str, Any], shared: Mapping[st
     return lines if config.task else [*lines, labels if planned.harmed.labels else texts]
 
 
-def of_training(planned: "RepairPlan", training: Mapping[str, Any]) -> list[str]:
+def of_training(planned: RepairPlan, training: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair that trains."""
     lines = []
     if not any(training["weights"].values()):
@@ -176,10 +178,8 @@ def of_training(planned: "RepairPlan", training: Mapping[str, Any]) -> list[str]
     return lines
 
 
-def of_weights(planned: "RepairPlan", training: Mapping[str, Any]) -> list[str]:
+def of_weights(planned: RepairPlan, training: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a repair in weight space."""
-    from pyrite.repair.candidates import null_of
-
     lines, mixed = [], training["mixed"]
     if null := null_of(planned):
         lines.append(null)
@@ -199,10 +199,8 @@ def of_weights(planned: "RepairPlan", training: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def of_three(planned: "RepairPlan") -> list[str]:
+def of_three(planned: RepairPlan) -> list[str]:
     """What a reader must know of a comparison with the model before."""
-    from pyrite.repair.candidates import templates_differ
-
     if not templates_differ(planned):
         return []
     return ["the two models' chat templates differ: the one before was asked in the harmed one's, as all others were"]
@@ -238,7 +236,7 @@ def command(config: RepairConfig) -> str:
     return command_line(["pyrite", "repair", redact_existing_path(config.model)], config, RepairOptions, unsaid=UNSAID)
 
 
-def base_model(planned: "RepairPlan") -> str | None:
+def base_model(planned: RepairPlan) -> str | None:
     """The hub's name of the model, or of the adapter's base; None where it is not from the hub."""
     name = planned.config.model
     return name.partition("@")[0] if load.is_hub_name(name) else None
@@ -248,3 +246,65 @@ def licence(model: str) -> str | None:
     """The licence, where we know it."""
     known = packaged.PACKAGED.get(model.removeprefix(packaged.PREFIX)) if model.startswith(packaged.PREFIX) else None
     return known.licence.lower() if known else None
+
+
+def training_record(planned: RepairPlan, chosen: Candidate, store: Store) -> dict[str, Any]:
+    """What the step that made the repaired model tells of itself."""
+    if planned.trains:
+        record: dict[str, Any] = store.read_json(chosen.saved, "repair.json")
+        return record
+    step = next(
+        step for step in reversed(closure([chosen.full_model])) if (store.path(step.key) / "weights.json").is_file()
+    )
+    return record_of_weights(store.read_json(step, "weights.json"), chosen.method, store.manifest(step.key)["seconds"])
+
+
+def three_models_record(
+    planned: RepairPlan, original: ScoredModel | None, harmed: ScoredModel, repaired: ScoredModel
+) -> dict[str, Any]:
+    """With a model before: what the harm changed, how the repaired model stands to the one before, and what became of the
+    items."""
+    if original is None:
+        return {}
+    config, tasks = planned.config, planned.tasks
+    three = [model.results for model in (original, harmed, repaired)]
+    return {
+        "harm": [task.as_json() for task in scorecard.compare_tasks(tasks, original, harmed, config)],
+        "against_original": [task.as_json() for task in scorecard.compare_tasks(tasks, original, repaired, config)],
+        "outcomes": outcomes.shares_of(three, task_names(planned), config.seed),
+    }
+
+
+def frontier_record(
+    planned: RepairPlan,
+    axes: Sequence[Axis],
+    points: Sequence[frontier.Point],
+    choice: Choice | None,
+    judged: ItemsLeft,
+) -> dict[str, Any] | None:
+    """The frontier as plain values; None without a model before or a task."""
+    if not points:
+        return None
+    names: dict[str, str | None] = {
+        side: next((axis.name for axis in axes if axis.side == side), None) for side in (LOST, GAINED)
+    }
+    point_records = [point.as_json(axes) for point in points]
+    chosen = None
+    if choice is not None:
+        chosen = {
+            "share": planned.select,
+            "name": choice.name,
+            "why": choice.why,
+            "tried": choice.tried,
+            "items_left": {task: len(items) for task, items in judged.items()},
+        }
+    record: dict[str, Any] = {**names, "keep": planned.config.keep, "points": point_records, "selection": chosen}
+    return {
+        **record,
+        "sentences": [frontier.point_sentence(point, names) for point in point_records if point["recovered"]],
+    }
+
+
+def task_names(planned: RepairPlan) -> list[str]:
+    """The names of all that is asked."""
+    return [task.name for task in planned.tasks]

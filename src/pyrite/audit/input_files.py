@@ -1,0 +1,104 @@
+"""Which files an audit reads, out of its options: the data's, each human source's, and the evaluation sets'."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pyrite.audit.config import AuditConfig
+from pyrite.errors import UserError
+from pyrite.io import file_hash, is_hub
+from pyrite.io.files import data_suffix
+from pyrite.steps import Source
+
+
+def file_input(path: str, what: str) -> Source:
+    """A data file, folder or hub data set as an input."""
+    if not is_hub(path) and not Path(path).exists():
+        raise UserError(f"That {what} is not there.", path, "give the path of a file or folder, or hf://org/name")
+    return Source(path, file_hash(path))
+
+
+SHARD = re.compile(r"-\d{5}-of-\d{5}")
+
+
+def reference_files(texts: Sequence[str]) -> list[str]:
+    """Every file of `--reference`, in order: a text names one, or several of one source after commas."""
+    return [path for text in texts for path in files_of(text)]
+
+
+def files_of(text: str) -> list[str]:
+    """The files that one `--reference` names."""
+    texts = (
+        [text] if "," not in text or Path(text).exists() else [name.strip() for name in text.split(",") if name.strip()]
+    )
+    return [path for name in texts for path in files_in(name)]
+
+
+def files_in(text: str) -> list[str]:
+    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it
+    is."""
+    folder = Path(text)
+    if is_hub(text) or not folder.is_dir() or any((folder / name).is_file() for name in SAVED):
+        return [text]
+    return [str(path) for path in sorted(folder.iterdir()) if path.is_file() and data_suffix(path.name)] or [text]
+
+
+SAVED = ("dataset_dict.json", "state.json")
+"""What a data set that was saved as a folder holds."""
+
+
+def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Every file of `--reference` with the human source that it belongs to: files after one `--reference`, those of a
+    folder, and the shards NAME-00001-of-00004 of one folder, are one source. Called by the file's name (of several: the
+    first one's, and how many more), or its path where two share it."""
+    files: list[tuple[str, str]] = []
+    names: dict[str, str] = {}
+    for text in texts:
+        paths = files_of(text)
+        first = Path(paths[0])
+        source = str(first.with_name(SHARD.sub("", first.name))) if len(paths) == 1 and not is_hub(text) else text
+        folder = len(paths) > 1 and Path(text).is_dir()
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
+        names[source] = Path(source).name if not more else f"{first.name}{more}"
+        files += [(path, source) for path in paths]
+    called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}
+    return [(path, called[source]) for path, source in files]
+
+
+def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
+    """The files named by `--against`, by name: the one given, else the file's, else (where two share it) the path.
+
+    Raises:
+        UserError: a name given twice.
+    """
+    sets: dict[str, str] = {}
+    for text in texts:
+        name, sign, where = text.partition("=")
+        if not sign or Path(text).exists() or not name.replace("_", "").replace("-", "").isalnum():
+            name, where = Path(text).stem, text
+            name = name if name not in sets else text
+        if name in sets:
+            raise UserError("An evaluation set is named twice.", text, "give each another NAME=FILE")
+        sets[name] = where
+    return sets
+
+
+def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
+    """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
+    places: dict[str, str] = {}
+    for path in reference_files(config.reference):
+        identity = content_of(inputs_of[path])
+        if identity in places:
+            twin = f"{path} has the content of {places[identity]}"
+            raise UserError("A reference is given twice.", twin, "give each human source once")
+        places[identity] = path
+    for path in config.data:
+        identity = content_of(inputs_of[path])
+        if identity in places:
+            twin = f"{path} has the content of {places[identity]}"
+            raise UserError("The data is its own reference.", twin, "name text that is not the data")
+
+
+def content_of(source: Source) -> str:
+    """What tells an input's content from another's: parts and splits of one data set on the hub share a commit."""
+    return f"{source.path}#{source.identity}" if is_hub(source.path) else source.identity
