@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
-from pyrite.probe.predict import GRAMMAR as BY_GRAMMAR
+from pyrite.probe.labels import GRAMMAR as BY_GRAMMAR
 from pyrite.records import Labelled
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ProbeSpec

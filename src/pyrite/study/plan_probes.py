@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pyrite.probe.labels import ITEMS
 from pyrite.probe.parse_task import parse_task
-from pyrite.probe.predict import ITEMS, PREDICT
+from pyrite.probe.predict import PREDICT
 from pyrite.probe.probe_task import ModelUnderTest, ProbeTask
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.cells import CellKey

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyrite.probe.run import slice_title
+from pyrite.probe.result import slice_title
 from pyrite.runs import read_results
 from pyrite.stats import answered_by_both, paired_t, t_interval
 from pyrite.study.cells import CellKey
