@@ -16,10 +16,10 @@ from pyrite.runs.pilot import PilotRecord
 from pyrite.stats import judge_family, paired_t
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 from pyrite.study.cells import Cell, CellKey
+from pyrite.study.chat_steps import MIX, choose_rows, mixed_row
 from pyrite.study.contrasts import answer_primary, contrast_rows, missing_items
 from pyrite.study.costs import cost_table
 from pyrite.study.load import parse_spec
-from pyrite.study.mix import MIX, choose_rows, mixed_row
 from pyrite.study.pilot import Tried, answer_pilot, picked_seeds
 from pyrite.study.pilot import choose_damage as choose_damage
 from pyrite.study.plan import pilot_spec

@@ -11,10 +11,10 @@ from pyrite.steps import Store, closure
 from pyrite.study.cells import Plan
 from pyrite.study.config import StudyConfig
 from pyrite.study.load import bundled, load_spec, parse_spec
+from pyrite.study.notes import study_notes
 from pyrite.study.plan import make_plan
 from pyrite.study.plan_rows import parameters_in_name
 from pyrite.study.run import resolve_spec
-from pyrite.study.run_folder import remarks
 from pyrite.study.spec_steps import ArmSpec
 
 CPU = Compute("cpu", "fp32")
@@ -294,7 +294,7 @@ def test_pools_that_vary_are_those_that_nothing_fixed_reads() -> None:
 
 def test_what_the_seeds_do_not_redraw_is_a_note() -> None:
     def told(more: str = "") -> list[str]:
-        return [note for note in remarks(parse_spec(JUDGED + more, "s.yaml"), [], None) if "drawn once" in note]
+        return [note for note in study_notes(parse_spec(JUDGED + more, "s.yaml"), [], None) if "drawn once" in note]
 
     assert told() == [
         "drawn once, whatever the seed: the division of the data into pools (pools_vary); the raw texts of synthetic "

@@ -15,7 +15,7 @@ from pyrite.stats import (
     crossed_bootstrap,
 )
 from pyrite.study.cells import CellKey
-from pyrite.study.compare import Comparison, cell_name, comparisons, judge_all
+from pyrite.study.comparisons import Comparison, cell_name, comparisons, judge_all
 from pyrite.study.scores import Array, Scores, answered, by_seed, number_or_none, over_items, within
 from pyrite.study.sentences import say_of_arms, say_of_cells, without_seeds
 from pyrite.study.spec import StudySpec

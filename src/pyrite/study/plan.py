@@ -10,7 +10,7 @@ from pathlib import Path
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.study.cells import Cell, CellKey, Plan
-from pyrite.study.compare import check_contrasts
+from pyrite.study.comparisons import refuse_empty_contrasts
 from pyrite.study.plan_probes import ProbePlanner
 from pyrite.study.row_files import file_of
 from pyrite.study.spec import StudySpec
@@ -34,7 +34,7 @@ class Planner(ProbePlanner):
             for cell in spec.cells:
                 self.cell(cell, seed)
         self.row_files()
-        check_contrasts(self.plan.cells, spec)
+        refuse_empty_contrasts(self.plan.cells, spec)
         return self.plan
 
     def grid_of(self, start: str, seed: int) -> None:

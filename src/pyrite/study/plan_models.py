@@ -6,6 +6,7 @@ is one method and one entry.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from pyrite.models import load
 from pyrite.models.load import ModelRef
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.self_replay import SELF_REPLAY
+from pyrite.repair.train import REPAIR
 from pyrite.repair.weights import COMBINE
-from pyrite.steps import Cost, Source, Step
+from pyrite.steps import Context, Cost, Source, Step, StepType
 from pyrite.study.labelled_uses import data_of
 from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_lower import LowerPlanner
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, MergeStep, RepairStep, TrainingStep
-from pyrite.study.steps import repair_of
 from pyrite.synth.run import WEIGHTS, portable_name
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.language import TRAIN_LANGUAGE
@@ -373,3 +374,24 @@ STEP_TYPES: tuple[tuple[Callable[[StudySpec], Collection[str]], StepPlanner], ..
     (lambda spec: spec.steps, ModelPlanner.other),
 )
 """Every section of a study file that names steps of cells, and how one of its steps is planned."""
+
+
+def repair_step(cells: tuple[str, ...], label: str, context: Context) -> None:
+    """Step: what `REPAIR` does; its mistakes are told with the cells that wait for it, and how to go on without.
+
+    Raises:
+        UserError: the repair's own, such as a loss that is not finite.
+    """
+    try:
+        REPAIR.run(context)
+    except UserError as error:
+        fix = (
+            f"{error.fix}; or take {', '.join(cells)} out of the study's cells; a repair whose loss is not finite can be "
+            "given a guard (settings: {guard: {every_tokens: N}}), which stops it before"
+        )
+        raise UserError(error.what, f"cells {', '.join(cells)} ({label}): {error.found}", fix) from error
+
+
+def repair_of(cells: tuple[str, ...], label: str) -> StepType:
+    """`REPAIR` for these cells; in the store it is the same."""
+    return StepType(REPAIR.name, REPAIR.version, partial(repair_step, cells, label))

@@ -8,7 +8,7 @@ from pyrite.probe.labels import ITEMS
 from pyrite.probe.parse_task import parse_task
 from pyrite.probe.predict import PREDICT
 from pyrite.probe.probe_task import ModelUnderTest, ProbeTask
-from pyrite.steps import Cost, Source, Step
+from pyrite.steps import Context, Cost, Source, Step, StepType
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import by_grammar, task_of
 from pyrite.study.plan_models import WRITING, ModelPlanner
@@ -17,7 +17,6 @@ from pyrite.study.pool import PoolPerplexity
 from pyrite.study.spec import data_path
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.study.spec_steps import START_ROWS
-from pyrite.study.steps import ABSENT
 from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.scoring import Task
 from pyrite.train.classifier import TRAIN_CLASSIFIER
@@ -25,6 +24,14 @@ from pyrite.train.language import TRAIN_LANGUAGE
 
 UNKNOWN = (1000, 300)
 """Items of a task that Pyrite does not know and tokens of an answer: for plans."""
+
+
+def absent_step(context: Context) -> None:
+    """Step: stands, in a plan, for a probe whose file or model is not at hand."""
+    raise AssertionError(f"planned without its data: {dict(context.config)}")
+
+
+ABSENT = StepType("study.absent", 1, absent_step)
 
 
 class ProbePlanner(ModelPlanner):

@@ -15,10 +15,9 @@ from pyrite.models import load, packaged
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.cells import Plan
-from pyrite.study.draw_chats import DRAW_CHATS
+from pyrite.study.chat_steps import DRAW_CHATS, MIX
 from pyrite.study.labelled_steps import ARM, GRAMMAR, POOLS, QUALITY
 from pyrite.study.labelled_uses import HELD_OUT, pools_held_out, pools_kept, rows_of_judge
-from pyrite.study.mix import MIX
 from pyrite.study.row_files import arm_title
 from pyrite.study.spec import StudySpec, data_path
 from pyrite.study.spec_data import DataSpec, as_pool

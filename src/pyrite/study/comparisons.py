@@ -218,7 +218,7 @@ def unevenly(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> str:
     return "; ".join(lost_items)
 
 
-def check_contrasts(cells: Sequence[StudyCell], spec: StudySpec) -> None:
+def refuse_empty_contrasts(cells: Sequence[StudyCell], spec: StudySpec) -> None:
     """Refuse, before anything runs, a primary contrast of which no two models can be compared."""
     models = {(cell.key, cell.seed) for cell in cells}
     for contrast in spec.primary():
