@@ -1,0 +1,64 @@
+"""What a reader must know before believing the verdicts of a study: too few seeds, what no seed draws anew, earlier looks."""
+
+from pyrite.runs.pilot import PilotRecord
+from pyrite.study.looks import Look
+from pyrite.study.looks import remarks as remarks_on_looks
+from pyrite.study.pilot import picked_seeds
+from pyrite.study.spec import StudySpec
+
+
+def study_notes(spec: StudySpec, looks: list[Look], pilot: PilotRecord | None) -> list[str]:
+    """What a reader must know before believing the verdicts."""
+    notes, picked = [], picked_seeds(spec, pilot)
+    judged = len(spec.seeds) - len(picked)
+    for seed in picked:
+        notes.append(
+            f"the verdicts leave out seed {seed}: the pilot chose the damage {spec.damage} on the result of that very model, "
+            "and a choice among several makes it look worse than another training would; the tables and the figure "
+            "hold it. `--seeds +1` trains another in its place"
+        )
+    if judged < 2:
+        over = " over seeds" * (not spec.has_grid)
+        notes.append(f"one seed: no interval{over} and no verdict can be given")
+    elif judged < 5 and not spec.has_grid:
+        notes.append(
+            f"{judged} seeds give wide t intervals; those over items are narrower because they speak of these "
+            "models only, not of training others alike"
+        )
+    grammars = {name for name, source in spec.data.items() if source.grammar}
+    arms = spec.all_arms()
+    if spec.human_arm in arms and {name.partition(".")[0] for name in arms[spec.human_arm].mix} & grammars:
+        notes.append("the human arm is a grammar stand-in, not text that people wrote")
+    if len(spec.seeds) > 1 and (fixed := drawn_once(spec)):
+        these = "these rows" if not spec.has_grid else "these"
+        notes.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of {these}")
+    notes += remarks_on_looks(looks)
+    if spec.pilot and spec.damage in spec.pilot.grid:
+        of_damage = (
+            f"the damage {spec.damage} was chosen on {spec.pilot.probe.items} items that this study does not ask"
+        )
+        if pilot is None:
+            of_damage = f"the damage {spec.damage} is of the pilot's grid, but no pilot.json is in the run folder"
+        elif pilot.chosen != spec.damage:
+            of_damage = f"the damage {spec.damage} is not what the pilot found ({pilot.chosen or 'none'})"
+        notes.append(of_damage)
+    return notes
+
+
+def drawn_once(spec: StudySpec) -> list[str]:
+    """What the seeds of a study do not draw anew, with the option that lets them."""
+    fixed = []
+    if not spec.has_grid:
+        return ["the division of the data into pools"]
+    if not spec.pools_vary and any(source.pools for source in spec.data.values()):
+        labelled = any(spec.holds(name) == "labelled" and source.pools for name, source in spec.data.items())
+        fixed.append("the division of the data into pools" + " (pools_vary)" * labelled)
+    if not spec.arm_rows_vary:
+        fixed.append("the rows of an arm (arm_rows_vary)")
+    shared = [name for name, start in spec.starts.items() if start.seeds == "one" and start.rows]
+    if shared:
+        fixed.append(f"the model of start {', '.join(shared)} (seeds: each)")
+    written = [name for name, source in spec.data.items() if source.synth]
+    if written and not spec.texts_vary:
+        fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
+    return fixed
