@@ -40,6 +40,14 @@ def test_help_loads_no_model_library(verb: list[str]) -> None:
     assert "Usage" in done.stdout
 
 
+def test_python_m_pyrite_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pyrite", "store", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage: pyrite store" in done.stdout
+
+
 def files_below(folder: Path) -> set[str]:
     """Everything but the store's bookkeeping: locks, and steps that finished before the mistake was met."""
     kept = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

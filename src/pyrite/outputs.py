@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel
 
 from pyrite.errors import UserError
-from pyrite.names import redact_existing_path
+from pyrite.redact import redact_existing_path
 from pyrite.runs import FILES, VERBS
 
 

@@ -10,11 +10,11 @@ import pytest
 
 import pyrite
 from pyrite.errors import UserError
+from pyrite.models.load import WEIGHTS
 from pyrite.steps import Context, Step, StepType
 from pyrite.study.load import parse_spec
 from pyrite.study.other_steps import OTHER_STEPS, register_step
 from pyrite.study.plan_models import ModelPlanner, Place, Standing
-from pyrite.synth.run import WEIGHTS
 
 STUDY = """\
 study: toy

@@ -16,8 +16,8 @@ from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
 from pyrite.audit.stream import LONGEST
 from pyrite.conditions import GateOutcome
-from pyrite.names import redact_existing_path, unlike
 from pyrite.outputs import command_line
+from pyrite.redact import redact_existing_path, unlike
 from pyrite.steps import Store
 
 UNSAID = ("out", "store", "quiet", "workers", "max_time", "flagged", "clean")

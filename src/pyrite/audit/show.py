@@ -207,7 +207,7 @@ def beyond(between: Mapping[str, Any] | None) -> str:
 def format_number(value: float | None, unit: str) -> str:
     """A share in percent, anything else with three figures and its unit.
 
-    >>> number(0.314, "share"), number(0.02514, "bits"), number(None, "bits")
+    >>> format_number(0.314, "share"), format_number(0.02514, "bits"), format_number(None, "bits")
     ('31.4 %', '0.0251 bits', 'unknown')
     """
     if value is None or not math.isfinite(value):

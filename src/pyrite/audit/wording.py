@@ -17,7 +17,7 @@ def percent(share: float, *, fine: bool = False) -> str:
 def truncate(text: str, length: int = 80) -> str:
     """A text of at most so many characters, with dots where more follows.
 
-    >>> cut("to be or not to be", 9)
+    >>> truncate("to be or not to be", 9)
     'to be or…'
     """
     return text if len(text) <= length else text[: length - 1] + "…"

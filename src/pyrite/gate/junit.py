@@ -56,7 +56,7 @@ def tag_of(gate: GateOutcome, undecided: Literal["pass", "fail"] | None) -> str 
 def xml_text(text: str) -> str:
     """Text without the characters that XML forbids.
 
-    >>> clean("a\\x00b\\x1b[31m")
+    >>> xml_text("a\\x00b\\x1b[31m")
     'ab[31m'
     """
     return _FORBIDDEN.sub("", text)

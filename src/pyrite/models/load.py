@@ -17,9 +17,12 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import packaged
 from pyrite.models.hardware import Compute
+from pyrite.steps import Source
 
 ADAPTER_CONFIG = "adapter_config.json"
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
+"""The files of a model folder that hold weights: what a store may drop (`Step.weights`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,11 @@ class ModelRef:
     name: str
     folder: Path
     identity: str
+
+
+def portable_name(model: str, source: Source) -> str:
+    """A model's name for configurations and files: as given for the hub and packaged ones, its hash for a folder."""
+    return source.identity if Path(model).expanduser().is_dir() else model
 
 
 def is_hub_name(ref: str) -> bool:

@@ -109,7 +109,7 @@ def perplexity_rows(rows: int, items: int | None, skip: int, seed: int | None) -
 
     So `items=N` and `skip=N` share no row. Two draws that both skip may share rows.
 
-    >>> draw(9, 4, 0, seed=1), draw(9, None, 4, seed=1)
+    >>> perplexity_rows(9, 4, 0, seed=1), perplexity_rows(9, None, 4, seed=1)
     ([2, 3, 6, 8], [0, 1, 4, 5, 7])
     """
     rng = np.random.default_rng(seed)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pyrite.conditions import GateOutcome
-from pyrite.names import redact_existing_path
 from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import ProbeTask, Result
+from pyrite.redact import redact_existing_path
 from pyrite.tasks.judge import verdict_against_noise
 from pyrite.tasks.scoring import Line, Metric, summarise
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from pyrite.conditions import exit_code
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.names import redact_existing_path, unlike
 from pyrite.outputs import check_folder
 from pyrite.probe import gate as gating
 from pyrite.probe import run_folder
@@ -17,6 +16,7 @@ from pyrite.probe.parse_task import parse_task
 from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, opened
 from pyrite.probe.result import ProbeResult, compare_two, scorecard
 from pyrite.probe.texts import Texts
+from pyrite.redact import redact_existing_path, unlike
 from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pyrite.io import write_parquet
-from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line, storable
 from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.probe.probe_task import Result
 from pyrite.probe.texts import Texts
+from pyrite.redact import redact_existing_path
 from pyrite.runs import read_results
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.write import write_record

@@ -68,7 +68,7 @@ def prompt_text(record: Record) -> str:
 def with_names(parts: Sequence[tuple[str, str]]) -> str:
     """Several texts as one, each under its name; a single one stands alone.
 
-    >>> print(named([("premise", "It rains."), ("hypothesis", "It is wet.")]))
+    >>> print(with_names([("premise", "It rains."), ("hypothesis", "It is wet.")]))
     premise: It rains.
     hypothesis: It is wet.
     """

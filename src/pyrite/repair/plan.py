@@ -8,6 +8,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.models.hardware import Compute
+from pyrite.models.load import portable_name
 from pyrite.probe import gate as gating
 from pyrite.probe.probe_task import ProbeTask
 from pyrite.repair import proofs, run_folder, scorecard
@@ -19,7 +20,6 @@ from pyrite.repair.settings import RepairSettings
 from pyrite.repair.source_model import SourceModel, check_same_type, find_model
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
 from pyrite.steps import Store, default_store
-from pyrite.synth.run import portable_name
 
 SELECT = 0.3
 """Share of the items that choose among several alphas."""

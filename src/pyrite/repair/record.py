@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyrite.models import load, packaged
-from pyrite.names import redact_existing_path
 from pyrite.outputs import command_line
+from pyrite.redact import redact_existing_path
 from pyrite.repair import frontier, outcomes, scorecard
 from pyrite.repair.candidates import Candidate, folder_and_identity, null_of, record_of_weights, templates_differ
 from pyrite.repair.choose import Choice, ItemsLeft

@@ -11,9 +11,9 @@ from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
 from pyrite.models import hardware
+from pyrite.models.load import portable_name
 from pyrite.repair.config import RepairConfig
 from pyrite.steps import Source, Step, Store
-from pyrite.synth.run import portable_name
 from pyrite.train.split import APART, PROMPT, REST, SPLIT
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md", ITEMS, TEXTS)
 def file_stem(model: str) -> str:
     """A model's name as a part of a file name.
 
-    >>> stem_of("packaged:smollm2-135m-instruct"), stem_of("org/name@main")
+    >>> file_stem("packaged:smollm2-135m-instruct"), file_stem("org/name@main")
     ('smollm2-135m-instruct', 'name')
     """
     last = Path(model.partition("@")[0].rpartition(":")[2]).expanduser().resolve().name

@@ -6,7 +6,7 @@
     FOLDER/study-NAME/README.md      of a study
 
 Everything in a run is text of any origin, so all of it is escaped (`pyrite.markdown`). A card is made to be published:
-folders of the machine it was made on are left out of it (`pyrite.names`).
+folders of the machine it was made on are left out of it (`pyrite.redact`).
 """
 
 import re
@@ -17,7 +17,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
 from pyrite.markdown import bullets, clean, escaped, fenced, markdown_table
-from pyrite.names import redact_path, stem_of
+from pyrite.redact import redact_path, stem_of
 from pyrite.repair.card import card as repair_card
 from pyrite.repair.card import eval_results
 from pyrite.report.config import ReportConfig

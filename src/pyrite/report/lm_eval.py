@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.io import atomic_write
-from pyrite.names import redact_path, stem_of, unlike
+from pyrite.redact import redact_path, stem_of, unlike
 from pyrite.report.names import display_names
 from pyrite.runs import FILES, Run, read_results
 from pyrite.runs.probe import ProbeRecord

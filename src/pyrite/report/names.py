@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pyrite.names import paths_in, redact_path, replaced, unlike
+from pyrite.redact import paths_in, redact_path, replaced, unlike
 from pyrite.runs.probe import ProbeRecord
 from pyrite.runs.schema import Comparison
 from pyrite.runs.study import StudyRecord

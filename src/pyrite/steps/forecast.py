@@ -159,7 +159,7 @@ def expected(step: Step) -> float:
 def duration_in_words(seconds: float) -> str:
     """A duration as a person would say it, no finer than it is known.
 
-    >>> duration_in_words(12), duration_in_words(94), duration_in_words(1500), duration_in_words(9000)
+    >>> duration_in_words(14), duration_in_words(94), duration_in_words(1500), duration_in_words(9000)
     ('15 s', '2 min', '25 min', '2 h 30 min')
     """
     if seconds < 55:

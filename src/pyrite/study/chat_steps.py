@@ -64,8 +64,8 @@ def choose_rows(
 
     Rows are taken while less than half of the next one would stand over the share.
 
-    >>> choose({"a": [10, 10, 10], "b": [10, 10]}, {"a": 0.75, "b": 0.25}, np.random.default_rng(0))["b"]
-    [0]
+    >>> choose_rows({"a": [10, 10, 10], "b": [10, 10]}, {"a": 0.75, "b": 0.25}, np.random.default_rng(0))["b"]
+    [1]
     """
     size = min(sum(row_lengths) / shares[name] for name, row_lengths in lengths.items())
     chosen = {}

@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from pyrite.errors import UserError
-from pyrite.names import redact_outside_paths
+from pyrite.redact import redact_outside_paths
 from pyrite.steps import digest
 from pyrite.study.spec import StudySpec
 

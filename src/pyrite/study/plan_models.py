@@ -12,7 +12,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.load import ModelRef
+from pyrite.models.load import WEIGHTS, ModelRef, portable_name
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.self_replay import SELF_REPLAY
 from pyrite.repair.train import REPAIR
@@ -23,7 +23,6 @@ from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_lower import LowerPlanner
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, MergeStep, RepairStep, TrainingStep
-from pyrite.synth.run import WEIGHTS, portable_name
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.language import TRAIN_LANGUAGE
 from pyrite.train.settings import ClassifierSettings

@@ -15,14 +15,13 @@ from pyrite.config_base import ConfigBase, from_yaml
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
+from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
 from pyrite.synth.sample import SAMPLE
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.causal import TRAIN_GENERATOR
-
-WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,6 @@ class ExampleRows:
     step: Step
     file: str
     rows: int
-
-
-def portable_name(model: str, source: Source) -> str:
-    """A model's name for configurations and files: as given for the hub and packaged ones, its hash for a folder."""
-    return source.identity if Path(model).expanduser().is_dir() else model
 
 
 def no_cost(tokens: float, training: bool) -> Cost:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyrite.audit.show import NAMED, beyond, by_flaw, format_number, p_value, reference_name, rows_read
-from pyrite.names import redact_path
+from pyrite.redact import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
 from pyrite.report.parts import shared

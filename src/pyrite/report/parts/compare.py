@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pyrite.names import unlike
+from pyrite.redact import unlike
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Side, Table, Verdict
 from pyrite.report.parts import PARTS, part_of, shared

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyrite.names import redact_path
+from pyrite.redact import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Section, Table, Tone, Verdict
 from pyrite.runs import Run
@@ -93,8 +93,10 @@ def verdict_table(verdicts: Sequence[Verdict]) -> list[Block]:
 def format_number(value: float | None, share: bool, *, signed: bool = False) -> str:
     """A share in percent, a difference of shares in points, anything else with four figures.
 
-    >>> number(0.573, True), number(-0.02, True, signed=True), number(2.5, False, signed=True), number(None, True)
-    ('57.3 %', '-2.0 points', '+2.5', 'no value')
+    >>> format_number(0.573, True), format_number(-0.02, True, signed=True)
+    ('57.3 %', '-2.0 points')
+    >>> format_number(2.5, False, signed=True), format_number(None, True)
+    ('+2.5', 'no value')
     """
     if value is None or not math.isfinite(value):
         return "no value"
@@ -120,9 +122,9 @@ def between(low: float | None, high: float | None, share: bool, *, signed: bool 
 def format_estimate(interval: Interval, share: bool, *, signed: bool = False, why: str = "") -> str:
     """A value with its interval in brackets, or with the reason why there is none.
 
-    >>> estimate(Interval(value=0.5, low=0.4, high=0.6), True)
+    >>> format_estimate(Interval(value=0.5, low=0.4, high=0.6), True)
     '50.0 % [40.0 to 60.0]'
-    >>> estimate(Interval(value=0.5, low=None, high=None, method="one seed"), True)
+    >>> format_estimate(Interval(value=0.5, low=None, high=None, method="one seed"), True)
     '50.0 % (no interval: one seed)'
     """
     reason = why_no_interval(interval, why)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from pyrite.names import redact_outside_paths, redact_path
+from pyrite.redact import redact_outside_paths, redact_path
 from pyrite.report import names
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Lines, Rows, Section, Table, Verdict

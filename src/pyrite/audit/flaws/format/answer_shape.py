@@ -151,7 +151,7 @@ def collapsed(kinds: str) -> str:
 def template_text(skeleton: str, opening: str = "") -> str:
     """A skeleton as a readable template; `opening` stands in its first line. Line breaks are shown as backslash n.
 
-    >>> print(drawn("pn+p", "Sure! Here are"))
+    >>> print(template_text("pn+p", "Sure! Here are"))
     Sure! Here are … \\n1. … (×n) \\nP
     """
     pieces = _PIECE.findall(skeleton)

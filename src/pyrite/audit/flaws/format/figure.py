@@ -7,7 +7,7 @@ from pyrite.audit.drawing import PLACES, WIDTH, colour, one_line, share_of_refer
 from pyrite.audit.flaw import EvidenceValues, Figure
 from pyrite.audit.wording import percent
 from pyrite.charts import PRINTED, Palette, dressed
-from pyrite.names import unlike
+from pyrite.redact import unlike
 
 BARS = 12
 """Shapes that are drawn, the commonest first."""

@@ -89,7 +89,7 @@ class Stream:
 def length_bucket(words: int) -> int:
     """A length as it is counted: exact below 4,096, above it its first twelve binary digits.
 
-    >>> rounded(120), rounded(4099), rounded(1_000_001)
+    >>> length_bucket(120), length_bucket(4099), length_bucket(1_000_001)
     (120, 4098, 999936)
     """
     coarse = max(0, words.bit_length() - _EXACT.bit_length() + 1)

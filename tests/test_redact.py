@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pyrite.names import redact_existing_path, redact_outside_paths, redact_path, unlike
+from pyrite.redact import redact_existing_path, redact_outside_paths, redact_path, unlike
 
 
 @pytest.mark.parametrize(
