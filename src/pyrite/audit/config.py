@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pyrite.audit.flaws import BUILT_IN
 from pyrite.config_base import ConfigBase
+from pyrite.models.hardware import ReadingPrecision
 
 
 class AuditOptions(ConfigBase):
@@ -74,7 +75,10 @@ class AuditOptions(ConfigBase):
         description="'FLAW[.MEASURE] OP NUMBER' on the excess, or 'severity < fail|warn': sets the exit code; repeatable",
     )
     undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
-    precision: Literal["auto", "fp32", "bf16-mixed"] = Field("auto", description="auto: bf16 where the hardware has it")
+    precision: ReadingPrecision = Field(
+        "auto",
+        description="auto: bf16 where the hardware has it. int8: on a CPU, rounded linear layers, quicker than fp32",
+    )
     workers: int | None = Field(
         None, ge=1, description="processes that read a large file [one for each core, at most 8]"
     )

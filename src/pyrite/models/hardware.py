@@ -3,18 +3,34 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from pyrite.errors import UserError
 
 Device = Literal["cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16-mixed"]
-PrecisionChoice = Literal["auto", "fp32", "bf16-mixed"]
+Precision = Literal["fp32", "bf16-mixed", "int8"]
+ReadingPrecision = Literal["auto", "fp32", "bf16-mixed", "int8"]
+"""What can be chosen where a model only reads and writes."""
 
+
+def refuse_int8(value: Any) -> Any:
+    """Say why a training cannot have int8, before it is called an unknown value."""
+    if value == "int8":
+        raise ValueError(
+            "int8 is for models that read and write (pyrite probe, pyrite audit); what trains takes auto, fp32 or bf16-mixed"
+        )
+    return value
+
+
+PrecisionChoice = Annotated[Literal["auto", "fp32", "bf16-mixed"], BeforeValidator(refuse_int8)]
+"""What can be chosen where a model is trained, too."""
 
 FLOPS: dict[tuple[Device, Precision], float] = {
     ("cpu", "bf16-mixed"): 1.5e11,
     ("cpu", "fp32"): 7e10,
+    ("cpu", "int8"): 1.5e11,
     ("cuda", "bf16-mixed"): 1.2e14,
     ("cuda", "fp32"): 2e13,
     ("mps", "fp32"): 2e12,
@@ -28,8 +44,9 @@ MOST_WORKERS, MOST_THREADS = 16, 8
 class Compute:
     """Device class, precision and CPU threads of a step that runs a model. Part of the step's key.
 
-    `bf16-mixed` keeps fp32 weights and runs matrix products in bfloat16, in training and in scoring. Sums on another
-    number of threads differ in their last bits; one thread, the usual number, is left out of the key.
+    `bf16-mixed` keeps fp32 weights and runs matrix products in bfloat16, in training and in scoring. `int8` rounds the
+    linear layers of a model that reads and writes (`pyrite.models.int8`); none is trained so. Sums on another number of
+    threads differ in their last bits; one thread, the usual number, is left out of the key.
     """
 
     device: Device
@@ -47,13 +64,18 @@ class Compute:
         """The context in which a forward pass has this precision."""
         import torch
 
-        if self.precision == "fp32":
+        if self.precision != "bf16-mixed":
             return nullcontext()
         return torch.autocast(self.device, torch.bfloat16)
 
 
-def choose(precision: PrecisionChoice = "auto") -> Compute:
-    """Which device and precision does this machine get? bf16 where the hardware multiplies it natively, else fp32."""
+def choose(precision: ReadingPrecision = "auto") -> Compute:
+    """Which device and precision does this machine get? bf16 where the hardware multiplies it natively, else fp32; int8
+    only where it is asked for.
+
+    Raises:
+        UserError: bf16-mixed or int8 on hardware that does not have it.
+    """
     import torch
 
     device: Device = "cpu"
@@ -62,10 +84,29 @@ def choose(precision: PrecisionChoice = "auto") -> Compute:
         device, fast = "cuda", torch.cuda.is_bf16_supported(including_emulation=False)
     elif torch.backends.mps.is_available():
         device, fast = "mps", False
+    if precision == "int8":
+        return Compute(checked_for_int8(device), "int8")
     if precision == "bf16-mixed" and not fast:
         detail = f"precision bf16-mixed on a {device} that has no bf16 arithmetic"
         raise UserError("This machine cannot run that precision.", detail, "use precision: fp32 (or auto)")
     return Compute(device, "fp32" if precision == "fp32" or not fast else "bf16-mixed")
+
+
+def checked_for_int8(device: Device) -> Device:
+    """The device, if it is one that has int8 layers.
+
+    Raises:
+        UserError: another device than a CPU, or one without VNNI.
+    """
+    from pyrite.models.int8 import is_supported
+
+    what = "This machine cannot run that precision."
+    if device != "cpu":
+        raise UserError(what, f"precision int8 on a {device}; it is for CPUs only", "use precision: auto (or fp32)")
+    if not is_supported():
+        fix = "use precision: fp32 (or auto)"
+        raise UserError(what, "precision int8 on a CPU that does not multiply whole numbers natively (VNNI)", fix)
+    return device
 
 
 def threads_for(width: int, cores: int) -> int:
@@ -86,6 +127,8 @@ def pace(compute: Compute) -> float:
     that small models have; elsewhere taken to be 1. A first guess, which a run's own steps correct."""
     if compute.device != "cpu":
         return 1.0
+    if compute.precision == "int8":
+        return pace(Compute("cpu", "fp32"))
     import time
 
     import torch

@@ -228,10 +228,14 @@ def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
     """A causal model to read or write text with, and the precision to do it in.
 
     Where training mixes precisions, the weights themselves become bf16: re-casting them at every token costs more
-    than the token. The compute that comes back needs no autocast.
+    than the token. The compute that comes back needs no autocast. For int8 the linear layers are replaced.
     """
     import torch
 
+    if compute.precision == "int8":
+        from pyrite.models.int8 import with_int8_layers
+
+        return with_int8_layers(model).eval(), compute
     if compute.precision == "fp32" or getattr(model, "is_loaded_in_4bit", False):
         return model.eval(), compute
     return model.to(torch.bfloat16).eval(), Compute(compute.device, "fp32")

@@ -171,7 +171,8 @@ def score_in_fast_precision(
     """Score rows in bf16 where that keeps the answers, else in fp32; returns the logits and what was checked.
 
     Up to 64 rows, drawn by `seed`, are scored in fp32 first. If bf16 gives the same answer to fewer than 98 % of
-    them, the model is loaded again and all rows are scored in fp32.
+    them, the model is loaded again and all rows are scored in fp32. int8, which is never chosen unasked, is kept and
+    the check reported.
     """
     from pyrite.models.load import for_generation
 
@@ -184,6 +185,8 @@ def score_in_fast_precision(
     model, compute = for_generation(model, compute)
     logits, work = score(model, compute, list(range(count)))
     check = precision_agreement(sure, logits[sample])
+    if compute.precision == "int8":
+        return logits, {**work.as_json(), "precision": "int8", "int8_check": check}
     if check["same"] < KEPT * check["checked"]:
         del model
         logits, work = score(load_model(), Compute(compute.device, "fp32"), list(range(count)))

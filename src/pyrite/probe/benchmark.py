@@ -10,6 +10,7 @@ import orjson
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.int8_check import UNCHECKED
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
 from pyrite.probe.texts import Texts
 from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
@@ -58,7 +59,7 @@ def benchmark_step(context: Context) -> None:
         "shots": dict(outcome.shots),
         "versions": dict(outcome.versions),
         "cut": outcome.cut,
-        "notes": list(outcome.notes),
+        "notes": [*outcome.notes, *([UNCHECKED] if compute.precision == "int8" else [])],
         "lm_eval": outcome.lm_eval,
     }
     (context.out / "harness.json").write_bytes(

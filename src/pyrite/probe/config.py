@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pyrite.config_base import ConfigBase
-from pyrite.models.hardware import PrecisionChoice
+from pyrite.models.hardware import ReadingPrecision
 
 
 class ProbeOptions(ConfigBase):
@@ -42,7 +42,10 @@ class ProbeOptions(ConfigBase):
         "share none (written answers and perplexity)",
     )
     seed: int = Field(0, ge=0, description="seed of the choice of items, of sampling and of intervals")
-    precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
+    precision: ReadingPrecision = Field(
+        "auto",
+        description="auto: bf16 where the hardware has it. int8: on a CPU, rounded linear layers, quicker than fp32",
+    )
     max_tokens: int = Field(512, ge=8, description="longer rows are cut here (perplexity: read in pieces of this size)")
     max_new_tokens: int | None = Field(None, ge=1, description="answers are cut here; by default the task's standard")
     temperature: float | None = Field(None, ge=0, description="sampling temperature of answers [the task's, mostly 0]")
@@ -104,4 +107,6 @@ class ProbeConfig(ProbeOptions):
     def _address(self) -> "ProbeConfig":
         if (self.backend == "openai") != (self.base_url is not None):
             raise ValueError("--backend openai and --base-url go together")
+        if self.backend == "openai" and self.precision == "int8":
+            raise ValueError("--precision int8 is for models on this machine, not for an endpoint's: leave it out")
         return self

@@ -23,6 +23,7 @@ from pyrite.probe.generative_steps import (
     judge_prompts,
     turn_pairs,
 )
+from pyrite.probe.int8_check import changed_note
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
 from pyrite.probe.texts import Texts, of_answers, texts_of
 from pyrite.records import Chat, Estimate
@@ -154,6 +155,7 @@ class GenerativeProbe:
             notes.append(f"{usage['cut_at_limit']} of {usage['prompts']} answers were cut at the limit")
         if usage.get("capped"):
             notes.append(f"{usage['capped']} answers had less room than the limit: the model reads no more tokens")
+        notes += changed_note(usage)
         if usage["refused"]:
             notes.append(f"{usage['refused']} answers were refused and count as missing")
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": usage}

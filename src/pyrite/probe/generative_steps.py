@@ -16,6 +16,7 @@ from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
+from pyrite.probe.int8_check import CHECKED_ANSWERS, same_texts
 from pyrite.probe.probe_task import model_folder
 from pyrite.probe.texts import texts_of
 from pyrite.records import Chat
@@ -98,18 +99,33 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
     load.quiet_libraries()
     compute = Compute(**context.config["compute"])
     base = model_folder(context, context.config["task"])
-    model, compute = load.for_generation(load.load_causal(base, compute), compute)
     tokenizer = load.load_tokenizer(base)
-    file = context.checkpoint / "answers.jsonl"
+    loaded: list[tuple[Any, Compute]] = []
 
-    def answer(prompts: Sequence[Chat]) -> AnswersAndUsage:
-        with compute.autocast():
+    def write(model: Any, used: Compute, prompts: Sequence[Chat], name: str) -> tuple[list[Answer], dict[str, Any]]:
+        file = context.checkpoint / name
+        with used.autocast():
             usage = answer_prompts(
                 model, tokenizer, prompts, writing, file,
                 temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
         by_id = {reply.id: reply for reply in read_answers(file)}
-        return [by_id[prompt.id] for prompt in prompts], {**usage, "dtype": str(model.dtype).removeprefix("torch.")}
+        return [by_id[prompt.id] for prompt in prompts], usage
+
+    def answer(prompts: Sequence[Chat]) -> AnswersAndUsage:
+        sure: list[Answer] = []
+        if not loaded:
+            plain = load.load_causal(base, compute)
+            if compute.precision == "int8":
+                sure, _ = write(plain, compute, prompts[:CHECKED_ANSWERS], "answers-fp32.jsonl")
+            loaded.append(load.for_generation(plain, compute))
+        model, used = loaded[0]
+        answers, usage = write(model, used, prompts, "answers.jsonl")
+        if sure:
+            usage["int8_check"] = same_texts(
+                [reply.text for reply in sure], [reply.text for reply in answers[: len(sure)]]
+            )
+        return answers, {**usage, "dtype": str(model.dtype).removeprefix("torch.")}
 
     return answer
 

@@ -13,6 +13,7 @@ from pyrite.errors import UserError
 from pyrite.io import ReadOptions, file_hash, open_records
 from pyrite.models import hardware, load
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.int8_check import changed_note
 from pyrite.probe.predict import PREDICT
 from pyrite.probe.predictions import match, read_predictions, stored_predictions
 from pyrite.probe.probe_task import ModelUnderTest, Result, local_ref, source
@@ -99,6 +100,7 @@ class LabelTask:
         notes = (
             [f"{reading['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if reading["rows_cut"] else []
         )
+        notes += changed_note(reading)
         return self.result(from_labels(items, answers, self.task), 0, {"reading": reading}, notes)
 
     def read_file(self, store: Store, path: Path) -> Result:

@@ -1,6 +1,6 @@
 """The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, writ
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.int8_check import CHECKED_ROWS, changed_note
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
 from pyrite.probe.texts import Texts, prompt_text
 from pyrite.records import Chat, Text
@@ -21,7 +22,7 @@ from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in
 from pyrite.tasks.scoring import ItemScore, Metric
 
 if TYPE_CHECKING:
-    from pyrite.models.perplexity import Part
+    from pyrite.models.perplexity import Part, TextNll
     from pyrite.models.work import ReportProgress
 
 METRICS = (
@@ -40,11 +41,14 @@ def perplexity_step(context: Context) -> None:
     base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
     rows = [encode_record(tokenizer, record, part) for record in records]
-    model, compute = load.for_generation(
-        load.load_causal(base, Compute(**config["compute"])), Compute(**config["compute"])
-    )
+    compute = Compute(**config["compute"])
+    model = load.load_causal(base, compute)
+    size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
+    sure = []
+    if compute.precision == "int8":
+        sure = text_nlls(model, rows[:CHECKED_ROWS], max_tokens=size, report_progress=context.report_progress)
+    model, compute = load.for_generation(model, compute)
     with compute.autocast():
-        size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
 
         def nlls_of_part(part: list[int], report_progress: "ReportProgress") -> tuple[list[Any], dict[str, Any]]:
             nlls = text_nlls(model, [rows[at] for at in part], max_tokens=size, report_progress=report_progress)
@@ -73,7 +77,16 @@ def perplexity_step(context: Context) -> None:
         "piece_tokens": size,
         "rows_in_pieces": sum(nll.windows > 1 for nll in nlls),
     }
+    if sure:
+        means = {"fp32": mean_nats(sure), "int8": mean_nats(nlls[: len(sure)])}
+        record["int8_check"] = {"checked": len(sure), "nats_per_token": means}
     (context.out / "counts.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+
+
+def mean_nats(nlls: "Sequence[TextNll]") -> float:
+    """Nats per token of rows together; nan where no token counts."""
+    tokens = sum(nll.tokens for nll in nlls)
+    return sum(nll.nats for nll in nlls) / tokens if tokens else float("nan")
 
 
 def record_reader(config: Mapping[str, Any], file: Path) -> Reader:
@@ -185,6 +198,7 @@ class Perplexity:
             notes.append(f"{counts['asked']} of {counts['kept']} rows were drawn with the seed {self.config.seed}")
         if self.config.skip:
             notes.append(f"asked without the rows that --items {self.config.skip} takes")
+        notes += changed_note(counts)
         if counts["rows_in_pieces"]:
             notes.append(f"{counts['rows_in_pieces']} rows were read in pieces of {counts['piece_tokens']} tokens")
         return Result(measured, METRICS, {}, "rows", tuple(notes), counts)
