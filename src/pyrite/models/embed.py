@@ -15,6 +15,7 @@ from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, RowReader, layout, reader_of
+from pyrite.models.whole import load_whole
 from pyrite.models.work import BATCH_TOKENS, ReportProgress, length_batches, unique_rows
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
@@ -48,10 +49,9 @@ def sentence_embeddings(
     import torch
     from transformers import AutoModel
 
-    load.check_safetensors(folder)
     load.read_config(folder)
     tokenizer = load.load_tokenizer(folder)
-    model = AutoModel.from_pretrained(folder, **load.plain_loading(torch.float32)).to(compute.device)
+    model = load_whole(AutoModel, folder, head="none", **load.plain_loading(torch.float32)).to(compute.device)
     model, compute = load.for_generation(model, compute)
     unique, numbers = unique_rows(texts)
     room = size_limit(model, tokenizer, max_tokens)

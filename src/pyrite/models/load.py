@@ -17,6 +17,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import packaged
 from pyrite.models.hardware import Compute
+from pyrite.models.whole import load_whole
 from pyrite.steps import Source
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -105,14 +106,6 @@ def hash_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
     return "sha256:" + total.hexdigest()
 
 
-def check_safetensors(folder: Path) -> None:
-    """Refuse a folder whose weights are not safetensors: other formats can run code when they are read."""
-    if not any(folder.glob("*.safetensors")):
-        pickles = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
-        detail = f"{folder} holds {', '.join(pickles) or 'no weights'}"
-        raise UserError("Pyrite reads weights from safetensors only.", detail, "save the model with save_pretrained()")
-
-
 def load_tokenizer(folder: Path) -> Any:
     """The model's tokenizer, with a padding token that never stands for the end of a text where one can be had."""
     from transformers import AutoTokenizer
@@ -197,9 +190,8 @@ def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> An
     import torch
     from transformers import AutoModelForCausalLM
 
-    check_safetensors(folder)
     extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
-    model = AutoModelForCausalLM.from_pretrained(folder, **plain_loading(torch.float32), **extra)
+    model = load_whole(AutoModelForCausalLM, folder, **plain_loading(torch.float32), **extra)
     return (model if four_bit else model.to(compute.device)).eval()
 
 
@@ -252,7 +244,6 @@ def load_classifier(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    check_safetensors(folder)
     config = read_config(folder)
     extra: dict[str, Any] = (
         {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
@@ -266,7 +257,13 @@ def load_classifier(
         extra |= {"label2id": {label: index for index, label in enumerate(labels)}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, **plain_loading(torch.float32), **extra)
+        model = load_whole(
+            AutoModelForSequenceClassification,
+            folder,
+            head="own" if has_head else "fresh",
+            **plain_loading(torch.float32),
+            **extra,
+        )
     model.config.pad_token_id = load_tokenizer(folder).pad_token_id
     return (model if four_bit else model.to(compute.device)).eval(), order
 

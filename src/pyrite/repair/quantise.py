@@ -15,6 +15,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.models import load
+from pyrite.models.whole import load_whole
 from pyrite.steps import Context, StepType
 
 if TYPE_CHECKING:
@@ -136,7 +137,6 @@ def read_full_model(folder: Path, name: str) -> Any:
     if (folder / load.ADAPTER_CONFIG).is_file():
         detail = f"{name} is an adapter without its base"
         raise UserError("Only a whole model can be quantised.", detail, "merge it first (save: merged)")
-    load.check_safetensors(folder)
     config = load.read_config(folder)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
@@ -148,7 +148,7 @@ def read_full_model(folder: Path, name: str) -> Any:
     else:
         detail = f"{name}: {config.get('architectures') or config.get('model_type')}"
         raise UserError("That is neither a causal language model nor a classifier.", detail, "give one of these")
-    return kind.from_pretrained(folder, **load.plain_loading(load.stored_dtype(folder))).eval()
+    return load_whole(kind, folder, **load.plain_loading(load.stored_dtype(folder))).eval()
 
 
 def copy_all_but_weights(base: Path, out: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.load import ADAPTER_CONFIG, ModelRef
+from pyrite.models.whole import check_weight_files
 from pyrite.repair.model_type import ModelType, is_classifier, labels_of
 from pyrite.steps import Context, Source, Step, StepType
 from pyrite.train.adapters import write_merged
@@ -41,7 +42,7 @@ class SourceModel:
 def merge_step(context: Context) -> None:
     """Step: adds the adapters to the base's weights (in fp32) and writes the sum in the base's number format."""
     load.quiet_libraries()
-    load.check_safetensors(context.inputs["adapter"])
+    check_weight_files(context.inputs["adapter"])
     base = context.inputs["base"]
     write_merged(base, context.inputs["adapter"], context.out, model_type_of(base).load_full_model)
 
@@ -99,7 +100,7 @@ def find_model(name: str) -> SourceModel:
     if not labels and not load.is_causal(folder):
         fix = "give a model that writes, or a classifier with its head"
         raise UserError("Repair needs a language model or a classifier.", str(folder), fix)
-    load.check_safetensors(folder)
+    check_weight_files(folder)
     source = Source(str(resolved.folder), resolved.identity)
     return SourceModel(name, source, None if base is None else Source(str(base.folder), base.identity), labels)
 

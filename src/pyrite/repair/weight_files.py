@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.load import ADAPTER_CONFIG
+from pyrite.models.whole import check_weight_files
 from pyrite.steps.store import DROPPED, MANIFEST
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Weights:
     @cached_property
     def files(self) -> list[WeightFile]:
         """The safetensors files of the folder: those that its index names, else all."""
-        load.check_safetensors(self.folder)
+        check_weight_files(self.folder)
         index = next(self.folder.glob("*.safetensors.index.json"), None)
         if index is None:
             return [WeightFile(path) for path in sorted(self.folder.glob("*.safetensors"))]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG
+from pyrite.models.whole import check_adapter_keys
 from pyrite.train.settings import LoraSettings
 
 
@@ -53,7 +54,9 @@ def with_adapter(model: Any, folder: Path, *, train: bool) -> Any:
     """A base model with the adapters of a folder, to go on training them or to use them."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=train, use_safetensors=True)
+    adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=train, use_safetensors=True)
+    check_adapter_keys(adapted, folder)
+    return adapted
 
 
 def has_adapter(folder: Path) -> bool:

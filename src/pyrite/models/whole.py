@@ -1,0 +1,217 @@
+"""A model read from its folder whole, or not at all: no weight is filled at random, and none is left out.
+
+The model library draws what a folder lacks at random, and leaves out what a configuration has no place for; it says so in a
+log. A model like that answers, and its answers mean nothing. Here both are a `UserError` that names the weights and, where
+one prefix explains them (`module.` of data-parallel training, `_orig_mod.` of torch.compile, `base_model.model.` of PEFT),
+that prefix.
+"""
+
+import json
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pyrite.errors import UserError
+
+Head = Literal["own", "fresh", "none"]
+"""Of a model's head: the folder holds it, a fresh one is drawn, or none is used (an embedder reads hidden states)."""
+
+BUFFERS = re.compile(r"(position_ids|token_type_ids|attn\.bias|masked_bias|inv_freq|num_batches_tracked|_extra_state)$")
+"""Constants that older releases of the library stored beside the weights."""
+TOWERS = re.compile(r"(^|\.)(vision\w*|visual\w*|audio\w*|image\w*|multi_modal_projector|mtp)\.")
+"""Parts of a model of several senses, and heads for more tokens at once: text is read without them."""
+POOLER = re.compile(r"(^|\.)pooler\.")
+BODY = re.compile(r"(^|\.)(layers?|h|blocks?|encoder|decoder|embeddings?|embed_tokens|wte|word_embeddings)\.")
+"""What stands in the name of a weight that is of no head."""
+PREFIXES = {
+    "module.": "it was saved from DataParallel or DDP: save model.module",
+    "_orig_mod.": "it was saved from a compiled model: save model._orig_mod",
+    "base_model.model.": "it was saved with its adapters: save model.merge_and_unload()",
+}
+SHOWN = 3
+LFS = b"version https://git-lfs"
+
+
+def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: Any) -> Any:
+    """A model of this class from a folder, with every weight that the folder should hold.
+
+    Raises:
+        UserError: a file of weights is a pointer, cut off or absent; a weight is missing, has no place in the model, or
+            another shape; the library cannot build the model (a library of a quantised format is not installed, an
+            architecture that it does not know).
+    """
+    from safetensors import SafetensorError
+    from torch import OutOfMemoryError
+
+    check_weight_files(folder)
+    try:
+        model, loaded = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+    except ImportError as error:
+        fix = "install what the line above names, or give the model unquantised"
+        raise UserError(
+            "This model needs a library that is not installed.", f"{folder}: {lines_of(error)}", fix
+        ) from error
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        if isinstance(error, MemoryError | OutOfMemoryError) or getattr(error, "errno", None) is not None:
+            raise  # the machine's: no memory, a full disk, no permission
+        raise UserError("The model cannot be loaded.", f"{folder}: {lines_of(error)}", cause_of(error)) from error
+    check_keys(folder, model, loaded["missing_keys"], loaded["unexpected_keys"], head)
+    return model
+
+
+def lines_of(error: BaseException) -> str:
+    """What an error says, on one line and not too long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} …"
+
+
+def cause_of(error: BaseException) -> str:
+    """What to do about an error of the library."""
+    if "mismatched" in str(error) or "size mismatch" in str(error):
+        return (
+            "config.json and the weights are of two models: get the folder again, or the config.json that belongs to it"
+        )
+    if "model type" in str(error) or "Unrecognized" in str(error):
+        return "the installed transformers does not know this architecture: pip install -U transformers, or give another model"
+    return "get the model again, or write it anew with save_pretrained()"
+
+
+def check_keys(folder: Path, model: Any, missing: Collection[str], unexpected: Collection[str], head: Head) -> None:
+    """Refuse weights that the folder lacks, or holds and the model has no place for.
+
+    Raises:
+        UserError: with their names, the likely prefix, and how to write the folder anew.
+    """
+    body = f"{model.base_model_prefix}."
+    lacking = sorted(key for key in missing if not may_be_fresh(key, body, head))
+    homeless = sorted(key for key in unexpected if not may_be_left(key, head))
+    if not lacking and not homeless:
+        return
+    prefix = prefix_between(unexpected, [*missing, *(key.removeprefix(body) for key in missing)])
+    if prefix:
+        meaning = PREFIXES.get(prefix, "write the weights without it")
+        raise UserError(
+            "The names of this model's weights have a prefix that the model does not know.",
+            f"{folder}: '{prefix}' stands before {some(sorted(unexpected))}",
+            f"{meaning}, or take the prefix off the names in the safetensors file",
+        )
+    if lacking:
+        number = f"{len(lacking)} of its weights are missing" if len(lacking) > 1 else "one of its weights is missing"
+        also = f"; without a place: {some(homeless)}" if homeless else ""
+        raise UserError(
+            "The model is not whole, and what it lacks would be filled at random.",
+            f"{folder}: {number}: {some(lacking)}{also}",
+            "get the folder again, or write it with save_pretrained() from the model that was trained",
+        )
+    raise UserError(
+        "The folder holds weights that this model has no place for.",
+        f"{folder}: {len(homeless)}: {some(homeless)}",
+        "config.json describes another model (fewer layers, another head): get the one that belongs to these weights",
+    )
+
+
+def may_be_fresh(key: str, body: str, head: Head) -> bool:
+    """Is a weight that the folder lacks one that is drawn anew on purpose, or that nothing reads?"""
+    return head != "own" and (bool(POOLER.search(key)) or (head == "fresh" and not key.startswith(body)))
+
+
+def may_be_left(key: str, head: Head) -> bool:
+    """Is a weight that the model has no place for one that it does not need?"""
+    if BUFFERS.search(key) or TOWERS.search(key) or POOLER.search(key):
+        return True
+    return head != "own" and not BODY.search(key)
+
+
+def prefix_between(unexpected: Collection[str], missing: Collection[str]) -> str:
+    """The text that stands before the names of the weights and makes strangers of them; empty where there is none."""
+    for known in PREFIXES:
+        if any(key.startswith(known) for key in unexpected):
+            return known
+    for key in sorted(unexpected):
+        for lack in missing:
+            if key.endswith(f".{lack}"):
+                return key.removesuffix(lack)
+    return ""
+
+
+def some(keys: Sequence[str]) -> str:
+    """The first few of several names."""
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def check_weight_files(folder: Path) -> None:
+    """Refuse files of weights that are not what they should be, before a library meets them.
+
+    Raises:
+        UserError: no safetensors; a pointer of git-lfs in the place of a file; a file that is cut off or empty; a shard
+            that the index names and that is not there.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
+        detail = f"{folder} holds {', '.join(sorted(pickles)) or 'no weights'}"
+        raise UserError("Pyrite reads weights from safetensors only.", detail, "save the model with save_pretrained()")
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        absent = sorted({name for name in shards_of(index) if not (folder / name).is_file()})
+        if absent:
+            raise UserError(
+                "Files of this model's weights are missing.",
+                f"{index}: {some(absent)}",
+                "get the folder again (an interrupted download goes on: hf download NAME)",
+            )
+    for file in files:
+        check_whole_file(file)
+
+
+def shards_of(index: Path) -> Collection[str]:
+    """The files that an index names."""
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("The index of a model's weights cannot be read.", str(index), "get the folder again") from error
+
+
+def check_whole_file(file: Path) -> None:
+    """Refuse a safetensors file that is a pointer or has another size than its header says."""
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        begins = handle.read(len(LFS))
+        if begins == LFS:
+            fix = f"in that folder: git lfs pull --include '{file.name}'"
+            raise UserError("A file of weights is a pointer of git-lfs, not the weights.", str(file), fix)
+        ends = -1
+        length = int.from_bytes(begins[:8], "little")
+        if size >= 8 and 8 + length <= size:
+            handle.seek(8)
+            try:
+                header = json.loads(handle.read(length))
+                spans = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+                ends = 8 + length + max(spans, default=0)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+                ends = -1
+    if ends != size:
+        says = f"{size:,} bytes, {f'its header speaks of {ends:,}' if ends >= 0 else 'and no header that can be read'}"
+        raise UserError("A file of weights is cut off or damaged.", f"{file}: {says}", "get the file again")
+
+
+def check_adapter_keys(model: Any, folder: Path) -> None:
+    """Refuse an adapter of which the base has no place for a weight, or that lacks one.
+
+    Raises:
+        UserError: with the names.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    (file,) = folder.glob("adapter_model.safetensors")
+    with safe_open(file, framework="pt") as weights:
+        stored = set(weights.keys())
+    placed = set(get_peft_model_state_dict(model))
+    lacking, homeless = sorted(placed - stored), sorted(stored - placed)
+    if lacking or homeless:
+        names = f"missing: {some(lacking)}" if lacking else f"without a place: {some(homeless)}"
+        fix = "give the base that the adapter was trained on, or save the adapter again with save_pretrained()"
+        raise UserError("The adapter does not fit its base.", f"{os.fspath(folder)}: {names}", fix)
