@@ -4,7 +4,7 @@ Two texts are the same up to Unicode's compatibility forms (NFKC), case, and bla
 same where all their fields are, whatever their labels; two chats where all turns but the system's are (`row_key`).
 
 Another reading is named where it is wanted: `as_written` (the cleaning of human sources, as arXiv 2502.07164 does it: only
-copies letter by letter) and the audit's words only (`audit.hashes`: punctuation does not count, a flaw's own question).
+copies letter by letter) and the audit's words only (`audit.minhash`: punctuation does not count, a flaw's own question).
 """
 
 import hashlib
