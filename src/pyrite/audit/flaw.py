@@ -1,6 +1,6 @@
 """A flaw of data as an audit knows it: one typed entry with all that is its own.
 
-Every flaw is a folder of `pyrite.audit.flaws` whose `__init__.py` holds its entry, a `Flaw`. Steps, judgement and pages
+Every flaw is a folder of `pyrite.audit.flaws` whose `__init__.py` holds its entry, a `Flaw`. Steps, decisions and pages
 iterate over the entries and know no flaw by name. All functions of an entry are pure but for the folder that a stream
 is given:
 
@@ -218,9 +218,9 @@ def no_differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
 
 @dataclass(frozen=True)
 class Flaw:
-    """One flaw: what it measures, what it needs, and how it is judged, shown and drawn.
+    """One flaw: what it measures, what it needs, and how it is decided, shown and drawn.
 
-    `needs`: what its comparison gets beside the rows. A flaw that needs `nll` is judged twice where the first look at
+    `needs`: what its comparison gets beside the rows. A flaw that needs `nll` is decided twice where the first look at
     part of the rows was not clear. `alone_from_totals` measures on what `merge` returned, `notes` says of it what
     every reader must know. `drawn_values`: further evidence values of one statistic, for the figure.
 
@@ -258,7 +258,7 @@ class Flaw:
 
     @property
     def two_looks(self) -> bool:
-        """Whether it is judged at part of the rows first: reading them all takes the causal model long."""
+        """Whether it is decided at part of the rows first: reading them all takes the causal model long."""
         return "nll" in self.needs
 
 

@@ -1,7 +1,6 @@
 """How good is this model on its general task, and in its blind spots? One model, two to compare, or answers from a file."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pyrite.conditions import exit_code
 from pyrite.errors import UserError
@@ -19,9 +18,6 @@ from pyrite.probe.texts import Texts
 from pyrite.redact import redact_existing_path, unlike
 from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
-
-if TYPE_CHECKING:
-    pass
 
 
 def probe(config: ProbeConfig) -> ProbeResult | Exported:
