@@ -93,7 +93,6 @@ class LabelTask:
 
     def read(self, store: Store, step: Step) -> Result:
         """The model's answers, scored."""
-
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers = stored_predictions(store.path(step.key) / "predictions.parquet")
         reading = store.read_json(step, "reading.json")

@@ -83,7 +83,6 @@ def save_trained(model: Any, tokenizer: Any, folder: Path, base_name: str, *, on
 
 def write_merged(base: Path, adapter: Path, out: Path, load_full_model: Callable[[Path, Compute], Any]) -> None:
     """Write the sum of a base and its adapters, added in fp32; `load_full_model` loads a base of its type."""
-
     model = load_full_model(base, Compute("cpu", "fp32"))
     merged = with_adapter(model, adapter, train=False).merge_and_unload(safe_merge=True)
     has_tokenizer = (adapter / "tokenizer_config.json").is_file()
