@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all check docs site dist clean bench-env
+.PHONY: demo test test-all check docs site dist clean bench bench-env
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -43,7 +43,12 @@ bench-env: constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt torch
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable .
-	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt datatrove==0.10.1 spacy tldextract
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt datatrove==0.10.1 spacy tldextract \
+	  xllamacpp==2026.10.11549
+
+# This machine's table: ours against plain transformers, lm-eval, llama.cpp and our own fp32.
+bench: .venv/ready-dev
+	$(BIN)/python benchmarks/table.py
 
 # torch comes first and pinned, so that nothing else chooses its build: a CPU machine keeps a CPU build.
 .venv/ready: pyproject.toml constraints.txt
