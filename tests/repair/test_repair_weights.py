@@ -172,13 +172,13 @@ def test_another_vocabulary_and_files_that_are_cut_off(tmp_path: Path) -> None:
     file = harmed.folder / "model-00002-of-00003.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-3])
-    with pytest.raises(UserError, match="shorter than its header says"):
+    with pytest.raises(UserError, match="cut off or damaged"):
         check_compatible(Weights(harmed.folder, "harmed"), [Weights(tmp_path / "before", "before")])
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
     with pytest.raises(UserError, match="00002-of-00003"):
         check_compatible(Weights(harmed.folder, "harmed"), [before])
     file.unlink()
-    with pytest.raises(UserError, match="lacks some of its weight files"):
+    with pytest.raises(UserError, match="weights are missing"):
         check_compatible(Weights(harmed.folder, "harmed"), [before])
 
 
