@@ -8,8 +8,7 @@ import pytest
 from tests.conftest import build_causal, review_rows, write_jsonl
 
 from pyrite.cli import run
-from pyrite.probe import run as probing
-from pyrite.probe.gate import parse
+from pyrite.probe.gate import answer_gate, parse
 from pyrite.probe.probe_task import Result
 from pyrite.tasks.scoring import ItemScore, Metric
 
@@ -205,7 +204,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
 
     split, whole = result([0.5, 0.0] * 15, metric.scale), result([1.0, 1.0] * 15, metric.scale)
     for before, after, change in ((split, whole, 0.75), (whole, split, -0.75)):
-        told = probing.answer_gate(
+        told = answer_gate(
             parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0
         )
         assert told.estimate["value"] == pytest.approx(change)
@@ -216,7 +215,7 @@ def test_a_gate_in_percent_means_the_same_when_votes_split() -> None:
     """What is accepted before the judge is asked is not refused for what the judge then says."""
     measured = [ItemScore(f"e-{at}", "hsr", value, f"e-{at}") for at, value in enumerate([0.5, 1.0] * 15)]
     result = Result(measured, (Metric("hsr", "share"),), {})
-    told = probing.answer_gate(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
+    told = answer_gate(parse("followbench.hsr >= 50%"), [{"followbench": result}], 0)
     assert (told.estimate["value"], told.outcome) == (0.75, "passed")
 
 
