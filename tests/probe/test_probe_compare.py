@@ -204,9 +204,7 @@ def test_a_gate_on_a_change_from_split_votes() -> None:
 
     split, whole = result([0.5, 0.0] * 15, metric.scale), result([1.0, 1.0] * 15, metric.scale)
     for before, after, change in ((split, whole, 0.75), (whole, split, -0.75)):
-        told = answer_gate(
-            parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0
-        )
+        told = answer_gate(parse("change followbench >= 0"), [{"followbench": before}, {"followbench": after}], 0)
         assert told.estimate["value"] == pytest.approx(change)
         assert told.outcome == ("passed" if change > 0 else "failed")
 
