@@ -6,7 +6,8 @@ llama.cpp is its own server with continuous batching, in one process with us (`x
 only; without it the benchmark says so and ends). It reads the packaged model's 4-bit file; we read what that file
 becomes, in fp32, and where the processor allows in int8 and bf16. Both get the same token ids and as many threads. A
 wheel is compiled for many processors: what instructions its build uses is in the result (`build`). Greedy; tokens
-before the end marker count. Arms run in turn after a warm-up; ratios are medians over the rounds.
+before the end marker count. Its cache of prompts is off: every round asks the same ones, which it would else not read
+again. Arms run in turn after a warm-up; ratios are medians over the rounds.
 """
 
 import argparse
@@ -67,14 +68,14 @@ class Peer:
         settings.model.path = str(gguf_file())
         settings.n_parallel, settings.n_ctx = slots, slots * room
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-        settings.verbosity = 0
+        settings.verbosity = settings.cache_ram_mib = 0
         self.server, self.slots = xllamacpp.Server(settings), slots
 
     def write(self, prompts: Sequence[Sequence[int]], max_new: int) -> list[int]:
         """How many tokens each answer has, end marker left out."""
 
         def one(prompt: Sequence[int]) -> int:
-            ask = {"prompt": list(prompt), "n_predict": max_new, "temperature": 0.0, "top_k": 1}
+            ask = {"prompt": list(prompt), "n_predict": max_new, "temperature": 0.0, "top_k": 1, "cache_prompt": False}
             reply = self.server.handle_completions(ask)
             if "usage" not in reply:
                 raise RuntimeError(f"llama.cpp: {reply}")
