@@ -13,7 +13,7 @@ from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
 from pyrite.gate.run import gate
 from pyrite.io import write_parquet
-from pyrite.probe.output import read_items
+from pyrite.probe.run_folder import read_items
 from pyrite.report.parts.audit import flagged_rows
 from pyrite.report.tables import stored
 from pyrite.runs import FILES, count_results, read_results, read_run
