@@ -5,6 +5,7 @@ What makes it fast: identical contexts are read once, a common beginning is comp
 words only in the rows, that are asked for. Results come in the order of the input.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,6 +138,15 @@ def at_positions(
     return logits, best, lse
 
 
+def library_logits(model: Any, ids: Any, count: int) -> Any:
+    """The logits of the last positions [rows, count, vocabulary] by the library's own forward pass, without a cache."""
+    takes = inspect.signature(model.forward).parameters
+    options: dict[str, Any] = {"use_cache": False} if "use_cache" in takes else {}
+    if "logits_to_keep" in takes:
+        options["logits_to_keep"] = count
+    return model(input_ids=ids, **options).logits[:, -count:]
+
+
 def library_continuations(
     model: Any, asks: Sequence[ContinuationRequest], work: Work, report_progress: ReportProgress
 ) -> list[list[Followed]]:
@@ -156,7 +166,7 @@ def library_continuations(
             part = members[first : first + size]
             ids = [[*asks[at].context, *asks[at].continuations[column][:-1]] for at, column in part]
             target = torch.tensor([asks[at].continuations[column] for at, column in part], device=model.device)
-            out = model(input_ids=torch.tensor(ids, device=model.device), logits_to_keep=n_targets).logits
+            out = library_logits(model, torch.tensor(ids, device=model.device), n_targets)
             value = out.float().log_softmax(-1).gather(-1, target[..., None])[..., 0].sum(-1)
             greedy = (out.argmax(-1) == target).all(-1)
             for (at, column), logprob, top in zip(part, value.tolist(), greedy.tolist(), strict=True):

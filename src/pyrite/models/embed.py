@@ -16,7 +16,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, RowReader, layout, reader_of
 from pyrite.models.whole import load_whole
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, length_batches, unique_rows
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, length_batches, may_pad, unique_rows
 
 Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 """[texts, width], each of unit length."""
@@ -61,9 +61,16 @@ def sentence_embeddings(
     layers = Prepacked(model)
     n_done = 0
     with torch.inference_mode(), compute.autocast():
-        for batch in length_batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[compute.device]):
+        lengths = [len(row) for row in ids]
+
+        def read(batch: list[int]) -> Embeddings:
             with layers.active():
-                vectors[batch] = mean_states(model, [ids[at] for at in batch], pad)
+                return mean_states(model, [ids[at] for at in batch], pad)
+
+        tolerance = 1e-3 if model.dtype == torch.float32 and compute.precision == "fp32" else 0.1
+        pads = may_pad(read, lengths, tolerance)
+        for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[compute.device], pads=pads):
+            vectors[batch] = read(batch)
             n_done += len(batch)
             report_progress(n_done, len(unique), "texts")
     return unit_length(vectors)[numbers]

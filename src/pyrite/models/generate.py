@@ -381,26 +381,43 @@ def trim(batch: DecodeBatch) -> None:
 def decode_singly(
     model: Any, sequence: Unfinished, drawing: Drawing, ends: set[int], ended: Ended | None
 ) -> Continuation:
-    """Continue one prompt with the library's own cache, for models that cannot be read row by row."""
+    """Continue one prompt with the library's own `generate`, which knows every architecture's cache, for models that cannot
+    be read row by row. The tokens are drawn here; the model's own settings for writing (penalties, ends) are left out."""
     import torch
+    from transformers import GenerationConfig, LogitsProcessor
 
-    ids, cache, logprob = list(sequence.prompt), None, 0.0
     written: list[int] = []
-    stopped = own_end = False
-    with torch.inference_mode():
-        while not stopped and len(written) < sequence.limit:
-            out = model(
-                torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-            cache = out.past_key_values
+    logprob, stopped, own_end = 0.0, False, False
+
+    class Draw(LogitsProcessor):  # type: ignore[misc]
+        """Draws the next token, and leaves nothing else to choose."""
+
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            nonlocal logprob, stopped, own_end
             uniform = None if drawing.temperature == 0 else sequence.uniforms[len(written) : len(written) + 1]
-            tokens, logprobs = draw_tokens(out.logits[:, -1], uniform, drawing)
+            tokens, logprobs = draw_tokens(scores, uniform, drawing)
             logprob += logprobs[0]
             own_end = tokens[0] in ends
             if not own_end:
                 written.append(tokens[0])
             stopped = own_end or (ended is not None and ended(sequence.number, written))
-            ids = tokens
+            drawn = torch.full_like(scores, -float("inf"))
+            drawn[0, tokens[0]] = 0.0
+            return drawn
+
+    ids = torch.tensor([list(sequence.prompt)], device=model.device)
+    before, model.generation_config = model.generation_config, GenerationConfig(pad_token_id=0)
+    try:
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=sequence.limit,
+            do_sample=False,
+            logits_processor=[Draw()],
+            stopping_criteria=[lambda input_ids, scores, **_: torch.full((1,), stopped, device=input_ids.device)],
+        )
+    finally:
+        model.generation_config = before
     mean = logprob / (len(written) + own_end) if drawing.logprobs else float("nan")
     return Continuation(written, mean, stopped)
 

@@ -130,23 +130,27 @@ def read_config(folder: Path) -> dict[str, Any]:
     return loaded
 
 
+TWO_WAY = ("xlnet", "bert-generation")
+"""Architectures that the library lists among causal ones, that read both ways and fill in no masks."""
+
+
 def is_causal(folder: Path) -> bool:
-    """Is this a decoder (reads left to right, can generate) rather than an encoder?"""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal
+    """Is this a decoder (reads left to right, can generate) rather than an encoder, or an encoder with a decoder?
+
+    The library can build a decoder of most encoders (BERT, ERNIE, XLM-R) and of the decoder's half of most models with both
+    (BART), so that its list of causal architectures holds them all. One that it can also build to fill in masks is a
+    decoder where its configuration says so (`is_decoder`), one with an encoder where it was saved as a causal model.
+    """
+    from transformers.models.auto import modeling_auto as auto
 
     config = read_config(folder)
-    encoders = {
-        "bert",
-        "roberta",
-        "distilbert",
-        "deberta",
-        "deberta-v2",
-        "electra",
-        "albert",
-        "xlm-roberta",
-        "modernbert",
-    }
-    return config.get("model_type") in causal and config.get("model_type") not in encoders
+    model_type = config.get("model_type")
+    if model_type not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return False
+    if config.get("is_encoder_decoder") or model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return any(name.endswith("ForCausalLM") for name in config.get("architectures") or [])
+    reads_both_ways = model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or model_type in TWO_WAY
+    return not reads_both_ways or bool(config.get("is_decoder"))
 
 
 def label_order(config: dict[str, Any], labels: Sequence[str], model_name: str) -> list[int]:

@@ -127,6 +127,8 @@ def attend(
     window = options.get("sliding_window")
     attention_pass.windowed |= window is not None
     if attention_pass.keep is not None:
+        if len(attention_pass.keep) != layer:
+            raise Unreadable("attention that is called more than once for a layer, or not for each")
         attention_pass.keep.append((key, value))
     prefix = attention_pass.prefix[layer] if attention_pass.prefix else None
     outputs = [attend_block(block, query, key, value, prefix, scaling, window) for block in attention_pass.blocks]
@@ -365,7 +367,8 @@ class RowReader:
         return head(hidden)
 
     def compare(self) -> None:
-        """Does the flat pass agree with the library's own on a few short rows, hidden states and logits?"""
+        """Does the flat pass agree with the library's own on a few short rows: hidden states, those after a prefix that was
+        read before, and logits?"""
         import torch
 
         rng = np.random.default_rng(0)
@@ -374,12 +377,22 @@ class RowReader:
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
         with torch.inference_mode():
             try:
-                attention_pass = Pass(layout([len(row) for row in rows], 0, self.device))
+                keys: Keys = []
+                attention_pass = Pass(layout([len(row) for row in rows], 0, self.device), keep=keys)
                 flat_states = self.hidden(flat, positions, attention_pass)
+                begun = len(rows[-1]) // 2
+                after = Pass(layout([len(rows[-1]) - begun], begun, self.device), self.prefix(rows[-1][:begun]))
+                after_prefix = self.hidden(
+                    flat[-(len(rows[-1]) - begun) :], positions[-(len(rows[-1]) - begun) :], after
+                )
             except torch.OutOfMemoryError:
                 raise
             except (TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
                 raise Unreadable(f"{type(self.model).__name__} does not pass rows to attention") from error
+            if len(keys) != self.model.config.get_text_config().num_hidden_layers:
+                raise Unreadable(
+                    f"{type(self.model).__name__} has layers that are no attention: what they keep is not known"
+                )
             if windowed(self.model.config.get_text_config()) and not attention_pass.windowed:
                 raise Unreadable(f"{type(self.model).__name__} does not tell attention of its window")
             library_states = torch.cat(
@@ -388,7 +401,9 @@ class RowReader:
                     for row in rows
                 ]
             )
-            difference = float((flat_states - library_states).float().abs().max() / library_states.float().std())
+            read = torch.cat([flat_states, after_prefix])
+            alone = torch.cat([library_states, library_states[-len(after_prefix) :]])
+            difference = float((read - alone).float().abs().max() / alone.float().std())
             if not difference <= TOLERANCE:
                 raise Unreadable(f"{type(self.model).__name__} reads flat rows differently ({difference:.3g})")
             if self.model.get_output_embeddings() is not None:

@@ -17,7 +17,7 @@ from pyrite.models.load import takes_segments
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import RowReader, reader_of
 from pyrite.models.trees import ContinuationRequest, passes
-from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, length_batches, unique_rows
+from pyrite.models.work import BATCH_TOKENS, ReportProgress, Work, length_batches, may_pad, unique_rows
 
 if TYPE_CHECKING:
     from pyrite.models.lower import Injected, Stored
@@ -81,7 +81,16 @@ def class_logits(
             logits = causal_class_logits(reader, head, unique, work, report_progress, batch_tokens)
         else:
             lower = None if stored is None else states_for_rows(model, stored, unique_pairs, pad_id, stored_in)
-            logits = padded_class_logits(model, unique_pairs, pad_id, work, report_progress, batch_tokens, lower)
+            logits = padded_class_logits(
+                model,
+                unique_pairs,
+                pad_id,
+                work,
+                report_progress,
+                batch_tokens,
+                lower,
+                exact=compute.precision == "fp32",
+            )
     return logits[numbers][:, list(order)], work
 
 
@@ -122,6 +131,8 @@ def padded_class_logits(
     report_progress: ReportProgress,
     batch_tokens: int | None,
     lower: "tuple[Injected, list[np.ndarray]] | None" = None,
+    *,
+    exact: bool = True,
 ) -> np.ndarray:
     """An encoder's logits: rows of (nearly) one length in a batch, so that little or nothing is padded. A row is its
     token ids and their segments (empty where the model is not told). `lower`: stored states of every row."""
@@ -131,30 +142,47 @@ def padded_class_logits(
     logits: Any = None
     layers = Prepacked(model)
     n_done = 0
-    for batch in length_batches([len(row) for row in ids], batch_tokens or BATCH_TOKENS[model.device.type]):
-        longest = max(len(ids[at]) for at in batch)
-        tokens = torch.full((len(batch), longest), pad_id)
-        for row, at in enumerate(batch):
-            tokens[row, : len(ids[at])] = torch.tensor(ids[at])
-        lengths = torch.tensor([len(ids[at]) for at in batch])
-        mask = torch.arange(longest) < lengths[:, None]
-        inputs = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
-        if any(rows[at][1] for at in batch):
-            kinds = torch.zeros_like(tokens)
-            for row, at in enumerate(batch):
-                kinds[row, : len(ids[at])] = torch.tensor(rows[at][1])
-            inputs["token_type_ids"] = kinds.to(model.device)
+    lengths = [len(row) for row in ids]
+
+    def read(batch: list[int]) -> np.ndarray:
         with layers.active(), nullcontext() if lower is None else lower[0].active():
             if lower is not None:
                 lower[0].put_rows([lower[1][at] for at in batch])
-            out = model(input_ids=tokens.to(model.device), **inputs).logits.float().cpu().numpy()
+            out: np.ndarray = model(**padded(model, [rows[at] for at in batch], pad_id)).logits.float().cpu().numpy()
+        return out
+
+    tolerance = 1e-3 if exact and model.dtype == torch.float32 else 0.1
+    pads = lower is not None or may_pad(read, lengths, tolerance)
+    for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[model.device.type], pads=pads):
+        out = read(batch)
         if logits is None:
             logits = np.zeros((len(ids), out.shape[1]), dtype=np.float32)
         logits[batch] = out
-        work.computed += tokens.numel()
+        work.computed += len(batch) * max(lengths[at] for at in batch)
         n_done += len(batch)
         report_progress(n_done, len(ids), "rows")
     return logits if logits is not None else np.zeros((0, model.config.num_labels), dtype=np.float32)
+
+
+def padded(model: Any, rows: Sequence[tuple[Ids, Ids]], pad_id: int) -> dict[str, Any]:
+    """The inputs of a batch: tokens, and where needed a mask and the segments, padded at the right."""
+    import torch
+
+    lengths = torch.tensor([len(ids) for ids, _ in rows])
+    longest = int(lengths.max())
+    tokens = torch.full((len(rows), longest), pad_id)
+    for at, (ids, _) in enumerate(rows):
+        tokens[at, : len(ids)] = torch.tensor(ids)
+    mask = torch.arange(longest) < lengths[:, None]
+    inputs = {"input_ids": tokens.to(model.device)}
+    if not bool(mask.all()):
+        inputs["attention_mask"] = mask.long().to(model.device)
+    if any(segments for _, segments in rows):
+        kinds = torch.zeros_like(tokens)
+        for at, (_, segments) in enumerate(rows):
+            kinds[at, : len(segments)] = torch.tensor(segments)
+        inputs["token_type_ids"] = kinds.to(model.device)
+    return inputs
 
 
 CHECKED = 64

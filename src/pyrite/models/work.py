@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 ReportProgress = Callable[[float, float, str], None]
 """Told how much is done, of how much, and what it counts."""
 
@@ -49,16 +51,31 @@ def unique_rows(rows: Iterable[Any]) -> tuple[list[Any], list[int]]:
     return list(numbers), return_to
 
 
-def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], tokens: int, *, pads: bool = True) -> list[list[int]]:
     """Row numbers in batches of at most `tokens` padded tokens, longest first. A batch takes a shorter row only while it
-    is far from full, so that most batches have one length and need no mask."""
+    is far from full, so that most batches have one length and need no mask; and none where `pads` is false."""
     order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], at))
     groups: list[list[int]] = []
     for at in order:
         longest = lengths[groups[-1][0]] if groups else 0
         fits = groups and longest * (len(groups[-1]) + 1) <= tokens
-        if fits and (lengths[at] == longest or longest * len(groups[-1]) < tokens // 8):
+        if fits and (lengths[at] == longest or (pads and longest * len(groups[-1]) < tokens // 8)):
             groups[-1].append(at)
         else:
             groups.append([at])
     return groups
+
+
+def may_pad(read: Callable[[list[int]], np.ndarray], lengths: Sequence[int], tolerance: float) -> bool:
+    """Does a short row say the same beside a long one as alone? `read` gives the outputs of rows by their numbers [rows,
+    width]; differences are in units of their spread.
+
+    Some architectures look past the mask: into convolutions (ConvBERT, CANINE), Fourier transforms (FNet), hashes (YOSO),
+    landmarks (Nystromformer), neighbours' embeddings (MobileBERT). Their rows are read in batches of one length.
+    """
+    if min(lengths, default=0) == max(lengths, default=0):
+        return True
+    order = sorted(range(len(lengths)), key=lambda at: (lengths[at], at))
+    short, long = order[0], order[-1]
+    alone, beside = np.concatenate([read([short]), read([long])]), read([short, long])
+    return bool(np.abs(alone - beside).max() <= tolerance * max(float(np.std(alone)), 1e-6))

@@ -1,0 +1,58 @@
+"""Tiny models, drawn at random, of every architecture that the installed library has."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+SMALL: dict[str, int] = {
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "emb_dim", "embedding_size", "rotary_dim_total"), 32),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "d_inner", "n_inner", "hidden_dim",
+                     "ffn_hidden_size", "moe_intermediate_size", "feed_forward_size", "shared_expert_intermediate_size"), 64),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
+                     "num_decoder_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads",
+                     "decoder_attention_heads", "num_key_value_heads", "num_kv_heads"), 4),
+    **dict.fromkeys(("head_dim", "d_kv", "d_head", "kv_lora_rank", "v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim",
+                     "rotary_dim"), 8),
+    **dict.fromkeys(("vocab_size", "n_vocab", "n_words"), 99),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 128),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token"), 2),
+}  # fmt: skip
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+VOCABULARY = 99
+
+
+def tiny_config(model_type: str, **more: Any) -> Any:
+    """The configuration of an architecture, made small: what it has of the sizes above."""
+    default = AutoConfig.for_model(model_type)
+    sizes = {name: value for name, value in SMALL.items() if isinstance(getattr(default, name, None), int)}
+    config = AutoConfig.for_model(model_type, **sizes, **more)
+    for name, value in SPECIAL.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    config.pad_token_id = 0
+    return config
+
+
+def tiny_model(auto_class: Any, model_type: str, **more: Any) -> Any:
+    """A model of the architecture, its weights drawn from a seed and large enough that answers differ."""
+    torch.manual_seed(0)
+    model = auto_class.from_config(tiny_config(model_type, **more)).float().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, 0.2)
+    return model
+
+
+def random_rows(count: int, *, seed: int, shortest: int = 3, longest: int = 12) -> list[list[int]]:
+    """Rows of token ids of unequal lengths, which begin with 1 and end with 2."""
+    drawn = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(shortest, longest, (count,), generator=drawn)
+    return [[1, *torch.randint(5, VOCABULARY, (int(length),), generator=drawn).tolist(), 2] for length in lengths]
+
+
+LARGEST = 5_000_000
+"""More weights than this are not small: a part of the configuration is none of ours."""
