@@ -76,8 +76,8 @@ line, where a start, an arm or a generator is trained on
 
 - the rows that a probe reads, its whole source, or a pool of it;
 - a pool that may hold rows of a pool that a probe reads, as pools with `disjoint: false` may. Disjoint pools never share a
-  row, and a pool with `disjoint: false` leaves alone every disjoint pool that a probe or judge reads (or that is called test
-  or validation), so the remedy is most often to leave out `disjoint: false` of the pool that is read. To share on purpose,
+  row, and a pool with `disjoint: false` leaves alone every disjoint pool that a probe, judge or guard reads (or that is called
+  test or validation), so the remedy is most often to leave out `disjoint: false` of the pool that is read. To share on purpose,
   say so by name in the pool that is trained on: `arm: {rows: all, disjoint: false, shares_with: [asked]}`. A note of the run
   then tells how many of the probe's rows were trained on;
 - the file that a probe reads, or a source that reads the same file.

@@ -49,4 +49,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, for completion in an editor; none is loaded for it."""
-    return sorted({*globals(), *_NAMES, *_VERBS, "run"})
+    return sorted({*_NAMES, *_VERBS, "run", "__version__"})

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -70,6 +71,21 @@ def from_yaml(
         fix = "; ".join(fixes) or f"mend the lines above; {see}"
         raise UserError(f"The {what} has mistakes.", "\n         ".join(details), fix) from error
     return config
+
+
+def yaml_text(file: Path, what: str) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        UserError: it is not UTF-8; with the line.
+    """
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        detail = f"{file}:{line}: byte {content[error.start]:#04x} is no UTF-8"
+        raise UserError(f"The {what} is not in UTF-8.", detail, "save the file as UTF-8") from error
 
 
 def refuse(mistakes: Iterable[Mistake]) -> None:

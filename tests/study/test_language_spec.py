@@ -327,3 +327,13 @@ def test_the_papers_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["study", str(tmp_path / "open.yaml"), "--plan", "--store", str(tmp_path)]) == 0
     assert "no damage is chosen yet" in capsys.readouterr().out
     assert run(["study", "demo", "--pilot"]) == 2
+
+
+def test_fields_are_read_where_only_the_pilot_asks_for_labels() -> None:
+    text = GOOD.replace("about: language", "labels: [a, b]\nfields: [text]").replace(
+        "data:\n  qa:", "data:\n  qa:\n    holds: chats"
+    )
+    text = text.replace("  human:\n    files", "  human:\n    holds: chats\n    files", 1)
+    text = text.replace("{task: ifeval, file: prompts.jsonl, items: 9}", "{task: labelled, file: x.csv, items: 9}")
+    text = text.replace("metric: prompt_strict", "metric: accuracy")
+    assert read(text).fields == ("text",)

@@ -86,7 +86,7 @@ def test_a_good_file() -> None:
         ("raw: {}", "raw: {training: {epochs: 2}}", 10, "nothing is trained here"),
         ("files: [x.csv]", "files: [x.csv]\n    train_on: human", 6, "there is no synth here"),
         ("  other:", "  oth/er:", 13, "not 'oth/er'"),
-        ("  other:", "  'other [2]':", 13, "a name begins with a letter or digit"),
+        ("  other:", "  'other [2]':", 13, "a name begins with a letter, digit or _"),
         ("more: 5", "../more: 5", 8, "not '../more'"),
         ("more: 5", "more.of: 5", 8, "no dot"),
         ("  general:", "  general: {task: labelled, data: human.test}\n  a.b:", 18, "no dot"),
@@ -103,12 +103,36 @@ def test_a_good_file() -> None:
             15,
             "synthetic_share.synthetic: there is no 'oops'",
         ),
+        (
+            "sizes: [4]",
+            "sizes: [4]\ncontrasts: [{arm: other}, {arm: human, against: other, probe: general.accuracy, sizes: [4]}]",
+            15,
+            "there twice",
+        ),
+        ("  general:", "  primary: {task: labelled, data: human.test}\n  general:", 17, "gates name it"),
+        ("  general:", "  'two words': {task: labelled, data: human.test}\n  general:", 17, "gates name it"),
+        ("  other:", f"  {'o' * 81}:", 13, "at most 80 bytes"),
+        (
+            "sizes: [4]",
+            "sizes: [4]\nsynthetic_share: {shares: [0.5], human: human.arm, synthetic: human.more}\ncells: [{name: human, start: raw, steps: [share=0.5], size: 40}]",
+            15,
+            "20 rows of human.more, which has 5",
+        ),
+        ("  other:", "  share=0.5: {mix: {human.arm: 1}}\n  other:", 13, "makes an arm of that name"),
+        ("raw: {}", "raw: {rows: {human.arm: 3}}", 13, "4 rows of the start's own, and start raw has 3"),
         ("seeds: [0]", "seeds: [0]\nsays: a\x07b", 16, "special characters are not allowed: U+0007"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
     assert old in GOOD
-    error = mistakes(GOOD.replace(old, new, 1))
+    text = GOOD.replace(old, new, 1)
+    if "makes an arm" in says:
+        text = text.replace(
+            "sizes:", "synthetic_share: {shares: [0.5], human: human.arm, synthetic: human.more}\nsizes:"
+        )
+    if "start's own" in says:
+        text = text.replace("{human.more: 1}", "{start: 1}")
+    error = mistakes(text)
     assert f"s.yaml:{line}:" in error.found
     assert says in error.found + error.fix
 
@@ -141,6 +165,13 @@ cells:
   undone: {start: raw, steps: [other, undo], size: 4}
 """
     assert division(text)["held_out"] == ["kept", "left", "test"]
+
+
+def test_a_file_that_is_no_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(GOOD.replace("small", "small\nsays: caf\xe9").encode("latin-1"))
+    with pytest.raises(UserError, match="not in UTF-8") as caught:
+        load_spec(tmp_path / "latin.yaml")
+    assert "latin.yaml:2: byte 0xe9" in caught.value.found
 
 
 def test_two_sources_of_one_file_are_the_same_rows() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pyrite.audit.config import AuditOptions
-from pyrite.config_base import ConfigBase, from_yaml
+from pyrite.config_base import ConfigBase, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.config import RepairOptions
@@ -234,7 +234,7 @@ def load_loop(name: str) -> LoopSpec:
         loop_names = ", ".join(bundled()) or "none"
         raise UserError("That loop file is not there.", name, f"give a YAML file, or one of: {loop_names}")
     return from_yaml(
-        LoopSpec, path.read_text(encoding="utf-8"), str(path), what="loop file", see="docs/loop.md lists every key"
+        LoopSpec, yaml_text(path, "loop file"), str(path), what="loop file", see="docs/loop.md lists every key"
     )
 
 

@@ -127,7 +127,7 @@ def choose_candidate(
     lacking = f"; {', '.join(left_out)} left out, as too many of their answers are missing" * bool(left_out)
     if unclear or not gain or gain < 0:
         name = middle if middle in eligible else next(iter(eligible))
-        why = f"it is the candidate in the middle, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
+        why = f"it was not chosen by its answers, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
         return Choice(name, why + lacking, tried)
     able = [name for name, (_, kept_part) in eligible.items() if kept_part >= keep * gain - 1e-12]
     if not able:

@@ -1,7 +1,6 @@
 """What fits together in a study? Every mistake with its place in the file and what to write."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from pyrite.config_base import Mistake, Place, not_there
@@ -9,7 +8,7 @@ from pyrite.errors import UserError
 from pyrite.repair.model_type import check_classifier
 from pyrite.repair.settings import RepairSettings
 from pyrite.study import chat_uses, labelled_uses
-from pyrite.study.check_cells import cell_mistakes, model_before, share_rows, step_tables
+from pyrite.study.check_cells import cell_mistakes, model_before, share_rows
 from pyrite.study.check_contrasts import (
     asked_of_cells,
     contrast_mistakes,
@@ -17,11 +16,11 @@ from pyrite.study.check_contrasts import (
     known_metrics,
     pilot_mistakes,
 )
-from pyrite.study.other_steps import OTHER_STEPS
+from pyrite.study.check_names import names, written_names
 from pyrite.study.spec import StudySpec, chat_pools
 from pyrite.study.spec_data import PoolSpec, as_pool
 from pyrite.study.spec_probes import GAP, ProbeSpec
-from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED, ArmSpec
+from pyrite.study.spec_steps import START_ROWS, TRAINED, ArmSpec
 from pyrite.tasks import WRITTEN_BY_GRAMMAR
 from pyrite.train.settings import ClassifierSettings
 
@@ -36,7 +35,10 @@ def mistakes(spec: StudySpec) -> Iterator[Mistake]:
         sources, shared_pools, starts, trainings, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
         one_method, cell_mistakes, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
     ):  # fmt: skip
-        yield from check(spec)
+        for mistake in check(spec):
+            if mistake not in first:
+                first.append(mistake)
+                yield mistake
 
 
 def model(spec: StudySpec) -> Iterator[Mistake]:
@@ -66,8 +68,9 @@ def unread_keys(spec: StudySpec) -> Iterator[Mistake]:
         "compare_with": spec.has_grid and "of studies without starts; contrasts compare the cells of one with starts",
         "pilot": spec.has_grid and "of studies without starts",
     }
+    every_probe = [*spec.probes.values(), *([spec.pilot.probe] if spec.pilot else [])]
     reads_labels = any(spec.holds(name) == "labelled" for name in spec.data) or any(
-        probe.names_labels for probe in spec.probes.values()
+        probe.names_labels for probe in every_probe
     )
     of_labels = "of studies with labelled rows, and nothing here reads any"
     unread |= dict.fromkeys(("fields", "tokens_per_row"), not reads_labels and of_labels)
@@ -104,67 +107,6 @@ def grid(spec: StudySpec) -> Iterator[Mistake]:
             yield ("arms", name, strange), "of labelled rows only, and this study has no labels"
         if arm.combine == "add":
             yield ("arms", name, "combine"), "arms of chats are mixed by replace"
-
-
-NAME = re.compile(r"\w([^\x00-\x1f/\\\[\]\"<>|?*:]*[^\s\x00-\x1f/\\\[\]\"<>|?*:])?")
-"""What anything in a study file may be called: such a name can stand in a table, a gate and a file's name."""
-
-
-def written_names(spec: StudySpec) -> Iterator[Mistake]:
-    """Names begin with a letter or digit and hold no character that a path or a gate gives a meaning to; those of data,
-    pools and probes no dot."""
-    named: list[tuple[Place, str]] = [(("cells", number), cell.name) for number, cell in enumerate(spec.cells)]
-    tables: dict[str, Iterable[str]] = {
-        "data": spec.data,
-        "starts": spec.starts,
-        "arms": spec.arms,
-        "probes": spec.probes,
-    }
-    named += [((where, name), name) for where, table in tables.items() for name in table]
-    named += [((*where, name), name) for where, steps in step_tables(spec) for name in steps]
-    named += [(("data", name, "pools", pool), pool) for name, source in spec.data.items() for pool in source.pools]
-    for place, name in named:
-        if not NAME.fullmatch(name):
-            yield (
-                place,
-                f'a name begins with a letter or digit and has none of / \\ [ ] " < > | ? * : in it, not {name!r}',
-            )
-        elif "." in name and (place[0] in ("data", "probes")):
-            yield place, f"a name here has no dot, which divides DATA.POOL and PROBE.METRIC, not {name!r}"
-
-
-def names(spec: StudySpec) -> Iterator[Mistake]:
-    """Words that stand for something are nobody's name; no two steps share one; seeds differ."""
-    for where, named in (("data", spec.data), ("arms", spec.arms)):
-        if START_ROWS in named:
-            yield (where, START_ROWS), f"the name '{START_ROWS}' stands for the start; choose another"
-    for word, stands_for in (
-        (DAMAGE, "the rows of the chosen damage"),
-        (TRAINED, "the rows of a cell's last training"),
-    ):
-        if word in spec.data:
-            yield ("data", word), f"the name '{word}' stands for {stands_for}"
-    names_so_far = set(spec.all_arms())
-    for where_, steps in step_tables(spec):
-        for name in steps:
-            if name in names_so_far or name == DAMAGE:
-                yield (*where_, name), f"the name '{name}' is taken"
-            names_so_far.add(name)
-    for name, step in spec.steps.items():
-        if step.type not in OTHER_STEPS:
-            yield ("steps", name, "type"), not_there(step.type, list(OTHER_STEPS))
-    if spec.damage is not None and spec.damage not in spec.all_trainings():
-        yield ("damage",), not_there(spec.damage, list(spec.all_trainings()))
-    if len(set(spec.seeds)) < len(spec.seeds) or min(spec.seeds) < 0:
-        yield ("seeds",), "each once, 0 or more"
-    if len(set(spec.sizes)) < len(spec.sizes) or min(spec.sizes, default=1) < 1:
-        yield ("sizes",), "each once, 1 or more"
-    if not spec.has_grid:
-        return
-    if spec.human_arm not in spec.all_arms():
-        yield ("human_arm",), not_there(spec.human_arm, list(spec.all_arms()))
-    if "general" not in spec.probes:
-        yield ("probes",), "one of them must be called 'general', the general task"
 
 
 def sources(spec: StudySpec) -> Iterator[Mistake]:
@@ -289,7 +231,8 @@ def rows_for_training(spec: StudySpec) -> list[str]:
 
 def arms(spec: StudySpec) -> Iterator[Mistake]:
     """Their rows are there; a bias has two fields to compare, noise an error rate that is known."""
-    axis: set[Place] = set()  # an axis is several arms, and says what is wrong with it once
+    trainable = [*rows_for_training(spec), START_ROWS]
+    wanted: dict[tuple[Place, str], int] = {}  # an axis is several arms, and says what is wrong with it once
     for name, arm in spec.all_arms().items():
         sizes = [*spec.sizes, *(cell.size for cell in spec.cells if name in cell.steps)]
         largest = arm.counts(max(sizes, default=1))
@@ -297,14 +240,15 @@ def arms(spec: StudySpec) -> Iterator[Mistake]:
             where: Place = ("arms", name, "mix")
             if name not in spec.arms and spec.synthetic_share:
                 where = ("synthetic_share", "human" if used == spec.synthetic_share.human else "synthetic")
-            if where in axis:
-                continue
-            if used not in (trainable := [*rows_for_training(spec), START_ROWS]):
-                wrong = [(where, not_there(used, trainable))]
-            else:
-                wrong = list(first_rows(spec, where, used, largest.get(used, 0)))
-            yield from wrong
-            axis |= {place for place, _ in wrong if place[0] == "synthetic_share"}
+            wanted[where, used] = max(wanted.get((where, used), 0), largest.get(used, 0))
+    for (where, used), count in wanted.items():
+        if used not in trainable:
+            yield where, not_there(used, trainable)
+        elif used == START_ROWS:
+            yield from own_rows(spec, where, count)
+        else:
+            yield from first_rows(spec, where, used, count)
+    for name, arm in spec.all_arms().items():
         yield from biased(spec, name, arm)
         if isinstance(arm.noise, str):
             written = [source_name for source_name, source in spec.data.items() if source.synth]
@@ -312,6 +256,14 @@ def arms(spec: StudySpec) -> Iterator[Mistake]:
                 yield ("arms", name, "noise"), not_there(arm.noise, written)
             elif not spec.data[arm.noise].judge:
                 yield ("arms", name, "noise"), f"data.{arm.noise} has no judge, so its error rate is unknown"
+
+
+def own_rows(spec: StudySpec, place: Place, count: int) -> Iterator[Mistake]:
+    """Has every start learned so many rows as an arm takes of them again?"""
+    for name, start in spec.starts.items():
+        learned = [rows for rows in start.rows.values() if isinstance(rows, int)]
+        if len(learned) == len(start.rows) and 0 < sum(learned) < count:
+            yield place, f"{count:,} rows of the start's own, and start {name} has {sum(learned):,}"
 
 
 def biased(spec: StudySpec, name: str, arm: ArmSpec) -> Iterator[Mistake]:
@@ -378,7 +330,7 @@ def of_classifier(repair: str, settings: RepairSettings) -> Iterator[Mistake]:
     try:
         check_classifier(settings, resolve_method(settings.method, settings.options))
     except UserError as error:
-        yield ("repairs", repair, "settings"), f"{error.what} {error.found}: {error.fix.replace('--', '')}"
+        yield ("repairs", repair, "settings"), f"{error.what} {error.found}"
 
 
 def watched(spec: StudySpec, repair: str, role: str, rows: str) -> Iterator[Mistake]:

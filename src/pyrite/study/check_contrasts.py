@@ -6,7 +6,7 @@ from pyrite.config_base import Mistake, Place, not_there
 from pyrite.study import chat_uses
 from pyrite.study.check_cells import types_of_cells
 from pyrite.study.spec import StudySpec
-from pyrite.study.spec_probes import GAP, HARNESS, ProbeSpec
+from pyrite.study.spec_probes import GAP, HARNESS, ContrastSpec, ProbeSpec
 from pyrite.study.spec_steps import DAMAGE, START_ROWS
 
 SIDES = ("lost", "gained")
@@ -50,7 +50,7 @@ def contrast_mistakes(spec: StudySpec) -> Iterator[Mistake]:
     sizes = [*map(str, spec.sizes), *(str(cell.size) for cell in spec.cells)]
     for number, contrast in enumerate(spec.primary()):
         where = ("contrasts", number)
-        if contrast in spec.primary()[:number]:
+        if question_of(spec, contrast) in [question_of(spec, other) for other in spec.primary()[:number]]:
             yield where, "the same question is there twice: each counts in the correction for the others"
         if bool(contrast.arm) != spec.has_grid:
             yield where, "with starts say arm: NAME, without say cell: NAME"
@@ -71,6 +71,17 @@ def contrast_mistakes(spec: StudySpec) -> Iterator[Mistake]:
         if contrast.about == contrast.against:
             yield (*where, "against"), f"{contrast.about} is compared with itself"
         yield from probe_of_contrast(spec, number)
+
+
+def question_of(spec: StudySpec, contrast: ContrastSpec) -> tuple[object, ...]:
+    """What a contrast asks, however it is written: two sides in any order, a metric or the probe's first, starts and sizes
+    by name or all. The margin is no part of it: it decides which difference matters, not which is looked at."""
+    probe = spec.probes.get(contrast.probe_name)
+    metrics = known_metrics(probe, spec) if probe is not None else None
+    metric = contrast.metric or (metrics[0] if metrics else "")
+    starts = frozenset(contrast.starts or spec.starts)
+    sizes = frozenset(contrast.sizes or spec.sizes)
+    return frozenset((contrast.about, contrast.against)), contrast.probe_name, metric, starts, sizes
 
 
 def probe_of_contrast(spec: StudySpec, number: int) -> Iterator[Mistake]:

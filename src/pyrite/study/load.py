@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyrite.config_base import from_yaml
+from pyrite.config_base import from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.study.check import mistakes
 from pyrite.study.spec import StudySpec
@@ -32,7 +32,7 @@ def find_spec(name: str | Path) -> Path:
 def load_spec(name: str | Path) -> tuple[StudySpec, Path]:
     """Read and check a study file; every mistake is named with its line and what to write instead."""
     path = find_spec(name)
-    return parse_spec(path.read_text(encoding="utf-8"), str(path)), path
+    return parse_spec(yaml_text(path, "study file"), str(path)), path
 
 
 def parse_spec(text: str, where: str) -> StudySpec:

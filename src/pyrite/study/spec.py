@@ -159,7 +159,11 @@ class StudySpec(ConfigBase):
 
     def all_arms(self) -> dict[str, ArmSpec]:
         """The arms as written, and those of the share axis."""
-        arms = dict(self.arms)
+        return {**self.arms, **self.axis_arms()}
+
+    def axis_arms(self) -> dict[str, ArmSpec]:
+        """The arms along the share axis."""
+        arms: dict[str, ArmSpec] = {}
         if self.synthetic_share:
             axis = self.synthetic_share
             for share in axis.shares:

@@ -62,7 +62,7 @@ class PoolSpec(ConfigBase):
     )
     shares_with: tuple[str, ...] = Field(
         (),
-        description="pools of this source whose rows may be in this one too, though a probe or judge reads them: it is then asked what was trained on",
+        description="pools of this source whose rows may be in this one too, though a probe, judge or guard reads them: it then reads what was trained on",
     )
 
 

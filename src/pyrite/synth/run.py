@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pyrite.config_base import ConfigBase, from_yaml
+from pyrite.config_base import ConfigBase, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
@@ -129,7 +129,7 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe."""
     if not path.is_file():
         raise UserError("That recipe is not there.", str(path), "give a YAML file with labels, rows and synth")
-    text = path.read_text(encoding="utf-8")
+    text = yaml_text(path, "recipe")
     return from_yaml(Recipe, text, str(path), what="recipe", see=f"keys: {', '.join(Recipe.model_fields)}")
 
 

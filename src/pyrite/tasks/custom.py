@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase, from_yaml
+from pyrite.config_base import ConfigBase, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.tasks.scoring import Task
 
@@ -41,6 +41,6 @@ def load_custom(path: Path) -> tuple[CustomTask, Path]:
     """Read a task's YAML; returns it and the path of its file."""
     if not path.is_file():
         raise UserError("That task file is not there.", str(path), "give a YAML file, or NAME=FILE")
-    text = path.read_text(encoding="utf-8")
+    text = yaml_text(path, "task file")
     task = from_yaml(CustomTask, text, str(path), what="task file", see=f"keys: {', '.join(CustomTask.model_fields)}")
     return task, path.parent / task.file
