@@ -16,10 +16,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.models.auto import modeling_auto as auto
 
+from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.continuations import ContinuationRequest, continuations
 from pyrite.models.generate import generate
 from pyrite.models.hardware import Compute
+from pyrite.models.int8 import is_supported, with_int8_layers
 from pyrite.models.score import class_logits
 
 from architectures import LARGEST, random_rows, tiny_config, tiny_model  # isort: skip
@@ -139,3 +141,21 @@ def test_a_language_model_says_and_writes_what_the_library_says(model_type: str,
     assert np.abs(said - np.array(expected)).max() < 1e-3
     written = dict(generate(model, prompts, max_new_tokens=12, end_ids=[]))
     assert [list(written[at].ids[: len(ids)]) for at, ids in enumerate(clear)] == clear
+
+
+@pytest.mark.parametrize("model_type", ["mobilebert", "convbert"])
+def test_rows_that_leak_through_the_mask_are_never_padded(model_type: str) -> None:
+    """Long rows of nearly one length, of which the shortest alone would not show it."""
+    model = build(AutoModelForSequenceClassification, model_type, num_labels=3)
+    rows = random_rows(24, seed=3, shortest=40, longest=60)
+    alone = torch.stack([logits_alone(model, row) for row in rows]).numpy()
+    logits, _ = class_logits(model, rows, order=[0, 1, 2], pad_id=0, compute=CPU, report_progress=lambda *_: None)
+    assert (logits.argmax(1) == alone.argmax(1)).all()
+    assert np.abs(logits - alone).max() < 1e-4 * max(1.0, float(alone.std()))
+
+
+@pytest.mark.skipif(not is_supported(), reason="this processor has no VNNI")
+@pytest.mark.parametrize("model_type", ["mamba", "rwkv"])
+def test_what_looks_at_weights_itself_is_refused_in_int8(model_type: str) -> None:
+    with pytest.raises(UserError, match="cannot be read in int8"):
+        with_int8_layers(build(AutoModelForCausalLM, model_type))

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, ModernBertConfig, ModernBertForMaskedLM
 
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.embed import sentence_embeddings
 from pyrite.models.hardware import Compute
-from pyrite.models.whole import check_adapter_keys
+from pyrite.models.whole import check_adapter_keys, load_whole, may_be_left
 from pyrite.repair.quantise import read_full_model
 from pyrite.train.adapters import add_adapter, with_adapter
 from pyrite.train.settings import LoraSettings
@@ -197,3 +198,55 @@ def test_an_adapter_that_lacks_a_weight_is_refused(tiny_causal: Path, tmp_path: 
         with pytest.raises(UserError, match="does not fit its base") as caught:
             with_adapter(load.load_causal(tiny_causal, CPU), tmp_path / "whole", train=False)
         assert says in caught.value.found
+
+
+def test_heads_that_are_not_asked_may_be_left() -> None:
+    """Names of heads, and of constants, that public checkpoints carry; and of the body, which is never left."""
+    left = ["decoder.bias", "lm_head.decoder.bias", "cls.predictions.decoder.weight", "roberta.pooler.dense.weight", "v_head.summary.weight",
+            "transformer.h.0.attn.attention.bias", "transformer.h.0.attn.causal_mask", "final_logits_bias", "model.mtp_layers.0.weight"]  # fmt: skip
+    assert [name for name in left if not may_be_left(name)] == []
+    body = [
+        "encoder.layer.7.output.dense.weight",
+        "transformer.h.5.attn.c_attn.bias",
+        "decoder.layers.3.fc1.weight",
+        "attentions.4.q_lin.weight",
+    ]
+    assert [name for name in body if may_be_left(name)] == []
+
+
+def test_a_masked_model_is_a_base_for_a_classifier_and_an_embedder(tmp_path: Path, tiny_encoder: Path) -> None:
+    """ModernBERT's masked model stores a bias of its decoder that neither has a place for."""
+    config = ModernBertConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=300, pad_token_id=0
+    )
+    ModernBertForMaskedLM(config).save_pretrained(tmp_path)
+    load.load_tokenizer(tiny_encoder).save_pretrained(tmp_path)
+    load.load_classifier(tmp_path, ["positive", "negative"], CPU, seed=0)
+    load_whole(AutoModel, tmp_path, head="none")
+
+
+def test_of_several_files_those_are_looked_at_that_the_library_reads(tiny_causal: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_causal, folder)
+    (folder / "consolidated.safetensors").write_bytes(POINTER)
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    )
+    load.load_causal(folder, CPU)  # shards that a whole save has removed, but for their index
+    shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(UserError, match="Two sets of weights"):
+        load.load_causal(folder, CPU)
+
+
+def test_adapters_in_other_forms(tiny_causal: Path, tmp_path: Path) -> None:
+    adapted = add_adapter(load.load_causal(tiny_causal, CPU), LoraSettings(rank=2), "CAUSAL_LM", seed=0)
+    adapted.save_pretrained(tmp_path / "embeddings", save_embedding_layers=True)
+    with_adapter(load.load_causal(tiny_causal, CPU), tmp_path / "embeddings", train=False)
+    adapted.save_pretrained(tmp_path / "bin", safe_serialization=False)
+    with pytest.raises(UserError, match="safetensors only"):
+        with_adapter(load.load_causal(tiny_causal, CPU), tmp_path / "bin", train=False)
+    both = tmp_path / "both"
+    shutil.copytree(tiny_causal, both)
+    shutil.copy(tmp_path / "embeddings" / "adapter_config.json", both)
+    with pytest.raises(UserError, match="lie in one folder"):
+        load.load_causal(both, CPU)

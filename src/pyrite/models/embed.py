@@ -55,7 +55,8 @@ def sentence_embeddings(
     model, compute = load.for_generation(model, compute)
     unique, numbers = unique_rows(texts)
     room = size_limit(model, tokenizer, max_tokens)
-    ids = tokenize(tokenizer, unique, room)
+    nothing = next((at for at in (tokenizer.cls_token_id, tokenizer.pad_token_id) if at is not None), 0)
+    ids = [row or [nothing] for row in tokenize(tokenizer, unique, room)]
     vectors = np.zeros((len(unique), model.config.get_text_config().hidden_size), dtype=np.float32)
     pad = tokenizer.pad_token_id or 0
     layers = Prepacked(model)
@@ -68,7 +69,7 @@ def sentence_embeddings(
                 return mean_states(model, [ids[at] for at in batch], pad)
 
         tolerance = 1e-3 if model.dtype == torch.float32 and compute.precision == "fp32" else 0.1
-        pads = may_pad(read, lengths, tolerance)
+        pads = may_pad(model, read, lengths, tolerance)
         for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[compute.device], pads=pads):
             vectors[batch] = read(batch)
             n_done += len(batch)

@@ -388,6 +388,8 @@ def decode_singly(
 
     written: list[int] = []
     logprob, stopped, own_end = 0.0, False, False
+    if not sequence.limit:
+        return Continuation(written, float("nan"), False)
 
     class Draw(LogitsProcessor):  # type: ignore[misc]
         """Draws the next token, and leaves nothing else to choose."""
@@ -406,7 +408,10 @@ def decode_singly(
             return drawn
 
     ids = torch.tensor([list(sequence.prompt)], device=model.device)
-    before, model.generation_config = model.generation_config, GenerationConfig(pad_token_id=0)
+    holders = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    before = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = GenerationConfig(pad_token_id=0)
     try:
         model.generate(
             ids,
@@ -417,7 +422,8 @@ def decode_singly(
             stopping_criteria=[lambda input_ids, scores, **_: torch.full((1,), stopped, device=input_ids.device)],
         )
     finally:
-        model.generation_config = before
+        for holder, settings in zip(holders, before, strict=True):
+            holder.generation_config = settings
     mean = logprob / (len(written) + own_end) if drawing.logprobs else float("nan")
     return Continuation(written, mean, stopped)
 

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyrite.errors import UserError
+
 LEAST_OUTPUTS = 32
 """Layers with fewer outputs are left in fp32."""
 CHUNK = 256
@@ -119,4 +121,10 @@ def with_int8_layers(model: Any) -> Any:
         if id(layer) not in replaced:
             replaced[id(layer)] = Int8Linear(layer, rounding, keep_weight=layer is head)
         setattr(parent, name, replaced[id(layer)])
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([[1, 2]]))
+    except (TypeError, AttributeError) as error:  # it looks at a layer's weights itself (Mamba, RWKV)
+        fix = "leave --precision int8 out"
+        raise UserError("This architecture cannot be read in int8.", type(model).__name__, fix) from error
     return model

@@ -17,7 +17,7 @@ import orjson
 import torch
 
 from pyrite.models.freeze import Reached, layer_list, probe_ids
-from pyrite.models.work import BATCH_TOKENS, length_batches
+from pyrite.models.work import BATCH_TOKENS, LEAKY, length_batches
 
 STATES, INDEX = "states.npy", "index.json"
 TOLERANCE = {"fp32": 1e-3, "bf16-mixed": 5e-2}
@@ -261,7 +261,9 @@ def fitting_states(
     precision: str,
 ) -> tuple[Injected, list[np.ndarray[Any, Any]]] | None:
     """The stored states of rows, and the model that takes them in the place of its lower layers; None where they do not
-    give what the whole model gives (`Injected.agrees`), on a few rows."""
+    give what the whole model gives (`Injected.agrees`), on a few rows, or would hang on a row's neighbours (`work.LEAKY`)."""
+    if model.config.model_type in LEAKY:
+        return None
     injected, states = Injected(model, stored.layers), stored.of(model, ids, segments, pad_id=pad_id)
     checked_segments = None if segments is None else segments[:CHECKED]
     agrees = injected.agrees(ids[:CHECKED], checked_segments, states[:CHECKED], pad_id=pad_id, precision=precision)

@@ -152,7 +152,7 @@ def padded_class_logits(
         return out
 
     tolerance = 1e-3 if exact and model.dtype == torch.float32 else 0.1
-    pads = lower is not None or may_pad(read, lengths, tolerance)
+    pads = lower is not None or may_pad(model, read, lengths, tolerance)
     for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[model.device.type], pads=pads):
         out = read(batch)
         if logits is None:

@@ -7,7 +7,6 @@ that prefix.
 """
 
 import json
-import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -18,12 +17,14 @@ from pyrite.errors import UserError
 Head = Literal["own", "fresh", "none"]
 """Of a model's head: the folder holds it, a fresh one is drawn, or none is used (an embedder reads hidden states)."""
 
-BUFFERS = re.compile(r"(position_ids|token_type_ids|attn\.bias|masked_bias|inv_freq|num_batches_tracked|_extra_state)$")
+BUFFERS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|attn(\.attention)?\.bias|masked_bias|causal_mask|inv_freq|num_batches_tracked|_extra_state)$"
+)
 """Constants that older releases of the library stored beside the weights."""
 TOWERS = re.compile(r"(^|\.)(vision\w*|visual\w*|audio\w*|image\w*|multi_modal_projector|mtp)\.")
 """Parts of a model of several senses, and heads for more tokens at once: text is read without them."""
 POOLER = re.compile(r"(^|\.)pooler\.")
-BODY = re.compile(r"(^|\.)(layers?|h|blocks?|encoder|decoder|embeddings?|embed_tokens|wte|word_embeddings)\.")
+BODY = re.compile(r"(^|\.)(layers?|h|blocks?|embeddings?|embed_tokens|wte|word_embeddings|attentions|ffns)\.")
 """What stands in the name of a weight that is of no head."""
 PREFIXES = {
     "module.": "it was saved from DataParallel or DDP: save model.module",
@@ -32,6 +33,8 @@ PREFIXES = {
 }
 SHOWN = 3
 LFS = b"version https://git-lfs"
+WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: Any) -> Any:
@@ -46,6 +49,12 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
     from torch import OutOfMemoryError
 
     check_weight_files(folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise UserError(
+            "A whole model and an adapter lie in one folder.",
+            f"{folder}: {ADAPTER_CONFIG}",
+            "keep them apart: the library would load the adapter's base in the place of this model",
+        )
     try:
         model, loaded = auto_class.from_pretrained(folder, output_loading_info=True, **options)
     except ImportError as error:
@@ -54,7 +63,8 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
             "This model needs a library that is not installed.", f"{folder}: {lines_of(error)}", fix
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        if isinstance(error, MemoryError | OutOfMemoryError) or getattr(error, "errno", None) is not None:
+        full = isinstance(error, MemoryError | OutOfMemoryError) or "can't allocate memory" in str(error)
+        if full or getattr(error, "errno", None) is not None:
             raise  # the machine's: no memory, a full disk, no permission
         raise UserError("The model cannot be loaded.", f"{folder}: {lines_of(error)}", cause_of(error)) from error
     check_keys(folder, model, loaded["missing_keys"], loaded["unexpected_keys"], head)
@@ -73,6 +83,8 @@ def cause_of(error: BaseException) -> str:
         return (
             "config.json and the weights are of two models: get the folder again, or the config.json that belongs to it"
         )
+    if "trust_remote_code" in str(error):
+        return "Pyrite runs no code from a model's folder: give a model that the installed transformers knows"
     if "model type" in str(error) or "Unrecognized" in str(error):
         return "the installed transformers does not know this architecture: pip install -U transformers, or give another model"
     return "get the model again, or write it anew with save_pretrained()"
@@ -86,7 +98,7 @@ def check_keys(folder: Path, model: Any, missing: Collection[str], unexpected: C
     """
     body = f"{model.base_model_prefix}."
     lacking = sorted(key for key in missing if not may_be_fresh(key, body, head))
-    homeless = sorted(key for key in unexpected if not may_be_left(key, head))
+    homeless = sorted(key for key in unexpected if not may_be_left(key))
     if not lacking and not homeless:
         return
     prefix = prefix_between(unexpected, [*missing, *(key.removeprefix(body) for key in missing)])
@@ -117,11 +129,9 @@ def may_be_fresh(key: str, body: str, head: Head) -> bool:
     return head != "own" and (bool(POOLER.search(key)) or (head == "fresh" and not key.startswith(body)))
 
 
-def may_be_left(key: str, head: Head) -> bool:
-    """Is a weight that the model has no place for one that it does not need?"""
-    if BUFFERS.search(key) or TOWERS.search(key) or POOLER.search(key):
-        return True
-    return head != "own" and not BODY.search(key)
+def may_be_left(key: str) -> bool:
+    """Is a weight that the model has no place for one that no answer hangs on: a constant, or of a head that is not asked?"""
+    return bool(BUFFERS.search(key) or TOWERS.search(key) or POOLER.search(key)) or not BODY.search(key)
 
 
 def prefix_between(unexpected: Collection[str], missing: Collection[str]) -> str:
@@ -149,21 +159,41 @@ def check_weight_files(folder: Path) -> None:
         UserError: no safetensors; a pointer of git-lfs in the place of a file; a file that is cut off or empty; a shard
             that the index names and that is not there.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not any(folder.glob("*.safetensors")):
         pickles = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
         detail = f"{folder} holds {', '.join(sorted(pickles)) or 'no weights'}"
         raise UserError("Pyrite reads weights from safetensors only.", detail, "save the model with save_pretrained()")
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        absent = sorted({name for name in shards_of(index) if not (folder / name).is_file()})
+    for file in files_read(folder):
+        check_whole_file(file)
+
+
+def files_read(folder: Path) -> list[Path]:
+    """The files of weights that the library reads: the whole model, or the shards that its index names, or an adapter. Others
+    (an optimizer's, `consolidated.safetensors`) may lie beside them.
+
+    Raises:
+        UserError: a shard is missing, or old whole weights lie beside newer shards (or the other way round).
+    """
+    index = folder / INDEX
+    shards = sorted(shards_of(index)) if index.is_file() else []
+    there = [name for name in shards if (folder / name).is_file()]
+    if (folder / WHOLE).is_file():
+        if there and WHOLE not in shards:
+            detail = f"{folder}: {WHOLE}, and {some(there)} of {INDEX}"
+            raise UserError("Two sets of weights lie in one folder.", detail, "remove the older one")
+        return [folder / WHOLE]
+    if shards:
+        absent = [name for name in shards if name not in there]
         if absent:
             raise UserError(
                 "Files of this model's weights are missing.",
                 f"{index}: {some(absent)}",
                 "get the folder again (an interrupted download goes on: hf download NAME)",
             )
-    for file in files:
-        check_whole_file(file)
+        return [folder / name for name in shards]
+    if (folder / ADAPTER).is_file():
+        return [folder / ADAPTER]
+    return sorted(folder.glob("*.safetensors"))
 
 
 def shards_of(index: Path) -> Collection[str]:
@@ -206,12 +236,12 @@ def check_adapter_keys(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    (file,) = folder.glob("adapter_model.safetensors")
-    with safe_open(file, framework="pt") as weights:
+    with safe_open(folder / ADAPTER, framework="pt") as weights:
         stored = set(weights.keys())
-    placed = set(get_peft_model_state_dict(model))
-    lacking, homeless = sorted(placed - stored), sorted(stored - placed)
+    placed = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    of_base = {name.replace(".default.", ".") for name in model.state_dict()}  # embeddings that were saved beside it
+    lacking, homeless = sorted(placed - stored), sorted(stored - placed - of_base)
     if lacking or homeless:
         names = f"missing: {some(lacking)}" if lacking else f"without a place: {some(homeless)}"
         fix = "give the base that the adapter was trained on, or save the adapter again with save_pretrained()"
-        raise UserError("The adapter does not fit its base.", f"{os.fspath(folder)}: {names}", fix)
+        raise UserError("The adapter does not fit its base.", f"{folder}: {names}", fix)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ADAPTER_CONFIG
-from pyrite.models.whole import check_adapter_keys
+from pyrite.models.whole import ADAPTER, check_adapter_keys, check_weight_files
 from pyrite.train.settings import LoraSettings
 
 
@@ -54,6 +55,10 @@ def with_adapter(model: Any, folder: Path, *, train: bool) -> Any:
     """A base model with the adapters of a folder, to go on training them or to use them."""
     from peft import PeftModel
 
+    check_weight_files(folder)
+    if not (folder / ADAPTER).is_file():
+        detail = f"{folder} has no {ADAPTER}"
+        raise UserError("The adapter has no weights of its own.", detail, "save it again with save_pretrained()")
     adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=train, use_safetensors=True)
     check_adapter_keys(adapted, folder)
     return adapted
