@@ -99,7 +99,7 @@ class ShareAxis(ConfigBase):
     @classmethod
     def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if len({f"{share:g}" for share in value}) < len(value) or min(value) < 0 or max(value) > 1:
-            raise ValueError("each once (to six digits), 0 to 1")
+            raise ValueError("each once, 0 to 1 (six digits count)")
         return value
 
     @model_validator(mode="after")
