@@ -29,8 +29,9 @@ from pyrite.models.prepack import Prepacked
 NAME = "pyrite_rows"
 """Our attention function's name in the model library."""
 
-TOLERANCE = 0.05
-"""Largest difference from the library's own pass, as a share of the standard deviation of its hidden states."""
+TOLERANCE, IN_FP32 = 0.05, 0.005
+"""Largest difference from the library's own pass, as a share of the standard deviation of its hidden states; in fp32 little
+but rounding is left."""
 
 LENGTH_BOUND_ROPE = ("dynamic", "longrope")
 """Rotary positions that depend on the longest position of a whole pass: rows would change each other."""
@@ -404,7 +405,8 @@ class RowReader:
             read = torch.cat([flat_states, after_prefix])
             alone = torch.cat([library_states, library_states[-len(after_prefix) :]])
             difference = float((read - alone).float().abs().max() / alone.float().std())
-            if not difference <= TOLERANCE:
+            exact = alone.dtype == torch.float32 and not torch.is_autocast_enabled(self.device.type)
+            if not difference <= (IN_FP32 if exact else TOLERANCE):
                 raise Unreadable(f"{type(self.model).__name__} reads flat rows differently ({difference:.3g})")
             if self.model.get_output_embeddings() is not None:
                 full = self.model(input_ids=torch.tensor([rows[-1]], device=self.device), use_cache=False).logits[0]
