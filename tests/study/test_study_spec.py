@@ -118,21 +118,12 @@ def test_a_good_file() -> None:
             15,
             "20 rows of human.more, which has 5",
         ),
-        ("  other:", "  share=0.5: {mix: {human.arm: 1}}\n  other:", 13, "makes an arm of that name"),
-        ("raw: {}", "raw: {rows: {human.arm: 3}}", 13, "4 rows of the start's own, and start raw has 3"),
         ("seeds: [0]", "seeds: [0]\nsays: a\x07b", 16, "special characters are not allowed: U+0007"),
     ],
 )
 def test_mistakes_are_named_with_line_and_fix(old: str, new: str, line: int, says: str) -> None:
     assert old in GOOD
-    text = GOOD.replace(old, new, 1)
-    if "makes an arm" in says:
-        text = text.replace(
-            "sizes:", "synthetic_share: {shares: [0.5], human: human.arm, synthetic: human.more}\nsizes:"
-        )
-    if "start's own" in says:
-        text = text.replace("{human.more: 1}", "{start: 1}")
-    error = mistakes(text)
+    error = mistakes(GOOD.replace(old, new, 1))
     assert f"s.yaml:{line}:" in error.found
     assert says in error.found + error.fix
 
@@ -165,6 +156,16 @@ cells:
   undone: {start: raw, steps: [other, undo], size: 4}
 """
     assert division(text)["held_out"] == ["kept", "left", "test"]
+
+
+def test_an_axis_makes_no_arm_that_is_written_and_takes_no_row_twice() -> None:
+    axis = "synthetic_share: {shares: [0.5], human: human.arm, synthetic: human.more}\nsizes:"
+    text = GOOD.replace("sizes:", axis)
+    parse_spec(text, "s.yaml")
+    error = mistakes(text.replace("  other:", "  share=0.5: {mix: {human.arm: 1}}\n  other:"))
+    assert "arms.share=0.5: synthetic_share makes an arm of that name" in error.found
+    text = GOOD.replace("{human.more: 1}", "{start: 1}").replace("raw: {}", "raw: {rows: {human.arm: 3}}")
+    assert "s.yaml:13: arms.other.mix: 4 rows of the start's own, and start raw has 3" in mistakes(text).found
 
 
 def test_a_file_that_is_no_utf8_is_named_with_its_line(tmp_path: Path) -> None:

@@ -68,8 +68,7 @@ def sentence_embeddings(
             with layers.active():
                 return mean_states(model, [ids[at] for at in batch], pad)
 
-        tolerance = 1e-3 if model.dtype == torch.float32 and compute.precision == "fp32" else 0.1
-        pads = may_pad(model, read, lengths, tolerance)
+        pads = may_pad(model, read, lengths, exact=compute.precision == "fp32")
         for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[compute.device], pads=pads):
             vectors[batch] = read(batch)
             n_done += len(batch)

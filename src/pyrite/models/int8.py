@@ -9,6 +9,7 @@ for whole numbers (VNNI, AMX); sums, norms, attention and embeddings stay in fp3
 Layers with fewer outputs than `LEAST_OUTPUTS` (a classifier's last one) stay as they are: they cost nothing.
 """
 
+import contextlib
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -107,7 +108,11 @@ def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_int8_layers(model: Any) -> Any:
-    """The same model, its linear layers replaced by int8 ones in place: to read and write with, not to train."""
+    """The same model, its linear layers replaced by int8 ones in place: to read and write with, not to train.
+
+    Raises:
+        UserError: an architecture that looks at its layers' weights itself (Mamba, RWKV).
+    """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     places = [
         (parent, name, layer)
@@ -122,9 +127,10 @@ def with_int8_layers(model: Any) -> Any:
             replaced[id(layer)] = Int8Linear(layer, rounding, keep_weight=layer is head)
         setattr(parent, name, replaced[id(layer)])
     try:
-        with torch.inference_mode():
+        # other errors are of the row (too short, without a special token), and say nothing of the layers
+        with torch.inference_mode(), contextlib.suppress(ValueError, RuntimeError, IndexError):
             model(input_ids=torch.tensor([[1, 2]]))
-    except (TypeError, AttributeError) as error:  # it looks at a layer's weights itself (Mamba, RWKV)
+    except (TypeError, AttributeError) as error:
         fix = "leave --precision int8 out"
         raise UserError("This architecture cannot be read in int8.", type(model).__name__, fix) from error
     return model

@@ -20,7 +20,6 @@ from pyrite.models.hardware import Compute
 from pyrite.models.whole import load_whole
 from pyrite.steps import Source
 
-ADAPTER_CONFIG = "adapter_config.json"
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 """The files of a model folder that hold weights: what a store may drop (`Step.weights`)."""

@@ -30,8 +30,8 @@ NAME = "pyrite_rows"
 """Our attention function's name in the model library."""
 
 TOLERANCE, IN_FP32 = 0.05, 0.005
-"""Largest difference from the library's own pass, as a share of the standard deviation of its hidden states; in fp32 little
-but rounding is left."""
+"""Largest difference from the library's own pass, as a share of the standard deviation of its hidden states, or of its
+logits; in fp32 little but rounding is left."""
 
 LENGTH_BOUND_ROPE = ("dynamic", "longrope")
 """Rotary positions that depend on the longest position of a whole pass: rows would change each other."""
@@ -406,14 +406,15 @@ class RowReader:
             alone = torch.cat([library_states, library_states[-len(after_prefix) :]])
             difference = float((read - alone).float().abs().max() / alone.float().std())
             exact = alone.dtype == torch.float32 and not torch.is_autocast_enabled(self.device.type)
-            if not difference <= (IN_FP32 if exact else TOLERANCE):
+            tolerance = IN_FP32 if exact else TOLERANCE
+            if not difference <= tolerance:
                 raise Unreadable(f"{type(self.model).__name__} reads flat rows differently ({difference:.3g})")
             if self.model.get_output_embeddings() is not None:
                 full = self.model(input_ids=torch.tensor([rows[-1]], device=self.device), use_cache=False).logits[0]
                 flat_logits = self.logits(library_states[-len(rows[-1]) :])
                 if (
                     flat_logits.shape != full.shape
-                    or (flat_logits - full).float().abs().max() > TOLERANCE * full.float().std()
+                    or (flat_logits - full).float().abs().max() > tolerance * full.float().std()
                 ):
                     raise Unreadable(f"{type(self.model).__name__} changes its logits after the output matrix")
 

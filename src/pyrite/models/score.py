@@ -136,7 +136,6 @@ def padded_class_logits(
 ) -> np.ndarray:
     """An encoder's logits: rows of (nearly) one length in a batch, so that little or nothing is padded. A row is its
     token ids and their segments (empty where the model is not told). `lower`: stored states of every row."""
-    import torch
 
     ids = [row for row, _ in rows]
     logits: Any = None
@@ -151,8 +150,7 @@ def padded_class_logits(
             out: np.ndarray = model(**padded(model, [rows[at] for at in batch], pad_id)).logits.float().cpu().numpy()
         return out
 
-    tolerance = 1e-3 if exact and model.dtype == torch.float32 else 0.1
-    pads = lower is not None or may_pad(model, read, lengths, tolerance)
+    pads = lower is not None or may_pad(model, read, lengths, exact=exact)
     for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[model.device.type], pads=pads):
         out = read(batch)
         if logits is None:

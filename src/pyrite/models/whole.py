@@ -1,8 +1,8 @@
-"""A model read from its folder whole, or not at all: no weight is filled at random, and none is left out.
+"""A model read from its folder whole, or not at all: no weight is filled at random, and no layer is left out.
 
 The model library draws what a folder lacks at random, and leaves out what a configuration has no place for; it says so in a
-log. A model like that answers, and its answers mean nothing. Here both are a `UserError` that names the weights and, where
-one prefix explains them (`module.` of data-parallel training, `_orig_mod.` of torch.compile, `base_model.model.` of PEFT),
+log. A model like that answers, and its answers mean nothing. Here both are a `UserError`, but for heads that are not asked
+and for constants. It names the weights and, where one prefix explains them (`module.` of data-parallel training, `_orig_mod.` of torch.compile, `base_model.model.` of PEFT),
 that prefix.
 """
 
@@ -120,7 +120,7 @@ def check_keys(folder: Path, model: Any, missing: Collection[str], unexpected: C
     raise UserError(
         "The folder holds weights that this model has no place for.",
         f"{folder}: {len(homeless)}: {some(homeless)}",
-        "config.json describes another model (fewer layers, another head): get the one that belongs to these weights",
+        "config.json describes another model (fewer layers): get the one that belongs to these weights",
     )
 
 
@@ -157,7 +157,7 @@ def check_weight_files(folder: Path) -> None:
 
     Raises:
         UserError: no safetensors; a pointer of git-lfs in the place of a file; a file that is cut off or empty; a shard
-            that the index names and that is not there.
+            that the index names and that is not there; two sets of weights.
     """
     if not any(folder.glob("*.safetensors")):
         pickles = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]

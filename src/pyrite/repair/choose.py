@@ -90,7 +90,7 @@ def choose_candidate(
 
     `lost` and `gained` are all models' scores on the items of the choice, `models` names the one before and the harmed
     one, `axes` what was lost and what was gained. Where these items do not show clearly that something was lost and
-    something gained (`unclear` says which), noise would choose: the candidate in the `middle` is then taken.
+    something gained (`unclear` says which), noise would choose: `middle` is then taken (the alpha nearest to one half, or of a list without alphas the middle).
 
     Raises:
         UserError: no candidate answered enough to be taken.
@@ -127,7 +127,9 @@ def choose_candidate(
     lacking = f"; {', '.join(left_out)} left out, as too many of their answers are missing" * bool(left_out)
     if unclear or not gain or gain < 0:
         name = middle if middle in eligible else next(iter(eligible))
-        why = f"it was not chosen by its answers, since noise would choose: on the items that choose {unclear or 'nothing was gained'}"
+        how = "the alpha nearest to one half, or without alphas the middle of the list"
+        how = how if name == middle else "the first that answered enough"
+        why = f"noise would choose, so it is {how}: on the items that choose {unclear or 'nothing was gained'}"
         return Choice(name, why + lacking, tried)
     able = [name for name, (_, kept_part) in eligible.items() if kept_part >= keep * gain - 1e-12]
     if not able:

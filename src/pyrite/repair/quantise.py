@@ -15,7 +15,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.whole import load_whole
+from pyrite.models.whole import ADAPTER_CONFIG, load_whole
 from pyrite.steps import Context, StepType
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def read_full_model(folder: Path, name: str) -> Any:
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    if (folder / load.ADAPTER_CONFIG).is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         detail = f"{name} is an adapter without its base"
         raise UserError("Only a whole model can be quantised.", detail, "merge it first (save: merged)")
     config = load.read_config(folder)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.load import ADAPTER_CONFIG, ModelRef
-from pyrite.models.whole import check_weight_files
+from pyrite.models.load import ModelRef
+from pyrite.models.whole import ADAPTER_CONFIG, check_weight_files
 from pyrite.repair.model_type import ModelType, is_classifier, labels_of
 from pyrite.steps import Context, Source, Step, StepType
 from pyrite.train.adapters import write_merged
@@ -91,7 +91,7 @@ def find_model(name: str) -> SourceModel:
             a classifier's adapter without its head.
     """
     resolved = load.resolve(name)
-    base = base_of(resolved.folder) if (resolved.folder / load.ADAPTER_CONFIG).is_file() else None
+    base = base_of(resolved.folder) if (resolved.folder / ADAPTER_CONFIG).is_file() else None
     folder = resolved.folder if base is None else base.folder
     labels = labels_of(folder) if is_classifier(folder) else ()
     if not labels and base is not None and is_of_classifier(resolved.folder):

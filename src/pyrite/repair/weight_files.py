@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.load import ADAPTER_CONFIG
-from pyrite.models.whole import check_weight_files
+from pyrite.models.whole import ADAPTER_CONFIG, check_weight_files
 from pyrite.steps.store import DROPPED, MANIFEST
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import orjson
 
 from pyrite.errors import OutOfTime, UserError
-from pyrite.models.load import ADAPTER_CONFIG
+from pyrite.models.whole import ADAPTER_CONFIG
 from pyrite.repair.weight_checks import check_compatible, check_equal, check_groups, fits
 from pyrite.repair.weight_files import (
     FLOATS,

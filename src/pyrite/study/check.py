@@ -27,17 +27,17 @@ from pyrite.train.settings import ClassifierSettings
 
 def mistakes(spec: StudySpec) -> Iterator[Mistake]:
     """Every mistake in how the parts of a study name each other: where, and what is wrong."""
-    first = [mistake for check in (model, grid, written_names, names) for mistake in check(spec)]
-    yield from first
-    if first:
+    so_far = [mistake for check in (model, grid, written_names, names) for mistake in check(spec)]
+    yield from so_far
+    if so_far:
         return  # what follows reads the model and the grid
     for check in (
         sources, shared_pools, starts, trainings, arms, repairs, chat_uses.mistakes, chat_uses.shared_files, probes, judges, redrawn,
         one_method, cell_mistakes, asked_of_cells, contrast_mistakes, frontier_mistakes, pilot_mistakes,
     ):  # fmt: skip
         for mistake in check(spec):
-            if mistake not in first:
-                first.append(mistake)
+            if mistake not in so_far:  # one of a grid's damages may say what another said
+                so_far.append(mistake)
                 yield mistake
 
 

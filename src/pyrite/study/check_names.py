@@ -11,16 +11,15 @@ from pyrite.study.spec_steps import DAMAGE, START_ROWS, TRAINED
 
 NAME = re.compile(r"\w([^\x00-\x1f/\\\[\]\"<>|?*:]*[^\s\x00-\x1f/\\\[\]\"<>|?*:])?")
 """What anything in a study file may be called: such a name can stand in a table, a gate and a file's name."""
-
-
 LONGEST = 80
+"""Bytes of a name at most: files are called by several."""
 RESERVED = ("primary", "verdict")
 """What gates of a study call its first question and its answer."""
 
 
 def written_names(spec: StudySpec) -> Iterator[Mistake]:
-    """Names begin with a letter, digit or _, are no longer than a file's may be, and hold no character that a path or a gate gives a meaning to; those of data,
-    pools and probes no dot."""
+    """Names begin with a letter, digit or _, fit into a file's name, and hold no character that a path or a gate gives a
+    meaning to; those of data, pools and probes no dot."""
     named: list[tuple[Place, str]] = [(("cells", number), cell.name) for number, cell in enumerate(spec.cells)]
     tables: dict[str, Iterable[str]] = {
         "data": spec.data,

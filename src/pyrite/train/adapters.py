@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.models.load import ADAPTER_CONFIG
-from pyrite.models.whole import ADAPTER, check_adapter_keys, check_weight_files
+from pyrite.models.whole import ADAPTER, ADAPTER_CONFIG, check_adapter_keys, check_weight_files
 from pyrite.train.settings import LoraSettings
 
 
