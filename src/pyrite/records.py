@@ -37,10 +37,11 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat."""
+    """One turn of a chat; `tool_calls` is the JSON list of the calls in it, as the file gave them ("" for none)."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
