@@ -11,7 +11,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models import generate as generating
 from pyrite.models.answers import Answer, AnswerFile, Writing, read_answers
 from pyrite.models.template import render_chat
-from pyrite.models.write import answer_prompts, cut_at, end_ids, prompt_ids, seed_of, stopper
+from pyrite.models.write import answer_prompts, cut_at, end_ids, opened_prompt, seed_of, stopper
 from pyrite.records import Chat, Message
 
 TEXTS = ("the film was", "the meal 7 was awful and", "a", "the trip was cold and the room was", "song")
@@ -202,7 +202,7 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
     chat = Chat((Message("user", "one"), Message("assistant", "two"), Message("user", "three")), "x")
-    assert render_chat(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo\n\nthree"
+    assert render_chat(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo</s>\n\nthree\n\n"
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -211,9 +211,9 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
         render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
         == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
     )
-    ids = prompt_ids(tokenizer, chat)
+    text, ids = opened_prompt(tokenizer, chat)
     assert ids.count(tokenizer.bos_token_id) == 1
-    assert tokenizer.decode(ids) == render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
+    assert tokenizer.decode(ids) == text == render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
 
 
 def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:

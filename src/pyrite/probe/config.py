@@ -52,6 +52,9 @@ class ProbeOptions(ConfigBase):
     part: Literal["answers", "all"] | None = Field(
         None, description="perplexity of the answers only, or of everything [answers of chats, all of plain text]"
     )
+    chat_template_kwargs: tuple[str, ...] = Field(
+        (), description="NAME=VALUE: a variable of the model's chat template, such as enable_thinking=false; repeatable"
+    )
     backend: Literal["local", "openai"] = Field(
         "local", description="openai: MODEL is a name at an OpenAI-compatible endpoint, see --base-url"
     )

@@ -14,6 +14,7 @@ from pyrite.io import atomic_write
 from pyrite.models import hardware
 from pyrite.models.answers import Answer, Writing, read_answers
 from pyrite.models.remote import Endpoint
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.generative_steps import (
     ANSWERS,
@@ -25,7 +26,7 @@ from pyrite.probe.generative_steps import (
 )
 from pyrite.probe.int8_check import changed_note
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
-from pyrite.probe.texts import Texts, of_answers, texts_of
+from pyrite.probe.texts import Texts, of_answers, texts_of, thought_notes
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Source, Step, Store
 from pyrite.steps.step import digest
@@ -107,6 +108,7 @@ class GenerativeProbe:
             "writing": writing.model_dump(mode="json"),
             "own_temperatures": self.config.temperature is None,
             "backend": self.config.backend,
+            **for_step(parse_template_kwargs(self.config.chat_template_kwargs)),
         }
         inputs: dict[str, Step | Source] = {"file": source(self.source)}
         if subject.remote:
@@ -158,6 +160,7 @@ class GenerativeProbe:
         notes += changed_note(usage)
         if usage["refused"]:
             notes.append(f"{usage['refused']} answers were refused and count as missing")
+        notes += thought_notes(answers)
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": usage}
         result = Result([], self.task.metrics, self.task.cuts, self.task.cluster, tuple(notes), details)
         if self.task.checkers is not None:

@@ -54,10 +54,8 @@ def answers_step(context: Context) -> None:
     answer = answers(context, writing, temperatures)
     replies, record = answer(items)
     if task_of_step(config).turns == 2:
-        first = {reply.id: reply for reply in replies}
-        second = [
-            mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
-        ]
+        first = texts_of(replies)
+        second = [mt_bench.second_turn(item, text) for item in items if (text := first[item.id]) is not None]
         later, told_later = answer(second)
         replies = [*replies, *later]
         record = {**summed_usage(record, told_later), "turn_1": record}
@@ -107,7 +105,8 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
         with used.autocast():
             usage = answer_prompts(
                 model, tokenizer, prompts, writing, file,
-                temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
+                temperatures=temperatures, template_kwargs=context.config.get("chat_template_kwargs"),
+                report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
         by_id = {reply.id: reply for reply in read_answers(file)}
         return [by_id[prompt.id] for prompt in prompts], usage
@@ -191,7 +190,7 @@ def judge_step(context: Context) -> None:
     (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-ANSWERS = StepType("probe.answers", 1, answers_step)
+ANSWERS = StepType("probe.answers", 2, answers_step)
 JUDGE = StepType("probe.judge", 1, judge_step)
 
 

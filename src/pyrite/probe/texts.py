@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pyrite.models.answers import Answer
 from pyrite.records import Chat, Labelled, Record, Text
+from pyrite.thoughts import split_thought
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,28 @@ def of_labels(items: Sequence[Labelled], answers: Mapping[str, str | None]) -> T
     )
 
 
+def final_answer(answer: Answer) -> str | None:
+    """What follows the thought; None where the prompt was refused, or the thought never ended."""
+    if answer.finish == "refused":
+        return None
+    thought = split_thought(answer.text)
+    return thought.answer if thought.closed else None
+
+
 def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
-    """Each prompt's answer; None where it was refused."""
-    return {answer.id: None if answer.finish == "refused" else answer.text for answer in answers}
+    """Each prompt's final answer; None where there is none."""
+    return {answer.id: final_answer(answer) for answer in answers}
+
+
+def thought_notes(answers: Sequence[Answer]) -> list[str]:
+    """How many answers hold a thought, and how many never came to its end."""
+    thoughts = [split_thought(answer.text) for answer in answers if answer.finish != "refused"]
+    n_thoughts = sum(bool(thought.thought) or not thought.closed for thought in thoughts)
+    n_open = sum(not thought.closed for thought in thoughts)
+    notes = [f"{n_thoughts} of {len(answers)} answers hold a thought: what follows it is graded"] if n_thoughts else []
+    return notes + (
+        [f"{n_open} answers ended within their thought and count as missing: raise --max-new-tokens"] if n_open else []
+    )
 
 
 def of_answers(items: Sequence[Chat], answers: Mapping[str, str | None], turns: int) -> Texts:

@@ -19,6 +19,7 @@ from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import Verdict
+from pyrite.thoughts import split_thought
 
 RUN_TO_RUN = (0.16, 0.2)
 """How far MT-Bench's overall score (1-10) moves between runs of a judge on the same answers, as published."""
@@ -73,14 +74,15 @@ def last_word(reply: str, word: str, prompt: str = "") -> str | None:
 
     None where that line is another one, or where a second line starts with `word:` (a quoted answer, a change of
     mind): then nobody can say which one is the verdict. Asterisks, underscores and # around the line are let pass;
-    quote marks are not. Of a reasoning judge only what follows `</think>` counts, and nothing of one cut off before.
+    quote marks are not. Of a reasoning judge only what follows its thought counts, and nothing of one cut off before.
 
     `prompt` is the judge's prompt. A line that stands in it already may be an echo of the answer, so it is None too:
     that loses a verdict which happens to be the one an answer asks for, and never takes an answer's for the judge's.
     """
-    if reply.lstrip().startswith("<think>") and "</think>" not in reply:
+    thought = split_thought(reply)
+    if not thought.closed:
         return None
-    lines = [line.rstrip() for line in reply.rpartition("</think>")[2].splitlines() if line.strip()]
+    lines = [line.rstrip() for line in thought.answer.splitlines() if line.strip()]
     looks = re.compile(rf"[\W_]*{re.escape(word)}[\s*_]*:(.*)", re.IGNORECASE)
     if not lines or sum(looks.match(line) is not None for line in lines) != 1:
         return None
