@@ -106,6 +106,14 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_causal(tmp_path_factory.mktemp("tiny-causal"))
 
 
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny language model, with a chat template that adds nothing: it goes on after the last word."""
+    folder = build_causal(tmp_path_factory.mktemp("tiny-chat"))
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     import torch
