@@ -67,13 +67,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        assert self.path == "/v1/models"
+        if self.path != "/v1/models":
+            self.send(Reply(404, {"detail": "Not Found"}))
+            return
         self.send(Reply(body={"object": "list", "data": [{"id": name} for name in self.server.models]}))
 
     def do_POST(self) -> None:
-        assert self.path == "/v1/chat/completions", self.path
         stub = self.server
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path != "/v1/chat/completions":
+            self.send(Reply(404, {"detail": "Not Found"}))
+            return
         with stub.lock:
             stub.times.append(time.monotonic())
             stub.asked.append(body)
