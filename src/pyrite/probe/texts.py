@@ -28,8 +28,8 @@ def of_labels(items: Sequence[Labelled], answers: Mapping[str, str | None]) -> T
 
 
 def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
-    """Each prompt's answer; None where it was refused."""
-    return {answer.id: None if answer.finish == "refused" else answer.text for answer in answers}
+    """Each prompt's answer; None where there is none: withheld, or missing for any other reason."""
+    return {answer.id: None if answer.why_missing else answer.text for answer in answers}
 
 
 def of_answers(items: Sequence[Chat], answers: Mapping[str, str | None], turns: int) -> Texts:
