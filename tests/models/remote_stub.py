@@ -44,6 +44,7 @@ class Stub(ThreadingHTTPServer):
         self.script: dict[str, list[Reply]] = defaultdict(list)
         self.always = Reply(body=good())
         self.models: list[str] = ["stub"]
+        self.plain_models = False
         self.asked: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.keys: list[str | None] = []
@@ -70,7 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/models":
             self.send(Reply(404, {"detail": "Not Found"}))
             return
-        self.send(Reply(body={"object": "list", "data": [{"id": name} for name in self.server.models]}))
+        rows = [{"id": name} for name in self.server.models]
+        self.send(Reply(body=rows if self.server.plain_models else {"object": "list", "data": rows}))
 
     def do_POST(self) -> None:
         stub = self.server

@@ -60,6 +60,8 @@ FAULTS = {
     "a page": Reply(body=b"<html>hello</html>", headers={"content-type": "text/html"}),
     "not JSON": Reply(body=b"\xff\xfe garbage"),
     "torn": Reply(body=WHOLE[: len(WHOLE) // 2]),
+    "not packed as it says": Reply(body=b"\x1f\x8b garbage", headers={"content-encoding": "gzip"}),
+    "nothing": Reply(body=b""),
     "a list": Reply(body=[1]),
     "no choices": Reply(body={"model": "stub"}),
     "an error inside": Reply(body={"error": {"message": "upstream is down"}}),

@@ -133,7 +133,9 @@ def test_an_endpoint_that_refuses_all_is_the_settings_fault(stub: Stub, tmp_path
         ask(stub, "abcdefghijklmnop", tmp_path / "a", concurrency=concurrency)
     assert "prompts got no answer, nor did a plain short prompt" in caught.value.found
     assert "max_tokens is too large: 99" in caught.value.found
-    assert caught.value.fix == "set max_tokens as the endpoint wants it, or leave it out (leave_out)"
+    assert (
+        caught.value.fix == "set max_tokens as the endpoint wants it, or leave it out (leave_out) or rename it (rename)"
+    )
     assert len(stub.asked) <= 3 + 2 * concurrency
     assert stored(tmp_path / "a") == {}
     stub.always = Reply(body=good())
@@ -217,6 +219,8 @@ REFUSALS = {  # what servers say -> the parameter that is meant
         'find field.', "status": "INVALID_ARGUMENT"}}, "seed"),
     "groq": (400, {"error": {"message": "property 'seed' is unsupported", "type": "invalid_request_error"}}, "seed"),
     "tgi": (422, {"error": "Input validation error: `temperature` must be strictly positive"}, "temperature"),
+    "azure": (400, {"error": {"message": "Unrecognized request argument supplied: seed"}}, "seed"),
+    "a value": (400, {"message": "temperature: value out of range"}, "temperature"),
     "stop": (400, {"error": {"message": "Unsupported parameter: 'stop' is not supported with this model.",
         "param": "stop"}}, "stop"),
 }  # fmt: skip
@@ -381,6 +385,21 @@ def test_texts_of_all_kinds(stub: Stub, tmp_path: Path, text: bytes, read: str) 
     assert answer.text == read
     assert answer.meta.get("mended", False) == ("�" in read)
     assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"), [("SAFETY", "refused"), ("model_length", "length"), ("MAX_TOKENS", "length")]
+)
+def test_other_words_for_how_an_answer_ended(stub: Stub, tmp_path: Path, reason: str, finish: str) -> None:
+    stub.script["a"] = [Reply(body=good("half a", finish=reason))]
+    ask(stub, "a", tmp_path / "a")
+    assert stored(tmp_path / "a")["a"].finish == finish
+
+
+def test_a_plain_list_of_models(stub: Stub, tmp_path: Path) -> None:
+    stub.plain_models = True
+    ask(stub, "a", tmp_path / "a", model=None)
+    assert stub.asked[0]["model"] == "stub"
 
 
 def test_a_prompt_that_is_no_unicode_is_missing(stub: Stub, tmp_path: Path) -> None:

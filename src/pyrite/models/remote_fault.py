@@ -142,8 +142,6 @@ def fault_of(
     if status in BUSY or status >= 500:
         return busy_fault(fault, retry_after(headers, now))
     fix = "mend what the endpoint names in the prompt or in the settings"
-    if error.param:
-        fix = f"set {error.param} as the endpoint wants it, or leave it out (leave_out)"
     return replace(fault, fix=fix, missing=REFUSED if refused else "")
 
 

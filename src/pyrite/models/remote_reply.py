@@ -9,6 +9,10 @@ from pyrite.models.remote_json import MENDED, unreadable
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """Fields in which servers send what a model thought before it answered."""
+AT_LIMIT = {"length", "max_tokens", "max_output_tokens", "model_length"}
+"""Reasons for ending that mean the token limit, as servers call them, in lower case."""
+WITHHOLDING = {"content_filter", "safety", "prohibited_content", "recitation", "blocklist"}
+"""Those that mean that the answer is withheld."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ def reply_answer(body: dict[str, Any], prompt: str, attempt: int, writing: Writi
     """The first choice of a reply as an answer.
 
     An endpoint that leaves the stop string at the end of a text is helped: the text is cut before it. A reason for
-    ending that is none of ours counts as "length" at the token limit, else as "stop", and is kept in `meta`. What the
+    ending that is none of these counts as "length" at the token limit, else as "stop", and is kept in `meta`. What the
     model thought stands apart from its answer; where the limit fell into the thought, the answer is missing.
     """
     choices = body.get("choices")
@@ -55,11 +59,12 @@ def reply_answer(body: dict[str, Any], prompt: str, attempt: int, writing: Writi
     thought = "\n".join(dict.fromkeys([*thoughts, *([parts.thought] if parts.thought else [])]))
     answer = Answer(prompt, "", "stop", size.tokens, size.prompt_tokens, attempt, meta, thought)
     refusal = message.get("refusal") or parts.refusal
-    if ended == "content_filter" or refusal:
+    reason = str(ended).lower()
+    if reason in WITHHOLDING or refusal:
         return replace(answer, finish="refused", meta=meta | ({"refusal": str(refusal)} if refusal else {}))
     text = parts.text
     finish: Finish = "stop"
-    if ended == "length":
+    if reason in AT_LIMIT:
         finish = "length"
     elif ended != "stop":
         meta["finish_reason"] = None if ended is None else str(ended)

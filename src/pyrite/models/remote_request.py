@@ -78,12 +78,35 @@ def without_refused(names: Mapping[str, str], fault: Fault) -> dict[str, str] | 
 
 
 def _refuses(fault: Fault, sent: str) -> bool:
-    """Does a server refuse this parameter? By its own field for it, or in words that name it."""
-    if sent in ("max_tokens", NEWER_LIMIT) and TOO_LARGE.search(fault.reason) and not UNWANTED.search(fault.reason):
+    """Does a server refuse this parameter? By its own field for it, or in words that name it.
+
+    Of a limit and of `stop` (a common word) only where the words refuse it. Others may be named for any reason: what is
+    then left out stays so only if that helps.
+    """
+    words = UNWANTED.search(fault.reason)
+    if sent in ("max_tokens", NEWER_LIMIT) and TOO_LARGE.search(fault.reason) and not words:
         return False
     if fault.param:
         return fault.param == sent
-    return bool(re.search(rf"(?<!\w){re.escape(sent)}(?!\w)", fault.reason) and UNWANTED.search(fault.reason))
+    common = sent in ("max_tokens", NEWER_LIMIT, "stop")
+    return names_word(fault.reason, sent) and (words is not None or not common)
+
+
+def names_word(text: str, name: str) -> bool:
+    """Does a text name a parameter?
+
+    >>> names_word("`top_p` is odd", "top_p"), names_word("no max_tokens_here", "max_tokens")
+    (True, False)
+    """
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def parameter_fix(names: Mapping[str, str], fault: Fault) -> str:
+    """What to do about a refusal of every prompt: about the parameter that it names, where it names one that was sent."""
+    for name, sent in names.items():
+        if fault.param == sent or (name != "stop" and names_word(fault.reason, sent)):
+            return f"set {sent} as the endpoint wants it, or leave it out (leave_out) or rename it (rename)"
+    return fault.fix
 
 
 def changes(names: Mapping[str, str]) -> dict[str, str]:

@@ -11,10 +11,10 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import WITHHELD, Answer, AnswerFile, Writing
 from pyrite.models.remote_endpoint import Endpoint, Usage
 from pyrite.models.remote_fault import FAILED, Fault, about_body
-from pyrite.models.remote_json import read_json
+from pyrite.models.remote_json import lenient_json, read_json
 from pyrite.models.remote_pace import Pace
 from pyrite.models.remote_reply import model_names, reply_answer, reply_tokens
-from pyrite.models.remote_request import changes, extra_names, request_body, without_refused
+from pyrite.models.remote_request import changes, extra_names, parameter_fix, request_body, without_refused
 from pyrite.models.remote_wire import Wire
 from pyrite.records import Chat, Message
 
@@ -114,7 +114,10 @@ class RemoteRun:
     async def listed(self, wire: Wire) -> list[str] | Fault:
         """The models that the endpoint lists."""
         raw = await wire.models()
-        body = raw if isinstance(raw, Fault) else read_json(raw)
+        if isinstance(raw, Fault):
+            return raw
+        plain = lenient_json(raw)
+        body = {"data": plain} if isinstance(plain, list) else read_json(raw)
         return body if isinstance(body, Fault) else model_names(body)
 
     async def add_models(self, wire: Wire, request: str, fault: Fault) -> None:
@@ -233,7 +236,7 @@ class RemoteRun:
             elif outcome is not None and self.refusals:
                 (prompt, _), fault = refusals[0]
                 of = f"{len(refusals)} prompts got no answer, nor did {CONTROL.id} ({outcome.reason}); first: prompt {prompt.id!r}"
-                self.fatal = of, replace(outcome, reason=fault.reason)
+                self.fatal = of, replace(outcome, reason=fault.reason, fix=parameter_fix(self.names, outcome))
 
     def stopping(self) -> bool:
         """Is the asking to end?"""
