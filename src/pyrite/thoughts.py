@@ -72,6 +72,12 @@ def split_thought(text: str) -> Thought:
     return cut(text, first, text[first:last], end, closed=True)
 
 
+def has_thought(text: str) -> bool:
+    """Does a text begin with a thought, be it an empty one?"""
+    thought = split_thought(text)
+    return bool(thought.thought) or not thought.closed or thought.answer_at > 0
+
+
 def harmony(text: str) -> Thought:
     """A text in the harmony format: the answer is in the channel `final`, the thought in those before it."""
     final = HARMONY_FINAL.search(text)

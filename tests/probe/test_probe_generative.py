@@ -160,7 +160,7 @@ def test_an_endpoint_answers_and_refusals_are_missing(
     flags = ["--backend", "openai", "--base-url", stub.url, "--concurrency", "1"]
     card = told(capsys, line("stub", f"mt_bench={questions}", tmp_path / "s", *flags))
     assert overall(card) == {"score": (None, 0, 6)}
-    assert "1 answers were refused and count as missing" in card["notes"]
+    assert card["notes"][0].endswith("a verdict bears: 1 answers were refused and count as missing")
     asked = {body["messages"][-1]["content"]: body for body in stub.asked}
     assert set(asked) == {
         "Write of a film.",

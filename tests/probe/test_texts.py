@@ -1,6 +1,7 @@
 """What is graded of an answer: what follows its thought; nothing where the thought never ended."""
 
 from pyrite.models.answers import Answer
+from pyrite.probe.missing_answers import with_missing
 from pyrite.probe.texts import final_answer, texts_of, thought_notes
 
 ANSWERS = [
@@ -18,6 +19,12 @@ def test_the_final_answer() -> None:
 
 def test_thoughts_are_noted() -> None:
     assert thought_notes(ANSWERS[:1]) == []
-    graded, missing = thought_notes(ANSWERS)
-    assert graded.startswith("2 of 4 answers hold a thought")
-    assert missing.startswith("1 answers ended within their thought and count as missing")
+    (note,) = thought_notes(ANSWERS)
+    assert note.startswith("2 of 4 answers hold a thought")
+
+
+def test_an_answer_that_never_left_its_thought_is_counted_as_missing() -> None:
+    share, note, *_ = with_missing(["note"], ANSWERS)
+    assert share.startswith("50% of the answers are missing")
+    assert "1 answers were refused" in share
+    assert "1 of 4 prompts got no answer and count as missing: ended within its thought" in note

@@ -17,7 +17,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.records import Chat, Message
-from pyrite.thoughts import PAIRS, open_marker, split_thought
+from pyrite.thoughts import PAIRS, has_thought, open_marker, split_thought
 
 BETWEEN = "\n\n"
 """What stands between messages where a model has no chat template."""
@@ -230,7 +230,7 @@ def chat_with_answers(
             problem, fix = "The chat template leaves an answer out.", "leave the row out, or --on-bad-row skip"
             raise RowRefused(problem, f"{row_name}: message {at + 1}", fix, reason=LEFT_OUT)
         start = min(place for kind, place in marks.items() if kind != END)
-        if has_thought(messages[at]):
+        if has_thought(messages[at].content):
             if THOUGHT not in marks:
                 remarks.append(THOUGHT_LEFT_OUT)
             elif start == marks[THOUGHT]:
@@ -245,7 +245,7 @@ def chat_with_answers(
 def ways_to_mark(messages: Sequence[Message], plane: int) -> Iterator[list[Message]]:
     """The conversation with marks in its answers: around them, then within their outer blanks (which templates trim),
     each with all marks and with fewer, as a template may look at how an answer begins."""
-    thoughts = any(has_thought(message) for message in messages if message.role == "assistant")
+    thoughts = any(has_thought(message.content) for message in messages if message.role == "assistant")
     for within_blanks in (False, True):
         for kinds in ((0, 1, 2, 3), (1, 2, 3), (2, 3)) if thoughts else ((0, 3),):
             yield [
@@ -262,7 +262,7 @@ def marked(message: Message, first: int, kinds: Sequence[int], *, within_blanks:
     start = len(content) - len(content.lstrip()) if within_blanks else 0
     end = max(start, len(content.rstrip())) if within_blanks else len(content)
     places = {START: start, END: end}
-    if has_thought(message):
+    if has_thought(message.content):
         thought = split_thought(content)
         places |= {THOUGHT: thought.thought_at}
         places |= {ANSWER: thought.answer_at} if thought.closed and thought.answer else {}
@@ -273,12 +273,6 @@ def marked(message: Message, first: int, kinds: Sequence[int], *, within_blanks:
     for kind in sorted(used, key=lambda kind: (places[kind], kind), reverse=True):
         text = text[: places[kind]] + chr(first + kind) + text[places[kind] :]
     return Message(message.role, text, message.tool_calls)
-
-
-def has_thought(message: Message) -> bool:
-    """Does an answer begin with a thought?"""
-    thought = split_thought(message.content)
-    return bool(thought.thought) or not thought.closed or thought.answer_at > 0
 
 
 def positions(with_marks: str, text: str, plane: int) -> dict[int, int] | None:

@@ -1,7 +1,7 @@
 """The two steps of tasks whose answers are texts: a model or an endpoint answers, a judge reads the answers."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from pyrite.io import Counts
 from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
-from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
+from pyrite.models.remote import Endpoint, Usage, chat, ordered
 from pyrite.probe.int8_check import CHECKED_ANSWERS, same_texts
 from pyrite.probe.probe_task import model_folder
 from pyrite.probe.texts import texts_of
@@ -62,7 +62,14 @@ def answers_step(context: Context) -> None:
     write_answers(replies, context.out / "answers.jsonl")
     cut = sum(reply.finish == "length" for reply in replies)
     refused = sum(reply.finish == "refused" for reply in replies)
-    record |= {"prompts": len(replies), "cut_at_limit": cut, "refused": refused, "models": served(replies)}
+    missing = dict(Counter(reply.why_missing for reply in replies if reply.finish == "missing"))
+    record |= {
+        "prompts": len(replies),
+        "cut_at_limit": cut,
+        "refused": refused,
+        "missing": missing,
+        "models": served(replies),
+    }
     (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
@@ -151,26 +158,12 @@ def ask_endpoint(
     out: Path,
     attempts: int,
 ) -> Usage:
-    """Ask an endpoint, prompts of one temperature together.
-
-    Raises:
-        UserError: some prompts got no answer, after those of all temperatures were asked.
-    """
-    groups: dict[float, list[Chat]] = defaultdict(list)
-    for prompt in prompts:
-        groups[(temperatures or {}).get(prompt.id, writing.temperature)].append(prompt)
-    usage, trouble = Usage(), []
-    for temperature, members in sorted(groups.items()):
-        with_it = writing.model_copy(update={"temperature": temperature})
-        try:
-            chat(
-                endpoint, members, with_it, out,
-                attempts=attempts, report_progress=context.report_progress, expired=context.expired, usage=usage,
-            )  # fmt: skip
-        except Unanswered as error:
-            trouble.append(error)
-    if trouble:
-        raise trouble[0]
+    """Ask an endpoint; an answer that could not be had is one of them, and says why."""
+    usage = Usage()
+    chat(
+        endpoint, prompts, writing, out, attempts=attempts, temperatures=temperatures,
+        report_progress=context.report_progress, expired=context.expired, usage=usage,
+    )  # fmt: skip
     return usage
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from pyrite.models.answers import Answer
 from pyrite.records import Chat, Labelled, Record, Text
-from pyrite.thoughts import split_thought
+from pyrite.thoughts import has_thought, split_thought
+
+OPEN_THOUGHT = "ended within its thought: raise --max-new-tokens"
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ def of_labels(items: Sequence[Labelled], answers: Mapping[str, str | None]) -> T
 
 
 def final_answer(answer: Answer) -> str | None:
-    """What follows the thought; None where the prompt was refused, or the thought never ended."""
-    if answer.finish == "refused":
-        return None
-    thought = split_thought(answer.text)
-    return thought.answer if thought.closed else None
+    """What follows the thought; None where there is no answer (`why_no_answer`)."""
+    return None if why_no_answer(answer) else split_thought(answer.text).answer
+
+
+def why_no_answer(answer: Answer) -> str:
+    """Why is there nothing to grade, in a few words: withheld, missing, or a thought that never ended; "" where there is."""
+    return answer.why_missing or ("" if split_thought(answer.text).closed else OPEN_THOUGHT)
 
 
 def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
@@ -42,14 +46,9 @@ def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
 
 
 def thought_notes(answers: Sequence[Answer]) -> list[str]:
-    """How many answers hold a thought, and how many never came to its end."""
-    thoughts = [split_thought(answer.text) for answer in answers if answer.finish != "refused"]
-    n_thoughts = sum(bool(thought.thought) or not thought.closed for thought in thoughts)
-    n_open = sum(not thought.closed for thought in thoughts)
-    notes = [f"{n_thoughts} of {len(answers)} answers hold a thought: what follows it is graded"] if n_thoughts else []
-    return notes + (
-        [f"{n_open} answers ended within their thought and count as missing: raise --max-new-tokens"] if n_open else []
-    )
+    """How many answers hold a thought: what follows it is graded."""
+    n_thoughts = sum(has_thought(answer.text) or bool(answer.thought) for answer in answers)
+    return [f"{n_thoughts} of {len(answers)} answers hold a thought: what follows it is graded"] if n_thoughts else []
 
 
 def of_answers(items: Sequence[Chat], answers: Mapping[str, str | None], turns: int) -> Texts:
