@@ -141,9 +141,16 @@ def plan(config: StudyConfig) -> StudyPlan:
 
 
 def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:
-    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one on a GPU."""
+    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one for each GPU."""
     cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
-    return config.workers or in_file or (cores if compute.device == "cpu" else 1)
+    return config.workers or in_file or (cores if compute.device == "cpu" else gpu_count(compute))
+
+
+def gpu_count(compute: hardware.Compute) -> int:
+    """How many GPUs there are for steps that run beside each other; one where the device is another."""
+    from pyrite.steps.processes import visible_gpus
+
+    return max(1, min(hardware.MOST_WORKERS, len(visible_gpus()))) if compute.device == "cuda" else 1
 
 
 def finish(spec: StudySpec, config: StudyConfig) -> Finished:
@@ -155,6 +162,7 @@ def finish(spec: StudySpec, config: StudyConfig) -> Finished:
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
+        engine=config.engine,
         threads=compute.threads if compute.device == "cpu" else 0,  # fixed: bytes do not depend on the workers
         keep=spec.keep,
         refresh=config.refresh,
