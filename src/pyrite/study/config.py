@@ -29,6 +29,11 @@ class StudyOptions(ConfigBase):
         pattern=r"^(local|ray|ray:.+)$",
         description="where steps run: local, or ray (a cluster of this machine), ray:HOST:PORT, ray://HOST:PORT; see docs/scale.md",
     )
+    shard: str | None = Field(
+        None,
+        description="I/N: run the I-th of N parts of the study, beside jobs with the same store that run the others; "
+        "slurm: the part of this job in its array. Whichever job finishes last writes the results",
+    )
     refresh: tuple[str, ...] = Field((), description="redo steps of this kind, such as train.classifier; repeatable")
     quiet: bool = Field(False, description="no progress display")
 
