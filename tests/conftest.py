@@ -225,6 +225,12 @@ class Clock:
         return 1e9 if caller == "<lambda>" and next(self.script) else 0.0  # type: ignore[call-overload]
 
 
+def set_clock(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Let a clock stand for the time module wherever a run looks at its deadline."""
+    for module in ("run", "attempt", "engine"):
+        monkeypatch.setattr(f"pyrite.steps.{module}.time", clock)
+
+
 TWO_SOURCES = """
 study: s
 labels: [a, b]
