@@ -13,7 +13,7 @@ from pyrite.study.config import StudyConfig
 from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.notes import study_notes
 from pyrite.study.plan import make_plan
-from pyrite.study.plan_rows import parameters_in_name
+from pyrite.study.plan_graph import parameters_in_name
 from pyrite.study.run import resolve_spec
 from pyrite.study.spec_steps import ArmSpec
 

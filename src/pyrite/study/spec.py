@@ -194,6 +194,10 @@ class StudySpec(ConfigBase):
         cell_names = [cell.name for cell in self.cells]
         return tuple(name for name in named if name in cell_names)
 
+    def seed_of_start(self, name: str, seed: int) -> int:
+        """The seed of a start's model where the study's is `seed`: the first of all where there is one model for all."""
+        return self.seeds[0] if self.starts[name].seeds == "one" else seed
+
     def forgets(self, repair: RepairStep) -> str:
         """The name of the rows that a repair unlearns."""
         return repair.forget or (DAMAGE if self.damage or self.pilot else TRAINED)
