@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 
 class StudyOptions(ConfigBase):
@@ -28,7 +28,7 @@ class StudyOptions(ConfigBase):
     quiet: bool = Field(False, description="no progress display")
 
 
-class StudyConfig(StudyOptions):
+class StudyConfig(StudyOptions, CallConfig):
     """A study to run."""
 
     spec: str = Field(description="study file (YAML), or the name of a bundled one")

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
 from pyrite.study.cells import Cell, CellKey, Plan
-from pyrite.study.comparisons import refuse_empty_contrasts
+from pyrite.study.contrasts import refuse_empty_contrasts
 from pyrite.study.plan_chats import Chats
 from pyrite.study.plan_graph import StepGraph
 from pyrite.study.plan_labelled import LabelledRows

@@ -18,7 +18,7 @@ from pyrite.study.plan_graph import WRITING, StepGraph, pinned
 from pyrite.study.plan_labelled import LabelledRows
 from pyrite.study.plan_lower import FrozenLayers
 from pyrite.study.plan_training import Trainings
-from pyrite.study.pool import PoolPerplexity
+from pyrite.study.pool_perplexity import PoolPerplexity
 from pyrite.study.spec import data_path
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.study.spec_steps import START_ROWS
