@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import pyrite
-from pyrite.config_base import CallConfig
+from pyrite.config_base import CallConfig, mapping
 from pyrite.errors import UserError
 
 CONFIGS = sorted(name for name in pyrite._NAMES if name.endswith("Config"))
@@ -87,6 +87,20 @@ def test_what_does_not_go_together_is_said_by_the_library_as_by_the_command() ->
     with pytest.raises(UserError, match="--backend openai and --base-url go together") as caught:
         pyrite.ProbeConfig(task=("ifeval=x",), model="m", backend="openai")
     assert caught.value.fix == "change one of these, or leave it out"
+
+
+@pytest.mark.parametrize("verb", pyrite._VERBS)
+def test_a_verb_called_with_something_else_says_what_it_takes(verb: str) -> None:
+    with pytest.raises(UserError, match=f"pyrite.{verb} is called with a {verb.capitalize()}Config") as caught:
+        getattr(pyrite, verb)("demo")
+    assert caught.value.found == "a str"
+
+
+def test_two_pairs_of_one_name_are_refused() -> None:
+    assert mapping("--columns", ("label=gold", "text=gold")) == {"label": "gold", "text": "gold"}
+    with pytest.raises(UserError, match="--columns says two things of one name") as caught:
+        mapping("--columns", ("label=gold", "label=sentiment"))
+    assert caught.value.found == "label=sentiment"
 
 
 def test_two_mistakes_are_both_named() -> None:

@@ -172,11 +172,19 @@ def not_there(name: str, available: Sequence[str]) -> str:
 
 
 def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
-    """`ONE=OTHER` texts as a mapping; None where there are none."""
+    """`ONE=OTHER` texts as a mapping; None where there are none.
+
+    Raises:
+        UserError: a text without = between two names, or two with the same first name.
+    """
     pairs = [text.partition("=") for text in texts]
     wrong = [text for text, (left, sign, right) in zip(texts, pairs, strict=True) if not (left and sign and right)]
     if wrong:
         raise UserError(f"{flag} takes two names with = between.", wrong[0], f"such as {flag} one=other")
+    names = [left for left, _, _ in pairs]
+    twice = next((text for at, text in enumerate(texts) if names[at] in names[:at]), None)
+    if twice is not None:
+        raise UserError(f"{flag} says two things of one name.", twice, "leave one of them out")
     return {left: right for left, _, right in pairs} or None
 
 

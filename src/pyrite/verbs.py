@@ -8,13 +8,23 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from pyrite.errors import UserError
+
 
 class Verb(ModuleType):
     """A package that is called like the function of the same name in its module `run`."""
 
     def __call__(self, config: Any) -> Any:
-        """Run the verb: the same call as the command."""
+        """Run the verb: the same call as the command.
+
+        Raises:
+            UserError: it is called with something else than its configuration, and all that the verb can raise.
+        """
         name = self.__name__.rpartition(".")[2]
+        wanted = f"{name.capitalize()}Config"
+        if not isinstance(config, getattr(import_module(f"{self.__name__}.config"), wanted)):
+            found, fix = f"a {type(config).__name__}", f"pyrite.{name}(pyrite.{wanted}(…))"
+            raise UserError(f"pyrite.{name} is called with a {wanted}.", found, fix)
         return getattr(import_module(f"{self.__name__}.run"), name)(config)
 
 
