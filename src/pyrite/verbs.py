@@ -21,10 +21,10 @@ class Verb(ModuleType):
             UserError: it is called with something else than its configuration, and all that the verb can raise.
         """
         name = self.__name__.rpartition(".")[2]
-        wanted = f"{name.capitalize()}Config"
-        if not isinstance(config, getattr(import_module(f"{self.__name__}.config"), wanted)):
-            found, fix = f"a {type(config).__name__}", f"pyrite.{name}(pyrite.{wanted}(…))"
-            raise UserError(f"pyrite.{name} is called with a {wanted}.", found, fix)
+        class_name = f"{name.capitalize()}Config"
+        if not isinstance(config, getattr(import_module(f"{self.__name__}.config"), class_name)):
+            fix = f"pyrite.{name}(pyrite.{class_name}(…))"
+            raise UserError(f"pyrite.{name} is called with a {class_name}.", f"a {type(config).__name__}", fix)
         return getattr(import_module(f"{self.__name__}.run"), name)(config)
 
 
