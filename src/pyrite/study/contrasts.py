@@ -103,20 +103,17 @@ def comparison(
     metric_name = contrast.metric or next((model.metric.name for model in results if model.probe == probe), "")
     pairs = pairs_of(contrast, probe, metric_name, every)
     general = pairs_of(contrast, "general", "accuracy", every) if contrast.probe == GAP else {}
-    is_loss = spec.probes[probe].task == "perplexity"
-    uneven = ""
-    if is_loss:
-        uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
-    if contrast.probe == GAP and general.keys() != pairs.keys():
+    if (spec.has_grid and not pairs) or (contrast.probe == GAP and general.keys() != pairs.keys()):
         raise compares_nothing(contrast)
-    known = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
-    if not pairs or (not uneven and not known and not spec.has_grid):
-        if spec.has_grid:
-            raise compares_nothing(contrast)
+    both_sides = [both for by_seed_ in pairs.values() for both in by_seed_.values()]
+    uneven = ""
+    if spec.probes[probe].task == "perplexity":
+        uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
+    if not spec.has_grid and not uneven and not any(ours.known and theirs.known for ours, theirs in both_sides):
         measured = sorted({f"{model.probe}.{model.metric.name}" for model in results})
         detail = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
         raise UserError("A contrast compares nothing.", detail, "name a metric that both cells have")
-    metrics = [model.metric for sides_by_seed in pairs.values() for both in sides_by_seed.values() for model in both]
+    metrics = [model.metric for both in both_sides for model in both]
     metric = next(
         (metric for metric in metrics if metric.scale == "real"), metrics[0]
     )  # of a model never right all is 0
