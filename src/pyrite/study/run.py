@@ -64,17 +64,21 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot":
 
 
 def run_study(config: StudyConfig) -> Study:
-    """Run what is missing of a study, score its answers, judge its contrasts, and write its run folder."""
+    """Run what is missing of a study, and judge it."""
     spec = resolve_spec(config)
+    judged_seeds(spec, read_pilot(config.out / spec.study))
+    return judge(spec, finish(spec, config), config)
+
+
+def judge(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
+    """Score the stored answers of a study, judge its contrasts, and write its run folder."""
     folder = config.out / spec.study
     before = read_pilot(folder)
-    seeds = judged_seeds(spec, before)
-    ended = finish(spec, config)
     results, notes = score_answers(ended.plan, ended.store)
     if spec.pilot and before:
         check_apart(results, like_pilot(spec, at_hand(spec, config.data)), before.items)
     answers = answer_primary(results, spec, picked_seeds(spec, before))
-    return write_run(spec, ended, Judged(results, notes, answers, seeds, before), folder)
+    return write_run(spec, ended, Judged(results, notes, answers, judged_seeds(spec, before), before), folder)
 
 
 def finish(spec: StudySpec, config: StudyConfig) -> Finished:
