@@ -190,7 +190,9 @@ def cli_page() -> str:
     ]
     for verb in VERBS:
         command = [sys.executable, "-m", "pyrite.cli", *verb.split(), "--help"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "100", "PATH": ""})
+        source = str(HERE.parent / "src")  # of this checkout, whichever one is installed
+        environment = {"COLUMNS": "100", "PATH": "", "PYTHONPATH": source}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
         parts += ["", f"## pyrite {verb}", "", "```text", *lines, "```"]
     return "\n".join(parts) + "\n"

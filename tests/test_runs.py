@@ -47,7 +47,9 @@ def test_what_a_file_lacks_is_named(told: Any, says: str, tmp_path: Path) -> Non
         read_run(put(tmp_path / "run", told))
 
 
-@pytest.mark.parametrize("key", ["about", "models", "scorecards", "compared", "metrics", "alike", "gates", "settings"])
+@pytest.mark.parametrize(
+    "key", ["about", "models", "scorecards", "compared", "metrics", "clusters", "gates", "settings"]
+)
 def test_no_key_of_a_probe_can_be_absent(key: str, tmp_path: Path) -> None:
     told = {name: value for name, value in probe_told().items() if name != key}
     with pytest.raises(UserError, match=f"{key}: Field required"):

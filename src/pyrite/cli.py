@@ -175,12 +175,7 @@ def probe(
     from pyrite.probe import run as probe_run
     from pyrite.probe import show
 
-    try:
-        config = ProbeConfig(model=model, other=other, **dict(options))
-    except ValidationError as error:
-        faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
-        raise UserError("These options do not go together.", faults, "pyrite probe --help") from error
-    result = probe_run.probe(config)
+    result = probe_run.probe(ProbeConfig(model=model, other=other, **dict(options)))
     show_json(result.as_json()) if json else show.show(result)
     return result.exit_code
 

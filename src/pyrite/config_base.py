@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyrite.errors import UserError
@@ -15,6 +15,39 @@ class ConfigBase(BaseModel):
     """A configuration in which an unknown key is an error, and which does not change once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DistinctConfig(ConfigBase):
+    """A configuration whose lists hold no entry twice, but for those of the fields in `repeatable`."""
+
+    repeatable: ClassVar[tuple[str, ...]] = ()
+
+    @field_validator("*")
+    @classmethod
+    def _each_once(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, tuple) and info.field_name not in cls.repeatable:
+            twice = next((entry for at, entry in enumerate(value) if entry in value[:at]), None)
+            if twice is not None:
+                text = twice if isinstance(twice, str | int | float) else "an entry"
+                raise ValueError(f"each once, and {text} is there twice")
+        return value
+
+
+class CallConfig(ConfigBase):
+    """What a public function of the library is called with: whoever makes it may have made a mistake."""
+
+    if not TYPE_CHECKING:  # so that type checkers and editors still see a parameter for each field
+
+        def __init__(self, /, **values: Any) -> None:
+            """Check the values.
+
+            Raises:
+                UserError: an unknown field (with "did you mean"), one that is missing, a value that does not fit.
+            """
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise misfit(type(self), error) from error
 
 
 Config = TypeVar("Config", bound=ConfigBase)
@@ -62,15 +95,47 @@ def from_yaml(
         for mistake in error.errors():
             place = as_in_file(loaded, mistake["loc"])
             at = ".".join(map(str, place)) or what
-            message = mistake["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
-            details.append(f"{where}:{line_of(loaded, place)}: {at}: {message}")
+            details.append(f"{where}:{line_of(loaded, place)}: {at}: {mistake_text(mistake)}")
             if mistake["type"] == "extra_forbidden":
-                key = str(mistake["loc"][-1])
-                near = difflib.get_close_matches(key, known_keys(model, mistake["loc"]), 1)
-                fixes.append(f"'{key}' is no key here" + (f", did you mean '{near[0]}'?" if near else ""))
+                fixes.append(unknown_key(model, mistake["loc"], "key"))
         fix = "; ".join(fixes) or f"mend the lines above; {see}"
         raise UserError(f"The {what} has mistakes.", "\n         ".join(details), fix) from error
     return config
+
+
+def misfit(model: type[ConfigBase], error: ValidationError) -> UserError:
+    """What does not fit in the values of a configuration: each field by name, and what it is for."""
+    details, fixes = {}, {}
+    for mistake in error.errors():
+        field = str(mistake["loc"][0]) if mistake["loc"] else ""
+        if mistake["type"] == "extra_forbidden":
+            details[field], fixes[field] = f"{field}: no such field", unknown_key(model, mistake["loc"], "field")
+        elif not field:
+            details[field], fixes[field] = mistake_text(mistake), "change one of these, or leave it out"
+        elif field not in details:  # of a union, pydantic names a mistake for each of its types
+            value = "" if mistake["type"] in ("missing", "value_error") else f", not {value_text(mistake['input'])}"
+            place = [field, *(str(part) for part in mistake["loc"][1:] if isinstance(part, int))]
+            details[field] = f"{'.'.join(place)}: {mistake_text(mistake)}{value}"
+            fixes[field] = f"{field}: {model.model_fields[field].description}"
+    what = f"What {model.__name__} is called with does not fit."
+    return UserError(what, "\n         ".join(details.values()), "; ".join(fixes.values()))
+
+
+def mistake_text(mistake: Any) -> str:
+    """A mistake in words, as pydantic names it."""
+    return str(mistake["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
+
+
+def value_text(value: Any) -> str:
+    """A value in a message: a number as it is, of anything else only what it is, for it may be a secret."""
+    return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+
+
+def unknown_key(model: type[ConfigBase], location: Sequence[Any], what: str) -> str:
+    """'sed' is no key here, did you mean 'seed'?"""
+    key = str(location[-1])
+    near = difflib.get_close_matches(key, known_keys(model, location), 1)
+    return f"'{key}' is no {what} here" + (f", did you mean '{near[0]}'?" if near else "")
 
 
 def yaml_text(file: Path, what: str) -> str:
@@ -107,11 +172,19 @@ def not_there(name: str, available: Sequence[str]) -> str:
 
 
 def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
-    """`ONE=OTHER` texts as a mapping; None where there are none."""
+    """`ONE=OTHER` texts as a mapping; None where there are none.
+
+    Raises:
+        UserError: a text without = between two names, or two with the same first name.
+    """
     pairs = [text.partition("=") for text in texts]
     wrong = [text for text, (left, sign, right) in zip(texts, pairs, strict=True) if not (left and sign and right)]
     if wrong:
         raise UserError(f"{flag} takes two names with = between.", wrong[0], f"such as {flag} one=other")
+    names = [left for left, _, _ in pairs]
+    twice = next((text for at, text in enumerate(texts) if names[at] in names[:at]), None)
+    if twice is not None:
+        raise UserError(f"{flag} says two things of one name.", twice, "leave one of them out")
     return {left: right for left, _, right in pairs} or None
 
 

@@ -8,13 +8,23 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from pyrite.errors import UserError
+
 
 class Verb(ModuleType):
     """A package that is called like the function of the same name in its module `run`."""
 
     def __call__(self, config: Any) -> Any:
-        """Run the verb: the same call as the command."""
+        """Run the verb: the same call as the command.
+
+        Raises:
+            UserError: it is called with something else than its configuration, and all that the verb can raise.
+        """
         name = self.__name__.rpartition(".")[2]
+        class_name = f"{name.capitalize()}Config"
+        if not isinstance(config, getattr(import_module(f"{self.__name__}.config"), class_name)):
+            fix = f"pyrite.{name}(pyrite.{class_name}(…))"
+            raise UserError(f"pyrite.{name} is called with a {class_name}.", f"a {type(config).__name__}", fix)
         return getattr(import_module(f"{self.__name__}.run"), name)(config)
 
 

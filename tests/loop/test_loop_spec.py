@@ -7,6 +7,7 @@ import pytest
 from loop_kit import LOOP, line, make_loop
 
 from pyrite.cli import run
+from pyrite.errors import UserError
 from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import LoopSpec, bundled, load_loop
 
@@ -31,6 +32,10 @@ BASE: dict[str, Any] = {"loop": "x", "synthetic": ["a.jsonl"], "human": ["b.json
         ({"audits": {"../x": {"data": ["a"]}}}, "should match pattern"),
         ({"audits": {"made": {"data": ["a"]}}}, "the name 'made'"),
         ({"synthetic": ["loop:clean"]}, "that is what the audit of these very rows leaves"),
+        ({"human": ["a", "b", "a"]}, "each once, and a is there twice"),
+        ({"audit": {"text_fields": ["text", "text"]}}, "each once, and text is there twice"),
+        ({"audits": {"x": {"data": ["a", "a"]}}}, "each once, and a is there twice"),
+        ({"model": "m", "probe": {"task": ["a=b"], "labels": ["yes", "no", "yes"]}}, "and yes is there twice"),
         ({"synth": "r.yaml"}, "synth: the rows it makes are for a study"),
         ({"model": "m", "repair": {}, "forget": "all", "replay": ["human", "clean"]}, "leave out clean"),
     ],
@@ -54,6 +59,14 @@ def test_bundled_loops_load() -> None:
     assert {"demo", "roleplay"} <= set(bundled())
     for name in bundled():
         assert load_loop(name).says
+
+
+def test_a_repeated_entry_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("loop: x\nsynthetic: [a.jsonl]\nhuman: [b.jsonl]\naudit:\n  text_fields: [text, text]\n")
+    with pytest.raises(UserError) as caught:
+        load_loop(str(path))
+    assert f"{path}:5: audit.text_fields: each once, and text is there twice" in caught.value.found
 
 
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,7 @@ def test_other_devices_and_processors_are_refused_by_name(monkeypatch: pytest.Mo
 def test_training_and_endpoints_are_refused_by_name() -> None:
     with pytest.raises(ValidationError, match="what trains takes auto, fp32 or bf16-mixed"):
         RepairOptions(forget=("rows.jsonl",), precision="int8")
-    with pytest.raises(ValidationError, match="not for an endpoint"):
+    with pytest.raises(UserError, match="not for an endpoint"):
         ProbeConfig(task=("ifeval=x",), model="m", backend="openai", base_url="http://localhost/v1", precision="int8")
     assert ProbeConfig(task=("hans=x",), model="m", precision="int8").precision == "int8"
     assert AuditConfig(data=("x.jsonl",), precision="int8").precision == "int8"

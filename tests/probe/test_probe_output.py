@@ -54,7 +54,7 @@ def test_predictions_with_every_item_and_text(tmp_path: Path, probe: Probe) -> N
     }
     assert card["about"] == told["models"][0] == told["about"] == "answers.csv"
     assert [one["name"] for one in told["metrics"]["hans"]] == ["accuracy"]
-    assert (told["alike"], told["margin"], told["compared"]) == ({"hans": "templates"}, 0.02, [])
+    assert (told["clusters"], told["margin"], told["compared"]) == ({"hans": "templates"}, 0.02, [])
     assert told["gates"][0]["gate"] == "hans.accuracy >= 0"
     assert card["source"] == "hans.jsonl"
     assert told["settings"]["task"] == [task]

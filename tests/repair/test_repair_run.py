@@ -365,7 +365,7 @@ def test_every_item_of_the_scorecard_lies_beside_the_model_and_gates_it_again(be
     assert {"items.parquet", "texts.parquet"} <= set(record["written"])
     assert [metric["name"] for metric in record["metrics"]["replay"]] == ["nats_per_token", "bits_per_byte"]
     assert {metric["direction"] for metric in record["metrics"]["forget"]} == {"none"}
-    assert (record["alike"]["replay"], record["margin"]) == ("rows", 0.02)
+    assert (record["clusters"]["replay"], record["margin"]) == ("rows", 0.02)
     gated = gate(GateConfig(run=bench.out)).as_json()
     assert (gated["verb"], gated["exit_code"]) == ("repair", code) == ("repair", 1)
     for again, during in zip(gated["gates"], record["gates"], strict=True):

@@ -67,7 +67,7 @@ def told_probe(*models: str, cards: list[dict[str, Any]] | None = None, **more: 
         "compared": [], "gates": [], "exit_code": 0, "settings": {"items": 40, "seed": 3}, "margin": 0.02,
         "command": "pyrite probe mine --task heuristics=40", "made_with": MADE_WITH,
         "metrics": {"heuristics": [{"name": "accuracy", "scale": "share", "direction": "higher", "says": "is right"}]},
-        "alike": {"heuristics": "templates"},
+        "clusters": {"heuristics": "templates"},
     }  # fmt: skip
     return plain | more
 
@@ -91,7 +91,7 @@ def told_repair(**more: Any) -> dict[str, Any]:
     row = {"read": 30, "kept": 28, "dropped": {"same text as an earlier row": 2}}
     change = {"task": "heuristics", "first": "before", "second": "repaired", "contrasts": [contrast()], "flips": []}
     plain = {
-        "metrics": {}, "alike": {}, "verb": "repair", "model": "org/name@main", "model_identity": "commit:abc", "base_model": "org/name",
+        "metrics": {}, "clusters": {}, "verb": "repair", "model": "org/name@main", "model_identity": "commit:abc", "base_model": "org/name",
         "licence": None, "method": "lbf", "weights": {"forget": 0.01, "replay": 1.0, "kl": 1.0},
         "options": {"beta": 0.1}, "seed": 3,
         "training": {"steps": 9, "planned_steps": 40, "stopped": None, "point": {"step": 4, "rule": "the best"}},

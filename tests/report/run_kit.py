@@ -254,7 +254,7 @@ def probe_told(**more: Any) -> dict[str, Any]:
         "scorecards": [card("model-a", 0.75), card("model-b", 0.5)], "compared": [compared],
         "gates": [{"gate": "hans.accuracy >= 0.6", "outcome": "failed", "why": "0.5 is below"}], "exit_code": 1,
         "settings": {"seed": 7, "margin": 0.02, "task": ["hans=/home/me/hans.jsonl"]}, "margin": 0.02,
-        "metrics": {"hans": metrics}, "alike": {"hans": "templates"}, "made_with": SOFTWARE,
+        "metrics": {"hans": metrics}, "clusters": {"hans": "templates"}, "made_with": SOFTWARE,
         "command": "pyrite probe model-a model-b --task hans=hans.jsonl", **more,
     }  # fmt: skip
 

@@ -83,7 +83,7 @@ def test_one_model_says_its_scores(tmp_path: Path) -> None:
 def test_a_metric_of_which_neither_way_is_better_has_no_verdict(tmp_path: Path) -> None:
     both = {"task": "hans", "first": "a", "second": "b", "flips": [], "contrasts": [contrast(verdict=None)]}
     made = page(probe_run(tmp_path / "run", compared=[both]))
-    assert cells(blocks(made, "probe-change")[0])[0][-1] == "neither way is better"
+    assert cells(blocks(made, "probe-change")[0])[0][-1] == "no preferred direction"
     assert [one.label for one in made.verdicts] == ["75.0 %", "50.0 %"]  # what the scorecards say
     assert "No item changed sides." in strings(blocks(made, "probe-flips"))
 

@@ -54,6 +54,17 @@ def test_a_record_that_is_read_and_written_is_the_same_file(name: str, tmp_path:
     assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["loop/probe", "loop/repair", "probe", "merge"])
+def test_clusters_are_read_under_their_older_name(name: str, tmp_path: Path) -> None:
+    record = read_run(RECORDS / name).record
+    older = record.as_json()["alike"]
+    assert record.clusters == older != {}
+    newer = {("clusters" if key == "alike" else key): value for key, value in record.as_json().items()}
+    again = type(record).from_json(newer)
+    assert again.clusters == older
+    assert again.as_json() == newer
+
+
 def test_a_stored_pilot_is_read(tmp_path: Path) -> None:
     pilot, older = read_pilot(RECORDS / "pilot"), read_pilot(RECORDS / "language")
     assert pilot is not None

@@ -13,6 +13,7 @@ from pyrite.study.chat_uses import check_files
 from pyrite.study.config import StudyConfig
 from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.plan import make_plan, pilot_spec
+from pyrite.study.plan_summary import of_steps, plan_summary
 from pyrite.study.run import resolve_spec
 from pyrite.study.spec import StudySpec
 
@@ -195,7 +196,7 @@ def test_the_same_file_under_another_name(old: str, new: str, make: str, says: s
 
 def test_cells_share_their_beginnings() -> None:
     made = plan()
-    told = made.summary(Store(Path("nowhere")))
+    told = plan_summary(made, Store(Path("nowhere")))
     # of each seed: damage and relearn, one repair, one rounding; the untouched model is probed once for all seeds
     assert (told["trainings"], told["repairs"], told["quantised"]) == (4, 2, 2)
     assert told["models_probed"] == 1 + 2 * 4
@@ -300,14 +301,14 @@ def test_bundled_studies_of_language_plan_without_data(tmp_path: Path) -> None:
     assert {"unlearning_small", "chen_2024"} <= set(names)
     for name in names:
         spec, _ = load_spec(name)
-        told = make_plan(spec, tmp_path, CPU, only_plan=True).summary(Store(tmp_path))
+        told = plan_summary(make_plan(spec, tmp_path, CPU, only_plan=True), Store(tmp_path))
         assert told["tokens"] > 0
         assert told["stored"]["steps"] == 0
     small, _ = load_spec("unlearning_small")
     weights = {name: one.settings.forget_weight for name, one in small.repairs.items()}
     assert (weights["full"], weights["replay_kl"], weights["ascent"]) == (0.01, 0.0, 1.0)
     assert small.repairs["ascent"].settings.guard.every_tokens == 0
-    steps = make_plan(small, tmp_path, CPU, only_plan=True).of_steps()["of_steps"]
+    steps = of_steps(make_plan(small, tmp_path, CPU, only_plan=True))["of_steps"]
     repairs = [row for row in steps if row["kind"] == "repair.train"]
     assert len(repairs) == 7
     assert len({row["tokens"] for row in repairs}) == 1  # all process the same

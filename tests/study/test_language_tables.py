@@ -17,16 +17,17 @@ from pyrite.stats import judge_family, paired_t
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps
 from pyrite.study.cells import Cell, CellKey
 from pyrite.study.chat_steps import MIX, choose_rows, mixed_row
-from pyrite.study.contrasts import answer_primary, contrast_rows, missing_items
+from pyrite.study.contrasts import answer_primary
 from pyrite.study.costs import cost_table
 from pyrite.study.load import parse_spec
-from pyrite.study.pilot import Tried, answer_pilot, picked_seeds
+from pyrite.study.notes import missing_items
+from pyrite.study.pilot import Tried, answer_pilot, check_apart, picked_seeds
 from pyrite.study.pilot import choose_damage as choose_damage
 from pyrite.study.plan import pilot_spec
-from pyrite.study.scores import Scores, check_apart, over_items, pooled, scores_of_result
+from pyrite.study.scores import Scores, over_items, pooled, scores_of_result
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import PILOT_SEED
-from pyrite.study.tables import results_table, summary_table
+from pyrite.study.tables import contrast_rows, results_table, summary_table
 from pyrite.tasks.scoring import ItemScore, Metric
 from pyrite.train.language import read_language
 from pyrite.train.split import SPLIT

@@ -14,7 +14,7 @@ from pyrite.models.load import WEIGHTS
 from pyrite.steps import Context, Step, StepType
 from pyrite.study.load import parse_spec
 from pyrite.study.other_steps import OTHER_STEPS, register_step
-from pyrite.study.plan_models import ModelPlanner, Place, Standing
+from pyrite.study.plan_steps import CellSteps, Place, Standing
 
 STUDY = """\
 study: toy
@@ -42,7 +42,7 @@ def scale_step(context: Context) -> None:
 SCALE = StepType("toy.scale", 1, scale_step)
 
 
-def plan_scale(planner: ModelPlanner, options: dict[str, Any], at: Standing, place: Place) -> Standing:
+def plan_scale(planner: CellSteps, options: dict[str, Any], at: Standing, place: Place) -> Standing:
     step = Step(SCALE, {"by": options["by"]}, {"base": at.model or planner.base}, label=place.label, weights=WEIGHTS)
     return replace(at, model=planner.keep(step))
 

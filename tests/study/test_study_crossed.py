@@ -17,6 +17,7 @@ from pyrite.report.config import ReportConfig
 from pyrite.report.run import report
 from pyrite.study.load import parse_spec
 from pyrite.study.plan import make_plan
+from pyrite.study.plan_summary import size_of_grid
 from pyrite.study.spec import StudySpec
 
 from conftest import review_rows, study_line, write_jsonl  # isort: skip
@@ -204,7 +205,7 @@ def test_a_share_axis_of_chats_is_a_grid_too(tmp_path: Path) -> None:
     assert trained.inputs["base"] is arms["start"].model
     assert arms["repaired"].model.inputs["base"] is trained
     # one start, three arms a seed
-    assert plan.size_of_grid()["trainings"] == 3 * (1 + 3)
+    assert size_of_grid(plan)["trainings"] == 3 * (1 + 3)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def spec_of(text: str) -> StudySpec:
         ("{start: trained, steps: [flipped, half]", "{start: traned, steps: [flipped, half]", "s.yaml:28: cells.halved.start: there is no 'traned', did you mean 'trained'"),
         ("steps: [flipped, half]", "steps: [flipped, hafl]", "s.yaml:28: cells.halved.steps.1: there is no 'hafl', did you mean 'half'"),
         ("  halved: {", "  trained: {", "the name 'trained' is a start's"),
-        ("sizes: [100]", "sizes: [100, 100]", "sizes: each once, 1 or more"),
+        ("sizes: [100]", "sizes: [100, 100]", "sizes: each once, and 100 is there twice"),
         ("sizes: [100]", "sizes: 100", "valid list"),
         ("labels: [positive, negative]\n", "labels: [positive, negative]\nprecision: fp32\n", "not read here: it is under task_model"),
         ("seeds: [0, 1]", "seeds: [0, 1]\ncompare_with: [start]", "of studies without starts"),

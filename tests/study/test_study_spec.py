@@ -13,7 +13,8 @@ from pyrite.study.config import StudyConfig
 from pyrite.study.load import bundled, load_spec, parse_spec
 from pyrite.study.notes import study_notes
 from pyrite.study.plan import make_plan
-from pyrite.study.plan_rows import parameters_in_name
+from pyrite.study.plan_graph import parameters_in_name
+from pyrite.study.plan_summary import plan_summary
 from pyrite.study.run import resolve_spec
 from pyrite.study.spec_steps import ArmSpec
 
@@ -63,6 +64,15 @@ def test_a_good_file() -> None:
         ("files: [x.csv]", "files: []", 6, "exactly one of files, grammar, synth"),
         ("seeds: [0]", "seeds: [0", 16, ""),
         ("seeds: [0]", "seeds: [0, 0]", 15, "each once"),
+        ("seeds: [0]", "seeds: [0, -1]", 15, "each is 0 or more"),
+        ("sizes: [4]", "sizes: [4, 0]", 14, "each is 1 or more"),
+        ("labels: [a, b]", "labels: [a, b, a]", 2, "labels: each once, and a is there twice"),
+        ("fields: [text]", "fields: [text, text]", 3, "fields: each once, and text is there twice"),
+        ("files: [x.csv]", "files: [x.csv, x.csv]", 7, "data.human.files: each once"),
+        ("files: [x.csv]", "files: [x.csv, ./x.csv]", 6, "two names are of one file"),
+        ("data: human.test}", "data: human.test, metrics: [accuracy, accuracy]}", 17, "metrics: each once"),
+        ("data: human.test}", "data: human.test, slices: [[gold], [gold]]}", 17, "slices: each once"),
+        ("sizes: [4]", "sizes: [4]\ncontrasts: [{arm: other, starts: [raw, raw]}]", 15, "starts: each once"),
         ("mix: {human.more: 1}", "mix: {human.test: 1}", 17, "shares rows with human.test"),
         ("mix: {human.more: 1}", "mix: {human: 1}", 17, "models are trained on human"),
         ("arm: 20}", "arm: {rows: all}}", 6, "disjoint: false"),
@@ -300,7 +310,7 @@ def test_texts_that_vary_are_sampled_by_the_seed_from_one_generator() -> None:
     assert each["human", 5] == once["human", 5]
     labels = [step.label for step in varied.steps]
     assert len(labels) == len(set(labels))
-    assert fixed.summary(Store(Path("nowhere")))["trainings_of"]["generators"] == 1
+    assert plan_summary(fixed, Store(Path("nowhere")))["trainings_of"]["generators"] == 1
 
 
 def test_pools_that_vary_are_those_that_nothing_fixed_reads() -> None:
@@ -316,11 +326,11 @@ def test_pools_that_vary_are_those_that_nothing_fixed_reads() -> None:
     assert {(step.config["division"], tuple(step.config["kept"])) for step in divisions} == {
         (seed, ("generator", "test", "validation")) for seed in (3, 5)
     }
-    assert varied.summary(Store(Path("nowhere")))["trainings_of"]["generators"] == 1
+    assert plan_summary(varied, Store(Path("nowhere")))["trainings_of"]["generators"] == 1
     labels = [step.label for step in varied.steps]
     assert len(labels) == len(set(labels))
     both, each = planned("pools_vary: true\ntexts_vary: true\n")
-    assert both.summary(Store(Path("nowhere")))["trainings_of"]["generators"] == 3
+    assert plan_summary(both, Store(Path("nowhere")))["trainings_of"]["generators"] == 3
     assert len(set.union(*(each["synthetic", seed]["train.generator"] for seed in (3, 0, 5)))) == 3
 
 
@@ -345,7 +355,7 @@ def test_every_bundled_study_loads_and_plans(tmp_path: Path) -> None:
     for name in names:
         spec, _ = load_spec(name)
         plan = make_plan(spec, tmp_path, CPU, only_plan=True)
-        told = plan.summary(Store(tmp_path))
+        told = plan_summary(plan, Store(tmp_path))
         grid = len(spec.starts) * len(spec.sizes) * len(spec.all_arms())
         assert told["cells"] == (grid + len(spec.cells)) * len(spec.seeds)
         assert told["tokens"] > 0
@@ -354,7 +364,7 @@ def test_every_bundled_study_loads_and_plans(tmp_path: Path) -> None:
 
 def test_the_papers_plan_has_60_trainings(tmp_path: Path) -> None:
     spec, _ = load_spec("zhang_pavlick_2025")
-    told = make_plan(spec, tmp_path, CPU, only_plan=True).summary(Store(tmp_path))
+    told = plan_summary(make_plan(spec, tmp_path, CPU, only_plan=True), Store(tmp_path))
     assert told["trainings"] == 60
     assert told["trainings_of"] == {"starts": 5, "generators": 1, "arms": 54}
     assert any("Llama-2-7b" in name for name in told["absent"])

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pyrite.audit.flaws import BUILT_IN
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 from pyrite.models.hardware import ReadingPrecision
 
 
@@ -53,11 +53,11 @@ class AuditOptions(ConfigBase):
     sample: int = Field(1000, ge=50, description="rows of each side in comparisons; counts are of all rows")
     model_sample: int = Field(200, ge=20, description="rows of each side that --model reads")
     alpha: float = Field(
-        0.05, gt=0, lt=1, description="chance that clean data gets any warning at all (Holm over all measures)"
+        0.05, gt=0, lt=1, description="chance that clean data gets any warning at all (Holm over all statistics)"
     )
     thresholds: tuple[str, ...] = Field(
         (),
-        description="MEASURE=NUMBER: no finding unless the excess is above NUMBER, such as format.opening_concentration=0.05",
+        description="STATISTIC=NUMBER: no finding unless the excess is above NUMBER, such as format.opening_concentration=0.05",
     )
     flag_at: float = Field(
         0.5, gt=0, le=1, description="rows that show a finding at least so strongly (0 to 1) are flagged"
@@ -67,12 +67,12 @@ class AuditOptions(ConfigBase):
     permutations: int = Field(
         1999,
         ge=99,
-        description="draws of the permutation null; more where --alpha and the number of measures need them",
+        description="draws of the permutation null; more where --alpha and the number of statistics need them",
     )
     seed: int = Field(0, ge=0, description="seed of the sample and of every draw")
     gate: tuple[str, ...] = Field(
         (),
-        description="'FLAW[.MEASURE] OP NUMBER' on the excess, or 'severity < fail|warn': sets the exit code; repeatable",
+        description="'FLAW[.STATISTIC] OP NUMBER' on the excess, or 'severity < fail|warn': sets the exit code; repeatable",
     )
     undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
     precision: ReadingPrecision = Field(
@@ -88,7 +88,7 @@ class AuditOptions(ConfigBase):
     quiet: bool = Field(False, description="no progress display")
 
 
-class AuditConfig(AuditOptions):
+class AuditConfig(AuditOptions, CallConfig):
     """A data set, or several shards of one, to audit."""
 
     data: tuple[str, ...] = Field(min_length=1, description="the data set: file, folder or hf://…; several are shards")

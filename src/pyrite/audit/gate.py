@@ -1,8 +1,8 @@
 """Conditions that a data set must meet: on the worst severity, or on how far a statistic exceeds its null or baseline.
 
-    severity < fail            no finding is a failure
-    severity < warn            no finding at all
-    FLAW[.MEASURE] OP NUMBER   the excess (of every measure of the flaw, where none is named)
+    severity < fail              no finding is a failure
+    severity < warn              no finding at all
+    FLAW[.STATISTIC] OP NUMBER   the excess (of every statistic of the flaw, where none is named)
 
 The grammar is that of `pyrite.conditions`.
 """

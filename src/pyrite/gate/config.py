@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 
 class GateOptions(ConfigBase):
@@ -19,7 +19,7 @@ class GateOptions(ConfigBase):
     junit: Path | None = Field(None, description="also write the outcome as a JUnit file")
 
 
-class GateConfig(GateOptions):
+class GateConfig(GateOptions, CallConfig):
     """The run folder to look at."""
 
     run: Path = Field(description="a run folder")

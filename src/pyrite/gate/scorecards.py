@@ -35,7 +35,7 @@ def check_scorecards(run: Run[ProbeRecord] | Run[RepairRecord], texts: Sequence[
     for gate in gates:
         sides = [read_items(file, gate.task, name) for name in (last, *first)]
         measurements = {gate.task: gating.Measurements(metrics[gate.task], *sides)}
-        result = gating.check_gate(gate, measurements, seed=record.seed, cluster=record.alike[gate.task])
+        result = gating.check_gate(gate, measurements, seed=record.seed, cluster=record.clusters[gate.task])
         outcomes.append(condition_outcome(gate.text, result.outcome, result.why, result.estimate, hint=gate.hint))
     return outcomes
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 
 class LoopOptions(ConfigBase):
@@ -28,7 +28,7 @@ class LoopOptions(ConfigBase):
     quiet: bool = Field(False, description="no progress display")
 
 
-class LoopConfig(LoopOptions):
+class LoopConfig(LoopOptions, CallConfig):
     """A loop to run."""
 
     loop: str = Field(description="loop file (YAML), or the name of a bundled one")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pyrite.audit.config import AuditOptions
-from pyrite.config_base import ConfigBase, from_yaml, yaml_text
+from pyrite.config_base import ConfigBase, DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.config import RepairOptions
@@ -42,7 +42,7 @@ def refuse_reserved(part: ConfigBase, reserved: tuple[str, ...]) -> None:
         raise ValueError(f"{', '.join(refused)}: the loop sets this itself")
 
 
-class AuditPart(AuditOptions):
+class AuditPart(AuditOptions, DistinctConfig):
     """Options of `pyrite audit` but for its references and outputs, which the loop knows."""
 
     @model_validator(mode="after")
@@ -51,7 +51,7 @@ class AuditPart(AuditOptions):
         return self
 
 
-class MoreAudit(AuditOptions):
+class MoreAudit(AuditOptions, DistinctConfig):
     """A further comparison, beside the one that divides the rows."""
 
     data: tuple[str, ...] = Field(
@@ -64,7 +64,7 @@ class MoreAudit(AuditOptions):
         return self
 
 
-class ProbePart(ProbeOptions):
+class ProbePart(ProbeOptions, DistinctConfig):
     """Options of `pyrite probe`: what the model is asked, before the repair and after it."""
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class ProbePart(ProbeOptions):
         return self
 
 
-class RepairPart(RepairOptions):
+class RepairPart(RepairOptions, DistinctConfig):
     """Options of `pyrite repair` but for its rows and its tasks: those are the audit's, and the probe's."""
 
     forget: tuple[str, ...] = Field((), description="set by the loop")
@@ -85,7 +85,7 @@ class RepairPart(RepairOptions):
         return self
 
 
-class LoopSpec(ConfigBase):
+class LoopSpec(DistinctConfig):
     """A whole loop. Which parts run is said by which keys are there: audit always, the others where they are named."""
 
     loop: str = Field(pattern=NAME, description="its name; the run folder is called so")

@@ -13,14 +13,14 @@ import re
 import time
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field
 from transformers import TrainerCallback
 
 from pyrite.conditions import GateOutcome, exit_code
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig
 from pyrite.errors import UserError
 from pyrite.probe import gate as gating
 from pyrite.probe.config import ProbeConfig
@@ -48,7 +48,7 @@ KEPT = "pyrite.probe"
 logger = logging.getLogger(__name__)
 
 
-class CallbackOptions(ConfigBase):
+class CallbackOptions(CallConfig):
     """When the model is asked, what is logged, and what follows."""
 
     when: Literal["steps", "evaluate", "epoch"] = Field("steps", description="after what the model is asked")
@@ -86,7 +86,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainer: Any, *, task: str | Sequence[str], tokenizer: Any = None, **options: Any) -> None:
         settings = {name: options.pop(name) for name in CallbackOptions.model_fields if name in options}
-        self.trainer, self.options = trainer, validated(CallbackOptions, settings)
+        self.trainer, self.options = trainer, CallbackOptions(**settings)
         self.history: list[dict[str, Any]] = []
         self.config = config_of((task,) if isinstance(task, str) else tuple(task), options)
         self.store = Store(self.config.store or default_store())
@@ -251,18 +251,6 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         return pl.DataFrame(lines, infer_schema_length=None)
 
 
-Options = TypeVar("Options", bound=ConfigBase)
-
-
-def validated(model: type[Options], options: Mapping[str, Any]) -> Options:
-    """Options as they were given, or what does not fit in them."""
-    try:
-        return model(**options)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise UserError("An option of the callback does not fit.", faults, "see docs/callback.md") from None
-
-
 def config_of(tasks: tuple[str, ...], options: Mapping[str, Any]) -> ProbeConfig:
     """The options as `pyrite probe` has them."""
     strange = [name for name in options if name not in OPTIONS]
@@ -270,7 +258,7 @@ def config_of(tasks: tuple[str, ...], options: Mapping[str, Any]) -> ProbeConfig
         available = ", ".join([*CallbackOptions.model_fields, *OPTIONS])
         raise UserError("The callback has no such option.", ", ".join(strange), f"it has: {available}")
     plain = {name: (value,) if name == "gate" and isinstance(value, str) else value for name, value in options.items()}
-    return validated(ProbeConfig, {"task": tasks, "precision": "fp32", **plain})
+    return ProbeConfig(**{"task": tasks, "precision": "fp32", **plain})
 
 
 def check_whole(trainer: Any) -> None:

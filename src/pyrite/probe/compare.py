@@ -52,7 +52,7 @@ class Contrast:
 
     A metric's overall line is primary, or the lines of its headline slices where the task names such (HANS: the
     non-entailment of each heuristic); verdicts of primary lines rest on p-values adjusted (Holm) over all of them, those
-    of the others are exploratory and rest on their own. `verdict` is None for a metric of which neither way is better.
+    of the others are exploratory and rest on their own. `verdict` is None for a metric without a preferred direction.
     `worst` holds the least and the largest change that the missing answers could make, where an item has an answer on one
     side only and values are shares.
     """
@@ -331,7 +331,7 @@ def judge_line(
     """What does a line say, given the p-values of difference (p) and equivalence (q) that count, and why? `unable`: why it
     cannot be tested."""
     if metric.direction == "none":
-        return None, "of this metric neither way is better"
+        return None, "this metric has no preferred direction"
     if unable:
         return Verdict.NOT_TESTABLE, unable
     return worded_verdict(line.change, metric, p, q, line.margin)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 from pyrite.models.hardware import ReadingPrecision
 
 
@@ -115,7 +115,7 @@ class ProbeOptions(ConfigBase):
     quiet: bool = Field(False, description="no progress display")
 
 
-class ProbeConfig(ProbeOptions):
+class ProbeConfig(ProbeOptions, CallConfig):
     """A model, two models to compare, or predictions to score."""
 
     model: str | None = Field(None, description="packaged:NAME, a model folder, or org/name[@revision] on the hub")

@@ -58,7 +58,7 @@ def described(results: Mapping[str, Result], margin: float) -> dict[str, Any]:
     """What a reader of the items must know of each task: its metrics, what groups are called, the margin of a change."""
     return {
         "metrics": {task: [asdict(metric) for metric in result.metrics] for task, result in results.items()},
-        "alike": {task: result.cluster for task, result in results.items()},
+        "clusters": {task: result.cluster for task, result in results.items()},
         "margin": margin,
     }
 

@@ -242,7 +242,7 @@ def changes_table(compared: Sequence[Comparison]) -> str:
             value_or_blank(line.second),
             interval(line.difference),
             str(line.difference.n),
-            line.verdict or "neither way is better",
+            line.verdict or "no preferred direction",
         ]
         for comparison in compared
         for line in comparison.contrasts

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
@@ -168,7 +168,7 @@ class RepairOptions(ConfigBase):
     quiet: bool = field_like(ProbeOptions, "quiet")
 
 
-class RepairConfig(RepairOptions):
+class RepairConfig(RepairOptions, CallConfig):
     """A model to repair."""
 
     model: str = Field(description="packaged:NAME, a model or adapter folder, or org/name[@revision] on the hub")

@@ -42,7 +42,7 @@ SHARED = (
 class HeldOut:
     """The perplexity of the rows of one side that nothing was trained on: an `ProbeTask` of our own.
 
-    On replay rows lower is better. On forget rows neither way is: a rise says that the rows were forgotten, and also
+    On replay rows lower is better. Forget rows have no preferred direction: a rise says that the rows were forgotten, and also
     that what the training on them had gained may be lost; unless they stand for the gain (`--gain forget`).
     """
 
@@ -83,7 +83,7 @@ class HeldOut:
 class HeldOutLabels:
     """Accuracy, and the nats of the label, of the rows of one side that nothing was trained on, by a classifier.
 
-    On forget rows neither way is better: forgetting lowers the accuracy there, which is what was asked for; unless they
+    Forget rows have no preferred direction: forgetting lowers the accuracy there, which is what was asked for; unless they
     stand for the gain (`--gain forget`).
     """
 

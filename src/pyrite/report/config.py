@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 
 class ReportOptions(ConfigBase):
@@ -27,7 +27,7 @@ class ReportOptions(ConfigBase):
     )
 
 
-class ReportConfig(ReportOptions):
+class ReportConfig(ReportOptions, CallConfig):
     """The run folders to report on."""
 
     runs: tuple[str, ...] = Field(min_length=1, description="run folders; two or more are set side by side")

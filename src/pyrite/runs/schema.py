@@ -13,7 +13,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    model_validator,
+)
 
 Plain = dict[str, Any]
 """JSON of any shape."""
@@ -246,8 +254,14 @@ class ScoredRecord(RunRecord):
     scorecards: list[Scorecard]
     compared: list[Comparison]
     metrics: dict[str, list[MetricScale]]
-    alike: dict[str, str]
+    clusters: dict[str, str] = Field(validation_alias=AliasChoices("clusters", "alike"))
+    """By task: what items that share something share ("templates"); `alike` in records of older runs."""
     gates: list[GateOutcome]
+
+    @property
+    def alike(self) -> dict[str, str]:
+        """`clusters`, under the key of an older record, which is written back as it was."""
+        return self.clusters
 
     def subjects(self) -> list[str]:
         """The models as scorecards name them, in their order."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 What = Literal["audit", "study", "repair", "loop"]
 
@@ -23,7 +23,7 @@ class StarterOptions(ConfigBase):
     out: Path | None = Field(None, description="file to write [audit.yaml, study.yaml, repair.yaml, loop.yaml]")
 
 
-class StarterConfig(StarterOptions):
+class StarterConfig(StarterOptions, CallConfig):
     """A starter file to write."""
 
     what: What = Field(description="which file")

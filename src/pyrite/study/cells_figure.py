@@ -20,7 +20,7 @@ WIDTH, STEP = 460, 20
 REFERENCE = (1, 2, 3, 4)
 """Colours of the reference cells' lines, out of the palette's series; cells have the first."""
 DASHES = ([5, 3], [2, 2], [8, 3, 2, 3], [1, 3])
-BETTER = {"higher": "higher is better", "lower": "lower is better"}
+BETTER = {"higher": "higher is better", "lower": "lower is better", "none": "no preferred direction"}
 
 
 def headline_metrics(spec: Mapping[str, Any], summary: Sequence[Row]) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ def panel(
     share = summary[0]["scale"] == "share"
     probed_cells = [name for name in cells if any(row["cell"] == name for row in summary)]
     x = {"scale": alt.Scale(zero=False), "axis": alt.Axis(format="%" if share else "~g", titlePadding=4)}
-    better = BETTER.get(summary[0]["direction"], "neither way is better")
+    better = BETTER.get(summary[0]["direction"], BETTER["none"])
     y = alt.Y("cell:N", sort=probed_cells, title=None, axis=alt.Axis(grid=True, labelLimit=200))
     means = [{name: row[name] for name in ("cell", "mean", "low", "high")} for row in summary]
     seeds = [{name: row[name] for name in ("cell", "seed", "value")} for row in results if row["value"] is not None]

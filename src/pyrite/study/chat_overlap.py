@@ -15,7 +15,7 @@ from pyrite.steps import Store
 from pyrite.study.cells import Plan
 from pyrite.study.chat_uses import roles_of
 from pyrite.study.labelled_overlap import percent
-from pyrite.study.pool import PoolPerplexity
+from pyrite.study.pool_perplexity import PoolPerplexity
 from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.train.split import read_pool
 

@@ -48,7 +48,7 @@ def written_names(spec: StudySpec) -> Iterator[Mistake]:
 
 
 def names(spec: StudySpec) -> Iterator[Mistake]:
-    """Words that stand for something are nobody's name; no two steps share one; seeds differ."""
+    """Words that stand for something are nobody's name; no two steps share one; seeds are 0 or more, sizes 1 or more."""
     for where, named in (("data", spec.data), ("arms", spec.arms)):
         if START_ROWS in named:
             yield (where, START_ROWS), f"the name '{START_ROWS}' stands for the start; choose another"
@@ -72,10 +72,10 @@ def names(spec: StudySpec) -> Iterator[Mistake]:
             yield ("arms", name), "synthetic_share makes an arm of that name"
     if spec.damage is not None and spec.damage not in spec.all_trainings():
         yield ("damage",), not_there(spec.damage, list(spec.all_trainings()))
-    if len(set(spec.seeds)) < len(spec.seeds) or min(spec.seeds) < 0:
-        yield ("seeds",), "each once, 0 or more"
-    if len(set(spec.sizes)) < len(spec.sizes) or min(spec.sizes, default=1) < 1:
-        yield ("sizes",), "each once, 1 or more"
+    if min(spec.seeds) < 0:
+        yield ("seeds",), "each is 0 or more"
+    if min(spec.sizes, default=1) < 1:
+        yield ("sizes",), "each is 1 or more"
     if not spec.has_grid:
         return
     if spec.human_arm not in spec.all_arms():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 
 class StudyOptions(ConfigBase):
@@ -19,7 +19,7 @@ class StudyOptions(ConfigBase):
     power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")
     pilot: bool = Field(
         False,
-        description="train the damages of the pilot's grid, say which one shows, and stop (a study of a language model)",
+        description="run the harmful trainings of the pilot's grid, say which one does harm, and stop (studies of language models)",
     )
     seeds: str | None = Field(None, description="+N: so many seeds more than the file says; N: so many in all")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
@@ -38,7 +38,7 @@ class StudyOptions(ConfigBase):
     quiet: bool = Field(False, description="no progress display")
 
 
-class StudyConfig(StudyOptions):
+class StudyConfig(StudyOptions, CallConfig):
     """A study to run."""
 
     spec: str = Field(description="study file (YAML), or the name of a bundled one")

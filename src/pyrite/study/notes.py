@@ -1,9 +1,13 @@
 """What a reader must know before believing the verdicts of a study: too few seeds, what no seed draws anew, earlier looks."""
 
+from collections.abc import Sequence
+
 from pyrite.runs.pilot import PilotRecord
+from pyrite.study.cells import CellKey
 from pyrite.study.looks import Look
 from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.pilot import picked_seeds
+from pyrite.study.scores import Scores, by_seed
 from pyrite.study.spec import StudySpec
 
 
@@ -62,3 +66,25 @@ def drawn_once(spec: StudySpec) -> list[str]:
     if written and not spec.texts_vary:
         fixed.append(f"the raw texts of {', '.join(written)} (texts_vary)")
     return fixed
+
+
+def missing_items(results: Sequence[Scores], spec: StudySpec) -> list[str]:
+    """Of each cell and metric that a primary contrast between cells reads: the items that its mean leaves out."""
+    table = by_seed([model.of_headline() for model in results], unknown=True)
+    notes: dict[str, None] = {}
+    for contrast in spec.primary():
+        if contrast.arm:
+            continue
+        first = next((model.metric.name for model in results if model.probe == contrast.probe_name), "")
+        for cell in (contrast.cell, contrast.against):
+            key = (CellKey(cell), contrast.probe_name, contrast.metric or first)
+            seeds = sorted(table.get(key, {}).items())
+            lost = [
+                f"{len(model.missing)} of {len(model.items)} (seed {seed})" for seed, model in seeds if model.missing
+            ]
+            if lost:
+                note = (
+                    f"{cell} on {contrast.probe}: items without a value, which its mean leaves out: {', '.join(lost)}"
+                )
+                notes[note] = None
+    return list(notes)

@@ -1,7 +1,7 @@
 """Step types of a study from outside: under `steps:` a file names them by type, and they are planned by what is registered.
 
 A planner is a function `(planner, options, at, place) -> Standing`: it returns the point of the cell's path after its step
-(`plan_models.Standing`), most often `replace(at, model=planner.keep(Step(...)))` with `at.model or planner.base` as the
+(`plan_steps.Standing`), most often `replace(at, model=planner.keep(Step(...)))` with `at.model or planner.base` as the
 step's input. Its step must publish a whole model folder.
 """
 

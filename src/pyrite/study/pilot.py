@@ -1,7 +1,7 @@
 """The pilot: of several damages, which one does harm that stands clear of the noise of the items?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapp
     """Each damage of the grid against the undamaged model, item by item, and the one that the rule names.
 
     Raises:
-        UserError: the metric was not measured, or neither way of it is better.
+        UserError: the metric was not measured, or it has no preferred direction.
     """
     assert spec.pilot is not None
     scores_by_cell = by_seed(values)
@@ -71,7 +71,7 @@ def answer_pilot(spec: StudySpec, values: Sequence[Scores], costs: Sequence[Mapp
             "The pilot's metric was not measured.", f"{name}; there is {', '.join(metrics)}", "name one of these"
         )
     if before.metric.direction == "none":
-        raise UserError("Of that metric neither way is better.", name, "name another for the pilot")
+        raise UserError("That metric has no preferred direction.", name, "name another for the pilot")
     read = {row["step"]: int(row["tokens"] or 0) for row in costs}
     tried = []
     for damage in spec.pilot.grid:
@@ -135,3 +135,18 @@ def pilot_sentence(best: str | None, tried: Sequence[Tried], metric: str, *, sha
         f"The damage is {best}: {metric} changes by {amount(winner.difference, share)} (95 % interval {low} to {high}, "
         f"{items} items).{flattered} Write `damage: {best}` into the study file."
     )
+
+
+def same_items(scores: Iterable[Scores], probe: str) -> set[str]:
+    """The items that a probe asked."""
+    return {item.item for model in scores if model.probe == probe for item in model.items}
+
+
+def check_apart(scores: Iterable[Scores], probes: Iterable[str], pilot_items: Iterable[str]) -> None:
+    """Refuse a study on items that its pilot has seen."""
+    every = list(scores)
+    for probe in probes:
+        both = same_items(every, probe) & set(pilot_items)
+        if both:
+            shared = f"probe {probe}: {len(both)} items, the first: {min(both)}"
+            raise UserError("The study asks items that chose the damage.", shared, "skip the pilot's items: skip: N")

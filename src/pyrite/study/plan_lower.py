@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyrite.models import load, packaged
+from pyrite.models import load
 from pyrite.steps import Source, Step
-from pyrite.study.plan_rows import RowPlanner
+from pyrite.study.plan_graph import StepGraph
+from pyrite.study.plan_labelled import LabelledRows
 from pyrite.study.spec_steps import START_ROWS
 from pyrite.train.lower import LOWER
 
@@ -24,27 +25,20 @@ class Lower:
     layers: int
 
 
-class LowerPlanner(RowPlanner):
-    """Steps that hold the states of frozen layers. `lower` says by key whose layers a trained model kept."""
+class FrozenLayers:
+    """Steps that hold the states of frozen layers, and whose layers each trained model kept."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.lower: dict[str, Lower] = {}
-        self.reads = self._reads()
+    def __init__(self, graph: StepGraph, labelled: LabelledRows) -> None:
+        self.graph, self.labelled, self.spec = graph, labelled, graph.spec
+        self.kept: dict[str, Lower] = {}
 
-    def _reads(self) -> str:
-        chosen = self.spec.given.reads
-        if chosen != "auto":
-            return chosen
-        name = self.spec.given.model
-        if name.startswith(packaged.PREFIX):
-            return "prompt" if packaged.lookup(name).gguf else "pair"
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            return "prompt" if load.is_causal(folder) else "pair"
-        if self.lenient and load.identity_without_files(name).startswith("absent:"):
-            return "prompt"
-        return "prompt" if load.is_causal(load.resolve(name).folder) else "pair"
+    def note(self, trained: Step, lower: Lower) -> None:
+        """A trained model left these layers as they were."""
+        self.kept[trained.key] = lower
+
+    def below(self, model: Step | None) -> Lower | None:
+        """The layers that a model's training left as they were, where it reads pairs."""
+        return None if model is None or self.graph.reads != "pair" else self.kept.get(model.key)
 
     def share_trained(self, frozen: int) -> float:
         """The share of the task model's layers above the frozen ones; 1 where the model is not at hand."""
@@ -53,14 +47,14 @@ class LowerPlanner(RowPlanner):
 
     def task_config(self) -> dict[str, Any]:
         """The task model's config.json; empty where the model is not at hand."""
-        folder = Path(self.base.path)
+        folder = Path(self.graph.base.path)
         return load.read_config(folder) if (folder / "config.json").is_file() else {}
 
     def lower_of(self, start: Step | None, layers: int) -> Lower | None:
         """Whose lower layers are those of a model that is trained from `start` with so many frozen? None: its own."""
         if not layers:
             return None
-        before = None if start is None else self.lower.get(start.key)
+        before = None if start is None else self.kept.get(start.key)
         if before is not None and before.layers >= layers:
             return Lower(before.model, layers)
         return Lower(start, layers)
@@ -74,7 +68,7 @@ class LowerPlanner(RowPlanner):
         for (step, part), all_rows in zip(parts, of_all_rows, strict=True):
             assert isinstance(step, Step)
             source, file, name = (step, part["file"], part["name"]) if all_rows else (rows, "rows.jsonl", rows.label)
-            count = self.rows_in(name) if all_rows and name != START_ROWS else int(part["rows"])
+            count = self.labelled.rows_in(name) if all_rows and name != START_ROWS else int(part["rows"])
             stored = self.stored(source, file, lower, max_tokens, f"{name}: lower {lower.layers} layers", count)
             steps[stored.key] = stored
         return list(steps.values())
@@ -85,27 +79,27 @@ class LowerPlanner(RowPlanner):
         if part["name"] == START_ROWS or part["rows"] == "all":
             return True
         drawn: int = part["rows"]
-        return self.rows_in(part["name"]) <= min(WHOLE_POOL, DRAWS_SHARE * drawn)
+        return self.labelled.rows_in(part["name"]) <= min(WHOLE_POOL, DRAWS_SHARE * drawn)
 
     def stored(self, rows: Step, file: str, lower: Lower, max_tokens: int, label: str, count: int) -> Step:
         """The step that holds what the frozen layers make of the rows of a file."""
         config = {
             "labels": list(self.spec.labels),
             "rows_file": file,
-            "reads": self.reads,
+            "reads": self.graph.reads,
             "freeze": lower.layers,
             "max_tokens": max_tokens,
-            "compute": self.compute.as_config(),
+            "compute": self.graph.compute.as_config(),
             "seed": 0,
         }
-        inputs: dict[str, Step | Source] = {"base": self.base, "rows": rows}
+        inputs: dict[str, Step | Source] = {"base": self.graph.base, "rows": rows}
         if lower.model is not None:
             inputs["model"] = lower.model
         tokens = count * self.spec.tokens_per_row
-        cost = self.cost_of(
+        cost = self.graph.cost_of(
             self.spec.given.model,
             tokens * (1 - self.share_trained(lower.layers)),
             training=False,
             keeps=4 * self.task_config().get("hidden_size", 1024) * tokens,  # fp32
         )
-        return self.keep(Step(LOWER, config, inputs, label=label, cost=cost, weights=("states.npy",)))
+        return self.graph.keep(Step(LOWER, config, inputs, label=label, cost=cost, weights=("states.npy",)))

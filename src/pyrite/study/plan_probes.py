@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pyrite.errors import UserError
+from pyrite.models import load
+from pyrite.models.load import ModelRef
 from pyrite.probe.labels import ITEMS
 from pyrite.probe.parse_task import parse_task
 from pyrite.probe.predict import PREDICT
@@ -11,9 +13,12 @@ from pyrite.probe.probe_task import ModelUnderTest, ProbeTask
 from pyrite.steps import Context, Cost, Source, Step, StepType
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import by_grammar, task_of
-from pyrite.study.plan_models import WRITING, ModelPlanner
-from pyrite.study.plan_rows import pinned
-from pyrite.study.pool import PoolPerplexity
+from pyrite.study.plan_chats import Chats
+from pyrite.study.plan_graph import WRITING, StepGraph, pinned
+from pyrite.study.plan_labelled import LabelledRows
+from pyrite.study.plan_lower import FrozenLayers
+from pyrite.study.plan_training import Trainings
+from pyrite.study.pool_perplexity import PoolPerplexity
 from pyrite.study.spec import data_path
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.study.spec_steps import START_ROWS
@@ -34,13 +39,17 @@ def absent_step(context: Context) -> None:
 ABSENT = StepType("study.absent", 1, absent_step)
 
 
-class ProbePlanner(ModelPlanner):
-    """`given_model` is the model as given, as a probe asks it; None where a plan is made without it."""
+class Probes:
+    """The items of every probe, and models' answers to them. `given_model` is the model as given, as a probe asks it; None
+    where a plan is made without it."""
 
-    def __init__(self, *arguments: Any, store: Path | None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.store = store
-        self.given_model = self.reference()
+    def __init__(
+        self, graph: StepGraph, labelled: LabelledRows, chats: Chats, frozen: FrozenLayers, trainings: Trainings,
+        store: Path | None,
+    ) -> None:  # fmt: skip
+        self.graph, self.labelled, self.chats, self.frozen, self.trainings = graph, labelled, chats, frozen, trainings
+        self.spec, self.plan, self.store = graph.spec, graph.plan, store
+        self.given_model = reference(self.spec.given.model, lenient=graph.lenient)
 
     def prepare(self, name: str, probe: ProbeSpec) -> None:
         """Plan the items of a probe, and the task that scores them."""
@@ -48,6 +57,16 @@ class ProbePlanner(ModelPlanner):
             self.plan.items[name] = self.label_items(name, probe)
         elif (task := self.probe_task(probe)) is not None:
             self.plan.probe_tasks[name] = task
+
+    def answers(self, cell: CellKey, model: Step | None, seed: int, label: str) -> dict[str, Step]:
+        """One model's answers to the probes that ask its cell."""
+        return {
+            name: self.predictions(name, probe, model, seed, label)
+            if probe.names_labels
+            else self.written_answers(name, probe, model, label)
+            for name, probe in self.spec.probes.items()
+            if asks(probe, cell)
+        }
 
     # answers that are labels
 
@@ -75,41 +94,43 @@ class ProbePlanner(ModelPlanner):
         }
         inputs: dict[str, Step | Source] = {}
         if probe.data:
-            inputs["rows"], config["rows_file"] = self.data(probe.data)
+            inputs["rows"], config["rows_file"] = self.labelled.data(probe.data)
         elif not by_grammar(probe):
             assert probe.file is not None
-            inputs["file"] = file = self.file(probe.file)
+            inputs["file"] = file = self.graph.file(probe.file)
             config["hub"] = pinned(file) or None
-        step = self.keep(Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
+        step = self.graph.keep(Step(ITEMS, config, inputs, label=f"{name}: choose items", cost=Cost(seconds=2)))
         self.plan.counts[f"probe {name}"] = step
         return step
 
     def items_in(self, probe: ProbeSpec) -> int:
         """How many items a plan expects a probe to have."""
-        available = self.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
+        available = (
+            self.labelled.rows_in(probe.data) if probe.data else probe.grammar_rows if by_grammar(probe) else 10_000
+        )
         return min(available, probe.items or available)
 
     def predictions(self, name: str, probe: ProbeSpec, model: Step | None, seed: int, label: str) -> Step:
         """A model's labels: of a classifier by its head, of a language model by the label words."""
         items = self.items_in(probe)
-        inputs: dict[str, Step | Source] = {"base": self.base, "items": self.plan.items[name]}
-        config = self.reading(seed)
+        inputs: dict[str, Step | Source] = {"base": self.graph.base, "items": self.plan.items[name]}
+        config = self.trainings.reading(seed)
         if not self.spec.labels or (model is not None and self.writes_text(model)):
-            inputs["base"] = model or self.base
+            inputs["base"] = model or self.graph.base
             labels = self.spec.labels or label_words(probe, self.plan.tasks[name])
             config |= {"labels": list(labels), "by": "words", "reads": "prompt", "four_bit": False, "seed": 0}
             model = None
         if model is not None:
             inputs["model"] = model
-        lower = None if model is None or self.reads != "pair" else self.lower.get(model.key)
+        lower = self.frozen.below(model)
         if lower is not None:
             most = self.spec.training.arm.max_tokens
-            inputs["lower"] = self.stored(
+            inputs["lower"] = self.frozen.stored(
                 self.plan.items[name], "items.jsonl", lower, most, f"{name}: lower {lower.layers} layers", items
             )
-        tokens = items * self.spec.tokens_per_row * (self.share_trained(lower.layers) if lower else 1)
-        cost = self.cost_of(self.spec.given.model, tokens, training=False, keeps=60 * items)
-        return self.keep(Step(PREDICT, config, inputs, label=f"{label}: {name}", cost=cost))
+        tokens = items * self.spec.tokens_per_row * (self.frozen.share_trained(lower.layers) if lower else 1)
+        cost = self.graph.cost_of(self.spec.given.model, tokens, training=False, keeps=60 * items)
+        return self.graph.keep(Step(PREDICT, config, inputs, label=f"{label}: {name}", cost=cost))
 
     def writes_text(self, model: Step) -> bool:
         """Is the model of a step a language model? It is what the last training before made it."""
@@ -126,11 +147,11 @@ class ProbePlanner(ModelPlanner):
         """The task that asks a probe; None where a plan is made without its file."""
         precision = self.spec.given.precision
         if probe.data:
-            rows, file = self.chats(probe.data)
+            rows, file = self.chats.pool(probe.data)
             return PoolPerplexity(file, probe.config(None, precision, self.store), rows=rows)
-        path = data_path(probe.file, self.folder) if probe.file else ""
-        if self.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
-            self.miss(f"data {path}" if path else f"task {probe.task}")
+        path = data_path(probe.file, self.graph.folder) if probe.file else ""
+        if self.graph.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
+            self.graph.miss(f"data {path}" if path else f"task {probe.task}")
             return None
         return parse_task(probe.text(path), probe.config(path, precision, self.store))
 
@@ -139,36 +160,39 @@ class ProbePlanner(ModelPlanner):
         task = GENERATIVE.get(probe.task)
         items, tokens = UNKNOWN if task is None else task.usual
         if probe.data:
-            items, tokens = self.tokens_of(probe.data)
+            items, tokens = self.chats.size(probe.data)
         count = min(probe.items or items, items)
         writes = task is not None
         total = count * ((probe.max_new_tokens or tokens) if writes else tokens)
-        return self.cost(2 * self.parameters * total, total, share=WRITING if writes else 1.0, keeps=500 * count)
+        return self.graph.cost(
+            2 * self.graph.parameters * total, total, share=WRITING if writes else 1.0, keeps=500 * count
+        )
 
     def written_answers(self, name: str, probe: ProbeSpec, model: Step | None, label: str) -> Step:
         """A model's answers in text, or what it makes of text."""
         subject = ModelUnderTest(label, None, model) if model else ModelUnderTest(label, self.given_model)
         if name not in self.plan.probe_tasks or (model is None and self.given_model is None):
-            step = Step(ABSENT, probe.model_dump(mode="json"), {"base": model or self.base})
+            step = Step(ABSENT, probe.model_dump(mode="json"), {"base": model or self.graph.base})
         else:
             step = self.plan.probe_tasks[name].step(subject)
-        return self.keep(replace(step, label=f"{label}: {name}", cost=self.probe_cost(probe)))
-
-    def answers(self, cell: CellKey, model: Step | None, seed: int, label: str) -> dict[str, Step]:
-        """One model's answers to the probes that ask its cell."""
-        return {
-            name: self.predictions(name, probe, model, seed, label)
-            if probe.names_labels
-            else self.written_answers(name, probe, model, label)
-            for name, probe in self.spec.probes.items()
-            if asks(probe, cell)
-        }
+        return self.graph.keep(replace(step, label=f"{label}: {name}", cost=self.probe_cost(probe)))
 
 
 def asks(probe: ProbeSpec, cell: CellKey) -> bool:
     """Does a probe ask this cell? `only_cells` may name its arm or cell, or its start where nothing follows it."""
     names = {cell.name, cell.start} if cell.name == START_ROWS else {cell.name}
     return probe.only_cells is None or bool(names & set(probe.only_cells))
+
+
+def reference(name: str, *, lenient: bool) -> ModelRef | None:
+    """A model as a probe asks it; None where a plan is made without it."""
+    if not lenient:
+        return load.resolve(name)
+    try:
+        at_hand = Path(name).expanduser().is_dir() or name.startswith("packaged:")
+        return load.resolve(name) if at_hand else load.resolve_hub(name, download=False)
+    except UserError:
+        return None
 
 
 def label_words(probe: ProbeSpec, task: Task) -> tuple[str, ...]:

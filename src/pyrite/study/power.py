@@ -5,8 +5,25 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.stats import sd_from_pilot, seeds_needed
+from pyrite.study.contrasts import Answer
+from pyrite.study.spec import StudySpec
 
 ALPHA = 0.05
+
+
+def power_record(spec: StudySpec, answers: Sequence[Answer]) -> dict[str, Any]:
+    """What `--power` says of every primary contrast."""
+    record: dict[str, Any] = {
+        "schema_version": 1,
+        "study": spec.study,
+        "margin": spec.margin,
+        "contrasts": [],
+        "left_out": [],
+    }
+    for answer in answers:
+        differences = () if answer.uneven else answer.per_seed
+        add_power(record, answer.contrast, differences, answer.margin, len(spec.primary()))
+    return record
 
 
 def power_row(contrast: Any, differences: Sequence[float], margin: float, family: int) -> dict[str, Any]:

@@ -4,44 +4,27 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.runs.pilot import PilotFile, PilotRecord, TriedDamage
-from pyrite.runs.schema import Hardware
-from pyrite.runs.study import SharedRows
-from pyrite.runs.write import write_record
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing_steps, run_steps
 from pyrite.study import chat_overlap
-from pyrite.study.cells import GPU_FLOPS, Plan
-from pyrite.study.chat_uses import check_files
+from pyrite.study.cells import Plan
+from pyrite.study.chat_uses import at_hand, check_files, like_pilot
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import answer_primary
 from pyrite.study.costs import cost_table
 from pyrite.study.labelled_steps import POOLS
 from pyrite.study.load import load_spec
-from pyrite.study.pilot import Pilot, answer_pilot, picked_seeds
+from pyrite.study.pilot import Pilot, answer_pilot, check_apart, picked_seeds
 from pyrite.study.plan import make_plan, pilot_spec
-from pyrite.study.power import add_power
-from pyrite.study.run_folder import (
-    Finished,
-    Study,
-    collect,
-    judged_seeds,
-    label_probe,
-    made_with,
-    read_pilot,
-    write_run,
-)
-from pyrite.study.scores import same_items
+from pyrite.study.plan_summary import GPU_FLOPS, plan_summary, width_of
+from pyrite.study.power import power_record
+from pyrite.study.run_folder import Finished, Judged, Study, judged_seeds, read_pilot, write_pilot, write_run
+from pyrite.study.scores import label_probe, score_answers
 from pyrite.study.shard import Shard, ShardDone, shard_of, steps_left
 from pyrite.study.spec import StudySpec
-
-if TYPE_CHECKING:
-    pass
-
-KEPT_FOR_PILOT = ("study", "says", "model", "task_model", "precision", "data", "trainings", "pilot", "seeds")
 
 
 @dataclass(frozen=True)
@@ -82,77 +65,32 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
     return run_study(config) if shard is None else run_shard(config, shard)
 
 
-def resolve_spec(config: StudyConfig) -> StudySpec:
-    """The study file with `--seeds` applied; refused where files that it must keep apart are the same ones."""
-    spec, _ = load_spec(config.spec)
-    check_files(spec, config.data)
-    if config.seeds is None:
-        return spec
-    reserved = () if spec.pilot is None else (spec.pilot.seed,)
-    return spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds, reserved)})
-
-
-def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) -> tuple[int, ...]:
-    """A study's seeds as `--seeds` wants them: N in all, or +N more, filled up with the smallest that are free; never
-    with one that is `reserved` (a pilot's)."""
-    more, number = text.startswith("+"), text.lstrip("+")
-    if not number.isdigit() or int(number) < 1:
-        raise UserError("--seeds takes a number or +number.", text, "for three more seeds: --seeds +3")
-    count = len(seeds) + int(number) if more else int(number)
-    chosen = list(seeds[:count])
-    candidate = 0
-    while len(chosen) < count:
-        if candidate not in seeds and candidate not in reserved:
-            chosen.append(candidate)
-        candidate += 1
-    return tuple(chosen)
-
-
-def open_store(config: StudyConfig) -> Store:
-    """The store that was asked for."""
-    return Store(config.store or default_store())
-
-
-def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) -> tuple[Plan, hardware.Compute]:
-    """The study's steps, and what they compute with."""
-    compute = hardware.choose(spec.given.precision)
-    if compute.device == "cpu":
-        compute = replace(compute, threads=spec.threads)
-    store = open_store(config).root
-    return make_plan(spec, config.data, compute, store=store, only_plan=only_plan), compute
-
-
-def plan(config: StudyConfig) -> StudyPlan:
-    """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
+def run_study(config: StudyConfig) -> Study:
+    """Run what is missing of a study, and judge it."""
     spec = resolve_spec(config)
-    planned_spec = pilot_spec(spec) if config.pilot else spec
-    steps, compute = planned(planned_spec, config, only_plan=True)
-    check_refresh(config, steps.steps)
-    record = {"schema_version": 1, **steps.summary(open_store(config), config.refresh)}
-    record["workers"] = worker_count(spec.workers, config, compute)
-    record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
-    if config.pilot:
-        record["damage"] = None
-    if "gpu_hours" in record:
-        record["gpu_hours_assume"] = f"{GPU_FLOPS:.1e} FLOP/s"
-    if spec.has_grid:
-        record["threads"] = compute.threads
-        advised = hardware.threads_for(steps.width, os.cpu_count() or 1) if compute.device == "cpu" else 1
-        record["threads_advised"] = advised
-    return StudyPlan(record)
+    judged_seeds(spec, read_pilot(config.out / spec.study))
+    return judge(spec, finish(spec, config), config)
 
 
-def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:
-    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one for each GPU."""
-    cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
-    return config.workers or in_file or (cores if compute.device == "cpu" else gpu_count(compute))
+def run_shard(config: StudyConfig, shard: Shard) -> "Study | ShardDone":
+    """Run one part of a study; the job that finds all parts done judges it."""
+    spec = resolve_spec(config)
+    judged_seeds(spec, read_pilot(config.out / spec.study))
+    ended = finish(spec, config, shard)
+    with ended.store.lock(f"study-{spec.study}"):
+        left = steps_left(ended.plan.targets, ended.store)
+        return ShardDone(shard, spec.study, left) if left else judge(spec, ended, config)
 
 
-def gpu_count(compute: hardware.Compute) -> int:
-    """How many GPUs there are for steps that run beside each other; one where the device is another."""
-    from pyrite.steps.processes import visible_gpus
-
-    return max(1, min(hardware.MOST_WORKERS, len(visible_gpus()))) if compute.device == "cuda" else 1
+def judge(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
+    """Score the stored answers of a study, judge its contrasts, and write its run folder."""
+    folder = config.out / spec.study
+    before = read_pilot(folder)
+    results, notes = score_answers(ended.plan, ended.store)
+    if spec.pilot and before:
+        check_apart(results, like_pilot(spec, at_hand(spec, config.data)), before.items)
+    answers = answer_primary(results, spec, picked_seeds(spec, before))
+    return write_run(spec, ended, Judged(results, notes, answers, judged_seeds(spec, before), before), folder)
 
 
 def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> Finished:
@@ -195,21 +133,33 @@ def needs_no_model(step: Step) -> bool:
     return not any("compute" in before.config for before in closure([step]))
 
 
-def run_study(config: StudyConfig) -> Study:
-    """Run what is missing of a study, and judge it."""
-    spec = resolve_spec(config)
-    judged_seeds(spec, read_pilot(config.out / spec.study))
-    return write_run(spec, finish(spec, config), config)
+def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) -> tuple[Plan, hardware.Compute]:
+    """The study's steps, and what they compute with."""
+    compute = hardware.choose(spec.given.precision)
+    if compute.device == "cpu":
+        compute = replace(compute, threads=spec.threads)
+    store = open_store(config).root
+    return make_plan(spec, config.data, compute, store=store, only_plan=only_plan), compute
 
 
-def run_shard(config: StudyConfig, shard: Shard) -> "Study | ShardDone":
-    """Run one part of a study; the job that finds all parts done judges it."""
+def plan(config: StudyConfig) -> StudyPlan:
+    """What would this study run? Needs no model, no data and no hub; what it could not find is under `absent`."""
     spec = resolve_spec(config)
-    judged_seeds(spec, read_pilot(config.out / spec.study))
-    ended = finish(spec, config, shard)
-    with ended.store.lock(f"study-{spec.study}"):
-        left = steps_left(ended.plan.targets, ended.store)
-        return ShardDone(shard, spec.study, left) if left else write_run(spec, ended, config)
+    planned_spec = pilot_spec(spec) if config.pilot else spec
+    steps, compute = planned(planned_spec, config, only_plan=True)
+    check_refresh(config, steps.steps)
+    record = {"schema_version": 1, **plan_summary(steps, open_store(config), config.refresh)}
+    record["workers"] = worker_count(spec.workers, config, compute)
+    record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
+    if config.pilot:
+        record["damage"] = None
+    if "gpu_hours" in record:
+        record["gpu_hours_assume"] = f"{GPU_FLOPS:.1e} FLOP/s"
+    if spec.has_grid:
+        record["threads"] = compute.threads
+        advised = hardware.threads_for(width_of(steps), os.cpu_count() or 1) if compute.device == "cpu" else 1
+        record["threads_advised"] = advised
+    return StudyPlan(record)
 
 
 def pilot(config: StudyConfig) -> Pilot:
@@ -221,28 +171,67 @@ def pilot(config: StudyConfig) -> Pilot:
     """
     spec = resolve_spec(config)
     ended = finish(pilot_spec(spec), config)
-    results, notes = collect(ended.plan, ended.store)
+    results, notes = score_answers(ended.plan, ended.store)
     answer = answer_pilot(spec, results, cost_table(ended.plan.cells, ended.store))
-    record = PilotRecord(
-        schema_version=1,
-        study=spec.study,
-        spec=PilotFile.from_json(spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT))),
-        seed=answer.seed,
-        metric=answer.metric,
-        against=answer.against,
-        tried=TriedDamage.list_of(answer.as_json()["tried"]),
-        chosen=answer.chosen,
-        sentence=answer.sentence,
-        items=sorted(same_items(results, "pilot")),
-        notes=notes.get("pilot", {}),
-        overlap=SharedRows.list_of(ended.shared),
-        compute=Hardware.from_json(ended.compute.as_config()),
-        made_with=made_with(),
-        steps={step.label: step.key for step in ended.plan.steps},
-        seconds=ended.done.seconds,
-    )
-    write_record(config.out / spec.study / "pilot.json", record)
+    write_pilot(spec, ended, answer, results, notes, config.out / spec.study)
     return answer
+
+
+def power(config: StudyConfig) -> StudyPower:
+    """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
+    spec = resolve_spec(config)
+    steps, _ = planned(spec, config)
+    store = open_store(config)
+    absent = [step.label for cell in steps.cells for step in cell.answers.values() if not store.has(step)]
+    if absent:
+        lacking = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
+        raise UserError("Power needs finished seeds.", lacking, f"run first: pyrite study {config.spec}")
+    picked = picked_seeds(spec, read_pilot(config.out / spec.study))
+    return StudyPower(power_record(spec, answer_primary(score_answers(steps, store)[0], spec, picked)))
+
+
+def resolve_spec(config: StudyConfig) -> StudySpec:
+    """The study file with `--seeds` applied; refused where files that it must keep apart are the same ones."""
+    spec, _ = load_spec(config.spec)
+    check_files(spec, config.data)
+    if config.seeds is None:
+        return spec
+    reserved = () if spec.pilot is None else (spec.pilot.seed,)
+    return spec.model_copy(update={"seeds": more_seeds(spec.seeds, config.seeds, reserved)})
+
+
+def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) -> tuple[int, ...]:
+    """A study's seeds as `--seeds` wants them: N in all, or +N more, filled up with the smallest that are free; never
+    with one that is `reserved` (a pilot's)."""
+    more, number = text.startswith("+"), text.lstrip("+")
+    if not number.isdigit() or int(number) < 1:
+        raise UserError("--seeds takes a number or +number.", text, "for three more seeds: --seeds +3")
+    count = len(seeds) + int(number) if more else int(number)
+    chosen = list(seeds[:count])
+    candidate = 0
+    while len(chosen) < count:
+        if candidate not in seeds and candidate not in reserved:
+            chosen.append(candidate)
+        candidate += 1
+    return tuple(chosen)
+
+
+def open_store(config: StudyConfig) -> Store:
+    """The store that was asked for."""
+    return Store(config.store or default_store())
+
+
+def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:
+    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one for each GPU."""
+    cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
+    return config.workers or in_file or (cores if compute.device == "cpu" else gpu_count(compute))
+
+
+def gpu_count(compute: hardware.Compute) -> int:
+    """How many GPUs there are for steps that run beside each other; one where the device is another."""
+    from pyrite.steps.processes import visible_gpus
+
+    return max(1, min(hardware.MOST_WORKERS, len(visible_gpus()))) if compute.device == "cuda" else 1
 
 
 def check_refresh(config: StudyConfig, steps: Sequence[Step]) -> None:
@@ -265,26 +254,3 @@ def writable(folder: Path) -> None:
     except OSError as error:
         fix = "choose another: --out DIR"
         raise UserError("The run folder cannot be written.", f"{folder}: {error.strerror}", fix) from error
-
-
-def power(config: StudyConfig) -> StudyPower:
-    """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
-    spec = resolve_spec(config)
-    steps, _ = planned(spec, config)
-    store = open_store(config)
-    absent = [step.label for cell in steps.cells for step in cell.answers.values() if not store.has(step)]
-    if absent:
-        lacking = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
-        raise UserError("Power needs finished seeds.", lacking, f"run first: pyrite study {config.spec}")
-    record: dict[str, Any] = {
-        "schema_version": 1,
-        "study": spec.study,
-        "margin": spec.margin,
-        "contrasts": [],
-        "left_out": [],
-    }
-    picked = picked_seeds(spec, read_pilot(config.out / spec.study))
-    for answer in answer_primary(collect(steps, store)[0], spec, picked):
-        differences = () if answer.uneven else answer.per_seed
-        add_power(record, answer.contrast, differences, answer.margin, len(spec.primary()))
-    return StudyPower(record)

@@ -1,4 +1,4 @@
-"""The run folder of a study: every stored answer scored, tables, figure and run.json. Quick, so it is redone at every call.
+"""The run folder of a study: tables, figure, row files and run.json. Quick, so it is redone at every call.
 
 runs/NAME/run.json            what ran: resolved spec, versions, hardware, hashes, counts, timings, verdicts
 runs/NAME/results/            results (one model a row), summary over seeds: parquet and csv; predictions.parquet (answers
@@ -11,7 +11,7 @@ runs/NAME/pilot.json          what --pilot found
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from pyrite.models import hardware
 from pyrite.repair.figure import draw_frontier
 from pyrite.repair.tables import frontier_rows
 from pyrite.runs import parse_record
-from pyrite.runs.pilot import PilotRecord
+from pyrite.runs.pilot import PilotFile, PilotRecord, TriedDamage
 from pyrite.runs.schema import Frontier, Hardware
 from pyrite.runs.study import (
     CutRows,
@@ -41,19 +41,17 @@ from pyrite.runs.write import write_record
 from pyrite.steps import Done, Store
 from pyrite.study import cells_figure, chat_overlap, labelled_overlap
 from pyrite.study.cells import CellKey, Plan
-from pyrite.study.chat_uses import at_hand, like_pilot
-from pyrite.study.config import StudyConfig
-from pyrite.study.contrasts import Answer, answer_primary, contrast_rows, missing_items
+from pyrite.study.contrasts import Answer
 from pyrite.study.costs import cost_table
 from pyrite.study.frontier import frontier_record
-from pyrite.study.label_probes import LabelProbe
 from pyrite.study.looks import looks_at, read_study_json
-from pyrite.study.notes import study_notes
-from pyrite.study.pilot import picked_seeds
+from pyrite.study.notes import missing_items, study_notes
+from pyrite.study.pilot import Pilot, picked_seeds, same_items
 from pyrite.study.row_files import file_of
-from pyrite.study.scores import Scores, check_apart, headline_value, scores_of_labels, scores_of_result
+from pyrite.study.scores import Notes, Scores, headline_value
 from pyrite.study.spec import StudySpec
 from pyrite.study.tables import (
+    contrast_rows,
     grid_figure,
     items_table,
     prediction_rows,
@@ -67,7 +65,9 @@ if TYPE_CHECKING:
     import altair
     import polars
 
-    from pyrite.probe.probe_task import Result
+
+KEPT_FOR_PILOT = ("study", "says", "model", "task_model", "precision", "data", "trainings", "pilot", "seeds")
+"""Of the study file, what pilot.json holds."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,18 @@ class Finished:
     shared: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A finished study's scores and verdicts: what a reader must know of each probe (`notes`), the seeds that verdicts rest on,
+    and what the study's pilot found."""
+
+    results: list[Scores]
+    notes: Notes
+    answers: list[Answer]
+    seeds: tuple[int, ...]
+    pilot: PilotRecord | None
+
+
 def judged_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
     """The seeds that verdicts rest on: all of the study's but those on whose models the pilot chose the damage.
 
@@ -130,57 +142,16 @@ def judged_seeds(spec: StudySpec, pilot: PilotRecord | None) -> tuple[int, ...]:
     return left
 
 
-def label_probe(steps: Plan, name: str, store: Store) -> LabelProbe:
-    """A probe of labels with its items, which are stored by now."""
-    items = read_rows(store.path(steps.items[name].key) / "items.jsonl")
-    return LabelProbe.of(name, items, steps.tasks[name], steps.spec.probes[name].headline_slice)
-
-
-Notes = dict[str, dict[str, list[str]]]
-"""By probe: what a reader must know, and the models of which it is said."""
-
-
-def collect(steps: Plan, store: Store) -> tuple[list[Scores], Notes]:
-    """Score every stored answer; what a reader must know of each probe."""
-    from pyrite.probe.predictions import stored_predictions
-
-    probes = {name: label_probe(steps, name, store) for name in steps.items}
-    results: list[Scores] = []
-    notes: Notes = {}
-    read: dict[str, Result] = {}
-    for cell in steps.cells:
-        for name, step in cell.answers.items():
-            model = cell.model.key if cell.model else "given"
-            if name in probes:
-                answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-                scores = scores_of_labels(cell.key, cell.seed, probes[name], answers)
-                results += [replace(metric_scores, model=model) for metric_scores in scores]
-                continue
-            if step.key not in read:
-                read[step.key] = steps.probe_tasks[name].read(store, step)
-            written = scores_of_result(cell.key, cell.seed, name, read[step.key])
-            results += [replace(metric_scores, model=model) for metric_scores in written]
-            for note in read[step.key].notes:
-                notes.setdefault(name, {}).setdefault(note, []).append(f"{cell.name}, seed {cell.seed}")
-    return results, notes
-
-
-def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
-    """Tables, figure and run.json from the stored answers; quick, so it is redone at every call."""
+def write_run(spec: StudySpec, ended: Finished, judged: Judged, folder: Path) -> Study:
+    """Tables, figure and run.json; quick, so it is redone at every call."""
     from pyrite.io import atomic_write, write_parquet
 
-    steps, store, folder = ended.plan, ended.store, config.out / spec.study
-    results, notes = collect(steps, store)
-    pilot = read_pilot(folder)
-    if spec.pilot and pilot:
-        check_apart(results, like_pilot(spec, at_hand(spec, config.data)), pilot.items)
-    judged, picked = judged_seeds(spec, pilot), picked_seeds(spec, pilot)
-    answers = answer_primary(results, spec, picked)
+    steps, store, results, answers = ended.plan, ended.store, judged.results, judged.answers
     tables = {"results": results_table(results, spec), "summary": summary_table(results, spec)}
     if not spec.has_grid:
         tables["contrasts"] = contrast_rows(answers)
     costs = cost_table(steps.cells, store)
-    front = frontier_record(results, spec, judged)
+    front = frontier_record(results, spec, judged.seeds)
     (folder / "results").mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         write_parquet(rows, folder / "results" / f"{name}.parquet")
@@ -203,7 +174,7 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
     for name, step in steps.quality.items():
         with atomic_write(folder / "results" / f"{name}_to_read.jsonl") as temporary:
             shutil.copyfile(store.path(step.key) / "to_read.jsonl", temporary)
-    looks = looks_at(spec, folder, judged)
+    looks = looks_at(spec, folder, judged.seeds)
     about = None if spec.has_grid else "language"  # as readers of older versions look for it
     run = StudyRecord(
         schema_version=1,
@@ -222,13 +193,13 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
             name: SourceQuality.from_json(store.read_json(step, "quality.json")) for name, step in steps.quality.items()
         },
         overlap=SharedRows.list_of(shared),
-        probes=notes,
+        probes=judged.notes,
         looks=LookRecord.list_of(looks),
         notes=[
-            *study_notes(spec, looks, pilot),
+            *study_notes(spec, looks, judged.pilot),
             *labelled_overlap.leaks(spec, shared),
             *chat_overlap.remarks(ended.shared),
-            *missing_items([model for model in results if model.seed in judged], spec),
+            *missing_items([model for model in results if model.seed in judged.seeds], spec),
         ],
         primary=PrimaryContrast.list_of(answer.as_json() for answer in answers),
         frontier=None if front is None else Frontier.from_json(front),
@@ -243,6 +214,31 @@ def write_run(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
     write_record(folder / "run.json", run)
     draw_figure(spec, results, tables, folder)
     return Study(spec, folder, answers, tables["results"], tables["summary"], costs, run.as_json())
+
+
+def write_pilot(
+    spec: StudySpec, ended: Finished, answer: Pilot, results: Sequence[Scores], notes: Notes, folder: Path
+) -> None:
+    """pilot.json: what was tried, what was found, on which items."""
+    record = PilotRecord(
+        schema_version=1,
+        study=spec.study,
+        spec=PilotFile.from_json(spec.model_dump(mode="json", include=set(KEPT_FOR_PILOT))),
+        seed=answer.seed,
+        metric=answer.metric,
+        against=answer.against,
+        tried=TriedDamage.list_of(answer.as_json()["tried"]),
+        chosen=answer.chosen,
+        sentence=answer.sentence,
+        items=sorted(same_items(results, "pilot")),
+        notes=notes.get("pilot", {}),
+        overlap=SharedRows.list_of(ended.shared),
+        compute=Hardware.from_json(ended.compute.as_config()),
+        made_with=made_with(),
+        steps={step.label: step.key for step in ended.plan.steps},
+        seconds=ended.done.seconds,
+    )
+    write_record(folder / "pilot.json", record)
 
 
 def write_row_files(steps: Plan, store: Store, folder: Path) -> dict[str, Path]:

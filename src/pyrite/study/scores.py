@@ -1,4 +1,4 @@
-"""Every model's scores on every probe, item by item, and the arithmetic on them. Cells are compared within a seed.
+"""Every stored answer scored: one model on every probe, item by item, and the arithmetic on it. Cells are compared within a seed.
 
 `Scores` is one model on one metric; a study's results are a list of them, whatever a probe asks.
 """
@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrite.errors import UserError
 from pyrite.probe.compare import change_of, pair
 from pyrite.probe.probe_task import Cuts, Result
 from pyrite.records import Estimate
 from pyrite.stats import Answered, answered_by_both
-from pyrite.study.cells import CellKey
+from pyrite.steps import Store
+from pyrite.study.cells import CellKey, Plan
 from pyrite.study.label_probes import LabelProbe
 from pyrite.study.spec_steps import START_ROWS
+from pyrite.tasks.rows import read_rows
 from pyrite.tasks.scoring import ItemScore, Metric, is_grouped, label_metrics, mean
 
 Array = NDArray[np.float64]
@@ -83,6 +84,41 @@ class Scores:
         assert self.label_probe is not None
         items = tuple(item for item, on in zip(self.items, self.label_probe.headline, strict=True) if on)
         return replace(self, items=items, cuts=((),), label_probe=None, predicted=())
+
+
+Notes = dict[str, dict[str, list[str]]]
+"""By probe: what a reader must know, and the models of which it is said."""
+
+
+def label_probe(steps: Plan, name: str, store: Store) -> LabelProbe:
+    """A probe of labels with its items, which are stored by now."""
+    items = read_rows(store.path(steps.items[name].key) / "items.jsonl")
+    return LabelProbe.of(name, items, steps.tasks[name], steps.spec.probes[name].headline_slice)
+
+
+def score_answers(steps: Plan, store: Store) -> tuple[list[Scores], Notes]:
+    """Score every stored answer; what a reader must know of each probe."""
+    from pyrite.probe.predictions import stored_predictions
+
+    probes = {name: label_probe(steps, name, store) for name in steps.items}
+    results: list[Scores] = []
+    notes: Notes = {}
+    read: dict[str, Result] = {}
+    for cell in steps.cells:
+        for name, step in cell.answers.items():
+            model = cell.model.key if cell.model else "given"
+            if name in probes:
+                answers = stored_predictions(store.path(step.key) / "predictions.parquet")
+                scores = scores_of_labels(cell.key, cell.seed, probes[name], answers)
+                results += [replace(metric_scores, model=model) for metric_scores in scores]
+                continue
+            if step.key not in read:
+                read[step.key] = steps.probe_tasks[name].read(store, step)
+            written = scores_of_result(cell.key, cell.seed, name, read[step.key])
+            results += [replace(metric_scores, model=model) for metric_scores in written]
+            for note in read[step.key].notes:
+                notes.setdefault(name, {}).setdefault(note, []).append(f"{cell.name}, seed {cell.seed}")
+    return results, notes
 
 
 def scores_of_result(cell: CellKey, seed: int, probe: str, result: Result) -> list[Scores]:
@@ -202,21 +238,6 @@ def over_items(a: Sequence[Scores], b: Sequence[Scores]) -> Estimate:
     pairs = pair(pooled(b), pooled(a), a[0].metric)
     grouped = is_grouped([both.group for both in pairs])
     return change_of(pairs, a[0].metric, grouped=grouped, seed=0, cluster=a[0].cluster).difference
-
-
-def same_items(scores: Iterable[Scores], probe: str) -> set[str]:
-    """The items that a probe asked."""
-    return {item.item for model in scores if model.probe == probe for item in model.items}
-
-
-def check_apart(scores: Iterable[Scores], probes: Iterable[str], pilot_items: Iterable[str]) -> None:
-    """Refuse a study on items that its pilot has seen."""
-    every = list(scores)
-    for probe in probes:
-        both = same_items(every, probe) & set(pilot_items)
-        if both:
-            shared = f"probe {probe}: {len(both)} items, the first: {min(both)}"
-            raise UserError("The study asks items that chose the damage.", shared, "skip the pilot's items: skip: N")
 
 
 def number_or_none(value: float) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pyrite.records import Estimate
 from pyrite.stats import Judgement
-from pyrite.study.comparisons import Comparison
+from pyrite.study.contrast_cells import Comparison
 from pyrite.study.scores import within
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ContrastSpec

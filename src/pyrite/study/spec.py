@@ -13,11 +13,11 @@ same data).
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer, field_validator
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import DistinctConfig
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.study.spec_data import DataSpec
 from pyrite.study.spec_probes import ContrastSpec, FrontierSpec, PilotSpec, ProbeSpec
@@ -37,8 +37,11 @@ from pyrite.study.spec_steps import (
 )
 
 
-class StudySpec(ConfigBase):
+class StudySpec(DistinctConfig):
     """A whole study."""
+
+    repeatable: ClassVar[tuple[str, ...]] = ("contrasts", "cells")
+    """Two that mean the same are refused by `check_contrasts` and `check_cells`."""
 
     study: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name; the run folder is called so")
     says: str = Field("", description="one sentence on what it is")
@@ -193,6 +196,10 @@ class StudySpec(ConfigBase):
         named = ("start", "damaged") if self.compare_with is None else self.compare_with
         cell_names = [cell.name for cell in self.cells]
         return tuple(name for name in named if name in cell_names)
+
+    def seed_of_start(self, name: str, seed: int) -> int:
+        """The seed of a start's model where the study's is `seed`: the first of all where there is one model for all."""
+        return self.seeds[0] if self.starts[name].seeds == "one" else seed
 
     def forgets(self, repair: RepairStep) -> str:
         """The name of the rows that a repair unlearns."""

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import DistinctConfig
 from pyrite.synth.settings import SynthSettings
 
 
-class GrammarSpec(ConfigBase):
+class GrammarSpec(DistinctConfig):
     """Rows written by one of our grammars."""
 
     name: Literal["heuristics", "general", "reviews"] = Field(
@@ -44,7 +44,7 @@ class GrammarSpec(ConfigBase):
         return self.model_dump(mode="json", exclude=reviews)
 
 
-class PoolSpec(ConfigBase):
+class PoolSpec(DistinctConfig):
     """A part of a source."""
 
     rows: int | Literal["rest", "all"] = Field(
@@ -71,7 +71,7 @@ def as_pool(value: int | Literal["rest"] | PoolSpec) -> PoolSpec:
     return value if isinstance(value, PoolSpec) else PoolSpec(rows=value)
 
 
-class DataSpec(ConfigBase):
+class DataSpec(DistinctConfig):
     """Where rows come from: files, a data set on the hub, a grammar, or a generator; and the pools that they are divided into."""
 
     holds: Literal["labelled", "chats"] | None = Field(
@@ -111,6 +111,8 @@ class DataSpec(ConfigBase):
         for key in ("train_on", "judge"):
             if getattr(self, key) is not None and self.synth is None:
                 raise ValueError(f"{key} is of a generator's rows, and there is no synth here: leave it out")
+        if len(set(map(file_name, self.files))) < len(self.files):
+            raise ValueError("files: two names are of one file; name each file once")
         for name, pool in self.pools.items():
             if as_pool(pool).rows == "all" and as_pool(pool).disjoint:
                 raise ValueError(f"pools.{name}: all rows cannot be disjoint from the other pools; say disjoint: false")

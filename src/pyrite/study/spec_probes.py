@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import DistinctConfig
+from pyrite.errors import UserError
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.probe.config import ProbeConfig
 from pyrite.study.spec_steps import TrainingStep
@@ -27,7 +28,7 @@ NOT_IN_STUDIES = ("model", "other", "predictions", "labels", "backend", "base_ur
                   "max_time", "store", "quiet", "precision")  # fmt: skip
 
 
-class ProbeSpec(ConfigBase):
+class ProbeSpec(DistinctConfig):
     """What models are asked, and which part of it is the number that contrasts look at."""
 
     task: str = Field(
@@ -110,7 +111,10 @@ class ProbeSpec(ConfigBase):
         if clash:
             raise ValueError(f"options.{clash[0]} is a key of the probe or of the study itself")
         if not self.names_labels:
-            self.config(None)
+            try:
+                self.config(None)
+            except UserError as error:
+                raise ValueError(f"options: {error.found}; {error.fix}") from error
         return self
 
     def says(self, name: str) -> bool:
@@ -154,7 +158,7 @@ class ProbeSpec(ConfigBase):
         return self.task if self.task.startswith(HARNESS) else f"{self.task}={path}"
 
 
-class ContrastSpec(ConfigBase):
+class ContrastSpec(DistinctConfig):
     """One primary question: is an arm (or cell) worse than another on one number?"""
 
     arm: str = Field("", description="the arm in question, or a cell of the same start and size")
@@ -201,7 +205,7 @@ class ContrastSpec(ConfigBase):
         return self.probe.partition(".")[2]
 
 
-class FrontierChoice(ConfigBase):
+class FrontierChoice(DistinctConfig):
     """Which of several cells is the one to take, by other items than those that judge it."""
 
     among: tuple[str, ...] = Field(min_length=2, description="the cells in question")
@@ -209,7 +213,7 @@ class FrontierChoice(ConfigBase):
     gained: str = Field(pattern=DOTTED, description="PROBE.METRIC of what was gained")
 
 
-class FrontierSpec(ConfigBase):
+class FrontierSpec(DistinctConfig):
     """What every repair brings back of what was lost, and keeps of what was gained (docs/repair.md)."""
 
     lost: str = Field(
@@ -223,7 +227,7 @@ class FrontierSpec(ConfigBase):
     choose: FrontierChoice | None = Field(None, description="how one of several cells is chosen")
 
 
-class PilotSpec(ConfigBase):
+class PilotSpec(DistinctConfig):
     """Which training does harm that shows? Chosen on items that the study then leaves alone."""
 
     probe: ProbeSpec = Field(description="what is asked; its items are the first of the seeded order (no skip)")

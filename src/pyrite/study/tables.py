@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyrite.probe.result import slice_title
+from pyrite.records import Estimate
 from pyrite.runs import read_results
 from pyrite.stats import answered_by_both, paired_t, t_interval
 from pyrite.study.cells import CellKey
+from pyrite.study.contrasts import Answer
 from pyrite.study.scores import Array, Scores, number_or_none, over_items, reference_of, within
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_steps import START_ROWS
@@ -162,6 +164,24 @@ def summary_table(results: Sequence[Scores], spec: StudySpec) -> list[dict[str, 
                 if line is not None:
                     rows[cell].append(row | line)
     return [row for cell_rows in rows.values() for row in cell_rows]
+
+
+def contrast_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """One row for each contrast between cells and seed, and one for the seeds together: difference, interval, over what."""
+    rows = []
+    for answer in answers:
+        about = {"cell": answer.contrast.about, "against": answer.contrast.against, "probe": answer.contrast.probe}
+        lines: list[tuple[str, str, Estimate]] = [
+            (str(seed), "items", estimate) for seed, estimate in zip(answer.seeds, answer.items_per_seed, strict=False)
+        ]
+        lines += [("all", "items", answer.items)] if answer.items is not None else []
+        lines += [("all", "seeds", answer.judgement.difference)]
+        for seed, over, estimate in lines:
+            low, high = within(estimate, answer.metric or Metric("share"), -1.0)
+            interval = {"difference": number_or_none(estimate.value), "low": low, "high": high, "n": estimate.n}
+            verdict = answer.judgement.verdict.value if over == "seeds" else ""
+            rows.append({**about, "seed": seed, "over": over, **interval, "verdict": verdict})
+    return rows
 
 
 def references_of(cell: CellKey, spec: StudySpec) -> dict[str, CellKey]:

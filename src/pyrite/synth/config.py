@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase
+from pyrite.config_base import CallConfig, ConfigBase
 
 
 class SynthOptions(ConfigBase):
@@ -15,7 +15,7 @@ class SynthOptions(ConfigBase):
     quiet: bool = Field(False, description="no progress display")
 
 
-class SynthConfig(SynthOptions):
+class SynthConfig(SynthOptions, CallConfig):
     """A recipe to follow."""
 
     recipe: Path = Field(

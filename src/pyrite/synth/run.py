@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pyrite.config_base import ConfigBase, from_yaml, yaml_text
+from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
@@ -88,7 +88,7 @@ def synth_steps(
     return Step(PARSE, config, {"raw": raw}, label=f"{name}: parse and select", cost=Cost(seconds=5))
 
 
-class Recipe(ConfigBase):
+class Recipe(DistinctConfig):
     """A YAML file for `pyrite synth`."""
 
     labels: tuple[str, ...] = Field(min_length=2, description="labels to write examples of")

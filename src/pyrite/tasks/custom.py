@@ -14,12 +14,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.config_base import ConfigBase, from_yaml, yaml_text
+from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.tasks.scoring import Task
 
 
-class CustomTask(ConfigBase):
+class CustomTask(DistinctConfig):
     """What the YAML of a task may say."""
 
     file: str = Field(description="the labelled file, relative to the YAML")

@@ -116,7 +116,7 @@ def metric_tables(summary: Sequence[Row], spec: Row) -> list[Block]:
     for probe, metric in drawing.headline_metrics(spec, summary):
         rows = drawing.rows_of(summary, probe, metric, spec)
         share = rows[0]["scale"] == "share"
-        better = drawing.BETTER.get(rows[0]["direction"], "neither way is better")
+        better = drawing.BETTER.get(rows[0]["direction"], drawing.BETTER["none"])
         columns = ["cell", "mean [95 % t interval over seeds]"]
         columns += [f"against {name} [over seeds; over items]{', points' * share}" for name in against]
         tables.append(

@@ -192,7 +192,7 @@ def verdict_sentences(contrasts: Sequence[Contrast | PrimaryContrast]) -> list[B
 
 def verdict_words(verdict: str | None) -> str:
     """A verdict as it is said."""
-    return "neither way is better" if verdict is None else SHORT.get(verdict, verdict)
+    return "no preferred direction" if verdict is None else SHORT.get(verdict, verdict)
 
 
 def verdict_cell(verdict: str | None) -> Cell:

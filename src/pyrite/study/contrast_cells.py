@@ -1,34 +1,17 @@
-"""The two sides of every primary contrast, model by model within seeds, and how they are judged as one family.
-
-A contrast between arms is judged cell by cell: each start and size, and each part of a label probe's headline. A contrast
-between cells that are not a grid has one cell.
+"""One contrast's models, pair by pair, as the cells that are judged: each start and size, and each part of a label probe's
+headline. A contrast between cells that are not a grid has one cell.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pyrite.errors import UserError
-from pyrite.records import Estimate
-from pyrite.stats import (
-    MAX_MISSING,
-    Answered,
-    ContrastCell,
-    Judgement,
-    Share,
-    Verdict,
-    answered_by_both,
-    gap,
-    judge_family,
-)
+from pyrite.stats import MAX_MISSING, Answered, ContrastCell, Share, answered_by_both, gap
 from pyrite.stats.missing import UNBOUNDED, too_many_missing
-from pyrite.study.cells import Cell as StudyCell
 from pyrite.study.cells import CellKey
 from pyrite.study.label_probes import LabelProbe, Mask
-from pyrite.study.scores import Array, Scores, answered, by_seed, reference_of, shared_seeds
-from pyrite.study.spec import StudySpec
+from pyrite.study.scores import Array, Scores, answered
 from pyrite.study.spec_probes import GAP, ContrastSpec
 from pyrite.tasks.scoring import Metric
 
@@ -201,154 +184,3 @@ def gap_cell(
 def bounds(both: Answered) -> tuple[Array, Array]:
     """The per-seed difference of two sides at worst and at best, whatever the missing answers would have been."""
     return (both.a - both.b, both.a - both.b) if both.low is None or both.high is None else (both.low, both.high)
-
-
-def unevenly(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> str:
-    """Which items have a value in one cell and none in the other, within a seed? In words; nothing where none has.
-
-    A model always gives text a probability: a loss that is missing was not finite, so the items that are left are the
-    ones that a destroyed model still bears, and their mean flatters it.
-    """
-    lost_items = []
-    for seed in shared_seeds(a, b):
-        for model, counterpart in ((a[seed], b[seed]), (b[seed], a[seed])):
-            lost = len(model.missing - counterpart.missing)
-            if lost:
-                lost_items.append(f"{model.cell.name}, seed {seed}: {lost} of {len(model.items)} items")
-    return "; ".join(lost_items)
-
-
-def refuse_empty_contrasts(cells: Sequence[StudyCell], spec: StudySpec) -> None:
-    """Refuse, before anything runs, a primary contrast of which no two models can be compared."""
-    models = {(cell.key, cell.seed) for cell in cells}
-    for contrast in spec.primary():
-        if not any(
-            (reference_of(key, contrast.against), seed) in models for key, seed in models if concerns(contrast, key)
-        ):
-            raise compares_nothing(contrast)
-
-
-def compares_nothing(contrast: ContrastSpec) -> UserError:
-    """The message of a contrast without a pair of models."""
-    pairs = f"{contrast.about} against {contrast.against}: no two cells of the same start, size and seed"
-    return UserError("A contrast compares nothing.", pairs, "check contrasts against starts, arms and sizes")
-
-
-def concerns(contrast: ContrastSpec, key: CellKey) -> bool:
-    """Is this a cell in question of the contrast?"""
-    return (
-        key.name == contrast.about
-        and (not contrast.starts or key.start in contrast.starts)
-        and (not contrast.sizes or key.size in contrast.sizes)
-    )
-
-
-def comparisons(results: Sequence[Scores], spec: StudySpec) -> list[Comparison]:
-    """The pairs of models of every primary contrast.
-
-    Raises:
-        UserError: a metric that was not measured on both sides in any seed, or of which neither way is better.
-    """
-    every = by_seed(results, unknown=True)
-    return [comparison(contrast, every, results, spec) for contrast in spec.primary()]
-
-
-def comparison(
-    contrast: ContrastSpec, every: Mapping[tuple[CellKey, str, str], Mapping[int, Scores]], results: Sequence[Scores],
-    spec: StudySpec,
-) -> Comparison:  # fmt: skip
-    """The pairs of one contrast."""
-    probe = contrast.probe_name
-    if contrast.probe == GAP:
-        probe = next(name for name in spec.probes if name != "general")
-    metric_name = contrast.metric or next((model.metric.name for model in results if model.probe == probe), "")
-    pairs = pairs_of(contrast, probe, metric_name, every)
-    general = pairs_of(contrast, "general", "accuracy", every) if contrast.probe == GAP else {}
-    is_loss = spec.probes[probe].task == "perplexity"
-    uneven = ""
-    if is_loss:
-        uneven = "; ".join(filter(None, (unevenly(*sides(by_seed_)) for by_seed_ in pairs.values())))
-    if contrast.probe == GAP and general.keys() != pairs.keys():
-        raise compares_nothing(contrast)
-    known = [both for by_seed_ in pairs.values() for both in by_seed_.values() if both[0].known and both[1].known]
-    if not pairs or (not uneven and not known and not spec.has_grid):
-        if spec.has_grid:
-            raise compares_nothing(contrast)
-        measured = sorted({f"{model.probe}.{model.metric.name}" for model in results})
-        detail = f"{contrast.about} against {contrast.against} on {contrast.probe}; measured: {', '.join(measured)}"
-        raise UserError("A contrast compares nothing.", detail, "name a metric that both cells have")
-    metrics = [model.metric for sides_by_seed in pairs.values() for both in sides_by_seed.values() for model in both]
-    metric = next(
-        (metric for metric in metrics if metric.scale == "real"), metrics[0]
-    )  # of a model never right all is 0
-    if metric.direction == "none":
-        fix = "take another metric; this one is in the tables"
-        raise UserError("Of that metric neither way is better.", contrast.probe, fix)
-    margin = contrast.margin or (spec.margin if metric.scale == "share" else spec.margin_real)
-    return Comparison(contrast, metric, margin, pairs, general, uneven, spec.max_missing)
-
-
-def pairs_of(
-    contrast: ContrastSpec, probe: str, metric: str, every: Mapping[tuple[CellKey, str, str], Mapping[int, Scores]]
-) -> dict[CellKey, dict[int, Pair]]:
-    """Every model in question with the one that it is compared with: same start, size and seed."""
-    pairs: dict[CellKey, dict[int, Pair]] = {}
-    for (key, name, measured), ours in every.items():
-        if name != probe or measured != metric or not concerns(contrast, key):
-            continue
-        theirs = every.get((reference_of(key, contrast.against), probe, metric), {})
-        seeds = shared_seeds(ours, theirs)
-        if seeds:
-            pairs[key] = {seed: (ours[seed], theirs[seed]) for seed in seeds}
-    return pairs
-
-
-def sides(pairs: Mapping[int, Pair]) -> tuple[dict[int, Scores], dict[int, Scores]]:
-    """Both sides of one cell, by seed."""
-    return {seed: both[0] for seed, both in pairs.items()}, {seed: both[1] for seed, both in pairs.items()}
-
-
-def judge_all(compared: Sequence[Comparison], max_missing: float = MAX_MISSING) -> list[Judgement]:
-    """One family (Holm) of contrasts whose metrics, margins and directions may differ.
-
-    The p-values of a difference and of equivalence do not change when a contrast's values and margin are multiplied
-    by the same number. So where margins differ, each contrast is judged in its own units, beside the others brought to its
-    margin. One whose items are missing on one side is not judged, and counts in the family as any other without an answer.
-    """
-    units = {(entry.margin, entry.metric.direction) for entry in compared}
-    together = len(units) == 1 and not any(entry.uneven for entry in compared)
-    judgements = []
-    judged: dict[str, Judgement] = {}
-    for place, comparison_of_place in enumerate(compared):
-        if comparison_of_place.uneven:
-            judgements.append(not_testable_judgement(comparison_of_place))
-            continue
-        if not together or not judged:
-            family = {
-                str(at): entry.cells(comparison_of_place.margin / entry.margin) for at, entry in enumerate(compared)
-            }
-            fractions = {
-                str(at) for at, entry in enumerate(compared) if is_fraction(entry) and (together or at == place)
-            }
-            judged = judge_family(
-                family, comparison_of_place.margin, direction=comparison_of_place.metric.direction, unbounded=set(family) - fractions,
-                max_missing=max_missing,
-            )  # fmt: skip
-        judgements.append(judged[str(place)])
-    return judgements
-
-
-def is_fraction(compared: Comparison) -> bool:
-    """Does the difference lie in -1 to 1? A gap is a difference of differences."""
-    return compared.metric.scale == "share" and not compared.is_gap
-
-
-def not_testable_judgement(compared: Comparison) -> Judgement:
-    """The judgement on a contrast whose items are missing on one side."""
-    why = f"items without a value on one side ({compared.uneven}): the mean of the others compares nothing"
-    missing = [cell.missing for cell in compared.cells()]
-    unanswered_items = sum(cell.unanswered for cell in compared.cells())
-    none = Estimate(
-        math.nan, None, None, 0, sum(missing), compared.metric.direction, method="items missing on one side"
-    )
-    return Judgement(Verdict.NOT_TESTABLE, none, None, None, why, missing=sum(missing), unanswered=unanswered_items)

@@ -1,0 +1,130 @@
+"""The graph of steps that a plan builds up: its inputs (files, models), its distinct steps, and what they should cost."""
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+from pyrite.errors import UserError
+from pyrite.models import load, packaged
+from pyrite.models.hardware import FLOPS, Compute
+from pyrite.steps import Cost, Source, Step
+from pyrite.study.cells import Plan
+from pyrite.study.spec import data_path
+
+MATMUL_PARAMETERS = {"packaged:minilm-l6": 10.7e6, "packaged:smollm2-135m-instruct": 135e6}
+WRITING = 0.2
+"""Of the rate at which text is read, the share at which answers are written: for plans."""
+
+
+class StepGraph:
+    """The steps planned so far, each once, and what new ones are made of.
+
+    `base` is the model as given, as an input of steps. `lenient`: a plan only, made also where files and models are absent
+    (they are listed in the plan).
+    """
+
+    def __init__(self, plan: Plan, data_folder: Path | None, compute: Compute, *, lenient: bool) -> None:
+        self.plan, self.spec, self.compute = plan, plan.spec, compute
+        self.folder, self.lenient = data_folder, lenient
+        self.steps: dict[str, Step] = {}
+        self.base = self.model(self.spec.given.model)
+
+    def keep(self, step: Step, *, flops: float | None = None) -> Step:
+        """The step, or the one with its key that is there already; `flops` is what it should take, for the plan."""
+        if flops is not None:
+            self.plan.flops[step.key] = flops
+        return self.steps.setdefault(step.key, step)
+
+    # inputs
+
+    def miss(self, what: str) -> None:
+        """Note something that a plan names and this machine does not have."""
+        if what not in self.plan.absent:
+            self.plan.absent.append(what)
+
+    def file(self, name: str) -> Source:
+        """A data file as an input.
+
+        Raises:
+            UserError: it is not there, and this is not only a plan.
+        """
+        from pyrite.io import file_hash
+        from pyrite.io.hub import cached_commit
+
+        path = data_path(name, self.folder)
+        try:
+            identity = cached_commit(path) if self.lenient and path.startswith("hf://") else file_hash(path)
+        except UserError:
+            if not self.lenient:
+                raise
+            identity = None
+        if identity is None:
+            self.miss(f"data {path}")
+        return Source(path, identity or f"absent:{name}")
+
+    def model(self, name: str) -> Source:
+        """A model as an input."""
+        if not self.lenient:
+            resolved = load.resolve(name)
+            return Source(str(resolved.folder), resolved.identity)
+        identity = load.identity_without_files(name)
+        is_local = Path(name).expanduser().is_dir() or (
+            name.startswith(packaged.PREFIX) and packaged.is_fetched(name.removeprefix(packaged.PREFIX))
+        )
+        if not is_local and (not load.is_hub_name(name) or identity.startswith("absent:")):
+            self.miss(f"model {name}")
+        return Source(name, identity)
+
+    # the model as given
+
+    @property
+    def base_name(self) -> str:
+        """The model as given, by a name that means the same on every machine."""
+        return load.portable_name(self.spec.given.model, self.base)
+
+    @cached_property
+    def reads(self) -> str:
+        """How labelled rows are read: as a `pair` of segments by an encoder, as a `prompt` by a decoder."""
+        if self.spec.given.reads != "auto":
+            return self.spec.given.reads
+        name = self.spec.given.model
+        if name.startswith(packaged.PREFIX):
+            return "prompt" if packaged.lookup(name).gguf else "pair"
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return "prompt" if load.is_causal(folder) else "pair"
+        if self.lenient and load.identity_without_files(name).startswith("absent:"):
+            return "prompt"
+        return "prompt" if load.is_causal(load.resolve(name).folder) else "pair"
+
+    # costs
+
+    @property
+    def parameters(self) -> float:
+        """How many weights the model as given has, as far as a plan can know."""
+        return self.weights_of(self.spec.given.model)
+
+    def weights_of(self, model: str) -> float:
+        """How many weights a model has, as far as a plan can know."""
+        stated = self.spec.given.parameters if model == self.spec.given.model else None
+        return stated or MATMUL_PARAMETERS.get(model) or parameters_in_name(model) or 1e8
+
+    def cost(self, flops: float, tokens: float, *, share: float = 1.0, keeps: float = 0.0) -> Cost:
+        """So many FLOPs at a share of this machine's rate."""
+        rate = FLOPS.get((self.compute.device, self.compute.precision), 1e11)
+        return Cost(int(tokens), 2.0 + flops / rate / share, int(keeps))
+
+    def cost_of(self, model: str, tokens: float, *, training: bool, keeps: float = 0) -> Cost:
+        """Six FLOPs for each weight and token in training, two in reading."""
+        return self.cost((6 if training else 2) * self.weights_of(model) * tokens, tokens, keeps=keeps)
+
+
+def pinned(source: Source) -> str:
+    """How a step opens a data set on the hub: its name and commit; nothing for a file, which is opened by its path."""
+    return f"{source.path}#{source.identity}" if source.path.startswith("hf://") else ""
+
+
+def parameters_in_name(name: str) -> float | None:
+    """The size that a model's name states: 7e9 for 'Llama-2-7b-hf'."""
+    match = re.search(r"(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name)
+    return float(match[1]) * {"b": 1e9, "m": 1e6}[match[2].lower()] if match else None
