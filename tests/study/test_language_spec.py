@@ -338,3 +338,13 @@ def test_fields_are_read_where_only_the_pilot_asks_for_labels() -> None:
     text = text.replace("{task: ifeval, file: prompts.jsonl, items: 9}", "{task: labelled, file: x.csv, items: 9}")
     text = text.replace("metric: prompt_strict", "metric: accuracy")
     assert read(text).fields == ("text",)
+
+
+def test_variables_of_the_chat_template_reach_trainings_repairs_and_probes() -> None:
+    """Every step that reads chats has them in its key; where there are none, nothing is added."""
+    named = plan("chat_template_kwargs: {enable_thinking: false}\n" + GOOD)
+    reads = ("train.language", "repair.train", "probe.perplexity_of_pool", "probe.perplexity", "probe.answers")
+    steps = [step for step in named.steps if step.kind.name in reads]
+    assert {step.kind.name for step in steps} >= {"train.language", "repair.train"}
+    assert all(step.config["chat_template_kwargs"] == {"enable_thinking": False} for step in steps)
+    assert not any("chat_template_kwargs" in step.config for step in plan(GOOD).steps)

@@ -145,15 +145,15 @@ class Probes:
 
     def probe_task(self, probe: ProbeSpec) -> ProbeTask | None:
         """The task that asks a probe; None where a plan is made without its file."""
-        precision = self.spec.given.precision
+        precision, variables = self.spec.given.precision, self.spec.chat_template_kwargs
         if probe.data:
             rows, file = self.chats.pool(probe.data)
-            return PoolPerplexity(file, probe.config(None, precision, self.store), rows=rows)
+            return PoolPerplexity(file, probe.config(None, precision, self.store, variables), rows=rows)
         path = data_path(probe.file, self.graph.folder) if probe.file else ""
         if self.graph.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
             self.graph.miss(f"data {path}" if path else f"task {probe.task}")
             return None
-        return parse_task(probe.text(path), probe.config(path, precision, self.store))
+        return parse_task(probe.text(path), probe.config(path, precision, self.store, variables))
 
     def probe_cost(self, probe: ProbeSpec) -> Cost:
         """What asking one model for text should take."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models.load import WEIGHTS
+from pyrite.models.template import for_step
 from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.self_replay import SELF_REPLAY
 from pyrite.repair.train import REPAIR
@@ -184,6 +185,7 @@ class CellSteps:
             "seed": at.seed,
             "base_name": self.graph.base_name,
             **plugin_settings(settings.method),
+            **for_step(self.spec.chat_template_kwargs),
         }
         flops = 8 * self.graph.parameters * tokens
         kind, cost = repair_of(place.cells, place.label), self.graph.cost(flops, tokens)
@@ -227,6 +229,7 @@ class CellSteps:
             "max_new_tokens": repair.self_tokens,
             "compute": self.graph.compute.as_config(),
             "seed": at.seed,
+            **for_step(self.spec.chat_template_kwargs),
         }
         inputs: dict[str, Step | Source] = {"rows": rows, "base": self.before(repair.before, at)}
         name = repair.replay if repair.replay.endswith(f".{pool}") else repair.guard_replay

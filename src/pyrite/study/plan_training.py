@@ -6,6 +6,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models.load import WEIGHTS
+from pyrite.models.template import for_step
 from pyrite.steps import Source, Step
 from pyrite.study.labelled_steps import QUALITY
 from pyrite.study.labelled_uses import rows_of_judge
@@ -107,6 +108,7 @@ class Trainings:
     ) -> Step:
         """The step that trains a language model on the tokens of its rows."""
         config |= {"compute": self.graph.compute.as_config(), "seed": seed, "base_name": self.graph.base_name}
+        config |= for_step(self.spec.chat_template_kwargs)
         flops = 6 * self.graph.parameters * tokens
         inputs: dict[str, Step | Source] = {"base": base, "rows": rows}
         step = Step(TRAIN_LANGUAGE, config, inputs, label=label, cost=self.graph.cost(flops, tokens), weights=WEIGHTS)

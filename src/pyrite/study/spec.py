@@ -115,6 +115,10 @@ class StudySpec(DistinctConfig):
     pilot: PilotSpec | None = Field(None, description="how the damage is chosen: pyrite study FILE --pilot")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="training seeds: the unit of replication")
     tokens_per_row: int = Field(40, ge=1, description="for plans: tokens in a labelled row")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="variables of the language models' chat template, such as enable_thinking: false, in training and asking",
+    )
     keep: Literal["predictions", "adapters", "all"] = Field("predictions", description="what stays of trained models")
     workers: int = Field(0, ge=0, description="processes; 0: one for each core on a CPU, one on a GPU")
     threads: int = Field(

@@ -1,6 +1,7 @@
 """What a study file asks: probes, the contrasts that are judged, the frontier, and how a pilot chooses the damage."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -134,8 +135,14 @@ class ProbeSpec(DistinctConfig):
         assert isinstance(self.headline, dict)
         return self.headline
 
-    def config(self, path: str | None, precision: PrecisionChoice = "auto", store: Path | None = None) -> ProbeConfig:
-        """The options of `pyrite probe` for this probe; `path` is where its file lies."""
+    def config(
+        self,
+        path: str | None,
+        precision: PrecisionChoice = "auto",
+        store: Path | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> ProbeConfig:
+        """The options of `pyrite probe` for this probe; `path` is where its file lies, `variables` are the chat template's."""
         more: dict[str, Any] = {"skip": self.skip} if self.skip else {}
         return ProbeConfig(
             task=(self.text(path or "x"),),
@@ -149,6 +156,7 @@ class ProbeSpec(DistinctConfig):
             precision=precision,
             store=store,
             quiet=True,
+            chat_template_kwargs=tuple(f"{name}={json.dumps(value)}" for name, value in (variables or {}).items()),
             **more,
             **self.options,
         )
