@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyrite.errors import UserError
 from pyrite.models.rows import Pass, layout, reader_of
-from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.template import BETWEEN, RowRefused, render_chat
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
 
@@ -59,7 +58,8 @@ def rendered_text(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[
             before += BETWEEN if before and not tokenizer.chat_template else ""
             if not (after.startswith(before) and text.startswith(after)):
                 detail = f"{row_name}: the chat template changes earlier turns"
-                raise UserError("The answers of a chat cannot be told apart.", detail, "use --part all")
+                what = "The answers of a chat cannot be told apart."
+                raise RowRefused(what, detail, "use --part all", reason="answers cannot be told apart")
             spans.append((len(before), len(after)))
     return text, spans
 

@@ -13,6 +13,7 @@ from pyrite.errors import UserError
 from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import CHECKED_ROWS, changed_note
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
@@ -34,16 +35,24 @@ METRICS = (
 def perplexity_step(context: Context) -> None:
     """Step: a model and a file → `rows.parquet` (id, nats, tokens, bytes of each row) and `counts.json`."""
     from pyrite.models.perplexity import TextNll, encode_record, text_nlls
+    from pyrite.models.refusals import encode_each
 
     load.quiet_libraries()
     config = context.config
     records, part, counts = records_of(config, context.inputs["file"])
     base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
-    rows = [encode_record(tokenizer, record, part) for record in records]
+    asked = len(records)
+    records, rows, refused = encode_each(
+        records,
+        lambda record: encode_record(tokenizer, record, part),
+        skip=config["on_bad_row"] == "skip",
+    )
+    if not records:
+        raise UserError("No row is left to read.", f"{asked} rows, dropped: {dict(refused)}", "check the file's rows")
     compute = Compute(**config["compute"])
     model = load.load_causal(base, compute)
-    size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
+    size = tokens_read(config["max_tokens"], model.config, tokenizer)
     sure = []
     if compute.precision == "int8":
         sure = text_nlls(model, rows[:CHECKED_ROWS], max_tokens=size, report_progress=context.report_progress)
@@ -70,13 +79,15 @@ def perplexity_step(context: Context) -> None:
     record = {
         "read": counts.read,
         "kept": counts.kept,
-        "asked": len(records),
+        "asked": asked,
         "dropped": dict(counts.dropped),
         "part": part,
         "not_counted_tokens": sum(nll.skipped for nll in nlls),
         "piece_tokens": size,
         "rows_in_pieces": sum(nll.windows > 1 for nll in nlls),
     }
+    if refused:
+        record["refused"] = dict(refused)
     if sure:
         means = {"fp32": mean_nats(sure), "int8": mean_nats(nlls[: len(sure)])}
         record["int8_check"] = {"checked": len(sure), "nats_per_token": means}
@@ -149,7 +160,7 @@ def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[ItemScore]:
     return measured
 
 
-PERPLEXITY = StepType("probe.perplexity", 1, perplexity_step)
+PERPLEXITY = StepType("probe.perplexity", 2, perplexity_step)
 
 
 @dataclass(frozen=True)
@@ -198,6 +209,8 @@ class Perplexity:
             notes.append(f"{counts['asked']} of {counts['kept']} rows were drawn with the seed {self.config.seed}")
         if self.config.skip:
             notes.append(f"asked without the rows that --items {self.config.skip} takes")
+        if refused := counts.get("refused"):
+            notes.append(f"{sum(refused.values())} of the {counts['asked']} rows asked were left out: {refused}")
         notes += changed_note(counts)
         if counts["rows_in_pieces"]:
             notes.append(f"{counts['rows_in_pieces']} rows were read in pieces of {counts['piece_tokens']} tokens")

@@ -98,6 +98,8 @@ def forgetter_of(planned: RepairPlan, *, chats: bool) -> Step | Source:
         "seed": config.seed,
         "base_name": planned.base_name,
     }
+    if config.on_bad_row == "skip":
+        chosen["on_bad_row"] = "skip"
     inputs: dict[str, Step | Source] = {"base": original.full_model, "rows": planned.rows.forget}
     return Step(TRAIN_LANGUAGE, chosen, inputs, label="train the model before on the rows to forget")
 
@@ -135,6 +137,8 @@ def training_step(planned: RepairPlan) -> Step:
         "base_name": planned.base_name,
         **plugin_settings(planned.settings.method),
     }
+    if planned.config.on_bad_row == "skip" and not harmed.labels:
+        config["on_bad_row"] = "skip"
     if harmed.labels:
         config["segments"] = True  # rows of pairs tell the model which text is which
     if planned.config.report_to != "none":

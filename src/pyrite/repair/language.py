@@ -8,6 +8,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import token_limit
 from pyrite.records import Chat, Message, Text
 from pyrite.repair.methods import REFUSALS, Method
 from pyrite.repair.model_type import ROLES, RepairRows, check_guard, check_left, guard_rows
@@ -53,19 +54,22 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
             raise UserError(
                 "Answers are learned, and some rows have none.", detail, "give chats on both sides, or --part all"
             )
-    longest = load.longest_row(context.inputs.get("under", context.inputs["base"]))
+    longest = token_limit(load.library_config(context.inputs.get("under", context.inputs["base"])), tokenizer)
     size = min(settings.max_tokens, longest or settings.max_tokens)
     long_rows = "drop" if method.kind in ("pair", "answer") else settings.long_rows
+    on_bad_row = context.config.get("on_bad_row", "stop")
     encoded, counts = {}, {}
     for role, role_records in records.items():
         plain = role.removeprefix("guard_")
-        encoded[role], counts[role] = encode_rows(tokenizer, role_records, part, size, long_rows=long_rows, role=plain)
+        encoded[role], counts[role] = encode_rows(
+            tokenizer, role_records, part, size, long_rows=long_rows, role=plain, on_bad_row=on_bad_row
+        )
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
     if method.kind in ("pair", "answer"):
         for side in ("", "guard_"):
             side_records, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
-            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size)
+            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size, on_bad_row)
     guard = guard_rows(encoded)
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
@@ -77,14 +81,16 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
 
 
 def refusal_rows(
-    tokenizer: Any, records: Sequence[Chat | Text], forget: list[Any], part: Any, max_tokens: int
+    tokenizer: Any, records: Sequence[Chat | Text], forget: list[Any], part: Any, max_tokens: int, on_bad_row: str
 ) -> list[Any]:
     """For every encoded forget row, its prompt with an answer that says nothing; both get one unit."""
     from pyrite.train.rows import encode_rows
 
     by_id = {record.id: record for record in records}
     refused = [refusal_to(by_id[row.id], number) for number, row in enumerate(forget)]
-    rows, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
+    rows, _ = encode_rows(
+        tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred", on_bad_row=on_bad_row
+    )
     by_row_id = {row.id: row for row in rows}
     forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in by_row_id)]
     return [replace(by_row_id[row.id], number=row.number, unit=row.number) for row in forget]
@@ -92,8 +98,7 @@ def refusal_rows(
 
 def tell(counts: dict[str, int]) -> dict[str, Any]:
     """Counts of rows, with those dropped under their reasons."""
-    reasons = ("longer than max_tokens", "no tokens to learn")
-    dropped = {reason: counts[reason] for reason in reasons if counts[reason]}
+    dropped = {reason: count for reason, count in counts.items() if count and reason not in ("read", "used", "split")}
     return {"read": counts["read"], "used": counts["used"], "split": counts["split"], "dropped": dropped}
 
 

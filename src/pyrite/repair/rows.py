@@ -131,6 +131,8 @@ def answered_step(
         "compute": hardware.choose(config.precision).as_config(),
         "seed": config.seed,
     }
+    if config.on_bad_row == "skip":
+        chosen["on_bad_row"] = "skip"
     label = "the model before answers the replay prompts"
     return Step(SELF_REPLAY, chosen, {"rows": replay, "base": original}, label=label)
 

@@ -62,6 +62,19 @@ class Place:
     cells: tuple[str, ...]
 
 
+def left_out_if_bad(*rows: Step | Source) -> dict[str, str]:
+    """What a step on rows is told of those that the model refuses: nothing, or to leave them out where that is said of a
+    file that the rows come from."""
+
+    def skips(step: Step | Source) -> bool:
+        if not isinstance(step, Step):
+            return False
+        of_rows = (beneath for name, beneath in step.inputs.items() if name != "base")
+        return step.config.get("on_bad_row") == "skip" or any(map(skips, of_rows))
+
+    return {"on_bad_row": "skip"} if any(map(skips, rows)) else {}
+
+
 class ModelPlanner(LowerPlanner):
     """Every method returns the step that makes what it is named after."""
 
@@ -220,6 +233,7 @@ class ModelPlanner(LowerPlanner):
     ) -> Step:
         """The step that trains a language model on the tokens of its rows."""
         config |= {"compute": self.compute.as_config(), "seed": seed, "base_name": self.base_name}
+        config |= left_out_if_bad(rows)
         flops = 6 * self.parameters * tokens
         inputs: dict[str, Step | Source] = {"base": base, "rows": rows}
         step = Step(TRAIN_LANGUAGE, config, inputs, label=label, cost=self.cost(flops, tokens), weights=WEIGHTS)
@@ -256,6 +270,7 @@ class ModelPlanner(LowerPlanner):
             "seed": at.seed,
             "base_name": self.base_name,
             **plugin_settings(settings.method),
+            **left_out_if_bad(*(inputs[role] for role in names)),
         }
         flops = 8 * self.parameters * tokens
         kind, cost = repair_of(place.cells, place.label), self.cost(flops, tokens)
@@ -299,6 +314,7 @@ class ModelPlanner(LowerPlanner):
             "max_new_tokens": repair.self_tokens,
             "compute": self.compute.as_config(),
             "seed": at.seed,
+            **left_out_if_bad(rows),
         }
         inputs: dict[str, Step | Source] = {"rows": rows, "base": self.before(repair.before, at)}
         name = repair.replay if repair.replay.endswith(f".{pool}") else repair.guard_replay

@@ -42,18 +42,33 @@ def shuffled(rows: Sequence[TrainingRow], count: int, epochs: float, seed: int) 
 
 
 def encode_rows(
-    tokenizer: Any, records: Sequence[Any], part: Any, max_tokens: int, *, long_rows: str, role: str = "learn"
+    tokenizer: Any,
+    records: Sequence[Any],
+    part: Any,
+    max_tokens: int,
+    *,
+    long_rows: str,
+    role: str = "learn",
+    on_bad_row: str = "stop",
 ) -> tuple[list[TrainingRow], dict[str, int]]:
     """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason.
 
-    `part` is "answers" or "all"; `long_rows` "split" or "drop".
+    `part` is "answers" or "all"; `long_rows` "split" or "drop". With `on_bad_row` "skip", rows that the chat template
+    refuses are dropped, too.
+
+    Raises:
+        UserError: the chat template refuses rows, and `on_bad_row` is "stop".
     """
     from pyrite.models.perplexity import encode_record, windows
+    from pyrite.models.refusals import encode_each
 
     rows: list[TrainingRow] = []
     counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
-    for record in records:
-        row = encode_record(tokenizer, record, part)
+    kept, encoded, refused = encode_each(
+        records, lambda record: encode_record(tokenizer, record, part), skip=on_bad_row == "skip", kind=f"{role} rows"
+    )
+    counts |= refused
+    for record, row in zip(kept, encoded, strict=True):
         if len(row.ids) > max_tokens and long_rows == "drop":
             counts["longer than max_tokens"] += 1
             continue
