@@ -32,6 +32,7 @@ GRAMMAR = "grammar:"
 TWO_WAY_NOTE = (
     "the model tells entailment from what is not: read as two-way, gold neutral and contradiction are not_entailment"
 )
+NAMELESS = ("LABEL_0", "LABEL_1")
 NEGATED = {"negation": 1.0, "reviews": 0.3}
 """Share of negated rows among the items of the reviews' tasks."""
 
@@ -68,7 +69,10 @@ class LabelTask:
         has_head = any("SequenceClassification" in name for name in written.get("architectures") or [])
         allowed = self.task.answers
         if has_head:
-            outputs = sorted((written.get("id2label") or {}).items(), key=lambda kv: int(kv[0]))
+            named = written.get("id2label") or dict(
+                enumerate(NAMELESS)
+            )  # the library leaves these names out of the file
+            outputs = sorted(named.items(), key=lambda kv: int(kv[0]))
             labels = [self.task.spelled(str(name).lower()) for _, name in outputs]
             strange = [label for label in labels if label not in allowed]
             if strange:
