@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from pyrite.models.refusals import encode_each
 from pyrite.models.template import BY_TEMPLATE, RowRefused
 from pyrite.models.write import answer_prompts
 from pyrite.records import Chat, Message
+from pyrite.steps import Source, Step, StepType
+from pyrite.study.plan_models import left_out_if_bad
 from pyrite.train.rows import encode_rows
 
 TEMPLATE = (
@@ -182,3 +185,43 @@ def test_label_words_after_long_rows(
     told = json.loads(capsys.readouterr().out)
     assert (told["overall"]["n"], told["overall"]["n_missing"]) == (fits.count(True), fits.count(False))
     assert any("left out" in note for note in told["notes"])
+
+
+def test_a_study_tells_its_steps_what_is_said_of_the_rows() -> None:
+    """A training, a repair or a replay leaves out refused rows where the rows' file says so of bad ones."""
+
+    def step(name: str, inputs: dict[str, Step | Source], **config: Any) -> Step:
+        return Step(StepType(name, 1, ignore_progress), config, inputs, label=name)
+
+    file = Source("rows.jsonl", "hash")
+    strict, lenient = (step("split", {"file": file}, on_bad_row=way) for way in ("stop", "skip"))
+    drawn = step("draw", {"part0": strict, "part1": lenient})
+    assert left_out_if_bad(strict, file) == {}
+    assert (
+        left_out_if_bad(lenient) == left_out_if_bad(drawn) == left_out_if_bad(strict, drawn) == {"on_bad_row": "skip"}
+    )
+    of_model = step("answer", {"rows": strict, "base": step("train", {"rows": lenient})})
+    assert left_out_if_bad(of_model) == {}
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_rows_of_a_repair(chatty: Path, tmp_path: Path, skip: bool) -> None:
+    from pyrite.repair.language import read_rows
+    from pyrite.repair.methods import METHODS
+    from pyrite.repair.settings import GuardSettings, RepairSettings
+
+    roles = ("forget", "replay")
+    for role in roles:
+        shutil.copy(chats_file(tmp_path), tmp_path / f"{role}.jsonl")
+    config: dict[str, Any] = {"files": {role: f"{role}.jsonl" for role in roles}}
+    config |= {"on_bad_row": "skip"} if skip else {}
+    context = SimpleNamespace(config=config, inputs={"base": chatty, **dict.fromkeys(roles, tmp_path)})
+    settings = RepairSettings(method="lbf", max_tokens=64, guard=GuardSettings(every_tokens=0))
+    tokenizer = load.load_tokenizer(chatty)
+    if not skip:
+        with pytest.raises(UserError, match="refuses a conversation") as caught:
+            read_rows(context, tokenizer, settings, METHODS["lbf"])  # type: ignore[arg-type]
+        assert caught.value.found.startswith("2 of 8 forget rows are refused, the first: row")
+        return
+    rows = read_rows(context, tokenizer, settings, METHODS["lbf"])  # type: ignore[arg-type]
+    assert rows.counts == {role: {"read": 8, "used": 6, "split": 0, "dropped": {BY_TEMPLATE: 2}} for role in roles}

@@ -192,7 +192,7 @@ def judge_step(context: Context) -> None:
     (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-ANSWERS = StepType("probe.answers", 1, answers_step)
+ANSWERS = StepType("probe.answers", 2, answers_step)
 JUDGE = StepType("probe.judge", 1, judge_step)
 
 

@@ -124,4 +124,4 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
     return {"read": len(records), "kept": len(rows), "dropped": dict(+dropped)}
 
 
-SELF_REPLAY = StepType("repair.self_replay", 1, answer_step)
+SELF_REPLAY = StepType("repair.self_replay", 2, answer_step)

@@ -78,4 +78,4 @@ def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
             raise UserError("A training row has an unknown label.", detail, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = StepType("train.classifier", 3, train_classifier_step)
+TRAIN_CLASSIFIER = StepType("train.classifier", 4, train_classifier_step)

@@ -77,4 +77,4 @@ def stored_lower(
         return fitting_states(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
 
 
-LOWER = StepType("train.lower", 1, lower_step)
+LOWER = StepType("train.lower", 2, lower_step)
