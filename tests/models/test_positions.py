@@ -29,7 +29,8 @@ NAMES = sorted({*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *SEQUENCE})
 def reads(model: Any, tokens: int) -> bool:
     """Does the library read a row of so many tokens?"""
     row = torch.full((1, tokens), 7)
-    row[0, -1] = model.config.eos_token_id or 2  # classifiers of encoder-decoders look for it
+    if getattr(model.config, "is_encoder_decoder", False):
+        row[0, -1] = model.config.eos_token_id  # its classifier looks there
     try:
         with torch.inference_mode():
             model(input_ids=row)
@@ -100,6 +101,58 @@ def test_a_row_of_the_limit_is_read_and_one_token_more_is_what_fails(model_type:
 )  # fmt: skip
 def test_limits_of_published_configurations(model_type: str, settings: dict[str, Any], limit: int | None) -> None:
     assert token_limit(AutoConfig.for_model(model_type, **settings)) == limit
+
+
+BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 99,
+    "max_position_embeddings": 66,
+}
+RELATIVE = {**BERT, "position_biased_input": False, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+PROPHET = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "num_encoder_attention_heads": 4,
+    "num_decoder_attention_heads": 4,
+    "max_position_embeddings": 66,
+    "is_decoder": True,
+}
+OTHERS = {
+    "xlnet": ({"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "vocab_size": 99}, None),
+    "funnel": ({"d_model": 32, "block_sizes": [1, 1], "n_head": 4, "d_head": 8, "d_inner": 64, "vocab_size": 99}, None),
+    "deberta": (RELATIVE, None),
+    "deberta-v2": (RELATIVE, None),
+    "falcon": ({"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True}, None),
+    "longformer": ({**BERT, "attention_window": [8, 8], "pad_token_id": 1}, 64),
+    "luke": ({**BERT, "pad_token_id": 1, "entity_vocab_size": 10, "entity_emb_size": 8}, 64),
+    "xmod": ({**BERT, "pad_token_id": 1, "languages": ["en_XX"], "default_language": "en_XX"}, 64),
+    "esm": ({**BERT, "pad_token_id": 1, "mask_token_id": 3, "position_embedding_type": "absolute"}, 64),
+    "prophetnet": ({**PROPHET, "pad_token_id": 1}, 63),
+    "gpt_neo": ({"vocab_size": 99, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
+                 "window_size": 8, "max_position_embeddings": 66}, 66),
+}  # fmt: skip
+"""What `tiny_config` cannot build, and settings that change the answer: the settings, and the tokens that fit."""
+
+
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_architectures_with_settings_of_their_own(model_type: str) -> None:
+    settings, limit = OTHERS[model_type]
+    auto_class = (
+        AutoModelForCausalLM
+        if model_type in ("falcon", "prophetnet", "gpt_neo")
+        else AutoModelForSequenceClassification
+    )
+    model = auto_class.from_config(AutoConfig.for_model(model_type, **settings)).eval()
+    assert token_limit(model.config) == limit
+    assert reads(model, limit or 700)
+    assert limit is None or not reads(model, limit + 1)
 
 
 @pytest.mark.parametrize(("most", "limit"), [(512, 512), (int(1e30), 1024), (1e30, 1024), (2048, 1024), (None, 1024)])

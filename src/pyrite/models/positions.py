@@ -4,11 +4,15 @@ from typing import Any
 
 UNLIMITED = ("bloom", "t5", "mt5", "umt5", "longt5", "switch_transformers", "udop", "xlnet", "funnel", "cpmant")
 """Architectures with relative positions, or biases by distance, that any row fits, whatever their configurations say."""
-OFFSET = (
-    "roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "ibert", "longformer",
-    "luke", "markuplm", "lilt", "layoutlmv3", "xmod", "esm",
-)  # fmt: skip
-"""Architectures that count positions from the padding token's id + 1 on, so that their tables hold that many more."""
+OFFSET = {
+    **dict.fromkeys((
+        "roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "ibert",
+        "longformer", "luke", "markuplm", "lilt", "layoutlmv3", "xmod", "esm",
+    ), 1),
+    "prophetnet": 2,  # it predicts two tokens ahead
+}  # fmt: skip
+"""Architectures that count positions from the padding token's id on, and so many more, so that their tables hold that many
+more than a row may have tokens."""
 FIXED_OFFSET = {"mpnet": 2}
 """The same, where the padding token's id is written into the architecture."""
 NAMES = (
@@ -47,7 +51,7 @@ def position_limit(config: Any) -> int | None:
     if positions is None:
         return min(filter(None, (whole(getattr(config, name, None)) for name in NAMES)), default=None)
     if model_type in OFFSET:
-        return positions - (config.pad_token_id or 0) - 1
+        return positions - (config.pad_token_id or 0) - OFFSET[model_type]
     return max(positions, stretched(config, positions)) - FIXED_OFFSET.get(model_type, 0)
 
 
