@@ -156,8 +156,8 @@ def is_causal(folder: Path) -> bool:
 def label_order(config: dict[str, Any], labels: Sequence[str], model_name: str) -> list[int]:
     """At which output of a classifier is each of our labels? By name, whatever the checkpoint's order.
 
-    Names are compared without regard to case, and `not_entailment` is `non-entailment`. Nameless outputs (LABEL_0 …) or a label that the checkpoint does not
-    have are a `UserError`: a guessed order would turn a good model into a bad score.
+    Names are compared without regard to case, and `not_entailment` is `non-entailment`. Nameless outputs (LABEL_0 …) or a
+    label that the checkpoint does not have are a `UserError`: a guessed order would turn a good model into a bad score.
     """
     names = {int(index): str(name).lower() for index, name in (config.get("id2label") or {}).items()}
     order = []

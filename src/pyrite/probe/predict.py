@@ -111,7 +111,8 @@ class Reading:
         """How many rows were cut, and at how many tokens; where rows were left out, how many by reason."""
         record: dict[str, Any] = {"rows_cut": self.cut, "max_tokens": self.max_tokens}
         if self.dropped:
-            record |= {"rows_refused": sum(self.dropped.values()), "dropped": dict(self.dropped)}
+            refused = {"rows_refused": sum(self.dropped.values()), "dropped": dict(self.dropped)}
+            record |= {"rows": self.rows, **refused}
         return record
 
     def of_all_rows(self, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -79,7 +79,8 @@ class Task:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Every label that a model may answer with: the task's own, and those that merge into them or that they merge into."""
+        """Every label that a model may answer with: the task's own, those that merge into them, and those that they merge
+        into."""
         merged = self.also_merged[1].values() if self.also_merged else ()
         return tuple(dict.fromkeys((*self.labels, *self.merge, *merged)))
 
@@ -330,7 +331,8 @@ def from_labels(
 
     Items of one template are one group, so that their intervals speak of other templates; where the task has no
     template column, or none of these items has it, each item is its own group. An item that lacks it while others have
-    it joins the group "?". With `merged_only`, the model tells merged labels only, and so does its metric. Slices are the items' plain meta columns and `gold`, the task's label that the file's merges into.
+    it joins the group "?". With `merged_only`, the model tells merged labels only, and so does its metric. Slices are the
+    items' plain meta columns and `gold`, the task's label that the file's merges into.
 
     Raises:
         UserError: no items, or a gold or predicted label that is not one of the task's.

@@ -137,17 +137,9 @@ def train_language_step(context: Context) -> None:
         orjson.dumps({"seconds": ended.seconds})
     )  # apart: it is never the same twice
     (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
-    reasons = {
-        "longer than max_tokens": counts["longer than max_tokens"],
-        "no tokens to learn": counts["no tokens to learn"],
-    }
-    n_refused = counts["read"] - counts["used"] - sum(reasons.values())
-    summary = {
-        "rows": len(records),
-        "rows_too_long": counts["longer than max_tokens"],
-        "rows_refused": n_refused,
-        **counts,
-    }
+    too_long = counts["longer than max_tokens"]
+    refused = counts["read"] - counts["used"] - too_long - counts["no tokens to learn"]
+    summary = {"rows": len(records), "rows_too_long": too_long, "rows_refused": refused, **counts}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
