@@ -248,8 +248,7 @@ def test_surprises_by_hand(tiny_causal: Path) -> None:
 def test_long_and_hostile_rows_are_read_in_part(tiny_causal: Path) -> None:
     tokenizer = load.load_tokenizer(tiny_causal)
     long = "the film was lovely and " * 100
-    piece = tokens_of(tokenizer, long, long, 16, "row x")
-    alone = tokens_of(tokenizer, "", long, 16, "row x")
+    piece, alone = tokens_of(tokenizer, long, long, 16, "row x")
     assert (len(piece.ids), sum(piece.counted)) == (32, 16)
     assert piece.ids[16:] == alone.ids == tokenizer(long)["input_ids"][:16]
     rows = [Row(at, str(at), text, (text,)) for at, text in enumerate([*HOSTILE, long])]

@@ -13,6 +13,7 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import Compute, choose
 from pyrite.models.score import class_logits, label_word_logits
+from pyrite.models.trees import ContinuationRequest
 from pyrite.models.work import length_batches
 from pyrite.records import Labelled
 from pyrite.train.classifier_rows import encode_classifier_rows
@@ -192,7 +193,8 @@ def test_label_words_are_scored_like_the_slow_way(tiny_causal: Path) -> None:
     model = load.load_causal(tiny_causal, CPU)
     prompts = [[1, 50, 60], [1, 70], [1, 80, 90]]
     words = [[100], [101, 102]]
-    scores, _ = label_word_logits(model, prompts, words, report_progress=ignore_progress)
+    requests = [ContinuationRequest(tuple(prompt), tuple(map(tuple, words))) for prompt in prompts]
+    scores, _ = label_word_logits(model, requests, report_progress=ignore_progress)
     with torch.inference_mode():
         for row, prompt in enumerate(prompts):
             for column, word in enumerate(words):

@@ -141,7 +141,8 @@ def test_label_words_differ_from_full_scores_by_one_constant_a_row() -> None:
     rng = np.random.default_rng(2)
     prompts = [rng.integers(3, 97, size).tolist() for size in (5, 9, 9, 2, 14)]
     words = [(4, 8), (7,), (9, 3, 5)]
-    scores, work = label_word_logits(model, prompts, words, report_progress=report_progress)
+    requests = [ContinuationRequest(tuple(prompt), tuple(words)) for prompt in prompts]
+    scores, work = label_word_logits(model, requests, report_progress=report_progress)
     full = np.array(
         [[logprob for logprob, _ in by_hand(model, ContinuationRequest(tuple(row), tuple(words)))] for row in prompts]
     )

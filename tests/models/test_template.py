@@ -10,10 +10,10 @@ from tests.models.chat_templates import SPECIAL, TEMPLATES
 from pyrite.errors import UserError
 from pyrite.models.perplexity import encode_record
 from pyrite.models.template import (
+    BY_TEMPLATE,
     LEFT_OUT,
     NO_END_MARKER,
     PINNED_DATE,
-    REFUSED,
     THOUGHT_LEFT_OUT,
     RowRefused,
     chat_with_answers,
@@ -129,7 +129,7 @@ def test_a_conversation_that_the_template_refuses(
     tokenizer = tokenizer_with(tiny_causal, TEMPLATES[family])
     with pytest.raises(RowRefused, match="refuses a conversation") as refusal:
         encode_record(tokenizer, Chat(messages, "x"), "answers")
-    assert refusal.value.reason == REFUSED
+    assert refusal.value.reason == BY_TEMPLATE
 
 
 def test_an_answer_that_is_left_out_or_rewritten(tiny_causal: Path) -> None:

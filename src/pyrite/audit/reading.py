@@ -24,7 +24,10 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.perplexity import EncodedText as Tokens
 from pyrite.models.perplexity import text_nlls
-from pyrite.models.template import opening_ids, render_chat
+from pyrite.models.positions import tokens_read
+from pyrite.models.refusals import encode_each
+from pyrite.models.template import BY_TEMPLATE, opening_ids, render_chat
+from pyrite.models.tokenise import encode_after
 from pyrite.models.work import ReportProgress, unique_rows
 from pyrite.records import Message
 from pyrite.steps import Context, Cost, Source, Step, StepType
@@ -32,6 +35,8 @@ from pyrite.steps import Context, Cost, Source, Step, StepType
 READ = "read "
 """What the names of inputs begin with that hold what was read before."""
 FILE = "read.npz"
+REFUSED = "refused.json"
+"""How many rows of the sample the model could not be given."""
 INPUT_NAMES: Mapping[Need, str] = {"nll": "surprises", "embeddings": "embeddings"}
 """What the inputs of a step that hold what a model has read of the sample are called; part of the step's key."""
 CHARACTERS = 32
@@ -158,7 +163,7 @@ def vectors_of(context: Context, texts: Sequence[str]) -> Values:
 
 def nll_step(context: Context) -> None:
     """Step: nats per token of answers, with and without the prompt. Of the sample: `surprises.npz`, nan for rows that
-    are not in the smaller sample."""
+    are not in the smaller sample or that the model cannot be given, and `refused.json`, how many those are by reason."""
     load.quiet_libraries()
     rows = rows_to_read(context)
 
@@ -168,6 +173,7 @@ def nll_step(context: Context) -> None:
             [rows[at] for at in places],
             compute=Compute(**context.config["compute"]),
             max_tokens=context.config["max_tokens"],
+            on_bad_row=context.config.get("on_bad_row", "stop"),
             report_progress=context.report_progress,
         )
         return np.stack([nll[WITH_PROMPT], nll[WITHOUT_PROMPT]], axis=1)
@@ -175,6 +181,10 @@ def nll_step(context: Context) -> None:
     values = model_outputs(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
+    refused = np.isinf(values).any(1)
+    dropped = {BY_TEMPLATE: int(refused.sum())} if refused.any() else {}
+    (context.out / REFUSED).write_bytes(orjson.dumps({"read": len(values), "dropped": dropped}))
+    values[refused] = np.nan
     sampled = Sampled.read(context.inputs["sample"])
     places = sampled.first(context.config["rows"])
     by_name: dict[str, Any] = {name: np.full(len(sampled.rows), np.nan) for name in (WITH_PROMPT, WITHOUT_PROMPT)}
@@ -189,7 +199,13 @@ def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def answer_nll(
-    model_folder: Path, rows: Sequence[Row], *, compute: Compute, max_tokens: int = 256, report_progress: ReportProgress
+    model_folder: Path,
+    rows: Sequence[Row],
+    *,
+    compute: Compute,
+    max_tokens: int = 256,
+    on_bad_row: str = "stop",
+    report_progress: ReportProgress,
 ) -> dict[str, Floats]:
     """The mean negative log-likelihood of each row's answer to a causal model: {"with_prompt", "without_prompt"}: nats
     per token [rows].
@@ -199,36 +215,56 @@ def answer_nll(
     count (`pyrite.models.perplexity.encode` counts it): an end marker would weigh most in the shortest answers. Read
     are the first `max_tokens` tokens of the answer after the last `max_tokens` of the prompt. Without a prompt the
     answer follows only what the tokenizer puts at the beginning of any text; where that is nothing, its first token is
-    not counted. nan: no prompt, or no token to count. bf16 where `compute` says so.
+    not counted. nan: no prompt, or no token to count; inf: the chat template refuses the row, and `on_bad_row` is "skip".
+    bf16 where `compute` says so.
 
     Raises:
-        UserError: the folder holds no causal model, or the chat template refuses a plain question.
+        UserError: the folder holds no causal model, or the chat template refuses plain questions.
     """
     tokenizer = load.load_tokenizer(model_folder)
     model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
-    longest = load.longest_input(model) or 2 * max_tokens + 1
-    room = max(2, min(max_tokens, (longest - 1) // 2))
+    room = max(2, min(max_tokens, (tokens_read(2 * max_tokens + 1, model.config, tokenizer) - 1) // 2))
     unique, numbers = unique_rows((row.prompt, row.answer) for row in rows)
     names = {(row.prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
-    pieces = [tokens_of(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
-    pieces += [tokens_of(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
+
+    def pieces_of(place: int) -> tuple[Tokens, Tokens]:
+        prompt, answer = unique[place]
+        return tokens_of(tokenizer, prompt, answer, room, names[prompt, answer])
+
+    read, pieces, _ = encode_each(range(len(unique)), pieces_of, skip=on_bad_row == "skip")
+    nats = np.full((len(unique), 2), np.inf)
     with compute.autocast():
-        losses = text_nlls(model, pieces, max_tokens=2 * room + 1, report_progress=report_progress)
-    nats = np.array([loss.nats / loss.tokens if loss.tokens else np.nan for loss in losses], dtype=np.float64)
-    prompted = np.where([bool(prompt) for prompt, _ in unique], nats[: len(unique)], np.nan)
-    return {WITH_PROMPT: prompted[numbers], WITHOUT_PROMPT: nats[len(unique) :][numbers]}
+        losses = text_nlls(
+            model,
+            [tokens for both in zip(*pieces, strict=True) for tokens in both],
+            max_tokens=2 * room + 1,
+            report_progress=report_progress,
+        )
+    values = [loss.nats / loss.tokens if loss.tokens else np.nan for loss in losses]
+    nats[read] = np.array(values, dtype=np.float64).reshape(2, len(read)).T
+    nats[[place for place in read if not unique[place][0]], 0] = np.nan
+    return {WITH_PROMPT: nats[numbers, 0], WITHOUT_PROMPT: nats[numbers, 1]}
 
 
-def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> Tokens:
-    """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
-    before = opening_ids(tokenizer)
+def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> tuple[Tokens, Tokens]:
+    """A question with its answer, and the answer alone, as the model reads them: only the answer's tokens count, and they
+    are the same in both. They are those that the answer has after its prompt, encoded as one text (`tokenise`); of a
+    row without a prompt, those that it has at the beginning of a text."""
+    start = before = opening_ids(tokenizer)
+    opened = ""
     if prompt:
         opened = render_chat(
             tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
         )
-        prompt_ids = tokenizer(opened, add_special_tokens=False)["input_ids"][-room:]
-        before = prompt_ids if tokenizer.chat_template else before + prompt_ids
-    ids = tokenizer(well_formed_text(answer[: CHARACTERS * room]), add_special_tokens=False)["input_ids"][:room]
+    text = well_formed_text(answer[: CHARACTERS * room])
+    ((prompt_ids, ids),) = encode_after(tokenizer, [(opened, text)], add_special_tokens=False)
+    if prompt:
+        before = prompt_ids[-room:] if tokenizer.chat_template else start + prompt_ids[-room:]
+    return counted_after(before, ids[:room]), counted_after(start, ids[:room])
+
+
+def counted_after(before: Sequence[int], ids: Sequence[int]) -> Tokens:
+    """Tokens that count, after others that do not."""
     counted = [False] * len(before) + [True] * len(ids)
     return Tokens([*before, *ids], counted, [0] * len(counted))
 
@@ -238,7 +274,7 @@ def well_formed_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-NLL = StepType("audit.surprise", 2, nll_step)
+NLL = StepType("audit.surprise", 3, nll_step)
 EMBED = StepType("audit.embed", 3, embed_step)
 
 
@@ -284,5 +320,7 @@ def reading(config: AuditConfig, need: Need) -> Reading:
     compute = hardware.choose(config.precision)
     common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
     common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
+    if need == "nll" and config.on_bad_row == "skip":
+        common["on_bad_row"] = "skip"
     kind = EMBED if need == "embeddings" else NLL
     return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)

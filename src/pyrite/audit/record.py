@@ -14,11 +14,12 @@ from pyrite.audit.gather import DATA, Sampled
 from pyrite.audit.input_files import source_labels
 from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
+from pyrite.audit.reading import INPUT_NAMES, REFUSED
 from pyrite.audit.stream import LONGEST
 from pyrite.conditions import GateOutcome
 from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
-from pyrite.steps import Store
+from pyrite.steps import Step, Store
 
 UNSAID = ("out", "store", "quiet", "workers", "max_time", "flagged", "clean")
 """Flags that change nothing in what is found."""
@@ -89,6 +90,20 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
         needed = " or ".join(by_task)
         notes.append(f"whether the references are of the data's task was not asked: that needs the family {needed}")
     return notes
+
+
+def notes_on_refused(compared: Mapping[str, Step], store: Store) -> list[str]:
+    """How many rows of the sample the causal model could not be given, by reason."""
+    notes: dict[str, None] = {}
+    for step in compared.values():
+        read = step.inputs.get(INPUT_NAMES["nll"])
+        if isinstance(read, Step):
+            counts = store.read_json(read, REFUSED)
+            for reason, count in counts["dropped"].items():
+                notes[
+                    f"{count} of the {counts['read']} rows that the causal model was to read were left out: {reason}"
+                ] = None
+    return list(notes)
 
 
 def audit_record(

@@ -8,6 +8,7 @@ copies letter by letter) and the audit's words only (`audit.minhash`: punctuatio
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -21,6 +22,19 @@ def same_text(text: str) -> str:
     True
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+NEGATED_ENTAILMENT = re.compile(r"(not|non)[-_ ]?entailment")
+
+
+def label_key(label: str) -> str:
+    """What two spellings of a label have in common: their letters without regard to case; all of "not entailment" are one.
+
+    >>> {label_key(label) for label in ("non-entailment", "NOT_ENTAILMENT", "not entailment", "nonentailment")}
+    {'non-entailment'}
+    """
+    plain = label.strip().lower()
+    return "non-entailment" if NEGATED_ENTAILMENT.fullmatch(plain) else plain
 
 
 def same_fields(row: Labelled) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, RowReader, layout, reader_of
 from pyrite.models.whole import load_whole
@@ -175,7 +176,7 @@ def size_limit(model: Any, tokenizer: Any, max_tokens: int) -> int:
     if max_tokens < 3:
         detail = f"max_tokens={max_tokens}"
         raise UserError("A text needs room for at least three tokens.", detail, "allow more tokens, 256 say")
-    return min(max_tokens, load.longest_input(model) or max_tokens, int(tokenizer.model_max_length))
+    return tokens_read(max_tokens, model.config, tokenizer)
 
 
 def unit_length(points: Embeddings) -> Embeddings:

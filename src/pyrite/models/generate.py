@@ -433,7 +433,7 @@ def sample(
     prompts: Sequence[Sequence[int]],
     *,
     seeds: Sequence[Sequence[int]],
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     temperature: float,
     top_p: float,
     end_ids: Sequence[int],

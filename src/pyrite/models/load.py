@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pyrite.data.keys import label_key
 from pyrite.errors import UserError
 from pyrite.models import packaged
 from pyrite.models.hardware import Compute
@@ -155,13 +156,13 @@ def is_causal(folder: Path) -> bool:
 def label_order(config: dict[str, Any], labels: Sequence[str], model_name: str) -> list[int]:
     """At which output of a classifier is each of our labels? By name, whatever the checkpoint's order.
 
-    Names are compared without regard to case. Nameless outputs (LABEL_0 …) or a label that the checkpoint does not
-    have are a `UserError`: a guessed order would turn a good model into a bad score.
+    Names are compared without regard to case, and `not_entailment` is `non-entailment`. Nameless outputs (LABEL_0 …) or a
+    label that the checkpoint does not have are a `UserError`: a guessed order would turn a good model into a bad score.
     """
     names = {int(index): str(name).lower() for index, name in (config.get("id2label") or {}).items()}
     order = []
     for label in labels:
-        at = [index for index, name in names.items() if name == label.lower()]
+        at = [index for index, name in names.items() if label_key(name) == label_key(label)]
         if len(at) != 1:
             detail = f"{model_name} has outputs {[names[i] for i in sorted(names)]}, asked for '{label}'"
             fix = f"name the outputs in config.json (id2label) after the labels {list(labels)}"
@@ -198,25 +199,17 @@ def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> An
     return (model if four_bit else model.to(compute.device)).eval()
 
 
-def longest_input(model: Any) -> int | None:
-    """How many tokens can this model read at most? None where its configuration does not say."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return positions if isinstance(positions, int) and positions > 0 else None
-
-
 def takes_segments(model: Any) -> bool:
     """Was this model trained to be told which text of a pair a token belongs to (BERT's token types)?"""
     kinds = getattr(model.config.get_text_config(), "type_vocab_size", 0)
     return isinstance(kinds, int) and kinds > 1
 
 
-def longest_row(folder: Path) -> int | None:
-    """The longest input of a model that is not loaded, in tokens; None where its configuration does not say."""
+def library_config(folder: Path) -> Any:
+    """A model folder's configuration as the library reads it, with what the file leaves to defaults."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return positions if isinstance(positions, int) and positions > 0 else None
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:

@@ -27,22 +27,28 @@ Ids = Sequence[int]
 
 def label_word_logits(
     model: Any,
-    prompts: Sequence[Ids],
-    words: Sequence[Ids],
+    requests: Sequence[ContinuationRequest],
     *,
     report_progress: ReportProgress,
     batch_tokens: int | None = None,
 ) -> tuple[np.ndarray, Work]:
     """What a language model says to each label word after each prompt [rows, labels]: the word's log-probability in
-    nats, less a constant per row that is the same for every word (see `continuations`, relative)."""
-    for word in words:
-        if any(other_word is not word and list(other_word[: len(word)]) == list(word) for other_word in words):
-            detail = f"token ids {list(word)} begin another label's"
-            raise UserError("A label word is the beginning of another.", detail, "choose other words, with --labels")
-    asks = [ContinuationRequest(tuple(prompt), tuple(tuple(word) for word in words)) for prompt in prompts]
-    rows, work = continuations(model, asks, report_progress=report_progress, batch_tokens=batch_tokens, relative=True)
+    nats, less a constant per row that is the same for every word (see `continuations`, relative).
+
+    Each request is a prompt with its label words, as many as every other has (`tokenise.encode_choices`)."""
+    for words in {request.continuations for request in requests}:
+        for at, word in enumerate(words):
+            if any(other != at and words[other][: len(word)] == word for other in range(len(words))):
+                detail = f"token ids {list(word)} begin another label's"
+                raise UserError(
+                    "A label word is the beginning of another.", detail, "choose other words, with --labels"
+                )
+    rows, work = continuations(
+        model, requests, report_progress=report_progress, batch_tokens=batch_tokens, relative=True
+    )
+    n_words = len(requests[0].continuations) if requests else 0
     return np.array([[followed.logprob for followed in row] for row in rows], dtype=np.float32).reshape(
-        len(asks), len(words)
+        len(requests), n_words
     ), work
 
 

@@ -32,7 +32,7 @@ START, THOUGHT, ANSWER, END = range(4)
 OWN_NAMES = frozenset({"messages", "tools", "documents", "add_generation_prompt", "tokenize", "chat_template"})
 """What the library gives a template; no option may stand for it."""
 
-REFUSED = "refused by the chat template"
+BY_TEMPLATE = "refused by the chat template"
 NOT_LOCATED = "answers that the chat template rewrites"
 LEFT_OUT = "answers that the chat template leaves out"
 THOUGHT_LEFT_OUT = "thought left out by the chat template"
@@ -96,8 +96,8 @@ def render_chat(
         except Exception as error:  # a template is a program: it may fail in any way
             errors.append(error)
     detail = f"{row_name}: {type(errors[0]).__name__}: {errors[0]}"
-    fix = "leave it out, or --on-bad-row skip"
-    raise RowRefused("The chat template refuses a conversation.", detail, fix, reason=REFUSED) from errors[0]
+    fix = "leave it out"
+    raise RowRefused("The chat template refuses a conversation.", detail, fix, reason=BY_TEMPLATE) from errors[0]
 
 
 def plain_chat(tokenizer: Any, messages: Sequence[Message], *, opened: bool) -> str:
@@ -227,7 +227,7 @@ def chat_with_answers(
             continue
         marks = {kind: located[4 * at + kind] for kind in range(4) if 4 * at + kind in located}
         if END not in marks or not marks.keys() & {START, THOUGHT, ANSWER}:
-            problem, fix = "The chat template leaves an answer out.", "leave the row out, or --on-bad-row skip"
+            problem, fix = "The chat template leaves an answer out.", "leave the row out"
             raise RowRefused(problem, f"{row_name}: message {at + 1}", fix, reason=LEFT_OUT)
         start = min(place for kind, place in marks.items() if kind != END)
         if has_thought(messages[at].content):
@@ -333,5 +333,5 @@ def span_of_calls(
 
 def not_located(row_name: str, why: str) -> RowRefused:
     """The refusal of a row whose answers cannot be told from the rest of its text."""
-    fix = "use --part all where there is a choice, leave the row out, or --on-bad-row skip"
+    fix = "use --part all where there is a choice, leave the row out"
     return RowRefused("The answers of a chat cannot be located.", f"{row_name}: {why}", fix, reason=NOT_LOCATED)

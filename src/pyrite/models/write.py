@@ -6,10 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pyrite.errors import OutOfTime, UserError
+from pyrite.errors import OutOfTime
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
-from pyrite.models.load import longest_input
-from pyrite.models.template import opening_ids, render_chat
+from pyrite.models.positions import token_limit
+from pyrite.models.refusals import TOO_LONG, encode_each
+from pyrite.models.template import RowRefused, opening_ids, render_chat
 from pyrite.records import Chat
 from pyrite.thoughts import MARKERS, open_marker
 
@@ -81,6 +82,7 @@ def answer_prompts(
     report_progress: ReportProgress,
     expired: Callable[[], bool] = lambda: False,
     rows: int | None = None,
+    skip: bool = False,
 ) -> dict[str, Any]:
     """Answer every prompt that `out` (an `AnswerFile`) does not hold yet; returns what it took.
 
@@ -88,11 +90,14 @@ def answer_prompts(
     the file; `seconds` and `engine` are those of this attempt.
 
     `temperatures` maps a prompt's id to a temperature of its own, `template_kwargs` are variables of the chat template.
-    A thought is part of the text, between its markers, also where the prompt opened it (see `pyrite.thoughts`). A killed run goes on with the prompts that are
-    missing: in fp32 with the same texts, in bf16 a near tie may fall differently in another batch.
+    A thought is part of the text, between its markers, also where the prompt opened it (see `pyrite.thoughts`). With
+    `skip`, a prompt that the chat template or the model's length refuses gets no text and `finish` "refused", the reason
+    in its `meta`. A killed run goes on with the prompts that are missing: in fp32 with the same texts, in bf16 a near tie
+    may fall differently in another batch.
 
     Raises:
         OutOfTime: `expired` says that the time is up; what is finished is in the file.
+        UserError: prompts are refused, and not `skip`.
     """
     from pyrite.models.generate import generate
     from pyrite.models.rows import reader_of
@@ -102,17 +107,29 @@ def answer_prompts(
     groups: dict[float, list[Chat]] = {}
     began, tokens = time.monotonic(), 0
     with AnswerFile(out) as file:
-        for prompt in file.missing(prompts, attempt):
+        missing = file.missing(prompts, attempt)
+        why: dict[str, str] = {}
+
+        def encoded(prompt: Chat) -> tuple[str, list[int], int]:
+            try:
+                text, ids = opened_prompt(tokenizer, prompt, template_kwargs)
+                return open_marker(text), ids, room_for(model, tokenizer, prompt.id, len(ids), writing.max_new_tokens)
+            except RowRefused as refusal:
+                why[prompt.id] = refusal.reason
+                raise
+
+        accepted, encoded_prompts, _ = encode_each(missing, encoded, skip=skip, kind="prompts")
+        asked = {prompt.id: both for prompt, both in zip(accepted, encoded_prompts, strict=True)}
+        for prompt_id, reason in why.items():
+            file.add(Answer(prompt_id, "", "refused", None, None, attempt, {"reason": reason}))
+        for prompt in accepted:
             temperature = (temperatures or {}).get(prompt.id, writing.temperature)
             groups.setdefault(temperature, []).append(prompt)
-        n_done = n_stored = len(prompts) - sum(map(len, groups.values()))
+        n_stored = len(prompts) - len(missing)
+        n_done = n_begun = n_stored + len(why)
         for temperature, group in sorted(groups.items()):
-            opened = [opened_prompt(tokenizer, prompt, template_kwargs) for prompt in group]
-            ids = [prompt_ids for _, prompt_ids in opened]
-            limits = [
-                room_for(model, prompt.id, len(row), writing.max_new_tokens)
-                for prompt, row in zip(group, ids, strict=True)
-            ]
+            ids = [asked[prompt.id][1] for prompt in group]
+            limits = [asked[prompt.id][2] for prompt in group]
             finished = generate(
                 model,
                 ids,
@@ -124,7 +141,7 @@ def answer_prompts(
                 rows=rows,
             )
             for number, sampled in finished:
-                marker = open_marker(opened[number][0])  # a thought that the prompt opened is the answer's own
+                marker = asked[group[number].id][0]  # a thought that the prompt opened is the answer's own
                 text = marker + "\n" * bool(marker) + written_text(tokenizer, sampled.ids)
                 cut = cut_at(text, writing.stop)
                 size = len(sampled.ids) + (sampled.ended and cut is None)
@@ -144,30 +161,31 @@ def answer_prompts(
                 if expired() and n_done < len(prompts):
                     raise OutOfTime("--max-time is over; writing goes on after the finished answers")
         answers = [file.done[prompt.id, attempt] for prompt in prompts]
-    longest = longest_input(model)
+    longest = token_limit(model.config, tokenizer)
     room = [writing.max_new_tokens if longest is None else longest - (answer.prompt_tokens or 0) for answer in answers]
     return {
         "answers": len(answers),
         "kept": n_stored,
         "tokens": sum(answer.tokens or 0 for answer in answers),
         "seconds": time.monotonic() - began,
-        "engine": "none" if n_stored == n_done else "rows" if reader_of(model) is not None else "library",
+        "engine": "none" if n_begun == n_done else "rows" if reader_of(model) is not None else "library",
         "capped": sum(answer_room < writing.max_new_tokens for answer_room in room),
     }
 
 
-def room_for(model: Any, prompt: str, length: int, limit: int) -> int:
+def room_for(model: Any, tokenizer: Any, prompt: str, length: int, limit: int) -> int:
     """How many tokens may follow a prompt: the limit, or what the model's positions leave.
 
     Raises:
-        UserError: an empty prompt, or one that fills the model's positions.
+        RowRefused: an empty prompt, or one that fills the model's positions.
     """
-    longest = longest_input(model)
+    longest = token_limit(model.config, tokenizer)
     if not length:
-        raise UserError("A prompt is empty.", f"prompt {prompt}", "leave it out, or give it a text")
+        raise RowRefused("A prompt is empty.", f"prompt {prompt}", "give it a text", reason="empty prompt")
     if longest is not None and length >= longest:
         detail = f"prompt {prompt}: {length} tokens; the model reads {longest}"
-        raise UserError("A prompt is longer than the model can read.", detail, "shorten it, or choose another model")
+        what, fix = "A prompt is longer than the model can read.", "shorten it, or choose another model"
+        raise RowRefused(what, detail, fix, reason=TOO_LONG)
     return limit if longest is None else min(limit, longest - length)
 
 

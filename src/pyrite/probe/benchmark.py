@@ -9,6 +9,7 @@ import orjson
 
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import UNCHECKED
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
@@ -36,7 +37,6 @@ def benchmark_step(context: Context) -> None:
     base = model_folder(context, PREFIX + config["task"])
     tokenizer = load.load_tokenizer(base)
     model, compute = load.for_generation(load.load_causal(base, compute), compute)
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_LENGTH)
     settings = HarnessSettings(
         **config["settings"],
         data=context.inputs.get("data"),
@@ -47,7 +47,7 @@ def benchmark_step(context: Context) -> None:
             tokenizer,
             scorer(model, context, compute),
             writer(model, tokenizer, config["seed"], context, compute),
-            max_length=min(longest, MAX_LENGTH),
+            max_length=tokens_read(MAX_LENGTH, model.config, tokenizer),
         )
         outcome = run(config["task"], lm, settings)
     with (context.out / "measured.jsonl").open("wb") as sink:
@@ -146,7 +146,7 @@ def writer(model: Any, tokenizer: Any, seed: int, context: Context, compute: Com
     return write
 
 
-BENCHMARK = StepType("probe.harness", 1, benchmark_step)
+BENCHMARK = StepType("probe.harness", 2, benchmark_step)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
                 model, tokenizer, prompts, writing, file,
                 temperatures=temperatures, template_kwargs=context.config.get("chat_template_kwargs"),
                 report_progress=context.report_progress, expired=context.expired,
+                skip=context.config.get("on_bad_row") == "skip",
             )  # fmt: skip
         by_id = {reply.id: reply for reply in read_answers(file)}
         return [by_id[prompt.id] for prompt in prompts], usage

@@ -3,6 +3,7 @@
 import json
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from pyrite.models import load
 from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.models.load import ModelRef
+from pyrite.models.positions import token_limit, tokens_read
 from pyrite.probe.generative import GenerativeProbe
 from pyrite.probe.generative_steps import configured_prompts
 from pyrite.probe.labels import LabelTask
@@ -27,7 +29,6 @@ from pyrite.probe.texts import texts_of, thought_notes
 from pyrite.steps import Source, Store
 from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.rows import read_rows
-from pyrite.tasks.scoring import from_labels
 
 NAME = "the model in training"
 """What the model is called in scorecards."""
@@ -98,13 +99,13 @@ def probe_labels(task: LabelTask, model: ModelInMemory, store: Store) -> Result:
     labels: list[str] = config["labels"]
     by_head = config["by"] == "head"
     order = load.label_order(load.read_config(model.folder), labels, NAME) if by_head else []
-    longest = None if by_head else load.longest_input(model.model)
-    reading, cut = prepared(config, model.tokenizer, items, order=order, longest=longest)
-    logits, work = reading.logits(model.model, model.compute, list(range(len(items))), ignore_progress)
+    longest = token_limit(model.model.config, model.tokenizer)
+    reading = prepared(config, model.tokenizer, items, order=order, longest=longest)
+    logits, work = reading.logits(model.model, model.compute, list(range(len(reading.ids))), ignore_progress)
     check_finite(logits)
-    answers: dict[str, str | None] = {item.id: labels[at] for item, at in zip(items, logits.argmax(1), strict=True)}
-    notes = [f"{cut} rows were cut at {config['max_tokens']} tokens"] if cut else []
-    result = task.result(from_labels(items, answers, task.task), 0, {"reading": work.as_json()}, notes)
+    answers: dict[str, str | None] = dict.fromkeys(item.id for item in items)
+    answers |= {items[place].id: labels[at] for place, at in zip(reading.kept, logits.argmax(1), strict=True)}
+    result = task.scored(items, answers, labels, {**work.as_json(), **reading.counts})
     by_label: Cuts = ((), ("gold",))
     return replace(result, cuts={name: tuple(dict.fromkeys(by_label + cuts)) for name, cuts in result.cuts.items()})
 
@@ -112,21 +113,29 @@ def probe_labels(task: LabelTask, model: ModelInMemory, store: Store) -> Result:
 def probe_perplexity(task: Perplexity, model: ModelInMemory) -> Result:
     """By the negative log-likelihood of each row."""
     from pyrite.models.perplexity import encode_record, text_nlls
+    from pyrite.models.refusals import encode_each
 
     step = task.step(model.subject)
     file = step.inputs["file"]
     assert isinstance(file, Source)
     records, part, counts = records_of(step.config, Path(file.path))
-    template_kwargs = step.config.get("chat_template_kwargs")
-    rows = [encode_record(model.tokenizer, record, part, template_kwargs=template_kwargs) for record in records]
-    size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
+    asked, template_kwargs = len(records), step.config.get("chat_template_kwargs")
+    records, rows, refused = encode_each(
+        records,
+        lambda record: encode_record(model.tokenizer, record, part, template_kwargs=template_kwargs),
+        skip=step.config["on_bad_row"] == "skip",
+    )
+    size = tokens_read(step.config["max_tokens"], model.model.config, model.tokenizer)
     with model.compute.autocast():
         nlls = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
     measured = measured_rows(
         {"id": record.id, "nats": nll.nats, "tokens": nll.tokens, "bytes": nll.bytes}
         for record, nll in zip(records, nlls, strict=True)
     )
-    notes = [f"{counts.read} rows read, {len(records)} asked, dropped: {dict(counts.dropped)}", f"{part} counts"]
+    notes = [
+        f"{counts.read} rows read, {asked} asked, dropped: {dict(Counter(counts.dropped) + refused)}",
+        f"{part} counts",
+    ]
     return Result(measured, task.metrics, {}, "rows", tuple(notes))
 
 
@@ -142,14 +151,10 @@ def probe_generative(task: GenerativeProbe, model: ModelInMemory) -> Result:
     file = model.folder / f"{task.name}.jsonl"
     with model.compute.autocast():
         usage = answer_prompts(
-            model.model,
-            model.tokenizer,
-            items,
-            writing,
-            file,
+            model.model, model.tokenizer, items, writing, file,
             template_kwargs=step.config.get("chat_template_kwargs"),
-            report_progress=ignore_progress,
-        )
+            report_progress=ignore_progress, skip=step.config.get("on_bad_row") == "skip",
+        )  # fmt: skip
     answers = list(read_answers(file))
     measured = benchmark.by_rule(items, texts_of(answers))
     notes = tuple(thought_notes(answers))

@@ -29,6 +29,10 @@ from pyrite.tasks.scoring import ItemScore, Metric, Task, from_labels, label_met
 
 GRAMMAR = "grammar:"
 """Before the name of a grammar, in the place of a file."""
+TWO_WAY_NOTE = (
+    "the model tells entailment from what is not: read as two-way, gold neutral and contradiction are not_entailment"
+)
+NAMELESS = ("LABEL_0", "LABEL_1")
 NEGATED = {"negation": 1.0, "reviews": 0.3}
 """Share of negated rows among the items of the reviews' tasks."""
 
@@ -63,10 +67,13 @@ class LabelTask:
         ref = local_ref(subject, "A task of labels")
         written = load.read_config(ref.folder)
         has_head = any("SequenceClassification" in name for name in written.get("architectures") or [])
-        allowed = {*self.task.labels, *self.task.merge}
+        allowed = self.task.answers
         if has_head:
-            outputs = sorted((written.get("id2label") or {}).items(), key=lambda kv: int(kv[0]))
-            labels = [str(name).lower() for _, name in outputs]
+            named = written.get("id2label") or dict(
+                enumerate(NAMELESS)
+            )  # the library leaves these names out of the file
+            outputs = sorted(named.items(), key=lambda kv: int(kv[0]))
+            labels = [self.task.spelled(str(name).lower()) for _, name in outputs]
             strange = [label for label in labels if label not in allowed]
             if strange:
                 what = "The classifier's outputs do not carry the task's labels."
@@ -88,6 +95,8 @@ class LabelTask:
             "four_bit": False,
             "seed": 0,
         }
+        if self.config.on_bad_row == "skip" and not has_head:
+            chosen["on_bad_row"] = "skip"
         inputs: dict[str, Step | Source] = {"base": Source(str(ref.folder), ref.identity), "items": self.items}
         return Step(PREDICT, chosen, inputs, label=f"{subject.name}: {self.name}")
 
@@ -95,18 +104,31 @@ class LabelTask:
         """The model's answers, scored."""
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-        reading = store.read_json(step, "reading.json")
-        notes = (
-            [f"{reading['rows_cut']} rows were cut at {self.config.max_tokens} tokens"] if reading["rows_cut"] else []
-        )
-        notes += changed_note(reading)
-        return self.result(from_labels(items, answers, self.task), 0, {"reading": reading}, notes)
+        return self.scored(items, answers, step.config["labels"], store.read_json(step, "reading.json"))
+
+    def scored(
+        self,
+        items: Sequence[Labelled],
+        answers: Mapping[str, str | None],
+        labels: Sequence[str],
+        reading: Mapping[str, Any],
+    ) -> Result:
+        """The answers of a model that chose among `labels`, scored, with what is known of how it read the items."""
+        notes = []
+        if reading["rows_cut"]:
+            notes.append(f"{reading['rows_cut']} rows were cut at {reading['max_tokens']} tokens")
+        if reading.get("dropped"):
+            notes.append(
+                f"{sum(reading['dropped'].values())} of {len(items)} items were left out: {reading['dropped']}"
+            )
+        return self.result(items, answers, labels, 0, {"reading": reading}, notes + changed_note(reading))
 
     def read_file(self, store: Store, path: Path) -> Result:
         """Answers from a file, scored."""
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers, unmatched = match(read_predictions(path), items, path)
-        return self.result(from_labels(items, answers, self.task), unmatched, {}, [])
+        labels = dict.fromkeys(label for label in answers.values() if label is not None)
+        return self.result(items, answers, list(labels), unmatched, {}, [])
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The items, the model's labels, and the right ones."""
@@ -119,14 +141,31 @@ class LabelTask:
         return of_labels(items, match(read_predictions(path), items, path)[0])
 
     def result(
-        self, measured: list[ItemScore], unmatched: int, details: Mapping[str, Any], notes: Sequence[str]
+        self,
+        items: Sequence[Labelled],
+        answers: Mapping[str, str | None],
+        labels: Sequence[str],
+        unmatched: int,
+        details: Mapping[str, Any],
+        notes: Sequence[str],
     ) -> Result:
-        """Accuracy by every slice of the task; the merged accuracy overall only."""
-        metrics = label_metrics(self.task)
+        """Accuracy by every slice of the task; the merged accuracy overall only. Of a model that tells merged labels only
+        (NLI: entailment or not), there is the merged accuracy alone, by every slice."""
+        merged_only = self.task.is_merged(labels)
+        measured = from_labels(items, answers, self.task, merged_only=merged_only)
+        if self.two_way(labels):
+            details = {**details, "two_way": True}
+            notes = [*notes, TWO_WAY_NOTE]
+        metrics = label_metrics(self.task, merged_only=merged_only)
         cuts = {metrics[0].name: ((), *self.task.slices)}
         cluster = f"{self.task.template}s" if self.task.template else "groups"
         headlines = {metrics[0].name: headline_slices(measured, self.task)}
         return Result(measured, metrics, cuts, cluster, tuple(notes), details, unmatched=unmatched, headlines=headlines)
+
+    def two_way(self, labels: Sequence[str]) -> bool:
+        """Does a model of NLI tell only entailment from what is not?"""
+        is_nli = self.task.name in TASKS
+        return is_nli and nli.TWO_LABELS[1] in {self.task.spelled(label) for label in labels}
 
 
 def label_task(text: str, config: ProbeConfig) -> LabelTask:

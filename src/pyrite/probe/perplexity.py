@@ -14,6 +14,7 @@ from pyrite.errors import UserError
 from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import CHECKED_ROWS, changed_note
@@ -36,17 +37,24 @@ METRICS = (
 def perplexity_step(context: Context) -> None:
     """Step: a model and a file → `rows.parquet` (id, nats, tokens, bytes of each row) and `counts.json`."""
     from pyrite.models.perplexity import TextNll, encode_record, text_nlls
+    from pyrite.models.refusals import encode_each
 
     load.quiet_libraries()
     config = context.config
     records, part, counts = records_of(config, context.inputs["file"])
     base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
-    template_kwargs = config.get("chat_template_kwargs")
-    rows = [encode_record(tokenizer, record, part, template_kwargs=template_kwargs) for record in records]
+    asked, template_kwargs = len(records), config.get("chat_template_kwargs")
+    records, rows, refused = encode_each(
+        records,
+        lambda record: encode_record(tokenizer, record, part, template_kwargs=template_kwargs),
+        skip=config["on_bad_row"] == "skip",
+    )
+    if not records:
+        raise UserError("No row is left to read.", f"{asked} rows, dropped: {dict(refused)}", "check the file's rows")
     compute = Compute(**config["compute"])
     model = load.load_causal(base, compute)
-    size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
+    size = tokens_read(config["max_tokens"], model.config, tokenizer)
     sure = []
     if compute.precision == "int8":
         sure = text_nlls(model, rows[:CHECKED_ROWS], max_tokens=size, report_progress=context.report_progress)
@@ -73,7 +81,7 @@ def perplexity_step(context: Context) -> None:
     record = {
         "read": counts.read,
         "kept": counts.kept,
-        "asked": len(records),
+        "asked": asked,
         "dropped": dict(counts.dropped),
         "part": part,
         "not_counted_tokens": sum(nll.skipped for nll in nlls),
@@ -81,6 +89,8 @@ def perplexity_step(context: Context) -> None:
         "rows_in_pieces": sum(nll.windows > 1 for nll in nlls),
         "chat template": dict(sorted(Counter(remark for row in rows for remark in set(row.remarks)).items())),
     }
+    if refused:
+        record["refused"] = dict(refused)
     if sure:
         means = {"fp32": mean_nats(sure), "int8": mean_nats(nlls[: len(sure)])}
         record["int8_check"] = {"checked": len(sure), "nats_per_token": means}
@@ -203,6 +213,8 @@ class Perplexity:
             notes.append(f"{counts['asked']} of {counts['kept']} rows were drawn with the seed {self.config.seed}")
         if self.config.skip:
             notes.append(f"asked without the rows that --items {self.config.skip} takes")
+        if refused := counts.get("refused"):
+            notes.append(f"{sum(refused.values())} of the {counts['asked']} rows asked were left out: {refused}")
         notes += changed_note(counts)
         notes += [f"{remark} ({number} rows)" for remark, number in counts["chat template"].items()]
         if counts["rows_in_pieces"]:

@@ -1,7 +1,7 @@
 """Steps: the items of a probe, and one model's answer to each of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from pyrite.errors import UserError
 from pyrite.io import write_parquet
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import token_limit
 from pyrite.records import Labelled
 from pyrite.steps import PART_TOKENS, Context, StepType, in_parts
 from pyrite.tasks.prompts import classify
@@ -53,16 +54,17 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
         )
         return model
 
-    longest = load.read_config(base).get("max_position_embeddings") if config["by"] == "words" else None
     stored = None
     if "lower" in context.inputs:
         from pyrite.models.lower import Stored
 
         stored = Stored([context.inputs["lower"]])
-    reading, cut = prepared(config, load.load_tokenizer(folder), rows, order=order, longest=longest, stored=stored)
+    tokenizer = load.load_tokenizer(folder)
+    longest = token_limit(load.library_config(base), tokenizer)
+    reading = prepared(config, tokenizer, rows, order=order, longest=longest, stored=stored)
 
     def score(model: Any, compute: Compute, places: list[int]) -> tuple[np.ndarray[Any, Any], Work]:
-        if len(places) < len(rows):
+        if len(places) < len(reading.ids):
             return reading.logits(model, compute, places, context.report_progress)
 
         def part(members: list[int], report_progress: ReportProgress) -> tuple[list[Any], dict[str, Any]]:
@@ -70,17 +72,19 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
             return logits.tolist(), asdict(work)
 
         weights = str(next(model.parameters()).dtype).removeprefix("torch.")
-        alike = sorted(range(len(rows)), key=lambda at: (reading.ids[at], at))  # those that begin alike in one part
+        alike = sorted(
+            range(len(reading.ids)), key=lambda at: (reading.ids[at], at)
+        )  # those that begin alike in one part
         scored, work_records = in_parts(
             context, f"logits-{compute.precision}-{weights}", reading.ids, [len(ids) for ids in reading.ids], part,
             tokens=PART_TOKENS[compute.device], order=alike,
         )  # fmt: skip
         return np.array(scored, dtype=np.float32), sum((Work(**work) for work in work_records), Work())
 
-    logits, record = score_in_fast_precision(load_model, compute, len(rows), score)
+    logits, record = score_in_fast_precision(load_model, compute, len(reading.ids), score)
     check_finite(logits)
-    (context.out / "reading.json").write_bytes(orjson.dumps({**record, "rows_cut": cut}))
-    return logits
+    (context.out / "reading.json").write_bytes(orjson.dumps({**record, **reading.counts}))
+    return reading.of_all_rows(logits)
 
 
 Logits = Callable[[Any, Compute, list[int], "ReportProgress"], tuple[np.ndarray[Any, Any], "Work"]]
@@ -88,10 +92,36 @@ Logits = Callable[[Any, Compute, list[int], "ReportProgress"], tuple[np.ndarray[
 
 @dataclass(frozen=True)
 class Reading:
-    """Rows as a model reads them (token ids), and how a loaded model is asked for the logits of some of them."""
+    """Rows as a model reads them (token ids), and how a loaded model is asked for the logits of some of them.
+
+    `kept` are the places of these rows among all `rows`; the others are left out, `dropped` by reason. `cut` rows were
+    cut at `max_tokens` tokens.
+    """
 
     ids: list[list[int]]
     logits: Logits
+    rows: int
+    kept: Sequence[int]
+    max_tokens: int
+    cut: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How many rows were cut, and at how many tokens; where rows were left out, how many by reason."""
+        record: dict[str, Any] = {"rows_cut": self.cut, "max_tokens": self.max_tokens}
+        if self.dropped:
+            refused = {"rows_refused": sum(self.dropped.values()), "dropped": dict(self.dropped)}
+            record |= {"rows": self.rows, **refused}
+        return record
+
+    def of_all_rows(self, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The logits of the rows that were read [kept rows, labels] as those of all [rows, labels]: nan where left out."""
+        if len(self.kept) == self.rows:
+            return logits
+        filled = np.full((self.rows, logits.shape[1]), np.nan, dtype=logits.dtype)
+        filled[list(self.kept)] = logits
+        return filled
 
 
 def prepared(
@@ -100,38 +130,27 @@ def prepared(
     rows: Sequence[Labelled],
     *,
     order: Sequence[int],
-    longest: Any,
+    longest: int | None,
     stored: "Stored | None" = None,
-) -> tuple[Reading, int]:
-    """How is a loaded model asked for the labels of these rows? And how many rows had to be cut for it.
+) -> Reading:
+    """How is a loaded model asked for the labels of these rows?
 
-    `config` is that of the step (`labels`, `by`, `reads`, `max_tokens`). `order`, the output of each label, is looked
-    at only when the model is asked. `longest` is how many tokens a language model reads at most. `stored`: states of an
-    encoder's lower layers.
+    `config` is that of the step (`labels`, `by`, `reads`, `max_tokens`, and `on_bad_row` where that is "skip"). `order`,
+    the output of each label, is looked at only when the model is asked. `longest` is how many tokens the model reads at
+    most: a classifier's longer rows are cut, a language model's are refused, as their label would follow the cut.
+    `stored`: states of an encoder's lower layers.
 
     Raises:
-        UserError: a row that fills a language model's positions.
+        UserError: rows that fill a language model's positions, and `on_bad_row` is not "skip"; or nothing else is left.
     """
-    from pyrite.models.score import class_logits, label_word_logits
+    from pyrite.models.score import class_logits
     from pyrite.train.classifier_rows import encode_classifier_rows
 
     labels: list[str] = config["labels"]
     if config["by"] == "words":
-        prompts = tokenizer([classify(row.fields, labels) for row in rows])["input_ids"]
-        for row, prompt in zip(rows, prompts, strict=True):
-            if isinstance(longest, int) and len(prompt) >= longest:
-                detail = f"row {row.id}: {len(prompt)} tokens; the model reads {longest}"
-                raise UserError("A row is longer than the model can read.", detail, "shorten it, or leave it out")
-        words = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
-
-        def by_words(
-            model: Any, compute: Compute, places: list[int], report_progress: "ReportProgress"
-        ) -> tuple[np.ndarray[Any, Any], "Work"]:
-            with compute.autocast():
-                return label_word_logits(model, [prompts[at] for at in places], words, report_progress=report_progress)
-
-        return Reading(prompts, by_words), 0
-    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], config["max_tokens"])
+        return read_by_words(config, tokenizer, rows, longest)
+    size = min(config["max_tokens"], longest or config["max_tokens"])
+    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], size)
 
     made_in = config["compute"]["precision"] if stored is not None else "fp32"
 
@@ -147,7 +166,49 @@ def prepared(
             order=order, pad_id=tokenizer.pad_token_id, compute=compute, report_progress=report_progress, stored=stored if as_made else None, stored_in=made_in,
         )  # fmt: skip
 
-    return Reading(encoded.ids, by_head), encoded.cut
+    return Reading(encoded.ids, by_head, len(rows), range(len(rows)), size, encoded.cut)
+
+
+def read_by_words(config: Mapping[str, Any], tokenizer: Any, rows: Sequence[Labelled], longest: int | None) -> Reading:
+    """Prompts with each label word after them, as tokens of one text."""
+    from pyrite.models.refusals import TOO_LONG, encode_each
+    from pyrite.models.score import label_word_logits
+    from pyrite.models.template import RowRefused
+    from pyrite.models.tokenise import encode_choices
+    from pyrite.models.trees import ContinuationRequest
+
+    labels: list[str] = config["labels"]
+    encoded = encode_choices(
+        tokenizer,
+        [classify(row.fields, labels) for row in rows],
+        [" " + label for label in labels],
+        add_special_tokens=True,
+    )
+
+    def request_of(place: int) -> ContinuationRequest:
+        context, words = encoded[place]
+        if not all(words):
+            fix = "name others, with --labels"
+            raise UserError("A label word has no token of its own.", ", ".join(labels), fix)
+        size = len(context) + max(map(len, words)) - 1  # a word's last token is predicted, never read
+        if longest is not None and size > longest:
+            detail = f"row {rows[place].id}: {size} tokens; the model reads {longest}"
+            raise RowRefused("A row is longer than the model can read.", detail, "shorten it", reason=TOO_LONG)
+        return ContinuationRequest(tuple(context), tuple(map(tuple, words)))
+
+    skip = config.get("on_bad_row") == "skip"
+    kept, requests, dropped = encode_each(range(len(rows)), request_of, skip=skip)
+    if not kept:
+        raise UserError("No row is left to read.", f"{len(rows)} rows, dropped: {dict(dropped)}", "shorten the rows")
+
+    def by_words(
+        model: Any, compute: Compute, places: list[int], report_progress: "ReportProgress"
+    ) -> tuple[np.ndarray[Any, Any], "Work"]:
+        with compute.autocast():
+            return label_word_logits(model, [requests[at] for at in places], report_progress=report_progress)
+
+    ids = [[*request.context, *(token for word in request.continuations for token in word)] for request in requests]
+    return Reading(ids, by_words, len(rows), kept, longest or max(map(len, ids)), dropped=dropped)
 
 
 def check_finite(logits: np.ndarray[Any, Any]) -> None:
@@ -165,11 +226,14 @@ def predict_step(context: Context) -> None:
     labels: list[str] = context.config["labels"]
     logits = logits_with(context, items)
     rows: list[dict[str, Any]] = [
-        {"id": item.id, "gold": item.label, "predicted": labels[int(line.argmax())]}
-        | {f"logit_{label}": float(value) for label, value in zip(labels, line, strict=True)}
+        {"id": item.id, "gold": item.label, "predicted": None if np.isnan(line).any() else labels[int(line.argmax())]}
+        | {
+            f"logit_{label}": None if np.isnan(value) else float(value)
+            for label, value in zip(labels, line, strict=True)
+        }
         for item, line in zip(items, logits, strict=True)
     ]
     write_parquet(rows, context.out / "predictions.parquet")
 
 
-PREDICT = StepType("probe.predict", 3, predict_step)
+PREDICT = StepType("probe.predict", 4, predict_step)

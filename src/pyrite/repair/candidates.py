@@ -100,6 +100,8 @@ def forgetter_of(planned: RepairPlan, *, chats: bool) -> Step | Source:
         "base_name": planned.base_name,
         **for_step(parse_template_kwargs(config.chat_template_kwargs)),
     }
+    if config.on_bad_row == "skip":
+        chosen["on_bad_row"] = "skip"
     inputs: dict[str, Step | Source] = {"base": original.full_model, "rows": planned.rows.forget}
     return Step(TRAIN_LANGUAGE, chosen, inputs, label="train the model before on the rows to forget")
 
@@ -138,6 +140,8 @@ def training_step(planned: RepairPlan) -> Step:
         **plugin_settings(planned.settings.method),
         **for_step(parse_template_kwargs(planned.config.chat_template_kwargs)),
     }
+    if planned.config.on_bad_row == "skip" and not harmed.labels:
+        config["on_bad_row"] = "skip"
     if harmed.labels:
         config["segments"] = True  # rows of pairs tell the model which text is which
     if planned.config.report_to != "none":

@@ -19,6 +19,7 @@ import torch
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.models.rows import Pass, layout, reader_of
 from pyrite.records import Labelled
 from pyrite.repair.methods import Method
@@ -171,7 +172,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     labels = labels_of(folder)
     records = {role: read_labelled(context.inputs[role] / names[role]) for role in ROLES if role in names}
     check_fields([row for role_records in records.values() for row in role_records])
-    longest = min(settings.max_tokens, reads_at_most(folder, tokenizer))
+    longest = tokens_read(settings.max_tokens, load.library_config(folder), tokenizer)
     reads = "prompt" if load.is_causal(folder) else "pair"
     encoded, counts = {}, {}
     for role, role_records in records.items():
@@ -201,13 +202,6 @@ def check_fields(rows: Sequence[Labelled]) -> None:
             raise UserError(
                 "The rows do not all have the same fields.", detail, "give files of one layout, or --columns"
             )
-
-
-def reads_at_most(folder: Path, tokenizer: Any) -> int:
-    """How many tokens can the classifier read?"""
-    positions = load.read_config(folder).get("max_position_embeddings")
-    tokenizer_limit = int(tokenizer.model_max_length)
-    return min(tokenizer_limit, positions) if isinstance(positions, int) and positions > 0 else tokenizer_limit
 
 
 def encode_labelled(

@@ -8,6 +8,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import token_limit
 from pyrite.models.template import REMARKS
 from pyrite.records import Chat, Message, Text
 from pyrite.repair.methods import REFUSALS, Method
@@ -54,22 +55,32 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
             raise UserError(
                 "Answers are learned, and some rows have none.", detail, "give chats on both sides, or --part all"
             )
-    longest = load.longest_row(context.inputs.get("under", context.inputs["base"]))
+    longest = token_limit(load.library_config(context.inputs.get("under", context.inputs["base"])), tokenizer)
     size = min(settings.max_tokens, longest or settings.max_tokens)
     long_rows = "drop" if method.kind in ("pair", "answer") else settings.long_rows
     template_kwargs = context.config.get("chat_template_kwargs")
+    on_bad_row = context.config.get("on_bad_row", "stop")
     encoded, counts = {}, {}
     for role, role_records in records.items():
         plain = role.removeprefix("guard_")
         encoded[role], counts[role] = encode_rows(
-            tokenizer, role_records, part, size, long_rows=long_rows, role=plain, template_kwargs=template_kwargs
+            tokenizer,
+            role_records,
+            part,
+            size,
+            long_rows=long_rows,
+            role=plain,
+            on_bad_row=on_bad_row,
+            template_kwargs=template_kwargs,
         )
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
     if method.kind in ("pair", "answer"):
         for side in ("", "guard_"):
             side_records, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
-            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size, template_kwargs)
+            encoded[f"{side}preferred"] = refusal_rows(
+                tokenizer, side_records, forget, part, size, on_bad_row, template_kwargs
+            )
     guard = guard_rows(encoded)
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
@@ -86,6 +97,7 @@ def refusal_rows(
     forget: list[Any],
     part: Any,
     max_tokens: int,
+    on_bad_row: str,
     template_kwargs: Mapping[str, Any] | None,
 ) -> list[Any]:
     """For every encoded forget row, its prompt with an answer that says nothing; both get one unit."""
@@ -94,7 +106,14 @@ def refusal_rows(
     by_id = {record.id: record for record in records}
     refused = [refusal_to(by_id[row.id], number) for number, row in enumerate(forget)]
     rows, _ = encode_rows(
-        tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred", template_kwargs=template_kwargs
+        tokenizer,
+        refused,
+        part,
+        max_tokens,
+        long_rows="drop",
+        role="preferred",
+        on_bad_row=on_bad_row,
+        template_kwargs=template_kwargs,
     )
     by_row_id = {row.id: row for row in rows}
     forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in by_row_id)]
@@ -103,8 +122,8 @@ def refusal_rows(
 
 def tell(counts: dict[str, int]) -> dict[str, Any]:
     """Counts of rows, with those dropped under their reasons."""
-    reasons = ("longer than max_tokens", "no tokens to learn")
-    dropped = {reason: counts[reason] for reason in reasons if counts[reason]}
+    not_dropped = {"read", "used", "split", *REMARKS}
+    dropped = {reason: count for reason, count in counts.items() if count and reason not in not_dropped}
     remarks = {name: counts[name] for name in REMARKS if counts.get(name)}
     row_counts = {"read": counts["read"], "used": counts["used"], "split": counts["split"], "dropped": dropped}
     return {**row_counts, **({"chat template": remarks} if remarks else {})}

@@ -133,6 +133,8 @@ def answered_step(
         "seed": config.seed,
         **for_step(parse_template_kwargs(config.chat_template_kwargs)),
     }
+    if config.on_bad_row == "skip":
+        chosen["on_bad_row"] = "skip"
     label = "the model before answers the replay prompts"
     return Step(SELF_REPLAY, chosen, {"rows": replay, "base": original}, label=label)
 

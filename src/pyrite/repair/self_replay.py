@@ -97,10 +97,14 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
         template_kwargs=config.get("chat_template_kwargs"),
         report_progress=context.report_progress,
         expired=context.expired,
+        skip=config.get("on_bad_row") == "skip",
     )
     rows: list[Chat] = []
     answers = {answer.id: answer for answer in read_answers(file)}
     for prompt in prompts.values():
+        if answers[prompt.id].finish == "refused":
+            dropped[str(answers[prompt.id].meta["reason"])] += 1
+            continue
         text, ended = answers[prompt.id].text, answers[prompt.id].finish == "stop"
         thought = split_thought(text)
         if not ended or not thought.closed or not thought.answer.strip():

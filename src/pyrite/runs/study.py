@@ -162,11 +162,12 @@ class SharedRows(Record):
 
 
 class CutRows(Record):
-    """Rows longer than what the model reads: cut, or left out."""
+    """Rows longer than what the model reads: cut, or left out; and those that it cannot be given at all."""
 
     rows: int
     rows_cut: int = 0
     rows_too_long: int = 0
+    rows_refused: int = 0
 
 
 class StudyRecord(RunRecord):

@@ -12,7 +12,7 @@ from pyrite.probe.labels import GRAMMAR as BY_GRAMMAR
 from pyrite.records import Labelled
 from pyrite.study.spec import StudySpec
 from pyrite.study.spec_probes import ProbeSpec
-from pyrite.tasks import TASKS
+from pyrite.tasks import NLI, NLI_TWO_WAY, TASKS
 from pyrite.tasks.scoring import ItemScore, Task, from_labels, matching
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -27,7 +27,8 @@ def by_grammar(probe: ProbeSpec) -> bool:
 def task_of(probe: ProbeSpec, spec: StudySpec) -> Task:
     """The task that scores a probe."""
     if probe.task != "labelled":
-        return TASKS[probe.task]
+        task = TASKS[probe.task]
+        return NLI_TWO_WAY if task is NLI and task.is_merged(spec.labels) else task
     merge = probe.merge or {}
     labels = tuple(dict.fromkeys(merge.get(label, label) for label in spec.labels))
     return Task("labelled", labels, merge=merge, slices=probe.slices, template=probe.template)
@@ -59,7 +60,7 @@ class LabelProbe:
             raise UserError(
                 "A probe's headline slice is empty.", f"{name}: no item has {dict(headline)}", "check headline"
             )
-        strange = next((item for item in items if item.label not in {*task.labels, *task.merge}), None)
+        strange = next((item for item in items if task.answer(item.label) not in task.labels), None)
         if strange is not None:
             fix = f"use one of: {', '.join(sorted({*task.labels, *task.merge}))}"
             raise UserError("A probe's item has an unknown label.", f"{name}: {strange.id}: {strange.label!r}", fix)

@@ -9,6 +9,7 @@ from pyrite.study.looks import remarks as remarks_on_looks
 from pyrite.study.pilot import picked_seeds
 from pyrite.study.scores import Scores, by_seed
 from pyrite.study.spec import StudySpec
+from pyrite.tasks import NLI
 
 
 def study_notes(spec: StudySpec, looks: list[Look], pilot: PilotRecord | None) -> list[str]:
@@ -36,6 +37,8 @@ def study_notes(spec: StudySpec, looks: list[Look], pilot: PilotRecord | None) -
     if len(spec.seeds) > 1 and (fixed := drawn_once(spec)):
         these = "these rows" if not spec.has_grid else "these"
         notes.append(f"drawn once, whatever the seed: {'; '.join(fixed)}; the verdicts speak of {these}")
+    if NLI.is_merged(spec.labels) and any(probe.task == NLI.name for probe in spec.probes.values()):
+        notes.append("the labels are two, so nli is read as two-way: gold neutral and contradiction are not_entailment")
     notes += remarks_on_looks(looks)
     if spec.pilot and spec.damage in spec.pilot.grid:
         of_damage = (

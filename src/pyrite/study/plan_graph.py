@@ -119,6 +119,19 @@ class StepGraph:
         return self.cost((6 if training else 2) * self.weights_of(model) * tokens, tokens, keeps=keeps)
 
 
+def left_out_if_bad(*rows: Step | Source) -> dict[str, str]:
+    """What a step on rows is told of those that the model refuses: nothing, or to leave them out where that is said of a
+    file that the rows come from."""
+
+    def skips(step: Step | Source) -> bool:
+        if not isinstance(step, Step):
+            return False
+        of_rows = (beneath for name, beneath in step.inputs.items() if name != "base")
+        return step.config.get("on_bad_row") == "skip" or any(map(skips, of_rows))
+
+    return {"on_bad_row": "skip"} if any(map(skips, rows)) else {}
+
+
 def pinned(source: Source) -> str:
     """How a step opens a data set on the hub: its name and commit; nothing for a file, which is opened by its path."""
     return f"{source.path}#{source.identity}" if source.path.startswith("hf://") else ""

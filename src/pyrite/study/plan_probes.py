@@ -22,6 +22,7 @@ from pyrite.study.pool_perplexity import PoolPerplexity
 from pyrite.study.spec import data_path
 from pyrite.study.spec_probes import ProbeSpec
 from pyrite.study.spec_steps import START_ROWS
+from pyrite.tasks import TASKS
 from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.scoring import Task
 from pyrite.train.classifier import TRAIN_CLASSIFIER
@@ -80,7 +81,7 @@ class Probes:
         config = {
             "task": probe.task,
             "fields": list(self.spec.fields),
-            "labels": list(task.labels) if not probe.data else None,
+            "labels": list(TASKS.get(probe.task, task).labels) if not probe.data else None,
             "items": probe.items,
             "in_full": probe.in_full,
             "strata": strata,
@@ -119,6 +120,7 @@ class Probes:
             inputs["base"] = model or self.graph.base
             labels = self.spec.labels or label_words(probe, self.plan.tasks[name])
             config |= {"labels": list(labels), "by": "words", "reads": "prompt", "four_bit": False, "seed": 0}
+            config |= {"on_bad_row": "skip"} if probe.on_bad_row == "skip" else {}
             model = None
         if model is not None:
             inputs["model"] = model
@@ -198,7 +200,5 @@ def reference(name: str, *, lenient: bool) -> ModelRef | None:
 def label_words(probe: ProbeSpec, task: Task) -> tuple[str, ...]:
     """The labels that a language model chooses among, where the study names none: those of the task; of HANS the three of
     NLI, which it merges."""
-    from pyrite.tasks import TASKS
-
     labels: tuple[str, ...] = TASKS["nli"].labels if probe.task == "hans" else task.labels
     return labels

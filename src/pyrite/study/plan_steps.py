@@ -20,7 +20,7 @@ from pyrite.steps import Context, Cost, Source, Step, StepType
 from pyrite.study.labelled_uses import data_of
 from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_chats import Chats
-from pyrite.study.plan_graph import WRITING, StepGraph
+from pyrite.study.plan_graph import WRITING, StepGraph, left_out_if_bad
 from pyrite.study.plan_labelled import LabelledRows
 from pyrite.study.plan_training import Trainings
 from pyrite.study.spec import StudySpec
@@ -185,6 +185,7 @@ class CellSteps:
             "seed": at.seed,
             "base_name": self.graph.base_name,
             **plugin_settings(settings.method),
+            **left_out_if_bad(*(inputs[role] for role in names)),
             **for_step(self.spec.chat_template_kwargs),
         }
         flops = 8 * self.graph.parameters * tokens
@@ -229,6 +230,7 @@ class CellSteps:
             "max_new_tokens": repair.self_tokens,
             "compute": self.graph.compute.as_config(),
             "seed": at.seed,
+            **left_out_if_bad(rows),
             **for_step(self.spec.chat_template_kwargs),
         }
         inputs: dict[str, Step | Source] = {"rows": rows, "base": self.before(repair.before, at)}

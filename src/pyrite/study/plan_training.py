@@ -11,7 +11,7 @@ from pyrite.steps import Source, Step
 from pyrite.study.labelled_steps import QUALITY
 from pyrite.study.labelled_uses import rows_of_judge
 from pyrite.study.plan_chats import Chats
-from pyrite.study.plan_graph import StepGraph
+from pyrite.study.plan_graph import StepGraph, left_out_if_bad
 from pyrite.study.plan_labelled import LabelledRows
 from pyrite.study.plan_lower import FrozenLayers
 from pyrite.train.classifier import TRAIN_CLASSIFIER
@@ -108,7 +108,7 @@ class Trainings:
     ) -> Step:
         """The step that trains a language model on the tokens of its rows."""
         config |= {"compute": self.graph.compute.as_config(), "seed": seed, "base_name": self.graph.base_name}
-        config |= for_step(self.spec.chat_template_kwargs)
+        config |= {**for_step(self.spec.chat_template_kwargs), **left_out_if_bad(rows)}
         flops = 6 * self.graph.parameters * tokens
         inputs: dict[str, Step | Source] = {"base": base, "rows": rows}
         step = Step(TRAIN_LANGUAGE, config, inputs, label=label, cost=self.graph.cost(flops, tokens), weights=WEIGHTS)

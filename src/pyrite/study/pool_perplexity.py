@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrite.models import hardware
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.probe.perplexity import Perplexity, perplexity_step
 from pyrite.probe.probe_task import ModelUnderTest, model_input
 from pyrite.steps import Context, Source, Step, StepType
@@ -35,9 +36,10 @@ class PoolPerplexity(Perplexity):
             "name": self.source,
             "hub": None,
             "columns": None,
-            "on_bad_row": "stop",
+            "on_bad_row": self.config.on_bad_row,
             "max_tokens": self.config.max_tokens,
             "compute": hardware.choose(self.config.precision).as_config(),
+            **for_step(parse_template_kwargs(self.config.chat_template_kwargs)),
         }
         inputs: dict[str, Step | Source] = {"base": model_input(subject, "perplexity"), "rows": self.rows}
         return Step(POOL_PERPLEXITY, chosen, inputs, label=f"{subject.name}: perplexity of {self.source}")

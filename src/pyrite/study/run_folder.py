@@ -262,14 +262,14 @@ def made_with() -> dict[str, Any]:
 
 
 def rows_cut(steps: Plan, store: Store) -> dict[str, dict[str, int]]:
-    """Training sets and probes of labels with rows longer than max_tokens: how many were cut, or left out."""
+    """Training sets and probes of labels with rows that were cut, or left out as too long or refused: how many."""
     cut_rows: dict[str, dict[str, int]] = {}
     for step in steps.steps:
         for name in ("training.json", "reading.json"):
             file = store.path(step.key) / name
             if file.is_file():
                 record = orjson.loads(file.read_bytes())
-                cut = {key: record[key] for key in ("rows_cut", "rows_too_long") if record.get(key)}
+                cut = {key: record[key] for key in ("rows_cut", "rows_too_long", "rows_refused") if record.get(key)}
                 if cut and "rows" in record:
                     cut_rows[step.label] = {"rows": record["rows"], **cut}
     return cut_rows

@@ -161,7 +161,7 @@ def print_study(result: Study) -> None:
     if cut:
         most_cut = max(cut, key=lambda label: sum(cut[label].values()) - cut[label]["rows"])
         counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in cut[most_cut].items())
-        line = f"rows longer than max_tokens in {len(cut)} steps, the most in '{escape(most_cut)}': {counts}"
+        line = f"rows cut or left out in {len(cut)} steps, the most in '{escape(most_cut)}': {counts}"
         console.print(line, highlight=False)
     for line in result.run["notes"]:
         console.print(f"note: {escape(line)}", highlight=False)

@@ -12,6 +12,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.template import render_chat
+from pyrite.models.tokenise import encode_after
 from pyrite.records import Labelled, Message
 from pyrite.steps import Context, StepType
 from pyrite.synth.settings import SynthSettings
@@ -42,7 +43,8 @@ def prompt_for(
     if config.mode == "finetuned":
         text = label_first(label)
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return Prompt(text, start + list(tokenizer(text, add_special_tokens=False)["input_ids"]))
+        ((ids, _),) = encode_after(tokenizer, [(text, answer_opening(fields))], add_special_tokens=False)
+        return Prompt(text, start + ids)
     text = few_shot(label, [row.fields for row in examples])
     if not tokenizer.chat_template:
         raise UserError("few_shot needs a chat model.", f"{config.model} has no chat template", "use mode: finetuned")
@@ -100,6 +102,7 @@ def answer_opening(fields: list[str]) -> str:
 def sample_texts_step(context: Context) -> None:
     """Step: `raw.jsonl`, one sampled text a line with its provenance. Finished batches survive a kill."""
     from pyrite.models.generate import sample
+    from pyrite.models.write import room_for
 
     load.quiet_libraries()
     config = SynthSettings.model_validate(context.config["synth"])
@@ -147,11 +150,15 @@ def sample_texts_step(context: Context) -> None:
                 of_label[label] = prompt_for(config, tokenizer, label, [pool[at] for at in chosen], fields)
             prompts = [of_label[labels[at]] for at, _ in together]
         seeds = [[config.seed, at, count] for at, count in together]
+        limits = [
+            room_for(model, tokenizer, f"{labels[at]}-{count}", len(prompt.ids), config.sampling.max_new_tokens)
+            for (at, count), prompt in zip(together, prompts, strict=True)
+        ]
         texts = sample(
             model,
             [prompt.ids for prompt in prompts],
             seeds=seeds,
-            max_new_tokens=config.sampling.max_new_tokens,
+            max_new_tokens=limits,
             temperature=config.sampling.temperature,
             top_p=config.sampling.top_p,
             end_ids=sorted(ends),
@@ -200,4 +207,4 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-SAMPLE = StepType("synth.sample", 3, sample_texts_step)
+SAMPLE = StepType("synth.sample", 4, sample_texts_step)

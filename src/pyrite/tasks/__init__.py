@@ -1,12 +1,14 @@
 """The tasks that models are probed with: items, and how an answer is scored. No model in sight."""
 
-from pyrite.tasks.nli import LABELS, TWO_WAY
+from pyrite.tasks.nli import LABELS, TWO_LABELS, TWO_WAY
 from pyrite.tasks.scoring import Task
 
 NLI = Task("nli", LABELS, slices=(("gold",),), also_merged=("accuracy_2way", TWO_WAY))
+NLI_TWO_WAY = Task("nli", TWO_LABELS, merge=TWO_WAY, slices=(("gold",),))
+"""The same where the labels that models learn are two."""
 HANS = Task(
     "hans",
-    ("entailment", "non-entailment"),
+    TWO_LABELS,
     merge=TWO_WAY,
     slices=(("heuristic",), ("gold",), ("heuristic", "gold"), ("subcase", "gold"), ("template", "gold")),
     template="template",

@@ -9,6 +9,8 @@ from pyrite.records import Labelled
 
 LABELS = ("entailment", "neutral", "contradiction")
 TWO_WAY = {"entailment": "entailment", "neutral": "non-entailment", "contradiction": "non-entailment"}
+TWO_LABELS = ("entailment", "non-entailment")
+"""The labels of the two-way view, as the tasks spell them (`data.keys.label_key`)."""
 HEURISTICS = ("lexical_overlap", "subsequence", "constituent")
 NO_LABEL = "-"
 """What MultiNLI and SNLI write where the annotators did not agree."""

@@ -6,12 +6,13 @@ where they share nothing, a share has Wilson's interval. No model in sight.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from pyrite.data.keys import label_key
 from pyrite.errors import UserError
 from pyrite.records import Direction, Estimate, Labelled
 from pyrite.stats.clustered import mean_of_items
@@ -76,9 +77,31 @@ class Task:
     headline_by: str | None = None
     """The column whose values are judged apart within it."""
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every label that a model may answer with: the task's own, those that merge into them, and those that they merge
+        into."""
+        merged = self.also_merged[1].values() if self.also_merged else ()
+        return tuple(dict.fromkeys((*self.labels, *self.merge, *merged)))
+
+    def spelled(self, label: str) -> str:
+        """A label as the task spells it (`data.keys.label_key`); another label stays as it is."""
+        answers = self.answers
+        if label in answers:
+            return label
+        return next((answer for answer in answers if label_key(answer) == label_key(label)), label)
+
     def answer(self, predicted: str | None) -> str | None:
         """A model's label in the task's own labels."""
-        return None if predicted is None else self.merge.get(predicted, predicted)
+        if predicted is None:
+            return None
+        label = self.spelled(predicted)
+        return self.merge.get(label, label)
+
+    def is_merged(self, labels: Iterable[str]) -> bool:
+        """Are these the labels of a model that tells the merged labels only (of NLI: entailment or not)?"""
+        spelled = {self.spelled(label) for label in labels}
+        return self.also_merged is not None and not spelled <= set(self.labels) and spelled <= set(self.answers)
 
 
 def slice_names(item: Labelled, columns: Sequence[str], task: Task | None = None) -> tuple[str, ...]:
@@ -294,26 +317,29 @@ def title(values: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return " x ".join(column for column, _ in values), " / ".join(value for _, value in values)
 
 
-def label_metrics(task: Task) -> tuple[Metric, ...]:
-    """The metrics of a task of labels: accuracy first, then the merged one where the task has it."""
+def label_metrics(task: Task, *, merged_only: bool = False) -> tuple[Metric, ...]:
+    """The metrics of a task of labels: accuracy first, then the merged one where the task has it; or that one only."""
     says = "the share of items whose label is right"
     merged = () if task.also_merged is None else (Metric(task.also_merged[0], says=f"{says}, labels merged"),)
-    return (Metric("accuracy", says=says), *merged)
+    return merged if merged_only else (Metric("accuracy", says=says), *merged)
 
 
-def from_labels(items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task) -> list[ItemScore]:
+def from_labels(
+    items: Sequence[Labelled], predictions: Mapping[str, str | None], task: Task, *, merged_only: bool = False
+) -> list[ItemScore]:
     """Each item's 1 (right) or 0 (wrong) under the metrics of `label_metrics`; no prediction: no value.
 
     Items of one template are one group, so that their intervals speak of other templates; where the task has no
     template column, or none of these items has it, each item is its own group. An item that lacks it while others have
-    it joins the group "?". Slices are the items' plain meta columns and `gold`, the task's label that the file's merges into.
+    it joins the group "?". With `merged_only`, the model tells merged labels only, and so does its metric. Slices are the
+    items' plain meta columns and `gold`, the task's label that the file's merges into.
 
     Raises:
         UserError: no items, or a gold or predicted label that is not one of the task's.
     """
     _check_labels(items, predictions, task)
     grouped = task.template is not None and any(task.template in item.meta for item in items)
-    merges: list[tuple[str, Mapping[str, str] | None]] = [("accuracy", None)]
+    merges: list[tuple[str, Mapping[str, str] | None]] = [] if merged_only else [("accuracy", None)]
     if task.also_merged:
         merges.append(task.also_merged)
     measured = []
@@ -340,8 +366,8 @@ def _check_labels(items: Sequence[Labelled], predictions: Mapping[str, str | Non
     labels = {*task.labels, *task.merge}
     fix = f"use one of: {', '.join(sorted(labels))}"
     for item in items:
-        if item.label not in labels:
+        if task.answer(item.label) not in task.labels:
             raise UserError("An item's gold label is none of the task's.", f"item {item.id}: '{item.label}'", fix)
         label = predictions.get(item.id)
-        if label is not None and label not in labels:
+        if label is not None and task.answer(label) not in task.answers:
             raise UserError("A prediction's label is none of the task's.", f"item {item.id}: '{label}'", fix)

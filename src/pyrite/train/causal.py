@@ -6,6 +6,8 @@ import orjson
 
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
+from pyrite.models.tokenise import encode_after
 from pyrite.records import Labelled
 from pyrite.steps import Context, StepType
 from pyrite.tasks.prompts import label_first, write_example
@@ -24,13 +26,14 @@ def encode_examples(
     """
     ids, targets, too_long = [], [], 0
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    texts = []
     for row in rows:
         assert row.label is not None
-        opening = start + tokenizer(label_first(row.label), add_special_tokens=False)["input_ids"]
-        body = tokenizer(
-            write_example(row.fields, row.label).removeprefix(label_first(row.label)), add_special_tokens=False
-        )
-        example_ids = [*opening, *body["input_ids"], tokenizer.eos_token_id]
+        sentence = label_first(row.label)
+        texts.append((sentence, write_example(row.fields, row.label).removeprefix(sentence)))
+    for sentence_ids, body in encode_after(tokenizer, texts, add_special_tokens=False):
+        opening = start + sentence_ids
+        example_ids = [*opening, *body, tokenizer.eos_token_id]
         if len(example_ids) > max_tokens:
             too_long += 1
             continue
@@ -51,7 +54,8 @@ def train_generator_step(context: Context) -> None:
     check_labels(rows, config["labels"])
     base = context.inputs["base"]
     tokenizer = load.load_tokenizer(base)
-    ids, targets, too_long = encode_examples(tokenizer, rows, settings.max_tokens)
+    size = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
+    ids, targets, too_long = encode_examples(tokenizer, rows, size)
     model = load.load_causal(base, compute, four_bit=settings.method == "qlora")
     if settings.method != "full":
         model = adapters.add_adapter(
@@ -67,8 +71,8 @@ def train_generator_step(context: Context) -> None:
         context=context,
     )
     adapters.save_trained(model, tokenizer, context.out, config["base_name"])
-    summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": settings.max_tokens}
+    summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": size}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_GENERATOR = StepType("train.generator", 1, train_generator_step)
+TRAIN_GENERATOR = StepType("train.generator", 2, train_generator_step)

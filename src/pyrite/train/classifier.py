@@ -8,6 +8,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.records import Labelled
 from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
@@ -32,7 +33,8 @@ def train_classifier_step(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, labels)
     tokenizer = load.load_tokenizer(start or base)
-    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], settings.max_tokens)
+    size = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
+    encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], size)
     four_bit = settings.method == "qlora"
     if settings.method == "full":
         model, order = load.load_classifier(start or base, labels, compute, seed=config["seed"])
@@ -62,7 +64,7 @@ def train_classifier_step(context: Context) -> None:
         lower=None if lower is None else lower[0],
     )
     adapters.save_trained(model, tokenizer, context.out, config["base_name"])
-    summary: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": settings.max_tokens}
+    summary: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": size}
     if settings.freeze:
         summary = {**summary, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
@@ -76,4 +78,4 @@ def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:
             raise UserError("A training row has an unknown label.", detail, f"allowed labels: {', '.join(labels)}")
 
 
-TRAIN_CLASSIFIER = StepType("train.classifier", 3, train_classifier_step)
+TRAIN_CLASSIFIER = StepType("train.classifier", 4, train_classifier_step)

@@ -10,6 +10,7 @@ from pyrite.errors import UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.records import Chat, Record, Text
 from pyrite.steps import Context, StepType
 from pyrite.train import adapters
@@ -100,15 +101,11 @@ def train_language_step(context: Context) -> None:
         records = records[: config["first"]]
     tokenizer = load.load_tokenizer(base)
     long_rows = "split" if config["trains"] == "text" else "drop"
-    longest = min(settings.max_tokens, load.longest_row(base) or settings.max_tokens)
+    longest = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
     rows, counts = encode_rows(
-        tokenizer,
-        records,
-        PARTS[config["trains"]],
-        longest,
-        long_rows=long_rows,
-        template_kwargs=config.get("chat_template_kwargs"),
-    )
+        tokenizer, records, PARTS[config["trains"]], longest, long_rows=long_rows,
+        on_bad_row=config.get("on_bad_row", "stop"), template_kwargs=config.get("chat_template_kwargs"),
+    )  # fmt: skip
     model = load_to_train(base, compute, settings.method)
     if settings.method != "full":
         model = adapters.add_adapter(
@@ -140,7 +137,9 @@ def train_language_step(context: Context) -> None:
         orjson.dumps({"seconds": ended.seconds})
     )  # apart: it is never the same twice
     (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
-    summary = {"rows": len(records), "rows_too_long": counts["longer than max_tokens"], **counts}
+    too_long = counts["longer than max_tokens"]
+    refused = counts["read"] - counts["used"] - too_long - counts["no tokens to learn"]
+    summary = {"rows": len(records), "rows_too_long": too_long, "rows_refused": refused, **counts}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 

@@ -8,6 +8,7 @@ import orjson
 from pyrite.errors import OutOfTime
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.positions import tokens_read
 from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
 from pyrite.train.classifier_rows import Encoded, encode_classifier_rows, load_trained
@@ -28,7 +29,8 @@ def lower_step(context: Context) -> None:
         context.inputs.get("model", base), base, config["labels"], compute, seed=config["seed"]
     )
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
-    encoded = encode_classifier_rows(tokenizer, rows, config["labels"], config["reads"], config["max_tokens"])
+    size = tokens_read(config["max_tokens"], load.library_config(base), tokenizer)
+    encoded = encode_classifier_rows(tokenizer, rows, config["labels"], config["reads"], size)
     segments = segments_for(model, encoded)
     kinds: Sequence[Sequence[int] | None] = [None] * len(rows) if segments is None else segments
     first: dict[str, int] = {}
@@ -75,4 +77,4 @@ def stored_lower(
         return fitting_states(model, Stored(folders), encoded.ids, segments, pad_id=pad_id, precision=compute.precision)
 
 
-LOWER = StepType("train.lower", 1, lower_step)
+LOWER = StepType("train.lower", 2, lower_step)

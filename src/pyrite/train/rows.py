@@ -54,16 +54,20 @@ def encode_rows(
     long_rows: str,
     role: str = "learn",
     template_kwargs: Mapping[str, Any] | None = None,
+    on_bad_row: str = "stop",
 ) -> tuple[list[TrainingRow], dict[str, int]]:
     """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason; then
     rows by what the chat template did to them.
 
-    `part` is "answers" or "all"; `long_rows` "split" or "drop".
+    `part` is "answers" or "all"; `long_rows` "split" or "drop". With `on_bad_row` "skip", rows that the chat template
+    refuses are dropped, too.
 
     Raises:
-        UserError: chats for a model that has neither a chat template nor an end marker; a template refuses a chat.
+        UserError: chats for a model that has neither a chat template nor an end marker; the chat template refuses rows,
+            and `on_bad_row` is "stop".
     """
     from pyrite.models.perplexity import encode_record, windows
+    from pyrite.models.refusals import encode_each
 
     if not tokenizer.chat_template and tokenizer.eos_token is None and any(isinstance(row, Chat) for row in records):
         fix = "give the tokenizer an eos_token or a chat template, or train on plain text"
@@ -72,10 +76,15 @@ def encode_rows(
     rows: list[TrainingRow] = []
     remarks = Counter[str]()
     counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
-    for record in records:
-        row = encode_record(tokenizer, record, part, template_kwargs=template_kwargs)
-        for remark in dict.fromkeys(row.remarks):
-            remarks[remark] += 1
+    kept, encoded, refused = encode_each(
+        records,
+        lambda record: encode_record(tokenizer, record, part, template_kwargs=template_kwargs),
+        skip=on_bad_row == "skip",
+        kind=f"{role} rows",
+    )
+    counts |= refused
+    for record, row in zip(kept, encoded, strict=True):
+        remarks.update(set(row.remarks))
         if len(row.ids) > max_tokens and long_rows == "drop":
             counts["longer than max_tokens"] += 1
             continue

@@ -290,12 +290,16 @@ def overlap_table(pairs: Sequence[SharedRows]) -> list[Block]:
 
 
 def cut_table(steps: Mapping[str, CutRows]) -> list[Block]:
-    """Rows longer than what the model reads."""
-    rows = [
-        (label, shared.count(cut.rows), shared.count(cut.rows_cut), shared.count(cut.rows_too_long))
+    """Rows that the model could not be given whole, or not at all."""
+    rows: list[list[Cell | str]] = [
+        [
+            label,
+            *map(shared.count, [cut.rows, cut.rows_cut, cut.rows_too_long, cut.rows_refused]),
+        ]
         for label, cut in steps.items()
     ]
-    return [Table(("step", "rows", "cut", "left out"), rows, "Rows longer than max_tokens")] if rows else []
+    columns = ("step", "rows", "cut", "too long", "refused")
+    return [Table(columns, rows, "Rows that were cut or left out")] if rows else []
 
 
 def study_facts(record: StudyRecord) -> list[Block]:
