@@ -16,8 +16,9 @@ import numpy as np
 import orjson
 
 from pyrite.audit.config import AuditConfig
+from pyrite.audit.embedded_texts import Cutter, own_sides_by_source
 from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Floats, Need
-from pyrite.audit.gather import Sampled
+from pyrite.audit.gather import CUT, Sampled
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.errors import UserError
 from pyrite.models import hardware, load
@@ -113,25 +114,45 @@ def rows_to_read(context: Context) -> list[Row]:
     return list(sampled.rows) if size is None else [sampled.rows[at] for at in sampled.first(size)]
 
 
+def rows_with_own_sides(context: Context) -> tuple[list[Row], list[tuple[str, str]]]:
+    """The rows that a step embeds, and both sides of each without what other rows of its source ask, too."""
+    rows = rows_to_read(context)
+    if "part" not in context.config:
+        return rows, own_sides_by_source(rows)
+    sampled = Sampled.read(context.inputs["sample"])
+    part, parts = context.config["part"]
+    return rows, own_sides_by_source([sampled.rows[at] for at in sampled.data])[: context.config["rows"]][part::parts]
+
+
 def embed_step(context: Context) -> None:
     """Step: answers and prompts of rows as vectors of unit length. Of the sample: `embeddings.npz`, `answers` and
-    `prompts` [rows of the sample, width]; a row without a prompt has zeros there.
+    `prompts` [rows of the sample, width], and both sides as copies are looked for, `asked` and `answered`; zeros where
+    there is no such text. `cut.json`: how many texts were cut, by side.
 
     Apart, because a prompt that many rows share would hide how their answers differ, and because prompts say whether
-    the data is of the references' task."""
+    the data is of the references' task. Of a prompt that is too long, both ends are read: what is asked stands at
+    either."""
     load.quiet_libraries()
-    rows = rows_to_read(context)
-    prompted = [at for at, row in enumerate(rows) if row.prompt.strip()]
-    texts = [*(row.answer for row in rows), *(rows[at].prompt for at in prompted)]
+    rows, own = rows_with_own_sides(context)
+    cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
+    answers = [row.answer for row in rows]
+    prompts = [cutter.both_ends(row.prompt) for row in rows]
+    asked, answered = [cutter.both_ends(asked) for asked, _ in own], [answered for _, answered in own]
+    first_sides = [text for text in (*prompts, *asked) if text.strip()]
+    texts = list(dict.fromkeys([*answers, *answered, *first_sides]))
     vectors = model_outputs(
         context, [texts_key(text) for text in texts], lambda places: vectors_of(context, [texts[at] for at in places])
-    )
+    ).astype(np.float32)
     if "file" in context.inputs or "part" in context.config:
         return
-    answers = vectors[: len(rows)].astype(np.float32)
-    prompts = np.zeros_like(answers)
-    prompts[prompted] = vectors[len(rows) :]
-    np.savez(context.out / "embeddings.npz", answers=answers, prompts=prompts)
+    by_text = dict(zip(texts, vectors, strict=True))
+    nothing = np.zeros(vectors.shape[1:], dtype=np.float32)
+    sides = {"answers": answers, "prompts": prompts, "asked": asked, "answered": answered}
+    stacked: dict[str, Any] = {
+        name: np.array([by_text.get(text, nothing) for text in side]) for name, side in sides.items()
+    }
+    np.savez(context.out / "embeddings.npz", **stacked)
+    (context.out / CUT).write_bytes(orjson.dumps(cutter.counts(Sampled.read(context.inputs["sample"]))))
 
 
 def vectors_of(context: Context, texts: Sequence[str]) -> Values:
@@ -172,7 +193,7 @@ def nll_step(context: Context) -> None:
         )
         return np.stack([nll[WITH_PROMPT], nll[WITHOUT_PROMPT]], axis=1)
 
-    values = model_outputs(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
+    values = model_outputs(context, [texts_key(row.whole_prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
     sampled = Sampled.read(context.inputs["sample"])
@@ -181,6 +202,8 @@ def nll_step(context: Context) -> None:
     for at, name in enumerate((WITH_PROMPT, WITHOUT_PROMPT)):
         by_name[name][places] = values[:, at]
     np.savez(context.out / "surprises.npz", **by_name)
+    cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
+    (context.out / CUT).write_bytes(orjson.dumps(cutter.counts(sampled, places)))
 
 
 def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -208,8 +231,8 @@ def answer_nll(
     model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
     longest = load.longest_input(model) or 2 * max_tokens + 1
     room = max(2, min(max_tokens, (longest - 1) // 2))
-    unique, numbers = unique_rows((row.prompt, row.answer) for row in rows)
-    names = {(row.prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
+    unique, numbers = unique_rows((row.whole_prompt, row.answer) for row in rows)
+    names = {(row.whole_prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
     pieces = [tokens_of(tokenizer, prompt, answer, room, names[prompt, answer]) for prompt, answer in unique]
     pieces += [tokens_of(tokenizer, "", answer, room, names[prompt, answer]) for prompt, answer in unique]
     with compute.autocast():
@@ -245,8 +268,8 @@ def well_formed_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-NLL = StepType("audit.surprise", 2, nll_step)
-EMBED = StepType("audit.embed", 3, embed_step)
+NLL = StepType("audit.surprise", 3, nll_step)
+EMBED = StepType("audit.embed", 4, embed_step)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,19 @@ from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Decision, Finding, few_sources, task_of
+from pyrite.audit.embedded_texts import notes_on_cut
 from pyrite.audit.flag_scores import Flags
 from pyrite.audit.flaws.registry import FLAWS
-from pyrite.audit.gather import DATA, Sampled
+from pyrite.audit.gather import CUT, DATA, Sampled
 from pyrite.audit.input_files import source_labels
 from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
+from pyrite.audit.reading import INPUT_NAMES
 from pyrite.audit.stream import LONGEST
 from pyrite.conditions import GateOutcome
 from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
-from pyrite.steps import Store
+from pyrite.steps import Step, Store
 
 UNSAID = ("out", "store", "quiet", "workers", "max_time", "flagged", "clean")
 """Flags that change nothing in what is found."""
@@ -88,6 +90,34 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     if sources and not {*by_task} & {*planned.flaws} and all(row.prompt for row in sampled.rows):
         needed = " or ".join(by_task)
         notes.append(f"whether the references are of the data's task was not asked: that needs the family {needed}")
+    return notes
+
+
+def notes_on_thoughts(config: AuditConfig, planned: Planned, store: Store) -> list[str]:
+    """How many rows have a thought that can be told from the final answer, and what was measured of them."""
+    notes = []
+    for side in ("data", "references"):
+        steps = [step for (name, _), step in planned.streams.items() if (name == DATA) == (side == "data")]
+        counts = [store.read_json(step, "counts.json") for step in steps]
+        thoughts, rows = (sum(count[what] for count in counts) for what in ("thoughts", "rows"))
+        if thoughts:
+            measured = {
+                "answer": "thought and final answer were measured together (--part final or --part thought: apart)",
+                "final": "what follows the thought was measured; rows without a thought count as a whole",
+                "thought": "only the thoughts were measured; rows without one have no answer here",
+            }
+            notes.append(f"{thoughts:,} of {rows:,} rows of the {side} have a thought: {measured[config.part]}")
+    if config.part == "thought" and not notes:
+        notes.append("no row has a thought that can be told from its answer (<think>…</think> and the like)")
+    return notes
+
+
+def notes_on_reading(store: Store, compare: Mapping[str, Step]) -> list[str]:
+    """What models could not read of the sample's texts."""
+    notes: list[str] = []
+    for need, name in INPUT_NAMES.items():
+        reads = {read.key: read for step in compare.values() if isinstance(read := step.inputs.get(name), Step)}
+        notes += [note for read in reads.values() for note in notes_on_cut(need, store.read_json(read, CUT))]
     return notes
 
 
