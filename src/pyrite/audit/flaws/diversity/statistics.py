@@ -1,7 +1,7 @@
 """Diversity of answers: word n-grams that are repeated within rows and across rows.
 
-Words are lower-case runs of letters and digits, a CJK sign being a word of its own. Words and n-grams are known by
-64-bit hashes (two of a million n-grams are taken for one with probability below 1e-7)."""
+Words are lower-case runs of letters, digits and low lines (`pyrite.data.words.plain_words`). Words and n-grams are known
+by 64-bit hashes (two of a million n-grams are taken for one with probability below 1e-7)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
