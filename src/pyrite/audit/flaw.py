@@ -32,6 +32,9 @@ MODEL_READS: tuple[Need, ...] = ("nll", "embeddings")
 WITH_PROMPT, WITHOUT_PROMPT = "with_prompt", "without_prompt"
 """Keys of the negative log-likelihoods: of the answers given their prompts, and of the answers alone."""
 
+DataKind = Literal["chat", "code", "labelled", "text"]
+"""What most rows of the data are: answers to prompts, code, labelled rows, plain text."""
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Draws = np.ndarray[Any, np.dtype[np.float32]]
 """[draws, rows], 0 or 1: which rows of the sample belong to a group in each draw."""
@@ -46,7 +49,7 @@ class Statistic:
 
     `name` is the measure's name within its flaw (snake_case), `question` a question that a high value answers with yes,
     `unit` the unit of its value ("share", "bits", "nats", "ratio", "AUC", …), `advice` what to do about it, one
-    sentence in the imperative, `ceiling` the most that its value can be where the unit does not say it (a share is 1
+    sentence in the imperative, `advice_by_kind` the same where it differs by the kind of rows, `ceiling` the most that its value can be where the unit does not say it (a share is 1
     at most).
     """
 
@@ -56,6 +59,11 @@ class Statistic:
     unit: str
     advice: str
     ceiling: float | None = None
+    advice_by_kind: Mapping[DataKind, str] = field(default_factory=dict, hash=False, compare=False)
+
+    def advice_for(self, kind: DataKind) -> str:
+        """What to do about it where the data holds such rows."""
+        return self.advice_by_kind.get(kind, self.advice)
 
     def as_json(self) -> dict[str, str]:
         """What stays of it with a measurement, as plain values."""

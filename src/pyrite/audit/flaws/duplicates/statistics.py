@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit import minhash
-from pyrite.audit.flaw import Alone, Difference, Draws, Extras, Floats, SideEmbeddings, Statistic
+from pyrite.audit.flaw import Alone, DataKind, Difference, Draws, Extras, Floats, SideEmbeddings, Statistic
 from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array
 from pyrite.audit.rows import Row
 
@@ -36,8 +36,15 @@ EXACT_AT_MOST = 100_000
 """Of more candidate pairs in the sample, the sketches decide, not the trigram sets."""
 
 _REMOVE = "Keep one row of each group (`--clean` does)."
-EXACT = Statistic("duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE)
-NEARLY = Statistic("duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE)
+_BY_KIND: Mapping[DataKind, str] = {
+    "labelled": "Keep one row of each group (`--clean` does), and look first whether their labels agree."
+}
+EXACT = Statistic(
+    "duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE, advice_by_kind=_BY_KIND
+)
+NEARLY = Statistic(
+    "duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE, advice_by_kind=_BY_KIND
+)
 SEMANTIC = Statistic(
     "duplicates",
     "semantic",
