@@ -1,8 +1,9 @@
 """Which text of a row an embedder reads, how much of it fits, and whether the embedder knows it at all."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,36 @@ def own_sides_by_source(rows: Sequence[Row]) -> list[tuple[str, str]]:
     by_source: dict[str, list[int]] = {}
     for at, row in enumerate(rows):
         by_source.setdefault(row.source, []).append(at)
-    sides: list[tuple[str, str]] = [("", "")] * len(rows)
+    sides = [row.parts for row in rows]
     for places in by_source.values():
         for at, side in zip(places, own_sides([rows[at] for at in places]), strict=True):
             sides[at] = side
     return sides
+
+
+def without_shared_lead(rows: Sequence[Row], is_cut: Callable[[str], bool]) -> list[str]:
+    """The answers. Of plain texts that are too long to be read whole, the sentences at the beginning that more than half of
+    the rows of their source hold are left out: a template's text would be all that is read."""
+    plain = [at for at, row in enumerate(rows) if not row.prompt and not row.fields]
+    texts_of: dict[str, list[set[str]]] = {}
+    for at in plain:
+        texts_of.setdefault(rows[at].source, []).append({same_text(text) for text in sentences(rows[at].answer)})
+    shared: dict[str, set[str]] = {}
+    for source, texts in texts_of.items():
+        times = Counter(key for keys in texts for key in keys)
+        shared[source] = {key for key, count in times.items() if 2 * count > len(texts)}
+    answers = [row.answer for row in rows]
+    for at in plain:
+        if shared[rows[at].source] and is_cut(answers[at]):
+            answers[at] = after_lead(answers[at], shared[rows[at].source])
+    return answers
+
+
+def after_lead(text: str, shared: set[str]) -> str:
+    """A text without the sentences at its beginning that are shared; all of it where there is nothing else."""
+    pieces = sentences(text)
+    own = list(dropwhile(lambda sentence: same_text(sentence) in shared, pieces))
+    return "\n".join(own) if own and len(own) < len(pieces) else text
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from pyrite.audit.config import AuditConfig
-from pyrite.audit.embedded_texts import Cutter, own_sides_by_source
+from pyrite.audit.embedded_texts import Cutter, own_sides_by_source, without_shared_lead
 from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Floats, Need
 from pyrite.audit.gather import CUT, Sampled
 from pyrite.audit.rows import Row, row_from_json
@@ -114,14 +114,17 @@ def rows_to_read(context: Context) -> list[Row]:
     return list(sampled.rows) if size is None else [sampled.rows[at] for at in sampled.first(size)]
 
 
-def rows_with_own_sides(context: Context) -> tuple[list[Row], list[tuple[str, str]]]:
-    """The rows that a step embeds, and both sides of each without what other rows of its source ask, too."""
+def embedded_rows(context: Context, cutter: Cutter) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """What a step embeds of its rows: answers, prompts, and both sides without what other rows of the source ask, too."""
     rows = rows_to_read(context)
-    if "part" not in context.config:
-        return rows, own_sides_by_source(rows)
-    sampled = Sampled.read(context.inputs["sample"])
-    part, parts = context.config["part"]
-    return rows, own_sides_by_source([sampled.rows[at] for at in sampled.data])[: context.config["rows"]][part::parts]
+    every, step = rows, slice(None)
+    if "part" in context.config:
+        sampled = Sampled.read(context.inputs["sample"])
+        every = [sampled.rows[at] for at in sampled.data]
+        part, parts = context.config["part"]
+        step = slice(part, context.config["rows"], parts)
+    answers = without_shared_lead(every, cutter.is_cut)[step]
+    return answers, [row.prompt for row in rows], own_sides_by_source(every)[step]
 
 
 def embed_step(context: Context) -> None:
@@ -133,10 +136,9 @@ def embed_step(context: Context) -> None:
     the data is of the references' task. Of a prompt that is too long, both ends are read: what is asked stands at
     either."""
     load.quiet_libraries()
-    rows, own = rows_with_own_sides(context)
     cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
-    answers = [row.answer for row in rows]
-    prompts = [cutter.both_ends(row.prompt) for row in rows]
+    answers, prompts, own = embedded_rows(context, cutter)
+    prompts = [cutter.both_ends(prompt) for prompt in prompts]
     asked, answered = [cutter.both_ends(asked) for asked, _ in own], [answered for _, answered in own]
     first_sides = [text for text in (*prompts, *asked) if text.strip()]
     texts = list(dict.fromkeys([*answers, *answered, *first_sides]))
