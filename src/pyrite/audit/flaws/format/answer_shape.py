@@ -78,7 +78,7 @@ _GAP = re.compile(f"(?<=[{UNSPACED}。，、！？：；]) (?=[{UNSPACED}])")
 _ENDS = {
     **dict.fromkeys("。．｡।॥۔።։။។៕…", "."),
     **dict.fromkeys("！՜", "!"),
-    **dict.fromkeys("？؟;፧՞", "?"),
+    **dict.fromkeys("？؟\u037e፧՞", "?"),
     **dict.fromkeys("：", ":"),
 }
 _CLOSERS = "\"'”’»)]*_ 」』）》】〉］｝"
@@ -130,7 +130,7 @@ def skeleton_of(text: str) -> str:
     """The sequence of an answer's line kinds, runs and repeats collapsed."""
     kinds: list[str] = []
     fenced = False
-    elsewhere = not text.isascii() and _ELSEWHERE.search(text) is not None
+    elsewhere = not text.isascii() and in_other_letters(text[:_REACH])
     for line in text.split("\n", LINES)[:LINES] if "\n" in text else (text,):
         line = line.strip()
         if not line:
@@ -144,6 +144,12 @@ def skeleton_of(text: str) -> str:
         elif not fenced:
             kinds.append(kind)
     return collapsed("".join(kinds))
+
+
+def in_other_letters(text: str) -> bool:
+    """Whether most letters of a text are of other scripts than Latin (one Greek letter in a formula does not count)."""
+    others = len(_ELSEWHERE.findall(text))
+    return others > 0 and 2 * others > sum(map(str.isalpha, text))
 
 
 @lru_cache(maxsize=16384)
