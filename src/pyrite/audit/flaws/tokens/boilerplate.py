@@ -55,11 +55,15 @@ BOILERPLATE: Mapping[str, tuple[str, str]] = {
     "in the realm of": ("realm of", r"\bin the realm of\b"),
     "unlock the potential": ("unlock", r"\bunlock(?:s|ing)? (?:the|your) (?:full |true )?(?:potential|power|secret)"),
     "step-by-step guide": ("step-by-step", r"\bhere (?:is|are) (?:an? |some )?(?:simple )?step-by-step\b"),
+    # Spanish, French, German, Portuguese
+    "como modelo de lenguaje": ("como ", r"\bcomo (?:un )?(?:modelo de (?:lenguaje|linguagem)|um modelo de linguagem)\b"),
+    "en tant que modèle de langage": ("en tant qu", r"\ben tant qu(?:e modèle de langage|['’](?:ia|intelligence artificielle))\b"),
+    "als KI-Sprachmodell": ("als ", r"\bals (?:ein )?(?:ki|ki-modell|ki-sprachmodell|(?:großes )?sprachmodell)\b"),
     **ELSEWHERE,
 }  # fmt: skip
-"""Name -> (what the lower-case text must hold, pattern in it). `^` is the beginning of a line. English first; what other
-languages say in the same places follows."""
-_ENGLISH = len(BOILERPLATE) - len(ELSEWHERE)
+"""Name -> (what the lower-case text must hold, pattern in it). `^` is the beginning of a line. English first, and an
+assistant that speaks of itself in some other languages of Latin letters; then those of other letters."""
+_LATIN = len(BOILERPLATE) - len(ELSEWHERE)
 _PATTERNS = [(unicodedata.normalize("NFC", needle), re.compile(unicodedata.normalize("NFC", pattern), re.M))
              for needle, pattern in BOILERPLATE.values()]  # fmt: skip
 
@@ -67,7 +71,7 @@ _PATTERNS = [(unicodedata.normalize("NFC", needle), re.compile(unicodedata.norma
 def phrases_in(text: str) -> list[int]:
     """The numbers of the phrases of `BOILERPLATE` that a text holds."""
     if text.isascii():
-        low, patterns = text.lower(), _PATTERNS[:_ENGLISH]
+        low, patterns = text.lower(), _PATTERNS[:_LATIN]
     else:
         low, patterns = unicodedata.normalize("NFC", text).lower().replace("’", "'"), _PATTERNS
     return [at for at, (needle, pattern) in enumerate(patterns) if needle in low and pattern.search(low)]

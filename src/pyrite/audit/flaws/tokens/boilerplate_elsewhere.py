@@ -1,8 +1,4 @@
-"""Stock phrases of assistants in other languages than English: what they are, sorry for, and begin and end with.
-
-Of languages in Latin letters, those only in which an assistant speaks of itself: without its accents, Spanish or German is
-read as English is.
-"""
+"""Stock phrases of assistants in languages of other letters than Latin ones: what they are, sorry for, begin and end with."""
 
 from collections.abc import Mapping
 
@@ -30,7 +26,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "도움이 되었기를": ("도움이", r"도움이 되(?:었기를|기를|길|셨기를)"),
     "물론입니다!": ("물론", r"^물론(?:입니다|이죠|이에요)[!.,]"),
     "다음은 …입니다:": ("다음은", r"^다음은 .{0,40}[:.]"),
-    "결론적으로": ("으로", r"^(?:결론적으로|요약하자면),"),
+    "결론적으로": (",", r"^(?:결론적으로|요약하자면),"),
     # Hindi
     "एक एआई के रूप में": ("के रूप में", r"एक (?:एआई|ai|कृत्रिम बुद्धिमत्ता|भाषा मॉडल)(?: भाषा)?(?: मॉडल)? के रूप में"),
     "मुझे खेद है, लेकिन": ("लेकिन", r"(?:मुझे खेद है|क्षमा करें|माफ़ कीजिए),? लेकिन मैं"),
@@ -66,9 +62,5 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "важно отметить": ("важно", r"важно (?:отметить|помнить|понимать|учитывать)"),
     "вот …:": ("вот ", r"^вот (?:несколько|пример|некоторые|список).{0,60}:"),
     "не стесняйтесь": ("не стесняйтесь", r"не стесняйтесь (?:обращаться|спрашивать|задавать)"),
-    # Spanish, French, German, Portuguese
-    "como modelo de lenguaje": ("como ", r"\bcomo (?:un )?(?:modelo de (?:lenguaje|linguagem)|um modelo de linguagem)\b"),
-    "en tant que modèle de langage": ("en tant qu", r"\ben tant qu(?:e modèle de langage|['’](?:ia|intelligence artificielle))\b"),
-    "als KI-Sprachmodell": ("als ", r"\bals (?:ein )?(?:ki|ki-modell|ki-sprachmodell|(?:großes )?sprachmodell)\b"),
 }  # fmt: skip
 """Name -> (what the lower-case text must hold, pattern in it), as in `BOILERPLATE`."""
