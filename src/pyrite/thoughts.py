@@ -1,83 +1,114 @@
-"""Thought and final answer of a text that a reasoning model wrote."""
+"""What a reasoning model thinks before it answers, and the answer that follows: told apart by the markers between them."""
 
 import re
 from dataclasses import dataclass
 
-TAGS = (
+PAIRS: tuple[tuple[str, str], ...] = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
-    ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|channel>thought", "<channel|>"),
 )
-"""What opens a thought, and what closes it."""
-_OPEN = re.compile("|".join(re.escape(opening) for opening, _ in TAGS))
-_CLOSE = re.compile("|".join(re.escape(closing) for _, closing in TAGS))
-_CLOSING = dict(TAGS)
-_CHANNEL = re.compile(
-    r"(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]*<\|message\|>(.*?)(<\|(?:end|return|call)\|>|(?=<\|(?:channel|start)\|>)|$)",
-    re.DOTALL,
-)
-_SOLUTION = re.compile(r"\s*<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>\s*)?$", re.DOTALL)
+"""Opening and closing markers of published model families."""
+SURE_CLOSINGS = ("</think>", "<|end_of_thought|>", "[/THINK]", "</seed:think>", "<channel|>")
+"""Closing markers that end a thought even where its opening stands in the prompt: no answer writes them otherwise."""
+HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(analysis|commentary)\b[^<]*<\|message\|>")
+HARMONY_FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final\b[^<]*<\|message\|>")
+MARKERS = frozenset(marker for pair in PAIRS for marker in pair) | {
+    "<|start|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|end|>",
+}
+"""Every marker, to be kept where a text is decoded without its special tokens."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Thought:
-    """`thought` and `answer` of a text, without the marks between them; `closed`: the thought, if any, came to an end."""
+    """A text's `thought` and `answer`, and whether the thought was `closed`: of one that was cut off the answer is empty.
+
+    A text without a thought is all answer, and closed. `thought_at` and `answer_at` are where they begin in the text.
+    """
 
     thought: str
     answer: str
     closed: bool
+    thought_at: int = 0
+    answer_at: int = 0
 
 
 def split_thought(text: str) -> Thought:
-    """The thought and the final answer of a text.
+    r"""Where does the thought end and the answer begin?
 
-    A text without a known mark is an answer as a whole. One that has a closing mark only (the template opened the thought)
-    is a thought up to there. A thought at the beginning that is never closed has no answer.
+    A thought stands at the beginning of a text, between one of `PAIRS`, or in the channels of the harmony format; one
+    that follows it at once belongs to it. Where the prompt opened the thought, the text holds its closing marker alone.
+    Blanks around the two are left out.
 
-    >>> split_thought("<think>2 + 2 is 4.</think>\\n\\n4")
-    Thought(thought='2 + 2 is 4.', answer='4', closed=True)
-    >>> split_thought("<think>2 + 2 is")
-    Thought(thought='2 + 2 is', answer='', closed=False)
+    >>> split_thought("<think>\n2 + 2\n</think>\n\nIt is 4.").answer
+    'It is 4.'
+    >>> split_thought("<think>\n2 + 2 is").closed, split_thought("It is 4.").closed
+    (False, True)
     """
-    if "<|channel|>" in text:
-        return _of_channels(text)
-    if "<" not in text and "[" not in text:
-        return Thought("", text, True)
-    thoughts: list[str] = []
-    answers: list[str] = []
-    at = 0
-    first, close = _OPEN.search(text), _CLOSE.search(text)
-    if close is not None and (first is None or close.start() < first.start()):
-        thoughts.append(text[: close.start()])
-        at = close.end()
-    while (opened := _OPEN.search(text, at)) is not None:
-        closing = _CLOSING[opened.group()]
-        end = text.find(closing, opened.end())
-        if end < 0:
-            if text[at : opened.start()].strip() or answers or thoughts:
-                break  # a mark that is only spoken of
-            return Thought(text[opened.end() :].strip(), "", False)
-        answers.append(text[at : opened.start()])
-        thoughts.append(text[opened.end() : end])
-        at = end + len(closing)
-    if not thoughts:
-        return Thought("", text, True)
-    answers.append(text[at:])
-    answer = "\n".join(part for part in map(str.strip, answers) if part)
-    solution = _SOLUTION.match(answer)
-    answer = solution.group(1).strip() if solution else answer
-    return Thought("\n".join(part.strip() for part in thoughts), answer, True)
+    if HARMONY.match(text) or HARMONY_FINAL.match(text):
+        return harmony(text)
+    first, end = None, 0
+    while (opened := opening_at(text, end)) is not None:
+        start, closing = opened
+        first = start if first is None else first
+        at = text.find(closing, start)
+        if at < 0:
+            return cut(text, first, text[first:], len(text), closed=False)
+        last, end = at, at + len(closing)
+    if first is None:
+        ends = [(text.find(marker), marker) for marker in SURE_CLOSINGS if marker in text]
+        if not ends:
+            return Thought("", text, closed=True)
+        last, marker = min(ends)
+        first, end = 0, last + len(marker)
+    return cut(text, first, text[first:last], end, closed=True)
 
 
-def _of_channels(text: str) -> Thought:
-    """A text in the channels of gpt-oss: `analysis` is the thought, all others are the answer."""
-    parts = [(match.group(1), match.group(2), match.group(3)) for match in _CHANNEL.finditer(text)]
-    if not parts:
-        return Thought("", text, True)
-    thought = "\n".join(part.strip() for channel, part, _ in parts if channel == "analysis")
-    answer = "\n".join(part.strip() for channel, part, _ in parts if channel != "analysis")
-    return Thought(thought, answer, bool(answer) or bool(parts[-1][2]))
+def has_thought(text: str) -> bool:
+    """Does a text begin with a thought, be it an empty one?"""
+    thought = split_thought(text)
+    return bool(thought.thought) or not thought.closed or thought.answer_at > 0
+
+
+def harmony(text: str) -> Thought:
+    """A text in the harmony format: the answer is in the channel `final`, the thought in those before it."""
+    final = HARMONY_FINAL.search(text)
+    first = HARMONY.match(text)
+    start = first.end() if first is not None else 0
+    if final is None:
+        return cut(text, start, text[start:], len(text), closed=False)
+    thought = text[start : final.start()].removesuffix("<|end|>") if first is not None else ""
+    whole = cut(text, start, thought, final.end(), closed=True)
+    answer = re.split(r"<\|(?:return|end|call)\|>", whole.answer)[0]
+    return Thought(whole.thought, answer, whole.closed, whole.thought_at, whole.answer_at)
+
+
+def opening_at(text: str, start: int) -> tuple[int, str] | None:
+    """Does a thought open here, blanks aside? Where its words begin, and the marker that closes it."""
+    at = start + len(text[start:]) - len(text[start:].lstrip())
+    for opening, closing in PAIRS:
+        if text.startswith(opening, at):
+            return at + len(opening), closing
+    return None
+
+
+def cut(text: str, first: int, thought: str, end: int, *, closed: bool) -> Thought:
+    """A text cut in two, blanks around the parts left out."""
+    thought_at = first + len(thought) - len(thought.lstrip())
+    answer = text[end:]
+    answer_at = end + len(answer) - len(answer.lstrip())
+    return Thought(thought.strip(), answer.strip(), closed, thought_at, answer_at)
+
+
+def open_marker(text: str) -> str:
+    """The marker with which a text, such as an opened prompt, ends in the middle of a thought; "" where it does not."""
+    bare = text.rstrip()
+    return next((opening for opening, _ in PAIRS if bare.endswith(opening)), "")
