@@ -106,6 +106,14 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_causal(tmp_path_factory.mktemp("tiny-causal"))
 
 
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny language model, with a chat template that adds nothing: it goes on after the last word."""
+    folder = build_causal(tmp_path_factory.mktemp("tiny-chat"))
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     import torch
@@ -215,6 +223,12 @@ class Clock:
 
         caller = sys._getframe(1).f_code.co_name
         return 1e9 if caller == "<lambda>" and next(self.script) else 0.0  # type: ignore[call-overload]
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Let a clock stand for the time module wherever a run looks at its deadline."""
+    for module in ("run", "attempt", "engine"):
+        monkeypatch.setattr(f"pyrite.steps.{module}.time", clock)
 
 
 TWO_SOURCES = """

@@ -18,9 +18,8 @@ from pyrite.audit.flaws.duplicates import statistics as duplicates
 from pyrite.audit.flaws.duplicates import stream as streams
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import CUT, is_unread
-from pyrite.audit.rows import Row, audit_row, part_of, row_from_json
+from pyrite.audit.rows import Row, audit_row, holds_thought, part_of, row_from_json
 from pyrite.records import Chat, Labelled, Message
-from pyrite.thoughts import split_thought
 
 NONE = Extras()
 SYSTEM = "You are a careful assistant. " + " ".join(
@@ -181,32 +180,10 @@ def test_an_embedder_that_knows_no_word_of_it_measures_nothing(tmp_path: Path) -
 # --- thought and final answer ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("plain", ("", "plain", True)),
-        ("<think>\nIs it 4?\n</think>\n\n4", ("Is it 4?", "4", True)),
-        ("opened by the template</think>\n4", ("opened by the template", "4", True)),
-        ("<reasoning>never ends", ("never ends", "", False)),
-        ("[THINK]a[/THINK]b", ("a", "b", True)),
-        ("<seed:think>a</seed:think>b", ("a", "b", True)),
-        (
-            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>",
-            ("a", "b", True),
-        ),
-        ("<|channel|>analysis<|message|>a", ("a", "", False)),
-        ("<|begin_of_thought|>a<|end_of_thought|><|begin_of_solution|>b<|end_of_solution|>", ("a", "b", True)),
-        ("write <think> tags", ("", "write <think> tags", True)),
-        ("<think>a</think>b<think>c</think>d", ("a\nc", "b\nd", True)),
-    ],
-)
-def test_thought_and_answer(text: str, told: tuple[str, str, bool]) -> None:
-    thought = split_thought(text)
-    assert (thought.thought, thought.answer, thought.closed) == told
-
-
 def test_parts_of_a_row() -> None:
     row = Row(0, "r", "q", ("<think>why</think>4", "plain"))
+    assert holds_thought(row)
+    assert not holds_thought(Row(0, "r", "q", ("plain", "it writes <think> tags")))
     assert part_of(row, "answer") == row
     assert part_of(row, "final").answers == ("4", "plain")
     assert part_of(row, "thought").answers == ("why", "")

@@ -44,6 +44,7 @@ class Stub(ThreadingHTTPServer):
         self.script: dict[str, list[Reply]] = defaultdict(list)
         self.always = Reply(body=good())
         self.models: list[str] = ["stub"]
+        self.plain_models = False
         self.asked: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.keys: list[str | None] = []
@@ -67,13 +68,18 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        assert self.path == "/v1/models"
-        self.send(Reply(body={"object": "list", "data": [{"id": name} for name in self.server.models]}))
+        if self.path != "/v1/models":
+            self.send(Reply(404, {"detail": "Not Found"}))
+            return
+        rows = [{"id": name} for name in self.server.models]
+        self.send(Reply(body=rows if self.server.plain_models else {"object": "list", "data": rows}))
 
     def do_POST(self) -> None:
-        assert self.path == "/v1/chat/completions", self.path
         stub = self.server
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path != "/v1/chat/completions":
+            self.send(Reply(404, {"detail": "Not Found"}))
+            return
         with stub.lock:
             stub.times.append(time.monotonic())
             stub.asked.append(body)

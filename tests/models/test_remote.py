@@ -163,7 +163,9 @@ def test_a_resumed_run_tells_what_all_its_answers_cost(stub: Stub, tmp_path: Pat
         (good("one END two END"), "one ", "stop"),
         (good("one END two", finish="length"), "one ", "stop"),
         (good(""), "", "stop"),
-        (good(None, finish="length"), "", "length"),  # all of the limit went into thinking
+        (good(None, finish="length"), "", "missing"),  # all of the limit went into thinking
+        (good(" ", finish="length"), "", "missing"),
+        (good("", finish=None, usage={"prompt_tokens": 1, "completion_tokens": 9}), "", "missing"),
         (good("x", finish=None), "x", "stop"),
         (good("x", finish=None, usage={"prompt_tokens": 1, "completion_tokens": 9}), "x", "length"),
         (good("half a", finish="content_filter"), "", "refused"),
@@ -175,7 +177,8 @@ def test_how_answers_end(stub: Stub, tmp_path: Path, body: Any, text: str, finis
     usage = ask(stub, "a", tmp_path / "a", Writing(stop=("END",), max_new_tokens=9))
     (answer,) = read_answers(tmp_path / "a")
     assert (answer.text, answer.finish) == (text, finish)
-    assert usage.refused == (finish == "refused")
+    assert (usage.refused, usage.missing) == (finish == "refused", finish == "missing")
+    assert answer.why_missing == {"missing": "cut at the limit before any text", "refused": "withheld"}.get(finish, "")
     assert answer.meta.get("refusal") == ("I will not." if body["choices"][0]["message"].get("refusal") else None)
 
 

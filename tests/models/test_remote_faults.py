@@ -17,7 +17,7 @@ from remote_stub import Reply, Stub, good, ignore_progress, prompts, served
 from pyrite.errors import UserError
 from pyrite.models.answers import Writing, read_answers
 from pyrite.models.remote import Endpoint, Usage, chat
-from pyrite.models.remote_wire import retry_after
+from pyrite.models.remote_fault import retry_after
 
 KEY = "sk-test-0123456789abcdef"
 WHOLE = json.dumps(good()).encode()
@@ -60,6 +60,8 @@ FAULTS = {
     "a page": Reply(body=b"<html>hello</html>", headers={"content-type": "text/html"}),
     "not JSON": Reply(body=b"\xff\xfe garbage"),
     "torn": Reply(body=WHOLE[: len(WHOLE) // 2]),
+    "not packed as it says": Reply(body=b"\x1f\x8b garbage", headers={"content-encoding": "gzip"}),
+    "nothing": Reply(body=b""),
     "a list": Reply(body=[1]),
     "no choices": Reply(body={"model": "stub"}),
     "an error inside": Reply(body={"error": {"message": "upstream is down"}}),
@@ -67,7 +69,11 @@ FAULTS = {
     "odd choices": Reply(body={**good(), "choices": ["x"]}),
     "no message": Reply(body={**good(), "choices": [{"finish_reason": "stop"}]}),
     "null": Reply(body=good(None)),
-    "parts": Reply(body=good([{"type": "text", "text": "x"}])),
+    "parts without text": Reply(body=good([{"type": "image", "image": "x"}])),
+    "a torn stream": Reply(body=b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'),
+    "a stream's error": Reply(body=b'data: {"error": {"message": "busy", "code": 503}}\n\n'),
+    "busy inside": Reply(body={"error": {"message": "busy", "code": 429}}),
+    "busy inside a choice": Reply(body={**good("half"), "choices": [{"error": {"code": 502, "message": "lost"}}]}),
     "the key": Reply(body=good(f"You are {KEY}")),
 }
 
@@ -90,10 +96,14 @@ def test_a_lasting_fault_fails_its_prompt_only(stub: Stub, tmp_path: Path) -> No
     with pytest.raises(UserError, match="Some prompts got no answer") as caught:
         ask(stub.url, "abcde", tmp_path / "a", usage, retries=2, concurrency=1)
     assert caught.value.found == (
-        "2 failed; first: prompt 'id-b', attempt 0: the reply's content is null (finish_reason: stop)"
+        "1 failed; first: prompt 'id-d', attempt 0: status 500: a web page: Internal Server Error"
     )
-    assert "3 answers are kept" in caught.value.fix
-    assert (usage.requests, usage.retries, usage.failed, usage.prompt_tokens) == (9, 4, 2, 60)  # null replies cost too
+    assert "4 answers are kept" in caught.value.fix
+    assert "on_failure" in caught.value.fix
+    missing = {answer.id: answer.meta["detail"] for answer in read_answers(tmp_path / "a") if answer.why_missing}
+    assert missing == {"id-b": "the reply's content is null (finish_reason: stop)"}
+    assert (usage.requests, usage.retries, usage.failed, usage.missing) == (9, 4, 1, 1)
+    assert usage.prompt_tokens == 60  # null replies cost too
     stub.script["d"] = [FAULTS["500"], Reply(500, {"error": {"message": f"no \x1b[31mmemory for {KEY}\nat all"}})]
     with pytest.raises(UserError) as caught:
         ask(stub.url, "abcde", tmp_path / "a", retries=1)
@@ -104,7 +114,7 @@ def test_a_lasting_fault_fails_its_prompt_only(stub: Stub, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("status", "fix"),
-    [(400, "what the endpoint names"), (401, r"\$OPENAI_API_KEY \(set\)"), (403, "check the key"), (404, "/v1")],
+    [(400, "check the key"), (401, r"\$OPENAI_API_KEY \(set\)"), (403, "check the key"), (404, "/v1")],
 )
 def test_what_no_retry_can_mend_stops_at_once(stub: Stub, tmp_path: Path, status: int, fix: str) -> None:
     stub.script["b"] = [Reply(status, {"error": {"message": f"Incorrect API key: {KEY}.", "code": "no"}})]

@@ -10,8 +10,8 @@ from tests.models.remote_stub import ignore_progress, prompts
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import generate as generating
 from pyrite.models.answers import Answer, AnswerFile, Writing, read_answers
-from pyrite.models.template import render_chat
-from pyrite.models.write import answer_prompts, cut_at, end_ids, prompt_ids, seed_of, stopper
+from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.write import answer_prompts, cut_at, end_ids, opened_prompt, seed_of, stopper, written_text
 from pyrite.records import Chat, Message
 
 TEXTS = ("the film was", "the meal 7 was awful and", "a", "the trip was cold and the room was", "song")
@@ -63,10 +63,10 @@ class CallCounter:
 def test_a_greedy_answer_is_the_librarys(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     by_id = answers(loaded, tmp_path / "a.jsonl", GREEDY)
     for text in TEXTS:
-        answer, ids = by_id[f"id-{text}"], library(loaded, text, 12)
+        answer, ids = by_id[f"id-{text}"], library(loaded, text + BETWEEN, 12)
         assert answer.text == loaded[1].decode(ids, skip_special_tokens=True)
         assert (answer.finish, answer.tokens) == (("stop" if 2 in ids else "length"), len(ids))
-        assert answer.prompt_tokens == len(loaded[1](text)["input_ids"])
+        assert answer.prompt_tokens == len(loaded[1](text + BETWEEN)["input_ids"])
         assert answer.attempt == 0
 
 
@@ -79,7 +79,7 @@ def test_text_before_the_first_stop_string() -> None:
 
 def test_an_answer_ends_before_a_stop_string(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     """The stop string is one that the model is known to write; its size is what the model wrote until then."""
-    ids = library(loaded, TEXTS[0], 12)
+    ids = library(loaded, TEXTS[0] + BETWEEN, 12)
     full = loaded[1].decode(ids)
     stop = full[3:6]
     used = next(n for n in range(1, 13) if stop in loaded[1].decode(ids[:n]))
@@ -202,7 +202,7 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
     chat = Chat((Message("user", "one"), Message("assistant", "two"), Message("user", "three")), "x")
-    assert render_chat(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo\n\nthree"
+    assert render_chat(tokenizer, chat.messages, opened=True, row_name="prompt") == "one\n\ntwo</s>\n\nthree\n\n"
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -211,9 +211,9 @@ def test_what_the_model_reads(tiny_causal: Path) -> None:
         render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
         == "<s>[user] one\n[assistant] two\n[user] three\n[assistant]"
     )
-    ids = prompt_ids(tokenizer, chat)
+    text, ids = opened_prompt(tokenizer, chat)
     assert ids.count(tokenizer.bos_token_id) == 1
-    assert tokenizer.decode(ids) == render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
+    assert tokenizer.decode(ids) == text == render_chat(tokenizer, chat.messages, opened=True, row_name="prompt")
 
 
 def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:
@@ -225,3 +225,31 @@ def test_the_tokens_that_end_an_answer(loaded: tuple[Any, Any]) -> None:
             assert end_ids(model, tokenizer) == want
     finally:
         model.generation_config.eos_token_id = before
+
+
+THINKING = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[a] <think>\n{% endif %}"
+
+
+def test_a_thought_that_the_prompt_opens_is_part_of_the_answer(loaded: tuple[Any, Any], tmp_path: Path) -> None:
+    tokenizer = loaded[1]
+    try:
+        tokenizer.chat_template = THINKING
+        by_id = answers(loaded, tmp_path / "a.jsonl", GREEDY, "a")
+        tokenizer.chat_template = THINKING.replace("<think>", "{{ '<think>' if think is defined }}")
+        plain = answers(loaded, tmp_path / "b.jsonl", GREEDY, "a")
+        again = answers(loaded, tmp_path / "c.jsonl", GREEDY, "a", template_kwargs={"think": True})
+    finally:
+        tokenizer.chat_template = None
+    assert by_id["id-a"].text.startswith("<think>\n")
+    assert not plain["id-a"].text.startswith("<think>")
+    assert again == by_id
+
+
+def test_special_tokens_around_a_thought_are_kept(tiny_causal: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_causal)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "[INST]"]})
+    ids = tokenizer("[THINK]the film[/THINK][INST]was</s>", add_special_tokens=False)["input_ids"]
+    assert written_text(tokenizer, ids) == "[THINK]the film[/THINK]was"
+    assert written_text(tokenizer, ids[ids.index(tokenizer.convert_tokens_to_ids("[INST]")) :]) == "was"

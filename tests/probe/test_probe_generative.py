@@ -34,10 +34,10 @@ def stub() -> Iterator[Stub]:
 
 
 def test_ifeval_by_hand(
-    tiny_causal: Path, instructions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_chat: Path, instructions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of three prompts one follows all it is told, of four instructions two are followed."""
-    card = told(capsys, line(tiny_causal, f"ifeval={instructions}", tmp_path / "s"))
+    card = told(capsys, line(tiny_chat, f"ifeval={instructions}", tmp_path / "s"))
     assert (card["task"], card["metric"]) == ("ifeval", "prompt_strict")
     assert overall(card) == {
         "prompt_strict": (pytest.approx(1 / 3), 3, 0),
@@ -57,12 +57,12 @@ def test_ifeval_by_hand(
 
 
 def test_a_bad_row_can_be_skipped_and_is_counted(
-    tiny_causal: Path, instructions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_chat: Path, instructions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message names the flag; the flag does what the message says, and the scorecard says what was left out."""
     with instructions.open("a") as sink:
         sink.write('{"key": 10, "prompt": "say", "instruction_id_list": ["no:such"], "kwargs": [{}]}\n')
-    command = line(tiny_causal, f"ifeval={instructions}", tmp_path / "s")
+    command = line(tiny_chat, f"ifeval={instructions}", tmp_path / "s")
     assert run(command) == 2
     err = capsys.readouterr().err
     assert "input_data.jsonl:4" in err
@@ -160,7 +160,7 @@ def test_an_endpoint_answers_and_refusals_are_missing(
     flags = ["--backend", "openai", "--base-url", stub.url, "--concurrency", "1"]
     card = told(capsys, line("stub", f"mt_bench={questions}", tmp_path / "s", *flags))
     assert overall(card) == {"score": (None, 0, 6)}
-    assert "1 answers were refused and count as missing" in card["notes"]
+    assert card["notes"][0].endswith("a verdict bears: 1 answers were refused and count as missing")
     asked = {body["messages"][-1]["content"]: body for body in stub.asked}
     assert set(asked) == {
         "Write of a film.",

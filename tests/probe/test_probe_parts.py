@@ -10,7 +10,7 @@ from tests.probe import test_probe_harness as harness
 from pyrite.cli import run
 from pyrite.steps.parts import PART_TOKENS
 
-from conftest import Clock  # isort: skip
+from conftest import Clock, set_clock  # isort: skip
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_probe_that_was_cut_off_is_the_probe_that_was_not(
     assert run(command("whole")) == 0
     whole = json.loads(capsys.readouterr().out)
     with monkeypatch.context() as patch:
-        patch.setattr("pyrite.steps.run.time", Clock(itertools.repeat(True)))
+        set_clock(patch, Clock(itertools.repeat(True)))
         cuts = 0
         while (code := run([*command("cut"), "--max-time", "1"])) == 130:
             cuts += 1

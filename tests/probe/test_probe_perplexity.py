@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,11 @@ def of_text(loaded: tuple[Any, Any], text: str) -> tuple[float, int, int]:
     return -sum(logprobs(model, ids)), len(ids) - 1, len(text.encode()) - len(first.encode())
 
 
+def plain(chat: Sequence[tuple[str, str]]) -> str:
+    """A chat as a model without a template reads it."""
+    return "\n\n".join(content + "</s>" * (role == "assistant") for role, content in chat)
+
+
 def of_answers(loaded: tuple[Any, Any], whole: str, answers: list[str]) -> tuple[float, int, int]:
     """The tokens that begin within an answer (ASCII: a token's place is the length of the text before it)."""
     model, tokenizer = loaded
@@ -160,10 +165,10 @@ def test_bytes_of_characters_of_several_tokens_count_once(
 
 
 def test_chats_without_a_template(ask: Ask, loaded: tuple[Any, Any], chats: Path, tmp_path: Path) -> None:
-    """By default the answers only, after all turns before them."""
+    """By default the answers only, after all turns before them, with the end marker that a model learns to write."""
     card = ask(chats)
-    wholes = ["\n\n".join(content for _, content in chat) for chat in CHATS]
-    answers = [[content for role, content in chat if role == "assistant"] for chat in CHATS]
+    wholes = [plain(chat) for chat in CHATS]
+    answers = [[f"{content}</s>" for role, content in chat if role == "assistant"] for chat in CHATS]
     want = [of_answers(loaded, whole, some) for whole, some in zip(wholes, answers, strict=True)]
     same(stored(tmp_path), want)
     check_means(card, want)
@@ -172,12 +177,12 @@ def test_chats_without_a_template(ask: Ask, loaded: tuple[Any, Any], chats: Path
 
 
 def test_chats_with_a_template(ask: Ask, loaded: tuple[Any, Any], chatty: Path, chats: Path, tmp_path: Path) -> None:
-    """An answer is what follows the opened turn, with its end marker and the line's end that the template puts."""
+    """An answer is its own words and its end marker, without the line's end that the template puts."""
     card = ask(chats, models=(chatty,))
     wholes = [
         "".join(f"A:\n{text}</s>\n" if role == "assistant" else f"Q: {text}\n" for role, text in chat) for chat in CHATS
     ]
-    answers = [[f"{text}</s>\n" for role, text in chat if role == "assistant"] for chat in CHATS]
+    answers = [[f"{text}</s>" for role, text in chat if role == "assistant"] for chat in CHATS]
     want = [of_answers(loaded, whole, some) for whole, some in zip(wholes, answers, strict=True)]
     same(stored(tmp_path), want)
     check_means(card, want)
@@ -185,7 +190,7 @@ def test_chats_with_a_template(ask: Ask, loaded: tuple[Any, Any], chatty: Path, 
 
 def test_all_of_a_chat(ask: Ask, loaded: tuple[Any, Any], chats: Path, tmp_path: Path) -> None:
     card = ask(chats, "--part", "all")
-    want = [of_text(loaded, "\n\n".join(content for _, content in chat)) for chat in CHATS]
+    want = [of_text(loaded, plain(chat)) for chat in CHATS]
     same(stored(tmp_path), want)
     check_means(card, want)
 

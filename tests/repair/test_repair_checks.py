@@ -19,7 +19,7 @@ from pyrite.repair.row_order import draws
 from pyrite.repair.settings import GuardSettings
 from pyrite.steps import Store
 
-from conftest import Clock  # isort: skip
+from conftest import Clock, set_clock  # isort: skip
 
 WIDE = {"kl": 99.0, "replay_rise": 99.0, "entropy_ratio": 999.0, "answers": 0}
 
@@ -44,7 +44,7 @@ def test_a_repair_that_the_guard_stopped_stays_stopped_when_it_is_cut(
     uncut = read_record(run(step, Store(tmp_path / "whole")))
     assert 1 < uncut["stopped"]["step"] < 20
     monkeypatch.setenv("PYRITE_CHECKPOINT_SECONDS", "0")
-    monkeypatch.setattr("pyrite.steps.run.time", Clock(itertools.repeat(True)))
+    set_clock(monkeypatch, Clock(itertools.repeat(True)))
     store = Store(tmp_path / "cut")
     for _ in range(25):
         try:

@@ -225,7 +225,7 @@ def repair_step(base: Path, rows: Source, settings: RepairSettings) -> Step:
 def test_the_label_is_forgotten_and_cut_off_the_bytes_are_the_same(
     of: str, training: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from conftest import Clock
+    from conftest import Clock, set_clock
 
     base, rows = request.getfixturevalue(of), pools(tmp_path / "rows")
     settings = settings_of(training=training, rate=1e-3, steps=3, guard=GUARD, forget_weight=1.0, kl_weight=0.1)
@@ -245,7 +245,7 @@ def test_the_label_is_forgotten_and_cut_off_the_bytes_are_the_same(
     store = Store(tmp_path / "two")
     step = repair_step(base, rows, settings)
     monkeypatch.setenv("PYRITE_CHECKPOINT_SECONDS", "0")
-    monkeypatch.setattr("pyrite.steps.run.time", Clock(itertools.cycle([True])))
+    set_clock(monkeypatch, Clock(itertools.cycle([True])))
     cuts = 0
     while True:
         try:

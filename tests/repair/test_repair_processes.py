@@ -105,7 +105,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[s
     """Every case by one process and by two; and a step of the command that was cut off, and finished by the pair."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from conftest import Clock  # isort: skip
+    from conftest import Clock, set_clock  # isort: skip
     from pyrite.train.processes import run_in_processes
 
     at = tmp_path_factory.mktemp("processes")
@@ -121,7 +121,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[s
     store = Store(at / "store")
     step = repair_step(at / "base" / "tied", rows, replace_processes(CASES["lora"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyrite.steps.run.time", Clock(itertools.chain([False, True], itertools.repeat(False))))
+        set_clock(patch, Clock(itertools.chain([False, True], itertools.repeat(False))))
         with pytest.raises(OutOfTime):
             run(step, store, max_seconds=1.0)
     [checkpoint] = {folder.parent.parent for folder in (at / "store").rglob("checkpoint-2/complete")}

@@ -466,6 +466,7 @@ def test_every_flag_is_read_without_training_or_refused() -> None:
         "max_tokens",
         "part",
         "pack_tokens",
+        "chat_template_kwargs",
         "save",
         "scorecard_rows",
         "task",

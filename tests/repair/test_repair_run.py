@@ -138,7 +138,7 @@ def test_a_second_call_redoes_nothing_and_tells_the_same(bench: Bench, monkeypat
     def never(context: object) -> None:
         raise AssertionError("a step was run again")
 
-    monkeypatch.setattr("pyrite.steps.run.attempt_one", never)
+    monkeypatch.setattr("pyrite.steps.attempt.attempt_one", never)
     _, second, _ = bench.repair()
     assert first == second
     assert (bench.out / "README.md").read_bytes() == before

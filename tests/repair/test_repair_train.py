@@ -297,14 +297,14 @@ def test_cut_off_anywhere_and_resumed_is_never_cut_off(
 ) -> None:
     import itertools
 
-    from conftest import Clock
+    from conftest import Clock, set_clock
 
     guard = GuardSettings(every_tokens=150, answers=3, answer_tokens=8, kl=50, replay_rise=50, repetition_rise=1)
     settings = settings_of(training=training, steps=5, rate=1e-3, guard=guard)
     rows = rows_folder(tmp_path / "rows")
     step = repair_step(tiny_causal, rows, settings)
     uncut = run(step, Store(tmp_path / "whole"))
-    monkeypatch.setattr("pyrite.steps.run.time", Clock(itertools.cycle([False] * (period - 1) + [True])))
+    set_clock(monkeypatch, Clock(itertools.cycle([False] * (period - 1) + [True])))
     store, cuts = Store(tmp_path / "cut"), 0
     for _ in range(9):
         try:

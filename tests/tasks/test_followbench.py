@@ -10,7 +10,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench
-from pyrite.tasks.judge import vote_noise
+from pyrite.tasks.judge import Unread, vote_noise
 from pyrite.tasks.scoring import ItemScore
 
 Row = dict[str, Any]
@@ -145,20 +145,20 @@ def test_an_example_without_a_start(tmp_path: Path) -> None:
     [
         ("Both fit.\nVERDICT: 1=YES, 2=NO", [True, False]),
         ("**VERDICT: 1=yes,2=yes.**", [True, True]),
-        ("VERDICT: 1=YES", None),
-        ("VERDICT: 1=YES, 2=NO, 3=NO", None),
-        ("VERDICT: 2=YES, 1=NO", None),
-        ("VERDICT: YES, NO", None),
-        ("VERDICT: 1=YES, 2=MAYBE", None),
-        ("VERDICT: 1=?, 2=?", None),
-        ("VERDICT: 1=YES, 2=YES\nVERDICT: 1=YES, 2=NO", None),
-        ("VERDICT: 1=YES, 2=YES\nI hope that this helps.", None),
-        ("['YES', 'NO']", None),
-        ("I cannot help with that.", None),
-        ("", None),
+        ("VERDICT: 1=YES", Unread.FORM),
+        ("VERDICT: 1=YES, 2=NO, 3=NO", Unread.FORM),
+        ("VERDICT: 2=YES, 1=NO", Unread.FORM),
+        ("VERDICT: YES, NO", Unread.FORM),
+        ("VERDICT: 1=YES, 2=MAYBE", Unread.FORM),
+        ("VERDICT: 1=?, 2=?", Unread.FORM),
+        ("VERDICT: 1=YES, 2=YES\nVERDICT: 1=YES, 2=NO", Unread.SEVERAL),
+        ("VERDICT: 1=YES, 2=YES\nI hope that this helps.", Unread.NOT_LAST),
+        ("['YES', 'NO']", Unread.NO_LINE),
+        ("I cannot help with that.", Unread.NO_LINE),
+        ("", Unread.EMPTY),
     ],
 )
-def test_read_verdict(reply: str, verdict: list[bool] | None) -> None:
+def test_read_verdict(reply: str, verdict: list[bool] | Unread) -> None:
     assert followbench.read_verdict(reply, 2) == verdict
 
 
@@ -170,7 +170,7 @@ def test_an_answer_cannot_judge_itself(items: list[Chat]) -> None:
     assert content.split(f"<<< ANSWER {key}\n")[1].split(f"\nANSWER {key} >>>")[0] == answer
     quoted = "".join(f"> {line}\n" for line in answer.splitlines())
     for reply in (answer, quoted, f"{answer}\nVERDICT: 1=NO, 2=NO", "It wants **VERDICT: 1=YES, 2=YES**"):
-        assert followbench.read_verdict(reply, 2, prompt) is None
+        assert isinstance(followbench.read_verdict(reply, 2, prompt), Unread)
     assert followbench.read_verdict("1 is met.\nVERDICT: 1=YES, 2=NO", 2, prompt) == [True, False]
 
 

@@ -10,7 +10,7 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.records import Chat, Message
 from pyrite.tasks import mt_bench
-from pyrite.tasks.judge import vote_noise
+from pyrite.tasks.judge import Unread, vote_noise
 from pyrite.tasks.scoring import ItemScore
 
 MATH: dict[str, Any] = {
@@ -113,21 +113,22 @@ def test_only_three_categories_show_references(items: list[Chat]) -> None:
         ("Fine.\nRATING: 7.5", 7.5),
         ("Fine.\n**RATING: 10/10**", 10.0),
         ("RATING: 1.", 1.0),
-        ("RATING: 0", None),
-        ("RATING: 11", None),
-        ("RATING: 10.5", None),
-        ("RATING: -3", None),
-        ("RATING: 7 or 8", None),
-        ("RATING: 7\nRATING: 7", None),
-        ("RATING: ?", None),
-        ("RATING: seven", None),
-        ("RATING: nan", None),
-        ("RATING: ７", None),
-        ("I cannot rate that.", None),
-        ("[[7]]", None),
+        ("RATING: 0", Unread.SCALE),
+        ("RATING: 11", Unread.SCALE),
+        ("RATING: 100", Unread.SCALE),
+        ("RATING: 10.5", Unread.SCALE),
+        ("RATING: -3", Unread.SCALE),
+        ("RATING: 7 or 8", Unread.FORM),
+        ("RATING: 7\nRATING: 7", Unread.SEVERAL),
+        ("RATING: ?", Unread.FORM),
+        ("RATING: seven", Unread.FORM),
+        ("RATING: nan", Unread.FORM),
+        ("RATING: ７", Unread.FORM),
+        ("I cannot rate that.", Unread.NO_LINE),
+        ("[[7]]", Unread.NO_LINE),
     ],
 )
-def test_read_rating(reply: str, rating: float | None) -> None:
+def test_read_rating(reply: str, rating: float | Unread) -> None:
     assert mt_bench.read_rating(reply) == rating
 
 
@@ -140,13 +141,13 @@ def test_an_answer_cannot_rate_itself(items: list[Chat]) -> None:
     assert content.count(key) == 6  # two in the rules, two each for question and answer: the answer brings none
     inside = content.split(f"<<< ANSWER 1 {key}\n")[1].split(f"\nANSWER 1 {key} >>>")[0]
     assert inside == answer
-    assert mt_bench.read_rating("I do not rate this.") is None
-    assert mt_bench.read_rating(answer, prompt) is None
-    assert mt_bench.read_rating("It reads:\n**rating: 10**", prompt) is None
+    assert mt_bench.read_rating("I do not rate this.") is Unread.NO_LINE
+    assert mt_bench.read_rating(answer, prompt) is Unread.ECHO
+    assert mt_bench.read_rating("It reads:\n**rating: 10**", prompt) is Unread.ECHO
     assert mt_bench.read_rating("It reads well.\nRATING: 9", prompt) == 9.0
     quoted = "".join(f"> {line}\n" for line in answer.splitlines())
-    assert mt_bench.read_rating(quoted) is None
-    assert mt_bench.read_rating(f"It reads:\n{quoted}It wants a 10.\nRATING: 2") is None
+    assert mt_bench.read_rating(quoted) is Unread.FORM
+    assert mt_bench.read_rating(f"It reads:\n{quoted}It wants a 10.\nRATING: 2") is Unread.SEVERAL
     assert mt_bench.read_rating("It asks for a RATING: 10, in vain.\nRATING: 2") == 2.0
 
 

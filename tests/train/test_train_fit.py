@@ -17,7 +17,7 @@ from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.classifier_rows import load_trained
 from pyrite.train.settings import LoraSettings, TrainSettings
 
-from conftest import Clock, review_rows  # isort: skip
+from conftest import Clock, review_rows, set_clock  # isort: skip
 
 CPU = Compute("cpu", "fp32")
 LABELS = ["positive", "negative"]
@@ -77,7 +77,7 @@ def test_cut_off_and_resumed_is_never_cut_off(
     uncut = run(step, Store(tmp_path / "whole"))
     store = Store(tmp_path / "cut")
     clock = iter([False, True] * 50)  # time is up after every second optimiser step
-    monkeypatch.setattr("pyrite.steps.run.time", Clock(clock))
+    set_clock(monkeypatch, Clock(clock))
     interrupted = 0
     for _ in range(20):
         try:

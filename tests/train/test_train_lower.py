@@ -19,7 +19,7 @@ from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train.lower import LOWER
 from pyrite.train.settings import ClassifierSettings
 
-from conftest import Clock  # isort: skip
+from conftest import Clock, set_clock  # isort: skip
 from test_train_fit import CPU, LABELS, rows_source, run, train_step, weights  # isort: skip
 
 HALF = ClassifierSettings(epochs=2, batch_size=8, learning_rate=1e-3, max_tokens=64, freeze=1)
@@ -106,7 +106,7 @@ def test_cut_off_on_stored_states_and_resumed_is_never_cut_off(
     uncut = run(step, Store(tmp_path / "whole"))
     store = Store(tmp_path / "cut")
     run(step.inputs["lower0"], store)  # type: ignore[arg-type]
-    monkeypatch.setattr("pyrite.steps.run.time", Clock(iter([False, True] * 50)))
+    set_clock(monkeypatch, Clock(iter([False, True] * 50)))
     interrupted = 0
     for _ in range(20):
         try:

@@ -19,7 +19,7 @@ from pyrite.train.packed import Trained, normalisers_of, packs_of, put_weights, 
 from pyrite.train.rows import TrainingRow, encode_rows, shuffled
 from pyrite.train.settings import LoraSettings, TrainSettings
 
-from conftest import Clock  # isort: skip
+from conftest import Clock, set_clock  # isort: skip
 
 CPU = Compute("cpu", "fp32")
 LORA = LoraSettings(rank=4, alpha=8, dropout=0)
@@ -245,7 +245,7 @@ def test_cut_off_and_resumed_is_never_cut_off(
         tiny_causal, tmp_path / "rows", chats(10), "chat", settings_of(method=method, epochs=2, lora=lora)
     )
     uncut = run(step, Store(tmp_path / "whole"))
-    monkeypatch.setattr("pyrite.steps.run.time", Clock(itertools.cycle([False, True])))
+    set_clock(monkeypatch, Clock(itertools.cycle([False, True])))
     store, cuts = Store(tmp_path / "cut"), 0
     for _ in range(9):
         try:

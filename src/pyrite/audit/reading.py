@@ -25,7 +25,7 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.perplexity import EncodedText as Tokens
 from pyrite.models.perplexity import text_nlls
-from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.template import opening_ids, render_chat
 from pyrite.models.work import ReportProgress, unique_rows
 from pyrite.records import Message
 from pyrite.steps import Context, Cost, Source, Step, StepType
@@ -246,23 +246,16 @@ def answer_nll(
 
 def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> Tokens:
     """A question with its answer, or an answer alone, as the model reads it: only the answer's tokens count."""
-    before = beginning(tokenizer)
+    before = opening_ids(tokenizer)
     if prompt:
         opened = render_chat(
             tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
         )
-        text = opened if tokenizer.chat_template else opened + BETWEEN
-        prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
+        prompt_ids = tokenizer(opened, add_special_tokens=False)["input_ids"][-room:]
         before = prompt_ids if tokenizer.chat_template else before + prompt_ids
     ids = tokenizer(well_formed_text(answer[: CHARACTERS * room]), add_special_tokens=False)["input_ids"][:room]
     counted = [False] * len(before) + [True] * len(ids)
     return Tokens([*before, *ids], counted, [0] * len(counted))
-
-
-def beginning(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before any text."""
-    ids: list[int] = tokenizer("")["input_ids"]
-    return ids[:1] if ids[:1] == [tokenizer.bos_token_id] else []
 
 
 def well_formed_text(text: str) -> str:

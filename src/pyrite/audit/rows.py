@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pyrite.records import Chat, Labelled, Pair, Record, Text
-from pyrite.thoughts import split_thought
+from pyrite.thoughts import has_thought, split_thought
 
 AnswerPart = Literal["answer", "final", "thought"]
 """What is measured of an answer: all of it, what follows its thought, or the thought."""
@@ -95,7 +95,7 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
 
 def holds_thought(row: Row) -> bool:
     """Whether one of a row's answers has a thought that can be told from its final answer."""
-    return not row.fields and any(split_thought(answer).thought for answer in row.answers)
+    return not row.fields and any(map(has_thought, row.answers))
 
 
 def part_of(row: Row, part: AnswerPart) -> Row:

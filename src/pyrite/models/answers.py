@@ -18,8 +18,10 @@ from pyrite.errors import UserError
 from pyrite.io import complete_lines
 from pyrite.records import Chat
 
-Finish = Literal["stop", "length", "refused"]
-"""Why an answer ends: by itself (end marker or stop string), at the token limit, or withheld by the model's owner."""
+Finish = Literal["stop", "length", "refused", "missing"]
+"""Why an answer ends: by itself (end marker or stop string), at the token limit, or withheld by the model's owner;
+"missing": no answer could be had, for the reason in its `meta`."""
+WITHHELD = "withheld"
 
 
 class Writing(ConfigBase):
@@ -37,6 +39,7 @@ class Answer:
     """What came back: the text without end marker or stop string, why it ended, and its size in tokens.
 
     `prompt_tokens` and `tokens` are None where an endpoint does not say. `attempt` numbers votes on one prompt.
+    `thought` is what a reasoning model thought first, where an endpoint sends it apart from the answer.
     """
 
     id: str
@@ -46,6 +49,21 @@ class Answer:
     prompt_tokens: int | None = None
     attempt: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
+    thought: str = ""
+
+    @property
+    def why_missing(self) -> str:
+        """Why is there no answer, in a few words? "" where there is one; an empty text is an answer."""
+        if self.finish == "refused":
+            return WITHHELD
+        return str(self.meta.get("missing") or "no reason stored") if self.finish == "missing" else ""
+
+    def as_line(self) -> bytes:
+        """The answer as a line of a file; a thought only where there is one."""
+        fields = asdict(self)
+        if not self.thought:
+            del fields["thought"]
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class AnswerFile:
@@ -71,7 +89,7 @@ class AnswerFile:
     def add(self, answer: Answer) -> None:
         """Append an answer; it is on its way to the disk when this returns."""
         self.done[answer.id, answer.attempt] = answer
-        self._sink.write(orjson.dumps(asdict(answer), option=orjson.OPT_APPEND_NEWLINE))
+        self._sink.write(answer.as_line())
         self._sink.flush()
 
     def missing(self, prompts: Sequence[Chat], attempt: int = 0) -> list[Chat]:
@@ -83,7 +101,7 @@ def write_answers(answers: Iterable[Answer], path: Path) -> None:
     """All answers in the given order, so that a finished file does not depend on who answered first."""
     with path.open("wb") as sink:
         for answer in answers:
-            sink.write(orjson.dumps(asdict(answer), option=orjson.OPT_APPEND_NEWLINE))
+            sink.write(answer.as_line())
         sink.flush()
         os.fsync(sink.fileno())
 

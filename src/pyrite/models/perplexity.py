@@ -1,13 +1,12 @@
 """Negative log-likelihood of texts under a model, in nats, over the tokens that count."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyrite.errors import UserError
 from pyrite.models.rows import Pass, layout, reader_of
-from pyrite.models.template import BETWEEN, render_chat
+from pyrite.models.template import PINNED_DATE, chat_with_answers, opening_ids, reads_clock, render_chat
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
 
@@ -34,55 +33,53 @@ class TextNll:
 @dataclass(frozen=True, slots=True)
 class EncodedText:
     """Token ids of a text; for each token whether it counts, and how many bytes of counted text it adds (a character
-    of several tokens adds its bytes once)."""
+    of several tokens adds its bytes once); `remarks` on how the chat template wrote it."""
 
     ids: list[int]
     counted: list[bool]
     bytes: list[int]
+    remarks: tuple[str, ...] = ()
 
 
-def rendered_text(tokenizer: Any, record: Chat | Text) -> tuple[str, list[tuple[int, int]]]:
-    """A record as the model reads it, and the stretches [from, to) of it that are answers.
+def encode_record(
+    tokenizer: Any, record: Chat | Text, part: Part, *, template_kwargs: Mapping[str, Any] | None = None
+) -> EncodedText:
+    """A record's tokens and which of them count: all, or those that hold characters of an answer.
 
-    A chat is rendered by the tokenizer's template; an answer is what the template puts after the opened turn, end
-    marker included. Without a template the messages' texts follow each other with an empty line between them.
+    A chat is rendered by the tokenizer's template; where answers stand is told by `pyrite.models.template`. A token that
+    holds the end of what precedes an answer beside its beginning counts, too.
+
+    Raises:
+        RowRefused: the template refuses the chat, or its answers cannot be located in it.
     """
+    row_name, remarks = f"row {record.id}", tuple[str, ...]()
     if isinstance(record, Text):
-        return record.text, []
-    messages, row_name = record.messages, f"row {record.id}"
-    text = render_chat(tokenizer, messages, opened=False, row_name=row_name)
-    spans = []
-    for at, turn in enumerate(messages):
-        if turn.role == "assistant":
-            before = render_chat(tokenizer, messages[:at], opened=True, row_name=row_name) if at else ""
-            after = render_chat(tokenizer, messages[: at + 1], opened=False, row_name=row_name)
-            before += BETWEEN if before and not tokenizer.chat_template else ""
-            if not (after.startswith(before) and text.startswith(after)):
-                detail = f"{row_name}: the chat template changes earlier turns"
-                raise UserError("The answers of a chat cannot be told apart.", detail, "use --part all")
-            spans.append((len(before), len(after)))
-    return text, spans
-
-
-def encode_record(tokenizer: Any, record: Chat | Text, part: Part) -> EncodedText:
-    """A record's tokens and which of them count: all, or those that begin within an answer."""
-    if part == "all" and isinstance(record, Chat):
-        text = render_chat(tokenizer, record.messages, opened=False, row_name=f"row {record.id}")
-        spans = [(0, len(text))]
+        text, spans = record.text, [(0, len(record.text))] if part == "all" else []
+    elif part == "answers":
+        rendered = chat_with_answers(tokenizer, record, row_name=row_name, template_kwargs=template_kwargs)
+        text, spans, remarks = rendered.text, rendered.spans, rendered.remarks
     else:
-        text, spans = rendered_text(tokenizer, record)
-        spans = spans if part == "answers" else [(0, len(text))]
-    plain = isinstance(record, Text) or not tokenizer.chat_template
-    encoded = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, return_special_tokens_mask=True)
-    counted, sizes, end_before = [], [], 0
-    for (start, end), added in zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True):
+        tools = record.meta.get("tools")
+        text = render_chat(
+            tokenizer, record.messages, opened=False, row_name=row_name, tools=tools, template_kwargs=template_kwargs
+        )
+        spans, remarks = [(0, len(text))], (PINNED_DATE,) if reads_clock(tokenizer, tools) else ()
+    encoded = tokenizer(
+        text, add_special_tokens=isinstance(record, Text), return_offsets_mapping=True, return_special_tokens_mask=True
+    )
+    ids, counted, sizes, end_before = list(encoded["input_ids"]), [], [], 0
+    added_tokens = encoded["special_tokens_mask"]
+    for (start, end), added in zip(encoded["offset_mapping"], added_tokens, strict=True):
         if start == end and not added:  # some tokenizers leave blanks out of their offsets
             start = end = end_before
-        answer_starts = [a for a, b in spans if a <= start < b] if not (added and start == end) else []
+        answer_starts = [] if added and start == end else [a for a, b in spans if start < b and max(end, start + 1) > a]
         counted.append(bool(answer_starts))
         sizes.append(len(text[max(end_before, answer_starts[0]) : end].encode()) if answer_starts else 0)
         end_before = max(end_before, end)
-    return EncodedText(list(encoded["input_ids"]), counted, sizes)
+    if isinstance(record, Chat) and not tokenizer.chat_template:
+        before = opening_ids(tokenizer)
+        ids, counted, sizes = before + ids, [False] * len(before) + counted, [0] * len(before) + sizes
+    return EncodedText(ids, counted, sizes, tuple(remarks))
 
 
 def windows(row: EncodedText, size: int) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ Every answer is in the file before the next is waited for; an interrupted run as
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,7 @@ def chat(
     out: Path,
     *,
     attempts: int = 1,
+    temperatures: Mapping[str, float] | None = None,
     report_progress: Callable[[float, float, str], None],
     expired: Callable[[], bool] = lambda: False,
     usage: Usage | None = None,
@@ -35,12 +36,17 @@ def chat(
     endpoint heeds it is its own affair, so answers are not promised to repeat. Answers arrive in any order: see
     `ordered`. A busy or failing endpoint is asked again after `base_wait` seconds, then twice as many, up to a minute,
     each time cut by a random share of at most a half; a break that it asks for (`Retry-After`) holds all requests.
+    `temperatures` goes by prompt id, for prompts whose temperature is not the writing's.
+    A prompt that the endpoint refuses, or to which its replies hold no answer, while it answers others, has an answer
+    of finish "refused" or "missing", which says why. Parameters that a server refuses by name are left out or renamed,
+    and stand in the `meta` of each answer.
     The usage of a run that raises is in the given `usage`.
 
     Raises:
-        UserError: a request that no retry can mend (its status, a break of more than ten minutes, no credit), at
-            once; an endpoint that fails only, after a few. What was answered is kept, requests under way included.
-        Unanswered: failed prompts, after all others are finished.
+        UserError: a fault of the endpoint or the settings that no retry can mend (its status, a break of more than ten
+            minutes, no credit), at once; an endpoint that fails or refuses only, after a few. What was answered is
+            kept, requests under way included.
+        Unanswered: prompts that failed through all retries, after all others are finished.
         OutOfTime: `expired` said so; nothing is asked any more and requests under way are finished first.
     """
     assert attempts >= 1, attempts
@@ -63,7 +69,10 @@ def chat(
             report_progress(n_done, total, "answers")
 
         report_progress(n_done, total, "answers")
-        run = RemoteRun(endpoint, writing, file, usage, answered=answered, expired=expired, base_wait=base_wait)
+        run = RemoteRun(
+            endpoint, writing, file, usage,
+            temperatures=temperatures, answered=answered, expired=expired, base_wait=base_wait,
+        )  # fmt: skip
         try:
             if jobs:
                 to_the_end(run, jobs)

@@ -1,7 +1,9 @@
 """Which endpoint to ask, how hard, and what asking took. Loads nothing heavy."""
 
 import os
+import re
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -9,6 +11,10 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.models.answers import Answer
+
+Parameter = Literal["max_tokens", "temperature", "top_p", "seed", "stop"]
+"""What a request says beside the model and the messages, under the names of the API."""
+PARAMETERS: tuple[Parameter, ...] = ("max_tokens", "temperature", "top_p", "seed", "stop")
 
 
 class Endpoint(ConfigBase):
@@ -31,6 +37,18 @@ class Endpoint(ConfigBase):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="environment variable that holds the key; it is sent to this endpoint only; local ones need none",
     )
+    leave_out: tuple[Parameter, ...] = Field(
+        (),
+        description="a parameter that requests do not name: max_tokens, temperature, top_p, seed or stop; repeatable",
+    )
+    rename: tuple[str, ...] = Field(
+        (), description="OURS=THEIRS: a parameter under another name, such as seed=random_seed; repeatable"
+    )
+    on_failure: Literal["stop", "missing"] = Field(
+        "stop",
+        description="a prompt that fails through all retries while others are answered: stop after these, or count it "
+        "as missing",
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -46,7 +64,30 @@ class Endpoint(ConfigBase):
             raise ValueError("a name or password has no place in an address; set the key in the environment")
         if parts.query or parts.fragment:
             raise ValueError("an address ends with its path, such as /v1; leave out what follows ? or #")
+        return re.sub(r"(/chat/completions)?/*$", "", value)
+
+    @field_validator("rename")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ours, _, theirs = text.partition("=")
+            if ours not in PARAMETERS or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", theirs):
+                raise ValueError(f"'{text}' is no OURS=THEIRS with OURS one of {', '.join(PARAMETERS)}")
+            if theirs in ("model", "messages", *PARAMETERS):
+                raise ValueError(f"'{text}' takes the name of something else in the request")
         return value
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Under which name each parameter is sent; one that is left out is not there."""
+        renamed = dict(text.split("=", 1) for text in self.rename)
+        return {name: renamed.get(name, name) for name in PARAMETERS if name not in self.leave_out}
+
+    @property
+    def identity(self) -> str:
+        """Whom answers are known by: address and model, and what a request leaves out or renames where it does."""
+        changed = [f"{name}={self.names.get(name, '')}" for name in PARAMETERS if self.names.get(name) != name]
+        return f"endpoint:{self.base_url}#{self.model}" + ("?" + "&".join(changed)) * bool(changed)
 
     @model_validator(mode="after")
     def _prices(self) -> "Endpoint":
@@ -62,7 +103,8 @@ class Usage:
     Tokens are as the endpoint counts them, over all its replies, also unusable ones (of an earlier attempt, only the
     answers that it kept). `unknown_tokens` counts the kept answers whose size it did not tell: with any of these, tokens
     and cost are lower bounds. `cost` is in the currency of the given prices, None where none are given. `retries` is a
-    part of `requests`; `failed` and `refused` count answers. Requests, retries, failures and seconds are this attempt's.
+    part of `requests`; `failed`, `refused` (withheld) and `missing` (for any other reason) count answers. Requests,
+    retries, failures and seconds are this attempt's.
     """
 
     requests: int = 0
@@ -72,6 +114,7 @@ class Usage:
     unknown_tokens: int = 0
     failed: int = 0
     refused: int = 0
+    missing: int = 0
     kept: int = 0
     seconds: float = 0.0
     cost: float | None = None
@@ -85,6 +128,7 @@ class Usage:
     def settled(self, answer: Answer) -> None:
         """Count what an answer is."""
         self.refused += answer.finish == "refused"
+        self.missing += answer.finish == "missing"
         self.unknown_tokens += answer.tokens is None or answer.prompt_tokens is None
 
     def charge(self, endpoint: Endpoint, prompt_tokens: int | None, tokens: int | None) -> None:

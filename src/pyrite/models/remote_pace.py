@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from pyrite.models.remote_endpoint import Endpoint, Usage
-from pyrite.models.remote_wire import Fault
+from pyrite.models.remote_fault import Fault
 
 Found = TypeVar("Found")
 LONGEST_BACKOFF = 60.0

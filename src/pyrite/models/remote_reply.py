@@ -1,15 +1,18 @@
 """What is in a reply of an endpoint: an answer, its size in tokens, or why it cannot be used. Trusts no field."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from pyrite.models.answers import Answer, Finish, Writing
-from pyrite.models.remote_wire import Fault, message_of
+from pyrite.models.remote_fault import CUT, NO_TEXT, Fault, read_error
+from pyrite.models.remote_json import MENDED, unreadable
 
-FILTERED = {"content_filter", "content_policy_violation"}
-"""Error codes that withhold an answer because of the prompt; with these, some endpoints send status 400."""
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Fields in which servers send what a model thought before it answered."""
+AT_LIMIT = {"length", "max_tokens", "max_output_tokens", "model_length"}
+"""Reasons for ending that mean the token limit, as servers call them, in lower case."""
+WITHHOLDING = {"content_filter", "safety", "prohibited_content", "recitation", "blocklist"}
+"""Those that mean that the answer is withheld."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +21,6 @@ class Size:
 
     prompt_tokens: int | None = None
     tokens: int | None = None
-
-
-def read_json(raw: bytes) -> dict[str, Any] | Fault:
-    """The reply as a mapping."""
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        return Fault(f"the reply is not JSON ({error}): {raw[:10_000].decode(errors='replace')}")
-    return body if isinstance(body, dict) else Fault(f"the reply is no JSON object but {type(body).__name__}")
 
 
 def reply_tokens(body: dict[str, Any]) -> Size:
@@ -50,37 +44,79 @@ def reply_answer(body: dict[str, Any], prompt: str, attempt: int, writing: Writi
     """The first choice of a reply as an answer.
 
     An endpoint that leaves the stop string at the end of a text is helped: the text is cut before it. A reason for
-    ending that is none of ours counts as "length" at the token limit, else as "stop", and is kept in `meta`.
+    ending that is none of these counts as "length" at the token limit, else as "stop", and is kept in `meta`. What the
+    model thought stands apart from its answer; where the limit fell into the thought, the answer is missing.
     """
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        message_text = message_of(body)
-        return Fault("the reply has no choices" + (f": {message_text}" if message_text else ""))
+        message_text = read_error(body).message
+        return unreadable("the reply has no choices" + (f": {message_text}" if message_text else ""))
     message = choices[0].get("message")
     message = message if isinstance(message, dict) else {}
     ended, size, meta = choices[0].get("finish_reason"), reply_tokens(body), meta_of(body)
-    if ended == "content_filter" or message.get("refusal"):
-        if message.get("refusal"):
-            meta["refusal"] = str(message["refusal"])
-        return Answer(prompt, "", "refused", size.tokens, size.prompt_tokens, attempt, meta)
-    text = message.get("content")
-    if text is None and ended == "length":
-        text = ""  # the limit fell into what a model thinks before it answers
-    if not isinstance(text, str):
-        shape = "null" if text is None else f"a {type(text).__name__}"
-        return Fault(f"the reply's content is {shape} (finish_reason: {ended})")
+    parts = read_content(message.get("content"))
+    thoughts = [text for text in (message.get(key) for key in THOUGHTS) if isinstance(text, str) and text]
+    thought = "\n".join(dict.fromkeys([*thoughts, *([parts.thought] if parts.thought else [])]))
+    answer = Answer(prompt, "", "stop", size.tokens, size.prompt_tokens, attempt, meta, thought)
+    refusal = message.get("refusal") or parts.refusal
+    reason = str(ended).lower()
+    if reason in WITHHOLDING or refusal:
+        return replace(answer, finish="refused", meta=meta | ({"refusal": str(refusal)} if refusal else {}))
+    text = parts.text
     finish: Finish = "stop"
-    if ended == "length":
+    if reason in AT_LIMIT:
         finish = "length"
     elif ended != "stop":
         meta["finish_reason"] = None if ended is None else str(ended)
         finish = "length" if size.tokens is not None and size.tokens >= writing.max_new_tokens else "stop"
+    if finish == "length" and not (text or "").strip():
+        return replace(answer, finish="missing", meta=meta | {"missing": CUT})
+    if text is None:
+        return Fault(f"the reply's content is {parts.shape} (finish_reason: {ended})", missing=NO_TEXT)
     cut = min((at for at in (text.find(mark) for mark in writing.stop if mark) if at >= 0), default=None)
     if cut is not None:
         text, finish = text[:cut], "stop"
-    return Answer(prompt, text, finish, size.tokens, size.prompt_tokens, attempt, meta)
+    return replace(answer, text=text, finish=finish)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a message holds: its text (None where there is none, `shape` says what there is), a thought, a refusal."""
+
+    text: str | None
+    thought: str = ""
+    refusal: str = ""
+    shape: str = ""
+
+
+def read_content(content: object) -> Content:
+    """A message's content: a text, or a list of parts, whose texts are joined.
+
+    >>> read_content([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes."}]).text
+    'Yes.'
+    """
+    if isinstance(content, str):
+        return Content(content)
+    if not isinstance(content, list):
+        return Content(None, shape="null" if content is None else f"a {type(content).__name__}")
+    texts: dict[str, list[str]] = {"text": [], "thinking": [], "refusal": []}
+    shapes = []
+    for part in content:
+        sort = str(part.get("type", "text")) if isinstance(part, dict) else "text"
+        kind = {"output_text": "text", "reasoning": "thinking"}.get(sort, sort)
+        value = part if isinstance(part, str) else part.get(kind, part.get("text")) if isinstance(part, dict) else None
+        text = read_content(value).text
+        shapes.append(sort)
+        if kind in texts and text is not None:
+            texts[kind].append(text)
+    text, thought, refusal = ("".join(texts[kind]) for kind in ("text", "thinking", "refusal"))
+    return Content(text if texts["text"] else None, thought, refusal, f"a list of {', '.join(shapes) or 'no parts'}")
 
 
 def meta_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Which model answered, and on which version of the endpoint's system, where the reply says so."""
-    return {key: body[key] for key in ("model", "system_fingerprint") if isinstance(body.get(key), str) and body[key]}
+    """Which model answered, and on which version of the endpoint's system, where the reply says so.
+
+    `mended` where bytes of the reply were no Unicode and became the replacement character.
+    """
+    names = {key: body[key] for key in ("model", "system_fingerprint") if isinstance(body.get(key), str) and body[key]}
+    return names | ({MENDED: True} if body.get(MENDED) is True else {})

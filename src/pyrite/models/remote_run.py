@@ -3,20 +3,27 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pyrite.errors import OutOfTime, UserError
-from pyrite.models.answers import Answer, AnswerFile, Writing
+from pyrite.models.answers import WITHHELD, Answer, AnswerFile, Writing
 from pyrite.models.remote_endpoint import Endpoint, Usage
+from pyrite.models.remote_fault import FAILED, Fault, about_body
+from pyrite.models.remote_json import lenient_json, read_json
 from pyrite.models.remote_pace import Pace
-from pyrite.models.remote_reply import FILTERED, model_names, read_json, reply_answer, reply_tokens
-from pyrite.models.remote_wire import Fault, Wire
-from pyrite.records import Chat
+from pyrite.models.remote_reply import model_names, reply_answer, reply_tokens
+from pyrite.models.remote_request import changes, extra_names, parameter_fix, request_body, without_refused
+from pyrite.models.remote_wire import Wire
+from pyrite.records import Chat, Message
 
 Job = tuple[Chat, int]
 """A prompt and the number of the attempt at it."""
+CONTROL = Chat((Message("user", "Say yes."),), "a plain short prompt")
+"""What is asked to tell prompts that an endpoint refuses from an endpoint that refuses all."""
+FIRST_REFUSALS = 3
+"""So many prompts without an answer, and none with one, make the control be asked."""
 
 
 def seed_of(seed: int, prompt: str, attempt: int) -> int:
@@ -31,8 +38,14 @@ class Unanswered(UserError):
 class RemoteRun:
     """Asks the missing answers of one file.
 
-    The first error that no retry can mend, the time limit, or failures without an answer between them (twice as many
-    as requests go out at once, at least eight) end the asking; requests under way are finished and kept.
+    The first error that no prompt can be to blame for and no retry can mend, the time limit, or failures without an
+    answer between them (twice as many as requests go out at once, at least eight) end the asking; requests under way
+    are finished and kept.
+
+    A prompt that is refused, or whose replies hold no answer, counts as missing once it is plain that the endpoint does
+    answer others: after the next answer, or when a plain short prompt (`CONTROL`) is answered. It is asked after the
+    first few refusals where nothing was answered yet, after a row of them, and at the end. If that is refused as well,
+    the endpoint or the settings are at fault: the run stops, and of these refusals nothing is written.
     """
 
     def __init__(
@@ -42,20 +55,27 @@ class RemoteRun:
         file: AnswerFile,
         usage: Usage,
         *,
+        temperatures: Mapping[str, float] | None = None,
         answered: Callable[[], None],
         expired: Callable[[], bool],
         base_wait: float,
     ) -> None:
         self.endpoint, self.writing, self.file, self.usage = endpoint, writing, file, usage
+        self.temperatures = temperatures or {}
         self.answered, self.expired, self.base_wait = answered, expired, base_wait
         self.jobs: deque[Job] = deque()
         self.unasked = 0
         self.failed: list[tuple[Job, Fault]] = []
+        self.refusals: list[tuple[Job, Fault]] = []
+        """Prompts without an answer, of which it is not yet plain that others are answered."""
         self.fatal: tuple[str, Fault] | None = None
         self.in_a_row = 0
+        self.patience = max(2 * endpoint.concurrency, 8)
+        self.works = any(not answer.why_missing for answer in file.done.values())
         self.given_up = self.out_of_time = self.interrupted = False
         self.model = endpoint.model or ""
-        self.limit = "max_tokens"
+        self.names = endpoint.names
+        self.lock = asyncio.Lock()
 
     async def all(self, jobs: Sequence[Job]) -> None:
         """Ask every job; afterwards `raise_trouble` says what went wrong."""
@@ -67,26 +87,45 @@ class RemoteRun:
                 pace: Pace[Answer] = Pace(self.endpoint, self.usage, self.stopping, self.base_wait)
                 count = min(self.endpoint.concurrency, len(jobs))
                 await asyncio.gather(*(self.worker(wire, pace) for _ in range(count)))
+                if self.endpoint.on_failure == "missing" and self.works and not self.stopping():
+                    self.refusals += [(job, replace(fault, missing=FAILED)) for job, fault in self.failed]
+                    self.failed.clear()
+                await self.ask_control(wire, pace)
+            if self.fatal is not None and self.fatal[1].about_model:
+                await self.add_models(wire, *self.fatal)
 
     async def find_model(self, wire: Wire) -> None:
         """Take the only model that the endpoint lists."""
-
-        async def ask() -> list[str] | Fault:
-            raw = await wire.models()
-            body = raw if isinstance(raw, Fault) else read_json(raw)
-            return body if isinstance(body, Fault) else model_names(body)
-
         pace: Pace[list[str]] = Pace(self.endpoint, self.usage, self.stopping, self.base_wait)
-        models = await pace.retried(ask, seed_of(self.writing.seed, "/models", 0))
+        models = await pace.retried(lambda: self.listed(wire), seed_of(self.writing.seed, "/models", 0))
         if isinstance(models, Fault):
             fix = f"{models.fix}; or name the model, where the endpoint cannot list its models"
-            self.fatal = "the list of models", replace(models, reason=wire.clean(models.reason), fix=fix)
+            self.fatal = (
+                "the list of models",
+                replace(models, reason=wire.clean(models.reason), fix=fix, about_model=False),
+            )
         elif models is not None and len(models) != 1:
             names = wire.clean(", ".join(models)) if models else "none"
             fix = "name one of them as the model" if models else "name the model; this endpoint lists none"
             raise UserError("The endpoint does not list exactly one model.", f"{len(models)} models: {names}", fix)
         elif models:
             self.model = models[0]
+
+    async def listed(self, wire: Wire) -> list[str] | Fault:
+        """The models that the endpoint lists."""
+        raw = await wire.models()
+        if isinstance(raw, Fault):
+            return raw
+        plain = lenient_json(raw)
+        body = {"data": plain} if isinstance(plain, list) else read_json(raw)
+        return body if isinstance(body, Fault) else model_names(body)
+
+    async def add_models(self, wire: Wire, request: str, fault: Fault) -> None:
+        """Say which models the endpoint lists, where it does not know the one that was asked for."""
+        models = await self.listed(wire)
+        if isinstance(models, list) and models:
+            listed = f"{fault.reason}; asked for {wire.clean(self.model)!r}, it lists {wire.clean(', '.join(models))}"
+            self.fatal = request, replace(fault, reason=listed)
 
     async def worker(self, wire: Wire, pace: Pace[Answer]) -> None:
         """Take one job after the other."""
@@ -98,58 +137,67 @@ class RemoteRun:
                 return await self.ask(wire, job, seed)
 
             self.settle(job, await pace.retried(ask, seed))
+            if self.is_doubtful():
+                await self.ask_control(wire, pace)
 
     async def ask(self, wire: Wire, job: Job, seed: int) -> Answer | Fault:
-        """One request for one answer."""
-        prompt, attempt = job
-        limit = self.limit
-        raw = await wire.chat(self.body(prompt, limit, seed))
-        if isinstance(raw, Fault) and raw.param == "max_tokens" and limit == "max_tokens":
-            # Newer OpenAI models refuse this name and ask for the other; many servers know only this one.
-            self.limit = "max_completion_tokens"
+        """One request for one answer; again without a parameter that the server refuses by its name.
+
+        What was left out counts for later requests as soon as one without it is answered: else the parameter was not
+        at fault.
+        """
+        names = self.names
+        while True:
+            raw = await wire.chat(extra_names(self.body(job[0], names, seed)))
+            outcome = raw if isinstance(raw, Fault) else self.read(wire, raw, job)
+            fewer = without_refused(names, outcome) if isinstance(outcome, Fault) else None
+            if fewer is None or self.stopping():
+                break
+            names = fewer
             self.usage.requests += 1
-            return await self.ask(wire, job, seed)
-        if isinstance(raw, Fault):
-            withheld = raw.status == 400 and raw.code in FILTERED
-            return Answer(prompt.id, "", "refused", attempt=attempt, meta={"refusal": raw.reason}) if withheld else raw
+        if isinstance(outcome, Fault):
+            return outcome
+        self.names = names
+        changed = changes(names)
+        return replace(outcome, meta=outcome.meta | ({"request": changed} if changed else {}))
+
+    def read(self, wire: Wire, raw: bytes, job: Job) -> Answer | Fault:
+        """Count what a reply cost, usable or not, and take the answer out of it; the key goes into no answer."""
         body = read_json(raw)
-        answer: Answer | Fault = body if isinstance(body, Fault) else self.read(body, job)
+        if isinstance(body, Fault):
+            return replace(body, reason=wire.clean(body.reason))
+        size = reply_tokens(body)
+        self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
+        error = about_body(body)
+        if error is not None:
+            return wire.fault_within(error)
+        answer = reply_answer(body, job[0].id, job[1], self.writing)
         if isinstance(answer, Fault):
             return replace(answer, reason=wire.clean(answer.reason))
         if wire.holds_key(answer.text):
             return Fault(f"the answer repeats the key in ${self.endpoint.key_variable}, so it is not written")
         meta = {key: wire.redact(value) if isinstance(value, str) else value for key, value in answer.meta.items()}
-        return replace(answer, meta=meta)
+        return replace(answer, meta=meta, thought=wire.redact(answer.thought))
 
-    def read(self, body: dict[str, Any], job: Job) -> Answer | Fault:
-        """Count what a reply cost, usable or not, and take the answer out of it."""
-        size = reply_tokens(body)
-        self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
-        return reply_answer(body, job[0].id, job[1], self.writing)
-
-    def body(self, prompt: Chat, limit: str, seed: int) -> dict[str, Any]:
+    def body(self, prompt: Chat, names: Mapping[str, str], seed: int) -> dict[str, Any]:
         """What a request says."""
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
-            limit: self.writing.max_new_tokens,
-            "temperature": self.writing.temperature,
-            "top_p": self.writing.top_p,
-            "seed": seed,
-        }
-        if self.writing.stop:
-            body["stop"] = list(self.writing.stop)
-        return body
+        temperature = self.temperatures.get(prompt.id, self.writing.temperature)
+        return request_body(self.model, prompt, self.writing, names, temperature=temperature, seed=seed)
 
     def settle(self, job: Job, outcome: Answer | Fault | None) -> None:
         """Keep an answer, or remember why there is none."""
-        if outcome is None:
+        if isinstance(outcome, Fault) and outcome.missing == WITHHELD:
+            outcome = missing_answer(job, outcome)
+            self.keep(outcome)
+        elif outcome is None:
             self.unasked += 1
         elif isinstance(outcome, Answer):
-            self.file.add(outcome)
+            self.works = True
             self.in_a_row = 0
-            self.usage.settled(outcome)
-            self.answered()
+            self.keep(outcome)
+            self.keep_refusals()
+        elif outcome.missing:
+            self.refusals.append((job, outcome))
         elif not outcome.again:
             self.unasked += 1
             self.fatal = self.fatal or (f"prompt {job[0].id!r}", outcome)
@@ -157,7 +205,38 @@ class RemoteRun:
             self.failed.append((job, outcome))
             self.usage.failed += 1
             self.in_a_row += 1
-            self.given_up = self.given_up or self.in_a_row >= max(2 * self.endpoint.concurrency, 8)
+            self.given_up = self.given_up or self.in_a_row >= self.patience
+
+    def keep(self, answer: Answer) -> None:
+        """Write an answer, or that there is none."""
+        self.file.add(answer)
+        self.usage.settled(answer)
+        self.answered()
+
+    def keep_refusals(self) -> None:
+        """Count the refused prompts as missing: the endpoint answers others."""
+        for job, fault in self.refusals:
+            self.keep(missing_answer(job, fault))
+        self.refusals.clear()
+
+    def is_doubtful(self) -> bool:
+        """May the endpoint refuse every prompt?"""
+        return len(self.refusals) >= (self.patience if self.works else FIRST_REFUSALS) and not self.stopping()
+
+    async def ask_control(self, wire: Wire, pace: Pace[Answer]) -> None:
+        """Is it the prompts that are refused, or is everything?"""
+        async with self.lock:
+            refusals = list(self.refusals)
+            if not refusals or self.stopping():
+                return
+            seed = seed_of(self.writing.seed, CONTROL.id, 0)
+            outcome = await pace.retried(lambda: self.ask(wire, (CONTROL, 0), seed), seed)
+            if isinstance(outcome, Answer) or (isinstance(outcome, Fault) and outcome.missing == WITHHELD):
+                self.keep_refusals()
+            elif outcome is not None and self.refusals:
+                (prompt, _), fault = refusals[0]
+                of = f"{len(refusals)} prompts got no answer, nor did {CONTROL.id} ({outcome.reason}); first: prompt {prompt.id!r}"
+                self.fatal = of, replace(outcome, reason=fault.reason, fix=parameter_fix(self.names, outcome))
 
     def stopping(self) -> bool:
         """Is the asking to end?"""
@@ -166,7 +245,7 @@ class RemoteRun:
 
     def raise_trouble(self) -> None:
         """Say why answers are missing, if any are."""
-        n_unasked = len(self.jobs) + self.unasked
+        n_unasked = len(self.jobs) + self.unasked + len(self.refusals)
         stored = f"{len(self.file.done)} answers are kept in {self.file.path}"
         if self.fatal is not None:
             request, fault = self.fatal
@@ -182,5 +261,15 @@ class RemoteRun:
                 f"{len(self.failed)} failed{unasked}; first: prompt {prompt.id!r}, attempt {attempt}: {fault.reason}"
             )
             fix = f"{fault.fix}; {stored}, only the rest is asked then"
+            if self.works and not n_unasked:
+                fix += "; or count these as missing (on_failure)"
             raise (UserError if n_unasked else Unanswered)("Some prompts got no answer.", detail, fix)
         assert not n_unasked, n_unasked
+
+
+def missing_answer(job: Job, fault: Fault) -> Answer:
+    """What is written of a prompt that has no answer: why, and in the endpoint's words."""
+    prompt, attempt = job
+    if fault.missing == WITHHELD:
+        return Answer(prompt.id, "", "refused", attempt=attempt, meta={"refusal": fault.reason})
+    return Answer(prompt.id, "", "missing", attempt=attempt, meta={"missing": fault.missing, "detail": fault.reason})

@@ -4,38 +4,18 @@ Faults are values and not exceptions, because an exception of the HTTP client ca
 """
 
 import asyncio
-import email.utils
-import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyrite.errors import UserError
 from pyrite.models.remote_endpoint import Endpoint, api_key
+from pyrite.models.remote_fault import NO_VERSION, REFUSED, ErrorText, Fault, fault_of, read_error
 
-LONGEST_WAIT = 600.0
-"""Seconds: an endpoint that asks for a longer break stops the run."""
-BUSY = {408, 409, 425, 429}
-SPENT = {"insufficient_quota", "billing_hard_limit_reached"}
 SHORTEST_KEY = 8
 """Shorter keys (EMPTY, none) are placeholders, and are not looked for in texts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a request brought no answer; `again`: asking once more may help. `wait` is what the endpoint asks, seconds.
-
-    `code` and `param` are the endpoint's own, where it gives them.
-    """
-
-    reason: str
-    again: bool = True
-    fix: str = "look at the endpoint's log, then run the same command again"
-    wait: float | None = None
-    status: int | None = None
-    code: str = ""
-    param: str = ""
 
 
 class Wire:
@@ -49,9 +29,10 @@ class Wire:
             raise UserError("Asking an endpoint needs the extra `remote`.", str(error), fix) from error
         self.endpoint = endpoint
         self._key = api_key(endpoint)
+        self._bases = versioned(endpoint.base_url)
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",
-            base_url=endpoint.base_url,
+            base_url=self._bases[0],
             max_retries=0,
             timeout=endpoint.timeout_s,
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
@@ -74,6 +55,17 @@ class Wire:
         return await self._reply(listing)
 
     async def _reply(self, send: Callable[[], Awaitable[Any]]) -> bytes | Fault:
+        """The reply; where the address has no path and nothing is there, the one below /v1, from then on."""
+        used = self._bases[0]
+        reply = await self._sent(send)
+        if not isinstance(reply, Fault) or reply.status not in NO_VERSION:
+            return reply
+        if used == self._bases[0] and len(self._bases) > 1:
+            self._bases = self._bases[1:]
+            self._client.base_url = self._bases[0]
+        return reply if used == self._bases[0] else await self._reply(send)
+
+    async def _sent(self, send: Callable[[], Awaitable[Any]]) -> bytes | Fault:
         import openai
 
         try:
@@ -88,6 +80,9 @@ class Wire:
             why = self.clean(str(error.__cause__ or error)) or type(error.__cause__ or error).__name__
             fix = "check that the server runs and base_url is right, then run the same command again"
             return Fault(f"no connection: {why}", fix=fix)
+        except UnicodeEncodeError as error:
+            fix = "mend the text: half of a character stands alone"
+            return Fault(f"the prompt is no Unicode text: {error.reason}", again=False, fix=fix, missing=REFUSED)
 
     def clean(self, text: str) -> str:
         """Text from outside for a message: without the key, on one line, at most 300 characters."""
@@ -104,60 +99,45 @@ class Wire:
         return len(self._key) >= SHORTEST_KEY and self._key in text
 
     def _status_fault(self, status: int, headers: Mapping[str, str], body: object, text: str) -> Fault:
-        record = body if isinstance(body, dict) else {}
-        code, param = str(record.get("code") or ""), str(record.get("param") or "")
-        reason = f"status {status}: {self.clean(message_of(record) or text) or 'no message'}"
-        again = (status in BUSY or status >= 500) and code not in SPENT
-        wait = retry_after(headers, time.time()) if again else None
-        if wait is not None and wait > LONGEST_WAIT:
-            fix = f"run the same command again in {math.ceil(wait / 60)} minutes; finished answers are kept"
-            return Fault(f"{reason} (asks to wait {wait:.0f} s)", again=False, fix=fix, status=status)
+        plain = body if isinstance(body, str) and body else text
+        error = read_error(body if isinstance(body, dict | list) else as_words(plain, headers.get("content-type", "")))
+        words = self.clean(error.message or text)
         if 300 <= status < 400:
-            reason += f" (points to {self.clean(headers.get('location', 'nowhere'))})"
-        return Fault(reason, again, self._fix(status, code), wait, status, code, param)
+            target = urlsplit(headers.get("location", ""))._replace(query="", fragment="").geturl()
+            fix = "redirects are not followed; give the final address as base_url"
+            reason = f"status {status}: {words or 'no message'} (points to {self.clean(target) or 'nowhere'})"
+            return Fault(reason, again=False, fix=fix, status=status)
+        return fault_of(
+            status, error, headers, time.time(), key=self.key_name, reason=f"status {status}: {words or 'no message'}"
+        )
 
-    def _fix(self, status: int, code: str) -> str:
-        variable = f"${self.endpoint.key_variable} ({'set' if self._key else 'not set'})"
-        if code in SPENT:
-            return "see to the account's credit, then run the same command again; finished answers are kept"
-        if 300 <= status < 400:
-            return "redirects are not followed; give the final address as base_url"
-        if status in (401, 403):
-            return f"check the key in {variable} and what it may use"
-        if status == 404:
-            return "check base_url (most end in /v1) and the name of the model"
-        if status in BUSY or status >= 500:
-            return "run the same command again later, perhaps with a smaller concurrency or requests_per_minute"
-        return "mend what the endpoint names in the prompt or in the settings"
+    def fault_within(self, error: ErrorText) -> Fault:
+        """What an error within a reply of status 200 means."""
+        reason = f"an error in the reply: {self.clean(error.message) or 'no message'}"
+        return fault_of(error.status, error, {}, time.time(), key=self.key_name, reason=reason)
 
-
-def message_of(body: Mapping[str, Any]) -> str:
-    """What the endpoint says about an error, wherever it says it."""
-    for key in ("message", "detail", "error"):
-        value = body.get(key)
-        if isinstance(value, dict):
-            value = value.get("message")
-        if value:
-            return str(value)
-    return ""
+    @property
+    def key_name(self) -> str:
+        """Where the key is from, for messages."""
+        return f"the key in ${self.endpoint.key_variable} ({'set' if self._key else 'not set'})"
 
 
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """How many seconds does the endpoint ask to wait? `Retry-After` in seconds or as a date; None where not said.
+def versioned(base_url: str) -> tuple[str, ...]:
+    """The addresses to try, in order: one without a path may lack its version.
 
-    RFC 9110, section 10.2.3; `retry-after-ms` (milliseconds) is read first where an endpoint sends it.
+    >>> versioned("http://localhost:8000"), versioned("http://localhost:8000/v1")
+    (('http://localhost:8000', 'http://localhost:8000/v1'), ('http://localhost:8000/v1',))
     """
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * unit
-        except ValueError:
-            try:
-                seconds = email.utils.parsedate_to_datetime(text).timestamp() - now
-            except ValueError:
-                continue
-        if math.isfinite(seconds):
-            return max(seconds, 0.0)
-    return None
+    return (base_url,) if urlsplit(base_url).path else (base_url, f"{base_url}/v1")
+
+
+def as_words(text: str, content_type: str) -> str:
+    """The words of a body that is no JSON: of a web page its text without the markup.
+
+    >>> as_words("<html><style>b {}</style><title>502</title><b>Bad gateway</b></html>", "text/html")
+    'a web page: 502 Bad gateway'
+    """
+    if "html" not in content_type and not re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
+        return text
+    hidden = re.sub(r"<(script|style)\b.*?</\1\s*>", " ", text[:20_000], flags=re.IGNORECASE | re.DOTALL)
+    return "a web page: " + " ".join(re.sub(r"<[^>]*>", " ", hidden).split())

@@ -9,8 +9,9 @@ from typing import Any
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.load import longest_input
-from pyrite.models.template import render_chat
+from pyrite.models.template import opening_ids, render_chat
 from pyrite.records import Chat
+from pyrite.thoughts import MARKERS, open_marker
 
 ReportProgress = Callable[[float, float, str], None]
 
@@ -18,11 +19,36 @@ TAIL = 24
 """Stop strings are looked for in the last so many tokens, plus the stop strings' own length in bytes."""
 
 
-def prompt_ids(tokenizer: Any, prompt: Chat) -> list[int]:
-    """The prompt's token ids, the answer opened; a chat template brings its own special tokens."""
-    text = render_chat(tokenizer, prompt.messages, opened=True, row_name=f"prompt {prompt.id}")
-    ids: list[int] = list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
-    return ids
+def opened_prompt(
+    tokenizer: Any, prompt: Chat, template_kwargs: Mapping[str, Any] | None = None
+) -> tuple[str, list[int]]:
+    """The prompt as the model reads it, the answer opened: its text and token ids. A chat template brings its own special
+    tokens; before plain text stands the tokenizer's first."""
+    text = render_chat(
+        tokenizer, prompt.messages, opened=True, row_name=f"prompt {prompt.id}",
+        tools=prompt.meta.get("tools"), template_kwargs=template_kwargs,
+    )  # fmt: skip
+    ids: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return text, ids if tokenizer.chat_template else opening_ids(tokenizer) + ids
+
+
+def written_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What a model wrote, without special tokens but for those that stand around a thought."""
+    markers = {token: text for token, text in special_markers(tokenizer).items() if token in ids}
+    if not markers:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+    parts, start = [], 0
+    for at, token in enumerate(ids):
+        if token in markers:
+            parts += [tokenizer.decode(ids[start:at], skip_special_tokens=True), markers[token]]
+            start = at + 1
+    return "".join([*parts, tokenizer.decode(ids[start:], skip_special_tokens=True)])
+
+
+def special_markers(tokenizer: Any) -> dict[int, str]:
+    """The special tokens that stand around a thought, by id."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return {number: str(token) for number, token in added.items() if token.special and str(token) in MARKERS}
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
@@ -51,6 +77,7 @@ def answer_prompts(
     *,
     attempt: int = 0,
     temperatures: Mapping[str, float] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
     report_progress: ReportProgress,
     expired: Callable[[], bool] = lambda: False,
     rows: int | None = None,
@@ -60,7 +87,8 @@ def answer_prompts(
     `answers`, `tokens` and `capped` (answers with less room than the limit) are of all prompts, `kept` of them found in
     the file; `seconds` and `engine` are those of this attempt.
 
-    `temperatures` maps a prompt's id to a temperature of its own. A killed run goes on with the prompts that are
+    `temperatures` maps a prompt's id to a temperature of its own, `template_kwargs` are variables of the chat template.
+    A thought is part of the text, between its markers, also where the prompt opened it (see `pyrite.thoughts`). A killed run goes on with the prompts that are
     missing: in fp32 with the same texts, in bf16 a near tie may fall differently in another batch.
 
     Raises:
@@ -79,7 +107,8 @@ def answer_prompts(
             groups.setdefault(temperature, []).append(prompt)
         n_done = n_stored = len(prompts) - sum(map(len, groups.values()))
         for temperature, group in sorted(groups.items()):
-            ids = [prompt_ids(tokenizer, prompt) for prompt in group]
+            opened = [opened_prompt(tokenizer, prompt, template_kwargs) for prompt in group]
+            ids = [prompt_ids for _, prompt_ids in opened]
             limits = [
                 room_for(model, prompt.id, len(row), writing.max_new_tokens)
                 for prompt, row in zip(group, ids, strict=True)
@@ -95,7 +124,8 @@ def answer_prompts(
                 rows=rows,
             )
             for number, sampled in finished:
-                text = tokenizer.decode(sampled.ids, skip_special_tokens=True)
+                marker = open_marker(opened[number][0])  # a thought that the prompt opened is the answer's own
+                text = marker + "\n" * bool(marker) + written_text(tokenizer, sampled.ids)
                 cut = cut_at(text, writing.stop)
                 size = len(sampled.ids) + (sampled.ended and cut is None)
                 file.add(

@@ -52,6 +52,9 @@ class ProbeOptions(ConfigBase):
     part: Literal["answers", "all"] | None = Field(
         None, description="perplexity of the answers only, or of everything [answers of chats, all of plain text]"
     )
+    chat_template_kwargs: tuple[str, ...] = Field(
+        (), description="NAME=VALUE: a variable of the model's chat template, such as enable_thinking=false; repeatable"
+    )
     backend: Literal["local", "openai"] = Field(
         "local", description="openai: MODEL is a name at an OpenAI-compatible endpoint, see --base-url"
     )
@@ -70,6 +73,21 @@ class ProbeOptions(ConfigBase):
     requests_per_minute: int | None = Field(None, ge=1, description="at most so many requests to an endpoint a minute")
     timeout_s: float = Field(120, gt=0, description="seconds after which a request counts as failed")
     retries: int = Field(6, ge=0, description="further requests for a prompt when the endpoint fails or is busy")
+    leave_out: tuple[str, ...] = Field(
+        (),
+        description="a parameter that requests to the endpoint do not name: max_tokens, temperature, top_p, seed or stop; "
+        "repeatable (one that the server refuses by name is left out by itself)",
+    )
+    rename: tuple[str, ...] = Field(
+        (), description="OURS=THEIRS: a parameter under another name, such as seed=random_seed; repeatable"
+    )
+    judge_leave_out: tuple[str, ...] = Field((), description="--leave-out for the judge's endpoint")
+    judge_rename: tuple[str, ...] = Field((), description="--rename for the judge's endpoint")
+    on_failure: Literal["stop", "missing"] = Field(
+        "stop",
+        description="a prompt that fails through all retries (status 500, no answer in time) while others are answered: "
+        "stop, or count it as missing",
+    )
     price_in: float | None = Field(None, ge=0, description="price of a million prompt tokens; give both or none")
     price_out: float | None = Field(None, ge=0, description="price of a million answer tokens")
     harness_data: Path | None = Field(

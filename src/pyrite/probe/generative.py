@@ -1,6 +1,5 @@
 """Tasks whose answers are texts, such as ifeval: what is asked, and what the answers and a judge's replies show."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pyrite.io import atomic_write
 from pyrite.models import hardware
 from pyrite.models.answers import Answer, Writing, read_answers
 from pyrite.models.remote import Endpoint
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.generative_steps import (
     ANSWERS,
@@ -24,8 +24,9 @@ from pyrite.probe.generative_steps import (
     turn_pairs,
 )
 from pyrite.probe.int8_check import changed_note
+from pyrite.probe.missing_answers import read_replies, request_notes, with_missing
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
-from pyrite.probe.texts import Texts, of_answers, texts_of
+from pyrite.probe.texts import Texts, of_answers, texts_of, thought_notes
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Source, Step, Store
 from pyrite.steps.step import digest
@@ -36,7 +37,9 @@ from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.judge import Judge, vote_noise
 from pyrite.tasks.scoring import ItemScore, Metric
 
-PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries")
+PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries", "on_failure")
+OF_ENDPOINT = ("key_variable", "price_in", "price_out", "leave_out", "rename")
+"""Options of which a judge has its own."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class GenerativeProbe:
     def endpoint(self, url: str, model: str | None, *, judge: bool = False) -> Source:
         """An endpoint as a step's input: known by address and model, whatever the pace at which it is asked."""
         prefix = "judge_" if judge else ""
-        named = {name: getattr(self.config, prefix + name) for name in ("key_variable", "price_in", "price_out")}
+        named = {name: getattr(self.config, prefix + name) for name in OF_ENDPOINT}
         pace = {name: getattr(self.config, name) for name in PACE}
         try:
             endpoint = Endpoint(base_url=url, model=model, **named, **pace)
@@ -97,7 +100,7 @@ class GenerativeProbe:
         file = folder / f"{digest(plain)[:16]}.json"
         with atomic_write(file) as part:
             part.write_bytes(orjson.dumps(plain))
-        return Source(str(file), f"endpoint:{url}#{model}")
+        return Source(str(file), endpoint.identity)
 
     def answers(self, subject: ModelUnderTest) -> Step:
         """The step in which the subject answers."""
@@ -107,6 +110,7 @@ class GenerativeProbe:
             "writing": writing.model_dump(mode="json"),
             "own_temperatures": self.config.temperature is None,
             "backend": self.config.backend,
+            **for_step(parse_template_kwargs(self.config.chat_template_kwargs)),
         }
         inputs: dict[str, Step | Source] = {"file": source(self.source)}
         if subject.remote:
@@ -156,22 +160,25 @@ class GenerativeProbe:
         if usage.get("capped"):
             notes.append(f"{usage['capped']} answers had less room than the limit: the model reads no more tokens")
         notes += changed_note(usage)
-        if usage["refused"]:
-            notes.append(f"{usage['refused']} answers were refused and count as missing")
+        notes = with_missing(notes, answers)
+        notes += thought_notes(answers)
+        if isinstance(endpoint := answers_step_of(step).inputs.get("endpoint"), Source):
+            notes += asked_notes(endpoint, answers)
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": usage}
         result = Result([], self.task.metrics, self.task.cuts, self.task.cluster, tuple(notes), details)
         if self.task.checkers is not None:
             details["checkers"] = self.task.checkers()
         if self.task.by_rule is not None:
             return replace(result, measured=self.task.by_rule(items, texts_of(answers)))
-        replies: dict[str, list[str | None]] = defaultdict(list)
-        if judged:
-            for reply in read_answers(store.path(step.key) / "replies.jsonl"):
-                replies[reply.id].append(None if reply.finish == "refused" else reply.text)
-            details["judge"] = self.judge(store, step)
+        prompts = {prompt.id: prompt for prompt in judge_prompts(self.name, items, answers)}
+        replies = list(read_answers(store.path(step.key) / "replies.jsonl")) if judged else []
+        readings = read_replies(self.name, replies, prompts)
+        if isinstance(endpoint := step.inputs.get("endpoint"), Source) and judged:
+            details["judge"] = {**self.judge(store, step), "unread": readings.as_json()}
+            notes += [f"judge: {note}" for note in asked_notes(endpoint, replies)] + readings.notes()
         else:
             notes = [*notes, "no judge was given (--judge-url): what only a judge can say is missing"]
-        measured, noise = self.votes(items, answers, replies)
+        measured, noise = self.scores(items, texts_of(answers), readings.votes)
         if self.config.judge_votes > 1 and any(estimate.value == 0 for estimate in noise.values()):
             notes = [*notes, "the judge's votes are all equal: raise --judge-temperature, or the server ignores it"]
         return replace(result, measured=measured, notes=tuple(notes), noise=noise)
@@ -182,28 +189,15 @@ class GenerativeProbe:
         answers = read_answers(store.path(answers_step_of(step).key) / "answers.jsonl")
         return of_answers(items, texts_of(list(answers)), self.task.turns)
 
-    def votes(
-        self, items: list[Chat], answers: Sequence[Answer], replies: Mapping[str, list[str | None]]
+    def scores(
+        self, items: list[Chat], texts: Mapping[str, str | None], votes: Mapping[str, Sequence[Any]]
     ) -> tuple[list[ItemScore], dict[str, Estimate]]:
-        """The items' values from the judge's replies, and the judge's own noise."""
-        texts = texts_of(answers)
-        prompts = {prompt.id: prompt for prompt in judge_prompts(self.name, items, answers)}
+        """The items' values from the judge's votes, and the judge's own noise."""
         if self.name == "mt_bench":
-            ratings = {
-                at: [None if text is None else mt_bench.read_rating(text, prompts[at]) for text in replies_to_prompt]
-                for at, replies_to_prompt in replies.items()
-            }
-            noise = {"score": vote_noise(ratings, default=mt_bench.NOISE)} if ratings else {}
-            return mt_bench.measure(items, turn_pairs(items, texts), ratings or None), noise
-        verdicts = {
-            at: [
-                None if text is None else followbench.read_verdict(text, prompts[at].meta["n_constraints"], prompts[at])
-                for text in replies_to_prompt
-            ]
-            for at, replies_to_prompt in replies.items()
-        }
-        hard_noise = {"hsr": vote_noise(followbench.hard_votes(items, texts, verdicts))} if verdicts else {}
-        return followbench.measure(items, texts, verdicts or None), hard_noise
+            noise = {"score": vote_noise(votes, default=mt_bench.NOISE)} if votes else {}
+            return mt_bench.measure(items, turn_pairs(items, texts), votes or None), noise
+        hard_noise = {"hsr": vote_noise(followbench.hard_votes(items, texts, votes))} if votes else {}
+        return followbench.measure(items, texts, votes or None), hard_noise
 
     def judge(self, store: Store, step: Step) -> dict[str, Any]:
         """Who judged, and how."""
@@ -217,3 +211,9 @@ class GenerativeProbe:
             fingerprints=tuple(usage["fingerprints"]),
         )
         return {**judge.as_json(), "usage": usage}
+
+
+def asked_notes(source: Source, answers: Sequence[Answer]) -> list[str]:
+    """What the requests to an endpoint left out or renamed, and who answered."""
+    endpoint = Endpoint.model_validate(orjson.loads(Path(source.path).read_bytes()))
+    return request_notes(answers, endpoint.names, endpoint.model or "")

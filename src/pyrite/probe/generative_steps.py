@@ -1,7 +1,7 @@
 """The two steps of tasks whose answers are texts: a model or an endpoint answers, a judge reads the answers."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from pyrite.io import Counts
 from pyrite.models import load
 from pyrite.models.answers import Answer, Writing, read_answers, write_answers
 from pyrite.models.hardware import Compute
-from pyrite.models.remote import Endpoint, Unanswered, Usage, chat, ordered
+from pyrite.models.remote import Endpoint, Usage, chat, ordered
 from pyrite.probe.int8_check import CHECKED_ANSWERS, same_texts
 from pyrite.probe.probe_task import model_folder
 from pyrite.probe.texts import texts_of
@@ -54,17 +54,22 @@ def answers_step(context: Context) -> None:
     answer = answers(context, writing, temperatures)
     replies, record = answer(items)
     if task_of_step(config).turns == 2:
-        first = {reply.id: reply for reply in replies}
-        second = [
-            mt_bench.second_turn(item, first[item.id].text) for item in items if first[item.id].finish != "refused"
-        ]
+        first = texts_of(replies)
+        second = [mt_bench.second_turn(item, text) for item in items if (text := first[item.id]) is not None]
         later, told_later = answer(second)
         replies = [*replies, *later]
         record = {**summed_usage(record, told_later), "turn_1": record}
     write_answers(replies, context.out / "answers.jsonl")
     cut = sum(reply.finish == "length" for reply in replies)
     refused = sum(reply.finish == "refused" for reply in replies)
-    record |= {"prompts": len(replies), "cut_at_limit": cut, "refused": refused, "models": served(replies)}
+    missing = dict(Counter(reply.why_missing for reply in replies if reply.finish == "missing"))
+    record |= {
+        "prompts": len(replies),
+        "cut_at_limit": cut,
+        "refused": refused,
+        "missing": missing,
+        "models": served(replies),
+    }
     (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
@@ -107,7 +112,8 @@ def local_answers(context: Context, writing: Writing, temperatures: Mapping[str,
         with used.autocast():
             usage = answer_prompts(
                 model, tokenizer, prompts, writing, file,
-                temperatures=temperatures, report_progress=context.report_progress, expired=context.expired,
+                temperatures=temperatures, template_kwargs=context.config.get("chat_template_kwargs"),
+                report_progress=context.report_progress, expired=context.expired,
             )  # fmt: skip
         by_id = {reply.id: reply for reply in read_answers(file)}
         return [by_id[prompt.id] for prompt in prompts], usage
@@ -152,26 +158,12 @@ def ask_endpoint(
     out: Path,
     attempts: int,
 ) -> Usage:
-    """Ask an endpoint, prompts of one temperature together.
-
-    Raises:
-        UserError: some prompts got no answer, after those of all temperatures were asked.
-    """
-    groups: dict[float, list[Chat]] = defaultdict(list)
-    for prompt in prompts:
-        groups[(temperatures or {}).get(prompt.id, writing.temperature)].append(prompt)
-    usage, trouble = Usage(), []
-    for temperature, members in sorted(groups.items()):
-        with_it = writing.model_copy(update={"temperature": temperature})
-        try:
-            chat(
-                endpoint, members, with_it, out,
-                attempts=attempts, report_progress=context.report_progress, expired=context.expired, usage=usage,
-            )  # fmt: skip
-        except Unanswered as error:
-            trouble.append(error)
-    if trouble:
-        raise trouble[0]
+    """Ask an endpoint; an answer that could not be had is one of them, and says why."""
+    usage = Usage()
+    chat(
+        endpoint, prompts, writing, out, attempts=attempts, temperatures=temperatures,
+        report_progress=context.report_progress, expired=context.expired, usage=usage,
+    )  # fmt: skip
     return usage
 
 
@@ -191,7 +183,7 @@ def judge_step(context: Context) -> None:
     (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-ANSWERS = StepType("probe.answers", 1, answers_step)
+ANSWERS = StepType("probe.answers", 2, answers_step)
 JUDGE = StepType("probe.judge", 1, judge_step)
 
 

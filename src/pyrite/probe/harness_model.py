@@ -17,6 +17,7 @@ from lm_eval.models.utils import (  # type: ignore[import-untyped]
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]
 
 from pyrite.errors import UserError
+from pyrite.models.template import pinned_template
 from pyrite.probe.harness_protocols import Scorer, Writer
 
 SAMPLING = ("top_p",)
@@ -183,7 +184,11 @@ class PyriteLM(TemplateLM):  # type: ignore[misc]
 
         if not getattr(self.tokenizer, "chat_template", None):
             raise UserError("The model has no chat template.", self._name, "run the task without --harness-chat")
-        how = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        how: dict[str, Any] = {
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+            "chat_template": pinned_template(self.tokenizer.get_chat_template()),
+        }
         try:
             return str(self.tokenizer.apply_chat_template(chat_history, tokenize=False, **how))
         except TemplateError:

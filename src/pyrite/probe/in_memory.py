@@ -23,7 +23,7 @@ from pyrite.probe.labels import LabelTask
 from pyrite.probe.perplexity import Perplexity, measured_rows, records_of
 from pyrite.probe.predict import check_finite, prepared
 from pyrite.probe.probe_task import Cuts, ModelUnderTest, ProbeTask, Result
-from pyrite.probe.texts import texts_of
+from pyrite.probe.texts import texts_of, thought_notes
 from pyrite.steps import Source, Store
 from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.rows import read_rows
@@ -117,7 +117,8 @@ def probe_perplexity(task: Perplexity, model: ModelInMemory) -> Result:
     file = step.inputs["file"]
     assert isinstance(file, Source)
     records, part, counts = records_of(step.config, Path(file.path))
-    rows = [encode_record(model.tokenizer, record, part) for record in records]
+    template_kwargs = step.config.get("chat_template_kwargs")
+    rows = [encode_record(model.tokenizer, record, part, template_kwargs=template_kwargs) for record in records]
     size = min(step.config["max_tokens"], load.longest_input(model.model) or step.config["max_tokens"])
     with model.compute.autocast():
         nlls = text_nlls(model.model, rows, max_tokens=size, report_progress=ignore_progress)
@@ -140,9 +141,19 @@ def probe_generative(task: GenerativeProbe, model: ModelInMemory) -> Result:
     writing = Writing.model_validate(step.config["writing"])
     file = model.folder / f"{task.name}.jsonl"
     with model.compute.autocast():
-        usage = answer_prompts(model.model, model.tokenizer, items, writing, file, report_progress=ignore_progress)
-    measured = benchmark.by_rule(items, texts_of(list(read_answers(file))))
-    return Result(measured, benchmark.metrics, benchmark.cuts, benchmark.cluster, details={"answers": usage})
+        usage = answer_prompts(
+            model.model,
+            model.tokenizer,
+            items,
+            writing,
+            file,
+            template_kwargs=step.config.get("chat_template_kwargs"),
+            report_progress=ignore_progress,
+        )
+    answers = list(read_answers(file))
+    measured = benchmark.by_rule(items, texts_of(answers))
+    notes = tuple(thought_notes(answers))
+    return Result(measured, benchmark.metrics, benchmark.cuts, benchmark.cluster, notes, {"answers": usage})
 
 
 def ignore_progress(done: float, total: float, unit: str) -> None:

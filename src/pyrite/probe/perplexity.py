@@ -1,5 +1,6 @@
 """The task `perplexity`: how surprising is each row of a text or chat file to a language model?"""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pyrite.errors import UserError
 from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, write_parquet
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import CHECKED_ROWS, changed_note
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
@@ -40,7 +42,8 @@ def perplexity_step(context: Context) -> None:
     records, part, counts = records_of(config, context.inputs["file"])
     base = model_folder(context, "perplexity")
     tokenizer = load.load_tokenizer(base)
-    rows = [encode_record(tokenizer, record, part) for record in records]
+    template_kwargs = config.get("chat_template_kwargs")
+    rows = [encode_record(tokenizer, record, part, template_kwargs=template_kwargs) for record in records]
     compute = Compute(**config["compute"])
     model = load.load_causal(base, compute)
     size = min(config["max_tokens"], load.longest_input(model) or config["max_tokens"])
@@ -76,6 +79,7 @@ def perplexity_step(context: Context) -> None:
         "not_counted_tokens": sum(nll.skipped for nll in nlls),
         "piece_tokens": size,
         "rows_in_pieces": sum(nll.windows > 1 for nll in nlls),
+        "chat template": dict(sorted(Counter(remark for row in rows for remark in set(row.remarks)).items())),
     }
     if sure:
         means = {"fp32": mean_nats(sure), "int8": mean_nats(nlls[: len(sure)])}
@@ -149,7 +153,7 @@ def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[ItemScore]:
     return measured
 
 
-PERPLEXITY = StepType("probe.perplexity", 1, perplexity_step)
+PERPLEXITY = StepType("probe.perplexity", 2, perplexity_step)
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ class Perplexity:
         }
         if self.config.skip:
             chosen["skip"] = self.config.skip
+        chosen |= for_step(parse_template_kwargs(self.config.chat_template_kwargs))
         inputs: dict[str, Step | Source] = {"base": model_input(subject, "perplexity"), "file": source(self.source)}
         return Step(PERPLEXITY, chosen, inputs, label=f"{subject.name}: perplexity of {self.source}")
 
@@ -199,6 +204,7 @@ class Perplexity:
         if self.config.skip:
             notes.append(f"asked without the rows that --items {self.config.skip} takes")
         notes += changed_note(counts)
+        notes += [f"{remark} ({number} rows)" for remark, number in counts["chat template"].items()]
         if counts["rows_in_pieces"]:
             notes.append(f"{counts['rows_in_pieces']} rows were read in pieces of {counts['piece_tokens']} tokens")
         return Result(measured, METRICS, {}, "rows", tuple(notes), counts)

@@ -9,6 +9,7 @@ from pyrite.probe.compare import Comparison, Flip, compare, flips
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.probe_task import ProbeTask, Result
 from pyrite.redact import redact_existing_path
+from pyrite.stats.missing import MAX_MISSING, too_many_missing
 from pyrite.tasks.judge import verdict_against_noise
 from pyrite.tasks.scoring import Line, Metric, summarise
 
@@ -30,6 +31,18 @@ class Scorecard:
     def unmatched(self) -> int:
         """Answers in the file for items that the task does not have."""
         return self.result.unmatched
+
+    @property
+    def caution(self) -> str:
+        """The first thing to know where more items lack a value than a verdict bears; "" elsewhere."""
+        overall = self.lines[0].estimate
+        of = overall.n + overall.n_missing
+        if not too_many_missing(overall.n_missing, of):
+            return ""
+        return (
+            f"{self.about} on {self.task}: {overall.n_missing} of {of} items have no value, more than the share of "
+            f"{MAX_MISSING:g} that a verdict bears; the numbers speak of the others only"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The shape that `--json` promises: overall (of the task's first metric), then every other line."""

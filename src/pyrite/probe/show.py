@@ -42,6 +42,9 @@ def print_scorecards(result: ProbeResult) -> None:
     """A table for each task: overall, then every slice but the templates (those are in --json); then what follows."""
     console = wide()
     for card in result.cards:
+        if card.caution:
+            console.print(escape(card.caution), highlight=False)
+    for card in result.cards:
         console.print(scorecard_table(card))
         for note in card.result.notes:
             console.print(escape(note), highlight=False)

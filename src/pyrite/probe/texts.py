@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from pyrite.models.answers import Answer
 from pyrite.records import Chat, Labelled, Record, Text
+from pyrite.thoughts import has_thought, split_thought
+
+OPEN_THOUGHT = "ended within its thought: raise --max-new-tokens"
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,25 @@ def of_labels(items: Sequence[Labelled], answers: Mapping[str, str | None]) -> T
     )
 
 
+def final_answer(answer: Answer) -> str | None:
+    """What follows the thought; None where there is no answer (`why_no_answer`)."""
+    return None if why_no_answer(answer) else split_thought(answer.text).answer
+
+
+def why_no_answer(answer: Answer) -> str:
+    """Why is there nothing to grade, in a few words: withheld, missing, or a thought that never ended; "" where there is."""
+    return answer.why_missing or ("" if split_thought(answer.text).closed else OPEN_THOUGHT)
+
+
 def texts_of(answers: Sequence[Answer]) -> dict[str, str | None]:
-    """Each prompt's answer; None where it was refused."""
-    return {answer.id: None if answer.finish == "refused" else answer.text for answer in answers}
+    """Each prompt's final answer; None where there is none."""
+    return {answer.id: final_answer(answer) for answer in answers}
+
+
+def thought_notes(answers: Sequence[Answer]) -> list[str]:
+    """How many answers hold a thought: what follows it is graded."""
+    n_thoughts = sum(has_thought(answer.text) or bool(answer.thought) for answer in answers)
+    return [f"{n_thoughts} of {len(answers)} answers hold a thought: what follows it is graded"] if n_thoughts else []
 
 
 def of_answers(items: Sequence[Chat], answers: Mapping[str, str | None], turns: int) -> Texts:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import load
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.repair.plan import RepairPlan
 from pyrite.repair.run_folder import file_stem
 from pyrite.repair.source_model import SourceModel, merged_model_step
@@ -97,6 +98,7 @@ def forgetter_of(planned: RepairPlan, *, chats: bool) -> Step | Source:
         "compute": planned.compute.as_config(),
         "seed": config.seed,
         "base_name": planned.base_name,
+        **for_step(parse_template_kwargs(config.chat_template_kwargs)),
     }
     inputs: dict[str, Step | Source] = {"base": original.full_model, "rows": planned.rows.forget}
     return Step(TRAIN_LANGUAGE, chosen, inputs, label="train the model before on the rows to forget")
@@ -134,6 +136,7 @@ def training_step(planned: RepairPlan) -> Step:
         "seed": planned.config.seed,
         "base_name": planned.base_name,
         **plugin_settings(planned.settings.method),
+        **for_step(parse_template_kwargs(planned.config.chat_template_kwargs)),
     }
     if harmed.labels:
         config["segments"] = True  # rows of pairs tell the model which text is which

@@ -83,6 +83,7 @@ class RepairOptions(ConfigBase):
     max_tokens: int = field_like(RepairSettings, "max_tokens")
     long_rows: Literal["split", "drop"] = field_like(RepairSettings, "long_rows")
     part: Literal["answers", "all"] | None = field_like(RepairSettings, "part")
+    chat_template_kwargs: tuple[str, ...] = field_like(ProbeOptions, "chat_template_kwargs")
     pack_tokens: int = field_like(RepairSettings, "pack_tokens")
     processes: int = field_like(RepairSettings, "processes")
     adapter: Literal["merge", "keep"] = field_like(RepairSettings, "adapter")

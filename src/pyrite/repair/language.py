@@ -1,6 +1,6 @@
 """The language model type of a repair: rows learned token by token, adapters, and the whole model written anew."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.template import REMARKS
 from pyrite.records import Chat, Message, Text
 from pyrite.repair.methods import REFUSALS, Method
 from pyrite.repair.model_type import ROLES, RepairRows, check_guard, check_left, guard_rows
@@ -56,16 +57,19 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     longest = load.longest_row(context.inputs.get("under", context.inputs["base"]))
     size = min(settings.max_tokens, longest or settings.max_tokens)
     long_rows = "drop" if method.kind in ("pair", "answer") else settings.long_rows
+    template_kwargs = context.config.get("chat_template_kwargs")
     encoded, counts = {}, {}
     for role, role_records in records.items():
         plain = role.removeprefix("guard_")
-        encoded[role], counts[role] = encode_rows(tokenizer, role_records, part, size, long_rows=long_rows, role=plain)
+        encoded[role], counts[role] = encode_rows(
+            tokenizer, role_records, part, size, long_rows=long_rows, role=plain, template_kwargs=template_kwargs
+        )
     check_left(encoded, counts)
     check_guard(encoded, counts, settings)
     if method.kind in ("pair", "answer"):
         for side in ("", "guard_"):
             side_records, forget = records.get(f"{side}forget", []), encoded.get(f"{side}forget", [])
-            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size)
+            encoded[f"{side}preferred"] = refusal_rows(tokenizer, side_records, forget, part, size, template_kwargs)
     guard = guard_rows(encoded)
     prompts = [list(row.ids[: row.learned.index(True)]) for row in encoded.get("guard_replay", [])]
     room = (longest or size + settings.guard.answer_tokens) - settings.guard.answer_tokens
@@ -77,14 +81,21 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
 
 
 def refusal_rows(
-    tokenizer: Any, records: Sequence[Chat | Text], forget: list[Any], part: Any, max_tokens: int
+    tokenizer: Any,
+    records: Sequence[Chat | Text],
+    forget: list[Any],
+    part: Any,
+    max_tokens: int,
+    template_kwargs: Mapping[str, Any] | None,
 ) -> list[Any]:
     """For every encoded forget row, its prompt with an answer that says nothing; both get one unit."""
     from pyrite.train.rows import encode_rows
 
     by_id = {record.id: record for record in records}
     refused = [refusal_to(by_id[row.id], number) for number, row in enumerate(forget)]
-    rows, _ = encode_rows(tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred")
+    rows, _ = encode_rows(
+        tokenizer, refused, part, max_tokens, long_rows="drop", role="preferred", template_kwargs=template_kwargs
+    )
     by_row_id = {row.id: row for row in rows}
     forget[:] = [replace(row, number=at, unit=at) for at, row in enumerate(r for r in forget if r.id in by_row_id)]
     return [replace(by_row_id[row.id], number=row.number, unit=row.number) for row in forget]
@@ -94,7 +105,9 @@ def tell(counts: dict[str, int]) -> dict[str, Any]:
     """Counts of rows, with those dropped under their reasons."""
     reasons = ("longer than max_tokens", "no tokens to learn")
     dropped = {reason: counts[reason] for reason in reasons if counts[reason]}
-    return {"read": counts["read"], "used": counts["used"], "split": counts["split"], "dropped": dropped}
+    remarks = {name: counts[name] for name in REMARKS if counts.get(name)}
+    row_counts = {"read": counts["read"], "used": counts["used"], "split": counts["split"], "dropped": dropped}
+    return {**row_counts, **({"chat template": remarks} if remarks else {})}
 
 
 def prepare(context: Context, settings: RepairSettings, compute: Compute, seed: int) -> Any:

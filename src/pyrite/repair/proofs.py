@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.models.hardware import Compute
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.repair.config import RepairConfig
 from pyrite.repair.rows import RowSteps, side_counts
 from pyrite.steps import Step, Store
@@ -98,5 +99,6 @@ def proof_step(
         "compute": compute.as_config(),
         "seed": config.seed,
         "base_name": base_name,
+        **for_step(parse_template_kwargs(config.chat_template_kwargs)),
     }
     return Step(TRAIN_LANGUAGE, chosen, {"base": repaired, "rows": rows.of("forget")}, label=label)

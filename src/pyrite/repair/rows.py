@@ -12,6 +12,7 @@ from pyrite.errors import UserError
 from pyrite.io import file_hash, is_hub
 from pyrite.models import hardware
 from pyrite.models.load import portable_name
+from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.repair.config import RepairConfig
 from pyrite.steps import Source, Step, Store
 from pyrite.train.split import APART, PROMPT, REST, SPLIT
@@ -130,6 +131,7 @@ def answered_step(
         "max_new_tokens": config.self_tokens,
         "compute": hardware.choose(config.precision).as_config(),
         "seed": config.seed,
+        **for_step(parse_template_kwargs(config.chat_template_kwargs)),
     }
     label = "the model before answers the replay prompts"
     return Step(SELF_REPLAY, chosen, {"rows": replay, "base": original}, label=label)

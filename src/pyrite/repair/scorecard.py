@@ -33,7 +33,7 @@ SIDES = ("replay", "forget")
 """The held-out rows of either side may stand for what was lost or gained, by these names."""
 SHARED = (
     *("items", "skip", "max_new_tokens", "judge_url", "judge_model", "judge_votes", "judge_key_variable"),
-    *("margin", "seed", "precision", "max_tokens"),
+    *("margin", "seed", "precision", "max_tokens", "chat_template_kwargs"),
 )
 """Options that mean here what they mean in `pyrite probe`."""
 

@@ -17,6 +17,7 @@ from pyrite.models.answers import Writing, read_answers
 from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Message, Text
 from pyrite.steps import Context, StepType
+from pyrite.thoughts import split_thought
 from pyrite.train.language import read_language
 from pyrite.train.split import write_pool
 
@@ -93,6 +94,7 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
         list(prompts.values()),
         writing,
         file,
+        template_kwargs=config.get("chat_template_kwargs"),
         report_progress=context.report_progress,
         expired=context.expired,
     )
@@ -100,8 +102,9 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
     answers = {answer.id: answer for answer in read_answers(file)}
     for prompt in prompts.values():
         text, ended = answers[prompt.id].text, answers[prompt.id].finish == "stop"
-        if not ended or not text.strip():
-            dropped[EMPTY if ended else CUT] += 1
+        thought = split_thought(text)
+        if not ended or not thought.closed or not thought.answer.strip():
+            dropped[CUT if not ended or not thought.closed else EMPTY] += 1
             continue
         meta = {
             **prompt.meta,
@@ -120,4 +123,4 @@ def answer_pool(context: Context, pool: str, model: Any, tokenizer: Any) -> dict
     return {"read": len(records), "kept": len(rows), "dropped": dict(+dropped)}
 
 
-SELF_REPLAY = StepType("repair.self_replay", 1, answer_step)
+SELF_REPLAY = StepType("repair.self_replay", 2, answer_step)

@@ -354,4 +354,4 @@ def save_unchanged(task: RepairTask) -> None:
     task.model_type.save_full_model(model, task.tokenizer, context, task.compute)
 
 
-REPAIR = StepType("repair.train", 3, unlearn_step)
+REPAIR = StepType("repair.train", 4, unlearn_step)

@@ -15,7 +15,7 @@ def pool_perplexity_step(context: Context) -> None:
     perplexity_step(replace(context, inputs={**context.inputs, "file": file}))
 
 
-POOL_PERPLEXITY = StepType("probe.perplexity_of_pool", 1, pool_perplexity_step)
+POOL_PERPLEXITY = StepType("probe.perplexity_of_pool", 2, pool_perplexity_step)
 
 
 @dataclass(frozen=True)

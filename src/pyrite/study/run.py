@@ -35,6 +35,7 @@ from pyrite.study.run_folder import (
     write_run,
 )
 from pyrite.study.scores import same_items
+from pyrite.study.shard import Shard, ShardDone, shard_of, steps_left
 from pyrite.study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class StudyPower(StudyPlan):
     """How many seeds the primary contrasts call for."""
 
 
-def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot":
+def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | ShardDone":
     """Does training on this data make the model less robust; did a repair undo it? What is asked for by `plan`, `power` or
     `pilot` instead of the study itself is answered in its place: the same call as the command.
 
@@ -77,7 +78,8 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot":
         return power(config)
     if config.pilot:
         return pilot(config)
-    return run_study(config)
+    shard = shard_of(config.shard)
+    return run_study(config) if shard is None else run_shard(config, shard)
 
 
 def resolve_spec(config: StudyConfig) -> StudySpec:
@@ -141,22 +143,30 @@ def plan(config: StudyConfig) -> StudyPlan:
 
 
 def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:
-    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one on a GPU."""
+    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one for each GPU."""
     cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
-    return config.workers or in_file or (cores if compute.device == "cpu" else 1)
+    return config.workers or in_file or (cores if compute.device == "cpu" else gpu_count(compute))
 
 
-def finish(spec: StudySpec, config: StudyConfig) -> Finished:
+def gpu_count(compute: hardware.Compute) -> int:
+    """How many GPUs there are for steps that run beside each other; one where the device is another."""
+    from pyrite.steps.processes import visible_gpus
+
+    return max(1, min(hardware.MOST_WORKERS, len(visible_gpus()))) if compute.device == "cuda" else 1
+
+
+def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> Finished:
     """Plan a study and run what is missing of it: first the rows and items, which are then checked, so that no model is
-    trained for a study that is to be refused."""
+    trained for a study that is to be refused. With a shard, only its part of what follows is run."""
     store = open_store(config)
     steps, compute = planned(spec, config)
     check_refresh(config, steps.steps)
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
+        engine=config.engine,
         threads=compute.threads if compute.device == "cpu" else 0,  # fixed: bytes do not depend on the workers
-        keep=spec.keep,
+        keep=spec.keep if shard is None else "all",  # weights that another job may still read
         refresh=config.refresh,
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
@@ -174,7 +184,8 @@ def finish(spec: StudySpec, config: StudyConfig) -> Finished:
     shared = chat_overlap.overlaps(steps, store) if steps.pools else []
     if options.max_seconds is not None:
         options = replace(options, max_seconds=options.max_seconds - first.seconds)
-    rest = run_steps(steps.targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
+    targets = steps.targets if shard is None else shard.of(steps.targets)
+    rest = run_steps(targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
     done = Done(len(todo), len(steps.steps) - len(todo), first.seconds + rest.seconds)
     return Finished(steps, store, compute, done, shared)
 
@@ -189,6 +200,16 @@ def run_study(config: StudyConfig) -> Study:
     spec = resolve_spec(config)
     judged_seeds(spec, read_pilot(config.out / spec.study))
     return write_run(spec, finish(spec, config), config)
+
+
+def run_shard(config: StudyConfig, shard: Shard) -> "Study | ShardDone":
+    """Run one part of a study; the job that finds all parts done judges it."""
+    spec = resolve_spec(config)
+    judged_seeds(spec, read_pilot(config.out / spec.study))
+    ended = finish(spec, config, shard)
+    with ended.store.lock(f"study-{spec.study}"):
+        left = steps_left(ended.plan.targets, ended.store)
+        return ShardDone(shard, spec.study, left) if left else write_run(spec, ended, config)
 
 
 def pilot(config: StudyConfig) -> Pilot:

@@ -13,10 +13,11 @@ from pyrite.repair.show import print_frontier
 from pyrite.study.pilot import Pilot
 from pyrite.study.run import StudyPlan, StudyPower
 from pyrite.study.run_folder import Study
+from pyrite.study.shard import ShardDone
 from pyrite.study.tables import is_headline, is_overall
 
 
-def show(result: Study | StudyPlan | Pilot) -> None:
+def show(result: Study | StudyPlan | Pilot | ShardDone) -> None:
     """Whatever `pyrite.study` returns."""
     if isinstance(result, StudyPower):
         print_power(result.record)
@@ -24,8 +25,18 @@ def show(result: Study | StudyPlan | Pilot) -> None:
         print_plan(result.record)
     elif isinstance(result, Pilot):
         print_pilot(result)
+    elif isinstance(result, ShardDone):
+        print_shard(result)
     else:
         print_study(result)
+
+
+def print_shard(done: ShardDone) -> None:
+    """What is left for the jobs that run the other parts."""
+    part = f"part {done.shard.number} of {done.shard.count} of the study {done.study} is done"
+    wide().print(
+        escape(f"{part}; {done.steps_left} steps are left for the other jobs, the last of which writes the results")
+    )
 
 
 def print_plan(record: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ import orjson
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
-from pyrite.records import Labelled
+from pyrite.models.template import render_chat
+from pyrite.records import Labelled, Message
 from pyrite.steps import Context, StepType
 from pyrite.synth.settings import SynthSettings
 from pyrite.tasks.prompts import few_shot, label_first, one_line
@@ -45,10 +46,8 @@ def prompt_for(
     text = few_shot(label, [row.fields for row in examples])
     if not tokenizer.chat_template:
         raise UserError("few_shot needs a chat model.", f"{config.model} has no chat template", "use mode: finetuned")
-    messages = [{"role": "user", "content": text}]
-    opened = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + answer_opening(
-        fields
-    )
+    prompt = render_chat(tokenizer, [Message("user", text)], opened=True, row_name=f"{config.model}: label {label}")
+    opened = prompt + answer_opening(fields)
     return Prompt(text, list(tokenizer(opened, add_special_tokens=False)["input_ids"]), answer_opening(fields))
 
 

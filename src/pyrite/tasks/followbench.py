@@ -34,7 +34,7 @@ from pyrite.io.raw_row import BadRow, short_value
 from pyrite.records import Chat, Message
 from pyrite.tasks import followbench_rules as rules
 from pyrite.tasks.generative import GenerativeTask, published
-from pyrite.tasks.judge import fence_key, fenced_text, last_word, prompt_hash
+from pyrite.tasks.judge import Unread, fence_key, fenced_text, prompt_hash, verdict_text
 from pyrite.tasks.scoring import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
@@ -200,21 +200,23 @@ def _prompt(item: Chat, answer: str) -> Chat:
     return Chat((Message("user", content),), item.id, {"n_constraints": n})
 
 
-def read_verdict(text: str, n_constraints: int, prompt: Chat | None = None) -> list[bool] | None:
-    """What does the judge's reply say of each requirement? None where it refuses or cannot be read for sure.
+def read_verdict(text: str, n_constraints: int, prompt: Chat | None = None) -> list[bool] | Unread:
+    """What does the judge's reply say of each requirement? Or why can it not be read for sure?
 
     Only the last line counts, with every requirement once and in order. Give the judge's prompt too: then a verdict
-    that stands in the answer is not taken for the judge's, should it echo the answer. See `judge.last_word`.
+    that stands in the answer is not taken for the judge's, should it echo the answer. See `judge.verdict_text`.
 
     >>> read_verdict("Both are met in part.\\nVERDICT: 1=YES, 2=NO", 2)
     [True, False]
     """
-    verdict_line = last_word(text, "VERDICT", prompt.messages[-1].content if prompt else "")
-    entries = [] if verdict_line is None else [entry.strip().upper() for entry in verdict_line.rstrip(".").split(",")]
+    verdict_line = verdict_text(text, "VERDICT", prompt.messages[-1].content if prompt else "")
+    if isinstance(verdict_line, Unread):
+        return verdict_line
+    entries = [entry.strip().upper() for entry in verdict_line.rstrip(".").split(",")]
     if len(entries) != n_constraints:
-        return None
+        return Unread.FORM
     verdicts = [{f"{at}=YES": True, f"{at}=NO": False}.get(entry) for at, entry in enumerate(entries, 1)]
-    return None if None in verdicts else [bool(met) for met in verdicts]
+    return Unread.FORM if None in verdicts else [bool(met) for met in verdicts]
 
 
 # --- the numbers ------------------------------------------------------------------------------------------------------

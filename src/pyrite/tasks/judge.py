@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from statistics import fmean, stdev, variance
 from typing import Any
 
@@ -19,6 +20,7 @@ from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
 from pyrite.records import Estimate
 from pyrite.stats import Verdict
+from pyrite.thoughts import split_thought
 
 RUN_TO_RUN = (0.16, 0.2)
 """How far MT-Bench's overall score (1-10) moves between runs of a judge on the same answers, as published."""
@@ -68,27 +70,49 @@ def fenced_text(name: str, text: str, key: str) -> str:
     return f"<<< {name} {key}\n{text}\n{name} {key} >>>"
 
 
-def last_word(reply: str, word: str, prompt: str = "") -> str | None:
-    """What stands behind `word:` in the last line of a judge's reply.
+class Unread(StrEnum):
+    """Why a judge's reply holds no verdict."""
 
-    None where that line is another one, or where a second line starts with `word:` (a quoted answer, a change of
-    mind): then nobody can say which one is the verdict. Asterisks, underscores and # around the line are let pass;
-    quote marks are not. Of a reasoning judge only what follows `</think>` counts, and nothing of one cut off before.
+    EMPTY = "empty"
+    CUT = "cut at the limit before its verdict"
+    THOUGHT = "cut within its thought"
+    NO_LINE = "no line of the verdict's form"
+    NOT_LAST = "its verdict is not the last line"
+    SEVERAL = "several verdicts"
+    FORM = "its verdict has another form"
+    SCALE = "its verdict is outside the scale"
+    ECHO = "its verdict stands in what it judges already"
 
-    `prompt` is the judge's prompt. A line that stands in it already may be an echo of the answer, so it is None too:
-    that loses a verdict which happens to be the one an answer asks for, and never takes an answer's for the judge's.
+
+def verdict_text(reply: str, word: str, prompt: str = "") -> str | Unread:
+    """What stands behind `word:` in the last line of a judge's reply, or why nothing is read.
+
+    Nothing is read where that line is another one, or where a second line starts with `word:` (a quoted answer, a
+    change of mind): then nobody can say which one is the verdict. Asterisks, underscores and # around the line are let
+    pass; quote marks are not. Of a reasoning judge only what follows its thought counts, and nothing of one cut off
+    before.
+
+    `prompt` is the judge's prompt. A line that stands in it already may be an echo of the answer, so it is not read
+    either: that loses a verdict which happens to be the one an answer asks for, and never takes an answer's for the
+    judge's.
     """
-    if reply.lstrip().startswith("<think>") and "</think>" not in reply:
-        return None
-    lines = [line.rstrip() for line in reply.rpartition("</think>")[2].splitlines() if line.strip()]
+    if not reply.strip():
+        return Unread.EMPTY
+    thought = split_thought(reply)
+    if not thought.closed:
+        return Unread.THOUGHT
+    lines = [line.rstrip() for line in thought.answer.splitlines() if line.strip()]
     looks = re.compile(rf"[\W_]*{re.escape(word)}[\s*_]*:(.*)", re.IGNORECASE)
-    if not lines or sum(looks.match(line) is not None for line in lines) != 1:
-        return None
+    verdicts = [line for line in lines if looks.match(line)]
+    if len(verdicts) != 1:
+        return Unread.SEVERAL if verdicts else Unread.NO_LINE
+    if verdicts[0] is not lines[-1]:
+        return Unread.NOT_LAST
     match = re.fullmatch(rf"[*_#]*\s?{re.escape(word)}[*_]*:(.*)", lines[-1], re.IGNORECASE)
     if match is None:
-        return None
+        return Unread.FORM
     echoes = {_squeezed(line[1]) for line in map(looks.match, prompt.splitlines()) if line is not None}
-    return None if _squeezed(match[1]) in echoes else match[1].strip(" \t*_")
+    return Unread.ECHO if _squeezed(match[1]) in echoes else match[1].strip(" \t*_")
 
 
 def _squeezed(text: str) -> str:

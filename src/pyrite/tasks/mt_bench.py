@@ -25,7 +25,7 @@ from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, short_value
 from pyrite.records import Chat, Message
 from pyrite.tasks.generative import GenerativeTask, published
-from pyrite.tasks.judge import RUN_TO_RUN, fence_key, fenced_text, last_word, prompt_hash
+from pyrite.tasks.judge import RUN_TO_RUN, Unread, fence_key, fenced_text, prompt_hash, verdict_text
 from pyrite.tasks.scoring import ItemScore, Metric
 
 METRICS: tuple[Metric, ...] = (
@@ -180,19 +180,24 @@ def _prompt(item: Chat, item_answers: Sequence[str], turn: int) -> Chat:
     return Chat((Message("user", content),), f"{item.id}/{turn}", {"question": item.id, "turn": turn})
 
 
-def read_rating(text: str, prompt: Chat | None = None) -> float | None:
-    """Which rating does the judge's reply give, 1 to 10? None where it refuses or cannot be read for sure.
+def read_rating(text: str, prompt: Chat | None = None) -> float | Unread:
+    """Which rating does the judge's reply give, 1 to 10? Or why can it not be read for sure?
 
     Only the last line counts; several ratings, or one outside the scale, are none. Give the judge's prompt too: then a
-    rating that stands in an answer is not taken for the judge's, should it echo the answer. See `judge.last_word`.
+    rating that stands in an answer is not taken for the judge's, should it echo the answer. See `judge.verdict_text`.
 
     >>> read_rating("Right, but thin.\\nRATING: 7.5")
     7.5
+    >>> read_rating("Splendid.\\nRATING: 11").value
+    'its verdict is outside the scale'
     """
-    rating_line = last_word(text, "RATING", prompt.messages[-1].content if prompt else "") or ""
-    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]+)?)(?:\s*/\s*10)?\.?", rating_line)
-    rating = float(match[1]) if match else 0.0
-    return rating if 1 <= rating <= 10 else None
+    rating_line = verdict_text(text, "RATING", prompt.messages[-1].content if prompt else "")
+    if isinstance(rating_line, Unread):
+        return rating_line
+    match = re.fullmatch(r"(-?(?:[0-9]{1,2}|[1-9][0-9]{2,})(?:\.[0-9]+)?)(?:\s*/\s*10)?\.?", rating_line)
+    if match is None:
+        return Unread.FORM
+    return float(match[1]) if 1 <= float(match[1]) <= 10 else Unread.SCALE
 
 
 def measure(

@@ -101,7 +101,14 @@ def train_language_step(context: Context) -> None:
     tokenizer = load.load_tokenizer(base)
     long_rows = "split" if config["trains"] == "text" else "drop"
     longest = min(settings.max_tokens, load.longest_row(base) or settings.max_tokens)
-    rows, counts = encode_rows(tokenizer, records, PARTS[config["trains"]], longest, long_rows=long_rows)
+    rows, counts = encode_rows(
+        tokenizer,
+        records,
+        PARTS[config["trains"]],
+        longest,
+        long_rows=long_rows,
+        template_kwargs=config.get("chat_template_kwargs"),
+    )
     model = load_to_train(base, compute, settings.method)
     if settings.method != "full":
         model = adapters.add_adapter(
@@ -137,4 +144,4 @@ def train_language_step(context: Context) -> None:
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-TRAIN_LANGUAGE = StepType("train.language", 1, train_language_step)
+TRAIN_LANGUAGE = StepType("train.language", 2, train_language_step)

@@ -1,10 +1,14 @@
 """Rows as a language model trains on them: encoded, counted, and put in the order of training."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from pyrite.errors import UserError
+from pyrite.records import Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +46,36 @@ def shuffled(rows: Sequence[TrainingRow], count: int, epochs: float, seed: int) 
 
 
 def encode_rows(
-    tokenizer: Any, records: Sequence[Any], part: Any, max_tokens: int, *, long_rows: str, role: str = "learn"
+    tokenizer: Any,
+    records: Sequence[Any],
+    part: Any,
+    max_tokens: int,
+    *,
+    long_rows: str,
+    role: str = "learn",
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[list[TrainingRow], dict[str, int]]:
-    """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason.
+    """Records as rows to train on, and counts: rows read and used, split (each piece is a row), dropped by reason; then
+    rows by what the chat template did to them.
 
     `part` is "answers" or "all"; `long_rows` "split" or "drop".
+
+    Raises:
+        UserError: chats for a model that has neither a chat template nor an end marker; a template refuses a chat.
     """
     from pyrite.models.perplexity import encode_record, windows
 
+    if not tokenizer.chat_template and tokenizer.eos_token is None and any(isinstance(row, Chat) for row in records):
+        fix = "give the tokenizer an eos_token or a chat template, or train on plain text"
+        raise UserError("A model that learns chats needs to learn where an answer ends.", "no end marker", fix)
+
     rows: list[TrainingRow] = []
+    remarks = Counter[str]()
     counts = {"read": len(records), "used": 0, "split": 0, "longer than max_tokens": 0, "no tokens to learn": 0}
     for record in records:
-        row = encode_record(tokenizer, record, part)
+        row = encode_record(tokenizer, record, part, template_kwargs=template_kwargs)
+        for remark in dict.fromkeys(row.remarks):
+            remarks[remark] += 1
         if len(row.ids) > max_tokens and long_rows == "drop":
             counts["longer than max_tokens"] += 1
             continue
@@ -68,4 +90,4 @@ def encode_rows(
         rows += [
             TrainingRow(piece.id, piece.ids, piece.learned, role, len(rows) + at) for at, piece in enumerate(pieces)
         ]
-    return rows, counts
+    return rows, {**counts, **dict(sorted(remarks.items()))}

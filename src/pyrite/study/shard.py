@@ -1,0 +1,74 @@
+"""One of several jobs that share a study: which of its steps it takes, and whether all are done."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.steps import Step, Store, missing_steps
+
+SLURM_ID, SLURM_FIRST, SLURM_COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `number`-th (from 1) of `count` jobs that run the same command on one store."""
+
+    number: int
+    count: int
+
+    def of(self, targets: Sequence[Step]) -> list[Step]:
+        """Its part of the targets: every `count`-th. What several parts stand on is run by whichever comes first."""
+        return list(targets[self.number - 1 :: self.count])
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """What `pyrite study --shard` says where other jobs have not finished: how many steps are left."""
+
+    shard: Shard
+    study: str
+    steps_left: int
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        shard = f"{self.shard.number}/{self.shard.count}"
+        return {"schema_version": 1, "study": self.study, "shard": shard, "steps_left": self.steps_left}
+
+
+def shard_of(text: str | None, environment: Mapping[str, str] = os.environ) -> Shard | None:
+    """The part that `--shard I/N` names; where it says `slurm`, the one of the job's place in its array.
+
+    >>> shard_of("2/4", {})
+    Shard(number=2, count=4)
+    >>> shard_of("slurm", {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "3"})
+    Shard(number=3, count=3)
+
+    Raises:
+        UserError: no such part, or no job array of Slurm's that counts in steps of one.
+    """
+    if text is None:
+        return None
+    if text == "slurm":
+        values = [environment.get(name, "") for name in (SLURM_ID, SLURM_FIRST, SLURM_COUNT)]
+        if not all(value.isdigit() for value in values):
+            fix = "submit with sbatch --array=1-N, or name the part: --shard 1/4"
+            raise UserError("This is no job of a Slurm array.", f"${SLURM_ID}: {values[0] or 'not set'}", fix)
+        place, first, count = map(int, values)
+        shard = Shard(place - first + 1, count)
+    else:
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if match is None:
+            raise UserError("--shard takes I/N, or slurm.", text, "for the first of four jobs: --shard 1/4")
+        shard = Shard(int(match[1]), int(match[2]))
+    if not 1 <= shard.number <= shard.count:
+        detail, fix = f"{shard.number} of {shard.count}", "number the jobs from 1 to N, in steps of one"
+        raise UserError("There is no such part.", detail, fix)
+    return shard
+
+
+def steps_left(targets: Sequence[Step], store: Store) -> int:
+    """How many steps do the targets still lack?"""
+    return len(missing_steps(list(targets), store))
