@@ -164,10 +164,10 @@ def ours() -> None:
     planned = plan(config, selected_flaws(config.only))
     streams = list(planned.streams.values())
     phase("reading", lambda: run_steps(streams, store, RunOptions(), progress))
-    phase("merging", lambda: run_steps([planned.whole], store, RunOptions(threads=1), progress))
+    phase("merging", lambda: run_steps([planned.totals], store, RunOptions(threads=1), progress))
     if job["comparing"]:
         phase("comparing", lambda: audit(config))
-    counts, whole = store.path(streams[0].key), store.path(planned.whole.key)
+    counts, whole = store.path(streams[0].key), store.path(planned.totals.key)
     data = json.loads((whole / "whole.json").read_bytes())["data"]
     told = {
         "disk_bytes": json.loads((counts / "counts.json").read_bytes())["bytes"],

@@ -397,7 +397,8 @@ def test_hostile_text_is_measured_like_any_other() -> None:
 
 def test_words() -> None:
     assert folded_words(" “Hello”, said-he... O'Neil! -- ") == ("hello", "said-he", "o'neil")
-    assert folded_words("ねこ") == ("ね", "こ")
+    assert folded_words("ねこがいる。") == ("ねこ", "が", "いる")
+    assert folded_words("“किताबें!”") == ("किताबें",)
 
 
 def test_a_cue_needs_rows_a_lift_and_certainty() -> None:

@@ -268,8 +268,9 @@ def test_hostile_rows_go_through_everything(tmp_path: Path) -> None:
     )
 
 
-def test_cjk_signs_are_words() -> None:
-    assert text_words.words_in("Hi, 你好世界 don't") == ["hi", "你", "好", "世", "界", "don", "t"]
+def test_words_of_other_scripts() -> None:
+    assert text_words.words_in("Hi, 你好世界 don't") == ["hi", "你好", "世界", "don", "t"]
+    assert text_words.words_in("किताब नहीं, كِتَابٌ") == ["किताब", "नहीं", "كِتَابٌ"]
 
 
 def test_the_same_twice(tmp_path: Path) -> None:

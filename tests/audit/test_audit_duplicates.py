@@ -79,8 +79,9 @@ def test_case_space_and_punctuation_make_no_difference_but_words_do() -> None:
     assert keys[0] != keys[2]
 
 
-def test_each_chinese_character_is_a_word_and_vowel_signs_stay() -> None:
-    assert [word.decode() for word in minhash.words("你好，world 的")] == ["你", "好", "world", "的"]
+def test_words_of_scripts_without_spaces_are_those_of_a_dictionary_and_vowel_signs_stay() -> None:
+    assert [word.decode() for word in minhash.words("你好，world 的")] == ["你好", "world", "的"]
+    assert [word.decode() for word in minhash.words("น้ำเป็นสิ่งสำคัญ")] == ["น้ำ", "เป็น", "สิ่ง", "สำคัญ"]
     assert [word.decode() for word in minhash.words("किताब कातिब")] == ["किताब", "कातिब"]
 
 
@@ -107,7 +108,9 @@ def test_the_sketch_estimates_jaccard_within_its_error(shared: int, own: int) ->
         texts += [" ".join(words[: shared + own]), " ".join(words[:shared] + words[shared + own :])]
     true = (shared - 2) / (shared - 2 + 2 * own)
     pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    exact = [duplicates.jaccard_of(minhash.trigrams(a), minhash.trigrams(b)) for a, b in pairs]
+    exact = [
+        duplicates.jaccard_of(minhash.trigrams(minhash.words(a)), minhash.trigrams(minhash.words(b))) for a, b in pairs
+    ]
     assert exact == pytest.approx([true] * 100)
     made = minhash.sketches(texts)
     told = minhash.jaccard(minhash.agreement(made.signatures[::2], made.signatures[1::2]))
@@ -249,7 +252,7 @@ def test_semantic_leaves_out_what_is_near_and_needs_embeddings() -> None:
 
 
 def brute(rows: Sequence[Row]) -> set[tuple[int, int]]:
-    sets = [set(minhash.trigrams(one.text).tolist()) for one in rows]
+    sets = [set(minhash.trigrams(minhash.words(one.text)).tolist()) for one in rows]
     pairs = ((x, y) for x in range(len(rows)) for y in range(x))
     return {(y, x) for x, y in pairs if len(sets[x] & sets[y]) >= 0.7 * len(sets[x] | sets[y]) > 0}
 

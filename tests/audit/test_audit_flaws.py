@@ -21,8 +21,8 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 
 AUDIT = Path(pyrite.__file__).parent / "audit"
-FOR_PEOPLE = ("config.py",)
-"""The options' help, which speaks of the model's tokens and perplexity."""
+FOR_PEOPLE = ("config.py", "embedded_texts.py")
+"""The options' help and notes on what models read, which speak of tokens and perplexity."""
 
 
 def bound_and_used(tree: ast.AST) -> Iterator[tuple[int, str]]:

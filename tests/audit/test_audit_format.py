@@ -121,9 +121,9 @@ def test_a_shape() -> None:
     assert (shape.skeleton, shape.end, shape.marks, shape.words) == ("p+", "!", "*`", 11)
 
 
-def test_words_without_spaces_are_characters() -> None:
+def test_words_without_spaces_are_those_of_a_dictionary() -> None:
     shape = shape_of("当然！以下是3个建议。")
-    assert (shape.opening[:3], shape.end, shape.words) == (("当", "然", "！"), ".", 11)
+    assert (shape.opening[:3], shape.end, shape.words) == (("当然！", "以下", "是"), ".", 6)
 
 
 def test_a_drawn_template() -> None:

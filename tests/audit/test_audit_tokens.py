@@ -19,6 +19,7 @@ from pyrite.audit.flaws.tokens import frequencies
 from pyrite.audit.flaws.tokens import statistics as tokens
 from pyrite.audit.flaws.tokens import stream as streams
 from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
+from pyrite.audit.flaws.tokens.boilerplate_elsewhere import ELSEWHERE
 from pyrite.audit.flaws.tokens.evidence import evidence
 from pyrite.audit.flaws.tokens.tokenise import Pieces, Tokenize, well_formed
 from pyrite.audit.rows import Row, as_rows
@@ -370,9 +371,33 @@ def test_what_people_write_is_no_boilerplate(text: str) -> None:
     assert phrases_in(text) == []
 
 
-def test_there_are_about_forty_phrases_and_each_can_be_found() -> None:
-    assert 35 <= len(BOILERPLATE) <= 45
+@pytest.mark.parametrize("text", [
+    "作为一个人工智能语言模型，我没有感受。", "抱歉，我无法帮助你。", "希望这对你有帮助！", "总之，早睡。", "当然！以下是建议：",
+    "AIとして、意見はありません。", "申し訳ありませんが、できません。", "お役に立てれば幸いです。", "もちろんです！", "以下は例です：",
+    "AI 언어 모델로서 저는", "죄송하지만 저는 할 수 없습니다.", "물론입니다! 다음과", "요약하자면, 그렇습니다.",
+    "एक एआई भाषा मॉडल के रूप में, मैं", "मुझे खेद है, लेकिन मैं", "ज़रूर! यह रहा", "निष्कर्ष में, यह", "यहाँ तीन उपाय दिए गए हैं:",
+    "كنموذج لغوي لا أملك رأيا", "آسف، لكنني لا أستطيع", "بالتأكيد! هذا هو", "في الختام، النوم مهم", "إليك بعض النصائح:",
+    "ในฐานะโมเดลภาษา ฉันไม่มี", "ขออภัยค่ะ ฉันไม่สามารถช่วยได้", "หวังว่าจะเป็นประโยชน์", "แน่นอน! นี่คือ", "โดยสรุปแล้ว", "นี่คือตัวอย่าง:",
+    "Как языковая модель, я не имею", "Извините, но я не могу", "Конечно! Вот", "В заключение, спите", "Вот несколько советов:",
+    "Como modelo de lenguaje, no", "En tant que modèle de langage, je", "Als KI-Sprachmodell kann ich",
+])  # fmt: skip
+def test_boilerplate_of_other_languages_is_known(text: str) -> None:
+    assert phrases_in(text)
+
+
+@pytest.mark.parametrize("text", [
+    "他作为老师工作。", "我希望明天下雨。", "当然他不会来。", "先生として働く。", "以前は小さな町だった。", "물론 그는 오지 않았다",
+    "वह एक शिक्षक के रूप में काम करता है।", "ज़रूर आना", "كمعلم في المدرسة", "في الختام سافر", "ในฐานะครู เขา", "แน่นอนว่าเขามา",
+    "Он работает как учитель", "Конечная остановка", "Como maestro, trabaja", "En tant que professeur", "Als Lehrer arbeitet er",
+])  # fmt: skip
+def test_what_people_write_elsewhere_is_no_boilerplate(text: str) -> None:
+    assert phrases_in(text) == []
+
+
+def test_there_are_about_forty_phrases_in_latin_letters_and_each_can_be_found() -> None:
+    assert 35 <= len(BOILERPLATE) - len(ELSEWHERE) <= 45
     assert all(needle == needle.lower() for needle, _ in BOILERPLATE.values())
+    assert list(BOILERPLATE)[-len(ELSEWHERE) :] == list(ELSEWHERE)
 
 
 # -- hostile, small, repeated

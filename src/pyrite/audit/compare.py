@@ -182,4 +182,4 @@ def row_excerpt(row: Row) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-COMPARE = StepType("audit.compare", 3, compare_step)
+COMPARE = StepType("audit.compare", 4, compare_step)

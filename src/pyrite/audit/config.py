@@ -43,6 +43,10 @@ class AuditOptions(ConfigBase):
         (), description="THEIRS=OURS: what a label stands for, in data and references; repeatable"
     )
     text_fields: tuple[str, ...] = Field((), description="text columns of labelled data, in order; repeatable")
+    part: Literal["answer", "final", "thought"] = Field(
+        "answer",
+        description="what is measured of answers that begin with a thought (<think>…</think> and the like): all, what follows the thought, or the thought",
+    )
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     model: str = Field(
         "packaged:smollm2-135m-instruct",

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from scipy.stats import norm
 
+from pyrite.audit.advice import data_kind
 from pyrite.audit.baselines import LEAST, Z95
 from pyrite.audit.config import AuditConfig, AuditOptions
+from pyrite.audit.flaw import DataKind
 from pyrite.audit.flaws.registry import FLAWS, statistic_of
 from pyrite.audit.gather import Sampled
 from pyrite.audit.human_sources import sources_in_sample
@@ -113,6 +115,7 @@ def decision_of(
         alpha=config.alpha,
         thresholds=limits,
         human=human,
+        kind=data_kind([sampled.rows[at] for at in sampled.data]),
     )
     return Decision(findings, measured, sources, one_source, human)
 
@@ -154,12 +157,17 @@ def in_latin_letters(sampled: Sampled) -> bool:
 
 
 def decide(
-    measured: Sequence[Mapping[str, Any]], *, alpha: float, thresholds: Mapping[str, float], human: Human
+    measured: Sequence[Mapping[str, Any]],
+    *,
+    alpha: float,
+    thresholds: Mapping[str, float],
+    human: Human,
+    kind: DataKind = "chat",
 ) -> list[Finding]:
     """Findings, worst first: by severity, then by how far beyond null or baseline, in its standard errors.
 
     `measured` are the measurements of all flaws, as `compare` stored them; `thresholds`: name -> the excess up to which
-    there is no finding.
+    there is no finding; `kind`: of the data's rows, which the advice is for.
     """
     with_null = [at for at, measurement in enumerate(measured) if measurement["p"] is not None]
     adjusted = dict(zip(with_null, holm([measured[at]["p"] for at in with_null]), strict=True)) if with_null else {}
@@ -202,12 +210,18 @@ def decide(
             "n": measurement["n"],
             "counted": measurement.get("counted"),
             "evidence": evidence,
-            "advice": measure["advice"] if severity != "ok" else "",
+            "advice": advice_on(measure, kind) if severity != "ok" else "",
             "why": why,
             "capped": unable or (severity == "warn" and bool(cap(measurement, human, following))),
         }
         findings.append(Finding(measure["flaw"], measure["name"], severity, record, measurement["evidence"]["rule"]))
     return sorted(findings, key=lambda finding: (ORDER.index(finding.severity), -strength(finding), finding.full_name))
+
+
+def advice_on(measure: Mapping[str, Any], kind: DataKind) -> str:
+    """What to do about a finding in such data."""
+    statistic = statistic_of(f"{measure['flaw']}.{measure['name']}")
+    return str(measure["advice"]) if statistic is None else statistic.advice_for(kind)
 
 
 def next_human(measurement: Mapping[str, Any], human: Human, measures: int) -> NextSource | None:

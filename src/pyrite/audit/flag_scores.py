@@ -35,7 +35,11 @@ def flag_scores_step(context: Context) -> None:
     config = context.config
     extras = extras_of(config, context.inputs)
     batches = Batches(
-        config.get("hub") or context.inputs["file"], read_options(config), source=config["source"], column=None
+        config.get("hub") or context.inputs["file"],
+        read_options(config),
+        source=config["source"],
+        column=None,
+        part=config.get("part", "answer"),
     )
     rules: Mapping[str, Mapping[str, Any]] = config["rules"]
     names = [f"{flaw}.{rule}" for flaw, flaw_rules in rules.items() for rule in flaw_rules]
@@ -161,9 +165,14 @@ def flag_rows(
         rows = store.read_json(step, "counts.json")["rows"]
         read_settings = (
             *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
-            *("source", "hub", "revision", "file", "seed"),
+            *("source", "hub", "revision", "file", "seed", "part"),
         )
-        settings = {**{key: step.config[key] for key in read_settings}, "rules": rules, "offset": offset, "rows": rows}
+        settings = {
+            **{key: step.config[key] for key in read_settings if key in step.config},
+            "rules": rules,
+            "offset": offset,
+            "rows": rows,
+        }
         settings |= plugin_settings(rules)
         inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
         steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
@@ -181,4 +190,4 @@ def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadO
     return list(zip(config.data, ways, strict=True))
 
 
-FLAG_SCORES = StepType("audit.marks", 1, flag_scores_step)
+FLAG_SCORES = StepType("audit.marks", 2, flag_scores_step)

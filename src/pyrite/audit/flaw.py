@@ -32,9 +32,15 @@ MODEL_READS: tuple[Need, ...] = ("nll", "embeddings")
 WITH_PROMPT, WITHOUT_PROMPT = "with_prompt", "without_prompt"
 """Keys of the negative log-likelihoods: of the answers given their prompts, and of the answers alone."""
 
+DataKind = Literal["chat", "code", "labelled", "text"]
+"""What most rows of the data are: answers to prompts, code, labelled rows, plain text."""
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Draws = np.ndarray[Any, np.dtype[np.float32]]
 """[draws, rows], 0 or 1: which rows of the sample belong to a group in each draw."""
+
+SideEmbeddings = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+"""[rows, width] fp32, unit length, of what was asked (0 where nothing was) and of what was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Statistic:
 
     `name` is the measure's name within its flaw (snake_case), `question` a question that a high value answers with yes,
     `unit` the unit of its value ("share", "bits", "nats", "ratio", "AUC", …), `advice` what to do about it, one
-    sentence in the imperative, `ceiling` the most that its value can be where the unit does not say it (a share is 1
+    sentence in the imperative, `advice_by_kind` the same where it differs by the kind of rows, `ceiling` the most that its value can be where the unit does not say it (a share is 1
     at most).
     """
 
@@ -53,6 +59,11 @@ class Statistic:
     unit: str
     advice: str
     ceiling: float | None = None
+    advice_by_kind: Mapping[DataKind, str] = field(default_factory=dict, hash=False, compare=False)
+
+    def advice_for(self, kind: DataKind) -> str:
+        """What to do about it where the data holds such rows."""
+        return self.advice_by_kind.get(kind, self.advice)
 
     def as_json(self) -> dict[str, str]:
         """What stays of it with a measurement, as plain values."""
@@ -111,12 +122,13 @@ class Extras:
     """What a flaw may need beside the rows. A row's number in `embeddings` and `nll` is its place in the sample.
 
     `embeddings` [rows, width] fp32, unit length: of the answers; `prompt_embeddings` of the prompts, 0 where a row has
-    none. `nll`: per row, the mean negative log-likelihood in nats per token of the answer given the prompt
+    none; `sides` of what was asked and what was answered, as copies are compared. `nll`: per row, the mean negative log-likelihood in nats per token of the answer given the prompt
     (`with_prompt`), of the answer alone (`without_prompt`), nan where not measured. `tokenize(texts)` gives token ids.
     `against` are the evaluation sets: name -> texts. `permutations`: draws of a null that a flaw has of its own."""
 
     embeddings: np.ndarray[Any, Any] | None = None
     prompt_embeddings: np.ndarray[Any, Any] | None = None
+    sides: SideEmbeddings | None = None
     nll: Mapping[str, Floats] | None = None
     tokenize: Callable[[Sequence[str]], list[list[int]]] | None = None
     against: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -124,15 +136,12 @@ class Extras:
     permutations: int = 999
 
     @property
-    def row_embeddings(self) -> np.ndarray[Any, Any] | None:
-        """Prompt and answer of each row as one vector of unit length: a cosine is the mean of both cosines, and far
-        below 1 between a row with a prompt and one without."""
-        if self.embeddings is None or self.prompt_embeddings is None:
-            return self.embeddings
-        prompted = np.linalg.norm(self.prompt_embeddings, axis=1, keepdims=True) > 0
-        both = np.concatenate([self.embeddings, self.prompt_embeddings], axis=1)
-        joined: np.ndarray[Any, Any] = np.where(prompted, both / np.float32(2**0.5), both).astype(np.float32)
-        return joined
+    def side_embeddings(self) -> SideEmbeddings | None:
+        """Both sides of each row (`Row.parts`): those given, else prompts and answers."""
+        if self.sides is not None or self.embeddings is None:
+            return self.sides
+        asked = np.zeros_like(self.embeddings) if self.prompt_embeddings is None else self.prompt_embeddings
+        return asked, self.embeddings
 
 
 class Stream(Protocol):

@@ -214,17 +214,37 @@ class Sampled:
         return population(DATA, self.data, folder), references
 
 
+CUT = "cut.json"
+"""How much of the sample's texts an embedder read."""
+UNKNOWN = 0.2
+"""Share of a side's tokens above which an embedder that does not know them says nothing."""
+
+
+def cut_counts(folder: Path) -> dict[str, Any]:
+    """`CUT`: `limit`, the tokens of a text that were read at most, and for `data` and `references` their `rows`, how many
+    `answers_cut` and `prompts_cut`, and the share of the answers' tokens that are `unknown`."""
+    counts: dict[str, Any] = orjson.loads((folder / CUT).read_bytes())
+    return counts
+
+
+def is_unread(folder: Path) -> bool:
+    """Whether the embedder knows too little of either side for its vectors to say anything."""
+    counts = cut_counts(folder)
+    return max(float(counts[side]["unknown"]) for side in ("data", "references")) > UNKNOWN
+
+
 def sample_extras(context: Context) -> Extras:
     """What the flaws of a comparing step are given, with what models have read of the sample."""
     read: dict[str, Any] = {}
-    if "embeddings" in context.inputs:
+    if "embeddings" in context.inputs and not is_unread(context.inputs["embeddings"]):
         with np.load(context.inputs["embeddings"] / "embeddings.npz", allow_pickle=False) as file:
             read |= {"embeddings": file["answers"], "prompt_embeddings": file["prompts"]}
+            read["sides"] = file["asked"], file["answered"]
     if "surprises" in context.inputs:
         with np.load(context.inputs["surprises"] / "surprises.npz", allow_pickle=False) as file:
             read["nll"] = {name: file[name] for name in file.files}
     return extras_of(context.config, context.inputs, **read)
 
 
-TOTALS = StepType("audit.whole", 1, totals_step)
+TOTALS = StepType("audit.whole", 2, totals_step)
 SAMPLE = StepType("audit.sample", 1, sample_step)

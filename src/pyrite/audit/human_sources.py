@@ -116,4 +116,4 @@ def sources_in_sample(store: Store, compare: Mapping[str, Step]) -> tuple[dict[s
     return {}, []
 
 
-SOURCES = StepType("audit.sources", 1, sources_step)
+SOURCES = StepType("audit.sources", 2, sources_step)

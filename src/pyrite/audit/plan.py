@@ -265,6 +265,8 @@ def stream(
     }
     if config.cluster is not None:
         settings["cluster"] = config.cluster
+    if config.part != "answer":
+        settings["part"] = config.part
     settings |= plugin_settings(flaws)
     return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {Path(path).name}: read")
 

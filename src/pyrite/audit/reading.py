@@ -16,8 +16,9 @@ import numpy as np
 import orjson
 
 from pyrite.audit.config import AuditConfig
+from pyrite.audit.embedded_texts import Cutter, own_sides_by_source, without_shared_lead
 from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Floats, Need
-from pyrite.audit.gather import Sampled
+from pyrite.audit.gather import CUT, Sampled
 from pyrite.audit.rows import Row, row_from_json
 from pyrite.errors import UserError
 from pyrite.models import hardware, load
@@ -118,25 +119,47 @@ def rows_to_read(context: Context) -> list[Row]:
     return list(sampled.rows) if size is None else [sampled.rows[at] for at in sampled.first(size)]
 
 
+def embedded_rows(context: Context, cutter: Cutter) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """What a step embeds of its rows: answers, prompts, and both sides without what other rows of the source ask, too."""
+    rows = rows_to_read(context)
+    every, step = rows, slice(None)
+    if "part" in context.config:
+        sampled = Sampled.read(context.inputs["sample"])
+        every = [sampled.rows[at] for at in sampled.data]
+        part, parts = context.config["part"]
+        step = slice(part, context.config["rows"], parts)
+    answers = without_shared_lead(every, cutter.is_cut)[step]
+    return answers, [row.prompt for row in rows], own_sides_by_source(every)[step]
+
+
 def embed_step(context: Context) -> None:
     """Step: answers and prompts of rows as vectors of unit length. Of the sample: `embeddings.npz`, `answers` and
-    `prompts` [rows of the sample, width]; a row without a prompt has zeros there.
+    `prompts` [rows of the sample, width], and both sides as copies are looked for, `asked` and `answered`; zeros where
+    there is no such text. `cut.json`: how many texts were cut, by side.
 
     Apart, because a prompt that many rows share would hide how their answers differ, and because prompts say whether
-    the data is of the references' task."""
+    the data is of the references' task. Of a prompt that is too long, both ends are read: what is asked stands at
+    either."""
     load.quiet_libraries()
-    rows = rows_to_read(context)
-    prompted = [at for at, row in enumerate(rows) if row.prompt.strip()]
-    texts = [*(row.answer for row in rows), *(rows[at].prompt for at in prompted)]
+    cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
+    answers, prompts, own = embedded_rows(context, cutter)
+    prompts = [cutter.both_ends(prompt) for prompt in prompts]
+    asked, answered = [cutter.both_ends(asked) for asked, _ in own], [answered for _, answered in own]
+    first_sides = [text for text in (*prompts, *asked) if text.strip()]
+    texts = list(dict.fromkeys([*answers, *answered, *first_sides]))
     vectors = model_outputs(
         context, [texts_key(text) for text in texts], lambda places: vectors_of(context, [texts[at] for at in places])
-    )
+    ).astype(np.float32)
     if "file" in context.inputs or "part" in context.config:
         return
-    answers = vectors[: len(rows)].astype(np.float32)
-    prompts = np.zeros_like(answers)
-    prompts[prompted] = vectors[len(rows) :]
-    np.savez(context.out / "embeddings.npz", answers=answers, prompts=prompts)
+    by_text = dict(zip(texts, vectors, strict=True))
+    nothing = np.zeros(vectors.shape[1:], dtype=np.float32)
+    sides = {"answers": answers, "prompts": prompts, "asked": asked, "answered": answered}
+    stacked: dict[str, Any] = {
+        name: np.array([by_text.get(text, nothing) for text in side]) for name, side in sides.items()
+    }
+    np.savez(context.out / "embeddings.npz", **stacked)
+    (context.out / CUT).write_bytes(orjson.dumps(cutter.counts(Sampled.read(context.inputs["sample"]))))
 
 
 def vectors_of(context: Context, texts: Sequence[str]) -> Values:
@@ -178,7 +201,7 @@ def nll_step(context: Context) -> None:
         )
         return np.stack([nll[WITH_PROMPT], nll[WITHOUT_PROMPT]], axis=1)
 
-    values = model_outputs(context, [texts_key(row.prompt, row.answer) for row in rows], compute, width=2)
+    values = model_outputs(context, [texts_key(row.whole_prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
     refused = np.isinf(values).any(1)
@@ -191,6 +214,8 @@ def nll_step(context: Context) -> None:
     for at, name in enumerate((WITH_PROMPT, WITHOUT_PROMPT)):
         by_name[name][places] = values[:, at]
     np.savez(context.out / "surprises.npz", **by_name)
+    cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
+    (context.out / CUT).write_bytes(orjson.dumps(cutter.counts(sampled, places)))
 
 
 def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -224,8 +249,8 @@ def answer_nll(
     tokenizer = load.load_tokenizer(model_folder)
     model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
     room = max(2, min(max_tokens, (tokens_read(2 * max_tokens + 1, model.config, tokenizer) - 1) // 2))
-    unique, numbers = unique_rows((row.prompt, row.answer) for row in rows)
-    names = {(row.prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
+    unique, numbers = unique_rows((row.whole_prompt, row.answer) for row in rows)
+    names = {(row.whole_prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
 
     def pieces_of(place: int) -> tuple[Tokens, Tokens]:
         prompt, answer = unique[place]
@@ -274,8 +299,8 @@ def well_formed_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-NLL = StepType("audit.surprise", 3, nll_step)
-EMBED = StepType("audit.embed", 3, embed_step)
+NLL = StepType("audit.surprise", 4, nll_step)
+EMBED = StepType("audit.embed", 4, embed_step)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Decision, Finding, few_sources, task_of
+from pyrite.audit.embedded_texts import notes_on_cut
 from pyrite.audit.flag_scores import Flags
 from pyrite.audit.flaws.registry import FLAWS
-from pyrite.audit.gather import DATA, Sampled
+from pyrite.audit.gather import CUT, DATA, Sampled
 from pyrite.audit.input_files import source_labels
 from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
@@ -92,18 +93,40 @@ def notes_on_rows(config: AuditConfig, planned: Planned, sampled: Sampled, sourc
     return notes
 
 
-def notes_on_refused(compared: Mapping[str, Step], store: Store) -> list[str]:
-    """How many rows of the sample the causal model could not be given, by reason."""
-    notes: dict[str, None] = {}
+def notes_on_thoughts(config: AuditConfig, planned: Planned, store: Store) -> list[str]:
+    """How many rows have a thought that can be told from the final answer, and what was measured of them."""
+    notes = []
+    for side in ("data", "references"):
+        steps = [step for (name, _), step in planned.streams.items() if (name == DATA) == (side == "data")]
+        counts = [store.read_json(step, "counts.json") for step in steps]
+        thoughts, rows = (sum(count[what] for count in counts) for what in ("thoughts", "rows"))
+        if thoughts:
+            measured = {
+                "answer": "thought and final answer were measured together (--part final or --part thought: apart)",
+                "final": "what follows the thought was measured; rows without a thought count as a whole",
+                "thought": "only the thoughts were measured; rows without one have no answer here",
+            }
+            notes.append(f"{thoughts:,} of {rows:,} rows of the {side} have a thought: {measured[config.part]}")
+    if config.part == "thought" and not notes:
+        notes.append("no row has a thought that can be told from its answer (<think>…</think> and the like)")
+    return notes
+
+
+def notes_on_reading(store: Store, compared: Mapping[str, Step]) -> list[str]:
+    """What models could not read of the sample's texts, or were not given, by reason."""
+    notes: list[str] = []
+    for need, name in INPUT_NAMES.items():
+        reads = {read.key: read for step in compared.values() if isinstance(read := step.inputs.get(name), Step)}
+        notes += [note for read in reads.values() for note in notes_on_cut(need, store.read_json(read, CUT))]
     for step in compared.values():
         read = step.inputs.get(INPUT_NAMES["nll"])
         if isinstance(read, Step):
             counts = store.read_json(read, REFUSED)
-            for reason, count in counts["dropped"].items():
-                notes[
-                    f"{count} of the {counts['read']} rows that the causal model was to read were left out: {reason}"
-                ] = None
-    return list(notes)
+            notes += [
+                f"{count} of the {counts['read']} rows that the causal model was to read were left out: {reason}"
+                for reason, count in counts["dropped"].items()
+            ]
+    return list(dict.fromkeys(notes))
 
 
 def audit_record(

@@ -1,10 +1,14 @@
 """What an audit sees of a record: what was asked, what was answered, the label, and where the row stands."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from pyrite.records import Chat, Labelled, Pair, Record, Text
+from pyrite.thoughts import has_thought, split_thought
+
+AnswerPart = Literal["answer", "final", "thought"]
+"""What is measured of an answer: all of it, what follows its thought, or the thought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +16,8 @@ class Row:
     """One record of a source.
 
     `number` is the record's place among the kept records of its source, from 0, and with `id` names it to the user.
-    `prompt` is what was asked (empty for plain text), `answers` what a model or a person wrote in reply: the
+    `prompt` is what was asked (empty for plain text) without the system text, which many rows share and which stands in
+    `system`; `answers` what a model or a person wrote in reply: the
     assistant's turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text. `label`
     and `fields` are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes
     from, `cluster` which rows come from one author, article or conversation (empty: a row of its own)."""
@@ -25,11 +30,31 @@ class Row:
     fields: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     cluster: str = ""
+    system: str = ""
 
     @property
     def text(self) -> str:
-        """Everything that was written in the row: what was asked, then the answers."""
+        """What was asked, then the answers."""
         return "\n".join([self.prompt, *self.answers] if self.prompt else self.answers)
+
+    @property
+    def whole_text(self) -> str:
+        """Everything that a model reads of the row: the system text, what was asked, the answers."""
+        return f"{self.system}\n{self.text}" if self.system else self.text
+
+    @property
+    def whole_prompt(self) -> str:
+        """Everything that a model reads before the answers: the system text and what was asked."""
+        return "\n".join(text for text in (self.system, self.prompt) if text)
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The two sides of a row, both of which copies have in common: what was asked and the answers; of labelled rows
+        the fields before the last, and the last."""
+        if self.fields:
+            *before, last = self.fields.values()
+            return "\n".join(before), last
+        return self.prompt, self.answer
 
     @property
     def answer(self) -> str:
@@ -41,6 +66,7 @@ class Row:
         values: dict[str, Any] = {"number": self.number, "id": self.id, "prompt": self.prompt}
         values |= {"answers": self.answers, "source": self.source}
         values |= {"cluster": self.cluster} if self.cluster else {}
+        values |= {"system": self.system} if self.system else {}
         return values | ({"label": self.label, "fields": dict(self.fields)} if self.fields else {})
 
 
@@ -53,9 +79,10 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
     """A record as an audit sees it."""
     match record:
         case Chat():
-            prompt = "\n".join(turn.content for turn in record.messages if turn.role in ("system", "user", "tool"))
+            prompt = "\n".join(turn.content for turn in record.messages if turn.role in ("user", "tool"))
             answers = tuple(turn.content for turn in record.messages if turn.role == "assistant")
-            return Row(number, record.id, prompt, answers, source=source)
+            system = "\n".join(turn.content for turn in record.messages if turn.role == "system")
+            return Row(number, record.id, prompt, answers, source=source, system=system)
         case Pair():
             fields = {"premise": record.premise, "hypothesis": record.hypothesis}
             return Row(number, record.id, record.premise, (record.hypothesis,), record.label, fields, source)
@@ -64,6 +91,20 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
             return Row(number, record.id, "", (joined,), record.label, dict(record.fields), source)
         case Text():
             return Row(number, record.id, "", (record.text,), source=source)
+
+
+def holds_thought(row: Row) -> bool:
+    """Whether one of a row's answers has a thought that can be told from its final answer."""
+    return not row.fields and any(map(has_thought, row.answers))
+
+
+def part_of(row: Row, part: AnswerPart) -> Row:
+    """The row with only so much of its answers: `final` what follows the thought, `thought` the thought. Labelled rows
+    stay as they are."""
+    if part == "answer" or row.fields:
+        return row
+    thoughts = [split_thought(answer) for answer in row.answers]
+    return replace(row, answers=tuple(each.answer if part == "final" else each.thought for each in thoughts))
 
 
 def cluster_of(record: Record, column: str) -> str:

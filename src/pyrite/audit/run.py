@@ -16,7 +16,14 @@ from pyrite.audit.gather import DATA, Sampled
 from pyrite.audit.input_files import files_in, reference_files
 from pyrite.audit.plan import Planned, comparisons, model_reads, nll_reading, plan, readers, selected_flaws
 from pyrite.audit.reading import FIRST_LOOK, INPUT_NAMES
-from pyrite.audit.record import audit_record, not_measured, notes_on_refused, notes_on_rows, notes_on_sources
+from pyrite.audit.record import (
+    audit_record,
+    not_measured,
+    notes_on_reading,
+    notes_on_rows,
+    notes_on_sources,
+    notes_on_thoughts,
+)
 from pyrite.audit.run_folder import write_run
 from pyrite.audit.show import show_so_far
 from pyrite.audit.two_looks import divides_rows, note_on_looks, number_of_looks, settled_at_first_look, two_look_flaws
@@ -117,7 +124,7 @@ def audit(config: AuditConfig) -> Audit:
     code = exit_code([result.outcome for result in gate_results], config.undecided)
     flagged = flag_rows(config, planned, store, decision, finish) if divide else None
     notes = notes_on_sources(config, decision) + notes_on_rows(config, planned, sampled, decision.sources)
-    notes += notes_on_refused(compared, store)
+    notes += notes_on_thoughts(config, planned, store) + notes_on_reading(store, compared)
     if twice:
         notes.append(note_on_looks(staged, rows_read, config.model_sample))
     model_rows = rows_read if staged else config.model_sample

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from pyrite.audit.crew import Crew, Part
-from pyrite.audit.rows import Row, audit_row, cluster_of
+from pyrite.audit.rows import AnswerPart, Row, audit_row, cluster_of, holds_thought, part_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.steps import Context, StepType
@@ -31,11 +31,18 @@ class Batches:
     """Rows of a file in batches of bounded size, sampled on the way; `counts` once they are exhausted."""
 
     def __init__(
-        self, path: Path | str, options: ReadOptions, *, source: str, column: str | None, cluster: str | None = None
+        self,
+        path: Path | str,
+        options: ReadOptions,
+        *,
+        source: str,
+        column: str | None,
+        cluster: str | None = None,
+        part: AnswerPart = "answer",
     ) -> None:
         self.reader = open_records(path, options)
-        self.source, self.column, self.cluster = source, column, cluster
-        self.rows = 0
+        self.source, self.column, self.cluster, self.part = source, column, cluster, part
+        self.rows = self.thoughts = 0
 
     def __iter__(self) -> Iterator[list[Row]]:
         batch: list[Row] = []
@@ -50,6 +57,8 @@ class Batches:
             row = audit_row(record, number, name)
             if self.cluster is not None:
                 row = replace(row, cluster=cluster_of(record, self.cluster))
+            self.thoughts += holds_thought(row)
+            row = part_of(row, self.part)
             batch.append(row)
             size += len(row.prompt) + sum(map(len, row.answers))
             if len(batch) >= BATCH_ROWS or size >= BATCH_CHARS:
@@ -67,12 +76,11 @@ LONGEST = 100_000
 
 def with_short_texts(row: Row) -> Row:
     """The row with its texts cut to `LONGEST` characters."""
-    if max(len(row.prompt), *map(len, row.answers), *map(len, row.fields.values()), 0) <= LONGEST:
+    if max(len(row.prompt), len(row.system), *map(len, row.answers), *map(len, row.fields.values()), 0) <= LONGEST:
         return row
     fields = {name: text[:LONGEST] for name, text in row.fields.items()}
-    return replace(
-        row, prompt=row.prompt[:LONGEST], answers=tuple(answer[:LONGEST] for answer in row.answers), fields=fields
-    )
+    answers = tuple(answer[:LONGEST] for answer in row.answers)
+    return replace(row, prompt=row.prompt[:LONGEST], answers=answers, fields=fields, system=row.system[:LONGEST])
 
 
 class Drawn:
@@ -120,6 +128,7 @@ def stream_step(context: Context) -> None:
         source=config["source"],
         column=config["source_column"],
         cluster=config.get("cluster"),
+        part=config.get("part", "answer"),
     )
     drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"]])
     inputs = {name: folder for name, folder in context.inputs.items() if name != "file"}
@@ -145,6 +154,7 @@ def stream_step(context: Context) -> None:
     summary = {
         **counts.as_json(),
         "rows": batches.rows,
+        "thoughts": batches.thoughts,
         "layout": batches.reader.layout,
         "sources": sorted(drawn.held),
         "bytes": sum(file.stat().st_size for file in context.out.rglob("*") if file.is_file()),
@@ -160,4 +170,4 @@ def estimated_rows(size: int, rows: int, batch: Sequence[Row]) -> float:
     return max(rows, size / max(1.0, each * 1.1))
 
 
-STREAM = StepType("audit.stream", 1, stream_step)
+STREAM = StepType("audit.stream", 2, stream_step)

@@ -4,7 +4,6 @@ A lazy reader does not read for meaning. It sees whether the last field repeats 
 whether there is a negation, and which words occur.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.rows import Row
+from pyrite.data.words import edge_pattern, written_words
 from pyrite.synth.heuristics import is_negated
 
 Array = np.ndarray[Any, Any]
@@ -31,8 +31,51 @@ LIFT, MORE = 1.5, 1.25
 """Lift of a feature that is named; and how many times that of the references it must be."""
 SURE = {"word": 4.0}
 """Standard errors by which a feature that is named must stand out; 3 where it is not one of hundreds."""
-EDGE = re.compile(r"^\W+|\W+$")
-WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+NEGATIONS_ELSEWHERE = frozenset(
+    (
+        *("नहीं", "नही", "मत", "बिना"),  # Hindi
+        *("لا", "ليس", "ليست", "ليسوا", "لم", "لن", "ولا", "ولم", "ولن", "وليس", "بدون", "دون"),  # Arabic
+        *("ไม่", "ไม่ใช่", "ไม่ได้", "ไม่มี", "ไม่เคย", "มิ", "มิได้", "ไร้", "ปราศจาก"),  # Thai
+        *(
+            "不",
+            "不是",
+            "不会",
+            "不能",
+            "不要",
+            "不可",
+            "不再",
+            "不用",
+            "不必",
+            "并不",
+            "从不",
+            "绝不",
+            "没",
+            "没有",
+            "从未",
+            "未",
+        ),
+        *("無", "无", "勿", "沒", "沒有", "不會", "並不", "從不", "絕不", "從未", "毫无", "毫無"),  # Chinese
+        *("ない", "なかった", "ません", "ませ", "ぬ", "なく", "なし"),  # Japanese
+        *(
+            "안",
+            "못",
+            "없다",
+            "없는",
+            "없이",
+            "없습니다",
+            "않는",
+            "않다",
+            "않은",
+            "않습니다",
+            "아니다",
+            "아닌",
+            "아닙니다",
+        ),
+        *("не", "нет", "ни", "никто", "ничего", "никогда", "нельзя", "без"),  # Russian
+    )
+)
+"""Negations of some languages in other scripts than Latin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +123,23 @@ class Cue:
 
 
 def folded_words(text: str) -> tuple[str, ...]:
-    """Lower-cased words without punctuation at their ends; Chinese and Japanese characters stand alone.
+    """Lower-cased words without punctuation at their ends.
 
     >>> folded_words("The dog's here, 日本!")
-    ('the', "dog's", 'here', '日', '本')
+    ('the', "dog's", 'here', '日本')
     """
-    stripped = (EDGE.sub("", word) for word in WIDE.sub(r" \g<0> ", text.lower()).split())
+    edge = edge_pattern()
+    stripped = (edge.sub("", word) for word in written_words(text.lower()))
     return tuple(word for word in stripped if word)
+
+
+def negated_words(words: frozenset[str]) -> bool:
+    """Is there a negation among lower-cased words?
+
+    >>> negated_words(frozenset(["他", "不是", "老师"])), negated_words(frozenset(["notable"]))
+    (True, False)
+    """
+    return is_negated(words) or not NEGATIONS_ELSEWHERE.isdisjoint(words)
 
 
 def surface_of(row: Row) -> Surface:
@@ -95,14 +148,14 @@ def surface_of(row: Row) -> Surface:
     last = folded_words(texts[-1])
     unique = frozenset(last)
     if len(texts) < 2:
-        return Surface(row.label or "", last, unique, "", 0.0, 0, is_negated(unique), False)
+        return Surface(row.label or "", last, unique, "", 0.0, 0, negated_words(unique), False)
     first = folded_words(texts[0])
     first_words = frozenset(first)
     share = len(unique & first_words) / max(1, len(unique))
     overlap = "none" if share == 0 else "some" if share < 1 else "all"
     if overlap == "all" and f" {' '.join(last)} " in f" {' '.join(first)} ":
         overlap = "run"
-    negated = is_negated(unique)
+    negated = negated_words(unique)
     return Surface(
         row.label or "",
         last,
@@ -111,7 +164,7 @@ def surface_of(row: Row) -> Surface:
         share,
         len(last) - len(first),
         negated,
-        negated != is_negated(first_words),
+        negated != negated_words(first_words),
     )
 
 

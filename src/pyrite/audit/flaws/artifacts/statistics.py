@@ -34,7 +34,7 @@ BINS = 8
 CHUNK = 128
 
 _MIX = (
-    "mix in rows that show the feature with other labels, or remove flagged rows until the lift is that of human data"
+    "Mix in rows that show the feature with other labels, or remove flagged rows until the lift is that of human data."
 )
 STATISTICS = tuple(
     Statistic("artifacts", name, question, unit, advice)
@@ -47,13 +47,15 @@ STATISTICS = tuple(
             "hypothesis_only",
             "Can the label be told from the words of the last field alone?",
             "share",
-            "rewrite or remove flagged rows, and test any model trained on this data with the first field left out",
+            "Rewrite or remove flagged rows, and test any model trained on this data with all but the last field left out "
+            "(arXiv 1805.01042).",
         ),
         (
             "overlap_only",
             "Can the label be told from overlap between the fields alone?",
             "share",
-            "balance labels within each class of overlap, and test any model trained on this data on HANS",
+            "Balance labels within each class of overlap, and test any model trained on this data where overlap misleads "
+            "(for English NLI: HANS, arXiv 1902.01007).",
         ),
     )
 )

@@ -56,7 +56,7 @@ def _share_line(
 
 def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
     """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
-    its_words = minhash.words(row.text)[: minhash.WORDS]
+    its_words = minhash.words(row.whole_text)[: minhash.WORDS]
     spans: list[tuple[int, int, int]] = []
     for match in matches(minhash.text_hashes([its_words]), index, measure):
         first = match.runs.items[match.runs.bounds[match.grams]]

@@ -139,7 +139,7 @@ def _batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[list[bytes]]]]:
     """Rows as words, a bounded number of words at a time: (place of the first row, words of each)."""
     start, held, batch = 0, 0, list[list[bytes]]()
     for row in rows:
-        batch.append(minhash.words(row.text)[: minhash.WORDS])
+        batch.append(minhash.words(row.whole_text)[: minhash.WORDS])
         held += len(batch[-1])
         if held >= minhash.AT_ONCE:
             yield start, batch

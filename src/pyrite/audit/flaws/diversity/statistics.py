@@ -1,7 +1,7 @@
 """Diversity of answers: word n-grams that are repeated within rows and across rows.
 
-Words are lower-case runs of letters and digits, a CJK sign being a word of its own. Words and n-grams are known by
-64-bit hashes (two of a million n-grams are taken for one with probability below 1e-7)."""
+Words are lower-case runs of letters, digits and low lines (`pyrite.data.words.plain_words`). Words and n-grams are known
+by 64-bit hashes (two of a million n-grams are taken for one with probability below 1e-7)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,20 @@ from pyrite.audit.rows import Row
 DISTINCT_2 = Statistic(
     "diversity", "distinct_2", "Are fewer of the word pairs different than in the references?", "share",
     "Vary what the generator is asked for (topics, personas, seeds), or raise its temperature.",
+    advice_by_kind={"code": "Vary the tasks, libraries and languages that the generator is asked for."},
 )  # fmt: skip
 DISTINCT_3 = Statistic(
     "diversity", "distinct_3", "Are fewer of the word triples different than in the references?", "share",
     "Vary what the generator is asked for (topics, personas, seeds), or raise its temperature.",
+    advice_by_kind={"code": "Vary the tasks, libraries and languages that the generator is asked for."},
 )  # fmt: skip
 CROSS_ROW = Statistic(
     "diversity", "cross_row_repetition", "Do answers share more of their five-word stretches than in the references?",
     "share", "Drop rows that repeat other rows' sentences, or ask the generator not to reuse them.",
+    advice_by_kind={
+        "code": "Look at what is repeated: imports and set-up may stay; drop rows that repeat whole functions.",
+        "text": "Take repeated boilerplate out of the texts, and drop texts that repeat others' sentences.",
+    },
 )  # fmt: skip
 NOVELTY = Statistic(
     "diversity", "novelty", "Do the data's four-word stretches stand in the references already?", "share",
@@ -33,6 +39,10 @@ NOVELTY = Statistic(
 SELF = Statistic(
     "diversity", "self_repetition", "Do answers repeat themselves more than in the references?", "share",
     "Drop the rows that loop, and set a repetition penalty or a shorter limit at generation.",
+    advice_by_kind={
+        "code": "Read the rows that repeat themselves most: tests and tables do by nature; drop those that loop.",
+        "text": "Read the texts that repeat themselves most, and drop those that loop.",
+    },
 )  # fmt: skip
 STATISTICS: tuple[Statistic, ...] = (DISTINCT_2, DISTINCT_3, CROSS_ROW, NOVELTY, SELF)
 

@@ -1,6 +1,5 @@
 """Words and n-grams of answers, known by 64-bit hashes."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -8,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from pyrite.data.words import plain_words
+
 Array = np.ndarray[Any, Any]
 FIRST = 60
 """Words of an answer that `distinct_2` and `distinct_3` look at, so that lengths matter little."""
 LONGEST = 20_000
 """Words of an answer that anything here looks at; compression looks at its first megabyte."""
-CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
-WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 ODD = np.random.default_rng(4).integers(0, 2**63, 5, dtype=np.uint64) * 2 + 1
 """Odd multipliers, one for each place of an n-gram."""
 
@@ -62,7 +61,7 @@ def words_of(texts: Sequence[str], cache: Hashes | None = None) -> Words:
 
 def words_in(text: str) -> list[str]:
     """The words of a text, the first `LONGEST`."""
-    return WORD.findall(text[: 40 * LONGEST].lower())[:LONGEST]
+    return plain_words(text[: 40 * LONGEST].lower())[:LONGEST]
 
 
 def self_repetition(words: Words) -> tuple[Array, Array]:

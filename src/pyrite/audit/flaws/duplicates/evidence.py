@@ -6,16 +6,25 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit import minhash
-from pyrite.audit.flaw import Evidence, Extras, Population
-from pyrite.audit.flaws.duplicates.statistics import AGAINST, CLOSE, EXACT, NEARLY, SEMANTIC, SamplePairs, find_pairs
-from pyrite.audit.minhash import NEAR, Array
+from pyrite.audit.flaw import Evidence, Extras, Population, SideEmbeddings
+from pyrite.audit.flaws.duplicates.statistics import (
+    AGAINST,
+    CLOSE,
+    EXACT,
+    NEARLY,
+    SEMANTIC,
+    SamplePairs,
+    find_pairs,
+    first_rows,
+)
+from pyrite.audit.minhash import NEAR
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import truncate
 
 SAID = {
     "exact": "repeat another row word for word",
-    "near": f"share {NEAR:.0%} or more of their word trigrams with another row",
-    "semantic": f"say the same as another row of the sample (cosine {CLOSE} or more)",
+    "near": f"share {NEAR:.0%} or more of their word trigrams with another row, in prompt and answer alike",
+    "semantic": f"ask and say the same as another row of the sample (cosines of {CLOSE} or more)",
 }
 
 
@@ -24,17 +33,16 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     are `Row.number`s."""
     if measure == AGAINST.name:
         return _copied(data, references)
-    pairs = find_pairs(data.rows, extras.row_embeddings)
+    embeddings = first_rows(extras.side_embeddings, len(data.rows))
+    pairs = find_pairs(data.rows, embeddings)
     groups = _copy_groups(measure, pairs)
-    rows, total = _share(measure, data, extras.row_embeddings)
+    rows, total = _share(measure, data, embeddings)
     share = f"{rows / total:.1%} of rows ({rows:,} of {total:,}) {SAID[measure]}"
     values: dict[str, Any] = {"rows": rows, "share": rows / total}
     if references:
         theirs, start = [], len(data.rows)
         for population in references.values():
-            theirs.append(
-                _share(measure, population, None if extras.row_embeddings is None else extras.row_embeddings[start:])
-            )
+            theirs.append(_share(measure, population, first_rows(extras.side_embeddings, len(population.rows), start)))
             start += len(population.rows)
         values["reference_share"] = sum(copied for copied, _ in theirs) / sum(of for _, of in theirs)
         share += f" (references {values['reference_share']:.1%})"
@@ -65,7 +73,7 @@ def _copy_groups(measure: str, pairs: SamplePairs) -> list[list[int]]:
     return sorted(several, key=lambda group: (-len(group), group))
 
 
-def _share(measure: str, population: Population, embeddings: Array | None) -> tuple[int, int]:
+def _share(measure: str, population: Population, embeddings: SideEmbeddings | None) -> tuple[int, int]:
     """Rows with a partner, and all rows: of the whole where it is known, else of the sample."""
     if measure in population.totals:
         return population.totals[measure]["rows"], population.totals["rows"]

@@ -1,15 +1,17 @@
 """Duplicates: rows that hold the same words as another row, nearly the same, or say the same in other words.
 
-What is compared is all that was written in a row, prompt and answers, as words (`pyrite.audit.minhash.words`): case,
-white space and punctuation make no difference. Two rows are *exact* duplicates if their words are the same, *near* ones
-if they are not but the Jaccard similarity of their sets of word trigrams is at least `NEAR` (rows of fewer than five
-words take no part), *semantic* ones if their embeddings have a cosine of at least `CLOSE` and they are neither, nor
-joined by a chain of near-duplicates.
+A row has two sides (`Row.parts`): what was asked, without the system text, and the answers; of labelled rows the fields
+before the last, and the last. A copy has both in common. Sides are compared as words (`pyrite.audit.minhash.words`):
+case, white space and punctuation make no difference. Two rows are *exact* duplicates if the words of both sides are the
+same; *near* ones if they are not, but the Jaccard similarity of their sets of word trigrams is at least `NEAR`, and each
+side is at least half alike by itself (`pyrite.audit.minhash`; rows of fewer than five words take no part); *semantic* ones
+if the embeddings of both sides have a cosine of at least `CLOSE` and they are neither, nor joined by a chain of
+near-duplicates.
 
 On the whole data set, pairs are found by MinHash and confirmed by the sketch alone (see `pyrite.audit.minhash` for its
-error: a pair of similarity 0.7 is confirmed about every other time, one of 0.8 nearly always); on the sample, the
-trigram sets of candidates are compared. Clusters are chains of near-duplicates. Copies of one text are one text to the
-near search, and a text is compared with a bounded number of others in each band, so that no data costs quadratic time.
+error: a pair of similarity 0.7 is confirmed about every other time, one of 0.8 nearly always); on the sample, the words
+of candidates are compared. Clusters are chains of near-duplicates. Copies of one text are one text to the near search,
+and a text is compared with a bounded number of others in each band, so that no data costs quadratic time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit import minhash
-from pyrite.audit.flaw import Alone, Difference, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Alone, DataKind, Difference, Draws, Extras, Floats, SideEmbeddings, Statistic
 from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array
 from pyrite.audit.rows import Row
 
@@ -34,8 +36,15 @@ EXACT_AT_MOST = 100_000
 """Of more candidate pairs in the sample, the sketches decide, not the trigram sets."""
 
 _REMOVE = "Keep one row of each group (`--clean` does)."
-EXACT = Statistic("duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE)
-NEARLY = Statistic("duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE)
+_BY_KIND: Mapping[DataKind, str] = {
+    "labelled": "Keep one row of each group (`--clean` does), and look first whether their labels agree."
+}
+EXACT = Statistic(
+    "duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE, advice_by_kind=_BY_KIND
+)
+NEARLY = Statistic(
+    "duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE, advice_by_kind=_BY_KIND
+)
 SEMANTIC = Statistic(
     "duplicates",
     "semantic",
@@ -64,24 +73,27 @@ class SamplePairs:
     semantic: tuple[Array, Array, Floats] | None
 
 
-def find_pairs(rows: Sequence[Row], embeddings: Array | None) -> SamplePairs:
-    """All kinds of pairs among these rows."""
-    sketches = minhash.sketches(row.text for row in rows)
+def find_pairs(rows: Sequence[Row], embeddings: SideEmbeddings | None) -> SamplePairs:
+    """All kinds of pairs among these rows; `embeddings` of both sides of all rows."""
+    sides = [row.parts for row in rows]
+    sketches = minhash.sketches([answered for _, answered in sides], [asked for asked, _ in sides])
     _, first, text_of = np.unique(sketches.keys, return_index=True, return_inverse=True)
-    near = _near_pairs([rows[at].text for at in first], sketches, first)
+    near = _near_pairs([sides[at] for at in first], sketches, first)
     cluster_of = np.arange(len(first))
     if len(near[0]):
         minhash.unite(cluster_of, near[0], near[1])
-    semantic = None if embeddings is None else _semantic_pairs(embeddings[: len(rows)], cluster_of[text_of])
+    semantic = None if embeddings is None else _semantic_pairs(embeddings, cluster_of[text_of])
     return SamplePairs(text_of, near, cluster_of, semantic)
 
 
-def _near_pairs(texts: Sequence[str], sketches: minhash.Sketches, first: Array) -> tuple[Array, Array, Floats]:
-    """Pairs of texts of a similarity of `NEAR` or more; of very many candidates those that sketches confirm."""
+def _near_pairs(
+    texts: Sequence[tuple[str, str]], sketches: minhash.Sketches, first: Array
+) -> tuple[Array, Array, Floats]:
+    """Pairs of texts (both sides of a row) that are alike; of very many candidates those that sketches confirm."""
     long = np.flatnonzero(sketches.long[first])
     codes = [np.empty(0, dtype=np.int64)]
     for band in range(BANDS):
-        band_hashes, following = (sketches.bands[first[long], at % BANDS] for at in (band, band + 1))
+        band_hashes, following = sketches.bands[first[long], band], sketches.nexts[first[long], band]
         order, keys = minhash.band_order(band_hashes, following, long)
         for left, right in minhash.neighbours(keys):
             ends = np.sort([long[order[left]], long[order[right]]], axis=0)
@@ -95,10 +107,46 @@ def _near_pairs(texts: Sequence[str], sketches: minhash.Sketches, first: Array) 
     likely = values >= NEAR - 3 * (NEAR * (1 - NEAR) / minhash.SLOTS) ** 0.5
     a, b, values = a[likely], b[likely], values[likely]
     if len(a) <= EXACT_AT_MOST:
-        sets = {at: minhash.trigrams(texts[at]) for at in np.unique([a, b]).tolist()}
+        sets = {at: minhash.trigrams(_words_of(*texts[at])) for at in np.unique([a, b]).tolist()}
         values = np.array([jaccard_of(sets[x], sets[y]) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
     near = values >= NEAR
-    return a[near], b[near], values[near]
+    a, b, values = a[near], b[near], values[near]
+    alike = _sides_alike(texts, sketches, first, a, b)
+    return a[alike], b[alike], values[alike]
+
+
+def _words_of(asked: str, answered: str) -> list[bytes]:
+    prompt_words = [word for sentence in minhash.prompt_sentences(asked) for word in sentence] if asked else []
+    return prompt_words + minhash.words(answered)
+
+
+def _sides_alike(
+    texts: Sequence[tuple[str, str]], sketched: minhash.Sketches, first: Array, a: Array, b: Array
+) -> Array:
+    """Whether both sides of pairs of texts are alike by themselves [pairs]."""
+    alike = np.ones(len(a), dtype=bool)
+    if len(a) > EXACT_AT_MOST:
+        for at in range(0, len(a), minhash.PAIRS_AT_ONCE):
+            some = slice(at, at + minhash.PAIRS_AT_ONCE)
+            ours, theirs = first[a[some]], first[b[some]]
+            prompts = sketched.prompts.padded(ours), sketched.prompts.padded(theirs)
+            alike[some] = minhash.sides_alike(*prompts, sketched.answers[ours], sketched.answers[theirs])
+        return alike
+    for number, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+        (asked, answered), (other_asked, other_answered) = texts[x], texts[y]
+        if asked and other_asked:
+            alike[number] = minhash.same_answers(answered, other_answered) and (
+                asked == other_asked or minhash.same_prompts(asked, other_asked)
+            )
+    return alike
+
+
+def first_rows(embeddings: SideEmbeddings | None, count: int, start: int = 0) -> SideEmbeddings | None:
+    """The embeddings of so many rows from a place on."""
+    if embeddings is None:
+        return None
+    asked, answered = embeddings
+    return asked[start : start + count], answered[start : start + count]
 
 
 def jaccard_of(a: Array, b: Array) -> float:
@@ -107,11 +155,16 @@ def jaccard_of(a: Array, b: Array) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def _semantic_pairs(embeddings: Array, clusters: Array) -> tuple[Array, Array, Floats]:
-    """Of each row, the closest rows of other clusters (at most `PARTNERS`)."""
+def _semantic_pairs(embeddings: SideEmbeddings, clusters: Array) -> tuple[Array, Array, Floats]:
+    """Of each row, the rows of other clusters that are closest in the side in which they are less alike (at most
+    `PARTNERS`). A row with a prompt is never close to one without."""
+    asked, answered = embeddings
+    bare = ~np.asarray(asked.any(axis=1))
     chunks: list[tuple[Array, Array, Floats]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for at in range(0, len(embeddings), 512):
-        close = embeddings[at : at + 512] @ embeddings.T
+    for at in range(0, len(answered), 512):
+        close = answered[at : at + 512] @ answered.T
+        both_bare = bare[at : at + 512, None] & bare
+        close = np.minimum(close, np.where(both_bare, 1, asked[at : at + 512] @ asked.T))
         close[clusters[at : at + 512, None] == clusters] = -1
         columns = np.argpartition(-close, min(PARTNERS, close.shape[1]) - 1, axis=1)[:, :PARTNERS]
         a, nth = np.nonzero(np.take_along_axis(close, columns, axis=1) >= CLOSE)
@@ -132,7 +185,7 @@ def _closest(a: Array, b: Array, values: Floats) -> tuple[Array, Array, Floats]:
 
 def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     """Of each group, the share of rows that have a partner in the same group, data minus references."""
-    pairs = find_pairs(rows, extras.row_embeddings)
+    pairs = find_pairs(rows, extras.side_embeddings)
     a, b, values = pairs.near
     both = _closest(np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([values, values]))
     differences = [
@@ -202,9 +255,9 @@ def alone(rows: Sequence[Row], extras: Extras) -> list[Alone]:
     """Semantic duplicates in the sample, which `merge` does not know; the others are told by `alone_from_totals`."""
     from pyrite.stats.intervals import wilson
 
-    if extras.embeddings is None or not rows:
+    if extras.side_embeddings is None or not rows:
         return []
-    semantic = find_pairs(rows, extras.row_embeddings).semantic
+    semantic = find_pairs(rows, first_rows(extras.side_embeddings, len(rows))).semantic
     assert semantic is not None
     share = wilson(len(np.unique(semantic[0])), len(rows))
     return [Alone(SEMANTIC, share.value, None, len(rows), FEW, share.low, share.high)]

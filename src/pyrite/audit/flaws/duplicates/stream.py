@@ -14,14 +14,16 @@ from pyrite.audit.rows import Row
 
 
 class Stream:
-    """Writes a sketch of every row: `minhash.BYTES` (245) bytes. Column: `duplicates_hash`, the hash of its words."""
+    """Writes a sketch of every row: `minhash.BYTES` (328) bytes, and 40 for each sentence of its prompt. Column:
+    `duplicates_hash`, the hash of its words."""
 
     def __init__(self, folder: Path, extras: Extras) -> None:
         self.folder = folder
 
     def add(self, rows: Sequence[Row]) -> Mapping[str, Array]:
         """Take rows in; returns the column."""
-        sketches = minhash.sketches(row.text for row in rows)
+        asked, answered = zip(*(row.parts for row in rows), strict=True) if rows else ((), ())
+        sketches = minhash.sketches(answered, asked)
         minhash.append_rows(self.folder, [row.number for row in rows], sketches)
         return {"duplicates_hash": sketches.keys}
 

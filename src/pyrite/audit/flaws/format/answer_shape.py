@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from pyrite.data.words import UNSPACED, separated, written_words
+
 Words = tuple[str, ...]
 """Folded words, the outermost first: an opening from the left, a closing from the right."""
 
@@ -59,19 +61,34 @@ _RUN = re.compile(r"(.)\1+")
 _AGAIN = re.compile(r"(.{2,4}?)\1+")
 _PIECE = re.compile(r"\([^()]+\)|.\+?")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
-_EAST = re.compile(
-    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60\u3001\u3002\U00020000-\U0003ffff]"
+_LINE_ELSEWHERE = re.compile(
+    r"(?P<N>[(（]?\d{1,3}[.)）、．]\s*(?:\*\*|__)\S)"
+    r"|(?P<n>[(（]?\d{1,3}(?:[)）、．]|\.(?=\D))|[(（]?[一二三四五六七八九十]{1,3}[)）、．]|[①-⑳])"
+    r"|(?P<b>[●○■□◆◇▪‣◦・･⁃])"
+    r"|(?P<o>[(（]?[A-Ha-hＡ-Ｈァ-オ가-하अ-ङक-चก-งأبجد][)）．、])"
+    r"|(?P<L>(?:\*\*|__)[^*_:：\n]{1,40}(?:[:：](?:\*\*|__)|(?:\*\*|__)[:：]))"
+    r"|(?P<l>[^\W\d_][^\s:：。，,]{0,24}(?:[ /][^\s:：。，,]{1,24}){0,2}(?:：|:(?:\s|$)))"
 )
-_EAST_GAP = re.compile(f"(?<={_EAST.pattern}) (?={_EAST.pattern})")
-_ENDS = {"。": ".", "！": "!", "？": "?", "：": ":", "؟": "?", "।": ".", "…": "."}
-_CLOSERS = "\"'”’»)]*_ "
+"""Lines of texts in other letters than Latin ones, where `_LINE` sees nothing in them."""
+_ELSEWHERE = re.compile(
+    "[\u0370-\u1dff\u2c80-\ua63f\ua660-\ua71f\ua800-\ufaff\ufb1d-\ufdff\ufe70-\ufefc\uff66-\uffdc\U00010000-\U0001efff\U00020000-\U0003ffff]"
+)
+"""A letter of a script other than Latin."""
+_GAP = re.compile(f"(?<=[{UNSPACED}。，、！？：；]) (?=[{UNSPACED}])")
+_ENDS = {
+    **dict.fromkeys("。．｡।॥۔።։။។៕…", "."),
+    **dict.fromkeys("！՜", "!"),
+    **dict.fromkeys("？؟\u037e፧՞", "?"),
+    **dict.fromkeys("：", ":"),
+}
+_CLOSERS = "\"'”’»)]*_ 」』）》】〉］｝"
 
 
 class Shape(NamedTuple):
     """The shape of one answer.
 
-    `opening` and `closing` are its first and last `WORDS` words, folded (lower case, numbers as "N"; a Chinese or
-    Japanese character is a word), the outermost word first. `end` is the mark that it ends with: one of `. ! ? :`,
+    `opening` and `closing` are its first and last `WORDS` words, folded (lower case, numbers as "N"), the
+    outermost word first. `end` is the mark that it ends with: one of `. ! ? :`,
     "`" for a code block, or "" for none of these. `marks`: "*" where it has bold words inside a line, "`" where code.
     """
 
@@ -91,17 +108,14 @@ class Shape(NamedTuple):
 def shape_of(text: str) -> Shape:
     """The shape of an answer."""
     text = text.strip()
-    head, tail = text[:_REACH], text[-_REACH:]
-    count = 0
-    if not text.isascii() and _EAST.search(text):
-        head, tail = _EAST.sub(r" \g<0> ", head), _EAST.sub(r" \g<0> ", tail)
-        count = len(_EAST.sub(r" \g<0> ", text).split())
-    first, last = head.split(None, WORDS)[:WORDS], tail.rsplit(None, WORDS)[-WORDS:]
+    first = separated(text[:_REACH]).split(None, WORDS)[:WORDS]
+    last = separated(text[-_REACH:]).rsplit(None, WORDS)[-WORDS:]
+    count = len(written_words(text))
     bare = text[-8:].rstrip(_CLOSERS)
     end = bare[-1:] if not text.endswith("```") else "`"
     end = _ENDS.get(end, end if end in ".!?:`" else "")
     marks = ("*" if "**" in text else "") + ("`" if "`" in text else "")
-    return Shape(fold(first), fold(last[::-1]), skeleton_of(text), end, marks, count or len(text.split()))
+    return Shape(fold(first), fold(last[::-1]), skeleton_of(text), end, marks, count)
 
 
 def fold(words: Sequence[str]) -> Words:
@@ -116,11 +130,12 @@ def skeleton_of(text: str) -> str:
     """The sequence of an answer's line kinds, runs and repeats collapsed."""
     kinds: list[str] = []
     fenced = False
+    elsewhere = not text.isascii() and in_other_letters(text[:_REACH])
     for line in text.split("\n", LINES)[:LINES] if "\n" in text else (text,):
         line = line.strip()
         if not line:
             continue
-        match = _LINE.match(line)
+        match = _LINE.match(line) or (_LINE_ELSEWHERE.match(line) if elsewhere else None)
         kind = match.lastgroup or "p" if match else "p"
         if kind == "c":
             fenced = not fenced
@@ -129,6 +144,12 @@ def skeleton_of(text: str) -> str:
         elif not fenced:
             kinds.append(kind)
     return collapsed("".join(kinds))
+
+
+def in_other_letters(text: str) -> bool:
+    """Whether most letters of a text are of other scripts than Latin (one Greek letter in a formula does not count)."""
+    others = len(_ELSEWHERE.findall(text))
+    return others > 0 and 2 * others > sum(map(str.isalpha, text))
 
 
 @lru_cache(maxsize=16384)
@@ -178,7 +199,7 @@ def drawn_structure(structure: str) -> str:
 
 def joined(words: Words, backwards: bool = False) -> str:
     """Words as text; those of a closing are turned round."""
-    return printable(_EAST_GAP.sub("", " ".join(words[::-1] if backwards else words)))
+    return printable(_GAP.sub("", " ".join(words[::-1] if backwards else words)))
 
 
 def printable(text: str) -> str:
@@ -198,14 +219,14 @@ def structural_tokens(text: str) -> set[str]:
     names = {_TOKENS[kind] for kind in shape.skeleton if kind in _TOKENS}
     marks = {"bold words (**)": "**", "code in a line (`)": "`", "empty lines": "\n\n", "line breaks": "\n"}
     names |= {name for name, mark in marks.items() if mark in text.strip()}
-    if shape.end == ":" or ":\n" in text:
+    if shape.end == ":" or ":\n" in text or "：\n" in text:
         names.add("colons at the end of a line")
     for line in text.strip().split("\n", LINES)[1:LINES]:
         line = line.strip()
         if line and not ((kind := _LINE.match(line)) and kind.lastgroup not in ("l", "L", "P")):
-            words = fold(line[:_REACH].strip("*_").split(None, 2)[:2])
+            words = fold(separated(line[:_REACH].strip("*_")).split(None, 2)[:2])
             names.add(
-                f"“{' '.join(words[:1] if words[:1] and words[0].endswith(':') else words)}” at the start of a line"
+                f"“{' '.join(words[:1] if words[:1] and words[0].endswith((':', '：')) else words)}” at the start of a line"
             )
     return names
 
@@ -220,5 +241,5 @@ def phrase(words: Words, least: int = 2) -> bool:
     if _LAYOUT.fullmatch(words[0]):
         return False
     return len(words) >= least or (
-        words[0][-1] in "!:,.…" and any(letter.isalpha() for letter in words[0].replace("N", ""))
+        words[0][-1] in "!:,.…！：，。、،؛।۔" and any(letter.isalpha() for letter in words[0].replace("N", ""))
     )

@@ -14,7 +14,6 @@ from pyrite.audit.flaws.format.answer_shape import (
     fold,
     joined,
     phrase,
-    printable,
     structural_tokens,
     template_text,
 )
@@ -41,6 +40,7 @@ from pyrite.audit.flaws.format.statistics import (
 from pyrite.audit.flaws.format.stream import EDGE
 from pyrite.audit.rows import Row
 from pyrite.audit.wording import percent
+from pyrite.data.words import written_words
 
 PLAIN = ("", "p", "p+")
 """Skeletons that no row is marked for."""
@@ -244,9 +244,9 @@ def _as_written(rows: Sequence[Row], pattern: Counted, kind: str) -> str:
     backwards = kind == "closings"
     text = joined(pattern.key, backwards)
     at, number = pattern.where[0]
-    words = rows[at].answers[number][:400].split()[: len(pattern.key)]
+    words = written_words(rows[at].answers[number][:400])[: len(pattern.key)]
     if not backwards and fold(words) == pattern.key and "N" not in text:
-        text = printable(" ".join(words))
+        text = joined(tuple(words))
     cut = text[-78:] if backwards else text[:78]
     return f"… {cut}" if backwards else f"{cut} …"
 

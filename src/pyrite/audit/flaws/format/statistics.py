@@ -28,13 +28,22 @@ STATISTICS: tuple[Statistic, ...] = (
         "Do more answers begin in one of the ten commonest ways (first three words) than in the references?",
         "share",
         "Drop or rewrite the opening words of the flagged answers, or ask the generator to begin in varied ways.",
+        advice_by_kind={
+            "code": "Keep what programs need to begin with (imports, a given signature); of the rest, ask for varied tasks.",
+            "text": "Take out what is not part of the texts (headers, datelines); of the rest, ask for varied beginnings.",
+        },
     ),
     Statistic(
         "format",
         "closing_concentration",
         "Do more answers end in one of the ten commonest ways (last three words) than in the references?",
         "share",
-        "Cut stock endings off the flagged answers.",
+        "Read how the flagged answers end: cut off what says nothing (offers of help, summaries), keep what answers.",
+        advice_by_kind={
+            "code": "Read how the flagged programs end, and keep what they need to run: code ends alike by its grammar.",
+            "text": "Take out what is not part of the texts (footers, signatures, licence lines); keep their last sentences.",
+            "labelled": "Read how the flagged rows end, and rewrite endings that say nothing about the label.",
+        },
     ),
     Statistic(
         "format",
@@ -42,6 +51,9 @@ STATISTICS: tuple[Statistic, ...] = (
         "Do more answers have one of the three commonest layouts than in the references?",
         "share",
         "Thin out the flagged layouts, or ask the generator for other ones.",
+        advice_by_kind={
+            "code": "Compare with code that people wrote in this language for such tasks, and ask for varied tasks.",
+        },
     ),
     Statistic(
         "format",
@@ -49,6 +61,9 @@ STATISTICS: tuple[Statistic, ...] = (
         "Are there fewer kinds of layout and mark-up than in the references (bits of entropy that are missing)?",
         "bits",
         "Generate with prompts that ask for varied formats, and thin out the commonest ones.",
+        advice_by_kind={
+            "code": "Ask for varied tasks, with and without explanations: the layout of code follows from what it does.",
+        },
     ),
     Statistic(
         "format",
@@ -57,6 +72,9 @@ STATISTICS: tuple[Statistic, ...] = (
         "bits",
         "Weight or rewrite the over-represented shapes towards the references' shares.",
         ceiling=1.0,
+        advice_by_kind={
+            "code": "Take references in the same programming language, then weight the tasks towards theirs.",
+        },
     ),
     Statistic(
         "format",
@@ -64,6 +82,9 @@ STATISTICS: tuple[Statistic, ...] = (
         "Do the answers' lengths vary less than the references' (log of the ratio of the spreads of log length)?",
         "log ratio",
         "Ask the generator for answers of varied length, or sample rows so that the lengths spread as people's do.",
+        advice_by_kind={
+            "code": "Ask for tasks of varied size, or sample rows so that the lengths spread as people's do.",
+        },
     ),
 )
 OPENING, CLOSING, SKELETON, ENTROPY, DISTANCE, LENGTH = STATISTICS

@@ -19,7 +19,8 @@ SHIFT = Statistic(
     "shift",
     "Is the data easier for the model than the references?",
     "nats per token",
-    "Replace the easiest answers: the model already writes them by itself.",
+    "Read the easiest rows, and judge them by what they say: easy answers alone do no harm, and models that were trained on "
+    "them forgot less (arXiv 2501.14315).",
 )
 NARROWING = Statistic(
     "perplexity",
@@ -33,21 +34,22 @@ TAIL = Statistic(
     "tail_loss",
     "Does the data lack the hard answers that people write?",
     "nats per token",
-    "Keep rare and difficult answers; do not filter by likelihood.",
+    "Keep rare and difficult answers: where models learn from models, these are lost first (arXiv 2305.17493).",
 )
 WASSERSTEIN = Statistic(
     "perplexity",
     "wasserstein",
     "How far is the distribution of perplexity from the references'?",
     "nats per token",
-    "Mix human answers in, so that easy and hard rows occur as often as they do there.",
+    "Mix human answers in where easy and hard rows should be as frequent as people's; the distance alone is no harm.",
 )
 DIFFICULTY = Statistic(
     "perplexity",
     "instruction_difficulty",
     "Do the instructions give more of the answer away?",
     "ratio",
-    "Choose rows with a higher instruction-following difficulty.",
+    "Read the rows whose prompts give most away; where fewer rows will do, those of a higher difficulty taught more "
+    "(arXiv 2308.12032).",
 )
 STATISTICS = (SHIFT, NARROWING, TAIL, WASSERSTEIN, DIFFICULTY)
 

@@ -1,7 +1,10 @@
 """Stock phrases of assistants, and a search for them."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
+
+from pyrite.audit.flaws.tokens.boilerplate_elsewhere import ELSEWHERE
 
 BOILERPLATE: Mapping[str, tuple[str, str]] = {
     "as an AI": ("as an ai", r"\bas an ai\b"),
@@ -52,12 +55,23 @@ BOILERPLATE: Mapping[str, tuple[str, str]] = {
     "in the realm of": ("realm of", r"\bin the realm of\b"),
     "unlock the potential": ("unlock", r"\bunlock(?:s|ing)? (?:the|your) (?:full |true )?(?:potential|power|secret)"),
     "step-by-step guide": ("step-by-step", r"\bhere (?:is|are) (?:an? |some )?(?:simple )?step-by-step\b"),
+    # Spanish, French, German, Portuguese
+    "como modelo de lenguaje": ("como ", r"\bcomo (?:un )?(?:modelo de (?:lenguaje|linguagem)|um modelo de linguagem)\b"),
+    "en tant que modèle de langage": ("en tant qu", r"\ben tant qu(?:e modèle de langage|['’](?:ia|intelligence artificielle))\b"),
+    "als KI-Sprachmodell": ("als ", r"\bals (?:ein )?(?:ki|ki-modell|ki-sprachmodell|(?:großes )?sprachmodell)\b"),
+    **ELSEWHERE,
 }  # fmt: skip
-"""Name -> (what the lower-case text must hold, pattern in it). `^` is the beginning of a line. English only."""
-_PATTERNS = [(needle, re.compile(pattern, re.M)) for needle, pattern in BOILERPLATE.values()]
+"""Name -> (what the lower-case text must hold, pattern in it). `^` is the beginning of a line. English first, and an
+assistant that speaks of itself in some other languages of Latin letters; then those of other letters."""
+_LATIN = len(BOILERPLATE) - len(ELSEWHERE)
+_PATTERNS = [(unicodedata.normalize("NFC", needle), re.compile(unicodedata.normalize("NFC", pattern), re.M))
+             for needle, pattern in BOILERPLATE.values()]  # fmt: skip
 
 
 def phrases_in(text: str) -> list[int]:
     """The numbers of the phrases of `BOILERPLATE` that a text holds."""
-    low = text.lower().replace("’", "'")
-    return [at for at, (needle, pattern) in enumerate(_PATTERNS) if needle in low and pattern.search(low)]
+    if text.isascii():
+        low, patterns = text.lower(), _PATTERNS[:_LATIN]
+    else:
+        low, patterns = unicodedata.normalize("NFC", text).lower().replace("’", "'"), _PATTERNS
+    return [at for at, (needle, pattern) in enumerate(patterns) if needle in low and pattern.search(low)]

@@ -21,22 +21,32 @@ from pyrite.audit.rows import Row
 DISTANCE = Statistic(
     "tokens", "distance", "Are tokens used at other rates than in the references?", "bits",
     "Look at the most over- and under-used tokens, and mix in human text until the rates come nearer.", ceiling=1.0,
+    advice_by_kind={
+        "code": "Look at the most over- and under-used tokens, and mix in code that people wrote in this language.",
+    },
 )  # fmt: skip
 ZIPF = Statistic(
     "tokens", "zipf_slope", "Does frequency fall faster from common to rare tokens than in the references?", "slope",
     "Ask the generator for more varied wording (temperature, personas, seeds), or add human text.",
+    advice_by_kind={"code": "Ask for more varied tasks and libraries, or add code that people wrote."},
 )  # fmt: skip
 TAIL = Statistic(
     "tokens", "tail_mass", "Has the data lost the rare tokens of the references?", "share",
     "Add text that holds rare words: names, numbers, subject matter that the generator left out.",
+    advice_by_kind={"code": "Add code with names, libraries and constructs that the generator left out."},
 )  # fmt: skip
 OVERUSE = Statistic(
     "tokens", "overuse", "Is some token held by far more rows than in the references?", "z",
     "Rewrite or drop the rows that hold the over-used tokens, or ban those words at generation.",
+    advice_by_kind={
+        "code": "Keep keywords and names that the tasks need; where a name is the generator's habit, vary the tasks.",
+        "labelled": "Rewrite the rows that hold the over-used tokens, under every label alike.",
+    },
 )  # fmt: skip
 PHRASES = Statistic(
     "tokens", "boilerplate", "Do more rows hold stock phrases of assistants than in the references?", "share",
     "Strip the stock phrases from the answers, or drop the rows.",
+    advice_by_kind={"code": "Strip the stock phrases around the code, or drop the rows."},
 )  # fmt: skip
 STATISTICS: tuple[Statistic, ...] = (DISTANCE, ZIPF, TAIL, OVERUSE, PHRASES)
 
