@@ -155,6 +155,22 @@ CASES: dict[str, tuple[str, dict[str, Any], Record]] = {
         {"id": "seed_task_0", "instruction": "Name one.", "instances": [{"input": "", "output": "Tea"}]},
         chat("Name one.", "Tea", name="seed_task_0"),
     ),
+    "Orca": (
+        "prompt-answer",
+        {"id": "flan.1", "system_prompt": "Be brief", "question": "q", "response": "a"},
+        chat("system:Be brief", "q", "a", name="flan.1"),
+    ),
+    "input and output": ("prompt-answer", {"input": "q", "output": "a"}, chat("q", "a")),
+    "problem with context": (
+        "prompt-answer",
+        {"problem": "q", "context": "c", "solution": "a", "level": 3},
+        chat("q\n\nc", "a", meta={"level": 3}),
+    ),
+    "a conversation by another name": (
+        "conversation",
+        {"dialog": [{"speaker": "Human", "text": "q"}, {"speaker": "Bot", "text": "a"}]},
+        chat("q", "a"),
+    ),
     "text": ("text", {"text": " as it is\n", "url": "u"}, Text(" as it is\n", "a:1", {"url": "u"})),
     "labelled fields": (
         "labelled",
@@ -174,7 +190,8 @@ def test_a_row_of_every_layout(case: str, tmp_path: Path) -> None:
 
 
 def test_every_layout_has_a_case() -> None:
-    assert {name for name, _, _ in CASES.values()} == set(LAYOUTS)
+    """Preferences are read a side at a time (test_io_chat_turns.py)."""
+    assert {name for name, _, _ in CASES.values()} | {"preference"} == set(LAYOUTS)
 
 
 def test_hans_as_its_authors_publish_it(tmp_path: Path) -> None:
@@ -220,7 +237,7 @@ def test_several_instances_are_several_chats_of_one_row(tmp_path: Path) -> None:
         ([{"role": "wizard", "content": "x"}], "unknown role"),
         ([{"content": "x"}], "unknown role"),
         ([{"role": "assistant", "content": None, "tool_calls": []}], "missing field"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "wrong type"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "not text"),
         ([{"role": "user", "content": "q"}, {"role": "assistant", "content": ""}], "empty text"),
     ],
 )
@@ -350,7 +367,9 @@ def test_text_fields_choose_among_stored_fields(tmp_path: Path) -> None:
 
 def test_mistaken_names_are_explained(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"premis": "p", "hypotheses": "h", "label": "neutral"}])
-    with pytest.raises(UserError, match="did you mean `--columns premise=premis,hypothesis=hypotheses`") as caught:
+    with pytest.raises(
+        UserError, match="did you mean `--columns premise=premis --columns hypothesis=hypotheses`"
+    ) as caught:
         read_all(path)
     assert "['premis', 'hypotheses', 'label']" in caught.value.found
     assert all(name in caught.value.fix for name in LAYOUTS)
@@ -360,7 +379,7 @@ def test_mistaken_names_are_explained(tmp_path: Path) -> None:
         read_all(path, ReadOptions(columns={"premise": "premis", "hypothesis": "hypotheses", "lable": "label"}))
     with pytest.raises(UserError, match="a text field is not in the file"):
         read_all(path, ReadOptions(text_fields=["premise"]))
-    with pytest.raises(UserError, match="did you mean alpaca"):
+    with pytest.raises(UserError, match="did you mean `--layout alpaca`"):
         open_records(path, ReadOptions(layout="alpacca"))
 
 

@@ -5,7 +5,9 @@ from pyrite.io.hub import HubDataset, resolve_dataset
 from pyrite.io.layouts import LAYOUTS, Layout
 from pyrite.io.manifest import describe_reader, describe_source
 from pyrite.io.raw_row import NO_LABEL, BadRow
-from pyrite.io.read import Counts, Reader, ReadOptions, file_hash, is_hub, open_records, read_all
+from pyrite.io.read import Counts, Reader, ReadOptions, open_records, read_all
+from pyrite.io.resolve import ReadAs
+from pyrite.io.sources import check_there, expand, file_hash, is_hub, with_split
 from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 
 __all__ = [
@@ -16,18 +18,22 @@ __all__ = [
     "Counts",
     "HubDataset",
     "Layout",
+    "ReadAs",
     "ReadOptions",
     "Reader",
     "as_row",
     "atomic_write",
+    "check_there",
     "complete_lines",
     "describe_reader",
     "describe_source",
+    "expand",
     "file_hash",
     "is_hub",
     "open_records",
     "read_all",
     "resolve_dataset",
+    "with_split",
     "write_jsonl",
     "write_parquet",
 ]
