@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ from pyrite.audit.plan import Planned
 from pyrite.audit.rows import audit_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
-from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
+from pyrite.io import Part, Reader, ReadOptions, atomic_write, copy_rows, open_records
 from pyrite.outputs import storable
-from pyrite.records import Record
 from pyrite.steps import Context, Step, StepType, Store
 
 LONGEST = 2000
@@ -92,22 +92,51 @@ def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flag
 def write_split(
     sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: Path | None, clean: Path | None
 ) -> None:
-    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of
-    them."""
-    if flagged is not None:
-        write_jsonl(records_of_side(sources, row_flags, flagged=True), flagged)
-    if clean is not None:
-        write_jsonl(records_of_side(sources, row_flags, flagged=False), clean)
+    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them:
+    every column as it is in the data."""
+    for path, column in ((flagged, "flagged_by"), (clean, None)):
+        if path is not None:
+            parts = parts_of_side(sources, row_flags, flagged=column is not None)
+            copy_rows(parts, path, column=column, all_rows=partial(parts_of_side, sources, row_flags, flagged=None))
 
 
-def records_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
-    """The records of one side, in order."""
-    for (source, options), rows in zip(sources, row_flags.files, strict=True):
-        for record, names in zip(open_records(source, options), rows, strict=True):
-            if flagged and names:
-                yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
-            elif not flagged and not names:
-                yield record
+def parts_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool | None) -> list[Part]:
+    """The rows of one side (None: of both), by the files of the data. A row that holds several records is flagged where one of them
+    is."""
+    parts = []
+    for (source, options), names in zip(sources, row_flags.files, strict=True):
+        files = open_records(source, options).data_files
+        numbered = numbers_of_side(open_records(source, options), names, flagged)
+        ahead = RowsAhead(numbered)
+        parts += [Part(file, ahead.of_file(at)) for at, file in enumerate(files)]
+    return parts
+
+
+def numbers_of_side(
+    reader: Reader, names: Sequence[tuple[str, ...]], flagged: bool | None
+) -> Iterator[tuple[int, int, str | None]]:
+    """File, number in it, and names of findings of the rows of one side."""
+    names_of_records = iter(names)
+    for row in reader.rows():
+        row_names = list(dict.fromkeys(name for of_record in islice(names_of_records, len(row.records)) for name in of_record))  # fmt: skip
+        if flagged is None or bool(row_names) == flagged:
+            yield row.file, row.number, ", ".join(row_names) if flagged else None
+    assert next(names_of_records, None) is None, "the data has changed since it was measured"
+
+
+class RowsAhead:
+    """Rows in the order of their files, handed out file by file; some files may have none."""
+
+    def __init__(self, rows: Iterator[tuple[int, int, str | None]]) -> None:
+        self.rows = rows
+        self.ahead = next(rows, None)
+
+    def of_file(self, at: int) -> Iterator[tuple[int, str | None]]:
+        """The rows of this file: number and names."""
+        while self.ahead is not None and self.ahead[0] == at:
+            _, number, names = self.ahead
+            self.ahead = next(self.rows, None)
+            yield number, names
 
 
 def write_flagged(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, path: Path) -> None:
@@ -161,9 +190,14 @@ def flag_rows(
         rows = store.read_json(step, "counts.json")["rows"]
         read_settings = (
             *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
-            *("source", "hub", "revision", "file", "seed"),
+            *("source", "hub", "revision", "file", "seed", "encoding", "roles", "tool_calls", "flags"),
         )
-        settings = {**{key: step.config[key] for key in read_settings}, "rules": rules, "offset": offset, "rows": rows}
+        settings = {
+            **{key: step.config[key] for key in read_settings if key in step.config},
+            "rules": rules,
+            "offset": offset,
+            "rows": rows,
+        }
         settings |= plugin_settings(rules)
         inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
         steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
@@ -181,4 +215,4 @@ def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadO
     return list(zip(config.data, ways, strict=True))
 
 
-FLAG_SCORES = StepType("audit.marks", 1, flag_scores_step)
+FLAG_SCORES = StepType("audit.marks", 2, flag_scores_step)

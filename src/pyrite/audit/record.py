@@ -37,6 +37,16 @@ def rows_counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any
     return total
 
 
+def inputs_read(store: Store, planned: Planned) -> list[dict[str, Any]]:
+    """What was made of the columns of every file, in the order in which they were read."""
+    entries = []
+    for (name, _), step in planned.streams.items():
+        counts = store.read_json(step, "counts.json")
+        file = str(step.config["file"])
+        entries.append({"file": file, "is_data": name == DATA, **(counts["read_as"] or {}), "files": counts["read_files"]})  # fmt: skip
+    return entries
+
+
 def not_measured(measured: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every measure that could not be taken, and why."""
     return [
@@ -142,6 +152,7 @@ def audit_record(
         "references": [{"source": called[name], "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
         "records": records,
+        "read_as": inputs_read(store, planned),
         "reference_rows": rows_counted(store, planned, data=False),
         "sample": {
             "n": n,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyrite.io import turn_text
 from pyrite.records import Chat, Labelled, Pair, Record, Text
 
 
@@ -54,7 +55,7 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
     match record:
         case Chat():
             prompt = "\n".join(turn.content for turn in record.messages if turn.role in ("system", "user", "tool"))
-            answers = tuple(turn.content for turn in record.messages if turn.role == "assistant")
+            answers = tuple(turn_text(turn) for turn in record.messages if turn.role == "assistant")
             return Row(number, record.id, prompt, answers, source=source)
         case Pair():
             fields = {"premise": record.premise, "hypothesis": record.hypothesis}

@@ -89,7 +89,8 @@ def clean(text: str) -> str:
 
 def heading(console: Console, audit: Mapping[str, Any]) -> None:
     """What was read, what it was compared with, and how many findings there are."""
-    put(console, f"{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")
+    put(console, f"{partial(audit['rows'])}{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")  # fmt: skip
+    show_read_as(console, audit.get("read_as", ()))
     if audit["references"]:
         names = ", ".join(reference_name(reference) for reference in audit["references"])
         put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
@@ -106,6 +107,29 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
     put(console, ", ".join(words), style="bold", after=1)
     if task := audit.get("another_task"):
         put(console, f"{upper(task)}: nothing below is called a failure.", style="bold", after=1)
+
+
+def partial(rows: Mapping[str, Any]) -> str:
+    """What must be known first where rows were left out: of how much of the data the verdict is.
+
+    >>> partial({"read": 10, "kept": 5}), partial({"read": 10, "kept": 10})
+    ('Verdict on 5 of 10 rows (50 %), the others could not be read. ', '')
+    """
+    if rows["kept"] == rows["read"]:
+        return ""
+    share = math.floor(100 * rows["kept"] / rows["read"])
+    return f"Verdict on {rows['kept']:,} of {rows['read']:,} rows ({share} %), the others could not be read. "
+
+
+def show_read_as(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    """How each file was read; files that were read alike in one line."""
+    alike: dict[tuple[bool, str], list[str]] = {}
+    for entry in entries:
+        if entry.get("words"):
+            alike.setdefault((entry["is_data"], entry["words"]), []).append(entry["file"])
+    for (is_data, words), files in alike.items():
+        names = f"{', '.join(files[:3])}{f' and {len(files) - 3} more' if len(files) > 3 else ''}"
+        put(console, f"{'data' if is_data else 'reference'} {names}: {words}", indent=2)
 
 
 def upper(text: str) -> str:

@@ -1,5 +1,7 @@
 """Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
 
+from pyrite.io.chat_turns import turn_text
+from pyrite.io.copy_rows import Part, check_target, copy_rows
 from pyrite.io.files import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
 from pyrite.io.layouts import LAYOUTS, Layout
@@ -18,13 +20,16 @@ __all__ = [
     "Counts",
     "HubDataset",
     "Layout",
+    "Part",
     "ReadAs",
     "ReadOptions",
     "Reader",
     "as_row",
     "atomic_write",
+    "check_target",
     "check_there",
     "complete_lines",
+    "copy_rows",
     "describe_reader",
     "describe_source",
     "expand",
@@ -33,6 +38,7 @@ __all__ = [
     "open_records",
     "read_all",
     "resolve_dataset",
+    "turn_text",
     "with_split",
     "write_jsonl",
     "write_parquet",

@@ -75,21 +75,26 @@ def table_rows(file: File, dialect: Dialect) -> Iterator[Raw]:
 
 
 def by_name(names: Sequence[str | None], cells: Sequence[str]) -> dict[str, str] | BadRow:
-    """The cells of a row that have a name. A cell without one must be empty, and may be left out at the end."""
+    """The cells of a row by their names. Beyond the last name cells must be empty, and may be left out; between names
+    a cell without one is called by its place."""
     least = max(at for at, name in enumerate(names, 1) if name is not None)
     if len(cells) < least or any(cells[len(names) :]):
         return BadRow("wrong number of columns", f"{len(cells)} columns, the header has {len(names)}")
+    row: dict[str, str] = {}
     for at, (name, cell) in enumerate(zip(names, cells, strict=False), 1):
-        if name is None and cell:
+        if name is not None:
+            row[name] = cell
+        elif cell and at > least:
             return BadRow("wrong number of columns", f"column {at} has no name, and holds {short_value(cell)}")
-    return {name: cell for name, cell in zip(names, cells, strict=False) if name is not None}
+        elif cell:
+            row[f"column {at}"] = cell
+    return row
 
 
 def header_of(file: File, rows: Iterator[Cells]) -> Header | None:
     """The first row; None where there is none.
 
-    A first column without a name (an index, as pandas writes it) is called "", others between named ones by their place;
-    those at the end stay without one.
+    A first column without a name (an index, as pandas writes it) is called "".
 
     Raises:
         UserError: it cannot be read, names no column, or one twice.
@@ -106,9 +111,7 @@ def header_of(file: File, rows: Iterator[Cells]) -> Header | None:
     last = max((at for at, name in enumerate(named, 1) if name), default=0)
     if last == 0:
         raise UserError("the header names no column", file.location(number), "mend the first line")
-    names: list[str | None] = [
-        name if name or at == 1 else f"column {at}" for at, name in enumerate(named[:last], 1)
-    ]  # fmt: skip
+    names: list[str | None] = [name if name or at == 1 else None for at, name in enumerate(named[:last], 1)]
     repeated = sorted({name for name in names if name is not None and names.count(name) > 1})
     if repeated:
         raise UserError(

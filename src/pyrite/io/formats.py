@@ -52,14 +52,7 @@ def label_names(file: File) -> dict[str, Sequence[str]]:
     """What the file itself says about its integer columns: column -> the names of 0, 1, …; mostly nothing."""
     if file.suffix not in (".parquet", ".arrow"):
         return {}
-    with damage_named(file), open_seekable(file) as source:
-        if file.suffix == ".parquet":
-            from pyarrow import parquet
-
-            schema = parquet.read_schema(source)
-        else:
-            schema = _open_arrow(source)[0]
-    return _names_in_schema(schema)
+    return _names_in_schema(arrow_schema(file))
 
 
 def names_in_features(features: object) -> dict[str, Sequence[str]]:
@@ -107,6 +100,34 @@ def _parquet(file: File) -> Iterator[Raw]:
             yield number, row
         if number != promised:
             raise EOFError(f"it has {number} rows and says that it has {promised}")
+
+
+def arrow_schema(file: File) -> "Schema":
+    """The schema of a parquet or arrow file, with its metadata."""
+    with damage_named(file), open_seekable(file) as source:
+        if file.suffix == ".parquet":
+            from pyarrow import parquet
+
+            return parquet.read_schema(source)
+        return _open_arrow(source)[0]
+
+
+def arrow_batches(file: File) -> "Iterator[RecordBatch]":
+    """The rows of a parquet or arrow file as they are, batch by batch."""
+    with damage_named(file), open_seekable(file) as source:
+        if file.suffix == ".parquet":
+            from pyarrow import parquet
+
+            with parquet.ParquetFile(source) as table:
+                yield from table.iter_batches(batch_size=BATCH_ROWS)
+        else:
+            yield from _open_arrow(source)[1]
+
+
+def is_arrow_file(file: File) -> bool:
+    """Is this arrow's file format, and not its stream?"""
+    with open_uncompressed(file) as source:
+        return source.read(6) == b"ARROW1"
 
 
 def _arrow(file: File) -> Iterator[Raw]:

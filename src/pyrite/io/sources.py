@@ -5,6 +5,7 @@ saved/@train     clone/:en@train (a folder with splits, with configurations)    
 """
 
 import atexit
+import contextlib
 import functools
 import glob
 import hashlib
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from pyrite.io.hub import HubDataset
 
 HUB = "hf://"
-STDIN = "-"
+STDIN = "/dev/stdin"
+"""Standard input; the command's `-`."""
 SAVED = ("dataset_dict.json", "state.json")
 """What a data set that was saved as a folder holds."""
 NO_DATA = re.compile(
@@ -74,6 +76,8 @@ def is_hub(source: str | Path) -> bool:
 def parse_source(source: str | Path) -> SourceName:
     """The parts of a source's name. A file or folder that is called so comes first, whatever signs are in its name."""
     text = str(source)
+    if text == "-":
+        return SourceName(STDIN)
     if text == STDIN or (not is_hub(text) and Path(text).exists()):
         return SourceName(text)
     rest, sign, column = text.rpartition("#")
@@ -135,16 +139,19 @@ def locate(source: str | Path, *, revision: str | None = None, split: str | None
         files = [replace(file, encoding=encoding) for file in dataset.files]
         return SourceFiles(files, dataset.split, dataset.names, dataset, name.column)
     if name.place == STDIN:
-        file = find_file(spooled_stdin(), "standard input", encoding=encoding, split=split)
+        file = find_file(spooled(STDIN), "standard input", encoding=encoding, split=split)
         return SourceFiles([file], "stdin", column=name.column)
     path = Path(name.place)
+    if path.is_fifo():
+        file = find_file(spooled(name.place), name.place, encoding=encoding, split=split)
+        return SourceFiles([file], "stdin", column=name.column)
     if path.is_dir():
         return replace(_folder(path, name.config, split, encoding, flag), column=name.column)
     if matching := [] if path.exists() else matches(name.place):
-        chosen = matching if split is None else _of_split(_by_split(matching, Path()), split, name.place, flag)
-        return SourceFiles(
-            [find_file(file, encoding=encoding) for file in chosen], path.parent.name, column=name.column
+        paths: Sequence[Path] = (
+            matching if split is None else _of_split(_by_split(matching, Path()), split, name.place, flag)
         )
+        return SourceFiles([find_file(file, encoding=encoding) for file in paths], path.parent.name, column=name.column)
     if not path.exists() and _PATTERN.search(name.place):
         raise UserError("no data file has such a name", name.place, "check the pattern, and quote it in the shell")
     file = find_file(path, encoding=encoding, split=split)
@@ -161,8 +168,8 @@ def _folder(path: Path, config: str | None, split: str | None, encoding: str | N
 
     clone = clone_files(path, config, split, flag)
     if clone is not None:
-        names_by_column, paths, chosen = clone
-        return SourceFiles([find_file(file, encoding=encoding) for file in paths], chosen, names_by_column)
+        names_by_column, of_split, chosen = clone
+        return SourceFiles([find_file(file, encoding=encoding) for file in of_split], chosen, names_by_column)
     base = path / config if config else path
     below = data_files(base) if base.is_dir() else []
     if not below:
@@ -206,14 +213,15 @@ def _of_split(by_split: Splits, split: str | None, source: str, flag: str) -> Se
     return by_split[choose_split([name for name in by_split if name], split, source, flag)]
 
 
-def expand(source: str) -> list[str]:
-    """The sources of one file each that a folder or a pattern is; any other source as it is."""
+def expand(source: str, flag: str = "") -> list[str]:
+    """The sources of one file each that a folder or a pattern is; any other source as it is. `flag`
+    names a split, for messages."""
     name = parse_source(source)
     is_folder = not is_hub(name.place) and Path(name.place).is_dir()
     is_plain = is_folder and not any((Path(name.place) / inside).is_file() for inside in SAVED)
     if not is_plain and (is_folder or Path(name.place).exists() or not matches(name.place)):
         return [source]
-    files = locate(source, flag="").files
+    files = locate(source, flag=flag).files
     return [f"{file.path}#{name.column}" if name.column else str(file.path) for file in files]
 
 
@@ -246,7 +254,9 @@ def file_hash(source: str | Path, *, revision: str | None = None) -> str:
 
 
 def _content_hash(name: SourceName) -> str:
-    path = spooled_stdin() if name.place == STDIN else Path(name.place)
+    path = Path(name.place)
+    if name.place == STDIN or path.is_fifo():
+        path = spooled(name.place)
     if path.is_dir():
         entries = (entry for entry in path.rglob("*") if entry.is_file())
         shown = (entry for entry in entries if not any(part.startswith(".") for part in entry.relative_to(path).parts))
@@ -268,19 +278,21 @@ def _hash_of(files: Mapping[str, Path]) -> str:
 
 
 @functools.cache
-def spooled_stdin() -> Path:
-    """Standard input as a file, with the suffix of what it holds: it is read several times.
+def spooled(place: str) -> Path:
+    """Standard input, or a pipe, as a file with the suffix of what it holds: a source is read several times.
 
     Raises:
         UserError: nothing is piped in.
     """
-    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+    is_stdin = place == STDIN
+    if is_stdin and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
         raise UserError("nothing is piped in", "- is standard input", "pipe rows in: `cat rows.jsonl | pyrite …`")
     folder = Path(tempfile.mkdtemp(prefix="pyrite-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     raw = folder / "raw"
-    with raw.open("wb") as out:
-        shutil.copyfileobj(sys.stdin.buffer, out, 1 << 20)
+    with raw.open("wb") as out, contextlib.ExitStack() as stack:
+        pipe = sys.stdin.buffer if is_stdin else stack.enter_context(open(place, "rb"))
+        shutil.copyfileobj(pipe, out, 1 << 20)
     return raw.rename(folder / f"stdin{_suffix_of_content(raw)}")
 
 

@@ -4,9 +4,13 @@ Everything goes to a temporary file in the same folder, is flushed to the disk a
 killed process or a full disk never leaves half a file. The same input gives the same bytes.
 """
 
+import base64
 import contextlib
+import datetime
 import errno
 import gzip
+import json
+import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +21,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io.layouts import RESERVED
-from pyrite.records import Chat, Labelled, Pair, Record, Text
+from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -71,14 +75,44 @@ def write_jsonl(records: Iterable[Record], path: str | Path) -> int:
     become null. A name that ends in `.gz` or `.zst` is compressed.
     """
     count, kind = 0, None
-    with atomic_write(path) as temporary, _open_packed(temporary) as handle:
+    with atomic_write(path) as temporary, open_packed(temporary) as handle:
         for record in records:
             if kind is not None and type(record) is not kind:
                 raise ValueError(f"one file holds one kind of record: {kind.__name__}, then {type(record).__name__}")
             kind = type(record)
-            handle.write(orjson.dumps(as_row(record), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+            handle.write(dump_json(as_row(record)) + b"\n")
             count += 1
     return count
+
+
+def dump_json(value: Any) -> bytes:
+    """A value as JSON in UTF-8. Decimals, durations and other values that JSON does not have become text, bytes base64;
+    NaN and infinity null; whole numbers keep all digits, halves of surrogate pairs are escaped."""
+    try:
+        return orjson.dumps(value, default=plain_value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a number of more than 64 bits, half a pair
+        return json.dumps(_without_nan(value), default=plain_value, separators=(",", ":")).encode()
+
+
+def plain_value(value: Any) -> Any:
+    """What a value that JSON does not have is written as."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return str(value)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name if isinstance(name, str) else str(name): _without_nan(item) for name, item in value.items()}
+    return value
 
 
 def as_row(record: Record) -> dict[str, Any]:
@@ -90,7 +124,7 @@ def as_row(record: Record) -> dict[str, Any]:
         case Labelled():
             row = {"fields": dict(record.fields), "label": record.label}
         case Chat():
-            row = {"messages": [{"role": turn.role, "content": turn.content} for turn in record.messages]}
+            row = {"messages": [_turn_as_row(turn) for turn in record.messages]}
         case Text():
             row = {"text": record.text}
     row["id"] = record.id
@@ -98,6 +132,11 @@ def as_row(record: Record) -> dict[str, Any]:
     if single and RESERVED.isdisjoint(record.meta):
         return row | dict(record.meta)
     return row | {"meta": dict(record.meta)}
+
+
+def _turn_as_row(turn: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    return row | {"tool_calls": turn.tool_calls} if turn.tool_calls else row
 
 
 def write_parquet(
@@ -130,7 +169,7 @@ def write_parquet(
 
 
 @contextlib.contextmanager
-def _open_packed(path: Path) -> Iterator[BinaryIO]:
+def open_packed(path: Path) -> Iterator[BinaryIO]:
     """A handle that compresses as the suffix says, the same content always into the same bytes."""
     with open(path, "xb") as handle:
         match path.suffix.lower():
