@@ -1,5 +1,6 @@
 """The turns of a chat as the world writes them: who speaks, text in parts, calls of tools and what tools answered."""
 
+import ast
 import contextlib
 import json
 import re
@@ -10,6 +11,7 @@ from typing import Any, Literal, cast
 import orjson
 
 from pyrite.errors import UserError
+from pyrite.io.json_dump import dump_json
 from pyrite.io.raw_row import BadRow, as_text, require_text, short_value
 from pyrite.records import Message
 
@@ -84,7 +86,7 @@ def turns_of(value: object, location: str, options: ChatOptions = PLAIN) -> list
         BadRow: there are none, or one of them is no turn.
     """
     if isinstance(value, str):
-        value = _from_json(value, location)
+        value = parsed_text(value, location)
     if isinstance(value, Mapping):
         value = _list_within(value)
     if value is None:
@@ -126,13 +128,22 @@ def without_tools(turns: list[Message], location: str) -> list[Message]:
     return left
 
 
-def _from_json(text: str, location: str) -> object:
+def parsed_text(text: str, location: str) -> object:
+    """The list or object that a cell holds as text.
+
+    Raises:
+        BadRow: it holds none.
+    """
     if not text.strip():
         raise BadRow("empty text", f"{location} is {short_value(text)}")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRow("wrong type", f"{location} is str {short_value(text)}, not a list") from None
+    for parse in (json.loads, ast.literal_eval):  # pandas writes a list into a CSV file as Python does
+        try:
+            value = parse(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, (list, dict)):
+            return value
+    raise BadRow("wrong type", f"{location} is str {short_value(text)}, not a list")
 
 
 def _list_within(value: Mapping[str, Any]) -> object:
@@ -244,7 +255,7 @@ def _as_list(calls: Any) -> str:
         try:
             parsed = orjson.loads(calls)
         except orjson.JSONDecodeError:
-            return ""
+            return dumped([calls]) if calls.strip() else ""
         if isinstance(parsed, list):
             return calls if parsed else ""
         calls = parsed
@@ -254,8 +265,8 @@ def _as_list(calls: Any) -> str:
 
 
 def dumped(value: Any) -> str:
-    """A value of a row as JSON text; what JSON does not have becomes text."""
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    """A value of a row as JSON text."""
+    return dump_json(value).decode()
 
 
 def turn_text(turn: Message) -> str:

@@ -23,10 +23,11 @@ from pyrite.io.dialect import Dialect
 from pyrite.io.encodings import BYTE_ORDER_MARK, encoding_of, peeked
 from pyrite.io.files import ALIASES, File, data_suffix, open_uncompressed
 from pyrite.io.formats import raw_rows
+from pyrite.io.json_dump import dump_json
 from pyrite.io.json_texts import Surroundings, document_texts, line_texts, on_one_line, with_member
 from pyrite.io.json_values import parse_values
 from pyrite.io.raw_row import BadRow, as_text
-from pyrite.io.write import atomic_write, dump_json, open_packed
+from pyrite.io.write import atomic_write, open_packed
 
 if TYPE_CHECKING:
     import pyarrow

@@ -15,6 +15,10 @@ Cells = tuple[int, list[str] | BadRow, Sequence[bytes]]
 """A row of a table: the number of its first line, its cells, and its lines as they are (until the next row is read)."""
 
 
+_RETURN = "\udc0d"
+"""Stands for a carriage return within a line, which would end the row for the csv module; no text in UTF-8 has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The first row of a table: the names of its columns (None: a column without a name), its lines and those before it."""
@@ -151,6 +155,7 @@ class _Feed:
         self.taken: list[bytes] = []
         self.number = 0
         self.bad: BadRow | None = None
+        self.has_returns = False
 
     def __iter__(self) -> "_Feed":
         return self
@@ -160,15 +165,21 @@ class _Feed:
         self.taken.append(line)
         self.number += 1
         try:
-            return line.decode("utf-8")
+            text = line.decode("utf-8")
         except UnicodeDecodeError:
             self.bad = self.bad or not_utf8(line)
-            return line.decode("utf-8", "replace")
+            text = line.decode("utf-8", "replace")
+        if text.find("\r", 0, len(text) - 2) != -1:
+            self.has_returns = True
+            end = "\r\n" if text.endswith("\r\n") else text[-1]
+            text = text.removesuffix(end).replace("\r", _RETURN) + end
+        return text
 
     def start(self) -> None:
         """A new row begins."""
         self.taken.clear()
         self.bad = None
+        self.has_returns = False
 
     @property
     def first(self) -> int:
@@ -202,6 +213,8 @@ def _quoted_rows(lines: Iterator[bytes], delimiter: str) -> Iterator[Cells]:
             continue
         if not cells:
             continue
+        if feed.has_returns:
+            cells = [cell.replace(_RETURN, "\r") for cell in cells]
         first = feed.first
         width = width or len(cells)
         if len(cells) != width:

@@ -80,7 +80,11 @@ class _Utf8(io.RawIOBase):
         while not self._ready and not self._ended:
             chunk = self._source.read(_CHUNK)
             self._ended = not chunk
-            text = self._decode.decode(chunk, final=self._ended)
+            try:
+                text = self._decode.decode(chunk, final=self._ended)
+            except UnicodeError as error:
+                fix = "name the encoding in which it was written"
+                raise UserError("the file is not in the encoding that was named", str(error), fix) from error
             self._ready = memoryview(text.encode("utf-8", "surrogateescape"))
         size = min(len(view), len(self._ready))
         view[:size] = self._ready[:size]
@@ -95,7 +99,10 @@ def peeked(source: BinaryIO) -> bytes:
 
 def as_utf8(source: BinaryIO, encoding: str | None = None) -> BinaryIO:
     """The same text in UTF-8: of the encoding that is named, else of the one that the first bytes show."""
-    codec = encoding or encoding_of(peeked(source))
+    head = peeked(source)
+    codec = encoding or encoding_of(head)
+    if codec in ("utf-16", "utf-32") and not head.startswith(tuple(mark for mark, name in _MARKS if name == codec)):
+        codec = encoding_of(head) or f"{codec}-le"
     if codec is None or codecs.lookup(codec).name == "utf-8":
         return source
     return cast(BinaryIO, io.BufferedReader(_Utf8(source, codec), _CHUNK))

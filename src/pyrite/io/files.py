@@ -22,6 +22,7 @@ ALIASES = {".ndjson": ".jsonl", ".feather": ".arrow"}
 PACKED = (".gz", ".zst")
 Raw = tuple[int, Mapping[str, Any] | BadRow]
 """A row's number (its line in a text file, else its place from 1), and what stands there."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _OPENS_ROWS = re.compile(rb"\[\s*(\{|$)")
 LONGEST_WINDOW = 1 << 31
 """Bytes that a `.zst` file may look back: all that `zstd --ultra --long=31` writes."""
@@ -93,6 +94,11 @@ def find_file(
             f"Pyrite reads {' '.join((*SUFFIXES, *ALIASES))}, each also with {' or '.join(PACKED)}",
         )
     file = File(path, *suffixes, display_name, encoding, split)
+    with damage_named(file), open(path, "rb") as source:
+        is_pointer = source.read(len(LFS_POINTER)) == LFS_POINTER
+    if is_pointer:
+        fix = "get the data: `git lfs pull` in that folder, or download the file"
+        raise UserError("this is a pointer of Git LFS, not the data", display_name, fix)
     if file.suffix in (".json", ".jsonl"):
         return replace(file, suffix=_json_kind(file))
     return file

@@ -31,7 +31,7 @@ def json_row(line: bytes) -> Mapping[str, Any] | BadRow:
         if bad is not None:
             return bad
         try:
-            value = without_halves(json.loads(line))  # also NaN, numbers of any size, halves of surrogate pairs
+            value = parse_values(line.decode("utf-8"))  # also NaN, numbers of any size, halves of surrogate pairs
         except (ValueError, RecursionError):
             hint = " (an array of rows belongs into a .json file)" if line.startswith(b"[") else ""
             return BadRow("broken JSON", f"{error.msg} at column {error.pos + 1} of {line_start(line)}{hint}")
@@ -105,7 +105,7 @@ def _lenient_values(file: File, content: bytes, error: orjson.JSONDecodeError) -
         raise UserError(
             "this is not JSON",
             f"{file.display_name}:{line}: {error.msg} at column {column}",
-            "mend the file; with one object a line (.jsonl), single bad rows can be left out by `--on-bad-row skip`",
+            "mend the file; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
         ) from error
     return values
 
@@ -154,7 +154,7 @@ def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
         raise UserError("there is no such split", f"{file.display_name}, split {short_value(file.split)}", known)
     usual = [name for name in ROW_LISTS if name in names]
     if len(names) > 1 and not usual:
-        fix = " or ".join(f"`--split {name}`" for name in names)
+        fix = "write " + " or ".join(f"`{file.display_name}@{name}`" for name in names)
         raise UserError("say which split to read", f"{file.display_name} holds {', '.join(names)}", fix)
     return usual[0] if usual else next(iter(names), None)
 

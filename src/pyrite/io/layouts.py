@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from pyrite.errors import UserError
-from pyrite.io.chat_turns import TURN_LISTS, ChatOptions, is_turn, spoken_turns, turns_of, without_tools
+from pyrite.io.chat_turns import TURN_LISTS, ChatOptions, is_turn, parsed_text, spoken_turns, turns_of, without_tools
 from pyrite.io.raw_row import PARSE_COLUMNS, BadRow, RawRow, require_text, short_value
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
@@ -216,7 +216,13 @@ def _system(row: RawRow) -> list[Message]:
 def _history(row: RawRow) -> list[Message]:
     turns: list[Message] = []
     history = row.value("history")
-    for index, pair in enumerate(history if history is not None else (), 1):
+    if history is None or history == "":
+        return []
+    if isinstance(history, str):
+        history = parsed_text(history, "history")
+    if not isinstance(history, Sequence):
+        raise BadRow("wrong type", f"history is {short_value(history)}, not a list")
+    for index, pair in enumerate(history, 1):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise BadRow("wrong type", f"history[{index}] is {short_value(pair)}, not a question and an answer")
         turns.append(Message("user", require_text(pair[0], f"history[{index}]")))
@@ -388,21 +394,22 @@ def nested_layouts(row: Mapping[str, object], renamed: Mapping[str, str]) -> Ite
                 yield column, layout
 
 
-def unknown_layout(
-    location: str, columns: Sequence[str], column_flags: Callable[[Mapping[str, str]], str]
-) -> UserError:
-    """No layout has these columns: what was found, what there is, and what was probably meant."""
-    guesses = []
+def likely_columns(columns: Sequence[str]) -> dict[str, str]:
+    """What columns of no layout were probably meant to be called: our name -> the column; none where nothing is near."""
     for layout in LAYOUTS.values():
         lacking = [names for names in layout.requires if not any(name in columns for name in names)]
-        near = [next(filter(None, (_near(name, columns) for name in names)), None) for names in lacking]
-        if near and all(near) and len(dict(filter(None, near))) == len({theirs for _, theirs in filter(None, near)}):
-            guesses.append((layout.name, dict(filter(None, near))))
-    hint = f"did you mean {column_flags(guesses[0][1])} ({guesses[0][0]})? " if guesses else ""
+        near = [match for names in lacking if (match := next(filter(None, (_near(name, columns) for name in names)), None))]  # fmt: skip
+        if near and len(near) == len(lacking) == len({theirs for _, theirs in near}):
+            return dict(near)
+    return {}
+
+
+def unknown_layout(location: str, columns: Sequence[str], examples: str) -> UserError:
+    """No layout has these columns: what was found, what there is, and what was probably meant."""
     return UserError(
         "the columns are of no layout that Pyrite knows",
         f"{location}: columns {short_value(list(columns), 300)}",
-        hint
+        examples
         + "name them with --columns OURS=THEIRS (in a YAML file: columns), or name the text columns of a labelled task (fields); "
         "layouts:\n" + "\n".join(f"           {layout.describe()}" for layout in LAYOUTS.values()),
     )

@@ -206,9 +206,17 @@ class Reader:
         several = len(self._source.files) > 1
         count = 0
         for at, file in enumerate(self._source.files):
-            for number, values in raw_rows(file):
-                count += 1
-                yield at, number, count if several else number, values
+            try:
+                for number, values in raw_rows(file):
+                    count += 1
+                    yield at, number, count if several else number, values
+            except UserError as error:
+                raise self._with_flags(error) from error
+
+    def _with_flags(self, error: UserError) -> UserError:
+        """What a file's reader says, with the flag that names this source's encoding."""
+        fix = error.fix.replace("`--encoding", f"`--{self.options.flags or ''}encoding")
+        return error if fix == error.fix else UserError(error.what, error.found, fix)
 
     def _location(self, file: int, line: int) -> str:
         return self._source.files[file].location(line)

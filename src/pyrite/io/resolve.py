@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.io.chat_turns import SENDERS, is_turn, role_of
 from pyrite.io.layouts import (
     ANSWERS,
     LAYOUTS,
@@ -16,6 +17,7 @@ from pyrite.io.layouts import (
     columns_by_our_name,
     detect,
     in_lower_case,
+    likely_columns,
     nested_layouts,
     unknown_layout,
 )
@@ -124,8 +126,10 @@ def _check_named(location: str, columns: Sequence[str], rows: Sequence[Mapping[s
     twice = sorted({theirs for theirs in asked.columns.values() if list(asked.columns.values()).count(theirs) > 1})
     if twice:
         both = [ours for ours, theirs in asked.columns.items() if theirs == twice[0]]
-        fixes = " or ".join(asked.column_flags({ours: twice[0]}) for ours in both)
-        raise UserError("one column cannot be two things", f"{short_value(twice[0])} as {' and '.join(both)}", fixes)
+        ways = [{name: theirs for name, theirs in asked.columns.items() if name not in both or name == ours} for ours in both]  # fmt: skip
+        fixes = [asked.column_flags(way) for way in ways if detect(everywhere, way) is not None]
+        detail = f"{location}: {short_value(twice[0])} as {' and '.join(both)}"
+        raise UserError("one column cannot be two things", detail, " or ".join(fixes) or "name another column for one")
 
 
 def _found(location: str, row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> Resolved:
@@ -145,7 +149,23 @@ def _found(location: str, row: Mapping[str, Any], columns: Sequence[str], asked:
     nested = list(nested_layouts(row, renamed))
     if len(nested) == 1:
         return Resolved(nested[0][1], renamed, nested[0][0])
-    raise unknown_layout(location, columns, asked.column_flags)
+    raise unknown_layout(location, columns, _examples(row, columns, asked))
+
+
+def _examples(row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> str:
+    """How the columns could be named: names of ours that were probably meant, else what the texts of the row could be."""
+    known = {name for layout in LAYOUTS.values() for name in layout.uses()} | set(ID_COLUMNS)
+    if asked.columns and not set(asked.columns) <= known:
+        near = {ours: difflib.get_close_matches(ours, known, n=1) or [ours] for ours in asked.columns}
+        meant = {near[ours][0]: theirs for ours, theirs in asked.columns.items()}
+        return f"did you mean {asked.column_flags(meant)}? " if detect(columns, meant) is not None else ""
+    free = [name for name in columns if name not in asked.columns.values()]
+    texts = [name for name in free if isinstance(row[name], str) and row[name].strip()]
+    if likely := likely_columns(columns):
+        return f"did you mean {asked.column_flags({**asked.columns, **likely})}? "
+    ours = ("prompt", "answer") if len(texts) > 1 else ("text",)
+    example = {**asked.columns, **dict(zip(ours, texts, strict=False))}
+    return f"such as {asked.column_flags(example)}; " if texts and detect(columns, example) is not None else ""
 
 
 def _is_pair(layout: Layout | None, fields: Sequence[str]) -> bool:
@@ -189,7 +209,8 @@ def _ask_for_the_answer(location: str, rows: Sequence[Mapping[str, Any]], resolv
     free = [name for name in columns_of(rows) if name not in asked.columns.values()]
     answers = [name for name in free if name.strip().lower() in ANSWERS and _any_text(rows, name)]
     sides = [name for name in SIDES if name in free]
-    if layout.name == "preference":
+    is_open = layout.holds_turns and layout.kind is Chat and len(sides) == 2 and _unanswered(rows, layout)
+    if layout.name == "preference" or is_open:
         _ask_for_the_side(location, asked)
     elif layout.kind is Chat and layout.answer_names and len(answers) + len(sides) // 2 > 1:
         both = [*answers, *(sides if len(sides) == 2 else [])]
@@ -204,6 +225,16 @@ def _ask_for_the_answer(location: str, rows: Sequence[Mapping[str, Any]], resolv
             f"{location}: text beside {', '.join(answers)}",
             f"say which: {chat} (text was asked, {answers[0]} answered) or {alone} (text stands alone)",
         )
+
+
+def _unanswered(rows: Sequence[Mapping[str, Any]], layout: Layout) -> bool:
+    """Do all these chats end before an answer?"""
+    for row in rows:
+        turns = next((row[name] for name in layout.requires[0] if name in row), None)
+        last = turns[-1] if isinstance(turns, list) and turns else None
+        if not is_turn(last) or role_of(next((last[name] for name in SENDERS if name in last), None)) == "assistant":
+            return False
+    return True
 
 
 def _ask_for_the_side(location: str, asked: Asked) -> None:

@@ -43,6 +43,7 @@ _SPLIT = re.compile(
     r"(?:^|[/_. -])(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?|dev)|(?P<test>test(?:ing)?|eval(?:uation)?))(?=$|[/_. -])",
     re.IGNORECASE,
 )
+SPLITS = ("train", "validation", "test")
 Splits = Mapping[str, Sequence[Path]]
 
 
@@ -210,7 +211,7 @@ def _by_split(paths: Sequence[Path], base: Path) -> Splits:
 def _of_split(by_split: Splits, split: str | None, source: str, flag: str) -> Sequence[Path]:
     if split is None and ("" in by_split or len(by_split) == 1):
         return sorted(path for paths in by_split.values() for path in paths)
-    return by_split[choose_split([name for name in by_split if name], split, source, flag)]
+    return by_split[choose_split([name for name in SPLITS if name in by_split], split, source, flag)]
 
 
 def expand(source: str, flag: str = "") -> list[str]:

@@ -4,22 +4,17 @@ Everything goes to a temporary file in the same folder, is flushed to the disk a
 killed process or a full disk never leaves half a file. The same input gives the same bytes.
 """
 
-import base64
 import contextlib
-import datetime
 import errno
 import gzip
-import json
-import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import orjson
-
 from pyrite.errors import UserError
+from pyrite.io.json_dump import dump_json
 from pyrite.io.layouts import RESERVED
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
@@ -83,36 +78,6 @@ def write_jsonl(records: Iterable[Record], path: str | Path) -> int:
             handle.write(dump_json(as_row(record)) + b"\n")
             count += 1
     return count
-
-
-def dump_json(value: Any) -> bytes:
-    """A value as JSON in UTF-8. Decimals, durations and other values that JSON does not have become text, bytes base64;
-    NaN and infinity null; whole numbers keep all digits, halves of surrogate pairs are escaped."""
-    try:
-        return orjson.dumps(value, default=plain_value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # a number of more than 64 bits, half a pair
-        return json.dumps(_without_nan(value), default=plain_value, separators=(",", ":")).encode()
-
-
-def plain_value(value: Any) -> Any:
-    """What a value that JSON does not have is written as."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(value).decode()
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=str)
-    return str(value)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, Mapping):
-        return {name if isinstance(name, str) else str(name): _without_nan(item) for name, item in value.items()}
-    return value
 
 
 def as_row(record: Record) -> dict[str, Any]:
