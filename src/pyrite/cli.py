@@ -201,6 +201,7 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
         show_json(result.as_json())
         return
     dropped = ", ".join(f"{count} {reason}" for reason, count in result.counts["dropped"].items()) or "none"
+    print(f"rows to learn from: {result.counts['read_as']}")
     print(f"{result.counts['read']} texts sampled, {result.counts['kept']} kept, dropped: {dropped}")
     print(f"{result.rows} rows written to {result.out}")
 

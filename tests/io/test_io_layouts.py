@@ -409,3 +409,34 @@ def test_other_columns_go_to_meta_as_single_values(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "a.parquet")
     expected = {"day": "2024-02-29", "score": 0.5, "ok": True, "n": 3, "gone": None}
     assert read_all(tmp_path / "a.parquet")[0] == [Text("x", "a:1", expected)]
+
+
+def test_a_column_with_one_role_is_free_for_no_other(tmp_path: Path) -> None:
+    """`--columns instruction=input` once asked the same thing twice."""
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "q", "output": "a", "n": 1}])
+    reader = open_records(path, ReadOptions(columns={"instruction": "input"}))
+    assert list(reader) == [chat("q", "a", meta={"n": 1})]
+    assert reader.read_as is not None
+    assert reader.read_as.in_words() == "read as alpaca: prompt = input, answer = output, not used: n"
+    both = {"instruction": "input", "input": "extra"}
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "q", "output": "a", "extra": "x"}])
+    assert read_all(path, ReadOptions(columns=both))[0] == [chat("q\n\nx", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"Question": "q", "Answer": "a"}, "read as question-answer: prompt = Question, answer = Answer"),
+        ({"premise": "p", "hypothesis": "h", "genre": "g"}, "read as nli: premise = premise, hypothesis = hypothesis, not used: genre"),
+        ({"text": "t", "my label": 1}, "read as text: text = text, not used: 'my label'"),
+        ({"system": "s", "prompt": "q", "completion": "a", "id": 3}, "read as prompt-completion: system = system, prompt = prompt, answer = completion"),
+        ({"messages": [{"role": "user", "content": "q"}], "tools": []}, "read as messages: turns = messages, tools = tools"),
+        ({"row": {"text": "t"}, "row_idx": 3}, "read as text in row: text = text"),
+    ],
+)  # fmt: skip
+def test_what_was_read_is_said(row: dict[str, Any], words: str, tmp_path: Path) -> None:
+    reader = open_records(jsonl(tmp_path / "a.jsonl", [row]))
+    assert len(list(reader)) == 1
+    assert reader.read_as is not None
+    assert reader.read_as.in_words() == words
+    assert reader.read_as.as_json()["words"] == words

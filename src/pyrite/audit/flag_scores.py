@@ -21,8 +21,9 @@ from pyrite.audit.plan import Planned
 from pyrite.audit.rows import audit_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
-from pyrite.io import Part, Reader, ReadOptions, atomic_write, copy_rows, open_records
+from pyrite.io import Part, Reader, ReadOptions, atomic_write, copy_rows, open_records, write_jsonl
 from pyrite.outputs import storable
+from pyrite.records import Record
 from pyrite.steps import Context, Step, StepType, Store
 
 LONGEST = 2000
@@ -93,11 +94,37 @@ def write_split(
     sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: Path | None, clean: Path | None
 ) -> None:
     """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them:
-    every column as it is in the data."""
+    every column as it is in the data.
+
+    Rows of files in several layouts, which no reader could read from one file, are written as records (`write_jsonl`).
+    """
+    layouts = {layout_of(source, options) for source, options in sources} if len(sources) > 1 else set()
+    if len(layouts) > 1:
+        for path, side in ((flagged, True), (clean, False)):
+            if path is not None:
+                write_jsonl(records_of_side(sources, row_flags, flagged=side), path)
+        return
     for path, column in ((flagged, "flagged_by"), (clean, None)):
         if path is not None:
             parts = parts_of_side(sources, row_flags, flagged=column is not None)
             copy_rows(parts, path, column=column, all_rows=partial(parts_of_side, sources, row_flags, flagged=None))
+
+
+def layout_of(source: str, options: ReadOptions) -> str | None:
+    """The layout of a source, by its first rows."""
+    reader = open_records(source, options)
+    next(iter(reader.rows()), None)
+    return reader.layout
+
+
+def records_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
+    """The records of one side, in order."""
+    for (source, options), rows in zip(sources, row_flags.files, strict=True):
+        for record, names in zip(open_records(source, options), rows, strict=True):
+            if flagged and names:
+                yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
+            elif not flagged and not names:
+                yield record
 
 
 def parts_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool | None) -> list[Part]:

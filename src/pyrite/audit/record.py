@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Decision, Finding, few_sources, task_of
+from pyrite.audit.extras import evaluation_words
 from pyrite.audit.flag_scores import Flags
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import DATA, Sampled
@@ -15,6 +17,7 @@ from pyrite.audit.input_files import source_labels
 from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
 from pyrite.audit.stream import LONGEST
+from pyrite.audit.wording import rows_left_out
 from pyrite.conditions import GateOutcome
 from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
@@ -38,12 +41,17 @@ def rows_counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any
 
 
 def inputs_read(store: Store, planned: Planned) -> list[dict[str, Any]]:
-    """What was made of the columns of every file, in the order in which they were read."""
+    """What was made of the columns of every file, in the order in which they were read, with its `role`: data, reference
+    or against (an evaluation set)."""
     entries = []
     for (name, _), step in planned.streams.items():
         counts = store.read_json(step, "counts.json")
-        file = str(step.config["file"])
-        entries.append({"file": file, "is_data": name == DATA, **(counts["read_as"] or {}), "files": counts["read_files"]})  # fmt: skip
+        entry = {"role": "data" if name == DATA else "reference", "file": str(step.config["file"])}
+        entries.append({**entry, **(counts["read_as"] or {}), "files": counts["read_files"]})
+    for name, source in planned.resources.items():
+        words = evaluation_words(name.removeprefix("against "), source.path) if name.startswith("against ") else ""
+        if words:
+            entries.append({"role": "against", "file": Path(source.path).name, "words": words})
     return entries
 
 
@@ -146,6 +154,8 @@ def audit_record(
         notes += flaw.notes(totals[name]) if flaw.notes and name in totals else []
     if len({row.label for row in sampled.rows}) > 1 and sources and not same_labels(sampled):
         notes += [note for name in measured if (note := FLAWS[name].where_labels_differ)]
+    if out := rows_left_out(rows):
+        notes.insert(0, out)
     return {
         "schema_version": 1,
         "data": [redact_existing_path(text) for text in config.data],

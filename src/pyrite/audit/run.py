@@ -24,6 +24,7 @@ from pyrite.conditions import exit_code
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, check_target, is_hub, with_split
+from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
 from pyrite.outputs import check_folder
@@ -165,6 +166,12 @@ def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
     kinds = {
         LAYOUTS[counted_rows["layout"]].kind.__name__ for (name, _), counted_rows in counts.items() if name == DATA
     }
+    layouts = {counted_rows["layout"] for (name, _), counted_rows in counts.items() if name == DATA}
+    targets = [path for path in (config.flagged, config.clean) if path is not None]
+    other = [path for path in targets if (data_suffix(path.name) or ("",))[0] != ".jsonl"]
+    if len(layouts) > 1 and other:
+        fix = f"name a .jsonl file, such as {other[0].stem}.jsonl, or audit the shards of each layout apart"
+        raise UserError("The shards have several layouts, and are written as chats.", ", ".join(sorted(layouts)), fix)
     if len(kinds) > 1 and (config.flagged or config.clean):
         raise UserError(
             "The shards hold several kinds of rows, and one file of flagged or clean rows holds one kind.",

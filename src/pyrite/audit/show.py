@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from pyrite.audit.wording import rows_left_out
+
 WIDEST = 100
 """Columns that a line takes at most, however wide the terminal is."""
 LINES = 4
@@ -89,7 +91,9 @@ def clean(text: str) -> str:
 
 def heading(console: Console, audit: Mapping[str, Any]) -> None:
     """What was read, what it was compared with, and how many findings there are."""
-    put(console, f"{partial(audit['rows'])}{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")  # fmt: skip
+    left_out = rows_left_out(audit["rows"])
+    first = f"{upper(left_out)}. " if left_out else ""
+    put(console, f"{first}{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")  # fmt: skip
     show_read_as(console, audit.get("read_as", ()))
     if audit["references"]:
         names = ", ".join(reference_name(reference) for reference in audit["references"])
@@ -109,27 +113,15 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
         put(console, f"{upper(task)}: nothing below is called a failure.", style="bold", after=1)
 
 
-def partial(rows: Mapping[str, Any]) -> str:
-    """What must be known first where rows were left out: of how much of the data the verdict is.
-
-    >>> partial({"read": 10, "kept": 5}), partial({"read": 10, "kept": 10})
-    ('Verdict on 5 of 10 rows (50 %), the others could not be read. ', '')
-    """
-    if rows["kept"] == rows["read"]:
-        return ""
-    share = math.floor(100 * rows["kept"] / rows["read"])
-    return f"Verdict on {rows['kept']:,} of {rows['read']:,} rows ({share} %), the others could not be read. "
-
-
 def show_read_as(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
     """How each file was read; files that were read alike in one line."""
-    alike: dict[tuple[bool, str], list[str]] = {}
+    alike: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if entry.get("words"):
-            alike.setdefault((entry["is_data"], entry["words"]), []).append(entry["file"])
-    for (is_data, words), files in alike.items():
+            alike.setdefault((entry["role"], entry["words"]), []).append(entry["file"])
+    for (role, words), files in alike.items():
         names = f"{', '.join(files[:3])}{f' and {len(files) - 3} more' if len(files) > 3 else ''}"
-        put(console, f"{'data' if is_data else 'reference'} {names}: {words}", indent=2)
+        put(console, f"{role} {names}: {words}", indent=2)
 
 
 def upper(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io.json_dump import dump_json
+from pyrite.io.json_dump import dump_json, without_halves
 from pyrite.io.raw_row import BadRow, as_text, require_text, short_value
 from pyrite.records import Message
 
@@ -142,7 +142,7 @@ def parsed_text(text: str, location: str) -> object:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(value, (list, dict)):
-            return value
+            return without_halves(value)
     raise BadRow("wrong type", f"{location} is str {short_value(text)}, not a list")
 
 

@@ -4,10 +4,13 @@ import base64
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def dump_json(value: Any) -> bytes:
@@ -37,4 +40,15 @@ def _without_nan(value: Any) -> Any:
         return [_without_nan(item) for item in value]
     if isinstance(value, Mapping):
         return {name if isinstance(name, str) else str(name): _without_nan(item) for name, item in value.items()}
+    return value
+
+
+def without_halves(value: Any) -> Any:
+    """The value with U+FFFD for every half of a surrogate pair, which is no character and which no file can hold."""
+    if isinstance(value, str):
+        return _HALF_PAIR.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_halves(item) for item in value]
+    if isinstance(value, dict):
+        return {without_halves(name): without_halves(item) for name, item in value.items()}
     return value

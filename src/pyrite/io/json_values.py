@@ -11,10 +11,10 @@ from pyrite.errors import UserError
 from pyrite.io.chat_turns import is_turn
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, line_start, not_utf8, open_uncompressed
+from pyrite.io.json_dump import without_halves
 from pyrite.io.layouts import LAYOUTS, detect
 from pyrite.io.raw_row import BadRow, short_value
 
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -52,17 +52,6 @@ def row_object(value: object) -> Mapping[str, Any] | BadRow:
     return BadRow(
         "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
     )
-
-
-def without_halves(value: Any) -> Any:
-    """The value with U+FFFD for every half of a surrogate pair, which is no character and which no file can hold."""
-    if isinstance(value, str):
-        return _HALF_PAIR.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [without_halves(item) for item in value]
-    if isinstance(value, dict):
-        return {without_halves(name): without_halves(item) for name, item in value.items()}
-    return value
 
 
 def json_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:

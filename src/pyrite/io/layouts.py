@@ -371,6 +371,8 @@ def detect(columns: Sequence[str], renamed: Mapping[str, str]) -> Layout | None:
     our_columns = columns_by_our_name(columns, renamed)
     if renamed.get("answer") in SIDES and set(SIDES) <= set(columns):
         return LAYOUTS["preference"]
+    if "text" in renamed and {*PROMPTS, *ANSWERS, *TURN_LISTS}.isdisjoint(renamed):  # said to stand alone
+        return LAYOUTS["text"]
     return next((layout for layout in LAYOUTS.values() if layout.fits(our_columns)), None)
 
 

@@ -78,6 +78,22 @@ class ReadOptions:
         return "--split" if self.flags == "" else ""
 
 
+def read_settings(options: Any, roles: Mapping[str, str] | None) -> dict[str, Any]:
+    """What a verb's `encoding` and `tool_calls`, and its roles, add to the configuration of a step that reads: nothing
+    where they are as usual, so that the step's key is the one that it had before there were such options."""
+    settings = {
+        "encoding": options.encoding,
+        "roles": roles,
+        "tool_calls": options.tool_calls if options.tool_calls != "text" else None,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def stored_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same out of a step's configuration, as arguments of `ReadOptions`."""
+    return {name: config[name] for name in ("encoding", "roles", "tool_calls") if name in config}
+
+
 class SourceRow(NamedTuple):
     """A row of a source that was read: its file (by its place among the source's), its number in it, its records."""
 
@@ -282,6 +298,12 @@ def open_records(source: str | Path, options: ReadOptions = ReadOptions()) -> Re
             columns of no layout, integer labels without names, and, unless told to skip, the first bad row.
     """
     return Reader(source, options)
+
+
+def how_read(reader: Reader) -> str:
+    """How a source is read, in words, by its first rows."""
+    next(iter(reader.rows()), None)
+    return reader.read_as.in_words() if reader.read_as else ""
 
 
 def read_all(source: str | Path, options: ReadOptions = ReadOptions()) -> tuple[list[Record], Counts]:

@@ -203,7 +203,7 @@ def _check_fit(location: str, columns: Sequence[str], resolved: Resolved, asked:
 
 def _ask_for_the_answer(location: str, rows: Sequence[Mapping[str, Any]], resolved: Resolved, asked: Asked) -> None:
     layout = resolved.layout
-    explicit = any(name in asked.columns for name in (*layout.answer_names, *ANSWERS))
+    explicit = any(name in asked.columns for name in (*layout.answer_names, *ANSWERS, "text"))
     if explicit or asked.text_fields is not None:
         return
     free = [name for name in columns_of(rows) if name not in asked.columns.values()]
@@ -219,7 +219,7 @@ def _ask_for_the_answer(location: str, rows: Sequence[Mapping[str, Any]], resolv
     asks = [name for name in free if name in PROMPTS and name != "input"]
     if asked.layout is None and answers and _any_text(rows, "text") and "text" in free and not asks and layout.name in ("text", "prompt-answer"):  # fmt: skip
         chat = asked.column_flags({**asked.columns, "instruction": "text", "output": answers[0]})
-        alone = f"`--{asked.flags}layout text`" if asked.flags is not None else "leave the other columns out"
+        alone = asked.column_flags({**asked.columns, "text": "text"})
         raise UserError(
             "text could be all that is to be read, or what was asked",
             f"{location}: text beside {', '.join(answers)}",
@@ -232,7 +232,11 @@ def _unanswered(rows: Sequence[Mapping[str, Any]], layout: Layout) -> bool:
     for row in rows:
         turns = next((row[name] for name in layout.requires[0] if name in row), None)
         last = turns[-1] if isinstance(turns, list) and turns else None
-        if not is_turn(last) or role_of(next((last[name] for name in SENDERS if name in last), None)) == "assistant":
+        if (
+            not isinstance(last, dict)
+            or not is_turn(last)
+            or role_of(next((last[name] for name in SENDERS if name in last), None)) == "assistant"
+        ):
             return False
     return True
 
