@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from pyrite.audit.rows import audit_row
+from pyrite.data.keys import row_key
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, file_hash, open_records, read_all, turn_text, write_jsonl
 from pyrite.io.chat_turns import ROLES, role_of
@@ -155,6 +156,13 @@ def test_a_message_without_content_or_calls_is_bad(tmp_path: Path) -> None:
     rows = [{"messages": TURNS}, {"messages": [TURNS[0], {"role": "assistant", "content": None, "tool_calls": []}]}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_all(path, SKIP)[1] == Counts(2, 1, {"missing field": 1})
+
+
+def test_chats_that_differ_by_a_call_only_are_two(tmp_path: Path) -> None:
+    plain = first_chat(tmp_path, {"messages": WITH_TOOLS})
+    other = json.loads(json.dumps(WITH_TOOLS).replace("Oslo", "Rome"))
+    assert row_key(plain) != row_key(first_chat(tmp_path, {"messages": other}))
+    assert row_key(plain) == row_key(first_chat(tmp_path, {"messages": WITH_TOOLS}))
 
 
 def test_content_stays_what_it_was() -> None:
