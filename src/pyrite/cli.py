@@ -56,7 +56,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit code (0 done, 1 gate failed, 2 user error, 3 undecided, 4 ours, 130)."""
     try:
-        arguments = with_config(arguments)
+        arguments = with_config(["/dev/stdin" if word == "-" else word for word in arguments])
         done = app(
             arguments, exit_on_error=False, print_error=True, result_action="return_value", error_formatter=wrong_line
         )
@@ -196,6 +196,7 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
         show_json(result.as_json())
         return
     dropped = ", ".join(f"{count} {reason}" for reason, count in result.counts["dropped"].items()) or "none"
+    print(f"rows to learn from: {result.counts['read_as']}")
     print(f"{result.counts['read']} texts sampled, {result.counts['kept']} kept, dropped: {dropped}")
     print(f"{result.rows} rows written to {result.out}")
 

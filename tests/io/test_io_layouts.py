@@ -155,6 +155,22 @@ CASES: dict[str, tuple[str, dict[str, Any], Record]] = {
         {"id": "seed_task_0", "instruction": "Name one.", "instances": [{"input": "", "output": "Tea"}]},
         chat("Name one.", "Tea", name="seed_task_0"),
     ),
+    "Orca": (
+        "prompt-answer",
+        {"id": "flan.1", "system_prompt": "Be brief", "question": "q", "response": "a"},
+        chat("system:Be brief", "q", "a", name="flan.1"),
+    ),
+    "input and output": ("prompt-answer", {"input": "q", "output": "a"}, chat("q", "a")),
+    "problem with context": (
+        "prompt-answer",
+        {"problem": "q", "context": "c", "solution": "a", "level": 3},
+        chat("q\n\nc", "a", meta={"level": 3}),
+    ),
+    "a conversation by another name": (
+        "conversation",
+        {"dialog": [{"speaker": "Human", "text": "q"}, {"speaker": "Bot", "text": "a"}]},
+        chat("q", "a"),
+    ),
     "text": ("text", {"text": " as it is\n", "url": "u"}, Text(" as it is\n", "a:1", {"url": "u"})),
     "labelled fields": (
         "labelled",
@@ -174,7 +190,8 @@ def test_a_row_of_every_layout(case: str, tmp_path: Path) -> None:
 
 
 def test_every_layout_has_a_case() -> None:
-    assert {name for name, _, _ in CASES.values()} == set(LAYOUTS)
+    """Preferences are read a side at a time (test_io_chat_turns.py)."""
+    assert {name for name, _, _ in CASES.values()} | {"preference"} == set(LAYOUTS)
 
 
 def test_hans_as_its_authors_publish_it(tmp_path: Path) -> None:
@@ -220,7 +237,7 @@ def test_several_instances_are_several_chats_of_one_row(tmp_path: Path) -> None:
         ([{"role": "wizard", "content": "x"}], "unknown role"),
         ([{"content": "x"}], "unknown role"),
         ([{"role": "assistant", "content": None, "tool_calls": []}], "missing field"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "wrong type"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "not text"),
         ([{"role": "user", "content": "q"}, {"role": "assistant", "content": ""}], "empty text"),
     ],
 )
@@ -350,7 +367,9 @@ def test_text_fields_choose_among_stored_fields(tmp_path: Path) -> None:
 
 def test_mistaken_names_are_explained(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"premis": "p", "hypotheses": "h", "label": "neutral"}])
-    with pytest.raises(UserError, match="did you mean `--columns premise=premis,hypothesis=hypotheses`") as caught:
+    with pytest.raises(
+        UserError, match="did you mean `--columns premise=premis --columns hypothesis=hypotheses`"
+    ) as caught:
         read_all(path)
     assert "['premis', 'hypotheses', 'label']" in caught.value.found
     assert all(name in caught.value.fix for name in LAYOUTS)
@@ -360,7 +379,7 @@ def test_mistaken_names_are_explained(tmp_path: Path) -> None:
         read_all(path, ReadOptions(columns={"premise": "premis", "hypothesis": "hypotheses", "lable": "label"}))
     with pytest.raises(UserError, match="a text field is not in the file"):
         read_all(path, ReadOptions(text_fields=["premise"]))
-    with pytest.raises(UserError, match="did you mean alpaca"):
+    with pytest.raises(UserError, match="did you mean `--layout alpaca`"):
         open_records(path, ReadOptions(layout="alpacca"))
 
 
@@ -390,3 +409,34 @@ def test_other_columns_go_to_meta_as_single_values(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "a.parquet")
     expected = {"day": "2024-02-29", "score": 0.5, "ok": True, "n": 3, "gone": None}
     assert read_all(tmp_path / "a.parquet")[0] == [Text("x", "a:1", expected)]
+
+
+def test_a_column_with_one_role_is_free_for_no_other(tmp_path: Path) -> None:
+    """`--columns instruction=input` once asked the same thing twice."""
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "q", "output": "a", "n": 1}])
+    reader = open_records(path, ReadOptions(columns={"instruction": "input"}))
+    assert list(reader) == [chat("q", "a", meta={"n": 1})]
+    assert reader.read_as is not None
+    assert reader.read_as.in_words() == "read as alpaca: prompt = input, answer = output, not used: n"
+    both = {"instruction": "input", "input": "extra"}
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "q", "output": "a", "extra": "x"}])
+    assert read_all(path, ReadOptions(columns=both))[0] == [chat("q\n\nx", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"Question": "q", "Answer": "a"}, "read as question-answer: prompt = Question, answer = Answer"),
+        ({"premise": "p", "hypothesis": "h", "genre": "g"}, "read as nli: premise = premise, hypothesis = hypothesis, not used: genre"),
+        ({"text": "t", "my label": 1}, "read as text: text = text, not used: 'my label'"),
+        ({"system": "s", "prompt": "q", "completion": "a", "id": 3}, "read as prompt-completion: system = system, prompt = prompt, answer = completion"),
+        ({"messages": [{"role": "user", "content": "q"}], "tools": []}, "read as messages: turns = messages, tools = tools"),
+        ({"row": {"text": "t"}, "row_idx": 3}, "read as text in row: text = text"),
+    ],
+)  # fmt: skip
+def test_what_was_read_is_said(row: dict[str, Any], words: str, tmp_path: Path) -> None:
+    reader = open_records(jsonl(tmp_path / "a.jsonl", [row]))
+    assert len(list(reader)) == 1
+    assert reader.read_as is not None
+    assert reader.read_as.in_words() == words
+    assert reader.read_as.as_json()["words"] == words

@@ -107,10 +107,12 @@ def test_records_of_every_layout_survive_being_written(tmp_path: Path) -> None:
         "alpaca": '{"instruction":"i","output":"o","generator":"g"}',
         "prompt-completion": '{"prompt":"p","completion":"c"}',
         "question-answer": '{"question":"q","answer":"a"}',
+        "prompt-answer": '{"query":"q","reply":"a"}',
+        "conversation": '{"chat":[{"role":"user","content":"q"}]}',
         "text": '{"text":"t","label":3}',
         "labelled": '{"fields":{"a":"b"},"label":"l"}',
     }
-    assert set(rows) == set(LAYOUTS)
+    assert set(rows) | {"preference"} == set(LAYOUTS)
     for name, row in rows.items():
         (tmp_path / f"{name}.jsonl").write_text(row + "\n" + row + "\n")
         reader = open_records(tmp_path / f"{name}.jsonl")

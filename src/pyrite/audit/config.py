@@ -38,7 +38,21 @@ class AuditOptions(ConfigBase):
     )
     layout: str | None = Field(None, description="layout of the data, where its columns do not tell")
     columns: tuple[str, ...] = Field((), description="OURS=THEIRS: a column of the data under another name; repeatable")
-    reference_columns: tuple[str, ...] = Field((), description="the same for the references; repeatable")
+    split: str | None = Field(
+        None, description="split of the data, where a folder or a hub data set has several (of a reference: NAME@SPLIT)"
+    )
+    encoding: str | None = Field(
+        None, description="encoding of the data's text, such as cp1252 [UTF-8, or what the first bytes show]"
+    )
+    reference_layout: str | None = Field(None, description="layout of the references, where their columns do not tell")
+    reference_columns: tuple[str, ...] = Field((), description="the same as --columns for the references; repeatable")
+    reference_encoding: str | None = Field(None, description="encoding of the references' text")
+    roles: tuple[str, ...] = Field(
+        (), description="THEIRS=OURS: who speaks in chats, ours system, user, assistant or tool; repeatable"
+    )
+    tool_calls: Literal["text", "leave-out"] = Field(
+        "text", description="calls of tools are part of the answers, as text; or are left out, with what tools answered"
+    )
     label_map: tuple[str, ...] = Field(
         (), description="THEIRS=OURS: what a label stands for, in data and references; repeatable"
     )
@@ -66,8 +80,11 @@ class AuditOptions(ConfigBase):
     flag_at: float = Field(
         0.5, gt=0, le=1, description="rows that show a finding at least so strongly (0 to 1) are flagged"
     )
-    flagged: Path | None = Field(None, description="write the rows that show a finding here (jsonl)")
-    clean: Path | None = Field(None, description="write all other rows here (jsonl)")
+    flagged: Path | None = Field(
+        None,
+        description="write the rows that show a finding here, as they are in the data, in the format that the name says (jsonl, json, csv, tsv, parquet, arrow); flagged_by names the findings",
+    )
+    clean: Path | None = Field(None, description="write all other rows here, in the same way")
     permutations: int = Field(
         1999,
         ge=99,

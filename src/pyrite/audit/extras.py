@@ -7,6 +7,7 @@ from typing import Any
 from pyrite.audit.flaw import Extras
 from pyrite.audit.rows import audit_row
 from pyrite.errors import UserError
+from pyrite.io import ReadOptions
 from pyrite.records import Pair
 
 
@@ -52,11 +53,17 @@ def evaluation_texts(name: str, path: Path) -> list[str]:
     Raises:
         UserError: the file is not what the name says, or a row is bad.
     """
-    readers = {"ifeval": _ifeval, "followbench": _followbench, "mt_bench": _mt_bench}
-    texts = list(dict.fromkeys(text for text in readers.get(name, _any)(Path(path)) if text.strip()))
+    texts = list(dict.fromkeys(text for text in READERS.get(name, _any)(Path(path)) if text.strip()))
     if not texts:
         raise UserError("There are no evaluation texts.", str(path), "check the file")
     return texts
+
+
+def evaluation_words(name: str, path: str) -> str:
+    """How an evaluation set was read, in words; empty where its name says it."""
+    from pyrite.io import how_read, open_records
+
+    return "" if name in READERS else how_read(open_records(path, PLAIN))
 
 
 def _ifeval(path: Path) -> Iterator[str]:
@@ -92,8 +99,14 @@ def _mt_bench(path: Path) -> Iterator[str]:
 def _any(path: Path) -> Iterator[str]:
     from pyrite.io import open_records
 
-    for record in open_records(path):
+    for record in open_records(path, PLAIN):
         if isinstance(record, Pair):
             yield from (record.premise, record.hypothesis)
         else:
             yield audit_row(record, 0).text
+
+
+PLAIN = ReadOptions(flags=None)
+"""How evaluation sets of no known name are read: no flag says more about them."""
+READERS = {"ifeval": _ifeval, "followbench": _followbench, "mt_bench": _mt_bench}
+"""The evaluation sets whose name says how they are read."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pyrite.audit.plan import Planned
 from pyrite.audit.rows import audit_row
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
-from pyrite.io import ReadOptions, atomic_write, open_records, write_jsonl
+from pyrite.io import Part, Reader, ReadOptions, atomic_write, copy_rows, open_records, write_jsonl
 from pyrite.outputs import storable
 from pyrite.records import Record
 from pyrite.steps import Context, Step, StepType, Store
@@ -96,12 +97,28 @@ def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flag
 def write_split(
     sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: Path | None, clean: Path | None
 ) -> None:
-    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of
-    them."""
-    if flagged is not None:
-        write_jsonl(records_of_side(sources, row_flags, flagged=True), flagged)
-    if clean is not None:
-        write_jsonl(records_of_side(sources, row_flags, flagged=False), clean)
+    """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them:
+    every column as it is in the data.
+
+    Rows of files in several layouts, which no reader could read from one file, are written as records (`write_jsonl`).
+    """
+    layouts = {layout_of(source, options) for source, options in sources} if len(sources) > 1 else set()
+    if len(layouts) > 1:
+        for path, side in ((flagged, True), (clean, False)):
+            if path is not None:
+                write_jsonl(records_of_side(sources, row_flags, flagged=side), path)
+        return
+    for path, column in ((flagged, "flagged_by"), (clean, None)):
+        if path is not None:
+            parts = parts_of_side(sources, row_flags, flagged=column is not None)
+            copy_rows(parts, path, column=column, all_rows=partial(parts_of_side, sources, row_flags, flagged=None))
+
+
+def layout_of(source: str, options: ReadOptions) -> str | None:
+    """The layout of a source, by its first rows."""
+    reader = open_records(source, options)
+    next(iter(reader.rows()), None)
+    return reader.layout
 
 
 def records_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
@@ -112,6 +129,45 @@ def records_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags
                 yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
             elif not flagged and not names:
                 yield record
+
+
+def parts_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool | None) -> list[Part]:
+    """The rows of one side (None: of both), by the files of the data. A row that holds several records is flagged where one of them
+    is."""
+    parts = []
+    for (source, options), names in zip(sources, row_flags.files, strict=True):
+        files = open_records(source, options).data_files
+        numbered = numbers_of_side(open_records(source, options), names, flagged)
+        ahead = RowsAhead(numbered)
+        parts += [Part(file, ahead.of_file(at)) for at, file in enumerate(files)]
+    return parts
+
+
+def numbers_of_side(
+    reader: Reader, names: Sequence[tuple[str, ...]], flagged: bool | None
+) -> Iterator[tuple[int, int, str | None]]:
+    """File, number in it, and names of findings of the rows of one side."""
+    names_of_records = iter(names)
+    for row in reader.rows():
+        row_names = list(dict.fromkeys(name for of_record in islice(names_of_records, len(row.records)) for name in of_record))  # fmt: skip
+        if flagged is None or bool(row_names) == flagged:
+            yield row.file, row.number, ", ".join(row_names) if flagged else None
+    assert next(names_of_records, None) is None, "the data has changed since it was measured"
+
+
+class RowsAhead:
+    """Rows in the order of their files, handed out file by file; some files may have none."""
+
+    def __init__(self, rows: Iterator[tuple[int, int, str | None]]) -> None:
+        self.rows = rows
+        self.ahead = next(rows, None)
+
+    def of_file(self, at: int) -> Iterator[tuple[int, str | None]]:
+        """The rows of this file: number and names."""
+        while self.ahead is not None and self.ahead[0] == at:
+            _, number, names = self.ahead
+            self.ahead = next(self.rows, None)
+            yield number, names
 
 
 def write_flagged(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, path: Path) -> None:
@@ -165,7 +221,7 @@ def flag_rows(
         rows = store.read_json(step, "counts.json")["rows"]
         read_settings = (
             *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
-            *("source", "hub", "revision", "file", "seed", "part"),
+            *("source", "hub", "revision", "file", "seed", "part", "encoding", "roles", "tool_calls", "flags"),
         )
         settings = {
             **{key: step.config[key] for key in read_settings if key in step.config},

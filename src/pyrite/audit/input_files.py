@@ -6,16 +6,24 @@ from pathlib import Path
 
 from pyrite.audit.config import AuditConfig
 from pyrite.errors import UserError
-from pyrite.io import file_hash, is_hub
-from pyrite.io.files import data_suffix
+from pyrite.io import check_there, expand, file_hash, is_hub
+from pyrite.io.sources import parse_source
 from pyrite.steps import Source
 
 
 def file_input(path: str, what: str) -> Source:
     """A data file, folder or hub data set as an input."""
-    if not is_hub(path) and not Path(path).exists():
-        raise UserError(f"That {what} is not there.", path, "give the path of a file or folder, or hf://org/name")
+    try:
+        check_there(path)
+    except UserError as error:
+        raise UserError(f"That {what} is not there.", error.found, error.fix) from error
     return Source(path, file_hash(path))
+
+
+def size_of(path: str | Path) -> int:
+    """Bytes of a file (whatever column of it is read); 0 for what is several files or none."""
+    place = Path(parse_source(path).place)
+    return place.stat().st_size if place.is_file() else 0
 
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
@@ -34,17 +42,10 @@ def files_of(text: str) -> list[str]:
     return [path for name in texts for path in files_in(name)]
 
 
-def files_in(text: str) -> list[str]:
-    """The data files of a folder, in the order of their names; anything else (a file, a saved data set, the hub) as it
-    is."""
-    folder = Path(text)
-    if is_hub(text) or not folder.is_dir() or any((folder / name).is_file() for name in SAVED):
-        return [text]
-    return [str(path) for path in sorted(folder.iterdir()) if path.is_file() and data_suffix(path.name)] or [text]
-
-
-SAVED = ("dataset_dict.json", "state.json")
-"""What a data set that was saved as a folder holds."""
+def files_in(text: str, flag: str = "") -> list[str]:
+    """The data files of a folder or a pattern, in the order of their paths; anything else (a file, a saved data set, the
+    hub) as it is."""
+    return expand(text, flag)
 
 
 def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -92,11 +93,16 @@ def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> No
             twin = f"{path} has the content of {places[identity]}"
             raise UserError("A reference is given twice.", twin, "give each human source once")
         places[identity] = path
+    shards: dict[str, str] = {}
     for path in config.data:
         identity = content_of(inputs_of[path])
         if identity in places:
             twin = f"{path} has the content of {places[identity]}"
             raise UserError("The data is its own reference.", twin, "name text that is not the data")
+        if identity in shards:
+            twin = f"{path} has the content of {shards[identity]}"
+            raise UserError("A file of the data is given twice.", twin, "give each file once")
+        shards[identity] = path
 
 
 def content_of(source: Source) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pyrite.audit.compare import COMPARE
 from pyrite.audit.config import AuditConfig
@@ -12,7 +13,14 @@ from pyrite.audit.flaws import BUILT_IN
 from pyrite.audit.flaws.registry import FLAWS, plugin_settings
 from pyrite.audit.gather import DATA, SAMPLE, TOTALS
 from pyrite.audit.human_sources import SOURCES
-from pyrite.audit.input_files import check_references, evaluation_sets, file_input, reference_files, source_labels
+from pyrite.audit.input_files import (
+    check_references,
+    evaluation_sets,
+    file_input,
+    reference_files,
+    size_of,
+    source_labels,
+)
 from pyrite.audit.reading import FIRST_LOOK, INPUT_NAMES, reading, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.config_base import mapping
@@ -243,7 +251,7 @@ def stream(
 ) -> Step:
     """The step that reads one file."""
     what, path = ("data set" if name == DATA else "reference"), source.path
-    size = Path(path).stat().st_size if Path(path).is_file() else 0
+    size = size_of(path)
     columns = config.columns if name == DATA else config.reference_columns
     settings = {
         "flaws": list(flaws),
@@ -254,7 +262,7 @@ def stream(
         "seed": config.seed,
         "file_seed": seed_of(source.identity),
         "parts": processes(config) if size > ALONE_BYTES else 1,
-        "layout": config.layout if name == DATA else None,
+        "layout": config.layout if name == DATA else config.reference_layout,
         "columns": mapping("--columns" if name == DATA else "--reference-columns", columns),
         "label_map": mapping("--label-map", config.label_map),
         "text_fields": list(config.text_fields) or None,
@@ -263,12 +271,24 @@ def stream(
         "revision": source.identity if is_hub(path) else None,
         "file": Path(path).name,  # row ids begin with it
     }
+    settings |= read_settings(config, name == DATA)
     if config.cluster is not None:
         settings["cluster"] = config.cluster
     if config.part != "answer":
         settings["part"] = config.part
     settings |= plugin_settings(flaws)
     return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {Path(path).name}: read")
+
+
+def read_settings(config: AuditConfig, is_data: bool) -> dict[str, Any]:
+    """How a file is to be read, beyond its columns; without what is as usual, so that it is in no step's key."""
+    settings = {
+        "encoding": config.encoding if is_data else config.reference_encoding,
+        "roles": mapping("--roles", config.roles),
+        "tool_calls": config.tool_calls if config.tool_calls != "text" else None,
+        "flags": None if is_data else "reference-",
+    }
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def seed_of(identity: str) -> list[int]:

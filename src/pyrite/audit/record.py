@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pyrite.audit.baselines import LEAST
@@ -9,6 +10,7 @@ from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
 from pyrite.audit.decide import Decision, Finding, few_sources, task_of
 from pyrite.audit.embedded_texts import notes_on_cut
+from pyrite.audit.extras import evaluation_words
 from pyrite.audit.flag_scores import Flags
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.gather import CUT, DATA, Sampled
@@ -17,6 +19,7 @@ from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
 from pyrite.audit.reading import INPUT_NAMES, REFUSED
 from pyrite.audit.stream import LONGEST
+from pyrite.audit.wording import rows_left_out
 from pyrite.conditions import GateOutcome
 from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
@@ -37,6 +40,21 @@ def rows_counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any
             for reason, count in counts["dropped"].items():
                 total["dropped"][reason] = total["dropped"].get(reason, 0) + count
     return total
+
+
+def inputs_read(store: Store, planned: Planned) -> list[dict[str, Any]]:
+    """What was made of the columns of every file, in the order in which they were read, with its `role`: data, reference
+    or against (an evaluation set)."""
+    entries = []
+    for (name, _), step in planned.streams.items():
+        counts = store.read_json(step, "counts.json")
+        entry = {"role": "data" if name == DATA else "reference", "file": str(step.config["file"])}
+        entries.append({**entry, **(counts["read_as"] or {}), "files": counts["read_files"]})
+    for name, source in planned.resources.items():
+        words = evaluation_words(name.removeprefix("against "), source.path) if name.startswith("against ") else ""
+        if words:
+            entries.append({"role": "against", "file": Path(source.path).name, "words": words})
+    return entries
 
 
 def not_measured(measured: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -174,12 +192,15 @@ def audit_record(
         notes += flaw.notes(totals[name]) if flaw.notes and name in totals else []
     if len({row.label for row in sampled.rows}) > 1 and sources and not same_labels(sampled):
         notes += [note for name in measured if (note := FLAWS[name].where_labels_differ)]
+    if out := rows_left_out(rows):
+        notes.insert(0, out)
     return {
         "schema_version": 1,
         "data": [redact_existing_path(text) for text in config.data],
         "references": [{"source": called[name], "rows_sampled": size} for name, size in sources.items()],
         "rows": rows,
         "records": records,
+        "read_as": inputs_read(store, planned),
         "reference_rows": rows_counted(store, planned, data=False),
         "sample": {
             "n": n,

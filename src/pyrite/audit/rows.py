@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pyrite.io import turn_text
 from pyrite.records import Chat, Labelled, Pair, Record, Text
 from pyrite.thoughts import has_thought, split_thought
 
@@ -80,7 +81,7 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
     match record:
         case Chat():
             prompt = "\n".join(turn.content for turn in record.messages if turn.role in ("user", "tool"))
-            answers = tuple(turn.content for turn in record.messages if turn.role == "assistant")
+            answers = tuple(turn_text(turn) for turn in record.messages if turn.role == "assistant")
             system = "\n".join(turn.content for turn in record.messages if turn.role == "system")
             return Row(number, record.id, prompt, answers, source=source, system=system)
         case Pair():

@@ -30,7 +30,9 @@ from pyrite.audit.two_looks import divides_rows, note_on_looks, number_of_looks,
 from pyrite.conditions import exit_code
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import LAYOUTS, is_hub
+from pyrite.io import LAYOUTS, check_target, is_hub, with_split
+from pyrite.io.files import data_suffix
+from pyrite.io.sources import parse_source
 from pyrite.models import hardware
 from pyrite.outputs import check_folder
 from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
@@ -71,7 +73,7 @@ def audit(config: AuditConfig) -> Audit:
     Raises:
         UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
     """
-    config = config.model_copy(update={"data": tuple(path for text in config.data for path in files_in(text))})
+    config = config.model_copy(update={"data": data_files(config), "split": None})
     flaws = selected_flaws(config.only)
     names = full_names(flaws)
     limits = thresholds(config.thresholds, names)
@@ -136,6 +138,15 @@ def audit(config: AuditConfig) -> Audit:
     return Audit(decision.findings, record, code)
 
 
+def data_files(config: AuditConfig) -> tuple[str, ...]:
+    """The files of the data, each with the split that is read of it in its name.
+
+    Raises:
+        UserError: a folder without data, or with several splits of which none was named.
+    """
+    return tuple(path for text in config.data for path in files_in(with_split(text, config.split), "--split"))
+
+
 def check_outputs(config: AuditConfig) -> None:
     """Refuse, before anything runs, to write flagged or clean rows over each other or over what is read, or the run
     folder over something else."""
@@ -145,7 +156,10 @@ def check_outputs(config: AuditConfig) -> None:
         *reference_files(config.reference),
         *(text.partition("=")[2] or text for text in config.against),
     ]
-    ins = [Path(text).resolve() for text in texts if not is_hub(text)]
+    ins = [Path(parse_source(text).place).resolve() for text in texts if not is_hub(text)]
+    for path in (config.flagged, config.clean):
+        if path is not None:
+            check_target(path)
     for at, out in enumerate(outs):
         if out in outs[:at]:
             raise UserError("Flagged and clean rows need a file each.", str(out), "name another file")
@@ -161,6 +175,12 @@ def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
     kinds = {
         LAYOUTS[counted_rows["layout"]].kind.__name__ for (name, _), counted_rows in counts.items() if name == DATA
     }
+    layouts = {counted_rows["layout"] for (name, _), counted_rows in counts.items() if name == DATA}
+    targets = [path for path in (config.flagged, config.clean) if path is not None]
+    other = [path for path in targets if (data_suffix(path.name) or ("",))[0] != ".jsonl"]
+    if len(layouts) > 1 and other:
+        fix = f"name a .jsonl file, such as {other[0].stem}.jsonl, or audit the shards of each layout apart"
+        raise UserError("The shards have several layouts, and are written as chats.", ", ".join(sorted(layouts)), fix)
     if len(kinds) > 1 and (config.flagged or config.clean):
         raise UserError(
             "The shards hold several kinds of rows, and one file of flagged or clean rows holds one kind.",

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from pyrite.audit.wording import rows_left_out
+
 WIDEST = 100
 """Columns that a line takes at most, however wide the terminal is."""
 LINES = 4
@@ -89,7 +91,10 @@ def clean(text: str) -> str:
 
 def heading(console: Console, audit: Mapping[str, Any]) -> None:
     """What was read, what it was compared with, and how many findings there are."""
-    put(console, f"{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")
+    left_out = rows_left_out(audit["rows"])
+    first = f"{upper(left_out)}. " if left_out else ""
+    put(console, f"{first}{', '.join(map(str, as_list(audit['data'])))}: {rows_read(audit['rows'])}", style="bold")  # fmt: skip
+    show_read_as(console, audit.get("read_as", ()))
     if audit["references"]:
         names = ", ".join(reference_name(reference) for reference in audit["references"])
         put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
@@ -106,6 +111,17 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
     put(console, ", ".join(words), style="bold", after=1)
     if task := audit.get("another_task"):
         put(console, f"{upper(task)}: nothing below is called a failure.", style="bold", after=1)
+
+
+def show_read_as(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    """How each file was read; files that were read alike in one line."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        if entry.get("words"):
+            alike.setdefault((entry["role"], entry["words"]), []).append(entry["file"])
+    for (role, words), files in alike.items():
+        names = f"{', '.join(files[:3])}{f' and {len(files) - 3} more' if len(files) > 3 else ''}"
+        put(console, f"{role} {names}: {words}", indent=2)
 
 
 def upper(text: str) -> str:

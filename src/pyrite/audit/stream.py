@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from pyrite.audit.crew import Crew, Part
+from pyrite.audit.input_files import size_of
 from pyrite.audit.rows import AnswerPart, Row, audit_row, cluster_of, holds_thought, part_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
@@ -115,6 +116,10 @@ def read_options(config: Mapping[str, Any]) -> ReadOptions:
         text_fields=config["text_fields"],
         on_bad_row=config["on_bad_row"],
         revision=config["revision"],
+        encoding=config.get("encoding"),
+        roles=config.get("roles"),
+        tool_calls=config.get("tool_calls", "text"),
+        flags=config.get("flags", ""),
     )
 
 
@@ -133,7 +138,7 @@ def stream_step(context: Context) -> None:
     drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"]])
     inputs = {name: folder for name, folder in context.inputs.items() if name != "file"}
     began = time.monotonic()
-    size = Path(path).stat().st_size if isinstance(path, Path) and path.is_file() else 0
+    size = 0 if config.get("hub") else size_of(path)
     count = config["parts"]
     crew: Crew | Part = (
         Crew(count, context.out, config, inputs) if count > 1 else Part(context.out / "part-0", config, inputs)
@@ -156,6 +161,8 @@ def stream_step(context: Context) -> None:
         "rows": batches.rows,
         "thoughts": batches.thoughts,
         "layout": batches.reader.layout,
+        "read_as": batches.reader.read_as.as_json() if batches.reader.read_as else None,
+        "read_files": [file.name for file in batches.reader.files],
         "sources": sorted(drawn.held),
         "bytes": sum(file.stat().st_size for file in context.out.rglob("*") if file.is_file()),
         "seconds": time.monotonic() - began,

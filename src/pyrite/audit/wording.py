@@ -1,5 +1,8 @@
 """How evidence words shares and the texts that it quotes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def percent(share: float, *, fine: bool = False) -> str:
     """A share in percent, with a decimal below 10 and two figures below 0.05; `fine`: with two figures throughout.
@@ -31,3 +34,15 @@ def excerpt(text: str, length: int = 80) -> str:
     """
     plain = "".join(letter if letter.isprintable() else " " for letter in text[: 40 * length])
     return truncate(" ".join(plain.split()), length)
+
+
+def rows_left_out(rows: Mapping[str, Any]) -> str:
+    """What must be known first where rows were left out: of how much of the data the verdict is.
+
+    >>> rows_left_out({"read": 10, "kept": 5}), rows_left_out({"read": 10, "kept": 10})
+    ('verdict on 5 of 10 rows (50 %), the others could not be read', '')
+    """
+    if rows["kept"] == rows["read"]:
+        return ""
+    share = 100 * rows["kept"] // rows["read"]
+    return f"verdict on {rows['kept']:,} of {rows['read']:,} rows ({share} %), the others could not be read"

@@ -66,7 +66,8 @@ def row_key(record: Chat | Text | Labelled) -> bytes:
         return text_key([record.text])
     if isinstance(record, Labelled):
         return text_key(record.fields.values())
-    return text_key(part for turn in record.messages if turn.role != "system" for part in (turn.role, turn.content))
+    turns = [turn for turn in record.messages if turn.role != "system"]
+    return text_key(part for turn in turns for part in (turn.role, turn.content, *filter(None, [turn.tool_calls])))
 
 
 def prompt_key(record: Chat | Text | Labelled) -> bytes | None:

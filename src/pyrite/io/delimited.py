@@ -2,68 +2,148 @@
 
 import csv
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from pyrite.errors import UserError
-from pyrite.io.files import File, Raw, not_utf8, open_uncompressed, text_lines
+from pyrite.io.dialect import FIELD_LIMIT, Dialect, csv_dialect, tsv_dialect, txt_dialect
+from pyrite.io.encodings import text_lines
+from pyrite.io.files import File, Raw, not_utf8, open_uncompressed
 from pyrite.io.raw_row import BadRow, short_value
 
-FIELD_LIMIT = 256 * 1024 * 1024
-"""Characters that one quoted CSV field may have; beyond it a quote was never closed."""
+Cells = tuple[int, list[str] | BadRow, Sequence[bytes]]
+"""A row of a table: the number of its first line, its cells, and its lines as they are (until the next row is read)."""
+
+
+_RETURN = "\udc0d"
+"""Stands for a carriage return within a line, which would end the row for the csv module; no text in UTF-8 has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first row of a table: the names of its columns (None: a column without a name), its lines and those before it."""
+
+    names: tuple[str | None, ...]
+    lines: tuple[bytes, ...]
 
 
 def csv_rows(file: File) -> Iterator[Raw]:
-    """The rows of a CSV file, quoted as its cells are."""
-    with open_uncompressed(file) as source:
-        yield from _table(file, _quoted_rows(text_lines(source), ","))
+    """The rows of a CSV file, in the dialect in which it is written."""
+    yield from table_rows(file, csv_dialect(file))
 
 
 def tsv_rows(file: File) -> Iterator[Raw]:
-    """Tab-separated text has no quoting (MultiNLI's has stray quotes in plenty), unless its header is quoted."""
-    with open_uncompressed(file) as source:
-        lines = text_lines(source)
-        first = next(lines, None)
-        if first is None:
-            return
-        all_lines = _with_first(first, lines)
-        quoted = first.startswith(b'"')
-        yield from _table(file, _quoted_rows(all_lines, "\t") if quoted else _split_rows(all_lines))
+    """The rows of tab-separated text."""
+    yield from table_rows(file, tsv_dialect(file))
 
 
 def txt_rows(file: File) -> Iterator[Raw]:
-    """HANS and MultiNLI call their tables `.txt`; any other text is one row a line."""
+    """HANS, MultiNLI and Excel call their tables `.txt`; any other text is one row a line."""
+    dialect = txt_dialect(file)
+    if dialect is not None:
+        yield from table_rows(file, dialect)
+        return
+    for number, line in plain_lines(file):
+        yield number, not_utf8(line) or {"text": _without_end(line.decode("utf-8"))}
+
+
+def plain_lines(file: File) -> Iterator[tuple[int, bytes]]:
+    """The lines of plain text that are not blank."""
     with open_uncompressed(file) as source:
-        lines = text_lines(source)
-        first = next(lines, None)
-        if first is None:
-            return
-        all_lines = _with_first(first, lines)
-        if {b"gold_label", b"sentence1", b"sentence2"} <= set(first.rstrip(b"\r\n").split(b"\t")):
-            yield from _table(file, _split_rows(all_lines))
-            return
-        for number, line in enumerate(all_lines, 1):
-            if line.isspace():
-                continue
-            bad = not_utf8(line)
-            yield number, bad if bad else {"text": _without_end(line.decode("utf-8"))}
+        for number, line in enumerate(text_lines(source, file.encoding), 1):
+            if not line.isspace():
+                yield number, line
 
 
-def _with_first(first: bytes, following: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from following
+def dialect_of(file: File) -> Dialect | None:
+    """How a file is written as a table; None where it is plain text."""
+    by_suffix = {".csv": csv_dialect, ".tsv": tsv_dialect, ".txt": txt_dialect}
+    return by_suffix[file.suffix](file)
+
+
+def table_rows(file: File, dialect: Dialect) -> Iterator[Raw]:
+    """The rows under the first one, which names the columns. Where all cells are empty there is no row."""
+    rows = table_cells(file, dialect)
+    header = header_of(file, rows)
+    if header is None:
+        return
+    width = len(header.names)
+    names = [name for name in header.names if name is not None]
+    for number, cells, _ in rows:
+        if isinstance(cells, BadRow):
+            yield number, cells
+        elif len(cells) == width == len(names) and any(cells):
+            yield number, dict(zip(names, cells, strict=True))
+        elif any(cells):
+            yield number, by_name(header.names, cells)
+
+
+def by_name(names: Sequence[str | None], cells: Sequence[str]) -> dict[str, str] | BadRow:
+    """The cells of a row by their names. Beyond the last name cells must be empty, and may be left out; between names
+    a cell without one is called by its place."""
+    least = max(at for at, name in enumerate(names, 1) if name is not None)
+    if len(cells) < least or any(cells[len(names) :]):
+        return BadRow("wrong number of columns", f"{len(cells)} columns, the header has {len(names)}")
+    row: dict[str, str] = {}
+    for at, (name, cell) in enumerate(zip(names, cells, strict=False), 1):
+        if name is not None:
+            row[name] = cell
+        elif cell and at > least:
+            return BadRow("wrong number of columns", f"column {at} has no name, and holds {short_value(cell)}")
+        elif cell:
+            row[f"column {at}"] = cell
+    return row
+
+
+def header_of(file: File, rows: Iterator[Cells]) -> Header | None:
+    """The first row; None where there is none.
+
+    A first column without a name (an index, as pandas writes it) is called "".
+
+    Raises:
+        UserError: it cannot be read, names no column, or one twice.
+    """
+    number, cells, lines = next(rows, (0, None, ()))
+    if cells is None:
+        return None
+    if isinstance(cells, BadRow):
+        fix = "mend the first line"
+        if cells.reason == "not UTF-8" and file.encoding is None:
+            fix += ", or name the encoding of the file, such as `--encoding cp1252`"
+        raise UserError("the header cannot be read", f"{file.location(number)}: {cells.detail}", fix)
+    named = [cell.strip() for cell in cells]
+    last = max((at for at, name in enumerate(named, 1) if name), default=0)
+    if last == 0:
+        raise UserError("the header names no column", file.location(number), "mend the first line")
+    names: list[str | None] = [name if name or at == 1 else None for at, name in enumerate(named[:last], 1)]
+    repeated = sorted({name for name in names if name is not None and names.count(name) > 1})
+    if repeated:
+        raise UserError(
+            "two columns have the same name", f"{file.location(number)}: {short_value(repeated)}", "rename one"
+        )
+    return Header((*names, *[None] * (len(named) - last)), tuple(lines))
+
+
+def table_cells(file: File, dialect: Dialect) -> Iterator[Cells]:
+    """Every row of a table, the header first."""
+    with open_uncompressed(file) as source:
+        lines = text_lines(source, file.encoding, quotes=dialect.quoted)
+        for _ in range(dialect.preamble):
+            next(lines, None)
+        before = dialect.preamble
+        rows = _quoted_rows(lines, dialect.delimiter) if dialect.quoted else _split_rows(lines, dialect.delimiter)
+        for number, cells, taken in rows:
+            yield number + before, cells, taken
 
 
 def _without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
-Cells = tuple[int, list[str] | BadRow]
-
-
-def _split_rows(lines: Iterable[bytes]) -> Iterator[Cells]:
+def _split_rows(lines: Iterable[bytes], delimiter: str) -> Iterator[Cells]:
     for number, line in enumerate(lines, 1):
         if line.strip(b"\r\n"):
-            yield number, not_utf8(line) or _without_end(line.decode("utf-8")).split("\t")
+            yield number, not_utf8(line) or _without_end(line.decode("utf-8")).split(delimiter), (line,)
 
 
 class _Feed:
@@ -72,38 +152,45 @@ class _Feed:
     def __init__(self, lines: Iterator[bytes]) -> None:
         self._lines = lines
         self._waiting: deque[bytes] = deque()
-        self._taken: list[bytes] = []
+        self.taken: list[bytes] = []
         self.number = 0
         self.bad: BadRow | None = None
+        self.has_returns = False
 
     def __iter__(self) -> "_Feed":
         return self
 
     def __next__(self) -> str:
         line = self._waiting.popleft() if self._waiting else next(self._lines)
-        self._taken.append(line)
+        self.taken.append(line)
         self.number += 1
         try:
-            return line.decode("utf-8")
+            text = line.decode("utf-8")
         except UnicodeDecodeError:
             self.bad = self.bad or not_utf8(line)
-            return line.decode("utf-8", "replace")
+            text = line.decode("utf-8", "replace")
+        if text.find("\r", 0, len(text) - 2) != -1:
+            self.has_returns = True
+            end = "\r\n" if text.endswith("\r\n") else text[-1]
+            text = text.removesuffix(end).replace("\r", _RETURN) + end
+        return text
 
     def start(self) -> None:
         """A new row begins."""
-        self._taken.clear()
+        self.taken.clear()
         self.bad = None
+        self.has_returns = False
 
     @property
     def first(self) -> int:
         """The line on which the current row began."""
-        return self.number - len(self._taken) + 1
+        return self.number - len(self.taken) + 1
 
     def give_back(self) -> None:
         """Keep only the first line of the current row; the others are read again."""
-        self._waiting.extendleft(reversed(self._taken[1:]))
-        self.number -= max(len(self._taken) - 1, 0)
-        del self._taken[1:]
+        self._waiting.extendleft(reversed(self.taken[1:]))
+        self.number -= max(len(self.taken) - 1, 0)
+        del self.taken[1:]
 
 
 def _quoted_rows(lines: Iterator[bytes], delimiter: str) -> Iterator[Cells]:
@@ -122,33 +209,14 @@ def _quoted_rows(lines: Iterator[bytes], delimiter: str) -> Iterator[Cells]:
             first, last = feed.first, feed.number
             feed.give_back()
             over = f"; the row was read on to line {last}" if last > first else ""
-            yield first, BadRow("broken CSV", f"{error}{over}")
+            yield first, BadRow("broken CSV", f"{error}{over}"), feed.taken
             continue
         if not cells:
             continue
+        if feed.has_returns:
+            cells = [cell.replace(_RETURN, "\r") for cell in cells]
         first = feed.first
         width = width or len(cells)
-        if feed.bad is not None or len(cells) != width:
+        if len(cells) != width:
             feed.give_back()
-        yield first, feed.bad or cells
-
-
-def _table(file: File, rows: Iterator[Cells]) -> Iterator[Raw]:
-    """Rows of cells under the first row, which names the columns."""
-    number, header = next(rows, (0, None))
-    if header is None:
-        return
-    if isinstance(header, BadRow):
-        raise UserError("the header cannot be read", f"{file.location(number)}: {header.detail}", "mend the first line")
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise UserError(
-            "two columns have the same name", f"{file.location(number)}: {short_value(repeated)}", "rename one"
-        )
-    for number, cells in rows:
-        if isinstance(cells, BadRow):
-            yield number, cells
-        elif len(cells) != len(header):
-            yield number, BadRow("wrong number of columns", f"{len(cells)} columns, the header has {len(header)}")
-        else:
-            yield number, dict(zip(header, cells, strict=True))
+        yield first, feed.bad or cells, feed.taken

@@ -4,32 +4,45 @@ import contextlib
 import difflib
 import gzip
 import io
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pyrite.errors import UserError
+from pyrite.io.encodings import text_lines
 from pyrite.io.raw_row import BadRow, short_value
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow")
+ALIASES = {".ndjson": ".jsonl", ".feather": ".arrow"}
+"""Other names of the same kinds."""
 PACKED = (".gz", ".zst")
 Raw = tuple[int, Mapping[str, Any] | BadRow]
 """A row's number (its line in a text file, else its place from 1), and what stands there."""
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_OPENS_ROWS = re.compile(rb"\[\s*(\{|$)")
+LONGEST_WINDOW = 1 << 31
+"""Bytes that a `.zst` file may look back: all that `zstd --ultra --long=31` writes."""
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One data file: its path, what it is (a suffix out of `SUFFIXES`), how it is compressed, what messages call it."""
+    """One data file: its path, what it is (a suffix out of `SUFFIXES`), how it is compressed, what messages call it.
+
+    `encoding` is that of its text where the user names one (else its first bytes tell), `split` the name of the list of
+    rows to read where a JSON file holds several.
+    """
 
     path: Path
     suffix: str
     packed: str
     display_name: str
+    encoding: str | None = None
+    split: str | None = None
 
     def location(self, number: int) -> str:
         """A row's place in words: `file.csv:12`, or `file.parquet: row 12` (counted from 1) where there are no lines."""
@@ -43,8 +56,10 @@ class File:
     def stem(self) -> str:
         """The file's name without its suffixes, so that compressing a file changes no id."""
         name = self.path.name
-        suffixes = data_suffix(name)
-        return name[: -len("".join(suffixes))] if suffixes else name
+        if data_suffix(name) is None:
+            return name
+        stem = name[: -len(self.packed)] if self.packed else name
+        return stem.rpartition(".")[0]
 
     @property
     def stringly(self) -> bool:
@@ -56,11 +71,14 @@ def data_suffix(name: str) -> tuple[str, str] | None:
     """The (suffix, compression) of a data file's name, None if it is none of ours."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
-    return (suffixes[-1], packed) if suffixes and suffixes[-1] in SUFFIXES else None
+    suffix = ALIASES.get(suffixes[-1], suffixes[-1]) if suffixes else ""
+    return (suffix, packed) if suffix in SUFFIXES else None
 
 
-def find_file(path: Path, display_name: str | None = None) -> File:
-    """The data file at this path, with its real kind: `.json` may hold JSON lines, `.txt` a table with tabs.
+def find_file(
+    path: Path, display_name: str | None = None, *, encoding: str | None = None, split: str | None = None
+) -> File:
+    """The data file at this path, with its real kind: `.json` may hold JSON lines, `.jsonl` an array.
 
     Raises:
         UserError: there is no such file, or its suffix is not one of ours.
@@ -73,11 +91,16 @@ def find_file(path: Path, display_name: str | None = None) -> File:
         raise UserError(
             "this kind of file cannot be read",
             f"{display_name} ends in {path.suffix or 'nothing'}",
-            f"Pyrite reads {' '.join(SUFFIXES)}, each also with {' or '.join(PACKED)}",
+            f"Pyrite reads {' '.join((*SUFFIXES, *ALIASES))}, each also with {' or '.join(PACKED)}",
         )
-    file = File(path, *suffixes, display_name)
-    if file.suffix == ".json" and _holds_lines(file):
-        return File(path, ".jsonl", file.packed, display_name)
+    file = File(path, *suffixes, display_name, encoding, split)
+    with damage_named(file), open(path, "rb") as source:
+        is_pointer = source.read(len(LFS_POINTER)) == LFS_POINTER
+    if is_pointer:
+        fix = "get the data: `git lfs pull` in that folder, or download the file"
+        raise UserError("this is a pointer of Git LFS, not the data", display_name, fix)
+    if file.suffix in (".json", ".jsonl"):
+        return replace(file, suffix=_json_kind(file))
     return file
 
 
@@ -102,7 +125,7 @@ class _ZstdFrames(io.RawIOBase):
     def __init__(self, source: BinaryIO) -> None:
         import zstandard
 
-        self._new = zstandard.ZstdDecompressor().decompressobj
+        self._new = zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW).decompressobj
         self._source = source
         self._frame: Any = None
         self._left = b""
@@ -156,17 +179,6 @@ def open_seekable(file: File) -> Iterator[Any]:
         yield unpacked
 
 
-def text_lines(source: BinaryIO) -> Iterator[bytes]:
-    """Lines with their ends, split at newlines only; a byte order mark is taken off the first."""
-    first = next(source, None)
-    if first is None:
-        return
-    first = first.removeprefix(BYTE_ORDER_MARK)
-    if first:
-        yield first
-    yield from source
-
-
 @contextlib.contextmanager
 def damage_named(file: File) -> Iterator[None]:
     """Turn what a library says about a file that is no such file into a `UserError` that names the file."""
@@ -211,8 +223,19 @@ def line_start(line: bytes) -> str:
     return short_value(line[:200].decode("utf-8", "replace").rstrip("\r\n"), 60)
 
 
-def _holds_lines(file: File) -> bool:
-    """Is this `.json` really JSON lines? Its first line is then an object of its own."""
+def _json_kind(file: File) -> str:
+    """Does a JSON file hold a row a line, or an array or object over several lines? Its first line tells.
+
+    A line that is a whole object is a row. In a `.jsonl` file only a line that opens an array of objects, and does not
+    end it or ends the file with it, makes it a `.json` file.
+    """
     with damage_named(file), open_uncompressed(file) as source:
-        first = next((line.strip() for line in text_lines(source) if not line.isspace()), b"")
-    return first.startswith(b"{") and first.endswith(b"}")
+        lines = (line.strip() for line in text_lines(source, file.encoding) if not line.isspace())
+        first = next(lines, b"")
+        if file.suffix == ".json":
+            return ".jsonl" if first.startswith(b"{") and first.endswith(b"}") else ".json"
+        second = next(lines, b"")
+        if first == b"{":
+            return ".json" if second.startswith(b'"') else ".jsonl"
+        is_array = _OPENS_ROWS.match(first) is not None and not (first.endswith(b"]") and second)
+        return ".json" if is_array else ".jsonl"

@@ -15,18 +15,9 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io.delimited import csv_rows, tsv_rows, txt_rows
-from pyrite.io.files import (
-    BYTE_ORDER_MARK,
-    File,
-    Raw,
-    damage_named,
-    line_start,
-    missing_file,
-    not_utf8,
-    open_seekable,
-    open_uncompressed,
-    text_lines,
-)
+from pyrite.io.encodings import text_lines
+from pyrite.io.files import File, Raw, damage_named, missing_file, open_seekable, open_uncompressed
+from pyrite.io.json_values import json_row, json_rows
 from pyrite.io.raw_row import BadRow, short_value
 
 if TYPE_CHECKING:
@@ -46,7 +37,7 @@ def raw_rows(file: File) -> Iterator[Raw]:
     """
     readers = {
         ".jsonl": _jsonl,
-        ".json": _json,
+        ".json": json_rows,
         ".csv": csv_rows,
         ".tsv": tsv_rows,
         ".txt": txt_rows,
@@ -61,14 +52,7 @@ def label_names(file: File) -> dict[str, Sequence[str]]:
     """What the file itself says about its integer columns: column -> the names of 0, 1, …; mostly nothing."""
     if file.suffix not in (".parquet", ".arrow"):
         return {}
-    with damage_named(file), open_seekable(file) as source:
-        if file.suffix == ".parquet":
-            from pyarrow import parquet
-
-            schema = parquet.read_schema(source)
-        else:
-            schema = _open_arrow(source)[0]
-    return _names_in_schema(schema)
+    return _names_in_schema(arrow_schema(file))
 
 
 def names_in_features(features: object) -> dict[str, Sequence[str]]:
@@ -102,55 +86,9 @@ def _names_in_schema(schema: "Schema") -> dict[str, Sequence[str]]:
 
 def _jsonl(file: File) -> Iterator[Raw]:
     with open_uncompressed(file) as source:
-        for number, line in enumerate(text_lines(source), 1):
+        for number, line in enumerate(text_lines(source, file.encoding), 1):
             if not line.isspace():
-                yield number, _json_row(line)
-
-
-def _json_row(line: bytes) -> Mapping[str, Any] | BadRow:
-    try:
-        return _object(orjson.loads(line))
-    except orjson.JSONDecodeError as error:
-        hint = " (an array of rows belongs into a .json file)" if line.startswith(b"[") else ""
-        problem = f"{error.msg} at column {error.pos + 1} of {line_start(line)}{hint}"
-        return not_utf8(line) or BadRow("broken JSON", problem)
-
-
-def _object(value: object) -> Mapping[str, Any] | BadRow:
-    if isinstance(value, dict):
-        return value
-    return BadRow(
-        "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
-    )
-
-
-def _json(file: File) -> Iterator[Raw]:
-    with open_uncompressed(file) as source:
-        content = source.read().removeprefix(BYTE_ORDER_MARK)
-    if not content or content.isspace():
-        return
-    try:
-        parsed = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        bad = not_utf8(content)
-        line = _line_of_bad_byte(content) if bad else error.lineno
-        problem = "it has bytes that are not UTF-8" if bad else f"{error.msg} at column {error.colno}"
-        raise UserError(
-            "this is not JSON",
-            f"{file.display_name}:{line}: {problem}",
-            "mend the file; with one object a line (.jsonl), single bad rows can be left out by `--on-bad-row skip`",
-        ) from error
-    del content
-    for number, row in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
-        yield number, _object(row)
-
-
-def _line_of_bad_byte(content: bytes) -> int:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return content.count(b"\n", 0, error.start) + 1
-    return 1
+                yield number, json_row(line)
 
 
 def _parquet(file: File) -> Iterator[Raw]:
@@ -162,6 +100,34 @@ def _parquet(file: File) -> Iterator[Raw]:
             yield number, row
         if number != promised:
             raise EOFError(f"it has {number} rows and says that it has {promised}")
+
+
+def arrow_schema(file: File) -> "Schema":
+    """The schema of a parquet or arrow file, with its metadata."""
+    with damage_named(file), open_seekable(file) as source:
+        if file.suffix == ".parquet":
+            from pyarrow import parquet
+
+            return parquet.read_schema(source)
+        return _open_arrow(source)[0]
+
+
+def arrow_batches(file: File) -> "Iterator[RecordBatch]":
+    """The rows of a parquet or arrow file as they are, batch by batch."""
+    with damage_named(file), open_seekable(file) as source:
+        if file.suffix == ".parquet":
+            from pyarrow import parquet
+
+            with parquet.ParquetFile(source) as table:
+                yield from table.iter_batches(batch_size=BATCH_ROWS)
+        else:
+            yield from _open_arrow(source)[1]
+
+
+def is_arrow_file(file: File) -> bool:
+    """Is this arrow's file format, and not its stream?"""
+    with open_uncompressed(file) as source:
+        return source.read(6) == b"ARROW1"
 
 
 def _arrow(file: File) -> Iterator[Raw]:
@@ -218,7 +184,9 @@ def _rows_of(batch: "RecordBatch") -> Iterator[Mapping[str, Any] | BadRow]:
         yield from batch.to_pylist()
 
 
-def saved_files(folder: Path, split: str | None) -> tuple[list[File], dict[str, Sequence[str]], str]:
+def saved_files(
+    folder: Path, split: str | None, flag: str = "--split"
+) -> tuple[list[File], dict[str, Sequence[str]], str]:
     """The arrow files of a saved data set, the names of its labels, and the split that they are.
 
     Raises:
@@ -226,7 +194,7 @@ def saved_files(folder: Path, split: str | None) -> tuple[list[File], dict[str, 
     """
     splits = _note(folder / "dataset_dict.json").get("splits")
     if isinstance(splits, list):
-        chosen = choose_split([str(name) for name in splits], split, str(folder))
+        chosen = choose_split([str(name) for name in splits], split, str(folder), flag)
         inner = folder / chosen
         if Path(chosen).name != chosen or chosen == ".." or not inner.is_dir():
             raise UserError("a split is missing from this saved data set", str(inner), "save the data set again")
@@ -259,8 +227,8 @@ def saved_files(folder: Path, split: str | None) -> tuple[list[File], dict[str, 
     return files, names_in_features(_note(folder / "dataset_info.json").get("features")), str(state.get("_split") or "")
 
 
-def choose_split(splits: Sequence[str], split: str | None, source: str) -> str:
-    """The split that is read: the one named, or the only one."""
+def choose_split(splits: Sequence[str], split: str | None, source: str, flag: str = "--split") -> str:
+    """The split that is read: the one named, or the only one; `flag` names one (empty: there is no flag)."""
     if split is None and len(splits) == 1:
         return splits[0]
     if split is not None and split in splits:
@@ -268,8 +236,12 @@ def choose_split(splits: Sequence[str], split: str | None, source: str) -> str:
     raise UserError(
         "say which split to read" if split is None else "there is no such split",
         f"{source}" + ("" if split is None else f", split {short_value(split)}"),
-        f"its splits: {', '.join(splits)}",
+        f"its splits: {', '.join(splits)}; " + " or ".join(_naming(name, source, flag) for name in splits),
     )
+
+
+def _naming(split: str, source: str, flag: str) -> str:
+    return f"`{flag} {split}`" if flag else f"{source}@{split}"
 
 
 def _note(path: Path) -> dict[str, Any]:

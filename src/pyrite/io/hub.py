@@ -38,7 +38,9 @@ class HubDataset:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def resolve_dataset(ref: str, revision: str | None = None, *, split: str | None = None) -> HubDataset:
+def resolve_dataset(
+    ref: str, revision: str | None = None, *, split: str | None = None, flag: str = "--split"
+) -> HubDataset:
     """Download (or find in the cache) one split of a data set, and pin it.
 
     Args:
@@ -54,6 +56,7 @@ def resolve_dataset(ref: str, revision: str | None = None, *, split: str | None 
     if match is None:
         raise UserError("this is no data set on the hub", short_value(ref), "write hf://org/name[:config][@split]")
     repo, config, named = match.groups()
+    where = f"hf://{repo}"
     if named is not None and split not in (None, named):
         raise UserError("two splits are named", f"{ref} and split {short_value(split)}", "name one")
     split = named or split
@@ -63,10 +66,10 @@ def resolve_dataset(ref: str, revision: str | None = None, *, split: str | None 
     configs = _configs(card)
     declared = False
     if configs:
-        config = _choose_config(configs, config, repo)
-        patterns = _split_patterns(configs[config], repo)
+        config = _choose_config(configs, config, where)
+        patterns = _split_patterns(configs[config], where)
         if patterns:
-            split = choose_split(list(patterns), split, f"hf://{repo}:{config}")
+            split = choose_split(list(patterns), split, f"{where}:{config}", flag)
             patterns = {split: patterns[split]}
             _download(repo, commit, _as_filters(patterns[split]))
             declared = True
@@ -76,12 +79,34 @@ def resolve_dataset(ref: str, revision: str | None = None, *, split: str | None 
     if not patterns:
         _download(repo, commit, [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", *PACKED)] + ["*.py"])
         inner = (configs.get(config or "") or {}).get("data_dir") if configs else config
-        base = _inside(folder, str(inner), repo) if inner else folder
-        patterns = _guess_patterns(repo, base)
-        split = choose_split(list(patterns), split, f"hf://{repo}" + (f":{config}" if config else ""))
+        base = _inside(folder, str(inner), where) if inner else folder
+        patterns = _guess_patterns(where, base)
+        split = choose_split(list(patterns), split, where + (f":{config}" if config else ""), flag)
     assert split is not None
-    files = _resolve(repo, base, patterns[split], one_kind=not declared)
+    files = _resolve(where, base, patterns[split], one_kind=not declared)
     return HubDataset(repo, folder, commit, config, split, tuple(files), _names(card, config))
+
+
+def clone_files(
+    folder: Path, config: str | None, split: str | None, flag: str = "--split"
+) -> tuple[dict[str, Sequence[str]], list[Path], str] | None:
+    """The label names, the files and the split of a data set's repository that lies on this machine, as its card
+    declares them; None where no card declares files.
+
+    Raises:
+        UserError: it has several configurations or splits and none was named, or some of its files are missing.
+    """
+    card = _card(folder / "README.md")
+    configs = _configs(card)
+    if not configs:
+        return None
+    config = _choose_config(configs, config, str(folder))
+    patterns = _split_patterns(configs[config], str(folder))
+    if not patterns:
+        return None
+    split = choose_split(list(patterns), split, f"{folder}:{config}", flag)
+    files = _resolve(str(folder), folder, patterns[split], one_kind=False)
+    return _names(card, config), [file.path for file in files], split
 
 
 def cached_commit(ref: str, revision: str | None = None) -> str | None:
@@ -161,7 +186,7 @@ def _configs(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(entry.get("config_name", "default")): entry for entry in entries}
 
 
-def _choose_config(configs: Mapping[str, Mapping[str, Any]], config: str | None, repo: str) -> str:
+def _choose_config(configs: Mapping[str, Mapping[str, Any]], config: str | None, where: str) -> str:
     if config is None:
         defaults = [name for name, entry in configs.items() if entry.get("default") is True or name == "default"]
         if len(configs) == 1 or defaults:
@@ -170,12 +195,12 @@ def _choose_config(configs: Mapping[str, Mapping[str, Any]], config: str | None,
         return config
     raise UserError(
         "say which configuration to read" if config is None else "there is no such configuration",
-        f"hf://{repo}" + (f":{config}" if config else ""),
-        f"write hf://{repo}:CONFIG; its configurations: {', '.join(configs)}",
+        where + (f":{config}" if config else ""),
+        f"write {where}:CONFIG; its configurations: {', '.join(configs)}",
     )
 
 
-def _split_patterns(config: Mapping[str, Any], repo: str) -> dict[str, list[str]]:
+def _split_patterns(config: Mapping[str, Any], where: str) -> dict[str, list[str]]:
     """The file patterns of every split that a configuration declares; none where it declares no files."""
     declared = config.get("data_files")
     if declared is None:
@@ -190,17 +215,17 @@ def _split_patterns(config: Mapping[str, Any], repo: str) -> dict[str, list[str]
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise UserError(
                 "the data set's card lists its files in a way not known",
-                f"hf://{repo}: {short_value(entry)}",
+                f"{where}: {short_value(entry)}",
                 "tell its owner",
             )
         inner = config.get("data_dir")
         patterns.setdefault(str(split), []).extend(f"{inner}/{path}" if inner else path for path in paths)
     for path in (path for paths in patterns.values() for path in paths):
-        _safe(path, repo)
+        _safe(path, where)
     return patterns
 
 
-def _safe(path: str, repo: str) -> None:
+def _safe(path: str, where: str) -> None:
     """A card is somebody's text: its patterns stay within the data set."""
     if (
         "://" in path
@@ -210,16 +235,16 @@ def _safe(path: str, repo: str) -> None:
         or ".." in PurePosixPath(path).parts
     ):
         raise UserError(
-            "the data set's card points outside the data set", f"hf://{repo}: {short_value(path)}", "do not use it"
+            "the data set's card points outside the data set", f"{where}: {short_value(path)}", "do not use it"
         )
 
 
-def _inside(folder: Path, name: str, repo: str) -> Path:
-    _safe(name, repo)
+def _inside(folder: Path, name: str, where: str) -> Path:
+    _safe(name, where)
     if not (folder / name).is_dir():
         inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         raise UserError(
-            "there is no such configuration", f"hf://{repo}:{name}", f"its folders: {', '.join(inner) or 'none'}"
+            "there is no such configuration", f"{where}:{name}", f"its folders: {', '.join(inner) or 'none'}"
         )
     return folder / name
 
@@ -229,7 +254,7 @@ def _as_filters(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*patterns, *(pattern.replace("**/", "") for pattern in patterns)]))
 
 
-def _guess_patterns(repo: str, base: Path) -> dict[str, list[str]]:
+def _guess_patterns(where: str, base: Path) -> dict[str, list[str]]:
     """The splits of a data set whose card declares none, by the hub's own rules for file names."""
     from datasets.data_files import EmptyDatasetError, get_data_patterns
 
@@ -238,18 +263,18 @@ def _guess_patterns(repo: str, base: Path) -> dict[str, list[str]]:
         if scripts:
             raise UserError(
                 "the data set is a loading script, and Pyrite runs no code of a data set",
-                f"hf://{repo}: {', '.join(scripts)}",
+                f"{where}: {', '.join(scripts)}",
                 "read the hub's own conversion of it: `--revision refs/convert/parquet`",
             )
-        raise _no_files(repo, base)
+        raise _no_files(where, base)
     try:
         patterns = get_data_patterns(str(base))
     except (EmptyDatasetError, ValueError) as error:
-        raise _no_files(repo, base) from error
+        raise _no_files(where, base) from error
     return {str(split): list(paths) for split, paths in patterns.items()}
 
 
-def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) -> list[File]:
+def _resolve(where: str, base: Path, patterns: Sequence[str], *, one_kind: bool) -> list[File]:
     """The files of a split in order, all of them there; with `one_kind` those of the most frequent suffix only.
 
     (That is the hub's own rule where a card declares no files, so that a LICENSE.txt is no data.)
@@ -264,29 +289,29 @@ def _resolve(repo: str, base: Path, patterns: Sequence[str], *, one_kind: bool) 
             continue
         names.update(dict.fromkeys(sorted(name for name in matches if data_suffix(Path(name).name))))
     if not names:
-        raise _no_files(repo, base)
+        raise _no_files(where, base)
     kinds = Counter(data_suffix(Path(name).name) for name in names)
     kind, count = kinds.most_common(1)[0]
     if one_kind and list(kinds.values()).count(count) > 1:
         raise UserError(
-            "the data set mixes kinds of files", f"hf://{repo}: {short_value(list(names), 200)}", "name another split"
+            "the data set mixes kinds of files", f"{where}: {short_value(list(names), 200)}", "name another split"
         )
     chosen = [name for name in names if not one_kind or data_suffix(Path(name).name) == kind]
-    _all_shards(repo, chosen)
+    _all_shards(where, chosen)
     files = []
     for name in chosen:
         path = Path(os.path.normpath(name))
         if not path.is_relative_to(base):
             raise UserError(
-                "the data set's card points outside the data set", f"hf://{repo}: {short_value(name)}", "do not use it"
+                "the data set's card points outside the data set", f"{where}: {short_value(name)}", "do not use it"
             )
         if not path.exists():
             raise missing_file(path)
-        files.append(find_file(path, f"hf://{repo}/{path.relative_to(base).as_posix()}"))
+        files.append(find_file(path, f"{where}/{path.relative_to(base).as_posix()}"))
     return files
 
 
-def _all_shards(repo: str, names: Sequence[str]) -> None:
+def _all_shards(where: str, names: Sequence[str]) -> None:
     """A split in numbered parts has all of them: half a cache must not pass for a whole data set."""
     parts: dict[tuple[str, int], set[int]] = {}
     for name in names:
@@ -296,18 +321,25 @@ def _all_shards(repo: str, names: Sequence[str]) -> None:
         if len(have) < total:
             raise UserError(
                 "a part of the data set is missing from the local cache",
-                f"hf://{repo}: {len(have)} of {total} files of {Path(stem).name}",
-                f"where there is a network: `hf download --repo-type dataset {repo}`",
+                f"{where}: {len(have)} of {total} files of {Path(stem).name}",
+                _get_again(where),
             )
 
 
-def _no_files(repo: str, base: Path) -> UserError:
+def _no_files(where: str, base: Path) -> UserError:
     files = sorted(entry.relative_to(base).as_posix() for entry in base.rglob("*") if entry.is_file())
     return UserError(
         "the data set has no files that Pyrite reads, or they are not in the local cache",
-        f"hf://{repo}: {short_value(files, 200)}",
-        f"where there is a network: `hf download --repo-type dataset {repo}`; Pyrite reads {' '.join(SUFFIXES)}",
+        f"{where}: {short_value(files, 200)}",
+        f"{_get_again(where)}; Pyrite reads {' '.join(SUFFIXES)}",
     )
+
+
+def _get_again(where: str) -> str:
+    """How what is missing of a data set is fetched."""
+    if not where.startswith("hf://"):
+        return "get the whole data set (a clone without its large files: `git lfs pull` in that folder)"
+    return f"where there is a network: `hf download --repo-type dataset {where.removeprefix('hf://')}`"
 
 
 def _names(card: Mapping[str, Any], config: str | None) -> dict[str, Sequence[str]]:

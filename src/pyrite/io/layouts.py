@@ -5,13 +5,26 @@ or raises `BadRow` with a reason that is counted and a detail that is shown.
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from pyrite.errors import UserError
-from pyrite.io.raw_row import PARSE_COLUMNS, ROLES, BadRow, RawRow, require_text, short_value
+from pyrite.io.chat_turns import TURN_LISTS, ChatOptions, is_turn, parsed_text, spoken_turns, turns_of, without_tools
+from pyrite.io.raw_row import PARSE_COLUMNS, BadRow, RawRow, require_text, short_value
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
+
+PROMPTS = ("prompt", "instruction", "question", "query", "problem", "input")
+"""Columns that can hold what was asked, the likeliest first."""
+ANSWERS = ("answer", "output", "response", "completion", "solution", "reply", "generation")
+"""Columns that can hold what was answered."""
+SIDES = ("chosen", "rejected")
+"""The two answers of a preference row."""
+SYSTEM = ("system", "system_prompt")
+TOOLS = ("tools", "functions")
+_SYSTEMS, _TOOLS = frozenset(SYSTEM), frozenset(TOOLS)
+Part = tuple[str, tuple[tuple[str, ...], ...]]
+"""A part of a record, and the columns that make it: of each group of names the first that a row has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +33,7 @@ class Layout:
 
     `requires` lists what a row must have, each with its other names; `optional` what is used where it is there;
     `ignored` what is known and neither text nor worth keeping; `to_meta` what is required and still goes to `meta`, as
-    every other column does.
+    every other column does. `parts` says what is made of the columns.
     """
 
     name: str
@@ -30,6 +43,7 @@ class Layout:
     optional: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     to_meta: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def fits(self, columns: set[str]) -> bool:
         """Does a row with these columns (by our names) have this layout?"""
@@ -44,6 +58,16 @@ class Layout:
         needed = ", ".join("|".join(names) for names in self.requires)
         extra = f" [{', '.join(self.optional)}]" if self.optional else ""
         return f"{self.name}: {needed}{extra}"
+
+    @property
+    def holds_turns(self) -> bool:
+        """Is one of its columns a list of turns or instances?"""
+        return any(name in (*TURN_LISTS, "instances") for names in self.requires for name in names)
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """Our names of the column that holds the answer; none where there is no such column."""
+        return next((groups[0] for name, groups in self.parts if name == "answer"), ())
 
 
 def _multinli(row: RawRow) -> list[Record]:
@@ -75,36 +99,86 @@ def _text(row: RawRow) -> list[Record]:
 
 
 def _messages(row: RawRow) -> list[Record]:
-    turns = [*_system(row), *_turns(row.value("messages"), "messages")]
-    return [Chat(tuple(turns), *row.name())]
+    return [_chat(row, [*_system(row), *_list_of_turns(row, "messages")])]
 
 
 def _sharegpt(row: RawRow) -> list[Record]:
-    turns = [*_system(row), *_turns(row.value("conversations"), "conversations")]
-    return [Chat(tuple(turns), *row.name())]
+    return [_chat(row, [*_system(row), *_list_of_turns(row, "conversations")])]
+
+
+def _conversation(row: RawRow) -> list[Record]:
+    return [_chat(row, [*_system(row), *_list_of_turns(row, *TURN_LISTS)])]
 
 
 def _alpaca(row: RawRow) -> list[Record]:
     question = _with_input(row.text("instruction"), row.optional_text("input", "context"))
-    answer = row.text("output", "response")
+    answer = row.text(*ALPACA_ANSWERS)
     turns = [*_system(row), *_history(row), Message("user", question), Message("assistant", answer)]
-    return [Chat(tuple(turns), *row.name())]
+    return [_chat(row, turns)]
 
 
 def _prompt_completion(row: RawRow) -> list[Record]:
-    turns: list[Message] = []
-    for names, role in ((("prompt",), "user"), (("completion", "response"), "assistant")):
-        value = row.value(*names)
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            turns += _turns(value, row.column(*names) or names[0])
-        else:
-            turns.append(Message(ROLES[role], row.text(*names)))
-    return [Chat(tuple(turns), *row.name())]
+    return [_chat(row, [*_system(row), *_side(row, ("prompt",), "user"), *_side(row, COMPLETIONS, "assistant")])]
 
 
 def _question_answer(row: RawRow) -> list[Record]:
     question, answer = row.text("question"), row.text("answer")
-    return [Chat((Message("user", question), Message("assistant", answer)), *row.name())]
+    return [_chat(row, [*_system(row), Message("user", question), Message("assistant", answer)])]
+
+
+def _prompt_answer(row: RawRow) -> list[Record]:
+    column = row.column(*PROMPTS)
+    extra = row.optional_text("input", "context") if column != row.column("input") else ""
+    asked = _side(row, PROMPTS, "user")
+    if extra.strip() and len(asked) == 1:
+        asked = [Message("user", _with_input(asked[0].content, extra))]
+    return [_chat(row, [*_system(row), *_history(row), *asked, *_side(row, ANSWERS, "assistant")])]
+
+
+def _preference(row: RawRow) -> list[Record]:
+    """A chat with one of the two answers: which one is `answer`'s column."""
+    column = row.column("answer") or SIDES[0]
+    value = row.value("answer")
+    if isinstance(value, str):
+        answer = spoken_turns(value) or [Message("assistant", row.text("answer"))]
+    else:
+        answer = turns_of(value, column, row.chats)
+    if any(turn.role == "user" for turn in answer):  # the whole dialogue
+        return [_chat(row, [*_system(row), *answer])]
+    name = next((name for name in TURN_LISTS if isinstance(row.value(name), (Sequence, Mapping))), None)
+    if name is not None:
+        asked = turns_of(row.value(name), name, row.chats)
+    else:
+        asked = _side(row, PROMPTS, "user")
+        extra = row.optional_text("input", "context") if row.column(*PROMPTS) != row.column("input") else ""
+        if len(asked) == 1:
+            asked = spoken_turns(asked[0].content) or [Message("user", _with_input(asked[0].content, extra))]
+    return [_chat(row, [*_system(row), *_history(row), *asked, *answer])]
+
+
+def _side(row: RawRow, names: tuple[str, ...], role: str) -> list[Message]:
+    """What was asked, or answered: text, or a list of turns."""
+    value = row.value(*names)
+    if isinstance(value, (Sequence, Mapping)) and not isinstance(value, str):
+        return turns_of(value, row.column(*names) or names[0], row.chats)
+    return [Message(cast(ChatRole, role), row.text(*names))]
+
+
+def _list_of_turns(row: RawRow, *names: str) -> list[Message]:
+    return turns_of(row.value(*names), row.column(*names) or names[0], row.chats)
+
+
+def _chat(row: RawRow, turns: list[Message]) -> Chat:
+    """The chat, with the tools that could be called in `meta`."""
+    name, meta = row.name()
+    options = cast(ChatOptions, row.chats)
+    if row.has_any(_TOOLS) and (tools := row.value(*TOOLS)) is not None:
+        meta["tools"] = tools
+    if options.tool_calls == "leave-out":
+        meta.pop("tools", None)
+        if any(turn.role == "tool" or turn.tool_calls for turn in turns):
+            turns = without_tools(turns, "the chat")
+    return Chat(tuple(turns), name, meta)
 
 
 def _self_instruct(row: RawRow) -> list[Record]:
@@ -122,7 +196,7 @@ def _self_instruct(row: RawRow) -> list[Record]:
         extra = instance.get("input")
         if not isinstance(extra, str | None):
             raise BadRow("wrong type", f"{location}.input is {short_value(extra)}, not text")
-        answer = require_text(instance.get("output"), f"{location}.output")
+        answer = require_text(instance.get("output"), f"{location}.output", numbers=True)
         chats.append((Message("user", _with_input(instruction, extra or "")), Message("assistant", answer)))
     name, meta = row.name()
     if len(chats) == 1:
@@ -135,42 +209,24 @@ def _with_input(instruction: str, extra: str) -> str:
 
 
 def _system(row: RawRow) -> list[Message]:
-    system = row.optional_text("system")
+    system = row.optional_text(*SYSTEM) if row.has_any(_SYSTEMS) else ""
     return [Message("system", system)] if system.strip() else []
 
 
 def _history(row: RawRow) -> list[Message]:
     turns: list[Message] = []
     history = row.value("history")
-    for index, pair in enumerate(history if history is not None else (), 1):
+    if history is None or history == "":
+        return []
+    if isinstance(history, str):
+        history = parsed_text(history, "history")
+    if not isinstance(history, Sequence):
+        raise BadRow("wrong type", f"history is {short_value(history)}, not a list")
+    for index, pair in enumerate(history, 1):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise BadRow("wrong type", f"history[{index}] is {short_value(pair)}, not a question and an answer")
         turns.append(Message("user", require_text(pair[0], f"history[{index}]")))
         turns.append(Message("assistant", require_text(pair[1], f"history[{index}]")))
-    return turns
-
-
-def _turns(value: object, location: str) -> list[Message]:
-    """Messages as role and content, or as from and value. A system message may be empty, the others may not."""
-    if value is None:
-        raise BadRow("missing field", f"no {location}")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BadRow("wrong type", f"{location} is {type(value).__name__} {short_value(value)}, not a list")
-    if not value:
-        raise BadRow("empty text", f"{location} is an empty list")
-    turns = []
-    for index, item in enumerate(value, 1):
-        at = f"{location}[{index}]"
-        if not isinstance(item, Mapping):
-            raise BadRow("wrong type", f"{at} is {short_value(item)}, not an object")
-        sender = item.get("role", item.get("from"))
-        if not isinstance(sender, str) or sender not in ROLES:
-            raise BadRow("unknown role", f"{at} is from {short_value(sender)}; known: {', '.join(ROLES)}")
-        role = ROLES[sender]
-        content = item.get("content", item.get("value"))
-        if not (role == "system" and content == ""):
-            content = require_text(content, f"{at} ({role})")
-        turns.append(Message(role, cast(str, content)))
     return turns
 
 
@@ -182,15 +238,29 @@ def _layout(
     optional: str = "",
     ignored: tuple[str, ...] = (),
     to_meta: str = "",
+    parts: str = "",
 ) -> Layout:
+    """An entry; `parts` is "prompt=instruction+input|context answer=output"."""
     needs = tuple(tuple(names.split("|")) for names in requires.split())
-    return Layout(name, kind, needs, build, tuple(optional.split()), ignored, tuple(to_meta.split()))
+    named = (part.partition("=") for part in parts.split())
+    groups = tuple((part, tuple(tuple(names.split("|")) for names in columns.split("+"))) for part, _, columns in named)
+    return Layout(name, kind, needs, build, tuple(optional.split()), ignored, tuple(to_meta.split()), groups)
 
+
+ChatRole = Literal["system", "user", "assistant", "tool"]
+ALPACA_ANSWERS = ("output", "response")
+COMPLETIONS = ("completion", "response")
+_PAIR = "premise=premise hypothesis=hypothesis label=label"
+_MULTINLI = "premise=sentence1 hypothesis=sentence2 label=gold_label"
+_SYSTEM = f"system={'|'.join(SYSTEM)}"
+_ASKED = "|".join(PROMPTS)
+_ANSWERED = "|".join(ANSWERS)
+_ANY = " ".join((*SYSTEM, *TOOLS))
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        _layout("labelled", Labelled, "fields", _labelled, "label"),
+        _layout("labelled", Labelled, "fields", _labelled, "label", parts="fields=fields label=label"),
         _layout(
             "hans",
             Pair,
@@ -198,17 +268,76 @@ LAYOUTS: dict[str, Layout] = {
             _multinli,
             ignored=PARSE_COLUMNS,
             to_meta="heuristic subcase template",
+            parts=_MULTINLI,
         ),
-        _layout("multinli", Pair, "gold_label sentence1 sentence2", _multinli, ignored=PARSE_COLUMNS),
-        _layout("anli", Pair, "uid context|premise hypothesis", _anli, "label"),
-        _layout("nli", Pair, "premise hypothesis", _nli, "label"),
-        _layout("messages", Chat, "messages", _messages, "system"),
-        _layout("sharegpt", Chat, "conversations", _sharegpt, "system"),
-        _layout("self-instruct", Chat, "instruction instances", _self_instruct),
-        _layout("alpaca", Chat, "instruction output|response", _alpaca, "input context system history"),
-        _layout("prompt-completion", Chat, "prompt completion|response", _prompt_completion),
-        _layout("question-answer", Chat, "question answer", _question_answer),
-        _layout("text", Text, "text", _text),
+        _layout("multinli", Pair, "gold_label sentence1 sentence2", _multinli, ignored=PARSE_COLUMNS, parts=_MULTINLI),
+        _layout(
+            "anli",
+            Pair,
+            "uid context|premise hypothesis",
+            _anli,
+            "label",
+            parts="premise=context|premise hypothesis=hypothesis label=label",
+        ),
+        _layout("nli", Pair, "premise hypothesis", _nli, "label", parts=_PAIR),
+        _layout("messages", Chat, "messages", _messages, _ANY, parts=f"turns=messages {_SYSTEM}"),
+        _layout("sharegpt", Chat, "conversations", _sharegpt, _ANY, parts=f"turns=conversations {_SYSTEM}"),
+        _layout(
+            "self-instruct",
+            Chat,
+            "instruction instances",
+            _self_instruct,
+            parts="prompt=instruction+instances answer=instances",
+        ),
+        _layout(
+            "alpaca",
+            Chat,
+            "instruction output|response",
+            _alpaca,
+            f"input context history {_ANY}",
+            parts=f"{_SYSTEM} history=history prompt=instruction+input|context answer=output|response",
+        ),
+        _layout(
+            "prompt-completion",
+            Chat,
+            "prompt completion|response",
+            _prompt_completion,
+            _ANY,
+            parts=f"{_SYSTEM} prompt=prompt answer=completion|response",
+        ),
+        _layout(
+            "question-answer",
+            Chat,
+            "question answer",
+            _question_answer,
+            _ANY,
+            parts=f"{_SYSTEM} prompt=question answer=answer",
+        ),
+        _layout(
+            "preference",
+            Chat,
+            "chosen rejected",
+            _preference,
+            f"answer {' '.join(PROMPTS)} {' '.join(TURN_LISTS)} context history {_ANY}",
+            parts=f"{_SYSTEM} history=history turns={'|'.join(TURN_LISTS)} prompt={_ASKED}+input|context answer=answer",
+        ),
+        _layout(
+            "prompt-answer",
+            Chat,
+            f"{_ASKED} {_ANSWERED}",
+            _prompt_answer,
+            f"input context history {_ANY}",
+            parts=f"{_SYSTEM} history=history prompt={_ASKED}+input|context answer={_ANSWERED}",
+        ),
+        _layout("text", Text, "text", _text, parts="text=text"),
+        _layout(
+            "conversation",
+            Chat,
+            "|".join(TURN_LISTS[2:]),
+            _conversation,
+            _ANY,
+            parts=f"turns={'|'.join(TURN_LISTS[2:])} {_SYSTEM}",
+        ),
     )
 }
 """Every layout by name, in the order in which they are tried."""
@@ -217,7 +346,7 @@ RESERVED = frozenset({"label", "meta", "id"} | {name for layout in LAYOUTS.value
 """Column names that could change how a row is read: a record's `meta` never spreads into them."""
 
 
-def layout_named(name: str) -> Layout:
+def layout_named(name: str, flag: str = "--layout") -> Layout:
     """The layout of this name; an unknown one gets "did you mean"."""
     if name in LAYOUTS:
         return LAYOUTS[name]
@@ -225,7 +354,7 @@ def layout_named(name: str) -> Layout:
     raise UserError(
         "there is no such layout",
         f"layout {short_value(name)}",
-        (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(LAYOUTS)}",
+        (f"did you mean `{flag} {near[0]}`? " if near else "") + f"known: {', '.join(LAYOUTS)}",
     )
 
 
@@ -240,22 +369,54 @@ def columns_by_our_name(columns: Sequence[str], renamed: Mapping[str, str]) -> s
 def detect(columns: Sequence[str], renamed: Mapping[str, str]) -> Layout | None:
     """The layout of a row with these columns, or None."""
     our_columns = columns_by_our_name(columns, renamed)
+    if renamed.get("answer") in SIDES and set(SIDES) <= set(columns):
+        return LAYOUTS["preference"]
+    if "text" in renamed and {*PROMPTS, *ANSWERS, *TURN_LISTS}.isdisjoint(renamed):  # said to stand alone
+        return LAYOUTS["text"]
     return next((layout for layout in LAYOUTS.values() if layout.fits(our_columns)), None)
 
 
-def unknown_layout(location: str, columns: Sequence[str]) -> UserError:
-    """No layout has these columns: what was found, what there is, and what was probably meant."""
-    guesses = []
+def in_lower_case(columns: Sequence[str]) -> dict[str, str]:
+    """The columns whose names are ours but for capitals: our name -> the column; none where two are one."""
+    lowered = [column.strip().lower() for column in columns]
+    known = {name for layout in LAYOUTS.values() for name in layout.uses()}
+    return {
+        name: column
+        for name, column in zip(lowered, columns, strict=True)
+        if name != column and name in known and lowered.count(name) == 1
+    }
+
+
+def nested_layouts(row: Mapping[str, object], renamed: Mapping[str, str]) -> Iterator[tuple[str, Layout]]:
+    """The columns of a row that hold a whole row themselves, each with its layout."""
+    for column, value in row.items():
+        if isinstance(value, Mapping) and not is_turn(value):
+            layout = detect([name for name in value if isinstance(name, str)], renamed)
+            if layout is not None:
+                yield column, layout
+
+
+def likely_columns(columns: Sequence[str]) -> dict[str, str]:
+    """What columns of no layout were probably meant to be called: our name -> the column; none where nothing is near."""
     for layout in LAYOUTS.values():
         lacking = [names for names in layout.requires if not any(name in columns for name in names)]
-        near = [(names[0], difflib.get_close_matches(names[0], columns, n=1, cutoff=0.7)) for names in lacking]
-        if near and all(match for _, match in near):
-            guesses.append((layout.name, ",".join(f"{ours}={match[0]}" for ours, match in near)))
-    hint = f"did you mean `--columns {guesses[0][1]}` ({guesses[0][0]})? " if guesses else ""
+        near = [match for names in lacking if (match := next(filter(None, (_near(name, columns) for name in names)), None))]  # fmt: skip
+        if near and len(near) == len(lacking) == len({theirs for _, theirs in near}):
+            return dict(near)
+    return {}
+
+
+def unknown_layout(location: str, columns: Sequence[str], examples: str) -> UserError:
+    """No layout has these columns: what was found, what there is, and what was probably meant."""
     return UserError(
         "the columns are of no layout that Pyrite knows",
         f"{location}: columns {short_value(list(columns), 300)}",
-        hint
-        + "name them with `--columns ours=theirs` (in a YAML file: columns), or name the text columns of a labelled task (fields); "
+        examples
+        + "name them with --columns OURS=THEIRS (in a YAML file: columns), or name the text columns of a labelled task (fields); "
         "layouts:\n" + "\n".join(f"           {layout.describe()}" for layout in LAYOUTS.values()),
     )
+
+
+def _near(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
+    match = difflib.get_close_matches(name, columns, n=1, cutoff=0.7)
+    return (name, match[0]) if match else None

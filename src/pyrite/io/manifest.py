@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pyrite.io.read import Counts, Reader, file_hash, is_hub
+from pyrite.io.read import Counts, Reader
+from pyrite.io.sources import file_hash, is_hub
 
 
 def describe_source(

@@ -1,11 +1,13 @@
 """One row of a file before its layout is applied: its columns by our names, its id, and the errors of a bad row."""
 
 import datetime
+import decimal
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from pyrite.errors import PyriteError
 
@@ -24,17 +26,9 @@ REASONS = (
     "empty text",
     "unknown label",
     "unknown role",
+    "not text",
 )
 """Why a row can be bad: the keys of `Counts.dropped`."""
-ROLES: Mapping[str, Literal["system", "user", "assistant", "tool"]] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-}
 _LETTERS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 PARSE_COLUMNS = tuple(f"sentence{side}_{kind}" for side in "12" for kind in ("binary_parse", "parse"))
 _INTEGER = re.compile(r"-?[0-9]+")
@@ -106,7 +100,7 @@ class LayoutContext:
     """What a layout has to know beside the row: what the user asked for, and what the file says about itself.
 
     `columns` maps our names to the file's, `names` a column to the names of its integer labels; in a `stringly` file
-    (CSV, TSV) every value is text, integers too.
+    (CSV, TSV) every value is text, integers too. With `numbers` a number is a text, too. `chats` is how chats are read.
     """
 
     columns: Mapping[str, str]
@@ -117,6 +111,22 @@ class LayoutContext:
     stringly: bool
     used: frozenset[str]
     ids: Ids
+    numbers: bool = False
+    chats: Any = None
+    candidates: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    """The file's names for columns by ours, as they were looked up."""
+
+    def columns_for(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The file's names of these columns, those first that the user named; a column that the user gave another name
+        is free for no other."""
+        if not self.columns:
+            return names
+        if names not in self.candidates:
+            claimed = set(self.columns.values())
+            renamed = [self.columns[name] for name in names if name in self.columns]
+            others = [name for name in names if name not in self.columns and name not in claimed]
+            self.candidates[names] = (*renamed, *others)
+        return self.candidates[names]
 
 
 class RawRow:
@@ -129,13 +139,22 @@ class RawRow:
         self.number = number
         self._context = context
 
+    @property
+    def chats(self) -> Any:
+        """How chats are read (`ChatOptions`)."""
+        return self._context.chats
+
     def column(self, *names: str) -> str | None:
         """The file's name of the first of these columns that the row has."""
-        for name in names:
-            column = self._context.columns.get(name, name)
-            if column in self.values:
+        values, context = self.values, self._context
+        for column in context.columns_for(names) if context.columns else names:
+            if column in values:
                 return column
         return None
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Could the row have one of these columns? Quick where it has none."""
+        return bool(self._context.columns) or not names.isdisjoint(self.values)
 
     def value(self, *names: str) -> Any:
         """The value of the first of these columns that the row has, else None."""
@@ -145,20 +164,26 @@ class RawRow:
     def text(self, *names: str) -> str:
         """Text that must be there."""
         column = self.column(*names)
-        if column is None or self.values[column] is None:
-            accepted = " or ".join(self._context.columns.get(name, name) for name in names)
+        value = None if column is None else self.values[column]
+        if type(value) is str and value.strip():
+            return value
+        if column is None or value is None:
+            accepted = " or ".join(self._context.columns_for(names))
             raise BadRow("missing field", f"no {accepted} among {short_value(list(self.values), 200)}")
-        return require_text(self.values[column], column)
+        return require_text(value, column, numbers=self._context.numbers)
 
     def optional_text(self, *names: str) -> str:
         """Text that may be absent, null or empty; then the empty string."""
         column = self.column(*names)
         value = None if column is None else self.values[column]
-        if value is None:
+        if isinstance(value, str):
+            return value
+        if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
-        if not isinstance(value, str):
+        text = as_text(value) if self._context.numbers else None
+        if not isinstance(text, str):
             raise BadRow("wrong type", f"{column} is {type(value).__name__} {short_value(value)}, not text")
-        return value
+        return text
 
     def label(self, *names: str, pair: bool, letters: bool = False) -> str | None:
         """The label by name, or None where the row has none. Never guesses what an integer means."""
@@ -232,8 +257,7 @@ class RawRow:
         context = self._context
         own_id: str | None = None
         own_column: str | None = None
-        for name in ID_COLUMNS:
-            column = context.columns.get(name, name)
+        for column in context.columns_for(ID_COLUMNS):
             value = self.values.get(column)
             if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool)):
                 own_id, own_column = str(value), column
@@ -246,8 +270,8 @@ class RawRow:
                 continue
             if value is None or isinstance(value, (str, int, float)):
                 meta[column] = value
-            elif isinstance(value, (datetime.date, datetime.time)):
-                meta[column] = value.isoformat()
+            elif isinstance(value, (datetime.date, datetime.time, decimal.Decimal)):
+                meta[column] = as_text(value)
         return row_id, meta
 
     def extra_id(self, base: str, index: int) -> str:
@@ -255,12 +279,29 @@ class RawRow:
         return self._context.ids.give(f"{base}#{index}", self.number)
 
 
-def require_text(value: object, location: str) -> str:
-    """Text that is text and not empty."""
-    if value is None:
-        raise BadRow("missing field", f"{location} is null")
-    if not isinstance(value, str):
+def as_text(value: object) -> str | None:
+    """A value that is text, or that has one way of being written as text: a number, true or false, a day, a time. None
+    for all else, and for what is no number."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, (int, float, decimal.Decimal)):
+        return str(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return None
+
+
+def require_text(value: object, location: str, *, numbers: bool = False) -> str:
+    """Text that is text and not empty; with `numbers` also what `as_text` writes."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise BadRow("missing field", f"{location} is {'null' if value is None else 'NaN'}")
+    text = as_text(value) if numbers and not isinstance(value, str) else value
+    if not isinstance(text, str):
         raise BadRow("wrong type", f"{location} is {type(value).__name__} {short_value(value)}, not text")
-    if not value.strip():
+    if not text.strip():
         raise BadRow("empty text", f"{location} is {short_value(value)}")
-    return value
+    return text

@@ -8,24 +8,26 @@ Rows stream in bounded memory (a JSON array is the exception). `read = kept + dr
 is exhausted; a row that yields several records (a seed task with several instances) counts as one row.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pyrite.errors import UserError
-from pyrite.io.files import File, find_file, missing_file
-from pyrite.io.formats import label_names, raw_rows, saved_files
-from pyrite.io.layouts import LAYOUTS, Layout, columns_by_our_name, detect, layout_named, unknown_layout
+from pyrite.io.chat_turns import ChatOptions, check_roles
+from pyrite.io.encodings import check_encoding
+from pyrite.io.files import File
+from pyrite.io.formats import label_names, raw_rows
+from pyrite.io.layouts import layout_named
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
-from pyrite.records import Pair, Record
+from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve
+from pyrite.io.sources import SourceFiles, locate
+from pyrite.records import Chat, Record
 
 if TYPE_CHECKING:
     from pyrite.io.hub import HubDataset
 
-HUB = "hf://"
 PEEK_ROWS = 32
 """So many rows are looked at before a file's columns are said to be of no layout."""
 
@@ -44,8 +46,13 @@ class ReadOptions:
         on_bad_row: "stop" raises at the first bad row, "skip" counts it and goes on.
         text_fields: the columns that a model reads, in their order. They make the layout `labelled`, but for a layout
             of pairs that has them (premise, hypothesis).
-        split: of a saved data set or a data set on the hub.
+        split: of a folder, a saved data set, a data set on the hub, or a JSON file that holds several lists of rows.
         revision: commit, branch or tag of a data set on the hub; None is its main branch.
+        roles: who speaks in chats -> the role that it is (system, user, assistant, tool).
+        tool_calls: "text" keeps calls of tools and their answers, "leave-out" reads chats without them.
+        encoding: of text files; None is UTF-8, or what the first bytes show.
+        flags: what the command's flags for these options begin with ("reference-" for `--reference-columns`), so that
+            messages name them; None where there are none.
     """
 
     layout: str | None = None
@@ -56,6 +63,43 @@ class ReadOptions:
     text_fields: Sequence[str] | None = None
     split: str | None = None
     revision: str | None = None
+    roles: Mapping[str, str] | None = None
+    tool_calls: Literal["text", "leave-out"] = "text"
+    encoding: str | None = None
+    flags: str | None = ""
+
+    def chats(self) -> ChatOptions:
+        """How chats are read."""
+        return ChatOptions(check_roles(self.roles), self.tool_calls)
+
+    @property
+    def split_flag(self) -> str:
+        """The flag that names a split; empty where there is none."""
+        return "--split" if self.flags == "" else ""
+
+
+def read_settings(options: Any, roles: Mapping[str, str] | None) -> dict[str, Any]:
+    """What a verb's `encoding` and `tool_calls`, and its roles, add to the configuration of a step that reads: nothing
+    where they are as usual, so that the step's key is the one that it had before there were such options."""
+    settings = {
+        "encoding": options.encoding,
+        "roles": roles,
+        "tool_calls": options.tool_calls if options.tool_calls != "text" else None,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def stored_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same out of a step's configuration, as arguments of `ReadOptions`."""
+    return {name: config[name] for name in ("encoding", "roles", "tool_calls") if name in config}
+
+
+class SourceRow(NamedTuple):
+    """A row of a source that was read: its file (by its place among the source's), its number in it, its records."""
+
+    file: int
+    number: int
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +118,32 @@ class Counts:
         return {"read": self.read, "kept": self.kept, "dropped": dict(sorted(self.dropped.items()))}
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a source turned out to be: its files in order, the names of its integer labels, the stem of its row ids."""
-
-    files: Sequence[File]
-    names: Mapping[str, Sequence[str]]
-    stem: str
-    hub: "HubDataset | None" = None
+_Raw = tuple[int, int, int, Mapping[str, Any] | BadRow]
+"""A row before its layout is applied: its file, its number there, a number that is unique in the source, its columns."""
 
 
 class Reader:
     """The records of one source. Every `iter()` starts again from the first row.
 
-    `layout` is the layout's name once the first row was looked at; `counts` are known when the reader is
-    exhausted; `path` is the source as it was given, `hub` the pinned data set where it came from the hub.
+    `layout` is the layout's name and `read_as` what is made of the columns, once the first rows were looked at;
+    `counts` are known when the reader is exhausted; `path` is the source as it was given, `hub` the pinned data set
+    where it came from the hub.
     """
 
     def __init__(self, source: str | Path, options: ReadOptions) -> None:
         self.path = source
         self.options = options
         self.layout: str | None = options.layout
-        self._source = _locate(source, options)
+        self.read_as: ReadAs | None = None
+        flag = f"--{options.flags or ''}encoding"
+        encoding = None if options.encoding is None else check_encoding(options.encoding, flag)
+        self._chats = options.chats()
+        self._source: SourceFiles = locate(
+            source, revision=options.revision, split=options.split, encoding=encoding, flag=options.split_flag
+        )
         self._counts: Counts | None = None
         if options.layout is not None:
-            layout_named(options.layout)
+            layout_named(options.layout, f"--{options.flags or ''}layout")
 
     @property
     def counts(self) -> Counts:
@@ -114,27 +159,44 @@ class Reader:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that are read, in order."""
-        return tuple(file.path for file in self._source.files)
+        return tuple(file.path for file in self.data_files)
+
+    @property
+    def data_files(self) -> Sequence[File]:
+        """The same, with their kinds."""
+        return self._source.files
 
     def __iter__(self) -> Iterator[Record]:
+        for row in self.rows():
+            yield from row.records
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Every row that can be read, with its records."""
         options = self.options
         read, n_kept, dropped = 0, 0, Counter[str]()
-        rows = self._numbered_rows()
-        first, layout = self._peek(rows)
+        rows = self._raw_rows()
+        first, resolved = self._peek(rows)
         example = ""
-        if layout is not None:
+        context = layout = within = None
+        if resolved is not None:
+            layout, within = resolved.layout, resolved.within
             self.layout = layout.name
-            context = self._context(layout)
-        for number, location, raw in _refilled(first, rows):
+            context = self._context(resolved)
+            self.read_as = read_as(_inner_rows(first, within), resolved, context)
+        for raw in _refilled(first, rows):
+            file, line, number, values = raw
             read += 1
             try:
-                if isinstance(raw, BadRow):
-                    raise raw
+                if isinstance(values, BadRow):
+                    raise values
                 assert layout is not None
-                records = layout.build(RawRow(raw, number, context))
+                assert context is not None
+                if within is not None:
+                    values = _unwrapped(values, within)
+                records = layout.build(RawRow(values, number, context))
             except UnnamedLabels as error:
                 if n_kept == 0:
-                    raise _unnamed_labels(location, error) from error
+                    raise _unnamed_labels(self._location(file, line), error) from error
                 bad = BadRow(
                     "unknown label", f"{error.column} is the integer {error.value}, the labels before are names"
                 )
@@ -142,11 +204,11 @@ class Reader:
                 bad = error
             else:
                 n_kept += 1
-                yield from records
+                yield SourceRow(file, line, records)
                 continue
             if options.on_bad_row == "stop":
-                raise _bad_row(location, bad)
-            example = example or f"{location}: {bad.detail}"
+                raise _bad_row(self._location(file, line), bad, options)
+            example = example or f"{self._location(file, line)}: {bad.detail}"
             dropped[bad.reason] += 1
         if read == 0:
             raise UserError("no rows", f"{self.path} is empty", "give a file with at least one row")
@@ -155,88 +217,64 @@ class Reader:
             raise UserError("no row could be read", f"{self.path}: {reasons}; the first is {example}", "mend the file")
         self._counts = Counts(read, n_kept, dict(sorted(dropped.items())))
 
-    def _numbered_rows(self) -> Iterator[tuple[int, str, Mapping[str, Any] | BadRow]]:
-        """Raw rows of all files, with a number that is unique in the source and the place in words."""
+    def _raw_rows(self) -> Iterator[_Raw]:
+        """Raw rows of all files."""
         several = len(self._source.files) > 1
         count = 0
-        for file in self._source.files:
-            for number, raw in raw_rows(file):
-                count += 1
-                yield (count if several else number), file.location(number), raw
+        for at, file in enumerate(self._source.files):
+            try:
+                for number, values in raw_rows(file):
+                    count += 1
+                    yield at, number, count if several else number, values
+            except UserError as error:
+                raise self._with_flags(error) from error
 
-    def _peek(
-        self, rows: Iterator[tuple[int, str, Mapping[str, Any] | BadRow]]
-    ) -> tuple[list[tuple[int, str, Mapping[str, Any] | BadRow]], Layout | None]:
-        """Look at rows until one shows the layout; returns the rows taken. No layout means that all of them are bad."""
+    def _with_flags(self, error: UserError) -> UserError:
+        """What a file's reader says, with the flag that names this source's encoding."""
+        fix = error.fix.replace("`--encoding", f"`--{self.options.flags or ''}encoding")
+        return error if fix == error.fix else UserError(error.what, error.found, fix)
+
+    def _location(self, file: int, line: int) -> str:
+        return self._source.files[file].location(line)
+
+    def _peek(self, rows: Iterator[_Raw]) -> tuple[list[_Raw], Resolved | None]:
+        """Look at the first rows; returns them, and how they are read. None means that all of them are bad."""
         options = self.options
-        renamed = options.columns or {}
-        peeked: list[tuple[int, str, Mapping[str, Any] | BadRow]] = []
-        unknown: UserError | None = None
-        tried = 0
-        for item in rows:
-            peeked.append(item)
-            _, location, raw = item
-            if isinstance(raw, BadRow):
+        peeked: list[_Raw] = []
+        good = 0
+        for raw in rows:
+            peeked.append(raw)
+            if isinstance(raw[3], BadRow):
                 if options.on_bad_row == "stop":
                     break
                 continue
+            good += 1
+            if good == PEEK_ROWS:
+                break
+        columns = dict(options.columns or {})
+        if self._source.column is not None:
+            columns["answer"] = self._source.column
+        asked = Asked(options.layout, columns, options.text_fields, options.flags, str(self.path))
+        whole = [
+            (self._location(file, line), values) for file, line, _, values in peeked if not isinstance(values, BadRow)
+        ]
+        unknown: UserError | None = None
+        for at, (location, values) in enumerate(whole):
             try:
-                return peeked, self._layout_for(location, list(raw), renamed)
+                return peeked, resolve(location, [values, *(row for _, row in whole[at + 1 :])], asked)
             except UserError as error:
                 unknown = unknown or error
-            tried += 1
-            if tried == PEEK_ROWS:
-                break
         if unknown is not None:
             raise unknown
         return peeked, None
 
-    def _layout_for(self, location: str, columns: Sequence[str], renamed: Mapping[str, str]) -> Layout:
-        options = self.options
-        absent = [theirs for theirs in renamed.values() if theirs not in columns]
-        if absent:
-            raise UserError(
-                "a named column is not in the file",
-                f"{location}: no {short_value(absent)} among {short_value(list(columns), 300)}",
-                "name it as the file does: `--columns ours=theirs` (in a YAML file: columns: {ours: theirs})",
-            )
-        layout: Layout | None
-        if options.layout is not None:
-            layout = LAYOUTS[options.layout]
-        else:
-            layout = detect(columns, renamed)
-            if options.text_fields is not None and not _is_pair(layout, options.text_fields):
-                layout = LAYOUTS["labelled"]
-            if layout is None:
-                raise unknown_layout(location, columns)
-        if layout.name == "labelled":
-            if "fields" in columns_by_our_name(columns, renamed):
-                return layout
-            lacking = set(options.text_fields or ()) - columns_by_our_name(columns, renamed)
-            if lacking:
-                raise UserError(
-                    "a text field is not in the file",
-                    f"{location}: no {short_value(sorted(lacking))} among {short_value(list(columns), 300)}",
-                    "name the text columns as the file does, or rename them with `--columns ours=theirs` (in a YAML file: columns)",
-                )
-        else:
-            strange = [ours for ours in renamed if ours not in layout.uses() and ours not in ID_COLUMNS]
-            if strange:
-                raise UserError(
-                    "the layout has no such column",
-                    f"--columns {short_value(strange)} with layout {layout.name}",
-                    f"columns are named ours=theirs; ours: {layout.describe()}",
-                )
-        return layout
-
-    def _context(self, layout: Layout) -> LayoutContext:
-        options, source = self.options, self._source
-        renamed = dict(options.columns or {})
+    def _context(self, resolved: Resolved) -> LayoutContext:
+        options, layout, renamed = self.options, resolved.layout, dict(resolved.columns)
         ours = (layout.uses() | set(renamed)) - set(ID_COLUMNS) | {"meta"}
         if layout.name == "labelled":
             ours |= set(options.text_fields or ())
-        names = dict(source.names)
-        for file in source.files[:1]:
+        names = dict(self._source.names)
+        for file in self._source.files[:1]:
             names.update(label_names(file))
         return LayoutContext(
             columns=renamed,
@@ -244,9 +282,11 @@ class Reader:
             label_map=dict(options.label_map or {}),
             text_fields=options.text_fields,
             names=names,
-            stringly=any(file.stringly for file in source.files),
+            stringly=any(file.stringly for file in self._source.files),
             used=frozenset({renamed.get(name, name) for name in ours} | set(layout.ignored)),
-            ids=Ids(source.stem),
+            ids=Ids(self._source.stem),
+            numbers=layout.kind is Chat,
+            chats=self._chats,
         )
 
 
@@ -260,55 +300,17 @@ def open_records(source: str | Path, options: ReadOptions = ReadOptions()) -> Re
     return Reader(source, options)
 
 
+def how_read(reader: Reader) -> str:
+    """How a source is read, in words, by its first rows."""
+    next(iter(reader.rows()), None)
+    return reader.read_as.in_words() if reader.read_as else ""
+
+
 def read_all(source: str | Path, options: ReadOptions = ReadOptions()) -> tuple[list[Record], Counts]:
     """All records of a source at once, and the counts of its rows."""
     reader = open_records(source, options)
     records = list(reader)
     return records, reader.counts
-
-
-def file_hash(path: str | Path, *, revision: str | None = None) -> str:
-    """What identifies this input? sha256 of a file's bytes; of a folder, of its files' names and hashes; a hub commit."""
-    if is_hub(path):
-        from pyrite.io.hub import resolve_dataset
-
-        return resolve_dataset(str(path), revision).commit
-    path = Path(path)
-    if path.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-            digest.update(
-                f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n".encode("utf-8", "surrogateescape")
-            )
-        return digest.hexdigest()
-    if not path.exists():
-        raise missing_file(path)
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def is_hub(source: str | Path) -> bool:
-    """Does this name a data set on the hub?"""
-    return isinstance(source, str) and source.startswith(HUB)
-
-
-def _locate(source: str | Path, options: ReadOptions) -> _Source:
-    if is_hub(source):
-        from pyrite.io.hub import resolve_dataset
-
-        dataset = resolve_dataset(str(source), options.revision, split=options.split)
-        return _Source(dataset.files, dataset.names, dataset.split, dataset)
-    path = Path(source)
-    if path.is_dir():
-        files, names, split = saved_files(path, options.split)
-        return _Source(files, names, split or path.name)
-    file = find_file(path)
-    return _Source([file], {}, file.stem)
-
-
-def _is_pair(layout: Layout | None, fields: Sequence[str]) -> bool:
-    """Are these the fields that a pair has anyway, in a layout of pairs?"""
-    return layout is not None and layout.kind is Pair and set(fields) <= {"premise", "hypothesis"}
 
 
 def _refilled(first: list[Any], following: Iterator[Any]) -> Iterator[Any]:
@@ -317,19 +319,37 @@ def _refilled(first: list[Any], following: Iterator[Any]) -> Iterator[Any]:
     yield from following
 
 
-def _bad_row(location: str, bad: BadRow) -> UserError:
-    fix = (
-        "say what it stands for with `--label-map THEIRS=OURS` (in a YAML file: label_map) or mend it, "
-        if bad.reason == "unknown label"
-        else "mend the row, "
-    )
-    return UserError(f"bad row: {bad.reason}", f"{location}: {bad.detail}", fix + SKIP)
+def _inner_rows(peeked: Sequence[_Raw], within: str | None) -> list[Mapping[str, Any]]:
+    rows = [values for *_, values in peeked if not isinstance(values, BadRow)]
+    return rows if within is None else [row[within] for row in rows if isinstance(row.get(within), Mapping)]
+
+
+def _unwrapped(values: Mapping[str, Any], within: str) -> Mapping[str, Any]:
+    """The columns in a column, beside the row's others."""
+    inner = values.get(within)
+    if not isinstance(inner, Mapping):
+        raise BadRow("wrong type", f"{within} is {short_value(inner)}, not an object with columns")
+    return {**{name: value for name, value in values.items() if name != within}, **inner}
+
+
+def _bad_row(location: str, bad: BadRow, options: ReadOptions) -> UserError:
+    fix = "mend the row"
+    if options.flags is not None:
+        ways = {
+            "unknown label": "say what it stands for with --label-map THEIRS=OURS (in a YAML file: label_map)",
+            "unknown role": "say who it is with --roles THEIRS=OURS (ours: system, user, assistant, tool)",
+        }
+        if options.encoding is None:
+            ways["not UTF-8"] = f"name the file's encoding, such as `--{options.flags}encoding cp1252`"
+        fix = f"{ways[bad.reason]}, mend it, {SKIP}" if bad.reason in ways else f"{fix}, {SKIP}"
+    return UserError(f"bad row: {bad.reason}", f"{location}: {bad.detail}", fix)
 
 
 def _unnamed_labels(location: str, error: UnnamedLabels) -> UserError:
+    example = " ".join(f"--label-map {at}={name}" for at, name in enumerate(("entailment", "neutral", "contradiction")))
     return UserError(
         "the labels are integers, and nothing says what they mean",
         f"{location}: {error.column} is {error.value}",
-        "say it: `--label-map 0=entailment --label-map 1=neutral …` (in a YAML file: label_map); "
+        f"say it (in a YAML file: label_map), with `{example}` where that is their order; "
         "the order differs between data sets, so it is never assumed",
     )

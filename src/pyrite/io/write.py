@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import orjson
-
 from pyrite.errors import UserError
+from pyrite.io.json_dump import dump_json
 from pyrite.io.layouts import RESERVED
-from pyrite.records import Chat, Labelled, Pair, Record, Text
+from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -71,12 +70,12 @@ def write_jsonl(records: Iterable[Record], path: str | Path) -> int:
     become null. A name that ends in `.gz` or `.zst` is compressed.
     """
     count, kind = 0, None
-    with atomic_write(path) as temporary, _open_packed(temporary) as handle:
+    with atomic_write(path) as temporary, open_packed(temporary) as handle:
         for record in records:
             if kind is not None and type(record) is not kind:
                 raise ValueError(f"one file holds one kind of record: {kind.__name__}, then {type(record).__name__}")
             kind = type(record)
-            handle.write(orjson.dumps(as_row(record), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+            handle.write(dump_json(as_row(record)) + b"\n")
             count += 1
     return count
 
@@ -90,7 +89,7 @@ def as_row(record: Record) -> dict[str, Any]:
         case Labelled():
             row = {"fields": dict(record.fields), "label": record.label}
         case Chat():
-            row = {"messages": [{"role": turn.role, "content": turn.content} for turn in record.messages]}
+            row = {"messages": [_turn_as_row(turn) for turn in record.messages]}
         case Text():
             row = {"text": record.text}
     row["id"] = record.id
@@ -98,6 +97,11 @@ def as_row(record: Record) -> dict[str, Any]:
     if single and RESERVED.isdisjoint(record.meta):
         return row | dict(record.meta)
     return row | {"meta": dict(record.meta)}
+
+
+def _turn_as_row(turn: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    return row | {"tool_calls": turn.tool_calls} if turn.tool_calls else row
 
 
 def write_parquet(
@@ -130,7 +134,7 @@ def write_parquet(
 
 
 @contextlib.contextmanager
-def _open_packed(path: Path) -> Iterator[BinaryIO]:
+def open_packed(path: Path) -> Iterator[BinaryIO]:
     """A handle that compresses as the suffix says, the same content always into the same bytes."""
     with open(path, "xb") as handle:
         match path.suffix.lower():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -31,6 +31,10 @@ from pyrite.runs.loop import LoopRecord
 from pyrite.runs.schema import GateOutcome
 from pyrite.runs.write import write_record
 from pyrite.steps.store import made_with
+
+if TYPE_CHECKING:
+    from pyrite.audit.config import AuditConfig
+
 
 PAGE = "report.html"
 UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data", "open")
@@ -262,24 +266,43 @@ def run_audit_part(running: LoopState) -> bool:
     from pyrite.audit.config import AuditConfig
 
     spec, inputs = running.spec, running.inputs
-    result = audit_run.audit(
-        AuditConfig(
-            **inputs.options(spec.audit),
-            data=inputs.files(spec.synthetic),
-            reference=inputs.files(spec.human),
-            flagged=inputs.rows("loop:flagged"),
-            clean=inputs.rows("loop:clean"),
-            gate=spec.gates_of("audit"),
-            out=running.folder / "audit",
-            workers=running.config.workers,
-            **running.common(),
-        )
+    config = AuditConfig(
+        **inputs.options(spec.audit),
+        data=inputs.files(spec.synthetic),
+        reference=inputs.files(spec.human),
+        flagged=inputs.rows("loop:flagged"),
+        clean=inputs.rows("loop:clean"),
+        gate=spec.gates_of("audit"),
+        out=running.folder / "audit",
+        workers=running.config.workers,
+        **running.common(),
     )
+    result = audit_run.audit(config)
+    rewrite_as_read(config)
     running.done("audit", "audit", result)
     for name, more in spec.audits.items():
         if f"audit-{name}" not in running.parts:
             further_audit(running, name, more)
     return True
+
+
+def rewrite_as_read(config: "AuditConfig") -> None:
+    """Where only the audit's own options say how its rows are read, write the divided rows so that every part of the
+    loop reads them."""
+    from pyrite.config_base import mapping
+    from pyrite.io import ReadOptions, open_records, write_jsonl
+
+    options = ReadOptions(
+        layout=config.layout,
+        columns=mapping("--columns", config.columns),
+        label_map=mapping("--label-map", config.label_map),
+        text_fields=config.text_fields or None,
+        roles=mapping("--roles", config.roles),
+        tool_calls=config.tool_calls,
+    )
+    for path in (config.flagged, config.clean):
+        if path is not None and options != ReadOptions() and path.stat().st_size:
+            write_jsonl(open_records(path, options), path)
 
 
 def run_synth_part(running: LoopState) -> bool:

@@ -28,6 +28,16 @@ class ProbeOptions(ConfigBase):
     label_map: tuple[str, ...] = Field(
         (), description="THEIRS=OURS: what a label of the file stands for, such as 0=entailment; repeatable"
     )
+    split: str | None = Field(None, description="split of a task's file, where a folder or a hub data set has several")
+    encoding: str | None = Field(
+        None, description="encoding of the files' text, such as cp1252 [UTF-8, or what the first bytes show]"
+    )
+    roles: tuple[str, ...] = Field(
+        (), description="THEIRS=OURS: who speaks in chats, ours system, user, assistant or tool; repeatable"
+    )
+    tool_calls: Literal["text", "leave-out"] = Field(
+        "text", description="calls of tools are kept as part of the answers, or left out with what tools answered"
+    )
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     labels: tuple[str, ...] = Field(
         (), description="label words to ask a language model for; by default the task's; repeatable"

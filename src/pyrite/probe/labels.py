@@ -1,8 +1,9 @@
 """Tasks whose answers are labels: the step that chooses their items, the model that is asked, and what its answers come to."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, file_hash, open_records
+from pyrite.io import ReadOptions, file_hash, open_records, read_settings, stored_options, with_split
 from pyrite.models import hardware, load
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import changed_note
@@ -104,7 +105,8 @@ class LabelTask:
         """The model's answers, scored."""
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers = stored_predictions(store.path(step.key) / "predictions.parquet")
-        return self.scored(items, answers, step.config["labels"], store.read_json(step, "reading.json"))
+        result = self.scored(items, answers, step.config["labels"], store.read_json(step, "reading.json"))
+        return replace(result, notes=(*result.notes, *self.read_note(store)))
 
     def scored(
         self,
@@ -128,7 +130,13 @@ class LabelTask:
         items = read_rows(store.path(self.items.key) / "items.jsonl")
         answers, unmatched = match(read_predictions(path), items, path)
         labels = dict.fromkeys(label for label in answers.values() if label is not None)
-        return self.result(items, answers, list(labels), unmatched, {}, [])
+        return self.result(items, answers, list(labels), unmatched, {}, self.read_note(store))
+
+    def read_note(self, store: Store) -> list[str]:
+        """How the items' file was read; nothing where they come from no file."""
+        path = store.path(self.items.key) / "read_as.json"
+        words = json.loads(path.read_text("utf-8"))["words"] if path.is_file() else ""
+        return [words] if words else []
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The items, the model's labels, and the right ones."""
@@ -171,6 +179,7 @@ class LabelTask:
 def label_task(text: str, config: ProbeConfig) -> LabelTask:
     """A task whose answers are labels."""
     name, _, where = text.partition("=")
+    where = with_split(where, config.split) if where and not where.isdigit() else where
     common: dict[str, Any] = {
         "items": config.items,
         "in_full": {},
@@ -178,6 +187,7 @@ def label_task(text: str, config: ProbeConfig) -> LabelTask:
         "columns": mapping("--columns", config.columns),
         "label_map": mapping("--label-map", config.label_map),
         "on_bad_row": config.on_bad_row,
+        **read_settings(config, mapping("--roles", config.roles)),
         "name": Path(where or text).name,  # row ids begin with it
         "hub": f"{where}#{file_hash(where)}" if where.startswith("hf://") else None,
         "file": None,
@@ -280,11 +290,14 @@ def items_step(context: Context) -> None:
             layout="labelled" if labelled else None,
             on_bad_row=config["on_bad_row"],
             revision=revision or None,
+            **stored_options(config),
         )
         reader = open_records(hub or context.inputs["file"], options)
         rows = [as_labelled(record, config["fields"]) for record in reader]
         read = reader.counts.read
         dropped.update(reader.counts.dropped)
+        words = reader.read_as.in_words() if reader.read_as else ""
+        (context.out / "read_as.json").write_text(json.dumps({"words": words}), "utf-8")
         items = nli.clean_labelled(rows, dropped, duplicates="keep")
         if config["task"] == "hans":
             items = [hans_item(item) for item in items]
@@ -320,4 +333,4 @@ def hans_item(item: Labelled) -> Labelled:
     return Labelled(item.fields, item.label, item.id, meta)
 
 
-ITEMS = StepType("probe.items", 2, items_step)
+ITEMS = StepType("probe.items", 3, items_step)

@@ -11,7 +11,17 @@ import orjson
 
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import Counts, Reader, ReadOptions, file_hash, open_records, write_parquet
+from pyrite.io import (
+    Counts,
+    Reader,
+    ReadOptions,
+    file_hash,
+    how_read,
+    open_records,
+    read_settings,
+    stored_options,
+    write_parquet,
+)
 from pyrite.models import hardware, load
 from pyrite.models.hardware import Compute
 from pyrite.models.positions import tokens_read
@@ -88,6 +98,7 @@ def perplexity_step(context: Context) -> None:
         "piece_tokens": size,
         "rows_in_pieces": sum(nll.windows > 1 for nll in nlls),
         "chat template": dict(sorted(Counter(remark for row in rows for remark in set(row.remarks)).items())),
+        "read_as": how_read(record_reader(config, context.inputs["file"])),
     }
     if refused:
         record["refused"] = dict(refused)
@@ -106,7 +117,7 @@ def mean_nats(nlls: "Sequence[TextNll]") -> float:
 def record_reader(config: Mapping[str, Any], file: Path) -> Reader:
     """The records of the step's file or hub data set, as its configuration says to read them."""
     hub, _, revision = (config["hub"] or "").partition("#")
-    options = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"])
+    options = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"], **stored_options(config))
     return open_records(hub or file, replace(options, revision=revision or None))
 
 
@@ -190,6 +201,7 @@ class Perplexity:
             "hub": f"{self.source}#{file_hash(self.source)}" if self.source.startswith("hf://") else None,
             "columns": mapping("--columns", self.config.columns),
             "on_bad_row": self.config.on_bad_row,
+            **read_settings(self.config, mapping("--roles", self.config.roles)),
             "max_tokens": self.config.max_tokens,
             "compute": hardware.choose(self.config.precision).as_config(),
         }
@@ -206,7 +218,8 @@ class Perplexity:
         folder = store.path(step.key)
         counts = orjson.loads((folder / "counts.json").read_bytes())
         measured = measured_rows(pl.read_parquet(folder / "rows.parquet").iter_rows(named=True))
-        notes = [f"{counts['part']} of each row counts; a row's first token has nothing before it and does not"]
+        notes = [counts["read_as"]] if counts.get("read_as") else []
+        notes += [f"{counts['part']} of each row counts; a row's first token has nothing before it and does not"]
         if counts["dropped"]:
             notes.append(f"{counts['read']} rows read, {counts['kept']} kept, dropped: {counts['dropped']}")
         if counts["asked"] < counts["kept"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pyrite.errors import UserError
-from pyrite.io import file_hash
+from pyrite.io import check_there, file_hash
 from pyrite.models import load
 from pyrite.models.load import ModelRef
 from pyrite.probe.texts import Texts
@@ -91,8 +91,10 @@ def opened(step: Step) -> list[Step]:
 
 def source(path: str) -> Source:
     """A data file or folder as an input."""
-    if not path.startswith("hf://") and not Path(path).exists():
-        raise UserError("That file is not there.", path, "give the path of the task's data")
+    try:
+        check_there(path)
+    except UserError as error:
+        raise UserError("That file is not there.", path, "give the path of the task's data") from error
     return Source(path, file_hash(path))
 
 

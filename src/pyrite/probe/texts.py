@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pyrite.io import turn_text
 from pyrite.models.answers import Answer
 from pyrite.records import Chat, Labelled, Record, Text
 from pyrite.thoughts import has_thought, split_thought
@@ -76,7 +77,7 @@ def prompt_text(record: Record) -> str:
         case Text():
             return record.text
         case Chat():
-            turns: list[tuple[str, str]] = [(turn.role, turn.content) for turn in record.messages]
+            turns: list[tuple[str, str]] = [(turn.role, turn_text(turn)) for turn in record.messages]
             return with_names(turns)
         case Labelled():
             return with_names(list(record.fields.items()))

@@ -9,7 +9,8 @@ import orjson
 
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import file_hash, is_hub
+from pyrite.io import file_hash, is_hub, read_settings, with_split
+from pyrite.io.sources import parse_source
 from pyrite.models import hardware
 from pyrite.models.load import portable_name
 from pyrite.models.template import for_step, parse_template_kwargs
@@ -78,7 +79,10 @@ def plan_rows(
     Raises:
         UserError: a file that is not there, or the same file twice.
     """
+    forget_files = tuple(with_split(file, config.split) for file in config.forget)
+    config = config.model_copy(update={"forget": forget_files})
     files, self_replay = replay_files(config)
+    files = tuple(with_split(file, config.split) for file in files)
     hashes = {file: file_hash(file) for file in (*config.forget, *files)}
     refuse_twice(config.forget, files, hashes)
     guard = {"guard_forget": config.guard_forget_rows, "guard_replay": config.guard_rows}
@@ -153,6 +157,7 @@ def split_rows(
         "names": names,
         "columns": mapping("--columns", config.columns),
         "on_bad_row": config.on_bad_row,
+        **read_settings(config, mapping("--roles", config.roles)),
         "duplicates": "drop",
         "pools": pools,
         "seed": config.seed,
@@ -243,7 +248,7 @@ def file_records(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[s
     files_record = []
     for side, files in (("forget", config.forget), ("replay", replay_files(config)[0])):
         for file in files:
-            size = None if is_hub(file) else sum(path.stat().st_size for path in below(Path(file)))
+            size = None if is_hub(file) else sum(path.stat().st_size for path in below(Path(parse_source(file).place)))
             name = file if is_hub(file) else Path(file).name
             files_record.append({"side": side, "name": name, "hash": hashes[file], "bytes": size})
     return files_record

@@ -90,7 +90,8 @@ def rows_line(side: Mapping[str, Any], names: Sequence[str]) -> str:
     """What became of a side's rows, in one line."""
     pools = ", ".join(f"{side['pools'][name]} {name}" for name in names if name in side["pools"])
     gone = ", ".join(f"{count} {reason}" for reason, count in side["dropped"].items()) or "none"
-    return f"{side['read']} read; {pools}; dropped: {gone}"
+    how = "".join(f"; {words}" for words in dict.fromkeys(side.get("read_as", {}).values()))
+    return f"{side['read']} read; {pools}; dropped: {gone}{how}"
 
 
 def print_changes(console: Console, compared: Sequence[Compared], cards: Sequence[Scorecard], title: str) -> None:

@@ -21,6 +21,7 @@ def read_step(context: Context) -> None:
     rows: list[Labelled] = []
     dropped: Counter[str] = Counter()
     read = 0
+    read_as: dict[str, str] = {}
     for name in sorted(context.inputs):
         hub, _, revision = config["names"][name].partition("#")
         options = ReadOptions(
@@ -37,6 +38,7 @@ def read_step(context: Context) -> None:
             row = as_labelled(record, config["fields"])
             rows.append(Labelled(row.fields, row.label, f"{name}/{row.id}", row.meta))
         read += reader.counts.read
+        read_as[name] = reader.read_as.in_words() if reader.read_as else ""
         dropped.update(reader.counts.dropped)
     clean_rows = nli.clean_labelled(rows, dropped, duplicates=config["duplicates"])
     if config["first"] is not None and len(clean_rows) > config["first"]:
@@ -45,6 +47,7 @@ def read_step(context: Context) -> None:
     assert read == len(clean_rows) + dropped.total(), (read, len(clean_rows), dropped)
     write_rows(clean_rows, context.out / "rows.jsonl")
     write_counts(context.out, read, clean_rows, dropped, config["labels"])
+    (context.out / "read_as.json").write_bytes(orjson.dumps(read_as))
 
 
 def parse_step(context: Context) -> None:
@@ -81,5 +84,5 @@ def parse_step(context: Context) -> None:
     write_counts(context.out, read, rows, dropped, context.config["labels"])
 
 
-READ = StepType("data.read", 1, read_step)
+READ = StepType("data.read", 2, read_step)
 PARSE = StepType("synth.rows", 3, parse_step)

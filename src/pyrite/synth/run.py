@@ -176,6 +176,7 @@ def synth(config: SynthConfig) -> Synthetic:
     run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
     rows_written = read_rows(store.path(target.key) / "rows.jsonl")
     counts = store.read_json(target, "counts.json")
+    counts["read_as"] = store.read_json(rows, "read_as.json")["file0"]
     if recipe.bias:
         rng, bias = np.random.default_rng(recipe.synth.seed), recipe.bias
         biased = [row for row in rows_written if agrees(row, bias) or rng.random() >= bias.strength]

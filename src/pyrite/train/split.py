@@ -10,7 +10,7 @@ import orjson
 
 from pyrite.data.keys import prompt_key, row_key
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, open_records, write_jsonl
+from pyrite.io import ReadOptions, open_records, stored_options, write_jsonl
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 from pyrite.steps import Context, StepType
 from pyrite.tasks.groups import column_value, grouped, whole_groups
@@ -45,7 +45,8 @@ def split_step(context: Context) -> None:
     config = context.config
     dropped: Counter[str] = Counter()
     names = sorted(name for name in context.inputs if name != "apart")
-    rows = read_files({name: context.inputs[name] for name in names}, config, dropped)
+    read_as: dict[str, str] = {}
+    rows = read_files({name: context.inputs[name] for name in names}, config, dropped, read_as)
     read = len(rows) + dropped.total()
     if "apart" in context.inputs:
         rows = drop_overlap(context, rows, dropped)
@@ -77,12 +78,21 @@ def split_step(context: Context) -> None:
     dropped = +dropped
     assert read == n_kept + dropped.total(), (read, n_kept, dropped)
     sizes = {name: len(pool_rows) for name, pool_rows in pools.items()}
-    counts = {"read": read, "kept": n_kept, "dropped": dict(sorted(dropped.items())), "pools": sizes}
+    counts = {
+        "read": read,
+        "kept": n_kept,
+        "dropped": dict(sorted(dropped.items())),
+        "pools": sizes,
+        "read_as": read_as,
+    }
     (context.out / "counts.json").write_bytes(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
 
 
-def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Counter[str]) -> list[Row]:
-    """All rows of all files; bad ones are counted. Of several files, ids begin with the input's name.
+def read_files(
+    files: Mapping[str, Path], config: Mapping[str, Any], dropped: Counter[str], read_as: dict[str, str] | None = None
+) -> list[Row]:
+    """All rows of all files; bad ones are counted. Of several files, ids begin with the input's name. `read_as` is
+    told how each file was read.
 
     Raises:
         UserError: rows of another kind than asked for, chats and plain text together, and all that reading a file can
@@ -101,6 +111,7 @@ def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Co
             on_bad_row=config["on_bad_row"],
             revision=(revision or None) if is_hub else None,
             layout="labelled" if plain else None,
+            **stored_options(config),
         )
         reader = open_records(hub if is_hub else file, options)
         for record in reader:
@@ -112,6 +123,8 @@ def read_files(files: Mapping[str, Path], config: Mapping[str, Any], dropped: Co
             if row is not None:
                 rows.append(row)
         dropped.update(reader.counts.dropped)
+        if read_as is not None and reader.read_as is not None:
+            read_as[name] = reader.read_as.in_words()
     return rows
 
 
@@ -314,4 +327,4 @@ def read_pool(file: Path) -> list[Chat | Text]:
     return rows
 
 
-SPLIT = StepType("data.split", 1, split_step)
+SPLIT = StepType("data.split", 2, split_step)

@@ -1,0 +1,186 @@
+"""JSON as people write it: rows a line, arrays, objects around the rows, columns of lists; and what is not quite JSON."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from pyrite.errors import UserError
+from pyrite.io.chat_turns import is_turn
+from pyrite.io.encodings import utf8_content
+from pyrite.io.files import File, line_start, not_utf8, open_uncompressed
+from pyrite.io.json_dump import without_halves
+from pyrite.io.layouts import LAYOUTS, detect
+from pyrite.io.raw_row import BadRow, short_value
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
+ROW_LISTS = ("data", "rows", "examples", "items", "records", "instances")
+"""What the list of rows in an object is mostly called: taken first where there are several lists."""
+
+
+def json_row(line: bytes) -> Mapping[str, Any] | BadRow:
+    """The row that one line holds."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        bad = not_utf8(line)
+        if bad is not None:
+            return bad
+        try:
+            value = parse_values(line.decode("utf-8"))  # also NaN, numbers of any size, halves of surrogate pairs
+        except (ValueError, RecursionError):
+            hint = " (an array of rows belongs into a .json file)" if line.startswith(b"[") else ""
+            return BadRow("broken JSON", f"{error.msg} at column {error.pos + 1} of {line_start(line)}{hint}")
+    return row_object(value)
+
+
+def parse_values(text: str) -> Any:
+    """A row's values out of its text, whole numbers of any size."""
+    return without_halves(json.loads(text))
+
+
+def row_object(value: object) -> Mapping[str, Any] | BadRow:
+    """A row is an object; a list of turns is a chat."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list) and value and all(is_turn(item) for item in value):
+        return {"messages": value}
+    return BadRow(
+        "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
+    )
+
+
+def json_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+    """The rows of a JSON file, with their places from 1.
+
+    Raises:
+        UserError: it is not JSON, or holds several lists of rows and none was named.
+    """
+    with open_uncompressed(file) as source:
+        content = utf8_content(source.read(), file.encoding)
+    if not content or content.isspace():
+        return
+    try:
+        values: list[Any] = [orjson.loads(content)]
+        lenient = False
+    except orjson.JSONDecodeError as error:
+        values, lenient = _lenient_values(file, content, error), True
+    del content
+    rows = rows_in(file, values[0]) if len(values) == 1 else values
+    for number, row in enumerate(rows, 1):
+        if lenient and (byte := _undecodable(row)):
+            yield number, BadRow("not UTF-8", f"byte {byte:#04x}")
+        else:
+            yield number, row_object(without_halves(row) if lenient else row)
+
+
+def _lenient_values(file: File, content: bytes, error: orjson.JSONDecodeError) -> list[Any]:
+    """Several values after each other (as jq writes them), NaN, halves of surrogate pairs, bytes that are not UTF-8."""
+    text = content.decode("utf-8", "surrogateescape")
+    values, at = [], _end_of_space(text, 0)
+    try:
+        while at < len(text):
+            value, at = _DECODER.raw_decode(text, at)
+            values.append(value)
+            at = _end_of_space(text, at)
+    except (ValueError, RecursionError) as second:
+        line, column = error.lineno, error.colno
+        if isinstance(second, json.JSONDecodeError):
+            line, column = second.lineno, second.colno
+        raise UserError(
+            "this is not JSON",
+            f"{file.display_name}:{line}: {error.msg} at column {column}",
+            "mend the file; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
+        ) from error
+    return values
+
+
+def _end_of_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _undecodable(value: Any) -> int | None:
+    """The first byte of a value that is not UTF-8; None where all is."""
+    if isinstance(value, str):
+        match = _NOT_UTF8.search(value)
+        return ord(match[0]) - 0xDC00 if match else None
+    parts: Sequence[Any] = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else ()  # fmt: skip
+    return next((byte for part in parts if (byte := _undecodable(part)) is not None), None)
+
+
+def rows_in(file: File, document: Any) -> Sequence[Any]:
+    """The rows of a whole document: those of an array, of the list in an object, of columns side by side; an object
+    that has a layout itself is one row.
+
+    Raises:
+        UserError: an object holds several lists of rows, and none was named; or none of the name given.
+    """
+    if isinstance(document, list):
+        return [document] if document and all(is_turn(item) for item in document) else document
+    if not isinstance(document, dict):
+        return [document]
+    name = rows_name(file, document)
+    if name is not None:
+        return [_datasets_server_row(row) for row in document[name]]
+    return _rows_of_columns(document) or [document]
+
+
+def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
+    """Under which name does an object hold the rows? None where it is a row itself, or its columns are."""
+    if detect(list(document), {}) is not None and file.split is None:
+        return None
+    names = [name for name, value in document.items() if _is_rows(value)]
+    if file.split is not None:
+        if file.split in names:
+            return file.split
+        known = f"its lists of rows: {', '.join(names)}" if names else "leave the split out: it holds no lists of rows"
+        raise UserError("there is no such split", f"{file.display_name}, split {short_value(file.split)}", known)
+    usual = [name for name in ROW_LISTS if name in names]
+    if len(names) > 1 and not usual:
+        fix = "write " + " or ".join(f"`{file.display_name}@{name}`" for name in names)
+        raise UserError("say which split to read", f"{file.display_name} holds {', '.join(names)}", fix)
+    return usual[0] if usual else next(iter(names), None)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value[:20])
+
+
+def _datasets_server_row(row: Any) -> Any:
+    """The hub's viewer wraps each row: {"row_idx": 0, "row": {…}, "truncated_cells": []}."""
+    return row["row"] if isinstance(row, dict) and "row_idx" in row and isinstance(row.get("row"), dict) else row
+
+
+def _rows_of_columns(document: Mapping[str, Any]) -> list[Any]:
+    """The rows of an object that holds a table by its columns, or by the names of its rows; none where it does not.
+
+    As pandas writes them: {"columns": [...], "data": [[...]]}, {COLUMN: {ROW: value}} and {ROW: {COLUMN: value}}; and
+    {COLUMN: [value, ...]}.
+    """
+    values = list(document.values())
+    names, table = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(table, list) and all(isinstance(row, list) for row in table):
+        names = [str(name) for name in names]
+        return [dict(zip(names, row, strict=False)) if len(row) == len(names) else row for row in table]
+    layout = detect(list(document), {})
+    if layout is not None and all(isinstance(value, list) for value in values):
+        lengths = {len(value) for value in values}
+        turns = layout.name in TURN_LAYOUTS or "instances" in document
+        if len(lengths) == 1 and not turns:
+            return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
+    if values and all(isinstance(value, dict) for value in values):
+        keys = list(values[0])
+        if layout is not None and all(list(value) == keys for value in values):
+            return [{name: value[key] for name, value in document.items()} for key in keys]
+        if layout is None and all(detect(list(value), {}) is not None for value in values):
+            return values
+    return []
+
+
+TURN_LAYOUTS = frozenset(name for name, layout in LAYOUTS.items() if layout.holds_turns)

@@ -1,0 +1,284 @@
+"""How is a file read? Its layout by the first rows, which columns make what, and which are not used."""
+
+import difflib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyrite.errors import UserError
+from pyrite.io.chat_turns import SENDERS, is_turn, role_of
+from pyrite.io.layouts import (
+    ANSWERS,
+    LAYOUTS,
+    PROMPTS,
+    SIDES,
+    Layout,
+    columns_by_our_name,
+    detect,
+    in_lower_case,
+    likely_columns,
+    nested_layouts,
+    unknown_layout,
+)
+from pyrite.io.raw_row import ID_COLUMNS, LayoutContext, short_value
+from pyrite.records import Chat, Pair
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAs:
+    """What was made of a file's columns: by part of a record (prompt, answer, …) the columns that make it, and those
+    that are not used. `within`: the column that holds the rows' columns, where they are nested."""
+
+    layout: str
+    columns: Mapping[str, Sequence[str]]
+    not_used: Sequence[str]
+    within: str | None = None
+
+    def in_words(self) -> str:
+        """In one line: "read as alpaca: prompt = instruction + input, answer = output, not used: …"."""
+        by_part = [f"{part} = {' + '.join(columns)}" for part, columns in self.columns.items()]
+        words = [*by_part, *([f"not used: {' '.join(map(_shown, self.not_used))}"] if self.not_used else [])]
+        within = f" in {self.within}" if self.within else ""
+        return f"read as {self.layout}{within}: {', '.join(words)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values, for `--json` and run folders."""
+        values = {"layout": self.layout, "columns": {part: list(names) for part, names in self.columns.items()}}
+        return values | {"not_used": list(self.not_used), "within": self.within, "words": self.in_words()}
+
+
+def _shown(column: str) -> str:
+    return column if column and column.isprintable() and " " not in column else repr(column)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A layout with the file's names of its columns by ours; `within` is the column that holds the rows' columns."""
+
+    layout: Layout
+    columns: Mapping[str, str]
+    within: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user says about columns, and the flags by which they can say more (empty: none can be given)."""
+
+    layout: str | None
+    columns: Mapping[str, str]
+    text_fields: Sequence[str] | None
+    flags: str | None
+    source: str
+
+    def column_flags(self, columns: Mapping[str, str]) -> str:
+        """The flags that name these columns, to be pasted."""
+        if self.flags is None:
+            return "in the file, call " + ", ".join(f"{theirs} {ours}" for ours, theirs in columns.items())
+        names = (f"--{self.flags}columns {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in columns.items())
+        return f"`{' '.join(names)}`"
+
+
+def resolve(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> Resolved:
+    """The layout of rows, and the columns that it reads; `rows` are the first of the file.
+
+    Raises:
+        UserError: the columns are of no layout, a named one is not there, or two could be the answer.
+    """
+    row = rows[0]
+    columns = [name for name in row if isinstance(name, str)]
+    _check_named(location, columns, rows, asked)
+    resolved = _found(location, row, columns, asked)
+    layout, renamed = resolved.layout, dict(resolved.columns)
+    for ours in ("prompt", "answer"):
+        own = next((groups[0] for name, groups in layout.parts if name == ours), ())
+        if ours in renamed and own and ours not in own and ours not in layout.uses():
+            renamed = {own[0] if name == ours else name: theirs for name, theirs in renamed.items()}
+    resolved = Resolved(layout, renamed, resolved.within)
+    inner = rows if resolved.within is None else [_unwrapped(raw, resolved.within) for raw in rows]
+    _check_fit(location, columns_of(inner), resolved, asked)
+    _ask_for_the_answer(location, inner, resolved, asked)
+    return resolved
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of all these rows, in order of first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
+
+
+def _unwrapped(row: Mapping[str, Any], within: str) -> Mapping[str, Any]:
+    inner = row.get(within)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _check_named(location: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], asked: Asked) -> None:
+    everywhere = columns_of(rows)
+    absent = {ours: theirs for ours, theirs in asked.columns.items() if theirs not in columns}
+    if absent:
+        near = {ours: difflib.get_close_matches(theirs, everywhere, n=1, cutoff=0.4) for ours, theirs in absent.items()}
+        meant = {**asked.columns, **{ours: match[0] for ours, match in near.items() if match}}
+        hint = f"did you mean {asked.column_flags(meant)}? " if all(near.values()) else ""
+        raise UserError(
+            "a named column is not in the file",
+            f"{location}: no {short_value(list(absent.values()))} among {short_value(list(columns), 300)}",
+            hint + "name it as the file does, ours=theirs (in a YAML file: columns: {ours: theirs})",
+        )
+    twice = sorted({theirs for theirs in asked.columns.values() if list(asked.columns.values()).count(theirs) > 1})
+    if twice:
+        both = [ours for ours, theirs in asked.columns.items() if theirs == twice[0]]
+        ways = [{name: theirs for name, theirs in asked.columns.items() if name not in both or name == ours} for ours in both]  # fmt: skip
+        fixes = [asked.column_flags(way) for way in ways if detect(everywhere, way) is not None]
+        detail = f"{location}: {short_value(twice[0])} as {' and '.join(both)}"
+        raise UserError("one column cannot be two things", detail, " or ".join(fixes) or "name another column for one")
+
+
+def _found(location: str, row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> Resolved:
+    renamed = asked.columns
+    if asked.layout is not None:
+        return Resolved(LAYOUTS[asked.layout], renamed)
+    layout = detect(columns, renamed)
+    if asked.text_fields is not None and not _is_pair(layout, asked.text_fields):
+        return Resolved(LAYOUTS["labelled"], renamed)
+    if layout is not None:
+        return Resolved(layout, renamed)
+    capitals = {**in_lower_case(columns), **renamed}
+    layout = detect(columns, capitals)
+    if layout is not None:
+        used = layout.uses() | set(ID_COLUMNS)
+        return Resolved(layout, {ours: theirs for ours, theirs in capitals.items() if ours in used or ours in renamed})
+    nested = list(nested_layouts(row, renamed))
+    if len(nested) == 1:
+        return Resolved(nested[0][1], renamed, nested[0][0])
+    raise unknown_layout(location, columns, _examples(row, columns, asked))
+
+
+def _examples(row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> str:
+    """How the columns could be named: names of ours that were probably meant, else what the texts of the row could be."""
+    known = {name for layout in LAYOUTS.values() for name in layout.uses()} | set(ID_COLUMNS)
+    if asked.columns and not set(asked.columns) <= known:
+        near = {ours: difflib.get_close_matches(ours, known, n=1) or [ours] for ours in asked.columns}
+        meant = {near[ours][0]: theirs for ours, theirs in asked.columns.items()}
+        return f"did you mean {asked.column_flags(meant)}? " if detect(columns, meant) is not None else ""
+    free = [name for name in columns if name not in asked.columns.values()]
+    texts = [name for name in free if isinstance(row[name], str) and row[name].strip()]
+    if likely := likely_columns(columns):
+        return f"did you mean {asked.column_flags({**asked.columns, **likely})}? "
+    ours = ("prompt", "answer") if len(texts) > 1 else ("text",)
+    example = {**asked.columns, **dict(zip(ours, texts, strict=False))}
+    return f"such as {asked.column_flags(example)}; " if texts and detect(columns, example) is not None else ""
+
+
+def _is_pair(layout: Layout | None, fields: Sequence[str]) -> bool:
+    """Are these the fields that a pair has anyway, in a layout of pairs?"""
+    return layout is not None and layout.kind is Pair and set(fields) <= {"premise", "hypothesis"}
+
+
+def _check_fit(location: str, columns: Sequence[str], resolved: Resolved, asked: Asked) -> None:
+    layout, renamed = resolved.layout, resolved.columns
+    present = columns_by_our_name(columns, renamed)
+    if layout.name == "labelled":
+        lacking = sorted(set(asked.text_fields or ()) - present)
+        if lacking and "fields" not in present:
+            raise UserError(
+                "a text field is not in the file",
+                f"{location}: no {short_value(lacking)} among {short_value(list(columns), 300)}",
+                "name the text columns as the file does, or rename them with --columns OURS=THEIRS (in a YAML file: columns)",
+            )
+        return
+    strange = [ours for ours in renamed if ours not in layout.uses() and ours not in ID_COLUMNS]
+    if strange:
+        near = {ours: difflib.get_close_matches(ours, layout.uses(), n=1) for ours in strange}
+        meant = {
+            near[ours][0] if ours in near else ours: theirs
+            for ours, theirs in renamed.items()
+            if near.get(ours, [ours])
+        }
+        hint = f"did you mean {asked.column_flags(meant)}? " if any(near.values()) else ""
+        raise UserError(
+            "the layout has no such column",
+            f"{short_value(strange)} with layout {layout.name}",
+            f"{hint}columns are named ours=theirs; ours: {layout.describe()}",
+        )
+
+
+def _ask_for_the_answer(location: str, rows: Sequence[Mapping[str, Any]], resolved: Resolved, asked: Asked) -> None:
+    layout = resolved.layout
+    explicit = any(name in asked.columns for name in (*layout.answer_names, *ANSWERS, "text"))
+    if explicit or asked.text_fields is not None:
+        return
+    free = [name for name in columns_of(rows) if name not in asked.columns.values()]
+    answers = [name for name in free if name.strip().lower() in ANSWERS and _any_text(rows, name)]
+    sides = [name for name in SIDES if name in free]
+    is_open = layout.holds_turns and layout.kind is Chat and len(sides) == 2 and _unanswered(rows, layout)
+    if layout.name == "preference" or is_open:
+        _ask_for_the_side(location, asked)
+    elif layout.kind is Chat and layout.answer_names and len(answers) + len(sides) // 2 > 1:
+        both = [*answers, *(sides if len(sides) == 2 else [])]
+        fix = " or ".join(asked.column_flags({**asked.columns, "answer": name}) for name in both)
+        raise UserError("several columns could be the answer", f"{location}: {', '.join(both)}", f"say which: {fix}")
+    asks = [name for name in free if name in PROMPTS and name != "input"]
+    if asked.layout is None and answers and _any_text(rows, "text") and "text" in free and not asks and layout.name in ("text", "prompt-answer"):  # fmt: skip
+        chat = asked.column_flags({**asked.columns, "instruction": "text", "output": answers[0]})
+        alone = asked.column_flags({**asked.columns, "text": "text"})
+        raise UserError(
+            "text could be all that is to be read, or what was asked",
+            f"{location}: text beside {', '.join(answers)}",
+            f"say which: {chat} (text was asked, {answers[0]} answered) or {alone} (text stands alone)",
+        )
+
+
+def _unanswered(rows: Sequence[Mapping[str, Any]], layout: Layout) -> bool:
+    """Do all these chats end before an answer?"""
+    for row in rows:
+        turns = next((row[name] for name in layout.requires[0] if name in row), None)
+        last = turns[-1] if isinstance(turns, list) and turns else None
+        if (
+            not isinstance(last, dict)
+            or not is_turn(last)
+            or role_of(next((last[name] for name in SENDERS if name in last), None)) == "assistant"
+        ):
+            return False
+    return True
+
+
+def _ask_for_the_side(location: str, asked: Asked) -> None:
+    files = " or ".join(f"`{asked.source}#{side}`" for side in SIDES)
+    raise UserError(
+        "each row holds two answers, of which one was preferred",
+        f"{location}: chosen and rejected",
+        f"name one of them: {files}; `pyrite audit {asked.source}#chosen --reference {asked.source}#rejected` compares them",
+    )
+
+
+def _any_text(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    return any(isinstance(value := row.get(column), str) and value.strip() for row in rows)
+
+
+def read_as(rows: Sequence[Mapping[str, Any]], resolved: Resolved, context: LayoutContext) -> ReadAs:
+    """What is made of the columns of these rows."""
+    layout = resolved.layout
+    columns = columns_of(rows)
+    by_part: dict[str, list[str]] = {}
+    for part, groups in layout.parts:
+        taken = [[column for column in context.columns_for(group) if column in columns][:1] for group in groups]
+        names = list(dict.fromkeys(column for group in taken for column in group))
+        if names and not (part in ("history", "system") and not any(row.get(names[0]) for row in rows)):
+            by_part[part] = names
+    if layout.name == "labelled" and "fields" not in columns:
+        fields = context.text_fields or [name for name in context.columns if name not in ("label", *ID_COLUMNS)]
+        by_part = {"fields": [context.columns.get(name, name) for name in fields], **by_part}
+    if layout.name == "preference" and "turns" in by_part:
+        by_part.pop("prompt", None)
+    used = {column for names in by_part.values() for column in names} | {
+        next(iter(context.columns_for(ID_COLUMNS)), "")
+    }
+    tools = [column for column in context.columns_for(("tools", "functions")) if column in columns][:1]
+    if tools and layout.kind is Chat:
+        by_part["tools"] = tools
+    own_id = next((column for column in context.columns_for(ID_COLUMNS) if column in columns), None)
+    return ReadAs(
+        layout.name,
+        by_part,
+        [name for name in columns if name not in used | set(tools) and name != own_id and name not in layout.ignored],
+        resolved.within,
+    )
