@@ -1,9 +1,18 @@
 """Tiny models, drawn at random, of every architecture that the installed library has."""
 
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoConfig
+from transformers.models.auto import modeling_auto as auto
 
 SMALL: dict[str, int] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "emb_dim", "embedding_size"), 32),
@@ -56,3 +65,53 @@ def random_rows(count: int, *, seed: int, shortest: int = 3, longest: int = 12) 
 
 LARGEST = 5_000_000
 """More weights than this are not small: a part of the configuration is none of ours."""
+
+
+TABLE = Path(__file__).parents[2] / "docs" / "models.json"
+"""How each architecture of the library is read, as these tests measure it; `docs/models.md` is generated from it."""
+LISTED = {
+    "classifier": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    "language model": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+}
+REWRITE = "PYRITE_WRITE_MODELS=1 python -m pytest tests/models/test_architectures.py -k says && python docs/generate.py"
+OF_THE_MACHINE = ("more than", "ImportError")
+"""In reasons that hang on the machine: its speed, and the packages that are installed."""
+
+
+@dataclass
+class Entry:
+    """How an architecture is read: by the row-wise engine, by the library, or not at all, and why."""
+
+    how: str = ""
+
+
+@contextmanager
+def table_entry(kind: str, model_type: str) -> Iterator[Entry]:
+    """What a test measures of an architecture must be what the table says; a test that is skipped says why.
+
+    With `PYRITE_WRITE_MODELS` in the environment it is written there instead.
+    """
+    entry = Entry()
+    try:
+        yield entry
+    except pytest.skip.Exception as skipped:
+        entry.how = entry.how or f"not tried: {skipped}"
+        compare_or_write(kind, model_type, entry.how)
+        raise
+    compare_or_write(kind, model_type, entry.how)
+
+
+def compare_or_write(kind: str, model_type: str, how: str) -> None:
+    """An entry of the table."""
+    if not os.environ.get("PYRITE_WRITE_MODELS"):
+        stored = json.loads(TABLE.read_text())[kind].get(model_type, "")
+        of_the_machine = any(word in text for word in OF_THE_MACHINE for text in (stored, how))
+        assert stored == how or of_the_machine, f"docs/models.json differs; run: {REWRITE}"
+        return
+    with FileLock(TABLE.with_name(".models.lock")):
+        table = json.loads(TABLE.read_text()) if TABLE.is_file() else {}
+        for name, listed in LISTED.items():
+            entries = {**table.get(name, {}), **({model_type: how} if name == kind else {})}
+            table[name] = {entry: entries[entry] for entry in sorted(entries) if entry in listed}
+        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+    TABLE.with_name(".models.lock").unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from pyrite.models import hardware, load
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.perplexity import EncodedText as Tokens
 from pyrite.models.perplexity import text_nlls
+from pyrite.models.sentence_modules import sentence_modules
 from pyrite.models.template import BETWEEN, render_chat
 from pyrite.models.work import ReportProgress, unique_rows
 from pyrite.records import Message
@@ -291,5 +292,7 @@ def reading(config: AuditConfig, need: Need) -> Reading:
     compute = hardware.choose(config.precision)
     common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
     common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
+    if need == "embeddings" and not hidden and (modules := sentence_modules(model.folder)).pooling is not None:
+        common |= {"pooling": modules.pooling}
     kind = EMBED if need == "embeddings" else NLL
     return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)

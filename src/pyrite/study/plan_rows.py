@@ -13,6 +13,7 @@ import numpy as np
 from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import FLOPS, Compute
+from pyrite.models.quantised import refuse_quantised
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.cells import Plan
 from pyrite.study.chat_steps import DRAW_CHATS, MIX
@@ -82,10 +83,12 @@ class RowPlanner(ABC):
             self.miss(f"data {path}")
         return Source(path, identity or f"absent:{name}")
 
-    def model(self, name: str) -> Source:
-        """A model as an input."""
+    def model(self, name: str, *, trains: bool = True) -> Source:
+        """A model as an input; one that is trained further is not quantised."""
         if not self.lenient:
             resolved = load.resolve(name)
+            if trains:
+                refuse_quantised(resolved.folder)
             return Source(str(resolved.folder), resolved.identity)
         identity = load.identity_without_files(name)
         is_local = Path(name).expanduser().is_dir() or (
@@ -194,7 +197,7 @@ class RowPlanner(ABC):
         rows = synth_steps(
             title,
             synth,
-            base=self.model(synth.model),
+            base=self.model(synth.model, trains=synth.mode == "finetuned"),
             examples=ExampleRows(step, file, self.rows_in(spec.train_on)),
             labels=list(self.spec.labels),
             fields=list(self.spec.fields),

@@ -6,6 +6,7 @@ import orjson
 
 from pyrite.models import load
 from pyrite.models.hardware import Compute
+from pyrite.models.quantised import refuse_quantised
 from pyrite.records import Labelled
 from pyrite.steps import Context, StepType
 from pyrite.tasks.prompts import label_first, write_example
@@ -50,6 +51,7 @@ def train_generator_step(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, config["labels"])
     base = context.inputs["base"]
+    refuse_quantised(base)
     tokenizer = load.load_tokenizer(base)
     ids, targets, too_long = encode_examples(tokenizer, rows, settings.max_tokens)
     model = load.load_causal(base, compute, four_bit=settings.method == "qlora")
@@ -66,7 +68,7 @@ def train_generator_step(context: Context) -> None:
         seed=config["seed"],
         context=context,
     )
-    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
+    adapters.save_trained(model, base, context.out, config["base_name"])
     summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": settings.max_tokens}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
