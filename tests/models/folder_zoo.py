@@ -208,3 +208,36 @@ def in_fp8(stored: dict[str, torch.Tensor], *, restored: bool) -> dict[str, torc
         else:
             out |= {name: codes.reshape(weight.shape), f"{name}_scale_inv": scale}
     return out
+
+
+MXFP4 = {
+    "quant_method": "mxfp4",
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
+}
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+"""What the sixteen codes of FP4 (E2M1) stand for."""
+
+
+def in_mxfp4(stored: dict[str, torch.Tensor], *, restored: bool) -> dict[str, torch.Tensor]:
+    """Random codes for the experts, two in a byte (the first in the low half), a power of two for each block of 32; or the
+    values that these stand for."""
+    drawn, out = torch.Generator().manual_seed(1), {}
+    for name, weight in stored.items():
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            out[name] = weight
+            continue
+        experts, inputs, outputs = weight.shape
+        codes = torch.randint(0, 16, (experts, outputs, inputs // 32, 32), generator=drawn)
+        powers = torch.randint(121, 124, (experts, outputs, inputs // 32), generator=drawn)
+        if restored:
+            values = FP4[codes] * torch.exp2(powers.float() - 127)[..., None]
+            out[name] = values.reshape(experts, outputs, inputs).transpose(1, 2)
+        else:
+            out[f"{name}_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).to(torch.uint8)
+            out[f"{name}_scales"] = powers.to(torch.uint8)
+    return out

@@ -25,8 +25,8 @@ from pyrite.steps.store import MANIFEST
 
 from conftest import review_rows, write_jsonl  # isort: skip
 from folder_zoo import (  # isort: skip
-    CODE, FP8, Change, added_tokens, as_in_the_hubs_cache, bombs, config, copy_of, cut, dangling, in_fp8, no_tokenizer,
-    one_level_down, pickled, pointer, removed, sentence_piece, shards, spm_only, text, weights,
+    CODE, FP8, MXFP4, Change, added_tokens, as_in_the_hubs_cache, bombs, config, copy_of, cut, dangling, in_fp8, in_mxfp4,
+    no_tokenizer, one_level_down, pickled, pointer, removed, sentence_piece, shards, spm_only, text, weights,
 )  # fmt: skip
 
 CPU = Compute("cpu", "fp32")
@@ -398,6 +398,24 @@ def test_fp8_reads_as_the_numbers_that_it_stands_for(
     assert not torch.allclose(logits_of(model, probed["ids"]), probed["logits"], atol=1e-3)
     for name in ("repair", "study"):
         Verb(name, rows, tmp_path, capsys).refuses(model, "not trained or repaired", "fp8", "before quantisation")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU reads MXFP4 by kernels of its own")
+def test_mxfp4_reads_as_the_numbers_that_it_stands_for(
+    probed: dict[str, Any], tiny_causal: Path, tmp_path: Path
+) -> None:
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 420}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    folder = copy_of(tiny_causal, tmp_path / "base", removed("model.safetensors", "config.json"))
+    GptOssForCausalLM(GptOssConfig(**sizes, **heads, pad_token_id=0)).save_pretrained(folder)
+    plain = copy_of(folder, tmp_path / "plain", weights(lambda w: in_mxfp4(w, restored=True)))
+    coded = weights(lambda w: in_mxfp4(w, restored=False))
+    model = copy_of(folder, tmp_path / "mxfp4", coded, config(quantization_config=MXFP4))
+    assert torch.equal(logits_of(model, probed["ids"]), logits_of(plain, probed["ids"]))
+    assert not torch.allclose(logits_of(model, probed["ids"]), logits_of(folder, probed["ids"]), atol=1e-3)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

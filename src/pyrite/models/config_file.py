@@ -38,7 +38,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     refuse_pointer(file)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError("A model's config.json cannot be read.", f"{file}: {error}", "get the file again") from error
     if not isinstance(config, dict):
         raise UserError("A model's config.json is no JSON object.", str(file), "get the file again")
@@ -103,7 +103,7 @@ def check_architecture(folder: Path) -> None:
 
 
 def known_classes(names: list[str]) -> bool:
-    """Does the library have a class of each of these names?"""
+    """Does the library have a class of each of these names (in whatever case: MPT's own is called Mpt there)?"""
     import transformers
 
-    return set(names) <= set(dir(transformers))
+    return {name.lower() for name in names} <= {name.lower() for name in dir(transformers)}

@@ -59,6 +59,7 @@ def resolve(ref: str, *, adapters: bool = False, tokenizer_only: bool = False) -
         return ModelRef(ref, packaged.folder_of(ref), packaged.package_identity(ref))
     folder = Path(ref).expanduser()
     refuse_file(folder)
+    quiet_libraries()
     if folder.is_dir():
         check_model_folder(folder, adapters=adapters, tokenizer_only=tokenizer_only)
         return ModelRef(ref, folder, folder_identity(str(folder.resolve())))

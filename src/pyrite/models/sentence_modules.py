@@ -78,7 +78,7 @@ def entries_of(file: Path) -> list[Mapping[str, Any]]:
         entries = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise ValueError("no list of modules")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError("An embedder's modules cannot be read.", f"{file}: {error}", "get the folder again") from error
     return entries
 
@@ -95,7 +95,7 @@ def optional(file: Path) -> Mapping[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(values, Mapping):
             raise ValueError("no JSON object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         detail = f"{file}: {error}"
         raise UserError("An embedder's settings cannot be read.", detail, "get the folder again") from error
     return values

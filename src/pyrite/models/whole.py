@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.errors import UserError
-from pyrite.models.config_file import known_classes, read_config, refuse_pointer, whereabouts
+from pyrite.models.config_file import read_config, refuse_pointer, whereabouts
 from pyrite.models.quantised import UNQUANTISED, as_plain_weights, check_quantisation, quantisation_in
 
 Head = Literal["own", "fresh", "none"]
@@ -213,8 +213,10 @@ def conversion(folder: Path, names: Sequence[str]) -> str:
         )
         return f"of a source that you trust: python -c {shlex.quote(code.replace('W', where))}"
     if any(name.startswith("pytorch_model") for name in names):
+        import transformers
+
         given = read_config(folder).get("architectures") or []
-        known = [str(name) for name in given if str(name).isidentifier() and known_classes([str(name)])]
+        known = [name for name in given if isinstance(name, str) and name in dir(transformers)]
         code = f"import transformers as t; t.{(known or ['AutoModel'])[0]}.from_pretrained({where}).save_pretrained({where})"
         return f"of a source that you trust: python -c {shlex.quote(code)}"
     below = whereabouts(folder)
@@ -259,7 +261,7 @@ def shards_of(index: Path) -> Collection[str]:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         if any(Path(name).name != name for name in names):
             raise ValueError(f"a file of another folder: {min(names)}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         detail = f"{index}: {lines_of(error)}"
         raise UserError("The index of a model's weights cannot be read.", detail, "get the folder again") from error
     return names
@@ -285,7 +287,7 @@ def check_whole_file(file: Path) -> None:
                 header = json.loads(handle.read(length))
                 spans = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
                 ends = 8 + length + max(spans, default=0)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
                 ends = -1
     if ends != size:
         says = f"{size:,} bytes, {f'its header speaks of {ends:,}' if ends >= 0 else 'and no header that can be read'}"

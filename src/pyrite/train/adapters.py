@@ -13,6 +13,7 @@ from pyrite.models.whole import (
     ADAPTER,
     ADAPTER_CONFIG,
     check_adapter_keys,
+    check_numbers,
     check_weight_files,
     files_read,
     lines_of,
@@ -74,6 +75,7 @@ def with_adapter(model: Any, folder: Path, *, train: bool) -> Any:
         fix = "give the base that the adapter was trained on, or save the adapter again with save_pretrained()"
         raise UserError("The adapter does not fit its base.", f"{folder}: {lines_of(error)}", fix) from error
     check_adapter_keys(adapted, folder)
+    check_numbers(folder, adapted)
     return adapted
 
 
@@ -152,7 +154,12 @@ def save_trained(model: Any, base: Path, folder: Path, base_name: str, *, only: 
 def write_merged(base: Path, adapter: Path, out: Path, load_full_model: Callable[[Path, Compute], Any]) -> None:
     """Write the sum of a base and its adapters, added in fp32; `load_full_model` loads a base of its type."""
     model = load_full_model(base, Compute("cpu", "fp32"))
-    merged = with_adapter(model, adapter, train=False).merge_and_unload(safe_merge=True)
+    adapted = with_adapter(model, adapter, train=False)
+    try:
+        merged = adapted.merge_and_unload(safe_merge=True)
+    except (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        fix = "merge it with the library that it was trained with, and give the merged model"
+        raise UserError("The adapter cannot be merged into its base.", f"{adapter}: {lines_of(error)}", fix) from error
     has_tokenizer = (adapter / "tokenizer_config.json").is_file()
     write_full_model(merged, adapter if has_tokenizer else base, base, out)
 
