@@ -289,6 +289,41 @@ def repair_page() -> str:
     return filled("repair.md", "methods", lines)
 
 
+READ = {
+    "engine": "**Row by row**, by Pyrite's engine: no padding, common beginnings are computed once.",
+    "library": "**By the library's own pass**, in batches of one length or padded where padding changes nothing; language models "
+    "write by its `generate`, one prompt at a time.",
+    "refused": "**Refused**: encoders, and models with an encoder, which are no decoders as they are saved by default. One that "
+    "was saved as a decoder (`is_decoder`, or a causal class) is read.",
+    "not tried": "**Not tried**: no tiny one can be built, or read as plain text. Such a model goes through the same check when "
+    "it is loaded (row by row where the engine says what the library says, else by the library), but no test covers it.",
+}
+"""What an entry of models.json begins with, and what that means."""
+
+
+def models_page() -> str:
+    """docs/models.md with its lists of architectures as `tests/models/test_architectures.py` measured them."""
+    table = json.loads((HERE / "models.json").read_text())
+    lines = []
+    for kind, title in (
+        ("language model", "Language models"),
+        ("classifier", "Classifiers (a sequence-classification head)"),
+    ):
+        entries = table[kind]
+        lines += [f"### {title}", ""]
+        for how, meaning in READ.items():
+            why: dict[str, list[str]] = {}
+            for name, text in entries.items():
+                if text.partition(":")[0] == how:
+                    why.setdefault(text.partition(": ")[2] if how == "not tried" else "", []).append(f"`{name}`")
+            if why:
+                lines += [f"{meaning} {sum(map(len, why.values()))}:", ""]
+            for reason in sorted(why):
+                lines += [f"- {f'{reason}: ' * bool(reason)}{', '.join(why[reason])}"]
+            lines += [""] * bool(why)
+    return filled("models.md", "architectures", lines[:-1])
+
+
 def loop_page() -> str:
     """docs/loop.md with its table of keys as the code has them."""
     return filled("loop.md", "keys", keys(LoopSpec))
@@ -315,6 +350,7 @@ def main() -> int:
     from method_index import methods_page
 
     pages = {"cli.md": cli_page(), "study.md": study_page(), "repair.md": repair_page(), "loop.md": loop_page()}
+    pages["models.md"] = models_page()
     pages |= {"methods.md": methods_page(), "notebook.md": notebook_page()}
     stale = [name for name, text in pages.items() if not (HERE / name).is_file() or (HERE / name).read_text() != text]
     if "--check" in sys.argv:

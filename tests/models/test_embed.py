@@ -76,7 +76,8 @@ def test_no_texts_and_no_room(tiny_encoder: Path) -> None:
 
 
 def test_weights_that_are_not_safetensors_are_refused(tiny_encoder: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_bytes((tiny_encoder / "config.json").read_bytes())
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_encoder / name).read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(UserError, match="safetensors only"):
         sentence_embeddings(tmp_path, ["a"], compute=FP32, report_progress=report_progress)

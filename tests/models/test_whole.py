@@ -217,7 +217,7 @@ def test_heads_that_are_not_asked_may_be_left() -> None:
 def test_a_masked_model_is_a_base_for_a_classifier_and_an_embedder(tmp_path: Path, tiny_encoder: Path) -> None:
     """ModernBERT's masked model stores a bias of its decoder that neither has a place for."""
     config = ModernBertConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=300, pad_token_id=0
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=420, pad_token_id=0
     )
     ModernBertForMaskedLM(config).save_pretrained(tmp_path)
     load.load_tokenizer(tiny_encoder).save_pretrained(tmp_path)

@@ -412,7 +412,7 @@ def test_an_adapter_brings_a_base_with_a_head_or_is_refused(
         model, _ = load.load_classifier(base, LABELS, CPU, seed=0)
         lora = LoraSettings(rank=4, alpha=8, dropout=0)
         model = adapters.add_adapter(model, lora, "SEQ_CLS", seed=0)
-        adapters.save_trained(model, load.load_tokenizer(base), tmp_path / name, str(base))
+        adapters.save_trained(model, base, tmp_path / name, str(base))
     code, _, err = repair(model=tmp_path / "bare")
     assert (code, "does not name its labels" in err) == (2, True)
     code, record, err = repair("--steps", "1", model=tmp_path / "whole")

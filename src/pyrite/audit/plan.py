@@ -75,6 +75,8 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     streamed = [name for name in flaws if FLAWS[name].stream is not None]
     inputs_of = {path: file_input(path, "data set") for path in config.data}
     inputs_of |= {path: file_input(path, "reference") for path in reference_files(config.reference)}
+    for need in model_reads(flaws):
+        reading(config, need)  # a model that cannot be read ends the audit before any row is read
     check_references(config, inputs_of)
     files = [(DATA, shard, DATA, path) for shard, path in enumerate(config.data)]
     labels = source_labels(config.reference)
@@ -101,7 +103,7 @@ def shared_resources(config: AuditConfig, flaws: Sequence[str], sets: Mapping[st
 
     resources: dict[str, Source] = {}
     if needing("tokenizer", flaws):
-        model = load.resolve(config.tokenizer or config.model)
+        model = load.resolve(config.tokenizer or config.model, tokenizer_only=True)
         resources["tokenizer"] = Source(str(model.folder), model.identity)
     if needing("evaluation_sets", flaws):
         for path in filter(is_hub, sets.values()):

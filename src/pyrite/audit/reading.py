@@ -27,6 +27,7 @@ from pyrite.models.perplexity import EncodedText as Tokens
 from pyrite.models.perplexity import text_nlls
 from pyrite.models.positions import tokens_read
 from pyrite.models.refusals import encode_each
+from pyrite.models.sentence_modules import sentence_modules
 from pyrite.models.template import BY_TEMPLATE, opening_ids, render_chat
 from pyrite.models.tokenise import encode_after
 from pyrite.models.work import ReportProgress, unique_rows
@@ -347,5 +348,7 @@ def reading(config: AuditConfig, need: Need) -> Reading:
     common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
     if need == "nll" and config.on_bad_row == "skip":
         common["on_bad_row"] = "skip"
+    if need == "embeddings" and not hidden and (modules := sentence_modules(model.folder)).pooling is not None:
+        common |= {"pooling": modules.pooling}
     kind = EMBED if need == "embeddings" else NLL
     return Reading(kind, need, Source(str(model.folder), model.identity), compute, common)

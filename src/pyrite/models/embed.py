@@ -16,6 +16,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.positions import tokens_read
 from pyrite.models.prepack import Prepacked
 from pyrite.models.rows import Pass, RowReader, layout, reader_of
+from pyrite.models.sentence_modules import Pooling, sentence_modules
 from pyrite.models.whole import load_whole
 from pyrite.models.work import BATCH_TOKENS, ReportProgress, length_batches, may_pad, unique_rows
 
@@ -41,16 +42,21 @@ def sentence_embeddings(
 
     The last hidden states are averaged over a text's tokens, special tokens included, padding excluded, and scaled to
     unit length: what sentence-transformers does for all-MiniLM-L6-v2 (Reimers and Gurevych 2019, "Sentence-BERT", mean
-    pooling). Only the first `max_tokens` tokens are read, special tokens included (256, as that model's own settings say),
-    out of the first 64 characters for each of them. The average is taken in fp32; the passes have `compute`'s precision.
+    pooling). A folder of sentence-transformers is pooled as it says (`sentence_modules`): the mean, the first token (cls),
+    the last one, or the largest of each dimension. Only the first `max_tokens` tokens are read, special tokens included
+    (256, as that model's own settings say; fewer where the folder says so), out of the first 64 characters for each of them.
+    The vector is pooled in fp32; the passes have `compute`'s precision.
 
     Raises:
-        UserError: the folder holds no model, or none in safetensors.
+        UserError: the folder holds no model, none in safetensors, or a module that is not known.
     """
     import torch
     from transformers import AutoModel
 
-    load.read_config(folder)
+    modules = sentence_modules(folder)
+    folder, max_tokens = modules.folder, min(max_tokens, modules.max_tokens or max_tokens)
+    if modules.prompt or modules.lower:
+        texts = [modules.prompt + (text.lower() if modules.lower else text) for text in texts]
     tokenizer = load.load_tokenizer(folder)
     model = load_whole(AutoModel, folder, head="none", **load.plain_loading(torch.float32)).to(compute.device)
     model, compute = load.for_generation(model, compute)
@@ -67,7 +73,7 @@ def sentence_embeddings(
 
         def read(batch: list[int]) -> Embeddings:
             with layers.active():
-                return mean_states(model, [ids[at] for at in batch], pad)
+                return pooled_states(model, [ids[at] for at in batch], pad, modules.pooling)
 
         pads = may_pad(model, read, lengths, exact=compute.precision == "fp32")
         for batch in length_batches(lengths, batch_tokens or BATCH_TOKENS[compute.device], pads=pads):
@@ -77,8 +83,8 @@ def sentence_embeddings(
     return unit_length(vectors)[numbers]
 
 
-def mean_states(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Embeddings:
-    """Each row's last hidden states, averaged over its own tokens [rows, width]."""
+def pooled_states(model: Any, ids: Sequence[Sequence[int]], pad: int, pooling: Pooling | None = None) -> Embeddings:
+    """Each row's last hidden states, pooled over its own tokens [rows, width]."""
     import torch
 
     lengths = torch.tensor([len(row) for row in ids])
@@ -88,9 +94,16 @@ def mean_states(model: Any, ids: Sequence[Sequence[int]], pad: int) -> Embedding
     masks = {} if bool(mask.all()) else {"attention_mask": mask.long().to(model.device)}
     states = model(input_ids=tokens.to(model.device), **masks).last_hidden_state.float()
     weights = mask.to(model.device).float()
-    total = torch.einsum("rtw,rt->rw", states, weights) / weights.sum(1, keepdim=True)
-    means: Embeddings = total.cpu().numpy()
-    return means
+    if pooling == "cls":
+        pooled = states[:, 0]
+    elif pooling == "lasttoken":
+        pooled = states[torch.arange(len(ids)), lengths.to(states.device) - 1]
+    elif pooling == "max":
+        pooled = states.masked_fill(weights[..., None] == 0, -torch.inf).amax(1)
+    else:
+        pooled = torch.einsum("rtw,rt->rw", states, weights) / weights.sum(1, keepdim=True)
+    vectors: Embeddings = pooled.cpu().numpy()
+    return vectors
 
 
 def hidden_state_embeddings(

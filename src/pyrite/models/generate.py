@@ -127,6 +127,12 @@ def generate(
             return
 
 
+def key_size(config: Any) -> int:
+    """How many numbers a layer of this configuration keeps as a token's key."""
+    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 class DecodeLoop:
     """The continuous batching loop: decode batches of sequences, all advanced by one token a step."""
 
@@ -157,9 +163,9 @@ class DecodeLoop:
         if rows is not None:
             return rows
         config = self.reader.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        bytes_per_token = 2 * config.num_hidden_layers * heads * size * self.reader.body.dtype.itemsize
+        own = getattr(config, "per_layer_config", None)  # of layers that are not alike (Gemma 4)
+        layers = [own[at] if own else config for at in range(config.num_hidden_layers)]
+        bytes_per_token = 2 * sum(map(key_size, layers)) * self.reader.body.dtype.itemsize
         longest = max(
             len(sequence.prompt) + sequence.limit - shared_tokens(sequence, decoding=True) for sequence in self.waiting
         )

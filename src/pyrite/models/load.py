@@ -6,7 +6,6 @@ org/name[@revision]   the hub; the revision is pinned to a commit
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,10 @@ from typing import Any
 from pyrite.data.keys import label_key
 from pyrite.errors import UserError
 from pyrite.models import packaged
+from pyrite.models.config_file import read_config as read_config
+from pyrite.models.folder import check_model_folder, model_files, refuse_file
 from pyrite.models.hardware import Compute
+from pyrite.models.tokenizer import load_tokenizer as load_tokenizer
 from pyrite.models.whole import load_whole
 from pyrite.steps import Source
 
@@ -46,15 +48,26 @@ def is_hub_name(ref: str) -> bool:
     return not ref.startswith((packaged.PREFIX, ".", "/", "~")) and plain.count("/") == 1 and not Path(ref).exists()
 
 
-def resolve(ref: str) -> ModelRef:
-    """Where is this model, and which content has it? Downloads from the hub where that is allowed."""
+def resolve(ref: str, *, adapters: bool = False, tokenizer_only: bool = False) -> ModelRef:
+    """Where is this model, and which content has it? Downloads from the hub where that is allowed.
+
+    Its folder is looked at (`check_model_folder`): what cannot be read, or would be scored wrongly, ends here.
+
+    Raises:
+        UserError: no such model, or a folder that is broken.
+    """
     if ref.startswith(packaged.PREFIX):
         return ModelRef(ref, packaged.folder_of(ref), packaged.package_identity(ref))
     folder = Path(ref).expanduser()
+    refuse_file(folder)
+    quiet_libraries()
     if folder.is_dir():
+        check_model_folder(folder, adapters=adapters, tokenizer_only=tokenizer_only)
         return ModelRef(ref, folder, folder_identity(str(folder.resolve())))
     if is_hub_name(ref):
-        return resolve_hub(ref)
+        found = resolve_hub(ref)
+        check_model_folder(found.folder, adapters=adapters, tokenizer_only=tokenizer_only)
+        return found
     names = ", ".join(packaged.PREFIX + name for name in packaged.PACKAGED)
     raise UserError("That model is not there.", ref, f"give a model folder, a hub name (org/name), or one of: {names}")
 
@@ -91,8 +104,7 @@ def resolve_hub(ref: str, *, download: bool = True) -> ModelRef:
 
 def folder_identity(folder: str) -> str:
     """The hash of a model folder's configuration, tokenizer and weights (read again only where a file has changed)."""
-    kinds = {".json", ".safetensors", ".model", ".jinja", ".txt"}
-    files = (file for file in sorted(Path(folder).iterdir()) if file.suffix in kinds and file.is_file())
+    files = model_files(Path(folder))
     return hash_of_files(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
@@ -104,30 +116,6 @@ def hash_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
         with file.open("rb") as handle:
             total.update(file.name.encode() + hashlib.file_digest(handle, "sha256").digest())
     return "sha256:" + total.hexdigest()
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The model's tokenizer, with a padding token that never stands for the end of a text where one can be had."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A model folder's config.json."""
-    file = folder / "config.json"
-    if not file.is_file():
-        detail = f"{folder} has no config.json"
-        raise UserError("That folder holds no model.", detail, "give the folder that save_pretrained() wrote")
-    try:
-        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError("A model's config.json cannot be read.", f"{file}: {error}", "get the model again") from error
-    return loaded
 
 
 TWO_WAY = ("xlnet", "bert-generation")
@@ -224,7 +212,7 @@ def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
         from pyrite.models.int8 import with_int8_layers
 
         return with_int8_layers(model).eval(), compute
-    if compute.precision == "fp32" or getattr(model, "is_loaded_in_4bit", False):
+    if compute.precision == "fp32" or getattr(model, "quantization_method", None) is not None:
         return model.eval(), compute
     return model.to(torch.bfloat16).eval(), Compute(compute.device, "fp32")
 

@@ -8,11 +8,14 @@ that prefix.
 
 import json
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.errors import UserError
+from pyrite.models.config_file import read_config, refuse_pointer, whereabouts
+from pyrite.models.quantised import UNQUANTISED, as_plain_weights, check_quantisation, quantisation_in
 
 Head = Literal["own", "fresh", "none"]
 """Of a model's head: the folder holds it, a fresh one is drawn, or none is used (an embedder reads hidden states)."""
@@ -32,9 +35,9 @@ PREFIXES = {
     "base_model.model.": "it was saved with its adapters: save model.merge_and_unload()",
 }
 SHOWN = 3
-LFS = b"version https://git-lfs"
 WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+OTHER_FORMATS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".onnx", ".h5", ".msgpack", ".npz"}
 
 
 def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: Any) -> Any:
@@ -48,13 +51,9 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
     from safetensors import SafetensorError
     from torch import OutOfMemoryError
 
+    refuse_adapter_beside(folder)
+    check_quantisation(folder)
     check_weight_files(folder)
-    if (folder / ADAPTER_CONFIG).is_file():
-        raise UserError(
-            "A whole model and an adapter lie in one folder.",
-            f"{folder}: {ADAPTER_CONFIG}",
-            "keep them apart: the library would load the adapter's base in the place of this model",
-        )
     try:
         model, loaded = auto_class.from_pretrained(folder, output_loading_info=True, **options)
     except ImportError as error:
@@ -66,9 +65,41 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
         full = isinstance(error, MemoryError | OutOfMemoryError) or "can't allocate memory" in str(error)
         if full or getattr(error, "errno", None) is not None:
             raise  # the machine's: no memory, a full disk, no permission
-        raise UserError("The model cannot be loaded.", f"{folder}: {lines_of(error)}", cause_of(error)) from error
+        quantised = quantisation_in(read_config(folder)) is not None
+        fix = UNQUANTISED if quantised else cause_of(error)
+        raise UserError("The model cannot be loaded.", f"{folder}: {lines_of(error)}", fix) from error
     check_keys(folder, model, loaded["missing_keys"], loaded["unexpected_keys"], head)
-    return model
+    check_numbers(folder, model)
+    return model if "quantization_config" in options else as_plain_weights(model)
+
+
+def refuse_adapter_beside(folder: Path) -> None:
+    """Refuse an adapter beside a whole model: the library would load the adapter's base in the model's place."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        fix = "keep them apart: the library would load the adapter's base in the place of this model"
+        raise UserError("A whole model and an adapter lie in one folder.", f"{folder}: {ADAPTER_CONFIG}", fix)
+
+
+def check_numbers(folder: Path, model: Any) -> None:
+    """Refuse weights that are no finite numbers: whatever such a model says means nothing.
+
+    Raises:
+        UserError: with their names.
+    """
+    import torch
+
+    broken = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+        and weight.numel()
+        and not all(bound.isfinite() for bound in weight.detach().aminmax())
+    ]
+    if broken:
+        fix = "get the model again, or train it anew with a lower learning rate"
+        raise UserError(
+            "The model holds weights that are not numbers (NaN or infinite).", f"{folder}: {some(broken)}", fix
+        )
 
 
 def lines_of(error: BaseException) -> str:
@@ -159,12 +190,39 @@ def check_weight_files(folder: Path) -> None:
         UserError: no safetensors; a pointer of git-lfs in the place of a file; a file that is cut off or empty; a shard
             that the index names and that is not there; two sets of weights.
     """
-    if not any(folder.glob("*.safetensors")):
-        pickles = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
-        detail = f"{folder} holds {', '.join(sorted(pickles)) or 'no weights'}"
-        raise UserError("Pyrite reads weights from safetensors only.", detail, "save the model with save_pretrained()")
-    for file in files_read(folder):
+    if not any(folder.glob("*.safetensors")) and not (folder / INDEX).is_file():
+        names = sorted(file.name for file in folder.iterdir() if file.suffix in OTHER_FORMATS)
+        detail = f"{folder} holds {', '.join(names) or 'no weights'}"
+        raise UserError("Pyrite reads weights from safetensors only.", detail, conversion(folder, names))
+    files = files_read(folder)
+    for file in files:
         check_whole_file(file)
+    if not any(tensors_in(file) for file in files):
+        detail = f"{folder}: {some([file.name for file in files])}"
+        raise UserError("The model's files of weights hold no weights.", detail, "get the folder again")
+
+
+def conversion(folder: Path, names: Sequence[str]) -> str:
+    """How weights of other formats become safetensors."""
+    where = json.dumps(str(folder))
+    if "adapter_model.bin" in names:
+        code = (
+            "import peft, transformers as t; c=peft.PeftConfig.from_pretrained(W); "
+            "m=t.AutoModelForCausalLM.from_pretrained(c.base_model_name_or_path); "
+            "peft.PeftModel.from_pretrained(m,W).save_pretrained(W)"
+        )
+        return f"of a source that you trust: python -c {shlex.quote(code.replace('W', where))}"
+    if any(name.startswith("pytorch_model") for name in names):
+        import transformers
+
+        given = read_config(folder).get("architectures") or []
+        known = [name for name in given if isinstance(name, str) and name in dir(transformers)]
+        code = f"import transformers as t; t.{(known or ['AutoModel'])[0]}.from_pretrained({where}).save_pretrained({where})"
+        return f"of a source that you trust: python -c {shlex.quote(code)}"
+    below = whereabouts(folder)
+    return (
+        below if names or "name the folder" in below else "get the folder again: weights are missing (hf download NAME)"
+    )
 
 
 def files_read(folder: Path) -> list[Path]:
@@ -197,30 +255,39 @@ def files_read(folder: Path) -> list[Path]:
 
 
 def shards_of(index: Path) -> Collection[str]:
-    """The files that an index names."""
+    """The files that an index names: those of its own folder, and no others."""
+    refuse_pointer(index)
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("The index of a model's weights cannot be read.", str(index), "get the folder again") from error
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if any(Path(name).name != name for name in names):
+            raise ValueError(f"a file of another folder: {min(names)}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        detail = f"{index}: {lines_of(error)}"
+        raise UserError("The index of a model's weights cannot be read.", detail, "get the folder again") from error
+    return names
+
+
+def tensors_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors of a safetensors file, name by name, with their shapes."""
+    with file.open("rb") as handle:
+        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
 
 
 def check_whole_file(file: Path) -> None:
     """Refuse a safetensors file that is a pointer or has another size than its header says."""
     size = file.stat().st_size
+    refuse_pointer(file)
     with file.open("rb") as handle:
-        begins = handle.read(len(LFS))
-        if begins == LFS:
-            fix = f"in that folder: git lfs pull --include '{file.name}'"
-            raise UserError("A file of weights is a pointer of git-lfs, not the weights.", str(file), fix)
         ends = -1
-        length = int.from_bytes(begins[:8], "little")
+        length = int.from_bytes(handle.read(8), "little")
         if size >= 8 and 8 + length <= size:
             handle.seek(8)
             try:
                 header = json.loads(handle.read(length))
                 spans = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
                 ends = 8 + length + max(spans, default=0)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
                 ends = -1
     if ends != size:
         says = f"{size:,} bytes, {f'its header speaks of {ends:,}' if ends >= 0 else 'and no header that can be read'}"

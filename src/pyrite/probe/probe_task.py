@@ -8,12 +8,12 @@ from typing import Any, Protocol
 from pyrite.errors import UserError
 from pyrite.io import check_there, file_hash
 from pyrite.models import load
+from pyrite.models.folder import refuse_adapters
 from pyrite.models.load import ModelRef
 from pyrite.probe.texts import Texts
 from pyrite.records import Estimate
 from pyrite.steps import Context, Source, Step, Store
 from pyrite.tasks.scoring import ItemScore, Metric
-from pyrite.train.adapters import has_adapter
 
 Cuts = tuple[tuple[str, ...], ...]
 
@@ -129,13 +129,6 @@ def model_folder(context: Context, doing: str) -> Path:
     refuse_adapters(folder)
     check_writes(folder, doing)
     return folder
-
-
-def refuse_adapters(folder: Path) -> None:
-    """Refuse a folder of adapters: which base they belong to, it does not safely say."""
-    if has_adapter(folder):
-        fix = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
-        raise UserError("That folder holds an adapter, not a model.", str(folder), fix)
 
 
 def check_writes(folder: Path, doing: str) -> None:

@@ -241,7 +241,7 @@ def encode_labelled(
     return label_rows, {"read": used + sum(dropped.values()), "used": used, "split": 0, "cut": cut, "dropped": dropped}
 
 
-def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+def save_full_model(model: Any, tokenizer: Path, context: Context, compute: Compute) -> None:
     """The trained classifier as a whole; adapters are merged into the weights as they were given."""
     import tempfile
 

@@ -162,9 +162,9 @@ def forward(reader: Any, rows: Sequence[Any], layer: int | None = None) -> Any:
     return forward_tokens(reader, rows, layer)
 
 
-def save_full_model(model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
+def save_full_model(model: Any, tokenizer: Path, context: Context, compute: Compute) -> None:
     """The trained model as a whole, an adapter that it came with merged first."""
     base, under = context.inputs["base"], context.inputs.get("under")
     beneath = base if under is not None and hasattr(model, "peft_config") else None
     name = context.config["base_name"]
-    language.save_full_model(model, tokenizer, under or base, context.out, compute, name, beneath=beneath)
+    language.save_full_model(model, tokenizer, under or base, context.out, name, beneath=beneath)

@@ -55,8 +55,9 @@ class ModelType(Protocol):
         """The model's outputs on rows: a `reference.Outputs`."""
         ...
 
-    def save_full_model(self, model: Any, tokenizer: Any, context: Context, compute: Compute) -> None:
-        """Write a trained model into the step's folder, whole, in its source's number format."""
+    def save_full_model(self, model: Any, tokenizer: Path, context: Context, compute: Compute) -> None:
+        """Write a trained model into the step's folder, whole, in its source's number format, with the tokenizer that lies
+        in the folder `tokenizer`."""
         ...
 
 

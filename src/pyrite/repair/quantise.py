@@ -6,7 +6,6 @@ numbers: what is measured is the rounding, not the speed or the memory of a quan
 """
 
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.models import load
+from pyrite.models.beside import copy_beside
+from pyrite.models.quantised import UNQUANTISED, method_of, quantisation_in
 from pyrite.models.whole import ADAPTER_CONFIG, load_whole
 from pyrite.steps import Context, StepType
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NF4_BLOCK = 64
-COPIED = {".json", ".txt", ".model", ".jinja", ".tiktoken"}
-COPIED_NAMES = ("config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
-COPIED_PATTERNS = ("tokenizer*", "vocab*", "chat_template*", "*.model", "*.jinja", "*.tiktoken")
 
 
 def round_int8(weight: "Tensor") -> "Tensor":
@@ -138,9 +136,8 @@ def read_full_model(folder: Path, name: str) -> Any:
         detail = f"{name} is an adapter without its base"
         raise UserError("Only a whole model can be quantised.", detail, "merge it first (save: merged)")
     config = load.read_config(folder)
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "an unnamed method")
-        raise UserError("That model is quantised already.", f"{name}: {method}", "give the model before quantisation")
+    if (settings := quantisation_in(config)) is not None:
+        raise UserError("That model is quantised already.", f"{name}: {method_of(settings)}", UNQUANTISED)
     if any("SequenceClassification" in architecture for architecture in config.get("architectures") or []):
         kind = AutoModelForSequenceClassification
     elif load.is_causal(folder):
@@ -151,15 +148,6 @@ def read_full_model(folder: Path, name: str) -> Any:
     return load_whole(kind, folder, **load.plain_loading(load.stored_dtype(folder))).eval()
 
 
-def copy_all_but_weights(base: Path, out: Path) -> None:
-    """Copy configuration, tokenizer and chat templates as they are, byte for byte."""
-    named = {base / name for name in COPIED_NAMES} | {file for glob in COPIED_PATTERNS for file in base.glob(glob)}
-    for file in sorted(file for file in named if file.is_file() and file.suffix in COPIED):
-        shutil.copyfile(file, out / file.name)
-    if (base / "additional_chat_templates").is_dir():
-        shutil.copytree(base / "additional_chat_templates", out / "additional_chat_templates")
-
-
 def quantise_step(context: Context) -> None:
     """Step: a model folder → the same model with rounded weights, and `quantise.json`."""
     load.quiet_libraries()
@@ -167,8 +155,8 @@ def quantise_step(context: Context) -> None:
     model = read_full_model(base, name)
     record = quantise(model, context.config["to"], name=name, report_progress=context.report_progress)
     model.save_pretrained(context.out)
-    copy_all_but_weights(base, context.out)
+    copy_beside(base, context.out)
     (context.out / "quantise.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
-QUANTISE = StepType("repair.quantise", 1, quantise_step)
+QUANTISE = StepType("repair.quantise", 2, quantise_step)

@@ -13,6 +13,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
+from pyrite.models.whole import ADAPTER_CONFIG
 from pyrite.outputs import check_writable, few
 from pyrite.probe.run_folder import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
 from pyrite.repair.card import card
@@ -22,7 +23,10 @@ from pyrite.runs.write import write_record
 from pyrite.steps.store import DROPPED, MANIFEST
 
 TOLD = "repair.json"
-NOT_COPIED = (MANIFEST, DROPPED, TOLD, "README.md", ITEMS, TEXTS)
+CARD = "README.md"
+GIVEN_CARD = "README.original.md"
+"""The card of the model as given: the repaired model has one of its own."""
+NOT_COPIED = (MANIFEST, DROPPED, TOLD, CARD, GIVEN_CARD, ITEMS, TEXTS)
 
 
 def file_stem(model: str) -> str:
@@ -89,6 +93,8 @@ def write_repair_folder(
                 shutil.copytree(file, partial / file.name)
             elif file.name not in NOT_COPIED:
                 shutil.copyfile(file, partial / file.name)
+        if (trained / CARD).is_file() and not (trained / ADAPTER_CONFIG).is_file():  # the library writes an adapter's
+            shutil.copyfile(trained / CARD, partial / GIVEN_CARD)
         tables = {} if "mixed" in values else {"curve.csv": values["curve"], "guard.csv": values["guard"]}
         tables |= {"frontier.csv": frontier_rows(values["frontier"])} if values.get("frontier") else {}
         tables |= {"outcomes.csv": outcomes} if outcomes else {}
@@ -99,7 +105,7 @@ def write_repair_folder(
         draw_curves(values, partial)
         draw_frontier(values.get("frontier"), partial)
         record = RepairRecord(**values)
-        (partial / "README.md").write_text(card(record), encoding="utf-8")
+        (partial / CARD).write_text(card(record), encoding="utf-8")
         values["out"] = str(folder)
         values["written"] = sorted(file.name for file in partial.iterdir())
         write_record(partial / TOLD, record.replaced_by(written=values["written"]))

@@ -8,10 +8,11 @@ from pathlib import Path
 from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.load import ModelRef
+from pyrite.models.quantised import refuse_quantised
 from pyrite.models.whole import ADAPTER_CONFIG, check_weight_files
 from pyrite.repair.model_type import ModelType, is_classifier, labels_of
 from pyrite.steps import Context, Source, Step, StepType
-from pyrite.train.adapters import write_merged
+from pyrite.train.adapters import check_adapter, write_merged
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def merge_step(context: Context) -> None:
     write_merged(base, context.inputs["adapter"], context.out, model_type_of(base).load_full_model)
 
 
-MERGE = StepType("repair.merge", 1, merge_step)
+MERGE = StepType("repair.merge", 2, merge_step)
 
 
 def base_of(adapter: Path) -> ModelRef:
@@ -65,8 +66,10 @@ def base_of(adapter: Path) -> ModelRef:
     if not isinstance(name, str) or not name:
         raise UserError("The adapter does not say which model it belongs to.", f"{file}: {name!r}", fix)
     try:
-        base = load.resolve(name)
+        base = load.resolve(name, adapters=True)
     except UserError as error:
+        if Path(name).expanduser().is_dir():
+            raise  # it is there, and broken
         raise UserError("The adapter's base is not there.", f"{file}: {name} ({error.found})", fix) from error
     if (base.folder / ADAPTER_CONFIG).is_file():
         raise UserError("The adapter's base is an adapter itself.", f"{file}: {name}", "merge that one first")
@@ -90,9 +93,10 @@ def find_model(name: str) -> SourceModel:
         UserError: no such model, one that neither writes nor classifies, a classifier whose outputs have no names, or
             a classifier's adapter without its head.
     """
-    resolved = load.resolve(name)
+    resolved = load.resolve(name, adapters=True)
     base = base_of(resolved.folder) if (resolved.folder / ADAPTER_CONFIG).is_file() else None
     folder = resolved.folder if base is None else base.folder
+    refuse_quantised(folder)
     labels = labels_of(folder) if is_classifier(folder) else ()
     if not labels and base is not None and is_of_classifier(resolved.folder):
         fix = "merge the two into one model folder whose outputs have names (id2label)"
@@ -100,6 +104,8 @@ def find_model(name: str) -> SourceModel:
     if not labels and not load.is_causal(folder):
         fix = "give a model that writes, or a classifier with its head"
         raise UserError("Repair needs a language model or a classifier.", str(folder), fix)
+    if base is not None:
+        check_adapter(resolved.folder, base.folder, classifies=bool(labels))
     check_weight_files(folder)
     source = Source(str(resolved.folder), resolved.identity)
     return SourceModel(name, source, None if base is None else Source(str(base.folder), base.identity), labels)

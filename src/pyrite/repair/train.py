@@ -337,9 +337,9 @@ def save_repaired(task: RepairTask, model: Any) -> None:
 
     context = task.context
     if task.settings.save == "adapter":
-        adapters.save_trained(model, task.tokenizer, context.out, context.config["base_name"], only=ADAPTER)
+        adapters.save_trained(model, tokenizer_folder(context), context.out, context.config["base_name"], only=ADAPTER)
         return
-    task.model_type.save_full_model(model, task.tokenizer, context, task.compute)
+    task.model_type.save_full_model(model, tokenizer_folder(context), context, task.compute)
 
 
 def save_unchanged(task: RepairTask) -> None:
@@ -351,7 +351,7 @@ def save_unchanged(task: RepairTask) -> None:
     model = task.model_type.load_full_model(full_model_folder(context), Compute("cpu", "fp32"))
     if "under" in context.inputs:
         model = adapters.with_adapter(model, context.inputs["base"], train=False).merge_and_unload()
-    task.model_type.save_full_model(model, task.tokenizer, context, task.compute)
+    task.model_type.save_full_model(model, tokenizer_folder(context), context, task.compute)
 
 
 REPAIR = StepType("repair.train", 4, unlearn_step)

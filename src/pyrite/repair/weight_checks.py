@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.repair.weight_files import IN_ADAPTER, Tensor, Weights, read_tensor
+from pyrite.repair.weight_files import Tensor, Weights, read_tensor
+from pyrite.train.adapters import IN_ADAPTER
 
 SAME_KEYS = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_labels")
 """Entries of config.json whose difference is told by name, before shapes are looked at."""

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.models.whole import ADAPTER_CONFIG, check_weight_files
-from pyrite.steps.store import DROPPED, MANIFEST
+from pyrite.models.beside import RECORDS
+from pyrite.models.whole import ADAPTER_CONFIG, OTHER_FORMATS, check_weight_files
 
 if TYPE_CHECKING:
     import torch
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The dtypes that arithmetic is done on, as safetensors and torch call them; tensors of others must be equal."""
-IN_ADAPTER = "base_model.model."
-"""What an adapter puts before the names of its base's modules."""
 CHUNK = 1 << 24
 """Bytes copied at a time."""
 
@@ -219,23 +217,7 @@ def copy_bytes(source: BinaryIO, sink: BinaryIO, count: int) -> None:
         count -= len(chunk)
 
 
-RECORDS = {
-    MANIFEST,
-    DROPPED,
-    "history.json",
-    "took.json",
-    "repair.json",
-    "quantise.json",
-    "weights.json",
-    "training.json",
-    "curve.csv",
-    "guard.csv",
-    "frontier.csv",
-    "outcomes.csv",
-    *(f"{figure}.{kind}" for figure in ("curves", "frontier") for kind in ("svg", "png")),
-}
-"""What our own steps and repairs write beside a model, which is not of the model."""
-WEIGHT_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".npz")
+WEIGHT_FILES = {".safetensors", *OTHER_FORMATS}
 
 
 def is_other_weights(path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import FLOPS, Compute
+from pyrite.models.quantised import refuse_quantised
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.cells import Plan
 from pyrite.study.spec import data_path
@@ -62,10 +63,12 @@ class StepGraph:
             self.miss(f"data {path}")
         return Source(path, identity or f"absent:{name}")
 
-    def model(self, name: str) -> Source:
-        """A model as an input."""
+    def model(self, name: str, *, trains: bool = True) -> Source:
+        """A model as an input; one that is trained further is not quantised."""
         if not self.lenient:
             resolved = load.resolve(name)
+            if trains:
+                refuse_quantised(resolved.folder)
             return Source(str(resolved.folder), resolved.identity)
         identity = load.identity_without_files(name)
         is_local = Path(name).expanduser().is_dir() or (

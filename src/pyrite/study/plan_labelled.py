@@ -109,7 +109,7 @@ class LabelledRows:
         rows = synth_steps(
             title,
             synth,
-            base=self.graph.model(synth.model),
+            base=self.graph.model(synth.model, trains=synth.mode == "finetuned"),
             examples=ExampleRows(step, file, self.rows_in(spec.train_on)),
             labels=list(self.spec.labels),
             fields=list(self.spec.fields),

@@ -16,6 +16,7 @@ from pyrite.errors import UserError
 from pyrite.io import file_hash
 from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
+from pyrite.models.quantised import refuse_quantised
 from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
@@ -163,6 +164,8 @@ def synth(config: SynthConfig) -> Synthetic:
             raise UserError("The rows would be written over what they are made from.", str(config.out), fix)
     rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")
     base = load.resolve(recipe.synth.model)
+    if recipe.synth.mode == "finetuned":
+        refuse_quantised(base.folder)
     target = synth_steps(
         config.recipe.stem,
         recipe.synth,

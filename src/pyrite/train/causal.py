@@ -7,6 +7,7 @@ import orjson
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.positions import tokens_read
+from pyrite.models.quantised import refuse_quantised
 from pyrite.models.tokenise import encode_after
 from pyrite.records import Labelled
 from pyrite.steps import Context, StepType
@@ -53,6 +54,7 @@ def train_generator_step(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, config["labels"])
     base = context.inputs["base"]
+    refuse_quantised(base)
     tokenizer = load.load_tokenizer(base)
     size = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
     ids, targets, too_long = encode_examples(tokenizer, rows, size)
@@ -70,7 +72,7 @@ def train_generator_step(context: Context) -> None:
         seed=config["seed"],
         context=context,
     )
-    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
+    adapters.save_trained(model, base, context.out, config["base_name"])
     summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": size}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 

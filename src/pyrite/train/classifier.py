@@ -9,6 +9,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.positions import tokens_read
+from pyrite.models.quantised import refuse_quantised
 from pyrite.records import Labelled
 from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
@@ -29,6 +30,7 @@ def train_classifier_step(context: Context) -> None:
     compute = Compute(**config["compute"])
     labels: list[str] = config["labels"]
     base = context.inputs["base"]
+    refuse_quantised(base)
     start = context.inputs.get("start")
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, labels)
@@ -63,7 +65,7 @@ def train_classifier_step(context: Context) -> None:
         context=context,
         lower=None if lower is None else lower[0],
     )
-    adapters.save_trained(model, tokenizer, context.out, config["base_name"])
+    adapters.save_trained(model, start or base, context.out, config["base_name"])
     summary: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": size}
     if settings.freeze:
         summary = {**summary, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}

@@ -11,6 +11,7 @@ from pyrite.io import ReadOptions, open_records
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.models.positions import tokens_read
+from pyrite.models.quantised import refuse_quantised
 from pyrite.records import Chat, Record, Text
 from pyrite.steps import Context, StepType
 from pyrite.train import adapters
@@ -45,10 +46,11 @@ def load_to_train(base: Path, compute: Compute, method: str) -> Any:
 
 
 def save_full_model(
-    model: Any, tokenizer: Any, base: Path, out: Path, compute: Compute, base_name: str, *, beneath: Path | None = None
+    model: Any, tokenizer: Path, base: Path, out: Path, base_name: str, *, beneath: Path | None = None
 ) -> None:
-    """Write a trained model as one whole model folder in its source's number format; adapters are merged into the
-    weights as they were given, not into those that training had rounded.
+    """Write a trained model as one whole model folder in its source's number format, with what stands beside that one's
+    weights and the tokenizer that lies in the folder `tokenizer`; adapters are merged into the weights as they were given,
+    not into those that training had rounded.
 
     `beneath` is the folder of an adapter that lay under the trained one: it is merged first.
     """
@@ -62,9 +64,7 @@ def save_full_model(
             for folder in [] if beneath is None else [beneath]:
                 merged = adapters.with_adapter(merged, folder, train=False).merge_and_unload()
             model = adapters.with_adapter(merged, Path(adapter_folder), train=False).merge_and_unload()
-    model.config.use_cache = True
-    model.to(load.stored_dtype(base)).save_pretrained(out, safe_serialization=True)
-    tokenizer.save_pretrained(out)
+    adapters.write_full_model(model, tokenizer, base, out)
 
 
 def next_tokens(module: Any, rows: Any, normalisers: Any) -> tuple[Any, dict[str, float]]:
@@ -91,6 +91,7 @@ def train_language_step(context: Context) -> None:
     settings = TrainSettings.model_validate(config["settings"])
     compute = Compute(**config["compute"])
     base = context.inputs["base"]
+    refuse_quantised(base)
     records = read_language(context.inputs["rows"] / config["rows_file"])
     if config["first"] is not None:
         if config["first"] > len(records):
@@ -132,7 +133,7 @@ def train_language_step(context: Context) -> None:
         "steps": ended.steps,
     }
     history["losses"] = ended.curve
-    save_full_model(ended.model, tokenizer, base, context.out, compute, config["base_name"])
+    save_full_model(ended.model, base, base, context.out, config["base_name"])
     (context.out / "took.json").write_bytes(
         orjson.dumps({"seconds": ended.seconds})
     )  # apart: it is never the same twice
