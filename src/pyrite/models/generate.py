@@ -130,7 +130,8 @@ def generate(
 def key_size(config: Any) -> int:
     """How many numbers a layer of this configuration keeps as a token's key."""
     heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return heads * size
 
 
 class DecodeLoop:
