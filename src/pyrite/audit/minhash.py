@@ -18,7 +18,7 @@ the answer and for each sentence of the prompt, with a standard error of 0.125 a
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -223,62 +223,74 @@ def sketches(answers: Iterable[str], prompts: Iterable[str] | None = None) -> Sk
 
 
 class _Batch:
-    """Rows that are sketched together, as words."""
+    """Rows that are sketched together, as words: of each the sentences of its prompt, then its answer."""
 
     def __init__(self) -> None:
         self.keys: list[int] = []
-        self.rows: list[list[bytes]] = []
-        self.prompted: list[int] = []
-        self.answers: list[list[bytes]] = []
         self.answer_keys: list[int] = []
-        self.sentences: list[list[bytes]] = []
+        self.sentence_keys: list[int] = []
         self.counts: list[int] = []
+        self.texts: list[list[bytes]] = []
         self.held = 0
 
     def add(self, answer: str, prompt: str) -> None:
         """Take a row in."""
-        row_words = answer_words = words(answer)
-        key = text_key(answer, answer_words)
+        answer_words = words(answer)
+        answer_key = key = text_key(answer, answer_words)
         asked = prompt_sentences(prompt) if prompt else []
+        room = WORDS
         if asked:
-            prompt_words = list(chain.from_iterable(asked))
-            row_words = prompt_words + answer_words
-            self.prompted.append(len(self.keys))
-            self.answers.append(answer_words[:WORDS])
-            self.answer_keys.append(key)
-            self.sentences += asked
-            key = xxhash.xxh3_64_intdigest(b"%d %d" % (key, text_key(prompt, prompt_words)))
+            joined = [b" ".join(text) for text in asked]
+            self.sentence_keys += map(xxhash.xxh3_64_intdigest, joined)
+            key = xxhash.xxh3_64_intdigest(b"%d %b" % (key, b" ".join(joined)))
+            for text in asked:
+                self.texts.append(text[:room])
+                room -= len(self.texts[-1])
+        self.texts.append(answer_words[:room])
         self.keys.append(key)
+        self.answer_keys.append(answer_key)
         self.counts.append(len(asked))
-        self.rows.append(row_words[:WORDS])
-        self.held += len(self.rows[-1])
+        self.held += WORDS - room + len(self.texts[-1])
 
     def sketch(self) -> Sketches:
         """The sketches of the rows."""
-        digests = _digests(grams(text_hashes(self.rows), 3)[0])
+        counts = np.array(self.counts, dtype=np.uint8)
+        of_texts = text_hashes(self.texts)
+        ends = np.cumsum(counts.astype(np.int64) + 1)
+        rows = Flat(of_texts.hashes, of_texts.starts[np.concatenate([[0], ends])])
+        digests = _digests(grams(rows, 3)[0])
         bands = mixed_bands(digests)
         nexts = (np.roll(bands, -1, axis=1) >> np.uint32(16)).astype(np.uint16)
-        answers = np.zeros((len(self.rows), SIDE_SLOTS), dtype=np.uint16)
-        asked = PromptSketches(
-            np.array([xxhash.xxh3_64_intdigest(b" ".join(text)) for text in self.sentences], dtype=np.uint64),
-            least_hashes(of_sentences := text_hashes(self.sentences)) >> np.uint32(16),
-            np.array(self.counts, dtype=np.uint8),
-        )
-        if self.prompted:
-            short = np.array([len(text) < LEAST_WORDS for text in self.answers], dtype=bool)
-            shingles = grams(text_hashes(self.answers), 3)[0]
-            of_answers = least_hashes(_with_keys(shingles, short, np.array(self.answer_keys, dtype=np.uint64)))
-            answers[self.prompted] = of_answers & np.uint32(0xFFFF)
-            nexts[self.prompted] = _nexts(of_answers, short, least_hashes(of_sentences), asked.counts[self.prompted])
+        answers = np.zeros((len(counts), SIDE_SLOTS), dtype=np.uint16)
+        is_answer = np.zeros(len(self.texts), dtype=bool)
+        is_answer[ends - 1] = True
+        of_sentences = least_hashes(_some_texts(of_texts, ~is_answer))
+        prompted = np.flatnonzero(counts)
+        if len(prompted):
+            is_answer[ends[counts == 0] - 1] = False
+            said = _some_texts(of_texts, is_answer)
+            short = np.diff(said.starts) < LEAST_WORDS
+            keys = np.array(self.answer_keys, dtype=np.uint64)[prompted]
+            of_answers = least_hashes(_with_keys(grams(said, 3)[0], short, keys))
+            answers[prompted] = of_answers & np.uint32(0xFFFF)
+            nexts[prompted] = _nexts(of_answers, short, of_sentences, counts[prompted])
         return Sketches(
             np.array(self.keys, dtype=np.uint64),
-            np.array([len(text) >= LEAST_WORDS for text in self.rows], dtype=bool),
+            np.diff(rows.starts) >= LEAST_WORDS,
             (digests & np.uint64(255)).astype(np.uint8),
             bands,
             nexts,
             answers,
-            replace(asked, slots=asked.slots.astype(np.uint16)),
+            PromptSketches(
+                np.array(self.sentence_keys, dtype=np.uint64), (of_sentences >> np.uint32(16)).astype(np.uint16), counts
+            ),
         )
+
+
+def _some_texts(of: Flat, chosen: Array) -> Flat:
+    """Those of the texts that are chosen."""
+    sizes = np.diff(of.starts)
+    return Flat(of.hashes[np.repeat(chosen, sizes)], np.concatenate([[0], np.cumsum(sizes[chosen])]).astype(np.int64))
 
 
 def _nexts(answers: Array, short: Array, sentences: Array, counts: Array) -> Array:

@@ -96,7 +96,7 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
 
 def holds_thought(row: Row) -> bool:
     """Whether one of a row's answers has a thought that can be told from its final answer."""
-    return not row.fields and any(map(has_thought, row.answers))
+    return not row.fields and any(has_thought(answer) for answer in row.answers if "<" in answer or "[" in answer)
 
 
 def part_of(row: Row, part: AnswerPart) -> Row:

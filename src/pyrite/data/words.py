@@ -120,7 +120,8 @@ def plain_words(text: str) -> list[str]:
     return name_pattern().findall(separated(text))
 
 
-_SENTENCE = re.compile(r"\n+|(?<=[.!?…؟।॥۔።])\s+|(?<=[。！？])")
+_SENTENCE_ASCII = re.compile(r"\n\s*|\s(?<=[.!?]\s)\s*")
+_SENTENCE = re.compile(r"\n\s*|\s(?<=[.!?…؟।॥۔።]\s)\s*|(?<=[。！？])")
 
 
 def sentences(text: str) -> list[str]:
@@ -129,4 +130,5 @@ def sentences(text: str) -> list[str]:
     >>> sentences("Read this. It is 3.5 m long!\\nWhat is it? 好。对吗")
     ['Read this.', 'It is 3.5 m long!', 'What is it?', '好。', '对吗']
     """
-    return [sentence for piece in _SENTENCE.split(text) if (sentence := piece.strip())]
+    pieces = (_SENTENCE_ASCII if text.isascii() else _SENTENCE).split(text)
+    return [sentence for piece in pieces if (sentence := piece.strip())]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from pyrite.data.words import UNSPACED, separated, written_words
+from pyrite.data.words import UNSPACED, has_unspaced, separated
 
 Words = tuple[str, ...]
 """Folded words, the outermost first: an opening from the left, a closing from the right."""
@@ -108,14 +108,15 @@ class Shape(NamedTuple):
 def shape_of(text: str) -> Shape:
     """The shape of an answer."""
     text = text.strip()
-    first = separated(text[:_REACH]).split(None, WORDS)[:WORDS]
-    last = separated(text[-_REACH:]).rsplit(None, WORDS)[-WORDS:]
-    count = len(written_words(text))
+    head, tail, spaced = text[:_REACH], text[-_REACH:], text
+    if has_unspaced(text):
+        head, tail, spaced = separated(head), separated(tail), separated(text)
+    first, last = head.split(None, WORDS)[:WORDS], tail.rsplit(None, WORDS)[-WORDS:]
     bare = text[-8:].rstrip(_CLOSERS)
     end = bare[-1:] if not text.endswith("```") else "`"
     end = _ENDS.get(end, end if end in ".!?:`" else "")
     marks = ("*" if "**" in text else "") + ("`" if "`" in text else "")
-    return Shape(fold(first), fold(last[::-1]), skeleton_of(text), end, marks, count)
+    return Shape(fold(first), fold(last[::-1]), skeleton_of(text), end, marks, len(spaced.split()))
 
 
 def fold(words: Sequence[str]) -> Words:

@@ -63,6 +63,7 @@ BOILERPLATE: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 """Name -> (what the lower-case text must hold, pattern in it). `^` is the beginning of a line. English first, and an
 assistant that speaks of itself in some other languages of Latin letters; then those of other letters."""
+_OTHER_LETTER = re.compile("[\u0370-\u1dff\u2c80-\ua71f\ua800-\ufdff\ufe70-\ufefc\uff66-\uffdc]")
 _LATIN = len(BOILERPLATE) - len(ELSEWHERE)
 _PATTERNS = [(unicodedata.normalize("NFC", needle), re.compile(unicodedata.normalize("NFC", pattern), re.M))
              for needle, pattern in BOILERPLATE.values()]  # fmt: skip
@@ -70,8 +71,7 @@ _PATTERNS = [(unicodedata.normalize("NFC", needle), re.compile(unicodedata.norma
 
 def phrases_in(text: str) -> list[int]:
     """The numbers of the phrases of `BOILERPLATE` that a text holds."""
-    if text.isascii():
-        low, patterns = text.lower(), _PATTERNS[:_LATIN]
-    else:
-        low, patterns = unicodedata.normalize("NFC", text).lower().replace("’", "'"), _PATTERNS
+    low, patterns = text.lower().replace("’", "'"), _PATTERNS[:_LATIN]
+    if not text.isascii() and _OTHER_LETTER.search(text):
+        low, patterns = unicodedata.normalize("NFC", low), _PATTERNS
     return [at for at, (needle, pattern) in enumerate(patterns) if needle in low and pattern.search(low)]
