@@ -348,3 +348,17 @@ def test_variables_of_the_chat_template_reach_trainings_repairs_and_probes() -> 
     assert {step.kind.name for step in steps} >= {"train.language", "repair.train"}
     assert all(step.config["chat_template_kwargs"] == {"enable_thinking": False} for step in steps)
     assert not any("chat_template_kwargs" in step.config for step in plan(GOOD).steps)
+
+
+def test_files_of_a_study_are_read_as_it_says() -> None:
+    """Encoding, roles and calls of tools are in the key of the step that reads, where they are not as usual."""
+    usual = next(step for step in plan(GOOD).steps if step.label == "qa: divide into pools")
+    assert not {"encoding", "roles", "tool_calls"} & set(usual.config)
+    said = "encoding: cp1252\n    roles: {Kunde: user, Wir: assistant}\n    tool_calls: leave-out\n    files"
+    changed = next(step for step in plan(GOOD.replace("files", said, 1)).steps if step.label == usual.label)
+    assert changed.config == {
+        **usual.config,
+        "encoding": "cp1252",
+        "roles": {"Kunde": "user", "Wir": "assistant"},
+        "tool_calls": "leave-out",
+    }

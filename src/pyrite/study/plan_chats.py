@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pyrite.io import read_settings
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.chat_steps import DRAW_CHATS, MIX
 from pyrite.study.plan_graph import StepGraph, pinned
@@ -41,6 +42,7 @@ class Chats:
         }
         config |= {"pools": dict(source.pools), "seed": 0}
         config |= {"group": source.group} if source.group is not None else {}
+        config |= read_settings(source, source.roles)
         step = self.graph.keep(Step(SPLIT, config, inputs, label=f"{name}: divide into pools", cost=Cost(seconds=2)))
         self.plan.counts[name] = step
         return step

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.errors import UserError
+from pyrite.io import read_settings
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.labelled_steps import ARM, GRAMMAR, POOLS
 from pyrite.study.labelled_uses import HELD_OUT, pools_held_out, pools_kept
@@ -44,6 +45,7 @@ class LabelledRows:
                 "duplicates": "drop_repeats" if spec.duplicates in (None, "drop") else spec.duplicates,
                 "layout": None if tuple(self.spec.fields) == ("premise", "hypothesis") else "labelled",
                 "first": None,
+                **read_settings(spec, spec.roles),
             }
             inputs = {f"file{number}": self.graph.file(file) for number, file in enumerate(spec.files)}
             config["names"] = {key: pinned(source) for key, source in inputs.items()}

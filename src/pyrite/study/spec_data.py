@@ -82,6 +82,15 @@ class DataSpec(DistinctConfig):
     columns: dict[str, str] | None = Field(None, description="our field name: the file's column")
     label_map: dict[str, str] | None = Field(None, description="label in the file: our label")
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
+    encoding: str | None = Field(
+        None, description="encoding of the files' text, such as cp1252 [UTF-8, or what the first bytes show]"
+    )
+    roles: dict[str, Literal["system", "user", "assistant", "tool"]] | None = Field(
+        None, description="chats: who speaks in the file: the role that it is"
+    )
+    tool_calls: Literal["text", "leave-out"] = Field(
+        "text", description="chats: calls of tools and their answers are part of the text, or left out"
+    )
     duplicates: Literal["drop_all", "drop_repeats", "drop", "keep"] | None = Field(
         None,
         description="drop_all: every copy of a duplicated row (the paper); drop_repeats, the same as drop: all but the first [drop_repeats]",

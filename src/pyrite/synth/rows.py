@@ -5,7 +5,7 @@ from collections import Counter
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, open_records
+from pyrite.io import ReadOptions, open_records, stored_options
 from pyrite.records import Labelled
 from pyrite.steps import Context, StepType
 from pyrite.synth.select import drop_exact, drop_near
@@ -32,6 +32,7 @@ def read_step(context: Context) -> None:
             text_fields=config["fields"] if config["layout"] == "labelled" else None,
             on_bad_row=config["on_bad_row"],
             revision=revision or None,
+            **stored_options(config),
         )
         reader = open_records(hub or context.inputs[name], options)
         for record in reader:
