@@ -14,8 +14,13 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("<|channel>thought", "<channel|>"),
 )
 """Opening and closing markers of published model families."""
-SURE_CLOSINGS = ("</think>", "<|end_of_thought|>", "[/THINK]", "</seed:think>", "<channel|>")
-"""Closing markers that end a thought even where its opening stands in the prompt: no answer writes them otherwise."""
+LONE = tuple(
+    re.compile(rf"(?:\A|(?<=\n))[ \t]*{re.escape(closing)}|{re.escape(closing)}(?=[ \t]*(?:\n|\Z))")
+    for _, closing in PAIRS
+    if closing in ("</think>", "<|end_of_thought|>", "[/THINK]", "</seed:think>", "<channel|>")
+)
+"""Closing markers that end a thought even where its opening stands in the prompt: at the beginning or end of a line, so that an
+answer may speak of them."""
 HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(analysis|commentary)\b[^<]*<\|message\|>")
 HARMONY_FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final\b[^<]*<\|message\|>")
 MARKERS = frozenset(marker for pair in PAIRS for marker in pair) | {
@@ -45,7 +50,8 @@ def split_thought(text: str) -> Thought:
     r"""Where does the thought end and the answer begin?
 
     A thought stands at the beginning of a text, between one of `PAIRS`, or in the channels of the harmony format; one
-    that follows it at once belongs to it. Where the prompt opened the thought, the text holds its closing marker alone.
+    that follows it at once belongs to it. Where the prompt opened the thought, the text holds its closing marker alone, at the
+    beginning or end of a line.
     Blanks around the two are left out.
 
     >>> split_thought("<think>\n2 + 2\n</think>\n\nIt is 4.").answer
@@ -64,11 +70,12 @@ def split_thought(text: str) -> Thought:
             return cut(text, first, text[first:], len(text), closed=False)
         last, end = at, at + len(closing)
     if first is None:
-        ends = [(text.find(marker), marker) for marker in SURE_CLOSINGS if marker in text]
-        if not ends:
+        lone = min(
+            (match for marker in LONE if (match := marker.search(text))), key=lambda match: match.start(), default=None
+        )
+        if lone is None or any(opening in text[: lone.start()] for opening, _ in PAIRS):
             return Thought("", text, closed=True)
-        last, marker = min(ends)
-        first, end = 0, last + len(marker)
+        first, last, end = 0, lone.start(), lone.end()
     return cut(text, first, text[first:last], end, closed=True)
 
 

@@ -24,7 +24,9 @@ TEMPLATES = {
         "{% set content = m.content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
         "{% if loop.index0 > ns.last and (loop.last or thought) %}"
         "<think>\n{{ thought.strip('\n') }}\n</think>\n\n{{ content.lstrip('\n') }}{% else %}{{ content }}{% endif %}"
-        "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% for call in m.tool_calls or [] %}{% if not loop.first or content %}{{ '\n' }}{% endif %}"
+        '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n'
+        "</tool_call>{% endfor %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n"
         "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
     ),
@@ -91,6 +93,12 @@ TEMPLATES = {
     "greeting": (
         "{{ bos_token }}<|assistant|>\nHello! Four.<|end|>\n{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n"
         "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    ),
+    # no end marker at all; every question begins with the token that begins a text
+    "alpaca": (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token }}### Instruction:\n{{ m.content }}\n\n"
+        "{% elif m.role == 'assistant' %}### Response:\n{{ m.content }}\n\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}### Response:\n{% endif %}"
     ),
     # a date in ISO form, JSON around the words
     "granite": (

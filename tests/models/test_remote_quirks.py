@@ -460,3 +460,19 @@ def test_a_status_of_its_own_for_each_fault() -> None:
     assert kind(400, "stop: array too long", param="stop") == (False, "refused by the endpoint")
     assert kind(None, "odd") == (True, "a reply that cannot be read")
     assert kind(None, "context length exceeded") == (False, "longer than the model reads")
+
+
+def test_variables_tools_and_calls_reach_the_endpoint() -> None:
+    from pyrite.models.answers import Writing
+    from pyrite.models.remote_request import extra_names, request_body
+    from pyrite.records import Chat, Message
+
+    call, tools = {"name": "add", "arguments": {"a": 2}}, [{"type": "function", "function": {"name": "add"}}]
+    chat = Chat((Message("user", "2 + 2?"), Message("assistant", "", json.dumps([call]))), "x", {"tools": tools})
+    settings = {"temperature": 0.0, "seed": 1}
+    body = request_body("m", chat, Writing(), {}, template_kwargs={"enable_thinking": False}, **settings)
+    assert body["messages"][1] == {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert body["tools"] == tools
+    assert extra_names(body)["extra_body"] == {"chat_template_kwargs": {"enable_thinking": False}}
+    plain = request_body("m", Chat((Message("user", "a"),), "x"), Writing(), {}, **settings)
+    assert set(plain) == {"model", "messages"}

@@ -1,6 +1,7 @@
 """Where answers stand in a rendered conversation, and what the templates of many families add, trim and rewrite."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ CASES: list[tuple[str, tuple[Message, ...], list[str], tuple[str, ...]]] = [
     ("vicuna", TWO, ["Four.</s>", "Is it?</s>"], ()),
     ("glm4.5", TWO, ["Four.<|user|>", "Is it?"], (NO_END_MARKER,)),
     ("gpt-oss", TWO, ["Four.<|end|>", "Is it?<|return|>"], ()),
+    ("alpaca", TWO, ["Four.", "Is it?"], (NO_END_MARKER, NO_END_MARKER)),
     ("greeting", TWO, ["Four.<|end|>", "Is it?<|end|>"], ()),
     ("granite", TWO, ["Four.<|end_of_text|>", "Is it?<|end_of_text|>"], (PINNED_DATE,)),
 ]
@@ -200,6 +202,44 @@ def test_a_tool_call_is_learned_and_its_result_is_not(tiny_causal: Path, calls: 
     )
     call = '\n<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": 2}}\n</tool_call><|im_end|>'
     assert learned(tokenizer, messages) == [call, "Four.<|im_end|>"]
+
+
+ADD = '<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": 2}}\n</tool_call><|im_end|>'
+
+
+@pytest.mark.parametrize("variables", [[], ["enable_thinking=false"]])
+def test_calls_of_a_template_that_looks_at_what_a_turn_is(tiny_causal: Path, variables: list[str]) -> None:
+    """Qwen3's: a line break only after words, an empty thought only in the last turn."""
+    tokenizer = tokenizer_with(tiny_causal, TEMPLATES["qwen3"])
+    options = parse_template_kwargs(variables)
+    question, answer = Message("user", QUESTION), Message("assistant", ANSWER)
+    rows = [question, Message("assistant", "", CALL), Message("tool", "4"), answer]
+    assert learned(tokenizer, tuple(rows), template_kwargs=options) == [ADD, "Four.<|im_end|>"]
+    assert learned(tokenizer, tuple(rows[:2]), template_kwargs=options) == [ADD]
+    rows[1] = Message("assistant", "I add.", CALL)
+    assert learned(tokenizer, tuple(rows), template_kwargs=options)[0] == f"I add.\n{ADD}"
+    rows[1] = Message("assistant", "<think>\nadd\n</think>\n\n", CALL)
+    thoughtful = learned(tokenizer, tuple(rows[:2]), template_kwargs=options)
+    assert thoughtful == ([f"<think>\nadd\n</think>\n\n{ADD}"])
+
+
+@pytest.mark.parametrize("template", [TEMPLATES["chatml"], None])
+def test_a_call_that_is_not_written_is_not_learned_as_silence(tiny_causal: Path, template: str | None) -> None:
+    tokenizer = tokenizer_with(tiny_causal, template)
+    with pytest.raises(RowRefused, match="leaves an answer out") as refusal:
+        encode_record(tokenizer, Chat((Message("user", QUESTION), Message("assistant", "", CALL)), "x"), "answers")
+    assert refusal.value.reason == LEFT_OUT
+
+
+def test_a_date_of_ones_own_is_not_said_to_be_pinned(tiny_causal: Path) -> None:
+    tokenizer = tokenizer_with(tiny_causal, TEMPLATES["llama3"])
+    options = parse_template_kwargs(["date_string=1 May 2026"])
+    assert encode_record(tokenizer, Chat(PLAIN, "x"), "answers", template_kwargs=options).remarks == ()
+
+
+def test_a_refusal_crosses_processes() -> None:
+    refusal = pickle.loads(pickle.dumps(RowRefused("a", "b", "c", reason="d")))  # our own bytes
+    assert (str(refusal), refusal.reason) == (str(RowRefused("a", "b", "c", reason="d")), "d")
 
 
 def test_tools_reach_the_template(tiny_causal: Path) -> None:

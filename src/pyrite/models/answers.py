@@ -55,7 +55,7 @@ class Answer:
     def why_missing(self) -> str:
         """Why is there no answer, in a few words? "" where there is one; an empty text is an answer."""
         if self.finish == "refused":
-            return WITHHELD
+            return str(self.meta.get("reason") or WITHHELD)
         return str(self.meta.get("missing") or "no reason stored") if self.finish == "missing" else ""
 
     def as_line(self) -> bytes:

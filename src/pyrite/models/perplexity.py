@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyrite.models.rows import Pass, layout, reader_of
-from pyrite.models.template import PINNED_DATE, chat_with_answers, opening_ids, reads_clock, render_chat
+from pyrite.models.template import PINNED_DATE, chat_with_answers, has_pinned_date, opening_ids, render_chat
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
 
@@ -63,7 +63,7 @@ def encode_record(
         text = render_chat(
             tokenizer, record.messages, opened=False, row_name=row_name, tools=tools, template_kwargs=template_kwargs
         )
-        spans, remarks = [(0, len(text))], (PINNED_DATE,) if reads_clock(tokenizer, tools) else ()
+        spans, remarks = [(0, len(text))], (PINNED_DATE,) if has_pinned_date(tokenizer, text, tools) else ()
     encoded = tokenizer(
         text, add_special_tokens=isinstance(record, Text), return_offsets_mapping=True, return_special_tokens_mask=True
     )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from pyrite.models.answers import Answer, AnswerFile, Writing, check_ids
 from pyrite.models.remote_endpoint import Endpoint, Usage
@@ -25,6 +26,7 @@ def chat(
     *,
     attempts: int = 1,
     temperatures: Mapping[str, float] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
     report_progress: Callable[[float, float, str], None],
     expired: Callable[[], bool] = lambda: False,
     usage: Usage | None = None,
@@ -36,7 +38,8 @@ def chat(
     endpoint heeds it is its own affair, so answers are not promised to repeat. Answers arrive in any order: see
     `ordered`. A busy or failing endpoint is asked again after `base_wait` seconds, then twice as many, up to a minute,
     each time cut by a random share of at most a half; a break that it asks for (`Retry-After`) holds all requests.
-    `temperatures` goes by prompt id, for prompts whose temperature is not the writing's.
+    `temperatures` goes by prompt id, for prompts whose temperature is not the writing's; `template_kwargs` are variables of
+    the server's chat template.
     A prompt that the endpoint refuses, or to which its replies hold no answer, while it answers others, has an answer
     of finish "refused" or "missing", which says why. Parameters that a server refuses by name are left out or renamed,
     and stand in the `meta` of each answer.
@@ -71,7 +74,7 @@ def chat(
         report_progress(n_done, total, "answers")
         run = RemoteRun(
             endpoint, writing, file, usage,
-            temperatures=temperatures, answered=answered, expired=expired, base_wait=base_wait,
+            temperatures=temperatures, template_kwargs=template_kwargs, answered=answered, expired=expired, base_wait=base_wait,
         )  # fmt: skip
         try:
             if jobs:

@@ -4,6 +4,7 @@ A server that refuses a parameter by its name gets the same request without it (
 name). What was changed stands with every answer, as `meta["request"]`.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pyrite.models.answers import Writing
 from pyrite.models.remote_endpoint import PARAMETERS
 from pyrite.models.remote_fault import Fault
-from pyrite.records import Chat
+from pyrite.records import Chat, Message
 
 NEWER_LIMIT = "max_completion_tokens"
 LEFT_OUT = "left out"
@@ -29,9 +30,19 @@ DROPPED_FIRST = ("top_p", "seed", "stop", "temperature", "max_tokens")
 
 
 def request_body(
-    model: str, prompt: Chat, writing: Writing, names: Mapping[str, str], *, temperature: float, seed: int
+    model: str,
+    prompt: Chat,
+    writing: Writing,
+    names: Mapping[str, str],
+    *,
+    temperature: float,
+    seed: int,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A request, each parameter under its name; one without a name is left out, and so is `stop` where there is none."""
+    """A request, each parameter under its name; one without a name is left out, and so is `stop` where there is none.
+
+    Variables of the chat template go as `chat_template_kwargs`, which vLLM, SGLang and llama.cpp's server read.
+    """
     values: dict[str, Any] = {
         "max_tokens": writing.max_new_tokens,
         "temperature": temperature,
@@ -39,18 +50,23 @@ def request_body(
         "seed": seed,
         "stop": list(writing.stop),
     }
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
-    }
+    body: dict[str, Any] = {"model": model, "messages": [as_message(message) for message in prompt.messages]}
+    body |= {"tools": tools} if isinstance(tools := prompt.meta.get("tools"), list) and tools else {}
+    body |= {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
     return body | {
         names[name]: values[name] for name in PARAMETERS if name in names and (name != "stop" or writing.stop)
     }
 
 
+def as_message(message: Message) -> dict[str, Any]:
+    """A turn as the API has it, with the calls of tools in it."""
+    calls = {"tool_calls": json.loads(message.tool_calls)} if message.tool_calls else {}
+    return {"role": message.role, "content": message.content, **calls}
+
+
 def extra_names(body: dict[str, Any]) -> dict[str, Any]:
     """The request as the client takes it: names that it does not know stand in its `extra_body`."""
-    usual = {"model", "messages", NEWER_LIMIT, *PARAMETERS}
+    usual = {"model", "messages", "tools", NEWER_LIMIT, *PARAMETERS}
     extra = {name: value for name, value in body.items() if name not in usual}
     plain = {name: value for name, value in body.items() if name in usual}
     return {**plain, "extra_body": extra} if extra else plain

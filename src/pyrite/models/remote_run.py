@@ -56,12 +56,13 @@ class RemoteRun:
         usage: Usage,
         *,
         temperatures: Mapping[str, float] | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
         answered: Callable[[], None],
         expired: Callable[[], bool],
         base_wait: float,
     ) -> None:
         self.endpoint, self.writing, self.file, self.usage = endpoint, writing, file, usage
-        self.temperatures = temperatures or {}
+        self.temperatures, self.template_kwargs = temperatures or {}, template_kwargs
         self.answered, self.expired, self.base_wait = answered, expired, base_wait
         self.jobs: deque[Job] = deque()
         self.unasked = 0
@@ -182,7 +183,10 @@ class RemoteRun:
     def body(self, prompt: Chat, names: Mapping[str, str], seed: int) -> dict[str, Any]:
         """What a request says."""
         temperature = self.temperatures.get(prompt.id, self.writing.temperature)
-        return request_body(self.model, prompt, self.writing, names, temperature=temperature, seed=seed)
+        return request_body(
+            self.model, prompt, self.writing, names,
+            temperature=temperature, seed=seed, template_kwargs=self.template_kwargs,
+        )  # fmt: skip
 
     def settle(self, job: Job, outcome: Answer | Fault | None) -> None:
         """Keep an answer, or remember why there is none."""

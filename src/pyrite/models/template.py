@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from pyrite.errors import UserError
@@ -36,6 +36,7 @@ BY_TEMPLATE = "refused by the chat template"
 NOT_LOCATED = "answers that the chat template rewrites"
 LEFT_OUT = "answers that the chat template leaves out"
 THOUGHT_LEFT_OUT = "thought left out by the chat template"
+EOM = "<|eom_id|>"
 NO_END_MARKER = "answer without an end marker"
 PINNED_DATE = f"the chat template writes a date: {TODAY.isoformat()}"
 
@@ -53,6 +54,9 @@ class RowRefused(UserError):
     def __init__(self, problem: str, detail: str, fix: str, *, reason: str) -> None:
         super().__init__(problem, detail, fix)
         self.reason = reason
+
+    def __reduce__(self) -> Any:
+        return partial(type(self), reason=self.reason), self.args
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +178,12 @@ def pinned_template(template: str) -> str:
     return pinned
 
 
-def reads_clock(tokenizer: Any, tools: Any = None) -> bool:
-    """Does the model's chat template write today's date?"""
-    return bool(tokenizer.chat_template) and "strftime_now(" in tokenizer.get_chat_template(tools=tools or None)
+def has_pinned_date(tokenizer: Any, text: str, tools: Any = None) -> bool:
+    """Did the model's chat template write the pinned date into this text?"""
+    if not tokenizer.chat_template:
+        return False
+    formats = _CLOCK.finditer(tokenizer.get_chat_template(tools=tools or None))
+    return any(TODAY.strftime(match["format"]) in text for match in formats)
 
 
 def opening_ids(tokenizer: Any) -> list[int]:
@@ -192,11 +199,12 @@ def chat_with_answers(
 
     A thought counts where the template keeps it, its opening marker unless the prompt ends with that. Words that the template
     trims off (blanks, mostly) are no part of the text. The end marker is the special token right after the words; where
-    there is none (a last answer under some templates) the span ends with the words, and a remark says so.
+    there is none (a last answer under some templates) the span ends with the words, and a remark says so. An answer that
+    calls tools begins where the prompt for it ends, and ends with the marker that ends other answers.
 
     Raises:
-        RowRefused: the template refuses the conversation, leaves an answer out, or rewrites it so that it cannot be
-            located.
+        RowRefused: the template refuses the conversation, leaves an answer or a call out, or rewrites it so that it cannot
+            be located.
     """
     messages, tools = chat.messages, chat.meta.get("tools")
 
@@ -206,36 +214,35 @@ def chat_with_answers(
         )
 
     text = render(messages)
-    answers = [at for at, message in enumerate(messages) if message.role == "assistant"]
     plane = next((p for p in MARK_PLANES if not any(p <= ord(c) < p + PLANE_SIZE for c in text if ord(c) >= p)), None)
     if plane is None or 4 * len(messages) > PLANE_SIZE:
         raise not_located(row_name, "private-use characters of both planes occur in it")
-    located = None
-    for marked in ways_to_mark(messages, plane):
-        with_marks = render(marked)
-        located = positions(with_marks, text, plane)
-        if located is not None:
-            break
+    ways = (positions(render(marked_turns), text, plane) for marked_turns in ways_to_mark(messages, plane))
+    located = next((places for places in ways if places is not None), None)
     if located is None:
         raise not_located(row_name, "another text with marks in the answers than without")
-    special = special_tokens(tokenizer)
+    special = end_tokens(tokenizer)
     spans: list[tuple[int, int]] = []
-    remarks = [PINNED_DATE] if reads_clock(tokenizer, tools) else []
-    for at in answers:
-        if messages[at].tool_calls:
-            spans.append(span_of_calls(render, messages, at, text, special, row_name))
+    remarks = [PINNED_DATE] if has_pinned_date(tokenizer, text, tools) else []
+    for at, message in enumerate(messages):
+        if message.role != "assistant":
             continue
         marks = {kind: located[4 * at + kind] for kind in range(4) if 4 * at + kind in located}
-        if END not in marks or not marks.keys() & {START, THOUGHT, ANSWER}:
+        if END not in marks or not marks.keys() - {END}:
             problem, fix = "The chat template leaves an answer out.", "leave the row out"
-            raise RowRefused(problem, f"{row_name}: message {at + 1}", fix, reason=LEFT_OUT)
-        start = min(place for kind, place in marks.items() if kind != END)
-        if has_thought(messages[at].content):
-            if THOUGHT not in marks:
-                remarks.append(THOUGHT_LEFT_OUT)
-            elif start == marks[THOUGHT]:
-                start = before_marker(text, start, render(messages[:at], opened=True))
-        end = marker_end(text, marks[END], special)
+            calls = " (a call of a tool)" if message.tool_calls else ""
+            raise RowRefused(problem, f"{row_name}: message {at + 1}{calls}", fix, reason=LEFT_OUT)
+        if message.tool_calls:
+            prompt = render(messages[:at], opened=True).removeprefix(render(messages[:at])) if at else ""
+            start, end = span_of_calls(text, marks, prompt, closings(render, special), row_name)
+        else:
+            start = min(place for kind, place in marks.items() if kind != END)
+            if has_thought(message.content):
+                if THOUGHT not in marks:
+                    remarks.append(THOUGHT_LEFT_OUT)
+                elif start == marks[THOUGHT]:
+                    start = before_marker(text, start, render(messages[:at], opened=True))
+            end = marker_end(text, marks[END], special)
         if end == marks[END]:
             remarks.append(NO_END_MARKER)
         spans.append((start, end))
@@ -245,7 +252,8 @@ def chat_with_answers(
 def ways_to_mark(messages: Sequence[Message], plane: int) -> Iterator[list[Message]]:
     """The conversation with marks in its answers: around them, then within their outer blanks (which templates trim),
     each with all marks and with fewer, as a template may look at how an answer begins."""
-    thoughts = any(has_thought(message.content) for message in messages if message.role == "assistant")
+    answers = [message for message in messages if message.role == "assistant" and not message.tool_calls]
+    thoughts = any(has_thought(message.content) for message in answers)
     for within_blanks in (False, True):
         for kinds in ((0, 1, 2, 3), (1, 2, 3), (2, 3)) if thoughts else ((0, 3),):
             yield [
@@ -257,7 +265,10 @@ def ways_to_mark(messages: Sequence[Message], plane: int) -> Iterator[list[Messa
 
 
 def marked(message: Message, first: int, kinds: Sequence[int], *, within_blanks: bool) -> Message:
-    """An answer with marks; one without a thought has no marks but those of its beginning and end."""
+    """An answer with marks; one without a thought has no marks but those of its beginning and end, one that calls tools has
+    them at the beginning of the first function's name and the end of the last one's."""
+    if message.tool_calls:
+        return marked_calls(message, first)
     content = message.content
     start = len(content) - len(content.lstrip()) if within_blanks else 0
     end = max(start, len(content.rstrip())) if within_blanks else len(content)
@@ -273,6 +284,17 @@ def marked(message: Message, first: int, kinds: Sequence[int], *, within_blanks:
     for kind in sorted(used, key=lambda kind: (places[kind], kind), reverse=True):
         text = text[: places[kind]] + chr(first + kind) + text[places[kind] :]
     return Message(message.role, text, message.tool_calls)
+
+
+def marked_calls(message: Message, first: int) -> Message:
+    """An answer that calls tools, with marks around the names of the functions, from the first to the last."""
+    calls = json.loads(message.tool_calls)
+    functions = [call.get("function", call) for call in calls if isinstance(call, dict)]
+    named = [function for function in functions if isinstance(function, dict) and isinstance(function.get("name"), str)]
+    if named:
+        named[0]["name"] = chr(first + START) + named[0]["name"]
+        named[-1]["name"] += chr(first + END)
+    return Message(message.role, message.content, json.dumps(calls, ensure_ascii=False))
 
 
 def positions(with_marks: str, text: str, plane: int) -> dict[int, int] | None:
@@ -300,10 +322,11 @@ def before_marker(text: str, start: int, prompt: str) -> int:
     return start if not marker or open_marker(prompt) == marker else text.rindex(marker, 0, start)
 
 
-def special_tokens(tokenizer: Any) -> list[str]:
-    """The tokenizer's special tokens as texts, longest first."""
+def end_tokens(tokenizer: Any) -> list[str]:
+    """The special tokens that may end an answer, longest first: all but the one that begins a text."""
     tokens = {str(token) for token in tokenizer.all_special_tokens}
     tokens |= {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
+    tokens -= {tokenizer.bos_token} - {tokenizer.eos_token}
     return sorted(tokens - {""}, key=lambda token: (-len(token), token))
 
 
@@ -313,22 +336,38 @@ def marker_end(text: str, end: int, special: Sequence[str]) -> int:
     return next((at + len(token) for token in special if text.startswith(token, at)), end)
 
 
-def span_of_calls(
-    render: Any, messages: Sequence[Message], at: int, text: str, special: Sequence[str], row_name: str
-) -> tuple[int, int]:
-    """The span of an answer that calls tools: what follows the opened prompt, up to the last special token of the turn.
+def closings(render: Any, special: Sequence[str]) -> set[str]:
+    """The markers that may end an answer that calls tools: the one that ends a plain answer in this template, and the one
+    with which Llama 3 hands over to a tool."""
+    words = "words of an answer"
+    try:
+        text = render([Message("user", "a question"), Message("assistant", words)])
+    except RowRefused:
+        return {EOM} & set(special)
+    end = text.rfind(words) + len(words)
+    return ({text[end : marker_end(text, end, special)].strip()} - {""}) | ({EOM} & set(special))
+
+
+def span_of_calls(text: str, marks: Mapping[int, int], prompt: str, ends: set[str], row_name: str) -> tuple[int, int]:
+    """The span of an answer that calls tools: from where the prompt for it (`prompt`, what an opened turn adds) ends, an empty
+    thought aside, to the first of `ends` after the last function's name; to that name's end where there is none.
 
     Raises:
-        RowRefused: later turns change how it is rendered.
+        RowRefused: the turn does not begin as the prompt for it.
     """
-    prompt = render(messages[:at], opened=True) if at else ""
-    until = render(messages[: at + 1]).rstrip()
-    if not (until.startswith(prompt) and text.startswith(until)):
-        raise not_located(row_name, f"message {at + 1} calls a tool, and later turns change how it is written")
-    empty = _EMPTY_THOUGHT.match(until, len(prompt))
-    start = empty.end() if empty is not None else len(prompt)
-    ends = [until.rfind(token) + len(token) for token in special if until.rfind(token) >= start]
-    return start, max(ends, default=len(until))
+    opened_thought = open_marker(prompt)
+    header = prompt[: prompt.rindex(opened_thought)] if opened_thought else prompt
+    header = _EMPTY_THOUGHT.sub("", header).rstrip()
+    begun = text.rfind(header, 0, marks[START])
+    if not header or begun < 0:
+        raise not_located(row_name, "a turn that calls a tool does not begin as the prompt for it")
+    start = begun + len(header)
+    blanks = prompt[len(header) : len(prompt) - len(prompt[len(header) :].lstrip())]
+    start += len(blanks) if text.startswith(blanks, start) else 0
+    empty = _EMPTY_THOUGHT.match(text, start)
+    start = empty.end() if empty is not None else start
+    last = [text.find(marker, marks[END]) + len(marker) for marker in ends if text.find(marker, marks[END]) >= 0]
+    return start, min(last, default=marks[END])
 
 
 def not_located(row_name: str, why: str) -> RowRefused:

@@ -135,6 +135,10 @@ class ProbeConfig(ProbeOptions, CallConfig):
     def _address(self) -> "ProbeConfig":
         if (self.backend == "openai") != (self.base_url is not None):
             raise ValueError("--backend openai and --base-url go together")
+        if self.chat_template_kwargs and any(task.startswith("harness:") for task in self.task):
+            raise ValueError(
+                "--chat-template-kwargs does not reach harness tasks: leave it out, or ask them by themselves"
+            )
         if self.backend == "openai" and self.precision == "int8":
             raise ValueError("--precision int8 is for models on this machine, not for an endpoint's: leave it out")
         return self

@@ -78,7 +78,7 @@ class GenerativeProbe:
             config["skip"] = self.config.skip
         if self.task.plugin:
             config["plugin"] = self.task.plugin
-        if self.task.by_rule is not None and self.config.on_bad_row == "skip":
+        if self.config.on_bad_row == "skip":
             config["on_bad_row"] = "skip"
         return config
 

@@ -163,6 +163,7 @@ def ask_endpoint(
     usage = Usage()
     chat(
         endpoint, prompts, writing, out, attempts=attempts, temperatures=temperatures,
+        template_kwargs=context.config.get("chat_template_kwargs"),
         report_progress=context.report_progress, expired=context.expired, usage=usage,
     )  # fmt: skip
     return usage

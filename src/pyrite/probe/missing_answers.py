@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyrite.models.answers import Answer
+from pyrite.models.answers import WITHHELD, Answer
 from pyrite.outputs import storable
 from pyrite.probe.texts import why_no_answer
 from pyrite.records import Chat
@@ -31,8 +31,8 @@ def counted(reasons: Counter[str]) -> str:
 
 def with_missing(notes: Sequence[str], answers: Sequence[Answer]) -> list[str]:
     """The notes and what a reader must know of missing answers; this first where more are missing than a verdict bears."""
-    refused = sum(answer.finish == "refused" for answer in answers)
-    lost = [answer for answer in answers if answer.finish != "refused" and why_no_answer(answer)]
+    refused = sum(answer.why_missing == WITHHELD for answer in answers)
+    lost = [answer for answer in answers if why_no_answer(answer) not in ("", WITHHELD)]
     own = [f"{refused} answers were refused and count as missing"] if refused else []
     if lost:
         words = lost[0].meta.get("detail")

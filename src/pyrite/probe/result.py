@@ -193,7 +193,8 @@ def compare_two(
 
 
 def common_scales(first: Sequence[Metric], second: Sequence[Metric]) -> tuple[Metric, ...]:
-    """The metrics of both: a share only where each model's values say so (what a harness task measures is known from
+    """The metrics that both results have, whoever is named first: a share only where each model's values say so (what a harness task measures is known from
     its values, and those of a model that is never right are all 0)."""
     real = {metric.name for metric in second if metric.scale == "real"}
-    return tuple(replace(metric, scale="real") if metric.name in real else metric for metric in first)
+    both = [metric for metric in first if any(metric.name == other.name for other in second)]
+    return tuple(replace(metric, scale="real") if metric.name in real else metric for metric in both)
