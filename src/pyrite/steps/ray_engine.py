@@ -210,13 +210,13 @@ def connect(ray: Any, name: str) -> bool:
     fix = "start it (ray start --head), or --engine ray for one on this machine"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody unless the user wants it
     os.environ.setdefault("RAY_task_oom_retries", str(ATTEMPTS))  # else a step that is too large is begun for ever
+    quiet = {"log_to_driver": False, "configure_logging": False}
     try:
         if address:
             check_answer(address, ray.util.get_node_ip_address())
-            ray.init(address=address, log_to_driver=False)
+            ray.init(address=address, **quiet)
         else:
-            quiet = {"log_to_driver": False, "configure_logging": False, "include_dashboard": False}
-            ray.init(address="local", object_store_memory=OBJECT_STORE, **quiet)
+            ray.init(address="local", object_store_memory=OBJECT_STORE, include_dashboard=False, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         if "ray[client]" in str(error):
             fix = "pip install 'pyrite[ray]'"
