@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -187,15 +188,16 @@ def test_a_machine_without_the_store(tmp_path: Path) -> None:
     head = [*start, "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir=/tmp/ray-{port}", "--include-dashboard=false"]
     other = [*hidden, *start, f"--address=127.0.0.1:{port}", "--num-cpus=2"]
     folder.mkdir()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # of this cluster, and of no file
     machines = []
     try:
         for name, command in (("head", head), ("other", other)):
             with (folder / name).open("w") as log:
                 machines.append(
-                    subprocess.Popen(command, env=environment(), stdout=log, stderr=log, start_new_session=True)
+                    subprocess.Popen(command, env=environment(**token), stdout=log, stderr=log, start_new_session=True)
                 )
             time.sleep(8)
-        code, said = finish(begin(tmp_path, f"ray:127.0.0.1:{port}"), 200)
+        code, said = finish(begin(tmp_path, f"ray:127.0.0.1:{port}", **token), 200)
     finally:
         for machine in machines:
             end_session(machine)
@@ -204,6 +206,14 @@ def test_a_machine_without_the_store(tmp_path: Path) -> None:
     assert "does not see the store" in said
     assert str(store) in said
     assert not list(store.glob("done/*"))
+
+
+def wait_for_line(log: Path, words: str, seconds: float = 90) -> None:
+    """Return when a log has these words."""
+    end = time.monotonic() + seconds
+    while words not in log.read_text():
+        assert time.monotonic() < end, log.read_text()[-2000:]
+        time.sleep(0.3)
 
 
 def free_port() -> int:

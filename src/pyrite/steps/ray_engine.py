@@ -207,7 +207,10 @@ def connect(ray: Any, name: str) -> bool:
     """
     address = name if name.startswith(ADDRESS) else name.removeprefix("ray").removeprefix(":")
     address = address or os.environ.get("RAY_ADDRESS", "")
-    fix = "start it (ray start --head), or --engine ray for one on this machine"
+    fix = (
+        "start it (ray start --head), or --engine ray for one on this machine; if it asks for a token, it is the one of "
+        "$RAY_AUTH_TOKEN"
+    )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody unless the user wants it
     os.environ.setdefault("RAY_task_oom_retries", str(ATTEMPTS))  # else a step that is too large is begun for ever
     quiet = {"log_to_driver": False, "configure_logging": False}
