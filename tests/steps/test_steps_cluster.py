@@ -8,10 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -185,7 +184,14 @@ def test_a_machine_without_the_store(tmp_path: Path) -> None:
         pytest.skip("this user may not give a process a file system of its own (unshare --mount)")
     port, folder = free_port(), tmp_path / "ray"
     start = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats", "--num-gpus=0"]
-    head = [*start, "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir=/tmp/ray-{port}", "--include-dashboard=false"]
+    head = [
+        *start,
+        "--head",
+        f"--port={port}",
+        "--num-cpus=0",
+        f"--temp-dir=/tmp/ray-{port}",
+        "--include-dashboard=false",
+    ]
     other = [*hidden, *start, f"--address=127.0.0.1:{port}", "--num-cpus=2"]
     folder.mkdir()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # of this cluster, and of no file

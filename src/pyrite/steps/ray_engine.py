@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -250,7 +250,7 @@ def check_answer(address: str, own: str) -> None:
 def ray_run(
     step: Step,
     shared: Shared,
-    files: Collection[str],
+    files: Sequence[str],
     deadline: float | None,
     refresh: Collection[str],
     threads: int,

@@ -10,6 +10,7 @@ A folder under `done` is complete by construction, so any number of processes an
 
 import contextlib
 import errno
+import functools
 import os
 import platform
 import shutil
@@ -204,6 +205,13 @@ def boundary(point: str, step: Step) -> None:
 def made_with() -> dict[str, Any]:
     """Which software and machine made this: package versions, Python, platform (not part of any key)."""
     versions = {"pyrite": pyrite.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    return versions | package_versions()
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that results may depend on, read once: it takes longer than a short step."""
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
