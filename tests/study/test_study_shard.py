@@ -8,7 +8,7 @@ from tests.conftest import study_line
 
 from pyrite.cli import run
 from pyrite.errors import UserError
-from pyrite.study.shard import Shard, shard_of
+from pyrite.study.shard import SLURM_ARRAY, Shard, shard_of
 
 
 def test_three_jobs_are_one_study(tiny_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -43,11 +43,28 @@ def test_a_part_that_is_not_there(text: str) -> None:
         shard_of(text, {})
 
 
+def array(number: int, first: int, last: int, step: int, count: int) -> dict[str, str]:
+    """What Slurm sets for a job of an array."""
+    return dict(zip(SLURM_ARRAY, map(str, (number, first, last, step, count)), strict=True))
+
+
 def test_the_place_in_an_array() -> None:
-    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "4"}
-    assert shard_of("slurm", array) == Shard(4, 4)
+    """The values are those that Slurm 22.05 sets for --array=0-3, 1-7:2 and 1,3,7."""
+    assert shard_of("slurm", array(3, 0, 3, 1, 4)) == Shard(4, 4)
+    assert [shard_of("slurm", array(at, 1, 7, 2, 4)) for at in (1, 3, 5, 7)] == [Shard(at, 4) for at in (1, 2, 3, 4)]
+    for number in (1, 3, 7):
+        with pytest.raises(UserError, match="not evenly numbered"):
+            shard_of("slurm", array(number, 1, 7, 1, 3))
     with pytest.raises(UserError, match="no job of a Slurm array"):
         shard_of("slurm", {})
     with pytest.raises(UserError, match="no such part"):
-        shard_of("slurm", array | {"SLURM_ARRAY_TASK_ID": "8"})
-    assert shard_of(None, array) is None
+        shard_of("slurm", array(8, 0, 3, 1, 4))
+    assert shard_of(None, array(3, 0, 3, 1, 4)) is None
+
+
+@pytest.mark.parametrize("flag", [["--plan"], ["--power"], ["--pilot"], ["--refresh", "data.pools"]])
+def test_a_part_does_not_take_what_is_of_the_whole(
+    flag: list[str], tiny_study: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(study_line(tiny_study, "--shard", "1/2", *flag)) == 2
+    assert f"--shard and {flag[0]}" in capfd.readouterr().err

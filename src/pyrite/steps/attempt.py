@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from pyrite.errors import UserError
 from pyrite.steps.step import Context, Source, Step
 from pyrite.steps.store import Store
 
+REPORT_EVERY = 0.3
+"""Seconds between two reports of a step to another process, at least."""
 LITTLE_ROOM = 2**26
 """Bytes free below which a writer that broke off is taken to have met the end of the disk."""
 
@@ -59,6 +61,19 @@ def attempt_one(
         seconds = time.monotonic() - started
         store.publish(step, out, seconds)
         return seconds
+
+
+def sparse_reports(send: Callable[[tuple[str, float, float, str]], Any]) -> Callable[[str, float, float, str], None]:
+    """What a step reports its progress to where that is another process: few of its reports are sent there."""
+    last = 0.0
+
+    def report_progress(key: str, finished: float, total: float, unit: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > REPORT_EVERY:
+            last = time.monotonic()
+            send((key, finished, total, unit))
+
+    return report_progress
 
 
 def set_threads(threads: int) -> None:

@@ -71,8 +71,10 @@ def run_side_by_side(
                 progress.start(step)
                 running[engine.submit(step)] = step
             ended = engine.wait(running)
+            keys = {step.key for step in running.values()}
             for report in engine.reports():
-                progress.report_progress(*report)
+                if report[0] in keys:  # a late one of a step that has ended says nothing
+                    progress.report_progress(*report)
             progress.beat()
             for task in list(ended):
                 step = running.pop(task)

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.steps.attempt import run_one, set_threads
+from pyrite.steps.attempt import run_one, set_threads, sparse_reports
 from pyrite.steps.engine import Report
 from pyrite.steps.step import Step
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-LONGEST_SILENCE = 0.3
-"""Seconds between two reports of a step."""
 
 
 class ProcessEngine:
@@ -128,12 +126,4 @@ def end_with_parent(parent: int) -> None:
 
 def worker_run(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
     """What a worker process does with one step."""
-    last = 0.0
-
-    def report_progress(key: str, finished: float, total: float, unit: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > LONGEST_SILENCE:
-            last = time.monotonic()
-            _queue.put((key, finished, total, unit))
-
-    return run_one(step, root, deadline, report_progress, refresh)
+    return run_one(step, root, deadline, sparse_reports(_queue.put), refresh)

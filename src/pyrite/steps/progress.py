@@ -68,6 +68,8 @@ class Progress:
         """A step has come so far, in its own units (tokens, rows); `unit; note` brings its own word on its speed."""
         now = self.clock()
         self.forecast.update(key, min(1.0, finished / total) if total else 0.0, now)
+        if finished < self.first.get(key, (finished, now))[0]:  # begun again from its checkpoint, by another process
+            del self.first[key]
         at, since = self.first.setdefault(key, (finished, now))
         unit, _, note = unit.partition("; ")
         rate = (finished - at) / (now - since) if now > since else 0.0

@@ -10,6 +10,7 @@ A folder under `done` is complete by construction, so any number of processes an
 
 import contextlib
 import errno
+import functools
 import os
 import platform
 import shutil
@@ -69,11 +70,25 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the right to work on a step; waits while another process has it."""
+        """Hold the right to work on a step; waits while another process has it.
+
+        Raises:
+            UserError: the file system has no locks. Files in their place would stay where a machine dies.
+        """
         folder = self.root / "locks"
         make_folder(folder)
-        with FileLock(folder / f"{key}.lock"):
+        lock = FileLock(folder / f"{key}.lock", fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+            fix = "mount it with locks (NFSv4; Lustre: -o flock), or choose another folder: --store DIR"
+            raise UserError("The store's file system has no locks.", f"{folder}: {error.strerror}", fix) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def attempt(self, step: Step, *, anew: bool = False) -> tuple[Path, Path]:
         """An empty `out` folder and the checkpoint folder that a cut-off attempt may have left something in.
@@ -190,6 +205,13 @@ def boundary(point: str, step: Step) -> None:
 def made_with() -> dict[str, Any]:
     """Which software and machine made this: package versions, Python, platform (not part of any key)."""
     versions = {"pyrite": pyrite.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    return versions | package_versions()
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that results may depend on, read once: it takes longer than a short step."""
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)

@@ -55,6 +55,7 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
     if config.power and (config.plan or config.pilot):
         other = "--plan" if config.plan else "--pilot"
         raise UserError("Two things are wanted in the place of the study.", f"--power and {other}", "give one of them")
+    check_shard(config)
     if config.plan:
         return plan(config)
     if config.power:
@@ -63,6 +64,15 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
         return pilot(config)
     shard = shard_of(config.shard)
     return run_study(config) if shard is None else run_shard(config, shard)
+
+
+def check_shard(config: StudyConfig) -> None:
+    """Refuse what jobs that share a study would each do as a whole, or anew under the others' eyes."""
+    names = ("plan", "power", "pilot", "refresh")
+    whole = [f"--{name}" for name in names if getattr(config, name)]
+    if config.shard is not None and whole:
+        fix = "leave out --shard"
+        raise UserError("A part of a study does not take this.", f"--shard and {', '.join(whole)}", fix)
 
 
 def run_study(config: StudyConfig) -> Study:

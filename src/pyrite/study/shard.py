@@ -9,7 +9,15 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.steps import Step, Store, missing_steps
 
-SLURM_ID, SLURM_FIRST, SLURM_COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"
+SLURM_ID = "SLURM_ARRAY_TASK_ID"
+SLURM_ARRAY = (
+    SLURM_ID,
+    "SLURM_ARRAY_TASK_MIN",
+    "SLURM_ARRAY_TASK_MAX",
+    "SLURM_ARRAY_TASK_STEP",
+    "SLURM_ARRAY_TASK_COUNT",
+)
+"""A job's number in its array, the first, the last, the distance of two, how many there are."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +51,31 @@ def shard_of(text: str | None, environment: Mapping[str, str] = os.environ) -> S
 
     >>> shard_of("2/4", {})
     Shard(number=2, count=4)
-    >>> shard_of("slurm", {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "3"})
-    Shard(number=3, count=3)
+    >>> shard_of("slurm", dict(zip(SLURM_ARRAY, ["7", "5", "9", "2", "3"])))
+    Shard(number=2, count=3)
 
     Raises:
-        UserError: no such part, or no job array of Slurm's that counts in steps of one.
+        UserError: no such part, or no job array of Slurm's whose numbers are evenly spaced.
     """
     if text is None:
         return None
     if text == "slurm":
-        values = [environment.get(name, "") for name in (SLURM_ID, SLURM_FIRST, SLURM_COUNT)]
+        values = [environment.get(name, "") for name in SLURM_ARRAY]
         if not all(value.isdigit() for value in values):
             fix = "submit with sbatch --array=1-N, or name the part: --shard 1/4"
             raise UserError("This is no job of a Slurm array.", f"${SLURM_ID}: {values[0] or 'not set'}", fix)
-        place, first, count = map(int, values)
-        shard = Shard(place - first + 1, count)
+        place, first, last, step, count = map(int, values)
+        if (last - first) // step + 1 != count:  # else some jobs would take one another's parts, and some parts nobody
+            fix = "number the jobs evenly: sbatch --array=1-N"
+            raise UserError("The array's jobs are not evenly numbered.", f"{count} jobs from {first} to {last}", fix)
+        shard = Shard((place - first) // step + 1, count)
     else:
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if match is None:
             raise UserError("--shard takes I/N, or slurm.", text, "for the first of four jobs: --shard 1/4")
         shard = Shard(int(match[1]), int(match[2]))
     if not 1 <= shard.number <= shard.count:
-        detail, fix = f"{shard.number} of {shard.count}", "number the jobs from 1 to N, in steps of one"
+        detail, fix = f"{shard.number} of {shard.count}", "number the jobs from 1 to N"
         raise UserError("There is no such part.", detail, fix)
     return shard
 
