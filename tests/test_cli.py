@@ -1,6 +1,7 @@
 """The command: instant help, exit codes, wrong input that leaves nothing half-written, Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,3 +195,29 @@ def test_our_own_mistakes_keep_their_traceback(
     message = capsys.readouterr().err
     assert "ZeroDivisionError" in message
     assert "mistake in Pyrite" in message
+
+
+def test_an_empty_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unset shell variable would mean the current folder."""
+    assert run(["audit", "data.jsonl", "--reference", ""]) == 2
+    assert "An argument is empty" in capsys.readouterr().err
+
+
+def test_a_file_of_flags_that_is_no_yaml_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "flags.yaml"
+    file.write_text("only: format\nreference: [a, b\nquiet: true\n")
+    assert run(["audit", "data.jsonl", "--config", str(file)]) == 2
+    assert re.search(rf"{re.escape(str(file))}:[234]: ", capsys.readouterr().err)
+    file.write_text("- only\n")
+    assert run(["audit", "data.jsonl", "--config", str(file)]) == 2
+    assert "holds no flags" in capsys.readouterr().err
+
+
+def test_a_wrong_option_of_an_endpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = tmp_path / "x.jsonl"
+    questions.write_text('{"question": "2 + 2?", "answer": "#### 4"}\n')
+    line = ["probe", "m", "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--task", f"gsm8k={questions}"]
+    assert run([*line, "--store", str(tmp_path), "--rename", "seed"]) == 2
+    assert "--rename" in capsys.readouterr().err

@@ -56,6 +56,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit code (0 done, 1 gate failed, 2 user error, 3 undecided, 4 ours, 130)."""
     try:
+        if "" in arguments:
+            fix = "write the argument out; is a shell variable empty or not set?"
+            raise UserError("An argument is empty.", " ".join(map(repr, arguments)), fix)
         arguments = with_config(["/dev/stdin" if word == "-" else word for word in arguments])
         done = app(
             arguments, exit_on_error=False, print_error=True, result_action="return_value", error_formatter=wrong_line
@@ -108,8 +111,27 @@ def with_config(arguments: list[str]) -> list[str]:
     rest = arguments[:at] + arguments[at + (1 if "=" in arguments[at] else 2) :]
     if not Path(name).is_file():
         raise UserError("That configuration is not there.", name or "--config without a file", "--config FILE (YAML)")
+    check_yaml(Path(name))
     app.config = cyclopts.config.Yaml(name, must_exist=True, use_commands_as_keys=False, allow_unknown=False)
     return rest
+
+
+def check_yaml(file: Path) -> None:
+    """Refuse a file of flags that is no YAML mapping, with the line."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    from pyrite.config_base import yaml_text
+
+    try:
+        loaded = YAML(typ="safe").load(yaml_text(file, "configuration"))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UserError(
+            "The configuration is not valid YAML.", f"{file}:{line}: {error.problem}", "mend this line"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise UserError("The configuration holds no flags.", str(file), "write FLAG: VALUE lines")
 
 
 def show_json(value: Any) -> None:

@@ -393,7 +393,7 @@ OWN = """\
 HARM = """\
 damage: hard
 trainings:
-  hard: {on: sums.damage, settings: {epochs: 4, batch_size: 8, learning_rate: 2.0e-2, max_tokens: 96}}
+  hard: {on: sums.damage, settings: {epochs: 4, batch_size: 8, learning_rate: 3.0e-2, max_tokens: 96}}
 """
 
 

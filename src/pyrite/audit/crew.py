@@ -12,6 +12,7 @@ from pyrite.audit.flaw import Stream
 from pyrite.audit.flaws.registry import flaw_of
 from pyrite.audit.rows import Row
 from pyrite.errors import UserError
+from pyrite.steps.processes import interrupts_held
 
 
 class Part:
@@ -102,8 +103,9 @@ class Crew:
             )
             for at, inbox in enumerate(self.inboxes)
         ]
-        for process in self.processes:
-            process.start()
+        with interrupts_held():
+            for process in self.processes:
+                process.start()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Hand a batch to the part whose turn it is; waits while it is busy."""

@@ -262,7 +262,7 @@ def answer_nll(
     with compute.autocast():
         losses = text_nlls(
             model,
-            [tokens for both in zip(*pieces, strict=True) for tokens in both],
+            [piece for both in zip(*pieces, strict=True) for piece in both],
             max_tokens=2 * room + 1,
             report_progress=report_progress,
         )

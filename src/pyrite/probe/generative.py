@@ -90,8 +90,13 @@ class GenerativeProbe:
         try:
             endpoint = Endpoint(base_url=url, model=model, **named, **pace)
         except ValidationError as error:
-            faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
-            raise UserError("An endpoint's options do not fit.", f"{url}: {faults}", "pyrite probe --help") from None
+            faults = [
+                "--" + "-".join([prefix.rstrip("_")] * bool(prefix) + [str(fault["loc"][0]).replace("_", "-")])
+                + f" {fault['input']}: " + str(fault["msg"]).removeprefix("Value error, ")
+                if fault["loc"] else str(fault["msg"]).removeprefix("Value error, ")
+                for fault in error.errors()
+            ]  # fmt: skip
+            raise UserError("An endpoint's options do not fit.", "; ".join(faults), "see pyrite probe --help") from None
         from pyrite.steps import default_store
 
         plain = endpoint.model_dump(mode="json")

@@ -1,5 +1,6 @@
 """The local engine: processes of this machine, one step in each, each GPU step on a GPU of its own."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -42,7 +43,8 @@ class ProcessEngine:
         context = multiprocessing.get_context("spawn")
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
         self.manager = SyncManager(ctx=context)
-        self.manager.start(end_with_parent, (os.getpid(),))
+        with interrupts_held():
+            self.manager.start(end_with_parent, (os.getpid(),))
         self.queue: Any = self.manager.Queue()
         free_gpus: Any = self.manager.Queue() if gpus else None
         for number in range(workers if gpus else 0):
@@ -52,7 +54,8 @@ class ProcessEngine:
 
     def submit(self, step: Step) -> Future[float]:
         """Begin a step in a free process."""
-        task = self.pool.submit(worker_run, step, self.root, self.deadline, self.refresh)
+        with interrupts_held():
+            task = self.pool.submit(worker_run, step, self.root, self.deadline, self.refresh)
         self.labels[task] = step.label
         return task
 
@@ -88,6 +91,20 @@ class ProcessEngine:
         """End the processes."""
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.manager.shutdown()
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until this is over. A process that begins meanwhile never gets one: it would print a traceback of its
+    imports; its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def visible_gpus() -> list[str]:
