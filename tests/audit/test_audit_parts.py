@@ -17,7 +17,28 @@ from pyrite.audit.flaws.tokens import FLAW as TOKENS
 from pyrite.audit.rows import Row, audit_row, part_of
 from pyrite.records import Chat, Message
 
-WORDS = "the of cat dog river stone quickly green blue house under over tree walk run jump sing song night day".split()
+WORDS = [
+    "the",
+    "of",
+    "cat",
+    "dog",
+    "river",
+    "stone",
+    "quickly",
+    "green",
+    "blue",
+    "house",
+    "under",
+    "over",
+    "tree",
+    "walk",
+    "run",
+    "jump",
+    "sing",
+    "song",
+    "night",
+    "day",
+]
 
 
 @pytest.fixture
