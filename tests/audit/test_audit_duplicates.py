@@ -350,3 +350,11 @@ def test_real_data(tmp_path: Path) -> None:
         pytest.skip("instruct/alpaca_en_demo.json is not in PYRITE_DATA")
     told, _ = merged(list(as_rows(open_records(path, ReadOptions(on_bad_row="skip")))), tmp_path)
     assert (told["rows"], told["exact"]["rows"], told["exact"]["groups"]) == (999, 27, 13)
+
+
+def test_shares_of_copies_in_words() -> None:
+    totals = {"exact": {"rows": 9, "share": 1.0, "groups": 4}, "near": {"rows": 3, "share": 0.0996, "groups": 1}}
+    assert streams.notes(totals) == [
+        "of all rows, 9 (100 %) repeat another row word for word (in 4 groups)",
+        "of all rows, 3 (10 %) are nearly another row (in 1 groups)",
+    ]

@@ -186,7 +186,7 @@ def test_parts_of_a_row() -> None:
     assert not holds_thought(Row(0, "r", "q", ("plain", "it writes <think> tags")))
     assert part_of(row, "answer") == row
     assert part_of(row, "final").answers == ("4", "plain")
-    assert part_of(row, "thought").answers == ("why", "")
+    assert part_of(row, "thought").answers == ("why",)
 
 
 def test_a_flaw_of_thoughts_is_seen_in_thoughts_alone(tmp_path: Path, audit: Any) -> None:

@@ -37,9 +37,9 @@ def is_code(text: str) -> bool:
 
 def data_kind(rows: Sequence[Row]) -> DataKind:
     """What most of the rows are: labelled rows, code, plain text, or answers to prompts."""
-    count = len(rows)
+    count, answers = len(rows), [row.answer for row in rows if row.answers]
     if 2 * sum(bool(row.fields) for row in rows) > count:
         return "labelled"
-    if count and 2 * sum(is_code(row.answer) for row in rows) > count:
+    if 2 * sum(map(is_code, answers)) > len(answers):
         return "code"
     return "text" if 2 * sum(not row.prompt.strip() for row in rows) > count else "chat"

@@ -16,6 +16,7 @@ from pyrite.audit.gather import Sampled, sample_extras
 from pyrite.audit.human_sources import stored_sources
 from pyrite.audit.next_source import sizes_of
 from pyrite.audit.rows import Row
+from pyrite.audit.wording import NEEDS_REFERENCE
 from pyrite.steps import Context, StepType
 
 EXCERPT = 300
@@ -71,11 +72,11 @@ def measure_flaw(
             by_name[name] = replace(by_name[name], counted=Counted(alone.value, alone.n, alone.threshold))
         else:  # every row was counted: the share is what it is
             by_name[name] = measure_alone(replace(alone, low=alone.value, high=alone.value))
-    why = "the data or the references do not have what it needs" if human >= LEAST else "needs a reference"
+    why = "the data or the references do not have what it needs" if human >= LEAST else NEEDS_REFERENCE
     if human >= LEAST and not comparable_labels(flaw, sampled):
         why = "the data and the references do not have the same labels"
     if 0 < human < LEAST:
-        why = f"needs a reference of {LEAST} rows; this one has {human}"
+        why = f"{NEEDS_REFERENCE} of {LEAST} rows; this one has {human}"
     missing = [(statistic, why) for statistic in flaw.statistics if statistic.name not in by_name]
     return [by_name[statistic.name] for statistic in flaw.statistics if statistic.name in by_name], missing
 
@@ -177,9 +178,9 @@ def evidence_json(evidence: Evidence, data: Population) -> dict[str, Any]:
 
 
 def row_excerpt(row: Row) -> str:
-    """The beginning of a row: its answer, or all of a pair."""
-    text = " | ".join(row.fields.values()) + f" | {row.label}" if row.fields else row.answer
+    """The beginning of a row: its answer (what was asked, where there is none), or all of a pair."""
+    text = " | ".join(row.fields.values()) + f" | {row.label}" if row.fields else row.answer or row.prompt
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-COMPARE = StepType("audit.compare", 4, compare_step)
+COMPARE = StepType("audit.compare", 5, compare_step)

@@ -10,7 +10,7 @@ from typing import Any
 from pyrite.audit.extras import extras_of
 from pyrite.audit.flaw import Stream
 from pyrite.audit.flaws.registry import flaw_of
-from pyrite.audit.rows import Row
+from pyrite.audit.rows import Row, lacks_part
 from pyrite.errors import UserError
 from pyrite.steps.processes import interrupts_held
 
@@ -22,7 +22,9 @@ class Part:
         extras = extras_of(config, inputs)
         folder.mkdir(parents=True)
         self.folder = folder
+        self.part = config.get("part", "answer")
         self.streams: dict[str, Stream] = {}
+        self.reads_prompts = {name for name in config["flaws"] if flaw_of(name, config).reads_prompts}
         self.writer: Any = None
         for name in config["flaws"]:
             (folder / name).mkdir()
@@ -31,13 +33,19 @@ class Part:
             self.streams[name] = stream(folder / name, extras)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Show the batch to every flaw's stream."""
+        """Show the batch to every flaw's stream; rows without the part that is measured only to those that read prompts, too.
+        Such rows have no values in the columns of the others."""
         import pyarrow
         from pyarrow import parquet
 
         columns: dict[str, Any] = {"number": [row.number for row in rows], "id": [row.id for row in rows]}
-        for stream in self.streams.values():
-            columns |= stream.add(rows)
+        places = [at for at, row in enumerate(rows) if not lacks_part(row, self.part)]
+        measured = [rows[at] for at in places]
+        for name, stream in self.streams.items():
+            if name in self.reads_prompts or len(measured) == len(rows):
+                columns |= stream.add(rows)
+            else:
+                columns |= {key: placed(values, places, len(rows)) for key, values in stream.add(measured).items()}
         table = pyarrow.table(columns)
         if self.writer is None:
             self.writer = parquet.ParquetWriter(self.folder / "rows.parquet", table.schema, compression="zstd")
@@ -49,6 +57,14 @@ class Part:
             stream.close()
         if self.writer is not None:
             self.writer.close()
+
+
+def placed(values: Any, places: Sequence[int], count: int) -> Any:
+    """A column of so many rows that has values at some places, and none elsewhere."""
+    import pyarrow
+
+    number_at = {place: number for number, place in enumerate(places)}
+    return pyarrow.array(values).take(pyarrow.array([number_at.get(at) for at in range(count)], pyarrow.int64()))
 
 
 def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, outbox: Any) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from pyrite.data.keys import same_text
 from pyrite.data.words import sentences
 from pyrite.models import load
 from pyrite.models.positions import tokens_read
+from pyrite.models.sentence_modules import sentence_modules
 
 CHARACTERS = 64
 """A text is looked at up to so many characters for each token that fits (as `pyrite.models.embed` reads it)."""
 MARGIN = 8
-"""Tokens that are left free where the two ends of a long prompt are joined: they may be divided anew there."""
+"""Tokens that are left free where the two ends of a long prompt are joined, which may be divided anew there; more than the
+special tokens of a text."""
 
 
 def own_sides(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -75,36 +77,50 @@ def after_lead(text: str, shared: set[str]) -> str:
 
 @dataclass(frozen=True)
 class Cutter:
-    """How texts fit into a model of `folder`, which reads `limit` tokens of each."""
+    """How texts fit into an embedder, which reads `limit` tokens of each, special ones included.
 
-    folder: Path
-    limit: int
+    Before a text it reads its `prompt`, which counts; where it reads in `lower` case, so are texts divided here."""
+
     tokenizer: Any = field(repr=False)
+    limit: int
+    prompt: str = ""
+    lower: bool = False
 
     @classmethod
     def of(cls, folder: Path, max_tokens: int) -> "Cutter":
-        """For a model that is to read so many tokens, or as many as it can."""
+        """For a model whose hidden states are taken, which is to read so many tokens, or as many as it can."""
         tokenizer = load.load_tokenizer(folder)
-        return cls(folder, tokens_read(max_tokens, load.library_config(folder), tokenizer), tokenizer)
+        return cls(tokenizer, tokens_read(max_tokens, load.library_config(folder), tokenizer))
+
+    @classmethod
+    def of_sentences(cls, folder: Path, max_tokens: int) -> "Cutter":
+        """For a sentence embedder, by what its folder says (`pyrite.models.sentence_modules`)."""
+        modules = sentence_modules(folder)
+        plain = cls.of(modules.folder, min(max_tokens, modules.max_tokens or max_tokens))
+        return replace(plain, prompt=modules.prompt, lower=modules.lower)
+
+    def cased(self, text: str) -> str:
+        """A text in the case in which it is read."""
+        return text.lower() if self.lower else text
 
     def token_ids(self, text: str) -> list[int]:
-        """The tokens of a text, special ones included, as far as it is looked at."""
-        head = text[: CHARACTERS * self.limit].encode("utf-8", "replace").decode("utf-8")
-        ids: list[int] = self.tokenizer(head)["input_ids"]
+        """The tokens of a text as it stands, special ones included, as far as it is looked at."""
+        ids: list[int] = self.tokenizer(well_formed(text[: CHARACTERS * self.limit]))["input_ids"]
         return ids
 
     def is_cut(self, text: str) -> bool:
-        """Whether a text has more tokens than are read."""
-        return len(text) > CHARACTERS * self.limit or (
-            len(text) > self.limit // 2 and len(self.token_ids(text)) > self.limit
-        )
+        """Whether a text, after the embedder's prompt, has more tokens than are read."""
+        text = self.prompt + self.cased(text)
+        if text.isascii() and len(text) + MARGIN <= self.limit:  # each letter is one token at most
+            return False
+        return len(text) > CHARACTERS * self.limit or len(self.token_ids(text)) > self.limit
 
     def both_ends(self, text: str) -> str:
         """A text that fits: a longer one with its middle left out, as what is asked stands at either end."""
         if not self.tokenizer.is_fast or not self.is_cut(text):
             return text
-        room = max(2, self.limit - MARGIN)
-        head, tail = (part.encode("utf-8", "replace").decode("utf-8") for part in self._ends(text))
+        room = max(2, self.limit - MARGIN - (len(self._offsets(self.prompt)) if self.prompt else 0))
+        head, tail = (well_formed(part) for part in self._ends(self.cased(text)))
         before = self._offsets(head)[: room // 2]
         after = self._offsets(tail)[-(room // 2) :]
         return f"{head[: before[-1][1]]}\n{tail[after[0][0] :]}" if before and after else text
@@ -118,26 +134,40 @@ class Cutter:
         ]
         return offsets
 
-    def counts(self, sampled: Sampled, places: Iterable[int] | None = None) -> dict[str, Any]:
-        """What was cut of the sample, or of some places of it (`pyrite.audit.gather.cut_counts`)."""
-        read = set(range(len(sampled.rows)) if places is None else places)
-        sides: dict[str, Sequence[int]] = {
-            "data": sampled.data,
-            "references": [at for places in sampled.references.values() for at in places],
+    def counts(self, sampled: Sampled) -> dict[str, Any]:
+        """What was cut of the sample (`pyrite.audit.gather.cut_counts`)."""
+        return counts_by_side(sampled, range(len(sampled.rows)), self.limit, self._counted)
+
+    def _counted(self, rows: Sequence[Row]) -> dict[str, Any]:
+        ids = [token for row in rows for token in self.token_ids(self.cased(row.answer))[: self.limit]]
+        plain = [token for token in ids if token not in self.tokenizer.all_special_ids]
+        unknown = sum(token == self.tokenizer.unk_token_id for token in ids)
+        return {
+            "answers_cut": sum(self.is_cut(row.answer) for row in rows),
+            "prompts_cut": sum(self.is_cut(row.prompt) for row in rows),
+            "unknown": unknown / max(1, unknown + len(plain)),
         }
-        counts: dict[str, Any] = {"limit": self.limit}
-        for side, side_places in sides.items():
-            rows = [sampled.rows[at] for at in side_places if at in read]
-            ids = [token for row in rows for token in self.token_ids(row.answer)[: self.limit]]
-            plain = [token for token in ids if token not in self.tokenizer.all_special_ids]
-            unknown = sum(token == self.tokenizer.unk_token_id for token in ids)
-            counts[side] = {
-                "rows": len(rows),
-                "answers_cut": sum(self.is_cut(row.answer) for row in rows),
-                "prompts_cut": sum(self.is_cut(row.whole_prompt) for row in rows),
-                "unknown": unknown / max(1, unknown + len(plain)),
-            }
-        return counts
+
+
+def well_formed(text: str) -> str:
+    """Halves of surrogate pairs, which no tokenizer reads, become '?'."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def counts_by_side(
+    sampled: Sampled, places: Iterable[int], limit: int, count: Callable[[Sequence[Row]], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """`pyrite.audit.gather.cut_counts` of the rows at some places of the sample, counted for each side."""
+    read = set(places)
+    sides: dict[str, Sequence[int]] = {
+        "data": sampled.data,
+        "references": [at for source_places in sampled.references.values() for at in source_places],
+    }
+    counts: dict[str, Any] = {"limit": limit}
+    for side, side_places in sides.items():
+        rows = [sampled.rows[at] for at in side_places if at in read]
+        counts[side] = {"rows": len(rows), **count(rows)}
+    return counts
 
 
 READS: Mapping[Need, tuple[str, str, str]] = {

@@ -18,7 +18,7 @@ from pyrite.audit.extras import extras_of
 from pyrite.audit.flaws.registry import flaw_of, plugin_settings
 from pyrite.audit.gather import DATA
 from pyrite.audit.plan import Planned
-from pyrite.audit.rows import audit_row
+from pyrite.audit.rows import audit_row, lacks_part
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
 from pyrite.io import Part, Reader, ReadOptions, atomic_write, copy_rows, open_records, write_jsonl
@@ -32,7 +32,8 @@ ROWS_AT_ONCE = 2000
 
 
 def flag_scores_step(context: Context) -> None:
-    """Step: `marks.parquet`: for each row of one file its number and, by measure, how strongly it shows it (0 to 1)."""
+    """Step: `marks.parquet`: for each row of one file its number and, by measure, how strongly it shows it (0 to 1);
+    0 of a row without the part of the answers that is measured."""
     config = context.config
     extras = extras_of(config, context.inputs)
     batches = Batches(
@@ -51,10 +52,14 @@ def flag_scores_step(context: Context) -> None:
             columns: dict[str, Any] = {"number": [row.number for row in rows]}
             for name, flaw_rules in rules.items():
                 folder = context.inputs["whole"] / name
-                score = flaw_of(name, config).flag_scores
-                assert score is not None, name
-                scores = score(rows, flaw_rules, extras, folder if folder.is_dir() else None)
-                columns |= {f"{name}.{rule}": np.asarray(scores[rule], dtype=np.float32) for rule in flaw_rules}
+                flaw = flaw_of(name, config)
+                assert flaw.flag_scores is not None, name
+                places = [at for at, row in enumerate(rows) if flaw.reads_prompts or not lacks_part(row, batches.part)]
+                measured = [rows[at] for at in places]
+                scores = flaw.flag_scores(measured, flaw_rules, extras, folder if folder.is_dir() else None)
+                for rule in flaw_rules:
+                    columns[f"{name}.{rule}"] = np.zeros(len(rows), dtype=np.float32)
+                    columns[f"{name}.{rule}"][places] = scores[rule]
             writer.write_table(pyarrow.table(columns, schema=schema))
             context.report_progress(batches.rows, max(config["rows"], batches.rows), "rows")
             if context.expired():
@@ -246,4 +251,4 @@ def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadO
     return list(zip(config.data, ways, strict=True))
 
 
-FLAG_SCORES = StepType("audit.marks", 2, flag_scores_step)
+FLAG_SCORES = StepType("audit.marks", 3, flag_scores_step)

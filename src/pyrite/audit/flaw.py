@@ -238,7 +238,8 @@ class Flaw:
     task. `prior_options`: the options that must be at their defaults for the table of human sources to speak of this
     flaw (empty: it always does; None: the table does not hold it). `where_labels_differ`: of a flaw of labels, the note
     where the references have other labels, so that only the data is measured. `skips_unanswered`: rows without an
-    answer are left out. `version`: of a flaw that does not come with Pyrite, to be raised when its results change."""
+    answer are left out. `reads_prompts`: it measures all text of a row, so that its counts hold rows without the part of the
+    answers that is measured (`--part`), too. `version`: of a flaw that does not come with Pyrite, to be raised when its results change."""
 
     name: str
     statistics: tuple[Statistic, ...]
@@ -258,6 +259,7 @@ class Flaw:
     prior_options: tuple[str, ...] | None = None
     where_labels_differ: str = ""
     skips_unanswered: bool = False
+    reads_prompts: bool = False
     version: int = 1
 
     @property
@@ -269,6 +271,11 @@ class Flaw:
     def two_looks(self) -> bool:
         """Whether it is decided at part of the rows first: reading them all takes the causal model long."""
         return "nll" in self.needs
+
+
+def answered(population: Population) -> Population:
+    """The population's rows that have an answer."""
+    return replace(population, rows=[row for row in population.rows if row.answers])
 
 
 def numbered(evidence: Evidence, data: Population) -> Evidence:

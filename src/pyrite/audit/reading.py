@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from pyrite.audit.config import AuditConfig
-from pyrite.audit.embedded_texts import Cutter, own_sides_by_source, without_shared_lead
+from pyrite.audit.embedded_texts import Cutter, counts_by_side, own_sides_by_source, well_formed, without_shared_lead
 from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Floats, Need
 from pyrite.audit.gather import CUT, Sampled
 from pyrite.audit.rows import Row, row_from_json
@@ -142,7 +142,8 @@ def embed_step(context: Context) -> None:
     the data is of the references' task. Of a prompt that is too long, both ends are read: what is asked stands at
     either."""
     load.quiet_libraries()
-    cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
+    cutter_of = Cutter.of_sentences if context.config["by"] == "sentences" else Cutter.of
+    cutter = cutter_of(context.inputs["model"], context.config["max_tokens"])
     answers, prompts, own = embedded_rows(context, cutter)
     prompts = [cutter.both_ends(prompt) for prompt in prompts]
     asked, answered = [cutter.both_ends(asked) for asked, _ in own], [answered for _, answered in own]
@@ -215,8 +216,27 @@ def nll_step(context: Context) -> None:
     for at, name in enumerate((WITH_PROMPT, WITHOUT_PROMPT)):
         by_name[name][places] = values[:, at]
     np.savez(context.out / "surprises.npz", **by_name)
-    cutter = Cutter.of(context.inputs["model"], context.config["max_tokens"])
-    (context.out / CUT).write_bytes(orjson.dumps(cutter.counts(sampled, places)))
+    read = [at for at, left_out in zip(places, refused, strict=True) if not left_out]
+    counts = nll_cut_counts(context.inputs["model"], sampled, read, context.config["max_tokens"])
+    (context.out / CUT).write_bytes(orjson.dumps(counts))
+
+
+def nll_cut_counts(folder: Path, sampled: Sampled, places: Sequence[int], max_tokens: int) -> dict[str, Any]:
+    """What `answer_nll` cuts of the sample's rows at these places (`pyrite.audit.gather.cut_counts`; no token is unknown to
+    it)."""
+    tokenizer = load.load_tokenizer(folder)
+    room = room_of(max_tokens, load.library_config(folder), tokenizer)
+
+    def count(rows: Sequence[Row]) -> dict[str, Any]:
+        answers_cut = prompts_cut = 0
+        for row in rows:
+            prompt, answer = row.whole_prompt, row.answer
+            prompt_ids, ids = encoded_sides(tokenizer, prompt, answer, room, f"row {row.id}")
+            answers_cut += len(answer) > CHARACTERS * room or len(ids) > room
+            prompts_cut += len(prompt) > CHARACTERS * room or len(prompt_ids) > room
+        return {"answers_cut": answers_cut, "prompts_cut": prompts_cut, "unknown": 0.0}
+
+    return counts_by_side(sampled, places, room, count)
 
 
 def with_names(steps: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -249,7 +269,7 @@ def answer_nll(
     """
     tokenizer = load.load_tokenizer(model_folder)
     model, compute = load.for_generation(load.load_causal(model_folder, compute), compute)
-    room = max(2, min(max_tokens, (tokens_read(2 * max_tokens + 1, model.config, tokenizer) - 1) // 2))
+    room = room_of(max_tokens, model.config, tokenizer)
     unique, numbers = unique_rows((row.whole_prompt, row.answer) for row in rows)
     names = {(row.whole_prompt, row.answer): f"row {row.id}" for row in reversed(rows)}
 
@@ -272,21 +292,34 @@ def answer_nll(
     return {WITH_PROMPT: nats[numbers, 0], WITHOUT_PROMPT: nats[numbers, 1]}
 
 
+def room_of(max_tokens: int, config: Any, tokenizer: Any) -> int:
+    """Tokens of an answer, and of its prompt, that a causal model reads: so many, or half of what it can take."""
+    return max(2, min(max_tokens, (tokens_read(2 * max_tokens + 1, config, tokenizer) - 1) // 2))
+
+
 def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> tuple[Tokens, Tokens]:
     """A question with its answer, and the answer alone, as the model reads them: only the answer's tokens count, and they
     are the same in both. They are those that the answer has after its prompt, encoded as one text (`tokenise`); of a
     row without a prompt, those that it has at the beginning of a text."""
     start = before = opening_ids(tokenizer)
-    opened = ""
-    if prompt:
-        opened = render_chat(
-            tokenizer, [Message("user", well_formed_text(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
-        )
-    text = well_formed_text(answer[: CHARACTERS * room])
-    ((prompt_ids, ids),) = encode_after(tokenizer, [(opened, text)], add_special_tokens=False)
+    prompt_ids, ids = encoded_sides(tokenizer, prompt, answer, room, where)
     if prompt:
         before = prompt_ids[-room:] if tokenizer.chat_template else start + prompt_ids[-room:]
     return counted_after(before, ids[:room]), counted_after(start, ids[:room])
+
+
+def encoded_sides(
+    tokenizer: Any, prompt: str, answer: str, room: int, where: str
+) -> tuple[Sequence[int], Sequence[int]]:
+    """The tokens of a question, opened by the chat template, and of its answer, before either is cut to `room`."""
+    opened = ""
+    if prompt:
+        opened = render_chat(
+            tokenizer, [Message("user", well_formed(prompt[-CHARACTERS * room :]))], opened=True, row_name=where
+        )
+    text = well_formed(answer[: CHARACTERS * room])
+    ((prompt_ids, ids),) = encode_after(tokenizer, [(opened, text)], add_special_tokens=False)
+    return prompt_ids, ids
 
 
 def counted_after(before: Sequence[int], ids: Sequence[int]) -> Tokens:
@@ -295,13 +328,8 @@ def counted_after(before: Sequence[int], ids: Sequence[int]) -> Tokens:
     return Tokens([*before, *ids], counted, [0] * len(counted))
 
 
-def well_formed_text(text: str) -> str:
-    """Halves of surrogate pairs, which no tokenizer reads, become '?'."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-NLL = StepType("audit.surprise", 4, nll_step)
-EMBED = StepType("audit.embed", 4, embed_step)
+NLL = StepType("audit.surprise", 5, nll_step)
+EMBED = StepType("audit.embed", 5, embed_step)
 
 
 @dataclass(frozen=True)

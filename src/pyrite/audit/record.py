@@ -18,8 +18,9 @@ from pyrite.audit.input_files import source_labels
 from pyrite.audit.next_source import FEWEST, source_table
 from pyrite.audit.plan import Planned, needing, selected_flaws
 from pyrite.audit.reading import INPUT_NAMES, REFUSED
+from pyrite.audit.rows import PART_WORDS
 from pyrite.audit.stream import LONGEST
-from pyrite.audit.wording import rows_left_out
+from pyrite.audit.wording import NEEDS_REFERENCE, rows_left_out
 from pyrite.conditions import GateOutcome
 from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
@@ -122,11 +123,14 @@ def notes_on_thoughts(config: AuditConfig, planned: Planned, store: Store) -> li
             measured = {
                 "answer": "thought and final answer were measured together (--part final or --part thought: apart)",
                 "final": "what follows the thought was measured; rows without a thought count as a whole",
-                "thought": "only the thoughts were measured; rows without one have no answer here",
+                "thought": "only the thoughts were measured",
             }
             notes.append(f"{thoughts:,} of {rows:,} rows of the {side} have a thought: {measured[config.part]}")
-    if config.part == "thought" and not notes:
-        notes.append("no row has a thought that can be told from its answer (<think>…</think> and the like)")
+        if without := sum(count["without_part"] for count in counts):
+            whole = ", ".join(name for name in planned.flaws if FLAWS[name].reads_prompts)
+            but = f"of all flaws but {whole}" if whole else "of all flaws"
+            what = PART_WORDS[config.part]
+            notes.append(f"{without:,} of {rows:,} rows of the {side} have no {what}: they are left out {but}")
     return notes
 
 
@@ -168,6 +172,9 @@ def audit_record(
     n = len(sampled.data)
     records = sum(entry["rows"] for (name, _), entry in zip(planned.streams, counts, strict=True) if name == DATA)
     lacking = not_measured(measured)
+    if config.reference and not sampled.references:
+        why = f"{NEEDS_REFERENCE} whose rows have a {PART_WORDS[config.part]}; this one has none"
+        lacking = [{**entry, "why": why} if entry["why"] == NEEDS_REFERENCE else entry for entry in lacking]
     files = {label for _, label in source_labels(config.reference)}
     plain = [redact_existing_path(name) if name in files else name for name in sources]  # else a column named it
     called = dict(zip(sources, unlike(plain), strict=True))
@@ -211,7 +218,7 @@ def audit_record(
         "another_task": task_of(measured),
         "findings": [finding_json(finding, called) for finding in decision.findings],
         "not_measured": lacking,
-        "needs_reference": [entry["measure"] for entry in lacking if entry["why"] == "needs a reference"],
+        "needs_reference": [entry["measure"] for entry in lacking if entry["why"].startswith(NEEDS_REFERENCE)],
         "flagged": flagged.as_json() if flagged else None,
         "gates": [result.as_json() for result in gate_results],
         "exit_code": code,

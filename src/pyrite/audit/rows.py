@@ -10,6 +10,7 @@ from pyrite.thoughts import has_thought, split_thought
 
 AnswerPart = Literal["answer", "final", "thought"]
 """What is measured of an answer: all of it, what follows its thought, or the thought."""
+PART_WORDS: Mapping[AnswerPart, str] = {"answer": "answer", "final": "final answer", "thought": "thought"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Row:
     `number` is the record's place among the kept records of its source, from 0, and with `id` names it to the user.
     `prompt` is what was asked (empty for plain text) without the system text, which many rows share and which stands in
     `system`; `answers` what a model or a person wrote in reply: the
-    assistant's turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text. `label`
+    assistant's turns, the hypothesis of a pair, the joined fields of a labelled row, the whole of a plain text; none where
+    nothing was written (turns of blanks count as nothing). `label`
     and `fields` are there for labelled rows and pairs only. `source` says which reference (or data file) the row comes
     from, `cluster` which rows come from one author, article or conversation (empty: a row of its own)."""
 
@@ -81,7 +83,7 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
     match record:
         case Chat():
             prompt = "\n".join(turn.content for turn in record.messages if turn.role in ("user", "tool"))
-            answers = tuple(turn_text(turn) for turn in record.messages if turn.role == "assistant")
+            answers = written(turn_text(turn) for turn in record.messages if turn.role == "assistant")
             system = "\n".join(turn.content for turn in record.messages if turn.role == "system")
             return Row(number, record.id, prompt, answers, source=source, system=system)
         case Pair():
@@ -91,7 +93,12 @@ def audit_row(record: Record, number: int, source: str = "") -> Row:
             joined = "\n".join(record.fields.values())
             return Row(number, record.id, "", (joined,), record.label, dict(record.fields), source)
         case Text():
-            return Row(number, record.id, "", (record.text,), source=source)
+            return Row(number, record.id, "", written([record.text]), source=source)
+
+
+def written(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts that hold something."""
+    return tuple(text for text in texts if text.strip())
 
 
 def holds_thought(row: Row) -> bool:
@@ -100,12 +107,17 @@ def holds_thought(row: Row) -> bool:
 
 
 def part_of(row: Row, part: AnswerPart) -> Row:
-    """The row with only so much of its answers: `final` what follows the thought, `thought` the thought. Labelled rows
-    stay as they are."""
+    """The row with only so much of its answers: `final` what follows the thought, `thought` the thought; no answer where it
+    has no such part (`lacks_part`). Labelled rows stay as they are."""
     if part == "answer" or row.fields:
         return row
     thoughts = [split_thought(answer) for answer in row.answers]
-    return replace(row, answers=tuple(each.answer if part == "final" else each.thought for each in thoughts))
+    return replace(row, answers=written(each.answer if part == "final" else each.thought for each in thoughts))
+
+
+def lacks_part(row: Row, part: AnswerPart) -> bool:
+    """Whether only a part of the answers is measured, and the row (as `part_of` returns it) has none of it."""
+    return part != "answer" and not row.answers
 
 
 def cluster_of(record: Record, column: str) -> str:

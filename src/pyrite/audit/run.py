@@ -24,9 +24,11 @@ from pyrite.audit.record import (
     notes_on_sources,
     notes_on_thoughts,
 )
+from pyrite.audit.rows import PART_WORDS
 from pyrite.audit.run_folder import write_run
 from pyrite.audit.show import show_so_far
 from pyrite.audit.two_looks import divides_rows, note_on_looks, number_of_looks, settled_at_first_look, two_look_flaws
+from pyrite.audit.wording import NEEDS_REFERENCE
 from pyrite.conditions import exit_code
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
@@ -91,6 +93,7 @@ def audit(config: AuditConfig) -> Audit:
     finish(list(planned.streams.values()))
     check_kinds(config, planned, store)
     finish([planned.totals, planned.sample])
+    check_part(config, store, planned)
     check_cluster(config, store, planned)
     sampled = Sampled.read(store.path(planned.sample.key))
 
@@ -118,7 +121,7 @@ def audit(config: AuditConfig) -> Audit:
         compared |= {name: second[name] for name in staged}
         decision = compare_and_decide(compared)
     lacking = [
-        entry["measure"] for entry in not_measured(decision.measured) if entry["why"].startswith("needs a reference")
+        entry["measure"] for entry in not_measured(decision.measured) if entry["why"].startswith(NEEDS_REFERENCE)
     ]
     gate_results = [
         gating.check_gate(gate, decision.findings, sources=len(decision.sources), lacking=lacking) for gate in gates
@@ -202,6 +205,16 @@ def thresholds(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
         if not math.isfinite(numbers[name]):
             raise UserError("A threshold is a number.", f"{name}={limit}", f"such as {name}=0.05")
     return numbers
+
+
+def check_part(config: AuditConfig, store: Store, planned: Planned) -> None:
+    """Refuse data without a row that has the part of its answers that is to be measured (`--part`)."""
+    counts = [store.read_json(step, "counts.json") for (name, _), step in planned.streams.items() if name == DATA]
+    rows, without = (sum(count[what] for count in counts) for what in ("rows", "without_part"))
+    if without and without == rows:
+        what, markers = PART_WORDS[config.part], "<think>…</think> and the like"
+        detail = f"none of {rows:,} rows, --part {config.part} (thoughts are told by their marks: {markers})"
+        raise UserError(f"No row of the data has a {what}.", detail, "leave out --part to measure whole answers")
 
 
 def check_cluster(config: AuditConfig, store: Store, planned: Planned) -> None:

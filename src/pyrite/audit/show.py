@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pyrite.audit.wording import rows_left_out
+from pyrite.audit.wording import NEEDS_REFERENCE, rows_left_out
 
 WIDEST = 100
 """Columns that a line takes at most, however wide the terminal is."""
@@ -98,6 +98,8 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
     if audit["references"]:
         names = ", ".join(reference_name(reference) for reference in audit["references"])
         put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
+    elif audit.get("reference_rows", {}).get("read"):
+        put(console, "no row of the references has what was measured: what only a comparison can tell was not measured")
     else:
         put(console, "without a reference: what only a comparison can tell was not measured")
     sample = audit["sample"]
@@ -248,7 +250,7 @@ def by_flaw(findings: Sequence[Mapping[str, Any]]) -> str:
 
 def missing(console: Console, audit: Mapping[str, Any]) -> None:
     """What could not be measured, and why."""
-    if needed := audit["needs_reference"]:
+    if needed := [entry["measure"] for entry in audit.get("not_measured", ()) if entry["why"] == NEEDS_REFERENCE]:
         put(console, f"Needs a reference (--reference FILE): {', '.join(needed)}.", after=1)
     reasons: dict[str, list[str]] = {}
     for entry in audit.get("not_measured", ()):

@@ -17,7 +17,7 @@ import orjson
 
 from pyrite.audit.crew import Crew, Part
 from pyrite.audit.input_files import size_of
-from pyrite.audit.rows import AnswerPart, Row, audit_row, cluster_of, holds_thought, part_of
+from pyrite.audit.rows import AnswerPart, Row, audit_row, cluster_of, holds_thought, lacks_part, part_of
 from pyrite.errors import OutOfTime, UserError
 from pyrite.io import ReadOptions, open_records
 from pyrite.steps import Context, StepType
@@ -29,7 +29,8 @@ ALONE_BYTES = 24_000_000
 
 
 class Batches:
-    """Rows of a file in batches of bounded size, sampled on the way; `counts` once they are exhausted."""
+    """Rows of a file in batches of bounded size, with the `part` of their answers that is measured. Counted on the way:
+    `rows`, those that have `thoughts`, and those that are `without_part`."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class Batches:
     ) -> None:
         self.reader = open_records(path, options)
         self.source, self.column, self.cluster, self.part = source, column, cluster, part
-        self.rows = self.thoughts = 0
+        self.rows = self.thoughts = self.without_part = 0
 
     def __iter__(self) -> Iterator[list[Row]]:
         batch: list[Row] = []
@@ -60,6 +61,7 @@ class Batches:
                 row = replace(row, cluster=cluster_of(record, self.cluster))
             self.thoughts += holds_thought(row)
             row = part_of(row, self.part)
+            self.without_part += lacks_part(row, self.part)
             batch.append(row)
             size += len(row.prompt) + sum(map(len, row.answers))
             if len(batch) >= BATCH_ROWS or size >= BATCH_CHARS:
@@ -145,7 +147,7 @@ def stream_step(context: Context) -> None:
     )
     try:
         for batch in batches:
-            drawn.add(batch)
+            drawn.add([row for row in batch if not lacks_part(row, batches.part)])
             crew.add(batch)
             context.report_progress(batches.rows, estimated_rows(size, batches.rows, batch), "rows")
             if context.expired():
@@ -160,6 +162,7 @@ def stream_step(context: Context) -> None:
         **counts.as_json(),
         "rows": batches.rows,
         "thoughts": batches.thoughts,
+        "without_part": batches.without_part,
         "layout": batches.reader.layout,
         "read_as": batches.reader.read_as.as_json() if batches.reader.read_as else None,
         "read_files": [file.name for file in batches.reader.files],
@@ -177,4 +180,4 @@ def estimated_rows(size: int, rows: int, batch: Sequence[Row]) -> float:
     return max(rows, size / max(1.0, each * 1.1))
 
 
-STREAM = StepType("audit.stream", 2, stream_step)
+STREAM = StepType("audit.stream", 3, stream_step)

@@ -16,4 +16,5 @@ FLAW = Flaw(
     merge=merge,
     flag_scores=flag_scores,
     needs=("evaluation_sets",),
+    reads_prompts=True,
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pyrite.audit.flaw import Evidence, Extras, Population, numbered
+from pyrite.audit.flaw import Evidence, Extras, Population, answered, numbered
 from pyrite.audit.flaws.diversity.statistics import (
     ABOVE,
     CROSS_ROW,
@@ -21,7 +21,8 @@ from pyrite.audit.wording import percent
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
     """The stretches of words that make a finding, in how many rows; for self-repetition also the rule for rows."""
-    human = [row for population in references.values() for row in population.rows]
+    data = answered(data)
+    human = [row for population in references.values() for row in answered(population).rows]
     if measure == SELF.name:
         return numbered(self_evidence(data.rows, human), data)
     n, first = {DISTINCT_2.name: (2, FIRST), DISTINCT_3.name: (3, FIRST), CROSS_ROW.name: (5, None)}.get(

@@ -49,7 +49,7 @@ class Stream:
         repeated, _ = self_repetition(words)
         defined = repeated[~np.isnan(repeated)]
         self.bins += np.bincount(np.rint(defined * BINS).astype(np.int64), minlength=BINS + 1)
-        self.counts["rows"] += len(rows)
+        self.counts["rows"] += sum(bool(row.answers) for row in rows)
         self.counts["words"] += len(words.flat)
         for n, sketch in self.sketches.items():
             grams, _ = words.grams(n, FIRST)
@@ -57,7 +57,7 @@ class Stream:
             for gram in np.unique(grams.view(np.int64)).tolist():
                 sketch.update(gram)
         for raw_text in raw:
-            self.waiting += raw_text + b"\n"
+            self.waiting += raw_text + b"\n" if raw_text else b""
             self.compress(BLOCK)
         ratio = [
             len(raw_text) / len(zlib.compress(raw_text, 6)) if raw_text else np.nan

@@ -11,6 +11,7 @@ from pyrite.audit import minhash
 from pyrite.audit.flaw import Extras
 from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array, Parts
 from pyrite.audit.rows import Row
+from pyrite.audit.wording import percent
 
 
 class Stream:
@@ -141,6 +142,6 @@ def notes(totals: Mapping[str, Any]) -> list[str]:
     for name, what in (("exact", "repeat another row word for word"), ("near", "are nearly another row")):
         counts = totals.get(name)
         if counts and counts["rows"]:
-            share, groups = f"{100 * counts['share']:.2g} %", f"in {counts['groups']:,} groups"
+            share, groups = percent(counts["share"], fine=True), f"in {counts['groups']:,} groups"
             lines.append(f"of all rows, {counts['rows']:,} ({share}) {what} ({groups})")
     return lines

@@ -16,4 +16,5 @@ FLAW = Flaw(
     tells_sources_apart={"mmd": True},
     tells_tasks_apart=CLASSIFIER.name,
     prior_options=("embedder",),
+    skips_unanswered=True,
 )

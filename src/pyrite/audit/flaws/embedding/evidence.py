@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Evidence, Extras, Population
+from pyrite.audit.flaw import Evidence, Extras, Population, answered
 from pyrite.audit.flaws.embedding.statistics import (
     CLASSIFIER,
     COVERAGE,
@@ -50,10 +50,18 @@ def evidence(measure: str, data: Population, references: Mapping[str, Population
     round), the rows that show it most, and the numbers behind. Embeddings are those of the data, then of the references
     in their order. Without references, only the variety of the data is told."""
     people = [row for population in references.values() for row in population.rows]
-    if extras.embeddings is None or not data.rows:
+    if extras.embeddings is None or not answered(data).rows:
         return Evidence()
     points = sample_embeddings(extras.embeddings, len(data.rows) + len(people))
-    sides = Sides(data.rows, people, points[: len(data.rows)], points[len(data.rows) :], extras.seed)
+    has_answer = np.array([bool(row.answers) for row in (*data.rows, *people)])
+    ours, human = (
+        rows_points[its]
+        for rows_points, its in zip(
+            np.split(points, [len(data.rows)]), np.split(has_answer, [len(data.rows)]), strict=True
+        )
+    )
+    people = [row for row in people if row.answers]
+    sides = Sides(answered(data).rows, people, ours, human, extras.seed)
     if measure == DIVERSITY.name:
         return of_diversity(sides)
     if not people:
@@ -69,8 +77,10 @@ def drawn_values(
     """The map of the sample's embeddings, with the classifier's finding: {`x`, `y`, `group`} for each row."""
     if measure != CLASSIFIER.name or extras.embeddings is None:
         return {}
-    plane = map_2d(extras.embeddings, seed=extras.seed)
-    groups = ("data" if at < len(data.rows) else "references" for at in range(len(plane)))
+    rows = [*data.rows, *(row for population in references.values() for row in population.rows)]
+    places = [at for at, row in enumerate(rows) if row.answers]
+    plane = map_2d(extras.embeddings[places], seed=extras.seed)
+    groups = ("data" if at < len(data.rows) else "references" for at in places)
     return {
         "map": [{"x": float(x), "y": float(y), "group": group} for (x, y), group in zip(plane, groups, strict=True)]
     }

@@ -73,16 +73,18 @@ def differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
         return []
     order = np.random.default_rng([extras.seed, 17]).permutation(len(rows))
     points = sample_embeddings(extras.embeddings, len(rows))[order]
+    answered = [at for at, row in enumerate(rows) if row.answers]
+    only = None if len(answered) == len(rows) else answered
     cosines = points @ points.T
 
     def reordered(statistic: GroupStatistic) -> GroupStatistic:
         return lambda a, b: statistic(a[:, order], b[:, order])
 
     return [
-        Difference(CLASSIFIER, reordered(classifier_auc(points))),
-        Difference(MMD, reordered(squared_mmd(cosines))),
-        Difference(COVERAGE, reordered(coverage_loss(cosines))),
-        Difference(DIVERSITY, reordered(diversity_loss(cosines))),
+        Difference(CLASSIFIER, reordered(classifier_auc(points)), only),
+        Difference(MMD, reordered(squared_mmd(cosines)), only),
+        Difference(COVERAGE, reordered(coverage_loss(cosines)), only),
+        Difference(DIVERSITY, reordered(diversity_loss(cosines)), only),
     ]
 
 

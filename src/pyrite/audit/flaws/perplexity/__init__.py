@@ -14,4 +14,5 @@ FLAW = Flaw(
     figure=FIGURE,
     needs=("nll",),
     prior_options=("model",),
+    skips_unanswered=True,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Evidence, Extras, Population, numbered
+from pyrite.audit.flaw import Evidence, Extras, Population, answered, numbered
 from pyrite.audit.flaws.tokens.boilerplate import BOILERPLATE, phrases_in
 from pyrite.audit.flaws.tokens.frequencies import Z_RULE, at_equal_rows, slope
 from pyrite.audit.flaws.tokens.statistics import (
@@ -89,9 +89,10 @@ def viewed(data: Sequence[Row], human: Sequence[Row], tokenize: Tokenize) -> Vie
 
 def evidence(measure: str, data: Population, references: Mapping[str, Population], extras: Extras) -> Evidence:
     """The tokens, phrases or figures that show a finding, as text; the rule for overuse and boilerplate."""
-    human = [row for population in references.values() for row in population.rows]
+    data, people = answered(data), [answered(population) for population in references.values()]
+    human = [row for population in people for row in population.rows]
     if measure == PHRASES.name:
-        return numbered(phrase_evidence(data, list(references.values())), data)
+        return numbered(phrase_evidence(data, people), data)
     if extras.tokenize is None:
         return Evidence()
     if measure in (ZIPF.name, TAIL.name):

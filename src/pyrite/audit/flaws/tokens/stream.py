@@ -31,10 +31,10 @@ class Stream:
 
     def add(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Take rows in; there are no columns."""
-        texts = [row.answer for row in rows]
+        texts = [row.answer for row in rows if row.answers]
         for text in texts:
             self.gathered.phrases.update(phrases_in(text))
-        self.gathered.rows += len(rows)
+        self.gathered.rows += len(texts)
         for block in _blocks(texts) if self.pieces else ():
             self.count(block)
         return {}
