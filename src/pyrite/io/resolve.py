@@ -161,7 +161,7 @@ def _examples(row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> s
         return f"did you mean {asked.column_flags(meant)}? " if detect(columns, meant) is not None else ""
     free = [name for name in columns if name not in asked.columns.values()]
     texts = [name for name in free if isinstance(row[name], str) and row[name].strip()]
-    if likely := likely_columns(columns):
+    if likely := likely_columns(row):
         return f"did you mean {asked.column_flags({**asked.columns, **likely})}? "
     ours = ("prompt", "answer") if len(texts) > 1 else ("text",)
     example = {**asked.columns, **dict(zip(ours, texts, strict=False))}
