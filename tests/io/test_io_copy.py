@@ -151,6 +151,42 @@ def test_a_csv_keeps_its_dialect_and_encoding(name: str, tmp_path: Path) -> None
         assert written.decode(encoding) == "".join([*lines[:first], lines[first], *lines[first + 2 :]])
 
 
+@pytest.mark.parametrize("name", CSVS)
+def test_a_flagged_csv_is_flagged_again(name: str, tmp_path: Path) -> None:
+    """The column `flagged_by` of an earlier audit is replaced, wherever it stands; all else is as it was."""
+    options = ReadOptions(encoding="cp1252" if name == "cp1252" else None)
+    (tmp_path / "a.csv").write_bytes(CSVS[name])
+    everything = [[("format.closing",)] * len(list(open_records(tmp_path / "a.csv", options)))]
+    write_split([(str(tmp_path / "a.csv"), options)], Flags(everything), flagged=tmp_path / "f.csv", clean=None)
+    divide(tmp_path / "f.csv", tmp_path / "f2.csv", tmp_path / "c2.csv", options)
+    rows = [values for _, values in all_rows(tmp_path / "f.csv", options.encoding)]
+    again = [values for _, values in all_rows(tmp_path / "f2.csv", options.encoding)]
+    assert again == [{**values, "flagged_by": "tokens.zipf, format.closing"} for values in rows[1::3]]
+    first = (tmp_path / "f.csv").read_bytes().splitlines(keepends=True)[0]
+    assert (tmp_path / "f2.csv").read_bytes().startswith(first)
+
+
+@pytest.mark.parametrize("target", ["csv", "tsv", "jsonl", "json", "parquet", "feather"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet", "feather"])
+def test_flagged_rows_can_be_flagged_again(kind: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "prompt,flagged_by,answer,n\n" + "".join(f'"q,{n}",old,a{n},{n}\n' for n in range(9))
+    )
+    divide(tmp_path / "a.csv", tmp_path / f"f.{kind}", None)
+    divide(tmp_path / f"f.{kind}", tmp_path / f"g.{target}", None)
+    rows = [values for _, values in all_rows(tmp_path / f"g.{target}")]
+    assert rows == [{"prompt": "q,4", "answer": "a4", "n": "4", "flagged_by": "tokens.zipf, format.closing"}]
+
+
+def test_a_replaced_column_leaves_the_digits_of_numbers(tmp_path: Path) -> None:
+    row = '{"text": "a", "flagged_by": ["x", {"flagged_by": 1}],  "n": 1.10, "e": 1E+2}'
+    (tmp_path / "a.jsonl").write_text(f"{row}\n{row}\n")
+    divide(tmp_path / "a.jsonl", tmp_path / "f.jsonl", None)
+    assert text_of(tmp_path / "f.jsonl") == [
+        '{"text": "a", "flagged_by": "tokens.zipf, format.closing",  "n": 1.10, "e": 1E+2}'
+    ]
+
+
 def all_rows(path: Path, encoding: str | None = None) -> Iterator[tuple[int, Any]]:
     return raw_rows(find_file(path, encoding=encoding))
 

@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pyrite.io.encodings import text_lines, utf8_content
 from pyrite.io.files import File, open_uncompressed
-from pyrite.io.json_values import parse_values, rows_in, rows_name
+from pyrite.io.json_values import rows_in, rows_name
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -100,8 +99,9 @@ def with_member(text: str, name: str, value: str) -> str:
         text = f'{{"messages":{text}}}'
     member = f"{json.dumps(name)}:{json.dumps(value)}"
     if json.dumps(name) in text:
-        row: dict[str, Any] = parse_values(text)
-        if name in row:
-            return json.dumps({**row, name: value})
+        own = [(start, end) for key, start, end in _members(text, 0) if key == name]
+        if own:
+            start, end = own[-1]
+            return text[:start] + json.dumps(value) + text[end:]
     head = text[:-1].rstrip()
     return f"{head}{'' if head == '{' else ','}{member}}}"
