@@ -201,6 +201,12 @@ def test_calls_of_tools_are_part_of_the_answer(tmp_path: Path) -> None:
     assert read_all(tmp_path / "copy.jsonl")[0] == [chat]
 
 
+def test_tools_that_are_json_text(tmp_path: Path) -> None:
+    row = {"messages": TURNS, "tools": json.dumps([ADD])}
+    assert first_chat(tmp_path, row).meta["tools"] == [ADD]
+    assert first_chat(tmp_path, {**row, "tools": "a hammer"}).meta["tools"] == "a hammer"
+
+
 def test_calls_of_tools_left_out(tmp_path: Path) -> None:
     options = ReadOptions(tool_calls="leave-out", on_bad_row="skip")
     chat = first_chat(tmp_path, {"messages": WITH_TOOLS, "tools": TOOLS}, options)

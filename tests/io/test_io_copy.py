@@ -1,5 +1,6 @@
 """Rows are written back as they were: every column and type; what is left of a file and what is taken make the file."""
 
+import dataclasses
 import datetime
 import decimal
 import gzip
@@ -69,6 +70,7 @@ def divide(source: Path | Sequence[Path], flagged: Path | None, clean: Path | No
     return sum(map(bool, (names for of_file in marks for names in of_file)))
 
 
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 LINES = [
     '{"instruction": "a",  "output": 1.10, "n": 123456789012345678901234567890, "tags": ["x", {"y": null}]}',
     '{"instruction": "b", "output": "2", "half": "\\ud83d", "nan": NaN}',
@@ -254,6 +256,35 @@ def test_rows_change_their_format_without_losing_a_column(kind: str, target: str
     if kind == "jsonl" and target == "json":
         big = json.loads((tmp_path / "c.json").read_text())[0]["n"]
         assert big == 123456789012345678901234567890
+
+
+CELLS: dict[str, list[dict[str, Any]]] = {
+    "self-instruct": [{"instruction": f"i{n}", "instances": [{"input": "x", "output": f"{n}{m}"} for m in range(2)]} for n in range(3)],
+    "labelled": [{"fields": {"b": f"{n}", "a": "2"}, "label": "x", "meta": {"k": [1]}} for n in range(3)],
+    "tools": [{"messages": TURNS, "tools": [{"type": "function", "function": {"name": f"f{n}"}}]} for n in range(3)],
+    "turns in two columns": [{"prompt": TURNS[:1], "completion": TURNS[1:], "n": "x"} for _ in range(3)],
+    "turns in one of two": [{"prompt": TURNS[:1], "completion": "[1, 2]"} for _ in range(3)],
+    "dialogues": [{"chosen": TURNS, "rejected": [TURNS[0], {"role": "assistant", "content": "b"}]} for _ in range(3)],
+    "rows in a column": [{"row": {"instruction": f"i{n}", "output": "a"}, "split": "train"} for n in range(3)],
+    "turns side by side": [{"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}} for _ in range(3)],
+    "answers that are JSON": [{"prompt": f"q{n}", "answer": '{"text": "a"}'} for n in range(3)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["jsonl", "json", "csv", "tsv", "parquet", "feather"])
+@pytest.mark.parametrize("name", CELLS)
+def test_lists_and_objects_in_a_table_are_read_back(name: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CELLS[name]))
+    options = ReadOptions(columns={"answer": "chosen"}) if name == "dialogues" else ReadOptions()
+    before = [row.records for row in open_records(tmp_path / "a.jsonl", options).rows()]
+    none = Flags([[()] * sum(map(len, before))])
+    write_split([(str(tmp_path / "a.jsonl"), options)], none, flagged=None, clean=tmp_path / f"c.{target}")
+    after = [row.records for row in open_records(tmp_path / f"c.{target}", options).rows()]
+    assert without_ids(after) == without_ids(before)
+
+
+def without_ids(rows: Sequence[Any]) -> list[Any]:
+    return [[dataclasses.replace(record, id="") for record in records] for records in rows]
 
 
 def text_in(record: Any) -> list[str]:
