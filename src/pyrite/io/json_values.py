@@ -12,12 +12,11 @@ from pyrite.io.chat_turns import SENDERS, TURN_LISTS, is_turn
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, line_start, not_utf8, open_uncompressed
 from pyrite.io.json_dump import without_halves
+from pyrite.io.json_spans import value_spans
 from pyrite.io.layouts import Layout, detect, in_lower_case
 from pyrite.io.raw_row import BadRow, short_value
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"[ \t\r\n]*")
 ROW_LISTS = ("data", "rows", "examples", "items", "records", "instances")
 """What the list of rows in an object is mostly called: taken first where there are several lists."""
 
@@ -72,37 +71,25 @@ def json_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     del content
     rows = rows_in(file, values[0]) if len(values) == 1 else values
     for number, row in enumerate(rows, 1):
-        if lenient and (byte := _undecodable(row)):
+        if isinstance(row, BadRow):
+            yield number, row
+        elif lenient and (byte := _undecodable(row)):
             yield number, BadRow("not UTF-8", f"byte {byte:#04x}")
         else:
             yield number, row_object(without_halves(row) if lenient else row)
 
 
 def _lenient_values(file: File, content: bytes, error: orjson.JSONDecodeError) -> list[Any]:
-    """Several values after each other (as jq writes them), NaN, halves of surrogate pairs, bytes that are not UTF-8."""
-    text = content.decode("utf-8", "surrogateescape")
-    values, at = [], _end_of_space(text, 0)
+    """Several values after each other (as jq writes them), NaN, halves of surrogate pairs, bytes that are not UTF-8, and
+    broken rows, which are bad ones."""
     try:
-        while at < len(text):
-            value, at = _DECODER.raw_decode(text, at)
-            values.append(value)
-            at = _end_of_space(text, at)
-    except (ValueError, RecursionError) as second:
-        line, column = error.lineno, error.colno
-        if isinstance(second, json.JSONDecodeError):
-            line, column = second.lineno, second.colno
+        return [span.value for span in value_spans(content.decode("utf-8", "surrogateescape"))]
+    except json.JSONDecodeError as broken:
         raise UserError(
             "this is not JSON",
-            f"{file.display_name}:{line}: {error.msg} at column {column}",
-            "mend the file; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
+            f"{file.display_name}:{broken.lineno}: {broken.msg} at column {broken.colno}",
+            "mend the file, which may be cut off; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
         ) from error
-    return values
-
-
-def _end_of_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    assert match is not None
-    return match.end()
 
 
 def _undecodable(value: Any) -> int | None:
@@ -150,7 +137,7 @@ def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
 
 def _is_rows(value: Any) -> bool:
     rows = value[:20] if isinstance(value, list) else []
-    return bool(rows) and all(isinstance(row, dict) for row in rows) and not _is_chat(rows)
+    return bool(rows) and all(isinstance(row, (dict, BadRow)) for row in rows) and not _is_chat(rows)
 
 
 def _is_chat(value: Any) -> bool:
