@@ -168,6 +168,18 @@ def test_a_flagged_csv_is_flagged_again(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "f2.csv").read_bytes().startswith(first)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_row_names_get_a_place_in_the_header(suffix: str, tmp_path: Path) -> None:
+    """R's write.table leaves it out, which one row alone would not show."""
+    rows = ['"2" "a\n\nb" "1"', '"1" "b" "2"', '"7" "c" "3"']
+    lines = [line.replace(" ", {"csv": ",", "tsv": "\t"}[suffix]) for line in ['"text" "label"', *rows, '"" ']]
+    (tmp_path / f"a.{suffix}").write_text("\n".join(lines[:4]) + "\n")
+    divide(tmp_path / f"a.{suffix}", tmp_path / f"f.{suffix}", tmp_path / f"c.{suffix}")
+    assert (tmp_path / f"c.{suffix}").read_text() == f"{lines[4]}{lines[0]}\n{lines[1]}\n{lines[3]}\n"
+    flagged = [values for _, values in all_rows(tmp_path / f"f.{suffix}")]
+    assert flagged == [{"": "1", "text": "b", "label": "2", "flagged_by": "tokens.zipf, format.closing"}]
+
+
 @pytest.mark.parametrize("target", ["csv", "tsv", "jsonl", "json", "parquet", "feather"])
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet", "feather"])
 def test_flagged_rows_can_be_flagged_again(kind: str, target: str, tmp_path: Path) -> None:

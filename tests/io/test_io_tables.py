@@ -101,6 +101,22 @@ def test_columns_without_a_name(tmp_path: Path) -> None:
         read_all(write(tmp_path / "c.csv", ",,\na,b,c\n"))
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t"), ("a.txt", "\t")])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_row_names_that_the_header_does_not_name(quote: str, name: str, delimiter: str, tmp_path: Path) -> None:
+    """R's write.table(frame, sep = ","): one name fewer than cells."""
+    rows = [("premise", "hypothesis"), ("4", "a", "b"), ("17", "c", "d")]
+    content = "".join(delimiter.join(f"{quote}{cell}{quote}" for cell in row) + "\n" for row in rows)
+    assert read(tmp_path / name, content)[0] == [("a", "b"), ("c", "d")]
+
+
+def test_a_cell_too_many_is_no_row_name(tmp_path: Path) -> None:
+    for rows in ("1,a,b\n1,c,d\n2,e,f\n", "one,a,b\ntwo,c,d\n", "1,a,b\n"):
+        with pytest.raises(UserError, match="wrong number of columns"):
+            read(tmp_path / "a.csv", f"premise,hypothesis\n{rows}", ReadOptions())
+    assert read(tmp_path / "b.csv", "premise,hypothesis\n1,b,\n2,d,\n")[0] == [("1", "b"), ("2", "d")]
+
+
 def write(path: Path, content: str) -> Path:
     path.write_bytes(content.encode())
     return path

@@ -205,7 +205,7 @@ def _table_of(file: File, suffix: str) -> _Table | None:
     dialect = dialect_of(file)
     if dialect is None:
         return None
-    header = header_of(file, table_cells(file, dialect))
+    header = header_of(file, table_cells(file, dialect), dialect)
     if header is None:
         return None
     with open_uncompressed(file) as source:
@@ -213,6 +213,8 @@ def _table_of(file: File, suffix: str) -> _Table | None:
         encoding = file.encoding or encoding_of(head) or ("utf-8-sig" if head.startswith(BYTE_ORDER_MARK) else "utf-8")
         lines = list(itertools.islice(_decoded_lines(file), dialect.preamble))
     text = "".join(line.decode("utf-8") for line in header.lines)
+    if dialect.row_names:  # said by a name: the rows of the new file may be too few to show it
+        text = ('""' if dialect.quoted else "") + dialect.delimiter + text
     end = next((mark for mark in ("\r\n", "\n", "\r") if text.endswith(mark)), "\n")
     return _Table(dialect, header.names, "".join(lines), text, encoding, end)
 
