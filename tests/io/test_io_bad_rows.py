@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from pyrite.audit.flag_scores import Flags, write_split
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records, read_all
 from pyrite.records import Pair
@@ -54,6 +55,76 @@ def test_a_bad_row_of_a_json_array(reason: str, tmp_path: Path) -> None:
         read_all(path, ReadOptions(labels=NLI))
     assert caught.value.found.startswith(f"{path}: row 2: ")
     assert read_all(path, ReadOptions(labels=NLI, on_bad_row="skip"))[1] == Counts(3, 2, {reason: 1})
+
+
+BROKEN = {
+    "a value": '{"premise": "c", "hypothesis": [{"x": 1}, {"x": }]}',
+    "a quote": '{"premise": "5" tall", "hypothesis": "b"}',
+    "quotes in pairs": '{"premise": "so "they" say", "hypothesis": "b"}',
+    "a bracket": '{"premise": "c", "hypothesis": "b"',
+    "a bracket too many": '{"premise": "c", "hypothesis": "b"}}',
+    "a word": "None",
+    "a key": '{premise: "c"}',
+}
+DOCUMENTS = {
+    "a line each": "[\n{}\n]\n",
+    "with an indent": "[\n  {}\n]",
+    "with what is around": '{{"version": {{"n": 1}}, "data": [\n  {}\n ], "end": [1]}}\n',
+    "one line": "[{}]",
+    "one line in an object": '{{"data": [{}]}}',
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_row_of_a_json_array_costs_a_row(name: str, document: str, place: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    rows = [GOOD, GOOD.replace('"a"', '"z"')]
+    rows.insert(place, BROKEN[name])
+    by_line = not document.startswith("one line")
+    comma = ", " if not by_line else ",\n" if document == "a line each" else ",\n  "
+    path.write_text(DOCUMENTS[document].format(comma.join(rows)))
+    skip = ReadOptions(on_bad_row="skip")
+    if not by_line and name in ("a quote", "a bracket", "a bracket too many"):
+        with pytest.raises(UserError, match="not JSON"):
+            read_all(path, skip)
+        return
+    with pytest.raises(UserError, match=f"bad row: broken JSON(.|\n)*row {place + 1}: .*line "):
+        read_all(path)
+    records, counts = read_all(path, skip)
+    assert counts == Counts(3, 2, {"broken JSON": 1})
+    assert [(record.premise, record.id) for record in records if isinstance(record, Pair)] == [
+        ("az"[at], f"a:{number}") for at, number in enumerate(n for n in (1, 2, 3) if n != place + 1)
+    ]
+    marks = Flags([[("tokens.zipf",), ()]])
+    write_split([(str(path), skip)], marks, flagged=tmp_path / "f.json", clean=tmp_path / "c.json")
+    clean = json.loads((tmp_path / "c.json").read_text())
+    assert (clean["data"] if isinstance(clean, dict) else clean) == [json.loads(rows[-1] if place < 2 else rows[1])]
+    assert len(read_all(tmp_path / "f.json")[0]) == 1
+
+
+def test_a_json_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    """Nobody knows how many rows are missing."""
+    whole = json.dumps([json.loads(GOOD)] * 3, indent=2)
+    for at in (len(whole) - 1, len(whole) - 20, len(whole) // 2):
+        (tmp_path / "a.json").write_text(whole[:at])
+        with pytest.raises(UserError, match=r"not JSON(.|\n)*cut off"):
+            read_all(tmp_path / "a.json", ReadOptions(on_bad_row="skip"))
+
+
+def test_a_broken_object_among_objects_costs_a_row(tmp_path: Path) -> None:
+    rows = [json.dumps(json.loads(GOOD), indent=2)] * 3
+    rows[1] = rows[1].replace('"b"', "")
+    (tmp_path / "a.json").write_text("\n".join(rows))
+    counts = read_all(tmp_path / "a.json", ReadOptions(on_bad_row="skip"))[1]
+    assert counts == Counts(3, 2, {"broken JSON": 1})
+
+
+def test_a_comma_that_is_missing_costs_a_row(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(f"[{GOOD} {GOOD},\n{GOOD}]")
+    counts = read_all(tmp_path / "a.json", ReadOptions(on_bad_row="skip"))[1]
+    assert counts == Counts(3, 2, {"broken JSON": 1})
 
 
 def test_the_unknown_label_is_shown_with_the_allowed_ones(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, file_hash, open_records, read_all, turn_text, write_jsonl
 from pyrite.io.chat_turns import ROLES, role_of
 from pyrite.records import Chat, Message
+from pyrite.thoughts import split_thought
 
 SKIP = ReadOptions(on_bad_row="skip")
 
@@ -105,6 +106,89 @@ def first_chat(tmp_path: Path, row: Any, options: ReadOptions = SKIP) -> Chat:
     return record
 
 
+THOUGHT = "<think>\ntwo and two\n</think>\n\n"
+ADD = {"function": {"name": "add", "arguments": "{}"}}
+THOUGHTS: dict[str, tuple[dict[str, Any], str]] = {
+    "DeepSeek's": ({"content": "4", "reasoning_content": "two and two"}, f"{THOUGHT}4"),
+    "OpenRouter's": ({"content": "4", "reasoning": "two and two\n", "refusal": None}, f"{THOUGHT}4"),
+    "Ollama's": ({"content": "4", "thinking": "two and two"}, f"{THOUGHT}4"),
+    "with markers": ({"content": "4", "thinking": "<think>two and two</think>"}, f"{THOUGHT}4"),
+    "twice": ({"content": "<think>two and two</think>4", "reasoning_content": "two and two"}, "<think>two and two</think>4"),
+    "two spellings": ({"content": "4", "reasoning": "two and two", "reasoning_content": "two and two"}, f"{THOUGHT}4"),
+    "no thought": ({"content": "4", "reasoning_content": None, "thinking": ""}, "4"),
+    "no answer": ({"content": None, "reasoning_content": "two and two"}, THOUGHT),
+    "before a call": ({"content": None, "reasoning_content": "two and two", "tool_calls": [ADD]}, THOUGHT),
+    "Anthropic's": (
+        {"content": [{"type": "thinking", "thinking": "two and two", "signature": "x"}, {"type": "text", "text": "4"}]},
+        f"{THOUGHT}4",
+    ),
+    "Mistral's": (
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "two and two"}]}, {"type": "text", "text": "4"}]},
+        f"{THOUGHT}4",
+    ),
+    "a part before a call": (
+        {"content": [{"type": "thinking", "thinking": "two and two"}, {"type": "tool_use", "name": "add", "input": {}}]},
+        THOUGHT,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", THOUGHTS)
+def test_thoughts_stand_before_the_answer(name: str, tmp_path: Path) -> None:
+    turn, content = THOUGHTS[name]
+    answer = first_chat(tmp_path, {"messages": [TURNS[0], {"role": "assistant", **turn}]}).messages[1]
+    assert answer.content == content
+    thought = split_thought(answer.content)
+    assert thought.thought == ("" if name == "no thought" else "two and two")
+    assert thought.answer == ("" if name in ("no answer", "before a call", "a part before a call") else "4")
+    assert bool(answer.tool_calls) == name.endswith("call")
+
+
+def test_thoughts_of_other_turns(tmp_path: Path) -> None:
+    pair = {"conversation": [{"human": "q", "assistant": "a", "reasoning": "two and two"}]}
+    assert chats(tmp_path, pair) == [[("user", "q"), ("assistant", f"{THOUGHT}a")]]
+    call = {"from": "function_call", "value": "{}", "thinking": "two and two"}
+    turns = [{"from": "human", "value": "q"}, call, {"from": "gpt", "value": "a"}]
+    assert chats(tmp_path, {"conversations": turns})[0][1] == ("assistant", THOUGHT)
+    left_out = ReadOptions(on_bad_row="skip", tool_calls="leave-out")
+    assert chats(tmp_path, {"conversations": turns}, left_out) == [QA], "a thought before a call goes with the call"
+    sides = {"prompt": "q", "completion": [{"role": "assistant", "content": "a", "thinking": "two and two"}]}
+    assert chats(tmp_path, sides) == [[("user", "q"), ("assistant", f"{THOUGHT}a")]]
+    hidden = {"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]}]}
+    with pytest.raises(UserError, match="not text"):
+        chats(tmp_path, hidden, ReadOptions())
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"messages": [{**TURNS[0], "name": "bob", "weight": None}, {**TURNS[1], "thinking": "t", "weight": 0}]},
+            "read as messages: turns = messages, thought = messages.thinking, not used: messages.name messages.weight",
+        ),
+        (
+            {"messages": json.dumps([{**TURNS[0], "thinking": "t"}, {**TURNS[1], "text": "b"}]), "n": 1},
+            "read as messages: turns = messages, not used: n messages.thinking messages.text",
+        ),
+        (
+            {"prompt": "q", "answer": [{**TURNS[1], "reasoning": {"steps": 3}}]},
+            "read as prompt-answer: prompt = prompt, answer = answer, not used: answer.reasoning",
+        ),
+        (
+            {"messages": [TURNS[0], {**TURNS[1], "tool_calls": [ADD]}, {"role": "tool", "content": "4", "tool_call_id": "1"}]},
+            "read as messages: turns = messages",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_of_turns_that_are_not_used_are_named(row: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    reader = open_records(path)
+    assert len(list(reader)) == 1
+    assert reader.read_as is not None
+    assert reader.read_as.in_words() == words
+
+
 def test_calls_of_tools_are_part_of_the_answer(tmp_path: Path) -> None:
     chat = first_chat(tmp_path, {"messages": WITH_TOOLS, "tools": TOOLS})
     assert [turn.content for turn in chat.messages] == ["Weather?", "", "3 C", "It is 3 degrees."]
@@ -115,6 +199,12 @@ def test_calls_of_tools_are_part_of_the_answer(tmp_path: Path) -> None:
     assert row.answers == ('{"name":"w","arguments":{"city":"Oslo"}}', "It is 3 degrees.")
     write_jsonl([chat], tmp_path / "copy.jsonl")
     assert read_all(tmp_path / "copy.jsonl")[0] == [chat]
+
+
+def test_tools_that_are_json_text(tmp_path: Path) -> None:
+    row = {"messages": TURNS, "tools": json.dumps([ADD])}
+    assert first_chat(tmp_path, row).meta["tools"] == [ADD]
+    assert first_chat(tmp_path, {**row, "tools": "a hammer"}).meta["tools"] == "a hammer"
 
 
 def test_calls_of_tools_left_out(tmp_path: Path) -> None:

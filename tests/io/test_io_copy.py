@@ -1,5 +1,6 @@
 """Rows are written back as they were: every column and type; what is left of a file and what is taken make the file."""
 
+import dataclasses
 import datetime
 import decimal
 import gzip
@@ -69,6 +70,7 @@ def divide(source: Path | Sequence[Path], flagged: Path | None, clean: Path | No
     return sum(map(bool, (names for of_file in marks for names in of_file)))
 
 
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 LINES = [
     '{"instruction": "a",  "output": 1.10, "n": 123456789012345678901234567890, "tags": ["x", {"y": null}]}',
     '{"instruction": "b", "output": "2", "half": "\\ud83d", "nan": NaN}',
@@ -151,6 +153,54 @@ def test_a_csv_keeps_its_dialect_and_encoding(name: str, tmp_path: Path) -> None
         assert written.decode(encoding) == "".join([*lines[:first], lines[first], *lines[first + 2 :]])
 
 
+@pytest.mark.parametrize("name", CSVS)
+def test_a_flagged_csv_is_flagged_again(name: str, tmp_path: Path) -> None:
+    """The column `flagged_by` of an earlier audit is replaced, wherever it stands; all else is as it was."""
+    options = ReadOptions(encoding="cp1252" if name == "cp1252" else None)
+    (tmp_path / "a.csv").write_bytes(CSVS[name])
+    everything = [[("format.closing",)] * len(list(open_records(tmp_path / "a.csv", options)))]
+    write_split([(str(tmp_path / "a.csv"), options)], Flags(everything), flagged=tmp_path / "f.csv", clean=None)
+    divide(tmp_path / "f.csv", tmp_path / "f2.csv", tmp_path / "c2.csv", options)
+    rows = [values for _, values in all_rows(tmp_path / "f.csv", options.encoding)]
+    again = [values for _, values in all_rows(tmp_path / "f2.csv", options.encoding)]
+    assert again == [{**values, "flagged_by": "tokens.zipf, format.closing"} for values in rows[1::3]]
+    first = (tmp_path / "f.csv").read_bytes().splitlines(keepends=True)[0]
+    assert (tmp_path / "f2.csv").read_bytes().startswith(first)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_row_names_get_a_place_in_the_header(suffix: str, tmp_path: Path) -> None:
+    """R's write.table leaves it out, which one row alone would not show."""
+    rows = ['"2" "a\n\nb" "1"', '"1" "b" "2"', '"7" "c" "3"']
+    lines = [line.replace(" ", {"csv": ",", "tsv": "\t"}[suffix]) for line in ['"text" "label"', *rows, '"" ']]
+    (tmp_path / f"a.{suffix}").write_text("\n".join(lines[:4]) + "\n")
+    divide(tmp_path / f"a.{suffix}", tmp_path / f"f.{suffix}", tmp_path / f"c.{suffix}")
+    assert (tmp_path / f"c.{suffix}").read_text() == f"{lines[4]}{lines[0]}\n{lines[1]}\n{lines[3]}\n"
+    flagged = [values for _, values in all_rows(tmp_path / f"f.{suffix}")]
+    assert flagged == [{"": "1", "text": "b", "label": "2", "flagged_by": "tokens.zipf, format.closing"}]
+
+
+@pytest.mark.parametrize("target", ["csv", "tsv", "jsonl", "json", "parquet", "feather"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet", "feather"])
+def test_flagged_rows_can_be_flagged_again(kind: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "prompt,flagged_by,answer,n\n" + "".join(f'"q,{n}",old,a{n},{n}\n' for n in range(9))
+    )
+    divide(tmp_path / "a.csv", tmp_path / f"f.{kind}", None)
+    divide(tmp_path / f"f.{kind}", tmp_path / f"g.{target}", None)
+    rows = [values for _, values in all_rows(tmp_path / f"g.{target}")]
+    assert rows == [{"prompt": "q,4", "answer": "a4", "n": "4", "flagged_by": "tokens.zipf, format.closing"}]
+
+
+def test_a_replaced_column_leaves_the_digits_of_numbers(tmp_path: Path) -> None:
+    row = '{"text": "a", "flagged_by": ["x", {"flagged_by": 1}],  "n": 1.10, "e": 1E+2}'
+    (tmp_path / "a.jsonl").write_text(f"{row}\n{row}\n")
+    divide(tmp_path / "a.jsonl", tmp_path / "f.jsonl", None)
+    assert text_of(tmp_path / "f.jsonl") == [
+        '{"text": "a", "flagged_by": "tokens.zipf, format.closing",  "n": 1.10, "e": 1E+2}'
+    ]
+
+
 def all_rows(path: Path, encoding: str | None = None) -> Iterator[tuple[int, Any]]:
     return raw_rows(find_file(path, encoding=encoding))
 
@@ -218,6 +268,35 @@ def test_rows_change_their_format_without_losing_a_column(kind: str, target: str
     if kind == "jsonl" and target == "json":
         big = json.loads((tmp_path / "c.json").read_text())[0]["n"]
         assert big == 123456789012345678901234567890
+
+
+CELLS: dict[str, list[dict[str, Any]]] = {
+    "self-instruct": [{"instruction": f"i{n}", "instances": [{"input": "x", "output": f"{n}{m}"} for m in range(2)]} for n in range(3)],
+    "labelled": [{"fields": {"b": f"{n}", "a": "2"}, "label": "x", "meta": {"k": [1]}} for n in range(3)],
+    "tools": [{"messages": TURNS, "tools": [{"type": "function", "function": {"name": f"f{n}"}}]} for n in range(3)],
+    "turns in two columns": [{"prompt": TURNS[:1], "completion": TURNS[1:], "n": "x"} for _ in range(3)],
+    "turns in one of two": [{"prompt": TURNS[:1], "completion": "[1, 2]"} for _ in range(3)],
+    "dialogues": [{"chosen": TURNS, "rejected": [TURNS[0], {"role": "assistant", "content": "b"}]} for _ in range(3)],
+    "rows in a column": [{"row": {"instruction": f"i{n}", "output": "a"}, "split": "train"} for n in range(3)],
+    "turns side by side": [{"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}} for _ in range(3)],
+    "answers that are JSON": [{"prompt": f"q{n}", "answer": '{"text": "a"}'} for n in range(3)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["jsonl", "json", "csv", "tsv", "parquet", "feather"])
+@pytest.mark.parametrize("name", CELLS)
+def test_lists_and_objects_in_a_table_are_read_back(name: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CELLS[name]))
+    options = ReadOptions(columns={"answer": "chosen"}) if name == "dialogues" else ReadOptions()
+    before = [row.records for row in open_records(tmp_path / "a.jsonl", options).rows()]
+    none = Flags([[()] * sum(map(len, before))])
+    write_split([(str(tmp_path / "a.jsonl"), options)], none, flagged=None, clean=tmp_path / f"c.{target}")
+    after = [row.records for row in open_records(tmp_path / f"c.{target}", options).rows()]
+    assert without_ids(after) == without_ids(before)
+
+
+def without_ids(rows: Sequence[Any]) -> list[Any]:
+    return [[dataclasses.replace(record, id="") for record in records] for records in rows]
 
 
 def text_in(record: Any) -> list[str]:

@@ -61,7 +61,9 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     "labels that are numbers": ("a.jsonl", lines({"premise": "p", "hypothesis": "h", "label": 0}), ""),
     "an unknown label": ("a.jsonl", lines(*({"premise": "p", "hypothesis": "h", "label": at} for at in (0, 5))), "--label-map 0=neutral"),
     "lists of rows": ("a.json", json.dumps({"train": [GOOD], "test": [GOOD]}, indent=1).encode(), ""),
-    "a broken document": ("a.json", b'[\n{"text": "a"},\n{"text": }\n]', ""),
+    "lists that are near in name": ("a.json", json.dumps({"version": "1.0", "test": [1, 2]}).encode(), ""),
+    "a broken row of a document": ("a.json", b'[\n{"text": "a"},\n{"text": }\n]', ""),
+    "a broken document": ("a.json", b'[\n{"text": "a"},\n{"text": ', ""),
     "text columns that are not there": ("a.jsonl", lines({"sentence": "a b", "label": "x"}), "--text-fields sentense"),
 }  # fmt: skip
 

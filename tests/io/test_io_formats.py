@@ -244,9 +244,12 @@ def test_compressed_files_of_several_parts_are_read_to_the_end(tmp_path: Path) -
 
 def test_a_json_file_that_is_not_json_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    path.write_text('[\n  {"text": "a"},\n  {"text": }\n]\n')
+    path.write_text('[\n  {"text": "a"},\n  {"text": }\n')
     with pytest.raises(UserError, match=r"a\.json:3: "):
         read_all(path, ReadOptions(on_bad_row="skip"))
+    path.write_text('[\n  {"text": "a"},\n  {"text": }\n]\n')
+    with pytest.raises(UserError, match=r"a\.json: row 2: Expecting value at line 3, column 12"):
+        read_all(path)
     path.write_bytes(b'[\n  {"text": "a"},\n\n  {"text": "\xff"}\n]\n')
     with pytest.raises(UserError, match=r"not UTF-8(.|\n)*a\.json: row 2: byte 0xff"):
         read_all(path)

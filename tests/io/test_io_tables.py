@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records, read_all
-from pyrite.records import Chat, Pair, Record, Text
+from pyrite.records import Chat, Labelled, Pair, Record, Text
 
 SKIP = ReadOptions(on_bad_row="skip")
 
@@ -99,6 +99,22 @@ def test_columns_without_a_name(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match="names no column"):
         read_all(write(tmp_path / "c.csv", ",,\na,b,c\n"))
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t"), ("a.txt", "\t")])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_row_names_that_the_header_does_not_name(quote: str, name: str, delimiter: str, tmp_path: Path) -> None:
+    """R's write.table(frame, sep = ","): one name fewer than cells."""
+    rows = [("premise", "hypothesis"), ("4", "a", "b"), ("17", "c", "d")]
+    content = "".join(delimiter.join(f"{quote}{cell}{quote}" for cell in row) + "\n" for row in rows)
+    assert read(tmp_path / name, content)[0] == [("a", "b"), ("c", "d")]
+
+
+def test_a_cell_too_many_is_no_row_name(tmp_path: Path) -> None:
+    for rows in ("1,a,b\n1,c,d\n2,e,f\n", "one,a,b\ntwo,c,d\n", "1,a,b\n"):
+        with pytest.raises(UserError, match="wrong number of columns"):
+            read(tmp_path / "a.csv", f"premise,hypothesis\n{rows}", ReadOptions())
+    assert read(tmp_path / "b.csv", "premise,hypothesis\n1,b,\n2,d,\n")[0] == [("1", "b"), ("2", "d")]
 
 
 def write(path: Path, content: str) -> Path:
@@ -187,14 +203,82 @@ WRAPPED: dict[str, Any] = {
 @pytest.mark.parametrize("name", WRAPPED)
 @pytest.mark.parametrize("indent", [None, 2])
 def test_rows_that_are_wrapped(name: str, indent: int | None, tmp_path: Path) -> None:
-    content = json.dumps(WRAPPED[name], indent=indent)
-    if indent is None and isinstance(WRAPPED[name], dict):
-        return  # one line that is an object is a row
+    content = json.dumps(WRAPPED[name], indent=indent).encode()
     assert read(tmp_path / "a.json", content)[0] == [("a", "b"), ("c", "d")]
+    assert read(tmp_path / "b.json.gz", gzip.compress(content + b"\n"))[0] == [("a", "b"), ("c", "d")]
+    assert read(tmp_path / "c.json.zst", zstandard.compress(content))[0] == [("a", "b"), ("c", "d")]
 
 
-def test_several_lists_of_rows_in_an_object(tmp_path: Path) -> None:
-    content = json.dumps({"train": QA, "test": QA[:1]}, indent=1)
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+ONE_ROW: dict[str, Any] = {
+    "text": {"question": "a", "answer": "b", "sources": [{"title": "x"}, {"title": "y"}]},
+    "capitals": {"Question": "a", "Answer": "b", "Sources": [{"title": "x"}]},
+    "turns": {"messages": TURNS},
+    "turns in an object": {"conversation": {"messages": TURNS}},
+    "turns side by side": {"messages": {"role": ["user", "assistant"], "content": ["a", "b"]}},
+    "turns in two columns": {"prompt": TURNS[:1], "completion": TURNS[1:]},
+    "turns in objects": {"prompt": TURNS[0], "completion": TURNS[1]},
+    "a row in a column": {"row": {"question": "a", "answer": "b"}, "row_idx": 3},
+}
+
+
+@pytest.mark.parametrize("name", ONE_ROW)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_object_that_is_one_row(name: str, indent: int | None, tmp_path: Path) -> None:
+    assert read(tmp_path / "a.json", json.dumps(ONE_ROW[name], indent=indent))[0] == [("a", "b")]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_row_whose_columns_are_named(indent: int | None, tmp_path: Path) -> None:
+    row = {"talk": TURNS, "n": 1}
+    options = ReadOptions(columns={"messages": "talk"})
+    assert read(tmp_path / "a.json", json.dumps(row, indent=indent), options)[0] == [("a", "b")]
+    sides = {"prompt": TURNS[:1], "chosen": [TURNS[1]] * 2, "rejected": [TURNS[1]] * 2}
+    assert read(tmp_path / "a.json", json.dumps(sides, indent=indent), ReadOptions(columns={"answer": "chosen"}))[
+        0
+    ] == [("a", "b", "b")]
+    fields = {"fields": {"x": "a", "y": "b"}}
+    assert read_all_of(tmp_path / "a.json", fields, indent) == [{"x": "a", "y": "b"}]
+
+
+def read_all_of(path: Path, row: Any, indent: int | None) -> list[Any]:
+    path.write_text(json.dumps(row, indent=indent))
+    return [dict(record.fields) for record in read_all(path)[0] if isinstance(record, Labelled)]
+
+
+def by_orient(orient: str, columns: dict[str, list[Any]]) -> Any:
+    """A table as `DataFrame.to_json(orient=…)` writes it; "list" is `to_dict("list")`."""
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    match orient:
+        case "columns":
+            return {name: {str(at): cell for at, cell in enumerate(cells)} for name, cells in columns.items()}
+        case "index":
+            return {str(at): row for at, row in enumerate(rows)}
+        case "split":
+            return {"columns": list(columns), "index": [0, 1], "data": [list(row.values()) for row in rows]}
+        case "table":
+            fields = [{"name": name, "type": "string"} for name in ("index", *columns)]
+            schema = {"fields": fields, "primaryKey": ["index"], "pandas_version": "1.4.0"}
+            return {"schema": schema, "data": [{"index": at, **row} for at, row in enumerate(rows)]}
+        case "records":
+            return rows
+    return columns
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table", "records", "list"])
+def test_documents_that_pandas_writes(orient: str, indent: int | None, tmp_path: Path) -> None:
+    """Also with names that are not ours, and with turns in a column."""
+    content = json.dumps(by_orient(orient, {"ask": ["a", "c"], "reply": ["b", "d"]}), indent=indent)
+    named = ReadOptions(columns={"question": "ask", "answer": "reply"})
+    assert read(tmp_path / "a.json", content, named)[0] == [("a", "b"), ("c", "d")]
+    content = json.dumps(by_orient(orient, {"messages": [TURNS, [*TURNS, *TURNS]], "n": [1, 2]}), indent=indent)
+    assert read(tmp_path / "b.json", content)[0] == [("a", "b"), ("a", "b", "a", "b")]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_several_lists_of_rows_in_an_object(indent: int | None, tmp_path: Path) -> None:
+    content = json.dumps({"train": QA, "test": QA[:1]}, indent=indent)
     with pytest.raises(UserError, match=r"say which split(.|\n)*a\.json@train` or `.*a\.json@test`"):
         read(tmp_path / "a.json", content)
     assert read(tmp_path / "a.json", content, ReadOptions(split="test"))[0] == [("a", "b")]

@@ -13,7 +13,9 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io.json_dump import dump_json, without_halves
 from pyrite.io.raw_row import BadRow, as_text, require_text, short_value
+from pyrite.io.turn_thoughts import part_thought, thought_in, with_thought
 from pyrite.records import Message
+from pyrite.thoughts import split_thought
 
 Role = Literal["system", "user", "assistant", "tool"]
 OUR_ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -121,11 +123,17 @@ def without_tools(turns: list[Message], location: str) -> list[Message]:
     Raises:
         BadRow: nothing else was answered.
     """
-    left = [Message(turn.role, turn.content) for turn in turns if turn.role != "tool" and (turn.content or turn.role == "system")]  # fmt: skip
+    spoken = [turn for turn in turns if turn.role != "tool" and (_is_answer(turn) or turn.role == "system")]
+    left = [Message(turn.role, turn.content) for turn in spoken]
     answers = [sum(turn.role == "assistant" for turn in some) for some in (turns, left)]
     if not left or (answers[0] and not answers[1]):
         raise BadRow("empty text", f"{location} has no answer beside calls of tools, which are left out")
     return left
+
+
+def _is_answer(turn: Message) -> bool:
+    """Is more in a turn than calls, and what was thought before them?"""
+    return bool(split_thought(turn.content).answer if turn.tool_calls else turn.content)
 
 
 def parsed_text(text: str, location: str) -> object:
@@ -144,6 +152,33 @@ def parsed_text(text: str, location: str) -> object:
         if isinstance(value, (list, dict)):
             return without_halves(value)
     raise BadRow("wrong type", f"{location} is str {short_value(text)}, not a list")
+
+
+def turn_keys(value: object) -> tuple[set[str], list[str]]:
+    """Which keys of the turns in a column hold thoughts, and which hold something of which nothing is made? The ids of
+    calls are no matter."""
+    thoughts: set[str] = set()
+    unused: dict[str, None] = {}
+    with contextlib.suppress(BadRow):
+        value = parsed_text(value, "") if isinstance(value, str) else value
+        value = _list_within(value) if isinstance(value, Mapping) else value
+    for item in value if isinstance(value, Sequence) and not isinstance(value, str) else ():
+        if not isinstance(item, Mapping):
+            continue
+        first = [next((name for name in names if item.get(name) is not None), "") for names in (SENDERS, CONTENTS)]
+        calls = next((name for name in ("tool_calls", "function_call") if item.get(name) is not None), "")
+        used = {*first, calls, "tool_call_id"}
+        used |= set() if first[0] else {name for name in item if role_of(name) is not None}
+        is_answer = not first[0] or role_of(item[first[0]]) == "assistant"
+        if is_answer and (thought := thought_in(item)[0]):
+            thoughts.add(thought)
+            used.add(thought)
+        unused |= dict.fromkeys(str(name) for name in item if name not in used and _holds_anything(item[name]))
+    return thoughts, [name for name in unused if name not in thoughts]
+
+
+def _holds_anything(value: object) -> bool:
+    return value is not None and not (isinstance(value, (str, Sequence, Mapping)) and not value)
 
 
 def _list_within(value: Mapping[str, Any]) -> object:
@@ -166,27 +201,33 @@ def _turn(item: object, at: str, options: ChatOptions) -> list[Message]:
     if isinstance(sender, Mapping):  # ChatGPT's own export: {"author": {"role": "user"}}
         sender = sender.get("role")
     if sender is None and (pair := _question_and_answer(item, options)):
-        return [Message(role, require_text(text, f"{at}.{name}", numbers=True)) for name, role, text in pair]
+        turns = [Message(role, require_text(text, f"{at}.{name}", numbers=True)) for name, role, text in pair]
+        thought = thought_in(item)[1]
+        return [Message(turn.role, with_thought(thought, turn.content)) if turn.role == "assistant" else turn for turn in turns]  # fmt: skip
     role = role_of(sender, options.roles)
     if role is None:
         word = short_value(sender).strip("'")
         named = f"; `--roles {word}=assistant` would say so" if isinstance(sender, str) and word.isidentifier() else ""
         raise BadRow("unknown role", f"{at} is from {short_value(sender)}; known: {', '.join(ROLES)}{named}")
     calls = calls_of(item)
+    thought = thought_in(item)[1] if role == "assistant" else ""
     content: object = next((item[name] for name in CONTENTS if item.get(name) is not None), None)
     if role == "assistant" and isinstance(sender, str) and _is_caller(sender, content):
         assert isinstance(content, str)
-        return [Message(role, "", _as_list(content))]
+        return [Message(role, with_thought(thought, ""), _as_list(content))]
     where = f"{at} ({role})"
     if isinstance(content, Mapping) and "parts" in content:
         content = content["parts"]
     if isinstance(content, Sequence) and not isinstance(content, str):
-        return _turns_of_parts(content, role, calls, where)
-    return [_message(role, content, calls, where)]
+        return _turns_of_parts(content, role, calls, where, thought)
+    return [_message(role, content, calls, where, thought)]
 
 
-def _message(role: Role, content: object, calls: str, where: str) -> Message:
+def _message(role: Role, content: object, calls: str, where: str, thought: str = "") -> Message:
     text = as_text(content)
+    if thought:
+        answer = "" if content is None or text == "" else require_text(content, where, numbers=True)
+        return Message(role, with_thought(thought, answer), calls)
     may_be_empty = role in ("system", "tool") or bool(calls)
     if may_be_empty and (text == "" or (text is None and (calls or role == "tool") and content is None)):
         return Message(role, "", calls)
@@ -211,13 +252,15 @@ def _is_caller(sender: str, content: object) -> bool:
         return False
 
 
-def _turns_of_parts(parts: Sequence[Any], role: Role, calls: str, where: str) -> list[Message]:
-    """Text parts are joined by newlines; calls and answers of tools among them (Anthropic's blocks) are turns' own.
+def _turns_of_parts(parts: Sequence[Any], role: Role, calls: str, where: str, thought: str = "") -> list[Message]:
+    """Text parts are joined by newlines, and so are thoughts; calls and answers of tools among them (Anthropic's blocks)
+    are turns' own.
 
     Raises:
         BadRow: a part is an image or anything else that is no text.
     """
     texts: list[str] = []
+    thoughts = [thought] if thought else []
     called: list[Any] = []
     answers: list[Message] = []
     for part in parts:
@@ -227,6 +270,8 @@ def _turns_of_parts(parts: Sequence[Any], role: Role, calls: str, where: str) ->
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if isinstance(part, Mapping) and kind in TEXT_PARTS and isinstance(part.get("text"), str):
             texts.append(part["text"])
+        elif role == "assistant" and (thought_here := part_thought(part)) is not None:
+            thoughts.append(thought_here)
         elif kind == "tool_use":
             called.append({"id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")})
         elif kind == "tool_result":
@@ -239,7 +284,8 @@ def _turns_of_parts(parts: Sequence[Any], role: Role, calls: str, where: str) ->
         calls = dumped([*(orjson.loads(calls) if calls else []), *called])
     if answers and not texts:
         return answers
-    return [*answers, _message(role, "\n".join(texts), calls, where)]
+    thought = "\n\n".join(dict.fromkeys(filter(None, thoughts)))
+    return [*answers, _message(role, "\n".join(texts), calls, where, thought)]
 
 
 def calls_of(item: Mapping[str, Any]) -> str:

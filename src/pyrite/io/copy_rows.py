@@ -12,7 +12,7 @@ import datetime
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -149,13 +149,24 @@ def _write_text(parts: Sequence[Part], out: BinaryIO) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How a table is written: its dialect, its columns, its first lines where they are copied, and its encoding."""
+    """How a table is written: its dialect, its columns, its first lines where they are copied (those before the header
+    and the header's own), and its encoding. `left_out` is the place of a column that is not written."""
 
     dialect: Dialect
     names: Sequence[str | None]
+    preamble: str
     header: str | None
     encoding: str
     end: str = "\n"
+    left_out: int | None = None
+
+    def without(self, column: str | None) -> "_Table":
+        """The table without a column of this name, for another comes in its place."""
+        return replace(self, left_out=self.names.index(column)) if column in self.names and column else self
+
+    def written(self, cells: Sequence[Value]) -> list[Value]:
+        """Those of a row's cells that are written."""
+        return [cell for at, cell in enumerate(cells) if at != self.left_out]
 
 
 def _write_table(
@@ -169,11 +180,13 @@ def _write_table(
     if first is None or not alike:
         names = list(dict.fromkeys(str(name) for values in _chosen_values(all_rows()) for name in values))
         mark = "\t" if suffix in (".tsv", ".txt") else ","
-        first = _Table(Dialect(mark, quoted=True), [name for name in names if name != column], None, "utf-8")
+        first = _Table(Dialect(mark, quoted=True), [name for name in names if name != column], "", None, "utf-8")
+    first = first.without(column)
     encoder = codecs.getincrementalencoder(first.encoding)()
-    header = first.header if first.header is not None else _rendered([name or "" for name in first.names], first)
+    header = first.header if first.left_out is None else None
+    header = header if header is not None else _rendered([name or "" for name in first.written(first.names)], first)
     added = [] if column is None else [column]
-    out.write(encoder.encode(_appended(header, added, first)))
+    out.write(encoder.encode(first.preamble + _appended(header, added, first)))
     count = 0
     for part, table in zip(parts, tables, strict=True):
         same = table is not None and table.dialect.delimiter == first.dialect.delimiter
@@ -192,16 +205,18 @@ def _table_of(file: File, suffix: str) -> _Table | None:
     dialect = dialect_of(file)
     if dialect is None:
         return None
-    header = header_of(file, table_cells(file, dialect))
+    header = header_of(file, table_cells(file, dialect), dialect)
     if header is None:
         return None
     with open_uncompressed(file) as source:
         head = peeked(source)
         encoding = file.encoding or encoding_of(head) or ("utf-8-sig" if head.startswith(BYTE_ORDER_MARK) else "utf-8")
         lines = list(itertools.islice(_decoded_lines(file), dialect.preamble))
-    text = "".join([*lines, *(line.decode("utf-8") for line in header.lines)])
+    text = "".join(line.decode("utf-8") for line in header.lines)
+    if dialect.row_names:  # said by a name: the rows of the new file may be too few to show it
+        text = ('""' if dialect.quoted else "") + dialect.delimiter + text
     end = next((mark for mark in ("\r\n", "\n", "\r") if text.endswith(mark)), "\n")
-    return _Table(dialect, header.names, text, encoding, end)
+    return _Table(dialect, header.names, "".join(lines), text, encoding, end)
 
 
 def _decoded_lines(file: File) -> Iterator[str]:
@@ -219,20 +234,16 @@ def _raw_lines(part: Part, table: _Table, fill: bool, target: _Table) -> Iterato
     rows = table_cells(part.file, table.dialect)
     texts = ((number, (b"".join(lines).decode("utf-8"), cells)) for number, cells, lines in rows if not isinstance(cells, BadRow))  # fmt: skip
     for (text, cells), extra in picked(texts, part.chosen):
-        yield (
-            (
-                text
-                if not fill or len(cells) == width
-                else _rendered([*cells, *[""] * (width - len(cells))][:width], target)
-            ),
-            extra,
-        )
+        if target.left_out is not None or (fill and len(cells) != width):
+            text = _rendered(target.written([*cells, *[""] * (width - len(cells))][:width]), target)
+        yield text, extra
 
 
 def _cells(part: Part, target: _Table) -> Iterator[tuple[str, str | None]]:
     rows = ((number, values) for number, values in _exact_rows(part.file) if not isinstance(values, BadRow))
+    names = target.written([name if name is not None else f"column {at}" for at, name in enumerate(target.names, 1)])
     for values, extra in picked(rows, part.chosen):
-        yield _rendered([as_cell(values.get(name)) if name is not None else "" for name in target.names], target), extra
+        yield _rendered([as_cell(values.get(name)) for name in names], target), extra
 
 
 def _rendered(cells: Sequence[str], table: _Table) -> str:

@@ -64,7 +64,7 @@ def dialect_of(file: File) -> Dialect | None:
 def table_rows(file: File, dialect: Dialect) -> Iterator[Raw]:
     """The rows under the first one, which names the columns. Where all cells are empty there is no row."""
     rows = table_cells(file, dialect)
-    header = header_of(file, rows)
+    header = header_of(file, rows, dialect)
     if header is None:
         return
     width = len(header.names)
@@ -95,10 +95,10 @@ def by_name(names: Sequence[str | None], cells: Sequence[str]) -> dict[str, str]
     return row
 
 
-def header_of(file: File, rows: Iterator[Cells]) -> Header | None:
+def header_of(file: File, rows: Iterator[Cells], dialect: Dialect) -> Header | None:
     """The first row; None where there is none.
 
-    A first column without a name (an index, as pandas writes it) is called "".
+    A first column without a name (an index, as pandas and R write it) is called "".
 
     Raises:
         UserError: it cannot be read, names no column, or one twice.
@@ -121,7 +121,7 @@ def header_of(file: File, rows: Iterator[Cells]) -> Header | None:
         raise UserError(
             "two columns have the same name", f"{file.location(number)}: {short_value(repeated)}", "rename one"
         )
-    return Header((*names, *[None] * (len(named) - last)), tuple(lines))
+    return Header((*([""] if dialect.row_names else []), *names, *[None] * (len(named) - last)), tuple(lines))
 
 
 def table_cells(file: File, dialect: Dialect) -> Iterator[Cells]:
@@ -131,7 +131,7 @@ def table_cells(file: File, dialect: Dialect) -> Iterator[Cells]:
         for _ in range(dialect.preamble):
             next(lines, None)
         before = dialect.preamble
-        rows = _quoted_rows(lines, dialect.delimiter) if dialect.quoted else _split_rows(lines, dialect.delimiter)
+        rows = _quoted_rows(lines, dialect) if dialect.quoted else _split_rows(lines, dialect.delimiter)
         for number, cells, taken in rows:
             yield number + before, cells, taken
 
@@ -193,11 +193,11 @@ class _Feed:
         del self.taken[1:]
 
 
-def _quoted_rows(lines: Iterator[bytes], delimiter: str) -> Iterator[Cells]:
+def _quoted_rows(lines: Iterator[bytes], dialect: Dialect) -> Iterator[Cells]:
     """Rows of a CSV file, with quoted newlines. A stray quote costs its own line, not the rest of the file."""
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
     feed = _Feed(lines)
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    reader = csv.reader(feed, delimiter=dialect.delimiter, strict=True)
     width: int | None = None
     while True:
         feed.start()
@@ -216,7 +216,8 @@ def _quoted_rows(lines: Iterator[bytes], delimiter: str) -> Iterator[Cells]:
         if feed.has_returns:
             cells = [cell.replace(_RETURN, "\r") for cell in cells]
         first = feed.first
-        width = width or len(cells)
-        if len(cells) != width:
+        if width is None:
+            width = len(cells) + dialect.row_names
+        elif len(cells) != width:
             feed.give_back()
         yield first, feed.bad or cells, feed.taken

@@ -4,7 +4,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyrite.io.encodings import text_lines
 from pyrite.io.files import File, open_uncompressed
@@ -15,6 +15,8 @@ FIELD_LIMIT = 256 * 1024 * 1024
 DELIMITERS = ",;\t|"
 FIRST_ROWS = 20
 """Lines that tell the delimiter where the header could have several."""
+ROW_NAME_LINES = 200
+"""Lines that show whether rows have a name more than the header."""
 QUOTED_BYTES = 64 * 1024 * 1024
 """So much of a file with tabs is looked at for cells in quotes."""
 _IN_QUOTES = re.compile(r'"(?:[^"]|"")*"')
@@ -23,11 +25,15 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`delimiter` between cells; `quoted`: may cells stand in double quotes? `preamble` lines come before the header."""
+    """`delimiter` between cells; `quoted`: may cells stand in double quotes? `preamble` lines come before the header.
+
+    `row_names`: rows begin with a number for which the header has no name, as R's write.table writes them.
+    """
 
     delimiter: str
     quoted: bool
     preamble: int = 0
+    row_names: bool = False
 
 
 def csv_dialect(file: File) -> Dialect:
@@ -40,7 +46,27 @@ def csv_dialect(file: File) -> Dialect:
     named = _SEP_LINE.fullmatch(lines[0]) if lines else None
     if named is not None:
         return Dialect(named[1], quoted=True, preamble=1)
-    return Dialect(_delimiter(lines), quoted=True)
+    return _with_row_names(file, Dialect(_delimiter(lines), quoted=True))
+
+
+def _with_row_names(file: File, dialect: Dialect) -> Dialect:
+    """The dialect with `row_names` where the first rows all have one cell more than the header, first a number that no
+    other row has."""
+    with open_uncompressed(file) as source:
+        lines = list(itertools.islice(text_lines(source, file.encoding, quotes=dialect.quoted), ROW_NAME_LINES))
+    texts = (line.decode("utf-8", "replace") for line in lines)
+    try:
+        if dialect.quoted:
+            rows = [cells for cells in csv.reader(texts, delimiter=dialect.delimiter) if cells]
+        else:
+            rows = [text.rstrip("\r\n").split(dialect.delimiter) for text in texts if text.strip("\r\n")]
+    except csv.Error:
+        return dialect
+    if len(lines) == ROW_NAME_LINES:  # the last may go on
+        rows.pop()
+    numbers = [cells[0] for cells in rows[1:] if len(cells) == len(rows[0]) + 1 and cells[0].isdecimal()]
+    wider = any(cells[-1] for cells in rows[1:])  # a delimiter at the end of every row names none
+    return replace(dialect, row_names=wider and 1 < len(set(numbers)) == len(rows) - 1)
 
 
 def _delimiter(lines: list[str]) -> str:
@@ -63,7 +89,7 @@ def _share_as_wide(lines: Iterable[str], delimiter: str) -> float:
 
 def tsv_dialect(file: File) -> Dialect:
     """The dialect of text with tabs: as it is, unless its quotes are a writer's (pandas, Excel)."""
-    return Dialect("\t", quoted=_has_quoted_cells(file))
+    return _with_row_names(file, Dialect("\t", quoted=_has_quoted_cells(file)))
 
 
 def txt_dialect(file: File) -> Dialect | None:

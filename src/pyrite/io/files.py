@@ -226,15 +226,16 @@ def line_start(line: bytes) -> str:
 def _json_kind(file: File) -> str:
     """Does a JSON file hold a row a line, or an array or object over several lines? Its first line tells.
 
-    A line that is a whole object is a row. In a `.jsonl` file only a line that opens an array of objects, and does not
-    end it or ends the file with it, makes it a `.json` file.
+    A line that is a whole object is a row where more lines follow; alone in a `.json` file it may be a document, as
+    `json.dump` and pandas write one (`json_values.rows_in` tells). In a `.jsonl` file only a line that opens an array of
+    objects, and does not end it or ends the file with it, makes it a `.json` file.
     """
     with damage_named(file), open_uncompressed(file) as source:
         lines = (line.strip() for line in text_lines(source, file.encoding) if not line.isspace())
         first = next(lines, b"")
-        if file.suffix == ".json":
-            return ".jsonl" if first.startswith(b"{") and first.endswith(b"}") else ".json"
         second = next(lines, b"")
+        if file.suffix == ".json":
+            return ".jsonl" if second and first.startswith(b"{") and first.endswith(b"}") else ".json"
         if first == b"{":
             return ".json" if second.startswith(b'"') else ".jsonl"
         is_array = _OPENS_ROWS.match(first) is not None and not (first.endswith(b"]") and second)

@@ -4,14 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pyrite.io.encodings import text_lines, utf8_content
 from pyrite.io.files import File, open_uncompressed
-from pyrite.io.json_values import parse_values, rows_in, rows_name
+from pyrite.io.json_spans import element_spans, member_spans, value_spans
+from pyrite.io.json_values import rows_in, rows_name
 
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"[ \t\r\n]*")
 _LINE_BREAK = re.compile(r"[ \t]*[\r\n]+[ \t]*")
 
 
@@ -35,58 +33,24 @@ def document_texts(file: File) -> tuple[Surroundings, list[str]]:
     """The rows of a JSON document, and what stands around them. Rows that are held by columns are written anew."""
     with open_uncompressed(file) as source:
         text = utf8_content(source.read(), file.encoding).decode("utf-8", "surrogateescape")
-    spans = list(_values(text))
+    spans = list(value_spans(text))
     if len(spans) != 1:
-        return Surroundings(), [text[start:end] for start, end in spans]
-    start, end = spans[0]
-    document = _DECODER.raw_decode(text, start)[0]
+        return Surroundings(), [text[span.start : span.end] for span in spans]
+    start, end, document = spans[0].start, spans[0].end, spans[0].value
     rows = rows_in(file, document)
     if isinstance(document, list) and rows is document:
-        return Surroundings(text[:start], text[end:]), list(_elements(text, start))
+        return Surroundings(text[:start], text[end:]), _elements(text, start)
     name = rows_name(file, document) if isinstance(document, dict) else None
     if name is not None:
-        at, stop = {key: (first, last) for key, first, last in _members(text, start)}[name]
-        return Surroundings(text[:at], text[stop:]), list(_elements(text, at))
+        within = dict(member_spans(text, start))[name]
+        return Surroundings(text[: within.start], text[within.end :]), _elements(text, within.start)
     if len(rows) == 1 and rows[0] is document:
         return Surroundings(), [text[start:end]]
     return Surroundings(), [json.dumps(row) for row in rows]
 
 
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    assert match is not None
-    return match.end()
-
-
-def _values(text: str) -> Iterator[tuple[int, int]]:
-    """Where each of the values after each other begins and ends."""
-    at = _skip(text, 0)
-    while at < len(text):
-        end = _DECODER.raw_decode(text, at)[1]
-        yield at, end
-        at = _skip(text, end)
-
-
-def _elements(text: str, at: int) -> Iterator[str]:
-    """The texts of the elements of the array that begins here."""
-    at = _skip(text, at + 1)
-    while text[at] != "]":
-        end = _DECODER.raw_decode(text, at)[1]
-        yield text[at:end]
-        at = _skip(text, end)
-        at = _skip(text, at + 1) if text[at] == "," else at
-
-
-def _members(text: str, at: int) -> Iterator[tuple[str, int, int]]:
-    """The keys of the object that begins here, and where their values begin and end."""
-    at = _skip(text, at + 1)
-    while text[at] != "}":
-        key, end = _DECODER.raw_decode(text, at)
-        start = _skip(text, _skip(text, end) + 1)
-        end = _DECODER.raw_decode(text, start)[1]
-        yield key, start, end
-        at = _skip(text, end)
-        at = _skip(text, at + 1) if text[at] == "," else at
+def _elements(text: str, at: int) -> list[str]:
+    return [text[span.start : span.end] for span in element_spans(text, at)]
 
 
 def on_one_line(text: str) -> str:
@@ -100,8 +64,8 @@ def with_member(text: str, name: str, value: str) -> str:
         text = f'{{"messages":{text}}}'
     member = f"{json.dumps(name)}:{json.dumps(value)}"
     if json.dumps(name) in text:
-        row: dict[str, Any] = parse_values(text)
-        if name in row:
-            return json.dumps({**row, name: value})
+        own = [span for key, span in member_spans(text, 0) if key == name]
+        if own:
+            return text[: own[-1].start] + json.dumps(value) + text[own[-1].end :]
     head = text[:-1].rstrip()
     return f"{head}{'' if head == '{' else ','}{member}}}"

@@ -2,22 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io.chat_turns import is_turn
+from pyrite.io.chat_turns import SENDERS, TURN_LISTS, is_turn
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, line_start, not_utf8, open_uncompressed
 from pyrite.io.json_dump import without_halves
-from pyrite.io.layouts import LAYOUTS, detect
+from pyrite.io.json_spans import value_spans
+from pyrite.io.layouts import Layout, detect, in_lower_case
 from pyrite.io.raw_row import BadRow, short_value
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"[ \t\r\n]*")
 ROW_LISTS = ("data", "rows", "examples", "items", "records", "instances")
 """What the list of rows in an object is mostly called: taken first where there are several lists."""
 
@@ -47,7 +46,7 @@ def row_object(value: object) -> Mapping[str, Any] | BadRow:
     """A row is an object; a list of turns is a chat."""
     if isinstance(value, dict):
         return value
-    if isinstance(value, list) and value and all(is_turn(item) for item in value):
+    if _is_chat(value):
         return {"messages": value}
     return BadRow(
         "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
@@ -72,37 +71,25 @@ def json_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     del content
     rows = rows_in(file, values[0]) if len(values) == 1 else values
     for number, row in enumerate(rows, 1):
-        if lenient and (byte := _undecodable(row)):
+        if isinstance(row, BadRow):
+            yield number, row
+        elif lenient and (byte := _undecodable(row)):
             yield number, BadRow("not UTF-8", f"byte {byte:#04x}")
         else:
             yield number, row_object(without_halves(row) if lenient else row)
 
 
 def _lenient_values(file: File, content: bytes, error: orjson.JSONDecodeError) -> list[Any]:
-    """Several values after each other (as jq writes them), NaN, halves of surrogate pairs, bytes that are not UTF-8."""
-    text = content.decode("utf-8", "surrogateescape")
-    values, at = [], _end_of_space(text, 0)
+    """Several values after each other (as jq writes them), NaN, halves of surrogate pairs, bytes that are not UTF-8, and
+    broken rows, which are bad ones."""
     try:
-        while at < len(text):
-            value, at = _DECODER.raw_decode(text, at)
-            values.append(value)
-            at = _end_of_space(text, at)
-    except (ValueError, RecursionError) as second:
-        line, column = error.lineno, error.colno
-        if isinstance(second, json.JSONDecodeError):
-            line, column = second.lineno, second.colno
+        return [span.value for span in value_spans(content.decode("utf-8", "surrogateescape"))]
+    except json.JSONDecodeError as broken:
         raise UserError(
             "this is not JSON",
-            f"{file.display_name}:{line}: {error.msg} at column {column}",
-            "mend the file; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
+            f"{file.display_name}:{broken.lineno}: {broken.msg} at column {broken.colno}",
+            "mend the file, which may be cut off; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
         ) from error
-    return values
-
-
-def _end_of_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    assert match is not None
-    return match.end()
 
 
 def _undecodable(value: Any) -> int | None:
@@ -122,7 +109,7 @@ def rows_in(file: File, document: Any) -> Sequence[Any]:
         UserError: an object holds several lists of rows, and none was named; or none of the name given.
     """
     if isinstance(document, list):
-        return [document] if document and all(is_turn(item) for item in document) else document
+        return [document] if _is_chat(document) else document
     if not isinstance(document, dict):
         return [document]
     name = rows_name(file, document)
@@ -133,7 +120,7 @@ def rows_in(file: File, document: Any) -> Sequence[Any]:
 
 def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
     """Under which name does an object hold the rows? None where it is a row itself, or its columns are."""
-    if detect(list(document), {}) is not None and file.split is None:
+    if _layout_of(document) is not None and file.split is None:
         return None
     names = [name for name, value in document.items() if _is_rows(value)]
     if file.split is not None:
@@ -149,7 +136,17 @@ def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
 
 
 def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value[:20])
+    rows = value[:20] if isinstance(value, list) else []
+    return bool(rows) and all(isinstance(row, (dict, BadRow)) for row in rows) and not _is_chat(rows)
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(is_turn(item) for item in value)
+
+
+def _layout_of(row: Mapping[str, Any]) -> Layout | None:
+    columns = list(row)
+    return detect(columns, {}) or detect(columns, in_lower_case(columns))
 
 
 def _datasets_server_row(row: Any) -> Any:
@@ -158,29 +155,46 @@ def _datasets_server_row(row: Any) -> Any:
 
 
 def _rows_of_columns(document: Mapping[str, Any]) -> list[Any]:
-    """The rows of an object that holds a table by its columns, or by the names of its rows; none where it does not.
+    """The rows of an object that holds a table by its columns, or by the names of its rows; none where it is one row.
 
     As pandas writes them: {"columns": [...], "data": [[...]]}, {COLUMN: {ROW: value}} and {ROW: {COLUMN: value}}; and
     {COLUMN: [value, ...]}.
     """
-    values = list(document.values())
     names, table = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(table, list) and all(isinstance(row, list) for row in table):
         names = [str(name) for name in names]
         return [dict(zip(names, row, strict=False)) if len(row) == len(names) else row for row in table]
-    layout = detect(list(document), {})
-    if layout is not None and all(isinstance(value, list) for value in values):
-        lengths = {len(value) for value in values}
-        turns = layout.name in TURN_LAYOUTS or "instances" in document
-        if len(lengths) == 1 and not turns:
+    if not document or _holds_turns_or_fields(document):
+        return []
+    values, layout = list(document.values()), _layout_of(document)
+    if all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1:
+        plain = not any(isinstance(cell, (list, dict)) for value in values for cell in value)
+        if layout is not None or plain:
             return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
-    if values and all(isinstance(value, dict) for value in values):
+    if all(isinstance(value, dict) for value in values):
         keys = list(values[0])
-        if layout is not None and all(list(value) == keys for value in values):
+        if all(list(value) == keys for value in values) and (layout is not None or _are_numbers(keys)):
             return [{name: value[key] for name, value in document.items()} for key in keys]
-        if layout is None and all(detect(list(value), {}) is not None for value in values):
+        if layout is None and (_are_numbers(document) or all(_layout_of(value) is not None for value in values)):
             return values
     return []
 
 
-TURN_LAYOUTS = frozenset(name for name, layout in LAYOUTS.items() if layout.holds_turns)
+def _are_numbers(keys: Iterable[str]) -> bool:
+    """Are these the numbers by which pandas names rows?"""
+    return all(key.isdecimal() for key in keys)
+
+
+def _holds_turns_or_fields(row: Mapping[str, Any]) -> bool:
+    """Are lists and objects among the values those of one chat, or of one labelled row, and not a column's cells?"""
+    fields = row.get("fields")
+    if isinstance(fields, dict) and not all(isinstance(cell, dict) for cell in fields.values()):
+        return True
+    for name in (*TURN_LISTS, "instances"):
+        value = row.get(name)
+        cells = list(value.values()) if isinstance(value, dict) else value
+        wrapped = isinstance(value, dict) and any(key in value for key in (*SENDERS, *TURN_LISTS))
+        by_row = isinstance(cells, list) and all(isinstance(cell, list) for cell in cells)
+        if name in row and (wrapped or not by_row):
+            return True
+    return any(is_turn(value) or _is_chat(value) for value in row.values())

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from pyrite.errors import UserError
 from pyrite.io.chat_turns import TURN_LISTS, ChatOptions, is_turn, parsed_text, spoken_turns, turns_of, without_tools
-from pyrite.io.raw_row import PARSE_COLUMNS, BadRow, RawRow, require_text, short_value
+from pyrite.io.raw_row import PARSE_COLUMNS, BadRow, RawRow, as_text, require_text, short_value
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
 PROMPTS = ("prompt", "instruction", "question", "query", "problem", "input")
@@ -396,11 +396,12 @@ def nested_layouts(row: Mapping[str, object], renamed: Mapping[str, str]) -> Ite
                 yield column, layout
 
 
-def likely_columns(columns: Sequence[str]) -> dict[str, str]:
-    """What columns of no layout were probably meant to be called: our name -> the column; none where nothing is near."""
+def likely_columns(row: Mapping[str, object]) -> dict[str, str]:
+    """What the columns of a row of no layout were probably meant to be called: our name -> the column; none where no
+    column is near whose value could be read so."""
     for layout in LAYOUTS.values():
-        lacking = [names for names in layout.requires if not any(name in columns for name in names)]
-        near = [match for names in lacking if (match := next(filter(None, (_near(name, columns) for name in names)), None))]  # fmt: skip
+        lacking = [names for names in layout.requires if not any(name in row for name in names)]
+        near = [match for names in lacking if (match := next(filter(None, (_near(name, row) for name in names)), None))]
         if near and len(near) == len(lacking) == len({theirs for _, theirs in near}):
             return dict(near)
     return {}
@@ -417,6 +418,19 @@ def unknown_layout(location: str, columns: Sequence[str], examples: str) -> User
     )
 
 
-def _near(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
-    match = difflib.get_close_matches(name, columns, n=1, cutoff=0.7)
+def _near(name: str, row: Mapping[str, object]) -> tuple[str, str] | None:
+    fitting = [column for column, value in row.items() if isinstance(column, str) and _could_be(name, value)]
+    match = difflib.get_close_matches(name, fitting, n=1, cutoff=0.7)
     return (name, match[0]) if match else None
+
+
+def _could_be(name: str, value: object) -> bool:
+    """Could a column of ours hold this value?"""
+    if name == "fields":
+        return isinstance(value, Mapping)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if name in (*TURN_LISTS, "instances"):
+        return (
+            is_list or isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip().startswith(("[", "{")))
+        )
+    return as_text(value) is not None or (is_list and all(is_turn(item) for item in cast(Sequence[object], value)))

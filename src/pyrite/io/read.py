@@ -19,6 +19,7 @@ from pyrite.io.chat_turns import ChatOptions, check_roles
 from pyrite.io.encodings import check_encoding
 from pyrite.io.files import File
 from pyrite.io.formats import label_names, raw_rows
+from pyrite.io.json_cells import columns_of_json, with_json
 from pyrite.io.layouts import layout_named
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
 from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve
@@ -175,7 +176,12 @@ class Reader:
         options = self.options
         read, n_kept, dropped = 0, 0, Counter[str]()
         rows = self._raw_rows()
-        first, resolved = self._peek(rows)
+        first = self._first_rows(rows)
+        json_columns = self._json_columns(first)
+        if json_columns:
+            rows = (_with_json(raw, json_columns) for raw in rows)
+            first = [_with_json(raw, json_columns) for raw in first]
+        resolved = self._resolve(first)
         example = ""
         context = layout = within = None
         if resolved is not None:
@@ -237,8 +243,8 @@ class Reader:
     def _location(self, file: int, line: int) -> str:
         return self._source.files[file].location(line)
 
-    def _peek(self, rows: Iterator[_Raw]) -> tuple[list[_Raw], Resolved | None]:
-        """Look at the first rows; returns them, and how they are read. None means that all of them are bad."""
+    def _first_rows(self, rows: Iterator[_Raw]) -> list[_Raw]:
+        """The first rows, up to the number that are looked at, or to a bad one where that stops the reading."""
         options = self.options
         peeked: list[_Raw] = []
         good = 0
@@ -251,22 +257,35 @@ class Reader:
             good += 1
             if good == PEEK_ROWS:
                 break
-        columns = dict(options.columns or {})
-        if self._source.column is not None:
-            columns["answer"] = self._source.column
-        asked = Asked(options.layout, columns, options.text_fields, options.flags, str(self.path))
+        return peeked
+
+    @property
+    def _named_columns(self) -> dict[str, str]:
+        """The file's names of columns by ours, as the user gives them."""
+        answer = {} if self._source.column is None else {"answer": self._source.column}
+        return {**(self.options.columns or {}), **answer}
+
+    def _json_columns(self, first: Sequence[_Raw]) -> frozenset[str]:
+        """The columns whose lists and objects stand in these rows as text."""
+        is_table = all(file.suffix not in (".json", ".jsonl") for file in self._source.files)
+        return columns_of_json(_inner_rows(first, None), self._named_columns, is_table=is_table)
+
+    def _resolve(self, peeked: Sequence[_Raw]) -> Resolved | None:
+        """How these first rows are read; None where all of them are bad."""
+        options = self.options
+        asked = Asked(options.layout, self._named_columns, options.text_fields, options.flags, str(self.path))
         whole = [
             (self._location(file, line), values) for file, line, _, values in peeked if not isinstance(values, BadRow)
         ]
         unknown: UserError | None = None
         for at, (location, values) in enumerate(whole):
             try:
-                return peeked, resolve(location, [values, *(row for _, row in whole[at + 1 :])], asked)
+                return resolve(location, [values, *(row for _, row in whole[at + 1 :])], asked)
             except UserError as error:
                 unknown = unknown or error
         if unknown is not None:
             raise unknown
-        return peeked, None
+        return None
 
     def _context(self, resolved: Resolved) -> LayoutContext:
         options, layout, renamed = self.options, resolved.layout, dict(resolved.columns)
@@ -317,6 +336,11 @@ def _refilled(first: list[Any], following: Iterator[Any]) -> Iterator[Any]:
     while first:
         yield first.pop(0)
     yield from following
+
+
+def _with_json(raw: _Raw, columns: frozenset[str]) -> _Raw:
+    file, line, number, values = raw
+    return raw if isinstance(values, BadRow) else (file, line, number, with_json(values, columns))
 
 
 def _inner_rows(peeked: Sequence[_Raw], within: str | None) -> list[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.chat_turns import SENDERS, is_turn, role_of
+from pyrite.io.chat_turns import SENDERS, is_turn, role_of, turn_keys
 from pyrite.io.layouts import (
     ANSWERS,
     LAYOUTS,
@@ -161,7 +161,7 @@ def _examples(row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> s
         return f"did you mean {asked.column_flags(meant)}? " if detect(columns, meant) is not None else ""
     free = [name for name in columns if name not in asked.columns.values()]
     texts = [name for name in free if isinstance(row[name], str) and row[name].strip()]
-    if likely := likely_columns(columns):
+    if likely := likely_columns(row):
         return f"did you mean {asked.column_flags({**asked.columns, **likely})}? "
     ours = ("prompt", "answer") if len(texts) > 1 else ("text",)
     example = {**asked.columns, **dict(zip(ours, texts, strict=False))}
@@ -276,9 +276,25 @@ def read_as(rows: Sequence[Mapping[str, Any]], resolved: Resolved, context: Layo
     if tools and layout.kind is Chat:
         by_part["tools"] = tools
     own_id = next((column for column in context.columns_for(ID_COLUMNS) if column in columns), None)
-    return ReadAs(
-        layout.name,
-        by_part,
-        [name for name in columns if name not in used | set(tools) and name != own_id and name not in layout.ignored],
-        resolved.within,
-    )
+    not_used = [name for name in columns if name not in used | set(tools) and name != own_id and name not in layout.ignored]  # fmt: skip
+    if layout.kind is Chat and layout.name != "self-instruct":
+        thoughts, unused = _turn_keys(rows, by_part)
+        if thoughts:
+            by_part["thought"] = thoughts
+        not_used += unused
+    return ReadAs(layout.name, by_part, not_used, resolved.within)
+
+
+def _turn_keys(rows: Sequence[Mapping[str, Any]], by_part: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Keys of the turns in these columns, as COLUMN.KEY: those that hold thoughts, and those that are not used."""
+    thoughts: dict[str, None] = {}
+    unused: dict[str, None] = {}
+    columns = {column: part for part in ("answer", "prompt", "turns") for column in by_part.get(part, ())}
+    for column, part in columns.items():
+        values = (row.get(column) for row in rows)
+        for value in values:
+            if part == "turns" or not isinstance(value, str):
+                of_thoughts, others = turn_keys(value)
+                thoughts |= dict.fromkeys(f"{column}.{key}" for key in sorted(of_thoughts))
+                unused |= dict.fromkeys(f"{column}.{key}" for key in others)
+    return list(thoughts), [name for name in unused if name not in thoughts]
