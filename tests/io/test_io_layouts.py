@@ -440,3 +440,19 @@ def test_what_was_read_is_said(row: dict[str, Any], words: str, tmp_path: Path) 
     assert reader.read_as is not None
     assert reader.read_as.in_words() == words
     assert reader.read_as.as_json()["words"] == words
+
+
+@pytest.mark.parametrize("named", [None, {"answer": "response"}])
+def test_a_column_that_appears_later_takes_nothing_over(named: dict[str, str] | None, tmp_path: Path) -> None:
+    """`completion` comes before `response` in the layout, and `prompt` before `query`."""
+    early = [{"query": f"q{n}", "response": f"r{n}"} for n in range(40)]
+    late = [{"prompt": "x", "query": f"q{n}", "completion": "y", "response": f"r{n}"} for n in range(40, 50)]
+    path = jsonl(tmp_path / "a.jsonl", [*early, *late])
+    reader = open_records(path, ReadOptions(columns=named))
+    turns = [tuple(turn.content for turn in record.messages) for record in reader if isinstance(record, Chat)]
+    assert turns == [(f"q{n}", f"r{n}") for n in range(50)]
+    assert reader.read_as is not None
+    assert reader.read_as.columns == {"prompt": ["query"], "answer": ["response"]}
+    jsonl(tmp_path / "b.jsonl", [*early, {"query": "q", "completion": "y"}])
+    with pytest.raises(UserError, match=r"b\.jsonl:41: no response among"):
+        read_all(tmp_path / "b.jsonl", ReadOptions(columns=named))

@@ -155,6 +155,24 @@ def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:
     writer.join()
 
 
+@pytest.mark.parametrize("place", ["clone", "./clone", "up/../clone", "clone/", "."])
+def test_a_clone_that_is_named_from_the_current_folder(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(tmp_path / "clone" / "data" / "a.jsonl", "x")
+    rows(tmp_path / "secret" / "b.jsonl", "y")
+    (tmp_path / "up").mkdir()
+    readme = tmp_path / "clone" / "README.md"
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - {{split: test, path: '{}'}}\n---\n"
+    readme.write_text(card.format("data/*"))
+    monkeypatch.chdir(tmp_path / "clone" if place == "." else tmp_path)
+    reader = open_records(place, ReadOptions(split="test"))
+    assert [record.text for record in reader if isinstance(record, Text)] == ["x"]
+    readme.write_text(card.format("../secret/*.jsonl"))
+    with pytest.raises(UserError, match="points outside"):
+        open_records(place, ReadOptions(split="test"))
+
+
 def test_a_pointer_of_git_lfs_is_no_data(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
     with pytest.raises(UserError, match="git lfs pull"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records, read_all
+from pyrite.io.copy_rows import Part, copy_rows
 from pyrite.records import Chat, Labelled, Pair, Record, Text
 
 SKIP = ReadOptions(on_bad_row="skip")
@@ -124,6 +125,30 @@ def write(path: Path, content: str) -> Path:
 
 def test_a_row_with_too_many_fields_costs_a_row(tmp_path: Path) -> None:
     content = "premise,hypothesis\na,b\nc,d,e\nf,g\n"
+    assert read(tmp_path / "a.csv", content) == ([("a", "b"), ("f", "g")], Counts(3, 2, {"wrong number of columns": 1}))
+
+
+WIDTHS = {
+    "fewer cells than the header": ("text,label,,", '"{}",x'),
+    "more empty cells than the header": ("text,label", '"{}",x,,'),
+    "a header that ends in a comma": ("text,label,", '"{}",x'),
+}
+
+
+@pytest.mark.parametrize("case", WIDTHS)
+def test_a_row_of_several_lines_is_one_row_at_every_width(case: str, tmp_path: Path) -> None:
+    header, row = WIDTHS[case]
+    letters = [f"Dear {name},\nhello, all\n\nBest, me" for name in ("Anna", "Bo")]
+    path = write(tmp_path / "a.csv", "\n".join([header, *(row.format(text) for text in letters)]) + "\n")
+    assert read(path, path.read_bytes()) == (letters, Counts(2, 2, {}))
+    for name in ("b.csv", "b.jsonl"):
+        copies = [Part(file, iter([(2, None), (6, None)])) for file in open_records(path).data_files]
+        assert copy_rows(copies, tmp_path / name, all_rows=list) == 2
+        assert [record.text for record in read_all(tmp_path / name)[0] if isinstance(record, Text)] == letters
+
+
+def test_lines_of_a_row_that_is_too_wide_are_no_rows(tmp_path: Path) -> None:
+    content = 'premise,hypothesis\na,b\n"c","d,\nsay hello,dear friend\nbye",extra,more\nf,g\n'
     assert read(tmp_path / "a.csv", content) == ([("a", "b"), ("f", "g")], Counts(3, 2, {"wrong number of columns": 1}))
 
 

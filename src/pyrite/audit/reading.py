@@ -206,7 +206,7 @@ def nll_step(context: Context) -> None:
     values = model_outputs(context, [texts_key(row.whole_prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
-    refused = np.isinf(values).any(1)
+    refused = np.asarray(np.isinf(values).any(1))
     dropped = {BY_TEMPLATE: int(refused.sum())} if refused.any() else {}
     (context.out / REFUSED).write_bytes(orjson.dumps({"read": len(values), "dropped": dropped}))
     values[refused] = np.nan
@@ -310,7 +310,7 @@ def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -
 
 def encoded_sides(
     tokenizer: Any, prompt: str, answer: str, room: int, where: str
-) -> tuple[Sequence[int], Sequence[int]]:
+) -> tuple[list[int], list[int]]:
     """The tokens of a question, opened by the chat template, and of its answer, before either is cut to `room`."""
     opened = ""
     if prompt:
@@ -319,7 +319,7 @@ def encoded_sides(
         )
     text = well_formed(answer[: CHARACTERS * room])
     ((prompt_ids, ids),) = encode_after(tokenizer, [(opened, text)], add_special_tokens=False)
-    return prompt_ids, ids
+    return list(prompt_ids), list(ids)
 
 
 def counted_after(before: Sequence[int], ids: Sequence[int]) -> Tokens:

@@ -194,11 +194,14 @@ class _Feed:
 
 
 def _quoted_rows(lines: Iterator[bytes], dialect: Dialect) -> Iterator[Cells]:
-    """Rows of a CSV file, with quoted newlines. A stray quote costs its own line, not the rest of the file."""
+    """Rows of a CSV file, with quoted newlines, of any width.
+
+    After a quote that was never closed, or is followed by text, reading goes on at the next line, so that it costs its
+    own line and not the rest of the file. A row that is well quoted keeps all its lines, however many cells it has.
+    """
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
     feed = _Feed(lines)
     reader = csv.reader(feed, delimiter=dialect.delimiter, strict=True)
-    width: int | None = None
     while True:
         feed.start()
         try:
@@ -215,9 +218,4 @@ def _quoted_rows(lines: Iterator[bytes], dialect: Dialect) -> Iterator[Cells]:
             continue
         if feed.has_returns:
             cells = [cell.replace(_RETURN, "\r") for cell in cells]
-        first = feed.first
-        if width is None:
-            width = len(cells) + dialect.row_names
-        elif len(cells) != width:
-            feed.give_back()
-        yield first, feed.bad or cells, feed.taken
+        yield feed.first, feed.bad or cells, feed.taken

@@ -281,10 +281,11 @@ def _resolve(where: str, base: Path, patterns: Sequence[str], *, one_kind: bool)
     """
     from datasets.data_files import resolve_pattern
 
+    root = Path(os.path.abspath(base))
     names: dict[str, None] = {}
     for pattern in patterns:
         try:
-            matches = resolve_pattern(pattern, str(base))
+            matches = resolve_pattern(pattern, str(root))
         except FileNotFoundError:
             continue
         names.update(dict.fromkeys(sorted(name for name in matches if data_suffix(Path(name).name))))
@@ -300,14 +301,15 @@ def _resolve(where: str, base: Path, patterns: Sequence[str], *, one_kind: bool)
     _all_shards(where, chosen)
     files = []
     for name in chosen:
-        path = Path(os.path.normpath(name))
-        if not path.is_relative_to(base):
+        found = Path(os.path.normpath(name))
+        if not found.is_relative_to(root):
             raise UserError(
                 "the data set's card points outside the data set", f"{where}: {short_value(name)}", "do not use it"
             )
-        if not path.exists():
-            raise missing_file(path)
-        files.append(find_file(path, f"{where}/{path.relative_to(base).as_posix()}"))
+        inner = found.relative_to(root)
+        if not (base / inner).exists():
+            raise missing_file(base / inner)
+        files.append(find_file(base / inner, f"{where}/{inner.as_posix()}"))
     return files
 
 

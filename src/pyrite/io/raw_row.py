@@ -114,14 +114,14 @@ class LayoutContext:
     numbers: bool = False
     chats: Any = None
     candidates: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
-    """The file's names for columns by ours, as they were looked up."""
+    """The file's names for columns by ours: those that the first rows settled, and as they were looked up."""
 
     def columns_for(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The file's names of these columns, those first that the user named; a column that the user gave another name
         is free for no other."""
-        if not self.columns:
-            return names
         if names not in self.candidates:
+            if not self.columns:
+                return names
             claimed = set(self.columns.values())
             renamed = [self.columns[name] for name in names if name in self.columns]
             others = [name for name in names if name not in self.columns and name not in claimed]
@@ -147,7 +147,7 @@ class RawRow:
     def column(self, *names: str) -> str | None:
         """The file's name of the first of these columns that the row has."""
         values, context = self.values, self._context
-        for column in context.columns_for(names) if context.columns else names:
+        for column in context.columns_for(names) if context.columns or context.candidates else names:
             if column in values:
                 return column
         return None

@@ -22,7 +22,7 @@ from pyrite.io.formats import label_names, raw_rows
 from pyrite.io.json_cells import columns_of_json, with_json
 from pyrite.io.layouts import layout_named
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
-from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve
+from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve, settle_columns
 from pyrite.io.sources import SourceFiles, locate
 from pyrite.records import Chat, Record
 
@@ -188,7 +188,9 @@ class Reader:
             layout, within = resolved.layout, resolved.within
             self.layout = layout.name
             context = self._context(resolved)
-            self.read_as = read_as(_inner_rows(first, within), resolved, context)
+            looked_at = _inner_rows(first, within)
+            settle_columns(looked_at, layout, context)
+            self.read_as = read_as(looked_at, resolved, context)
         for raw in _refilled(first, rows):
             file, line, number, values = raw
             read += 1

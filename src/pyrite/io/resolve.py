@@ -254,6 +254,20 @@ def _any_text(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
     return any(isinstance(value := row.get(column), str) and value.strip() for row in rows)
 
 
+def settle_columns(rows: Sequence[Mapping[str, Any]], layout: Layout, context: LayoutContext) -> None:
+    """Of several columns that could be what was asked, or answered, later rows are read from those of the first rows
+    only: a column that first appears later takes nothing over."""
+    for part, groups in layout.parts:
+        group = groups[0]
+        if part in ("history", "system") or len(group) == 1:
+            continue
+        names = context.columns_for(group)
+        named = [context.columns[ours] for ours in group if ours in context.columns]
+        picks = {next((name for name in names if name in row), None) for row in rows}
+        if settled := tuple(name for name in names if name in (named or picks)):
+            context.candidates[group] = settled
+
+
 def read_as(rows: Sequence[Mapping[str, Any]], resolved: Resolved, context: LayoutContext) -> ReadAs:
     """What is made of the columns of these rows."""
     layout = resolved.layout
