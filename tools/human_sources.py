@@ -16,7 +16,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from pyrite.audit.baselines import SIZES, evaluate
+from pyrite.audit.embedded_texts import Cutter, own_sides, without_shared_lead
 from pyrite.audit.extras import tokenizer_of
-from pyrite.audit.flaw import Difference, Extras
+from pyrite.audit.flaw import Difference, Extras, SideEmbeddings
 from pyrite.audit.flaws.registry import FLAWS as ENTRIES
 from pyrite.audit.next_source import TABLE, Prior, another_task, posterior
 from pyrite.audit.rows import Row
@@ -48,6 +49,8 @@ sources of the table are not all there are, and measures that it does not hold t
 FLAWS = ("format", "tokens", "diversity", "duplicates", "embedding", "perplexity")
 AUC = "embedding.classifier_auc"
 PROMPTS = "prompt:"
+EMBEDDED = "embedded"
+"""Which features a file holds: those of whole prompts, of earlier tables, had another name."""
 
 Audit = Mapping[str, Any]
 """One audit: `data` and `refs` (GENRE/SOURCE), `mode`, `K`, and `v`: measure@rows -> the data's distance, then each
@@ -61,6 +64,8 @@ class Source:
     rows: list[Row]
     answers: np.ndarray[Any, Any]
     prompts: np.ndarray[Any, Any]
+    """Empty where not every row has one."""
+    sides: SideEmbeddings
     nats: Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -103,6 +108,23 @@ def rows_of(folder: Path, name: str) -> list[Row]:
     ]
 
 
+def embedded(
+    rows: Sequence[Row], cutter: Cutter, vectors: Callable[[Sequence[str]], np.ndarray[Any, Any]]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """What an audit embeds of a source's rows (`pyrite.audit.reading.embed_step`): `answers`, `prompts`, `asked`, `answered`."""
+    prompts = [cutter.both_ends(row.prompt) for row in rows]
+    own = own_sides(rows)
+    bare = np.array([not asked.strip() for asked, _ in own])
+    asked = vectors([cutter.both_ends(asked) for asked, _ in own])
+    asked[bare] = 0
+    return {
+        "answers": vectors(without_shared_lead(rows, cutter.is_cut)),
+        "prompts": vectors(prompts) if all(prompts) else np.zeros((0, 0), np.float32),
+        "asked": asked,
+        "answered": vectors([answered for _, answered in own]),
+    }
+
+
 def feature_file(work: Path, name: str, what: str) -> Path:
     """Where the features of a source are kept."""
     return work / f"{name.replace('/', '__')}.{what}.npz"
@@ -110,31 +132,33 @@ def feature_file(work: Path, name: str, what: str) -> Path:
 
 def features(folder: Path, work: Path) -> None:
     """Embeddings of answers and prompts, and nats per token, of every source that has none yet."""
-    from pyrite.audit.reading import answer_nll
+    from pyrite.audit.reading import MAX_TOKENS, answer_nll
 
     load.quiet_libraries()
     compute = choose()
     embedder = load.resolve("packaged:minilm-l6").folder
     model = load.resolve("packaged:smollm2-135m-instruct").folder
 
+    cutter = Cutter.of_sentences(embedder, MAX_TOKENS)
+
     def vectors(texts: Sequence[str]) -> np.ndarray[Any, Any]:
-        made = embed.sentence_embeddings(embedder, texts, compute=compute, max_tokens=256, tick=lambda *_: None)
-        return made.astype(np.float32)
+        read = embed.sentence_embeddings(
+            embedder, texts, compute=compute, max_tokens=MAX_TOKENS, report_progress=lambda *_: None
+        )
+        return read.astype(np.float32)
 
     names = names_in(folder)
     for name in names:
         rows = rows_of(folder, name)
-        file = feature_file(work, name, "embed")
+        file = feature_file(work, name, EMBEDDED)
         if not file.exists():
-            prompts = [row.prompt for row in rows]
-            asked = vectors(prompts) if all(prompts) else np.zeros((0, 0))
-            np.savez(file, a=vectors([row.answer for row in rows]), p=asked)
+            np.savez(file, **embedded(rows, cutter, vectors))
             print(name, len(rows), file=sys.stderr, flush=True)
     unread = [name for name in names if not feature_file(work, name, "ppl").exists()]
     for at in range(0, len(unread), TOGETHER):
         some = unread[at : at + TOGETHER]
         rows = [row for name in some for row in rows_of(folder, name)[:READ]]
-        nats = answer_nll(model, rows, compute=compute, max_tokens=256, tick=lambda *_: None)
+        nats = answer_nll(model, rows, compute=compute, max_tokens=MAX_TOKENS, report_progress=lambda *_: None)
         for name in some:
             own = [place for place, row in enumerate(rows) if row.source == name]
             np.savez(feature_file(work, name, "ppl"), **{kind: values[own] for kind, values in nats.items()})
@@ -145,13 +169,13 @@ def features(folder: Path, work: Path) -> None:
 def source(folder: Path, work: Path, name: str) -> Source:
     """A source with its features."""
     rows = rows_of(folder, name)
-    with np.load(feature_file(work, name, "embed"), allow_pickle=False) as file:
-        answers, prompts = file["a"], file["p"]
+    with np.load(feature_file(work, name, EMBEDDED), allow_pickle=False) as file:
+        answers, prompts, sides = file["answers"], file["prompts"], (file["asked"], file["answered"])
     nats = {}
     with np.load(feature_file(work, name, "ppl"), allow_pickle=False) as file:
         for kind in file.files:
             nats[kind] = np.concatenate([file[kind], np.full(len(rows) - len(file[kind]), np.nan)])
-    return Source(rows, answers, prompts, nats)
+    return Source(rows, answers, prompts, sides, nats)
 
 
 def audits(folder: Path, work: Path, rows: int, count: int, seed: int) -> None:
@@ -184,13 +208,20 @@ def drawn(names: Sequence[str], rng: random.Random) -> tuple[str, str, list[str]
     return mode, data, rng.sample(pool, min(count, len(pool)))
 
 
+def extras_of_parts(parts: Sequence[Source], tokenize: Any, seed: int) -> Extras:
+    """What the flaws of an audit of these sources are given."""
+    nats = {kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats}
+    asked, answered = (np.concatenate([part.sides[at] for part in parts]) for at in (0, 1))
+    answers = np.concatenate([part.answers for part in parts])
+    return Extras(answers, sides=(asked, answered), nll=nats, tokenize=tokenize, seed=seed)
+
+
 def distances(parts: Sequence[Source], n: int, tokenize: Any, seed: int) -> dict[str, list[float]]:
     """measure@n -> the first source's distance from all others, then each other's from the rest of them."""
     rows = [row for part in parts for row in part.rows]
     ends = np.cumsum([0, *(len(part.rows) for part in parts)])
     groups = [np.arange(a, b) for a, b in itertools.pairwise(ends)]
-    nats = {kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats}
-    given = Extras(np.concatenate([part.answers for part in parts]), nll=nats, tokenize=tokenize, seed=seed)
+    given = extras_of_parts(parts, tokenize, seed)
     found: dict[str, list[float]] = {}
     for flaw in FLAWS:
         for difference in ENTRIES[flaw].differences(rows, given):
@@ -288,12 +319,16 @@ def make_table(folder: Path, work: Path, out: Path) -> None:
     judged = list(held_out(made))
     limits = {str(count): round(limit, 2) for count, limit in limits_of(judged).items()}
     names = sorted({name for one in made for name in (one["data"], *one["refs"])})
+    definitions = {
+        statistic.full_name: statistic.definition for flaw in FLAWS for statistic in ENTRIES[flaw].statistics
+    }
     told = {
         "says": "how far public human sources lie from others (tools/human_sources.py)",
         "audits": len(made),
         "models": {"embedder": "packaged:minilm-l6", "model": "packaged:smollm2-135m-instruct"},
         "sources": [{"name": name, "rows": min(ROWS, len(rows_of(folder, name)))} for name in names],
         "limits": limits,
+        "definitions": {name: definitions[name] for name in measures},
         "measures": measures,
     }
     out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """What the next human source would show: predictions by hand, sources that are one, files and clusters as sources, tasks."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from audit_kit import caller, chat_line, write
 from planted import human_rows, with_opening
 
 from pyrite.audit import next_source
+from pyrite.audit.decide import Human, next_human, notes_on_definitions
 from pyrite.audit.flaws.registry import FLAWS
 from pyrite.audit.input_files import source_labels
 from pyrite.audit.next_source import NextSource, Prior, another_task, limit_of, posterior, predict, source_table
+from pyrite.audit.rows import Row
 from pyrite.cli import run
 
 
@@ -260,3 +263,64 @@ def test_rows_are_embedded_as_answers_and_prompts_apart(tmp_path: Path, tiny_enc
         assert file["answers"].shape == file["prompts"].shape
         assert np.allclose(np.linalg.norm(file["prompts"], axis=1), 1, atol=1e-3)
         assert not np.allclose(file["answers"], file["prompts"])
+
+
+# --- definitions ----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_not_used_for_a_statistic_that_it_holds_by_another_definition() -> None:
+    table = source_table()
+    assert table["definitions"].keys() == table["measures"].keys()
+    between = {"n": 100, "distances": {"a": 0.01}, "value_of_data": 0.3, "error": 0.01}
+    human = Human(1, ("duplicates",))
+    following = {
+        name: next_human(
+            {"measure": {"flaw": "duplicates", "name": name, "unit": "share"}, "between": between}, human, 9
+        )
+        for name in ("exact", "near", "semantic")
+    }
+    assert following["exact"] is not None
+    assert following["near"] is not None  # what is a copy now was one then: the limit is on the safe side
+    assert following["semantic"] is None
+    notes = notes_on_definitions(f"duplicates.{name}" for name in ("exact", "near", "semantic"))
+    assert len(notes) == 2
+    assert "duplicates.near by definition 1" in notes[0]
+    assert "at least as high" in notes[0]
+    assert notes[1].endswith("the table is not used for it")
+
+
+def test_every_other_statistic_is_defined_as_in_the_table() -> None:
+    definitions = source_table()["definitions"]
+    apart = {
+        statistic.full_name
+        for flaw in FLAWS.values()
+        for statistic in flaw.statistics
+        if definitions.get(statistic.full_name, statistic.definition) != statistic.definition
+    }
+    assert apart == {"duplicates.near", "duplicates.semantic"}
+
+
+def test_the_table_is_made_of_what_audits_embed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    import human_sources as tool
+
+    passage = "The mill stood by the river for years. Nobody knew who had built it."
+    rows = [Row(at, str(at), f"{passage}\nWho asks question {at}?", ("Yes.",)) for at in range(3)]
+    rows.append(Row(3, "3", "", ("A text.",)))
+    texts: list[str] = []
+
+    def vectors(some: Sequence[str]) -> np.ndarray:
+        texts.extend(some)
+        return np.ones((len(some), 2), dtype=np.float32)
+
+    class Whole:
+        is_cut = staticmethod(lambda text: False)
+        both_ends = staticmethod(lambda text: text)
+
+    features = tool.embedded(rows, Whole, vectors)
+    assert "Who asks question 1?" in texts  # alone: the passage stands in other rows, too
+    assert features["asked"][:, 0].tolist() == [1, 1, 1, 0]
+    source = tool.Source(rows, features["answers"], features["prompts"], (features["asked"], features["answered"]), {})
+    extras = tool.extras_of_parts([source, source], None, 0)
+    assert extras.side_embeddings is not None
+    assert extras.side_embeddings[0].shape == extras.side_embeddings[1].shape == (8, 2)

@@ -90,9 +90,9 @@ def alarms(data: Path, name: str, splits: int, permutations: int, first: int) ->
     quiet = lambda done, total, unit: None  # noqa: E731
     texts = [row.text for row in rows]
     base = load.resolve("packaged:minilm-l6").folder
-    vectors = embed.sentence_embeddings(base, texts, compute=compute, tick=quiet)
+    vectors = embed.sentence_embeddings(base, texts, compute=compute, report_progress=quiet)
     model = load.resolve("packaged:smollm2-135m-instruct").folder
-    surprises = answer_nll(model, rows, compute=compute, max_tokens=256, tick=quiet)
+    surprises = answer_nll(model, rows, compute=compute, max_tokens=256, report_progress=quiet)
     tokenize = tokenizer()
     against = {"ifeval": evaluation_texts("ifeval", data / "ifeval/input_data.jsonl")}
     warned, by = 0, Counter[str]()
@@ -207,12 +207,7 @@ def sources(
                 refs = rng.sample(pool, count)
                 parts = [made_by.source(folder, work, one) for one in (data, *refs)]
                 seed = len(told.get("as it is", []))
-                given = Extras(
-                    np.concatenate([part.answers for part in parts]),
-                    nll={kind: np.concatenate([part.nats[kind] for part in parts]) for kind in parts[0].nats},
-                    tokenize=tokenize,
-                    seed=seed,
-                )
+                given = made_by.extras_of_parts(parts, tokenize, seed)
                 human = dict(zip(refs, [part.rows for part in parts[1:]], strict=True))
                 draws = DrawSettings(permutations=permutations, subsamples=5, halves=40, seed=seed)
                 found = audited(parts[0].rows, human, given, flaws, draws)

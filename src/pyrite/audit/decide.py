@@ -6,7 +6,7 @@ human source would show (`pyrite.audit.next_source`: the references left out one
 Where that cannot be said (no reference, too few sources, another task than the references), nothing is worse than a
 warning, and `why` says so."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,11 +15,20 @@ from scipy.stats import norm
 from pyrite.audit.advice import data_kind
 from pyrite.audit.baselines import LEAST, Z95
 from pyrite.audit.config import AuditConfig, AuditOptions
-from pyrite.audit.flaw import DataKind
+from pyrite.audit.flaw import DataKind, Statistic
 from pyrite.audit.flaws.registry import FLAWS, statistic_of
 from pyrite.audit.gather import Sampled
 from pyrite.audit.human_sources import sources_in_sample
-from pyrite.audit.next_source import FEWEST, NextSource, another_task, limit_of, predict, prior_of, within_scale
+from pyrite.audit.next_source import (
+    FEWEST,
+    NextSource,
+    another_task,
+    definition_in_table,
+    limit_of,
+    predict,
+    prior_of,
+    within_scale,
+)
 from pyrite.stats.multiplicity import holm
 from pyrite.steps import Step, Store
 
@@ -230,16 +239,35 @@ def next_human(measurement: Mapping[str, Any], human: Human, measures: int) -> N
     if between is None or human.sources == 0:
         return None
     prior = None
-    if measure["flaw"] in human.tabled:
+    statistic = statistic_of(f"{measure['flaw']}.{measure['name']}")
+    if measure["flaw"] in human.tabled and (statistic is None or table_speaks_of(statistic)):
         prior = prior_of(f"{measure['flaw']}.{measure['name']}", between["n"])
     distances = list(between["distances"].values())
     limit = limit_of(len(distances)) if prior is not None else None
     alpha = human.alpha / measurement.get("looks", 1)  # each look takes its share
     alpha = alpha / 2 if human.tabled else alpha  # the table's limits take the other half
     prediction = predict(distances, prior, n=between["n"], measures=measures, limit=limit, alpha=alpha)
-    statistic = statistic_of(f"{measure['flaw']}.{measure['name']}")
     ceiling = statistic.ceiling if statistic is not None else None
     return within_scale(prediction, 1.0 if ceiling is None and measure["unit"] == "share" else ceiling)
+
+
+def table_speaks_of(statistic: Statistic) -> bool:
+    """Whether the table of human sources holds a statistic as it is defined now, or by a wider definition, whose limit is at
+    least as high."""
+    return definition_in_table(statistic.full_name) in (statistic.definition, *statistic.wider)
+
+
+def notes_on_definitions(names: Iterable[str]) -> list[str]:
+    """What a reader must know of statistics (by full name) that the table of human sources holds by an earlier definition."""
+    notes = []
+    for name in names:
+        statistic, definition = statistic_of(name), definition_in_table(name)
+        if statistic is None or definition is None or definition == statistic.definition:
+            continue
+        what = f"the table of human sources holds {name} by definition {definition}, and it is measured by {statistic.definition}"
+        wider = "that one counts more, so a limit from the table is at least as high as it should be"
+        notes.append(f"{what}: {wider if table_speaks_of(statistic) else 'the table is not used for it'}")
+    return notes
 
 
 def excess_of(measurement: Mapping[str, Any], following: NextSource | None) -> dict[str, float | None]:

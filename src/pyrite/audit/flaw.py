@@ -50,7 +50,9 @@ class Statistic:
     `name` is the measure's name within its flaw (snake_case), `question` a question that a high value answers with yes,
     `unit` the unit of its value ("share", "bits", "nats", "ratio", "AUC", …), `advice` what to do about it, one
     sentence in the imperative, `advice_by_kind` the same where it differs by the kind of rows, `ceiling` the most that its value can be where the unit does not say it (a share is 1
-    at most).
+    at most). `definition` is raised where the value of the same rows changes, since the table of human sources holds values by
+    the definition of its time; `wider`: earlier definitions by which the value of people's rows, and how much it varies, was
+    never smaller, so that their limits are at least as high.
     """
 
     flaw: str
@@ -60,6 +62,8 @@ class Statistic:
     advice: str
     ceiling: float | None = None
     advice_by_kind: Mapping[DataKind, str] = field(default_factory=dict, hash=False, compare=False)
+    definition: int = 1
+    wider: tuple[int, ...] = ()
 
     def advice_for(self, kind: DataKind) -> str:
         """What to do about it where the data holds such rows."""

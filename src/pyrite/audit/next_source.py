@@ -65,7 +65,8 @@ class NextSource:
 
 @lru_cache(maxsize=1)
 def source_table() -> Mapping[str, Any]:
-    """The table of human sources: `measures` (name -> rows -> mean, spread, audits), `limits`, `sources`."""
+    """The table of human sources: `measures` (name -> rows -> mean, spread, audits), `limits`, `sources`,
+    `definitions` (name -> that of its statistic)."""
     values: Mapping[str, Any] = orjson.loads(TABLE.read_bytes())
     return values
 
@@ -74,6 +75,12 @@ def prior_of(measure: str, n: int) -> Prior | None:
     """The table's entry for a measure at n rows on each side; None where it has none."""
     entry = source_table()["measures"].get(measure, {}).get(str(n))
     return None if entry is None else Prior(entry["mean"], entry["spread"])
+
+
+def definition_in_table(measure: str) -> int | None:
+    """By which definition (`Statistic.definition`) the table holds a measure; None where it does not hold it."""
+    definition: int | None = source_table()["definitions"].get(measure)
+    return definition
 
 
 def sizes_of(measure: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from pyrite.audit.baselines import LEAST
 from pyrite.audit.compare import same_labels
 from pyrite.audit.config import AuditConfig, AuditOptions
-from pyrite.audit.decide import Decision, Finding, few_sources, task_of
+from pyrite.audit.decide import Decision, Finding, few_sources, notes_on_definitions, task_of
 from pyrite.audit.embedded_texts import notes_on_cut
 from pyrite.audit.extras import evaluation_words
 from pyrite.audit.flag_scores import Flags
@@ -80,6 +80,7 @@ def notes_on_sources(config: AuditConfig, decision: Decision) -> list[str]:
             f"how far human sources lie apart is taken from the references ({human.sources}) and from a table of "
             f"{len(human_table['sources'])} public human sources in English (--no-prior: from the references alone)"
         )
+        notes += notes_on_definitions(finding.full_name for finding in findings if finding.flaw in human.tabled)
     elif 0 < human.sources < FEWEST and any(finding.record["between_human"] for finding in findings):
         notes.append(few_sources(human.sources, tabled=bool(human.tabled)))
     if not config.no_prior and human.sources and not human.tabled:

@@ -43,7 +43,14 @@ EXACT = Statistic(
     "duplicates", "exact", "Do rows repeat other rows word for word?", "share", _REMOVE, advice_by_kind=_BY_KIND
 )
 NEARLY = Statistic(
-    "duplicates", "near", "Are rows nearly the same as other rows?", "share", _REMOVE, advice_by_kind=_BY_KIND
+    "duplicates",
+    "near",
+    "Are rows nearly the same as other rows?",
+    "share",
+    _REMOVE,
+    advice_by_kind=_BY_KIND,
+    definition=2,  # 1: both sides as one text; what is a copy now was one then
+    wider=(1,),
 )
 SEMANTIC = Statistic(
     "duplicates",
@@ -51,6 +58,7 @@ SEMANTIC = Statistic(
     "Do rows say the same as other rows in other words?",
     "share",
     "Ask the generator for more varied tasks, and keep one row of each group.",
+    definition=2,  # 1: whole prompts, and near copies by their first definition left out
 )
 AGAINST = Statistic(
     "duplicates",
