@@ -1,6 +1,8 @@
 """Every layout from rows as its makers write them; labels are named or asked for, never guessed."""
 
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -431,7 +433,7 @@ def test_a_column_with_one_role_is_free_for_no_other(tmp_path: Path) -> None:
         ({"text": "t", "my label": 1}, "read as text: text = text, not used: 'my label'"),
         ({"system": "s", "prompt": "q", "completion": "a", "id": 3}, "read as prompt-completion: system = system, prompt = prompt, answer = completion"),
         ({"messages": [{"role": "user", "content": "q"}], "tools": []}, "read as messages: turns = messages, tools = tools"),
-        ({"row": {"text": "t"}, "row_idx": 3}, "read as text in row: text = text"),
+        ({"row": {"text": "t"}, "row_idx": 3}, "read as text in row: text = text, not used: row_idx"),
     ],
 )  # fmt: skip
 def test_what_was_read_is_said(row: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -456,3 +458,39 @@ def test_a_column_that_appears_later_takes_nothing_over(named: dict[str, str] | 
     jsonl(tmp_path / "b.jsonl", [*early, {"query": "q", "completion": "y"}])
     with pytest.raises(UserError, match=r"b\.jsonl:41: no response among"):
         read_all(tmp_path / "b.jsonl", ReadOptions(columns=named))
+
+
+SPEECH = "What is the capital of France?"
+TURNS = [{"role": "user", "content": SPEECH}]
+ANSWERED = [*TURNS, {"role": "assistant", "content": "Paris is"}]
+NOT_THE_ROW: dict[str, dict[str, Any]] = {
+    "a licence": {"prompt_text": SPEECH, "gen": "It is Paris.", "metadata": {"text": "License: MIT"}},
+    "the gold answer": {"doc": {"question": SPEECH, "answer": "42"}, "resps": [["It is Paris."]], "target": "42"},
+    "the question only": {"input": {"messages": TURNS}, "preferred_output": ANSWERED[1:]},
+    "the request": {"request": {"messages": TURNS}, "response": {"choices": [{"message": ANSWERED[1]}]}},
+    "the answer only": {"question": SPEECH, "result": {"text": "It is Paris.", "tokens": 3}},
+}
+
+
+@pytest.mark.parametrize("case", NOT_THE_ROW)
+def test_an_object_beside_other_text_is_asked_about(case: str, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [NOT_THE_ROW[case]])
+    with pytest.raises(UserError, match="beside it could be what was asked") as caught:
+        read_all(path)
+    for flags in re.findall(r"`([^`]+)`", caught.value.fix):
+        pairs = (word.partition("=") for word in shlex.split(flags) if word != "--columns")
+        assert read_all(path, ReadOptions(columns={ours: theirs for ours, _, theirs in pairs}))[1].kept == 1, flags
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"data": {"text": "t"}, "title": "What it is about"}, "read as text in data: text = text, not used: title"),
+        ({"custom_id": "a", "body": {"messages": ANSWERED}}, "read as messages in body: turns = messages, not used: custom_id"),
+    ],
+)  # fmt: skip
+def test_an_object_that_is_the_row(row: dict[str, Any], words: str, tmp_path: Path) -> None:
+    reader = open_records(jsonl(tmp_path / "a.jsonl", [row]))
+    assert len(list(reader)) == 1
+    assert reader.read_as is not None
+    assert reader.read_as.in_words() == words

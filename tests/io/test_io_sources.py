@@ -1,5 +1,6 @@
 """Folders, patterns, clones of data sets, standard input and splits are read by one function, in a stated order."""
 
+import gzip
 import io
 import json
 import os
@@ -197,6 +198,25 @@ def test_the_same_file_twice_is_refused_on_both_sides(tmp_path: Path) -> None:
         inputs = {path: file_input(path, "data set") for path in (*config.data, *reference_files(config.reference))}
         with pytest.raises(UserError, match=what):
             check_references(config, inputs)
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b.json", "b.csv", "b.parquet"])
+def test_a_copy_in_another_format_is_no_reference(name: str, tmp_path: Path) -> None:
+    data, copy = rows(tmp_path / "a.jsonl", *(f"text {n}" for n in range(150))), tmp_path / name
+    if name.endswith(".gz"):
+        copy.write_bytes(gzip.compress(data.read_bytes()))
+    elif name.endswith(".json"):
+        copy.write_text(json.dumps([json.loads(line) for line in data.read_text().splitlines()], indent=1))
+    elif name.endswith(".csv"):
+        copy.write_text("text\n" + "".join(f"text {n}\n" for n in range(150)))
+    else:
+        rows(copy, *(f"text {n}" for n in range(150)))
+    config = AuditConfig(data=(str(data),), reference=(str(copy),))
+    with pytest.raises(UserError, match="its own reference"):
+        check_references(config, {path: file_input(path, "data set") for path in (str(data), str(copy))})
+    longer = rows(tmp_path / "c.jsonl", *(f"text {n}" for n in range(151)))
+    config = AuditConfig(data=(str(longer),), reference=(str(copy),))
+    check_references(config, {path: file_input(path, "data set") for path in (str(longer), str(copy))})
 
 
 def test_two_sides_of_a_preference_are_not_the_same(tmp_path: Path) -> None:

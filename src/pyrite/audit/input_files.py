@@ -1,12 +1,16 @@
 """Which files an audit reads, out of its options: the data's, each human source's, and the evaluation sets'."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pyrite.audit.config import AuditConfig
 from pyrite.errors import UserError
-from pyrite.io import check_there, expand, file_hash, is_hub
+from pyrite.io import check_there, expand, file_hash, is_hub, open_records
+from pyrite.io.copy_rows import as_cell
+from pyrite.io.formats import raw_rows
+from pyrite.io.raw_row import BadRow
 from pyrite.io.sources import parse_source
 from pyrite.steps import Source
 
@@ -26,6 +30,8 @@ def size_of(path: str | Path) -> int:
     return place.stat().st_size if place.is_file() else 0
 
 
+SAME_ROWS = 100
+"""Where so many first rows of two files are the same, and both have as many rows, one is a copy of the other."""
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
 
@@ -87,7 +93,8 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
 def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> None:
     """Refuse a reference that is given twice, or that is the data: nothing can be learned from either."""
     places: dict[str, str] = {}
-    for path in reference_files(config.reference):
+    references = reference_files(config.reference)
+    for path in references:
         identity = content_of(inputs_of[path])
         if identity in places:
             twin = f"{path} has the content of {places[identity]}"
@@ -103,6 +110,42 @@ def check_references(config: AuditConfig, inputs_of: Mapping[str, Source]) -> No
             twin = f"{path} has the content of {shards[identity]}"
             raise UserError("A file of the data is given twice.", twin, "give each file once")
         shards[identity] = path
+    _refuse_copies(config.data, references)
+
+
+def _refuse_copies(data: Sequence[str], references: Sequence[str]) -> None:
+    """Refuse a reference that holds the rows of a file of the data in another format, or packed."""
+    copies = {rows: path for path in data if (rows := _first_rows(path)) is not None}
+    for path in references:
+        twin = copies.get(_first_rows(path) or ())
+        if twin is not None and _row_count(twin) == _row_count(path):
+            found = f"{path} has the rows of {twin}"
+            raise UserError("The data is its own reference.", found, "name text that is not the data")
+
+
+def _first_rows(path: str) -> tuple[str, ...] | None:
+    """The values of the first rows as text, whatever the format; None for the hub, and for what cannot be read (which
+    the step that reads it says)."""
+    if is_hub(path):
+        return None
+    rows: list[str] = []
+    try:
+        for file in open_records(path).data_files:
+            for _, values in itertools.islice(raw_rows(file), SAME_ROWS - len(rows)):
+                if isinstance(values, BadRow):
+                    return None
+                cells = {str(name): as_cell(value) for name, value in values.items()}
+                rows.append(repr(sorted((name, cell) for name, cell in cells.items() if cell)))
+    except UserError:
+        return None
+    return (parse_source(path).column or "", *rows) if rows else None
+
+
+def _row_count(path: str) -> int | None:
+    try:
+        return sum(1 for file in open_records(path).data_files for _ in raw_rows(file))
+    except UserError:
+        return None
 
 
 def content_of(source: Source) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from pyrite.errors import UserError
 from pyrite.io.chat_turns import TURN_LISTS, ChatOptions, is_turn, parsed_text, spoken_turns, turns_of, without_tools
-from pyrite.io.raw_row import PARSE_COLUMNS, BadRow, RawRow, as_text, require_text, short_value
+from pyrite.io.raw_row import ID_COLUMNS, PARSE_COLUMNS, BadRow, RawRow, as_text, require_text, short_value
 from pyrite.records import Chat, Labelled, Message, Pair, Record, Text
 
 PROMPTS = ("prompt", "instruction", "question", "query", "problem", "input")
@@ -394,6 +394,33 @@ def nested_layouts(row: Mapping[str, object], renamed: Mapping[str, str]) -> Ite
             layout = detect([name for name in value if isinstance(name, str)], renamed)
             if layout is not None:
                 yield column, layout
+
+
+WRAPPERS = frozenset({"data", "row", "conversation", "example", "instance", "doc"})
+"""What a column that holds the whole row is mostly called."""
+
+
+def holds_text(value: object) -> bool:
+    """Could this be what was asked, or answered? Several words, a turn of a chat, or either in a list or an object; no
+    address."""
+    if isinstance(value, str):
+        return (len(value.split()) > 2 or (len(value) > 10 and not value.isascii())) and "://" not in value[:12]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return is_turn(value) or any(holds_text(part) for part in parts)
+
+
+def texts_beside(rows: Sequence[Mapping[str, object]], within: str) -> list[str]:
+    """The columns beside `within` that could be what was asked, or answered; beside a wrapper of whole rows, notes in
+    plain text are none."""
+    names = dict.fromkeys(name for row in rows for name in row if isinstance(name, str) and name != within)
+    wrapper = within.lower() in WRAPPERS
+
+    def speaks(name: str, value: object) -> bool:
+        if name.lower() in {*PROMPTS, *ANSWERS, *SIDES}:
+            return bool(value)
+        return holds_text(value) and not (wrapper and isinstance(value, str))
+
+    return [name for name in names if name not in ID_COLUMNS and any(speaks(name, row.get(name)) for row in rows)]
 
 
 def likely_columns(row: Mapping[str, object]) -> dict[str, str]:

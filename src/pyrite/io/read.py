@@ -22,7 +22,7 @@ from pyrite.io.formats import label_names, raw_rows
 from pyrite.io.json_cells import columns_of_json, with_json
 from pyrite.io.layouts import layout_named
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
-from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve, settle_columns
+from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve, settle_columns, unwrapped
 from pyrite.io.sources import SourceFiles, locate
 from pyrite.records import Chat, Record
 
@@ -200,7 +200,9 @@ class Reader:
                 assert layout is not None
                 assert context is not None
                 if within is not None:
-                    values = _unwrapped(values, within)
+                    if not isinstance(inner := values.get(within), Mapping):
+                        raise BadRow("wrong type", f"{within} is {short_value(inner)}, not an object with columns")
+                    values = unwrapped(values, within)
                 records = layout.build(RawRow(values, number, context))
             except UnnamedLabels as error:
                 if n_kept == 0:
@@ -347,15 +349,7 @@ def _with_json(raw: _Raw, columns: frozenset[str]) -> _Raw:
 
 def _inner_rows(peeked: Sequence[_Raw], within: str | None) -> list[Mapping[str, Any]]:
     rows = [values for *_, values in peeked if not isinstance(values, BadRow)]
-    return rows if within is None else [row[within] for row in rows if isinstance(row.get(within), Mapping)]
-
-
-def _unwrapped(values: Mapping[str, Any], within: str) -> Mapping[str, Any]:
-    """The columns in a column, beside the row's others."""
-    inner = values.get(within)
-    if not isinstance(inner, Mapping):
-        raise BadRow("wrong type", f"{within} is {short_value(inner)}, not an object with columns")
-    return {**{name: value for name, value in values.items() if name != within}, **inner}
+    return rows if within is None else [unwrapped(row, within) for row in rows if isinstance(row.get(within), Mapping)]
 
 
 def _bad_row(location: str, bad: BadRow, options: ReadOptions) -> UserError:

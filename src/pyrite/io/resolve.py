@@ -19,6 +19,7 @@ from pyrite.io.layouts import (
     in_lower_case,
     likely_columns,
     nested_layouts,
+    texts_beside,
     unknown_layout,
 )
 from pyrite.io.raw_row import ID_COLUMNS, LayoutContext, short_value
@@ -87,15 +88,16 @@ def resolve(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> R
     """
     row = rows[0]
     columns = [name for name in row if isinstance(name, str)]
-    _check_named(location, columns, rows, asked)
-    resolved = _found(location, row, columns, asked)
+    if (resolved := _named_within(row, asked)) is None:
+        _check_named(location, columns, rows, asked)
+        resolved = _found(location, rows, columns, asked)
     layout, renamed = resolved.layout, dict(resolved.columns)
     for ours in ("prompt", "answer"):
         own = next((groups[0] for name, groups in layout.parts if name == ours), ())
         if ours in renamed and own and ours not in own and ours not in layout.uses():
             renamed = {own[0] if name == ours else name: theirs for name, theirs in renamed.items()}
     resolved = Resolved(layout, renamed, resolved.within)
-    inner = rows if resolved.within is None else [_unwrapped(raw, resolved.within) for raw in rows]
+    inner = rows if resolved.within is None else [unwrapped(raw, resolved.within) for raw in rows]
     _check_fit(location, columns_of(inner), resolved, asked)
     _ask_for_the_answer(location, inner, resolved, asked)
     return resolved
@@ -106,9 +108,20 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
 
 
-def _unwrapped(row: Mapping[str, Any], within: str) -> Mapping[str, Any]:
+def unwrapped(row: Mapping[str, Any], within: str) -> dict[str, Any]:
+    """The columns in a column, beside the row's others."""
     inner = row.get(within)
-    return inner if isinstance(inner, Mapping) else {}
+    others = {name: value for name, value in row.items() if name != within}
+    return {**others, **inner} if isinstance(inner, Mapping) else others
+
+
+def _named_within(row: Mapping[str, Any], asked: Asked) -> Resolved | None:
+    """The column within which the user named columns; None where no name is of an inner column only."""
+    theirs = set(asked.columns.values())
+    if not theirs or not theirs.isdisjoint(row) or asked.layout is not None:
+        return None
+    fitting = [found for found in nested_layouts(row, asked.columns) if theirs <= set(row[found[0]])]
+    return Resolved(fitting[0][1], asked.columns, fitting[0][0]) if len(fitting) == 1 else None
 
 
 def _check_named(location: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], asked: Asked) -> None:
@@ -132,8 +145,8 @@ def _check_named(location: str, columns: Sequence[str], rows: Sequence[Mapping[s
         raise UserError("one column cannot be two things", detail, " or ".join(fixes) or "name another column for one")
 
 
-def _found(location: str, row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> Resolved:
-    renamed = asked.columns
+def _found(location: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], asked: Asked) -> Resolved:
+    row, renamed = rows[0], asked.columns
     if asked.layout is not None:
         return Resolved(LAYOUTS[asked.layout], renamed)
     layout = detect(columns, renamed)
@@ -147,9 +160,31 @@ def _found(location: str, row: Mapping[str, Any], columns: Sequence[str], asked:
         used = layout.uses() | set(ID_COLUMNS)
         return Resolved(layout, {ours: theirs for ours, theirs in capitals.items() if ours in used or ours in renamed})
     nested = list(nested_layouts(row, renamed))
-    if len(nested) == 1:
-        return Resolved(nested[0][1], renamed, nested[0][0])
-    raise unknown_layout(location, columns, _examples(row, columns, asked))
+    if len(nested) != 1:
+        raise unknown_layout(location, columns, _examples(row, columns, asked))
+    within, layout = nested[0]
+    if beside := texts_beside(rows, within):
+        raise _beside_an_object(location, row, within, layout, beside, asked)
+    return Resolved(layout, renamed, within)
+
+
+def _beside_an_object(
+    location: str, row: Mapping[str, Any], within: str, layout: Layout, beside: Sequence[str], asked: Asked
+) -> UserError:
+    """An object holds columns of a layout, and what stands beside it could be what was asked, or answered."""
+    inner = [next(name for name in names if name in row[within]) for names in layout.requires]
+    ways = [f"{asked.column_flags({name: name for name in inner})} (what is in {within})"]
+    has_prompt = not {*PROMPTS}.isdisjoint(set(row) - set(beside))
+    for ours in (("answer",), ("prompt", "answer")) if has_prompt else (("prompt", "answer"),):
+        outer = {**asked.columns, **dict(zip(ours, beside, strict=False))}
+        if len(beside) >= len(ours) and detect(list(row), outer) is not None:
+            ways.insert(0, f"{asked.column_flags(outer)} (what is beside it)")
+            break
+    return UserError(
+        "an object holds columns, and others beside it could be what was asked or answered",
+        f"{location}: {within} holds {', '.join(inner)}, beside it {short_value(list(beside), 200)}",
+        f"say which, such as {' or '.join(ways)}; else write rows with the columns that are meant",
+    )
 
 
 def _examples(row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> str:
