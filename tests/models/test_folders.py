@@ -177,6 +177,10 @@ REFUSED: dict[str, tuple[tuple[Change, ...], tuple[str, ...]]] = {
     "the hub's cache": ((one_level_down("snapshots/0a1b"),), ("name the folder in it", "snapshots/0a1b")),
     "link to nothing: weights": ((dangling("model.safetensors"),), ("link to nothing", "model.safetensors", "cp -rL")),
     "link to nothing: tokenizer": ((dangling("tokenizer.json"),), ("link to nothing", "tokenizer.json")),
+    "integers for weights": (
+        (weights(lambda stored: {name: (weight * 10).to(torch.int8) for name, weight in stored.items()}),),
+        ("codes of a quantised format", "model.embed_tokens.weight (I8)", "before quantisation"),
+    ),
     "an adapter beside": ((text("adapter_config.json", "{}"),), ("lie in one folder", "keep them apart")),
 }  # fmt: skip
 

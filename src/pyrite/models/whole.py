@@ -16,14 +16,11 @@ from typing import Any, Literal
 from pyrite.errors import UserError
 from pyrite.models.config_file import read_config, refuse_pointer, whereabouts
 from pyrite.models.quantised import UNQUANTISED, as_plain_weights, check_quantisation, quantisation_in
+from pyrite.models.stored import BUFFERS, check_codes, check_integers, some, stored_tensors
 
 Head = Literal["own", "fresh", "none"]
 """Of a model's head: the folder holds it, a fresh one is drawn, or none is used (an embedder reads hidden states)."""
 
-BUFFERS = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|attn(\.attention)?\.bias|masked_bias|causal_mask|inv_freq|num_batches_tracked|_extra_state)$"
-)
-"""Constants that older releases of the library stored beside the weights."""
 TOWERS = re.compile(r"(^|\.)(vision\w*|visual\w*|audio\w*|image\w*|multi_modal_projector|mtp)\.")
 """Parts of a model of several senses, and heads for more tokens at once: text is read without them."""
 POOLER = re.compile(r"(^|\.)pooler\.")
@@ -34,7 +31,6 @@ PREFIXES = {
     "_orig_mod.": "it was saved from a compiled model: save model._orig_mod",
     "base_model.model.": "it was saved with its adapters: save model.merge_and_unload()",
 }
-SHOWN = 3
 WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 OTHER_FORMATS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".onnx", ".h5", ".msgpack", ".npz"}
@@ -69,6 +65,7 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
         fix = UNQUANTISED if quantised else cause_of(error)
         raise UserError("The model cannot be loaded.", f"{folder}: {lines_of(error)}", fix) from error
     check_keys(folder, model, loaded["missing_keys"], loaded["unexpected_keys"], head)
+    check_integers(folder, files_read(folder), model, [key for key in loaded["unexpected_keys"] if may_be_left(key)])
     check_numbers(folder, model)
     return model if "quantization_config" in options else as_plain_weights(model)
 
@@ -177,12 +174,6 @@ def prefix_between(unexpected: Collection[str], missing: Collection[str]) -> str
     return ""
 
 
-def some(keys: Sequence[str]) -> str:
-    """The first few of several names."""
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
-
-
 def check_weight_files(folder: Path) -> None:
     """Refuse files of weights that are not what they should be, before a library meets them.
 
@@ -200,6 +191,7 @@ def check_weight_files(folder: Path) -> None:
     if not any(tensors_in(file) for file in files):
         detail = f"{folder}: {some([file.name for file in files])}"
         raise UserError("The model's files of weights hold no weights.", detail, "get the folder again")
+    check_codes(folder, files)
 
 
 def conversion(folder: Path, names: Sequence[str]) -> str:
@@ -269,9 +261,7 @@ def shards_of(index: Path) -> Collection[str]:
 
 def tensors_in(file: Path) -> dict[str, tuple[int, ...]]:
     """The tensors of a safetensors file, name by name, with their shapes."""
-    with file.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return {name: tensor.shape for name, tensor in stored_tensors(file).items()}
 
 
 def check_whole_file(file: Path) -> None:
