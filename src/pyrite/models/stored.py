@@ -16,7 +16,8 @@ from pyrite.models.config_file import CONFIG, read_config
 from pyrite.models.quantised import UNQUANTISED, quantisation_in
 
 BUFFERS = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|attn(\.attention)?\.bias|masked_bias|causal_mask|inv_freq|num_batches_tracked|_extra_state)$"
+    r"(^|\.)(position_ids|token_type_ids|(self_)?attn(\.attention)?\.bias|attention\.bias|masked_bias|causal_mask|"
+    r"(original_)?inv_freq|cos_cached|sin_cached|num_batches_tracked|_extra_state)$"
 )
 """Constants that older releases of the library stored beside the weights."""
 WEIGHT = re.compile(r"(^|[._])(weight|bias)$")
@@ -91,6 +92,23 @@ def refuse_codes(folder: Path, codes: dict[str, Stored]) -> None:
             "The model's weights are integers: codes of a quantised format that config.json does not name.",
             f"{folder}: {len(codes)}: {names}",
             f"{UNQUANTISED}, or its own config.json, in which quantization_config names the format",
+        )
+
+
+def check_shards_of_training(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse the empty tensors that a process of DeepSpeed ZeRO-3 holds in the place of weights that are split between many.
+
+    Raises:
+        UserError: with their names, and how to gather them.
+    """
+    stored = {name: tensor for file in files for name, tensor in stored_tensors(file).items()}
+    empty = [name for name, tensor in sorted(stored.items()) if 0 in tensor.shape and WEIGHT.search(name)]
+    if empty:
+        raise UserError(
+            "The model's weights are empty: shards of DeepSpeed ZeRO-3 that were not gathered.",
+            f"{folder}: {len(empty)} of {len(stored)}: {some(empty)}",
+            "in the folder of the checkpoint (global_step…): python zero_to_fp32.py . OUT --safe_serialization; when training, "
+            "set stage3_gather_16bit_weights_on_model_save: true",
         )
 
 
