@@ -130,6 +130,10 @@ def verb(request: pytest.FixtureRequest, rows: Path, tmp_path: Path, capsys: pyt
     return Verb(request.param, rows, tmp_path, capsys)
 
 
+def renamed(name: str) -> Change:
+    return lambda folder: (folder / "model.safetensors").rename(folder / name) and None
+
+
 REMOTE = {"auto_map": {"AutoConfig": "configuration_my.MyConfig", "AutoModelForCausalLM": "modeling_my.MyForCausalLM"}}
 REFUSED: dict[str, tuple[tuple[Change, ...], tuple[str, ...]]] = {
     "pointer: weights": ((pointer("model.safetensors"),), ("pointer of git-lfs", "git lfs pull --include 'model.safetensors'")),
@@ -177,6 +181,19 @@ REFUSED: dict[str, tuple[tuple[Change, ...], tuple[str, ...]]] = {
     "the hub's cache": ((one_level_down("snapshots/0a1b"),), ("name the folder in it", "snapshots/0a1b")),
     "link to nothing: weights": ((dangling("model.safetensors"),), ("link to nothing", "model.safetensors", "cp -rL")),
     "link to nothing: tokenizer": ((dangling("tokenizer.json"),), ("link to nothing", "tokenizer.json")),
+    "integers for weights": (
+        (weights(lambda stored: {name: (weight * 10).to(torch.int8) for name, weight in stored.items()}),),
+        ("codes of a quantised format", "model.embed_tokens.weight (I8)", "before quantisation"),
+    ),
+    "a dtype that there is not": ((config(dtype="float7"),), ("config.json holds a setting", "config.json:", "float7")),
+    "heads that do not fit": ((config(num_attention_heads=5),), ("config.json holds a setting", "heads (5)")),
+    "text for a number": ((config(hidden_size="64"),), ("config.json holds a setting", "hidden_size")),
+    "shards of training": (
+        (weights(lambda stored: {name: weight.new_zeros(0) for name, weight in stored.items()}),),
+        ("DeepSpeed ZeRO-3", "model.embed_tokens.weight", "zero_to_fp32.py", "--safe_serialization"),
+    ),
+    "another tool's weights": ((renamed("consolidated.safetensors"),), ("consolidated.safetensors, and neither model.safetensors", "another tool")),
+    "renamed weights": ((renamed("weights.safetensors"),), ("weights.safetensors, and neither model.safetensors", "rename the file: mv")),
     "an adapter beside": ((text("adapter_config.json", "{}"),), ("lie in one folder", "keep them apart")),
 }  # fmt: skip
 
@@ -292,9 +309,17 @@ def infinite(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     [
         (weights(nan), ("not numbers", "layers.1.mlp.up_proj.weight")),
         (weights(infinite), ("not numbers", "norm.weight")),
+        (
+            config(hidden_size=32),
+            ("other shapes", "model.embed_tokens.weight is [420, 64], config.json says [420, 32]", "two models"),
+        ),
+        (
+            config(rope_scaling={"type": "foo"}, rope_parameters=None),
+            ("does not know 'foo'", "in config.json (rope_scaling.type: 'foo')"),
+        ),
         (config(tie_word_embeddings=False), ("filled at random", "lm_head.weight")),
     ],
-    ids=["nan", "infinite", "untied without a head"],
+    ids=["nan", "infinite", "shapes", "rope", "untied without a head"],
 )
 def test_weights_that_mean_nothing_are_refused_when_they_are_read(
     change: Change, says: tuple[str, ...], verb: Verb, tiny_causal: Path, tmp_path: Path
@@ -320,6 +345,10 @@ SAME: dict[str, tuple[Change, ...]] = {
     "gguf beside": (text("model.gguf", "GGUF"),),
     "pickles beside": (bombs("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "pytorch_model.bin"),),
     "a checkpoint beside": (lambda folder: (folder / "checkpoint-500").mkdir(),),
+    "constants of older releases": (
+        weights(lambda stored: {
+            **stored, **{f"model.layers.0.self_attn.{name}": torch.ones(8) for name in ("bias", "masked_bias", "rotary_emb.inv_freq")}}),
+    ),
     "weights of another tool": (pointer("consolidated.safetensors"),),
     "code that is not needed": (
         config(auto_map={"AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"}), text("modeling_llama.py", CODE),

@@ -19,6 +19,7 @@ from pyrite.errors import UserError
 from pyrite.models import load
 from pyrite.models.embed import sentence_embeddings
 from pyrite.models.hardware import Compute
+from pyrite.models.stored import check_codes, check_integers
 from pyrite.models.whole import check_adapter_keys, load_whole, may_be_left
 from pyrite.repair.quantise import read_full_model
 from pyrite.train.adapters import add_adapter, with_adapter
@@ -124,6 +125,22 @@ def test_weights_without_a_place_are_refused(tiny_causal: Path, classifier: Path
         classifier, tmp_path / "older", lambda weights: {**weights, "bert.embeddings.position_ids": torch.arange(8)}
     )
     load.load_classifier(older, ["positive", "negative"], CPU, seed=0)
+
+
+def test_integers_are_read_where_the_model_has_them_only(tmp_path: Path) -> None:
+    """Experts of a mixture are parameters that no name tells from buffers: the model itself says which are floats."""
+    integers = {"experts.gate_up_proj": torch.ones(2, 4, dtype=torch.int8), "gate.tid2eid": torch.arange(3)}
+    save_file(integers, tmp_path / "model.safetensors")
+    model = torch.nn.Module()
+    model.gate, model.experts = torch.nn.Module(), torch.nn.Module()
+    model.gate.register_buffer("tid2eid", torch.arange(3))
+    model.experts.gate_up_proj = torch.nn.Parameter(torch.ones(2, 4))
+    file = tmp_path / "model.safetensors"
+    check_codes(tmp_path, [file])
+    with pytest.raises(UserError, match="weights are integers") as caught:
+        check_integers(tmp_path, [file], model, [])
+    assert caught.value.found == f"{tmp_path}: 1: experts.gate_up_proj (I8)"
+    check_integers(tmp_path, [file], model, ["experts.gate_up_proj"])
 
 
 def pointer(file: Path) -> None:

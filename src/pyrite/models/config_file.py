@@ -102,6 +102,24 @@ def check_architecture(folder: Path) -> None:
         raise UserError("The installed transformers does not know this architecture.", detail, fix)
 
 
+def check_settings(folder: Path) -> None:
+    """Refuse a config.json that the library cannot read: a dtype that there is not, text for a number, sizes that do not fit.
+
+    Raises:
+        UserError: with the library's reason.
+    """
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # each setting has its own: attributes, types, values, its own validation errors
+        detail = f"{folder / CONFIG}: {' '.join(str(error).split()) or type(error).__name__}"
+        fix = "write the setting as it stands in the model that this one was trained from, or get the file again"
+        raise UserError("A model's config.json holds a setting that cannot be read.", detail, fix) from error
+
+
 def known_classes(names: list[str]) -> bool:
     """Does the library have a class of each of these names (in whatever case: MPT's own is called Mpt there)?"""
     import transformers

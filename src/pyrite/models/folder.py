@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from pyrite.errors import UserError
-from pyrite.models.config_file import CONFIG, check_architecture, read_config, whereabouts
+from pyrite.models.config_file import CONFIG, check_architecture, check_settings, read_config, whereabouts
 from pyrite.models.quantised import check_quantisation
 from pyrite.models.sentence_modules import sentence_modules
 from pyrite.models.tokenizer import load_tokenizer
@@ -79,6 +79,7 @@ def check_contents(
     check_architecture(folder)
     refuse_adapter_beside(folder)
     check_quantisation(folder)
+    check_settings(folder)
     check_weight_files(folder)
     load_tokenizer(folder)
 

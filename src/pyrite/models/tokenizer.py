@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.models.config_file import CONFIG, is_pointer, read_config, refuse_pointer
+from pyrite.models.config_file import (
+    CONFIG,
+    check_architecture,
+    check_settings,
+    is_pointer,
+    read_config,
+    refuse_pointer,
+)
 
 FILES = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "*.spm", "*.tiktoken",
@@ -78,6 +85,12 @@ def refusal(folder: Path, error: Exception) -> UserError:
         return UserError("The tokenizer is code of its own.", f"{folder}: auto_map in tokenizer_config.json", fix)
     if not any(file.is_file() for pattern in VOCABULARIES for file in folder.glob(pattern)):
         return absent(folder)
+    if (folder / CONFIG).is_file():  # the library reads it to choose the tokenizer's class
+        try:
+            check_architecture(folder)
+            check_settings(folder)
+        except UserError as of_config:
+            return of_config
     pieces = next(folder.glob("*.model"), None)
     if pieces is not None and not (folder / "tokenizer.json").is_file():
         packages = missing_packages(pieces)

@@ -9,21 +9,18 @@ that prefix.
 import json
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.errors import UserError
 from pyrite.models.config_file import read_config, refuse_pointer, whereabouts
 from pyrite.models.quantised import UNQUANTISED, as_plain_weights, check_quantisation, quantisation_in
+from pyrite.models.stored import BUFFERS, check_codes, check_integers, check_shards_of_training, some, stored_tensors
 
 Head = Literal["own", "fresh", "none"]
 """Of a model's head: the folder holds it, a fresh one is drawn, or none is used (an embedder reads hidden states)."""
 
-BUFFERS = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|attn(\.attention)?\.bias|masked_bias|causal_mask|inv_freq|num_batches_tracked|_extra_state)$"
-)
-"""Constants that older releases of the library stored beside the weights."""
 TOWERS = re.compile(r"(^|\.)(vision\w*|visual\w*|audio\w*|image\w*|multi_modal_projector|mtp)\.")
 """Parts of a model of several senses, and heads for more tokens at once: text is read without them."""
 POOLER = re.compile(r"(^|\.)pooler\.")
@@ -34,7 +31,7 @@ PREFIXES = {
     "_orig_mod.": "it was saved from a compiled model: save model._orig_mod",
     "base_model.model.": "it was saved with its adapters: save model.merge_and_unload()",
 }
-SHOWN = 3
+CONSOLIDATED = re.compile(r"consolidated\b")
 WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 OTHER_FORMATS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".onnx", ".h5", ".msgpack", ".npz"}
@@ -55,7 +52,9 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
     check_quantisation(folder)
     check_weight_files(folder)
     try:
-        model, loaded = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+        model, loaded = auto_class.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     except ImportError as error:
         fix = "install what the line above names, or give the model unquantised"
         raise UserError(
@@ -66,9 +65,11 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
         if full or getattr(error, "errno", None) is not None:
             raise  # the machine's: no memory, a full disk, no permission
         quantised = quantisation_in(read_config(folder)) is not None
-        fix = UNQUANTISED if quantised else cause_of(error)
+        fix = UNQUANTISED if quantised else cause_of(error, read_config(folder))
         raise UserError("The model cannot be loaded.", f"{folder}: {lines_of(error)}", fix) from error
+    check_shapes(folder, loaded["mismatched_keys"])
     check_keys(folder, model, loaded["missing_keys"], loaded["unexpected_keys"], head)
+    check_integers(folder, files_read(folder), model, [key for key in loaded["unexpected_keys"] if may_be_left(key)])
     check_numbers(folder, model)
     return model if "quantization_config" in options else as_plain_weights(model)
 
@@ -105,20 +106,50 @@ def check_numbers(folder: Path, model: Any) -> None:
 def lines_of(error: BaseException) -> str:
     """What an error says, on one line and not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = f"the library does not know {text}" if isinstance(error, KeyError) else text
     return text if len(text) <= 300 else f"{text[:300]} …"
 
 
-def cause_of(error: BaseException) -> str:
+def cause_of(error: BaseException, config: Mapping[str, Any]) -> str:
     """What to do about an error of the library."""
-    if "mismatched" in str(error) or "size mismatch" in str(error):
-        return (
-            "config.json and the weights are of two models: get the folder again, or the config.json that belongs to it"
-        )
+    if isinstance(error, KeyError) and error.args:
+        places = [f"{place}: {value!r}" for place, value in settings_in(config) if value == error.args[0]]
+        if places:
+            return (
+                f"in config.json ({', '.join(places)}), write what the model that this one was trained from has there"
+            )
     if "trust_remote_code" in str(error):
         return "Pyrite runs no code from a model's folder: give a model that the installed transformers knows"
     if "model type" in str(error) or "Unrecognized" in str(error):
         return "the installed transformers does not know this architecture: pip install -U transformers, or give another model"
     return "get the model again, or write it anew with save_pretrained()"
+
+
+def settings_in(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a config.json, each with its place (rope_scaling.type)."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from settings_in(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def check_shapes(folder: Path, mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Refuse weights of other shapes than config.json says: `mismatched` are their names, shapes, and the shapes expected.
+
+    Raises:
+        UserError: with all three of the first few, and how many there are.
+    """
+    if mismatched:
+        shapes = [
+            f"{name} is {list(stored)}, config.json says {list(expected)}"
+            for name, stored, expected in sorted(mismatched, key=lambda entry: entry[0])
+        ]
+        raise UserError(
+            "The model cannot be loaded: its weights have other shapes than its config.json says.",
+            f"{folder}: {len(shapes)} weights: {some(shapes)}",
+            "config.json and the weights are of two models: get the folder again, or the config.json that belongs to it",
+        )
 
 
 def check_keys(folder: Path, model: Any, missing: Collection[str], unexpected: Collection[str], head: Head) -> None:
@@ -151,7 +182,7 @@ def check_keys(folder: Path, model: Any, missing: Collection[str], unexpected: C
     raise UserError(
         "The folder holds weights that this model has no place for.",
         f"{folder}: {len(homeless)}: {some(homeless)}",
-        "config.json describes another model (fewer layers): get the one that belongs to these weights",
+        "config.json describes another model (fewer layers, or other parts): get the one that belongs to these weights",
     )
 
 
@@ -177,12 +208,6 @@ def prefix_between(unexpected: Collection[str], missing: Collection[str]) -> str
     return ""
 
 
-def some(keys: Sequence[str]) -> str:
-    """The first few of several names."""
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
-
-
 def check_weight_files(folder: Path) -> None:
     """Refuse files of weights that are not what they should be, before a library meets them.
 
@@ -200,6 +225,8 @@ def check_weight_files(folder: Path) -> None:
     if not any(tensors_in(file) for file in files):
         detail = f"{folder}: {some([file.name for file in files])}"
         raise UserError("The model's files of weights hold no weights.", detail, "get the folder again")
+    check_codes(folder, files)
+    check_shards_of_training(folder, files)
 
 
 def conversion(folder: Path, names: Sequence[str]) -> str:
@@ -251,7 +278,15 @@ def files_read(folder: Path) -> list[Path]:
         return [folder / name for name in shards]
     if (folder / ADAPTER).is_file():
         return [folder / ADAPTER]
-    return sorted(folder.glob("*.safetensors"))
+    names = sorted(file.name for file in folder.glob("*.safetensors"))
+    if len(names) == 1 and not CONSOLIDATED.match(names[0]):
+        fix = f"if they are the model's, rename the file: mv {shlex.quote(str(folder / names[0]))} {shlex.quote(str(folder / WHOLE))}"
+    elif all(CONSOLIDATED.match(name) for name in names):
+        fix = f"these are weights of another tool (Mistral's): get {WHOLE} or its shards from the same model (hf download NAME)"
+    else:
+        fix = f"get {INDEX} too, or write the model with save_pretrained()"
+    detail = f"{folder}: {some(names)}, and neither {WHOLE} nor {INDEX}"
+    raise UserError("The model's weights lie under a name that is not read.", detail, fix)
 
 
 def shards_of(index: Path) -> Collection[str]:
@@ -269,9 +304,7 @@ def shards_of(index: Path) -> Collection[str]:
 
 def tensors_in(file: Path) -> dict[str, tuple[int, ...]]:
     """The tensors of a safetensors file, name by name, with their shapes."""
-    with file.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return {name: tensor.shape for name, tensor in stored_tensors(file).items()}
 
 
 def check_whole_file(file: Path) -> None:
