@@ -1,5 +1,6 @@
 """Every fix that a reader prints works when it is pasted: a faulty input, its message, the command with what it names."""
 
+import gzip
 import json
 import re
 import shlex
@@ -159,3 +160,36 @@ def test_suffixes_in_messages_are_read(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         command(str(tmp_path / "a.xlsx"), [], reference=False)
     assert set(SUFFIXES) < set(caught.value.fix.replace(",", "").split())
+
+
+def test_names_with_spaces_can_be_pasted(tmp_path: Path) -> None:
+    sides, lists = tmp_path / "my sides.jsonl", tmp_path / "my lists.json"
+    sides.write_bytes(lines({"prompt": "q", "chosen": "a", "rejected": "b"}))
+    lists.write_text(json.dumps({"train": [GOOD], "test": [GOOD]}, indent=1))
+    for path in (sides, lists):
+        with pytest.raises(UserError) as caught:
+            command(str(path), [], reference=False)
+        printed = [shlex.split(text) for text in re.findall(r"`([^`]+)`", caught.value.fix)]
+        names = [words[0] for words in printed if len(words) == 1]
+        assert len(names) == 2
+        assert all(command(name, [], reference=False) == 1 for name in names)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.csv", "a.parquet"), ("a.jsonl", "a.parquet"), ("a.csv", "a.csv.gz")])
+def test_content_that_is_not_what_the_name_says(name: str, kind: str, tmp_path: Path) -> None:
+    content = parquet_bytes(text=["a"]) if kind.endswith("parquet") else gzip.compress(b"text\na\n")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match="not what its name says") as caught:
+        command(str(tmp_path / name), [], reference=False)
+    assert kind in caught.value.fix
+    (tmp_path / kind).write_bytes(content)
+    assert command(str(tmp_path / kind), [], reference=False) == 1
+
+
+def test_lists_ids_and_labels_are_no_answers(tmp_path: Path) -> None:
+    row = {"row_id": "r 1", "questions": "What is it?", "answers": ["a"], "label_name": "good", "reply_text": "It is."}
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(row))
+    with pytest.raises(UserError, match="of no layout") as caught:
+        command(str(path), [], reference=False)
+    assert fixes(caught.value) == ["--columns prompt=questions --columns answer=reply_text"]

@@ -311,7 +311,7 @@ def infinite(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         (weights(infinite), ("not numbers", "norm.weight")),
         (
             config(hidden_size=32),
-            ("other shapes", "model.embed_tokens.weight is [420, 64], config.json says [420, 32]", "two models"),
+            ("other shapes", "embed_tokens.weight is [420, 64], config.json says [420, 32]", "two models"),
         ),
         (
             config(rope_scaling={"type": "foo"}, rope_parameters=None),

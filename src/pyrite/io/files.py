@@ -95,13 +95,29 @@ def find_file(
         )
     file = File(path, *suffixes, display_name, encoding, split)
     with damage_named(file), open(path, "rb") as source:
-        is_pointer = source.read(len(LFS_POINTER)) == LFS_POINTER
+        head = source.read(len(LFS_POINTER))
+    _check_kind(file, head)
+    is_pointer = head == LFS_POINTER
     if is_pointer:
         fix = "get the data: `git lfs pull` in that folder, or download the file"
         raise UserError("this is a pointer of Git LFS, not the data", display_name, fix)
     if file.suffix in (".json", ".jsonl"):
         return replace(file, suffix=_json_kind(file))
     return file
+
+
+_MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+"""The first bytes of formats that are no text."""
+
+
+def _check_kind(file: File, head: bytes) -> None:
+    """Refuse what is called text, and begins as another format does."""
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if kind is None or file.packed or file.suffix in (".parquet", ".arrow"):
+        return
+    name = file.path.name + kind if kind in PACKED else f"{file.stem}{kind}"
+    found = f"{file.display_name} begins as a {kind} file does"
+    raise UserError("the file is not what its name says", found, f"call it {short_value(name)}")
 
 
 def missing_file(path: Path) -> UserError:

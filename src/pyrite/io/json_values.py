@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -130,7 +131,7 @@ def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
         raise UserError("there is no such split", f"{file.display_name}, split {short_value(file.split)}", known)
     usual = [name for name in ROW_LISTS if name in names]
     if len(names) > 1 and not usual:
-        fix = "write " + " or ".join(f"`{file.display_name}@{name}`" for name in names)
+        fix = "write " + " or ".join(f"`{shlex.quote(f'{file.display_name}@{name}')}`" for name in names)
         raise UserError("say which split to read", f"{file.display_name} holds {', '.join(names)}", fix)
     return usual[0] if usual else next(iter(names), None)
 

@@ -409,6 +409,17 @@ def holds_text(value: object) -> bool:
     return is_turn(value) or any(holds_text(part) for part in parts)
 
 
+def holds_objects(value: object) -> bool:
+    """Is this a list of objects, as turns are?"""
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def is_id_or_label(name: str) -> bool:
+    """Does the name of a column say that it names or sorts the row?"""
+    name = name.lower()
+    return name in map(str.lower, ID_COLUMNS) or name.endswith(("_id", "_uid", "uuid")) or "label" in name
+
+
 def texts_beside(rows: Sequence[Mapping[str, object]], within: str) -> list[str]:
     """The columns beside `within` that could be what was asked, or answered; beside a wrapper of whole rows, notes in
     plain text are none."""

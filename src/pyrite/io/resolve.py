@@ -16,7 +16,9 @@ from pyrite.io.layouts import (
     Layout,
     columns_by_our_name,
     detect,
+    holds_objects,
     in_lower_case,
+    is_id_or_label,
     likely_columns,
     nested_layouts,
     texts_beside,
@@ -195,8 +197,9 @@ def _examples(row: Mapping[str, Any], columns: Sequence[str], asked: Asked) -> s
         meant = {near[ours][0]: theirs for ours, theirs in asked.columns.items()}
         return f"did you mean {asked.column_flags(meant)}? " if detect(columns, meant) is not None else ""
     free = [name for name in columns if name not in asked.columns.values()]
-    texts = [name for name in free if isinstance(row[name], str) and row[name].strip()]
-    if likely := likely_columns(row):
+    texts = [name for name in free if isinstance(row[name], str) and row[name].strip() and not is_id_or_label(name)]
+    named = [name for name in columns if isinstance(row[name], (str, Mapping)) or holds_objects(row[name])]
+    if likely := likely_columns({name: row[name] for name in named}):
         return f"did you mean {asked.column_flags({**asked.columns, **likely})}? "
     ours = ("prompt", "answer") if len(texts) > 1 else ("text",)
     example = {**asked.columns, **dict(zip(ours, texts, strict=False))}
@@ -277,11 +280,11 @@ def _unanswered(rows: Sequence[Mapping[str, Any]], layout: Layout) -> bool:
 
 
 def _ask_for_the_side(location: str, asked: Asked) -> None:
-    files = " or ".join(f"`{asked.source}#{side}`" for side in SIDES)
+    first, second = (f"{shlex.quote(asked.source)}#{side}" for side in SIDES)
     raise UserError(
         "each row holds two answers, of which one was preferred",
         f"{location}: chosen and rejected",
-        f"name one of them: {files}; `pyrite audit {asked.source}#chosen --reference {asked.source}#rejected` compares them",
+        f"name one of them: `{first}` or `{second}`; `pyrite audit {first} --reference {second}` compares them",
     )
 
 
