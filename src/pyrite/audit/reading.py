@@ -206,7 +206,7 @@ def nll_step(context: Context) -> None:
     values = model_outputs(context, [texts_key(row.whole_prompt, row.answer) for row in rows], compute, width=2)
     if "file" in context.inputs or "part" in context.config:
         return
-    refused = np.isinf(values).any(1)
+    refused = np.asarray(np.isinf(values).any(1))
     dropped = {BY_TEMPLATE: int(refused.sum())} if refused.any() else {}
     (context.out / REFUSED).write_bytes(orjson.dumps({"read": len(values), "dropped": dropped}))
     values[refused] = np.nan
@@ -216,7 +216,7 @@ def nll_step(context: Context) -> None:
     for at, name in enumerate((WITH_PROMPT, WITHOUT_PROMPT)):
         by_name[name][places] = values[:, at]
     np.savez(context.out / "surprises.npz", **by_name)
-    read = [at for at, left_out in zip(places, refused, strict=True) if not left_out]
+    read = [at for at, left_out in zip(places, refused.tolist(), strict=True) if not left_out]
     counts = nll_cut_counts(context.inputs["model"], sampled, read, context.config["max_tokens"])
     (context.out / CUT).write_bytes(orjson.dumps(counts))
 
@@ -282,7 +282,7 @@ def answer_nll(
     with compute.autocast():
         losses = text_nlls(
             model,
-            [tokens for both in zip(*pieces, strict=True) for tokens in both],
+            [encoded for both in zip(*pieces, strict=True) for encoded in both],
             max_tokens=2 * room + 1,
             report_progress=report_progress,
         )
@@ -310,7 +310,7 @@ def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -
 
 def encoded_sides(
     tokenizer: Any, prompt: str, answer: str, room: int, where: str
-) -> tuple[Sequence[int], Sequence[int]]:
+) -> tuple[list[int], list[int]]:
     """The tokens of a question, opened by the chat template, and of its answer, before either is cut to `room`."""
     opened = ""
     if prompt:
