@@ -216,7 +216,7 @@ def nll_step(context: Context) -> None:
     for at, name in enumerate((WITH_PROMPT, WITHOUT_PROMPT)):
         by_name[name][places] = values[:, at]
     np.savez(context.out / "surprises.npz", **by_name)
-    read = [at for at, left_out in zip(places, refused, strict=True) if not left_out]
+    read = [at for at, left_out in zip(places, refused.tolist(), strict=True) if not left_out]
     counts = nll_cut_counts(context.inputs["model"], sampled, read, context.config["max_tokens"])
     (context.out / CUT).write_bytes(orjson.dumps(counts))
 
