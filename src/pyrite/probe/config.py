@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pyrite.config_base import CallConfig, ConfigBase
+from pyrite.errors import UserError
 from pyrite.models.hardware import ReadingPrecision
 
 
@@ -123,6 +124,24 @@ class ProbeOptions(ConfigBase):
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
     store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
     quiet: bool = Field(False, description="no progress display")
+
+    @field_validator("labels")
+    @classmethod
+    def _choice(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) == 1:
+            raise ValueError("a model that chooses among one label is never wrong: name two at least")
+        return value
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from pyrite.models.template import parse_template_kwargs
+
+        try:
+            parse_template_kwargs(value)
+        except UserError as error:
+            raise ValueError(f"{error.what} {error.found}; {error.fix}") from None
+        return value
 
 
 class ProbeConfig(ProbeOptions, CallConfig):
