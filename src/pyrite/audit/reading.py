@@ -308,9 +308,7 @@ def tokens_of(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -
     return counted_after(before, ids[:room]), counted_after(start, ids[:room])
 
 
-def encoded_sides(
-    tokenizer: Any, prompt: str, answer: str, room: int, where: str
-) -> tuple[list[int], list[int]]:
+def encoded_sides(tokenizer: Any, prompt: str, answer: str, room: int, where: str) -> tuple[list[int], list[int]]:
     """The tokens of a question, opened by the chat template, and of its answer, before either is cut to `room`."""
     opened = ""
     if prompt:
