@@ -98,7 +98,7 @@ def heading(console: Console, audit: Mapping[str, Any]) -> None:
     if audit["references"]:
         names = ", ".join(reference_name(reference) for reference in audit["references"])
         put(console, f"against {names}: {rows_read(audit['reference_rows'])}")
-    elif audit.get("reference_rows", {}).get("read"):
+    elif any(entry["why"].startswith(f"{NEEDS_REFERENCE} whose") for entry in audit.get("not_measured", ())):
         put(console, "no row of the references has what was measured: what only a comparison can tell was not measured")
     else:
         put(console, "without a reference: what only a comparison can tell was not measured")
@@ -250,7 +250,8 @@ def by_flaw(findings: Sequence[Mapping[str, Any]]) -> str:
 
 def missing(console: Console, audit: Mapping[str, Any]) -> None:
     """What could not be measured, and why."""
-    if needed := [entry["measure"] for entry in audit.get("not_measured", ()) if entry["why"] == NEEDS_REFERENCE]:
+    particular = {entry["measure"] for entry in audit.get("not_measured", ()) if entry["why"] != NEEDS_REFERENCE}
+    if needed := [measure for measure in audit["needs_reference"] if measure not in particular]:
         put(console, f"Needs a reference (--reference FILE): {', '.join(needed)}.", after=1)
     reasons: dict[str, list[str]] = {}
     for entry in audit.get("not_measured", ()):
