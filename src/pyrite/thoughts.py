@@ -21,6 +21,8 @@ LONE = tuple(
 )
 """Closing markers that end a thought even where its opening stands in the prompt: at the beginning or end of a line, so that an
 answer may speak of them."""
+KEYS = ("reasoning_content", "thinking", "reasoning")
+"""Keys of a turn, or of an endpoint's message, that hold the thought beside the content."""
 HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(analysis|commentary)\b[^<]*<\|message\|>")
 HARMONY_FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final\b[^<]*<\|message\|>")
 MARKERS = frozenset(marker for pair in PAIRS for marker in pair) | {

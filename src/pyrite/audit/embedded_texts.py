@@ -90,7 +90,7 @@ class Cutter:
     def of(cls, folder: Path, max_tokens: int) -> "Cutter":
         """For a model whose hidden states are taken, which is to read so many tokens, or as many as it can."""
         tokenizer = load.load_tokenizer(folder)
-        return cls(tokenizer, tokens_read(max_tokens, load.library_config(folder), tokenizer))
+        return cls(tokenizer, tokens_read(max_tokens, load.parsed_config(folder), tokenizer))
 
     @classmethod
     def of_sentences(cls, folder: Path, max_tokens: int) -> "Cutter":

@@ -225,7 +225,7 @@ def nll_cut_counts(folder: Path, sampled: Sampled, places: Sequence[int], max_to
     """What `answer_nll` cuts of the sample's rows at these places (`pyrite.audit.gather.cut_counts`; no token is unknown to
     it)."""
     tokenizer = load.load_tokenizer(folder)
-    room = room_of(max_tokens, load.library_config(folder), tokenizer)
+    room = room_of(max_tokens, load.parsed_config(folder), tokenizer)
 
     def count(rows: Sequence[Row]) -> dict[str, Any]:
         answers_cut = prompts_cut = 0

@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyrite.thoughts import split_thought
+from pyrite.thoughts import KEYS, split_thought
 
-THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
-"""Keys of a turn that hold the thought, beside its content."""
 _PART_TYPES = frozenset({"thinking", "reasoning"})
 
 
 def thought_in(turn: Mapping[str, Any]) -> tuple[str, str]:
     """The key of a turn that holds a thought, and the thought; two empty texts where none does."""
-    thoughts = ((name, _plain_text(turn.get(name))) for name in THOUGHT_KEYS)
+    thoughts = ((name, _plain_text(turn.get(name))) for name in KEYS)
     return next(((name, text) for name, text in thoughts if text), ("", ""))
 
 

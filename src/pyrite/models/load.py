@@ -196,7 +196,7 @@ def takes_segments(model: Any) -> bool:
     return isinstance(kinds, int) and kinds > 1
 
 
-def library_config(folder: Path) -> Any:
+def parsed_config(folder: Path) -> Any:
     """A model folder's configuration as the library reads it, with what the file leaves to defaults."""
     from transformers import AutoConfig
 

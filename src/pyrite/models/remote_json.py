@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
+from pyrite.io.json_dump import without_halves
 from pyrite.models.remote_fault import UNREADABLE, Fault
 from pyrite.models.remote_wire import as_words
 
-SURROGATE = re.compile("[\ud800-\udfff]")
 MENDED = "mended"
 """The key of a reply whose text was no Unicode and was mended; it is in no reply that a server sends."""
 
@@ -44,21 +44,10 @@ def lenient_json(raw: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         first = error
     try:
-        whole = whole_characters(json.loads(raw.decode("utf-8-sig", errors="replace")))
+        whole = without_halves(json.loads(raw.decode("utf-8-sig", errors="replace")))
     except (ValueError, RecursionError):
         return first
     return {**whole, MENDED: True} if isinstance(whole, dict) else whole
-
-
-def whole_characters(value: Any) -> Any:
-    """A JSON value in which half characters are the replacement character."""
-    if isinstance(value, str):
-        return SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [whole_characters(entry) for entry in value]
-    if isinstance(value, dict):
-        return {whole_characters(key): whole_characters(entry) for key, entry in value.items()}
-    return value
 
 
 def joined_events(raw: bytes) -> dict[str, Any] | Fault:

@@ -6,9 +6,8 @@ from typing import Any
 from pyrite.models.answers import Answer, Finish, Writing
 from pyrite.models.remote_fault import CUT, NO_TEXT, Fault, read_error
 from pyrite.models.remote_json import MENDED, unreadable
+from pyrite.thoughts import KEYS
 
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Fields in which servers send what a model thought before it answered."""
 AT_LIMIT = {"length", "max_tokens", "max_output_tokens", "model_length"}
 """Reasons for ending that mean the token limit, as servers call them, in lower case."""
 WITHHOLDING = {"content_filter", "safety", "prohibited_content", "recitation", "blocklist"}
@@ -55,7 +54,7 @@ def reply_answer(body: dict[str, Any], prompt: str, attempt: int, writing: Writi
     message = message if isinstance(message, dict) else {}
     ended, size, meta = choices[0].get("finish_reason"), reply_tokens(body), meta_of(body)
     parts = read_content(message.get("content"))
-    thoughts = [text for text in (message.get(key) for key in THOUGHTS) if isinstance(text, str) and text]
+    thoughts = [text for text in (message.get(key) for key in KEYS) if isinstance(text, str) and text]
     thought = "\n".join(dict.fromkeys([*thoughts, *([parts.thought] if parts.thought else [])]))
     answer = Answer(prompt, "", "stop", size.tokens, size.prompt_tokens, attempt, meta, thought)
     refusal = message.get("refusal") or parts.refusal

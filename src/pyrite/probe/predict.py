@@ -60,7 +60,7 @@ def logits_with(context: Context, rows: Sequence[Labelled]) -> np.ndarray[Any, A
 
         stored = Stored([context.inputs["lower"]])
     tokenizer = load.load_tokenizer(folder)
-    longest = token_limit(load.library_config(base), tokenizer)
+    longest = token_limit(load.parsed_config(base), tokenizer)
     reading = prepared(config, tokenizer, rows, order=order, longest=longest, stored=stored)
 
     def score(model: Any, compute: Compute, places: list[int]) -> tuple[np.ndarray[Any, Any], Work]:

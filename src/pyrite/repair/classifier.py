@@ -172,7 +172,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
     labels = labels_of(folder)
     records = {role: read_labelled(context.inputs[role] / names[role]) for role in ROLES if role in names}
     check_fields([row for role_records in records.values() for row in role_records])
-    longest = tokens_read(settings.max_tokens, load.library_config(folder), tokenizer)
+    longest = tokens_read(settings.max_tokens, load.parsed_config(folder), tokenizer)
     reads = "prompt" if load.is_causal(folder) else "pair"
     encoded, counts = {}, {}
     for role, role_records in records.items():

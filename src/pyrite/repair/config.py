@@ -39,15 +39,9 @@ class RepairOptions(ConfigBase):
         (), description="OURS=THEIRS: a column of the row files under another name, such as answer=response; repeatable"
     )
     split: str | None = Field(None, description="split of the row files, where a folder or a hub data set has several")
-    encoding: str | None = Field(
-        None, description="encoding of the files' text, such as cp1252 [UTF-8, or what the first bytes show]"
-    )
-    roles: tuple[str, ...] = Field(
-        (), description="THEIRS=OURS: who speaks in chats, ours system, user, assistant or tool; repeatable"
-    )
-    tool_calls: Literal["text", "leave-out"] = Field(
-        "text", description="calls of tools are kept as part of the answers, or left out with what tools answered"
-    )
+    encoding: str | None = field_like(ProbeOptions, "encoding")
+    roles: tuple[str, ...] = field_like(ProbeOptions, "roles")
+    tool_calls: Literal["text", "leave-out"] = field_like(ProbeOptions, "tool_calls")
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at a bad row, or count it and go on")
     overlap_limit: float = Field(
         0.01, ge=0, le=1, description="refused beyond this share of forget rows that are also among the replay rows"

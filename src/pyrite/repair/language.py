@@ -55,7 +55,7 @@ def read_rows(context: Context, tokenizer: Any, settings: RepairSettings, method
             raise UserError(
                 "Answers are learned, and some rows have none.", detail, "give chats on both sides, or --part all"
             )
-    longest = token_limit(load.library_config(context.inputs.get("under", context.inputs["base"])), tokenizer)
+    longest = token_limit(load.parsed_config(context.inputs.get("under", context.inputs["base"])), tokenizer)
     size = min(settings.max_tokens, longest or settings.max_tokens)
     long_rows = "drop" if method.kind in ("pair", "answer") else settings.long_rows
     template_kwargs = context.config.get("chat_template_kwargs")

@@ -56,7 +56,7 @@ def train_generator_step(context: Context) -> None:
     base = context.inputs["base"]
     refuse_quantised(base)
     tokenizer = load.load_tokenizer(base)
-    size = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
+    size = tokens_read(settings.max_tokens, load.parsed_config(base), tokenizer)
     ids, targets, too_long = encode_examples(tokenizer, rows, size)
     model = load.load_causal(base, compute, four_bit=settings.method == "qlora")
     if settings.method != "full":

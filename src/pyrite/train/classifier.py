@@ -35,7 +35,7 @@ def train_classifier_step(context: Context) -> None:
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
     check_labels(rows, labels)
     tokenizer = load.load_tokenizer(start or base)
-    size = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
+    size = tokens_read(settings.max_tokens, load.parsed_config(base), tokenizer)
     encoded = encode_classifier_rows(tokenizer, rows, labels, config["reads"], size)
     four_bit = settings.method == "qlora"
     if settings.method == "full":

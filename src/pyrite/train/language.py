@@ -102,7 +102,7 @@ def train_language_step(context: Context) -> None:
         records = records[: config["first"]]
     tokenizer = load.load_tokenizer(base)
     long_rows = "split" if config["trains"] == "text" else "drop"
-    longest = tokens_read(settings.max_tokens, load.library_config(base), tokenizer)
+    longest = tokens_read(settings.max_tokens, load.parsed_config(base), tokenizer)
     rows, counts = encode_rows(
         tokenizer, records, PARTS[config["trains"]], longest, long_rows=long_rows,
         on_bad_row=config.get("on_bad_row", "stop"), template_kwargs=config.get("chat_template_kwargs"),

@@ -29,7 +29,7 @@ def lower_step(context: Context) -> None:
         context.inputs.get("model", base), base, config["labels"], compute, seed=config["seed"]
     )
     rows = read_rows(context.inputs["rows"] / config["rows_file"])
-    size = tokens_read(config["max_tokens"], load.library_config(base), tokenizer)
+    size = tokens_read(config["max_tokens"], load.parsed_config(base), tokenizer)
     encoded = encode_classifier_rows(tokenizer, rows, config["labels"], config["reads"], size)
     segments = segments_for(model, encoded)
     kinds: Sequence[Sequence[int] | None] = [None] * len(rows) if segments is None else segments
