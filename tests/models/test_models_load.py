@@ -286,3 +286,18 @@ def test_a_path_below_a_folder_that_is_there_is_no_name_on_the_hub(
     with pytest.raises(UserError) as error:
         load.resolve("zoo/nosuch")
     assert "hf download" not in str(error.value)
+
+
+def test_a_tokenizer_is_read_once_while_its_files_stay_the_same(tmp_path: Path, tiny_encoder: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_encoder, folder)
+    first = load.load_tokenizer(folder)
+    assert load.load_tokenizer(folder) is first
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 17}))
+    assert load.load_tokenizer(folder).model_max_length == 17
+    model_config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(model_config | {"vocab_size": 3}))
+    for _ in range(2):
+        with pytest.raises(UserError, match="no embedding for"):
+            load.load_tokenizer(folder)

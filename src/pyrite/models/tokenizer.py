@@ -4,6 +4,7 @@ Where files are absent, the library makes an empty tokenizer, which reads every 
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,31 @@ OTHER_SENSES = re.compile(r"image|audio|video|vision|speech", re.IGNORECASE)
 """In the names of tokens that stand for no text: a model of text alone may come with them, and has no row for them."""
 PROBE = "The 3 dogs didn't see it."
 """A text that a tokenizer is tried on."""
+MOST_KEPT = 4
+"""So many tokenizers stay in memory: a large vocabulary takes a hundred megabytes, and a second to read."""
+Stamps = tuple[tuple[Path, int, int], ...]
+"""Files, their sizes in bytes and their times in nanoseconds: what says whether a file is still the one that was read."""
 
 
 def load_tokenizer(folder: Path, *, model: Path | None = None) -> Any:
     """The tokenizer of a folder, with a padding token that never stands for the end of a text where one can be had.
 
-    `model` is the folder of the model that reads its tokens, where that is another (the base of an adapter).
+    `model` is the folder of the model that reads its tokens, where that is another (the base of an adapter). The object is
+    shared with other callers of this process: whoever changes one (its template, its padding) takes a copy.
 
     Raises:
         UserError: its files are absent, pointers of git-lfs or broken; a library is needed that is not installed; it is
             code of the folder; it has tokens that the model has no embedding for.
     """
+    folder, model = folder.absolute(), (model or folder).absolute()
+    configs = {folder / CONFIG, model / CONFIG}
+    files = [*tokenizer_files(folder), *sorted(file for file in configs if file.is_file())]
+    return read_tokenizer(folder, model, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def read_tokenizer(folder: Path, model: Path, stamps: Stamps) -> Any:
+    """What `load_tokenizer` returns for files of these sizes and times: read once, one object for all who ask."""
     from transformers import AutoTokenizer
 
     for file in tokenizer_files(folder):
@@ -49,7 +64,7 @@ def load_tokenizer(folder: Path, *, model: Path | None = None) -> Any:
     except Exception as error:  # of as many kinds as there are formats, the base class among them
         raise refusal(folder, error) from error
     check_vocabulary(folder, tokenizer)
-    check_embedding(tokenizer, folder, model or folder)
+    check_embedding(tokenizer, folder, model)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
