@@ -166,6 +166,8 @@ def study(folder: Path) -> Path:
         ("primary >= -0.9", "undecided"),
         ("primary >= -0.02", "failed"),
         ("verdict != worse", "failed"),
+        ("study: verdict != worse", "failed"),  # as a loop's part is asked
+        ("study : hans >= -0.9", "passed"),
     ],
 )
 def test_a_study_is_asked_for_its_intervals(condition: str, says: str, tmp_path: Path) -> None:

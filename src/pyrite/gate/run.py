@@ -1,5 +1,6 @@
 """Tell my CI: does a finished run meet these conditions? Looks at the run folder alone: no model, no store, no data."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,9 +77,10 @@ def check_junit(config: GateConfig) -> None:
 
 
 def check_conditions(run: Run[Any], texts: Sequence[str]) -> list[GateOutcome]:
-    """How conditions come out, in their order."""
+    """How conditions come out, in their order; of a run that is no loop, `VERB:` before one may stand or not."""
     if run.verb != "loop":
-        return kind_of(run).check(run, texts)
+        prefix = re.compile(rf"\s*{run.verb}\s*:")
+        return kind_of(run).check(run, [prefix.sub("", text, count=1).strip() for text in texts])
     parts = run.parts
     outcomes: list[GateOutcome] = []
     for text in texts:
