@@ -37,7 +37,7 @@ from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
 from pyrite.outputs import check_folder
-from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 if TYPE_CHECKING:
     import altair
@@ -81,7 +81,7 @@ def audit(config: AuditConfig) -> Audit:
     limits = thresholds(config.thresholds, names)
     gates = [gating.parse(text, names) for text in config.gate]
     check_outputs(config)
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     planned = plan(config, flaws)
     end = time.monotonic() + config.max_time * 60 if config.max_time else None
 

@@ -97,10 +97,10 @@ class GenerativeProbe:
                 for fault in error.errors()
             ]  # fmt: skip
             raise UserError("An endpoint's options do not fit.", "; ".join(faults), "see pyrite probe --help") from None
-        from pyrite.steps import default_store
+        from pyrite.steps import open_store
 
         plain = endpoint.model_dump(mode="json")
-        folder = Path(self.config.store or default_store()) / "endpoints"
+        folder = open_store(self.config.store).root / "endpoints"
         make_folder(folder)
         file = folder / f"{digest(plain)[:16]}.json"
         with atomic_write(file) as part:

@@ -17,7 +17,7 @@ from pyrite.probe.result import ProbeResult, compare_two, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.redact import redact_existing_path, unlike
 from pyrite.runs.probe import ProbeRecord
-from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 
 def probe(config: ProbeConfig) -> ProbeResult | Exported:
@@ -43,7 +43,7 @@ def probe(config: ProbeConfig) -> ProbeResult | Exported:
         gating.refuse_early(gate, tasks, two_models=config.other is not None)
     if config.out is not None:
         check_folder(config.out, "probe")
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     progress = Progress(quiet=config.quiet)
     options = RunOptions(max_seconds=config.max_time * 60 if config.max_time else None)
     steps: list[dict[str, Step]] = []

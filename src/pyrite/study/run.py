@@ -8,7 +8,8 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing_steps, run_steps
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, missing_steps, run_steps
+from pyrite.steps import open_store as store_at
 from pyrite.study import chat_overlap
 from pyrite.study.cells import Plan
 from pyrite.study.chat_uses import at_hand, check_files, like_pilot
@@ -148,7 +149,7 @@ def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) ->
     compute = hardware.choose(spec.given.precision)
     if compute.device == "cpu":
         compute = replace(compute, threads=spec.threads)
-    store = open_store(config).root
+    store = Path(open_store(config).place)
     return make_plan(spec, config.data, compute, store=store, only_plan=only_plan), compute
 
 
@@ -228,7 +229,7 @@ def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) ->
 
 def open_store(config: StudyConfig) -> Store:
     """The store that was asked for."""
-    return Store(config.store or default_store())
+    return store_at(config.store)
 
 
 def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:

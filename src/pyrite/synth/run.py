@@ -17,7 +17,7 @@ from pyrite.io import file_hash
 from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.models.quantised import refuse_quantised
-from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
+from pyrite.steps import Cost, Progress, RunOptions, Source, Step, open_store, run_steps
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
 from pyrite.synth.sample import SAMPLE
@@ -175,7 +175,7 @@ def synth(config: SynthConfig) -> Synthetic:
         fields=fields,
         compute=hardware.choose(),
     )
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
     rows_written = read_rows(store.path(target.key) / "rows.jsonl")
     counts = store.read_json(target, "counts.json")
