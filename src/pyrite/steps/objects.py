@@ -102,6 +102,8 @@ class Objects:
         def listed() -> dict[str, int]:
             self.filesystem.invalidate_cache()
             entries = self.filesystem.find(self.path(prefix), detail=True)
+            if not entries and "s3" in self.filesystem.protocol:  # s3fs finds nothing, too, in a bucket that is not there
+                self.filesystem.call_s3("list_objects_v2", Bucket=self.base.split("/")[0], MaxKeys=1)
             return {path.removeprefix(f"{self.base}/"): int(entry["size"]) for path, entry in entries.items()}
 
         return dict(sorted(self._patiently(listed).items()))
@@ -324,7 +326,8 @@ class FolderRegister:
         finally:
             waiting.unlink()
         numbers = self.numbers(name)
-        if numbers[-1] > number:  # we had seen an old list, and the number was free because it is long over
+        late = number > 1 and number - 1 not in numbers
+        if late or numbers[-1] > number:  # we had seen an old list, and the number was free because it is long over
             ours.unlink(missing_ok=True)
             return None
         for older in numbers[:-2]:
