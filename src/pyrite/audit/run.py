@@ -36,7 +36,7 @@ from pyrite.io import LAYOUTS, check_target, is_hub, with_split
 from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
-from pyrite.outputs import check_folder
+from pyrite.outputs import check_folder, takes_urls
 from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Audit:
         return dict(self.record)
 
 
+@takes_urls(outs=("out", "flagged", "clean"))
 def audit(config: AuditConfig) -> Audit:
     """Measure the data against its references; nothing that was measured before is measured again.
 

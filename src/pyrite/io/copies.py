@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -60,6 +61,22 @@ def local_copy(url: str) -> Path:
     if copy is None:
         raise UserError("there is nothing at this URL", url, "check the name, and that you may list and read it")
     return copy
+
+
+def copy_or_path(place: str | Path) -> Path:
+    """The path of an input on this machine, whether it is there or not; of a URL its copy, where there is something."""
+    url = url_of(place)
+    return Path(place) if url is None else copy_if_there(url) or Path(place)
+
+
+def below(folder: str | Path, name: str) -> str:
+    """A name as it is read in a folder: a URL as it is, a path below the folder, which may be a URL itself.
+
+    >>> below("data", "rows.jsonl"), below("s3://bucket/data", "rows.jsonl"), below("data", "s3://bucket/rows.jsonl")
+    ('data/rows.jsonl', 's3://bucket/data/rows.jsonl', 's3://bucket/rows.jsonl')
+    """
+    joined = str(Path(folder) / name)
+    return url_of(name) or url_of(joined) or joined
 
 
 def copy_if_there(url: str) -> Path | None:
@@ -146,7 +163,8 @@ def state_of(info: Mapping[str, Any]) -> list[str]:
     fields = [field for field in CONTENT_FIELDS if info.get(field)] or [
         field for field in TIME_FIELDS if info.get(field)
     ]
-    return [f"{field} {info[field]}" for field in (*fields[:1], "size") if info.get(field) is not None]
+    values = {field: info[field] for field in (*fields[:1], "size") if info.get(field) is not None}
+    return [f"{name} {value.timestamp() if isinstance(value, datetime) else value}" for name, value in values.items()]
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -128,7 +128,7 @@ def with_split(source: str, split: str | None) -> str:
     if split is None:
         return source
     name = parse_source(source)
-    place, _, named = name.place.partition("@") if is_hub(name.place) else (name.place, "", name.split)
+    place, _, named = name.place.partition("@") if is_hub(name.place) else (named_by_url(name.place), "", name.split)
     if named and named != split:
         raise UserError("two splits are named", f"{source} and --split {split}", "name one")
     config = f":{name.config}" if name.config else ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pyrite.conditions import exit_code
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.outputs import check_folder
+from pyrite.outputs import check_folder, takes_urls
 from pyrite.probe import gate as gating
 from pyrite.probe import run_folder
 from pyrite.probe.config import ProbeConfig
@@ -20,6 +20,7 @@ from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 
+@takes_urls(ins=("predictions", "harness_data", "harness_tasks"), outs=("out", "export"))
 def probe(config: ProbeConfig) -> ProbeResult | Exported:
     """Score a model, two models, or a predictions file, on each task; with `export`, write the tasks for another harness.
 

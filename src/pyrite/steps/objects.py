@@ -102,7 +102,9 @@ class Objects:
         def listed() -> dict[str, int]:
             self.filesystem.invalidate_cache()
             entries = self.filesystem.find(self.path(prefix), detail=True)
-            if not entries and "s3" in self.filesystem.protocol:  # s3fs finds nothing, too, in a bucket that is not there
+            if (
+                not entries and "s3" in self.filesystem.protocol
+            ):  # s3fs finds nothing, too, in a bucket that is not there
                 self.filesystem.call_s3("list_objects_v2", Bucket=self.base.split("/")[0], MaxKeys=1)
             return {path.removeprefix(f"{self.base}/"): int(entry["size"]) for path, entry in entries.items()}
 

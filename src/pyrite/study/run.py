@@ -8,6 +8,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
+from pyrite.outputs import takes_urls
 from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, missing_steps, run_steps
 from pyrite.steps import open_store as store_at
 from pyrite.study import chat_overlap
@@ -44,6 +45,7 @@ class StudyPower(StudyPlan):
     """How many seeds the primary contrasts call for."""
 
 
+@takes_urls(ins=("spec",), outs=("out",), below=lambda config: load_spec(config.spec)[0].study)
 def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | ShardDone":
     """Does training on this data make the model less robust; did a repair undo it? What is asked for by `plan`, `power` or
     `pilot` instead of the study itself is answered in its place: the same call as the command.
