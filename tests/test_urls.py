@@ -72,7 +72,9 @@ def test_an_audit_of_urls_is_that_of_files(s3_url: str, tmp_path: Path, capfd: p
     assert plain(there["findings"]) == plain(here["findings"])
     assert plain(there["rows"]) == plain(here["rows"])
     fetched = get(f"{s3_url}/run", tmp_path / "fetched")
-    written = {file.relative_to(tmp_path / "run").as_posix() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    written = {
+        file.relative_to(tmp_path / "run").as_posix() for file in (tmp_path / "run").rglob("*") if file.is_file()
+    }
     assert {file.relative_to(fetched).as_posix() for file in fetched.rglob("*") if file.is_file()} == written
     for name in written - {"run.json"}:
         assert (fetched / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
@@ -83,7 +85,10 @@ def test_an_audit_of_urls_is_that_of_files(s3_url: str, tmp_path: Path, capfd: p
     assert b"<html" in fsspec.filesystem("s3").cat(page)[:500]
     assert run(["gate", f"{s3_url}/run", "--require", "format.shape_distance <= 1"]) in (0, 1, 3)
     capfd.readouterr()
-    assert run(audit_line(*(f"{s3_url}/{name}" for name in ("data/none.jsonl", "data/human.jsonl", "s", "r", "f.jsonl")))) == 2
+    assert (
+        run(audit_line(*(f"{s3_url}/{name}" for name in ("data/none.jsonl", "data/human.jsonl", "s", "r", "f.jsonl"))))
+        == 2
+    )
     assert f"{s3_url}/data/none.jsonl" in capfd.readouterr().err
 
 
