@@ -3,10 +3,15 @@
 import json
 import os
 import random
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -119,6 +124,26 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:
+    """A real S3 server on loopback, for all tests of a run; skips by name where it is not installed."""
+    from tests.s3_server import started
+
+    server = started(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_url(s3_server: "S3Server", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place of its own on that server, with the environment that a client needs, and a cache of its own."""
+    from tests.s3_server import BUCKET
+
+    for name, value in (s3_server.environment | {"PYRITE_STORE_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -399,9 +399,9 @@ def store_ls(*, store: Where = None, json: Json = False) -> None:
     import dataclasses
     import time
 
-    from pyrite.steps.store import Store, default_store
+    from pyrite.steps.store import open_store
 
-    entries = Store(store or default_store()).entries()
+    entries = open_store(store).entries()
     if json:
         show_json({"schema_version": 1, "steps": [dataclasses.asdict(entry) for entry in entries]})
         return
@@ -416,9 +416,9 @@ def store_ls(*, store: Where = None, json: Json = False) -> None:
 @store_app.command(name="rm")
 def store_rm(*keys: str, store: Where = None) -> None:
     """Delete finished steps by their key, or its first digits."""
-    from pyrite.steps.store import Store, default_store
+    from pyrite.steps.store import open_store
 
-    opened = Store(store or default_store())
+    opened = open_store(store)
     for key in [opened.find(prefix) for prefix in keys]:
         print(f"{key[:12]}: {opened.remove(key) / 1e6:.2f} MB freed")
 
@@ -426,9 +426,9 @@ def store_rm(*keys: str, store: Where = None) -> None:
 @store_app.command(name="gc")
 def store_gc(*, older_than_days: float | None = None, store: Where = None) -> None:
     """Delete what cut-off attempts left and, with an age, finished steps older than it."""
-    from pyrite.steps.store import Store, default_store
+    from pyrite.steps.store import open_store
 
-    count, freed = Store(store or default_store()).collect(older_than_days=older_than_days)
+    count, freed = open_store(store).collect(older_than_days=older_than_days)
     print(f"{count} deleted, {freed / 1e6:,.2f} MB freed")
 
 

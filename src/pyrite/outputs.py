@@ -1,16 +1,68 @@
 """What every verb that writes a run folder needs: may it be written there, which command makes it again, which text fits."""
 
+import functools
 import os
 import shlex
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel
 
 from pyrite.errors import UserError
+from pyrite.io import local_place
+from pyrite.io.uploads import Upload
+from pyrite.io.urls import local_path, url_of
 from pyrite.redact import redact_existing_path
 from pyrite.runs import FILES, VERBS
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def takes_urls(
+    *, ins: Collection[str] = (), outs: Collection[str] = (), below: Callable[[Any], str] | None = None
+) -> Callable[[Verb], Verb]:
+    """Makes a verb whose configuration may have URLs: of `ins`, it reads copies; what it writes to `outs` is written on this
+    machine, and uploaded where it ends well. A verb that writes a folder of its own below its place says which (`below`)."""
+
+    def decorate(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def run(config: Any) -> Any:
+            local = {name: copied(getattr(config, name)) for name in ins}
+            config = changed(config, local)
+            uploads = {}
+            for name in outs:
+                url = None if getattr(config, name) is None else url_of(getattr(config, name))
+                if url is not None and (path := local_path(url)) is not None:
+                    config = changed(config, {name: path})
+                elif url is not None:
+                    uploads[name] = Upload(f"{url}/{below(config)}" if below else url)
+            here = {name: upload.path.parent if below else upload.path for name, upload in uploads.items()}
+            result = verb(changed(config, here))
+            for upload in uploads.values():
+                count = upload.send(FILES)
+                if count and not getattr(config, "quiet", False):
+                    files = "1 file" if count == 1 else f"{count} files"
+                    print(f"pyrite: {files} uploaded to {upload.url}", file=sys.stderr)
+            return result
+
+        return run  # type: ignore[return-value]
+
+    return decorate
+
+
+def changed(config: Any, values: Mapping[str, Any]) -> Any:
+    """A configuration with other values; itself where they are its own."""
+    return config.model_copy(update=dict(values)) if any(getattr(config, n) != v for n, v in values.items()) else config
+
+
+def copied(value: Any) -> Any:
+    """A place to read, or several, with copies in the place of URLs."""
+    if isinstance(value, tuple):
+        return tuple(copied(entry) for entry in value)
+    return type(value)(local_place(value)) if isinstance(value, str | Path) and url_of(value) else value
 
 
 def check_folder(folder: Path, verb: str) -> None:

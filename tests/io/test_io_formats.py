@@ -3,6 +3,8 @@
 import contextlib
 import gzip
 import json
+import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -351,3 +353,34 @@ def test_no_bytes_break_the_reader_or_the_counts(
             continue
         assert counts.read == counts.kept + sum(counts.dropped.values())
         assert len(records) == counts.kept > 0
+
+
+READ_PARQUET = """
+import resource, sys
+from pathlib import Path
+from pyrite.io.files import find_file
+from pyrite.io.formats import arrow_batches, raw_rows
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+small, large = (find_file(Path(name)) for name in sys.argv[1:])
+read = lambda file: (sum(1 for _ in raw_rows(file)), sum(batch.num_rows for batch in arrow_batches(file)))
+read(small)
+before = peak()
+assert read(large) == (200_000, 200_000)
+print(peak() - before)
+"""
+
+
+def test_a_parquet_file_of_one_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    """120 MB of random text in one row group, as many writers make them: reading keeps a page of it, not all."""
+    rng = random.Random(0)
+    texts = [rng.randbytes(300).hex() for _ in range(200_000)]
+    for name, rows in (("small", 2_000), ("large", 200_000)):
+        table = pyarrow.table({"text": texts[:rows]})
+        parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=rows, compression="none")
+    assert (tmp_path / "large.parquet").stat().st_size > 110e6
+    words = [sys.executable, "-c", READ_PARQUET, str(tmp_path / "small.parquet"), str(tmp_path / "large.parquet")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30, f"{done.stdout} MiB more than for a small file"

@@ -12,7 +12,9 @@ import pytest
 from pyrite.errors import UserError
 from pyrite.steps import Context, Progress, Source, Step, StepType, Store
 from pyrite.steps.engine import run_side_by_side
+from pyrite.steps.lease import Lease
 from pyrite.steps.machines import Witness, enter, files_of
+from pyrite.steps.objects import FolderRegister
 from pyrite.steps.ray_engine import check_answer, fits
 
 
@@ -25,7 +27,7 @@ STEP = Step(StepType("nothing", 1, nothing), {}, label="nothing")
 
 @pytest.fixture
 def witness(tmp_path: Path) -> Iterator[Witness]:
-    held = Witness(tmp_path / "store")
+    held = Witness(Store(tmp_path / "store"))
     yield held
     held.close()
 
@@ -45,17 +47,17 @@ def test_a_machine_that_sees_something_else(witness: Witness, tmp_path: Path) ->
         enter(dataclasses.replace(witness.shared, code="0"), [])
     elsewhere = tmp_path / "elsewhere"
     with pytest.raises(UserError, match="does not see the store"):
-        enter(dataclasses.replace(witness.shared, root=elsewhere), [])
+        enter(dataclasses.replace(witness.shared, store=Store(elsewhere)), [])
     assert not elsewhere.exists(), "no store of its own"
     with pytest.raises(UserError, match="does not see an input"):
         enter(witness.shared, [str(tmp_path / "rows.jsonl")])
-    witness.lock.release()
+    witness.held.close()
     with pytest.raises(UserError, match="each other's locks"):
         enter(witness.shared, [])
 
 
 def test_the_witness_goes_with_the_run(tmp_path: Path) -> None:
-    witness = Witness(tmp_path)
+    witness = Witness(Store(tmp_path))
     assert len(list((tmp_path / "locks").iterdir())) == 1
     witness.close()
     assert not list((tmp_path / "locks").iterdir())
@@ -68,13 +70,28 @@ def test_inputs_are_looked_for_where_this_machine_has_them(tmp_path: Path, monke
     assert files_of(Step(STEP.kind, {}, sources)) == (str(tmp_path / "rows.jsonl"),)
 
 
-def test_a_store_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_flock(_file: int, _operation: int) -> None:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def test_where_there_are_no_locks_everybody_locks_by_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also machines that have locks, once one has none."""
+    store, other = Store(tmp_path), Store(tmp_path)
+    with monkeypatch.context() as without:
+        without.setattr(fcntl, "flock", no_flock)
+        with store.lock("key"):
+            assert store.is_locked("key")
+    assert store.is_locked("key") is False
+    with other.lock("key"):
+        assert "key" in other.leases, "this machine has locks, and does not use them here"
+        assert not Lease(FolderRegister(tmp_path / "locks"), "key.lease").try_once()
+
+
+def test_a_store_whose_locks_others_use_is_refused_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that stand for locks would stay where a machine dies, and the step would be waited for without end."""
-
-    def missing(_file: int, _operation: int) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "flock", missing)
+    with Store(tmp_path).lock("theirs"):
+        pass
+    monkeypatch.setattr(fcntl, "flock", no_flock)
     with pytest.raises(UserError, match="has no locks"), Store(tmp_path).lock("key"):
         pass
 

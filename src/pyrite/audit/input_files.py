@@ -12,6 +12,7 @@ from pyrite.io.copy_rows import as_cell
 from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow
 from pyrite.io.sources import parse_source
+from pyrite.io.urls import url_of
 from pyrite.steps import Source
 
 
@@ -66,6 +67,7 @@ def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
         source = str(first.with_name(SHARD.sub("", first.name))) if len(paths) == 1 and not is_hub(text) else text
         folder = len(paths) > 1 and Path(text).is_dir()
         more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
+        source = url_of(source) or source
         names[source] = Path(source).name if not more else f"{first.name}{more}"
         files += [(path, source) for path in paths]
     called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}

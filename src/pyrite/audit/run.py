@@ -36,8 +36,8 @@ from pyrite.io import LAYOUTS, check_target, is_hub, with_split
 from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
-from pyrite.outputs import check_folder
-from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.outputs import check_folder, takes_urls
+from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 if TYPE_CHECKING:
     import altair
@@ -69,6 +69,7 @@ class Audit:
         return dict(self.record)
 
 
+@takes_urls(outs=("out", "flagged", "clean"))
 def audit(config: AuditConfig) -> Audit:
     """Measure the data against its references; nothing that was measured before is measured again.
 
@@ -81,7 +82,7 @@ def audit(config: AuditConfig) -> Audit:
     limits = thresholds(config.thresholds, names)
     gates = [gating.parse(text, names) for text in config.gate]
     check_outputs(config)
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     planned = plan(config, flaws)
     end = time.monotonic() + config.max_time * 60 if config.max_time else None
 

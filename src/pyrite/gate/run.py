@@ -12,6 +12,7 @@ from pyrite.conditions import GateOutcome, exit_code
 from pyrite.errors import UserError
 from pyrite.gate.config import GateConfig
 from pyrite.gate.outcome import GateKind, condition_outcome, of_part
+from pyrite.outputs import takes_urls
 from pyrite.runs import FILES, Run, read_run
 
 KINDS = {"audit": "audits", "probe": "scorecards", "repair": "scorecards", "study": "studies"}
@@ -38,6 +39,7 @@ class Gated:
         }
 
 
+@takes_urls(ins=("run",), outs=("junit",))
 def gate(config: GateConfig) -> Gated:
     """Ask a run the conditions of `--require`, or those that it was made with; writes the JUnit file where asked to.
 

@@ -1,6 +1,7 @@
 """Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
 
 from pyrite.io.chat_turns import turn_text
+from pyrite.io.copies import below, copy_or_path, local_place
 from pyrite.io.copy_rows import Part, check_target, copy_rows
 from pyrite.io.files import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
@@ -26,9 +27,11 @@ __all__ = [
     "Reader",
     "as_row",
     "atomic_write",
+    "below",
     "check_target",
     "check_there",
     "complete_lines",
+    "copy_or_path",
     "copy_rows",
     "describe_reader",
     "describe_source",
@@ -36,6 +39,7 @@ __all__ = [
     "file_hash",
     "how_read",
     "is_hub",
+    "local_place",
     "open_records",
     "read_all",
     "read_settings",

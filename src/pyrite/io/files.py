@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pyrite.errors import UserError
+from pyrite.io.copies import named_by_url
 from pyrite.io.encodings import text_lines
 from pyrite.io.raw_row import BadRow, short_value
 
@@ -83,7 +84,7 @@ def find_file(
     Raises:
         UserError: there is no such file, or its suffix is not one of ours.
     """
-    display_name = display_name or str(path)
+    display_name = display_name or named_by_url(str(path))
     if not path.exists():
         raise missing_file(path)
     suffixes = data_suffix(path.name)

@@ -22,8 +22,11 @@ from pyrite.io.raw_row import BadRow, short_value
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
+    from pyarrow.parquet import ParquetFile
 
 BATCH_ROWS = 1024
+READ_AHEAD = 1 << 20
+"""Bytes of a parquet column that are read at a time."""
 
 
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -92,14 +95,20 @@ def _jsonl(file: File) -> Iterator[Raw]:
 
 
 def _parquet(file: File) -> Iterator[Raw]:
-    from pyarrow import parquet
-
-    with open_seekable(file) as source, parquet.ParquetFile(source) as table:
+    with open_seekable(file) as source, open_parquet(source) as table:
         promised, number = table.metadata.num_rows, 0
         for number, row in _batches(file, table.schema_arrow, table.iter_batches(batch_size=BATCH_ROWS)):
             yield number, row
         if number != promised:
             raise EOFError(f"it has {number} rows and says that it has {promised}")
+
+
+def open_parquet(source: Any) -> "ParquetFile":
+    """A parquet file whose columns are read page by page. By default whole row groups are kept in memory, and many writers
+    make one of the whole file."""
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(source, pre_buffer=False, buffer_size=READ_AHEAD)
 
 
 def arrow_schema(file: File) -> "Schema":
@@ -116,9 +125,7 @@ def arrow_batches(file: File) -> "Iterator[RecordBatch]":
     """The rows of a parquet or arrow file as they are, batch by batch."""
     with damage_named(file), open_seekable(file) as source:
         if file.suffix == ".parquet":
-            from pyarrow import parquet
-
-            with parquet.ParquetFile(source) as table:
+            with open_parquet(source) as table:
                 yield from table.iter_batches(batch_size=BATCH_ROWS)
         else:
             yield from _open_arrow(source)[1]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pyrite.io.copies import local_place
 from pyrite.io.read import Counts, Reader
 from pyrite.io.sources import file_hash, is_hub
 
@@ -28,7 +29,7 @@ def describe_source(
         files = [file.path for file in dataset.files]
         names = [file.relative_to(dataset.folder).as_posix() for file in files]
     else:
-        path = Path(source)
+        path = local_place(source)
         files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
         names = [path.name] if path.is_file() else [file.relative_to(path).as_posix() for file in files]
         digest = file_hash(path)

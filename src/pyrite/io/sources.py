@@ -1,7 +1,8 @@
-"""Which files does a source name? A file, a folder, a pattern, standard input or a data set on the hub.
+"""Which files does a source name? A file, a folder, a pattern, a URL of one of them, standard input or a data set on the hub.
 
 train.jsonl      prefs.jsonl#chosen (the answers are in that column)      data/*.parquet      - (standard input)
 saved/@train     clone/:en@train (a folder with splits, with configurations)      hf://org/name:en@train
+s3://bucket/train.jsonl#chosen      (copied to this machine by `copies.py`, and named by its URL)
 """
 
 import atexit
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrite.errors import UserError
+from pyrite.io.copies import copy_if_there, local_copy, named_by_url, urls_named
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, data_suffix, find_file, missing_file, open_uncompressed
 from pyrite.io.formats import choose_split, saved_files
 from pyrite.io.layouts import detect
 from pyrite.io.raw_row import short_value
+from pyrite.io.urls import url_of
 
 if TYPE_CHECKING:
     from pyrite.io.hub import HubDataset
@@ -71,14 +74,21 @@ class SourceFiles:
 
 def is_hub(source: str | Path) -> bool:
     """Does this name a data set on the hub?"""
-    return isinstance(source, str) and source.startswith(HUB)
+    return isinstance(source, str) and source.startswith(HUB) and url_of(source) is None
 
 
 def parse_source(source: str | Path) -> SourceName:
-    """The parts of a source's name. A file or folder that is called so comes first, whatever signs are in its name."""
+    """The parts of a source's name. A file or folder that is called so comes first, whatever signs are in its name. What
+    lies at a URL is copied to this machine, and the copy is the place.
+
+    Raises:
+        UserError: there is nothing at a URL, or it cannot be opened.
+    """
     text = str(source)
     if text == "-":
         return SourceName(STDIN)
+    if (url := url_of(text)) is not None:
+        return parse_url(url)
     if text == STDIN or (not is_hub(text) and Path(text).exists()):
         return SourceName(text)
     rest, sign, column = text.rpartition("#")
@@ -90,6 +100,18 @@ def parse_source(source: str | Path) -> SourceName:
     if match is not None and Path(match["path"]).exists():
         return SourceName(match["path"], match["config"], match["split"], column or None)
     return SourceName(rest, column=column or None)
+
+
+def parse_url(url: str) -> SourceName:
+    """The same for a URL, whose place is the copy on this machine."""
+    rest, sign, column = url.rpartition("#")
+    for text, of_column in [(url, None), *([(rest, column)] if sign else [])]:
+        if (copy := copy_if_there(text)) is not None:
+            return SourceName(str(copy), column=of_column)
+        match = _NAMED.fullmatch(text)
+        if match is not None and match["path"] != text and (copy := copy_if_there(match["path"])) is not None:
+            return SourceName(str(copy), match["config"], match["split"], of_column)
+    return SourceName(str(local_copy(url)))
 
 
 def _is_there(text: str) -> bool:
@@ -106,7 +128,7 @@ def with_split(source: str, split: str | None) -> str:
     if split is None:
         return source
     name = parse_source(source)
-    place, _, named = name.place.partition("@") if is_hub(name.place) else (name.place, "", name.split)
+    place, _, named = name.place.partition("@") if is_hub(name.place) else (named_by_url(name.place), "", name.split)
     if named and named != split:
         raise UserError("two splits are named", f"{source} and --split {split}", "name one")
     config = f":{name.config}" if name.config else ""
@@ -129,6 +151,13 @@ def locate(source: str | Path, *, revision: str | None = None, split: str | None
         UserError: there is no such source, it holds no data, or several splits of which none is named; with the `flag`
             that names one.
     """
+    with urls_named():
+        return _located(source, revision, split, encoding, flag)
+
+
+def _located(
+    source: str | Path, revision: str | None, split: str | None, encoding: str | None, flag: str
+) -> SourceFiles:
     name = parse_source(source)
     if name.split is not None and split not in (None, name.split):
         raise UserError("two splits are named", f"{source} and split {short_value(split)}", "name one")
@@ -223,7 +252,8 @@ def expand(source: str, flag: str = "") -> list[str]:
     if not is_plain and (is_folder or Path(name.place).exists() or not matches(name.place)):
         return [source]
     files = locate(source, flag=flag).files
-    return [f"{file.path}#{name.column}" if name.column else str(file.path) for file in files]
+    paths = [named_by_url(str(file.path)) for file in files]
+    return [f"{path}#{name.column}" if name.column else path for path in paths]
 
 
 def check_there(source: str | Path) -> None:
@@ -264,7 +294,7 @@ def _content_hash(name: SourceName) -> str:
         return _hash_of({file.relative_to(path).as_posix(): file for file in sorted(shown)})
     if not path.exists():
         check_there(name.place)
-        return _hash_of({file.as_posix(): file for file in matches(name.place)})
+        return _hash_of({named_by_url(file.as_posix()): file for file in matches(name.place)})
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

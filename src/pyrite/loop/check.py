@@ -1,12 +1,11 @@
 """What can be refused before a loop's first part runs: absent files, unknown tasks, measures and gates, a folder in use."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrite.errors import UserError
 from pyrite.gate import studies
-from pyrite.io import is_hub
+from pyrite.io import below, copy_or_path, is_hub, local_place
 from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import GRAMMAR, LOOP, STUDY, LoopSpec, named_in
 from pyrite.models import load
@@ -70,7 +69,7 @@ def check_file(text: str, inputs: Inputs, *, plain: bool = False) -> None:
 
 def check_exists(name: str, path: str) -> None:
     """Refuse a file that is not there; what is on the hub is looked for by the part that reads it."""
-    if not is_hub(path) and not Path(path).exists():
+    if not is_hub(path) and not copy_or_path(path).exists():
         raise UserError("A file of the loop is not there.", f"{name}: {path}", "mend its name, or give --data FOLDER")
 
 
@@ -93,9 +92,9 @@ def check_recipe(inputs: Inputs) -> None:
     """Refuse a recipe that cannot be read, or whose rows are not there."""
     from pyrite.synth.run import load_recipe
 
-    path = Path(inputs.local(str(inputs.spec.synth)))
+    path = local_place(inputs.local(str(inputs.spec.synth)))
     rows = load_recipe(path).rows
-    if rows not in LOOP and not is_hub(rows) and not (path.parent / rows).exists():
+    if rows not in LOOP and not is_hub(rows) and not copy_or_path(below(path.parent, rows)).exists():
         raise UserError("The recipe's rows are not there.", f"{path}: {rows}", "mend the recipe, or name loop:clean")
     if rows == "loop:made":
         raise UserError("The recipe reads what it makes.", f"{path}: {rows}", "name loop:clean, or a file")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.config_base import ConfigBase
-from pyrite.io import atomic_write, is_hub, write_jsonl
+from pyrite.io import atomic_write, below, copy_or_path, is_hub, local_place, write_jsonl
+from pyrite.io.urls import url_of
 from pyrite.loop.spec import GRAMMAR, LOOP, SHARED, STUDY, LoopSpec
 from pyrite.study.load import bundled, load_spec
 from pyrite.study.row_files import arm_title, file_of
@@ -53,7 +54,7 @@ class Inputs:
     def local(self, name: str) -> str:
         """A file, folder or model: below the data folder where it is there, else as it was given."""
         path = data_path(name, self.data)
-        return path if not is_hub(path) and Path(path).exists() else name
+        return path if not is_hub(path) and copy_or_path(path).exists() else name
 
     def at(self, text: str, *, plain: bool) -> str:
         """A task or evaluation set, `NAME=FILE`, a task's YAML, or (where `plain`) a file, with the file's path."""
@@ -136,11 +137,9 @@ class Inputs:
         from pyrite.synth.run import load_recipe
 
         assert self.spec.synth is not None
-        path = Path(data_path(self.spec.synth, self.data))
+        path = local_place(data_path(self.spec.synth, self.data))
         values = load_recipe(path).model_dump(mode="json", exclude_unset=True)
-        local_path = (
-            self.file(values["rows"]) if values["rows"] in LOOP else str((path.parent / values["rows"]).resolve())
-        )
+        local_path = self.file(values["rows"]) if values["rows"] in LOOP else rows_of_recipe(path, values["rows"])
         values["rows"] = values["rows"] if is_hub(values["rows"]) else local_path
         return write_yaml(values, self.folder / "rows" / "recipe.yaml")
 
@@ -156,6 +155,12 @@ class Inputs:
         from pyrite.loop.models import model_of_study
 
         return model_of_study(self, name.removeprefix(STUDY), common)
+
+
+def rows_of_recipe(recipe: Path, rows: str) -> str:
+    """The rows that a recipe names, wherever it is read from."""
+    path = below(recipe.parent, rows)
+    return path if url_of(path) else str(Path(path).resolve())
 
 
 def write_yaml(values: dict[str, Any], target: Path) -> Path:

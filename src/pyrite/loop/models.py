@@ -1,10 +1,11 @@
 """A model that a loop's study trained: found in the store, made again where its weights were dropped."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 from pyrite.study.config import StudyConfig
 from pyrite.study.run import planned
 
@@ -18,7 +19,7 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
     Raises:
         UserError: the cell is the model as given, which no step made.
     """
-    store = Store(common["store"] or default_store())
+    store = open_store(common["store"])
     step = step_of(inputs, name, store)
     if step is None:
         fix = "name the model itself under model"
@@ -41,7 +42,7 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
 def step_of(inputs: "Inputs", name: str, store: Store) -> Step | None:
     """The step that makes the model; None where no step does."""
     spec = inputs.study_spec()
-    config = StudyConfig(spec=str(inputs.study_name()), data=inputs.data, store=store.root)
+    config = StudyConfig(spec=str(inputs.study_name()), data=inputs.data, store=Path(store.place))
     cells = [cell for cell in planned(spec, config)[0].cells if cell.name == name and cell.seed == spec.seeds[0]]
     first = next(iter(spec.starts), "")
     return max(cells, key=lambda cell: (cell.key.start == first, cell.key.size)).model

@@ -24,7 +24,7 @@ from pyrite.errors import OutOfTime, PyriteError, UserError
 from pyrite.loop.config import LoopConfig, LoopOptions
 from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import ASKED_AGAIN, LoopSpec, MoreAudit, load_loop
-from pyrite.outputs import command_line, open_page
+from pyrite.outputs import command_line, open_page, takes_urls
 from pyrite.report.page import Verdict
 from pyrite.runs import read_run
 from pyrite.runs.loop import LoopRecord
@@ -142,6 +142,7 @@ class LoopPlan:
         return self.record
 
 
+@takes_urls(ins=("loop",), outs=("out",), below=lambda config: load_loop(config.loop).loop)
 def run(config: LoopConfig) -> Loop | LoopPlan:
     """Run what is missing of a loop, and report on it; with `plan`, say what would run, and run nothing.
 

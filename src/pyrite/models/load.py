@@ -15,6 +15,8 @@ from typing import Any
 
 from pyrite.data.keys import label_key
 from pyrite.errors import UserError
+from pyrite.io import local_place
+from pyrite.io.urls import url_of
 from pyrite.models import packaged
 from pyrite.models.config_file import read_config as read_config
 from pyrite.models.folder import check_model_folder, model_files, refuse_file
@@ -39,14 +41,14 @@ class ModelRef:
 
 def portable_name(model: str, source: Source) -> str:
     """A model's name for configurations and files: as given for the hub and packaged ones, its hash for a folder."""
-    return source.identity if Path(model).expanduser().is_dir() else model
+    return source.identity if Path(model).expanduser().is_dir() or url_of(model) else model
 
 
 def is_hub_name(ref: str) -> bool:
     """Does this name a model on the hub (org/name), not a packaged one or a folder, be it one that is not there in a
     folder that is?"""
     plain = ref.partition("@")[0]
-    if ref.startswith((packaged.PREFIX, ".", "/", "~")) or plain.count("/") != 1:
+    if url_of(ref) or ref.startswith((packaged.PREFIX, ".", "/", "~")) or plain.count("/") != 1:
         return False
     return not Path(plain.partition("/")[0]).is_dir() and not Path(ref).exists()
 
@@ -61,7 +63,7 @@ def resolve(ref: str, *, adapters: bool = False, tokenizer_only: bool = False) -
     """
     if ref.startswith(packaged.PREFIX):
         return ModelRef(ref, packaged.folder_of(ref), packaged.package_identity(ref))
-    folder = Path(ref).expanduser()
+    folder = local_place(ref).expanduser()
     refuse_file(folder)
     quiet_libraries()
     if folder.is_dir():

@@ -31,7 +31,7 @@ from pyrite.probe.parse_task import parse_task
 from pyrite.probe.probe_task import Result
 from pyrite.probe.result import Scorecard, estimate_record, scorecard
 from pyrite.records import Estimate
-from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, open_store, run_steps
 from pyrite.tasks.scoring import ItemScore
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer, self.options = trainer, CallbackOptions(**settings)
         self.history: list[dict[str, Any]] = []
         self.config = config_of((task,) if isinstance(task, str) else tuple(task), options)
-        self.store = Store(self.config.store or default_store())
+        self.store = open_store(self.config.store)
         self.tasks = [parse_task(text, self.config) for text in self.config.task]
         names = [probe_task.name for probe_task in self.tasks]
         if len(set(names)) < len(names):

@@ -28,7 +28,7 @@ from pyrite.probe.config import ProbeConfig
 from pyrite.probe.labels import LabelTask
 from pyrite.probe.parse_task import parse_task
 from pyrite.records import Labelled
-from pyrite.steps import Progress, RunOptions, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, open_store, run_steps
 from pyrite.tasks import TASKS
 from pyrite.tasks.prompts import classify
 from pyrite.tasks.rows import read_rows
@@ -203,7 +203,7 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
 
     assert config.export is not None
     tasks = [parse_task(text, config) for text in config.task]
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     written = []
     for task in tasks:
         if not isinstance(task, LabelTask):

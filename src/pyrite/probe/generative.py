@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from pyrite.errors import UserError
-from pyrite.io import atomic_write
+from pyrite.io import atomic_write, local_place
 from pyrite.models import hardware
 from pyrite.models.answers import Answer, Writing, read_answers
 from pyrite.models.remote import Endpoint
@@ -97,10 +97,10 @@ class GenerativeProbe:
                 for fault in error.errors()
             ]  # fmt: skip
             raise UserError("An endpoint's options do not fit.", "; ".join(faults), "see pyrite probe --help") from None
-        from pyrite.steps import default_store
+        from pyrite.steps import open_store
 
         plain = endpoint.model_dump(mode="json")
-        folder = Path(self.config.store or default_store()) / "endpoints"
+        folder = open_store(self.config.store).root / "endpoints"
         make_folder(folder)
         file = folder / f"{digest(plain)[:16]}.json"
         with atomic_write(file) as part:
@@ -152,7 +152,7 @@ class GenerativeProbe:
         folder = store.path(answers_step_of(step).key)
         answers = list(read_answers(folder / "answers.jsonl"))
         usage = orjson.loads((folder / "run.json").read_bytes())
-        items, counts = configured_prompts(Path(self.source), self.items)
+        items, counts = configured_prompts(local_place(self.source), self.items)
         notes = []
         if counts.dropped:
             notes.append(f"{counts.read} rows read, {counts.kept} kept, dropped: {dict(counts.dropped)}")
@@ -190,7 +190,7 @@ class GenerativeProbe:
 
     def texts(self, store: Store, step: Step) -> Texts:
         """The prompts and the answers to them; the two turns of mt_bench together."""
-        items, _ = configured_prompts(Path(self.source), self.items)
+        items, _ = configured_prompts(local_place(self.source), self.items)
         answers = read_answers(store.path(answers_step_of(step).key) / "answers.jsonl")
         return of_answers(items, texts_of(list(answers)), self.task.turns)
 

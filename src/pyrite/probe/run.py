@@ -5,7 +5,7 @@ from dataclasses import replace
 from pyrite.conditions import exit_code
 from pyrite.errors import UserError
 from pyrite.models import load
-from pyrite.outputs import check_folder
+from pyrite.outputs import check_folder, takes_urls
 from pyrite.probe import gate as gating
 from pyrite.probe import run_folder
 from pyrite.probe.config import ProbeConfig
@@ -17,9 +17,10 @@ from pyrite.probe.result import ProbeResult, compare_two, scorecard
 from pyrite.probe.texts import Texts
 from pyrite.redact import redact_existing_path, unlike
 from pyrite.runs.probe import ProbeRecord
-from pyrite.steps import Progress, RunOptions, Step, Store, default_store, run_steps
+from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 
+@takes_urls(ins=("predictions", "harness_data", "harness_tasks"), outs=("out", "export"))
 def probe(config: ProbeConfig) -> ProbeResult | Exported:
     """Score a model, two models, or a predictions file, on each task; with `export`, write the tasks for another harness.
 
@@ -43,7 +44,7 @@ def probe(config: ProbeConfig) -> ProbeResult | Exported:
         gating.refuse_early(gate, tasks, two_models=config.other is not None)
     if config.out is not None:
         check_folder(config.out, "probe")
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     progress = Progress(quiet=config.quiet)
     options = RunOptions(max_seconds=config.max_time * 60 if config.max_time else None)
     steps: list[dict[str, Step]] = []

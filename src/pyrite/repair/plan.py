@@ -19,7 +19,7 @@ from pyrite.repair.rows import RowSteps, plan_rows, replay_files
 from pyrite.repair.settings import RepairSettings
 from pyrite.repair.source_model import SourceModel, check_same_type, find_model
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
-from pyrite.steps import Store, default_store
+from pyrite.steps import Store, open_store
 
 SELECT = 0.3
 """Share of the items that choose among several alphas."""
@@ -96,7 +96,7 @@ def plan_repair(config: RepairConfig) -> RepairPlan:
         config.out
         or Path("runs") / f"repair-{run_folder.file_stem(config.model)}{'' if trains else f'-{config.method}'}"
     )
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     rows = plan_rows(config, harmed.labels, original, trains=trains)
     reads = [model.source.path for model in (harmed, original, forgetter) if model is not None]
     run_folder.check_repair_folder(folder, reads=[*reads, *config.forget, *replay_files(config)[0], str(store.root)])

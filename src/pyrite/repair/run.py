@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrite.conditions import GateOutcome, exit_code
 from pyrite.errors import UserError
+from pyrite.outputs import takes_urls
 from pyrite.probe.probe_task import opened
 from pyrite.probe.result import Compared
 from pyrite.probe.run_folder import described
@@ -91,6 +92,7 @@ class Repair:
         return dict(self.record)
 
 
+@takes_urls(outs=("out",))
 def repair(config: RepairConfig) -> Repair:
     """Repair a model, write it with its card, and compare it with the one before; finished steps are never redone.
 

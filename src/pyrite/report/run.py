@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.outputs import open_page
+from pyrite.outputs import open_page, takes_urls
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Verdict
 from pyrite.runs import Run, read_run
@@ -35,6 +35,7 @@ class Report:
         }
 
 
+@takes_urls(ins=("runs",), outs=("out", "cards", "lm_eval"))
 def report(config: ReportConfig) -> Report:
     """Write the page of one run, or of several side by side; cards and harness results where asked for.
 

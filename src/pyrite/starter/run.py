@@ -6,6 +6,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
+from pyrite.outputs import takes_urls
 from pyrite.starter.config import StarterConfig
 from pyrite.starter.look import FileSummary, summarise_file
 from pyrite.starter.write import COMMANDS, WRITERS, out_of
@@ -32,6 +33,7 @@ class Starter:
         return {"schema_version": 1, "out": str(self.out), "files": file_records, "next": self.next}
 
 
+@takes_urls(outs=("out",))
 def init(config: StarterConfig) -> Starter:
     """Write a starter file.
 

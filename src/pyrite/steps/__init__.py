@@ -4,7 +4,7 @@ from pyrite.steps.parts import PART_TOKENS, in_parts
 from pyrite.steps.progress import Progress
 from pyrite.steps.run import Done, Keep, RunOptions, missing_steps, run_steps
 from pyrite.steps.step import Context, Cost, Source, Step, StepType, closure, digest
-from pyrite.steps.store import Store, default_store
+from pyrite.steps.store import Store, default_store, open_store
 
 __all__ = [
     "PART_TOKENS",
@@ -23,5 +23,6 @@ __all__ = [
     "digest",
     "in_parts",
     "missing_steps",
+    "open_store",
     "run_steps",
 ]

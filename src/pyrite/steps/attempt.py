@@ -1,5 +1,6 @@
 """One step: run under its lock and published, with what a full disk makes of it in words."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.io.copies import local_place, urls_named
+from pyrite.steps.lease import LeaseLost
 from pyrite.steps.step import Context, Source, Step
 from pyrite.steps.store import Store
 
@@ -19,16 +22,17 @@ LITTLE_ROOM = 2**26
 
 
 def run_one(
-    step: Step, root: Path, deadline: float | None, report_progress: Any, refresh: Collection[str] = ()
+    step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str] = ()
 ) -> float:
     """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
     try:
-        return attempt_one(step, Store(root), deadline, report_progress, refresh)
+        with urls_named():
+            return attempt_one(step, store, deadline, report_progress, refresh)
     except Exception as error:
-        if is_disk_full(error, root):
+        if is_disk_full(error, store.root):
             problem = f"The disk is full; the step '{step.label}' was not stored."
             raise UserError(
-                problem, f"{root}: {error}", "free space (pyrite store gc) and run the same again"
+                problem, f"{store.root}: {error}", "free space (pyrite store gc) and run the same again"
             ) from error
         raise
 
@@ -36,31 +40,40 @@ def run_one(
 def attempt_one(
     step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str]
 ) -> float:
-    """Runs one step under its lock, with errors as they come; the seconds it took."""
-    with store.lock(step.key):
-        if store.has(step, weights=True) and not refresh:
-            return 0.0
-        for parent in step.parents():  # another run that shares the store may have dropped weights that this one needs
-            if not store.has(parent, weights=True):
-                attempt_one(parent, store, deadline, report_progress, ())
-        out, checkpoint = store.attempt(step, anew=step.kind.name in refresh)
-        inputs = {
-            name: Path(source.path) if isinstance(source, Source) else store.path(source.key)
-            for name, source in step.inputs.items()
-        }
-        context = Context(
-            config=step.config,
-            inputs=inputs,
-            out=out,
-            checkpoint=checkpoint,
-            report_progress=lambda finished, total, unit: report_progress(step.key, finished, total, unit),
-            expired=lambda: deadline is not None and time.time() > deadline,
-        )
-        started = time.monotonic()
-        step.kind.run(context)
-        seconds = time.monotonic() - started
-        store.publish(step, out, seconds)
-        return seconds
+    """Runs one step under its lock, with errors as they come; the seconds it took. Where the lock was lost meanwhile, it waits
+    for whoever has it."""
+    while True:
+        with contextlib.suppress(LeaseLost), store.lock(step.key):
+            if store.has(step, weights=True) and not refresh:
+                return 0.0
+            return run_locked(step, store, deadline, report_progress, refresh)
+
+
+def run_locked(
+    step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str]
+) -> float:
+    """Runs one step whose lock is held, with all that it reads; the seconds it took."""
+    for parent in step.parents():  # another run that shares the store may have dropped weights that this one needs
+        while not store.fetch(parent):
+            attempt_one(parent, store, deadline, report_progress, ())
+    out, checkpoint = store.attempt(step, anew=step.kind.name in refresh)
+    inputs = {
+        name: local_place(source.path) if isinstance(source, Source) else store.path(source.key)
+        for name, source in step.inputs.items()
+    }
+    context = Context(
+        config=step.config,
+        inputs=inputs,
+        out=out,
+        checkpoint=checkpoint,
+        report_progress=lambda finished, total, unit: report_progress(step.key, finished, total, unit),
+        expired=lambda: deadline is not None and time.time() > deadline,
+    )
+    started = time.monotonic()
+    step.kind.run(context)
+    seconds = time.monotonic() - started
+    store.publish(step, out, seconds)
+    return seconds
 
 
 def sparse_reports(send: Callable[[tuple[str, float, float, str]], Any]) -> Callable[[str, float, float, str], None]:

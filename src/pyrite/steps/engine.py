@@ -116,7 +116,12 @@ def needs_gpu(step: Step) -> bool:
 
 def weight_bytes(step: Step, store: Store) -> int:
     """How large are the weight files that a step reads? Its inputs are finished."""
-    folders = [
-        Path(source.path) if isinstance(source, Source) else store.path(source.key) for source in step.inputs.values()
-    ]
-    return sum(file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors"))
+    folders = [Path(source.path) for source in step.inputs.values() if isinstance(source, Source)]
+    size = sum(file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors"))
+    stored = (store.file_sizes(parent.key) for parent in step.parents())
+    return size + sum(bytes_ for sizes in stored for name, bytes_ in sizes.items() if is_weights(name))
+
+
+def is_weights(name: str) -> bool:
+    """Is this a file of weights, at the top of its folder?"""
+    return name.endswith(".safetensors") and "/" not in name

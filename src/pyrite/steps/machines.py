@@ -4,23 +4,24 @@ A machine without the store would write a store of its own and say that all went
 step beside another; other code would publish under the keys of this one. Each is found before a step runs there.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 import pyrite
 from pyrite.errors import UserError
+from pyrite.io.copies import named_by_url
+from pyrite.io.urls import on_this_machine
 from pyrite.steps.step import Source, Step
-from pyrite.steps.store import make_folder
+from pyrite.steps.store import BY_LEASE, Store
 
-PASSED_ON = ("HF_HUB_OFFLINE", "PYRITE_CHECKPOINT_SECONDS")
+PASSED_ON = ("HF_HUB_OFFLINE", "PYRITE_CHECKPOINT_SECONDS", "PYRITE_LEASE_SECONDS")
 """Variables of the command's environment that change what a step does."""
 
 
@@ -28,10 +29,9 @@ PASSED_ON = ("HF_HUB_OFFLINE", "PYRITE_CHECKPOINT_SECONDS")
 class Shared:
     """What the other machines compare with what they see."""
 
-    root: Path
-    """The store."""
+    store: Store
     witness: str
-    """A file among the store's locks that the command holds locked."""
+    """A lock in the store that the command holds."""
     folder: Path
     """Where the command was given: relative paths begin there."""
     code: str
@@ -41,23 +41,35 @@ class Shared:
 class Witness:
     """A lock in the store that is held while a run lasts."""
 
-    def __init__(self, root: Path) -> None:
-        make_folder(root / "locks")
-        self.file = root / "locks" / f"cluster-{uuid.uuid4().hex}.lock"
-        self.lock = FileLock(self.file)
-        self.lock.acquire()
+    def __init__(self, store: Store) -> None:
+        self.store, self.key = store, f"cluster-{uuid.uuid4().hex}"
         environment = tuple((name, os.environ[name]) for name in PASSED_ON if name in os.environ)
-        self.shared = Shared(root, self.file.name, Path.cwd(), code_digest(), environment)
+        self.shared = Shared(store, self.key, Path.cwd(), code_digest(), environment)
+        self.held = contextlib.ExitStack()
+        self.held.enter_context(store.lock(self.key))
 
     def close(self) -> None:
         """Let go of it."""
-        self.file.unlink(missing_ok=True)
-        self.lock.release()
+        self.held.close()
+        self.store.forget_lock(self.key)
+
+
+def by_url(step: Step) -> Step:
+    """The step with its copies of URLs called by their URLs, from which each machine has a copy of its own."""
+    inputs = {
+        name: replace(source, path=named_by_url(source.path)) if isinstance(source, Source) else source
+        for name, source in step.inputs.items()
+    }
+    return replace(step, inputs=inputs)
 
 
 def files_of(step: Step) -> tuple[str, ...]:
     """The files and folders outside the store that a step reads, as this machine sees them."""
-    paths = (os.path.abspath(source.path) for source in step.inputs.values() if isinstance(source, Source))
+    paths = (
+        os.path.abspath(source.path)
+        for source in by_url(step).inputs.values()
+        if isinstance(source, Source) and on_this_machine(source.path)
+    )
     return tuple(path for path in paths if os.path.exists(path))
 
 
@@ -71,18 +83,7 @@ def enter(shared: Shared, files: Sequence[str]) -> None:
     if (code := code_digest()) != shared.code:
         found = f"{here}: pyrite {pyrite.__version__}, files {code}; the command's: {shared.code}"
         raise UserError("A machine of the cluster has another Pyrite.", found, "install the same on every machine")
-    lock = shared.root / "locks" / shared.witness
-    if not lock.is_file():
-        fix = "mount the store under the same path on every machine, and name it with --store"
-        raise UserError("A machine of the cluster does not see the store.", f"{here}: {shared.root}", fix)
-    try:
-        with FileLock(lock, timeout=0):
-            held = False
-    except Timeout:
-        held = True
-    if not held:
-        fix = "mount it with locks: NFSv4, or Lustre with -o flock"
-        raise UserError("Machines do not see each other's locks in the store.", f"{here}: {shared.root}", fix)
+    check_store(shared.store, shared.witness, here)
     for file in files:
         if not os.path.exists(file):
             fix = "put it under the same path on every machine"
@@ -90,6 +91,23 @@ def enter(shared: Shared, files: Sequence[str]) -> None:
     if shared.folder.is_dir():
         os.chdir(shared.folder)
     os.environ.update(shared.environment)
+
+
+def check_store(store: Store, name: str, here: str) -> None:
+    """Does this machine see the store, with the command's witness?
+
+    Raises:
+        UserError: it sees another, or one whose locks are not the command's.
+    """
+    held = store.is_locked(name)
+    if held is None:
+        fix = "mount the store under the same path on every machine, and name it with --store"
+        if not on_this_machine(store.place):
+            fix = "set the same endpoint on every machine (AWS_ENDPOINT_URL)"
+        raise UserError("A machine of the cluster does not see the store.", f"{here}: {store.place}", fix)
+    if not held:
+        fix = f"mount it with locks (NFSv4; Lustre: -o flock), or lock by lease: touch {store.place}/locks/{BY_LEASE}"
+        raise UserError("Machines do not see each other's locks in the store.", f"{here}: {store.place}", fix)
 
 
 @functools.cache

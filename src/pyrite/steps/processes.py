@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.managers import SyncManager
-from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.steps.attempt import run_one, set_threads, sparse_reports
 from pyrite.steps.engine import Report
 from pyrite.steps.step import Step
+from pyrite.steps.store import Store
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -32,13 +32,13 @@ class ProcessEngine:
         self,
         workers: int,
         threads: int,
-        root: Path,
+        store: Store,
         deadline: float | None,
         refresh: Collection[str],
         *,
         gpus: Sequence[str] = (),
     ) -> None:
-        self.room, self.root, self.deadline, self.refresh = workers, root, deadline, refresh
+        self.room, self.store, self.deadline, self.refresh = workers, store, deadline, refresh
         self.labels: dict[Future[float], str] = {}
         context = multiprocessing.get_context("spawn")
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
@@ -55,7 +55,7 @@ class ProcessEngine:
     def submit(self, step: Step) -> Future[float]:
         """Begin a step in a free process."""
         with interrupts_held():
-            task = self.pool.submit(worker_run, step, self.root, self.deadline, self.refresh)
+            task = self.pool.submit(worker_run, step, self.store, self.deadline, self.refresh)
         self.labels[task] = step.label
         return task
 
@@ -141,6 +141,6 @@ def end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def worker_run(step: Step, root: Path, deadline: float | None, refresh: Collection[str]) -> float:
+def worker_run(step: Step, store: Store, deadline: float | None, refresh: Collection[str]) -> float:
     """What a worker process does with one step."""
-    return run_one(step, root, deadline, sparse_reports(_queue.put), refresh)
+    return run_one(step, store, deadline, sparse_reports(_queue.put), refresh)

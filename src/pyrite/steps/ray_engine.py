@@ -9,14 +9,13 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pyrite.errors import PyriteError, UserError
 from pyrite.steps.attempt import run_one, set_threads, sparse_reports
 from pyrite.steps.engine import Report, needs_gpu, weight_bytes
-from pyrite.steps.machines import Shared, Witness, enter, files_of
+from pyrite.steps.machines import Shared, Witness, by_url, enter, files_of
 from pyrite.steps.step import Step
 from pyrite.steps.store import Store
 
@@ -42,13 +41,13 @@ class RayEngine:
     """Steps on the cluster at an address (`ray`: one that is started here; `ray://HOST:PORT` or `ray:ADDRESS`: one that
     runs)."""
 
-    def __init__(self, name: str, threads: int, root: Path, deadline: float | None, refresh: Collection[str]) -> None:
+    def __init__(self, name: str, threads: int, store: Store, deadline: float | None, refresh: Collection[str]) -> None:
         ray = imported_ray()
         self.ray, self.room = ray, MOST_AT_A_TIME
-        self.threads, self.root, self.deadline, self.refresh = threads, root.absolute(), deadline, refresh
+        self.threads, self.store, self.deadline, self.refresh = threads, store.absolute(), deadline, refresh
         self.was_up = ray.is_initialized()
         self.may_grow = self.was_up or connect(ray, name)
-        self.witness = Witness(self.root)
+        self.witness = Witness(self.store)
         self.mailbox = ray.remote(num_cpus=0, max_restarts=-1)(Mailbox).remote()
         self.mail: Any = None
         self.run = ray.remote(max_retries=ATTEMPTS)(ray_run)
@@ -68,14 +67,20 @@ class RayEngine:
         run = self.run_on_gpu if demand["GPU"] else self.run
         options = {"num_cpus": demand["CPU"], "num_gpus": demand["GPU"], "memory": demand["memory"]}
         task = run.options(name=step.label, **options).remote(
-            step, self.witness.shared, files_of(step), self.deadline, tuple(self.refresh), self.threads, self.mailbox
+            by_url(step),
+            self.witness.shared,
+            files_of(step),
+            self.deadline,
+            tuple(self.refresh),
+            self.threads,
+            self.mailbox,
         )
         self.labels[task], self.demands[task] = step.label, demand
         return task
 
     def demand(self, step: Step) -> dict[str, float]:
         """What a step declares; of CPUs and memory (bytes) never more than the largest machine has."""
-        size = weight_bytes(step, Store(self.root))
+        size = weight_bytes(step, self.store)
         trains = step.kind.name.startswith(("train.", "repair.train"))
         memory = size * (STATES if trains else 1) + BESIDE_WEIGHTS
         return {
@@ -259,4 +264,4 @@ def ray_run(
     """What a worker of the cluster does with one step."""
     enter(shared, files)
     set_threads(threads)
-    return run_one(step, shared.root, deadline, sparse_reports(mailbox.put.remote), refresh)
+    return run_one(step, shared.store, deadline, sparse_reports(mailbox.put.remote), refresh)

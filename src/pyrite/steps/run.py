@@ -56,11 +56,16 @@ def missing_steps(
     """Which steps must run for the targets (with `weights`, their droppable files, too) to be there? In an order that
     respects their inputs."""
     needed: set[str] = set()
+    finished = store.survey(closure(targets))
 
     def need(step: Step, *, weights: bool) -> None:
         if step.key in needed:
             return
-        if store.has(step, weights=weights) and not any(s.kind.name in refresh for s in closure([step])):
+        if (
+            step.key in finished
+            and (finished[step.key] or not weights)
+            and not any(s.kind.name in refresh for s in closure([step]))
+        ):
             return
         needed.add(step.key)
         for parent in step.parents():
@@ -102,11 +107,14 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
                 if is_past(deadline):
                     raise OutOfTime("--max-time is over")
                 progress.start(step)
-                finished(step, run_one(step, store.root, deadline, progress.report_progress, options.refresh))
+                finished(step, run_one(step, store, deadline, progress.report_progress, options.refresh))
         elif todo:
             run_side_by_side(todo, engine_of(options, store, deadline, todo), deadline, progress, finished)
     finally:
         progress.close()
+    if options.weights:
+        for step in targets:
+            store.fetch(step)
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
 
 
@@ -115,11 +123,11 @@ def engine_of(options: RunOptions, store: Store, deadline: float | None, todo: l
     if options.engine != LOCAL:
         from pyrite.steps.ray_engine import RayEngine
 
-        return RayEngine(options.engine, options.threads, store.root, deadline, options.refresh)
+        return RayEngine(options.engine, options.threads, store, deadline, options.refresh)
     from pyrite.steps.processes import ProcessEngine, visible_gpus
 
     gpus = visible_gpus() if any(needs_gpu(step) for step in todo) else []
-    return ProcessEngine(options.workers, options.threads, store.root, deadline, options.refresh, gpus=gpus)
+    return ProcessEngine(options.workers, options.threads, store, deadline, options.refresh, gpus=gpus)
 
 
 def warn_if_made_otherwise(reused: list[Step], store: Store) -> None:

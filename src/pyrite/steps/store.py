@@ -5,7 +5,8 @@
                                 the inputs are those that its name is a hash of
     STORE/locks/abcdef….lock    held while a process works on that step
 
-A folder under `done` is complete by construction, so any number of processes and machines may share a store.
+A folder under `done` is complete by construction, so any number of processes and machines may share a store. Where the file
+system has no locks, they are leases (`lease.py`); on an object store all of it is `remote_store.py`.
 """
 
 import contextlib
@@ -15,21 +16,27 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import orjson
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import pyrite
 from pyrite.errors import UserError
+from pyrite.io.urls import local_path, url_of
+from pyrite.steps.lease import Lease, is_held, taken
+from pyrite.steps.objects import FolderRegister
 from pyrite.steps.step import Step, digest
 
 MANIFEST = "step.json"
 DROPPED = "weights-dropped"
+BY_LEASE = "by-lease"
+"""A file among the locks of a store whose file system has none: there, everybody locks by lease."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -38,6 +45,23 @@ def default_store() -> Path:
     import platformdirs
 
     return Path(os.environ.get("PYRITE_STORE") or Path(platformdirs.user_cache_dir("pyrite")) / "store")
+
+
+def open_store(place: str | Path | None = None) -> "Store":
+    """The store at a place: a folder, or a URL of an object store (`s3://bucket/prefix`); by default the user's.
+
+    Raises:
+        UserError: nobody knows the URL's protocol, or the package that speaks it is not installed.
+    """
+    place = place or default_store()
+    url = url_of(place)
+    if url is None:
+        return Store(Path(place))
+    if (folder := local_path(url)) is not None:
+        return Store(folder)
+    from pyrite.steps.remote_store import RemoteStore
+
+    return RemoteStore(url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +82,92 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.leases: dict[str, Lease] = {}
+
+    @property
+    def place(self) -> str:
+        """What `open_store` opens this store by."""
+        return str(self.root)
+
+    def absolute(self) -> "Store":
+        """The same store, whatever the working folder."""
+        return Store(self.root.absolute())
+
+    def folder(self, key: str) -> Path:
+        """Where a step lies on this machine, or would lie."""
+        return self.root / "done" / key[:2] / key
 
     def path(self, key: str) -> Path:
-        """Where the finished step of this key lies, or would lie."""
-        return self.root / "done" / key[:2] / key
+        """Where the finished step of this key lies, or would lie; its droppable files may not be there."""
+        return self.folder(key)
 
     def has(self, step: Step, *, weights: bool = False) -> bool:
         """Is this step finished here? With `weights`, also its droppable files."""
-        folder = self.path(step.key)
+        folder = self.folder(step.key)
         return (folder / MANIFEST).is_file() and not (weights and (folder / DROPPED).exists())
+
+    def fetch(self, step: Step) -> bool:
+        """Have a finished step with its droppable files on this machine; False where there is none that has them."""
+        return self.has(step, weights=True)
+
+    def survey(self, steps: Iterable[Step]) -> dict[str, bool]:
+        """Which of these steps are finished? By key, whether the droppable files are there."""
+        return {step.key: self.has(step, weights=True) for step in steps if self.has(step)}
+
+    def file_sizes(self, key: str) -> dict[str, int]:
+        """The files of a finished step, in bytes."""
+        folder = self.folder(key)
+        return {
+            file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()
+        }
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the right to work on a step; waits while another process has it.
+        """Hold the right to work on a step; waits while another process has it. A lease where the file system has no locks.
 
         Raises:
-            UserError: the file system has no locks. Files in their place would stay where a machine dies.
+            UserError: the file system has no locks here, and others use its locks.
         """
         folder = self.root / "locks"
         make_folder(folder)
-        lock = FileLock(folder / f"{key}.lock", fallback_to_soft=False)
-        try:
-            lock.acquire()
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
-            fix = "mount it with locks (NFSv4; Lustre: -o flock), or choose another folder: --store DIR"
-            raise UserError("The store's file system has no locks.", f"{folder}: {error.strerror}", fix) from error
+        lock = None if (folder / BY_LEASE).exists() else flocked(folder, key)
+        if lock is None:
+            with self.leased(key, Lease(FolderRegister(folder), f"{key}.lease")):
+                yield
+            return
         try:
             yield
         finally:
             lock.release()
+
+    def is_locked(self, key: str) -> bool | None:
+        """Does a process hold this lock, as far as this machine sees? None where it sees no such lock."""
+        folder = self.root / "locks"
+        if (folder / BY_LEASE).exists():
+            return is_held(FolderRegister(folder).read(f"{key}.lease"))
+        if not (folder / f"{key}.lock").is_file():
+            return None
+        try:
+            with FileLock(folder / f"{key}.lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def forget_lock(self, key: str) -> None:
+        """Remove what a lock that nobody will ask for again has left."""
+        (self.root / "locks" / f"{key}.lock").unlink(missing_ok=True)
+        FolderRegister(self.root / "locks").delete(f"{key}.lease")
+
+    @contextlib.contextmanager
+    def leased(self, key: str, lease: Lease) -> Iterator[None]:
+        """Hold a lease, without which nothing is published under this key."""
+        lease.acquire()
+        self.leases[key] = lease
+        try:
+            yield
+        finally:
+            self.leases.pop(key, None)
+            lease.release()
 
     def attempt(self, step: Step, *, anew: bool = False) -> tuple[Path, Path]:
         """An empty `out` folder and the checkpoint folder that a cut-off attempt may have left something in.
@@ -108,29 +187,34 @@ class Store:
         return work / "out", checkpoint
 
     def publish(self, step: Step, out: Path, seconds: float) -> None:
-        """Make an attempt's `out` the finished step: write its manifest, flush, rename once, forget the attempt."""
-        manifest = {"key": step.key, "label": step.label, "recipe": step.recipe, "seconds": seconds}
-        manifest |= {"finished": time.time(), "made_with": made_with()}
-        (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-        for file in out.rglob("*"):
-            if file.is_file():
-                flush(file)
+        """Make an attempt's `out` the finished step: write its manifest, flush, rename once, forget the attempt.
+
+        Raises:
+            LeaseLost: the lock was a lease, and another process has it by now.
+        """
+        write_manifest(out, manifest_of(step, seconds))
         boundary("before-publish", step)
-        final = self.path(step.key)
+        if step.key in self.leases:
+            self.leases[step.key].verify()
+        self.settle(step.key, out)
+        boundary("after-publish", step)
+        shutil.rmtree(self.root / "attempts" / step.key, ignore_errors=True)
+
+    def settle(self, key: str, out: Path) -> None:
+        """Put a folder that is whole in its place, by one rename; what was there before goes."""
+        final, stale = self.folder(key), out.parent / "stale"
         make_folder(final.parent)
         if final.exists():  # redone because its weights had been dropped, or on request
-            stale = self.root / "attempts" / step.key / "stale"
             shutil.rmtree(stale, ignore_errors=True)
             final.rename(stale)
         out.rename(final)
         flush(final.parent)
-        boundary("after-publish", step)
-        shutil.rmtree(self.root / "attempts" / step.key, ignore_errors=True)
+        shutil.rmtree(stale, ignore_errors=True)
 
     def drop_weights(self, step: Step, *, spare_adapters: bool = False) -> None:
         """Free a step's droppable files; a later step that needs them makes it run again."""
-        folder = self.path(step.key)
-        names = [name for name in step.weights if not (spare_adapters and name.startswith("adapter"))]
+        folder = self.folder(step.key)
+        names = droppable(step, spare_adapters=spare_adapters)
         if any(file for name in names for file in folder.glob(name)):
             (folder / DROPPED).touch()
             for name in names:
@@ -185,17 +269,80 @@ class Store:
     def collect(self, *, older_than_days: float | None) -> tuple[int, int]:
         """Delete cut-off attempts that nobody works on and, with an age, finished steps older than it: count, bytes."""
         count = freed = 0
-        for work in list(self.root.glob("attempts/*")):
-            lock = FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0)
-            with contextlib.suppress(TimeoutError), lock:
-                count, freed = count + 1, freed + folder_bytes(work)
-                shutil.rmtree(work)
+        for key in self.unlocked([work.name for work in self.root.glob("attempts/*")]):
+            work = self.root / "attempts" / key
+            count, freed = count + 1, freed + folder_bytes(work)
+            shutil.rmtree(work)
+        count_old, freed_old = self.remove_old(older_than_days)
+        return count + count_old, freed + freed_old
+
+    def unlocked(self, keys: Iterable[str]) -> Iterator[str]:
+        """Those of the keys that nobody works on, each under its lock."""
+        folder = self.root / "locks"
+        if (folder / BY_LEASE).exists():
+            register = FolderRegister(folder)
+            for key, lease in taken(keys, lambda key: Lease(register, f"{key}.lease")):
+                yield key
+                register.delete(lease.name)
+            return
+        for key in keys:
+            with contextlib.suppress(TimeoutError), FileLock(folder / f"{key}.lock", timeout=0):
+                yield key
+
+    def remove_old(self, older_than_days: float | None) -> tuple[int, int]:
+        """Delete finished steps of more than this age: count, bytes."""
+        count = freed = 0
         if older_than_days is not None:
             limit = time.time() - older_than_days * 86400
             for entry in self.entries():
                 if entry.finished < limit:
                     count, freed = count + 1, freed + self.remove(entry.key)
         return count, freed
+
+
+def flocked(folder: Path, key: str) -> FileLock | None:
+    """A lock file among the locks, held; None where the file system has no locks, and everybody locks by lease from now on.
+
+    Raises:
+        UserError: the file system has no locks here, and others use its locks.
+    """
+    lock = FileLock(folder / f"{key}.lock", fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        (folder / f"{key}.lock").unlink(missing_ok=True)
+        if any(folder.glob("*.lock")):
+            fix = "mount it with locks (NFSv4; Lustre: -o flock), or choose another folder: --store DIR"
+            raise UserError("The store's file system has no locks.", f"{folder}: {error.strerror}", fix) from error
+        (folder / BY_LEASE).touch()
+        return None
+    return lock
+
+
+def droppable(step: Step, *, spare_adapters: bool = False) -> list[str]:
+    """The patterns of the files of a step that may be dropped, with or without those of adapters."""
+    return [name for name in step.weights if not (spare_adapters and name.startswith("adapter"))]
+
+
+def manifest_of(step: Step, seconds: float) -> dict[str, Any]:
+    """What is written down of a step that took so long and ends now."""
+    manifest = {"key": step.key, "label": step.label, "recipe": step.recipe, "seconds": seconds}
+    return manifest | {"finished": time.time(), "made_with": made_with()}
+
+
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """A manifest as it is stored."""
+    return orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+
+
+def write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest beside a step's files, and force all of them to disk."""
+    (out / MANIFEST).write_bytes(manifest_bytes(manifest))
+    for file in out.rglob("*"):
+        if file.is_file():
+            flush(file)
 
 
 def boundary(point: str, step: Step) -> None:

@@ -233,12 +233,12 @@ def at_hand(spec: StudySpec, folder: Path | None) -> Marks:
 
     A file that is not there has only its place; of a data set on the hub, its name.
     """
-    from pyrite.io import file_hash
+    from pyrite.io import copy_or_path, file_hash
     from pyrite.study.spec import data_path
 
     names = {file for data in chat_data(spec).values() for file in data.files}
     names |= {probe.file for probe in probes_of(spec).values() if probe.file}
-    places = {name: Path(data_path(name, folder)).resolve() for name in names if not name.startswith("hf://")}
+    places = {name: copy_or_path(data_path(name, folder)).resolve() for name in names if not name.startswith("hf://")}
     sizes = {place: place.stat().st_size for place in places.values() if place.is_file()}
     alike = Counter(sizes.values())
     marks = {name: as_written(name) for name in names - places.keys()}

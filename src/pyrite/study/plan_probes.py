@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyrite.errors import UserError
+from pyrite.io import copy_or_path
 from pyrite.models import load
 from pyrite.models.load import ModelRef
 from pyrite.probe.labels import ITEMS
@@ -152,7 +153,9 @@ class Probes:
             rows, file = self.chats.pool(probe.data)
             return PoolPerplexity(file, probe.config(None, precision, self.store, variables), rows=rows)
         path = data_path(probe.file, self.graph.folder) if probe.file else ""
-        if self.graph.lenient and (probe.file is None or (not path.startswith("hf://") and not Path(path).exists())):
+        if self.graph.lenient and (
+            probe.file is None or (not path.startswith("hf://") and not copy_or_path(path).exists())
+        ):
             self.graph.miss(f"data {path}" if path else f"task {probe.task}")
             return None
         return parse_task(probe.text(path), probe.config(path, precision, self.store, variables))

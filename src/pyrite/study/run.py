@@ -8,7 +8,9 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing_steps, run_steps
+from pyrite.outputs import takes_urls
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, missing_steps, run_steps
+from pyrite.steps import open_store as store_at
 from pyrite.study import chat_overlap
 from pyrite.study.cells import Plan
 from pyrite.study.chat_uses import at_hand, check_files, like_pilot
@@ -43,6 +45,7 @@ class StudyPower(StudyPlan):
     """How many seeds the primary contrasts call for."""
 
 
+@takes_urls(ins=("spec",), outs=("out",), below=lambda config: load_spec(config.spec)[0].study)
 def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | ShardDone":
     """Does training on this data make the model less robust; did a repair undo it? What is asked for by `plan`, `power` or
     `pilot` instead of the study itself is answered in its place: the same call as the command.
@@ -148,7 +151,7 @@ def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) ->
     compute = hardware.choose(spec.given.precision)
     if compute.device == "cpu":
         compute = replace(compute, threads=spec.threads)
-    store = open_store(config).root
+    store = Path(open_store(config).place)
     return make_plan(spec, config.data, compute, store=store, only_plan=only_plan), compute
 
 
@@ -228,7 +231,7 @@ def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) ->
 
 def open_store(config: StudyConfig) -> Store:
     """The store that was asked for."""
-    return Store(config.store or default_store())
+    return store_at(config.store)
 
 
 def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:

@@ -207,7 +207,7 @@ def write_run(spec: StudySpec, ended: Finished, judged: Judged, folder: Path) ->
             this_run_seconds=ended.done.seconds,
             steps_run=ended.done.ran,
             steps_reused=ended.done.reused,
-            seconds_of_all_steps=sum(store.manifest(step.key)["seconds"] for step in steps.steps if store.has(step)),
+            seconds_of_all_steps=sum(store.manifest(key)["seconds"] for key in store.survey(steps.steps)),
         ),
         steps={step.label: step.key for step in steps.steps},
     )

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_serializer, field_validator
 
 from pyrite.config_base import DistinctConfig
+from pyrite.io import below
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.study.spec_data import DataSpec
 from pyrite.study.spec_probes import ContrastSpec, FrontierSpec, PilotSpec, ProbeSpec
@@ -221,11 +222,10 @@ class StudySpec(DistinctConfig):
 
 
 def data_path(name: str, folder: Path | None) -> str:
-    """A data file's path: below `--data` (or `$PYRITE_DATA`, or here), as it is where absolute or on the hub."""
-    if name.startswith("hf://") or Path(name).is_absolute():
+    """A data file's path: below `--data` (or `$PYRITE_DATA`, or here), as it is where absolute, a URL or on the hub."""
+    if name.startswith("hf://"):
         return name
-    root = folder or Path(os.environ.get("PYRITE_DATA", "."))
-    return str(root / name)
+    return below(folder or os.environ.get("PYRITE_DATA", "."), name)
 
 
 def chat_pools(spec: StudySpec) -> Mapping[str, tuple[str, str]]:

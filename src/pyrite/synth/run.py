@@ -13,11 +13,12 @@ from pydantic import Field, model_validator
 
 from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
-from pyrite.io import file_hash
+from pyrite.io import below, file_hash
 from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.models.quantised import refuse_quantised
-from pyrite.steps import Cost, Progress, RunOptions, Source, Step, Store, default_store, run_steps
+from pyrite.outputs import takes_urls
+from pyrite.steps import Cost, Progress, RunOptions, Source, Step, open_store, run_steps
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
 from pyrite.synth.sample import SAMPLE
@@ -134,6 +135,7 @@ def load_recipe(path: Path) -> Recipe:
     return from_yaml(Recipe, text, str(path), what="recipe", see=f"keys: {', '.join(Recipe.model_fields)}")
 
 
+@takes_urls(ins=("recipe",), outs=("out",))
 def synth(config: SynthConfig) -> Synthetic:
     """Write synthetic rows with their provenance (model, prompt, seed, mean log-probability, time) to a file.
 
@@ -145,7 +147,7 @@ def synth(config: SynthConfig) -> Synthetic:
     from pyrite.tasks.rows import read_rows
 
     recipe = load_recipe(config.recipe)
-    file = recipe.rows if recipe.rows.startswith("hf://") else str(config.recipe.parent / recipe.rows)
+    file = recipe.rows if recipe.rows.startswith("hf://") else below(config.recipe.parent, recipe.rows)
     fields, labels = list(recipe.fields), list(recipe.labels)
     reading = {
         "fields": fields,
@@ -175,7 +177,7 @@ def synth(config: SynthConfig) -> Synthetic:
         fields=fields,
         compute=hardware.choose(),
     )
-    store = Store(config.store or default_store())
+    store = open_store(config.store)
     run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
     rows_written = read_rows(store.path(target.key) / "rows.jsonl")
     counts = store.read_json(target, "counts.json")

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
+from pyrite.io import below, local_place
 from pyrite.tasks.scoring import Task
 
 
@@ -39,8 +40,9 @@ class CustomTask(DistinctConfig):
 
 def load_custom(path: Path) -> tuple[CustomTask, Path]:
     """Read a task's YAML; returns it and the path of its file."""
+    path = local_place(path)
     if not path.is_file():
         raise UserError("That task file is not there.", str(path), "give a YAML file, or NAME=FILE")
     text = yaml_text(path, "task file")
     task = from_yaml(CustomTask, text, str(path), what="task file", see=f"keys: {', '.join(CustomTask.model_fields)}")
-    return task, path.parent / task.file
+    return task, Path(below(path.parent, task.file))

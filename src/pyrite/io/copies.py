@@ -1,0 +1,212 @@
+"""Inputs that lie elsewhere: each URL is downloaded once, while its server says that it is the same, and named by its URL."""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from pyrite.errors import UserError
+from pyrite.io.urls import filesystem_of, local_path, patiently, url_of
+
+CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum")
+TIME_FIELDS = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
+"""What file systems say of a file by which a new one is known from an old: of its content, else of its time; and its size."""
+TRUSTED = 30.0
+"""Seconds for which what a server said of a URL is not asked again."""
+_PATTERN = re.compile(r"[*?\[]")
+_DIGITS = 32
+_looked: dict[tuple[str, str], tuple[float, Path]] = {}
+
+
+def cache_folder() -> Path:
+    """Where what lies elsewhere is kept on this machine: `$PYRITE_STORE_CACHE`, else a folder in the user's cache."""
+    import platformdirs
+
+    chosen = os.environ.get("PYRITE_STORE_CACHE")
+    return Path(chosen or Path(platformdirs.user_cache_dir("pyrite")) / "elsewhere").absolute()
+
+
+def inputs_folder() -> Path:
+    """Where inputs are kept."""
+    return cache_folder() / "inputs"
+
+
+def local_place(place: str | Path) -> Path:
+    """The path on this machine of an input: itself, or the copy of a URL.
+
+    Raises:
+        UserError: there is nothing at the URL, or it cannot be opened.
+    """
+    url = url_of(place)
+    return Path(place) if url is None else local_copy(url)
+
+
+def local_copy(url: str) -> Path:
+    """The copy of a URL on this machine: of a file, of a folder with all below it, or (as a pattern) of the files that a
+    pattern names.
+
+    Raises:
+        UserError: there is nothing at the URL, or it cannot be opened.
+    """
+    copy = copy_if_there(url)
+    if copy is None:
+        raise UserError("there is nothing at this URL", url, "check the name, and that you may list and read it")
+    return copy
+
+
+def copy_or_path(place: str | Path) -> Path:
+    """The path of an input on this machine, whether it is there or not; of a URL its copy, where there is something."""
+    url = url_of(place)
+    return Path(place) if url is None else copy_if_there(url) or Path(place)
+
+
+def below(folder: str | Path, name: str) -> str:
+    """A name as it is read in a folder: a URL as it is, a path below the folder, which may be a URL itself.
+
+    >>> below("data", "rows.jsonl"), below("s3://bucket/data", "rows.jsonl"), below("data", "s3://bucket/rows.jsonl")
+    ('data/rows.jsonl', 's3://bucket/data/rows.jsonl', 's3://bucket/rows.jsonl')
+    """
+    joined = str(Path(folder) / name)
+    return url_of(name) or url_of(joined) or joined
+
+
+def copy_if_there(url: str) -> Path | None:
+    """The same; None where there is nothing at the URL.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    if (path := local_path(url)) is not None:
+        return path if path.exists() or _PATTERN.search(path.name) else None
+    folder = inputs_folder()
+    at, copy = _looked.get((url, str(folder)), (0.0, Path()))
+    if at and time.monotonic() - at < TRUSTED and (copy.exists() or _PATTERN.search(copy.name)):
+        return copy
+    listed = patiently(lambda: files_at(url), url)
+    if not listed:
+        return None
+    copy = downloaded(url, listed, folder)
+    _looked[url, str(folder)] = (time.monotonic(), copy)
+    return copy
+
+
+def files_at(url: str) -> dict[str, Mapping[str, Any]]:
+    """The files of a URL by their names below it (of a file: the empty name), with what the file system tells of each."""
+    filesystem, path = filesystem_of(url)
+    if is_web(url):
+        with contextlib.suppress(FileNotFoundError):
+            return {"": filesystem.info(path)}
+        return {}
+    base, pattern = parts_of(path)
+    if pattern:
+        found = filesystem.glob(path, detail=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            info = filesystem.info(path)
+            if info["type"] == "file":
+                return {"": info}
+        found = filesystem.find(path, detail=True)
+    prefix = filesystem._strip_protocol(base).rstrip("/") + "/"
+    files = {name.removeprefix(prefix): info for name, info in found.items() if info["type"] == "file"}
+    return {name: files[name] for name in sorted(files) if name and not name.endswith("/")}
+
+
+def is_web(url: str) -> bool:
+    """Is this a page of the web, which lists nothing?"""
+    return url.startswith(("http://", "https://"))
+
+
+def parts_of(path: str) -> tuple[str, str]:
+    """The folders of a path that are no pattern, and the pattern below them (empty where there is none)."""
+    parts = path.split("/")
+    first = next((at for at, part in enumerate(parts) if _PATTERN.search(part)), len(parts))
+    return "/".join(parts[:first]), "/".join(parts[first:])
+
+
+def downloaded(url: str, listed: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
+    """The copy of these files, downloaded if this state of them is not there yet. Files of a folder are copies of their own,
+    too: whichever way a file is named, it is downloaded once."""
+    states = {name: state_of(info) for name, info in listed.items()}
+    digest = sha256(json.dumps([url, states], sort_keys=True).encode()).hexdigest()[:_DIGITS]
+    address, pattern = (url, "") if is_web(url) else parts_of(url)
+    name = PurePosixPath(urlsplit(address).path if is_web(url) else address).name or "input"
+    if not (folder / digest).is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        waiting = folder / f".{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            for below, info in listed.items():
+                target = waiting / name / below
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if below:
+                    link_or_copy(downloaded(f"{address.rstrip('/')}/{below}", {"": info}, folder), target)
+                else:
+                    fetch_file(url, str(info["name"]), target, info.get("size"))
+            (folder / f"{digest}.json").write_text(json.dumps({"url": address, "name": name}))
+            with contextlib.suppress(OSError):  # another process was quicker
+                waiting.rename(folder / digest)
+        finally:
+            shutil.rmtree(waiting, ignore_errors=True)
+    return folder / digest / name / pattern
+
+
+def state_of(info: Mapping[str, Any]) -> list[str]:
+    """What tells this state of a file from another."""
+    fields = [field for field in CONTENT_FIELDS if info.get(field)] or [
+        field for field in TIME_FIELDS if info.get(field)
+    ]
+    values = {field: info[field] for field in (*fields[:1], "size") if info.get(field) is not None}
+    return [f"{name} {value.timestamp() if isinstance(value, datetime) else value}" for name, value in values.items()]
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under a second name; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def fetch_file(url: str, remote: str, path: Path, size: Any) -> None:
+    """Download one file.
+
+    Raises:
+        UserError: fewer bytes came than were promised.
+    """
+    filesystem, _ = filesystem_of(url)
+    patiently(lambda: filesystem.get_file(remote, str(path)), url)
+    if isinstance(size, int) and path.stat().st_size != size:
+        found = f"{url}: {path.stat().st_size} of {size} bytes"
+        raise UserError("A download ended early.", found, "run the same command again")
+
+
+def named_by_url(text: str) -> str:
+    """A text in which copies of this machine are called by the URLs that they are copies of."""
+    folder = str(inputs_folder())
+    if folder not in text:
+        return text
+    for digest in set(re.findall(re.escape(folder) + rf"/([0-9a-f]{{{_DIGITS}}})/", text)):
+        with contextlib.suppress(OSError):
+            known = json.loads((Path(folder) / f"{digest}.json").read_text())
+            text = text.replace(f"{folder}/{digest}/{known['name']}", known["url"])
+    return text
+
+
+@contextlib.contextmanager
+def urls_named() -> Iterator[None]:
+    """Errors that this block raises call inputs by their URLs."""
+    try:
+        yield
+    except UserError as error:
+        words = [named_by_url(text) for text in (error.what, error.found, error.fix)]
+        if words == [error.what, error.found, error.fix]:
+            raise
+        raise UserError(*words) from error

@@ -1,0 +1,153 @@
+"""Places outside this machine: which texts are URLs, which file system of fsspec opens one, and what to do where it does not answer."""
+
+import errno
+import functools
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyrite.errors import PyriteError, UserError
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""The extra of Pyrite's that brings a protocol."""
+LOCAL = ("file", "local")
+PATIENCE = 300.0
+"""Seconds for which a server that does not answer is asked again; `$PYRITE_STORE_PATIENCE` is another number."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):(/{1,3})(.*)", re.DOTALL)
+_PASSING = (errno.EBUSY, errno.EIO, errno.EPIPE, errno.ETIMEDOUT, errno.ENETUNREACH, errno.EHOSTUNREACH,
+            getattr(errno, "EREMOTEIO", errno.EIO))  # fmt: skip
+"""Errors of the system that also stand for a server's own trouble (500, 503)."""
+_PASSING_CLASSES = {
+    *("EndpointConnectionError", "HTTPClientError", "ConnectionClosedError", "ClientConnectionError", "FSTimeoutError"),
+    *("ClientPayloadError", "ServerDisconnectedError", "IncompleteReadError", "ResponseParserError"),
+}
+_REFUSALS = {"NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "RefreshError"}
+Answer = TypeVar("Answer")
+
+
+def url_of(place: str | Path) -> str | None:
+    """The URL that fsspec opens, where a place is one; None for a path of this machine and for a data set on the hub.
+
+    A path object has one slash where a URL has two, and stands for the same.
+
+    >>> url_of("s3://bucket/rows.jsonl"), url_of(Path("s3://bucket") / "rows.jsonl")
+    ('s3://bucket/rows.jsonl', 's3://bucket/rows.jsonl')
+    >>> url_of("file:///data/x"), url_of(Path("file:///data/x")), url_of("hf://datasets/org/name/x.jsonl")
+    ('file:///data/x', 'file:///data/x', 'hf://datasets/org/name/x.jsonl')
+    >>> url_of("data/rows.jsonl"), url_of("hf://org/name:main@train"), url_of("C:/rows.jsonl"), url_of("packaged:x")
+    (None, None, None, None)
+    """
+    match = _URL.fullmatch(str(place))
+    if match is None:
+        return None
+    protocol, slashes, rest = match.groups()
+    if len(slashes) == 1 and not _is_protocol(protocol):
+        return None
+    if protocol == "hf" and rest.count("/") < 2:
+        return None
+    return f"{protocol}://{'/' if protocol in LOCAL else ''}{rest}"
+
+
+def local_path(url: str) -> Path | None:
+    """The path on this machine that a `file://` URL names; None for any other.
+
+    >>> local_path("file:///data/x").as_posix(), local_path("s3://bucket/x")
+    ('/data/x', None)
+    """
+    protocol, _, rest = url.partition("://")
+    return Path(rest) if protocol in LOCAL else None
+
+
+def on_this_machine(place: str | Path) -> bool:
+    """Is this a path of this machine, also as a `file://` URL?"""
+    url = url_of(place)
+    return url is None or local_path(url) is not None
+
+
+@functools.cache
+def _is_protocol(name: str) -> bool:
+    from fsspec.registry import known_implementations
+
+    return name in known_implementations
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """The file system of fsspec that opens a URL, and the path in it. Nothing is remembered of what it lists.
+
+    Raises:
+        UserError: nobody knows the protocol, or the package that speaks it is not installed.
+    """
+    from fsspec import get_filesystem_class
+    from fsspec.core import url_to_fs
+
+    protocol, _, rest = url.partition("://")
+    if not rest.strip("/"):
+        raise UserError("That URL names nothing.", url, f"name a bucket and a place in it: {protocol}://BUCKET/NAME")
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol in ("s3", "s3a"):  # we ask again ourselves
+        options["config_kwargs"] = {"retries": {"max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
+    try:
+        get_filesystem_class(protocol)
+        filesystem, path = url_to_fs(url, **options)
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        fix = f"pip install 'pyrite[{extra}]'" if extra else str(error)
+        raise UserError(f"{protocol}:// needs a package that is not installed.", url, fix) from error
+    except ValueError as error:
+        fix = f"name one of these protocols: {', '.join(EXTRAS)}, https, file, or another of fsspec's"
+        raise UserError("Nobody knows how to open that.", f"{url}: {error}", fix) from error
+    return filesystem, path
+
+
+def patiently(action: Callable[[], Answer], url: str) -> Answer:
+    """What an action on a URL answers; where its server does not, it is asked again, less and less often.
+
+    Raises:
+        UserError: the server stays away, refuses us, or has no such bucket.
+        FileNotFoundError, OSError: as the file system raises them otherwise.
+    """
+    ends = time.monotonic() + float(os.environ.get("PYRITE_STORE_PATIENCE", PATIENCE))
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except PyriteError:
+            raise
+        except Exception as error:
+            if (refused := refusal(error, url)) is not None:
+                raise refused from error
+            if not is_passing(error):
+                raise
+            if time.monotonic() + pause > ends:
+                fix = "look whether it runs and can be reached; then the same command again: finished steps are kept"
+                raise UserError("The object store does not answer.", f"{url}: {error}"[:400], fix) from error
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def is_passing(error: BaseException) -> bool:
+    """May the same call go well a little later?"""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if any(kind.__name__ in _PASSING_CLASSES for kind in type(error).__mro__):
+        return True
+    status = getattr(error, "code", None) or getattr(error, "status", None)  # gcsfs, aiohttp
+    if isinstance(status, int) and (status >= 500 or status == 429):
+        return True
+    return isinstance(error, OSError) and error.errno in _PASSING
+
+
+def refusal(error: BaseException, url: str) -> UserError | None:
+    """What a server's refusal means for the user; None where it is none."""
+    code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
+    if code == "NoSuchBucket":
+        bucket = "/".join(url.split("/")[:3])
+        return UserError("There is no such bucket.", url, f"create it, or check the name: {bucket}")
+    if isinstance(error, PermissionError) or type(error).__name__ in _REFUSALS:
+        detail = f"{url}: {error}"[:400]
+        return UserError("The object store refuses access.", detail, "check the keys, their rights and the endpoint")
+    return None

@@ -1,0 +1,188 @@
+"""Inputs at URLs: downloaded once, read as files are, hashed as files are, and named by their URLs."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from pyrite.errors import UserError
+from pyrite.io import ReadOptions, check_there, describe_reader, expand, file_hash, open_records, read_all, with_split
+from pyrite.io.copies import inputs_folder, local_copy, named_by_url
+from pyrite.io.sources import parse_source
+from pyrite.io.uploads import Upload
+from pyrite.io.urls import filesystem_of, patiently
+from pyrite.records import Text
+
+ROWS = [f'{{"text": "row {at}", "id": "{at}"}}\n' for at in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("PYRITE_STORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pyrite.io.copies.TRUSTED", 0.0)
+    filesystem = fsspec.filesystem("memory")
+    yield filesystem
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+
+
+def both(memory: Any, folder: Path, name: str, content: str) -> tuple[str, str]:
+    """The same file here and elsewhere."""
+    (folder / name).write_text(content)
+    memory.pipe_file(f"/bucket/{name}", content.encode())
+    return str(folder / name), f"memory://bucket/{name}"
+
+
+def downloads(memory: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    fetched: list[str] = []
+    get_file = memory.get_file
+
+    def counted(remote: str, *more: Any) -> Any:
+        fetched.append(remote)
+        return get_file(remote, *more)
+
+    monkeypatch.setattr(type(memory), "get_file", lambda _self, remote, *more: counted(remote, *more))
+    return fetched
+
+
+def test_a_file_elsewhere_is_read_and_hashed_as_one_that_is_here(memory: Any, tmp_path: Path) -> None:
+    here, there = both(memory, tmp_path, "a.jsonl", "".join(ROWS))
+    assert read_all(there) == read_all(here)
+    assert file_hash(there) == file_hash(here), "so that steps are found again wherever the file lies"
+    assert file_hash(f"{there}#text") == file_hash(f"{here}#text")
+    check_there(there)
+    assert file_hash(Path(there)) == file_hash(here), "a path object has one slash"
+
+
+def test_folders_patterns_columns_and_splits(memory: Any, tmp_path: Path) -> None:
+    for name in ("train.jsonl", "test.jsonl"):
+        both(memory, tmp_path, name, "".join(ROWS))
+    memory.pipe_file("/bucket/README.md", b"no data")
+    assert expand("memory://bucket/*.jsonl") == ["memory://bucket/test.jsonl", "memory://bucket/train.jsonl"]
+    records, counts = read_all("memory://bucket@train", ReadOptions(layout="text"))
+    assert counts.read == 4
+    assert isinstance(records[0], Text)
+    with pytest.raises(UserError, match="say which split"):
+        read_all("memory://bucket")
+    assert with_split("memory://bucket", "test") == "memory://bucket@test"
+    name = parse_source("memory://bucket/train.jsonl#text")
+    assert (Path(name.place).name, name.column) == ("train.jsonl", "text")
+
+
+def test_a_url_is_downloaded_once_and_again_when_it_changes(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.pipe_file("/bucket/a.jsonl", ROWS[0].encode())
+    memory.pipe_file("/bucket/b.jsonl", ROWS[1].encode())
+    fetched = downloads(memory, monkeypatch)
+    for _ in range(2):
+        local_copy("memory://bucket")
+        local_copy("memory://bucket/a.jsonl")
+        local_copy("memory://bucket/*.jsonl")
+    assert sorted(fetched) == ["/bucket/a.jsonl", "/bucket/b.jsonl"]
+    memory.pipe_file("/bucket/a.jsonl", ROWS[2].encode())
+    assert local_copy("memory://bucket/a.jsonl").read_text() == ROWS[2]
+    assert (local_copy("memory://bucket") / "a.jsonl").read_text() == ROWS[2]
+    assert len(fetched) == 3
+
+
+def test_errors_and_records_name_the_url(memory: Any) -> None:
+    memory.pipe_file("/bucket/bad.jsonl", (ROWS[0] + '{"tex": 1}\n').encode())
+    with pytest.raises(UserError) as caught:
+        read_all("memory://bucket/bad.jsonl")
+    assert caught.value.found.startswith("memory://bucket/bad.jsonl:2: ")
+    memory.pipe_file("/bucket/cut.parquet", b"PAR1 and no more")
+    with pytest.raises(UserError, match="not a whole") as caught:
+        read_all("memory://bucket/cut.parquet")
+    assert caught.value.found.startswith("memory://bucket/cut.parquet: ")
+    for url in ("memory://bucket/none.jsonl", "memory://bucket/none/*.jsonl"):
+        with pytest.raises(UserError, match="nothing at this URL") as caught:
+            check_there(url)
+        assert caught.value.found == url
+    memory.pipe_file("/bucket/good.jsonl", "".join(ROWS).encode())
+    reader = open_records("memory://bucket/good.jsonl")
+    assert len(list(reader)) == 4
+    described = describe_reader(reader)
+    assert (described["path"], described["files"]) == ("memory://bucket/good.jsonl", ["good.jsonl"])
+    copy = local_copy("memory://bucket/good.jsonl")
+    assert named_by_url(f"{copy}:3 and {inputs_folder()}") == f"memory://bucket/good.jsonl:3 and {inputs_folder()}"
+
+
+def test_a_protocol_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = sys.modules["fsspec.registry"]._registry  # type: ignore[attr-defined]
+    for name in ("s3fs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for protocol in ("s3", "gs"):
+        monkeypatch.delitem(known, protocol, raising=False)
+    for protocol, extra in {"s3": "s3", "gs": "gcs"}.items():
+        with pytest.raises(UserError) as caught:
+            filesystem_of(f"{protocol}://bucket/x")
+        assert caught.value.fix == f"pip install 'pyrite[{extra}]'"
+    with pytest.raises(UserError, match="Nobody knows"):
+        filesystem_of("nowhere://bucket/x")
+    with pytest.raises(UserError, match="names nothing"):
+        filesystem_of("s3://")
+
+
+def test_a_server_is_asked_again_while_it_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    answers: list[Any] = [ConnectionError("away"), OSError(16, "busy"), "here"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    assert patiently(ask, "memory://x") == "here"
+    answers[:] = [PermissionError("403")]
+    with pytest.raises(UserError, match="refuses access"):
+        patiently(ask, "memory://x")
+    answers[:] = [FileNotFoundError("none")]
+    with pytest.raises(FileNotFoundError):
+        patiently(ask, "memory://x")
+    monkeypatch.setenv("PYRITE_STORE_PATIENCE", "0")
+    answers[:] = [ConnectionError("away")]
+    with pytest.raises(UserError, match="does not answer"):
+        patiently(ask, "memory://x")
+
+
+def test_a_folder_is_uploaded_with_its_marker_last(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = Upload("memory://bucket/runs/one")
+    (upload.path / "rows").mkdir(parents=True)
+    for name in ("run.json", "rows/a.jsonl", ".lock"):
+        (upload.path / name).write_text(name)
+    written: list[str] = []
+    put_file = memory.put_file
+    monkeypatch.setattr(type(memory), "put_file", lambda _self, *words: (written.append(words[1]), put_file(*words)))
+    assert upload.send(["run.json"]) == 2
+    assert written == ["/bucket/runs/one/rows/a.jsonl", "/bucket/runs/one/run.json"]
+    assert sorted(memory.find("/bucket/runs")) == sorted(written)
+
+
+def test_a_run_begun_again_sees_what_stands_there_and_what_is_gone_goes(memory: Any, tmp_path: Path) -> None:
+    memory.pipe_file("/bucket/one/run.json", b"{}")
+    memory.pipe_file("/bucket/one/old.csv", b"old")
+    memory.pipe_file("/bucket/one/model.safetensors", b"weights")
+    upload = Upload("memory://bucket/one")
+    assert sorted(upload.files()) == ["old.csv", "run.json"], "weights are not brought here"
+    assert upload.send(["run.json"]) == 0, "nothing was written, so nothing is uploaded or deleted"
+    assert memory.exists("/bucket/one/model.safetensors")
+    (upload.path / "old.csv").unlink()
+    (upload.path / "new.csv").write_text("new")
+    assert Upload("memory://bucket/one").path.joinpath("new.csv").exists(), "a run that was cut off goes on"
+    assert upload.send(["run.json"]) == 2
+    assert sorted(memory.find("/bucket/one")) == ["/bucket/one/new.csv", "/bucket/one/run.json"]
+    memory.pipe_file("/bucket/one/run.json", json.dumps({"by": "another"}).encode())
+    assert json.loads((Upload("memory://bucket/one").path / "run.json").read_text()) == {"by": "another"}
+
+
+def test_one_file_is_uploaded_as_one(memory: Any) -> None:
+    upload = Upload("memory://bucket/page.html")
+    assert upload.path.name == "page.html"
+    upload.path.parent.mkdir(parents=True, exist_ok=True)
+    upload.path.write_text("page")
+    assert upload.send([]) == 1
+    assert memory.cat("/bucket/page.html") == b"page"
