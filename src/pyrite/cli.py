@@ -156,7 +156,7 @@ def audit(*data: str, options: Annotated[AuditOptions, Options] = AuditOptions()
     if not data:
         raise UserError("Give the data set to audit.", "no file", "pyrite audit DATA --reference HUMAN")
     result = audit_run.audit(AuditConfig(data=data, **dict(options)))
-    show_json(result.as_json()) if json else show.show_audit(result.as_json())
+    show_json(result.as_json()) if json else show.show(result)
     return result.exit_code
 
 

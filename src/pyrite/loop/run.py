@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 PAGE = "report.html"
-UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data", "open")
+UNSAID = ("out", "store", "quiet", "max_time", "workers", "engine", "plan", "data", "open")
 """Flags that change nothing in what is found."""
 
 
@@ -257,7 +257,7 @@ def further_audit(running: LoopState, name: str, more: MoreAudit) -> None:
     config = AuditConfig(
         **options, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
     )
-    running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
+    running.done(f"audit-{name}", f"audit-{name}", audit_run.run_audit(config))
 
 
 def run_audit_part(running: LoopState) -> bool:
@@ -277,7 +277,7 @@ def run_audit_part(running: LoopState) -> bool:
         workers=running.config.workers,
         **running.common(),
     )
-    result = audit_run.audit(config)
+    result = audit_run.run_audit(config)
     rewrite_as_read(config)
     running.done("audit", "audit", result)
     for name, more in spec.audits.items():
@@ -320,7 +320,7 @@ def run_synth_part(running: LoopState) -> bool:
     running.notes.append(
         f"the recipe made {synthesis.rows} rows ({synthesis.counts['read']} texts sampled, {synthesis.counts['kept']} kept)"
     )
-    audited = audit_run.audit(
+    audited = audit_run.run_audit(
         AuditConfig(
             **inputs.options(spec.audit),
             data=(str(rows_file),),

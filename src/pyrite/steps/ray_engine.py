@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,8 +29,6 @@ ATTEMPTS = 5
 """How often a step is begun again whose process or machine is lost, or that memory ran out for."""
 STATES = 4
 """A model in training takes so many times its weights: themselves, gradients, two moments."""
-BESIDE_WEIGHTS = 2**30
-"""Bytes of memory that a step declares beside what its weights take."""
 OBJECT_STORE = 2**28
 """Bytes that a cluster of this machine sets aside for what passes between tasks: only recipes and reports do."""
 LOOK_EVERY, PATIENCE = 10.0, 300.0
@@ -47,7 +46,7 @@ class RayEngine:
         self.ray, self.room = ray, MOST_AT_A_TIME
         self.threads, self.root, self.deadline, self.refresh = threads, root.absolute(), deadline, refresh
         self.was_up = ray.is_initialized()
-        self.may_grow = self.was_up or connect(ray, name)
+        self.may_grow = (self.was_up and not _started_here) or (not self.was_up and connect(ray, name))
         self.witness = Witness(self.root)
         self.mailbox = ray.remote(num_cpus=0, max_restarts=-1)(Mailbox).remote()
         self.mail: Any = None
@@ -67,6 +66,7 @@ class RayEngine:
         demand = self.demand(step)
         run = self.run_on_gpu if demand["GPU"] else self.run
         options = {"num_cpus": demand["CPU"], "num_gpus": demand["GPU"], "memory": demand["memory"]}
+        step = replace(step, cpus=int(demand["CPU"]))
         task = run.options(name=step.label, **options).remote(
             step, self.witness.shared, files_of(step), self.deadline, tuple(self.refresh), self.threads, self.mailbox
         )
@@ -77,9 +77,9 @@ class RayEngine:
         """What a step declares; of CPUs and memory (bytes) never more than the largest machine has."""
         size = weight_bytes(step, Store(self.root))
         trains = step.kind.name.startswith(("train.", "repair.train"))
-        memory = size * (STATES if trains else 1) + BESIDE_WEIGHTS
+        memory = size * (STATES if trains else 1) + step.memory
         return {
-            "CPU": max(1, min(self.threads, int(self.most("CPU")))),
+            "CPU": max(1, min(max(self.threads, step.cpus), int(self.most("CPU")))),
             "GPU": 1 if needs_gpu(step) else 0,
             "memory": int(min(memory, self.most("memory"))),
         }
@@ -160,6 +160,30 @@ class RayEngine:
         else:
             self.ray.shutdown()
         self.witness.close()
+
+
+_started_here = False
+"""Does this process use a cluster of this machine that `one_cluster` started?"""
+
+
+@contextlib.contextmanager
+def one_cluster(name: str) -> Iterator[None]:
+    """Connect to an engine's cluster once for all runs of steps in this block: a cluster of this machine takes seconds to start.
+
+    Raises:
+        UserError: Ray is not installed, or nobody answers at the address.
+    """
+    global _started_here
+    ray = imported_ray()
+    if ray.is_initialized():  # by a block around this one, or by whoever called us
+        yield
+        return
+    _started_here = not connect(ray, name)
+    try:
+        yield
+    finally:
+        _started_here = False
+        ray.shutdown()
 
 
 class Mailbox:
@@ -258,5 +282,7 @@ def ray_run(
 ) -> float:
     """What a worker of the cluster does with one step."""
     enter(shared, files)
-    set_threads(threads)
+    os.environ["RAYON_NUM_THREADS"] = str(threads or 1)
+    if not step.kind.plain:
+        set_threads(threads)
     return run_one(step, shared.root, deadline, sparse_reports(mailbox.put.remote), refresh)

@@ -97,17 +97,27 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
 
     try:
         if options.workers == 1 and options.engine == LOCAL:
-            set_threads(options.threads)
             for step in todo:
                 if is_past(deadline):
                     raise OutOfTime("--max-time is over")
                 progress.start(step)
+                if not step.kind.plain:
+                    set_threads(options.threads)
                 finished(step, run_one(step, store.root, deadline, progress.report_progress, options.refresh))
         elif todo:
             run_side_by_side(todo, engine_of(options, store, deadline, todo), deadline, progress, finished)
     finally:
         progress.close()
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
+
+
+def for_several_runs(engine: str) -> contextlib.AbstractContextManager[None]:
+    """A block in which several runs of steps use one connection to an engine."""
+    if engine == LOCAL:
+        return contextlib.nullcontext()
+    from pyrite.steps.ray_engine import one_cluster
+
+    return one_cluster(engine)
 
 
 def engine_of(options: RunOptions, store: Store, deadline: float | None, todo: list[Step]) -> Engine:
