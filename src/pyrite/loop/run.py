@@ -30,6 +30,7 @@ from pyrite.runs import read_run
 from pyrite.runs.loop import LoopRecord
 from pyrite.runs.schema import GateOutcome
 from pyrite.runs.write import write_record
+from pyrite.steps import for_several_runs
 from pyrite.steps.store import made_with
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class LoopState:
         left = None if self.end is None else (self.end - time.monotonic()) / 60
         if left is not None and left <= 0:
             raise OutOfTime("--max-time is over")
-        return {"store": self.config.store, "quiet": self.config.quiet, "max_time": left}
+        config = self.config
+        return {"store": config.store, "quiet": config.quiet, "engine": config.engine, "max_time": left}
 
     def done(self, part: str, where: str, result: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
         """A part is finished: where it lies, what its verb returned, and how its gates came out."""
@@ -161,7 +163,8 @@ def run_loop(config: LoopConfig) -> Loop:
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     running = begin(config)
-    with folder_lock(running.folder), redirect_stdout(sys.stderr):  # the result alone goes to stdout
+    one_block = for_several_runs(config.engine)
+    with folder_lock(running.folder), redirect_stdout(sys.stderr), one_block:  # the result alone goes to stdout
         (running.folder / PAGE).unlink(missing_ok=True)
         running.write()
         try:
@@ -316,7 +319,7 @@ def run_synth_part(running: LoopState) -> bool:
     rows_file = inputs.rows("loop:made")
     common = running.common()
     common.pop("max_time")
-    synthesis = synth_run.synth(SynthConfig(recipe=inputs.recipe(), out=rows_file, **common))
+    synthesis = synth_run.write_synthetic(SynthConfig(recipe=inputs.recipe(), out=rows_file, **common))
     running.notes.append(
         f"the recipe made {synthesis.rows} rows ({synthesis.counts['read']} texts sampled, {synthesis.counts['kept']} kept)"
     )

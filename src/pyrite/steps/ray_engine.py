@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,8 +45,8 @@ class RayEngine:
         ray = imported_ray()
         self.ray, self.room = ray, MOST_AT_A_TIME
         self.threads, self.root, self.deadline, self.refresh = threads, root.absolute(), deadline, refresh
-        self.was_up = ray.is_initialized()
-        self.may_grow = (self.was_up and not _started_here) or (not self.was_up and connect(ray, name))
+        _connection.open(ray, name)
+        self.may_grow = _connection.may_grow
         self.witness = Witness(self.root)
         self.mailbox = ray.remote(num_cpus=0, max_restarts=-1)(Mailbox).remote()
         self.mail: Any = None
@@ -154,36 +154,52 @@ class RayEngine:
             self.ray.cancel(task, force=True)
 
     def close(self) -> None:
-        """Leave the cluster, or end the one that was started here."""
-        if self.was_up:
+        """Leave the cluster."""
+        with contextlib.suppress(self.ray.exceptions.RayError):
             self.ray.kill(self.mailbox)
-        else:
-            self.ray.shutdown()
+        _connection.close()
         self.witness.close()
 
 
-_started_here = False
-"""Does this process use a cluster of this machine that `one_cluster` started?"""
+@dataclass
+class Connection:
+    """How this process came to its cluster: `ours` if Pyrite connected, `may_grow` if other machines may join; and how many blocks of
+    `one_cluster` want it kept."""
+
+    ours: bool = False
+    may_grow: bool = True
+    blocks: int = 0
+
+    def open(self, ray: Any, name: str) -> None:
+        """Connect, unless that was done: by an engine before, or by whoever called us.
+
+        Raises:
+            UserError: nobody answers at the address.
+        """
+        if not ray.is_initialized():
+            self.may_grow = connect(ray, name)
+            self.ours = True
+
+    def close(self) -> None:
+        """Leave the cluster, or end the one that was started here; not while a block wants it kept, or where it is not ours."""
+        if self.ours and not self.blocks:
+            imported_ray().shutdown()
+            self.ours, self.may_grow = False, True
+
+
+_connection = Connection()
 
 
 @contextlib.contextmanager
-def one_cluster(name: str) -> Iterator[None]:
-    """Connect to an engine's cluster once for all runs of steps in this block: a cluster of this machine takes seconds to start.
-
-    Raises:
-        UserError: Ray is not installed, or nobody answers at the address.
-    """
-    global _started_here
-    ray = imported_ray()
-    if ray.is_initialized():  # by a block around this one, or by whoever called us
-        yield
-        return
-    _started_here = not connect(ray, name)
+def one_cluster() -> Iterator[None]:
+    """Keep the cluster to which the first run of steps in this block connects for the others: one of this machine takes seconds to
+    start."""
+    _connection.blocks += 1
     try:
         yield
     finally:
-        _started_here = False
-        ray.shutdown()
+        _connection.blocks -= 1
+        _connection.close()
 
 
 class Mailbox:

@@ -112,12 +112,12 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
 
 
 def for_several_runs(engine: str) -> contextlib.AbstractContextManager[None]:
-    """A block in which several runs of steps use one connection to an engine."""
+    """A block in which several runs of steps use one connection to an engine, made where the first of them needs it."""
     if engine == LOCAL:
         return contextlib.nullcontext()
     from pyrite.steps.ray_engine import one_cluster
 
-    return one_cluster(engine)
+    return one_cluster()
 
 
 def engine_of(options: RunOptions, store: Store, deadline: float | None, todo: list[Step]) -> Engine:

@@ -8,7 +8,18 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.models import hardware
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, default_store, missing_steps, run_steps
+from pyrite.steps import (
+    Done,
+    Progress,
+    RunOptions,
+    Step,
+    Store,
+    closure,
+    default_store,
+    for_several_runs,
+    missing_steps,
+    run_steps,
+)
 from pyrite.steps.shard import Shard, ShardDone, refuse_beside_shard, shard_of, steps_left
 from pyrite.study import chat_overlap
 from pyrite.study.cells import Plan
@@ -117,15 +128,16 @@ def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> 
         for step in (*steps.items.values(), *steps.counts.values(), *steps.pool_steps, *divided)
         if needs_no_model(step)
     ]
-    first = run_steps(rows, store, replace(options, refresh=()), Progress(quiet=True))
-    for name, step in steps.items.items():
-        if step in rows:
-            label_probe(steps, name, store)  # what is wrong with a probe is said before anything is trained
-    shared = chat_overlap.overlaps(steps, store) if steps.pools else []
-    if options.max_seconds is not None:
-        options = replace(options, max_seconds=options.max_seconds - first.seconds)
-    targets = steps.targets if shard is None else shard.of(steps.targets)
-    rest = run_steps(targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
+    with for_several_runs(config.engine):
+        first = run_steps(rows, store, replace(options, refresh=()), Progress(quiet=True))
+        for name, step in steps.items.items():
+            if step in rows:
+                label_probe(steps, name, store)  # what is wrong with a probe is said before anything is trained
+        shared = chat_overlap.overlaps(steps, store) if steps.pools else []
+        if options.max_seconds is not None:
+            options = replace(options, max_seconds=options.max_seconds - first.seconds)
+        targets = steps.targets if shard is None else shard.of(steps.targets)
+        rest = run_steps(targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
     done = Done(len(todo), len(steps.steps) - len(todo), first.seconds + rest.seconds)
     return Finished(steps, store, compute, done, shared)
 
