@@ -142,7 +142,8 @@ def ours() -> None:
     from pyrite.audit.config import AuditConfig
     from pyrite.audit.plan import plan, selected_flaws
     from pyrite.audit.run import audit
-    from pyrite.steps import Progress, RunOptions, Store, run_steps
+    from pyrite.audit.runner import StepRunner
+    from pyrite.steps import Store
 
     job = json.loads(sys.argv[1])
     config = AuditConfig(
@@ -160,11 +161,11 @@ def ours() -> None:
         call()
         phases.append((name, start, time.monotonic()))
 
-    store, progress = Store(Path(job["store"])), Progress(quiet=True)
+    store = Store(Path(job["store"]))
     planned = plan(config, selected_flaws(config.only))
-    streams = list(planned.streams.values())
-    phase("reading", lambda: run_steps(streams, store, RunOptions(), progress))
-    phase("merging", lambda: run_steps([planned.totals], store, RunOptions(threads=1), progress))
+    streams, runner = planned.reading_steps(), StepRunner(config, store)
+    phase("reading", lambda: runner.read(streams))
+    phase("merging", lambda: runner.run([planned.totals]))
     if job["comparing"]:
         phase("comparing", lambda: audit(config))
     counts, whole = store.path(streams[0].key), store.path(planned.totals.key)

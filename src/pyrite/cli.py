@@ -156,7 +156,7 @@ def audit(*data: str, options: Annotated[AuditOptions, Options] = AuditOptions()
     if not data:
         raise UserError("Give the data set to audit.", "no file", "pyrite audit DATA --reference HUMAN")
     result = audit_run.audit(AuditConfig(data=data, **dict(options)))
-    show_json(result.as_json()) if json else show.show_audit(result.as_json())
+    show_json(result.as_json()) if json else show.show(result)
     return result.exit_code
 
 
@@ -211,11 +211,15 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
     recipe
         recipe (YAML): labels, fields, rows to learn from, generator, sampling, selection
     """
+    from pyrite.steps.shard import ShardDone
     from pyrite.synth import run as synth_run
 
     result = synth_run.synth(SynthConfig(recipe=recipe, **dict(options)))
     if json:
         show_json(result.as_json())
+        return
+    if isinstance(result, ShardDone):
+        print(result.in_words())
         return
     dropped = ", ".join(f"{count} {reason}" for reason, count in result.counts["dropped"].items()) or "none"
     print(f"rows to learn from: {result.counts['read_as']}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyrite.errors import UserError
@@ -15,6 +15,14 @@ class ConfigBase(BaseModel):
     """A configuration in which an unknown key is an error, and which does not change once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ENGINE: Any = Field(
+    "local",
+    pattern=r"^(local|ray|ray:.+)$",
+    description="where steps run: local, or ray (a cluster of this machine), ray:HOST:PORT, ray://HOST:PORT; see docs/scale.md",
+)
+"""The option `--engine` of every verb that has it."""
 
 
 class DistinctConfig(ConfigBase):

@@ -5,10 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from planted import human_rows, with_near_duplicates
 
+from pyrite.audit.config import AuditConfig
+from pyrite.audit.plan import Planned, plan
 from pyrite.audit.rows import Row
+from pyrite.audit.runner import StepRunner
+from pyrite.audit.spans import FILE
 from pyrite.cli import run
+from pyrite.steps import Store, for_several_runs
 
 LIGHT = "format,duplicates,diversity"
 """Families that need no model; semantic duplicates do, see `caller`."""
@@ -44,3 +51,35 @@ def caller(
         return code, json.loads(out) if out else {}, err
 
     return call
+
+
+STREAMED = ["format", "duplicates", "diversity", "tokens"]
+"""Flaws that read every row; none of their reading needs a model library."""
+
+
+def repeated_rows(count: int) -> list[Row]:
+    """Rows of which a tenth are nearly one another, which stand in other spans."""
+    return with_near_duplicates(human_rows(count, 1, source="made"), 0.1, 1)[0]
+
+
+def read_and_merge(config: AuditConfig, flaws: Sequence[str] = STREAMED) -> tuple[Planned, Store]:
+    """The part of an audit that reads every row."""
+    store = Store(config.store or Path())
+    runner, planned = StepRunner(config, store), plan(config, flaws)
+    with for_several_runs(config.engine):
+        runner.read(planned.reading_steps())
+        runner.run([step for step in planned.files.values() if step.kind is FILE])
+        runner.run([planned.totals, planned.sample])
+    return planned, store
+
+
+def stored_bytes(store: Store) -> dict[str, bytes]:
+    """Everything in a store, by key and name, but for seconds, and for tables in which pyarrow says when it wrote them."""
+    held = {}
+    for file in store.root.glob("done/*/*/**/*"):
+        if file.is_file() and file.name != "step.json":
+            content = file.read_bytes()
+            if file.name == "counts.json" and file.parent.parent.parent.name == "done":
+                content = orjson.dumps({**orjson.loads(content), "seconds": 0})
+            held[str(file.relative_to(store.root))] = content
+    return held

@@ -92,24 +92,6 @@ def test_shards_audited_apart_and_together(tmp_path: Path, audit: Any) -> None:
         assert one["evidence"]["values"].get("rows") == theirs[name]["evidence"]["values"].get("rows")
 
 
-def test_several_processes_find_the_same(tmp_path: Path, audit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, _ = with_near_duplicates(human_rows(2500, 1, source="made"), 0.1, 1)
-    data = write(tmp_path / "data.jsonl", rows)
-    human = write(tmp_path / "human.jsonl", human_rows(200, 2))
-    code, one, err = audit(data, "--reference", human, "--sample", "200")
-    assert code == 0, err
-    monkeypatch.setattr("pyrite.audit.plan.ALONE_BYTES", 300_000)
-    copies = tmp_path / "copies.jsonl"
-    code, two, err = audit(data, "--reference", human, "--sample", "200", "--workers", "2", "--flagged", copies)
-    assert code == 0, err
-    assert len(list((tmp_path / "store").rglob("part-1"))) == 1  # of the data; the reference is small
-    for told in (one, two):
-        told.pop("settings")
-        told.pop("flagged")
-        told.pop("disk_mb_per_million_rows")
-    assert one == two
-
-
 def test_a_column_names_the_sources(tmp_path: Path, audit: Any) -> None:
     data = write(tmp_path / "data.jsonl", human_rows(150, 1))
     rows = [*human_rows(100, 2, topic=1), *with_opening(human_rows(100, 3, topic=2), 0.9, 1)[0]]

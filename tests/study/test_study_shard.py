@@ -8,7 +8,7 @@ from tests.conftest import study_line
 
 from pyrite.cli import run
 from pyrite.errors import UserError
-from pyrite.study.shard import SLURM_ARRAY, Shard, shard_of
+from pyrite.steps.shard import SLURM_ARRAY, Shard, shard_of
 
 
 def test_three_jobs_are_one_study(tiny_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

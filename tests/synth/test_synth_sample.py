@@ -170,3 +170,30 @@ def test_a_continued_row_begins_with_a_row_and_keeps_its_label(
 def test_the_first_sentence(text: str, first: str) -> None:
     match = SENTENCE.match(text)
     assert (match.group(0) if match else text) == first
+
+
+def test_jobs_share_a_recipe(
+    tmp_path: Path, tiny_causal: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts in parts are the texts of one step; each job samples its own, and the last one writes the rows."""
+    write_jsonl(review_rows(120, 4), tmp_path / "reviews.jsonl")
+    recipe, whole, parts = tmp_path / "recipe.yaml", tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    recipe.write_text(RECIPE.format(causal=tiny_causal))
+    line = ["synth", str(recipe), "--json", "--store", str(tmp_path / "store"), "--out"]
+    assert run([*line, str(whole)]) == 0
+    alone = json.loads(capfd.readouterr().out)
+    monkeypatch.setattr("pyrite.synth.run.PART_TEXTS", 16)
+    left = []
+    for number in (3, 1):
+        assert run([*line, str(parts), "--shard", f"{number}/3"]) == 0
+        part = json.loads(capfd.readouterr().out)
+        assert (part["synth"], part["shard"]) == ("recipe", f"{number}/3")
+        left.append(part["steps_left"])
+    assert left == [2, 1]
+    assert not parts.exists()
+    assert run([*line, str(parts), "--shard", "2/3"]) == 0
+    assert json.loads(capfd.readouterr().out)["counts"] == alone["counts"]
+    assert parts.read_bytes() == whole.read_bytes()
+    assert run([*line[:2], *line[3:], str(tmp_path / "again.jsonl")]) == 0
+    assert "steps to run" not in capfd.readouterr().err
+    assert (tmp_path / "again.jsonl").read_bytes() == whole.read_bytes()

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pyrite.audit.flaws import BUILT_IN
-from pyrite.config_base import CallConfig, ConfigBase
+from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 from pyrite.models.hardware import ReadingPrecision
 
 
@@ -102,6 +102,12 @@ class AuditOptions(ConfigBase):
     )
     workers: int | None = Field(
         None, ge=1, description="processes that read a large file [one for each core, at most 8]"
+    )
+    engine: str = ENGINE
+    shard: str | None = Field(
+        None,
+        description="I/N: read the I-th of N parts of the data, beside jobs with the same store that read the others; "
+        "slurm: the part of this job in its array. Whichever job finishes last does the rest",
     )
     out: Path | None = Field(None, description="run folder: findings, row-level tables, figures")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")

@@ -1,4 +1,8 @@
-"""Who takes the batches of a file that is read: the streams of all flaws, in this process or in several."""
+"""Who takes the batches of a file that is read: the streams of all flaws, in this process or in several.
+
+A large file that cannot be read in spans is divided among `PARTS` parts, whatever the number of processes, so that what they
+gather does not depend on it. Each process has some of the parts.
+"""
 
 import os
 import queue
@@ -13,6 +17,9 @@ from pyrite.audit.flaws.registry import flaw_of
 from pyrite.audit.rows import Row, lacks_part
 from pyrite.errors import UserError
 from pyrite.steps.processes import interrupts_held
+
+PARTS = 8
+"""Parts that the batches of a large file go to in turn, where it cannot be read in spans."""
 
 
 class Part:
@@ -67,15 +74,35 @@ def placed(values: Any, places: Sequence[int], count: int) -> Any:
     return pyarrow.array(values).take(pyarrow.array([number_at.get(at) for at in range(count)], pyarrow.int64()))
 
 
-def work(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, outbox: Any) -> None:
-    """A part in a process of its own: batches from the inbox until None."""
+class PartsInTurn:
+    """Several parts in this process, as `Crew` has them in several."""
+
+    def __init__(self, folders: Sequence[Path], config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+        self.parts = [Part(folder, config, inputs) for folder in folders]
+        self.turn = 0
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Hand a batch to the part whose turn it is."""
+        self.parts[self.turn].add(rows)
+        self.turn = (self.turn + 1) % len(self.parts)
+
+    def close(self) -> None:
+        """Write what was gathered."""
+        for part in self.parts:
+            part.close()
+
+
+def work(
+    folders: Sequence[Path], config: Mapping[str, Any], inputs: Mapping[str, Path], inbox: Any, outbox: Any
+) -> None:
+    """Some parts in a process of their own: batches from the inbox until None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
     try:
-        part = Part(folder, config, inputs)
+        parts = PartsInTurn(folders, config, inputs)
         while (batch := next_batch(inbox)) is not None:
-            part.add(batch)
-        part.close()
+            parts.add(batch)
+        parts.close()
         outbox.put(None)
     except BaseException as error:
         import traceback
@@ -104,18 +131,20 @@ def next_batch(inbox: Any) -> list[Row] | None:
 
 
 class Crew:
-    """Several parts, each in its own process; batches go to them in turn."""
+    """Several parts in `count` processes; batches go to them in turn."""
 
-    def __init__(self, count: int, out: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+    def __init__(
+        self, folders: Sequence[Path], count: int, config: Mapping[str, Any], inputs: Mapping[str, Path]
+    ) -> None:
         import multiprocessing
 
         context = multiprocessing.get_context("spawn")
         self.outbox = context.Queue()
         self.inboxes = [context.Queue(maxsize=3) for _ in range(count)]
-        self.turn = 0
+        self.parts, self.turn = len(folders), 0
         self.processes = [
             context.Process(
-                target=work, args=(out / f"part-{at}", dict(config), dict(inputs), inbox, self.outbox), daemon=True
+                target=work, args=(folders[at::count], dict(config), dict(inputs), inbox, self.outbox), daemon=True
             )
             for at, inbox in enumerate(self.inboxes)
         ]
@@ -125,8 +154,8 @@ class Crew:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Hand a batch to the part whose turn it is; waits while it is busy."""
-        self.put(self.turn, list(rows))
-        self.turn = (self.turn + 1) % len(self.inboxes)
+        self.put(self.turn % len(self.inboxes), list(rows))
+        self.turn = (self.turn + 1) % self.parts
 
     def put(self, at: int, batch: list[Row] | None) -> None:
         """Into one inbox, unless its process has died."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from pyrite.audit.flaws.registry import flaw_of, plugin_settings
 from pyrite.audit.gather import DATA
 from pyrite.audit.plan import Planned
 from pyrite.audit.rows import audit_row, lacks_part
+from pyrite.audit.spans import all_spans, span_of
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
-from pyrite.io import Part, Reader, ReadOptions, atomic_write, copy_rows, open_records, write_jsonl
+from pyrite.io import Part, Reader, ReadOptions, SourceRow, Span, atomic_write, copy_rows, open_records, write_jsonl
 from pyrite.outputs import storable
 from pyrite.records import Record
 from pyrite.steps import Context, Step, StepType, Store
@@ -32,7 +33,7 @@ ROWS_AT_ONCE = 2000
 
 
 def flag_scores_step(context: Context) -> None:
-    """Step: `marks.parquet`: for each row of one file its number and, by measure, how strongly it shows it (0 to 1);
+    """Step: `marks.parquet`: for each row of one file, or of a span of it, its number and, by measure, how strongly it shows it (0 to 1);
     0 of a row without the part of the answers that is measured."""
     config = context.config
     extras = extras_of(config, context.inputs)
@@ -42,6 +43,7 @@ def flag_scores_step(context: Context) -> None:
         source=config["source"],
         column=None,
         part=config.get("part", "answer"),
+        span=span_of(context),
     )
     rules: Mapping[str, Mapping[str, Any]] = config["rules"]
     names = [f"{flaw}.{rule}" for flaw, flaw_rules in rules.items() for rule in flaw_rules]
@@ -80,34 +82,56 @@ class Flags:
         return {"rows": total, "flagged": flagged, "clean": total - flagged, "by": dict(sorted(by.items()))}
 
 
-def flags(tables: Sequence[Path], names: Sequence[str], at_least: float) -> Flags:
-    """Which rows are flagged by which of these findings, out of the tables of flag scores, one for each file."""
-    files = []
-    for path in tables:
-        present = [name for name in names if name in parquet.read_schema(path).names]
-        table = parquet.read_table(path, columns=present or ["number"])
-        marked = [np.asarray(table[name]) >= at_least for name in present]
-        lines = np.array(marked).T if marked else np.zeros((table.num_rows, 0), dtype=bool)
-        sets: dict[bytes, tuple[str, ...]] = {}
-        rows = []
-        for line in lines:
-            key = line.tobytes()
-            if key not in sets:
-                sets[key] = tuple(name for name, on in zip(present, line, strict=True) if on)
-            rows.append(sets[key])
-        files.append(rows)
-    return Flags(files)
+def flags(tables: Sequence[Sequence[Path]], names: Sequence[str], at_least: float) -> Flags:
+    """Which rows are flagged by which of these findings, out of the tables of flag scores, one or more for each file."""
+    return Flags([[row for path in of_file for row in _flags_of(path, names, at_least)] for of_file in tables])
 
 
-def write_split(
-    sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: Path | None, clean: Path | None
-) -> None:
+def _flags_of(path: Path, names: Sequence[str], at_least: float) -> list[tuple[str, ...]]:
+    """The same of one table."""
+    present = [name for name in names if name in parquet.read_schema(path).names]
+    table = parquet.read_table(path, columns=present or ["number"])
+    marked = [np.asarray(table[name]) >= at_least for name in present]
+    lines = np.array(marked).T if marked else np.zeros((table.num_rows, 0), dtype=bool)
+    sets: dict[bytes, tuple[str, ...]] = {}
+    rows = []
+    for line in lines:
+        key = line.tobytes()
+        if key not in sets:
+            sets[key] = tuple(name for name, on in zip(present, line, strict=True) if on)
+        rows.append(sets[key])
+    return rows
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of the data, how it is read, and its spans (None: read whole), one after the other: the rows have the ids that
+    they have in its tables."""
+
+    path: str
+    options: ReadOptions
+    spans: Sequence[Span | None]
+
+    def readers(self) -> list[Reader]:
+        """A reader of each span."""
+        return [open_records(self.path, self.options, span) for span in self.spans]
+
+    def records(self) -> Iterator[Record]:
+        """All records in order."""
+        return chain.from_iterable(self.readers())
+
+    def rows(self) -> Iterator[SourceRow]:
+        """All rows in order."""
+        return chain.from_iterable(reader.rows() for reader in self.readers())
+
+
+def write_split(sources: Sequence[DataFile], row_flags: Flags, *, flagged: Path | None, clean: Path | None) -> None:
     """Write flagged rows, with the names of their findings under `flagged_by`, and clean ones, each row to one of them:
     every column as it is in the data.
 
     Rows of files in several layouts, which no reader could read from one file, are written as records (`write_jsonl`).
     """
-    layouts = {layout_of(source, options) for source, options in sources} if len(sources) > 1 else set()
+    layouts = {layout_of(source) for source in sources} if len(sources) > 1 else set()
     if len(layouts) > 1:
         for path, side in ((flagged, True), (clean, False)):
             if path is not None:
@@ -119,41 +143,41 @@ def write_split(
             copy_rows(parts, path, column=column, all_rows=partial(parts_of_side, sources, row_flags, flagged=None))
 
 
-def layout_of(source: str, options: ReadOptions) -> str | None:
+def layout_of(source: DataFile) -> str | None:
     """The layout of a source, by its first rows."""
-    reader = open_records(source, options)
+    reader = open_records(source.path, source.options)
     next(iter(reader.rows()), None)
     return reader.layout
 
 
-def records_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
+def records_of_side(sources: Sequence[DataFile], row_flags: Flags, *, flagged: bool) -> Iterator[Record]:
     """The records of one side, in order."""
-    for (source, options), rows in zip(sources, row_flags.files, strict=True):
-        for record, names in zip(open_records(source, options), rows, strict=True):
+    for source, rows in zip(sources, row_flags.files, strict=True):
+        for record, names in zip(source.records(), rows, strict=True):
             if flagged and names:
                 yield replace(record, meta={**record.meta, "flagged_by": ", ".join(names)})
             elif not flagged and not names:
                 yield record
 
 
-def parts_of_side(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, *, flagged: bool | None) -> list[Part]:
+def parts_of_side(sources: Sequence[DataFile], row_flags: Flags, *, flagged: bool | None) -> list[Part]:
     """The rows of one side (None: of both), by the files of the data. A row that holds several records is flagged where one of them
     is."""
     parts = []
-    for (source, options), names in zip(sources, row_flags.files, strict=True):
-        files = open_records(source, options).data_files
-        numbered = numbers_of_side(open_records(source, options), names, flagged)
+    for source, names in zip(sources, row_flags.files, strict=True):
+        files = open_records(source.path, source.options).data_files
+        numbered = numbers_of_side(source.rows(), names, flagged)
         ahead = RowsAhead(numbered)
         parts += [Part(file, ahead.of_file(at)) for at, file in enumerate(files)]
     return parts
 
 
 def numbers_of_side(
-    reader: Reader, names: Sequence[tuple[str, ...]], flagged: bool | None
+    rows: Iterator[SourceRow], names: Sequence[tuple[str, ...]], flagged: bool | None
 ) -> Iterator[tuple[int, int, str | None]]:
     """File, number in it, and names of findings of the rows of one side."""
     names_of_records = iter(names)
-    for row in reader.rows():
+    for row in rows:
         row_names = list(dict.fromkeys(name for of_record in islice(names_of_records, len(row.records)) for name in of_record))  # fmt: skip
         if flagged is None or bool(row_names) == flagged:
             yield row.file, row.number, ", ".join(row_names) if flagged else None
@@ -175,7 +199,7 @@ class RowsAhead:
             yield number, names
 
 
-def write_flagged(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, path: Path) -> None:
+def write_flagged(sources: Sequence[DataFile], row_flags: Flags, path: Path) -> None:
     """Write every flagged row as a table for readers: `number` (its place among all rows of the data), `id`,
     `flagged_by`, `prompt`, `answer` and `label`; texts are cut at `LONGEST` characters.
 
@@ -189,11 +213,11 @@ def write_flagged(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags, 
             writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
 
 
-def flagged_rows(sources: Sequence[tuple[str, ReadOptions]], row_flags: Flags) -> Iterator[dict[str, Any]]:
+def flagged_rows(sources: Sequence[DataFile], row_flags: Flags) -> Iterator[dict[str, Any]]:
     """The flagged rows in order."""
     number = 0
-    for (source, options), rows in zip(sources, row_flags.files, strict=True):
-        for record, names in zip(open_records(source, options), rows, strict=True):
+    for source, rows in zip(sources, row_flags.files, strict=True):
+        for record, names in zip(source.records(), rows, strict=True):
             if names:
                 row = audit_row(record, number)
                 texts = {"id": row.id, "prompt": row.prompt, "answer": row.answer, "label": row.label}
@@ -219,36 +243,54 @@ def flag_rows(
         }
         if rules_of_flaw:
             rules[flaw] = rules_of_flaw
-    steps, offset = [], 0
-    for (name, shard), step in planned.streams.items():
+    steps: list[list[Step]] = []
+    offset = 0
+    for (name, shard), spans in planned.spans.items():
         if name != DATA:
             continue
-        rows = store.read_json(step, "counts.json")["rows"]
-        read_settings = (
-            *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
-            *("source", "hub", "revision", "file", "seed", "part", "encoding", "roles", "tool_calls", "flags"),
-        )
-        settings = {
-            **{key: step.config[key] for key in read_settings if key in step.config},
-            "rules": rules,
-            "offset": offset,
-            "rows": rows,
-        }
-        settings |= plugin_settings(rules)
-        inputs = {"file": step.inputs["file"], "whole": planned.totals, **planned.resources}
-        steps.append(Step(FLAG_SCORES, settings, inputs, label=f"{config.data[shard]}: flag scores"))
-        offset += rows
-    finish(steps)
+        steps.append([])
+        for step in spans:
+            rows = store.read_json(step, "counts.json")["rows"]
+            label = f"{config.data[shard]}: flag scores{step.label.rpartition(': read')[2]}"
+            steps[-1].append(scoring_step(step, planned, rules, (offset, rows), label))
+            offset += rows
+    finish([step for of_file in steps for step in of_file])
     names = [finding.full_name for finding in decision.findings if finding.severity != "ok"]
-    row_flags = flags([store.path(step.key) / "marks.parquet" for step in steps], names, config.flag_at)
-    write_split(data_sources(config, planned), row_flags, flagged=config.flagged, clean=config.clean)
+    tables = [[store.path(step.key) / "marks.parquet" for step in of_file] for of_file in steps]
+    row_flags = flags(tables, names, config.flag_at)
+    write_split(data_sources(config, planned, store), row_flags, flagged=config.flagged, clean=config.clean)
     return row_flags
 
 
-def data_sources(config: AuditConfig, planned: Planned) -> list[tuple[str, ReadOptions]]:
+READ_SETTINGS = (
+    *("against", "layout", "columns", "label_map", "text_fields", "on_bad_row"),
+    *("source", "hub", "revision", "file", "seed", "part", "encoding", "roles", "tool_calls", "flags", "span"),
+)
+"""What of a reading step's configuration says how it reads."""
+
+
+def scoring_step(
+    step: Step, planned: Planned, rules: Mapping[str, Mapping[str, Any]], place: tuple[int, int], label: str
+) -> Step:
+    """The step that scores the rows that a step read; `place`: how many rows of the data stand before them, and how many they
+    are."""
+    settings = {key: step.config[key] for key in READ_SETTINGS if key in step.config}
+    settings |= {"rules": rules, "offset": place[0], "rows": place[1], **plugin_settings(rules)}
+    inputs = {name: step.inputs[name] for name in ("file", "spans") if name in step.inputs}
+    return Step(
+        FLAG_SCORES, settings, {**inputs, "whole": planned.totals, **planned.resources}, label=label, cost=step.cost
+    )
+
+
+def data_sources(config: AuditConfig, planned: Planned, store: Store) -> list[DataFile]:
     """Every file of the data, and how it is read."""
-    ways = [read_options(step.config) for (name, _), step in planned.streams.items() if name == DATA]
-    return list(zip(config.data, ways, strict=True))
+    files = []
+    for (name, shard), steps in planned.spans.items():
+        if name == DATA:
+            places = steps[0].inputs.get("spans")
+            spans = all_spans(store.path(places.key)) if isinstance(places, Step) else [None]
+            files.append(DataFile(config.data[shard], read_options(steps[0].config), spans))
+    return files
 
 
-FLAG_SCORES = StepType("audit.marks", 3, flag_scores_step)
+FLAG_SCORES = StepType("audit.marks", 3, flag_scores_step, plain=True)

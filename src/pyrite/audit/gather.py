@@ -34,7 +34,7 @@ def counts_of(folder: Path) -> dict[str, Any]:
 
 
 def streamed_files(context: Context) -> dict[str, list[Path]]:
-    """The folders of the streamed files by population: `data`, then each reference, in the order given."""
+    """The folders of the streamed files (or their spans) by population: `data`, then each reference, in the order given."""
     by_population: dict[str, list[Path]] = defaultdict(list)
     for name, number in context.config["files"]:
         by_population[name].append(context.inputs[f"{name} {number}"])
@@ -45,7 +45,7 @@ def populations_of(context: Context) -> dict[str, list[Path]]:
     """The same by source: files of one source are one population; a file that names several stands for itself."""
     by_population: dict[str, list[Path]] = defaultdict(list)
     for name, folders in streamed_files(context).items():
-        source = DATA if name == DATA else REFERENCE + (source_of(folders[0]) or name)
+        source = DATA if name == DATA else REFERENCE + (source_of(folders) or name)
         by_population[source] += folders
     return dict(by_population)
 
@@ -90,10 +90,10 @@ def row_offsets(folders: Sequence[Path]) -> list[int]:
     return offsets
 
 
-def source_of(folder: Path) -> str | None:
-    """The one source that a file's rows come from; None where a column names several."""
-    names: list[str] = counts_of(folder)["sources"]
-    return names[0] if len(names) == 1 else None
+def source_of(folders: Sequence[Path]) -> str | None:
+    """The one source that the rows of a file (its spans) come from; None where a column names several."""
+    names = {name for folder in folders for name in counts_of(folder)["sources"]}
+    return str(*names) if len(names) == 1 else None
 
 
 def safe(name: str) -> str:
@@ -246,5 +246,5 @@ def sample_extras(context: Context) -> Extras:
     return extras_of(context.config, context.inputs, **read)
 
 
-TOTALS = StepType("audit.whole", 2, totals_step)
-SAMPLE = StepType("audit.sample", 1, sample_step)
+TOTALS = StepType("audit.whole", 2, totals_step, plain=True)
+SAMPLE = StepType("audit.sample", 1, sample_step, plain=True)

@@ -22,7 +22,8 @@ from pyrite.audit.input_files import (
     source_labels,
 )
 from pyrite.audit.reading import FIRST_LOOK, INPUT_NAMES, reading, with_names
-from pyrite.audit.stream import ALONE_BYTES, STREAM
+from pyrite.audit.spans import FILE, NUMBERED, SPANS, division_of
+from pyrite.audit.stream import STREAM
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import is_hub
@@ -31,15 +32,21 @@ from pyrite.steps import Cost, Source, Step
 
 @dataclass(frozen=True)
 class Planned:
-    """The steps that read the files, by population and number of the file, data first. `resources`: the tokenizer and
-    the evaluation sets by the names of inputs, `against` the names of the latter."""
+    """The steps that read the files, by population and number of the file, data first: `files` those that stand for each file,
+    with its counts and its sample; `spans` those that read it, in order (of a small file: the same one). `resources`: the
+    tokenizer and the evaluation sets by the names of inputs, `against` the names of the latter."""
 
     flaws: Sequence[str]
-    streams: Mapping[tuple[str, int], Step]
+    files: Mapping[tuple[str, int], Step]
+    spans: Mapping[tuple[str, int], Sequence[Step]]
     totals: Step
     sample: Step
     resources: Mapping[str, Source]
     against: Sequence[str]
+
+    def reading_steps(self) -> list[Step]:
+        """The steps that read, of all files."""
+        return [step for steps in self.spans.values() for step in steps]
 
 
 def selected_flaws(only: Sequence[str]) -> list[str]:
@@ -81,16 +88,31 @@ def plan(config: AuditConfig, flaws: Sequence[str]) -> Planned:
     files = [(DATA, shard, DATA, path) for shard, path in enumerate(config.data)]
     labels = source_labels(config.reference)
     files += [(f"reference {at}", 0, label, path) for at, (path, label) in enumerate(labels)]
-    streams = {
+    spans = {
         (name, shard): stream(config, name, label, inputs_of[path], streamed, against, resources)
         for name, shard, label, path in files
     }
-    common = {"files": [list(name) for name in streams]}
-    inputs = {f"{name} {shard}": step for (name, shard), step in streams.items()}
-    settings = {**common, "against": against, "seed": config.seed, "flaws": streamed, **plugin_settings(streamed)}
-    totals = Step(TOTALS, settings, {**inputs, **resources}, label="whole data set")
-    sample = Step(SAMPLE, {**common, "sample": config.sample}, inputs, label="sample")
-    return Planned(flaws, streams, totals, sample, resources, against)
+    whole_files = {place: steps[0] if len(steps) == 1 else whole_file(config, steps) for place, steps in spans.items()}
+    names = list(dict.fromkeys(name for name, _ in spans))
+    numbered = {
+        (name, number): step
+        for name in names
+        for number, step in enumerate(step for place, steps in spans.items() if place[0] == name for step in steps)
+    }
+    settings = {"against": against, "seed": config.seed, "flaws": streamed, **plugin_settings(streamed)}
+    totals = Step(
+        TOTALS, {**as_inputs(numbered)[0], **settings}, {**as_inputs(numbered)[1], **resources}, label="whole data set"
+    )
+    listed, inputs = as_inputs(whole_files)
+    sample = Step(SAMPLE, {**listed, "sample": config.sample}, inputs, label="sample")
+    return Planned(flaws, whole_files, spans, totals, sample, resources, against)
+
+
+def as_inputs(steps: Mapping[tuple[str, int], Step]) -> tuple[dict[str, Any], dict[str, Step | Source]]:
+    """Steps by population and number as a configuration, and as the inputs that it names."""
+    return {"files": [list(name) for name in steps]}, {
+        f"{name} {number}": step for (name, number), step in steps.items()
+    }
 
 
 def shared_resources(config: AuditConfig, flaws: Sequence[str], sets: Mapping[str, str]) -> dict[str, Source]:
@@ -164,14 +186,16 @@ def embedding_reading(config: AuditConfig, planned: Planned) -> Step:
 
 
 def references(planned: Planned) -> list[tuple[Step, str, int]]:
-    """The steps that read the references' files, each with its source's name and how many files that has."""
-    streams = [(step, str(step.config["source"])) for (name, _), step in planned.streams.items() if name != DATA]
-    names = [name for _, name in streams]
-    return [(step, name, names.count(name)) for step, name in streams]
+    """The steps of the references' files, each with its source's name and how many files that has."""
+    files = [(step, str(step.config["source"])) for (name, _), step in planned.files.items() if name != DATA]
+    names = [name for _, name in files]
+    return [(step, name, names.count(name)) for step, name in files]
 
 
 WORTH_IT = 20.0
 """Seconds of reading from which on further processes are started: each loads the libraries and the model."""
+BYTES_A_SECOND = 2e6
+"""What one process reads with all flaws, about (experiment log)."""
 
 
 def readers(config: AuditConfig, flaws: Sequence[str], rows: int) -> int:
@@ -250,10 +274,11 @@ def stream(
     flaws: Sequence[str],
     against: Sequence[str],
     resources: Mapping[str, Source],
-) -> Step:
-    """The step that reads one file."""
+) -> list[Step]:
+    """The steps that read one file: one, or one for each of its spans."""
     what, path = ("data set" if name == DATA else "reference"), source.path
     size = size_of(path)
+    count, parts = division_of(path, config.encoding if name == DATA else config.reference_encoding)
     columns = config.columns if name == DATA else config.reference_columns
     settings = {
         "flaws": list(flaws),
@@ -263,7 +288,7 @@ def stream(
         "sample": config.sample,
         "seed": config.seed,
         "file_seed": seed_of(source.identity),
-        "parts": processes(config) if size > ALONE_BYTES else 1,
+        "parts": parts,
         "layout": config.layout if name == DATA else config.reference_layout,
         "columns": mapping("--columns" if name == DATA else "--reference-columns", columns),
         "label_map": mapping("--label-map", config.label_map),
@@ -279,7 +304,27 @@ def stream(
     if config.part != "answer":
         settings["part"] = config.part
     settings |= plugin_settings(flaws)
-    return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {Path(path).name}: read")
+    label = f"{what} {Path(path).name}: read"
+    cost, cpus = Cost(seconds=size / count / BYTES_A_SECOND), min(parts, processes(config))
+    if count == 1:
+        return [Step(STREAM, settings, {"file": source, **resources}, label=label, cost=cost, cpus=cpus)]
+    places = Step(SPANS, {"spans": count}, {"file": source}, label=f"{what} {Path(path).name}: {count} spans")
+    inputs: dict[str, Step | Source] = {"file": source, "spans": places, **resources}
+    return [
+        Step(STREAM, {**settings, "span": [at, count]}, inputs, label=f"{label}, {at + 1} of {count}", cost=cost)
+        for at in range(count)
+    ]
+
+
+def whole_file(config: AuditConfig, spans: Sequence[Step]) -> Step:
+    """The step that stands for a file which is read in spans."""
+    settings = {
+        "spans": len(spans),
+        "sample": config.sample,
+        **{name: spans[0].config[name] for name in ("file", "source")},
+    }
+    inputs = {"file": spans[0].inputs["file"], **{f"{NUMBERED}{at}": step for at, step in enumerate(spans)}}
+    return Step(FILE, settings, inputs, label=spans[0].label.rpartition(", ")[0])
 
 
 def read_settings(config: AuditConfig, is_data: bool) -> dict[str, Any]:

@@ -26,14 +26,14 @@ from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
 from pyrite.steps import Step, Store
 
-UNSAID = ("out", "store", "quiet", "workers", "max_time", "flagged", "clean")
+UNSAID = ("out", "store", "quiet", "workers", "engine", "shard", "max_time", "flagged", "clean")
 """Flags that change nothing in what is found."""
 
 
 def rows_counted(store: Store, planned: Planned, *, data: bool) -> dict[str, Any]:
     """Rows read, kept and dropped by reason, over the files of the data or of the references."""
     total: dict[str, Any] = {"read": 0, "kept": 0, "dropped": {}}
-    for (name, _), step in planned.streams.items():
+    for (name, _), step in planned.files.items():
         if (name == DATA) == data:
             counts = store.read_json(step, "counts.json")
             total["read"] += counts["read"]
@@ -47,7 +47,7 @@ def inputs_read(store: Store, planned: Planned) -> list[dict[str, Any]]:
     """What was made of the columns of every file, in the order in which they were read, with its `role`: data, reference
     or against (an evaluation set)."""
     entries = []
-    for (name, _), step in planned.streams.items():
+    for (name, _), step in planned.files.items():
         counts = store.read_json(step, "counts.json")
         entry = {"role": "data" if name == DATA else "reference", "file": str(step.config["file"])}
         entries.append({**entry, **(counts["read_as"] or {}), "files": counts["read_files"]})
@@ -117,7 +117,7 @@ def notes_on_thoughts(config: AuditConfig, planned: Planned, store: Store) -> li
     """How many rows have a thought that can be told from the final answer, and what was measured of them."""
     notes = []
     for side in ("data", "references"):
-        steps = [step for (name, _), step in planned.streams.items() if (name == DATA) == (side == "data")]
+        steps = [step for (name, _), step in planned.files.items() if (name == DATA) == (side == "data")]
         counts = [store.read_json(step, "counts.json") for step in steps]
         thoughts, rows = (sum(count[what] for count in counts) for what in ("thoughts", "rows"))
         if thoughts:
@@ -168,10 +168,10 @@ def audit_record(
     """Everything, as `--json` tells it; `notes` are those on the human sources, `model_rows` the rows of each side that
     the causal model read."""
     measured, sources = decision.measured, decision.sources
-    counts = [store.read_json(step, "counts.json") for step in planned.streams.values()]
+    counts = [store.read_json(step, "counts.json") for step in planned.files.values()]
     rows = rows_counted(store, planned, data=True)
     n = len(sampled.data)
-    records = sum(entry["rows"] for (name, _), entry in zip(planned.streams, counts, strict=True) if name == DATA)
+    records = sum(entry["rows"] for (name, _), entry in zip(planned.files, counts, strict=True) if name == DATA)
     lacking = not_measured(measured)
     if config.reference and not sampled.references:
         why = f"{NEEDS_REFERENCE} whose rows have a {PART_WORDS[config.part]}; this one has none"
@@ -225,7 +225,9 @@ def audit_record(
         "exit_code": code,
         "disk_mb_per_million_rows": sum(count["bytes"] for count in counts)
         / max(1, sum(count["rows"] for count in counts)),
-        "settings": config.model_dump(mode="json", exclude={"store", "out", "quiet", "workers", "max_time"}),
+        "settings": config.model_dump(
+            mode="json", exclude={"store", "out", "quiet", "workers", "engine", "shard", "max_time"}
+        ),
         "notes": notes,
     }
 

@@ -1,7 +1,6 @@
 """`pyrite audit`: reads every file once, compares a sample flaw by flaw, and decides what is a finding."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,9 @@ from pyrite.audit.record import (
 )
 from pyrite.audit.rows import PART_WORDS
 from pyrite.audit.run_folder import write_run
+from pyrite.audit.runner import StepRunner
 from pyrite.audit.show import show_so_far
+from pyrite.audit.spans import FILE
 from pyrite.audit.two_looks import divides_rows, note_on_looks, number_of_looks, settled_at_first_look, two_look_flaws
 from pyrite.audit.wording import NEEDS_REFERENCE
 from pyrite.conditions import exit_code
@@ -37,7 +38,8 @@ from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
 from pyrite.outputs import check_folder, takes_urls
-from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
+from pyrite.steps import Step, Store, for_several_runs, open_store
+from pyrite.steps.shard import Shard, ShardDone, shard_of, steps_left
 
 if TYPE_CHECKING:
     import altair
@@ -70,12 +72,51 @@ class Audit:
 
 
 @takes_urls(outs=("out", "flagged", "clean"))
-def audit(config: AuditConfig) -> Audit:
-    """Measure the data against its references; nothing that was measured before is measured again.
+def audit(config: AuditConfig) -> "Audit | ShardDone":
+    """Measure the data against its references; nothing that was measured before is measured again. With `shard`, read one part of
+    the files; the job that finds all of them read does the rest.
 
     Raises:
         UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
     """
+    shard = shard_of(config.shard)
+    return run_audit(config) if shard is None else run_shard(config, shard)
+
+
+def run_audit(config: AuditConfig) -> Audit:
+    """A whole audit."""
+    begun = begin(config)
+    with for_several_runs(config.engine):
+        begun.runner.read(begun.planned.reading_steps())
+        return finish(begun)
+
+
+def run_shard(config: AuditConfig, shard: Shard) -> "Audit | ShardDone":
+    """One part of the reading of an audit, and the rest of the audit where all files are read."""
+    begun = begin(config)
+    steps = begun.planned.reading_steps()
+    with for_several_runs(config.engine):
+        begun.runner.read(shard.of(steps))
+        with begun.store.lock(f"audit-{begun.planned.totals.key}"):
+            left = steps_left(steps, begun.store)
+            names = ", ".join(Path(path).name for path in begun.config.data)
+            return ShardDone(shard, "audit", names, left) if left else finish(begun)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An audit whose options are checked: its plan, who runs its steps, least excesses and gates."""
+
+    config: AuditConfig
+    planned: Planned
+    store: Store
+    runner: StepRunner
+    limits: Mapping[str, float]
+    gates: Sequence[gating.Gate]
+
+
+def begin(config: AuditConfig) -> Begun:
+    """Everything that can be refused before a file is read is refused here."""
     config = config.model_copy(update={"data": data_files(config), "split": None})
     flaws = selected_flaws(config.only)
     names = full_names(flaws)
@@ -83,27 +124,25 @@ def audit(config: AuditConfig) -> Audit:
     gates = [gating.parse(text, names) for text in config.gate]
     check_outputs(config)
     store = open_store(config.store)
-    planned = plan(config, flaws)
-    end = time.monotonic() + config.max_time * 60 if config.max_time else None
+    return Begun(config, plan(config, flaws), store, StepRunner(config, store), limits, gates)
 
-    def finish(steps: Sequence[Step], workers: int = 1, threads: int = 0, pace: float = 1.0) -> None:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        options = RunOptions(workers=workers, threads=threads, max_seconds=left)
-        run_steps(list(steps), store, options, Progress(quiet=config.quiet, pace=pace))
 
-    finish(list(planned.streams.values()))
+def finish(begun: Begun) -> Audit:
+    """What follows once every file is read: merge, compare, decide, divide the rows, write."""
+    config, planned, store, runner = begun.config, begun.planned, begun.store, begun.runner
+    runner.run([step for step in planned.files.values() if step.kind is FILE])
     check_kinds(config, planned, store)
-    finish([planned.totals, planned.sample])
+    runner.run([planned.totals, planned.sample])
     check_part(config, store, planned)
     check_cluster(config, store, planned)
     sampled = Sampled.read(store.path(planned.sample.key))
-
     looks = number_of_looks(config, sampled)
 
     def compare_and_decide(compare: Mapping[str, Step]) -> Decision:
         pace = hardware.pace(hardware.choose(config.precision)) if model_reads(compare) else 1.0
-        finish(list(compare.values()), workers=readers(config, list(compare), len(sampled.rows)), threads=1, pace=pace)
-        return decision_of(config, store, compare, sampled, limits, looks=looks)
+        workers = readers(config, list(compare), len(sampled.rows))
+        runner.run(list(compare.values()), workers=workers, threads=1, pace=pace)
+        return decision_of(config, store, compare, sampled, begun.limits, looks=looks)
 
     quick = [name for name in planned.flaws if not FLAWS[name].model_reads]
     if quick and len(quick) < len(planned.flaws) and not config.quiet:
@@ -125,10 +164,11 @@ def audit(config: AuditConfig) -> Audit:
         entry["measure"] for entry in not_measured(decision.measured) if entry["why"].startswith(NEEDS_REFERENCE)
     ]
     gate_results = [
-        gating.check_gate(gate, decision.findings, sources=len(decision.sources), lacking=lacking) for gate in gates
+        gating.check_gate(gate, decision.findings, sources=len(decision.sources), lacking=lacking)
+        for gate in begun.gates
     ]
     code = exit_code([result.outcome for result in gate_results], config.undecided)
-    flagged = flag_rows(config, planned, store, decision, finish) if divide else None
+    flagged = flag_rows(config, planned, store, decision, runner.read) if divide else None
     notes = notes_on_sources(config, decision) + notes_on_rows(config, planned, sampled, decision.sources)
     notes += notes_on_thoughts(config, planned, store) + notes_on_reading(store, compared)
     if twice:
@@ -175,7 +215,7 @@ def check_outputs(config: AuditConfig) -> None:
 
 def check_kinds(config: AuditConfig, planned: Planned, store: Store) -> None:
     """Refuse to divide shards of several kinds of rows: one file holds one kind."""
-    counts = {name: store.read_json(step, "counts.json") for name, step in planned.streams.items()}
+    counts = {name: store.read_json(step, "counts.json") for name, step in planned.files.items()}
     kinds = {
         LAYOUTS[counted_rows["layout"]].kind.__name__ for (name, _), counted_rows in counts.items() if name == DATA
     }
@@ -210,7 +250,7 @@ def thresholds(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
 
 def check_part(config: AuditConfig, store: Store, planned: Planned) -> None:
     """Refuse data without a row that has the part of its answers that is to be measured (`--part`)."""
-    counts = [store.read_json(step, "counts.json") for (name, _), step in planned.streams.items() if name == DATA]
+    counts = [store.read_json(step, "counts.json") for (name, _), step in planned.files.items() if name == DATA]
     rows, without = (sum(count[what] for count in counts) for what in ("rows", "without_part"))
     if without and without == rows:
         what, markers = PART_WORDS[config.part], "<think>…</think> and the like"

@@ -1,8 +1,8 @@
-"""Step: one file is read once, by every flaw that reads all rows, in several processes where it is large.
+"""Step: one file, or one span of a large one, is read once by every flaw that reads all rows.
 
-The reader numbers the rows and hands batches to the parts in turn; what the parts gathered is merged later, so that
-files audited apart and together come to the same. A seeded sample of the rows is kept on the way: every row draws a
-number, and those with the smallest stay, so that the samples of two files join into a sample of both.
+The reader numbers the rows; what was gathered is merged later, so that files audited apart and together come to the same. A
+seeded sample of the rows is kept on the way: every row draws a number, and those with the smallest stay, so that the samples
+of two files join into a sample of both.
 """
 
 import heapq
@@ -15,21 +15,20 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pyrite.audit.crew import Crew, Part
+from pyrite.audit.crew import Crew, PartsInTurn
 from pyrite.audit.input_files import size_of
 from pyrite.audit.rows import AnswerPart, Row, audit_row, cluster_of, holds_thought, lacks_part, part_of
+from pyrite.audit.spans import span_of
 from pyrite.errors import OutOfTime, UserError
-from pyrite.io import ReadOptions, open_records
+from pyrite.io import ReadOptions, Span, open_records
 from pyrite.steps import Context, StepType
 
 BATCH_ROWS = 1000
 BATCH_CHARS = 4_000_000
-ALONE_BYTES = 24_000_000
-"""A file of at most so many bytes is read by one process."""
 
 
 class Batches:
-    """Rows of a file in batches of bounded size, with the `part` of their answers that is measured. Counted on the way:
+    """Rows of a file, or of a span of it, in batches of bounded size, with the `part` of their answers that is measured. Counted on the way:
     `rows`, those that have `thoughts`, and those that are `without_part`."""
 
     def __init__(
@@ -41,8 +40,9 @@ class Batches:
         column: str | None,
         cluster: str | None = None,
         part: AnswerPart = "answer",
+        span: Span | None = None,
     ) -> None:
-        self.reader = open_records(path, options)
+        self.reader = open_records(path, options, span)
         self.source, self.column, self.cluster, self.part = source, column, cluster, part
         self.rows = self.thoughts = self.without_part = 0
 
@@ -126,7 +126,7 @@ def read_options(config: Mapping[str, Any]) -> ReadOptions:
 
 
 def stream_step(context: Context) -> None:
-    """Step: `part-K/FLAW/` (what each flaw's stream gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
+    """Step: of a file or a span of it, `part-K/FLAW/` (what each flaw's stream gathered), `part-K/rows.parquet`, `sample.jsonl`, `counts.json`."""
     config = context.config
     path: Path | str = config.get("hub") or context.inputs["file"]
     batches = Batches(
@@ -136,15 +136,15 @@ def stream_step(context: Context) -> None:
         column=config["source_column"],
         cluster=config.get("cluster"),
         part=config.get("part", "answer"),
+        span=span_of(context),
     )
-    drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"]])
-    inputs = {name: folder for name, folder in context.inputs.items() if name != "file"}
+    drawn = Drawn(config["sample"], [config["seed"], *config["file_seed"], *config.get("span", ())[:1]])
+    inputs = {name: folder for name, folder in context.inputs.items() if name not in ("file", "spans")}
     began = time.monotonic()
-    size = 0 if config.get("hub") else size_of(path)
-    count = config["parts"]
-    crew: Crew | Part = (
-        Crew(count, context.out, config, inputs) if count > 1 else Part(context.out / "part-0", config, inputs)
-    )
+    size = 0 if config.get("hub") else size_of(path) / (config["span"][1] if "span" in config else 1)
+    folders = [context.out / f"part-{at}" for at in range(config["parts"])]
+    count = min(context.cpus, len(folders))
+    crew = Crew(folders, count, config, inputs) if count > 1 else PartsInTurn(folders, config, inputs)
     try:
         for batch in batches:
             drawn.add([row for row in batch if not lacks_part(row, batches.part)])
@@ -173,11 +173,11 @@ def stream_step(context: Context) -> None:
     (context.out / "counts.json").write_bytes(orjson.dumps(summary))
 
 
-def estimated_rows(size: int, rows: int, batch: Sequence[Row]) -> float:
+def estimated_rows(size: float, rows: int, batch: Sequence[Row]) -> float:
     """An estimate of how many rows there will be: from the file's bytes and the rows of one batch; at least those
     read."""
     each = sum(len(row.prompt) + sum(map(len, row.answers)) for row in batch) / max(1, len(batch))
     return max(rows, size / max(1.0, each * 1.1))
 
 
-STREAM = StepType("audit.stream", 3, stream_step)
+STREAM = StepType("audit.stream", 3, stream_step, plain=True)

@@ -8,9 +8,21 @@ from pyrite.io.hub import HubDataset, resolve_dataset
 from pyrite.io.layouts import LAYOUTS, Layout
 from pyrite.io.manifest import describe_reader, describe_source
 from pyrite.io.raw_row import NO_LABEL, BadRow
-from pyrite.io.read import Counts, Reader, ReadOptions, how_read, open_records, read_all, read_settings, stored_options
+from pyrite.io.read import (
+    Counts,
+    Reader,
+    ReadOptions,
+    SourceRow,
+    check_any_kept,
+    how_read,
+    open_records,
+    read_all,
+    read_settings,
+    stored_options,
+)
 from pyrite.io.resolve import ReadAs
 from pyrite.io.sources import check_there, expand, file_hash, is_hub, with_split
+from pyrite.io.spans import Span, most_spans, span_from_json, spans_of
 from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 
 __all__ = [
@@ -25,9 +37,12 @@ __all__ = [
     "ReadAs",
     "ReadOptions",
     "Reader",
+    "SourceRow",
+    "Span",
     "as_row",
     "atomic_write",
     "below",
+    "check_any_kept",
     "check_target",
     "check_there",
     "complete_lines",
@@ -40,10 +55,13 @@ __all__ = [
     "how_read",
     "is_hub",
     "local_place",
+    "most_spans",
     "open_records",
     "read_all",
     "read_settings",
     "resolve_dataset",
+    "span_from_json",
+    "spans_of",
     "stored_options",
     "turn_text",
     "with_split",

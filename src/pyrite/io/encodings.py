@@ -121,7 +121,7 @@ def text_lines(source: BinaryIO, encoding: str | None = None, *, quotes: bool = 
     """
     source = as_utf8(source, encoding)
     head = peeked(source)
-    lines = _lines_at_returns(source) if _ends_in_returns(head, quotes) else iter(source)
+    lines = _lines_at_returns(source) if _ends_in_returns(head, quotes=quotes) else iter(source)
     first = next(lines, None)
     if first is None:
         return
@@ -131,7 +131,12 @@ def text_lines(source: BinaryIO, encoding: str | None = None, *, quotes: bool = 
     yield from lines
 
 
-def _ends_in_returns(head: bytes, quotes: bool) -> bool:
+def is_utf8_in_lines(source: BinaryIO, encoding: str | None = None) -> bool:
+    """Is this text in UTF-8 whose lines end in newlines, so that the bytes after any newline begin a line?"""
+    return as_utf8(source, encoding) is source and not _ends_in_returns(peeked(source), quotes=False)
+
+
+def _ends_in_returns(head: bytes, *, quotes: bool) -> bool:
     bare = _IN_QUOTES.sub(b"", head) if quotes else head
     return b"\n" not in bare and b"\r" in bare[:-1]
 

@@ -7,18 +7,20 @@ unpickled or normalised.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
 from pyrite.errors import UserError
 from pyrite.io.delimited import csv_rows, tsv_rows, txt_rows
-from pyrite.io.encodings import text_lines
+from pyrite.io.encodings import BYTE_ORDER_MARK, text_lines
 from pyrite.io.files import File, Raw, damage_named, missing_file, open_seekable, open_uncompressed
 from pyrite.io.json_values import json_row, json_rows
 from pyrite.io.raw_row import BadRow, short_value
+from pyrite.io.spans import Span
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
@@ -32,21 +34,23 @@ READ_AHEAD = 1 << 20
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-def raw_rows(file: File) -> Iterator[Raw]:
-    """The rows of one file in order.
+def raw_rows(file: File, span: Span | None = None) -> Iterator[Raw]:
+    """The rows of one file in order; with a `span` (`pyrite.io.spans`), those that stand there, with their numbers in the whole
+    file.
 
     Raises:
         UserError: the file as a whole cannot be read: damaged compression, a JSON array that is not JSON, no header.
     """
-    readers = {
-        ".jsonl": _jsonl,
+    readers: dict[str, Callable[[File], Iterator[Raw]]] = {
+        ".jsonl": partial(_jsonl, span=span),
         ".json": json_rows,
         ".csv": csv_rows,
         ".tsv": tsv_rows,
         ".txt": txt_rows,
-        ".parquet": _parquet,
+        ".parquet": partial(_parquet, span=span),
         ".arrow": _arrow,
     }
+    assert span is None or file.suffix in (".jsonl", ".parquet"), file
     with damage_named(file):
         yield from readers[file.suffix](file)
 
@@ -87,18 +91,32 @@ def _names_in_schema(schema: "Schema") -> dict[str, Sequence[str]]:
     return names_in_features(info.get("features") if isinstance(info, dict) else None)
 
 
-def _jsonl(file: File) -> Iterator[Raw]:
+def _jsonl(file: File, span: Span | None = None) -> Iterator[Raw]:
     with open_uncompressed(file) as source:
-        for number, line in enumerate(text_lines(source, file.encoding), 1):
+        lines = text_lines(source, file.encoding) if span is None else _lines_of(source, span)
+        for number, line in enumerate(lines, 1 if span is None else span.before + 1):
             if not line.isspace():
                 yield number, json_row(line)
 
 
-def _parquet(file: File) -> Iterator[Raw]:
+def _lines_of(source: BinaryIO, span: Span) -> Iterator[bytes]:
+    """The lines of a span of UTF-8 text, without a byte order mark."""
+    source.seek(span.start)
+    left = span.end - span.start
+    while left > 0 and (line := source.readline()):
+        left -= len(line)
+        yield line.removeprefix(BYTE_ORDER_MARK) if source.tell() == len(line) else line
+
+
+def _parquet(file: File, span: Span | None = None) -> Iterator[Raw]:
     with open_seekable(file) as source, open_parquet(source) as table:
-        promised, number = table.metadata.num_rows, 0
-        for number, row in _batches(file, table.schema_arrow, table.iter_batches(batch_size=BATCH_ROWS)):
-            yield number, row
+        groups = None if span is None else list(range(span.start, span.end))
+        rows = [table.metadata.row_group(at).num_rows for at in groups or ()]
+        promised, number = table.metadata.num_rows if groups is None else sum(rows), 0
+        before = 0 if span is None else span.before
+        batches = table.iter_batches(batch_size=BATCH_ROWS, row_groups=groups)
+        for number, row in _batches(file, table.schema_arrow, batches if promised else ()):
+            yield before + number, row
         if number != promised:
             raise EOFError(f"it has {number} rows and says that it has {promised}")
 

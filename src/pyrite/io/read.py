@@ -9,7 +9,7 @@ is exhausted; a row that yields several records (a seed task with several instan
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -24,6 +24,7 @@ from pyrite.io.layouts import layout_named
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
 from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve, settle_columns, unwrapped
 from pyrite.io.sources import SourceFiles, locate
+from pyrite.io.spans import Span
 from pyrite.records import Chat, Record
 
 if TYPE_CHECKING:
@@ -128,12 +129,14 @@ class Reader:
 
     `layout` is the layout's name and `read_as` what is made of the columns, once the first rows were looked at;
     `counts` are known when the reader is exhausted; `path` is the source as it was given, `hub` the pinned data set
-    where it came from the hub.
+    where it came from the hub. With a `span` (`pyrite.io.spans`) of a source of one file, the records that stand there: read
+    as the file's first rows say, with their numbers in the whole file. An id is then unique within its span.
     """
 
-    def __init__(self, source: str | Path, options: ReadOptions) -> None:
+    def __init__(self, source: str | Path, options: ReadOptions, span: Span | None = None) -> None:
         self.path = source
         self.options = options
+        self.span = span
         self.layout: str | None = options.layout
         self.read_as: ReadAs | None = None
         flag = f"--{options.flags or ''}encoding"
@@ -177,6 +180,12 @@ class Reader:
         read, n_kept, dropped = 0, 0, Counter[str]()
         rows = self._raw_rows()
         first = self._first_rows(rows)
+        if self.span is not None:
+            rows.close()
+            rows = self._raw_rows(self.span)
+            last = first[-1] if first else None
+            if last is not None and isinstance(last[3], BadRow) and options.on_bad_row == "stop":
+                raise _bad_row(self._location(*last[:2]), last[3], options)
         json_columns = self._json_columns(first)
         if json_columns:
             rows = (_with_json(raw, json_columns) for raw in rows)
@@ -191,7 +200,7 @@ class Reader:
             looked_at = _inner_rows(first, within)
             settle_columns(looked_at, layout, context)
             self.read_as = read_as(looked_at, resolved, context)
-        for raw in _refilled(first, rows):
+        for raw in _refilled(first, rows) if self.span is None else rows:
             file, line, number, values = raw
             read += 1
             try:
@@ -205,7 +214,7 @@ class Reader:
                     values = unwrapped(values, within)
                 records = layout.build(RawRow(values, number, context))
             except UnnamedLabels as error:
-                if n_kept == 0:
+                if n_kept == 0 and (self.span is None or self.span.before == 0):
                     raise _unnamed_labels(self._location(file, line), error) from error
                 bad = BadRow(
                     "unknown label", f"{error.column} is the integer {error.value}, the labels before are names"
@@ -220,20 +229,17 @@ class Reader:
                 raise _bad_row(self._location(file, line), bad, options)
             example = example or f"{self._location(file, line)}: {bad.detail}"
             dropped[bad.reason] += 1
-        if read == 0:
-            raise UserError("no rows", f"{self.path} is empty", "give a file with at least one row")
-        if n_kept == 0:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-            raise UserError("no row could be read", f"{self.path}: {reasons}; the first is {example}", "mend the file")
         self._counts = Counts(read, n_kept, dict(sorted(dropped.items())))
+        if self.span is None:
+            check_any_kept(str(self.path), self._counts, example)
 
-    def _raw_rows(self) -> Iterator[_Raw]:
-        """Raw rows of all files."""
+    def _raw_rows(self, span: Span | None = None) -> Generator[_Raw]:
+        """Raw rows of all files, or of a span of the one."""
         several = len(self._source.files) > 1
         count = 0
         for at, file in enumerate(self._source.files):
             try:
-                for number, values in raw_rows(file):
+                for number, values in raw_rows(file, span):
                     count += 1
                     yield at, number, count if several else number, values
             except UserError as error:
@@ -313,14 +319,25 @@ class Reader:
         )
 
 
-def open_records(source: str | Path, options: ReadOptions = ReadOptions()) -> Reader:
-    """A reader of a file, of a folder saved with `save_to_disk`, or of `hf://org/name[:config][@split]`.
+def check_any_kept(source: str, counts: Counts, example: str = "") -> None:
+    """Refuse a source without a row that could be read; `example`: a bad row's place and what is wrong with it."""
+    if counts.read == 0:
+        raise UserError("no rows", f"{source} is empty", "give a file with at least one row")
+    if counts.kept == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dropped.items()))
+        first = f"; the first is {example}" if example else ""
+        raise UserError("no row could be read", f"{source}: {reasons}{first}", "mend the file")
+
+
+def open_records(source: str | Path, options: ReadOptions = ReadOptions(), span: Span | None = None) -> Reader:
+    """A reader of a file, of a folder saved with `save_to_disk`, or of `hf://org/name[:config][@split]`; of one large file, of
+    one `span` of it.
 
     Raises:
         UserError: there is no such source, or Pyrite cannot read its kind. Iterating raises it too: for an empty source,
             columns of no layout, integer labels without names, and, unless told to skip, the first bad row.
     """
-    return Reader(source, options)
+    return Reader(source, options, span)
 
 
 def how_read(reader: Reader) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pyrite.config_base import CallConfig, ConfigBase
+from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 
 
 class LoopOptions(ConfigBase):
@@ -23,6 +23,7 @@ class LoopOptions(ConfigBase):
     open: bool = Field(False, description="open the page in a browser at the end")
     no_rows: bool = Field(False, description="leave every text of the data and of answers out of the report")
     workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")
+    engine: str = ENGINE
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
     store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
     quiet: bool = Field(False, description="no progress display")

@@ -27,6 +27,7 @@ def model_of_study(inputs: "Inputs", name: str, common: dict[str, Any]) -> str:
     minutes = common["max_time"]
     compute = hardware.Compute(**step.config["compute"])
     options = RunOptions(
+        engine=common["engine"],
         threads=compute.threads if compute.device == "cpu" else 0,  # as in the study: it is the same step
         weights=True,
         max_seconds=None if minutes is None else minutes * 60,

@@ -30,6 +30,7 @@ from pyrite.runs import read_run
 from pyrite.runs.loop import LoopRecord
 from pyrite.runs.schema import GateOutcome
 from pyrite.runs.write import write_record
+from pyrite.steps import for_several_runs
 from pyrite.steps.store import made_with
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 PAGE = "report.html"
-UNSAID = ("out", "store", "quiet", "max_time", "workers", "plan", "data", "open")
+UNSAID = ("out", "store", "quiet", "max_time", "workers", "engine", "plan", "data", "open")
 """Flags that change nothing in what is found."""
 
 
@@ -88,7 +89,8 @@ class LoopState:
         left = None if self.end is None else (self.end - time.monotonic()) / 60
         if left is not None and left <= 0:
             raise OutOfTime("--max-time is over")
-        return {"store": self.config.store, "quiet": self.config.quiet, "max_time": left}
+        config = self.config
+        return {"store": config.store, "quiet": config.quiet, "engine": config.engine, "max_time": left}
 
     def done(self, part: str, where: str, result: Any, gates: Sequence[dict[str, Any]] | None = None) -> None:
         """A part is finished: where it lies, what its verb returned, and how its gates came out."""
@@ -162,7 +164,8 @@ def run_loop(config: LoopConfig) -> Loop:
         OutOfTime: `max_time` is over; what is finished is stored.
     """
     running = begin(config)
-    with folder_lock(running.folder), redirect_stdout(sys.stderr):  # the result alone goes to stdout
+    one_block = for_several_runs(config.engine)
+    with folder_lock(running.folder), redirect_stdout(sys.stderr), one_block:  # the result alone goes to stdout
         (running.folder / PAGE).unlink(missing_ok=True)
         running.write()
         try:
@@ -258,7 +261,7 @@ def further_audit(running: LoopState, name: str, more: MoreAudit) -> None:
     config = AuditConfig(
         **options, out=running.folder / f"audit-{name}", workers=running.config.workers, **running.common()
     )
-    running.done(f"audit-{name}", f"audit-{name}", audit_run.audit(config))
+    running.done(f"audit-{name}", f"audit-{name}", audit_run.run_audit(config))
 
 
 def run_audit_part(running: LoopState) -> bool:
@@ -278,7 +281,7 @@ def run_audit_part(running: LoopState) -> bool:
         workers=running.config.workers,
         **running.common(),
     )
-    result = audit_run.audit(config)
+    result = audit_run.run_audit(config)
     rewrite_as_read(config)
     running.done("audit", "audit", result)
     for name, more in spec.audits.items():
@@ -317,11 +320,11 @@ def run_synth_part(running: LoopState) -> bool:
     rows_file = inputs.rows("loop:made")
     common = running.common()
     common.pop("max_time")
-    synthesis = synth_run.synth(SynthConfig(recipe=inputs.recipe(), out=rows_file, **common))
+    synthesis = synth_run.write_synthetic(SynthConfig(recipe=inputs.recipe(), out=rows_file, **common))
     running.notes.append(
         f"the recipe made {synthesis.rows} rows ({synthesis.counts['read']} texts sampled, {synthesis.counts['kept']} kept)"
     )
-    audited = audit_run.audit(
+    audited = audit_run.run_audit(
         AuditConfig(
             **inputs.options(spec.audit),
             data=(str(rows_file),),

@@ -24,7 +24,7 @@ GRAMMAR = "grammar:"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 """What a name may be that becomes a folder's."""
 LOOP = ("loop:clean", "loop:flagged", "loop:made")
-OURS = ("out", "store", "quiet", "max_time", "gate", "undecided")
+OURS = ("out", "store", "quiet", "max_time", "engine", "shard", "gate", "undecided")
 """Options that the loop sets for all its parts; gates stand under `gates`."""
 SHARED = ("seed", "precision", "max_tokens")
 """Options that probe and repair have in common: with a repair they stand there, once."""

@@ -92,6 +92,16 @@ def choose(precision: ReadingPrecision = "auto") -> Compute:
     return Compute(device, "fp32" if precision == "fp32" or not fast else "bf16-mixed")
 
 
+def cluster_threads(engine: str) -> int:
+    """CPU threads of a step on a cluster: on CPUs as many as here, since sums on another number differ in their last bits; 0
+    (the libraries' own choice) where steps run in this process, or compute on another device."""
+    if engine == "local" or choose().device != "cpu":
+        return 0
+    import torch
+
+    return torch.get_num_threads()
+
+
 def checked_for_int8(device: Device) -> Device:
     """The device, if it is one that has int8 layers.
 

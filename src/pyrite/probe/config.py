@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pyrite.config_base import CallConfig, ConfigBase
+from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 from pyrite.errors import UserError
 from pyrite.models.hardware import ReadingPrecision
 
@@ -121,6 +121,7 @@ class ProbeOptions(ConfigBase):
         (), description="'TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER': sets the exit code; repeatable"
     )
     undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
+    engine: str = ENGINE
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
     store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
     quiet: bool = Field(False, description="no progress display")

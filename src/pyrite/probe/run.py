@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pyrite.conditions import exit_code
 from pyrite.errors import UserError
-from pyrite.models import load
+from pyrite.models import hardware, load
 from pyrite.outputs import check_folder, takes_urls
 from pyrite.probe import gate as gating
 from pyrite.probe import run_folder
@@ -46,7 +46,8 @@ def probe(config: ProbeConfig) -> ProbeResult | Exported:
         check_folder(config.out, "probe")
     store = open_store(config.store)
     progress = Progress(quiet=config.quiet)
-    options = RunOptions(max_seconds=config.max_time * 60 if config.max_time else None)
+    seconds = config.max_time * 60 if config.max_time else None
+    options = RunOptions(engine=config.engine, threads=hardware.cluster_threads(config.engine), max_seconds=seconds)
     steps: list[dict[str, Step]] = []
     if config.predictions is not None:
         (only, *more) = tasks

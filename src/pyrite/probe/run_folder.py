@@ -34,7 +34,7 @@ GOLD = "gold"
 """The subject of the right labels."""
 LONGEST = 4000
 """Characters of a text that are kept."""
-UNSAID = ("out", "store", "quiet", "max_time")
+UNSAID = ("out", "store", "quiet", "engine", "max_time")
 """Flags that change nothing in the result."""
 
 

@@ -167,6 +167,7 @@ class RepairOptions(ConfigBase):
     report_to: Literal["none", "trackio", "mlflow", "wandb", "tensorboard"] = Field(
         "none", description="also send the learning curve to this tracker; it must be installed"
     )
+    engine: str = field_like(ProbeOptions, "engine")
     max_time: float | None = field_like(ProbeOptions, "max_time")
     store: Path | None = field_like(ProbeOptions, "store")
     quiet: bool = field_like(ProbeOptions, "quiet")

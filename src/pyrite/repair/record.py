@@ -17,7 +17,7 @@ from pyrite.repair.scorecard import ScoredModel
 from pyrite.steps import Store, closure
 from pyrite.steps.store import made_with
 
-UNSAID = ("out", "store", "quiet", "max_time", "report_to", "undoes")
+UNSAID = ("out", "store", "quiet", "engine", "max_time", "report_to", "undoes")
 """Flags that change nothing in the repaired model or its scorecard."""
 FILES = ("forget", "replay")
 

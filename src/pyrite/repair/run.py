@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrite.conditions import GateOutcome, exit_code
 from pyrite.errors import UserError
+from pyrite.models import hardware
 from pyrite.outputs import takes_urls
 from pyrite.probe.probe_task import opened
 from pyrite.probe.result import Compared
@@ -226,6 +227,8 @@ def finisher(config: RepairConfig, store: Store) -> Finish:
 
     def finish(steps: Sequence[Step]) -> None:
         seconds_left = None if end is None else max(0.0, end - time.monotonic())
-        run_steps(list(steps), store, RunOptions(max_seconds=seconds_left, weights=True), Progress(quiet=config.quiet))
+        threads = hardware.cluster_threads(config.engine)
+        options = RunOptions(engine=config.engine, threads=threads, max_seconds=seconds_left, weights=True)
+        run_steps(list(steps), store, options, Progress(quiet=config.quiet))
 
     return finish

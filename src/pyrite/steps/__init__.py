@@ -2,11 +2,12 @@
 
 from pyrite.steps.parts import PART_TOKENS, in_parts
 from pyrite.steps.progress import Progress
-from pyrite.steps.run import Done, Keep, RunOptions, missing_steps, run_steps
+from pyrite.steps.run import LOCAL, Done, Keep, RunOptions, for_several_runs, missing_steps, run_steps
 from pyrite.steps.step import Context, Cost, Source, Step, StepType, closure, digest
 from pyrite.steps.store import Store, default_store, open_store
 
 __all__ = [
+    "LOCAL",
     "PART_TOKENS",
     "Context",
     "Cost",
@@ -21,6 +22,7 @@ __all__ = [
     "closure",
     "default_store",
     "digest",
+    "for_several_runs",
     "in_parts",
     "missing_steps",
     "open_store",

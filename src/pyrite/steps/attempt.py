@@ -68,6 +68,7 @@ def run_locked(
         checkpoint=checkpoint,
         report_progress=lambda finished, total, unit: report_progress(step.key, finished, total, unit),
         expired=lambda: deadline is not None and time.time() > deadline,
+        cpus=step.cpus,
     )
     started = time.monotonic()
     step.kind.run(context)

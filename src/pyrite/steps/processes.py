@@ -117,15 +117,16 @@ def visible_gpus() -> list[str]:
 
 
 _queue: Any = None
+_threads = 0
 
 
 def prepare_worker(threads: int, parent: int, queue: Any, free_gpus: Any) -> None:
     """Set a worker up: its GPU, its threads, no reaction to Ctrl-C of its own, and no life after its parent's."""
-    global _queue
-    _queue = queue
+    global _queue, _threads
+    _queue, _threads = queue, threads
     if free_gpus is not None:
         os.environ[VISIBLE] = free_gpus.get()
-    set_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(threads)
     end_with_parent(parent)
 
 
@@ -143,4 +144,6 @@ def end_with_parent(parent: int) -> None:
 
 def worker_run(step: Step, store: Store, deadline: float | None, refresh: Collection[str]) -> float:
     """What a worker process does with one step."""
+    if not step.kind.plain:
+        set_threads(_threads)
     return run_one(step, store, deadline, sparse_reports(_queue.put), refresh)

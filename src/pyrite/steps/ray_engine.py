@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,8 +28,6 @@ ATTEMPTS = 5
 """How often a step is begun again whose process or machine is lost, or that memory ran out for."""
 STATES = 4
 """A model in training takes so many times its weights: themselves, gradients, two moments."""
-BESIDE_WEIGHTS = 2**30
-"""Bytes of memory that a step declares beside what its weights take."""
 OBJECT_STORE = 2**28
 """Bytes that a cluster of this machine sets aside for what passes between tasks: only recipes and reports do."""
 LOOK_EVERY, PATIENCE = 10.0, 300.0
@@ -45,8 +44,8 @@ class RayEngine:
         ray = imported_ray()
         self.ray, self.room = ray, MOST_AT_A_TIME
         self.threads, self.store, self.deadline, self.refresh = threads, store.absolute(), deadline, refresh
-        self.was_up = ray.is_initialized()
-        self.may_grow = self.was_up or connect(ray, name)
+        _connection.open(ray, name)
+        self.may_grow = _connection.may_grow
         self.witness = Witness(self.store)
         self.mailbox = ray.remote(num_cpus=0, max_restarts=-1)(Mailbox).remote()
         self.mail: Any = None
@@ -66,6 +65,7 @@ class RayEngine:
         demand = self.demand(step)
         run = self.run_on_gpu if demand["GPU"] else self.run
         options = {"num_cpus": demand["CPU"], "num_gpus": demand["GPU"], "memory": demand["memory"]}
+        step = replace(step, cpus=int(demand["CPU"]))
         task = run.options(name=step.label, **options).remote(
             by_url(step),
             self.witness.shared,
@@ -82,9 +82,9 @@ class RayEngine:
         """What a step declares; of CPUs and memory (bytes) never more than the largest machine has."""
         size = weight_bytes(step, self.store)
         trains = step.kind.name.startswith(("train.", "repair.train"))
-        memory = size * (STATES if trains else 1) + BESIDE_WEIGHTS
+        memory = size * (STATES if trains else 1) + step.memory
         return {
-            "CPU": max(1, min(self.threads, int(self.most("CPU")))),
+            "CPU": max(1, min(max(self.threads, step.cpus), int(self.most("CPU")))),
             "GPU": 1 if needs_gpu(step) else 0,
             "memory": int(min(memory, self.most("memory"))),
         }
@@ -159,12 +159,52 @@ class RayEngine:
             self.ray.cancel(task, force=True)
 
     def close(self) -> None:
-        """Leave the cluster, or end the one that was started here."""
-        if self.was_up:
+        """Leave the cluster."""
+        with contextlib.suppress(self.ray.exceptions.RayError):
             self.ray.kill(self.mailbox)
-        else:
-            self.ray.shutdown()
+        _connection.close()
         self.witness.close()
+
+
+@dataclass
+class Connection:
+    """How this process came to its cluster: `ours` if Pyrite connected, `may_grow` if other machines may join; and how many blocks of
+    `one_cluster` want it kept."""
+
+    ours: bool = False
+    may_grow: bool = True
+    blocks: int = 0
+
+    def open(self, ray: Any, name: str) -> None:
+        """Connect, unless that was done: by an engine before, or by whoever called us.
+
+        Raises:
+            UserError: nobody answers at the address.
+        """
+        if not ray.is_initialized():
+            self.may_grow = connect(ray, name)
+            self.ours = True
+
+    def close(self) -> None:
+        """Leave the cluster, or end the one that was started here; not while a block wants it kept, or where it is not ours."""
+        if self.ours and not self.blocks:
+            imported_ray().shutdown()
+            self.ours, self.may_grow = False, True
+
+
+_connection = Connection()
+
+
+@contextlib.contextmanager
+def one_cluster() -> Iterator[None]:
+    """Keep the cluster to which the first run of steps in this block connects for the others: one of this machine takes seconds to
+    start."""
+    _connection.blocks += 1
+    try:
+        yield
+    finally:
+        _connection.blocks -= 1
+        _connection.close()
 
 
 class Mailbox:
@@ -263,5 +303,7 @@ def ray_run(
 ) -> float:
     """What a worker of the cluster does with one step."""
     enter(shared, files)
-    set_threads(threads)
+    os.environ["RAYON_NUM_THREADS"] = str(threads or 1)
+    if not step.kind.plain:
+        set_threads(threads)
     return run_one(step, shared.store, deadline, sparse_reports(mailbox.put.remote), refresh)

@@ -102,11 +102,12 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
 
     try:
         if options.workers == 1 and options.engine == LOCAL:
-            set_threads(options.threads)
             for step in todo:
                 if is_past(deadline):
                     raise OutOfTime("--max-time is over")
                 progress.start(step)
+                if not step.kind.plain:
+                    set_threads(options.threads)
                 finished(step, run_one(step, store, deadline, progress.report_progress, options.refresh))
         elif todo:
             run_side_by_side(todo, engine_of(options, store, deadline, todo), deadline, progress, finished)
@@ -116,6 +117,15 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
         for step in targets:
             store.fetch(step)
     return Done(len(todo), len(steps) - len(todo), time.monotonic() - started)
+
+
+def for_several_runs(engine: str) -> contextlib.AbstractContextManager[None]:
+    """A block in which several runs of steps use one connection to an engine, made where the first of them needs it."""
+    if engine == LOCAL:
+        return contextlib.nullcontext()
+    from pyrite.steps.ray_engine import one_cluster
+
+    return one_cluster()
 
 
 def engine_of(options: RunOptions, store: Store, deadline: float | None, todo: list[Step]) -> Engine:

@@ -27,7 +27,8 @@ class Context:
     `inputs` maps each input's name to its published folder (or, for a source, its path). `out` is empty at the start
     and becomes the published folder. `checkpoint` survives a kill: whatever it holds when the step starts was left by
     an interrupted attempt at exactly this step. `report_progress(done, total, unit)` is called now and then. `expired()`
-    says that the run's time is up: a long step then saves its checkpoint and raises `OutOfTime`.
+    says that the run's time is up: a long step then saves its checkpoint and raises `OutOfTime`. `cpus` says how many processes
+    the step may start.
     """
 
     config: Mapping[str, Any]
@@ -36,15 +37,18 @@ class Context:
     checkpoint: Path
     report_progress: Callable[[float, float, str], None]
     expired: Callable[[], bool]
+    cpus: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class StepType:
-    """A type of step: its name, the version to bump when its results change, and the function that runs it."""
+    """A type of step: its name, the version to bump when its results change, and the function that runs it. `plain`: it needs no
+    model library, so none is loaded to set its threads."""
 
     name: str
     version: int
     run: Callable[[Context], None]
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,9 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One node of a plan. `weights` names the files that `keep` may drop once every step that reads them is done."""
+    """One node of a plan. `weights` names the files that `keep` may drop once every step that reads them is done; `cpus` is how
+    many processes it starts where they are free, `memory` the bytes that it takes beside its weights. Neither changes what comes
+    out."""
 
     kind: StepType
     config: Mapping[str, Any]
@@ -77,6 +83,8 @@ class Step:
     label: str = ""
     cost: Cost = field(default_factory=Cost)
     weights: tuple[str, ...] = ()
+    cpus: int = 1
+    memory: int = 2**30
 
     @cached_property
     def recipe(self) -> dict[str, Any]:

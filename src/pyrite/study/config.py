@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.config_base import CallConfig, ConfigBase
+from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 
 
 class StudyOptions(ConfigBase):
@@ -24,11 +24,7 @@ class StudyOptions(ConfigBase):
     seeds: str | None = Field(None, description="+N: so many seeds more than the file says; N: so many in all")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
     workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one for each GPU]")
-    engine: str = Field(
-        "local",
-        pattern=r"^(local|ray|ray:.+)$",
-        description="where steps run: local, or ray (a cluster of this machine), ray:HOST:PORT, ray://HOST:PORT; see docs/scale.md",
-    )
+    engine: str = ENGINE
     shard: str | None = Field(
         None,
         description="I/N: run the I-th of N parts of the study, beside jobs with the same store that run the others; "

@@ -9,8 +9,19 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.outputs import takes_urls
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, closure, missing_steps, run_steps
+from pyrite.steps import (
+    Done,
+    Progress,
+    RunOptions,
+    Step,
+    Store,
+    closure,
+    for_several_runs,
+    missing_steps,
+    run_steps,
+)
 from pyrite.steps import open_store as store_at
+from pyrite.steps.shard import Shard, ShardDone, refuse_beside_shard, shard_of, steps_left
 from pyrite.study import chat_overlap
 from pyrite.study.cells import Plan
 from pyrite.study.chat_uses import at_hand, check_files, like_pilot
@@ -25,7 +36,6 @@ from pyrite.study.plan_summary import GPU_FLOPS, plan_summary, width_of
 from pyrite.study.power import power_record
 from pyrite.study.run_folder import Finished, Judged, Study, judged_seeds, read_pilot, write_pilot, write_run
 from pyrite.study.scores import label_probe, score_answers
-from pyrite.study.shard import Shard, ShardDone, shard_of, steps_left
 from pyrite.study.spec import StudySpec
 
 
@@ -58,7 +68,8 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
     if config.power and (config.plan or config.pilot):
         other = "--plan" if config.plan else "--pilot"
         raise UserError("Two things are wanted in the place of the study.", f"--power and {other}", "give one of them")
-    check_shard(config)
+    names = ("plan", "power", "pilot", "refresh")
+    refuse_beside_shard(config.shard, "a study", {name: getattr(config, name) for name in names})
     if config.plan:
         return plan(config)
     if config.power:
@@ -67,15 +78,6 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
         return pilot(config)
     shard = shard_of(config.shard)
     return run_study(config) if shard is None else run_shard(config, shard)
-
-
-def check_shard(config: StudyConfig) -> None:
-    """Refuse what jobs that share a study would each do as a whole, or anew under the others' eyes."""
-    names = ("plan", "power", "pilot", "refresh")
-    whole = [f"--{name}" for name in names if getattr(config, name)]
-    if config.shard is not None and whole:
-        fix = "leave out --shard"
-        raise UserError("A part of a study does not take this.", f"--shard and {', '.join(whole)}", fix)
 
 
 def run_study(config: StudyConfig) -> Study:
@@ -92,7 +94,7 @@ def run_shard(config: StudyConfig, shard: Shard) -> "Study | ShardDone":
     ended = finish(spec, config, shard)
     with ended.store.lock(f"study-{spec.study}"):
         left = steps_left(ended.plan.targets, ended.store)
-        return ShardDone(shard, spec.study, left) if left else judge(spec, ended, config)
+        return ShardDone(shard, "study", spec.study, left) if left else judge(spec, ended, config)
 
 
 def judge(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
@@ -128,15 +130,16 @@ def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> 
         for step in (*steps.items.values(), *steps.counts.values(), *steps.pool_steps, *divided)
         if needs_no_model(step)
     ]
-    first = run_steps(rows, store, replace(options, refresh=()), Progress(quiet=True))
-    for name, step in steps.items.items():
-        if step in rows:
-            label_probe(steps, name, store)  # what is wrong with a probe is said before anything is trained
-    shared = chat_overlap.overlaps(steps, store) if steps.pools else []
-    if options.max_seconds is not None:
-        options = replace(options, max_seconds=options.max_seconds - first.seconds)
-    targets = steps.targets if shard is None else shard.of(steps.targets)
-    rest = run_steps(targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
+    with for_several_runs(config.engine):
+        first = run_steps(rows, store, replace(options, refresh=()), Progress(quiet=True))
+        for name, step in steps.items.items():
+            if step in rows:
+                label_probe(steps, name, store)  # what is wrong with a probe is said before anything is trained
+        shared = chat_overlap.overlaps(steps, store) if steps.pools else []
+        if options.max_seconds is not None:
+            options = replace(options, max_seconds=options.max_seconds - first.seconds)
+        targets = steps.targets if shard is None else shard.of(steps.targets)
+        rest = run_steps(targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
     done = Done(len(todo), len(steps.steps) - len(todo), first.seconds + rest.seconds)
     return Finished(steps, store, compute, done, shared)
 

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from pyrite.probe.show import table_of, wide
 from pyrite.repair.show import print_frontier
+from pyrite.steps.shard import ShardDone
 from pyrite.study.pilot import Pilot
 from pyrite.study.run import StudyPlan, StudyPower
 from pyrite.study.run_folder import Study
-from pyrite.study.shard import ShardDone
 from pyrite.study.tables import is_headline, is_overall
 
 
@@ -26,17 +26,9 @@ def show(result: Study | StudyPlan | Pilot | ShardDone) -> None:
     elif isinstance(result, Pilot):
         print_pilot(result)
     elif isinstance(result, ShardDone):
-        print_shard(result)
+        wide().print(escape(result.in_words()))
     else:
         print_study(result)
-
-
-def print_shard(done: ShardDone) -> None:
-    """What is left for the jobs that run the other parts."""
-    part = f"part {done.shard.number} of {done.shard.count} of the study {done.study} is done"
-    wide().print(
-        escape(f"{part}; {done.steps_left} steps are left for the other jobs, the last of which writes the results")
-    )
 
 
 def print_plan(record: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pyrite.config_base import CallConfig, ConfigBase
+from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 
 
 class SynthOptions(ConfigBase):
@@ -12,6 +12,12 @@ class SynthOptions(ConfigBase):
 
     out: Path = Field(description="file to write the rows to (.jsonl)")
     store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    engine: str = ENGINE
+    shard: str | None = Field(
+        None,
+        description="I/N: sample the I-th of N parts of the texts, beside jobs with the same store that sample the others; "
+        "slurm: the part of this job in its array. Whichever job finishes last writes the rows",
+    )
     quiet: bool = Field(False, description="no progress display")
 
 

@@ -18,10 +18,11 @@ from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.models.quantised import refuse_quantised
 from pyrite.outputs import takes_urls
-from pyrite.steps import Cost, Progress, RunOptions, Source, Step, open_store, run_steps
+from pyrite.steps import Cost, Progress, RunOptions, Source, Step, closure, open_store, run_steps
+from pyrite.steps.shard import Shard, ShardDone, shard_of, steps_left
 from pyrite.synth.config import SynthConfig
 from pyrite.synth.rows import PARSE, READ
-from pyrite.synth.sample import SAMPLE
+from pyrite.synth.sample import JOIN, PART, SAMPLE, sampling_batches
 from pyrite.synth.settings import BiasSettings, SynthSettings
 from pyrite.train.causal import TRAIN_GENERATOR
 
@@ -52,9 +53,11 @@ def synth_steps(
     tokens_per_row: int = 40,
     cost: Callable[[float, bool], Cost] = no_cost,
     texts_seed: int | None = None,
+    part_texts: int | None = None,
 ) -> Step:
     """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts;
-    `texts_seed` is the seed of the sampling where that is another than the training's."""
+    `texts_seed` is the seed of the sampling where that is another than the training's. With `part_texts`, texts are sampled
+    about so many to a step; they are the same."""
     texts = sum(synth.raw_per_label(labels).values())
     common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": examples.file}
     inputs: dict[str, Step | Source] = {"base": base}
@@ -85,9 +88,34 @@ def synth_steps(
         label=f"{name}: sample {texts} texts",
         cost=cost(texts * tokens_per_row, True),
     )
+    if part_texts is not None:
+        raw = divided_sampling(raw, len(sampling_batches(synth, labels)), max(1, part_texts // synth.together))
     selecting = {"model": sampling["model"], "raw": 1, "select": synth.select.model_dump(mode="json")}
     config = {"labels": labels, "fields": fields, "synth": selecting}
     return Step(PARSE, config, {"raw": raw}, label=f"{name}: parse and select", cost=Cost(seconds=5))
+
+
+def divided_sampling(raw: Step, batches: int, each: int) -> Step:
+    """The sampling of so many batches as steps of `each` batches, and one that joins their texts; the step itself where that
+    would be one."""
+    count = -(-batches // each)
+    if count == 1:
+        return raw
+    parts = {
+        f"{PART}{at}": Step(
+            SAMPLE,
+            {**raw.config, "batches": [at * each, min(batches, (at + 1) * each)]},
+            raw.inputs,
+            label=f"{raw.label}, part {at + 1} of {count}",
+            cost=Cost(raw.cost.tokens // count, raw.cost.seconds / count, raw.cost.bytes // count),
+        )
+        for at in range(count)
+    }
+    return Step(JOIN, {"parts": count}, parts, label=f"{raw.label}: join")
+
+
+PART_TEXTS = 4000
+"""About so many texts are sampled by one step of `pyrite synth`: minutes of work beside seconds of loading the generator."""
 
 
 class Recipe(DistinctConfig):
@@ -136,16 +164,46 @@ def load_recipe(path: Path) -> Recipe:
 
 
 @takes_urls(ins=("recipe",), outs=("out",))
-def synth(config: SynthConfig) -> Synthetic:
-    """Write synthetic rows with their provenance (model, prompt, seed, mean log-probability, time) to a file.
+def synth(config: SynthConfig) -> "Synthetic | ShardDone":
+    """Write synthetic rows with their provenance (model, prompt, seed, mean log-probability, time) to a file. With `shard`, sample
+    one part of the texts; the job that finds all of them sampled writes the rows.
 
     Raises:
         UserError: a mistake in the recipe, absent rows or model, or no row left after selection.
     """
-    from pyrite.io import write_jsonl
-    from pyrite.synth.select import agrees
-    from pyrite.tasks.rows import read_rows
+    shard = shard_of(config.shard)
+    return write_synthetic(config) if shard is None else run_shard(config, shard)
 
+
+def run_shard(config: SynthConfig, shard: Shard) -> "Synthetic | ShardDone":
+    """Sample one part of the texts; where all are sampled, write the rows."""
+    planned = plan(config)
+    sampling = [step for step in closure([planned.target]) if step.kind is SAMPLE]
+    store = open_store(config.store)
+    run_steps(shard.of(sampling), store, run_options(config), Progress(quiet=config.quiet))
+    with store.lock(f"synth-{planned.target.key}"):
+        left = steps_left(sampling, store)
+        if left:
+            return ShardDone(shard, "synth", config.recipe.stem, left)
+        return write_synthetic(config)
+
+
+@dataclass(frozen=True)
+class PlannedRows:
+    """A recipe as steps: those that read the rows to learn from, and that end in the synthetic ones."""
+
+    recipe: Recipe
+    rows: Step
+    target: Step
+
+
+def run_options(config: SynthConfig) -> RunOptions:
+    """Where the steps run."""
+    return RunOptions(engine=config.engine, threads=hardware.cluster_threads(config.engine))
+
+
+def plan(config: SynthConfig) -> PlannedRows:
+    """Check a recipe, and say which steps make its rows."""
     recipe = load_recipe(config.recipe)
     file = recipe.rows if recipe.rows.startswith("hf://") else below(config.recipe.parent, recipe.rows)
     fields, labels = list(recipe.fields), list(recipe.labels)
@@ -176,12 +234,27 @@ def synth(config: SynthConfig) -> Synthetic:
         labels=labels,
         fields=fields,
         compute=hardware.choose(),
+        part_texts=PART_TEXTS,
     )
-    store = open_store(config.store)
-    run_steps([target], store, RunOptions(), Progress(quiet=config.quiet))
-    rows_written = read_rows(store.path(target.key) / "rows.jsonl")
-    counts = store.read_json(target, "counts.json")
-    counts["read_as"] = store.read_json(rows, "read_as.json")["file0"]
+    return PlannedRows(recipe, rows, target)
+
+
+def write_synthetic(config: SynthConfig) -> Synthetic:
+    """Run what is missing of a recipe, and write its rows.
+
+    Raises:
+        UserError: no row is left.
+    """
+    from pyrite.io import write_jsonl
+    from pyrite.synth.select import agrees
+    from pyrite.tasks.rows import read_rows
+
+    planned = plan(config)
+    recipe, store = planned.recipe, open_store(config.store)
+    run_steps([planned.target], store, run_options(config), Progress(quiet=config.quiet))
+    rows_written = read_rows(store.path(planned.target.key) / "rows.jsonl")
+    counts = store.read_json(planned.target, "counts.json")
+    counts["read_as"] = store.read_json(planned.rows, "read_as.json")["file0"]
     if recipe.bias:
         rng, bias = np.random.default_rng(recipe.synth.seed), recipe.bias
         biased = [row for row in rows_written if agrees(row, bias) or rng.random() >= bias.strength]

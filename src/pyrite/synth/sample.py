@@ -100,7 +100,8 @@ def answer_opening(fields: list[str]) -> str:
 
 
 def sample_texts_step(context: Context) -> None:
-    """Step: `raw.jsonl`, one sampled text a line with its provenance. Finished batches survive a kill."""
+    """Step: `raw.jsonl`, one sampled text a line with its provenance. Finished batches survive a kill. With `batches`, only those
+    from the first of the two numbers to before the second."""
     from pyrite.models.generate import sample
     from pyrite.models.write import room_for
 
@@ -127,8 +128,10 @@ def sample_texts_step(context: Context) -> None:
     )
     ends = {tokenizer.eos_token_id, *as_list(model.generation_config.eos_token_id)} - {None}
     last_tokens = stop_tokens(config, tokenizer)
-    total, n_done = sum(config.raw_per_label(labels).values()), 0
-    for number, together in enumerate(sampling_batches(config, labels)):
+    batches = list(enumerate(sampling_batches(config, labels)))
+    batches = batches[slice(*context.config["batches"])] if "batches" in context.config else batches
+    total, n_done = sum(len(together) for _, together in batches), 0
+    for number, together in batches:
         n_done += len(together)
         part = context.checkpoint / f"{number:06d}.jsonl"
         if part.exists():
@@ -202,9 +205,21 @@ def sampling_batches(config: SynthSettings, labels: list[str]) -> list[list[tupl
     return [label_jobs[at : at + size] for label_jobs in jobs for at in range(0, len(label_jobs), size)]
 
 
+def join_texts_step(context: Context) -> None:
+    """Step: `raw.jsonl` and `fields.json`, as `sample_texts_step` writes them, out of those of several parts."""
+    folders = [context.inputs[f"{PART}{at}"] for at in range(context.config["parts"])]
+    with (context.out / "raw.jsonl").open("wb") as sink:
+        for folder in folders:
+            sink.write((folder / "raw.jsonl").read_bytes())
+    (context.out / "fields.json").write_bytes((folders[0] / "fields.json").read_bytes())
+
+
 def as_list(value: Any) -> list[Any]:
     """A value or list of values as a list."""
     return value if isinstance(value, list) else [value]
 
 
+PART = "part "
+"""What the names of the inputs begin with that hold the parts of the texts."""
 SAMPLE = StepType("synth.sample", 4, sample_texts_step)
+JOIN = StepType("synth.texts", 1, join_texts_step, plain=True)

@@ -1,4 +1,4 @@
-"""One of several jobs that share a study: which of its steps it takes, and whether all are done."""
+"""One of several jobs that share a study, an audit or a recipe: which of its steps it takes, and whether all are done."""
 
 import os
 import re
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.steps import Step, Store, missing_steps
+from pyrite.steps.run import missing_steps
+from pyrite.steps.step import Step
+from pyrite.steps.store import Store
 
 SLURM_ID = "SLURM_ARRAY_TASK_ID"
 SLURM_ARRAY = (
@@ -34,16 +36,24 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardDone:
-    """What `pyrite study --shard` says where other jobs have not finished: how many steps are left."""
+    """What a verb says with `--shard` where other jobs have not finished: how many steps are left of its study, audit or recipe,
+    by name."""
 
     shard: Shard
-    study: str
+    verb: str
+    name: str
     steps_left: int
+    exit_code: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
         shard = f"{self.shard.number}/{self.shard.count}"
-        return {"schema_version": 1, "study": self.study, "shard": shard, "steps_left": self.steps_left}
+        return {"schema_version": 1, self.verb: self.name, "shard": shard, "steps_left": self.steps_left}
+
+    def in_words(self) -> str:
+        """What is left for the jobs that run the other parts."""
+        part = f"part {self.shard.number} of {self.shard.count} of the {self.verb} {self.name} is done"
+        return f"{part}; {self.steps_left} steps are left for the other jobs, the last of which writes the results"
 
 
 def shard_of(text: str | None, environment: Mapping[str, str] = os.environ) -> Shard | None:
@@ -83,3 +93,14 @@ def shard_of(text: str | None, environment: Mapping[str, str] = os.environ) -> S
 def steps_left(targets: Sequence[Step], store: Store) -> int:
     """How many steps do the targets still lack?"""
     return len(missing_steps(list(targets), store))
+
+
+def refuse_beside_shard(shard: str | None, what: str, flags: Mapping[str, Any]) -> None:
+    """Refuse flags that jobs which share the work would each do as a whole, or anew under the others' eyes.
+
+    Raises:
+        UserError: such a flag is given beside `--shard`.
+    """
+    whole = [f"--{name}" for name, value in flags.items() if value]
+    if shard is not None and whole:
+        raise UserError(f"A part of {what} does not take this.", f"--shard and {', '.join(whole)}", "leave out --shard")
