@@ -2,7 +2,7 @@
 
 Rows are named by their file and their number there. The source is read a second time, in step with those numbers, so
 that memory stays small. Between files of one kind the text of a row is copied (of parquet and arrow the columns with
-their schema); between kinds its values are written anew.
+their schema; a table that stands in JSON by its columns stays one); between kinds its values are written anew.
 """
 
 import base64
@@ -24,7 +24,7 @@ from pyrite.io.encodings import BYTE_ORDER_MARK, encoding_of, peeked
 from pyrite.io.files import ALIASES, File, data_suffix, open_uncompressed
 from pyrite.io.formats import raw_rows
 from pyrite.io.json_dump import dump_json
-from pyrite.io.json_texts import Surroundings, document_texts, line_texts, on_one_line, with_member
+from pyrite.io.json_texts import Surroundings, document_table, document_texts, line_texts, on_one_line, with_member
 from pyrite.io.json_values import parse_values
 from pyrite.io.raw_row import BadRow, as_text
 from pyrite.io.write import atomic_write, open_packed
@@ -125,6 +125,10 @@ def _write_lines(parts: Sequence[Part], out: BinaryIO, column: str | None) -> in
 
 def _write_document(parts: Sequence[Part], out: BinaryIO, column: str | None) -> int:
     alone = len(parts) == 1 and parts[0].file.suffix == ".json"
+    if alone and (table := document_table(parts[0].file)) is not None:
+        text, count = table.document(parts[0].chosen, column)
+        out.write(_bytes(f"{text}\n"))
+        return count
     around = document_texts(parts[0].file)[0] if alone else Surroundings()
     out.write(_bytes(f"{around.before}["))
     count = 0
