@@ -178,7 +178,7 @@ def test_a_stray_quote_costs_its_own_line_only(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_in_tables_and_text(tmp_path: Path) -> None:
     for name, content, line in (
-        ("a.csv", b'premise,hypothesis\na,b\n"c\n\xff",d\ne,f\n', 3),
+        ("a.csv", b'premise,hypothesis\na,b\n"c\n\xff",d\ne,f\n', 4),
         ("a.tsv", b"premise\thypothesis\na\tb\nc\xff\td\ne\tf\n", 3),
     ):
         (tmp_path / name).write_bytes(content)

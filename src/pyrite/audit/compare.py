@@ -59,7 +59,6 @@ def measure_flaw(
 ) -> tuple[list[Measurement], list[tuple[Statistic, str]]]:
     """Every statistic of a flaw that can be taken, and the others with the reason. `sources`: the places of the rows of
     each human source, where they are not the references themselves."""
-    human = sum(map(len, sampled.references.values()))
     by_name = compared_with_references(flaw, sampled, extras, draws, sources)
     lacking = {statistic.name for statistic in flaw.statistics if statistic.name not in by_name}
     if flaw.alone is not None and lacking:
@@ -72,13 +71,39 @@ def measure_flaw(
             by_name[name] = replace(by_name[name], counted=Counted(alone.value, alone.n, alone.threshold))
         else:  # every row was counted: the share is what it is
             by_name[name] = measure_alone(replace(alone, low=alone.value, high=alone.value))
-    why = "the data or the references do not have what it needs" if human >= LEAST else NEEDS_REFERENCE
-    if human >= LEAST and not comparable_labels(flaw, sampled):
-        why = "the data and the references do not have the same labels"
-    if 0 < human < LEAST:
-        why = f"{NEEDS_REFERENCE} of {LEAST} rows; this one has {human}"
-    missing = [(statistic, why) for statistic in flaw.statistics if statistic.name not in by_name]
+    not_taken = [statistic for statistic in flaw.statistics if statistic.name not in by_name]
+    missing = list(zip(not_taken, why_not(flaw, not_taken, sampled, extras), strict=True))
     return [by_name[statistic.name] for statistic in flaw.statistics if statistic.name in by_name], missing
+
+
+def why_not(flaw: Flaw, not_taken: Sequence[Statistic], sampled: Sampled, extras: Extras) -> list[str]:
+    """For each statistic that could not be taken, why: what the data lacks comes first, for a reference would not help."""
+    if not not_taken:
+        return []
+    theirs = [at for places in sampled.references.values() for at in places]
+    lacks = {
+        side: flaw.lacking([sampled.rows[at] for at in places], extras) if flaw.lacking and places else {}
+        for side, places in (("data", sampled.data), ("references", theirs))
+    }
+    if not theirs:
+        otherwise = NEEDS_REFERENCE
+    elif len(theirs) < LEAST:
+        otherwise = f"{NEEDS_REFERENCE} of {LEAST} rows; this one has {len(theirs)}"
+    elif not comparable_labels(flaw, sampled):
+        otherwise = "the data and the references do not have the same labels"
+    else:
+        otherwise = ""
+    reasons = []
+    for statistic in not_taken:
+        ours = lacks["data"].get(statistic.name)
+        of_references = lacks["references"].get(statistic.name)
+        if ours is not None:
+            reasons.append(f"data: {ours}")
+        elif otherwise or of_references is None:
+            reasons.append(otherwise or "the data or the references do not have what it needs")
+        else:
+            reasons.append(f"references: {of_references}")
+    return reasons
 
 
 def compared_with_references(
@@ -183,4 +208,4 @@ def row_excerpt(row: Row) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-COMPARE = StepType("audit.compare", 5, compare_step)
+COMPARE = StepType("audit.compare", 6, compare_step)

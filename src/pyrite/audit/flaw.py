@@ -229,6 +229,9 @@ def no_differences(rows: Sequence[Row], extras: Extras) -> list[Difference]:
     return []
 
 
+Lacking = Callable[[Sequence[Row], Extras], Mapping[str, str]]
+
+
 @dataclass(frozen=True)
 class Flaw:
     """One flaw: what it measures, what it needs, and how it is decided, shown and drawn.
@@ -243,7 +246,8 @@ class Flaw:
     flaw (empty: it always does; None: the table does not hold it). `where_labels_differ`: of a flaw of labels, the note
     where the references have other labels, so that only the data is measured. `skips_unanswered`: rows without an
     answer are left out. `reads_prompts`: it measures all text of a row, so that its counts hold rows without the part of the
-    answers that is measured (`--part`), too. `version`: of a flaw that does not come with Pyrite, to be raised when its results change."""
+    answers that is measured (`--part`), too. `lacking`: what the rows of one side do not have, without which a statistic cannot
+    be taken, by the statistic's name. `version`: of a flaw that does not come with Pyrite, to be raised when its results change."""
 
     name: str
     statistics: tuple[Statistic, ...]
@@ -264,6 +268,7 @@ class Flaw:
     where_labels_differ: str = ""
     skips_unanswered: bool = False
     reads_prompts: bool = False
+    lacking: Lacking | None = None
     version: int = 1
 
     @property
@@ -275,6 +280,21 @@ class Flaw:
     def two_looks(self) -> bool:
         """Whether it is decided at part of the rows first: reading them all takes the causal model long."""
         return "nll" in self.needs
+
+
+def without_answers(statistics: Sequence[Statistic], *, words: int = 1) -> Lacking:
+    """`Flaw.lacking` of statistics that are taken of answers with so many words."""
+
+    def lacking(rows: Sequence[Row], extras: Extras) -> Mapping[str, str]:
+        enough = sum(len(row.answer.split(maxsplit=words)) >= words for row in rows)
+        long = f" of {words} words or more" if words > 1 else ""
+        return (
+            dict.fromkeys((each.name for each in statistics), f"fewer than two rows have an answer{long}")
+            if enough < 2
+            else {}
+        )
+
+    return lacking
 
 
 def answered(population: Population) -> Population:

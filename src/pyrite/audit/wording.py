@@ -6,6 +6,8 @@ from typing import Any
 NEEDS_REFERENCE = "needs a reference"
 """What the reason begins with where references, or more of them, would let a statistic be taken."""
 
+UNKNOWN_WORDS = "the embedder does not know the words of these texts (--embedder names another)"
+
 
 def percent(share: float, *, fine: bool = False) -> str:
     """A share in percent, with a decimal below 10 and two figures below 0.05; `fine`: with two figures throughout.

@@ -80,6 +80,11 @@ def is_turn(item: object) -> bool:
     return spoken and any(role_of(item.get(name)) is not None for name in SENDERS)
 
 
+def is_chat(value: object) -> bool:
+    """Is this a list of turns?"""
+    return isinstance(value, list) and bool(value) and all(is_turn(item) for item in value)
+
+
 def turns_of(value: object, location: str, options: ChatOptions = PLAIN) -> list[Message]:
     """The turns in a column. They may be a list, the same as JSON text, a list in an object, or lists side by side
     ({"role": [...], "content": [...]}). A system message and the answer of a tool may be empty, the others may not.

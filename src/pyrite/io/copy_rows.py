@@ -2,7 +2,7 @@
 
 Rows are named by their file and their number there. The source is read a second time, in step with those numbers, so
 that memory stays small. Between files of one kind the text of a row is copied (of parquet and arrow the columns with
-their schema); between kinds its values are written anew.
+their schema; a table that stands in JSON by its columns stays one); between kinds its values are written anew.
 """
 
 import base64
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from pyrite.errors import UserError
 from pyrite.io.chat_turns import dumped
-from pyrite.io.delimited import dialect_of, header_of, plain_lines, table_cells
+from pyrite.io.delimited import dialect_of, header_and_rows, plain_lines, table_cells
 from pyrite.io.dialect import Dialect
 from pyrite.io.encodings import BYTE_ORDER_MARK, encoding_of, peeked
 from pyrite.io.files import ALIASES, File, data_suffix, open_uncompressed
 from pyrite.io.formats import raw_rows
 from pyrite.io.json_dump import dump_json
-from pyrite.io.json_texts import Surroundings, document_texts, line_texts, on_one_line, with_member
+from pyrite.io.json_texts import Surroundings, document_table, document_texts, line_texts, on_one_line, with_member
 from pyrite.io.json_values import parse_values
 from pyrite.io.raw_row import BadRow, as_text
 from pyrite.io.write import atomic_write, open_packed
@@ -125,6 +125,10 @@ def _write_lines(parts: Sequence[Part], out: BinaryIO, column: str | None) -> in
 
 def _write_document(parts: Sequence[Part], out: BinaryIO, column: str | None) -> int:
     alone = len(parts) == 1 and parts[0].file.suffix == ".json"
+    if alone and (table := document_table(parts[0].file)) is not None:
+        text, count = table.document(parts[0].chosen, column)
+        out.write(_bytes(f"{text}\n"))
+        return count
     around = document_texts(parts[0].file)[0] if alone else Surroundings()
     out.write(_bytes(f"{around.before}["))
     count = 0
@@ -150,7 +154,8 @@ def _write_text(parts: Sequence[Part], out: BinaryIO) -> int:
 @dataclass(frozen=True, slots=True)
 class _Table:
     """How a table is written: its dialect, its columns, its first lines where they are copied (those before the header
-    and the header's own), and its encoding. `left_out` is the place of a column that is not written."""
+    and the header's own), and its encoding. `left_out` is the place of a column that is not written; `named`: has it a
+    header?"""
 
     dialect: Dialect
     names: Sequence[str | None]
@@ -159,6 +164,7 @@ class _Table:
     encoding: str
     end: str = "\n"
     left_out: int | None = None
+    named: bool = True
 
     def without(self, column: str | None) -> "_Table":
         """The table without a column of this name, for another comes in its place."""
@@ -186,7 +192,7 @@ def _write_table(
     header = first.header if first.left_out is None else None
     header = header if header is not None else _rendered([name or "" for name in first.written(first.names)], first)
     added = [] if column is None else [column]
-    out.write(encoder.encode(first.preamble + _appended(header, added, first)))
+    out.write(encoder.encode(first.preamble + (_appended(header, added, first) if first.named else "")))
     count = 0
     for part, table in zip(parts, tables, strict=True):
         same = table is not None and table.dialect.delimiter == first.dialect.delimiter
@@ -205,7 +211,7 @@ def _table_of(file: File, suffix: str) -> _Table | None:
     dialect = dialect_of(file)
     if dialect is None:
         return None
-    header = header_of(file, table_cells(file, dialect), dialect)
+    header, _ = header_and_rows(file, dialect)
     if header is None:
         return None
     with open_uncompressed(file) as source:
@@ -215,8 +221,7 @@ def _table_of(file: File, suffix: str) -> _Table | None:
     text = "".join(line.decode("utf-8") for line in header.lines)
     if dialect.row_names:  # said by a name: the rows of the new file may be too few to show it
         text = ('""' if dialect.quoted else "") + dialect.delimiter + text
-    end = next((mark for mark in ("\r\n", "\n", "\r") if text.endswith(mark)), "\n")
-    return _Table(dialect, header.names, "".join(lines), text, encoding, end)
+    return _Table(dialect, header.names, "".join(lines), text, encoding, header.end, named=bool(header.lines))
 
 
 def _decoded_lines(file: File) -> Iterator[str]:

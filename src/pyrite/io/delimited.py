@@ -1,6 +1,7 @@
 """Rows of delimited text: CSV, TSV and the tables that are called .txt, quoted or split as they are, one row at a time."""
 
 import csv
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pyrite.io.dialect import FIELD_LIMIT, Dialect, csv_dialect, tsv_dialect, tx
 from pyrite.io.encodings import text_lines
 from pyrite.io.files import File, Raw, not_utf8, open_uncompressed
 from pyrite.io.raw_row import BadRow, short_value
+from pyrite.io.undecodable import first_undecodable, undecodable_error
 
 Cells = tuple[int, list[str] | BadRow, Sequence[bytes]]
 """A row of a table: the number of its first line, its cells, and its lines as they are (until the next row is read)."""
@@ -21,10 +23,12 @@ _RETURN = "\udc0d"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first row of a table: the names of its columns (None: a column without a name), its lines and those before it."""
+    """The names of a table's columns (None: a column without a name), the lines that hold them (none where the columns are
+    named by number), and how the first line ends."""
 
     names: tuple[str | None, ...]
     lines: tuple[bytes, ...]
+    end: str = "\n"
 
 
 def csv_rows(file: File) -> Iterator[Raw]:
@@ -62,9 +66,9 @@ def dialect_of(file: File) -> Dialect | None:
 
 
 def table_rows(file: File, dialect: Dialect) -> Iterator[Raw]:
-    """The rows under the first one, which names the columns. Where all cells are empty there is no row."""
-    rows = table_cells(file, dialect)
-    header = header_of(file, rows, dialect)
+    """The rows under the first one, which names the columns; all rows where columns are named by number. Where all cells
+    are empty there is no row."""
+    header, rows = header_and_rows(file, dialect)
     if header is None:
         return
     width = len(header.names)
@@ -95,33 +99,67 @@ def by_name(names: Sequence[str | None], cells: Sequence[str]) -> dict[str, str]
     return row
 
 
-def header_of(file: File, rows: Iterator[Cells], dialect: Dialect) -> Header | None:
-    """The first row; None where there is none.
+def header_and_rows(file: File, dialect: Dialect) -> tuple[Header | None, Iterator[Cells]]:
+    """The names of a table's columns (None: it is empty), and its rows. Where the user names columns by number, and the
+    first row has no such names, it is a row, and the columns are called 1, 2, …
 
     A first column without a name (an index, as pandas and R write it) is called "".
 
     Raises:
-        UserError: it cannot be read, names no column, or one twice.
+        UserError: the first row cannot be read, names no column, or one twice.
     """
-    number, cells, lines = next(rows, (0, None, ()))
-    if cells is None:
-        return None
+    rows = table_cells(file, dialect)
+    first = next(rows, None)
+    if first is None:
+        return None, rows
+    number, cells, lines = first
     if isinstance(cells, BadRow):
-        fix = "mend the first line"
-        if cells.reason == "not UTF-8" and file.encoding is None:
-            fix += ", or name the encoding of the file, such as `--encoding cp1252`"
-        raise UserError("the header cannot be read", f"{file.location(number)}: {cells.detail}", fix)
+        what, at = "the header cannot be read", first_undecodable(file) if cells.reason == "not UTF-8" else None
+        if at is not None:
+            raise undecodable_error(file, at, what=what)
+        raise UserError(what, f"{file.location(number)}: {cells.detail}", "mend the first line")
+    end = next((mark for mark in ("\r\n", "\n", "\r") if lines[-1].endswith(mark.encode())), "\n")
+    if file.numbers and file.numbers.isdisjoint(cell.strip() for cell in cells):
+        header = Header(tuple(str(at) for at in range(1, len(cells) + 1)), (), end)
+        return header, itertools.chain([(number, cells, tuple(lines))], rows)
+    return Header(_names(file, number, cells, dialect), tuple(lines), end), rows
+
+
+def _names(file: File, number: int, cells: Sequence[str], dialect: Dialect) -> tuple[str | None, ...]:
+    """The names in a first row."""
     named = [cell.strip() for cell in cells]
     last = max((at for at, name in enumerate(named, 1) if name), default=0)
+    fix = "mend the first line; where it is a row, name the columns by number"
     if last == 0:
-        raise UserError("the header names no column", file.location(number), "mend the first line")
+        raise UserError("the header names no column", file.location(number), f"{fix}{first_columns(cells)}")
     names: list[str | None] = [name if name or at == 1 else None for at, name in enumerate(named[:last], 1)]
     repeated = sorted({name for name in names if name is not None and names.count(name) > 1})
     if repeated:
-        raise UserError(
-            "two columns have the same name", f"{file.location(number)}: {short_value(repeated)}", "rename one"
-        )
-    return Header((*([""] if dialect.row_names else []), *names, *[None] * (len(named) - last)), tuple(lines))
+        found = f"{file.location(number)}: {short_value(repeated)}"
+        raise UserError("two columns have the same name", found, f"{fix}{first_columns(cells)}, else rename one")
+    return (*([""] if dialect.row_names else []), *names, *[None] * (len(named) - last))
+
+
+def header_cells(file: File) -> list[str]:
+    """The cells of the first row, which names the columns; none where the file is no table, is empty, or has no names."""
+    dialect = dialect_of(file) if file.stringly else None
+    if dialect is None:
+        return []
+    header, _ = header_and_rows(file, dialect)
+    return [name or "" for name in header.names] if header is not None and header.lines else []
+
+
+def has_no_names(file: File) -> bool:
+    """Is this a table whose columns are named by number?"""
+    return bool(file.numbers) and file.suffix in (".csv", ".tsv") and not header_cells(file)
+
+
+def first_columns(cells: Sequence[str]) -> str:
+    """Columns by number as an example: two that hold text, else the first."""
+    texts = [at for at, cell in enumerate(cells, 1) if " " in cell.strip()] or [at for at, cell in enumerate(cells, 1) if cell.strip()]  # fmt: skip
+    ours = ("prompt", "answer") if len(texts) > 1 else ("text",)
+    flags = [f"--columns {name}={at}" for name, at in zip(ours, texts, strict=False)]
+    return f", such as `{' '.join(flags)}`" if flags else ""
 
 
 def table_cells(file: File, dialect: Dialect) -> Iterator[Cells]:

@@ -63,6 +63,10 @@ def _keep_undecodable(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("pyrite.undecodable", _keep_undecodable)
 
 
+class NotInEncoding(Exception):
+    """A file is not in the encoding that was named; whoever knows the file says so (`files.damage_named`)."""
+
+
 class _Utf8(io.RawIOBase):
     """The bytes of another encoding as UTF-8; what cannot be decoded becomes the byte 0xff, which costs its row."""
 
@@ -83,8 +87,7 @@ class _Utf8(io.RawIOBase):
             try:
                 text = self._decode.decode(chunk, final=self._ended)
             except UnicodeError as error:
-                fix = "name the encoding in which it was written"
-                raise UserError("the file is not in the encoding that was named", str(error), fix) from error
+                raise NotInEncoding(str(error)) from error
             self._ready = memoryview(text.encode("utf-8", "surrogateescape"))
         size = min(len(view), len(self._ready))
         view[:size] = self._ready[:size]
@@ -97,13 +100,26 @@ def peeked(source: BinaryIO) -> bytes:
     return cast(io.BufferedReader, source).peek(4)
 
 
-def as_utf8(source: BinaryIO, encoding: str | None = None) -> BinaryIO:
-    """The same text in UTF-8: of the encoding that is named, else of the one that the first bytes show."""
-    head = peeked(source)
+def codec_of(head: bytes, encoding: str | None = None) -> str | None:
+    """The codec of a file that begins so: the one that is named, else the one that the first bytes show; None is UTF-8."""
     codec = encoding or encoding_of(head)
+    if codec is not None and codec.startswith(("utf-16", "utf-32")) and _is_narrow(head):
+        raise NotInEncoding("it begins with one byte for each character")
     if codec in ("utf-16", "utf-32") and not head.startswith(tuple(mark for mark, name in _MARKS if name == codec)):
         codec = encoding_of(head) or f"{codec}-le"
-    if codec is None or codecs.lookup(codec).name == "utf-8":
+    return None if codec is None or codecs.lookup(codec).name == "utf-8" else codec
+
+
+def _is_narrow(head: bytes) -> bool:
+    """Does a file that begins so have one byte for most characters? Then it is not UTF-16."""
+    head = head[:256]
+    return b"\0" not in head and len(head) > 3 and sum(byte < 0x7F for byte in head) > 0.85 * len(head)
+
+
+def as_utf8(source: BinaryIO, encoding: str | None = None) -> BinaryIO:
+    """The same text in UTF-8: of the encoding that is named, else of the one that the first bytes show."""
+    codec = codec_of(peeked(source), encoding)
+    if codec is None:
         return source
     return cast(BinaryIO, io.BufferedReader(_Utf8(source, codec), _CHUNK))
 

@@ -14,10 +14,12 @@ from typing import Any, BinaryIO, cast
 
 from pyrite.errors import UserError
 from pyrite.io.copies import named_by_url
-from pyrite.io.encodings import text_lines
+from pyrite.io.encodings import NotInEncoding, text_lines
 from pyrite.io.raw_row import BadRow, short_value
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow")
+TEXT_SUFFIXES = SUFFIXES[:5]
+"""Those of text."""
 ALIASES = {".ndjson": ".jsonl", ".feather": ".arrow"}
 """Other names of the same kinds."""
 PACKED = (".gz", ".zst")
@@ -35,7 +37,8 @@ class File:
     """One data file: its path, what it is (a suffix out of `SUFFIXES`), how it is compressed, what messages call it.
 
     `encoding` is that of its text where the user names one (else its first bytes tell), `split` the name of the list of
-    rows to read where a JSON file holds several.
+    rows to read where a JSON file holds several, `numbers` the columns that the user names where all are numbers: a
+    table whose first line has none of them is one without names.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class File:
     display_name: str
     encoding: str | None = None
     split: str | None = None
+    numbers: frozenset[str] = frozenset()
 
     def location(self, number: int) -> str:
         """A row's place in words: `file.csv:12`, or `file.parquet: row 12` (counted from 1) where there are no lines."""
@@ -203,6 +207,12 @@ def damage_named(file: File) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(file, error) from error
+    except NotInEncoding as error:
+        raise UserError(
+            "the file is not in the encoding that was named",
+            f"{file.display_name}, `--encoding {file.encoding}`: {error}",
+            "leave the encoding out, or name the one in which the file was written",
+        ) from error
     except PermissionError as error:
         raise UserError("this file may not be read", file.display_name, "ask for permission to read it") from error
     except IsADirectoryError as error:

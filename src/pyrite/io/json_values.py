@@ -3,18 +3,19 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io.chat_turns import SENDERS, TURN_LISTS, is_turn
+from pyrite.io.chat_turns import is_chat
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, line_start, not_utf8, open_uncompressed
+from pyrite.io.json_columns import form_of, rows_of
 from pyrite.io.json_dump import without_halves
 from pyrite.io.json_spans import value_spans
-from pyrite.io.layouts import Layout, detect, in_lower_case
+from pyrite.io.layouts import layout_of
 from pyrite.io.raw_row import BadRow, short_value
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -47,7 +48,7 @@ def row_object(value: object) -> Mapping[str, Any] | BadRow:
     """A row is an object; a list of turns is a chat."""
     if isinstance(value, dict):
         return value
-    if _is_chat(value):
+    if is_chat(value):
         return {"messages": value}
     return BadRow(
         "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
@@ -110,18 +111,19 @@ def rows_in(file: File, document: Any) -> Sequence[Any]:
         UserError: an object holds several lists of rows, and none was named; or none of the name given.
     """
     if isinstance(document, list):
-        return [document] if _is_chat(document) else document
+        return [document] if is_chat(document) else document
     if not isinstance(document, dict):
         return [document]
     name = rows_name(file, document)
     if name is not None:
         return [_datasets_server_row(row) for row in document[name]]
-    return _rows_of_columns(document) or [document]
+    form = form_of(document)
+    return (rows_of(document, form) if form is not None else []) or [document]
 
 
 def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
     """Under which name does an object hold the rows? None where it is a row itself, or its columns are."""
-    if _layout_of(document) is not None and file.split is None:
+    if layout_of(document) is not None and file.split is None:
         return None
     names = [name for name, value in document.items() if _is_rows(value)]
     if file.split is not None:
@@ -138,64 +140,9 @@ def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
 
 def _is_rows(value: Any) -> bool:
     rows = value[:20] if isinstance(value, list) else []
-    return bool(rows) and all(isinstance(row, (dict, BadRow)) for row in rows) and not _is_chat(rows)
-
-
-def _is_chat(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(is_turn(item) for item in value)
-
-
-def _layout_of(row: Mapping[str, Any]) -> Layout | None:
-    columns = list(row)
-    return detect(columns, {}) or detect(columns, in_lower_case(columns))
+    return bool(rows) and all(isinstance(row, (dict, BadRow)) for row in rows) and not is_chat(rows)
 
 
 def _datasets_server_row(row: Any) -> Any:
     """The hub's viewer wraps each row: {"row_idx": 0, "row": {…}, "truncated_cells": []}."""
     return row["row"] if isinstance(row, dict) and "row_idx" in row and isinstance(row.get("row"), dict) else row
-
-
-def _rows_of_columns(document: Mapping[str, Any]) -> list[Any]:
-    """The rows of an object that holds a table by its columns, or by the names of its rows; none where it is one row.
-
-    As pandas writes them: {"columns": [...], "data": [[...]]}, {COLUMN: {ROW: value}} and {ROW: {COLUMN: value}}; and
-    {COLUMN: [value, ...]}.
-    """
-    names, table = document.get("columns"), document.get("data")
-    if isinstance(names, list) and isinstance(table, list) and all(isinstance(row, list) for row in table):
-        names = [str(name) for name in names]
-        return [dict(zip(names, row, strict=False)) if len(row) == len(names) else row for row in table]
-    if not document or _holds_turns_or_fields(document):
-        return []
-    values, layout = list(document.values()), _layout_of(document)
-    if all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1:
-        plain = not any(isinstance(cell, (list, dict)) for value in values for cell in value)
-        if layout is not None or plain:
-            return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
-    if all(isinstance(value, dict) for value in values):
-        keys = list(values[0])
-        if all(list(value) == keys for value in values) and (layout is not None or _are_numbers(keys)):
-            return [{name: value[key] for name, value in document.items()} for key in keys]
-        if layout is None and (_are_numbers(document) or all(_layout_of(value) is not None for value in values)):
-            return values
-    return []
-
-
-def _are_numbers(keys: Iterable[str]) -> bool:
-    """Are these the numbers by which pandas names rows?"""
-    return all(key.isdecimal() for key in keys)
-
-
-def _holds_turns_or_fields(row: Mapping[str, Any]) -> bool:
-    """Are lists and objects among the values those of one chat, or of one labelled row, and not a column's cells?"""
-    fields = row.get("fields")
-    if isinstance(fields, dict) and not all(isinstance(cell, dict) for cell in fields.values()):
-        return True
-    for name in (*TURN_LISTS, "instances"):
-        value = row.get(name)
-        cells = list(value.values()) if isinstance(value, dict) else value
-        wrapped = isinstance(value, dict) and any(key in value for key in (*SENDERS, *TURN_LISTS))
-        by_row = isinstance(cells, list) and all(isinstance(cell, list) for cell in cells)
-        if name in row and (wrapped or not by_row):
-            return True
-    return any(is_turn(value) or _is_chat(value) for value in row.values())

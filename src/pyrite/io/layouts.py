@@ -387,6 +387,12 @@ def in_lower_case(columns: Sequence[str]) -> dict[str, str]:
     }
 
 
+def layout_of(row: Mapping[str, object]) -> Layout | None:
+    """The layout of a row by its columns, capitals or not."""
+    columns = list(row)
+    return detect(columns, {}) or detect(columns, in_lower_case(columns))
+
+
 def nested_layouts(row: Mapping[str, object], renamed: Mapping[str, str]) -> Iterator[tuple[str, Layout]]:
     """The columns of a row that hold a whole row themselves, each with its layout."""
     for column, value in row.items():

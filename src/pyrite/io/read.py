@@ -10,19 +10,31 @@ is exhausted; a row that yields several records (a seed task with several instan
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pyrite.errors import UserError
 from pyrite.io.chat_turns import ChatOptions, check_roles
+from pyrite.io.delimited import has_no_names
 from pyrite.io.encodings import check_encoding
 from pyrite.io.files import File
 from pyrite.io.formats import label_names, raw_rows
 from pyrite.io.json_cells import columns_of_json, with_json
 from pyrite.io.layouts import layout_named
+from pyrite.io.no_header import columns_by_number
 from pyrite.io.raw_row import ID_COLUMNS, BadRow, Ids, LayoutContext, RawRow, UnnamedLabels, short_value
-from pyrite.io.resolve import Asked, ReadAs, Resolved, read_as, resolve, settle_columns, unwrapped
+from pyrite.io.read_errors import bad_row_error, no_rows_error, unnamed_labels_error, with_flags
+from pyrite.io.resolve import (
+    Asked,
+    ReadAs,
+    Resolved,
+    read_as,
+    refuse_names_by_number,
+    resolve,
+    settle_columns,
+    unwrapped,
+)
 from pyrite.io.sources import SourceFiles, locate
 from pyrite.io.spans import Span
 from pyrite.records import Chat, Record
@@ -32,8 +44,6 @@ if TYPE_CHECKING:
 
 PEEK_ROWS = 32
 """So many rows are looked at before a file's columns are said to be of no layout."""
-
-SKIP = "or leave such rows out, counted, with `--on-bad-row skip` (in a YAML file: on_bad_row: skip)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,9 @@ class Reader:
         self._source: SourceFiles = locate(
             source, revision=options.revision, split=options.split, encoding=encoding, flag=options.split_flag
         )
+        if numbers := columns_by_number(self._named_columns, options.text_fields):
+            files = [replace(file, numbers=numbers) for file in self._source.files]
+            self._source = replace(self._source, files=files)
         self._counts: Counts | None = None
         if options.layout is not None:
             layout_named(options.layout, f"--{options.flags or ''}layout")
@@ -185,13 +198,13 @@ class Reader:
             rows = self._raw_rows(self.span)
             last = first[-1] if first else None
             if last is not None and isinstance(last[3], BadRow) and options.on_bad_row == "stop":
-                raise _bad_row(self._location(*last[:2]), last[3], options)
+                raise bad_row_error(self._source.files[last[0]], last[1], last[3], options.flags)
         json_columns = self._json_columns(first)
         if json_columns:
             rows = (_with_json(raw, json_columns) for raw in rows)
             first = [_with_json(raw, json_columns) for raw in first]
         resolved = self._resolve(first)
-        example = ""
+        example: tuple[int, int, BadRow] | None = None
         context = layout = within = None
         if resolved is not None:
             layout, within = resolved.layout, resolved.within
@@ -199,7 +212,8 @@ class Reader:
             context = self._context(resolved)
             looked_at = _inner_rows(first, within)
             settle_columns(looked_at, layout, context)
-            self.read_as = read_as(looked_at, resolved, context)
+            by_number = has_no_names(self._source.files[0])
+            self.read_as = read_as(looked_at, resolved, context, by_number=by_number)
         for raw in _refilled(first, rows) if self.span is None else rows:
             file, line, number, values = raw
             read += 1
@@ -215,7 +229,7 @@ class Reader:
                 records = layout.build(RawRow(values, number, context))
             except UnnamedLabels as error:
                 if n_kept == 0 and (self.span is None or self.span.before == 0):
-                    raise _unnamed_labels(self._location(file, line), error) from error
+                    raise unnamed_labels_error(self._location(file, line), error) from error
                 bad = BadRow(
                     "unknown label", f"{error.column} is the integer {error.value}, the labels before are names"
                 )
@@ -226,12 +240,23 @@ class Reader:
                 yield SourceRow(file, line, records)
                 continue
             if options.on_bad_row == "stop":
-                raise _bad_row(self._location(file, line), bad, options)
-            example = example or f"{self._location(file, line)}: {bad.detail}"
+                raise bad_row_error(self._source.files[file], line, bad, options.flags)
+            example = example or (file, line, bad)
             dropped[bad.reason] += 1
         self._counts = Counts(read, n_kept, dict(sorted(dropped.items())))
         if self.span is None:
-            check_any_kept(str(self.path), self._counts, example)
+            self._check_any_kept(self._counts, example)
+
+    def _check_any_kept(self, counts: Counts, example: tuple[int, int, BadRow] | None) -> None:
+        """Refuse a source without a row that could be read; `example`: a bad row with its file and line."""
+        if counts.read == 0:
+            raise no_rows_error(self.path, self._source.files, self.options.flags)
+        if counts.kept == 0:
+            assert example is not None
+            at, line, bad = example
+            first_bad = bad_row_error(self._source.files[at], line, bad, self.options.flags, alone=False)
+            found = f"{self.path}: {reasons_of(counts)}; the first is {first_bad.found}"
+            raise UserError("no row could be read", found, first_bad.fix)
 
     def _raw_rows(self, span: Span | None = None) -> Generator[_Raw]:
         """Raw rows of all files, or of a span of the one."""
@@ -243,12 +268,7 @@ class Reader:
                     count += 1
                     yield at, number, count if several else number, values
             except UserError as error:
-                raise self._with_flags(error) from error
-
-    def _with_flags(self, error: UserError) -> UserError:
-        """What a file's reader says, with the flag that names this source's encoding."""
-        fix = error.fix.replace("`--encoding", f"`--{self.options.flags or ''}encoding")
-        return error if fix == error.fix else UserError(error.what, error.found, fix)
+                raise with_flags(error, self.options.flags) from error
 
     def _location(self, file: int, line: int) -> str:
         return self._source.files[file].location(line)
@@ -283,10 +303,19 @@ class Reader:
     def _resolve(self, peeked: Sequence[_Raw]) -> Resolved | None:
         """How these first rows are read; None where all of them are bad."""
         options = self.options
-        asked = Asked(options.layout, self._named_columns, options.text_fields, options.flags, str(self.path))
+        asked = Asked(
+            options.layout,
+            self._named_columns,
+            options.text_fields,
+            options.flags,
+            str(self.path),
+            is_table=any(file.suffix in (".csv", ".tsv") for file in self._source.files),
+        )
         whole = [
             (self._location(file, line), values) for file, line, _, values in peeked if not isinstance(values, BadRow)
         ]
+        if whole and asked.is_table:
+            refuse_names_by_number(*whole[0], asked)
         unknown: UserError | None = None
         for at, (location, values) in enumerate(whole):
             try:
@@ -319,14 +348,17 @@ class Reader:
         )
 
 
-def check_any_kept(source: str, counts: Counts, example: str = "") -> None:
-    """Refuse a source without a row that could be read; `example`: a bad row's place and what is wrong with it."""
+def check_any_kept(source: str, counts: Counts) -> None:
+    """Refuse a source without a row that could be read, of whose rows only the counts are at hand."""
     if counts.read == 0:
         raise UserError("no rows", f"{source} is empty", "give a file with at least one row")
     if counts.kept == 0:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dropped.items()))
-        first = f"; the first is {example}" if example else ""
-        raise UserError("no row could be read", f"{source}: {reasons}{first}", "mend the file")
+        raise UserError("no row could be read", f"{source}: {reasons_of(counts)}", "mend the file")
+
+
+def reasons_of(counts: Counts) -> str:
+    """Why rows were dropped, and how many for each reason."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dropped.items()))
 
 
 def open_records(source: str | Path, options: ReadOptions = ReadOptions(), span: Span | None = None) -> Reader:
@@ -367,26 +399,3 @@ def _with_json(raw: _Raw, columns: frozenset[str]) -> _Raw:
 def _inner_rows(peeked: Sequence[_Raw], within: str | None) -> list[Mapping[str, Any]]:
     rows = [values for *_, values in peeked if not isinstance(values, BadRow)]
     return rows if within is None else [unwrapped(row, within) for row in rows if isinstance(row.get(within), Mapping)]
-
-
-def _bad_row(location: str, bad: BadRow, options: ReadOptions) -> UserError:
-    fix = "mend the row"
-    if options.flags is not None:
-        ways = {
-            "unknown label": "say what it stands for with --label-map THEIRS=OURS (in a YAML file: label_map)",
-            "unknown role": "say who it is with --roles THEIRS=OURS (ours: system, user, assistant, tool)",
-        }
-        if options.encoding is None:
-            ways["not UTF-8"] = f"name the file's encoding, such as `--{options.flags}encoding cp1252`"
-        fix = f"{ways[bad.reason]}, mend it, {SKIP}" if bad.reason in ways else f"{fix}, {SKIP}"
-    return UserError(f"bad row: {bad.reason}", f"{location}: {bad.detail}", fix)
-
-
-def _unnamed_labels(location: str, error: UnnamedLabels) -> UserError:
-    example = " ".join(f"--label-map {at}={name}" for at, name in enumerate(("entailment", "neutral", "contradiction")))
-    return UserError(
-        "the labels are integers, and nothing says what they mean",
-        f"{location}: {error.column} is {error.value}",
-        f"say it (in a YAML file: label_map), with `{example}` where that is their order; "
-        "the order differs between data sets, so it is never assumed",
-    )

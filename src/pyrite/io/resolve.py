@@ -24,6 +24,7 @@ from pyrite.io.layouts import (
     texts_beside,
     unknown_layout,
 )
+from pyrite.io.no_header import columns_by_number, first_line_is_a_row, numbered_columns
 from pyrite.io.raw_row import ID_COLUMNS, LayoutContext, short_value
 from pyrite.records import Chat, Pair
 
@@ -31,19 +32,22 @@ from pyrite.records import Chat, Pair
 @dataclass(frozen=True, slots=True)
 class ReadAs:
     """What was made of a file's columns: by part of a record (prompt, answer, …) the columns that make it, and those
-    that are not used. `within`: the column that holds the rows' columns, where they are nested."""
+    that are not used. `within`: the column that holds the rows' columns, where they are nested; `by_number`: are the columns
+    of a table without names?"""
 
     layout: str
     columns: Mapping[str, Sequence[str]]
     not_used: Sequence[str]
     within: str | None = None
+    by_number: bool = False
 
     def in_words(self) -> str:
         """In one line: "read as alpaca: prompt = instruction + input, answer = output, not used: …"."""
         by_part = [f"{part} = {' + '.join(columns)}" for part, columns in self.columns.items()]
         words = [*by_part, *([f"not used: {' '.join(map(_shown, self.not_used))}"] if self.not_used else [])]
         within = f" in {self.within}" if self.within else ""
-        return f"read as {self.layout}{within}: {', '.join(words)}"
+        numbers = " (columns by number: the first line is a row)" if self.by_number else ""
+        return f"read as {self.layout}{within}: {', '.join(words)}{numbers}"
 
     def as_json(self) -> dict[str, Any]:
         """As plain values, for `--json` and run folders."""
@@ -66,13 +70,15 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user says about columns, and the flags by which they can say more (empty: none can be given)."""
+    """What the user says about columns, and the flags by which they can say more (empty: none can be given); `is_table`:
+    do names of columns stand in a file's first line?"""
 
     layout: str | None
     columns: Mapping[str, str]
     text_fields: Sequence[str] | None
     flags: str | None
     source: str
+    is_table: bool = False
 
     def column_flags(self, columns: Mapping[str, str]) -> str:
         """The flags that name these columns, to be pasted."""
@@ -88,6 +94,43 @@ def resolve(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> R
     Raises:
         UserError: the columns are of no layout, a named one is not there, or two could be the answer.
     """
+    if not asked.is_table:
+        return _resolved(location, rows, asked)
+    try:
+        return _resolved(location, rows, asked)
+    except UserError as error:
+        raise UserError(error.what, error.found, _with_numbers(error.fix, rows, asked)) from error
+
+
+def refuse_names_by_number(location: str, row: Mapping[str, Any], asked: Asked) -> None:
+    """Refuse a table whose columns are named by number, so that its first line is a row, where that line names columns."""
+    if not columns_by_number(asked.columns, asked.text_fields) or list(row) != [
+        str(at) for at in range(1, len(row) + 1)
+    ]:
+        return
+    cells = [str(cell).strip() for cell in row.values()]
+    if detect(cells, in_lower_case(cells)) is not None:
+        named = {ours: cells[int(number) - 1] for ours, number in asked.columns.items() if int(number) <= len(cells)}
+        raise UserError(
+            "columns are named by number, and the first line has their names",
+            f"{location}: {short_value(cells, 200)}",
+            f"name them: {asked.column_flags(named)}, or delete that line",
+        )
+
+
+def _with_numbers(fix: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
+    """The fix, with the way to read a table whose first line is a row: before it where that line looks like one."""
+    names = [name for name in rows[0] if isinstance(name, str)]
+    numbered = numbered_columns(names, rows, asked.layout)
+    if not numbered or asked.text_fields is not None or asked.flags is None or columns_by_number(asked.columns, None):
+        return fix
+    way = f"{asked.column_flags(numbered)} reads it by the numbers of its columns"
+    if first_line_is_a_row(names, rows):
+        return f"the first line looks like a row: {way}; if it is names, {fix}"
+    return f"{fix}\n         where the first line is a row, {way}" if not asked.columns else fix
+
+
+def _resolved(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> Resolved:
     row = rows[0]
     columns = [name for name in row if isinstance(name, str)]
     if (resolved := _named_within(row, asked)) is None:
@@ -223,6 +266,12 @@ def _check_fit(location: str, columns: Sequence[str], resolved: Resolved, asked:
                 "name the text columns as the file does, or rename them with --columns OURS=THEIRS (in a YAML file: columns)",
             )
         return
+    if asked.is_table and present.isdisjoint(name for names in layout.requires for name in names):
+        raise UserError(
+            "the file has none of the layout's columns",
+            f"{location}: columns {short_value(list(columns), 300)}",
+            f"columns are named ours=theirs; ours: {layout.describe()}",
+        )
     strange = [ours for ours in renamed if ours not in layout.uses() and ours not in ID_COLUMNS]
     if strange:
         near = {ours: difflib.get_close_matches(ours, layout.uses(), n=1) for ours in strange}
@@ -306,8 +355,10 @@ def settle_columns(rows: Sequence[Mapping[str, Any]], layout: Layout, context: L
             context.candidates[group] = settled
 
 
-def read_as(rows: Sequence[Mapping[str, Any]], resolved: Resolved, context: LayoutContext) -> ReadAs:
-    """What is made of the columns of these rows."""
+def read_as(
+    rows: Sequence[Mapping[str, Any]], resolved: Resolved, context: LayoutContext, *, by_number: bool = False
+) -> ReadAs:
+    """What is made of the columns of these rows; `by_number`: of a table without names."""
     layout = resolved.layout
     columns = columns_of(rows)
     by_part: dict[str, list[str]] = {}
@@ -334,7 +385,7 @@ def read_as(rows: Sequence[Mapping[str, Any]], resolved: Resolved, context: Layo
         if thoughts:
             by_part["thought"] = thoughts
         not_used += unused
-    return ReadAs(layout.name, by_part, not_used, resolved.within)
+    return ReadAs(layout.name, by_part, not_used, resolved.within, by_number)
 
 
 def _turn_keys(rows: Sequence[Mapping[str, Any]], by_part: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:

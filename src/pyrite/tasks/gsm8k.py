@@ -18,7 +18,7 @@ from typing import Literal
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records
 from pyrite.io.raw_row import short_value
-from pyrite.io.read import SKIP
+from pyrite.io.read_errors import SKIP
 from pyrite.records import Chat, Record
 from pyrite.tasks.generative import GenerativeTask
 from pyrite.tasks.scoring import ItemScore, Metric

@@ -26,7 +26,8 @@ from pyrite.errors import UserError
 from pyrite.io.files import find_file
 from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow, short_value
-from pyrite.io.read import SKIP, Counts
+from pyrite.io.read import Counts
+from pyrite.io.read_errors import SKIP
 from pyrite.records import Chat, Message
 from pyrite.tasks import punkt
 from pyrite.tasks.generative import GenerativeTask

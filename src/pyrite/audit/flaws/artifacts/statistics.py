@@ -275,3 +275,20 @@ def flag_scores(
             [surface_of(rows[at]) for at in places], [cue_from(cue) for cue in rule["cues"]]
         )
     return scores
+
+
+def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+    """What keeps these rows from being measured: text fields, labels, or two labels with enough rows."""
+    names = fields_of(rows)
+    if not any(row.fields for row in rows):
+        why = (
+            "no row has text fields with a label: name them with --text-fields, and the label with --columns label=NAME"
+        )
+    elif not names:
+        why = "no row has a label: name its column with --columns label=NAME"
+    elif not usable(rows, names)[0]:
+        why = f"fewer than two labels have {LEAST} sampled rows each"
+    else:
+        only = "the rows have one text field: overlap needs two (--text-fields)"
+        return dict.fromkeys(("overlap_label", "overlap_only"), only) if len(names) < 2 else {}
+    return dict.fromkeys(BY_NAME, why)

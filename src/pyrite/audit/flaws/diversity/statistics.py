@@ -167,3 +167,20 @@ def flag_scores(
     share = np.nan_to_num(self_repetition(words_of([row.answer for row in rows]))[0])
     over = 0.5 + 0.5 * (share - above) / max(1 - above, 1e-6)
     return {SELF.name: np.where(share > above, np.minimum(over, 1), 0.49 * share / max(above, 1e-6)).astype(np.float32)}
+
+
+def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+    """What keeps these rows from being measured: answers too short for a statistic's stretches."""
+    words = words_of([row.answer for row in rows])
+    long_enough = {
+        DISTINCT_2: (2, grams_of(words, 2, FIRST).size > 0),
+        DISTINCT_3: (3, grams_of(words, 3, FIRST).size > 0),
+        CROSS_ROW: (5, grams_of(words, 5).size > 0),
+        NOVELTY: (4, grams_of(words, 4).size > 0),
+        SELF: (4, self_repetition(words)[1] > 0),
+    }
+    return {
+        statistic.name: f"fewer than two rows have an answer of {least} words or more"
+        for statistic, (least, enough) in long_enough.items()
+        if np.count_nonzero(enough) < 2
+    }

@@ -2,7 +2,14 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.duplicates.evidence import evidence
-from pyrite.audit.flaws.duplicates.statistics import STATISTICS, alone, alone_from_totals, differences, flag_scores
+from pyrite.audit.flaws.duplicates.statistics import (
+    STATISTICS,
+    alone,
+    alone_from_totals,
+    differences,
+    flag_scores,
+    lacking,
+)
 from pyrite.audit.flaws.duplicates.stream import Stream, merge, notes
 
 FLAW = Flaw(
@@ -18,4 +25,5 @@ FLAW = Flaw(
     notes=notes,
     needs=("embeddings",),
     prior_options=(),
+    lacking=lacking,
 )

@@ -25,6 +25,7 @@ from pyrite.audit import minhash
 from pyrite.audit.flaw import Alone, DataKind, Difference, Draws, Extras, Floats, SideEmbeddings, Statistic
 from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array
 from pyrite.audit.rows import Row
+from pyrite.audit.wording import UNKNOWN_WORDS
 
 CLOSE = 0.95
 """Cosine from which two rows say the same."""
@@ -295,3 +296,8 @@ def flag_scores(
             first = np.unique(root, return_index=True)[1]
             scores[name][np.setdiff1d(np.arange(len(rows)), first)] = 1
     return scores
+
+
+def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+    """What keeps these rows from being measured: an embedder that does not know their words."""
+    return {SEMANTIC.name: UNKNOWN_WORDS} if extras.side_embeddings is None else {}

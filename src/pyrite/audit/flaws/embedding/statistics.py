@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import Difference, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import Difference, Draws, Extras, Floats, Statistic, without_answers
 from pyrite.audit.rows import Row
+from pyrite.audit.wording import UNKNOWN_WORDS
 
 CLASSIFIER = Statistic(
     "embedding",
@@ -334,3 +335,10 @@ def map_2d(embeddings: np.ndarray[Any, Any], *, seed: int) -> Points:
     axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)  # one sign of two
     plane = (centred @ axes).astype(np.float32)
     return np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
+
+
+def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+    """What keeps these rows from being measured: no answers, or an embedder that does not know their words."""
+    if extras.embeddings is None:
+        return {statistic.name: UNKNOWN_WORDS for statistic in STATISTICS}
+    return dict(without_answers(STATISTICS)(rows, extras))

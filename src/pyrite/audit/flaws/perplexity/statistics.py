@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Difference, Draws, Extras, Floats, Statistic
+from pyrite.audit.flaw import WITH_PROMPT, WITHOUT_PROMPT, Difference, Draws, Extras, Floats, Statistic, without_answers
 from pyrite.audit.rows import Row
 
 SHIFT = Statistic(
@@ -199,3 +199,11 @@ def flag_scores(
         strengths = dict(zip(rule["numbers"], rule["strengths"], strict=True))
         scores[name] = np.array([strengths.get(row.number, 0.0) for row in rows], dtype=np.float32)
     return scores
+
+
+def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+    """What keeps these rows from being measured: no answers, or no prompts."""
+    why = dict(without_answers(STATISTICS)(rows, extras))
+    if sum(bool(row.whole_prompt) for row in rows) < 2:
+        why.setdefault(DIFFICULTY.name, "fewer than two rows have a prompt")
+    return why

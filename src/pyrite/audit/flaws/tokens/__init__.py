@@ -1,6 +1,6 @@
 """Tokens: words and stock phrases at other rates than people use them."""
 
-from pyrite.audit.flaw import Flaw
+from pyrite.audit.flaw import Flaw, without_answers
 from pyrite.audit.flaws.tokens.evidence import drawn_values, evidence
 from pyrite.audit.flaws.tokens.figure import FIGURE
 from pyrite.audit.flaws.tokens.statistics import STATISTICS, differences, flag_scores
@@ -20,4 +20,5 @@ FLAW = Flaw(
     tells_sources_apart={"distance": True},
     prior_options=("model", "tokenizer"),
     skips_unanswered=True,
+    lacking=without_answers(STATISTICS),
 )

@@ -1,0 +1,94 @@
+"""Tables that stand in JSON by their columns are written back so: what is left and what is taken make the table."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyrite.audit.flag_scores import Flags, write_split
+from pyrite.io import ReadOptions, open_records
+from pyrite.io.files import find_file
+from pyrite.io.formats import raw_rows
+
+COLUMNS = {
+    "instruction": [f"ask {n}" for n in range(7)],
+    "output": [f"é\n{n}" for n in range(7)],
+    "score": [1.10, 10**30, None, True, 1e-7, [1, {"a": []}], "x"],
+}
+ROWS = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]
+DOCUMENTS: dict[str, Any] = {
+    "lists": COLUMNS,
+    "cells": {name: {str(9 - at): cell for at, cell in enumerate(cells)} for name, cells in COLUMNS.items()},
+    "rows": {f"r{at}": row for at, row in enumerate(ROWS)},
+    "split": {
+        "index": list(range(7)),
+        "columns": list(COLUMNS),
+        "data": [list(row.values()) for row in ROWS],
+        "note": 1,
+    },
+    "split without an index": {"columns": list(COLUMNS), "data": [list(row.values()) for row in ROWS]},
+}
+
+
+def divide(path: Path, flagged: Path, clean: Path) -> None:
+    """Every third row is flagged."""
+    marks: list[tuple[str, ...]] = [("format.closing",) if at % 3 == 1 else () for at in range(7)]
+    write_split([(str(path), ReadOptions())], Flags([marks]), flagged=flagged, clean=clean)
+
+
+def part(document: Any, name: str, *, flagged: bool) -> Any:
+    """The part of a document that is flagged or clean, by hand."""
+    chosen = [at for at in range(7) if (at % 3 == 1) == flagged]
+    added = {"flagged_by": "format.closing"} if flagged else {}
+    if name.startswith("split"):
+        names = [*document["columns"], *added]
+        data = [[*document["data"][at], *added.values()] for at in chosen]
+        index = {"index": [document["index"][at] for at in chosen]} if "index" in document else {}
+        return {**document, **index, "columns": names, "data": data}
+    if name == "rows":
+        return {key: {**row, **added} for at, (key, row) in enumerate(document.items()) if at in chosen}
+    columns = document | dict.fromkeys(added, document["output"])
+    if name == "lists":
+        return {column: [added.get(column, cells[at]) for at in chosen] for column, cells in columns.items()}
+    return {
+        column: {key: added.get(column, cell) for at, (key, cell) in enumerate(cells.items()) if at in chosen}
+        for column, cells in columns.items()
+    }
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_both_sides_keep_the_form_the_order_and_the_digits(name: str, tmp_path: Path) -> None:
+    document = DOCUMENTS[name]
+    (tmp_path / "a.json").write_text(json.dumps(document).replace("1.1", "1.10"), encoding="utf-8")
+    divide(tmp_path / "a.json", tmp_path / "flagged.json", tmp_path / "clean.json.gz")
+    for file, flagged in (("flagged.json", True), ("clean.json.gz", False)):
+        expected = part(document, name, flagged=flagged)
+        rows = [row for _, row in raw_rows(find_file(tmp_path / file))]
+        assert len(rows) == len(list(open_records(tmp_path / file)))
+        by_hand = tmp_path / "by_hand.json"
+        by_hand.write_text(json.dumps(expected))
+        assert rows == [row for _, row in raw_rows(find_file(by_hand))]
+    written = json.loads((tmp_path / "flagged.json").read_text())
+    assert written == part(document, name, flagged=True)
+    assert list(written) == list(part(document, name, flagged=True)) or name.startswith("split")
+    text = gzip.decompress((tmp_path / "clean.json.gz").read_bytes()).decode()
+    assert json.loads(text) == part(document, name, flagged=False)
+    assert "1.10" in text
+
+
+def test_a_column_of_this_name_gets_other_values(tmp_path: Path) -> None:
+    document = {"flagged_by": ["a"] * 7, **COLUMNS}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    divide(tmp_path / "a.json", tmp_path / "flagged.json", tmp_path / "clean.json")
+    assert json.loads((tmp_path / "flagged.json").read_text())["flagged_by"] == ["format.closing"] * 2
+    assert json.loads((tmp_path / "clean.json").read_text())["flagged_by"] == ["a"] * 5
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_as_lines_the_rows_keep_their_digits(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(DOCUMENTS[name]))
+    divide(tmp_path / "a.json", tmp_path / "flagged.jsonl", tmp_path / "clean.jsonl")
+    lines = (tmp_path / "clean.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [row for at, row in enumerate(ROWS) if at % 3 != 1]
