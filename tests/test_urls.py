@@ -33,7 +33,23 @@ def get(url: str, folder: Path) -> Path:
 
 
 def rows(path: Path, count: int, seed: int) -> Path:
-    words = "the a cat dog sat ran on under mat tree house quickly slowly red blue".split()
+    words = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "sat",
+        "ran",
+        "on",
+        "under",
+        "mat",
+        "tree",
+        "house",
+        "quickly",
+        "slowly",
+        "red",
+        "blue",
+    ]
     lines = []
     for at in range(count):
         text = " ".join(words[(at * 7 + seed * 3 + place * (at % 5 + 1)) % len(words)] for place in range(9))
