@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pyrite.audit.compare import COMPARE
@@ -25,7 +24,7 @@ from pyrite.audit.reading import FIRST_LOOK, INPUT_NAMES, reading, with_names
 from pyrite.audit.stream import ALONE_BYTES, STREAM
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import is_hub
+from pyrite.io import is_hub, name_in_place
 from pyrite.steps import Cost, Source, Step
 
 
@@ -271,7 +270,7 @@ def stream(
         "on_bad_row": config.on_bad_row,
         "hub": path if is_hub(path) else None,
         "revision": source.identity if is_hub(path) else None,
-        "file": Path(path).name,  # row ids begin with it
+        "file": name_in_place(path),  # row ids begin with it
     }
     settings |= read_settings(config, name == DATA)
     if config.cluster is not None:
@@ -279,7 +278,7 @@ def stream(
     if config.part != "answer":
         settings["part"] = config.part
     settings |= plugin_settings(flaws)
-    return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {Path(path).name}: read")
+    return Step(STREAM, settings, {"file": source, **resources}, label=f"{what} {name_in_place(path)}: read")
 
 
 def read_settings(config: AuditConfig, is_data: bool) -> dict[str, Any]:

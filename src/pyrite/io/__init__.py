@@ -1,7 +1,7 @@
 """Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
 
 from pyrite.io.chat_turns import turn_text
-from pyrite.io.copies import below, copy_or_path, local_place
+from pyrite.io.copies import copy_or_path, local_place, path_in
 from pyrite.io.copy_rows import Part, check_target, copy_rows
 from pyrite.io.files import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
@@ -11,6 +11,7 @@ from pyrite.io.raw_row import NO_LABEL, BadRow
 from pyrite.io.read import Counts, Reader, ReadOptions, how_read, open_records, read_all, read_settings, stored_options
 from pyrite.io.resolve import ReadAs
 from pyrite.io.sources import check_there, expand, file_hash, is_hub, with_split
+from pyrite.io.urls import name_in_place
 from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "Reader",
     "as_row",
     "atomic_write",
-    "below",
     "check_target",
     "check_there",
     "complete_lines",
@@ -40,7 +40,9 @@ __all__ = [
     "how_read",
     "is_hub",
     "local_place",
+    "name_in_place",
     "open_records",
+    "path_in",
     "read_all",
     "read_settings",
     "resolve_dataset",
