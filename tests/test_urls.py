@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import study_line
 
 from pyrite.cli import run
+from pyrite.models import load
 
 TIMES = {"timing", "seconds", "date", "finished", "started"}
 
@@ -33,7 +34,23 @@ def get(url: str, folder: Path) -> Path:
 
 
 def rows(path: Path, count: int, seed: int) -> Path:
-    words = "the a cat dog sat ran on under mat tree house quickly slowly red blue".split()
+    words = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "sat",
+        "ran",
+        "on",
+        "under",
+        "mat",
+        "tree",
+        "house",
+        "quickly",
+        "slowly",
+        "red",
+        "blue",
+    ]
     lines = []
     for at in range(count):
         text = " ".join(words[(at * 7 + seed * 3 + place * (at % 5 + 1)) % len(words)] for place in range(9))
@@ -90,6 +107,14 @@ def test_an_audit_of_urls_is_that_of_files(s3_url: str, tmp_path: Path, capfd: p
         == 2
     )
     assert f"{s3_url}/data/none.jsonl" in capfd.readouterr().err
+
+
+def test_a_model_at_a_url_is_that_of_the_folder(s3_url: str, tiny_encoder: Path) -> None:
+    """The same identity, so that what was computed with one is computed with the other."""
+    put(tiny_encoder, f"{s3_url}/model")
+    there = load.resolve(f"{s3_url}/model")
+    assert there.identity == load.resolve(str(tiny_encoder)).identity
+    assert (there.folder / "config.json").is_file()
 
 
 def test_a_study_of_urls_is_that_of_files(

@@ -394,7 +394,10 @@ def models_ls(*, json: Json = False) -> None:
         print(f"{row['name']:32} {'fetched' if row['fetched'] else 'absent':8} {row['licence']:11} {row['says']}")
 
 
-Where = Annotated[Path | None, Parameter(help="folder of finished steps [$PYRITE_STORE, else the user's cache]")]
+Where = Annotated[
+    Path | None,
+    Parameter(help="folder or URL of finished steps [$PYRITE_STORE, else the user's cache]"),
+]
 
 
 @store_app.command(name="ls")

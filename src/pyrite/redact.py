@@ -11,6 +11,7 @@ from typing import Any
 
 OURS = ("packaged:", "study:", "loop:")
 _ADDRESS = re.compile(r"(?!file:)[A-Za-z][\w+.-]*://")
+_KEYS = re.compile(r"\?\S*?\b[\w-]*(sig|token|key|cred|secret|pass)[\w-]*=[^#\s]*", re.IGNORECASE)
 _ROOTED = re.compile(r"file:|~?/|~\w+/|\.{1,2}/|.*/\.\./|[A-Za-z]:[\\/]|\\\\", re.DOTALL)
 _WINDOWS = re.compile(r"[A-Za-z]:\\|\\\\")
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -36,14 +37,18 @@ def redact_path(value: object) -> str:
     ('packaged:minilm-l6', 'study:human')
     >>> redact_path("Answer yes/no, or a / b / c."), redact_path("http://host/v1?a=/b"), redact_path(0.5)
     ('Answer yes/no, or a / b / c.', 'http://host/v1?a=/b', '0.5')
+    >>> redact_path("https://host/a.jsonl?X-Amz-Date=1&X-Amz-Signature=ab12#chosen")
+    'https://host/a.jsonl?…#chosen'
     """
     called, name = parted(str(value))
+    name = _KEYS.sub("?…", name) if _ADDRESS.match(name) else name
     return called + (last(name) if is_path(name) else name)
 
 
 def redact_existing_path(text: str) -> str:
     """The same on the machine that has the files: what exists here is a path, even where it looks like a name on the hub."""
     called, name = parted(text)
+    name = _KEYS.sub("?…", name) if _ADDRESS.match(name) else name
     exists = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
     return called + (last(name) if exists or is_path(name) else name)
 

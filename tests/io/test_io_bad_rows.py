@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pyrite.audit.flag_scores import Flags, write_split
+from pyrite.audit.flag_scores import DataFile, Flags, write_split
 from pyrite.errors import UserError
 from pyrite.io import Counts, ReadOptions, open_records, read_all
 from pyrite.records import Pair
@@ -98,7 +98,7 @@ def test_a_broken_row_of_a_json_array_costs_a_row(name: str, document: str, plac
         ("az"[at], f"a:{number}") for at, number in enumerate(n for n in (1, 2, 3) if n != place + 1)
     ]
     marks = Flags([[("tokens.zipf",), ()]])
-    write_split([(str(path), skip)], marks, flagged=tmp_path / "f.json", clean=tmp_path / "c.json")
+    write_split([DataFile(str(path), skip, [None])], marks, flagged=tmp_path / "f.json", clean=tmp_path / "c.json")
     clean = json.loads((tmp_path / "c.json").read_text())
     assert (clean["data"] if isinstance(clean, dict) else clean) == [json.loads(rows[-1] if place < 2 else rows[1])]
     assert len(read_all(tmp_path / "f.json")[0]) == 1

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from pyarrow import ipc, parquet
 
-from pyrite.audit.flag_scores import Flags, write_split
+from pyrite.audit.flag_scores import DataFile, Flags, write_split
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, check_target, open_records, read_all
 from pyrite.io.files import find_file
@@ -66,7 +66,7 @@ def divide(source: Path | Sequence[Path], flagged: Path | None, clean: Path | No
     for file in files:
         count = sum(1 for _ in open_records(file, options))
         marks.append([("tokens.zipf", "format.closing") if n % 3 == 1 else () for n in range(count)])
-    write_split([(str(file), options) for file in files], Flags(marks), flagged=flagged, clean=clean)
+    write_split([DataFile(str(file), options, [None]) for file in files], Flags(marks), flagged=flagged, clean=clean)
     return sum(map(bool, (names for of_file in marks for names in of_file)))
 
 
@@ -159,7 +159,9 @@ def test_a_flagged_csv_is_flagged_again(name: str, tmp_path: Path) -> None:
     options = ReadOptions(encoding="cp1252" if name == "cp1252" else None)
     (tmp_path / "a.csv").write_bytes(CSVS[name])
     everything = [[("format.closing",)] * len(list(open_records(tmp_path / "a.csv", options)))]
-    write_split([(str(tmp_path / "a.csv"), options)], Flags(everything), flagged=tmp_path / "f.csv", clean=None)
+    write_split(
+        [DataFile(str(tmp_path / "a.csv"), options, [None])], Flags(everything), flagged=tmp_path / "f.csv", clean=None
+    )
     divide(tmp_path / "f.csv", tmp_path / "f2.csv", tmp_path / "c2.csv", options)
     rows = [values for _, values in all_rows(tmp_path / "f.csv", options.encoding)]
     again = [values for _, values in all_rows(tmp_path / "f2.csv", options.encoding)]
@@ -290,7 +292,9 @@ def test_lists_and_objects_in_a_table_are_read_back(name: str, target: str, tmp_
     options = ReadOptions(columns={"answer": "chosen"}) if name == "dialogues" else ReadOptions()
     before = [row.records for row in open_records(tmp_path / "a.jsonl", options).rows()]
     none = Flags([[()] * sum(map(len, before))])
-    write_split([(str(tmp_path / "a.jsonl"), options)], none, flagged=None, clean=tmp_path / f"c.{target}")
+    write_split(
+        [DataFile(str(tmp_path / "a.jsonl"), options, [None])], none, flagged=None, clean=tmp_path / f"c.{target}"
+    )
     after = [row.records for row in open_records(tmp_path / f"c.{target}", options).rows()]
     assert without_ids(after) == without_ids(before)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyrite.audit.flag_scores import Flags, write_split
+from pyrite.audit.flag_scores import DataFile, Flags, write_split
 from pyrite.io import ReadOptions, open_records
 from pyrite.io.files import find_file
 from pyrite.io.formats import raw_rows
@@ -35,7 +35,7 @@ DOCUMENTS: dict[str, Any] = {
 def divide(path: Path, flagged: Path, clean: Path) -> None:
     """Every third row is flagged."""
     marks: list[tuple[str, ...]] = [("format.closing",) if at % 3 == 1 else () for at in range(7)]
-    write_split([(str(path), ReadOptions())], Flags([marks]), flagged=flagged, clean=clean)
+    write_split([DataFile(str(path), ReadOptions(), [None])], Flags([marks]), flagged=flagged, clean=clean)
 
 
 def part(document: Any, name: str, *, flagged: bool) -> Any:

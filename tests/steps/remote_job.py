@@ -53,7 +53,7 @@ def main() -> int:
     try:
         step = graph()
         store = open_store(place)
-        run_steps([step], store, RunOptions(), Progress(quiet=True))
+        run_steps([step], store, RunOptions(engine=os.environ.get("JOB_ENGINE", "local")), Progress(quiet=True))
         print((store.path(step.key) / "number.txt").read_text())
     except UserError as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 """A store on objects: published whole or not at all, one cache per machine, and the same results as a folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -13,6 +13,7 @@ from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.steps import Progress, RunOptions, Step, Store, missing_steps, open_store, run_steps
 from pyrite.steps.lease import Lease, LeaseLost
+from pyrite.steps.objects import S3Writer
 from pyrite.steps.remote_store import RemoteStore, fits_pattern, lease_name, marker_name
 
 URL = "memory://bucket/store"
@@ -192,6 +193,30 @@ def tag_of(store: RemoteStore, name: str) -> str:
     return stored[1]
 
 
+def test_who_is_stopped_between_lease_and_marker_does_not_publish(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process takes the lease over and publishes, also where there was a marker before."""
+    store, step = remote(), graph(0)
+    for before in ("nothing", "an earlier result"):
+        with store.lock(step.key):
+            out, _ = store.attempt(step)
+            (out / "number.txt").write_text("ours")
+            verify = store.leases[step.key].verify
+
+            def stopped(verify: Callable[[], None] = verify, before: str = before) -> None:
+                verify()
+                stored = store.objects.read(marker_name(step.key))
+                theirs = orjson.dumps({"attempt": f"theirs after {before}"})
+                if stored is None:
+                    assert store.objects.create(marker_name(step.key), theirs)
+                else:
+                    assert store.objects.replace(marker_name(step.key), theirs, stored[1])
+
+            monkeypatch.setattr(store.leases[step.key], "verify", stopped)
+            with pytest.raises(LeaseLost):
+                store.publish(step, out, 1.0)
+        assert store.marker(step.key) == {"attempt": f"theirs after {before}"}
+
+
 def test_a_marker_that_somebody_else_wrote_stays(place: Path) -> None:
     """The last guard: the write of the marker itself is conditional."""
     store, step = remote(), graph(0)
@@ -255,6 +280,15 @@ def test_several_workers_share_a_url(place: Path, monkeypatch: pytest.MonkeyPatc
     go(open_store(s3_url), step, workers=2, threads=1)
     assert sorted(begun(place)) == ["0\n", "1\n", "100\n", "2\n"]
     assert (open_store(s3_url).path(step.key) / "number.txt").read_text() == "103"
+
+
+def test_a_server_without_conditional_writes_is_refused(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two jobs would each hold every lock. Such a server takes the header and writes all the same."""
+    put = S3Writer._put
+    monkeypatch.setattr(S3Writer, "_put", lambda self, name, content, _: put(self, name, content, {}))
+    with pytest.raises(UserError, match="no conditional writes") as caught, open_store(s3_url).lock("key"):
+        pass
+    assert "--store DIR" in caught.value.fix
 
 
 def test_patterns_of_droppable_files_are_those_of_a_folder() -> None:

@@ -106,6 +106,19 @@ def test_who_was_stopped_does_not_publish_what_another_has(s3_url: str, tmp_path
     assert sum(begun(tmp_path).values()) == 6, "nothing else was run twice"
 
 
+@pytest.mark.slow
+def test_a_cluster_works_on_a_store_at_a_url(s3_url: str, tmp_path: Path) -> None:
+    """The command's machine has the result; it looks at sizes only of what a step reads, and brings no weights here."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'pyrite[ray]'")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    assert ended(job(s3_url, tmp_path, JOB_ENGINE="ray", PYTHONPATH=path)) == "106\n"
+    assert set(begun(tmp_path).values()) == {1}
+    assert len(begun(tmp_path)) == 5
+    assert not [name for name in opened(s3_url).objects.sizes("locks") if "cluster" in name], (
+        "the witness went with the run"
+    )
+
+
 @pytest.fixture
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """A server that the test may kill."""

@@ -111,7 +111,9 @@ class AuditOptions(ConfigBase):
     )
     out: Path | None = Field(None, description="run folder: findings, row-level tables, figures")
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    store: Path | None = Field(
+        None, description="folder or URL of finished steps [$PYRITE_STORE, else the user's cache]"
+    )
     quiet: bool = Field(False, description="no progress display")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyrite.audit.config import AuditConfig
 from pyrite.errors import UserError
-from pyrite.io import check_there, expand, file_hash, is_hub, open_records
+from pyrite.io import check_there, expand, file_hash, is_hub, name_in_place, open_records
 from pyrite.io.copy_rows import as_cell
 from pyrite.io.formats import raw_rows
 from pyrite.io.raw_row import BadRow
@@ -68,7 +68,7 @@ def source_labels(texts: Sequence[str]) -> list[tuple[str, str]]:
         folder = len(paths) > 1 and Path(text).is_dir()
         more = f" and {len(paths) - 1} more" if len(paths) > 1 and not folder else ""
         source = url_of(source) or source
-        names[source] = Path(source).name if not more else f"{first.name}{more}"
+        names[source] = name_in_place(source) if not more else f"{first.name}{more}"
         files += [(path, source) for path in paths]
     called = {source: source if list(names.values()).count(name) > 1 else name for source, name in names.items()}
     return [(path, called[source]) for path, source in files]
@@ -84,7 +84,7 @@ def evaluation_sets(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, sign, where = text.partition("=")
         if not sign or Path(text).exists() or not name.replace("_", "").replace("-", "").isalnum():
-            name, where = Path(text).stem, text
+            name, where = Path(name_in_place(text)).stem, text
             name = name if name not in sets else text
         if name in sets:
             raise UserError("An evaluation set is named twice.", text, "give each another NAME=FILE")

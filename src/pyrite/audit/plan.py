@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pyrite.audit.compare import COMPARE
@@ -26,7 +25,7 @@ from pyrite.audit.spans import FILE, NUMBERED, SPANS, division_of
 from pyrite.audit.stream import STREAM
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import is_hub
+from pyrite.io import is_hub, name_in_place
 from pyrite.steps import Cost, Source, Step
 
 
@@ -296,7 +295,7 @@ def stream(
         "on_bad_row": config.on_bad_row,
         "hub": path if is_hub(path) else None,
         "revision": source.identity if is_hub(path) else None,
-        "file": Path(path).name,  # row ids begin with it
+        "file": name_in_place(path),  # row ids begin with it
     }
     settings |= read_settings(config, name == DATA)
     if config.cluster is not None:
@@ -304,11 +303,11 @@ def stream(
     if config.part != "answer":
         settings["part"] = config.part
     settings |= plugin_settings(flaws)
-    label = f"{what} {Path(path).name}: read"
+    label = f"{what} {name_in_place(path)}: read"
     cost, cpus = Cost(seconds=size / count / BYTES_A_SECOND), min(parts, processes(config))
     if count == 1:
         return [Step(STREAM, settings, {"file": source, **resources}, label=label, cost=cost, cpus=cpus)]
-    places = Step(SPANS, {"spans": count}, {"file": source}, label=f"{what} {Path(path).name}: {count} spans")
+    places = Step(SPANS, {"spans": count}, {"file": source}, label=f"{what} {name_in_place(path)}: {count} spans")
     inputs: dict[str, Step | Source] = {"file": source, "spans": places, **resources}
     return [
         Step(STREAM, {**settings, "span": [at, count]}, inputs, label=f"{label}, {at + 1} of {count}", cost=cost)

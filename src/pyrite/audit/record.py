@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pyrite.audit.baselines import LEAST
@@ -22,6 +21,7 @@ from pyrite.audit.rows import PART_WORDS
 from pyrite.audit.stream import LONGEST
 from pyrite.audit.wording import NEEDS_REFERENCE, rows_left_out
 from pyrite.conditions import GateOutcome
+from pyrite.io import name_in_place
 from pyrite.outputs import command_line
 from pyrite.redact import redact_existing_path, unlike
 from pyrite.steps import Step, Store
@@ -54,7 +54,7 @@ def inputs_read(store: Store, planned: Planned) -> list[dict[str, Any]]:
     for name, source in planned.resources.items():
         words = evaluation_words(name.removeprefix("against "), source.path) if name.startswith("against ") else ""
         if words:
-            entries.append({"role": "against", "file": Path(source.path).name, "words": words})
+            entries.append({"role": "against", "file": name_in_place(source.path), "words": words})
     return entries
 
 

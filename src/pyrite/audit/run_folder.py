@@ -10,7 +10,7 @@ from pyrite.audit.flag_scores import Flags, data_sources, write_flagged
 from pyrite.audit.gather import DATA
 from pyrite.audit.plan import Planned
 from pyrite.audit.record import command
-from pyrite.io import atomic_write
+from pyrite.io import atomic_write, name_in_place
 from pyrite.runs.audit import AuditRecord
 from pyrite.runs.schema import InputFile
 from pyrite.runs.write import write_record
@@ -40,7 +40,7 @@ def write_run(
         old.discard(path)
     for path in old:
         path.unlink()
-    files = [InputFile(file=Path(source.path).name, hash=source.identity) for source in inputs(planned)]
+    files = [InputFile(file=name_in_place(source.path), hash=source.identity) for source in inputs(planned)]
     run = AuditRecord(**record, verb="audit", files=files, command=command(config), made_with=made_with())
     write_record(folder / "run.json", run)
 

@@ -1,7 +1,7 @@
 """Records in, records out: files, saved data sets and the hub; nothing lost silently, nothing evaluated."""
 
 from pyrite.io.chat_turns import turn_text
-from pyrite.io.copies import below, copy_or_path, local_place
+from pyrite.io.copies import copy_or_path, local_place, path_in
 from pyrite.io.copy_rows import Part, check_target, copy_rows
 from pyrite.io.files import SUFFIXES
 from pyrite.io.hub import HubDataset, resolve_dataset
@@ -23,6 +23,7 @@ from pyrite.io.read import (
 from pyrite.io.resolve import ReadAs
 from pyrite.io.sources import check_there, expand, file_hash, is_hub, with_split
 from pyrite.io.spans import Span, most_spans, span_from_json, spans_of
+from pyrite.io.urls import name_in_place
 from pyrite.io.write import as_row, atomic_write, complete_lines, write_jsonl, write_parquet
 
 __all__ = [
@@ -41,7 +42,6 @@ __all__ = [
     "Span",
     "as_row",
     "atomic_write",
-    "below",
     "check_any_kept",
     "check_target",
     "check_there",
@@ -56,7 +56,9 @@ __all__ = [
     "is_hub",
     "local_place",
     "most_spans",
+    "name_in_place",
     "open_records",
+    "path_in",
     "read_all",
     "read_settings",
     "resolve_dataset",

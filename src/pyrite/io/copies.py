@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyrite.errors import UserError
-from pyrite.io.urls import filesystem_of, local_path, patiently, url_of
+from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patiently, url_of
 
 CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum")
 TIME_FIELDS = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
@@ -69,10 +68,10 @@ def copy_or_path(place: str | Path) -> Path:
     return Path(place) if url is None else copy_if_there(url) or Path(place)
 
 
-def below(folder: str | Path, name: str) -> str:
+def path_in(folder: str | Path, name: str) -> str:
     """A name as it is read in a folder: a URL as it is, a path below the folder, which may be a URL itself.
 
-    >>> below("data", "rows.jsonl"), below("s3://bucket/data", "rows.jsonl"), below("data", "s3://bucket/rows.jsonl")
+    >>> path_in("data", "rows.jsonl"), path_in("s3://bucket/data", "rows.jsonl"), path_in("data", "s3://bucket/rows.jsonl")
     ('data/rows.jsonl', 's3://bucket/data/rows.jsonl', 's3://bucket/rows.jsonl')
     """
     joined = str(Path(folder) / name)
@@ -106,7 +105,7 @@ def files_at(url: str) -> dict[str, Mapping[str, Any]]:
         with contextlib.suppress(FileNotFoundError):
             return {"": filesystem.info(path)}
         return {}
-    base, pattern = parts_of(path)
+    base, pattern = folder_and_pattern(path)
     if pattern:
         found = filesystem.glob(path, detail=True)
     else:
@@ -122,10 +121,10 @@ def files_at(url: str) -> dict[str, Mapping[str, Any]]:
 
 def is_web(url: str) -> bool:
     """Is this a page of the web, which lists nothing?"""
-    return url.startswith(("http://", "https://"))
+    return url.startswith(WEB)
 
 
-def parts_of(path: str) -> tuple[str, str]:
+def folder_and_pattern(path: str) -> tuple[str, str]:
     """The folders of a path that are no pattern, and the pattern below them (empty where there is none)."""
     parts = path.split("/")
     first = next((at for at, part in enumerate(parts) if _PATTERN.search(part)), len(parts))
@@ -137,8 +136,8 @@ def downloaded(url: str, listed: Mapping[str, Mapping[str, Any]], folder: Path) 
     too: whichever way a file is named, it is downloaded once."""
     states = {name: state_of(info) for name, info in listed.items()}
     digest = sha256(json.dumps([url, states], sort_keys=True).encode()).hexdigest()[:_DIGITS]
-    address, pattern = (url, "") if is_web(url) else parts_of(url)
-    name = PurePosixPath(urlsplit(address).path if is_web(url) else address).name or "input"
+    address, pattern = (url, "") if is_web(url) else folder_and_pattern(url)
+    name = name_in_place(address) or "input"
     if not (folder / digest).is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         waiting = folder / f".{os.getpid()}-{secrets.token_hex(4)}"

@@ -71,7 +71,7 @@ class Upload:
             return f"{base}/{name}" if name else base
 
         for name in gone:
-            patiently(lambda name=name: remove(filesystem, place(name)), self.url)  # type: ignore[misc]
+            patiently(lambda name=name: delete_if_there(filesystem, place(name)), self.url)  # type: ignore[misc]
         for name in [*(name for name in files if name not in marks), *marks]:
             patiently(lambda name=name: filesystem.put_file(str(files[name]), place(name)), self.url)  # type: ignore[misc]
         self._note({name: state_of(info) for name, info in patiently(lambda: files_at(self.url), self.url).items()})
@@ -89,7 +89,7 @@ class Upload:
         }
 
 
-def remove(filesystem: Any, path: str) -> None:
+def delete_if_there(filesystem: Any, path: str) -> None:
     """Delete a file, whether it is there or not."""
     try:
         filesystem.rm_file(path)

@@ -14,6 +14,7 @@ from pyrite.errors import PyriteError, UserError
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """The extra of Pyrite's that brings a protocol."""
 LOCAL = ("file", "local")
+WEB = ("http://", "https://")
 PATIENCE = 300.0
 """Seconds for which a server that does not answer is asked again; `$PYRITE_STORE_PATIENCE` is another number."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
@@ -60,6 +61,19 @@ def local_path(url: str) -> Path | None:
     """
     protocol, _, rest = url.partition("://")
     return Path(rest) if protocol in LOCAL else None
+
+
+def name_in_place(place: str | Path) -> str:
+    """A file's name; of a page of the web without what is asked of it, which may be a key.
+
+    >>> name_in_place("data/a.jsonl"), name_in_place("s3://bucket/a.jsonl#chosen"), name_in_place("https://host/b/a.jsonl?key=1#chosen")
+    ('a.jsonl', 'a.jsonl#chosen', 'a.jsonl#chosen')
+    """
+    url = url_of(place)
+    if url is None or not url.startswith(WEB):
+        return Path(place).name
+    address, sign, column = url.partition("#")
+    return address.partition("?")[0].rpartition("/")[2] + sign + column
 
 
 def on_this_machine(place: str | Path) -> bool:

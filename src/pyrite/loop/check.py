@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pyrite.errors import UserError
 from pyrite.gate import studies
-from pyrite.io import below, copy_or_path, is_hub, local_place
+from pyrite.io import copy_or_path, is_hub, local_place, path_in
 from pyrite.loop.inputs import Inputs
 from pyrite.loop.spec import GRAMMAR, LOOP, STUDY, LoopSpec, named_in
 from pyrite.models import load
@@ -94,7 +94,7 @@ def check_recipe(inputs: Inputs) -> None:
 
     path = local_place(inputs.local(str(inputs.spec.synth)))
     rows = load_recipe(path).rows
-    if rows not in LOOP and not is_hub(rows) and not copy_or_path(below(path.parent, rows)).exists():
+    if rows not in LOOP and not is_hub(rows) and not copy_or_path(path_in(path.parent, rows)).exists():
         raise UserError("The recipe's rows are not there.", f"{path}: {rows}", "mend the recipe, or name loop:clean")
     if rows == "loop:made":
         raise UserError("The recipe reads what it makes.", f"{path}: {rows}", "name loop:clean, or a file")

@@ -25,7 +25,9 @@ class LoopOptions(ConfigBase):
     workers: int | None = Field(None, ge=1, description="processes [one for each core on a CPU, one on a GPU]")
     engine: str = ENGINE
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    store: Path | None = Field(
+        None, description="folder or URL of finished steps [$PYRITE_STORE, else the user's cache]"
+    )
     quiet: bool = Field(False, description="no progress display")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.config_base import ConfigBase
-from pyrite.io import atomic_write, below, copy_or_path, is_hub, local_place, write_jsonl
+from pyrite.io import atomic_write, copy_or_path, is_hub, local_place, path_in, write_jsonl
 from pyrite.io.urls import url_of
 from pyrite.loop.spec import GRAMMAR, LOOP, SHARED, STUDY, LoopSpec
 from pyrite.study.load import bundled, load_spec
@@ -159,7 +159,7 @@ class Inputs:
 
 def rows_of_recipe(recipe: Path, rows: str) -> str:
     """The rows that a recipe names, wherever it is read from."""
-    path = below(recipe.parent, rows)
+    path = path_in(recipe.parent, rows)
     return path if url_of(path) else str(Path(path).resolve())
 
 

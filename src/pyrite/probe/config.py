@@ -123,7 +123,9 @@ class ProbeOptions(ConfigBase):
     undecided: Literal["pass", "fail"] | None = Field(None, description="what an undecided gate counts as [exit 3]")
     engine: str = ENGINE
     max_time: float | None = Field(None, gt=0, description="stop after so many minutes; the same command goes on")
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    store: Path | None = Field(
+        None, description="folder or URL of finished steps [$PYRITE_STORE, else the user's cache]"
+    )
     quiet: bool = Field(False, description="no progress display")
 
     @field_validator("labels")

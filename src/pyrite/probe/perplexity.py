@@ -17,6 +17,7 @@ from pyrite.io import (
     ReadOptions,
     file_hash,
     how_read,
+    name_in_place,
     open_records,
     read_settings,
     stored_options,
@@ -197,7 +198,7 @@ class Perplexity:
             "part": self.config.part,
             "items": self.config.items,
             "seed": self.config.seed if self.config.items or self.config.skip else None,
-            "name": Path(self.source).name,  # its suffix says how it is read, and row ids begin with it
+            "name": name_in_place(self.source),  # its suffix says how it is read, and row ids begin with it
             "hub": f"{self.source}#{file_hash(self.source)}" if self.source.startswith("hf://") else None,
             "columns": mapping("--columns", self.config.columns),
             "on_bad_row": self.config.on_bad_row,

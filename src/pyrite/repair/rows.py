@@ -9,7 +9,7 @@ import orjson
 
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
-from pyrite.io import file_hash, is_hub, read_settings, with_split
+from pyrite.io import file_hash, is_hub, name_in_place, read_settings, with_split
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
 from pyrite.models.load import portable_name
@@ -150,7 +150,7 @@ def split_rows(
     """One side's step, from files with their hashes; rows of one `group` are in one pool."""
     inputs: dict[str, Step | Source] = {f"file{at}": Source(*pair) for at, pair in enumerate(files.items())}
     names = {
-        f"file{at}": f"{file}#{content}" if is_hub(file) else Path(file).name
+        f"file{at}": f"{file}#{content}" if is_hub(file) else name_in_place(file)
         for at, (file, content) in enumerate(files.items())
     }
     chosen: dict[str, Any] = {
@@ -249,7 +249,7 @@ def file_records(config: RepairConfig, hashes: Mapping[str, str]) -> list[dict[s
     for side, files in (("forget", config.forget), ("replay", replay_files(config)[0])):
         for file in files:
             size = None if is_hub(file) else sum(path.stat().st_size for path in below(Path(parse_source(file).place)))
-            name = file if is_hub(file) else Path(file).name
+            name = file if is_hub(file) else name_in_place(file)
             files_record.append({"side": side, "name": name, "hash": hashes[file], "bytes": size})
     return files_record
 

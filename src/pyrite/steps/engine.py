@@ -119,9 +119,9 @@ def weight_bytes(step: Step, store: Store) -> int:
     folders = [Path(source.path) for source in step.inputs.values() if isinstance(source, Source)]
     size = sum(file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors"))
     stored = (store.file_sizes(parent.key) for parent in step.parents())
-    return size + sum(bytes_ for sizes in stored for name, bytes_ in sizes.items() if is_weights(name))
+    return size + sum(bytes_ for sizes in stored for name, bytes_ in sizes.items() if is_top_weights(name))
 
 
-def is_weights(name: str) -> bool:
+def is_top_weights(name: str) -> bool:
     """Is this a file of weights, at the top of its folder?"""
     return name.endswith(".safetensors") and "/" not in name

@@ -191,7 +191,7 @@ class RemoteStore(Store):
         remote, expected = f"{files_name(key)}/{marker['attempt']}/{name}", marker["files"][name]
         for _ in range(2):
             self.objects.download(remote, path)
-            if described(path) == expected:
+            if size_and_hash(path) == expected:
                 return
         fix = f"pyrite store rm {key[:12]} --store {self.url}, and run again"
         raise UserError("A file of the store is not the one that was stored.", f"{self.url}/{remote}", fix)
@@ -207,7 +207,7 @@ class RemoteStore(Store):
         patterns = droppable(step)
         marker = manifest_of(step, seconds) | {
             "attempt": attempt,
-            "files": {name: described(file) for name, file in files.items()},
+            "files": {name: size_and_hash(file) for name, file in files.items()},
             "droppable": [name for name in files if any(fits_pattern(name, pattern) for pattern in patterns)],
             "weights_dropped": False,
         }
@@ -215,8 +215,8 @@ class RemoteStore(Store):
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda name: self.objects.upload(files[name], f"{files_name(key)}/{attempt}/{name}"), files))
         store.boundary("before-publish", step)
+        before = self.objects.read(marker_name(key))  # before the lease: whoever takes it over later changes this
         self.leases[key].verify()
-        before = self.objects.read(marker_name(key))
         content = manifest_bytes(marker)
         if before is None:
             tag = self.objects.create(marker_name(key), content)
@@ -348,7 +348,7 @@ def lease_name(key: str) -> str:
     return f"locks/{key}.json"
 
 
-def described(file: Path) -> dict[str, Any]:
+def size_and_hash(file: Path) -> dict[str, Any]:
     """A file's size and hash, as a marker names them."""
     with file.open("rb") as content:
         return {"bytes": file.stat().st_size, "sha256": file_digest(content, "sha256").hexdigest()}

@@ -13,7 +13,9 @@ class StudyOptions(ConfigBase):
     data: Path | None = Field(
         None, description="folder that the study's files are relative to [$PYRITE_DATA, else here]"
     )
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    store: Path | None = Field(
+        None, description="folder or URL of finished steps [$PYRITE_STORE, else the user's cache]"
+    )
     out: Path = Field(Path("runs"), description="folder that run folders are written to")
     plan: bool = Field(False, description="say what would run, and run nothing: needs no model, data or hub")
     power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")

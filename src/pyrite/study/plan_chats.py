@@ -1,9 +1,8 @@
 """The chats of a study as steps: sources divided into pools, mixed for a training, drawn for an arm."""
 
-from pathlib import Path
 from typing import Any
 
-from pyrite.io import read_settings
+from pyrite.io import name_in_place, read_settings
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.chat_steps import DRAW_CHATS, MIX
 from pyrite.study.plan_graph import StepGraph, pinned
@@ -33,7 +32,7 @@ class Chats:
         names = {}
         for number, file in enumerate(source.files):
             identity = self.graph.file(file)
-            inputs[f"file{number}"], names[f"file{number}"] = identity, pinned(identity) or Path(file).name
+            inputs[f"file{number}"], names[f"file{number}"] = identity, pinned(identity) or name_in_place(file)
         config: dict[str, Any] = {
             "names": names,
             "columns": source.columns,

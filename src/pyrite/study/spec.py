@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_serializer, field_validator
 
 from pyrite.config_base import DistinctConfig
-from pyrite.io import below
+from pyrite.io import path_in
 from pyrite.models.hardware import PrecisionChoice
 from pyrite.study.spec_data import DataSpec
 from pyrite.study.spec_probes import ContrastSpec, FrontierSpec, PilotSpec, ProbeSpec
@@ -225,7 +225,7 @@ def data_path(name: str, folder: Path | None) -> str:
     """A data file's path: below `--data` (or `$PYRITE_DATA`, or here), as it is where absolute, a URL or on the hub."""
     if name.startswith("hf://"):
         return name
-    return below(folder or os.environ.get("PYRITE_DATA", "."), name)
+    return path_in(folder or os.environ.get("PYRITE_DATA", "."), name)
 
 
 def chat_pools(spec: StudySpec) -> Mapping[str, tuple[str, str]]:

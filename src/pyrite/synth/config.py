@@ -11,7 +11,9 @@ class SynthOptions(ConfigBase):
     """Where rows and finished steps go."""
 
     out: Path = Field(description="file to write the rows to (.jsonl)")
-    store: Path | None = Field(None, description="folder of finished steps [$PYRITE_STORE, else the user's cache]")
+    store: Path | None = Field(
+        None, description="folder or URL of finished steps [$PYRITE_STORE, else the user's cache]"
+    )
     engine: str = ENGINE
     shard: str | None = Field(
         None,

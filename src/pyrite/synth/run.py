@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
-from pyrite.io import below, file_hash
+from pyrite.io import file_hash, path_in
 from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.models.quantised import refuse_quantised
@@ -205,7 +205,7 @@ def run_options(config: SynthConfig) -> RunOptions:
 def plan(config: SynthConfig) -> PlannedRows:
     """Check a recipe, and say which steps make its rows."""
     recipe = load_recipe(config.recipe)
-    file = recipe.rows if recipe.rows.startswith("hf://") else below(config.recipe.parent, recipe.rows)
+    file = recipe.rows if recipe.rows.startswith("hf://") else path_in(config.recipe.parent, recipe.rows)
     fields, labels = list(recipe.fields), list(recipe.labels)
     reading = {
         "fields": fields,

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
-from pyrite.io import below, local_place
+from pyrite.io import local_place, path_in
 from pyrite.tasks.scoring import Task
 
 
@@ -45,4 +45,4 @@ def load_custom(path: Path) -> tuple[CustomTask, Path]:
         raise UserError("That task file is not there.", str(path), "give a YAML file, or NAME=FILE")
     text = yaml_text(path, "task file")
     task = from_yaml(CustomTask, text, str(path), what="task file", see=f"keys: {', '.join(CustomTask.model_fields)}")
-    return task, Path(below(path.parent, task.file))
+    return task, Path(path_in(path.parent, task.file))
