@@ -43,7 +43,7 @@ bench-env: constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt torch
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable .
-	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt datatrove==0.10.1 spacy tldextract \
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt datatrove==0.10.1 spacy tldextract ray \
 	  xllamacpp==2026.10.11549
 
 # This machine's table: ours against plain transformers, lm-eval, llama.cpp and our own fp32.

@@ -113,7 +113,7 @@ class Edits:
             made[place] = word[:1].upper() + word[1:] if old[:1].isupper() else word.lower()
         return "".join(made)
 
-    def lines(self, count: int, seed: int = 0) -> Iterator[bytes]:
+    def lines(self, count: int, seed: int | Sequence[int] = 0) -> Iterator[bytes]:
         """So many rows in OpenAI's messages, a JSON line each."""
         rng = np.random.default_rng(seed)
         for at in rng.integers(len(self.rows), size=count).tolist():
@@ -168,11 +168,11 @@ def ours() -> None:
     phase("merging", lambda: runner.run([planned.totals]))
     if job["comparing"]:
         phase("comparing", lambda: audit(config))
-    counts, whole = store.path(streams[0].key), store.path(planned.totals.key)
+    folders, whole = [store.path(step.key) for step in streams], store.path(planned.totals.key)
     data = json.loads((whole / "whole.json").read_bytes())["data"]
     told = {
-        "disk_bytes": json.loads((counts / "counts.json").read_bytes())["bytes"],
-        "parts": len(list(counts.glob("part-*"))),
+        "disk_bytes": sum(json.loads((folder / "counts.json").read_bytes())["bytes"] for folder in folders),
+        "parts": sum(len(list(folder.glob("part-*"))) for folder in folders),
         "merged_bytes": sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()),
         "tokens": data.get("tokens", {}).get("tokens"),
         "near_copies": data.get("duplicates", {}).get("near", {}).get("copies"),

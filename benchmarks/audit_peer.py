@@ -92,11 +92,36 @@ def steps(job: dict[str, Any], folder: Path) -> list[tuple[list[Any], int]]:
     ]
 
 
+def run_here(pipeline: list[Any], tasks: int, workers: int, logs: Path) -> Any:
+    """A pipeline in processes of this machine; its statistics."""
+    from datatrove.executor import LocalPipelineExecutor
+
+    executor = LocalPipelineExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=str(logs), start_method="fork")
+    return executor.run().stats
+
+
+def on_ray(cpus: int) -> Any:
+    """What runs a pipeline as tasks of a cluster of this machine, which is up; its statistics are read from its logs."""
+    import ray
+    from datatrove.executor import RayPipelineExecutor
+    from datatrove.utils.stats import PipelineStats
+
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, configure_logging=False)
+
+    def run(pipeline: list[Any], tasks: int, workers: int, logs: Path) -> Any:
+        RayPipelineExecutor(
+            pipeline, tasks=tasks, workers=workers, logging_dir=str(logs), mem_per_cpu_gb=0.5, cpus_per_task=1
+        ).run()
+        return PipelineStats.from_json(json.loads((logs / "stats.json").read_text())).stats
+
+    return run
+
+
 def main() -> None:
     """JOB: `shards` (folder of a jsonl file for each worker), `scratch` (an empty folder), `tokenizer` (its
     `tokenizer.json`), `workers`, `lean` (words by white space and token lengths only, the least that can be called the
-    same work). Prints what was found, as one JSON object."""
-    from datatrove.executor import LocalPipelineExecutor
+    same work), `executor` (`local`, or `ray`: a cluster of this machine with `workers` CPUs, up before the clock starts).
+    Prints what was found, as one JSON object."""
     from datatrove.executor import base as executors
     from datatrove.utils.logging import logger
 
@@ -105,16 +130,10 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     folder = Path(job["scratch"])
     totals: dict[str, Any] = {}
+    run = on_ray(job["workers"]) if job.get("executor") == "ray" else run_here
     started = time.perf_counter()
     for number, (pipeline, tasks) in enumerate(steps(job, folder)):
-        executor = LocalPipelineExecutor(
-            pipeline,
-            tasks=tasks,
-            workers=min(tasks, job["workers"]),
-            logging_dir=str(folder / f"logs-{number}"),
-            start_method="fork",
-        )
-        for one in executor.run().stats:
+        for one in run(pipeline, tasks, min(tasks, job["workers"]), folder / f"logs-{number}"):
             totals |= {name: found.total for name, found in one.stats.items() if isinstance(name, str)}
     removed = sum(path.stat().st_size // struct.calcsize("<I") for path in (folder / "removed").glob("*.remove"))
     told = {

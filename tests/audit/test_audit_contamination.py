@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.audit.planted import human_rows, sentence, with_leak
 
-from pyrite.audit import minhash
+from pyrite.audit import word_hashes
 from pyrite.audit.baselines import DrawSettings, measure_difference
 from pyrite.audit.extras import evaluation_texts
 from pyrite.audit.flaw import Extras, Population
@@ -139,13 +139,13 @@ def test_with_and_without_batches_and_sieve_the_same(monkeypatch: pytest.MonkeyP
     rows, _ = with_leak(people(1), 0.1, 1, exam())
     index = index_of_runs.index_of({"exam": exam()})
     once = index_of_runs.runs_by_row(rows, index)
-    wanted = {tuple(minhash.words(text)[at : at + 13]) for text in exam() for at in range(8)}
+    wanted = {tuple(word_hashes.words(text)[at : at + 13]) for text in exam() for at in range(8)}
     slow = []
     for row in rows:
-        words = minhash.words(row.text)
+        words = word_hashes.words(row.text)
         slow.append(sum(tuple(words[at : at + 13]) in wanted for at in range(len(words))))
     assert once["ngram_13"].tolist() == slow
-    monkeypatch.setattr(minhash, "AT_ONCE", 200)
+    monkeypatch.setattr(word_hashes, "AT_ONCE", 200)
     again = index_of_runs.runs_by_row(rows, index)
     assert all((once[name] == again[name]).all() for name in once)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.audit.planted import human_rows, with_near_duplicates
 
-from pyrite.audit import minhash
+from pyrite.audit import copy_clusters, minhash, sketch_files, word_hashes
 from pyrite.audit.baselines import DrawSettings, measure_difference
 from pyrite.audit.flaw import Extras, Population
 from pyrite.audit.flaws.duplicates import statistics as duplicates
@@ -80,9 +80,9 @@ def test_case_space_and_punctuation_make_no_difference_but_words_do() -> None:
 
 
 def test_words_of_scripts_without_spaces_are_those_of_a_dictionary_and_vowel_signs_stay() -> None:
-    assert [word.decode() for word in minhash.words("你好，world 的")] == ["你好", "world", "的"]
-    assert [word.decode() for word in minhash.words("น้ำเป็นสิ่งสำคัญ")] == ["น้ำ", "เป็น", "สิ่ง", "สำคัญ"]
-    assert [word.decode() for word in minhash.words("किताब कातिब")] == ["किताब", "कातिब"]
+    assert [word.decode() for word in word_hashes.words("你好，world 的")] == ["你好", "world", "的"]
+    assert [word.decode() for word in word_hashes.words("น้ำเป็นสิ่งสำคัญ")] == ["น้ำ", "เป็น", "สิ่ง", "สำคัญ"]
+    assert [word.decode() for word in word_hashes.words("किताब कातिब")] == ["किताब", "कातिब"]
 
 
 def test_texts_without_words_are_compared_as_written() -> None:
@@ -93,7 +93,7 @@ def test_texts_without_words_are_compared_as_written() -> None:
 
 def test_ngrams_do_not_cross_rows() -> None:
     texts = [[b"a", b"b", b"c", b"d"], [], [b"a", b"b"], [b"b", b"c", b"d"]]
-    found, places = minhash.grams(minhash.text_hashes(texts), 3)
+    found, places = word_hashes.grams(word_hashes.text_hashes(texts), 3)
     assert found.starts.tolist() == [0, 2, 2, 2, 3]
     assert places.tolist() == [0, 1, 6]
     assert found.hashes[1] == found.hashes[2] != found.hashes[0]
@@ -109,7 +109,8 @@ def test_the_sketch_estimates_jaccard_within_its_error(shared: int, own: int) ->
     true = (shared - 2) / (shared - 2 + 2 * own)
     pairs = list(zip(texts[::2], texts[1::2], strict=True))
     exact = [
-        duplicates.jaccard_of(minhash.trigrams(minhash.words(a)), minhash.trigrams(minhash.words(b))) for a, b in pairs
+        duplicates.jaccard_of(word_hashes.trigrams(word_hashes.words(a)), word_hashes.trigrams(word_hashes.words(b)))
+        for a, b in pairs
     ]
     assert exact == pytest.approx([true] * 100)
     made = minhash.sketches(texts)
@@ -131,7 +132,7 @@ def test_counts_and_arrays_by_hand(tmp_path: Path) -> None:
     assert np.load(out / "exact_of.npy").tolist() == [0, 1, 0, 3, 4, 1, 0]
     assert np.load(out / "copy_of.npy").tolist() == [0, 1, 0, 1, 4, 1, 0]
     assert told["recall_at_threshold"] == pytest.approx(0.9900, abs=1e-4)
-    assert told["bytes_per_row"] == minhash.BYTES + 16 < 900
+    assert told["bytes_per_row"] == sketch_files.BYTES + 16 < 900
     assert sorted(path.name for path in out.iterdir()) == ["copy_of.npy", "exact_of.npy"]
     marked = duplicates.flag_scores(rows, {"exact": {}, "near": {}}, NONE, out)
     assert marked["exact"].tolist() == [0, 0, 1, 0, 0, 1, 1]
@@ -177,8 +178,8 @@ def test_parts_make_no_difference(tmp_path: Path) -> None:
 def test_partitions_and_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = with_near_duplicates(people(1), 0.3, 5)
     once, out = merged(rows, tmp_path / "once")
-    monkeypatch.setattr(minhash, "PARTITION", 100)
-    for module in (minhash, duplicates, streams):
+    monkeypatch.setattr(copy_clusters, "PARTITION", 100)
+    for module in (copy_clusters, duplicates, sketch_files, streams):
         monkeypatch.setattr(module, "CHUNK", 64)
     again, other = merged(rows, tmp_path / "again")
     assert once == again
@@ -252,7 +253,7 @@ def test_semantic_leaves_out_what_is_near_and_needs_embeddings() -> None:
 
 
 def brute(rows: Sequence[Row]) -> set[tuple[int, int]]:
-    sets = [set(minhash.trigrams(minhash.words(one.text)).tolist()) for one in rows]
+    sets = [set(word_hashes.trigrams(word_hashes.words(one.text)).tolist()) for one in rows]
     pairs = ((x, y) for x in range(len(rows)) for y in range(x))
     return {(y, x) for x, y in pairs if len(sets[x] & sets[y]) >= 0.7 * len(sets[x] | sets[y]) > 0}
 
@@ -262,7 +263,7 @@ def test_pairs_are_those_of_the_slow_way() -> None:
     found = duplicates.find_pairs(rows, None)
     texts = {int(text): place for place, text in reversed(list(enumerate(found.text_of)))}
     made = {tuple(sorted((texts[a], texts[b]))) for a, b in zip(*map(np.ndarray.tolist, found.near[:2]), strict=True)}
-    long = {at for at, one in enumerate(rows) if len(minhash.words(one.text)) >= 5}
+    long = {at for at, one in enumerate(rows) if len(word_hashes.words(one.text)) >= 5}
     wanted = {(x, y) for x, y in brute(rows) if x in long and y in long and found.text_of[x] != found.text_of[y]}
     assert len(wanted) > 50
     assert len(wanted & made) >= 0.97 * len(wanted)
@@ -337,7 +338,7 @@ def test_a_row_of_100_megabytes_is_bounded_work(tmp_path: Path) -> None:
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     rows, _ = with_near_duplicates(people(1), 0.2, 4)
     one, two = (streamed(rows, tmp_path / name)[0] for name in "ab")
-    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in minhash.COLUMNS)
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in sketch_files.COLUMNS)
 
 
 @pytest.mark.real

@@ -1,8 +1,4 @@
-"""Rows that hold the same words, or nearly: words, hashes of n-grams, and sketches of rows, in memory and on disk.
-
-Words are those of `pyrite.data.words`, without regard to case and Unicode's compatibility forms; all else (white space,
-punctuation, symbols) only parts them. Work on one text is bounded: past its first `CHARACTERS` characters a text is
-compared as it is written, and n-grams are taken of the first `WORDS` words.
+"""Sketches of rows that hold nearly the same words: what is kept of a row, and when two are alike.
 
 A row's sketch is a MinHash signature (rensa's R-MinHash, after Fast Similarity Sketching, Dahlgaard et al. 2017,
 arXiv:1704.04370) of its word trigrams. `SLOTS` slots are kept with 8 bits each (b-bit minwise hashing, Li and König
@@ -17,21 +13,27 @@ prompts. (Where that leaves nothing of one, all sentences count.) Both are estim
 the answer and for each sentence of the prompt, with a standard error of 0.125 at `HALF`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
 
-from pyrite.data.words import folded, plain_pattern, sentences, separated
+from pyrite.audit.word_hashes import (
+    AT_ONCE,
+    CHARACTERS,
+    WORDS,
+    Array,
+    Flat,
+    grams,
+    text_hashes,
+    text_key,
+    trigrams,
+    words,
+)
+from pyrite.data.words import sentences
 
-Array = np.ndarray[Any, Any]
-
-CHARACTERS = 200_000
-WORDS = 20_000
 LEAST_WORDS = 5
 """Rows of fewer words have no sketch: they can only be the same, not nearly. The same goes for answers."""
 SLOTS, BANDS, BAND = 128, 25, 5
@@ -48,92 +50,8 @@ SIDE_AGREE = int(SIDE_SLOTS * HALF)
 WINDOW, LONG_RUN, LONG_WINDOW = 16, 256, 4
 """In a band, a row is compared with so many next ones of the same hash; with fewer in a run of more than `LONG_RUN`."""
 SEED = 42
-AT_ONCE, ROWS_AT_ONCE = 500_000, 2000
-"""Words, and rows, that are sketched at a time."""
-CHUNK = 1 << 17
-"""Rows that are read from disk at a time, and pairs that are compared at a time."""
-PAIRS_AT_ONCE = 1 << 13
-"""Pairs whose prompts are compared at a time."""
-PARTITION = 1 << 21
-"""Rows that are sorted at a time (about 60 bytes each)."""
-
-_FOLD = bytes(ord(chr(at).lower()) if at < 128 and chr(at).isalnum() else 32 for at in range(256))
-
-
-def words(text: str) -> list[bytes]:
-    """The words of a text's first `CHARACTERS` characters, in UTF-8.
-
-    >>> words("Don't STOP — 3.5 Äpfel!")
-    [b'don', b't', b'stop', b'3', b'5', b'\\xc3\\xa4pfel']
-    """
-    head = text[:CHARACTERS]
-    if head.isascii():
-        return head.encode("ascii").translate(_FOLD).split()
-    return " ".join(plain_pattern().findall(separated(folded(head)))).encode("utf-8", "surrogatepass").split()
-
-
-def text_key(text: str, its_words: Sequence[bytes]) -> int:
-    """A 64-bit hash that texts with the same words share. Texts without words are compared as they are written."""
-    head = b" ".join(its_words) or text[:CHARACTERS].strip().encode("utf-8", "surrogatepass")
-    if len(text) <= CHARACTERS:
-        return xxhash.xxh3_64_intdigest(head)
-    hasher = xxhash.xxh3_64(head)
-    for at in range(CHARACTERS, len(text), 1 << 20):
-        hasher.update(text[at : at + (1 << 20)].encode("utf-8", "surrogatepass"))
-    return hasher.intdigest()
-
-
-class _Known(dict[bytes, bytes]):
-    """Hashes of words, kept while they are few and short."""
-
-    def __missing__(self, word: bytes) -> bytes:
-        hashed: bytes = xxhash.xxh3_64_digest(word)
-        if len(word) <= 40:
-            if len(self) >= 200_000:
-                self.clear()
-            self[word] = hashed
-        return hashed
-
-
-_KNOWN = _Known()
-
-
-@dataclass(frozen=True, slots=True)
-class Flat:
-    """Hashes of the words (or n-grams) of some texts in a row: `hashes` uint64 [all], `starts` int64 [texts + 1]."""
-
-    hashes: Array
-    starts: Array
-
-
-def text_hashes(texts: Iterable[Sequence[bytes]]) -> Flat:
-    """The hashes of texts given as words."""
-    texts = list(texts)
-    joined = b"".join(map(_KNOWN.__getitem__, chain.from_iterable(texts)))
-    starts = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum([len(text) for text in texts], out=starts[1:])
-    return Flat(np.frombuffer(joined, dtype=">u8").astype(np.uint64), starts)
-
-
-def grams(of: Flat, n: int) -> tuple[Flat, Array]:
-    """The n-grams of words of each text, and at which place of `of.hashes` each begins."""
-    starts, total = of.starts, len(of.hashes)
-    sizes = np.maximum(np.diff(starts) - n + 1, 0)
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
-    if total < n:
-        return Flat(np.empty(0, dtype=np.uint64), bounds), np.empty(0, dtype=np.int64)
-    mixed = of.hashes[: total - n + 1].copy()
-    for at in range(1, n):
-        mixed *= np.uint64(0x9E3779B97F4A7C15)
-        mixed += of.hashes[at : total - n + 1 + at]
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= np.uint64(0xD6E8FEB86659FD93)
-    mixed ^= mixed >> np.uint64(32)
-    inside = np.ones(total, dtype=bool)
-    last = starts[1:, None] - 1 - np.arange(n - 1)
-    inside[last[last >= starts[:-1, None]]] = False
-    places = np.flatnonzero(inside)
-    return Flat(mixed[places], bounds), places
+ROWS_AT_ONCE = 2000
+"""Rows that are sketched at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,11 +281,6 @@ def mixed_bands(digests: Array) -> Array:
     return bands
 
 
-def trigrams(its_words: Sequence[bytes]) -> Array:
-    """The set of a text's word trigrams: sorted hashes."""
-    return np.unique(grams(text_hashes([its_words[:WORDS]]), 3)[0].hashes)
-
-
 def same_answers(a: str, b: str) -> bool:
     """Whether two answers are alike: what the slots of `Sketches.answers` estimate."""
     words_a, words_b = words(a), words(b)
@@ -422,229 +335,3 @@ def neighbours(keys: Array) -> Iterator[tuple[Array, Array]]:
         if not len(at):
             return
         yield at, at + step
-
-
-# --- on disk ----------------------------------------------------------------------------------------------------------
-
-COLUMNS = {"number": "<i8", "text": "<u8", "long": "u1", "signature": "u1", "answer": "<u2", "sentences": "u1"} | {
-    f"{name}{at:02}": kind for name, kind in (("band", "<u4"), ("next", "<u2")) for at in range(BANDS)
-}
-"""The files of a part: a column each, one value a row (a signature: `SLOTS`, an answer: `SIDE_SLOTS`)."""
-SENTENCE_COLUMNS = {"sentence_hash": "<u8", "sentence_slots": "<u2"}
-"""Files with a value (`SIDE_SLOTS` values) for each sentence of a prompt."""
-BYTES = 8 + 8 + 1 + SLOTS + 2 * SIDE_SLOTS + 1 + (4 + 2) * BANDS
-"""Bytes of a row without a prompt; each sentence of a prompt takes `SENTENCE_BYTES` more."""
-SENTENCE_BYTES = 8 + 2 * SIDE_SLOTS
-
-
-def append_rows(folder: Path, numbers: Sequence[int], sketched: Sketches) -> None:
-    """Append rows to the files of a part."""
-    columns = {"number": np.array(numbers, dtype=np.int64), "text": sketched.keys, "long": sketched.long}
-    columns |= {"signature": sketched.signatures, "answer": sketched.answers, "sentences": sketched.prompts.counts}
-    columns |= {f"band{at:02}": sketched.bands[:, at] for at in range(BANDS)}
-    columns |= {f"next{at:02}": sketched.nexts[:, at] for at in range(BANDS)}
-    columns |= {"sentence_hash": sketched.prompts.hashes, "sentence_slots": sketched.prompts.slots}
-    for name, values in columns.items():
-        with (folder / name).open("ab") as sink:
-            sink.write(values.astype((COLUMNS | SENTENCE_COLUMNS)[name]).tobytes())
-
-
-class Parts:
-    """The rows of a data set on disk, in the folders of its parts. A row's place counts through the folders; its number
-    is the one that was written, plus the folder's offset."""
-
-    def __init__(self, folders: Sequence[Path], offsets: Sequence[int] = ()) -> None:
-        pairs = zip(folders, offsets or [0] * len(folders), strict=True)
-        present = [(folder, offset) for folder, offset in pairs if (folder / "number").exists()]
-        self.folders, self.offsets = [folder for folder, _ in present], [offset for _, offset in present]
-        self.sizes = [(folder / "number").stat().st_size // 8 for folder in self.folders]
-        self.starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        self.rows = int(self.starts[-1])
-        self._sentences: dict[int, tuple[Array, Array]] = {}
-
-    def chunks(self, *names: str) -> Iterator[tuple[Array, ...]]:
-        """Columns, some rows at a time, in the order of the folders: (places, column, …)."""
-        kinds = [(name, np.dtype(COLUMNS[name])) for name in names]
-        for folder, offset, size, start in zip(self.folders, self.offsets, self.sizes, self.starts, strict=False):
-            for at in range(0, size, CHUNK):
-                count = min(CHUNK, size - at)
-                read = [np.fromfile(folder / name, k, count, offset=at * k.itemsize) for name, k in kinds]
-                numbered = (
-                    column + offset if name == "number" else column for name, column in zip(names, read, strict=True)
-                )
-                yield (np.arange(start + at, start + at + count), *numbered)
-
-    def slots(self, name: str, count: int, places: Array) -> Array:
-        """A column of so many slots of these rows [places, count]."""
-        kind = np.dtype(COLUMNS[name])
-        slots = np.empty((len(places), count), dtype=kind)
-        part = np.searchsorted(self.starts, places, side="right") - 1
-        for number, folder in enumerate(self.folders):
-            where = np.flatnonzero(part == number)
-            if len(where):
-                held = np.memmap(folder / name, kind, "r", shape=(self.sizes[number], count))
-                slots[where] = held[places[where] - self.starts[number]]
-        return slots
-
-    def signatures(self, places: Array) -> Array:
-        """uint8 [places, SLOTS]."""
-        return self.slots("signature", SLOTS, places)
-
-    def prompts(self, places: Array) -> tuple[Array, Array]:
-        """The sentences of these rows' prompts, as `PromptSketches.padded`."""
-        hashes = np.zeros((len(places), SENTENCES), dtype=np.uint64)
-        slots = np.full((len(places), SENTENCES, SIDE_SLOTS), 0xFFFF, dtype=np.uint16)
-        part = np.searchsorted(self.starts, places, side="right") - 1
-        for number, folder in enumerate(self.folders):
-            where = np.flatnonzero(part == number)
-            if len(where) and (folder / "sentence_hash").stat().st_size:
-                rows = places[where] - self.starts[number]
-                counts, starts = self.sentence_starts(number)
-                held = np.memmap(folder / "sentence_hash", "<u8", "r")
-                held_slots = np.memmap(folder / "sentence_slots", "<u2", "r").reshape(-1, SIDE_SLOTS)
-                hashes[where], slots[where] = padded(held, held_slots, starts[rows], counts[rows])
-        return hashes, slots
-
-    def sentence_starts(self, number: int) -> tuple[Array, Array]:
-        """Of one part: how many sentences each row's prompt has, and where they begin."""
-        if number not in self._sentences:
-            counts = np.fromfile(self.folders[number] / "sentences", np.uint8)
-            self._sentences[number] = counts, np.cumsum(counts, dtype=np.int64) - counts
-        return self._sentences[number]
-
-    def alike(self, places: Array, others: "Parts", other_places: Array) -> Array:
-        """Whether the rows of each pair, and both of their sides, are alike [pairs]."""
-        alike = agreement(self.signatures(places), others.signatures(other_places)) >= AGREE
-        left = np.flatnonzero(alike)
-        for at in range(0, len(left), PAIRS_AT_ONCE):
-            some = left[at : at + PAIRS_AT_ONCE]
-            ours, theirs = self.prompts(places[some]), others.prompts(other_places[some])
-            answers = (
-                side.slots("answer", SIDE_SLOTS, of)
-                for side, of in ((self, places[some]), (others, other_places[some]))
-            )
-            alike[some] = sides_alike(ours, theirs, *answers)
-        return alike
-
-    def size_on_disk(self) -> int:
-        """Bytes of all files."""
-        names = (*COLUMNS, *SENTENCE_COLUMNS)
-        return sum((folder / name).stat().st_size for folder in self.folders for name in names)
-
-
-def partitions(rows: int) -> int:
-    """The number of partitions (by hash) that so many rows must be divided into to be sorted in memory."""
-    return max(1, -(-rows // PARTITION))
-
-
-def in_partition(hashes: Array, number: int, count: int) -> Array:
-    """Whether each 32-bit hash is of this partition."""
-    inside: Array = (hashes.astype(np.uint64) * np.uint64(count)) >> np.uint64(32) == np.uint64(number)
-    return inside
-
-
-def first_of_each(chunks: Iterable[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
-    """Of (keys, ids): the distinct keys in order, the least id of each and how often it occurs. Memory grows with the
-    distinct keys, not with the rows."""
-    held: list[tuple[Array, Array, Array]] = []
-    waiting = 0
-    for keys, ids in chunks:
-        held.append(_distinct(keys, ids, np.ones(len(keys), dtype=np.int64)))
-        waiting += len(held[-1][0])
-        if waiting > 2 * len(held[0][0]) + CHUNK:
-            held, waiting = [_distinct(*map(np.concatenate, zip(*held, strict=True)))], 0
-    if not held:
-        return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    return _distinct(*map(np.concatenate, zip(*held, strict=True)))
-
-
-def _distinct(keys: Array, ids: Array, counts: Array) -> tuple[Array, Array, Array]:
-    order = np.lexsort((ids, keys))
-    keys, ids = keys[order], ids[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, np.int64)
-    return keys[starts], ids[starts], np.add.reduceat(counts[order], starts) if len(keys) else counts
-
-
-def unite(roots: Array, a: Array, b: Array) -> None:
-    """Join the clusters of the pairs (a, b). `roots[x]` is the least member of x's cluster, before and after."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    nodes, ends = np.unique(np.concatenate([roots[a], roots[b]]), return_inverse=True)
-    left, right = np.split(ends, 2)
-    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(nodes), len(nodes)))
-    _, groups = connected_components(graph, directed=False)
-    least = np.full(groups.max() + 1, len(nodes))
-    np.minimum.at(least, groups, np.arange(len(nodes)))
-    roots[nodes] = nodes[least[groups]]
-    for at in range(0, len(roots), CHUNK):
-        roots[at : at + CHUNK] = roots[np.asarray(roots[at : at + CHUNK])]
-
-
-def texts_of(parts: Parts, at: int, count: int, column: str) -> Iterator[tuple[Array, Array]]:
-    """Hashes of words and numbers (or places) of the rows of one partition."""
-    for places, keys, numbers in parts.chunks("text", "number"):
-        inside = in_partition(keys >> np.uint64(32), at, count)
-        yield keys[inside], (numbers if column == "number" else places)[inside]
-
-
-def merge_exact(data: Parts, exact_of: Array, column: str = "number") -> tuple[int, int]:
-    """Sets `exact_of`: of each row, the first of the same words. Returns rows that share theirs, and groups."""
-    rows = groups = 0
-    count = partitions(data.rows)
-    for at in range(count):
-        keys, first, times = first_of_each(texts_of(data, at, count, column))
-        rows += int(times[times > 1].sum())
-        groups += int(np.count_nonzero(times > 1))
-        for keys_here, numbers in texts_of(data, at, count, column):
-            exact_of[numbers] = first[np.searchsorted(keys, keys_here)]
-    return rows, groups
-
-
-def band_of(parts: Parts, band: int, at: int, count: int, exact_of: Array, column: str) -> tuple[Array, Array, Array]:
-    """The texts of a partition in the order of a band: keys, numbers (or places), places. Each text once."""
-    held: list[tuple[Array, ...]] = []
-    names = ("long", f"band{band:02}", f"next{band:02}", "number", "text")
-    for places, long, band_hashes, following, numbers, texts in parts.chunks(*names):
-        ids = numbers if column == "number" else places
-        chosen = (long > 0) & in_partition(band_hashes, at, count)
-        chosen[chosen] = exact_of[ids[chosen]] == ids[chosen]
-        ties = ids if column == "number" else texts
-        held.append(tuple(column_values[chosen] for column_values in (band_hashes, following, ties, ids, places)))
-    band_hashes, following, ties, ids, places = map(np.concatenate, zip(*held, strict=True))
-    order, keys = band_order(band_hashes, following, ties)
-    return keys, ids[order], places[order]
-
-
-def merge_near(data: Parts, exact_of: Array, copy_of: Array) -> None:
-    """Joins clusters in `copy_of` (as `exact_of` at first) along near-duplicates, band by band."""
-    count = partitions(data.rows)
-    for band, at in np.ndindex(BANDS, count):
-        keys, ids, places = band_of(data, band, at, count, exact_of, "number")
-        for lefts, rights in neighbours(keys):
-            for start in range(0, len(lefts), CHUNK):
-                left, right = lefts[start : start + CHUNK], rights[start : start + CHUNK]
-                new = copy_of[ids[left]] != copy_of[ids[right]]
-                left, right = left[new], right[new]
-                is_near = data.alike(places[left], data, places[right])
-                if is_near.any():
-                    unite(copy_of, ids[left[is_near]], ids[right[is_near]])
-
-
-def near_reference(data: Parts, reference_parts: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:
-    """Sets `reference_of` of texts that a reference text nearly equals, in one band (`band_of` of either side)."""
-    keys, ids, places = ours
-    their_keys, _, their_places = theirs
-    if not len(their_keys):
-        return
-    at = np.searchsorted(their_keys, keys)
-    half, hash_bits = WINDOW // 2, np.uint64(32)
-    for step in range(-half, half):
-        place = np.clip(at + step, 0, len(their_keys) - 1)
-        same = (place == at + step) & (their_keys[place] >> hash_bits == keys >> hash_bits) & (reference_of[ids] < 0)
-        lefts = np.flatnonzero(same)
-        for start in range(0, len(lefts), CHUNK):
-            left = lefts[start : start + CHUNK]
-            right = their_places[place[left]]
-            is_near = data.alike(places[left], reference_parts, right)
-            reference_of[ids[left[is_near]]] = right[is_near]

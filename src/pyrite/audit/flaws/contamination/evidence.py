@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pyrite.audit import minhash
+from pyrite.audit import word_hashes
 from pyrite.audit.flaw import Evidence, Extras, Population
 from pyrite.audit.flaws.contamination.index import BOILERPLATE, Index, index_of, matches, runs_by_row
 from pyrite.audit.rows import Row
@@ -56,9 +56,9 @@ def _share_line(
 
 def _runs_of(row: Row, index: Index, measure: str) -> list[tuple[str, str]]:
     """The row's shared runs, longest first, as words (about 80 characters), and the first item that each stands in."""
-    its_words = minhash.words(row.whole_text)[: minhash.WORDS]
+    its_words = word_hashes.words(row.whole_text)[: word_hashes.WORDS]
     spans: list[tuple[int, int, int]] = []
-    for match in matches(minhash.text_hashes([its_words]), index, measure):
+    for match in matches(word_hashes.text_hashes([its_words]), index, measure):
         first = match.runs.items[match.runs.bounds[match.grams]]
         spans += zip(match.words.tolist(), (match.words + match.size).tolist(), first.tolist(), strict=True)
     joined: list[list[int]] = []

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyrite.audit import minhash
-from pyrite.audit.minhash import Array
+from pyrite.audit import word_hashes
 from pyrite.audit.rows import Row
+from pyrite.audit.word_hashes import Array
 
 BOILERPLATE = 3
 SIZES = {"ngram_13": (13,), "ngram_8": (8, 7, 6, 5)}
@@ -57,15 +57,15 @@ def index_of(against: Mapping[str, Sequence[str]]) -> Index:
 
 @functools.lru_cache(maxsize=2)
 def _index(against: tuple[tuple[str, tuple[str, ...]], ...]) -> Index:
-    texts = [minhash.words(text)[: minhash.WORDS] for _, texts_of_set in against for text in texts_of_set]
+    texts = [word_hashes.words(text)[: word_hashes.WORDS] for _, texts_of_set in against for text in texts_of_set]
     starts = np.cumsum([0, *(len(texts_of_set) for _, texts_of_set in against)])
     sizes = np.array([len(text) for text in texts], dtype=np.int64)
-    all_words = minhash.text_hashes(texts)
-    _, same_text = np.unique([minhash.text_key("", text) for text in texts], return_inverse=True)
+    all_words = word_hashes.text_hashes(texts)
+    _, same_text = np.unique([word_hashes.text_key("", text) for text in texts], return_inverse=True)
     runs: dict[int, Runs] = {}
     boilerplate = 0
     for n in (size for texts_of_set in SIZES.values() for size in texts_of_set):
-        run, _ = minhash.grams(all_words, n)
+        run, _ = word_hashes.grams(all_words, n)
         items = np.repeat(np.arange(len(texts)), np.diff(run.starts))
         grams, items = _once(run.hashes, items)
         if n < 8:
@@ -125,11 +125,11 @@ class Matches:
         return np.repeat(self.rows, counts), self.runs.items[np.repeat(self.runs.bounds[self.grams], counts) + within]
 
 
-def matches(all_words: minhash.Flat, index: Index, measure: str) -> Iterator[Matches]:
+def matches(all_words: word_hashes.Flat, index: Index, measure: str) -> Iterator[Matches]:
     """What texts share with the evaluation sets, by length."""
     for n in SIZES[measure]:
         if len(index.runs[n].items):
-            run, places = minhash.grams(all_words, n)
+            run, places = word_hashes.grams(all_words, n)
             hits, grams = index.runs[n].look_up(run.hashes)
             rows = np.searchsorted(run.starts, hits, side="right") - 1
             yield Matches(rows, places[hits] - all_words.starts[rows], n, index.runs[n], grams)
@@ -139,9 +139,9 @@ def _batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[list[bytes]]]]:
     """Rows as words, a bounded number of words at a time: (place of the first row, words of each)."""
     start, held, batch = 0, 0, list[list[bytes]]()
     for row in rows:
-        batch.append(minhash.words(row.whole_text)[: minhash.WORDS])
+        batch.append(word_hashes.words(row.whole_text)[: word_hashes.WORDS])
         held += len(batch[-1])
-        if held >= minhash.AT_ONCE:
+        if held >= word_hashes.AT_ONCE:
             yield start, batch
             start, held, batch = start + len(batch), 0, []
     if batch:
@@ -155,7 +155,7 @@ def runs_by_row(rows: Sequence[Row], index: Index, touched: Mapping[str, Told] |
     """How many runs of evaluation texts each row holds, by measure [rows]; `touched[measure](rows, items)` is told."""
     counts = {name: np.zeros(len(rows), dtype=np.int64) for name in SIZES}
     for start, texts in _batches(rows):
-        all_words = minhash.text_hashes(texts)
+        all_words = word_hashes.text_hashes(texts)
         for name in SIZES:
             for match in matches(all_words, index, name):
                 np.add.at(counts[name], start + match.rows, 1)

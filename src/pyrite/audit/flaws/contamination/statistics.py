@@ -1,11 +1,11 @@
 """The share of rows that hold text that models are to be evaluated on.
 
 A row touches an evaluation text if they share a run of 13 words (GPT-3's overlap, Brown et al. 2020, appendix C, on
-words as `pyrite.audit.minhash.words` finds them) or, more sensitive, of 8. Unlike there nothing is removed around a
+words as `pyrite.audit.word_hashes.words` finds them) or, more sensitive, of 8. Unlike there nothing is removed around a
 match, and an 8-gram that stands in `BOILERPLATE` or more different evaluation texts ("answer with one of the following
 options") is no evidence; such 8-grams are left out and counted. An evaluation text of 5 to 7 words counts for the
 8-grams if all of it stands in the row as one run. Runs are compared by 64-bit hashes. Of a row, the first
-`minhash.WORDS` words are read.
+`word_hashes.WORDS` words are read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ import numpy as np
 
 from pyrite.audit.flaw import Alone, Difference, Draws, Extras, Floats, Statistic
 from pyrite.audit.flaws.contamination.index import index_of, runs_by_row
-from pyrite.audit.minhash import Array
 from pyrite.audit.rows import Row
+from pyrite.audit.word_hashes import Array
 
 _ADVICE = "Take these rows out before training (`--clean` does), or leave this evaluation set out of the results."
 STATISTICS = tuple(

@@ -9,8 +9,8 @@ import orjson
 
 from pyrite.audit.flaw import Extras
 from pyrite.audit.flaws.contamination.index import SIZES, Told, index_of, runs_by_row
-from pyrite.audit.minhash import Array
 from pyrite.audit.rows import Row
+from pyrite.audit.word_hashes import Array
 
 
 class Stream:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit import minhash
+from pyrite.audit import copy_clusters
 from pyrite.audit.flaw import Evidence, Extras, Population, SideEmbeddings
 from pyrite.audit.flaws.duplicates.statistics import (
     AGAINST,
@@ -63,7 +63,7 @@ def _copy_groups(measure: str, pairs: SamplePairs) -> list[list[int]]:
     if measure == SEMANTIC.name:
         root = np.arange(len(pairs.text_of))
         if pairs.semantic is not None and len(pairs.semantic[0]):
-            minhash.unite(root, pairs.semantic[0], pairs.semantic[1])
+            copy_clusters.unite(root, pairs.semantic[0], pairs.semantic[1])
     by: dict[int, list[int]] = {}
     for place, at in enumerate(root.tolist()):
         by.setdefault(at, []).append(place)

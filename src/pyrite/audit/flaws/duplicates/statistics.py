@@ -1,7 +1,7 @@
 """Duplicates: rows that hold the same words as another row, nearly the same, or say the same in other words.
 
 A row has two sides (`Row.parts`): what was asked, without the system text, and the answers; of labelled rows the fields
-before the last, and the last. A copy has both in common. Sides are compared as words (`pyrite.audit.minhash.words`):
+before the last, and the last. A copy has both in common. Sides are compared as words (`pyrite.audit.word_hashes.words`):
 case, white space and punctuation make no difference. Two rows are *exact* duplicates if the words of both sides are the
 same; *near* ones if they are not, but the Jaccard similarity of their sets of word trigrams is at least `NEAR`, and each
 side is at least half alike by itself (`pyrite.audit.minhash`; rows of fewer than five words take no part); *semantic* ones
@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit import minhash
+from pyrite.audit import copy_clusters, minhash, sketch_files, word_hashes
 from pyrite.audit.flaw import Alone, DataKind, Difference, Draws, Extras, Floats, SideEmbeddings, Statistic
-from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array
+from pyrite.audit.minhash import BANDS, NEAR
 from pyrite.audit.rows import Row
+from pyrite.audit.sketch_files import CHUNK
+from pyrite.audit.word_hashes import Array
 from pyrite.audit.wording import UNKNOWN_WORDS
 
 CLOSE = 0.95
@@ -90,7 +92,7 @@ def find_pairs(rows: Sequence[Row], embeddings: SideEmbeddings | None) -> Sample
     near = _near_pairs([sides[at] for at in first], sketches, first)
     cluster_of = np.arange(len(first))
     if len(near[0]):
-        minhash.unite(cluster_of, near[0], near[1])
+        copy_clusters.unite(cluster_of, near[0], near[1])
     semantic = None if embeddings is None else _semantic_pairs(embeddings, cluster_of[text_of])
     return SamplePairs(text_of, near, cluster_of, semantic)
 
@@ -116,7 +118,7 @@ def _near_pairs(
     likely = values >= NEAR - 3 * (NEAR * (1 - NEAR) / minhash.SLOTS) ** 0.5
     a, b, values = a[likely], b[likely], values[likely]
     if len(a) <= EXACT_AT_MOST:
-        sets = {at: minhash.trigrams(_words_of(*texts[at])) for at in np.unique([a, b]).tolist()}
+        sets = {at: word_hashes.trigrams(_words_of(*texts[at])) for at in np.unique([a, b]).tolist()}
         values = np.array([jaccard_of(sets[x], sets[y]) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
     near = values >= NEAR
     a, b, values = a[near], b[near], values[near]
@@ -126,7 +128,7 @@ def _near_pairs(
 
 def _words_of(asked: str, answered: str) -> list[bytes]:
     prompt_words = [word for sentence in minhash.prompt_sentences(asked) for word in sentence] if asked else []
-    return prompt_words + minhash.words(answered)
+    return prompt_words + word_hashes.words(answered)
 
 
 def _sides_alike(
@@ -135,8 +137,8 @@ def _sides_alike(
     """Whether both sides of pairs of texts are alike by themselves [pairs]."""
     alike = np.ones(len(a), dtype=bool)
     if len(a) > EXACT_AT_MOST:
-        for at in range(0, len(a), minhash.PAIRS_AT_ONCE):
-            some = slice(at, at + minhash.PAIRS_AT_ONCE)
+        for at in range(0, len(a), sketch_files.PAIRS_AT_ONCE):
+            some = slice(at, at + sketch_files.PAIRS_AT_ONCE)
             ours, theirs = first[a[some]], first[b[some]]
             prompts = sketched.prompts.padded(ours), sketched.prompts.padded(theirs)
             alike[some] = minhash.sides_alike(*prompts, sketched.answers[ours], sketched.answers[theirs])

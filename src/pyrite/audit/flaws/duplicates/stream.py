@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from pyrite.audit import minhash
+from pyrite.audit import copy_clusters, minhash, sketch_files
 from pyrite.audit.flaw import Extras
-from pyrite.audit.minhash import BANDS, CHUNK, NEAR, Array, Parts
+from pyrite.audit.minhash import BANDS, NEAR
 from pyrite.audit.rows import Row
+from pyrite.audit.sketch_files import CHUNK, Parts
+from pyrite.audit.word_hashes import Array
 from pyrite.audit.wording import percent
 
 
 class Stream:
-    """Writes a sketch of every row: `minhash.BYTES` (328) bytes, and 40 for each sentence of its prompt. Column:
+    """Writes a sketch of every row: `sketch_files.BYTES` (328) bytes, and 40 for each sentence of its prompt. Column:
     `duplicates_hash`, the hash of its words."""
 
     def __init__(self, folder: Path, extras: Extras) -> None:
@@ -25,7 +27,7 @@ class Stream:
         """Take rows in; returns the column."""
         asked, answered = zip(*(row.parts for row in rows), strict=True) if rows else ((), ())
         sketches = minhash.sketches(answered, asked)
-        minhash.append_rows(self.folder, [row.number for row in rows], sketches)
+        sketch_files.append_rows(self.folder, [row.number for row in rows], sketches)
         return {"duplicates_hash": sketches.keys}
 
     def close(self) -> None:
@@ -56,11 +58,11 @@ def merge(
     numbers = 1 + max(int(column.max()) for _, column in data.chunks("number"))
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         exact_of = _array(out / "exact_of.npy", numbers)
-        exact_rows, exact_groups = minhash.merge_exact(data, exact_of)
+        exact_rows, exact_groups = copy_clusters.merge_exact(data, exact_of)
         copy_of = _array(out / "copy_of.npy", numbers)
         for at in range(0, numbers, CHUNK):
             copy_of[at : at + CHUNK] = exact_of[at : at + CHUNK]
-        minhash.merge_near(data, exact_of, copy_of)
+        copy_clusters.merge_near(data, exact_of, copy_of)
         near = _near_counts(data, exact_of, copy_of, _array(Path(temporary) / "several.npy", numbers, bool))
         reference_parts, arrays = Parts(reference), 2
         totals: dict[str, Any] = {
@@ -111,20 +113,20 @@ def _merge_reference(data: Parts, reference_parts: Parts, exact_of: Array, refer
     reference_of[:] = -1
     with tempfile.TemporaryFile() as file:
         first = np.memmap(file, np.int64, "w+", shape=(reference_parts.rows,))
-        minhash.merge_exact(reference_parts, first, "place")
-        count = minhash.partitions(data.rows + reference_parts.rows)
+        copy_clusters.merge_exact(reference_parts, first, "place")
+        count = copy_clusters.partitions(data.rows + reference_parts.rows)
         for at in range(count):
-            keys, numbers, _ = minhash.first_of_each(minhash.texts_of(data, at, count, "number"))
-            theirs, places, _ = minhash.first_of_each(minhash.texts_of(reference_parts, at, count, "place"))
+            keys, numbers, _ = copy_clusters.first_of_each(copy_clusters.texts_of(data, at, count, "number"))
+            theirs, places, _ = copy_clusters.first_of_each(copy_clusters.texts_of(reference_parts, at, count, "place"))
             _, ours, at_place = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
             reference_of[numbers[ours]] = places[at_place]
         for band, at in np.ndindex(BANDS, count):
-            ours_here = minhash.band_of(data, band, at, count, exact_of, "number")
-            minhash.near_reference(
+            ours_here = copy_clusters.band_of(data, band, at, count, exact_of, "number")
+            copy_clusters.near_reference(
                 data,
                 reference_parts,
                 ours_here,
-                minhash.band_of(reference_parts, band, at, count, first, "place"),
+                copy_clusters.band_of(reference_parts, band, at, count, first, "place"),
                 reference_of,
             )
     rows, examples = 0, list[int]()
