@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,11 @@ def random_graph(count: int, seed: int) -> list[Step]:
     rng = np.random.default_rng(seed)
     steps: list[Step] = []
     for number in range(count):
-        before = rng.choice(len(steps), size=min(len(steps), int(rng.integers(0, 4))), replace=False) if steps else []
+        before: Sequence[int] = (
+            rng.choice(len(steps), size=min(len(steps), int(rng.integers(0, 4))), replace=False).tolist()
+            if steps
+            else []
+        )
         steps.append(step(str(number), float(rng.integers(1, 30)), *(steps[at] for at in before)))
     return steps
 

@@ -53,7 +53,8 @@ def synth_steps(
     texts_seed: int | None = None,
 ) -> Step:
     """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts;
-    `texts_seed` is the seed of the sampling where that is another than the training's."""
+    `texts_seed` is the seed of the sampling where that is another than the training's; `cost` says what so many tokens take
+    that are learned (True) or written (False)."""
     texts = sum(synth.raw_per_label(labels).values())
     common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": examples.file}
     inputs: dict[str, Step | Source] = {"base": base}
@@ -82,7 +83,7 @@ def synth_steps(
         {**common, "synth": sampling, "model_identity": base.identity},
         inputs,
         label=f"{name}: sample {texts} texts",
-        cost=cost(texts * tokens_per_row, True),
+        cost=cost(texts * tokens_per_row, False),
     )
     selecting = {"model": sampling["model"], "raw": 1, "select": synth.select.model_dump(mode="json")}
     config = {"labels": labels, "fields": fields, "synth": selecting}
