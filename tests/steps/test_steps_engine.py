@@ -13,7 +13,7 @@ import pytest
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.steps import Context, Progress, RunOptions, Step, StepType, Store, run_steps
-from pyrite.steps.engine import needs_gpu, ready_steps, weight_bytes
+from pyrite.steps.demand import needs_gpu, weight_bytes
 from pyrite.steps.processes import VISIBLE, visible_gpus
 
 try:
@@ -90,14 +90,6 @@ def test_each_process_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.M
 
 def list_inputs(context: Context) -> None:
     (context.out / "all.txt").write_text(" ".join(sorted(context.inputs)))
-
-
-def test_ready_steps_wait_for_their_inputs(tmp_path: Path) -> None:
-    target = tree(tmp_path / "log", 3)
-    steps = {step.key: step for step in [*target.parents(), target]}
-    assert ready_steps(steps, set(steps), 9) == list(target.parents())
-    assert ready_steps(steps, set(steps), 2) == list(target.parents())[:2]
-    assert ready_steps({target.key: target}, {target.key}, 9) == [target]
 
 
 def test_the_weights_that_a_step_reads(tmp_path: Path) -> None:

@@ -89,6 +89,19 @@ def identity_without_files(ref: str) -> str:
         return f"absent:{ref}"
 
 
+def folder_at_hand(ref: str) -> Path | None:
+    """The folder of a model that is on this machine; None where nothing is, and nothing is downloaded."""
+    folder = Path(ref).expanduser()
+    if ref.startswith(packaged.PREFIX):
+        return packaged.folder_of(ref) if packaged.is_fetched(ref.removeprefix(packaged.PREFIX)) else None
+    if folder.is_dir():
+        return folder
+    try:
+        return resolve_hub(ref, download=False).folder if is_hub_name(ref) else None
+    except UserError:
+        return None
+
+
 def resolve_hub(ref: str, *, download: bool = True) -> ModelRef:
     """A model of the hub, from the local cache or downloaded, at one commit."""
     from huggingface_hub import snapshot_download

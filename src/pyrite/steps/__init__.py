@@ -3,12 +3,13 @@
 from pyrite.steps.parts import PART_TOKENS, in_parts
 from pyrite.steps.progress import Progress
 from pyrite.steps.run import LOCAL, Done, Keep, RunOptions, for_several_runs, missing_steps, run_steps
-from pyrite.steps.step import Context, Cost, Source, Step, StepType, closure, digest
+from pyrite.steps.step import START, Context, Cost, Source, Step, StepType, closure, digest
 from pyrite.steps.store import Store, default_store, open_store
 
 __all__ = [
     "LOCAL",
     "PART_TOKENS",
+    "START",
     "Context",
     "Cost",
     "Done",

@@ -1,14 +1,13 @@
-"""Several steps at a time: which are ready, who runs them, and what they say meanwhile."""
+"""Several steps at a time: who runs them, and what they say meanwhile."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from pyrite.errors import OutOfTime
 from pyrite.steps.progress import Progress
-from pyrite.steps.step import Source, Step
-from pyrite.steps.store import Store
+from pyrite.steps.ready import ReadyQueue
+from pyrite.steps.step import Step
 
 Report = tuple[str, float, float, str]
 """A step's key, how much of it is done, of how much, in which unit."""
@@ -57,30 +56,30 @@ def run_side_by_side(
         OutOfTime: the deadline has passed; what ran then has saved its checkpoint.
         BaseException: the first that a step raised; what ran beside it is cut off, and resumed by the next run.
     """
-    waiting = {step.key: step for step in todo}
+    queue = ReadyQueue(todo)
     running: dict[Any, Step] = {}
-    unfinished = set(waiting)
+    at_work: set[str] = set()
     stopped: OutOfTime | None = None
     try:
-        while waiting or running:
+        while queue.waiting or running:
             if not running and is_past(deadline):
                 raise OutOfTime("--max-time is over")
             room = 0 if stopped is not None or is_past(deadline) else engine.room - len(running)
-            for step in ready_steps(waiting, unfinished, room):
-                del waiting[step.key]
+            for step in queue.take(room):
                 progress.start(step)
                 running[engine.submit(step)] = step
+                at_work.add(step.key)
             ended = engine.wait(running)
-            keys = {step.key for step in running.values()}
             for report in engine.reports():
-                if report[0] in keys:  # a late one of a step that has ended says nothing
+                if report[0] in at_work:  # a late one of a step that has ended says nothing
                     progress.report_progress(*report)
             progress.beat()
             for task in list(ended):
                 step = running.pop(task)
+                at_work.discard(step.key)
                 try:
                     finished(step, engine.seconds(task))
-                    unfinished.discard(step.key)
+                    queue.finish(step)
                 except OutOfTime as error:
                     stopped = error  # the others save their checkpoints as well
             if stopped and not running:
@@ -92,36 +91,6 @@ def run_side_by_side(
         engine.close()
 
 
-def ready_steps(waiting: Mapping[str, Step], unfinished: set[str], room: int) -> list[Step]:
-    """At most so many waiting steps whose inputs are finished, in the order of the plan."""
-    ready: list[Step] = []
-    for step in waiting.values():
-        if len(ready) >= room:
-            break
-        if not any(parent.key in unfinished for parent in step.parents()):
-            ready.append(step)
-    return ready
-
-
 def is_past(deadline: float | None) -> bool:
     """Is the run's time up?"""
     return deadline is not None and time.time() > deadline
-
-
-def needs_gpu(step: Step) -> bool:
-    """Does this step compute on a GPU?"""
-    compute = step.config.get("compute")
-    return isinstance(compute, Mapping) and compute.get("device") == "cuda"
-
-
-def weight_bytes(step: Step, store: Store) -> int:
-    """How large are the weight files that a step reads? Its inputs are finished."""
-    folders = [Path(source.path) for source in step.inputs.values() if isinstance(source, Source)]
-    size = sum(file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors"))
-    stored = (store.file_sizes(parent.key) for parent in step.parents())
-    return size + sum(bytes_ for sizes in stored for name, bytes_ in sizes.items() if is_top_weights(name))
-
-
-def is_top_weights(name: str) -> bool:
-    """Is this a file of weights, at the top of its folder?"""
-    return name.endswith(".safetensors") and "/" not in name

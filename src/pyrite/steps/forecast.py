@@ -68,13 +68,13 @@ class Forecast:
 
     def __init__(self, todo: Sequence[Step], workers: int, *, pace: float = 1.0) -> None:
         """`pace` is how much slower than planned this machine is taken to be before anything has run."""
-        self.order = [step.key for step in todo]
         self.steps = {step.key: step for step in todo}
         self.workers = max(1, workers)
         self.running: dict[str, RunningStep] = {}
-        self.left = dict.fromkeys(self.order)
-        self.spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        """Of each kind: expected and actual seconds of its finished steps."""
+        self.left = dict.fromkeys(self.steps)
+        """Keys of the steps that are not finished, in the order of the plan."""
+        self.spent: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+        """Of each kind: expected and actual seconds of its finished steps, added up."""
         self.prior = pace
 
     def start(self, key: str, now: float) -> None:
@@ -99,21 +99,22 @@ class Forecast:
             if running is not None and running.resumed(seconds):
                 assert running.first is not None
                 seconds /= max(1.0 - running.first[1], TELLING)
-            self.spent[step.kind.name].append((expected(step), seconds))
+            self.add(self.spent, step, seconds)
+
+    def add(self, spent: dict[str, tuple[float, float]], step: Step, seconds: float) -> None:
+        """Count what a step took, beside what it was expected to, with the others of its kind."""
+        planned, actual = spent[step.kind.name]
+        spent[step.kind.name] = (planned + expected(step), actual + seconds)
 
     def paces(self, now: float) -> tuple[dict[str, float], float]:
         """How much slower than planned each kind of step is, and steps in general."""
-        timings = {kind: list(pairs) for kind, pairs in self.spent.items()}
+        totals = self.spent.copy()
         for running in self.running.values():
             seconds = running.seconds(now)
             if seconds is None and now - running.began > self.prior * expected(running.step):
                 seconds = now - running.began  # it takes at least so long
             if seconds is not None:
-                timings.setdefault(running.step.kind.name, []).append((expected(running.step), seconds))
-        totals = {
-            kind: (sum(seconds for seconds, _ in pairs), sum(seconds for _, seconds in pairs))
-            for kind, pairs in timings.items()
-        }
+                self.add(totals, running.step, seconds)
         logs = [math.log((actual + LEAST) / (planned + LEAST)) for planned, actual in totals.values()]
         general = math.exp((sum(logs) + PRIOR_KINDS * math.log(self.prior)) / (len(logs) + PRIOR_KINDS))
         pace_by_kind = {
@@ -141,8 +142,8 @@ class Forecast:
             heapq.heappush(free, remaining)
         while len(free) < self.workers:
             heapq.heappush(free, 0.0)
-        for key in self.order:
-            if key in ends or key not in self.left:
+        for key in self.left:
+            if key in ends:
                 continue
             step = self.steps[key]
             ready = max((ends.get(parent.key, 0.0) for parent in step.parents()), default=0.0)

@@ -6,6 +6,7 @@ Where the output is no terminal, a line now and then also says how far the runni
 import sys
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -18,6 +19,10 @@ EVERY = 15.0
 """Seconds between two lines on running steps, at least."""
 SHORT = 2.0
 """Finished steps that took less are told together with the next longer one."""
+SHOWN = 20
+"""Running steps that are shown by name at a time, at most: a cluster runs hundreds."""
+GUESS_EVERY, GUESS_SHARE = 1.0, 0.02
+"""Seconds between two forecasts, at least, and the share of the time that they may take: one looks at all steps that are left."""
 
 
 class Progress:
@@ -45,11 +50,14 @@ class Progress:
         self.total: TaskID | None = None
         self.done = self.count = self.short = 0
         self.said = 0.0
+        self.guess: tuple[float, float] | None = None
+        """The last forecast: when it was made, and how many seconds it said."""
+        self.next_guess = 0.0
 
     def plan(self, todo: list[Step], reused: int, workers: int) -> None:
         """Say what will run."""
         self.forecast = Forecast(todo, workers, pace=self.pace)
-        self.count, self.said = len(todo), self.clock()
+        self.count, self.said, self.guess = len(todo), self.clock(), None
         if todo:
             guess = f", about {self.time_left()}" if sum(step.cost.seconds for step in todo) > 1 else ""
             self.console.print(
@@ -62,7 +70,8 @@ class Progress:
         """A step begins."""
         self.forecast.start(step.key, self.clock())
         self.labels[step.key] = step.label
-        self.tasks[step.key] = self.bars.add_task(f"  {step.label}", total=None, note="")
+        if len(self.tasks) < SHOWN:
+            self.tasks[step.key] = self.bars.add_task(f"  {step.label}", total=None, note="")
 
     def report_progress(self, key: str, finished: float, total: float, unit: str) -> None:
         """A step has come so far, in its own units (tokens, rows); `unit; note` brings its own word on its speed."""
@@ -86,11 +95,14 @@ class Progress:
         if self.live and self.total is not None and now - self.said >= 1.0:
             self.said = now
             self.bars.update(self.total, note=f"{self.done}/{self.count}, {self.time_left()} left")
-        elif not self.live and self.forecast.running and now - self.said >= EVERY:
+        elif not self.live and not self.console.quiet and self.forecast.running and now - self.said >= EVERY:
             self.said = now
-            running = (f"{self.labels[key]} ({self.far.get(key, 'begun')})" for key in self.forecast.running)
+            shown = islice(self.forecast.running, SHOWN)
+            running = "; ".join(f"{self.labels[key]} ({self.far.get(key, 'begun')})" for key in shown)
+            more = len(self.forecast.running) - SHOWN
+            running += f"; and {more} more" if more > 0 else ""
             self.console.print(
-                f"[{self.done}/{self.count}] running: {'; '.join(running)}; {self.time_left()} left",
+                f"[{self.done}/{self.count}] running: {running}; {self.time_left()} left",
                 style="",
                 soft_wrap=True,
             )
@@ -103,9 +115,9 @@ class Progress:
         self.first.pop(step.key, None)
         if step.key in self.tasks:
             self.bars.remove_task(self.tasks.pop(step.key))
-        if self.total is not None:
+        if self.live and self.total is not None:
             self.bars.update(self.total, completed=self.done, note=f"{self.done}/{self.count}, {self.time_left()} left")
-        if self.live:
+        if self.live or self.console.quiet:
             return
         if seconds < SHORT and self.done < self.count:
             self.short += 1
@@ -119,8 +131,14 @@ class Progress:
         )
 
     def time_left(self) -> str:
-        """How long still, in words."""
-        return duration_in_words(self.forecast.seconds_left(self.clock()))
+        """How long still, in words; by a forecast that is made anew now and then."""
+        now = self.clock()
+        if self.guess is None or now >= self.next_guess:
+            began = time.perf_counter()
+            self.guess = (now, self.forecast.seconds_left(now))
+            self.next_guess = now + max(GUESS_EVERY, (time.perf_counter() - began) / GUESS_SHARE)
+        then, seconds = self.guess
+        return duration_in_words(max(0.0, seconds - (now - then)))
 
     def close(self) -> None:
         """Stop the display."""

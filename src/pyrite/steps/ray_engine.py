@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from pyrite.errors import PyriteError, UserError
 from pyrite.steps.attempt import run_one, set_threads, sparse_reports
-from pyrite.steps.engine import Report, needs_gpu, weight_bytes
+from pyrite.steps.demand import declared_memory, needs_gpu, trains, weight_bytes
+from pyrite.steps.engine import Report
 from pyrite.steps.machines import Shared, Witness, by_url, enter, files_of
 from pyrite.steps.step import Step
 from pyrite.steps.store import Store
@@ -26,8 +27,6 @@ MOST_AT_A_TIME = 1000
 """Steps that wait at Ray for a place; the others wait here."""
 ATTEMPTS = 5
 """How often a step is begun again whose process or machine is lost, or that memory ran out for."""
-STATES = 4
-"""A model in training takes so many times its weights: themselves, gradients, two moments."""
 OBJECT_STORE = 2**28
 """Bytes that a cluster of this machine sets aside for what passes between tasks: only recipes and reports do."""
 LOOK_EVERY, PATIENCE = 10.0, 300.0
@@ -80,9 +79,7 @@ class RayEngine:
 
     def demand(self, step: Step) -> dict[str, float]:
         """What a step declares; of CPUs and memory (bytes) never more than the largest machine has."""
-        size = weight_bytes(step, self.store)
-        trains = step.kind.name.startswith(("train.", "repair.train"))
-        memory = size * (STATES if trains else 1) + step.memory
+        memory = declared_memory(weight_bytes(step, self.store), training=trains(step), beside=step.memory)
         return {
             "CPU": max(1, min(max(self.threads, step.cpus), int(self.most("CPU")))),
             "GPU": 1 if needs_gpu(step) else 0,

@@ -13,7 +13,8 @@ from typing import Literal
 
 from pyrite.errors import OutOfTime
 from pyrite.steps.attempt import run_one, set_threads
-from pyrite.steps.engine import Engine, is_past, needs_gpu, run_side_by_side
+from pyrite.steps.demand import needs_gpu
+from pyrite.steps.engine import Engine, is_past, run_side_by_side
 from pyrite.steps.progress import Progress
 from pyrite.steps.step import Step, closure
 from pyrite.steps.store import Store, made_with
@@ -61,11 +62,8 @@ def missing_steps(
     def need(step: Step, *, weights: bool) -> None:
         if step.key in needed:
             return
-        if (
-            step.key in finished
-            and (finished[step.key] or not weights)
-            and not any(s.kind.name in refresh for s in closure([step]))
-        ):
+        there = step.key in finished and (finished[step.key] or not weights)
+        if there and not (refresh and any(s.kind.name in refresh for s in closure([step]))):
             return
         needed.add(step.key)
         for parent in step.parents():
@@ -82,14 +80,14 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     steps = closure(targets)
     todo = missing_steps(targets, store, options.refresh, weights=options.weights)
-    warn_if_made_otherwise([step for step in steps if step not in todo], store)
+    ran = {step.key for step in todo}  # what was here before is somebody else's to keep
+    warn_if_made_otherwise([step for step in steps if step.key not in ran], store)
     progress.plan(todo, len(steps) - len(todo), options.workers)
     readers: dict[str, set[str]] = {step.key: set() for step in steps}
     for step in todo:
         for parent in step.parents():  # by key: a plan may name a step twice
             readers[parent.key].add(step.key)
     by_key = {step.key: step for step in steps}
-    ran = {step.key for step in todo}  # what was here before is somebody else's to keep
 
     def finished(step: Step, seconds: float) -> None:
         progress.finish(step, seconds)

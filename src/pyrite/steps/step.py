@@ -7,7 +7,7 @@ not part of it, so a renamed folder or a better estimate redoes nothing.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,30 @@ class Source:
     identity: str
 
 
+START = 2.0
+"""Seconds that a step in which a model computes is expected to take before and after: loading, writing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step is expected to take on this machine: tokens processed, seconds, bytes kept in the store."""
+    """What a step is expected to take on this machine: tokens processed, seconds, bytes of answers kept in the store.
+
+    Beside them, for what a cluster would take: how many of the tokens are `written`; `flops`, where a model computes (then
+    seconds beyond `START` are those of the rate that the plan assumes); bytes of `weights` and other files that `keep` may
+    drop; bytes of the `rows` that it writes for other steps, and of its `checkpoint` while it runs.
+    """
 
     tokens: int = 0
     seconds: float = 0.0
     bytes: int = 0
+    written: int = 0
+    flops: float = 0.0
+    weights: int = 0
+    rows: int = 0
+    checkpoint: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.tokens + other.tokens, self.seconds + other.seconds, self.bytes + other.bytes)
+        return Cost(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from pyrite.repair.quantise import QUANTISE
 from pyrite.repair.train import REPAIR
 from pyrite.repair.weights import COMBINE
 from pyrite.steps import Step, closure
+from pyrite.study.labelled_steps import POOLS
 from pyrite.study.spec import StudySpec
 from pyrite.tasks.scoring import Task
 from pyrite.train.language import TRAIN_LANGUAGE
@@ -64,7 +65,7 @@ class Plan:
     `items` and `tasks` are those of probes whose answers are labels, `probe_tasks` of all others; `rows` are the labelled
     row files whose overlaps are reported (name → step, file), `pools` those of chats (DATA.POOL → step, file); `answered`
     are steps in which the model before answers replay prompts, which count their rows, too; `flops` is what trainings and
-    repairs should take, by key; `absent` names what a plan mentions and this machine does not have.
+    repairs should take, by key; `model_bytes` is how large the weights of models as given are, by identity; `absent` names what a plan mentions and this machine does not have.
     """
 
     spec: StudySpec
@@ -79,6 +80,7 @@ class Plan:
     counts: dict[str, Step] = field(default_factory=dict)
     answered: dict[str, Step] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
+    model_bytes: dict[str, int] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
 
     @property
@@ -107,6 +109,22 @@ class Plan:
         return [step for step, _ in self.pools.values()]
 
     @property
+    def rows_first(self) -> list[Step]:
+        """The steps of rows and items that need no model: they run first, and are then checked, so that no model is trained
+        for a study that is to be refused."""
+        divided = [step for step in self.steps if step.kind is POOLS]
+        return [
+            step
+            for step in (*self.items.values(), *self.counts.values(), *self.pool_steps, *divided)
+            if needs_no_model(step)
+        ]
+
+    @property
     def steps(self) -> list[Step]:
         """Every step, inputs first."""
         return closure(self.targets)
+
+
+def needs_no_model(step: Step) -> bool:
+    """Can this step run before any model is loaded?"""
+    return not any("compute" in before.config for before in closure([step]))

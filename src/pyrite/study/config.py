@@ -1,8 +1,9 @@
 """The options of `pyrite study`: field = flag = help. Loads nothing heavy."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 
@@ -18,6 +19,23 @@ class StudyOptions(ConfigBase):
     )
     out: Path = Field(Path("runs"), description="folder that run folders are written to")
     plan: bool = Field(False, description="say what would run, and run nothing: needs no model, data or hub")
+    plan_workers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="--plan: price the run on so many workers; repeatable [1, 2, 4 … until nothing gets faster]"
+    )
+    plan_speed: str = Field(
+        "measured",
+        description="--plan: how fast a worker is: measured (this machine), FLOP/s that it sustains (4e14), or an accelerator "
+        "and the share of its peak that you count on (h100@0.35: an estimate)",
+    )
+    plan_price: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="--plan: what a worker costs in an hour, in your currency"
+    )
+    plan_memory: ByteSize | None = Field(
+        None, gt=0, description="--plan: memory of a worker, such as 24GB [of this machine, or of the accelerator]"
+    )
+    store_limit: ByteSize | None = Field(
+        None, gt=0, description="--plan: how large the store may become, such as 500GB [what is free on its disk]"
+    )
     power: bool = Field(False, description="say how many seeds the finished ones call for, and run nothing")
     pilot: bool = Field(
         False,

@@ -5,7 +5,7 @@ from typing import Any
 from pyrite.io import name_in_place, read_settings
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.chat_steps import DRAW_CHATS, MIX
-from pyrite.study.plan_graph import StepGraph, pinned
+from pyrite.study.plan_graph import BYTES_PER_TOKEN, StepGraph, pinned
 from pyrite.study.spec_steps import TrainingStep
 from pyrite.train.split import SPLIT
 
@@ -42,7 +42,8 @@ class Chats:
         config |= {"pools": dict(source.pools), "seed": 0}
         config |= {"group": source.group} if source.group is not None else {}
         config |= read_settings(source, source.roles)
-        step = self.graph.keep(Step(SPLIT, config, inputs, label=f"{name}: divide into pools", cost=Cost(seconds=2)))
+        cost = Cost(seconds=2, rows=sum(self.bytes_of(*self.size(f"{name}.{pool}")) for pool in source.chat_pools))
+        step = self.graph.keep(Step(SPLIT, config, inputs, label=f"{name}: divide into pools", cost=cost))
         self.plan.counts[name] = step
         return step
 
@@ -55,6 +56,10 @@ class Chats:
         count = rows if isinstance(rows, int) else max(1, (expected or sized + 1000) - sized)
         return count, self.spec.data[source].tokens_per_row or CHAT_TOKENS
 
+    def bytes_of(self, rows: float, tokens_each: float = 1) -> int:
+        """Bytes of so many rows in the store."""
+        return int(BYTES_PER_TOKEN * tokens_each * rows)
+
     def of_training(self, training: TrainingStep) -> tuple[Step, str, float]:
         """The step and file that hold the rows of a training, mixed where they are of several pools, and how many tokens
         they should have."""
@@ -65,10 +70,11 @@ class Chats:
         inputs: dict[str, Step | Source] = {f"part{at}": self.pool(name)[0] for at, name in enumerate(shares)}
         config = {"shares": shares, "trains": training.trains, "seed": 0}
         label = "mix " + " + ".join(f"{share:g} {name}" for name, share in shares.items())
-        step = self.graph.keep(Step(MIX, config, inputs, label=label, cost=Cost(seconds=5)))
-        self.plan.counts[label] = step
         sizes = {name: self.size(name) for name in shares}
         tokens = min(rows * each / shares[name] for name, (rows, each) in sizes.items())
+        cost = Cost(seconds=5, rows=self.bytes_of(tokens))
+        step = self.graph.keep(Step(MIX, config, inputs, label=label, cost=cost))
+        self.plan.counts[label] = step
         mean = 1 / sum(share / sizes[name][1] for name, share in shares.items())
         return step, "rows.jsonl", min(tokens, (training.first or tokens) * mean)
 
@@ -76,6 +82,8 @@ class Chats:
         """So many chats of each part (a pool, or its first rows), drawn by a seed."""
         inputs: dict[str, Step | Source] = {f"part{at}": self.pool(part["name"])[0] for at, part in enumerate(parts)}
         config = {"parts": parts, "seed": seed}
-        step = self.graph.keep(Step(DRAW_CHATS, config, inputs, label=label, cost=Cost(seconds=2)))
+        rows = sum(self.bytes_of(part["rows"], self.size(part["name"])[1]) for part in parts)
+        cost = Cost(seconds=2, rows=rows)
+        step = self.graph.keep(Step(DRAW_CHATS, config, inputs, label=label, cost=cost))
         self.plan.counts[label] = step
         return step

@@ -1,6 +1,7 @@
 """The graph of steps that a plan builds up: its inputs (files, models), its distinct steps, and what they should cost."""
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -8,11 +9,18 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.quantised import refuse_quantised
-from pyrite.steps import Cost, Source, Step
+from pyrite.models.size import ModelSize, size_by_count, size_in
+from pyrite.repair.settings import RepairTraining
+from pyrite.steps import START, Cost, Source, Step
 from pyrite.study.cells import Plan
 from pyrite.study.spec import data_path
+from pyrite.train.settings import TrainSettings
 
 MATMUL_PARAMETERS = {"packaged:minilm-l6": 10.7e6, "packaged:smollm2-135m-instruct": 135e6}
+UNKNOWN_WEIGHTS = 1e8
+"""Weights of a model of which nothing is known."""
+BYTES_PER_TOKEN = 5
+"""Of a row's text as it is stored, its keys and quotes among it."""
 WRITING = 0.2
 """Of the rate at which text is read, the share at which answers are written: for plans."""
 
@@ -28,6 +36,7 @@ class StepGraph:
         self.plan, self.spec, self.compute = plan, plan.spec, compute
         self.folder, self.lenient = data_folder, lenient
         self.steps: dict[str, Step] = {}
+        self.sizes: dict[str, ModelSize] = {}
         self.base = self.model(self.spec.given.model)
 
     def keep(self, step: Step, *, flops: float | None = None) -> Step:
@@ -71,6 +80,7 @@ class StepGraph:
                 refuse_quantised(resolved.folder)
             return Source(str(resolved.folder), resolved.identity)
         identity = load.identity_without_files(name)
+        self.plan.model_bytes[identity] = self.size_of(name).bytes
         is_local = Path(name).expanduser().is_dir() or (
             name.startswith(packaged.PREFIX) and packaged.is_fetched(name.removeprefix(packaged.PREFIX))
         )
@@ -104,22 +114,46 @@ class StepGraph:
 
     @property
     def parameters(self) -> float:
-        """How many weights the model as given has, as far as a plan can know."""
-        return self.weights_of(self.spec.given.model)
+        """How many weights the model as given multiplies each token with, as far as a plan can know."""
+        return self.size_of(self.spec.given.model).multiplied
 
-    def weights_of(self, model: str) -> float:
-        """How many weights a model has, as far as a plan can know."""
-        stated = self.spec.given.parameters if model == self.spec.given.model else None
-        return stated or MATMUL_PARAMETERS.get(model) or parameters_in_name(model) or 1e8
+    @property
+    def size(self) -> ModelSize:
+        """The size of the model as given, as far as a plan can know."""
+        return self.size_of(self.spec.given.model)
 
-    def cost(self, flops: float, tokens: float, *, share: float = 1.0, keeps: float = 0.0) -> Cost:
-        """So many FLOPs at a share of this machine's rate."""
+    def size_of(self, model: str) -> ModelSize:
+        """A model's size: by its files where it is at hand, else by the number of its weights, stated or in its name."""
+        if model not in self.sizes:
+            folder = load.folder_at_hand(model)
+            read = None if folder is None else size_in(folder)
+            stated = self.spec.given.parameters if model == self.spec.given.model else None
+            count = stated or MATMUL_PARAMETERS.get(model)
+            if read is None:
+                self.sizes[model] = size_by_count(count or parameters_in_name(model) or UNKNOWN_WEIGHTS)
+            else:
+                self.sizes[model] = replace(read, multiplied=count or read.multiplied)
+        return self.sizes[model]
+
+    def cost(
+        self, flops: float, tokens: float, *, share: float = 1.0, keeps: float = 0.0, written: bool = False
+    ) -> Cost:
+        """So many FLOPs at a share of this machine's rate; `written`: the tokens are written."""
         rate = FLOPS.get((self.compute.device, self.compute.precision), 1e11)
-        return Cost(int(tokens), 2.0 + flops / rate / share, int(keeps))
+        seconds = START + flops / rate / share
+        return Cost(int(tokens), seconds, int(keeps), int(tokens) * written, flops)
 
-    def cost_of(self, model: str, tokens: float, *, training: bool, keeps: float = 0) -> Cost:
+    def cost_of(self, model: str, tokens: float, *, training: bool, keeps: float = 0, written: bool = False) -> Cost:
         """Six FLOPs for each weight and token in training, two in reading."""
-        return self.cost((6 if training else 2) * self.weights_of(model) * tokens, tokens, keeps=keeps)
+        flops = (6 if training else 2) * self.size_of(model).multiplied * tokens
+        return self.cost(flops, tokens, keeps=keeps, written=written)
+
+    def storing(self, cost: Cost, model: str, settings: TrainSettings | RepairTraining, *, merged: bool) -> Cost:
+        """The cost of a training with the bytes that it stores: the model in its own number format (`merged`), or what was
+        trained; and its checkpoints: trained weights and their two moments, twice while one replaces another."""
+        size = self.size_of(model)
+        moved = size.trained_bytes(settings.method, settings.lora.rank)
+        return replace(cost, weights=size.bytes if merged else moved, checkpoint=2 * 3 * moved)
 
 
 def left_out_if_bad(*rows: Step | Source) -> dict[str, str]:

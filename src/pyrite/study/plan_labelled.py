@@ -4,6 +4,7 @@ Rows that a study lets vary (`pools_vary`, `texts_vary`) are those of a seed; se
 where they do not vary, and probes and judges always read those.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from pyrite.io import read_settings
 from pyrite.steps import Cost, Source, Step
 from pyrite.study.labelled_steps import ARM, GRAMMAR, POOLS
 from pyrite.study.labelled_uses import HELD_OUT, pools_held_out, pools_kept
-from pyrite.study.plan_graph import StepGraph, pinned
+from pyrite.study.plan_graph import BYTES_PER_TOKEN, StepGraph, pinned
 from pyrite.study.row_files import arm_title
 from pyrite.study.spec_data import DataSpec, as_pool
 from pyrite.study.spec_steps import START_ROWS
 from pyrite.synth.rows import READ
 from pyrite.synth.run import ExampleRows, synth_steps
+from pyrite.synth.settings import SynthSettings
 
 
 class LabelledRows:
@@ -34,7 +36,8 @@ class LabelledRows:
             return self.synthetic(name, spec, seed if self.spec.texts_vary else 0)
         if spec.grammar:
             written = {"grammar": spec.grammar.as_config(), "fields": list(self.spec.fields)}
-            step = self.graph.keep(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=Cost(seconds=2)))
+            cost = Cost(seconds=2, rows=self.bytes_of(self.rows_in(name)))
+            step = self.graph.keep(Step(GRAMMAR, written, label=f"{name}: write rows by grammar", cost=cost))
         else:
             config: dict[str, Any] = {
                 "fields": list(self.spec.fields),
@@ -49,7 +52,8 @@ class LabelledRows:
             }
             inputs = {f"file{number}": self.graph.file(file) for number, file in enumerate(spec.files)}
             config["names"] = {key: pinned(source) for key, source in inputs.items()}
-            step = self.graph.keep(Step(READ, config, inputs, label=f"{name}: read and clean", cost=Cost(seconds=5)))
+            cost = Cost(seconds=5, rows=self.bytes_of(self.rows_in(name)))
+            step = self.graph.keep(Step(READ, config, inputs, label=f"{name}: read and clean", cost=cost))
         self.plan.counts[name] = step
         return step
 
@@ -65,7 +69,8 @@ class LabelledRows:
         if self.spec.pools_vary and seed and pool not in fixed_pools:
             config |= {"division": seed, "kept": sorted(fixed_pools)}
             label += f", seed {seed}"
-        return self.graph.keep(Step(POOLS, config, {"rows": step}, label=label, cost=Cost(seconds=2))), f"{pool}.jsonl"
+        cost = Cost(seconds=2, rows=self.bytes_of(self.rows_in(source)))
+        return self.graph.keep(Step(POOLS, config, {"rows": step}, label=label, cost=cost)), f"{pool}.jsonl"
 
     def division(self, source: str) -> dict[str, Any]:
         """How a source is divided. What the file does not ask for is left out, so that older divisions are found again."""
@@ -117,12 +122,21 @@ class LabelledRows:
             fields=list(self.spec.fields),
             compute=self.graph.compute,
             tokens_per_row=self.spec.tokens_per_row,
-            cost=lambda tokens, training: self.graph.cost_of(synth.model, tokens, training=training),
+            cost=partial(self.cost_of_generator, synth),
             texts_seed=seed_of_texts(synth.seed, seed),
         )
         rows = self.graph.keep(rows)
         self.plan.counts[title] = rows
         return rows
+
+    def bytes_of(self, rows: float) -> int:
+        """Bytes of so many rows in the store."""
+        return int(BYTES_PER_TOKEN * self.spec.tokens_per_row * rows)
+
+    def cost_of_generator(self, synth: SynthSettings, tokens: float, trains: bool) -> Cost:
+        """What a generator takes to learn tokens, or to write them: as long, for want of a better guess."""
+        cost = self.graph.cost_of(synth.model, tokens, training=True, written=not trains)
+        return self.graph.storing(cost, synth.model, synth.training, merged=False) if trains else cost
 
     def drawn(
         self,
@@ -152,7 +166,9 @@ class LabelledRows:
         if quality is not None:
             inputs["quality"] = quality
         config = {"parts": parts, "labels": list(self.spec.labels), "seed": order, "balance": balance, "noise": noise}
-        return self.graph.keep(Step(ARM, config, inputs, label=label, cost=Cost(seconds=1)))
+        count = sum(self.rows_in(part["name"]) if part["rows"] == "all" else part["rows"] for part in parts)
+        cost = Cost(seconds=1, rows=self.bytes_of(count))
+        return self.graph.keep(Step(ARM, config, inputs, label=label, cost=cost))
 
     def start_rows(self, name: str, seed: int) -> tuple[Step, int]:
         """The rows that a start is trained on for one seed, and how many they are."""

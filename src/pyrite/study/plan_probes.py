@@ -170,7 +170,11 @@ class Probes:
         writes = task is not None
         total = count * ((probe.max_new_tokens or tokens) if writes else tokens)
         return self.graph.cost(
-            2 * self.graph.parameters * total, total, share=WRITING if writes else 1.0, keeps=500 * count
+            2 * self.graph.parameters * total,
+            total,
+            share=WRITING if writes else 1.0,
+            keeps=500 * count,
+            written=writes,
         )
 
     def written_answers(self, name: str, probe: ProbeSpec, model: Step | None, label: str) -> Step:

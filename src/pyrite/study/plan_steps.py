@@ -20,7 +20,7 @@ from pyrite.steps import Context, Cost, Source, Step, StepType
 from pyrite.study.labelled_uses import data_of
 from pyrite.study.other_steps import OTHER_STEPS
 from pyrite.study.plan_chats import Chats
-from pyrite.study.plan_graph import WRITING, StepGraph, left_out_if_bad
+from pyrite.study.plan_graph import BYTES_PER_TOKEN, WRITING, StepGraph, left_out_if_bad
 from pyrite.study.plan_labelled import LabelledRows
 from pyrite.study.plan_training import Trainings
 from pyrite.study.spec import StudySpec
@@ -190,6 +190,8 @@ class CellSteps:
         }
         flops = 8 * self.graph.parameters * tokens
         kind, cost = repair_of(place.cells, place.label), self.graph.cost(flops, tokens)
+        model, merged = self.spec.given.model, settings.save == "merged"
+        cost = self.graph.storing(cost, model, settings.training, merged=merged)
         step = Step(kind, config, inputs, label=place.label, cost=cost, weights=WEIGHTS)
         return replace(at, model=self.graph.keep(step, flops=flops))
 
@@ -236,7 +238,8 @@ class CellSteps:
         inputs: dict[str, Step | Source] = {"rows": rows, "base": self.before(repair.before, at)}
         name = repair.replay if repair.replay.endswith(f".{pool}") else repair.guard_replay
         tokens = self.chats.size(name or repair.replay)[0] * repair.self_tokens
-        cost = self.graph.cost(2 * self.graph.parameters * tokens, tokens, share=WRITING)
+        cost = self.graph.cost(2 * self.graph.parameters * tokens, tokens, share=WRITING, written=True)
+        cost = replace(cost, rows=BYTES_PER_TOKEN * tokens)
         label = f"{pool} rows answered by the model before, seed {at.seed}"
         step = self.keep(Step(SELF_REPLAY, config, inputs, label=label, cost=cost))
         self.plan.answered[label] = step
@@ -246,7 +249,8 @@ class CellSteps:
         """A model as rounding would leave it."""
         config = {"to": self.spec.quantise[name], "base_name": self.graph.base_name}
         inputs = {"base": at.model or self.base}
-        step = Step(QUANTISE, config, inputs, label=place.label, cost=Cost(seconds=20), weights=WEIGHTS)
+        cost = Cost(seconds=20, weights=self.graph.size.bytes)
+        step = Step(QUANTISE, config, inputs, label=place.label, cost=cost, weights=WEIGHTS)
         return replace(at, model=self.keep(step))
 
     def merge(self, name: str, at: Standing, place: Place) -> Standing:
@@ -256,7 +260,8 @@ class CellSteps:
         names = {"model": "the merged cell's model", "before": called}
         config = {"method": "interpolate", "alpha": merge.alpha, "groups": dict(merge.groups), "names": names}
         inputs: dict[str, Step | Source] = {"model": at.model or self.base, "before": self.before(merge.before, at)}
-        step = Step(COMBINE, config, inputs, label=place.label, cost=Cost(seconds=20), weights=WEIGHTS)
+        cost = Cost(seconds=20, weights=self.graph.size.bytes)
+        step = Step(COMBINE, config, inputs, label=place.label, cost=cost, weights=WEIGHTS)
         return replace(at, model=self.keep(step))
 
     def other(self, name: str, at: Standing, place: Place) -> Standing:

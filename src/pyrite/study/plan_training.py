@@ -16,7 +16,7 @@ from pyrite.study.plan_labelled import LabelledRows
 from pyrite.study.plan_lower import FrozenLayers
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.language import TRAIN_LANGUAGE
-from pyrite.train.settings import ClassifierSettings
+from pyrite.train.settings import ClassifierSettings, TrainSettings
 
 
 class Trainings:
@@ -82,7 +82,8 @@ class Trainings:
             }
         tokens = count * settings.epochs * self.spec.tokens_per_row
         model = self.spec.given.model
-        cost = self.graph.cost_of(model, tokens * self.frozen.share_trained(settings.freeze), training=True)
+        tokens *= self.frozen.share_trained(settings.freeze)
+        cost = self.graph.storing(self.graph.cost_of(model, tokens, training=True), model, settings, merged=False)
         trained = self.graph.keep(Step(TRAIN_CLASSIFIER, config, inputs, label=label, cost=cost, weights=WEIGHTS))
         if lower is not None:
             self.frozen.note(trained, lower)
@@ -111,7 +112,9 @@ class Trainings:
         config |= {**for_step(self.spec.chat_template_kwargs), **left_out_if_bad(rows)}
         flops = 6 * self.graph.parameters * tokens
         inputs: dict[str, Step | Source] = {"base": base, "rows": rows}
-        step = Step(TRAIN_LANGUAGE, config, inputs, label=label, cost=self.graph.cost(flops, tokens), weights=WEIGHTS)
+        settings = TrainSettings.model_validate(config["settings"])
+        cost = self.graph.storing(self.graph.cost(flops, tokens), self.spec.given.model, settings, merged=True)
+        step = Step(TRAIN_LANGUAGE, config, inputs, label=label, cost=cost, weights=WEIGHTS)
         return self.graph.keep(step, flops=flops)
 
     def label_quality(self, name: str, seed: int) -> Step:

@@ -9,17 +9,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.outputs import takes_urls
-from pyrite.steps import (
-    Done,
-    Progress,
-    RunOptions,
-    Step,
-    Store,
-    closure,
-    for_several_runs,
-    missing_steps,
-    run_steps,
-)
+from pyrite.steps import Done, Progress, RunOptions, Step, Store, for_several_runs, missing_steps, run_steps
 from pyrite.steps import open_store as store_at
 from pyrite.steps.shard import Shard, ShardDone, refuse_beside_shard, shard_of, steps_left
 from pyrite.study import chat_overlap
@@ -28,10 +18,11 @@ from pyrite.study.chat_uses import at_hand, check_files, like_pilot
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import answer_primary
 from pyrite.study.costs import cost_table
-from pyrite.study.labelled_steps import POOLS
 from pyrite.study.load import load_spec
 from pyrite.study.pilot import Pilot, answer_pilot, check_apart, picked_seeds
 from pyrite.study.plan import make_plan, pilot_spec
+from pyrite.study.plan_price import PlanPrice, PriceOptions
+from pyrite.study.plan_speed import speed_of
 from pyrite.study.plan_summary import GPU_FLOPS, plan_summary, width_of
 from pyrite.study.power import power_record
 from pyrite.study.run_folder import Finished, Judged, Study, judged_seeds, read_pilot, write_pilot, write_run
@@ -70,6 +61,7 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
         raise UserError("Two things are wanted in the place of the study.", f"--power and {other}", "give one of them")
     names = ("plan", "power", "pilot", "refresh")
     refuse_beside_shard(config.shard, "a study", {name: getattr(config, name) for name in names})
+    check_plan_options(config)
     if config.plan:
         return plan(config)
     if config.power:
@@ -78,6 +70,15 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
         return pilot(config)
     shard = shard_of(config.shard)
     return run_study(config) if shard is None else run_shard(config, shard)
+
+
+def check_plan_options(config: StudyConfig) -> None:
+    """Refuse what only a plan takes into account where none is made."""
+    names = ("plan_workers", "plan_speed", "plan_price", "plan_memory", "store_limit")
+    changed = [name for name in names if getattr(config, name) != StudyConfig.model_fields[name].default]
+    if changed and not config.plan:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError("This is of a plan, and none is made.", flags, "add --plan, or leave it out")
 
 
 def run_study(config: StudyConfig) -> Study:
@@ -124,12 +125,7 @@ def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> 
         max_seconds=None if config.max_time is None else config.max_time * 60,
     )
     todo = missing_steps(steps.targets, store, config.refresh)
-    divided = [step for step in steps.steps if step.kind is POOLS]
-    rows = [
-        step
-        for step in (*steps.items.values(), *steps.counts.values(), *steps.pool_steps, *divided)
-        if needs_no_model(step)
-    ]
+    rows = steps.rows_first
     with for_several_runs(config.engine):
         first = run_steps(rows, store, replace(options, refresh=()), Progress(quiet=True))
         for name, step in steps.items.items():
@@ -142,11 +138,6 @@ def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> 
         rest = run_steps(targets, store, options, Progress(quiet=config.quiet, pace=hardware.pace(compute)))
     done = Done(len(todo), len(steps.steps) - len(todo), first.seconds + rest.seconds)
     return Finished(steps, store, compute, done, shared)
-
-
-def needs_no_model(step: Step) -> bool:
-    """Can this step run before any model is loaded?"""
-    return not any("compute" in before.config for before in closure([step]))
 
 
 def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) -> tuple[Plan, hardware.Compute]:
@@ -167,6 +158,7 @@ def plan(config: StudyConfig) -> StudyPlan:
     record = {"schema_version": 1, **plan_summary(steps, open_store(config), config.refresh)}
     record["workers"] = worker_count(spec.workers, config, compute)
     record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
+    record["cluster"] = price_of(config, steps, compute).as_json()
     if config.pilot:
         record["damage"] = None
     if "gpu_hours" in record:
@@ -176,6 +168,15 @@ def plan(config: StudyConfig) -> StudyPlan:
         advised = hardware.threads_for(width_of(steps), os.cpu_count() or 1) if compute.device == "cpu" else 1
         record["threads_advised"] = advised
     return StudyPlan(record)
+
+
+def price_of(config: StudyConfig, steps: Plan, compute: hardware.Compute) -> PlanPrice:
+    """What is missing of a study, as a cluster of the machines that `--plan-…` describes would run it."""
+    store = open_store(config)
+    todo = missing_steps(steps.targets, store, config.refresh)
+    speed = speed_of(config.plan_speed, compute, steps.steps, store)
+    options = PriceOptions(config.plan_workers, config.plan_price, config.plan_memory, config.store_limit)
+    return PlanPrice(steps, todo, store, speed, options)
 
 
 def pilot(config: StudyConfig) -> Pilot:

@@ -14,6 +14,7 @@ from pyrite.steps.shard import ShardDone
 from pyrite.study.pilot import Pilot
 from pyrite.study.run import StudyPlan, StudyPower
 from pyrite.study.run_folder import Study
+from pyrite.study.show_price import print_price
 from pyrite.study.tables import is_headline, is_overall
 
 
@@ -63,6 +64,8 @@ def print_plan(record: Mapping[str, Any]) -> None:
             f"few steps run a model at a time: threads: {advised} in the file would use cores that stay idle",
             soft_wrap=True,
         )
+    if "cluster" in record:
+        print_price(console, record["cluster"])
     for name in record["absent"]:
         console.print(f"not on this machine: {escape(name)}", highlight=False, soft_wrap=True)
 

@@ -56,8 +56,9 @@ def synth_steps(
     part_texts: int | None = None,
 ) -> Step:
     """The step that ends in a generator's rows, standing on those that train it, sample it and parse its texts;
-    `texts_seed` is the seed of the sampling where that is another than the training's. With `part_texts`, texts are sampled
-    about so many to a step; they are the same."""
+    `texts_seed` is the seed of the sampling where that is another than the training's; `cost` says what so many tokens take
+    that are learned (True) or written (False). With `part_texts`, texts are sampled about so many to a step; they are the
+    same."""
     texts = sum(synth.raw_per_label(labels).values())
     common = {"labels": labels, "fields": fields, "compute": compute.as_config(), "rows_file": examples.file}
     inputs: dict[str, Step | Source] = {"base": base}
@@ -86,7 +87,7 @@ def synth_steps(
         {**common, "synth": sampling, "model_identity": base.identity},
         inputs,
         label=f"{name}: sample {texts} texts",
-        cost=cost(texts * tokens_per_row, True),
+        cost=cost(texts * tokens_per_row, False),
     )
     if part_texts is not None:
         raw = divided_sampling(raw, len(sampling_batches(synth, labels)), max(1, part_texts // synth.together))
