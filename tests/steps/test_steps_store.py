@@ -197,6 +197,30 @@ def test_weights_that_another_run_dropped_are_made_again(tmp_path: Path) -> None
     assert RUNS == ["1", "1"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_another_run_made_and_dropped_meanwhile_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Both were planned on an empty store; the slower one finds the start without weights, and its reader done."""
+    store, start = Store(tmp_path / "store"), number(1)
+    total = Step(SUM, {}, {"a": start}, label="total")
+    survey = store.survey
+
+    def other_is_quicker(steps: list[Step]) -> dict[str, bool]:
+        finished = survey(steps)
+        go(total, Store(tmp_path / "store"), keep="predictions")
+        return finished
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Store, "survey", lambda self, steps: survey(steps) if self is not store else other_is_quicker(steps)
+        )
+        go(total, store, keep="predictions", workers=workers, threads=1)
+    assert RUNS == ["1", "sum"]
+    assert store.manifest(start.key)["finished"] < store.manifest(total.key)["finished"], "nor by a worker"
+    assert not store.has(start, weights=True)
+
+
 def test_targets_whose_weights_are_wanted_get_them_back(tmp_path: Path) -> None:
     store, number_step = Store(tmp_path), number(1)
     go(Step(SUM, {}, {"a": number_step}, label="total"), store, keep="predictions")

@@ -22,12 +22,19 @@ LITTLE_ROOM = 2**26
 
 
 def run_one(
-    step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str] = ()
+    step: Step,
+    store: Store,
+    deadline: float | None,
+    report_progress: Any,
+    refresh: Collection[str] = (),
+    *,
+    weights: bool = True,
 ) -> float:
-    """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it)."""
+    """Run one step under its lock and publish it; the seconds it took (0 if another process had just finished it). Where only its
+    droppable files are gone, it is run again if these `weights` are wanted."""
     try:
         with urls_named():
-            return attempt_one(step, store, deadline, report_progress, refresh)
+            return attempt_one(step, store, deadline, report_progress, refresh, weights=weights)
     except Exception as error:
         if is_disk_full(error, store.root):
             problem = f"The disk is full; the step '{step.label}' was not stored."
@@ -38,13 +45,19 @@ def run_one(
 
 
 def attempt_one(
-    step: Step, store: Store, deadline: float | None, report_progress: Any, refresh: Collection[str]
+    step: Step,
+    store: Store,
+    deadline: float | None,
+    report_progress: Any,
+    refresh: Collection[str],
+    *,
+    weights: bool = True,
 ) -> float:
     """Runs one step under its lock, with errors as they come; the seconds it took. Where the lock was lost meanwhile, it waits
     for whoever has it."""
     while True:
         with contextlib.suppress(LeaseLost), store.lock(step.key):
-            if store.has(step, weights=True) and not refresh:
+            if store.has(step, weights=weights) and not refresh:
                 return 0.0
             return run_locked(step, store, deadline, report_progress, refresh)
 

@@ -142,20 +142,18 @@ def writer_of(filesystem: Any, base: str) -> Register:
     """The conditional writes that a file system has.
 
     Raises:
-        UserError: an S3 server does not compare before it writes; without, locks hold nobody off.
+        UserError: a server of a kind that compares before it writes does not; without, locks hold nobody off.
     """
     protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
-    if "s3" in protocols:
-        s3 = S3Writer(filesystem, base)
-        content = orjson.dumps({"schema_version": 1})
-        if s3.create(PROBE, content) is not None and s3.create(PROBE, content) is not None:
-            found = f"{base}: a write with If-None-Match went through over an object that was there"
-            fix = "a server with conditional writes (Amazon S3, MinIO, SeaweedFS, Ceph …), or a store in a folder: --store DIR"
-            raise UserError("This S3 server has no conditional writes.", found, fix)
-        return s3
-    if protocols & {"gs", "gcs"}:
-        return GcsWriter(filesystem, base)
-    return PlainWriter(filesystem, base, atomic="memory" in protocols)
+    if not protocols & {"s3", "gs", "gcs"}:
+        return PlainWriter(filesystem, base, atomic="memory" in protocols)
+    writer: Register = S3Writer(filesystem, base) if "s3" in protocols else GcsWriter(filesystem, base)
+    content = orjson.dumps({"schema_version": 1})
+    if writer.create(PROBE, content) is not None and writer.create(PROBE, content) is not None:
+        found = f"{base}: what was to be written only where nothing is was written over an object that was there"
+        fix = "a server with conditional writes (Amazon S3, SeaweedFS …), or a store in a folder: --store DIR"
+        raise UserError("This server has no conditional writes.", found, fix)
+    return writer
 
 
 class S3Writer:
@@ -239,9 +237,18 @@ class GcsWriter:
 
         bucket, _, prefix = self.base.partition("/")
         place = f"{self.filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
-        options = {"uploadType": "media", "name": f"{prefix}/{name}".lstrip("/"), "ifGenerationMatch": generation}
+        mark = secrets.token_hex(16)
+        parts = [orjson.dumps({"name": f"{prefix}/{name}".lstrip("/")}), content]
+        kinds = ["application/json; charset=UTF-8", "application/octet-stream"]
+        body = b"".join(
+            b"--%s\nContent-Type: %s\n\n%s\n" % (mark.encode(), kind.encode(), part)
+            for kind, part in zip(kinds, parts, strict=True)
+        )
+        headers = {"Content-Type": f'multipart/related; boundary="{mark}"'}
+        condition = {"uploadType": "multipart", "ifGenerationMatch": generation}
+        data = body + b"--%s--" % mark.encode()
         try:
-            reply = self.filesystem.call("POST", place, **options, data=content, json_out=True)
+            reply = self.filesystem.call("POST", place, **condition, headers=headers, data=data, json_out=True)
             return str(reply["generation"])
         except Exception as error:
             if getattr(error, "code", None) in (409, 412) or isinstance(error, FileExistsError):

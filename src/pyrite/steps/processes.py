@@ -35,10 +35,12 @@ class ProcessEngine:
         store: Store,
         deadline: float | None,
         refresh: Collection[str],
+        wanted: Collection[str] = (),
         *,
         gpus: Sequence[str] = (),
     ) -> None:
         self.room, self.store, self.deadline, self.refresh = workers, store, deadline, refresh
+        self.wanted = wanted
         self.labels: dict[Future[float], str] = {}
         context = multiprocessing.get_context("spawn")
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
@@ -55,7 +57,7 @@ class ProcessEngine:
     def submit(self, step: Step) -> Future[float]:
         """Begin a step in a free process."""
         with interrupts_held():
-            task = self.pool.submit(worker_run, step, self.store, self.deadline, self.refresh)
+            task = self.pool.submit(worker_run, step, self.store, self.deadline, self.refresh, step.key in self.wanted)
         self.labels[task] = step.label
         return task
 
@@ -142,8 +144,8 @@ def end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def worker_run(step: Step, store: Store, deadline: float | None, refresh: Collection[str]) -> float:
+def worker_run(step: Step, store: Store, deadline: float | None, refresh: Collection[str], weights: bool) -> float:
     """What a worker process does with one step."""
     if not step.kind.plain:
         set_threads(_threads)
-    return run_one(step, store, deadline, sparse_reports(_queue.put), refresh)
+    return run_one(step, store, deadline, sparse_reports(_queue.put), refresh, weights=weights)

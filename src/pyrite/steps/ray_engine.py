@@ -39,10 +39,19 @@ class RayEngine:
     """Steps on the cluster at an address (`ray`: one that is started here; `ray://HOST:PORT` or `ray:ADDRESS`: one that
     runs)."""
 
-    def __init__(self, name: str, threads: int, store: Store, deadline: float | None, refresh: Collection[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        store: Store,
+        deadline: float | None,
+        refresh: Collection[str],
+        wanted: Collection[str] = (),
+    ) -> None:
         ray = imported_ray()
         self.ray, self.room = ray, MOST_AT_A_TIME
         self.threads, self.store, self.deadline, self.refresh = threads, store.absolute(), deadline, refresh
+        self.wanted = wanted
         _connection.open(ray, name)
         self.may_grow = _connection.may_grow
         self.witness = Witness(self.store)
@@ -73,6 +82,7 @@ class RayEngine:
             tuple(self.refresh),
             self.threads,
             self.mailbox,
+            step.key in self.wanted,
         )
         self.labels[task], self.demands[task] = step.label, demand
         return task
@@ -297,10 +307,11 @@ def ray_run(
     refresh: Collection[str],
     threads: int,
     mailbox: Any,
+    weights: bool,
 ) -> float:
     """What a worker of the cluster does with one step."""
     enter(shared, files)
     os.environ["RAYON_NUM_THREADS"] = str(threads or 1)
     if not step.kind.plain:
         set_threads(threads)
-    return run_one(step, shared.store, deadline, sparse_reports(mailbox.put.remote), refresh)
+    return run_one(step, shared.store, deadline, sparse_reports(mailbox.put.remote), refresh, weights=weights)

@@ -7,7 +7,7 @@ Steps are pure functions of their inputs, so the order among independent steps c
 import contextlib
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,14 +56,20 @@ def missing_steps(
 ) -> list[Step]:
     """Which steps must run for the targets (with `weights`, their droppable files, too) to be there? In an order that
     respects their inputs."""
+    return unfinished_steps(targets, store.survey(closure(targets)), refresh, weights=weights)
+
+
+def unfinished_steps(
+    targets: list[Step], finished: Mapping[str, bool], refresh: Collection[str], *, weights: bool
+) -> list[Step]:
+    """The same of a store that was looked at (`Store.survey`)."""
     needed: set[str] = set()
-    finished = store.survey(closure(targets))
 
     def need(step: Step, *, weights: bool) -> None:
         if step.key in needed:
             return
-        there = step.key in finished and (finished[step.key] or not weights)
-        if there and not (refresh and any(s.kind.name in refresh for s in closure([step]))):
+        is_there = step.key in finished and (finished[step.key] or not weights)
+        if is_there and not (refresh and any(s.kind.name in refresh for s in closure([step]))):
             return
         needed.add(step.key)
         for parent in step.parents():
@@ -79,9 +85,12 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     started = time.monotonic()
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     steps = closure(targets)
-    todo = missing_steps(targets, store, options.refresh, weights=options.weights)
+    seen = store.survey(steps)
+    todo = unfinished_steps(targets, seen, options.refresh, weights=options.weights)
     ran = {step.key for step in todo}  # what was here before is somebody else's to keep
     warn_if_made_otherwise([step for step in steps if step.key not in ran], store)
+    # What another run finishes meanwhile, and drops the weights of, is not made again; a step that still reads them does that itself.
+    wanted = {step.key for step in todo if step.key in seen} | {step.key for step in targets if options.weights}
     progress.plan(todo, len(steps) - len(todo), options.workers)
     readers: dict[str, set[str]] = {step.key: set() for step in steps}
     for step in todo:
@@ -106,9 +115,10 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
                 progress.start(step)
                 if not step.kind.plain:
                     set_threads(options.threads)
-                finished(step, run_one(step, store, deadline, progress.report_progress, options.refresh))
+                report = progress.report_progress
+                finished(step, run_one(step, store, deadline, report, options.refresh, weights=step.key in wanted))
         elif todo:
-            run_side_by_side(todo, engine_of(options, store, deadline, todo), deadline, progress, finished)
+            run_side_by_side(todo, engine_of(options, store, deadline, todo, wanted), deadline, progress, finished)
     finally:
         progress.close()
     if options.weights:
@@ -126,16 +136,18 @@ def for_several_runs(engine: str) -> contextlib.AbstractContextManager[None]:
     return one_cluster()
 
 
-def engine_of(options: RunOptions, store: Store, deadline: float | None, todo: list[Step]) -> Engine:
+def engine_of(
+    options: RunOptions, store: Store, deadline: float | None, todo: list[Step], wanted: Collection[str]
+) -> Engine:
     """Where the steps run beside each other."""
     if options.engine != LOCAL:
         from pyrite.steps.ray_engine import RayEngine
 
-        return RayEngine(options.engine, options.threads, store, deadline, options.refresh)
+        return RayEngine(options.engine, options.threads, store, deadline, options.refresh, wanted)
     from pyrite.steps.processes import ProcessEngine, visible_gpus
 
     gpus = visible_gpus() if any(needs_gpu(step) for step in todo) else []
-    return ProcessEngine(options.workers, options.threads, store, deadline, options.refresh, gpus=gpus)
+    return ProcessEngine(options.workers, options.threads, store, deadline, options.refresh, wanted, gpus=gpus)
 
 
 def warn_if_made_otherwise(reused: list[Step], store: Store) -> None:
