@@ -50,7 +50,8 @@ def merge(
 
     Writes int64 [rows] by number: `exact_of.npy`, the first row of the same words; `copy_of.npy`, the first row of the
     cluster; `reference_of.npy` (with a reference), the place of a (near-)copied row among all reference rows, else -1.
-    Sorting is by partitions of 2 million rows (about 250 MB); the arrays are mapped from disk.
+    Sorting is by partitions of 2 million rows (about 460 MB in all, however many rows there are); the arrays are mapped
+    from disk.
     """
     data = Parts(folders, offsets)
     if not data.rows:
